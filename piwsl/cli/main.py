@@ -1,0 +1,65 @@
+"""The `piwsl` command. Commands are imported when they are called, so that --help stays fast."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from piwsl._version import __version__
+from piwsl.errors import PiwslError, UnphysicalError
+
+COMMANDS = {
+    "train": "Train a potential on labelled structures.",
+    "evaluate": "Errors of a trained potential on labelled structures.",
+    "export": "Freeze a trained potential into one TorchScript file.",
+    "md": "Run molecular dynamics.",
+    "analyze": "Compare a run with a reference.",
+    "data": "Make and inspect labelled structures.",
+    "doctor": "Say what works on this machine.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of `piwsl.cli` with a `command` object."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"piwsl.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="piwsl")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def piwsl(debug: bool) -> None:
+    """Physics-informed weakly supervised potentials, from training to molecular dynamics."""
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point: 0 done, 2 an error of the user, 3 a run that left physics, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        piwsl.main(arguments, prog_name="piwsl", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("piwsl: interrupted", err=True)
+        sys.exit(130)
+    except PiwslError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"piwsl: {error}", err=True)
+        sys.exit(3 if isinstance(error, UnphysicalError) else 2)

@@ -1,0 +1,219 @@
+"""Reference dynamics: Langevin trajectories of a quantum-chemical method, with labelled frames.
+
+A trajectory is computed in chunks. Each finished chunk is one file that holds its frames and the state at
+its end, so an interrupted job goes on from the last chunk; the calculator forgets its wavefunction between
+chunks, so the continued trajectory is the one that would have come out without the interruption.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+from ase.md.langevin import Langevin
+from ase.optimize import BFGS
+
+from piwsl.data.calculators import reference_calculator
+from piwsl.data.files import write_npz, write_text
+from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.units import ASE_TIME, BOLTZMANN
+
+PLAN_FILE = "plan.json"
+START_FILE = "minimised.xyz"
+FRAMES_FILE = "frames.npz"
+TRAJECTORY_FILE = "trajectory.npz"
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What to compute: everything that decides the numbers, so that equal plans give equal data."""
+
+    method: str = "gfn2-xtb"
+    trajectories: int = 4
+    steps: int = 50_000  # per trajectory, after equilibration
+    equilibration_steps: int = 4_000
+    frame_interval: int = 100  # steps between labelled frames
+    position_interval: int = 40  # steps between frames of the positions-only trajectory
+    chunk_steps: int = 2_000
+    temperature: float = 500.0  # K
+    timestep: float = 0.5  # fs
+    friction: float = 0.01  # 1/fs
+    force_tolerance: float = 0.005  # eV/angstrom, of the minimisation before
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("trajectories", "steps", "frame_interval", "position_interval", "chunk_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("frame_interval", "position_interval"):
+            if self.chunk_steps % getattr(self, name):
+                raise ConfigError(f"{name} must divide chunk_steps ({self.chunk_steps})")
+        for name in ("steps", "equilibration_steps"):
+            if getattr(self, name) % self.chunk_steps:
+                raise ConfigError(f"{name} must be a multiple of chunk_steps ({self.chunk_steps})")
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks of one trajectory, equilibration included."""
+        return (self.equilibration_steps + self.steps) // self.chunk_steps
+
+
+def minimise(structure: Atoms, method: str, force_tolerance: float) -> Atoms:
+    """Relax a structure with a reference method; the result is centred and has no calculator."""
+    atoms = structure.copy()
+    atoms.calc = reference_calculator(method)
+    if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
+        raise ConfigError("the minimisation did not converge in 1000 steps: start from a better structure")
+    relaxed: Atoms = atoms.copy()
+    relaxed.positions -= relaxed.get_center_of_mass()
+    return relaxed
+
+
+def sample_and_label(
+    structure: Atoms,
+    plan: SamplingPlan,
+    output: Path,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Run (or continue) the reference dynamics of a plan and collect its frames.
+
+    Args:
+        structure: start structure; minimised first.
+        plan: what to compute.
+        output: directory of the job. One that holds the same plan is continued.
+        workers: processes, one trajectory each, one thread each.
+        progress: called with (finished chunks, all chunks).
+
+    Returns:
+        The directory, now with ``frames.npz`` (labelled frames) and ``trajectory.npz`` (positions).
+
+    Raises:
+        RunDirectoryError: the directory holds another plan.
+    """
+    _open_job(structure, plan, output)
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers: one molecule does not fill two threads
+    total = plan.trajectories * plan.chunks
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_run_trajectory, plan, output, index) for index in range(plan.trajectories)]
+        while not all(job.done() for job in jobs):
+            if any(job.done() and job.exception() for job in jobs):
+                pool.shutdown(cancel_futures=True)
+                break
+            if progress:
+                progress(len(list(output.glob("trajectory-*/chunk-*.npz"))), total)
+            time.sleep(0.5)
+        for job in jobs:
+            job.result()
+    if progress:
+        progress(total, total)
+    _collect(plan, output)
+    return output
+
+
+def _open_job(structure: Atoms, plan: SamplingPlan, output: Path) -> None:
+    plan_file = output / PLAN_FILE
+    text = json.dumps(asdict(plan), indent=1)
+    if plan_file.exists():
+        if json.loads(plan_file.read_text()) != asdict(plan):
+            raise RunDirectoryError(f"{output} holds another labelling job: choose another --output")
+        return
+    if output.exists() and any(output.iterdir()):
+        raise RunDirectoryError(f"{output} is not empty: choose another --output")
+    relaxed = minimise(structure, plan.method, plan.force_tolerance)
+    output.mkdir(parents=True, exist_ok=True)
+    write(output / START_FILE, relaxed, format="extxyz")
+    write_text(plan_file, text)
+
+
+def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
+    return output / f"trajectory-{trajectory:02d}" / f"chunk-{chunk:04d}.npz"
+
+
+def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
+    atoms = read(output / START_FILE)
+    assert isinstance(atoms, Atoms)
+    rng = np.random.default_rng(np.random.SeedSequence([plan.seed, trajectory]))
+    first = 0
+    while _chunk_file(output, trajectory, first).exists():
+        first += 1
+    if first == 0:
+        masses = atoms.get_masses()[:, None]
+        atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * plan.temperature * masses))
+    else:
+        with np.load(_chunk_file(output, trajectory, first - 1)) as state:
+            atoms.positions = state["end_positions"]
+            atoms.set_velocities(state["end_velocities"])
+            rng.bit_generator.state = json.loads(str(state["end_random"]))
+    for chunk in range(first, plan.chunks):
+        arrays = _run_chunk(atoms, plan, rng)
+        write_npz(_chunk_file(output, trajectory, chunk), **arrays)
+
+
+def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> dict[str, Any]:
+    atoms.calc = reference_calculator(plan.method)
+    dynamics = Langevin(
+        atoms,
+        timestep=plan.timestep / ASE_TIME,
+        temperature_K=plan.temperature,
+        friction=plan.friction * ASE_TIME,
+        fixcm=False,
+        rng=rng,
+    )
+    positions, energies, forces, trajectory = [], [], [], []
+    for step in range(1, plan.chunk_steps + 1):
+        dynamics.run(1)
+        if step % plan.frame_interval == 0:
+            positions.append(atoms.get_positions())
+            energies.append(atoms.get_potential_energy())
+            forces.append(atoms.get_forces())
+        if step % plan.position_interval == 0:
+            trajectory.append(atoms.get_positions())
+    return {
+        "positions": np.array(positions),
+        "energy": np.array(energies),
+        "forces": np.array(forces),
+        "trajectory": np.array(trajectory, dtype=np.float32),
+        "end_positions": atoms.get_positions(),
+        "end_velocities": atoms.get_velocities(),
+        "end_random": json.dumps(rng.bit_generator.state),
+    }
+
+
+def _collect(plan: SamplingPlan, output: Path) -> None:
+    """Join the chunks after equilibration into one file of labels and one of positions."""
+    first = plan.equilibration_steps // plan.chunk_steps
+    chunks = [
+        dict(np.load(_chunk_file(output, trajectory, chunk)))
+        for trajectory in range(plan.trajectories)
+        for chunk in range(first, plan.chunks)
+    ]
+
+    def joined(key: str) -> Any:
+        return np.concatenate([chunk[key] for chunk in chunks])
+
+    start = read(output / START_FILE)
+    assert isinstance(start, Atoms)
+    write_npz(
+        output / FRAMES_FILE,
+        nuclear_charges=start.numbers,
+        coords=joined("positions").astype(np.float32),
+        energies=joined("energy"),
+        forces=joined("forces").astype(np.float32),
+        trajectory=np.repeat(np.arange(plan.trajectories), plan.steps // plan.frame_interval),
+        units=np.array("eV, angstrom"),
+    )
+    write_npz(
+        output / TRAJECTORY_FILE,
+        nuclear_charges=start.numbers,
+        coords=joined("trajectory"),
+        timestep=np.array(plan.timestep * plan.position_interval),
+    )

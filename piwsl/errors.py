@@ -1,0 +1,44 @@
+"""Errors a user can cause. Each carries one line: what is wrong, where, and what to do."""
+
+
+class PiwslError(Exception):
+    """Base of every error that the command line prints as one line (exit code 2)."""
+
+
+class DataError(PiwslError):
+    """A data file, a structure or a set of labels cannot be used."""
+
+
+class ConfigError(PiwslError):
+    """An option or a configuration key is unknown or out of range."""
+
+
+class ModelFileError(PiwslError):
+    """A trained or exported model file is missing, damaged or not ours."""
+
+
+class ElementError(PiwslError):
+    """A structure holds an element that the model was not made for."""
+
+
+class ExportError(PiwslError):
+    """An exported form disagrees with the eager model, or cannot be made."""
+
+
+class RunDirectoryError(PiwslError):
+    """A run directory holds another run, cannot be written, or cannot be resumed."""
+
+
+class EngineError(PiwslError):
+    """A molecular dynamics engine cannot do what was asked."""
+
+
+class MissingDependencyError(PiwslError):
+    """An optional library is not installed; the message gives the install line."""
+
+    def __init__(self, library: str, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs {library}, which is not installed: pip install 'piwsl[{extra}]'")
+
+
+class UnphysicalError(PiwslError):
+    """A molecular dynamics run left the range of physics and was stopped (exit code 3)."""

@@ -1,0 +1,1 @@
+"""Freezing a trained potential into one file."""

@@ -1,0 +1,1 @@
+"""Molecular dynamics with an exported potential, and what came out of it."""

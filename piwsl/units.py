@@ -1,0 +1,67 @@
+"""Unit conversions: the only place where one stands.
+
+The package works in eV, angstrom, fs, K and amu. Constants are CODATA 2022 (e, N_A and k_B are exact).
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+from piwsl.errors import ConfigError
+
+ELEMENTARY_CHARGE = 1.602176634e-19  # C
+AVOGADRO = 6.02214076e23  # 1/mol
+BOLTZMANN_SI = 1.380649e-23  # J/K
+ATOMIC_MASS = 1.66053906892e-27  # kg
+
+BOLTZMANN = BOLTZMANN_SI / ELEMENTARY_CHARGE  # eV/K
+KJ_PER_MOL = 1000.0 / (ELEMENTARY_CHARGE * AVOGADRO)  # eV
+KCAL_PER_MOL = 4.184 * KJ_PER_MOL  # eV
+HARTREE = 27.211386245981  # eV
+BOHR = 0.529177210544  # angstrom
+NANOMETER = 10.0  # angstrom
+PICOSECOND = 1000.0  # fs
+
+# One eV/angstrom acting on one amu, in angstrom/fs^2.
+ACCELERATION = ELEMENTARY_CHARGE / ATOMIC_MASS * 1e-10
+# ASE measures time in angstrom * sqrt(amu / eV); this is its length in fs.
+ASE_TIME = 1.0 / sqrt(ACCELERATION)
+
+
+@dataclass(frozen=True)
+class LabelUnits:
+    """Units of a data file: factors that bring its numbers to eV and angstrom."""
+
+    energy: float
+    length: float
+
+    @property
+    def force(self) -> float:
+        return self.energy / self.length
+
+
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "kcal/mol": KCAL_PER_MOL,
+    "kJ/mol": KJ_PER_MOL,
+    "hartree": HARTREE,
+}
+LENGTH_UNITS = {"angstrom": 1.0, "bohr": BOHR, "nm": NANOMETER}
+_LENGTH_ALIASES = {"A": "angstrom", "ang": "angstrom", "Bohr": "bohr"}
+_ENERGY_ALIASES = {"ev": "eV", "kcal": "kcal/mol", "kj": "kJ/mol", "ha": "hartree"}
+
+
+def parse_units(text: str) -> LabelUnits:
+    """Read ``"kcal/mol, angstrom"`` (or an energy unit alone, then with angstrom).
+
+    Raises:
+        ConfigError: a unit is not known.
+    """
+    energy, _, length = (part.strip() for part in text.partition(","))
+    energy = _ENERGY_ALIASES.get(energy.lower(), energy)
+    length = _LENGTH_ALIASES.get(length, length) or "angstrom"
+    if energy not in ENERGY_UNITS:
+        raise ConfigError(f"unknown energy unit {energy!r}: use one of {', '.join(ENERGY_UNITS)}")
+    if length not in LENGTH_UNITS:
+        raise ConfigError(f"unknown length unit {length!r}: use one of {', '.join(LENGTH_UNITS)}")
+    return LabelUnits(ENERGY_UNITS[energy], LENGTH_UNITS[length])
