@@ -36,6 +36,7 @@ class LabelUnits:
 
     @property
     def force(self) -> float:
+        """Factor of a force: energy over length."""
         return self.energy / self.length
 
 

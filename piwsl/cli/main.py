@@ -23,9 +23,11 @@ class LazyGroup(click.Group):
     """A group whose commands are modules of `piwsl.cli` with a `command` object."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of a working day."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command."""
         if cmd_name not in COMMANDS:
             return None
         command = import_module(f"piwsl.cli.{cmd_name}").command

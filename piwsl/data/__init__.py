@@ -1,0 +1,1 @@
+"""Files to labelled structures to batches of graphs; named systems; labelling."""

@@ -1,0 +1,69 @@
+"""What `piwsl train` shows while it works."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from piwsl.training.callbacks import TrainingProgress
+    from piwsl.training.sources import TrainingFrames
+
+PLAIN_LINES = 20
+
+
+class TrainingDisplay:
+    """Shows the data report and every step: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self.bar = bar
+        self.task: TaskID | None = None
+
+    def data(self, frames: "TrainingFrames") -> None:
+        """Print the data report."""
+        for line in frames.report.lines():
+            click.echo(line, err=line.startswith("warning:"))
+        click.echo(
+            f"split              {len(frames.train)} training, {len(frames.validation)} validation, "
+            f"{len(frames.test)} test frames"
+        )
+
+    def step(self, progress: "TrainingProgress") -> None:
+        """Show one step."""
+        losses = "  ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
+        force_mae = progress.validation_force_mae
+        error = f"  force MAE {1e3 * force_mae:.0f} meV/A" if force_mae is not None else ""
+        text = f"{losses}{error}"
+        if self.bar is None:
+            every = max(1, progress.steps // PLAIN_LINES)
+            if progress.step % every == 0 or progress.step == progress.steps:
+                click.echo(f"step {progress.step}/{progress.steps}  {text}  {_minutes(progress.seconds_left)} left")
+            return
+        if self.task is None:
+            self.task = self.bar.add_task("", total=progress.steps, completed=progress.step)
+        self.bar.update(self.task, completed=progress.step, description=text)
+
+
+@contextmanager
+def training_display() -> Iterator[TrainingDisplay]:
+    """A display for the time of a training run."""
+    console = Console()
+    if not console.is_terminal:
+        yield TrainingDisplay(None)
+        return
+    columns = (
+        TextColumn("train"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield TrainingDisplay(bar)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds == seconds else "?"

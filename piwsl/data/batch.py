@@ -1,0 +1,98 @@
+"""Batches: several structures as one graph without edges between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from piwsl.data.frames import Frame
+from piwsl.data.neighbours import neighbour_edges
+from piwsl.typing import Edges, Energies, Forces, Positions, Species, StructureIndex
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """S structures with N atoms and E edges in all.
+
+    Attributes:
+        species: (N,).
+        positions: (N, 3) angstrom.
+        edges: (2, E); may reach beyond the cutoff, where the network gives them no weight.
+        edge_shifts: (E, 3) angstrom.
+        structure_index: (N,).
+        n_structures: S.
+        energy: (S,) eV, float64; NaN where missing.
+        forces: (N, 3) eV/angstrom; NaN where missing.
+        frame_index: (S,) position of each structure in its data set.
+    """
+
+    species: Species
+    positions: Positions
+    edges: Edges
+    edge_shifts: Tensor
+    structure_index: StructureIndex
+    n_structures: int
+    energy: Energies
+    forces: Forces
+    frame_index: Tensor
+
+    @property
+    def n_atoms(self) -> Tensor:
+        """Atoms of each structure (S,)."""
+        return torch.bincount(self.structure_index, minlength=self.n_structures)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch with its tensors on a device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)  # type: ignore[arg-type]  # the names are those of tensor fields
+
+    def with_copies(self, displacements: Sequence[Tensor]) -> "Batch":
+        """This batch followed by one displaced copy for each displacement (N, 3), as one batch.
+
+        Labels of the copies are missing. The edges are those of the undisplaced structures: they must have been
+        made with a margin of twice the largest displacement.
+        """
+        copies = 1 + len(displacements)
+        atoms = len(self.species)
+        atom_offset = torch.arange(copies, device=self.edges.device).repeat_interleave(self.edges.shape[1]) * atoms
+        structure_offset = torch.arange(copies, device=self.edges.device).repeat_interleave(atoms) * self.n_structures
+        missing = len(displacements) * self.n_structures
+        return Batch(
+            species=self.species.repeat(copies),
+            positions=torch.cat([self.positions, *(self.positions + d for d in displacements)]),
+            edges=self.edges.repeat(1, copies) + atom_offset,
+            edge_shifts=self.edge_shifts.repeat(copies, 1),
+            structure_index=self.structure_index.repeat(copies) + structure_offset,
+            n_structures=copies * self.n_structures,
+            energy=torch.cat([self.energy, self.energy.new_full((missing,), torch.nan)]),
+            forces=torch.cat([self.forces, self.forces.new_full((len(displacements) * atoms, 3), torch.nan)]),
+            frame_index=self.frame_index.repeat(copies),
+        )
+
+
+def collate(
+    frames: Sequence[Frame], cutoff: float, dtype: torch.dtype = torch.float32, indices: Sequence[int] | None = None
+) -> Batch:
+    """Join frames into a batch with all edges up to ``cutoff`` (angstrom)."""
+    graphs = [neighbour_edges(frame, cutoff) for frame in frames]
+    sizes = [len(frame.species) for frame in frames]
+    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return Batch(
+        species=torch.from_numpy(np.concatenate([frame.species for frame in frames])),
+        positions=_tensor([frame.positions for frame in frames], dtype),
+        edges=torch.from_numpy(
+            np.concatenate([graph.edges + offset for graph, offset in zip(graphs, offsets, strict=True)], axis=1)
+        ),
+        edge_shifts=_tensor([graph.shifts for graph in graphs], dtype),
+        structure_index=torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(sizes)),
+        n_structures=len(frames),
+        energy=torch.tensor([frame.energy for frame in frames], dtype=torch.float64),
+        forces=_tensor([frame.forces for frame in frames], dtype),
+        frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
+    )
+
+
+def _tensor(arrays: list[np.ndarray], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays)).to(dtype)

@@ -1,0 +1,107 @@
+"""Labelled structures in memory."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from piwsl.errors import DataError
+from piwsl.typing import FloatArray, IntArray
+
+# No structure near a minimum of any method has labels beyond these.
+LARGEST_FORCE = 1.0e4  # eV/angstrom
+LARGEST_ENERGY = 1.0e9  # eV
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One structure with the labels it has.
+
+    Attributes:
+        species: atomic numbers (n,).
+        positions: (n, 3) angstrom, float64.
+        energy: total energy, eV; NaN where there is no label.
+        forces: (n, 3) eV/angstrom; all NaN where there is no label.
+        cell: lattice vectors in rows (3, 3), angstrom; zeros without a cell.
+        pbc: periodic along each lattice vector (3,).
+    """
+
+    species: IntArray
+    positions: FloatArray
+    energy: float
+    forces: FloatArray
+    cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether the energy is labelled."""
+        return bool(np.isfinite(self.energy))
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether the forces are labelled."""
+        return bool(np.isfinite(self.forces).all())
+
+    def atoms(self) -> Atoms:
+        """The structure without its labels."""
+        return Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc)
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms, energy: float = np.nan, forces: FloatArray | None = None) -> "Frame":
+        """A frame from an ASE structure and labels in eV and eV/angstrom."""
+        no_forces = np.full((len(atoms), 3), np.nan)
+        pbc = atoms.get_pbc()
+        return cls(
+            species=atoms.numbers.astype(np.int64),
+            positions=np.asarray(atoms.positions, dtype=np.float64),
+            energy=float(energy),
+            forces=no_forces if forces is None else np.asarray(forces, dtype=np.float64),
+            cell=np.asarray(atoms.cell.array, dtype=np.float64),
+            pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSet(Sequence[Frame]):
+    """Frames with where they came from and what their reader has to say about them."""
+
+    frames: Sequence[Frame]
+    source: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # the two overloads of Sequence say no more
+        return self.frames[index]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self.frames)
+
+    def select(self, indices: Iterable[int]) -> "FrameSet":
+        """The frames with these indices, in this order."""
+        return FrameSet([self.frames[int(index)] for index in indices], self.source, self.notes)
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur, sorted."""
+        return sorted({int(number) for frame in self.frames for number in np.unique(frame.species)})
+
+
+def check_label(path: Path, index: int, name: str, values: FloatArray | float) -> None:
+    """Refuse a label (eV, eV/angstrom) that is no finite number or beyond all reason.
+
+    Raises:
+        DataError: names the file, the frame and the label.
+    """
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: frame {index}: {name} is not a finite number: remove the frame or this label of it")
+    limit = LARGEST_ENERGY if np.ndim(values) == 0 else LARGEST_FORCE
+    if np.abs(values).max() > limit:
+        raise DataError(
+            f"{path}: frame {index}: {name} reaches {np.abs(values).max():.3g}, beyond {limit:.0e} in eV and angstrom: "
+            "check the units or remove the frame"
+        )

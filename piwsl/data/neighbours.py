@@ -1,0 +1,41 @@
+"""Neighbour lists."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from vesin import NeighborList
+
+from piwsl.data.frames import Frame
+from piwsl.typing import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourEdges:
+    """Directed edges of one structure.
+
+    Attributes:
+        edges: (2, E) centre i and neighbour j.
+        shifts: (E, 3) angstrom, added to r_j - r_i.
+    """
+
+    edges: IntArray
+    shifts: FloatArray
+
+
+def neighbour_edges(frame: Frame, cutoff: float) -> NeighbourEdges:
+    """All pairs within ``cutoff`` (angstrom), periodic images included, sorted by centre."""
+    finder = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    i, j, images = finder.compute(
+        points=frame.positions, box=frame.cell, periodic=np.array(frame.pbc), quantities="ijS"
+    )
+    edges = np.stack([i, j]).astype(np.int64)
+    return NeighbourEdges(edges, np.asarray(images, dtype=np.float64) @ frame.cell)
+
+
+def all_pairs(n_atoms: int, cutoff: float) -> NeighbourEdges:
+    """All n x n pairs of a molecule, centre-major; the shift of a self pair puts it beyond the cutoff."""
+    index = np.arange(n_atoms)
+    edges = np.stack([np.repeat(index, n_atoms), np.tile(index, n_atoms)])
+    shifts = np.zeros((n_atoms * n_atoms, 3))
+    shifts[edges[0] == edges[1], 0] = 2.0 * cutoff
+    return NeighbourEdges(edges, shifts)

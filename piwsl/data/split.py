@@ -1,0 +1,45 @@
+"""Choosing frames for training, validation and test."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from piwsl.errors import DataError
+from piwsl.typing import IntArray
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the frames of each part; no index stands in two parts."""
+
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+
+
+def random_split(count: int, train: int | None, validation: int | None, test: int | None, seed: int) -> Split:
+    """Split ``count`` frames at random; equal arguments give equal parts.
+
+    Without a size, validation takes as many frames as training, at least 100 but at most a tenth of all; training
+    takes what the others leave. The test frames are drawn first: they are the same for every training size.
+
+    Raises:
+        DataError: the sizes ask for more frames than there are, or leave none.
+    """
+    order = np.random.default_rng(np.random.SeedSequence([seed, 1])).permutation(count)
+    test = test or 0
+    if validation is None:
+        validation = max(1, min(max(train or count, 100), count // 10))
+    if train is None:
+        train = count - test - validation
+    if train < 1 or validation < 1 or train + validation + test > count:
+        raise DataError(
+            f"cannot take {train} training, {validation} validation and {test} test frames from {count}: "
+            "choose smaller sizes"
+        )
+    parts = np.split(order, [test, test + validation, test + validation + train])
+    return Split(train=_sorted(parts[2]), validation=_sorted(parts[1]), test=_sorted(parts[0]))
+
+
+def _sorted(indices: IntArray) -> list[int]:
+    return sorted(int(index) for index in indices)

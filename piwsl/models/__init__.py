@@ -1,0 +1,1 @@
+"""Energy networks and the potential around them."""

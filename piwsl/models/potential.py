@@ -1,0 +1,75 @@
+"""The potential: an energy network with its reference energies, sums, and derivatives."""
+
+import torch
+from torch import Tensor, nn
+
+from piwsl.models.painn import MAX_ATOMIC_NUMBER
+from piwsl.typing import Edges, Energies, Positions, Species, StructureIndex
+
+
+class Potential(nn.Module):
+    """Energies and conservative forces of structures.
+
+    E = sum_i ( scale * network_i + E0[Z_i] ), summed in float64; F = -dE/dx. One scale serves energies and
+    forces, so that dE and F.d stay in the same unit.
+
+    Args:
+        network: energy network, one value an atom.
+        elements: atomic numbers the potential was made for.
+        reference_energies: energy of each of these elements, eV.
+        scale: eV per unit of the network's output.
+    """
+
+    reference_energies: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, network: nn.Module, elements: list[int], reference_energies: list[float], scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.elements = sorted(elements)
+        table = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
+        for number, energy in zip(elements, reference_energies, strict=True):
+            table[number] = energy
+        self.register_buffer("reference_energies", table)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+
+    def energies(
+        self,
+        species: Species,
+        positions: Positions,
+        edges: Edges,
+        edge_shifts: Tensor,
+        structure_index: StructureIndex,
+        n_structures: int,
+    ) -> Energies:
+        """Energy of each structure (S,), float64, eV.
+
+        ``edge_shifts`` (E, 3) in angstrom are added to r_j - r_i: the periodic image of the neighbour.
+        """
+        edge_vectors = positions[edges[1]] - positions[edges[0]] + edge_shifts
+        atomic: Tensor = self.network(species, edges, edge_vectors, structure_index).to(torch.float64)
+        atomic = atomic * self.scale + self.reference_energies[species]
+        return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
+
+    def forward(
+        self,
+        species: Species,
+        positions: Positions,
+        edges: Edges,
+        edge_shifts: Tensor,
+        structure_index: StructureIndex,
+        n_structures: int,
+        create_graph: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Energies (S,) float64 in eV and forces (N, 3) in eV/angstrom.
+
+        With ``create_graph`` the forces can be differentiated again, as training on forces needs.
+        """
+        if not positions.requires_grad:
+            positions = positions.detach().requires_grad_(True)
+        energies = self.energies(species, positions, edges, edge_shifts, structure_index, n_structures)
+        gradient = torch.autograd.grad([energies.sum()], [positions], create_graph=create_graph)[0]
+        assert gradient is not None
+        return energies, -gradient

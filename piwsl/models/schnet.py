@@ -1,0 +1,71 @@
+"""SchNet: continuous-filter convolutions (Schütt et al. 2017)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from piwsl.models.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff
+from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
+
+
+class ShiftedSoftplus(nn.Module):
+    """``ln(exp(x)/2 + 1/2)``, the activation of SchNet: zero at zero and infinitely smooth."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return nn.functional.softplus(values) - math.log(2.0)
+
+
+class Interaction(nn.Module):
+    """Interaction block: dense layer, continuous-filter convolution, two dense layers."""
+
+    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+        super().__init__()
+        self.pairs = pairs
+        self.filters = nn.Sequential(nn.Linear(radial_size, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
+        self.before = nn.Linear(channels, channels, bias=False)
+        self.after = nn.Sequential(nn.Linear(channels, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
+
+    def forward(self, scalars: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
+        """Scalars (N, F) to scalars (N, F)."""
+        filters = self.filters(radial) * envelope
+        new_scalars: Tensor = self.after(self.pairs.scalars(filters, self.before(scalars), edges))
+        return scalars + new_scalars
+
+
+class SchNet(nn.Module):
+    """SchNet energy network; arguments as in `piwsl.models.painn.PaiNN`."""
+
+    def __init__(
+        self,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        layers: int = 3,
+        radial_size: int = 32,
+        radial: str = "gaussian",
+        pairs: EdgeList | AllPairs | None = None,
+    ) -> None:
+        super().__init__()
+        pairs = EdgeList() if pairs is None else pairs
+        self.cutoff = cutoff
+        self.radial = RADIAL_BASES[radial](cutoff, radial_size)
+        self.envelope = PolynomialCutoff(cutoff)
+        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
+        self.interactions = nn.ModuleList(Interaction(channels, radial_size, pairs) for _ in range(layers))
+        self.readout = nn.Sequential(nn.Linear(channels, channels // 2), ShiftedSoftplus(), nn.Linear(channels // 2, 1))
+
+    def forward(
+        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+    ) -> Tensor:
+        """Energy of each atom (N,), in units of the potential's scale."""
+        distances = torch.linalg.vector_norm(edge_vectors, dim=-1)
+        radial = self.radial(distances)
+        envelope = self.envelope(distances).unsqueeze(-1)
+        scalars = self.embedding(species)
+        for interaction in self.interactions:
+            scalars = interaction(scalars, radial, envelope, edges)
+        energies: Tensor = self.readout(scalars).squeeze(-1)
+        return energies

@@ -1,0 +1,1 @@
+"""Training a potential: configuration, loop, and the run directory it leaves."""

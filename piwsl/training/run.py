@@ -1,0 +1,299 @@
+"""A training run, from a configuration to a directory with `model.pt`."""
+
+import json
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from piwsl._version import __version__
+from piwsl.data.files import sha256, write_text
+from piwsl.data.reference_energies import fit_reference_energies
+from piwsl.errors import PiwslError, RunDirectoryError
+from piwsl.export.trained import DTYPES, TrainedModel, save_trained
+from piwsl.models.build import build_potential
+from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
+from piwsl.training.config import TrainingConfig, dump, load_config
+from piwsl.training.evaluate import evaluate_potential
+from piwsl.training.loader import evaluation_loader, train_loader
+from piwsl.training.metrics import Errors
+from piwsl.training.sources import TrainingFrames, training_frames
+from piwsl.training.task import TrainingTask, build_objective
+
+CONFIG_FILE = "config.yaml"
+SUMMARY_FILE = "summary.json"
+MODEL_FILE = "model.pt"
+SPLIT_FILE = "split.json"
+CHECKPOINTS = "checkpoints"
+CHECK_FRAMES = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came out: the model file and its errors on validation and test frames."""
+
+    model: Path
+    validation: Errors
+    test: Errors | None
+    seconds: float
+    warnings: list[str]
+
+
+def train(
+    config: TrainingConfig,
+    output: Path,
+    resume: bool = False,
+    force: bool = False,
+    on_data: Callable[[TrainingFrames], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
+) -> TrainingResult:
+    """Train a potential; the directory afterwards explains itself.
+
+    Args:
+        config: everything that decides the run.
+        output: run directory.
+        resume: go on from the newest checkpoint in the directory.
+        force: start anew although the directory holds a run.
+        on_data: called with the frames before training starts.
+        progress: called after every step.
+
+    Raises:
+        RunDirectoryError: the directory holds another run, or none to resume.
+        DataError, ConfigError: the frames cannot be used.
+        DivergedError: the loss is no longer finite.
+    """
+    start = time.perf_counter()
+    checkpoint = _claim(config, output, resume, force)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    frames = training_frames(config.data, config.loss, config.seed)
+    if on_data:
+        on_data(frames)
+    write_text(output / CONFIG_FILE, dump(config))
+    write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
+    task = _task(config, frames)
+    _fit(config, frames, task, output, checkpoint, progress)
+    best = _best_weights(task, output)
+    task.potential.load_state_dict(best)
+    potential = task.potential.requires_grad_(False).eval()
+    dtype = DTYPES[config.dtype]
+    validation = evaluate_potential(potential, frames.validation, config.model.cutoff, dtype)
+    test = evaluate_potential(potential, frames.test, config.model.cutoff, dtype) if len(frames.test) else None
+    seconds = time.perf_counter() - start
+    found = _doubts(validation)
+    model = _trained_model(config, frames, task, validation, test)
+    save_trained(model, output / MODEL_FILE)
+    _write_summary(config, frames, output, validation, test, seconds, found)
+    return TrainingResult(output / MODEL_FILE, validation, test, seconds, found)
+
+
+def _claim(config: TrainingConfig, output: Path, resume: bool, force: bool) -> Path | None:
+    """Check that the directory may be used; return the checkpoint to go on from."""
+    holds_run = (output / CONFIG_FILE).exists()
+    last = output / CHECKPOINTS / "last.ckpt"
+    if resume:
+        if not holds_run:
+            raise RunDirectoryError(f"{output} holds no training run to resume")
+        changed = _differences(load_config(output / CONFIG_FILE), config)
+        if changed:
+            raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(changed)}")
+        return last if last.exists() else None
+    if output.exists() and not output.is_dir():
+        raise RunDirectoryError(f"{output} is a file: choose another --output")
+    if not force and output.exists() and any(output.iterdir()):
+        raise RunDirectoryError(f"{output} is not empty: --resume goes on, --force starts anew, or choose --output")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for old in (output / CHECKPOINTS).glob("*.ckpt"):
+            old.unlink()
+        for name in (CONFIG_FILE, SPLIT_FILE, SUMMARY_FILE, MODEL_FILE):
+            (output / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
+    return None
+
+
+def _differences(old: TrainingConfig, new: TrainingConfig) -> list[str]:
+    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        for key, value in values.items():
+            items.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        return items
+
+    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    return [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
+
+
+def _task(config: TrainingConfig, frames: TrainingFrames) -> TrainingTask:
+    torch.manual_seed(config.seed)
+    elements = sorted({*frames.train.elements, *frames.validation.elements})
+    scale = frames.report.force_rms or frames.report.energy_spread or 1.0
+    potential = build_potential(config.model, fit_reference_energies(frames.train, elements), scale)
+    potential.network.to(DTYPES[config.dtype])
+    return TrainingTask(potential, build_objective(config.loss), config.optimiser, config.seed)
+
+
+def _fit(
+    config: TrainingConfig,
+    frames: TrainingFrames,
+    task: TrainingTask,
+    output: Path,
+    checkpoint: Path | None,
+    progress: Callable[[TrainingProgress], None] | None,
+) -> None:
+    optimiser, dtype = config.optimiser, DTYPES[config.dtype]
+    interval = min(optimiser.validation_interval, optimiser.steps)
+    callbacks: list[Callback] = [
+        AveragedWeights(optimiser.ema_decay),
+        ModelCheckpoint(
+            output / CHECKPOINTS,
+            filename="best",
+            monitor="validation/loss",
+            save_last=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if optimiser.patience:
+        callbacks.append(EarlyStopping("validation/loss", patience=optimiser.patience))
+    if progress:
+        callbacks.append(ProgressCallback(progress))
+    loggers: list[Logger] = [CSVLogger(output, name="", version="metrics")]
+    if find_spec("tensorboard"):
+        loggers.append(TensorBoardLogger(output, name="", version="tensorboard"))
+    with _quiet_lightning():
+        trainer = Trainer(
+            max_steps=optimiser.steps,
+            max_epochs=-1,
+            accelerator="auto",
+            devices=1,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            gradient_clip_val=optimiser.gradient_clip,
+            log_every_n_steps=min(50, interval),
+            num_sanity_val_steps=0,
+            inference_mode=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        cutoff = config.model.cutoff
+        trainer.fit(
+            task,
+            train_loader(
+                frames.train, optimiser.batch_size, interval, cutoff + task.objective.margin, dtype, config.seed
+            ),
+            evaluation_loader(frames.validation, 50, cutoff, dtype),
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if checkpoint is None and trainer.global_step < optimiser.steps and not optimiser.patience:
+        raise PiwslError(f"training ended after {trainer.global_step} of {optimiser.steps} steps; see {output}")
+
+
+def _best_weights(task: TrainingTask, output: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of the best validation."""
+    stored = torch.load(output / CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("potential."): value for name, value in stored.items()}
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's own messages go; what a user needs to know is said by the command line."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10
+        # Chained schedulers pass the epoch on in a way that torch itself deprecates.
+        warnings.filterwarnings("ignore", message=".*epoch parameter in `scheduler.step.*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _doubts(errors: Errors) -> list[str]:
+    found = []
+    ratio = errors.energy_spread_ratio
+    if ratio is not None and ratio < 0.5:
+        found.append(
+            f"the predicted energies spread only {ratio:.2f} times as much as the labels: the surface is flattened; "
+            "lower loss.pitc and loss.pisc or train longer"
+        )
+    return found
+
+
+def _trained_model(
+    config: TrainingConfig, frames: TrainingFrames, task: TrainingTask, validation: Errors, test: Errors | None
+) -> TrainedModel:
+    potential = task.potential
+    elements = potential.elements
+    step = max(1, len(frames.validation) // CHECK_FRAMES)
+    return TrainedModel(
+        config=config.model,
+        reference_energies={z: float(potential.reference_energies[z]) for z in elements},
+        scale=float(potential.scale),
+        dtype=config.dtype,
+        tensors={name: value.detach().clone() for name, value in potential.network.state_dict().items()},
+        check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
+        training={
+            "data": frames.source.name,
+            "data_sha256": frames.sha256,
+            "train_frames": len(frames.train),
+            "loss": config.loss.model_dump(),
+            "seed": config.seed,
+            "validation": asdict(validation),
+            "test": asdict(test) if test else None,
+        },
+    )
+
+
+def _write_summary(
+    config: TrainingConfig,
+    frames: TrainingFrames,
+    output: Path,
+    validation: Errors,
+    test: Errors | None,
+    seconds: float,
+    found: list[str],
+) -> None:
+    summary = {
+        "piwsl_version": __version__,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+        },
+        "inputs": {"data": str(frames.source), "sha256": frames.sha256},
+        "frames": {"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
+        "data_report": frames.report.lines(),
+        "seed": config.seed,
+        "wall_seconds": round(seconds, 1),
+        "validation": asdict(validation),
+        "test": asdict(test) if test else None,
+        "warnings": found,
+        "outputs": {"model": MODEL_FILE, "model_sha256": sha256(output / MODEL_FILE)},
+        "result": "completed",
+    }
+    write_text(output / SUMMARY_FILE, json.dumps(summary, indent=1))

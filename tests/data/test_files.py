@@ -1,0 +1,20 @@
+import hashlib
+
+import pytest
+
+from piwsl.data.files import atomic_path, sha256, write_text
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    target = tmp_path / "deep" / "a.txt"
+    write_text(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"piwsl")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"piwsl").hexdigest()

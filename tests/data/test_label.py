@@ -1,0 +1,77 @@
+"""Reference dynamics with real GFN2-xTB."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from piwsl.data.calculators import reference_calculator
+from piwsl.data.label import sample_and_label
+from piwsl.data.read import read_frames
+from piwsl.data.sampling_plan import SamplingPlan
+from piwsl.errors import ConfigError, RunDirectoryError
+
+PLAN = SamplingPlan(
+    trajectories=2, steps=40, equilibration_steps=20, frame_interval=10, position_interval=5, chunk_steps=20, seed=3
+)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    calls = []
+    output = tmp_path_factory.mktemp("label") / "water"
+    sample_and_label(molecule("H2O"), PLAN, output, workers=2, progress=lambda *a: calls.append(a))
+    return output, calls
+
+
+def test_frames_carry_the_labels_of_the_method(job):
+    output, calls = job
+    frames = read_frames(output / "frames.npz")
+    assert len(frames) == 8
+    atoms = frames[5].atoms()
+    atoms.calc = reference_calculator("gfn2-xtb")
+    assert frames[5].energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+    assert np.allclose(frames[5].forces, atoms.get_forces(), atol=1e-3)
+    trajectory = np.load(output / "trajectory.npz")
+    assert trajectory["coords"].shape == (16, 3, 3)
+    assert float(trajectory["timestep"]) == 2.5
+    assert calls[-1] == (6, 6)
+
+
+def test_trajectories_differ(job):
+    frames = read_frames(job[0] / "frames.npz")
+    assert not np.allclose(frames[0].positions, frames[4].positions, atol=1e-3)
+
+
+def test_an_interrupted_job_goes_on_as_if_nothing_had_been(job, tmp_path):
+    output, _ = job
+    resumed = tmp_path / "resumed"
+    for source in sorted(output.rglob("*")):
+        keep = source.name != "chunk-0002.npz" and source.name not in ("frames.npz", "trajectory.npz")
+        if source.is_file() and keep:
+            target = resumed / source.relative_to(output)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    sample_and_label(molecule("H2O"), PLAN, resumed)
+    with np.load(output / "frames.npz") as one, np.load(resumed / "frames.npz") as two:
+        for key in one.files:
+            assert np.array_equal(one[key], two[key]), key
+
+
+def test_another_plan_is_refused(job):
+    with pytest.raises(RunDirectoryError, match="another labelling job"):
+        sample_and_label(molecule("H2O"), replace(PLAN, seed=4), job[0])
+    assert json.loads((job[0] / "plan.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"steps": 30}, {"frame_interval": 7}])
+def test_bad_plans(change):
+    with pytest.raises(ConfigError):
+        replace(PLAN, **change)
+
+
+def test_unknown_method():
+    with pytest.raises(ConfigError, match="gfn2-xtb"):
+        reference_calculator("b3lyp")

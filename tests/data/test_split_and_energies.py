@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.reference_energies import fit_reference_energies
+from piwsl.data.split import random_split
+from piwsl.errors import DataError
+
+
+def test_parts_are_disjoint_and_reproducible():
+    split = random_split(1000, 200, 100, 300, seed=5)
+    everything = split.train + split.validation + split.test
+    assert (len(split.train), len(split.validation), len(split.test)) == (200, 100, 300)
+    assert len(set(everything)) == 600
+    assert split == random_split(1000, 200, 100, 300, seed=5)
+    assert split != random_split(1000, 200, 100, 300, seed=6)
+
+
+def test_test_frames_are_the_same_for_every_training_size():
+    assert random_split(1000, 50, 100, 300, 0).test == random_split(1000, 500, 100, 300, 0).test
+
+
+def test_defaults():
+    split = random_split(2000, None, None, None, 0)
+    assert (len(split.train), len(split.validation), len(split.test)) == (1800, 200, 0)
+    assert len(random_split(2000, 50, None, None, 0).validation) == 100
+
+
+@pytest.mark.parametrize("sizes", [(100, 1, 0), (90, 20, 0), (None, 50, 60)])
+def test_impossible_sizes(sizes):
+    with pytest.raises(DataError, match="choose smaller"):
+        random_split(100, *sizes, seed=0)
+
+
+def make(species, energy):
+    return Frame(np.array(species), np.zeros((len(species), 3)), energy, np.full((len(species), 3), np.nan))
+
+
+def test_exact_energies_are_found():
+    truth = {1: -13.6, 6: -1030.0, 8: -2042.0}
+    compositions = ([1, 1, 8], [6, 1, 1, 1, 1], [6, 8], [6, 8, 8, 1, 1], [1, 1])
+    frames = FrameSet([make(s, sum(truth[z] for z in s)) for s in compositions])
+    assert fit_reference_energies(frames, [1, 6, 8]) == pytest.approx(truth, abs=1e-8)
+
+
+def test_one_composition_still_gives_the_right_sum():
+    frames = FrameSet([make([8, 1, 1], -2070.0), make([8, 1, 1], -2071.0), make([8, 1, 1], np.nan)])
+    fitted = fit_reference_energies(frames, [1, 8])
+    assert fitted[8] + 2 * fitted[1] == pytest.approx(-2070.5, abs=1e-8)
+
+
+def test_without_energies_the_references_are_zero():
+    assert fit_reference_energies(FrameSet([make([1, 1], np.nan)]), [1]) == {1: 0.0}
