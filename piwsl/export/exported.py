@@ -6,7 +6,10 @@ plain OpenMM script through TorchForce without piwsl.
 """
 
 import json
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,14 @@ from piwsl.errors import ModelFileError
 EXPORT_FORMAT = "piwsl-exported"
 EXPORT_VERSION = 1
 INFO_ENTRY = "piwsl.json"
+
+
+@contextmanager
+def quiet_torchscript() -> Iterator[None]:
+    """Keep the announced end of TorchScript from the user: the trained file is the primary artefact."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class ExportedPotential:
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
     """Write a scripted module with its description, atomically."""
     described = {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, **info}
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, quiet_torchscript():
         torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described, indent=1)})
 
 
@@ -81,7 +92,8 @@ def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
     """
     info = read_exported_info(path)
     try:
-        module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+        with quiet_torchscript():
+            module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
     return ExportedPotential(path, module, info)

@@ -77,7 +77,7 @@ class GeneralForm(nn.Module):
         positions = (positions - positions.mean(0)).to(self.dtype)
         index = torch.zeros_like(species)
         energies, forces = self.potential(species, positions, edges, shifts.to(self.dtype), index, 1)
-        return energies[0], forces
+        return energies[0].detach(), forces
 
 
 class OpenMMForm(nn.Module):
@@ -107,4 +107,4 @@ class OpenMMForm(nn.Module):
         local = positions.detach() - positions.detach().mean(0)
         local = (local * self.length).to(self.dtype)
         energies, forces = self.potential(self.species, local, self.edges, self.edge_shifts, self.structure_index, 1)
-        return energies[0] * self.energy, (forces * self.force).to(positions.dtype)
+        return energies[0].detach() * self.energy, (forces * self.force).to(positions.dtype)

@@ -1,6 +1,5 @@
 """`piwsl export`: TorchScript files made from a trained file, verified before they are written."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from piwsl._version import __version__
 from piwsl.data.files import sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, ExportError
-from piwsl.export.exported import save_exported
+from piwsl.export.exported import quiet_torchscript, save_exported
 from piwsl.export.forms import GeneralForm, OpenMMForm
 from piwsl.export.trained import DTYPES, TrainedModel, load_trained
 from piwsl.export.verify import Evaluate, Verification, eager_evaluator, verify
@@ -105,9 +104,7 @@ def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
 
 def script(form: nn.Module) -> torch.jit.ScriptModule:
     """Compile a form to TorchScript."""
-    with warnings.catch_warnings():
-        # TorchScript is announced to end; the trained file is the primary artefact, so the notice is not the user's.
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+    with quiet_torchscript():
         module = torch.jit.script(form.eval())
     assert isinstance(module, torch.jit.ScriptModule)
     return module

@@ -5,6 +5,7 @@ It is the primary artefact; every other form is made from it.
 
 import json
 import pickle
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,9 @@ def load_trained(path: Path) -> TrainedModel:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign pickles, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
         # A pickle, a TorchScript archive and a truncated file all end here, unexecuted.
         raise ModelFileError(f"{path}: damaged or not a trained piwsl model (it was not opened further)") from None

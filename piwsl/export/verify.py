@@ -30,7 +30,8 @@ TOLERANCES = {
     "float32": Tolerance(energy_per_atom=5e-6, force=2e-4, finite_difference=1e-2),
     "float64": Tolerance(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-4),
 }
-_STEP = 4e-3  # angstrom, of the central difference along a random direction of unit length
+# Step of the central difference along a random direction of unit length, angstrom.
+_STEP = {"float32": 4e-3, "float64": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def eager_evaluator(potential: Potential, cutoff: float, dtype: torch.dtype) -> 
         energies, forces = potential(
             batch.species, batch.positions, batch.edges, batch.edge_shifts, batch.structure_index, 1
         )
-        return float(energies[0]), _array(forces)
+        return energies.item(), _array(forces)
 
     return evaluate
 
@@ -82,7 +83,7 @@ def verify(form: Evaluate, eager: Evaluate, frames: Sequence[Frame], dtype: str)
         raise ExportError("the trained file holds no frames to verify an export on: train it again")
     for _ in range(3):
         form(frames[0])
-    rng = np.random.default_rng(0)
+    rng, step = np.random.default_rng(0), _STEP[dtype]
     energy = force = difference = 0.0
     for frame in frames:
         e_form, f_form = form(frame)
@@ -91,8 +92,8 @@ def verify(form: Evaluate, eager: Evaluate, frames: Sequence[Frame], dtype: str)
         force = _worst(force, float(np.abs(f_form - f_eager).max()))
         direction = rng.normal(size=frame.positions.shape)
         direction /= np.linalg.norm(direction)
-        ahead, behind = (form(_moved(frame, sign * _STEP * direction))[0] for sign in (1.0, -1.0))
-        slope = (ahead - behind) / (2.0 * _STEP)
+        ahead, behind = (form(_moved(frame, sign * step * direction))[0] for sign in (1.0, -1.0))
+        slope = (ahead - behind) / (2.0 * step)
         difference = _worst(difference, abs(slope + float((f_form * direction).sum())))
     result = Verification(len(frames), energy, force, difference, TOLERANCES[dtype])
     if not result.passed:

@@ -1,0 +1,40 @@
+# make demo   train, export, run and analyse the bundled aspirin (about ten minutes on two cores)
+# make test   the whole test suite
+# make check  what CI runs: lint, types, import rules, tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-run
+
+.PHONY: install demo test lint check clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "piwsl needs Python 3.10 or newer: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+demo: install
+	$(BIN)/piwsl train piwsl/resources/aspirin_demo.yaml --output $(DEMO)/train --force
+	$(BIN)/piwsl export $(DEMO)/train/model.pt --target openmm --system aspirin --output $(DEMO)/aspirin.pt --force
+	$(BIN)/piwsl md --system aspirin --model $(DEMO)/aspirin.pt --steps 30000 --seed 1 --output $(DEMO)/md --force
+	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+clean:
+	rm -rf $(DEMO) build dist *.egg-info
