@@ -66,7 +66,7 @@ class ProgressCallback(Callback):
         step, steps = trainer.global_step, int(trainer.max_steps)
         if self.first_step is None:
             self.first_step, self.start = step, time.perf_counter()
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value.detach()) for name, value in trainer.callback_metrics.items()}
         done = step - self.first_step
         left = (time.perf_counter() - self.start) / done * (steps - step) if done else float("nan")
         self.report(

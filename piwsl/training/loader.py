@@ -1,6 +1,6 @@
 """Batches in a fixed order: the n-th batch of a run depends only on the seed and n."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,25 +13,21 @@ from piwsl.data.frames import Frame, FrameSet
 class SeededOrder(Sampler[int]):
     """An endless shuffled order cut into epochs of equal length.
 
-    Every pass through the frames is a new permutation made from the seed and the number of the pass, so that a run
-    resumed at the start of an epoch sees the frames it would have seen.
+    Every pass through the frames is a new permutation made from the seed and the number of the pass, and an epoch
+    begins where ``position`` says that the run is: a resumed run sees the frames it would have seen.
     """
 
-    def __init__(self, count: int, epoch_length: int, seed: int) -> None:
+    def __init__(self, count: int, epoch_length: int, seed: int, position: Callable[[], int]) -> None:
         self.count = count
         self.epoch_length = epoch_length
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (Lightning calls this)."""
-        self.epoch = epoch
+        self.position = position
 
     def __len__(self) -> int:
         return self.epoch_length
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.epoch_length
+        start = self.position()
         for position in range(start, start + self.epoch_length):
             passes, place = divmod(position, self.count)
             if place == 0 or position == start:
@@ -61,10 +57,16 @@ class _Collate:
 
 
 def train_loader(
-    frames: FrameSet, batch_size: int, steps: int, cutoff: float, dtype: torch.dtype, seed: int
+    frames: FrameSet,
+    batch_size: int,
+    steps: int,
+    cutoff: float,
+    dtype: torch.dtype,
+    seed: int,
+    current_step: Callable[[], int],
 ) -> DataLoader[tuple[int, Frame]]:
-    """Batches of one epoch of ``steps`` steps; edges reach ``cutoff`` (angstrom)."""
-    order = SeededOrder(len(frames), steps * batch_size, seed)
+    """Batches of the ``steps`` steps after the current one; edges reach ``cutoff`` (angstrom)."""
+    order = SeededOrder(len(frames), steps * batch_size, seed, lambda: current_step() * batch_size)
     return DataLoader(_IndexedFrames(frames), batch_size, sampler=order, collate_fn=_Collate(cutoff, dtype))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,37 +9,39 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import lightning
-import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from piwsl._version import __version__
-from piwsl.data.files import sha256, write_text
+from piwsl.data.files import write_text
 from piwsl.data.reference_energies import fit_reference_energies
-from piwsl.errors import PiwslError, RunDirectoryError
+from piwsl.errors import PiwslError
 from piwsl.export.trained import DTYPES, TrainedModel, save_trained
 from piwsl.models.build import build_potential
 from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
-from piwsl.training.config import TrainingConfig, dump, load_config
+from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.directory import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG_FILE,
+    MODEL_FILE,
+    SPLIT_FILE,
+    check_free,
+    checkpoint_to_continue,
+    metrics_name,
+    prepare,
+    write_summary,
+)
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.loader import evaluation_loader, train_loader
+from piwsl.training.memory import keep_freed_memory
 from piwsl.training.metrics import Errors
 from piwsl.training.sources import TrainingFrames, training_frames
 from piwsl.training.task import TrainingTask, build_objective
 
-CONFIG_FILE = "config.yaml"
-SUMMARY_FILE = "summary.json"
-MODEL_FILE = "model.pt"
-SPLIT_FILE = "split.json"
-CHECKPOINTS = "checkpoints"
 CHECK_FRAMES = 5
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,17 @@ def train(
         DivergedError: the loss is no longer finite.
     """
     start = time.perf_counter()
-    checkpoint = _claim(config, output, resume, force)
+    checkpoint = checkpoint_to_continue(config, output) if resume else None
+    if not resume:
+        check_free(output, force)
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     frames = training_frames(config.data, config.loss, config.seed)
     if on_data:
         on_data(frames)
+    if not resume:
+        prepare(output)
     write_text(output / CONFIG_FILE, dump(config))
     write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
     task = _task(config, frames)
@@ -98,45 +104,8 @@ def train(
     found = _doubts(validation)
     model = _trained_model(config, frames, task, validation, test)
     save_trained(model, output / MODEL_FILE)
-    _write_summary(config, frames, output, validation, test, seconds, found)
+    write_summary(config, frames, output, validation, test, seconds, found)
     return TrainingResult(output / MODEL_FILE, validation, test, seconds, found)
-
-
-def _claim(config: TrainingConfig, output: Path, resume: bool, force: bool) -> Path | None:
-    """Check that the directory may be used; return the checkpoint to go on from."""
-    holds_run = (output / CONFIG_FILE).exists()
-    last = output / CHECKPOINTS / "last.ckpt"
-    if resume:
-        if not holds_run:
-            raise RunDirectoryError(f"{output} holds no training run to resume")
-        changed = _differences(load_config(output / CONFIG_FILE), config)
-        if changed:
-            raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(changed)}")
-        return last if last.exists() else None
-    if output.exists() and not output.is_dir():
-        raise RunDirectoryError(f"{output} is a file: choose another --output")
-    if not force and output.exists() and any(output.iterdir()):
-        raise RunDirectoryError(f"{output} is not empty: --resume goes on, --force starts anew, or choose --output")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for old in (output / CHECKPOINTS).glob("*.ckpt"):
-            old.unlink()
-        for name in (CONFIG_FILE, SPLIT_FILE, SUMMARY_FILE, MODEL_FILE):
-            (output / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
-    return None
-
-
-def _differences(old: TrainingConfig, new: TrainingConfig) -> list[str]:
-    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        items: dict[str, Any] = {}
-        for key, value in values.items():
-            items.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-        return items
-
-    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
-    return [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
 
 
 def _task(config: TrainingConfig, frames: TrainingFrames) -> TrainingTask:
@@ -160,19 +129,14 @@ def _fit(
     interval = min(optimiser.validation_interval, optimiser.steps)
     callbacks: list[Callback] = [
         AveragedWeights(optimiser.ema_decay),
-        ModelCheckpoint(
-            output / CHECKPOINTS,
-            filename="best",
-            monitor="validation/loss",
-            save_last=True,
-            enable_version_counter=False,
-        ),
+        _checkpoint(output, "best", monitor="validation/loss"),
+        _checkpoint(output, "last", monitor=None),
     ]
     if optimiser.patience:
         callbacks.append(EarlyStopping("validation/loss", patience=optimiser.patience))
     if progress:
         callbacks.append(ProgressCallback(progress))
-    loggers: list[Logger] = [CSVLogger(output, name="", version="metrics")]
+    loggers: list[Logger] = [CSVLogger(output, name="", version=metrics_name(output))]
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(output, name="", version="tensorboard"))
     with _quiet_lightning():
@@ -195,7 +159,13 @@ def _fit(
         trainer.fit(
             task,
             train_loader(
-                frames.train, optimiser.batch_size, interval, cutoff + task.objective.margin, dtype, config.seed
+                frames.train,
+                optimiser.batch_size,
+                interval,
+                cutoff + task.objective.margin,
+                dtype,
+                config.seed,
+                lambda: task.global_step,
             ),
             evaluation_loader(frames.validation, 50, cutoff, dtype),
             ckpt_path=checkpoint,
@@ -207,9 +177,20 @@ def _fit(
         raise PiwslError(f"training ended after {trainer.global_step} of {optimiser.steps} steps; see {output}")
 
 
+def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    """A checkpoint at the end of an epoch: there a resumed run starts with whole batches."""
+    return ModelCheckpoint(
+        output / CHECKPOINTS,
+        filename=name,
+        monitor=monitor,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
 def _best_weights(task: TrainingTask, output: Path) -> dict[str, torch.Tensor]:
     """The averaged weights of the best validation."""
-    stored = torch.load(output / CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    stored = torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 
@@ -224,6 +205,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10
+        # A resumed run ends the epoch of its checkpoint once more, without new metrics.
+        warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
         # Chained schedulers pass the epoch on in a way that torch itself deprecates.
         warnings.filterwarnings("ignore", message=".*epoch parameter in `scheduler.step.*")
         try:
@@ -266,34 +249,3 @@ def _trained_model(
             "test": asdict(test) if test else None,
         },
     )
-
-
-def _write_summary(
-    config: TrainingConfig,
-    frames: TrainingFrames,
-    output: Path,
-    validation: Errors,
-    test: Errors | None,
-    seconds: float,
-    found: list[str],
-) -> None:
-    summary = {
-        "piwsl_version": __version__,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "numpy": np.__version__,
-        },
-        "inputs": {"data": str(frames.source), "sha256": frames.sha256},
-        "frames": {"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
-        "data_report": frames.report.lines(),
-        "seed": config.seed,
-        "wall_seconds": round(seconds, 1),
-        "validation": asdict(validation),
-        "test": asdict(test) if test else None,
-        "warnings": found,
-        "outputs": {"model": MODEL_FILE, "model_sha256": sha256(output / MODEL_FILE)},
-        "result": "completed",
-    }
-    write_text(output / SUMMARY_FILE, json.dumps(summary, indent=1))

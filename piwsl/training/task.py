@@ -63,7 +63,7 @@ class TrainingTask(LightningModule):
         if not torch.isfinite(loss):
             frames = ", ".join(str(int(index)) for index in batch.frame_index)
             raise DivergedError(
-                f"the loss is {float(loss)} at step {step} (frames {frames}): lower the learning rate or the "
+                f"the loss is {loss.item()} at step {step} (frames {frames}): lower the learning rate or the "
                 "coefficients; the last checkpoint is kept"
             )
         for name, value in parts.items():

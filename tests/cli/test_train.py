@@ -1,0 +1,129 @@
+"""`piwsl train`, `export`, `evaluate` and `data` as typed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from piwsl.data.files import sha256
+from piwsl.export.exported import load_exported
+from tests.models_for_tests import trained_file
+from tests.molecules import frame
+
+SMALL = (
+    "-o data.validation=5 -o data.test=5 -o model.channels=8 -o model.layers=1 -o model.cutoff=3 -o threads=1 "
+    "-o optimiser.steps=10 -o optimiser.batch_size=4 -o optimiser.validation_interval=5"
+).split()
+
+
+@pytest.fixture
+def water(tmp_path):
+    """Random labels on 30 frames of water, in kcal/mol, in a file that states no units."""
+    frames = [frame("H2O", seed=seed, labelled=True) for seed in range(30)]
+    path = tmp_path / "water.npz"
+    np.savez(
+        path,
+        nuclear_charges=frames[0].species,
+        coords=[f.positions for f in frames],
+        energies=[f.energy * 5 - 40_000 for f in frames],
+        forces=[f.forces * 20 for f in frames],
+    )
+    return path
+
+
+def test_train_export_evaluate_on_a_file_named_with_its_units(cli, water):
+    trained = cli("train", "--data", water, "--units", "kcal/mol", "--output", "run", *SMALL)
+    assert trained.code == 0, trained.errors
+    assert "energies on 30 and forces on 30 of 30 frames" in trained.out
+    assert "20 training, 5 validation, 5 test frames" in trained.out
+    assert "step 10/10" in trained.out
+    assert "meV/A" in trained.out
+    assert "\x1b" not in trained.out
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["data"]["units"] == "kcal/mol"
+
+    exported = cli("export", "run/model.pt")
+    assert exported.code == 0, exported.errors
+    assert "forces against -dE/dx" in exported.out
+    assert load_exported(Path("run/model-general.pt")).form == "general"
+    info = cli("export", "--info", "run/model-general.pt")
+    assert json.loads(info.out)["elements"] == [1, 8]
+
+    evaluated = cli("evaluate", "run/model.pt", water, "--units", "kcal/mol", "--json")
+    assert evaluated.code == 0, evaluated.errors
+    figures = json.loads(evaluated.out)
+    assert (figures["frames"], figures["structures"]) == (30, 30)
+    assert Path(figures["plot"]).read_bytes().startswith(b"\x89PNG")
+    again = cli("evaluate", "run/model.pt", water, "--units", "kcal/mol")
+    assert again.code == 2
+    assert "--force" in again.errors[0]
+
+
+def test_export_for_openmm_bakes_the_species_of_a_file(cli, tmp_path):
+    from ase.io import write
+
+    model = trained_file(tmp_path / "model.pt")
+    write("water.xyz", frame("H2O").atoms())
+    done = cli("export", model, "--target", "openmm", "--structure", "water.xyz", "--output", "water.pt")
+    assert done.code == 0, done.errors
+    assert load_exported(tmp_path / "water.pt").species == [8, 1, 1]
+    before = sha256(tmp_path / "water.pt")
+    refused = cli("export", model, "--target", "openmm", "--structure", "water.xyz", "--output", "water.pt")
+    assert refused.code == 2
+    assert sha256(tmp_path / "water.pt") == before
+    assert cli("export", model, "--target", "openmm").code == 2
+    assert cli("export", model, "--system", "aspirin").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "data.file or data.system"),
+        (["train", "--system", "caffeine"], "bundled are aspirin"),
+        (["train", "--data", "none.npz"], "no such file"),
+        (["train", "--data", "water.npz"], "--units"),
+        (["train", "--data", "water.npz", "--units", "furlong"], "unknown energy unit"),
+        (["train", "--data", "water.npz", "--units", "eV", "-o", "los.pitc=1"], "did you mean loss"),
+        (["train", "--resume", "--output", "nothing"], "no such file"),
+        (["evaluate", "none.pt", "water.npz"], "none.pt: no such file"),
+        (["export", "water.npz"], "not a trained piwsl model"),
+        (["data", "inspect", "water.npz"], "--units"),
+        (["data", "label", "--output", "x"], "--system or --structure"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(cli, water, arguments, message):
+    before = sorted(path.name for path in water.parent.iterdir())
+    called = cli(*arguments)
+    assert called.code == 2
+    assert len(called.errors) == 1
+    assert called.errors[0].startswith("piwsl: ")
+    assert message in called.errors[0]
+    assert sorted(path.name for path in water.parent.iterdir()) == before
+
+
+def test_an_unknown_element_is_named(cli, tmp_path):
+    model = trained_file(tmp_path / "model.pt")
+    made = frame("CH3Cl")
+    np.savez("cl.npz", z=made.species, R=made.positions[None], E=np.zeros(1), units="eV")
+    called = cli("evaluate", model, "cl.npz")
+    assert called.code == 2
+    assert "not trained on Cl" in called.errors[0]
+
+
+def test_template_is_valid(cli, tmp_path):
+    text = cli("train", "--template").out
+    (tmp_path / "c.yaml").write_text(text)
+    called = cli("train", "c.yaml")
+    assert "data.file or data.system" in called.errors[0]
+
+
+def test_inspect_warns_of_wrong_units(cli, water):
+    assert "warning" not in cli("data", "inspect", water, "--units", "kcal/mol").out
+    assert "kcal/mol read as eV" in cli("data", "inspect", water, "--units", "eV").out
+
+
+def test_torch_keeps_its_default_dtype(cli, water):
+    cli("data", "inspect", water, "--units", "kcal/mol")
+    assert torch.get_default_dtype() == torch.float32

@@ -1,0 +1,48 @@
+import pytest
+import yaml
+
+from piwsl.errors import ConfigError
+from piwsl.training.config import TrainingConfig, dump, load_config, template
+
+
+def test_template_is_the_defaults_with_words():
+    assert yaml.safe_load(template()) == TrainingConfig().model_dump(mode="json")
+    assert all("#" in line for line in template().splitlines() if line.startswith("  "))
+
+
+def test_dump_round_trip(tmp_path):
+    config = load_config(None, ["data.system=aspirin", "loss.pitc=0.25", "optimiser.learning_rate=1e-4", "seed=7"])
+    assert config.optimiser.learning_rate == 1e-4
+    (tmp_path / "c.yaml").write_text(dump(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("loss: {pitc: 3, pisc: 4}\n")
+    config = load_config(tmp_path / "c.yaml", ["loss.pitc=5"])
+    assert (config.loss.pitc, config.loss.pisc) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loss: {pict: 1}", "unknown key loss.pict: did you mean loss.pitc?"),
+        ("optimizer: {steps: 3}", "did you mean optimiser"),
+        ("loss: {mixing: 0.7}", "loss.mixing = 0.7"),
+        ("optimiser: {steps: -5}", "optimiser.steps = -5"),
+        ("model: {network: transformer}", "model.network"),
+        ("[1, 2", "not valid YAML"),
+        ("- 3", "expected sections"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path / "c.yaml")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_override_without_value():
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        load_config(None, ["loss.pitc"])

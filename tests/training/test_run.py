@@ -1,0 +1,145 @@
+"""Training runs: they learn, explain themselves, stop on nonsense, and survive a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.export.trained import load_trained
+from piwsl.training.config import dump
+from piwsl.training.run import train
+from piwsl.training.task import DivergedError
+
+
+def test_a_run_learns_and_explains_itself(small, tmp_path):
+    steps = []
+    result = train(small("optimiser.steps=200"), tmp_path / "run", progress=steps.append)
+    assert steps[-1].step == steps[-1].steps == 200
+    assert {"energy", "forces", "pitc", "pisc"} <= set(steps[-1].losses)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["frames"] == {"train": 40, "validation": 10, "test": 10}
+    assert summary["result"] == "completed"
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert len({*split["train"], *split["validation"], *split["test"]}) == 60
+    model = load_trained(result.model)
+    assert len(model.check_frames) == 5
+    assert model.training["data_sha256"] == summary["inputs"]["sha256"]
+    # The forces of these frames have a standard deviation of about 1.5 eV/A.
+    assert result.test is not None
+    assert result.test.force_mae < 0.3
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+    header = (tmp_path / "run" / "metrics" / "metrics.csv").read_text().splitlines()[0]
+    assert "validation/force_mae" in header
+
+
+def weights(result):
+    return load_trained(result.model).tensors
+
+
+def test_same_seed_same_model_other_seed_another(small, tmp_path):
+    one = weights(train(small(), tmp_path / "a"))
+    two = weights(train(small(), tmp_path / "b"))
+    three = weights(train(small("seed=1"), tmp_path / "c"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not all(torch.equal(one[name], three[name]) for name in one)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
+def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
+    config = small(f"optimiser.schedule={schedule}", "loss.cadence=3")
+    whole = weights(train(config, tmp_path / "whole"))
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.step == 53:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(config, tmp_path / "broken", progress=stop)
+    first = []
+    resumed = weights(train(config, tmp_path / "broken", resume=True, progress=lambda p: first.append(p.step)))
+    assert first[0] == 41
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_kill_and_resume_on_the_command_line(small, tmp_path):
+    config = small("optimiser.steps=400")
+    whole = weights(train(config, tmp_path / "whole"))
+    (tmp_path / "c.yaml").write_text(dump(config))
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "piwsl.cli", "train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, str(tmp_path / "c.yaml"), "--output", str(run)], env=environment)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "model.pt").exists()
+    subprocess.run([*command, "--resume", "--output", str(run)], env=environment, check=True)
+    resumed = load_trained(run / "model.pt").tensors
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_another_run_is_never_overwritten(small, tmp_path):
+    config = small("optimiser.steps=20")
+    train(config, tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="--force"):
+        train(config, tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="optimiser.steps was 20, is 21"):
+        train(small("optimiser.steps=21"), tmp_path / "run", resume=True)
+    with pytest.raises(RunDirectoryError, match="no training run"):
+        train(config, tmp_path / "elsewhere", resume=True)
+    train(small("optimiser.steps=20", "seed=3"), tmp_path / "run", force=True)
+
+
+def test_energies_only(small, water_file, tmp_path):
+    with np.load(water_file) as archive:
+        content = {key: archive[key] for key in archive.files if key != "forces"}
+    np.savez(tmp_path / "energies.npz", **content)
+    result = train(small(f"data.file={tmp_path / 'energies.npz'}", "loss.mixing=0.0"), tmp_path / "run")
+    assert result.test is not None
+    assert result.test.energy_mae is not None
+    assert result.test.force_mae is None
+
+
+def test_a_diverged_run_stops_and_keeps_its_checkpoint(small, tmp_path, monkeypatch):
+    from piwsl.losses.supervised import EnergyMAE
+
+    original = EnergyMAE.__call__
+    calls = []
+
+    def poisoned(self, prediction, batch):
+        values, labelled = original(self, prediction, batch)
+        calls.append(1)
+        return values * (float("nan") if len(calls) > 40 else 1.0), labelled
+
+    monkeypatch.setattr(EnergyMAE, "__call__", poisoned)
+    with pytest.raises(DivergedError, match=r"the loss is nan at step \d+ \(frames"):
+        train(small(), tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
+    with pytest.raises(DataError, match="choose smaller sizes"):
+        train(small("data.train=100"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="no supervised loss"):
+        train(small("loss.energy=0", "loss.forces=0"), tmp_path / "run")
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_a_flattened_surface_is_said(small, tmp_path):
+    result = train(small("loss.pitc=1e5", "loss.mixing=0", "loss.displacement=0.2"), tmp_path / "run")
+    assert any("flattened" in warning for warning in result.warnings)
