@@ -51,9 +51,8 @@ def run(arguments: list[str] | None = None) -> None:
     """Entry point: 0 done, 2 an error of the user, 3 a run that left physics, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        piwsl.main(arguments, prog_name="piwsl", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Without its standalone mode click returns the code of an Exit instead of raising it.
+        sys.exit(piwsl.main(arguments, prog_name="piwsl", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)

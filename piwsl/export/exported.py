@@ -6,10 +6,7 @@ plain OpenMM script through TorchForce without piwsl.
 """
 
 import json
-import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +19,6 @@ from piwsl.errors import ModelFileError
 EXPORT_FORMAT = "piwsl-exported"
 EXPORT_VERSION = 1
 INFO_ENTRY = "piwsl.json"
-
-
-@contextmanager
-def quiet_torchscript() -> Iterator[None]:
-    """Keep the announced end of TorchScript from the user: the trained file is the primary artefact."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
-        yield
 
 
 @dataclass(frozen=True)
@@ -54,7 +43,7 @@ class ExportedPotential:
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
     """Write a scripted module with its description, atomically."""
     described = {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, **info}
-    with atomic_path(path) as temporary, quiet_torchscript():
+    with atomic_path(path) as temporary:
         torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described, indent=1)})
 
 
@@ -92,8 +81,7 @@ def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
     """
     info = read_exported_info(path)
     try:
-        with quiet_torchscript():
-            module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+        module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
     return ExportedPotential(path, module, info)

@@ -14,7 +14,7 @@ from piwsl._version import __version__
 from piwsl.data.files import sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, ExportError
-from piwsl.export.exported import quiet_torchscript, save_exported
+from piwsl.export.exported import save_exported
 from piwsl.export.forms import GeneralForm, OpenMMForm
 from piwsl.export.trained import DTYPES, TrainedModel, load_trained
 from piwsl.export.verify import Evaluate, Verification, eager_evaluator, verify
@@ -104,8 +104,7 @@ def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
 
 def script(form: nn.Module) -> torch.jit.ScriptModule:
     """Compile a form to TorchScript."""
-    with quiet_torchscript():
-        module = torch.jit.script(form.eval())
+    module = torch.jit.script(form.eval())
     assert isinstance(module, torch.jit.ScriptModule)
     return module
 

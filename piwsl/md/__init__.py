@@ -1,1 +1,24 @@
 """Molecular dynamics with an exported potential, and what came out of it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from piwsl.md.calculator import PiwslCalculator
+    from piwsl.md.protocol import MDProtocol
+    from piwsl.md.run import run_md
+
+__all__ = ["MDProtocol", "PiwslCalculator", "run_md"]
+
+# Imported at first use: torch and the engines take seconds to load.
+_HOMES = {
+    "MDProtocol": "piwsl.md.protocol",
+    "PiwslCalculator": "piwsl.md.calculator",
+    "run_md": "piwsl.md.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -6,7 +6,7 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, ExportError, ModelFileError
 from piwsl.export import torchscript
-from piwsl.export.exported import load_exported, quiet_torchscript, read_exported_info
+from piwsl.export.exported import load_exported, read_exported_info
 from piwsl.export.torchscript import export_general, export_openmm
 from piwsl.export.trained import load_trained
 from piwsl.export.verify import verify
@@ -121,8 +121,7 @@ def test_the_description_is_inside(tmp_path):
 
 
 def test_files_that_are_not_ours(tmp_path):
-    with quiet_torchscript():
-        torch.jit.save(torchscript.script(torch.nn.Linear(2, 2)), str(tmp_path / "foreign.pt"))
+    torch.jit.save(torchscript.script(torch.nn.Linear(2, 2)), str(tmp_path / "foreign.pt"))
     with pytest.raises(ModelFileError, match="not an exported piwsl potential"):
         load_exported(tmp_path / "foreign.pt")
     with pytest.raises(ModelFileError, match="not an exported piwsl potential"):

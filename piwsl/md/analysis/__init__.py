@@ -1,0 +1,45 @@
+"""What came out of a run: stability, structure, energy, each with an uncertainty and against a reference.
+
+Plain arrays go in - positions (frames, atoms, 3) in angstrom, times in fs - and small frozen objects come out.
+"""
+
+from piwsl.md.analysis.bonds import Bonds, bond_lengths, compare_bonds, find_bonds
+from piwsl.md.analysis.comparison import Comparison, Observable, compare_run
+from piwsl.md.analysis.distances import distance_histogram
+from piwsl.md.analysis.distributions import DistributionComparison, compare
+from piwsl.md.analysis.energy import energy_drift, temperature_statistics
+from piwsl.md.analysis.reference import Reference, bundled_reference, read_reference
+from piwsl.md.analysis.results import Difference, Distribution, Measurement
+from piwsl.md.analysis.run_directory import Run, read_run
+from piwsl.md.analysis.stability import Stability, stable_time
+from piwsl.md.analysis.uncertainty import autocorrelation_time, block_average
+from piwsl.md.analysis.verdict import Verdict, judge
+
+__all__ = [
+    "Bonds",
+    "Comparison",
+    "Difference",
+    "Distribution",
+    "DistributionComparison",
+    "Measurement",
+    "Observable",
+    "Reference",
+    "Run",
+    "Stability",
+    "Verdict",
+    "autocorrelation_time",
+    "block_average",
+    "bond_lengths",
+    "bundled_reference",
+    "compare",
+    "compare_bonds",
+    "compare_run",
+    "distance_histogram",
+    "energy_drift",
+    "find_bonds",
+    "judge",
+    "read_reference",
+    "read_run",
+    "stable_time",
+    "temperature_statistics",
+]

@@ -1,0 +1,211 @@
+"""Everything that is measured on one run, against one reference."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from piwsl._version import __version__
+from piwsl.errors import DataError
+from piwsl.md.analysis.bonds import BondLengths, compare_bonds, find_bonds
+from piwsl.md.analysis.distances import distance_histogram
+from piwsl.md.analysis.distributions import DistributionComparison, compare
+from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
+from piwsl.md.analysis.reference import Reference, check_same_molecule
+from piwsl.md.analysis.results import Difference, Measurement
+from piwsl.md.analysis.run_directory import Run, Thermo
+from piwsl.md.analysis.stability import Stability, stable_time
+
+FORMAT = "piwsl-analysis"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Observable:
+    """One line of the table: a quantity of the run, of the reference, and their difference, where each exists.
+
+    Attributes:
+        key: stable name for programs, such as ``bond.C-H.mean``.
+        name: for people.
+    """
+
+    key: str
+    name: str
+    run: Measurement | None = None
+    reference: Measurement | None = None
+    difference: Difference | None = None
+
+    @property
+    def agrees(self) -> bool | None:
+        """Within noise or not; None where it is not compared or the data do not say."""
+        return None if self.difference is None else self.difference.agrees
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A run measured against a reference.
+
+    Attributes:
+        run: what was analysed.
+        reference: what it was compared with.
+        stability: by the bond rule.
+        distances: h(r); None where no frame was stable.
+        bonds: one entry per bond type; empty where no frame was stable.
+        temperature, drift: None where the run wrote no energies; drift for NVE only.
+        notes: what a reader of the numbers should know.
+    """
+
+    run: Run
+    reference: Reference
+    stability: Stability
+    distances: DistributionComparison | None
+    bonds: tuple[BondLengths, ...]
+    temperature: TemperatureStatistics | None
+    drift: EnergyDrift | None
+    notes: tuple[str, ...]
+
+    @property
+    def stable(self) -> bool:
+        """No broken bond in the trajectory, and no stop rule ended the run."""
+        return self.stability.broken is None and self.run.summary["result"] != "stopped"
+
+    @property
+    def stable_time(self) -> Measurement:
+        """Until the first broken frame, the stop rule, or the end, fs.
+
+        Stop rules look more often than frames are written, so a run can end by one before a frame shows it.
+        """
+        stop = self.run.summary.get("stop") or {}
+        if self.stability.broken is None and not self.stable and stop.get("step") is not None:
+            time = float(stop["step"]) * float(self.run.summary["timestep_fs"])
+            return Measurement(time, None, "fs", 1)
+        return self.stability.time
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """All numbers, in the order of the table."""
+        rows = [Observable("stable_time", "Stable time", run=self.stable_time)]
+        if self.distances is not None:
+            rows.append(Observable("h_of_r", "h(r) error", difference=self.distances.difference))
+        for bond in self.bonds:
+            key, name = f"bond.{bond.kind}", bond.kind
+            rows += [
+                Observable(f"{key}.mean", f"{name} length", bond.mean, bond.reference_mean, bond.mean_difference),
+                Observable(f"{key}.width", f"{name} width", bond.width, bond.reference_width, bond.width_difference),
+                Observable(f"{key}.distribution", f"{name} distribution", difference=bond.distribution.difference),
+            ]
+        if self.temperature is not None:
+            rows.append(self._temperature(self.temperature))
+        if self.drift is not None:
+            rows += [
+                Observable("energy_drift.per_10_ps", "Total-energy drift", self.drift.per_10_ps),
+                Observable("energy_drift.per_ns", "Total-energy drift, per ns", self.drift.per_ns),
+                Observable("energy_fluctuation", "Total-energy fluctuation", self.drift.fluctuation),
+            ]
+        return tuple(rows)
+
+    @staticmethod
+    def _temperature(found: TemperatureStatistics) -> Observable:
+        if found.target is None:
+            return Observable("temperature", "Temperature", found.mean)
+        target = Measurement(found.target, 0.0, "K", found.mean.samples)
+        return Observable("temperature", "Temperature", found.mean, target, found.target_difference)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "piwsl_version": __version__,
+            "run": {
+                "directory": self.run.path.name,
+                "system": self.run.name,
+                "formula": self.run.formula,
+                "ensemble": self.run.ensemble,
+                "temperature_K": self.run.summary["temperature_K"],
+                "requested_fs": self.run.requested_time,
+                "done_fs": self.run.done_time,
+                "frames": len(self.run.positions),
+                "result": self.run.summary["result"],
+                "stop": self.run.summary.get("stop"),
+            },
+            "reference": {
+                "name": self.reference.name,
+                "frames": len(self.reference.positions),
+                "length_fs": None if self.reference.times is None else float(np.ptp(self.reference.times)),
+            },
+            "stable": self.stable,
+            "stable_time": self.stable_time.as_dict(),
+            "stability": self.stability.as_dict(),
+            "h_of_r": None if self.distances is None else self.distances.as_dict(),
+            "bonds": {bond.kind: bond.as_dict() for bond in self.bonds},
+            "temperature": None if self.temperature is None else self.temperature.as_dict(),
+            "energy_drift": None if self.drift is None else self.drift.as_dict(),
+            "within_noise": {one.key: one.agrees for one in self.observables if one.difference is not None},
+            "notes": list(self.notes),
+        }
+
+
+def compare_run(run: Run, reference: Reference) -> Comparison:
+    """Measure a run against a reference. Structure is compared over the stable frames only.
+
+    Raises:
+        DataError: different molecules, or a molecule without bonds.
+    """
+    check_same_molecule(run.species, reference)
+    bonds = find_bonds(reference.species, reference.positions)
+    stability = stable_time(run.positions, run.times, bonds)
+    stable = run.positions[: stability.frames]
+    notes = [*run.notes, *reference.notes]
+    distances: DistributionComparison | None = None
+    lengths: tuple[BondLengths, ...] = ()
+    if len(stable):
+        distances = compare(distance_histogram(stable), distance_histogram(reference.positions))
+        lengths = compare_bonds(stable, reference.positions, bonds)
+        notes += _about_samples(distances, stability)
+    else:
+        notes.append("the first frame is already broken: no structure is compared")
+    if reference.times is None:
+        notes.append(
+            f"the frames of {reference.name} have no times: their correlation is judged by their order in the file"
+        )
+    if run.ensemble == "nve":
+        notes.append(
+            "a constant-energy run need not have the temperature of its reference, which alone makes structure differ"
+        )
+    temperature, drift = _energies(run.thermo, run, stability, notes)
+    return Comparison(run, reference, stability, distances, lengths, temperature, drift, tuple(notes))
+
+
+def _about_samples(distances: DistributionComparison, stability: Stability) -> list[str]:
+    notes = []
+    for side, found in (("run", distances.run), ("reference", distances.reference)):
+        if found.samples < 2:
+            notes.append(f"the {side} holds fewer than two independent structures: no error bar, no verdict on h(r)")
+        if found.beyond > 0:
+            notes.append(
+                f"{found.beyond:.2%} of the distances of the {side} are beyond {found.edges[-1]:g} Å, outside h(r)"
+            )
+    if stability.broken is not None:
+        notes.append(f"structure is compared over the {stability.frames} frames before the first broken one")
+    return notes
+
+
+def _energies(
+    thermo: Thermo | None, run: Run, stability: Stability, notes: list[str]
+) -> tuple[TemperatureStatistics | None, EnergyDrift | None]:
+    """Over the rows before the break: what comes after it is no physics."""
+    if thermo is None:
+        return None, None
+    rows = np.ones(len(thermo.times), dtype=bool)
+    if stability.broken is not None:
+        rows = thermo.times < stability.broken.time
+    rows &= np.isfinite(thermo.total) & np.isfinite(thermo.temperature)
+    temperature = drift = None
+    try:
+        temperature = temperature_statistics(thermo.temperature[rows], thermo.kinetic[rows], run.target_temperature)
+        if run.ensemble == "nve":
+            drift = energy_drift(thermo.times[rows], thermo.total[rows], len(run.species))
+    except DataError as error:
+        notes.append(str(error))
+    return temperature, drift

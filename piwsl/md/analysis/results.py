@@ -1,0 +1,156 @@
+"""The small frozen objects that an analysis gives back, and how they are written in words."""
+
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+from typing import Any
+
+from piwsl.typing import FloatArray
+from piwsl.units import PICOSECOND
+
+SYMBOLS = {"angstrom": "Å"}  # units whose symbol is not their name
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number with what is known about it.
+
+    Attributes:
+        value: in ``unit``.
+        uncertainty: one standard error in ``unit``; None where fewer than two independent samples allow none.
+        unit: ``angstrom``, ``fs``, ``K``, ...; empty for a pure number.
+        samples: number of independent samples behind the value.
+    """
+
+    value: float
+    uncertainty: float | None
+    unit: str
+    samples: int
+
+    @property
+    def symbol(self) -> str:
+        """The unit as it is read; long times are read in ps."""
+        return "ps" if self._in_ps else SYMBOLS.get(self.unit, self.unit)
+
+    @property
+    def number(self) -> str:
+        """``1.0931 ± 0.0004``, in the unit of `symbol`."""
+        scale = 1 / PICOSECOND if self._in_ps else 1.0
+        return with_uncertainty(self.value * scale, None if self.uncertainty is None else self.uncertainty * scale)
+
+    @property
+    def _in_ps(self) -> bool:
+        return self.unit == "fs" and abs(self.value) >= PICOSECOND
+
+    def text(self) -> str:
+        """``1.0931 ± 0.0004 Å``."""
+        return f"{self.number} {self.symbol}".rstrip()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "value": plain(self.value),
+            "uncertainty": plain(self.uncertainty),
+            "unit": self.unit,
+            "samples": self.samples,
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a run is from its reference, and how far noise alone would put it.
+
+    Attributes:
+        measured: the difference (or distance) and its standard error.
+        limit: what noise alone stays below in 95 of 100 cases; None where it cannot be known.
+        floor: the same difference between the first and the second half of the reference, scaled from the lengths of
+            halves to those that are compared; None without two independent samples.
+    """
+
+    measured: Measurement
+    limit: float | None
+    floor: float | None
+
+    @property
+    def threshold(self) -> float | None:
+        """The larger of limit and floor: a run is not called different where the reference differs from itself."""
+        return None if self.limit is None else max(self.limit, self.floor or 0.0)
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the difference is within the threshold; None where the data do not say."""
+        return None if self.threshold is None else abs(self.measured.value) <= self.threshold
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            **self.measured.as_dict(),
+            "noise_limit_95": plain(self.limit),
+            "noise_floor": plain(self.floor),
+            "threshold": plain(self.threshold),
+            "within_noise": self.agrees,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """A normalised histogram.
+
+    Attributes:
+        edges: (bins + 1,) in ``unit``.
+        density: (bins,) in 1/``unit``; its integral over the edges is 1.
+        error: (bins,) standard error of the density, or None.
+        unit: of the edges.
+        samples: number of independent samples.
+        beyond: fraction of the values that lie outside the edges.
+    """
+
+    edges: FloatArray
+    density: FloatArray
+    error: FloatArray | None
+    unit: str
+    samples: int
+    beyond: float
+
+    @property
+    def centres(self) -> FloatArray:
+        """(bins,) middle of each bin."""
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "unit": self.unit,
+            "edges": [round(float(edge), 6) for edge in self.edges],
+            "density": [round(float(value), 6) for value in self.density],
+            "error": None if self.error is None else [round(float(value), 6) for value in self.error],
+            "samples": self.samples,
+            "beyond": float(self.beyond),
+        }
+
+
+def plain(value: float | None) -> float | None:
+    """A float that JSON can hold: None for NaN and infinities."""
+    return None if value is None or not isfinite(value) else float(value)
+
+
+def with_uncertainty(value: float, uncertainty: float | None) -> str:
+    """A number to the digits that its uncertainty leaves: ``1.0931 ± 0.0004``."""
+    if not isfinite(value):
+        return "not known"
+    if uncertainty is None or not isfinite(uncertainty) or uncertainty <= 0:
+        return f"{value:.6g}"
+    # Two digits where the first is 1, else one: 0.0134 and 0.03.
+    exponent = floor(log10(uncertainty))
+    digits = 1 - exponent if uncertainty / 10.0**exponent < 1.95 else -exponent
+    places = max(digits, 0)
+    return f"{round(value, digits) + 0.0:.{places}f} ± {round(uncertainty, digits):.{places}f}"
+
+
+def significant(value: float | None, digits: int = 2) -> str:
+    """A number to so many significant digits, never in exponent form for ordinary sizes."""
+    if value is None or not isfinite(value):
+        return "not known"
+    if value == 0:
+        return "0"
+    places = max(digits - 1 - floor(log10(abs(value))), 0)
+    return f"{value:.{places}f}" if places < 8 else f"{value:.{digits - 1}e}"

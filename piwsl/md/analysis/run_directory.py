@@ -1,0 +1,185 @@
+"""A run directory of `piwsl md`, read into arrays."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from ase.formula import Formula
+
+from piwsl.errors import DataError, RunDirectoryError
+from piwsl.md.analysis.trajectory_files import Progress, read_topology, read_trajectory
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import PICOSECOND
+
+SUMMARY_FILE = "summary.json"
+THERMO_FILE = "thermo.csv"
+TOPOLOGY_FILE = "topology.pdb"
+TRAJECTORY_FILES = ("trajectory.dcd", "trajectory.xtc")
+COLUMNS = ("time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
+
+
+@dataclass(frozen=True, eq=False)
+class Thermo:
+    """The rows of thermo.csv.
+
+    Attributes:
+        times: (rows,) fs.
+        potential, kinetic, total: (rows,) eV.
+        temperature: (rows,) K.
+    """
+
+    times: FloatArray
+    potential: FloatArray
+    kinetic: FloatArray
+    total: FloatArray
+    temperature: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A molecular dynamics run.
+
+    Attributes:
+        path: run directory.
+        summary: content of summary.json.
+        species: (atoms,) atomic numbers.
+        positions: (frames, atoms, 3) angstrom, float32.
+        times: (frames,) fs since the start of the run.
+        thermo: energies and temperature, or None where the run wrote none.
+        notes: what the reader has to say.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    species: IntArray
+    positions: FloatArray
+    times: FloatArray
+    thermo: Thermo | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the system."""
+        return str(self.summary["system"]["name"])
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula, Hill order."""
+        return formula_of(self.species)
+
+    @property
+    def ensemble(self) -> str:
+        """``nve`` or ``nvt``."""
+        return str(self.summary["ensemble"]).lower()
+
+    @property
+    def target_temperature(self) -> float | None:
+        """Of the thermostat, K; None for NVE, where it is that of the first velocities only."""
+        return float(self.summary["temperature_K"]) if self.ensemble == "nvt" else None
+
+    @property
+    def requested_time(self) -> float:
+        """Length asked for, fs."""
+        return float(self.summary["steps_requested"]) * float(self.summary["timestep_fs"])
+
+    @property
+    def done_time(self) -> float:
+        """Length computed, fs."""
+        return float(self.summary["steps_done"]) * float(self.summary["timestep_fs"])
+
+
+def formula_of(species: IntArray) -> str:
+    """Chemical formula of atomic numbers, Hill order."""
+    return str(Formula.from_list([chemical_symbols[int(number)] for number in species]).format("hill"))
+
+
+def read_run(path: Path, progress: Progress | None = None) -> Run:
+    """Read a run directory.
+
+    Args:
+        path: as `piwsl md` wrote it.
+        progress: called with (frames read, all frames).
+
+    Raises:
+        RunDirectoryError: no such directory, or not one of `piwsl md`.
+        DataError: the trajectory or the energies cannot be read.
+    """
+    summary = _read_summary(path)
+    outputs = summary.get("outputs") or {}
+    trajectory = path / str(outputs.get("trajectory", ""))
+    if not trajectory.is_file():
+        found = [path / name for name in TRAJECTORY_FILES if (path / name).is_file()]
+        if not found:
+            raise RunDirectoryError(f"{path}: holds no {' or '.join(TRAJECTORY_FILES)}: nothing to analyse")
+        trajectory = found[0]
+    raw = read_trajectory(trajectory, progress=progress)
+    species = _species(path, summary)
+    if raw.positions.shape[1] != len(species):
+        raise DataError(
+            f"{trajectory}: has {raw.positions.shape[1]} atoms, {SUMMARY_FILE} says {len(species)}: "
+            "the files are not of one run"
+        )
+    interval = float(summary["trajectory_interval"]) * float(summary["timestep_fs"])
+    # The first frame is written after the first interval, not at the start.
+    times = interval * np.arange(1, len(raw.positions) + 1)
+    thermo, thermo_notes = _read_thermo(path / THERMO_FILE)
+    return Run(path, summary, species, raw.positions, times, thermo, raw.notes + thermo_notes)
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    file = path / SUMMARY_FILE
+    if not path.is_dir():
+        raise RunDirectoryError(f"{path}: no such run directory")
+    if not file.is_file():
+        raise RunDirectoryError(f"{path}: not a finished run of `piwsl md`: it holds no {SUMMARY_FILE}")
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RunDirectoryError(f"{file}: damaged: not JSON") from None
+    needed = ("system", "ensemble", "temperature_K", "timestep_fs", "trajectory_interval", "steps_requested")
+    missing = [key for key in (*needed, "steps_done", "result") if key not in summary] if summary else needed
+    if not isinstance(summary, dict) or missing:
+        raise RunDirectoryError(f"{file}: not of a run of `piwsl md`: it lacks {', '.join(missing)}")
+    return summary
+
+
+def _species(path: Path, summary: dict[str, Any]) -> IntArray:
+    species = summary["system"].get("species")
+    if not species:
+        return read_topology(path / TOPOLOGY_FILE)
+    try:
+        numbers = [atomic_numbers[one] if isinstance(one, str) else int(one) for one in species]
+    except KeyError as error:
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: {error} is no element") from None
+    return np.array(numbers, dtype=np.int64)
+
+
+def _read_thermo(path: Path) -> tuple[Thermo | None, tuple[str, ...]]:
+    if not path.is_file():
+        return None, (f"no {path.name}: energies and temperature are not analysed",)
+    with path.open(newline="", encoding="utf-8") as stream:
+        lines = list(csv.reader(stream))
+    header = lines[0] if lines else []
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise DataError(f"{path}: has no column {missing[0]!r}")
+    columns = [header.index(name) for name in COLUMNS]
+    rows: list[list[float]] = []
+    notes: tuple[str, ...] = ()
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            if len(line) != len(header):
+                raise ValueError
+            rows.append([float(line[column]) for column in columns])
+        except ValueError:
+            if number < len(lines):
+                raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
+            notes = (f"{path.name} was cut within its last line: its {len(rows)} whole rows are used",)
+    if not rows:
+        return None, (f"{path.name} has no rows: energies and temperature are not analysed",)
+    values = np.array(rows)
+    return Thermo(values[:, 0] * PICOSECOND, *values[:, 1:].T), notes

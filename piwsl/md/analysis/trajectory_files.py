@@ -1,0 +1,169 @@
+"""Positions from trajectory files, in pieces: whole frames only, and it is said where a file was cut."""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+
+from piwsl.errors import DataError
+from piwsl.md.analysis.dcd import DcdFile
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import NANOMETER, PICOSECOND
+
+PIECE = 1000  # frames read at a time
+Progress = Callable[[int, int], None]  # called with (frames read, all frames)
+
+# What the readers of mdtraj raise on files that are not what their name says.
+_READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
+
+
+@dataclass(frozen=True, eq=False)
+class RawTrajectory:
+    """What a trajectory file holds.
+
+    Attributes:
+        positions: (frames, atoms, 3) angstrom, float32.
+        times: (frames,) fs, where the file states them.
+        notes: sentences on what the reader met, such as a cut file.
+    """
+
+    positions: FloatArray
+    times: FloatArray | None
+    notes: tuple[str, ...] = ()
+
+
+def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
+    """Read a trajectory: DCD, XTC, or any other format of mdtraj.
+
+    Args:
+        path: the trajectory.
+        topology: needed by formats other than DCD and XTC that hold positions only.
+        progress: called while reading, where the number of frames is known beforehand.
+
+    Raises:
+        DataError: missing, not readable, or without one whole frame.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix == ".dcd":
+        raw = _read_dcd(path, progress)
+    elif path.suffix == ".xtc":
+        raw = _read_xtc(path, progress)
+    else:
+        raw = _read_other(path, topology)
+    if not len(raw.positions):
+        raise DataError(f"{path}: holds no whole frame: nothing can be analysed")
+    return raw
+
+
+def read_topology(path: Path) -> IntArray:
+    """Atomic numbers (atoms,) of a topology file that mdtraj reads, such as PDB.
+
+    Raises:
+        DataError: missing, not readable, or with an atom of no element.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        topology = mdtraj.load_topology(str(path))
+    except _READ_ERRORS as error:
+        raise DataError(f"{path}: not a topology that mdtraj reads ({_line(error)}): use a PDB file") from None
+    numbers = [0 if atom.element is None else int(atom.element.atomic_number) for atom in topology.atoms]
+    if not numbers or min(numbers) < 1:
+        raise DataError(f"{path}: holds no atoms, or atoms without an element: use a PDB file with its element column")
+    return np.array(numbers, dtype=np.int64)
+
+
+def _read_dcd(path: Path, progress: Progress | None) -> RawTrajectory:
+    file = DcdFile.open(path)
+    pieces = []
+    for first, last in _pieces(file.frames, progress):
+        pieces.append(file.read(first, last))
+    return RawTrajectory(_join(pieces, file.atoms), None, _cut_note(path, file.frames, file.spare))
+
+
+def _read_xtc(path: Path, progress: Progress | None) -> RawTrajectory:
+    frames, spare = _whole_xtc_frames(path)
+    positions, times = [], []
+    if not frames:
+        return RawTrajectory(_join([], 0), None)
+    try:
+        with mdtraj.formats.XTCTrajectoryFile(str(path)) as stream:
+            for first, last in _pieces(frames, progress):
+                xyz, time, _, _ = stream.read(last - first)
+                positions.append(np.asarray(xyz, dtype=np.float32) * np.float32(NANOMETER))
+                times.append(np.asarray(time, dtype=np.float64) * PICOSECOND)
+    except _READ_ERRORS as error:
+        raise DataError(f"{path}: damaged ({_line(error)})") from None
+    return RawTrajectory(_join(positions, 0), np.concatenate(times), _cut_note(path, frames, spare))
+
+
+def _whole_xtc_frames(path: Path) -> tuple[int, int]:
+    """Number of whole frames and the bytes after them, from the frame headers alone.
+
+    A frame: magic, atoms, step, time, box (52 bytes), atoms (4), then either plain positions of at most nine
+    atoms, or precision, limits, index (32), the number of bytes (4 or 8) and the bytes, padded to four.
+    """
+    size = path.stat().st_size
+    frames = position = 0
+    with path.open("rb") as stream:
+        while True:
+            stream.seek(position)
+            head = stream.read(96)
+            if len(head) < 56:
+                break
+            magic, atoms = struct.unpack(">ii", head[:8])
+            if magic not in (1995, 2023):
+                raise DataError(f"{path}: not an XTC file, or damaged after frame {frames}")
+            if atoms <= 9:
+                length = 56 + 12 * atoms
+            else:
+                wide = magic == 2023
+                if len(head) < (96 if wide else 92):
+                    break
+                count = struct.unpack(">q" if wide else ">i", head[88 : 96 if wide else 92])[0]
+                length = (96 if wide else 92) + (count + 3) // 4 * 4
+            if position + length > size:
+                break
+            position += length
+            frames += 1
+    return frames, size - position
+
+
+def _read_other(path: Path, topology: Path | None) -> RawTrajectory:
+    options = {} if topology is None else {"top": str(topology)}
+    positions, times = [], []
+    try:
+        for piece in mdtraj.iterload(str(path), chunk=PIECE, **options):
+            positions.append(np.asarray(piece.xyz, dtype=np.float32) * np.float32(NANOMETER))
+            times.append(np.asarray(piece.time, dtype=np.float64) * PICOSECOND)
+    except _READ_ERRORS as error:
+        hint = "" if topology else ": name its topology with --reference-topology"
+        raise DataError(f"{path}: not a trajectory that mdtraj reads ({_line(error)}){hint}") from None
+    return RawTrajectory(_join(positions, 0), np.concatenate(times) if times else None)
+
+
+def _pieces(frames: int, progress: Progress | None) -> Iterator[tuple[int, int]]:
+    for first in range(0, frames, PIECE):
+        last = min(first + PIECE, frames)
+        yield first, last
+        if progress:
+            progress(last, frames)
+
+
+def _join(pieces: list[FloatArray], atoms: int) -> FloatArray:
+    return np.concatenate(pieces) if pieces else np.zeros((0, atoms, 3), dtype=np.float32)
+
+
+def _cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:
+    if not spare:
+        return ()
+    return (f"{path.name} was cut within frame {frames + 1}: its {frames} whole frames are used",)
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Programs that move the atoms, behind one interface."""

@@ -1,0 +1,86 @@
+"""What a run asks of an engine."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from piwsl.typing import FloatArray
+from piwsl.units import ACCELERATION, BOLTZMANN
+
+# Arrays by name, as a restart state stores them.
+EngineState = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Positions (n, 3) in angstrom and velocities (n, 3) in angstrom/fs."""
+
+    positions: FloatArray
+    velocities: FloatArray
+
+
+@dataclass(frozen=True)
+class Energies:
+    """Potential and kinetic energy, eV."""
+
+    potential: float
+    kinetic: float
+
+
+class Engine(Protocol):
+    """One run of one structure. All numbers in eV, angstrom, fs.
+
+    Attributes:
+        name: ``openmm`` or ``ase``.
+        platform: what computes, in the engine's words.
+        force: kind of force: ``TorchForce``, ``PythonForce`` or ``ASE``.
+        force_reason: why this kind.
+    """
+
+    name: str
+    platform: str
+    force: str
+    force_reason: str
+
+    def start(self, velocities: FloatArray) -> None:
+        """Begin at the start structure with velocities (n, 3)."""
+
+    def advance(self, steps: int) -> None:
+        """Move on; raises EngineError where the engine fails."""
+
+    def snapshot(self) -> Snapshot:
+        """Where the atoms are; costs no evaluation of the potential."""
+
+    def energies(self) -> Energies:
+        """Energies now."""
+
+    def forces(self) -> FloatArray:
+        """Forces (n, 3) now."""
+
+    def state(self) -> EngineState:
+        """Everything the continuation depends on."""
+
+    def restore(self, state: EngineState, seed: int) -> bool:
+        """Go on from a state.
+
+        Returns:
+            True where the continuation is the one that would have come without interruption; False where only
+            positions and velocities could be taken over and the thermostat draws anew from ``seed``.
+        """
+
+
+def kinetic_energy(masses: FloatArray, velocities: FloatArray) -> float:
+    """Kinetic energy in eV of masses (n,) in amu and velocities (n, 3) in angstrom/fs."""
+    return float(0.5 * np.einsum("i,ij,ij", masses, velocities, velocities) / ACCELERATION)
+
+
+def temperature(kinetic: float, degrees_of_freedom: int) -> float:
+    """Instantaneous temperature in K of a kinetic energy in eV."""
+    return 2 * kinetic / (degrees_of_freedom * BOLTZMANN)
+
+
+def split_seed(seed: int, purpose: int, step: int = 0) -> int:
+    """A seed of its own for each purpose, between 1 and 2^31 - 1."""
+    return int(np.random.SeedSequence([seed, purpose, step]).generate_state(1)[0]) % (2**31 - 1) + 1

@@ -1,0 +1,108 @@
+"""What works on this machine, found out by trying it."""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from piwsl._version import __version__
+from piwsl.errors import MissingDependencyError
+from piwsl.md.forces.probe import (
+    Probe,
+    first_line,
+    import_openmm,
+    probe_platform,
+    probe_pythonforce,
+    probe_torchforce,
+)
+
+_OPENMM = "pip install 'piwsl[openmm]'"
+# Library, extra that brings it (None: it comes with piwsl), what it is for.
+_LIBRARIES = (
+    ("torch", None, "networks"),
+    ("lightning", None, "training"),
+    ("ase", None, "structures, second engine"),
+    ("mdtraj", None, "trajectories"),
+    ("openmm", "openmm", "molecular dynamics"),
+    ("openmm-torch", "torchforce-cpu", "TorchForce"),
+    ("tblite", "label", "labelling"),
+)
+_OPENMM_TORCH = ("acellera-openmmtorch-cpu", "acellera-openmmtorch-cu12", "acellera-openmmtorch-cu13", "openmmtorch")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. ``install`` is what to do where it does not work; empty where nothing helps here."""
+
+    group: str
+    name: str
+    works: bool
+    detail: str
+    install: str = ""
+
+
+def examine() -> Iterator[Check]:
+    """Check after check: versions, devices, platforms, forces."""
+    yield Check("versions", "piwsl", True, __version__)
+    yield Check("versions", "python", True, platform.python_version())
+    for library, extra, purpose in _LIBRARIES:
+        yield _library(library, extra, purpose)
+    yield from _devices()
+    yield from _openmm()
+
+
+def torchforce_install() -> str:
+    """The install line that brings a TorchForce for this machine."""
+    major = (torch.version.cuda or "").partition(".")[0] if torch.cuda.is_available() else ""
+    return f"pip install 'piwsl[torchforce-{'cu' + major if major in ('12', '13') else 'cpu'}]'"
+
+
+def _library(library: str, extra: str | None, purpose: str) -> Check:
+    for distribution in _OPENMM_TORCH if library == "openmm-torch" else (library,):
+        try:
+            return Check("versions", library, True, f"{version(distribution)}, for {purpose}")
+        except PackageNotFoundError:
+            continue
+    install = torchforce_install() if library == "openmm-torch" else f"pip install 'piwsl[{extra}]'"
+    return Check("versions", library, False, f"not installed; for {purpose}", install if extra else "pip install piwsl")
+
+
+def _devices() -> Iterator[Check]:
+    yield Check("devices", "CPU", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield Check("devices", f"GPU {index}", True, torch.cuda.get_device_name(index))
+    else:
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for the CPU"
+        yield Check("devices", "GPU", False, f"none that torch can use ({built})")
+
+
+def _openmm() -> Iterator[Check]:
+    try:
+        openmm = import_openmm()
+    except MissingDependencyError as error:
+        yield Check("OpenMM", "OpenMM", False, str(error).partition(":")[0], _OPENMM)
+        return
+    count = openmm.Platform.getNumPlatforms()
+    names = [openmm.Platform.getPlatform(index).getName() for index in range(count)]
+    working = []
+    for name in names:
+        result = _guarded(partial(probe_platform, name))
+        working += [name] * result.works
+        yield Check("OpenMM", f"platform {name}", result.works, result.reason)
+    forces = (("TorchForce", probe_torchforce, torchforce_install()), ("PythonForce", probe_pythonforce, _OPENMM))
+    for kind, probe, install in forces:
+        for name in working:
+            result = _guarded(partial(probe, name))
+            yield Check("forces", f"{kind} on {name}", result.works, result.reason, "" if result.works else install)
+
+
+def _guarded(probe: "partial[Probe]") -> Probe:
+    try:
+        return probe()
+    except Exception as error:  # a report must reach its end
+        return Probe(False, first_line(error))

@@ -1,0 +1,145 @@
+"""Whether TorchForce works on this machine: found out by really building a small Context."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from piwsl.errors import MissingDependencyError
+
+_SPRING = 100.0  # kJ/mol/nm^2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a trial showed, in words."""
+
+    works: bool
+    reason: str
+
+
+class _Spring(nn.Module):
+    """A harmonic pull to the origin with its own forces, as the openmm form gives them."""
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return 50.0 * (positions * positions).sum(), -100.0 * positions
+
+
+def import_openmm() -> ModuleType:
+    """The openmm module.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        return import_module("openmm")
+    except ImportError:
+        raise MissingDependencyError("openmm", "the OpenMM engine", "openmm") from None
+
+
+def import_openmmtorch() -> ModuleType:
+    """The openmmtorch module; importing it registers TorchForce with OpenMM. Raises ImportError."""
+    with _without_simtk_warning():
+        return import_module("openmmtorch")
+
+
+@cache
+def probe_torchforce(platform: str = "Reference") -> Probe:
+    """Try TorchForce on a platform with two atoms on springs, once a process."""
+    openmm = import_openmm()
+    try:
+        openmmtorch = import_openmmtorch()
+    except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "openmmtorch":
+            return Probe(False, "openmm-torch is not installed")
+        return Probe(False, f"openmm-torch does not import: {first_line(error)}")
+    try:
+        force = openmmtorch.TorchForce(_script_spring())
+        force.setOutputsForces(True)
+        measured = _try_force(openmm, force, platform)
+    except Exception as error:  # whatever a plugin built for another torch throws
+        return Probe(False, f"TorchForce fails on {platform}: {first_line(error)}")
+    return _judge(measured, "TorchForce", platform)
+
+
+@cache
+def probe_pythonforce(platform: str = "Reference") -> Probe:
+    """Try PythonForce on a platform with two atoms on springs, once a process."""
+    openmm = import_openmm()
+    if not hasattr(openmm, "PythonForce"):
+        return Probe(False, f"OpenMM {openmm.version.version} has no PythonForce: 8.6.1 or newer is needed")
+    try:
+        measured = _try_force(openmm, openmm.PythonForce(_spring_in_python), platform)
+    except Exception as error:
+        return Probe(False, f"PythonForce fails on {platform}: {first_line(error)}")
+    return _judge(measured, "PythonForce", platform)
+
+
+def probe_platform(platform: str) -> Probe:
+    """Try a platform with two atoms on springs of OpenMM's own."""
+    openmm = import_openmm()
+    force = openmm.CustomExternalForce(f"{_SPRING / 2}*(x^2+y^2+z^2)")
+    force.addParticle(0)
+    force.addParticle(1)
+    try:
+        measured = _try_force(openmm, force, platform)
+    except Exception as error:
+        return Probe(False, first_line(error))
+    return _judge(measured, "a Context", platform)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _try_force(openmm: ModuleType, force: object, platform: str) -> float:
+    """Force along x on an atom at 0.1 nm, kJ/mol/nm, after one real step."""
+    system = openmm.System()
+    for _ in range(2):
+        system.addParticle(12.0)
+    system.addForce(force)
+    integrator = openmm.VerletIntegrator(1e-6)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform))
+    context.setPositions([openmm.Vec3(0.1, 0, 0), openmm.Vec3(0, 0.2, 0)])
+    integrator.step(1)
+    return float(context.getState(forces=True).getForces(asNumpy=True)._value[0, 0])
+
+
+def _judge(measured: float, what: str, platform: str) -> Probe:
+    expected = -_SPRING * 0.1
+    if abs(measured - expected) > 1e-3:
+        return Probe(False, f"{what} gives a wrong force on {platform} ({measured:g} for {expected:g} kJ/mol/nm)")
+    return Probe(True, f"tried on {platform}, works")
+
+
+def _script_spring() -> torch.jit.ScriptModule:
+    scripted = torch.jit.script(_Spring())
+    assert isinstance(scripted, torch.jit.ScriptModule)
+    return scripted
+
+
+def _spring_in_python(state: object) -> tuple[float, object]:
+    positions = state.getPositions(asNumpy=True)._value  # type: ignore[attr-defined]
+    return float(_SPRING / 2 * (positions**2).sum()), -_SPRING * positions
+
+
+@contextmanager
+def _without_simtk_warning() -> Iterator[None]:
+    """openmmtorch imports OpenMM by an old name, which logs a line on the root logger that no user can act on."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "simtk.openmm" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)

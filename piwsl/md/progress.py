@@ -1,0 +1,65 @@
+"""How far a run is and how fast it goes."""
+
+import time
+from dataclasses import dataclass
+
+from piwsl.units import PICOSECOND
+
+_NANOSECOND = 1000 * PICOSECOND  # fs
+_DAY = 86400.0  # s
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress callback gets. Temperature in K, the mean since the last call."""
+
+    step: int
+    total: int
+    steps_per_second: float
+    ns_per_day: float
+    temperature: float
+    seconds_left: float
+
+
+class SpeedMeter:
+    """Speed of a session, and when its progress is worth telling.
+
+    Args:
+        first: step at which the session starts.
+        total: step at which it ends.
+        timestep: fs.
+        pause: seconds between two calls of the callback.
+    """
+
+    def __init__(self, first: int, total: int, timestep: float, pause: float = 0.2) -> None:
+        self._first, self._total, self._timestep, self._pause = first, total, timestep, pause
+        self._began = time.perf_counter()
+        self._told = self._began
+        self._temperatures: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """Since the start of the session."""
+        return time.perf_counter() - self._began
+
+    def speed(self, step: int) -> tuple[float, float]:
+        """Steps per second and nanoseconds per day of this session."""
+        rate = (step - self._first) / max(self.seconds, 1e-9)
+        return rate, rate * self._timestep * _DAY / _NANOSECOND
+
+    def add(self, temperature: float) -> None:
+        """Note a temperature."""
+        self._temperatures.append(temperature)
+
+    def due(self) -> bool:
+        """Whether enough time has gone since the last call."""
+        return time.perf_counter() - self._told >= self._pause
+
+    def progress(self, step: int) -> Progress:
+        """The state of things now; starts a new pause."""
+        rate, nanoseconds = self.speed(step)
+        mean = sum(self._temperatures) / len(self._temperatures) if self._temperatures else float("nan")
+        self._temperatures.clear()
+        self._told = time.perf_counter()
+        left = (self._total - step) / rate if rate > 0 else float("inf")
+        return Progress(step, self._total, rate, nanoseconds, mean, left)

@@ -1,0 +1,94 @@
+"""Colours and sizes of the figures, for files and for the page."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+PIXELS_PER_INCH = 72  # of SVG as matplotlib writes it: a point of the figure is a pixel of the page
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours by their role. Run and reference differ in lightness and in kind (line, area), too."""
+
+    ink: str
+    muted: str
+    grid: str
+    run: str
+    reference: str
+    outline: str  # of the reference
+    alert: str
+
+
+# Blue and vermilion of Okabe and Ito, told apart with every kind of colour vision.
+LIGHT = Palette("#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700")
+# Colours of the page: stand-ins that `piwsl.md.report.svg` turns into CSS variables, so that they follow dark mode.
+PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106", "#010107")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Size of a figure: its width in pixels of the page, and how it uses it.
+
+    Attributes:
+        width: pixels.
+        text: size of the text, pixels.
+        columns: panels side by side at most.
+    """
+
+    width: int
+    text: float
+    columns: int
+
+
+WIDE = Layout(width=820, text=12.5, columns=4)
+NARROW = Layout(width=350, text=12.0, columns=2)
+
+
+@contextmanager
+def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
+    """Settings of matplotlib while a figure is made and written; those from before come back."""
+    with matplotlib.rc_context(
+        {
+            "font.size": layout.text,
+            "axes.titlesize": layout.text,
+            "axes.labelsize": layout.text,
+            "xtick.labelsize": layout.text - 1,
+            "ytick.labelsize": layout.text - 1,
+            "legend.fontsize": layout.text,
+            "text.color": palette.ink,
+            "axes.labelcolor": palette.muted,
+            "axes.edgecolor": palette.muted,
+            "xtick.color": palette.muted,
+            "ytick.color": palette.muted,
+            "axes.unicode_minus": True,
+            "axes.linewidth": 0.8,
+            "lines.solid_capstyle": "round",
+            "svg.fonttype": "none",  # text stays text: the page gives the font, and it can be searched
+            "svg.hashsalt": "piwsl",  # the same figure gives the same file
+        }
+    ):
+        yield
+
+
+def new_figure(layout: Layout, height: float) -> Figure:
+    """An empty figure of a height in pixels, with a transparent ground."""
+    size = (layout.width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08, hspace=0.04))
+    figure.patch.set_alpha(0.0)
+    return figure
+
+
+def dress(axes: Axes, palette: Palette) -> None:
+    """Quiet axes: no box, a light grid behind the data."""
+    axes.patch.set_alpha(0.0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=3, width=0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=palette.grid, linewidth=0.8)
+    axes.set_axisbelow(True)

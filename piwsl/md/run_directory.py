@@ -1,0 +1,120 @@
+"""The directory of a run: what may be written where, and the summary that explains it."""
+
+import json
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from piwsl.data.files import atomic_path, write_text
+from piwsl.errors import RunDirectoryError
+from piwsl.md.model import EXPORTED_NAME
+from piwsl.typing import FloatArray
+
+CONFIG = "config.yaml"
+TOPOLOGY = "topology.pdb"
+THERMO = "thermo.csv"
+SUMMARY = "summary.json"
+LOG = "md.log"
+START = "start.extxyz"
+STOPPED = "stopped.extxyz"
+_STATES = "state-*.npz"
+_TRAJECTORIES = ("trajectory.dcd", "trajectory.xtc")
+_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, EXPORTED_NAME, *_TRAJECTORIES)
+
+LOGGER = logging.getLogger("piwsl.md")
+
+
+def check_free(directory: Path, force: bool) -> None:
+    """Refuse a directory that holds another run.
+
+    Raises:
+        RunDirectoryError: it is not empty and ``force`` is not given, or it is no directory.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise RunDirectoryError(f"{directory}: is a file: choose another --output")
+    if directory.is_dir() and any(directory.iterdir()) and not force:
+        raise RunDirectoryError(
+            f"{directory}: holds another run: choose another --output, continue it with --restart, "
+            "or replace it with --force"
+        )
+
+
+def clear(directory: Path) -> None:
+    """Remove the files of an earlier run, and nothing else."""
+    for path in [directory / name for name in _FILES] + list(directory.glob(_STATES)):
+        path.unlink(missing_ok=True)
+
+
+def normalised(structure: Atoms) -> Atoms:
+    """The structure as `write_structure` keeps it: coordinates of 8 decimals, nothing but what the run needs."""
+    return Atoms(
+        structure.numbers,
+        np.round(structure.positions, 8) + 0.0,  # no negative zeros
+        masses=np.round(structure.get_masses(), 8),
+        cell=np.round(structure.cell.array, 8) + 0.0,
+        pbc=structure.pbc,
+    )
+
+
+def write_structure(path: Path, structure: Atoms, positions: FloatArray | None = None, **info: Any) -> None:
+    """Write a structure, or other positions of its atoms, as extended XYZ."""
+    atoms = structure.copy()
+    atoms.info.update(info)
+    if positions is not None:
+        atoms.positions = positions
+    with atomic_path(path) as temporary:
+        write(temporary, atoms, format="extxyz")
+
+
+def write_summary(directory: Path, summary: dict[str, Any]) -> None:
+    """Write summary.json."""
+    write_text(directory / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """Read summary.json of a run.
+
+    Raises:
+        RunDirectoryError: there is none, or it is damaged.
+    """
+    try:
+        summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunDirectoryError(f"{directory}: holds no run to restart: run without --restart") from None
+    assert isinstance(summary, dict)
+    return summary
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes; None where it is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in ("torch", "openmm", "ase", "mdtraj", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@contextmanager
+def run_log(directory: Path) -> Iterator[None]:
+    """Send the lines of the run's logger to md.log as well."""
+    handler = logging.FileHandler(directory / LOG, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+        LOGGER.removeHandler(handler)
+        handler.close()

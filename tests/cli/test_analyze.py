@@ -1,0 +1,95 @@
+import json
+
+import numpy as np
+import pytest
+
+from piwsl.cli.main import run
+from piwsl.data.systems import named_system
+from tests import run_directories as runs
+
+
+@pytest.fixture
+def work(tmp_path):
+    np.savez(tmp_path / "reference.npz", nuclear_charges=runs.ETHANOL.numbers, coords=runs.shaking(500, seed=50))
+    runs.write_run(tmp_path / "run", runs.shaking(300, seed=1))
+    return tmp_path
+
+
+def refuse(capsys, *arguments):
+    """Run a command that must fail with one line; gives the line."""
+    with pytest.raises(SystemExit) as stop:
+        run(["analyze", *map(str, arguments)])
+    assert stop.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.strip().splitlines()
+    return line
+
+
+def test_table_and_files(work, capsys):
+    file = work / "run" / "trajectory.dcd"
+    file.write_bytes(file.read_bytes()[:-20])
+    run(["analyze", str(work / "run"), "--reference", str(work / "reference.npz")])
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0] == "Stable for all 15 ps."
+    assert "note: trajectory.dcd was cut within frame 300: its 299 whole frames are used" in lines
+    assert "\x1b" not in shown.out  # no colours where there is no terminal
+    assert shown.err == ""  # and no bar
+    (header,) = [line for line in lines if line.startswith("quantity")]
+    assert header.split()[:4] == ["quantity", "run", "reference", "difference"]
+    (bond,) = [line for line in lines if line.startswith("C-O length")]
+    assert bond.count("Å") == 3
+    assert bond.endswith(("within noise", "differs"))
+    assert lines[-1] == f"report: {work / 'run' / 'analysis' / 'report.html'}"
+    assert len(list((work / "run" / "analysis").iterdir())) == 5
+
+
+def test_json_is_all_that_is_printed(work, capfd):
+    run(
+        [
+            "analyze",
+            str(work / "run"),
+            "--reference",
+            str(work / "reference.npz"),
+            "--json",
+            "--output",
+            str(work / "o"),
+        ]
+    )
+    numbers = json.loads(capfd.readouterr().out)  # of the process, plugins included
+    assert numbers["stable"] is True
+    assert numbers == json.loads((work / "o" / "analysis.json").read_text())
+    assert not (work / "run" / "analysis").exists()
+
+
+def test_errors_are_one_line_and_leave_nothing(work, capsys):
+    before = sorted(work.rglob("*"))
+    ours, reference = work / "run", ("--reference", work / "reference.npz")
+    assert "no such run directory" in refuse(capsys, work / "none", *reference)
+    assert "not a finished run" in refuse(capsys, work, *reference)
+    assert "no reference for 'ethanol'" in refuse(capsys, ours)
+    assert "no such file" in refuse(capsys, ours, "--reference", work / "none.npz")
+    assert "unknown" in refuse(capsys, ours, *reference, "--units", "parsec")
+    assert "belong to a --reference" in refuse(capsys, ours, "--units", "nm")
+    assert "--reference-topology" in refuse(capsys, ours, "--reference", ours / "trajectory.dcd")
+    assert "holds reference.npz" in refuse(capsys, ours, *reference, "--output", work)
+    # A reference in another unit than said has no bonds.
+    assert "check the unit" in refuse(capsys, ours, *reference, "--units", "nm")
+    assert sorted(work.rglob("*")) == before
+
+
+def test_bundled_reference(tmp_path, capsys):
+    system = named_system("aspirin")
+    if not system.reference_trajectory.is_file():
+        pytest.skip("the bundled reference trajectory is not there yet")
+    atoms = system.structure
+    runs.write_run(
+        tmp_path / "run", runs.shaking(200, seed=1, atoms=atoms), atoms.numbers,
+        system={"name": "aspirin", "species": atoms.numbers.tolist()},
+    )  # fmt: skip
+    run(["analyze", str(tmp_path / "run"), "--json"])
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["reference"]["name"] == "bundled aspirin"
+    assert numbers["reference"]["frames"] > 1000
+    assert numbers["reference"]["length_fs"] == pytest.approx(20 * (numbers["reference"]["frames"] - 1))

@@ -1,0 +1,55 @@
+import contextlib
+
+import pytest
+
+from piwsl.cli.main import run
+from piwsl.md import environment
+from piwsl.md.environment import examine
+from piwsl.md.forces.probe import Probe
+
+
+def test_the_doctor_tries_and_tells(capsys):
+    run_doctor()
+    out = capsys.readouterr().out
+    lines = {line[13:39].strip(): line for line in out.splitlines()}
+    assert lines["TorchForce on Reference"].startswith("ok")
+    assert lines["PythonForce on Reference"].startswith("ok")
+    assert lines["platform Reference"].startswith("ok")
+    assert {"piwsl", "python", "torch", "openmm", "openmm-torch", "CPU"} <= set(lines)
+    assert "\x1b" not in out
+
+
+def test_what_does_not_work_gets_an_install_line(capsys, monkeypatch):
+    monkeypatch.setattr(environment, "probe_torchforce", lambda platform: Probe(False, "openmm-torch is not installed"))
+    monkeypatch.setattr(environment, "version", missing)
+    run_doctor()
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if "TorchForce on Reference" in line)
+    assert line.startswith("--")
+    assert line.endswith("openmm-torch is not installed  ->  pip install 'piwsl[torchforce-cpu]'")
+    assert "tblite                     not installed; for labelling  ->  pip install 'piwsl[label]'" in out
+
+
+def test_a_probe_that_blows_up_does_not_end_the_report(monkeypatch):
+    def explode(platform: str) -> Probe:
+        raise RuntimeError("no such symbol\nand a long trace")
+
+    monkeypatch.setattr(environment, "probe_platform", explode)
+    checks = {check.name: check for check in examine()}
+    assert (checks["platform Reference"].works, checks["platform Reference"].detail) == (False, "no such symbol")
+
+
+@pytest.mark.skipif(environment.torch.cuda.is_available(), reason="about machines without a GPU")
+def test_a_machine_without_gpu_is_told_so():
+    checks = {check.name: check for check in examine()}
+    assert not checks["GPU"].works
+    assert "none that torch can use" in checks["GPU"].detail
+
+
+def missing(name: str) -> str:
+    raise environment.PackageNotFoundError(name)
+
+
+def run_doctor() -> None:
+    with contextlib.suppress(SystemExit):
+        run(["doctor"])

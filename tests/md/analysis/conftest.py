@@ -1,0 +1,12 @@
+"""The molecule and the writer of run directories that the tests of the analysis share."""
+
+from types import ModuleType
+
+import pytest
+
+from tests import run_directories
+
+
+@pytest.fixture(scope="session")
+def runs() -> ModuleType:
+    return run_directories

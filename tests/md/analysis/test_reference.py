@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import write
+
+from piwsl.errors import ConfigError, DataError
+from piwsl.md.analysis.reference import Reference, bundled_reference, check_same_molecule, read_reference
+
+
+@pytest.fixture
+def positions(runs):
+    return runs.shaking(12, seed=1)
+
+
+@pytest.mark.parametrize("keys", [("nuclear_charges", "coords"), ("z", "R")])
+def test_npz(runs, tmp_path, positions, keys):
+    np.savez(tmp_path / "r.npz", **dict(zip(keys, (runs.ETHANOL.numbers, positions), strict=True)))
+    found = read_reference(tmp_path / "r.npz")
+    np.testing.assert_allclose(found.positions, positions)
+    assert found.species.tolist() == runs.ETHANOL.numbers.tolist()
+    assert found.times is None
+    assert found.name == "r.npz"
+
+
+@pytest.mark.parametrize("units", ["nm", "kcal/mol, nm"])
+def test_npz_in_nanometres(runs, tmp_path, positions, units):
+    np.savez(tmp_path / "r.npz", z=runs.ETHANOL.numbers, R=positions / 10)
+    np.testing.assert_allclose(read_reference(tmp_path / "r.npz", units=units).positions, positions)
+
+
+def test_npz_that_is_none(tmp_path):
+    (tmp_path / "r.npz").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"r\.npz"):
+        read_reference(tmp_path / "r.npz")
+
+
+def test_extended_xyz(runs, tmp_path, positions):
+    write(tmp_path / "r.extxyz", [Atoms(runs.ETHANOL.numbers, frame) for frame in positions])
+    np.testing.assert_allclose(read_reference(tmp_path / "r.extxyz").positions, positions, atol=1e-6)
+
+
+def test_trajectory_with_topology(runs, tmp_path, positions):
+    runs.write_trajectory(tmp_path / "r.xtc", positions)[0].save_pdb(str(tmp_path / "top.pdb"))
+    found = read_reference(tmp_path / "r.xtc", tmp_path / "top.pdb")
+    np.testing.assert_allclose(found.positions, positions, atol=0.0051)
+    assert len(found.times) == 12
+
+
+def test_trajectory_without_topology(runs, tmp_path, positions):
+    runs.write_trajectory(tmp_path / "r.dcd", positions)
+    with pytest.raises(ConfigError, match="--reference-topology"):
+        read_reference(tmp_path / "r.dcd")
+
+
+def test_topology_of_another_size(runs, tmp_path, positions):
+    runs.write_trajectory(tmp_path / "r.dcd", positions)
+    benzene = molecule("C6H6")
+    runs.write_trajectory(tmp_path / "top.pdb", benzene.positions[None], benzene.numbers)
+    with pytest.raises(DataError, match=r"has 9 atoms, its topology .* has 12"):
+        read_reference(tmp_path / "r.dcd", tmp_path / "top.pdb")
+
+
+def test_options_that_do_not_belong(runs, tmp_path, positions):
+    np.savez(tmp_path / "r.npz", z=runs.ETHANOL.numbers, R=positions)
+    with pytest.raises(ConfigError, match="leave out --reference-topology"):
+        read_reference(tmp_path / "r.npz", tmp_path / "top.pdb")
+    runs.write_trajectory(tmp_path / "r.dcd", positions)
+    with pytest.raises(ConfigError, match="leave out --units"):
+        read_reference(tmp_path / "r.dcd", tmp_path / "top.pdb", units="nm")
+
+
+def test_positions_that_are_no_numbers(runs, tmp_path, positions):
+    positions[3, 2] = np.nan
+    runs.write_trajectory(tmp_path / "r.dcd", positions)
+    runs.write_trajectory(tmp_path / "top.pdb", positions[:1])
+    with pytest.raises(DataError, match="frame 3"):
+        read_reference(tmp_path / "r.dcd", tmp_path / "top.pdb")
+
+
+def test_frames_of_two_molecules(runs, tmp_path):
+    write(tmp_path / "r.extxyz", [runs.ETHANOL, molecule("C6H6")])
+    with pytest.raises(DataError, match="frame 1 is another molecule"):
+        read_reference(tmp_path / "r.extxyz")
+
+
+def test_same_molecule(runs, positions):
+    numbers = runs.ETHANOL.numbers
+    reference = Reference("mine", numbers, positions, None)
+    check_same_molecule(numbers, reference)
+    with pytest.raises(DataError, match=r"different molecules: C6H6 and C2H6O \(mine\)"):
+        check_same_molecule(molecule("C6H6").numbers, reference)
+    with pytest.raises(DataError, match="different order: atom 0 is H in the run, C in the reference"):
+        check_same_molecule(numbers[::-1], reference)
+
+
+def test_no_bundled_system_of_this_name():
+    with pytest.raises(ConfigError, match="no reference for 'ethanol': name one with --reference"):
+        bundled_reference("ethanol")

@@ -1,0 +1,166 @@
+import pickle
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import openmm
+import pytest
+from ase.build import molecule
+
+from piwsl.errors import ElementError, EngineError, ModelFileError
+from piwsl.md import PiwslCalculator
+from piwsl.md.forces import openmm_force as module
+from piwsl.md.forces.evaluator import Evaluator
+from piwsl.md.forces.openmm_force import openmm_force, python_force, torch_force
+from piwsl.md.forces.probe import Probe, probe_torchforce
+from piwsl.units import KJ_PER_MOL, NANOMETER
+
+
+def in_openmm(force, atoms):
+    """Energy (eV) and forces (eV/angstrom) that OpenMM gets from a force."""
+    system = openmm.System()
+    for mass in atoms.get_masses():
+        system.addParticle(mass)
+    system.addForce(force)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(atoms.positions / NANOMETER)
+    state = context.getState(energy=True, forces=True)
+    forces = state.getForces(asNumpy=True)._value * KJ_PER_MOL / NANOMETER
+    return state.getPotentialEnergy()._value * KJ_PER_MOL, forces, system
+
+
+def test_calculator_forces_are_the_derivative_of_its_energy(ethanol, make_model):
+    calculator = PiwslCalculator(make_model(ethanol))
+    ethanol.rattle(0.1, seed=1)
+    ethanol.calc = calculator
+    forces, step = ethanol.get_forces(), 1e-4
+    assert np.abs(forces).max() > 1
+    for atom, axis in ((0, 0), (3, 2), (8, 1)):
+        energies = []
+        for sign in (1, -1):
+            moved = ethanol.copy()
+            moved.calc = calculator
+            moved.positions[atom, axis] += sign * step
+            energies.append(moved.get_potential_energy())
+        assert forces[atom, axis] == pytest.approx((energies[1] - energies[0]) / (2 * step), abs=1e-5)
+    assert ethanol.get_potential_energy(force_consistent=True) == ethanol.get_potential_energy()
+
+
+def test_calculator_sees_every_change(ethanol, make_model):
+    ethanol.rattle(0.1, seed=1)
+    ethanol.calc = PiwslCalculator(make_model(molecule("CH3CH2OH")))
+    first = ethanol.get_potential_energy()
+    calls = []
+    evaluate = ethanol.calc.evaluator
+    ethanol.calc.evaluator = lambda *arguments: calls.append(1) or evaluate(*arguments)
+    ethanol.get_forces()
+    assert calls == []
+    ethanol.positions[0, 0] += 1e-9
+    assert ethanol.get_potential_energy() != first
+    assert calls == [1]
+
+
+def test_both_forms_agree_in_the_calculator(ethanol, make_model):
+    openmm_form, general_form = make_model(ethanol), make_model(ethanol, "general.pt", form="general")
+    ethanol.rattle(0.1, seed=1)
+    results = []
+    for path in (openmm_form, general_form):
+        ethanol.calc = PiwslCalculator(path)
+        results.append((ethanol.get_potential_energy(), ethanol.get_forces()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-10)
+    assert np.abs(results[0][1] - results[1][1]).max() < 1e-10
+
+
+def test_the_openmm_form_refuses_other_atoms_and_cells(ethanol, make_model):
+    calculator = PiwslCalculator(make_model(ethanol))
+    other = ethanol[::-1]
+    other.calc = calculator
+    with pytest.raises(ElementError, match="another order"):
+        other.get_potential_energy()
+    ethanol.set_cell([9, 9, 9])
+    ethanol.pbc = True
+    ethanol.calc = calculator
+    with pytest.raises(EngineError, match="the structure is periodic"):
+        ethanol.get_potential_energy()
+
+
+def test_a_file_that_is_not_ours(tmp_path: Path):
+    with pytest.raises(ModelFileError, match="no such file"):
+        PiwslCalculator(tmp_path / "missing.pt")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ModelFileError, match="not a file of piwsl export"):
+        PiwslCalculator(tmp_path / "pickle.pt")
+
+
+@pytest.mark.parametrize("form", ["openmm", "general"])
+def test_a_python_force_survives_serialisation(form, ethanol, make_model):
+    path = make_model(ethanol, form=form)
+    ethanol.rattle(0.1, seed=1)
+    energy, forces, system = in_openmm(python_force(path, ethanol.numbers), ethanol)
+    path.unlink()
+    copy = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(system))
+    assert copy.getNumForces() == 1
+    again_energy, again_forces, _ = in_openmm(openmm.XmlSerializer.clone(copy.getForce(0)), ethanol)
+    assert again_energy == pytest.approx(energy, abs=1e-9)
+    assert np.abs(again_forces - forces).max() < 1e-9
+
+
+def test_a_torch_force_serves_one_system_after_another(ethanol, make_model):
+    path = make_model(ethanol)
+    ethanol.rattle(0.1, seed=1)
+    first = in_openmm(torch_force(path), ethanol)[1]
+    assert np.array_equal(in_openmm(torch_force(path), ethanol)[1], first)
+
+
+def test_torchforce_is_chosen_where_it_works(ethanol, make_model):
+    assert probe_torchforce() == Probe(True, "tried on Reference, works")
+    chosen = openmm_force(make_model(ethanol), ethanol.numbers)
+    assert (chosen.kind, type(chosen.force).__name__) == ("TorchForce", "TorchForce")
+
+
+def test_the_general_form_goes_through_python_and_says_why(ethanol, make_model):
+    path = make_model(ethanol, form="general")
+    chosen = openmm_force(path, ethanol.numbers)
+    assert chosen.kind == "PythonForce"
+    assert "springs.pt is the general form" in chosen.reason
+    ethanol.rattle(0.1, seed=1)
+    direct = Evaluator.load(path)(ethanol.numbers, ethanol.positions)[1]
+    assert np.abs(in_openmm(chosen.force, ethanol)[1] - direct).max() < 1e-9
+
+
+def test_without_openmm_torch_the_run_goes_through_python(ethanol, make_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openmmtorch", None)  # as if it were not installed
+    probe_torchforce.cache_clear()
+    try:
+        chosen = openmm_force(make_model(ethanol), ethanol.numbers)
+    finally:
+        probe_torchforce.cache_clear()
+    assert (chosen.kind, chosen.reason) == ("PythonForce", "openmm-torch is not installed")
+
+
+def test_a_plugin_that_fails_in_its_context_is_worked_around(ethanol, make_model, monkeypatch):
+    class FailsInContext(openmm.CustomExternalForce):
+        def __init__(self, model):
+            super().__init__("no such expression")
+
+        def setOutputsForces(self, outputs):
+            pass
+
+    monkeypatch.setitem(sys.modules, "openmmtorch", SimpleNamespace(TorchForce=FailsInContext))
+    probe_torchforce.cache_clear()
+    try:
+        probe = probe_torchforce()
+    finally:
+        probe_torchforce.cache_clear()
+    assert not probe.works
+    assert probe.reason.startswith("TorchForce fails on Reference: ")
+    assert "no such expression" in probe.reason
+
+
+def test_where_nothing_works_both_reasons_are_given(ethanol, make_model, monkeypatch):
+    monkeypatch.setattr(module, "probe_torchforce", lambda platform: Probe(False, "first reason"))
+    monkeypatch.setattr(module, "probe_pythonforce", lambda platform: Probe(False, "second reason"))
+    with pytest.raises(EngineError, match="first reason; second reason"):
+        openmm_force(make_model(ethanol), ethanol.numbers)

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from piwsl.errors import ConfigError
+from piwsl.md.protocol import MDProtocol
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": -5}, "steps is -5: it should be at least 1"),
+        ({"temperature": 0}, "temperature is 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"timestep": -0.5}, "timestep is -0.5"),
+        ({"engine": "lammps"}, "engine is 'lammps'"),
+        ({"temprature": 300}, "did you mean 'temperature'?"),
+        ({"seed": 2**31}, "seed is 2147483648"),
+    ],
+)
+def test_a_bad_option_is_one_line(options, words):
+    with pytest.raises(ConfigError) as caught:
+        MDProtocol.of(**options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_protocol_survives_its_file(tmp_path: Path):
+    protocol = MDProtocol.of(engine="ase", temperature=321.5, highest_temperature=900)
+    protocol.save(tmp_path / "config.yaml")
+    assert MDProtocol.load(tmp_path / "config.yaml") == protocol
+
+
+def test_a_broken_file_is_one_line(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    for text in ("- a list", "steps: [", "steps: many"):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            MDProtocol.load(path)
+    with pytest.raises(ConfigError):
+        MDProtocol.load(tmp_path / "missing.yaml")
+
+
+def test_differences_leave_out_the_number_of_steps():
+    first, second = MDProtocol.of(steps=10), MDProtocol.of(steps=20, timestep=1.0)
+    assert first.differences(second) == ["timestep: 0.5 -> 1.0"]
+
+
+def test_the_upper_temperature_bound_follows_the_temperature():
+    assert MDProtocol.of(temperature=300).temperature_bounds == (0.0, 3000.0)
+    assert MDProtocol.of(temperature=300, highest_temperature=400).temperature_bounds == (0.0, 400.0)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from piwsl.errors import RunDirectoryError
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.restart import (
+    RestartState,
+    RunIdentity,
+    newest_state,
+    read_state,
+    state_files,
+    structure_sha256,
+    write_state,
+)
+from piwsl.md.run_directory import normalised, write_structure
+from piwsl.md.structure import load_structure
+
+IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
+
+
+def state(step: int) -> RestartState:
+    engine = {"positions": np.full((3, 3), float(step)), "generator": np.array('{"a": 1}')}
+    return RestartState(step, IDENTITY, engine, "2026-01-01T00:00:00+00:00", 1.5)
+
+
+def test_a_state_survives_its_file_and_two_are_kept(tmp_path):
+    for step in (0, 1000, 2000, 12000):
+        write_state(tmp_path, state(step))
+    assert [path.name for path in state_files(tmp_path)] == ["state-000012000.npz", "state-000002000.npz"]
+    read, damaged = newest_state(tmp_path)
+    assert damaged == []
+    assert (read.step, read.identity, read.started, read.wall_seconds) == (12000, IDENTITY, state(0).started, 1.5)
+    assert np.array_equal(read.engine["positions"], state(12000).engine["positions"])
+    assert str(read.engine["generator"]) == '{"a": 1}'
+
+
+def test_a_half_cut_state_falls_back_to_the_one_before(tmp_path):
+    write_state(tmp_path, state(1000))
+    newest = write_state(tmp_path, state(2000))
+    newest.write_bytes(newest.read_bytes()[:-200])
+    read, damaged = newest_state(tmp_path)
+    assert read.step == 1000
+    assert "state-000002000.npz: damaged" in damaged[0]
+
+
+def test_a_changed_number_is_noticed(tmp_path):
+    path = write_state(tmp_path, state(1000))
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["engine.positions"][1, 1] += 1e-9
+    np.savez(path, **arrays)
+    with pytest.raises(RunDirectoryError, match="the checksum differs"):
+        read_state(path)
+    with pytest.raises(RunDirectoryError, match="no state to restart from"):
+        newest_state(tmp_path)
+
+
+def test_no_state_at_all(tmp_path):
+    with pytest.raises(RunDirectoryError, match="no state to restart from: run without --restart"):
+        newest_state(tmp_path)
+
+
+def test_what_changed_is_listed():
+    other = RunIdentity(MDProtocol.of(seed=2, steps=5), "m" * 64, "structure")
+    assert IDENTITY.differences(other) == ["seed: 0 -> 2", f"model: sha256 model -> {'m' * 12}"]
+
+
+def test_a_structure_keeps_its_hash_through_its_file(ethanol, tmp_path):
+    ethanol.rattle(0.1, seed=3)
+    masses = ethanol.get_masses()
+    masses[3] = 2.014
+    ethanol.set_masses(masses)
+    clean = normalised(ethanol)
+    write_structure(tmp_path / "start.extxyz", clean)
+    again = normalised(load_structure(tmp_path / "start.extxyz"))
+    assert structure_sha256(again) == structure_sha256(clean)
+    ethanol.positions[0, 0] += 1e-6
+    assert structure_sha256(normalised(ethanol)) != structure_sha256(clean)
