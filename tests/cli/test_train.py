@@ -13,10 +13,26 @@ from piwsl.export.exported import load_exported
 from tests.models_for_tests import trained_file
 from tests.molecules import frame
 
-SMALL = (
-    "-o data.validation=5 -o data.test=5 -o model.channels=8 -o model.layers=1 -o model.cutoff=3 -o threads=1 "
-    "-o optimiser.steps=10 -o optimiser.batch_size=4 -o optimiser.validation_interval=5"
-).split()
+SMALL = [
+    "-o",
+    "data.validation=5",
+    "-o",
+    "data.test=5",
+    "-o",
+    "model.channels=8",
+    "-o",
+    "model.layers=1",
+    "-o",
+    "model.cutoff=3",
+    "-o",
+    "threads=1",
+    "-o",
+    "optimiser.steps=10",
+    "-o",
+    "optimiser.batch_size=4",
+    "-o",
+    "optimiser.validation_interval=5",
+]
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_another_run_is_never_overwritten(small, tmp_path):
     train(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="--force"):
         train(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="optimiser.steps was 20, is 21"):
+    with pytest.raises(RunDirectoryError, match=r"optimiser\.steps was 20, is 21"):
         train(small("optimiser.steps=21"), tmp_path / "run", resume=True)
     with pytest.raises(RunDirectoryError, match="no training run"):
         train(config, tmp_path / "elsewhere", resume=True)
