@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from ase.io import read, write
 
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
 from tests import run_directories as runs
+from tests.springs import springs_model
 
 
 @pytest.fixture
@@ -15,11 +17,18 @@ def work(tmp_path):
     return tmp_path
 
 
+def analyze(*arguments):
+    """Run the command; gives its exit code."""
+    try:
+        run(["analyze", *map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
 def refuse(capsys, *arguments):
     """Run a command that must fail with one line; gives the line."""
-    with pytest.raises(SystemExit) as stop:
-        run(["analyze", *map(str, arguments)])
-    assert stop.value.code == 2
+    assert analyze(*arguments) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     (line,) = shown.err.strip().splitlines()
@@ -29,10 +38,10 @@ def refuse(capsys, *arguments):
 def test_table_and_files(work, capsys):
     file = work / "run" / "trajectory.dcd"
     file.write_bytes(file.read_bytes()[:-20])
-    run(["analyze", str(work / "run"), "--reference", str(work / "reference.npz")])
+    assert analyze(work / "run", "--reference", work / "reference.npz") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "Stable for all 15 ps."
+    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps asked for."
     assert "note: trajectory.dcd was cut within frame 300: its 299 whole frames are used" in lines
     assert "\x1b" not in shown.out  # no colours where there is no terminal
     assert shown.err == ""  # and no bar
@@ -46,17 +55,8 @@ def test_table_and_files(work, capsys):
 
 
 def test_json_is_all_that_is_printed(work, capfd):
-    run(
-        [
-            "analyze",
-            str(work / "run"),
-            "--reference",
-            str(work / "reference.npz"),
-            "--json",
-            "--output",
-            str(work / "o"),
-        ]
-    )
+    reference = ("--reference", work / "reference.npz")
+    assert analyze(work / "run", *reference, "--json", "--output", work / "o") == 0
     numbers = json.loads(capfd.readouterr().out)  # of the process, plugins included
     assert numbers["stable"] is True
     assert numbers == json.loads((work / "o" / "analysis.json").read_text())
@@ -79,6 +79,25 @@ def test_errors_are_one_line_and_leave_nothing(work, capsys):
     assert sorted(work.rglob("*")) == before
 
 
+def test_what_piwsl_md_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("ethanol.xyz", runs.ETHANOL)
+    springs_model(tmp_path / "model.pt", read("ethanol.xyz"))
+    options = "--structure ethanol.xyz --model model.pt --steps 2000 --trajectory-interval 20 --report-interval 20"
+    options += " --ensemble nve --trajectory-format xtc --output run"
+    with pytest.raises(SystemExit) as stop:
+        run(["md", *options.split()])
+    assert not stop.value.code
+    np.savez("reference.npz", z=runs.ETHANOL.numbers, R=runs.shaking(200, seed=50))
+    capsys.readouterr()
+    assert analyze("run", "--reference", "reference.npz", "--json") == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["run"]["frames"] == 100
+    assert numbers["stability"]["time"]["value"] == 1000.0
+    assert abs(numbers["energy_drift"]["per_10_ps"]["value"]) < 5
+    assert numbers["run"]["formula"] == "C2H6O"
+
+
 def test_bundled_reference(tmp_path, capsys):
     system = named_system("aspirin")
     if not system.reference_trajectory.is_file():
@@ -88,7 +107,7 @@ def test_bundled_reference(tmp_path, capsys):
         tmp_path / "run", runs.shaking(200, seed=1, atoms=atoms), atoms.numbers,
         system={"name": "aspirin", "species": atoms.numbers.tolist()},
     )  # fmt: skip
-    run(["analyze", str(tmp_path / "run"), "--json"])
+    assert analyze(tmp_path / "run", "--json") == 0
     numbers = json.loads(capsys.readouterr().out)
     assert numbers["reference"]["name"] == "bundled aspirin"
     assert numbers["reference"]["frames"] > 1000

@@ -70,6 +70,11 @@ class Comparison:
         return self.stability.broken is None and self.run.summary["result"] != "stopped"
 
     @property
+    def complete(self) -> bool:
+        """The trajectory reaches to the end of what was asked for."""
+        return self.run.requested_time - self.run.times[-1] < self.stability.resolution
+
+    @property
     def stable_time(self) -> Measurement:
         """Until the first broken frame, the stop rule, or the end, fs.
 

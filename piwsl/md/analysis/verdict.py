@@ -68,8 +68,8 @@ def _stability(comparison: Comparison) -> str:
         stop = run.summary.get("stop") or {}
         reason = str(stop.get("message") or stop.get("rule") or "a stop rule").rstrip(".")
         return f"Not stable: stopped after {picoseconds(run.done_time)} of {picoseconds(run.requested_time)}; {reason}."
-    if run.done_time < run.requested_time:
-        return f"Stable for the {time} that were computed, of {picoseconds(run.requested_time)} asked for."
+    if not comparison.complete:
+        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} asked for."
     return f"Stable for all {picoseconds(run.requested_time)}."
 
 

@@ -68,7 +68,7 @@ def _highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
     run = comparison.run
     if not comparison.stable:
         end = f"of {picoseconds(run.requested_time)}, then no longer physics"
-    elif run.done_time < run.requested_time:
+    elif not comparison.complete:
         end = f"of {picoseconds(run.requested_time)} asked for"
     else:
         end = "to the end of the run"
