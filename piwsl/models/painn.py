@@ -24,11 +24,11 @@ class FirstMessage(nn.Module):
         self, scalars: Tensor, radial: Tensor, envelope: Tensor, directions: EdgeVectors, edges: Edges
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) to updated scalars (N, F) and the first vectors (N, 3, F)."""
-        width = self.channels
-        context = self.context(scalars)
-        filters = self.filters(radial) * envelope
-        new_scalars = self.pairs.scalars(filters[:, :width], context[:, :width], edges)
-        vectors = self.pairs.outer(filters[:, width:], context[:, width:], directions, edges)
+        # split instead of slices: its gradient is one concatenation, that of slices a padded sum.
+        for_scalars, for_vectors = (self.filters(radial) * envelope).split(self.channels, dim=-1)
+        to_scalars, to_vectors = self.context(scalars).split(self.channels, dim=-1)
+        new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
+        vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
         return scalars + new_scalars, vectors
 
 
@@ -52,14 +52,12 @@ class Message(nn.Module):
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbours."""
-        width = self.channels
-        context = self.context(scalars)
-        filters = self.filters(radial) * envelope
-        new_scalars = self.pairs.scalars(filters[:, :width], context[:, :width], edges)
-        new_vectors = self.pairs.outer(filters[:, width : 2 * width], context[:, width : 2 * width], directions, edges)
-        carried = context[:, 2 * width :].unsqueeze(1) * vectors
-        new_vectors = new_vectors + self.pairs.vectors(filters[:, 2 * width :], carried, edges)
-        return scalars + new_scalars, vectors + new_vectors
+        for_scalars, for_vectors, for_carried = (self.filters(radial) * envelope).split(self.channels, dim=-1)
+        to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
+        new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
+        new_vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
+        carried = self.pairs.vectors(for_carried, to_carried.unsqueeze(1) * vectors, edges)
+        return scalars + new_scalars, vectors + new_vectors + carried
 
 
 class Update(nn.Module):
@@ -73,16 +71,12 @@ class Update(nn.Module):
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) to the same, mixed within each atom."""
-        width = self.channels
-        mixed = self.mix(vectors)
-        left, right = mixed[..., :width], mixed[..., width:]
+        left, right = self.mix(vectors).split(self.channels, dim=-1)
         # The small constant keeps the gradient of the norm finite where vectors vanish by symmetry.
         norm = torch.sqrt((right * right).sum(1) + 1e-8)
-        context = self.context(torch.cat((scalars, norm), dim=-1))
+        own, mixing, turning = self.context(torch.cat((scalars, norm), dim=-1)).split(self.channels, dim=-1)
         inner = (left * right).sum(1)
-        new_scalars = context[:, :width] + context[:, width : 2 * width] * inner
-        new_vectors = context[:, 2 * width :].unsqueeze(1) * left
-        return scalars + new_scalars, vectors + new_vectors
+        return scalars + own + mixing * inner, vectors + turning.unsqueeze(1) * left
 
 
 class PaiNN(nn.Module):

@@ -17,16 +17,16 @@ class EdgeList(nn.Module):
 
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """sum_j W_ij * x_j, values (N, F) -> (N, F)."""
-        return values.new_zeros(values.shape).index_add(0, edges[0], filters * values[edges[1]])
+        return values.new_zeros(values.shape).index_add(0, edges[0], filters * values.index_select(0, edges[1]))
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """sum_j W_ij * v_j, values (N, 3, F) -> (N, 3, F)."""
-        messages = filters.unsqueeze(1) * values[edges[1]]
+        messages = filters.unsqueeze(1) * values.index_select(0, edges[1])
         return values.new_zeros(values.shape).index_add(0, edges[0], messages)
 
     def outer(self, filters: Tensor, values: Tensor, directions: EdgeVectors, edges: Edges) -> Tensor:
         """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, 3) -> (N, 3, F)."""
-        messages = directions.unsqueeze(-1) * (filters * values[edges[1]]).unsqueeze(1)
+        messages = directions.unsqueeze(-1) * (filters * values.index_select(0, edges[1])).unsqueeze(1)
         return values.new_zeros((values.shape[0], 3, values.shape[1])).index_add(0, edges[0], messages)
 
 

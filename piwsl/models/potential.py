@@ -48,7 +48,7 @@ class Potential(nn.Module):
 
         ``edge_shifts`` (E, 3) in angstrom are added to r_j - r_i: the periodic image of the neighbour.
         """
-        edge_vectors = positions[edges[1]] - positions[edges[0]] + edge_shifts
+        edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         atomic: Tensor = self.network(species, edges, edge_vectors, structure_index).to(torch.float64)
         atomic = atomic * self.scale + self.reference_energies[species]
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
