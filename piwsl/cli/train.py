@@ -52,8 +52,12 @@ def _run(config: Any, output: Path, resume: bool, force: bool) -> None:
     from piwsl.cli.train_progress import training_display
     from piwsl.training.run import train
 
-    with training_display() as display:
-        result = train(config, output, resume, force, on_data=display.data, progress=display.step)
+    try:
+        with training_display() as display:
+            result = train(config, output, resume, force, on_data=display.data, progress=display.step)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: `piwsl train --resume --output {output}` goes on from the last checkpoint", err=True)
+        raise click.Abort from None
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     for title, errors in (("validation", result.validation), ("test", result.test)):

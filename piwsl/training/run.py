@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from piwsl.data.files import write_text
 from piwsl.data.reference_energies import fit_reference_energies
-from piwsl.errors import PiwslError
 from piwsl.export.trained import DTYPES, TrainedModel, save_trained
 from piwsl.models.build import build_potential
 from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
@@ -156,25 +155,20 @@ def _fit(
             enable_model_summary=False,
         )
         cutoff = config.model.cutoff
-        trainer.fit(
-            task,
-            train_loader(
-                frames.train,
-                optimiser.batch_size,
-                interval,
-                cutoff + task.objective.margin,
-                dtype,
-                config.seed,
-                lambda: task.global_step,
-            ),
-            evaluation_loader(frames.validation, 50, cutoff, dtype),
-            ckpt_path=checkpoint,
-            weights_only=True,
+        batches = train_loader(
+            frames.train,
+            optimiser.batch_size,
+            interval,
+            cutoff + task.objective.margin,
+            dtype,
+            config.seed,
+            lambda: task.global_step,
         )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if checkpoint is None and trainer.global_step < optimiser.steps and not optimiser.patience:
-        raise PiwslError(f"training ended after {trainer.global_step} of {optimiser.steps} steps; see {output}")
+        validation = evaluation_loader(frames.validation, 50, cutoff, dtype)
+        try:
+            trainer.fit(task, batches, validation, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
 
 
 def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint:

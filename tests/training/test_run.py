@@ -93,6 +93,27 @@ def test_kill_and_resume_on_the_command_line(small, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_interrupt_says_how_to_go_on(small, tmp_path):
+    (tmp_path / "c.yaml").write_text(dump(small("optimiser.steps=100000")))
+    command = [sys.executable, "-m", "piwsl.cli", "train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "piwsl train --resume" in errors
+    assert "Traceback" not in errors
+
+
 def test_another_run_is_never_overwritten(small, tmp_path):
     config = small("optimiser.steps=20")
     train(config, tmp_path / "run")
