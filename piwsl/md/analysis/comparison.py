@@ -72,7 +72,7 @@ class Comparison:
     @property
     def complete(self) -> bool:
         """The trajectory reaches to the end of what was asked for."""
-        return self.run.requested_time - self.run.times[-1] < self.stability.resolution
+        return self.run.requested_time - float(self.run.times[-1]) < self.stability.resolution
 
     @property
     def stable_time(self) -> Measurement:
