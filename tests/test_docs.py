@@ -288,9 +288,9 @@ def test_named_keys_exist(page):
 def table(page: str, cell: str) -> list[list[str]]:
     """Cells of the table of a page with a row that begins with ``cell`` in backticks; the header first."""
     for block in re.findall(r"(?:^\|.*\n)+", (ROOT / "docs" / page).read_text(), re.MULTILINE):
-        rows = [[one.strip() for one in line.strip("|").split(" | ")] for line in block.splitlines()]
-        if any(row[0].strip("| ").startswith(f"`{cell}`") for row in rows):
-            return [[one.strip("| ") for one in row] for row in rows[:1] + rows[2:]]
+        rows = [[one.strip() for one in line.strip("|").split("|")] for line in block.splitlines()]
+        if any(row[0].startswith(f"`{cell}`") for row in rows):
+            return rows[:1] + rows[2:]
     raise AssertionError(f"{page} has no table with a row {cell}")
 
 
@@ -322,9 +322,8 @@ def test_every_option_is_documented_with_its_default(page, title, first):
     assert set(said) == set(known)
     if header[1] != "default":
         return
-    context = click.Context(find_command(title.split())[1])
     for text, option in known.items():
-        default = option.get_default(context)
+        default = option.to_info_dict()["default"]
         if default is not None and not option.is_flag:
             assert said[text] == str(default), f"default of {text}"
 

@@ -25,6 +25,7 @@ from piwsl.md.stop_rules import bonded_pairs, check_start
 from piwsl.md.structure import check_structure, thermal_velocities
 from piwsl.md.summary import new_summary, now, verdict
 from piwsl.md.writers import ThermoWriter, TrajectoryWriter, write_topology
+from piwsl.provenance import log_to_file
 from piwsl.units import PICOSECOND
 
 
@@ -93,7 +94,7 @@ def run_md(
         if exported != model:
             move(exported, output / EXPORTED_NAME)
             exported = output / EXPORTED_NAME
-    with files.run_log(output):
+    with log_to_file(files.LOGGER, output / files.LOG):
         for line in [*damaged, *([warning] if warning else [])]:
             files.LOGGER.warning(line)
         first = _begin(engine, structure, protocol, output, state)

@@ -2,10 +2,6 @@
 
 import json
 import logging
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -91,30 +87,3 @@ def read_summary(directory: Path) -> dict[str, Any]:
         raise RunDirectoryError(f"{directory}: holds no run to restart: run without --restart") from None
     assert isinstance(summary, dict)
     return summary
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what computes; None where it is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("torch", "openmm", "ase", "mdtraj", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-@contextmanager
-def run_log(directory: Path) -> Iterator[None]:
-    """Send the lines of the run's logger to md.log as well."""
-    handler = logging.FileHandler(directory / LOG, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
-        LOGGER.removeHandler(handler)
-        handler.close()

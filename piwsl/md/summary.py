@@ -11,6 +11,7 @@ from piwsl.export.exported import read_exported_info
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import Engine
 from piwsl.md.restart import RestartState, RunIdentity
+from piwsl.provenance import versions
 from piwsl.units import PICOSECOND
 
 
@@ -38,7 +39,7 @@ def new_summary(
     protocol = identity.protocol
     return {
         "piwsl_version": __version__,
-        "versions": files.versions(),
+        "versions": versions(("torch", "openmm", "ase", "mdtraj", "numpy")),
         "command": command,
         "started": state.started if state else now(),
         "finished": None,

@@ -1,19 +1,15 @@
 """The directory of a training run: who may use it, what it holds, its summary."""
 
 import json
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import lightning
-import numpy as np
-import torch
-
 from piwsl._version import __version__
 from piwsl.data.files import sha256, write_text
 from piwsl.errors import RunDirectoryError
+from piwsl.provenance import versions
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.metrics import Errors
 from piwsl.training.sources import TrainingFrames
@@ -22,6 +18,7 @@ CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
 MODEL_FILE = "model.pt"
 SPLIT_FILE = "split.json"
+LOG_FILE = "train.log"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 BEST = f"{CHECKPOINTS}/best.ckpt"
@@ -53,7 +50,7 @@ def prepare(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         for folder in (output / CHECKPOINTS, output / "tensorboard", *output.glob("metrics*")):
             rmtree(folder, ignore_errors=True)
-        for name in (SUMMARY_FILE, MODEL_FILE, SPLIT_FILE, CONFIG_FILE):
+        for name in (LOG_FILE, SUMMARY_FILE, MODEL_FILE, SPLIT_FILE, CONFIG_FILE):
             (output / name).unlink(missing_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
@@ -102,12 +99,7 @@ def write_summary(
     """Write what went in, what came out, and with which versions."""
     summary = {
         "piwsl_version": __version__,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions(("torch", "lightning", "numpy")),
         "inputs": {"data": str(frames.source), "sha256": frames.sha256},
         "frames": {"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
         "data_report": frames.report.lines(),

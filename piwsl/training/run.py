@@ -19,12 +19,14 @@ from piwsl.data.files import write_text
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.export.trained import DTYPES, TrainedModel, save_trained
 from piwsl.models.build import build_potential
+from piwsl.provenance import log_to_file
 from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
 from piwsl.training.config import TrainingConfig, dump
 from piwsl.training.directory import (
     BEST,
     CHECKPOINTS,
     CONFIG_FILE,
+    LOG_FILE,
     MODEL_FILE,
     SPLIT_FILE,
     check_free,
@@ -38,7 +40,7 @@ from piwsl.training.loader import evaluation_loader, train_loader
 from piwsl.training.memory import keep_freed_memory
 from piwsl.training.metrics import Errors
 from piwsl.training.sources import TrainingFrames, training_frames
-from piwsl.training.task import TrainingTask, build_objective
+from piwsl.training.task import LOGGER, DivergedError, TrainingTask, build_objective
 
 CHECK_FRAMES = 5
 
@@ -91,8 +93,26 @@ def train(
         prepare(output)
     write_text(output / CONFIG_FILE, dump(config))
     write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
+    with log_to_file(LOGGER, output / LOG_FILE):
+        for line in frames.report.lines():
+            LOGGER.info(line)
+        return _train(config, frames, output, checkpoint, progress, start)
+
+
+def _train(
+    config: TrainingConfig,
+    frames: TrainingFrames,
+    output: Path,
+    checkpoint: Path | None,
+    progress: Callable[[TrainingProgress], None] | None,
+    start: float,
+) -> TrainingResult:
     task = _task(config, frames)
-    _fit(config, frames, task, output, checkpoint, progress)
+    try:
+        _fit(config, frames, task, output, checkpoint, progress)
+    except DivergedError as error:
+        LOGGER.error(str(error))
+        raise
     best = _best_weights(task, output)
     task.potential.load_state_dict(best)
     potential = task.potential.requires_grad_(False).eval()
@@ -104,6 +124,9 @@ def train(
     model = _trained_model(config, frames, task, validation, test)
     save_trained(model, output / MODEL_FILE)
     write_summary(config, frames, output, validation, test, seconds, found)
+    for warning in found:
+        LOGGER.warning(warning)
+    LOGGER.info(f"done after {seconds:.0f} s: {'; '.join((test or validation).lines())}")
     return TrainingResult(output / MODEL_FILE, validation, test, seconds, found)
 
 

@@ -1,5 +1,7 @@
 """The Lightning task: one training step, one validation, the optimiser."""
 
+import logging
+
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -15,6 +17,8 @@ from piwsl.losses.supervised import SupervisedTerm
 from piwsl.models.potential import Potential
 from piwsl.training.config import LossConfig, OptimiserConfig
 from piwsl.training.metrics import ErrorCollector, Errors
+
+LOGGER = logging.getLogger("piwsl.training")
 
 
 class DivergedError(PiwslError):
@@ -86,6 +90,7 @@ class TrainingTask(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole validation set."""
         self.validation_errors = errors = self._collector.errors()
+        LOGGER.info(f"step {self.global_step}: validation {'; '.join(errors.lines())}")
         for name in ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "energy_spread_ratio"):
             value = getattr(errors, name)
             if value is not None:

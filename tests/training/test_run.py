@@ -35,6 +35,9 @@ def test_a_run_learns_and_explains_itself(small, tmp_path):
     assert result.test is not None
     assert result.test.force_mae < 0.3
     assert any((tmp_path / "run" / "tensorboard").iterdir())
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "energies on 60 and forces on 60 of 60 frames" in log
+    assert log.count("validation") >= 10
     header = (tmp_path / "run" / "metrics" / "metrics.csv").read_text().splitlines()[0]
     assert "validation/force_mae" in header
 
