@@ -5,6 +5,7 @@ tables `SHORTER`, `ADDED` and `USER_FILES`.
 """
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -15,9 +16,11 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 
 from piwsl.cli.main import COMMANDS, piwsl, run
 from piwsl.data.systems import RESOURCES, named_system
+from piwsl.export.exported import read_exported_info
 from piwsl.export.verify import TOLERANCES
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.units import KCAL_PER_MOL
@@ -341,6 +344,25 @@ def test_tolerances_of_the_export_are_those_of_the_code():
     assert said == [[getattr(TOLERANCES[kind], field) for kind in ("float32", "float64")] for field in fields]
 
 
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [("training.md", "piwsl.training.directory"), ("molecular_dynamics.md", "piwsl.md.run_directory")],
+)
+def test_every_file_of_a_run_is_documented(page, module):
+    constants = {key: value for key, value in vars(import_module(module)).items() if key.isupper()}
+    files = {value for value in constants.values() if isinstance(value, str) and "." in value}
+    assert len(files) >= 7
+    assert files <= set(spans(ROOT / "docs" / page))
+
+
+def test_every_key_of_the_model_files_is_documented():
+    aspirin = named_system("aspirin")
+    require(aspirin.model, aspirin.exported)
+    content = torch.load(aspirin.model, weights_only=True)
+    keys = {*content, *json.loads(content["description"]), *read_exported_info(aspirin.exported)}
+    assert keys <= set(spans(ROOT / "docs/files.md"))
+
+
 YAML_BLOCKS = [pytest.param(block, id=name(page)) for page in PAGES for block in fences(page, "yaml")]
 PYTHON_BLOCKS = [pytest.param(block, id=name(page)) for page in PAGES for block in fences(page, "python")]
 
@@ -417,4 +439,8 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
     reader = Reader()
     for line in console(readme):
         reader.type(line)
+    summaries = [json.loads(path.read_text()) for path in tmp_path.rglob("summary.json")]
+    keys = {key for summary in summaries if "engine" in summary for key in summary}
+    assert keys
+    assert keys <= set(spans(ROOT / "docs/files.md"))
     assert sorted(path.name for path in RESOURCES.iterdir()) == before

@@ -112,8 +112,8 @@ def _warnings(frames: FrameSet, report: DataReport) -> list[str]:
         low, high = FORCE_RMS_BAND
         if not low <= report.force_rms <= high:
             found.append(
-                f"force RMS {report.force_rms:.3g} eV/A lies outside {low} to {high}: "
-                "are the labels really in eV and angstrom? (kcal/mol read as eV gives values 23 times too large)"
+                f"force RMS {report.force_rms:.3g} eV/A lies outside {low} to {high}: are the labels really in eV and "
+                "angstrom? (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
             )
     low, high = SMALLEST_DISTANCE_BAND
     if report.smallest_distance < low:

@@ -23,7 +23,10 @@ class MDProtocol(BaseModel):
     engine: Literal["openmm", "ase"] = Field("openmm", description="Program that moves the atoms.")
     ensemble: Literal["nvt", "nve"] = Field("nvt", description="nvt: Langevin thermostat; nve: constant energy.")
     temperature: float = Field(
-        500.0, gt=0, allow_inf_nan=False, description="Of the thermostat and of the initial velocities, K."
+        500.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Of the thermostat and of the initial velocities, K; nve settles near half of it from a minimum.",
     )
     timestep: float = Field(0.5, gt=0, le=10, description="fs.")
     friction: float = Field(0.005, gt=0, le=1, description="Of the Langevin thermostat, 1/fs; no effect in nve.")

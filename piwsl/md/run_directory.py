@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ SUMMARY = "summary.json"
 LOG = "md.log"
 START = "start.extxyz"
 STOPPED = "stopped.extxyz"
+ANALYSIS = "analysis"
 _STATES = "state-*.npz"
 _TRAJECTORIES = ("trajectory.dcd", "trajectory.xtc")
 _FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, EXPORTED_NAME, *_TRAJECTORIES)
@@ -36,7 +38,11 @@ def check_free(directory: Path, force: bool) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise RunDirectoryError(f"{directory}: is a file: choose another --output")
-    if directory.is_dir() and any(directory.iterdir()) and not force:
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return
+    if not any((directory / name).exists() for name in (TOPOLOGY, THERMO, LOG)):
+        raise RunDirectoryError(f"{directory}: is not empty and holds no run of piwsl md: choose another --output")
+    if not force:
         raise RunDirectoryError(
             f"{directory}: holds another run: choose another --output, continue it with --restart, "
             "or replace it with --force"
@@ -44,9 +50,11 @@ def check_free(directory: Path, force: bool) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Remove the files of an earlier run, and nothing else."""
+    """Remove the files of an earlier run and its analysis, and nothing else."""
     for path in [directory / name for name in _FILES] + list(directory.glob(_STATES)):
         path.unlink(missing_ok=True)
+    if (directory / ANALYSIS / "analysis.json").exists():  # it belongs to the run that goes
+        rmtree(directory / ANALYSIS)
 
 
 def normalised(structure: Atoms) -> Atoms:

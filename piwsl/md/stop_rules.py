@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from piwsl.errors import DataError
@@ -85,6 +86,8 @@ class BondRule:
         self.tolerance = tolerance
         self.bonds = bonded_pairs(structure)
         self._first, self._second = self.bonds[:, 0], self.bonds[:, 1]
+        # Engines do not wrap atoms into the cell, so a bond keeps the image that it starts with.
+        self._shifts = _nearest_images(structure, self.bonds)
         self.lengths = self._distances(structure.positions) if lengths is None else lengths
 
     def check(self, snapshot: Snapshot, step: int) -> Violation | None:
@@ -106,7 +109,7 @@ class BondRule:
         return Violation("bond", value, limit, _atoms(self._structure, pair), step, message)
 
     def _distances(self, positions: FloatArray) -> FloatArray:
-        vectors = positions[self._first] - positions[self._second]
+        vectors = positions[self._second] - positions[self._first] + self._shifts
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
@@ -163,6 +166,13 @@ def bonded_pairs(structure: Atoms) -> IntArray:
     first, second = neighbor_list("ij", structure, natural_cutoffs(structure, mult=CUTOFF_SCALE))
     pairs = np.stack([first, second], axis=1).astype(np.int64)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
+
+
+def _nearest_images(structure: Atoms, bonds: IntArray) -> FloatArray:
+    """What to add to r_j - r_i of each bond for the nearest image, (b, 3) angstrom."""
+    vectors = structure.positions[bonds[:, 1]] - structure.positions[bonds[:, 0]]
+    nearest, _ = find_mic(vectors, structure.cell, structure.pbc)
+    return np.asarray(nearest - vectors)
 
 
 def _atoms(structure: Atoms, indices: list[int]) -> list[dict[str, Any]]:

@@ -34,10 +34,10 @@ def check_free(output: Path, force: bool) -> None:
         raise RunDirectoryError(f"{output} is a file: choose another --output")
     if not output.exists() or not any(output.iterdir()):
         return
+    if not (output / SPLIT_FILE).exists():
+        raise RunDirectoryError(f"{output} is not empty and holds no training run: choose another --output")
     if not force:
-        raise RunDirectoryError(f"{output} is not empty: --resume goes on, --force starts anew, or choose --output")
-    if not (output / CONFIG_FILE).exists():
-        raise RunDirectoryError(f"{output} holds no training run that --force could replace: choose another --output")
+        raise RunDirectoryError(f"{output} holds a run: --resume goes on, --force starts anew, or choose --output")
 
 
 def prepare(output: Path) -> None:

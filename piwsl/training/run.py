@@ -20,8 +20,9 @@ from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.export.trained import DTYPES, TrainedModel, save_trained
 from piwsl.models.build import build_potential
 from piwsl.provenance import log_to_file
+from piwsl.training.batches import Batches
 from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
-from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.config import TrainingConfig, dump, with_absolute_paths
 from piwsl.training.directory import (
     BEST,
     CHECKPOINTS,
@@ -36,13 +37,14 @@ from piwsl.training.directory import (
     write_summary,
 )
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.loader import evaluation_loader, train_loader
 from piwsl.training.memory import keep_freed_memory
 from piwsl.training.metrics import Errors
 from piwsl.training.sources import TrainingFrames, training_frames
 from piwsl.training.task import LOGGER, DivergedError, TrainingTask, build_objective
 
 CHECK_FRAMES = 5
+FLAT = 0.5  # spread of predicted energies over that of the labels
+NOTABLE_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def train(
         DivergedError: the loss is no longer finite.
     """
     start = time.perf_counter()
+    config = with_absolute_paths(config)
     checkpoint = checkpoint_to_continue(config, output) if resume else None
     if not resume:
         check_free(output, force)
@@ -120,7 +123,7 @@ def _train(
     validation = evaluate_potential(potential, frames.validation, config.model.cutoff, dtype)
     test = evaluate_potential(potential, frames.test, config.model.cutoff, dtype) if len(frames.test) else None
     seconds = time.perf_counter() - start
-    found = _doubts(validation)
+    found = _doubts(validation, task.consistency_share)
     model = _trained_model(config, frames, task, validation, test)
     save_trained(model, output / MODEL_FILE)
     write_summary(config, frames, output, validation, test, seconds, found)
@@ -147,7 +150,7 @@ def _fit(
     checkpoint: Path | None,
     progress: Callable[[TrainingProgress], None] | None,
 ) -> None:
-    optimiser, dtype = config.optimiser, DTYPES[config.dtype]
+    optimiser = config.optimiser
     interval = min(optimiser.validation_interval, optimiser.steps)
     callbacks: list[Callback] = [
         AveragedWeights(optimiser.ema_decay),
@@ -173,23 +176,14 @@ def _fit(
             gradient_clip_val=optimiser.gradient_clip,
             log_every_n_steps=min(50, interval),
             num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
             inference_mode=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        cutoff = config.model.cutoff
-        batches = train_loader(
-            frames.train,
-            optimiser.batch_size,
-            interval,
-            cutoff + task.objective.margin,
-            dtype,
-            config.seed,
-            lambda: task.global_step,
-        )
-        validation = evaluation_loader(frames.validation, 50, cutoff, dtype)
+        batches = Batches(frames, config, task.objective.margin, lambda: task.global_step)
         try:
-            trainer.fit(task, batches, validation, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
 
@@ -219,6 +213,8 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # The last epoch may be short.
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10
@@ -232,15 +228,15 @@ def _quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _doubts(errors: Errors) -> list[str]:
-    found = []
+def _doubts(errors: Errors, consistency_share: float) -> list[str]:
+    """What the user should know although the run ended well."""
     ratio = errors.energy_spread_ratio
-    if ratio is not None and ratio < 0.5:
-        found.append(
-            f"the predicted energies spread only {ratio:.2f} times as much as the labels: the surface is flattened; "
-            "lower loss.pitc and loss.pisc or train longer"
-        )
-    return found
+    if ratio is None or ratio >= FLAT:
+        return []
+    advice = "train longer"
+    if consistency_share > NOTABLE_SHARE:
+        advice = f"PITC and PISC made up to {consistency_share:.0%} of the loss: lower their coefficients"
+    return [f"the predicted energies spread only {ratio:.2f} times as much as the labels: {advice}"]
 
 
 def _trained_model(

@@ -64,6 +64,10 @@ def training_frames(data: DataConfig, loss: LossConfig, seed: int) -> TrainingFr
 def _check_labels(frames: TrainingFrames, loss: LossConfig) -> None:
     energies = any(frame.has_energy for frame in frames.train)
     forces = any(frame.has_forces for frame in frames.train)
+    if energies and not forces and (loss.pitc > 0 or loss.pisc > 0):
+        frames.report.warnings.append(
+            "energies only: PITC and PISC with too large coefficients flatten the surface; compare with loss.pitc=0"
+        )
     if not energies and not forces:
         raise ConfigError(f"{frames.source}: no training frame has an energy or forces: there is nothing to fit")
     if loss.energy == 0 and (loss.forces == 0 or not forces):

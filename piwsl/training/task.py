@@ -58,6 +58,8 @@ class TrainingTask(LightningModule):
         self.config = config
         self.seed = seed
         self.validation_errors: Errors | None = None
+        self._running_share = 0.0
+        self.consistency_share = 0.0  # largest running mean of the share of the label-free terms in the loss
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one step; the displacements depend only on the seed and the step."""
@@ -70,6 +72,11 @@ class TrainingTask(LightningModule):
                 f"the loss is {loss.item()} at step {step} (frames {frames}): lower the learning rate or the "
                 "coefficients; the last checkpoint is kept"
             )
+        if self.objective.consistency_acts(step):
+            weights = {one.term.name: one.coefficient for one in self.objective.consistency}
+            share = sum(weights[name] * float(parts[name]) for name in weights) / max(float(loss.detach()), 1e-30)
+            self._running_share += 0.1 * (share - self._running_share)
+            self.consistency_share = max(self.consistency_share, self._running_share)
         for name, value in parts.items():
             self.log(f"train/{name}", value.float(), batch_size=batch.n_structures)
         self.log("train/loss", loss.detach().float(), batch_size=batch.n_structures)

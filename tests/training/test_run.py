@@ -165,4 +165,22 @@ def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
 
 def test_a_flattened_surface_is_said(small, tmp_path):
     result = train(small("loss.pitc=1e5", "loss.mixing=0", "loss.displacement=0.2"), tmp_path / "run")
-    assert any("flattened" in warning for warning in result.warnings)
+    assert "PITC and PISC made up to" in result.warnings[0]
+    hardly = train(small("optimiser.steps=2"), tmp_path / "short")
+    assert "train longer" in hardly.warnings[0]
+
+
+def test_the_last_steps_are_validated_too(small, tmp_path):
+    train(small("optimiser.steps=50"), tmp_path / "run")
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert [step in log for step in ("step 20:", "step 40:", "step 50:")] == [True] * 3
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 50
+
+
+def test_force_replaces_nothing_but_a_training_run(small, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("steps: 3\n")
+    with pytest.raises(RunDirectoryError, match="holds no training run"):
+        train(small(), tmp_path / "other", force=True)
+    assert (tmp_path / "other" / "config.yaml").read_text() == "steps: 3\n"

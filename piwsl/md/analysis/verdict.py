@@ -78,7 +78,8 @@ def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> s
     if not judged:
         return "Too few independent samples to tell whether the run is like the reference."
     if not differing:
-        sentence = f"All {judged} observables compared agree with the reference within noise."
+        which = f"All {judged} observables compared agree" if judged > 1 else "The one observable compared agrees"
+        sentence = f"{which} with the reference within noise."
     elif not agreeing:
         sentence = f"None of the {judged} observables compared agrees with the reference within noise."
     else:

@@ -42,6 +42,8 @@ class OpenMMEngine:
 
     def __init__(self, model: Path, structure: Atoms, protocol: MDProtocol, force: OpenMMForce | None = None) -> None:
         self._openmm = import_openmm()
+        if structure.pbc.any():
+            raise EngineError("the OpenMM engine runs molecules, this structure is periodic: choose --engine ase")
         self._protocol = protocol
         self._structure = structure
         self.platform = choose_platform()
