@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.models.pairs import AllPairs, EdgeList
-from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff
+from piwsl.models.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 MAX_ATOMIC_NUMBER = 118
@@ -18,14 +18,12 @@ class FirstMessage(nn.Module):
         self.channels = channels
         self.pairs = pairs
         self.context = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 2 * channels))
-        self.filters = nn.Linear(radial_size, 2 * channels)
+        self.filters = nn.Linear(radial_size + 1, 2 * channels, bias=False)
 
-    def forward(
-        self, scalars: Tensor, radial: Tensor, envelope: Tensor, directions: EdgeVectors, edges: Edges
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, scalars: Tensor, radial: Tensor, directions: EdgeVectors, edges: Edges) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) to updated scalars (N, F) and the first vectors (N, 3, F)."""
         # split instead of slices: its gradient is one concatenation, that of slices a padded sum.
-        for_scalars, for_vectors = (self.filters(radial) * envelope).split(self.channels, dim=-1)
+        for_scalars, for_vectors = self.filters(radial).split(self.channels, dim=-1)
         to_scalars, to_vectors = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
         vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
@@ -40,19 +38,18 @@ class Message(nn.Module):
         self.channels = channels
         self.pairs = pairs
         self.context = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 3 * channels))
-        self.filters = nn.Linear(radial_size, 3 * channels)
+        self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
 
     def forward(
         self,
         scalars: Tensor,
         vectors: Tensor,
         radial: Tensor,
-        envelope: Tensor,
         directions: EdgeVectors,
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbours."""
-        for_scalars, for_vectors, for_carried = (self.filters(radial) * envelope).split(self.channels, dim=-1)
+        for_scalars, for_vectors, for_carried = self.filters(radial).split(self.channels, dim=-1)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
         new_vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
@@ -103,8 +100,7 @@ class PaiNN(nn.Module):
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
         self.cutoff = cutoff
-        self.radial = RADIAL_BASES[radial](cutoff, radial_size)
-        self.envelope = PolynomialCutoff(cutoff)
+        self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
         self.first_message = FirstMessage(channels, radial_size, pairs)
         self.first_update = Update(channels)
@@ -116,14 +112,13 @@ class PaiNN(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        distances = torch.linalg.vector_norm(edge_vectors, dim=-1)
+        distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
-        envelope = self.envelope(distances).unsqueeze(-1)
         directions = edge_vectors / distances.unsqueeze(-1)
-        scalars, vectors = self.first_message(self.embedding(species), radial, envelope, directions, edges)
+        scalars, vectors = self.first_message(self.embedding(species), radial, directions, edges)
         scalars, vectors = self.first_update(scalars, vectors)
         for message, update in zip(self.messages, self.updates):  # noqa: B905 (TorchScript has no strict)
-            scalars, vectors = message(scalars, vectors, radial, envelope, directions, edges)
+            scalars, vectors = message(scalars, vectors, radial, directions, edges)
             scalars, vectors = update(scalars, vectors)
         energies: Tensor = self.readout(scalars).squeeze(-1)
         return energies

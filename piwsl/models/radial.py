@@ -9,23 +9,18 @@ from torch import Tensor, nn
 class PolynomialCutoff(nn.Module):
     """Smooth switch from 1 at r = 0 to 0 at the cutoff, with two continuous derivatives there.
 
-    ``1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2)`` with x = r / cutoff (Gasteiger et al. 2020,
-    DimeNet, eq. 8).
+    ``1 - 28 x^6 + 48 x^7 - 21 x^8`` with x = r / cutoff (Gasteiger et al. 2020, DimeNet, eq. 8 with p = 6).
     """
 
-    def __init__(self, cutoff: float, exponent: int = 6) -> None:
+    def __init__(self, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        self.exponent = exponent
-        self.a = -(exponent + 1) * (exponent + 2) / 2
-        self.b = exponent * (exponent + 2)
-        self.c = -exponent * (exponent + 1) / 2
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (E,) in angstrom to weights (E,)."""
         x = torch.clamp(distances / self.cutoff, max=1.0)
-        power = x**self.exponent
-        return 1.0 + power * (self.a + x * (self.b + x * self.c))
+        cube = x * x * x
+        return 1.0 + cube * cube * (-28.0 + x * (48.0 - 21.0 * x))
 
 
 class BesselBasis(nn.Module):
@@ -61,6 +56,28 @@ class GaussianBasis(nn.Module):
         """Distances (E,) in angstrom to features (E, size)."""
         offset = distances.unsqueeze(-1) - self.centres.to(distances.dtype)
         return torch.exp(self.coefficient * offset * offset)
+
+
+class RadialFeatures(nn.Module):
+    """Radial functions times the cutoff switch, and the switch itself as last column.
+
+    A linear layer without bias on these features is the filter ``(W b(r) + c) switch(r)`` in one matrix product.
+    """
+
+    def __init__(self, cutoff: float, size: int, basis: str) -> None:
+        super().__init__()
+        self.basis = RADIAL_BASES[basis](cutoff, size)
+        self.switch = PolynomialCutoff(cutoff)
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Distances (E,) in angstrom to features (E, size + 1)."""
+        switch = self.switch(distances).unsqueeze(-1)
+        return torch.cat((self.basis(distances) * switch, switch), dim=-1)
+
+
+def edge_lengths(edge_vectors: Tensor) -> Tensor:
+    """Lengths (E,) of edge vectors (E, 3), none of which is zero; cheaper to differentiate than the library's norm."""
+    return (edge_vectors * edge_vectors).sum(-1).sqrt()
 
 
 RADIAL_BASES: dict[str, type[BesselBasis] | type[GaussianBasis]] = {"bessel": BesselBasis, "gaussian": GaussianBasis}

@@ -2,12 +2,11 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from piwsl.models.painn import MAX_ATOMIC_NUMBER
 from piwsl.models.pairs import AllPairs, EdgeList
-from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff
+from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 
@@ -61,7 +60,7 @@ class SchNet(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        distances = torch.linalg.vector_norm(edge_vectors, dim=-1)
+        distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         envelope = self.envelope(distances).unsqueeze(-1)
         scalars = self.embedding(species)
