@@ -95,22 +95,35 @@ def test_kill_and_resume_on_the_command_line(small, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+# A shell starts background jobs with Ctrl-C switched off; the test switches it on again.
+WITH_CTRL_C = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from piwsl.cli.main import run
+run(sys.argv[1:])
+"""
+
+
 def test_interrupt_says_how_to_go_on(small, tmp_path):
     (tmp_path / "c.yaml").write_text(dump(small("optimiser.steps=100000")))
-    command = [sys.executable, "-m", "piwsl.cli", "train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    arguments = ["train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", WITH_CTRL_C, *arguments],
+        env=environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "piwsl train --resume" in errors
     assert "Traceback" not in errors
