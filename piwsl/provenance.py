@@ -20,10 +20,8 @@ def versions(packages: Sequence[str]) -> dict[str, str | None]:
 
 
 @contextmanager
-def log_to_file(logger: logging.Logger, path: Path) -> Iterator[None]:
-    """Add the lines of a logger to a file, with their times."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    """Hand the lines of a logger to a handler, and close it afterwards."""
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -33,3 +31,12 @@ def log_to_file(logger: logging.Logger, path: Path) -> Iterator[None]:
         logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def log_to_file(logger: logging.Logger, path: Path) -> Iterator[None]:
+    """Add the lines of a logger to a file, with their times."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    with listening(logger, handler):
+        yield

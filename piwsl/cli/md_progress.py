@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from piwsl.md.progress import Progress
+from piwsl.provenance import listening
 
 LOGGER = logging.getLogger("piwsl.md")
 
@@ -36,11 +37,11 @@ def md_display() -> Iterator[Callable[[Progress], None]]:
     """Show the lines of a run, and give the callback that shows how far it is."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        with _echo(None):
+        with listening(LOGGER, _Echo(None)):
             yield _TenthPrinter()
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
-    with Bar(*columns, console=console, transient=True) as bar, _echo(bar.console):
+    with Bar(*columns, console=console, transient=True) as bar, listening(LOGGER, _Echo(bar.console)):
         task = bar.add_task("md", total=None, figures="")
 
         def show(progress: Progress) -> None:
@@ -73,16 +74,3 @@ def figures(progress: Progress) -> str:
         f"{progress.steps_per_second:.0f} steps/s, {progress.ns_per_day:.2f} ns/day, "
         f"{progress.temperature:.0f} K, {left} left"
     )
-
-
-@contextmanager
-def _echo(console: Console | None) -> Iterator[None]:
-    handler = _Echo(console)
-    level = LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
-        LOGGER.removeHandler(handler)
