@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/piwsl train piwsl/resources/aspirin_demo.yaml --output $(DEMO)/train --force
 	$(BIN)/piwsl export $(DEMO)/train/model.pt --target openmm --system aspirin --output $(DEMO)/aspirin.pt --force
-	$(BIN)/piwsl md --system aspirin --model $(DEMO)/aspirin.pt --steps 30000 --seed 1 --output $(DEMO)/md --force
+	$(BIN)/piwsl md --system aspirin --model $(DEMO)/aspirin.pt --steps 20000 --seed 1 --output $(DEMO)/md --force
 	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis
 
 test: install

@@ -38,6 +38,11 @@ class MDProtocol(BaseModel):
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
     check_interval: int = Field(10, ge=1, description="Steps between checks of the stop rules.")
     bond_tolerance: float = Field(0.5, gt=0, description="Stop when a bond is off its length by more, angstrom.")
+    closest_contact: float = Field(
+        1.0,
+        gt=0,
+        description="Stop when two unbonded atoms are closer than this times the sum of their covalent radii.",
+    )
     lowest_temperature: float = Field(0.0, ge=0, description="Stop below this instantaneous temperature, K.")
     highest_temperature: float | None = Field(
         None, gt=0, description="Stop above this instantaneous temperature, K; 10 times the temperature by default."

@@ -10,6 +10,7 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import CUTOFF_SCALE
+from piwsl.md.analysis.contacts import unbonded_pairs
 from piwsl.md.engines.base import Snapshot, kinetic_energy, temperature
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import atom_name, degrees_of_freedom
@@ -48,6 +49,7 @@ def stop_rules(structure: Atoms, protocol: MDProtocol) -> list[StopRule]:
     return [
         FiniteRule(structure),
         BondRule(structure, protocol.bond_tolerance),
+        ContactRule(structure, protocol.closest_contact),
         TemperatureRule(structure, protocol.ensemble, *protocol.temperature_bounds),
     ]
 
@@ -111,6 +113,36 @@ class BondRule:
     def _distances(self, positions: FloatArray) -> FloatArray:
         vectors = positions[self._second] - positions[self._first] + self._shifts
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
+
+
+class ContactRule:
+    """No two atoms that are not bonded come closer than a share of the sum of their covalent radii."""
+
+    def __init__(self, structure: Atoms, share: float) -> None:
+        self._structure = structure
+        self.share = share
+        self.pairs, radii = unbonded_pairs(structure.numbers, bonded_pairs(structure))
+        self.limits = share * radii
+
+    def check(self, snapshot: Snapshot, step: int) -> Violation | None:
+        """The pair that is closest for its size."""
+        if len(self.pairs) == 0:
+            return None
+        vectors = snapshot.positions[self.pairs[:, 1]] - snapshot.positions[self.pairs[:, 0]]
+        if self._structure.pbc.any():
+            vectors, _ = find_mic(vectors, self._structure.cell, self._structure.pbc)
+        distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        worst = int((distances / self.limits).argmin())
+        if distances[worst] >= self.limits[worst]:
+            return None
+        pair = [int(index) for index in self.pairs[worst]]
+        names = " and ".join(atom_name(self._structure, index) for index in pair)
+        message = (
+            f"step {step}: atoms {names}, which are not bonded, are {distances[worst]:.2f} angstrom apart "
+            f"(limit {self.limits[worst]:.2f})"
+        )
+        value, limit = float(distances[worst]), float(self.limits[worst])
+        return Violation("contact", value, limit, _atoms(self._structure, pair), step, message)
 
 
 class TemperatureRule:

@@ -7,7 +7,7 @@ from ase.build import molecule
 from piwsl.errors import DataError
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.stop_rules import BondRule, TemperatureRule, bonded_pairs, check_start, stop_rules
+from piwsl.md.stop_rules import BondRule, ContactRule, TemperatureRule, bonded_pairs, check_start, stop_rules
 from piwsl.md.structure import thermal_velocities
 
 
@@ -21,7 +21,7 @@ def test_bonds_of_ethanol(ethanol):
 
 
 def test_a_start_structure_violates_nothing(ethanol):
-    assert [rule.check(at_rest(ethanol), 0) for rule in stop_rules(ethanol, MDProtocol())] == [None] * 3
+    assert [rule.check(at_rest(ethanol), 0) for rule in stop_rules(ethanol, MDProtocol())] == [None] * 4
 
 
 def test_a_long_bond_is_named_with_its_atoms(ethanol):
@@ -39,6 +39,36 @@ def test_a_long_bond_is_named_with_its_atoms(ethanol):
     assert violation.value == pytest.approx(0.501)
     assert violation.message.startswith(f"step 70: bond O2-H3 is {length + 0.501:.2f} angstrom long")
     json.dumps(violation.as_dict(), allow_nan=False)
+
+
+def test_a_collapse_is_seen_although_all_bonds_hold(ethanol):
+    """Two hydrogens of the methyl group fall onto each other, as a potential trained in minutes once did."""
+    rule = ContactRule(ethanol, 1.0)
+    assert {frozenset(pair) for pair in rule.pairs.tolist()}.isdisjoint(map(frozenset, bonded_pairs(ethanol).tolist()))
+    assert len(rule.pairs) + len(bonded_pairs(ethanol)) == 9 * 8 // 2
+    snapshot = at_rest(ethanol)
+    carbon, length = ethanol.positions[0], np.linalg.norm(ethanol.positions[7] - ethanol.positions[0])
+    direction = 0.75 * (ethanol.positions[6] - carbon) + 0.25 * (ethanol.positions[7] - carbon)
+    snapshot.positions[7] = carbon + direction / np.linalg.norm(direction) * length
+    assert BondRule(ethanol, 0.5).check(snapshot, 30) is None
+    violation = rule.check(snapshot, 30)
+    assert violation is not None
+    assert {atom["index"] for atom in violation.atoms} == {6, 7}
+    assert violation.limit == pytest.approx(0.62)
+    assert violation.message.startswith("step 30: atoms H6 and H7, which are not bonded, are 0.")
+    assert ContactRule(ethanol, 0.5).check(snapshot, 30) is None
+
+
+def test_contacts_across_a_cell_boundary_count():
+    atoms = molecule("H2")
+    atoms.positions[:, 2] = [0.2, 5.0]
+    atoms.set_cell([6.0, 6.0, 6.0])
+    atoms.pbc = True
+    rule = ContactRule(atoms, 1.0)
+    snapshot = at_rest(atoms)
+    assert rule.check(snapshot, 1) is None
+    snapshot.positions[1, 2] = 5.9
+    assert rule.check(snapshot, 1).value == pytest.approx(0.3)
 
 
 def test_a_short_bond_counts_too_and_lengths_can_be_a_reference_mean(ethanol):

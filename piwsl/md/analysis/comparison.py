@@ -8,6 +8,7 @@ import numpy as np
 from piwsl._version import __version__
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import BondLengths, compare_bonds, find_bonds
+from piwsl.md.analysis.contacts import Contact, first_contact
 from piwsl.md.analysis.distances import distance_histogram
 from piwsl.md.analysis.distributions import DistributionComparison, compare
 from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
@@ -49,6 +50,7 @@ class Comparison:
         run: what was analysed.
         reference: what it was compared with.
         stability: by the bond rule.
+        contact: the first collapse of unbonded atoms within the frames whose bonds hold, or None.
         distances: h(r); None where no frame was stable.
         bonds: one entry per bond type; empty where no frame was stable.
         temperature, drift: None where the run wrote no energies; drift for NVE only.
@@ -58,6 +60,7 @@ class Comparison:
     run: Run
     reference: Reference
     stability: Stability
+    contact: Contact | None
     distances: DistributionComparison | None
     bonds: tuple[BondLengths, ...]
     temperature: TemperatureStatistics | None
@@ -66,8 +69,9 @@ class Comparison:
 
     @property
     def stable(self) -> bool:
-        """No broken bond in the trajectory, and no stop rule ended the run."""
-        return self.stability.broken is None and self.run.summary["result"] != "stopped"
+        """No broken bond and no collapse in the trajectory, and no stop rule ended the run."""
+        whole = self.stability.broken is None and self.contact is None
+        return whole and self.run.summary["result"] != "stopped"
 
     @property
     def complete(self) -> bool:
@@ -80,6 +84,8 @@ class Comparison:
 
         Stop rules look more often than frames are written, so a run can end by one before a frame shows it.
         """
+        if self.contact is not None:
+            return Measurement(self.contact.time, None, "fs", 1)
         stop = self.run.summary.get("stop") or {}
         if self.stability.broken is None and not self.stable and stop.get("step") is not None:
             time = float(stop["step"]) * float(self.run.summary["timestep_fs"])
@@ -142,6 +148,7 @@ class Comparison:
             "stable": self.stable,
             "stable_time": self.stable_time.as_dict(),
             "stability": self.stability.as_dict(),
+            "contact": None if self.contact is None else self.contact.as_dict(),
             "h_of_r": None if self.distances is None else self.distances.as_dict(),
             "bonds": {bond.kind: bond.as_dict() for bond in self.bonds},
             "temperature": None if self.temperature is None else self.temperature.as_dict(),
@@ -160,14 +167,18 @@ def compare_run(run: Run, reference: Reference) -> Comparison:
     check_same_molecule(run.species, reference)
     bonds = find_bonds(reference.species, reference.positions)
     stability = stable_time(run.positions, run.times, bonds)
-    stable = run.positions[: stability.frames]
+    holding = run.positions[: stability.frames]
+    contact = first_contact(holding, run.times, run.species, bonds.pairs)
+    stable = holding if contact is None else holding[: contact.frame]
     notes = [*run.notes, *reference.notes]
     distances: DistributionComparison | None = None
     lengths: tuple[BondLengths, ...] = ()
     if len(stable):
         distances = compare(distance_histogram(stable), distance_histogram(reference.positions))
         lengths = compare_bonds(stable, reference.positions, bonds)
-        notes += _about_samples(distances, stability)
+        notes += _about_samples(distances)
+        if len(stable) < len(run.positions):
+            notes.append(f"structure is compared over the {len(stable)} frames before the first broken one")
     else:
         notes.append("the first frame is already broken: no structure is compared")
     if reference.times is None:
@@ -178,11 +189,12 @@ def compare_run(run: Run, reference: Reference) -> Comparison:
         notes.append(
             "a constant-energy run need not have the temperature of its reference, which alone makes structure differ"
         )
-    temperature, drift = _energies(run.thermo, run, stability, notes)
-    return Comparison(run, reference, stability, distances, lengths, temperature, drift, tuple(notes))
+    end = run.times[len(stable)] if len(stable) < len(run.times) else np.inf
+    temperature, drift = _energies(run.thermo, run, float(end), notes)
+    return Comparison(run, reference, stability, contact, distances, lengths, temperature, drift, tuple(notes))
 
 
-def _about_samples(distances: DistributionComparison, stability: Stability) -> list[str]:
+def _about_samples(distances: DistributionComparison) -> list[str]:
     notes = []
     for side, found in (("run", distances.run), ("reference", distances.reference)):
         if found.samples < 2:
@@ -191,21 +203,16 @@ def _about_samples(distances: DistributionComparison, stability: Stability) -> l
             notes.append(
                 f"{found.beyond:.2%} of the distances of the {side} are beyond {found.edges[-1]:g} Å, outside h(r)"
             )
-    if stability.broken is not None:
-        notes.append(f"structure is compared over the {stability.frames} frames before the first broken one")
     return notes
 
 
 def _energies(
-    thermo: Thermo | None, run: Run, stability: Stability, notes: list[str]
+    thermo: Thermo | None, run: Run, end: float, notes: list[str]
 ) -> tuple[TemperatureStatistics | None, EnergyDrift | None]:
     """Over the rows before the break: what comes after it is no physics."""
     if thermo is None:
         return None, None
-    rows = np.ones(len(thermo.times), dtype=bool)
-    if stability.broken is not None:
-        rows = thermo.times < stability.broken.time
-    rows &= np.isfinite(thermo.total) & np.isfinite(thermo.temperature)
+    rows = (thermo.times < end) & np.isfinite(thermo.total) & np.isfinite(thermo.temperature)
     temperature = drift = None
     try:
         temperature = temperature_statistics(thermo.temperature[rows], thermo.kinetic[rows], run.target_temperature)

@@ -63,6 +63,14 @@ def _stability(comparison: Comparison) -> str:
         if broken.frame == 0:
             return f"Not stable: broken in the first frame, at {picoseconds(broken.time)}; {bond}."
         return f"Not stable: broken at {picoseconds(broken.time)} of {picoseconds(run.requested_time)}; {bond}."
+    contact = comparison.contact
+    if contact is not None:
+        i, j = contact.atoms
+        return (
+            f"Not stable: collapsed at {picoseconds(contact.time)} of {picoseconds(run.requested_time)}; "
+            f"the {contact.kind} pair of atoms {i} and {j}, which are not bonded, "
+            f"is {significant(contact.distance, 2)} Å apart."
+        )
     time = picoseconds(comparison.stability.time.value)
     if run.summary["result"] == "stopped":
         stop = run.summary.get("stop") or {}
