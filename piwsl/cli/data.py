@@ -64,5 +64,5 @@ def label(system: str | None, structure: Path | None, output: Path, workers: int
         assert structure is not None
         start = read_frames(structure)[0].atoms()
     with counting_display("chunks") as progress:
-        sample_and_label(start, SamplingPlan(**plan), output, workers, progress)  # type: ignore[arg-type]
+        sample_and_label(start, SamplingPlan(**plan), output, workers, progress)  # type: ignore[arg-type]  # named and typed by click
     click.echo(f"labelled frames: {output / 'frames.npz'}; positions: {output / 'trajectory.npz'}")
