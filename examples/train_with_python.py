@@ -8,15 +8,15 @@ from pathlib import Path
 
 from piwsl.data.systems import named_system
 from piwsl.export.torchscript import export_openmm
-from piwsl.training.config import TrainingConfig
 from piwsl.training.run import train
+from piwsl.training.sections import TrainingConfig
 
 
 def main(output: Path, steps: int) -> None:
     config = TrainingConfig.model_validate(
         {
             "data": {"system": "aspirin", "train": 500, "validation": 50},
-            "loss": {"pitc": 1.0, "pisc": 0.01, "displacement": 0.05, "cadence": 10},
+            "loss": {"pitc": 1.0, "pisc": 0.01, "cadence": 10},
             "optimiser": {"steps": steps, "batch_size": 5, "validation_interval": max(1, steps // 4)},
         }
     )

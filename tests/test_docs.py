@@ -22,7 +22,8 @@ from piwsl.cli.main import COMMANDS, piwsl, run
 from piwsl.data.systems import RESOURCES, named_system
 from piwsl.export.exported import read_exported_info
 from piwsl.export.verify import TOLERANCES
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import load_config
+from piwsl.training.sections import TrainingConfig
 from piwsl.units import KCAL_PER_MOL
 
 ROOT = Path(__file__).parents[1]

@@ -1,11 +1,11 @@
 """The `piwsl` command. Commands are imported when they are called, so that --help stays fast."""
 
 import sys
-from importlib import import_module
 
 import click
 
 from piwsl._version import __version__
+from piwsl.cli.lazy import LazyGroup
 from piwsl.errors import PiwslError, UnphysicalError
 
 COMMANDS = {
@@ -14,33 +14,13 @@ COMMANDS = {
     "export": "Freeze a trained potential into one TorchScript file.",
     "md": "Run molecular dynamics.",
     "analyze": "Compare a run with a reference.",
-    "data": "Make and inspect labelled structures.",
+    "tune": "Search for good coefficients and settings.",
+    "data": "Fetch, inspect, convert and label structures.",
     "doctor": "Say what works on this machine.",
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are modules of `piwsl.cli` with a `command` object."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of a working day."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = import_module(f"piwsl.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, modules=COMMANDS)
 @click.version_option(__version__, prog_name="piwsl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def piwsl(debug: bool) -> None:

@@ -44,7 +44,7 @@ def command(
     if resume and output is not None and not (config_file or named):
         config_file = output / "config.yaml"
     config = configuration.load_config(config_file, [*named, *overrides])
-    name = config.data.system or (config.data.file.stem.split(".")[0] if config.data.file else "unnamed")
+    name = config.data.system or (Path(config.data.file).stem.split(".")[0] if config.data.file else "unnamed")
     _run(config, output or Path("runs") / f"train-{name}", resume, force)
 
 

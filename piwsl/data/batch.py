@@ -25,6 +25,8 @@ class Batch:
         n_structures: S.
         energy: (S,) eV, float64; NaN where missing.
         forces: (N, 3) eV/angstrom; NaN where missing.
+        stress: (S, 3, 3) eV/angstrom^3; NaN where missing.
+        volume: (S,) angstrom^3; infinite without a cell.
         frame_index: (S,) position of each structure in its data set.
     """
 
@@ -36,6 +38,8 @@ class Batch:
     n_structures: int
     energy: Energies
     forces: Forces
+    stress: Tensor
+    volume: Tensor
     frame_index: Tensor
 
     @property
@@ -58,7 +62,6 @@ class Batch:
         atoms = len(self.species)
         atom_offset = torch.arange(copies, device=self.edges.device).repeat_interleave(self.edges.shape[1]) * atoms
         structure_offset = torch.arange(copies, device=self.edges.device).repeat_interleave(atoms) * self.n_structures
-        missing = len(displacements) * self.n_structures
         return Batch(
             species=self.species.repeat(copies),
             positions=torch.cat([self.positions, *(self.positions + d for d in displacements)]),
@@ -66,10 +69,16 @@ class Batch:
             edge_shifts=self.edge_shifts.repeat(copies, 1),
             structure_index=self.structure_index.repeat(copies) + structure_offset,
             n_structures=copies * self.n_structures,
-            energy=torch.cat([self.energy, self.energy.new_full((missing,), torch.nan)]),
-            forces=torch.cat([self.forces, self.forces.new_full((len(displacements) * atoms, 3), torch.nan)]),
+            energy=_first_labelled(self.energy, copies),
+            forces=_first_labelled(self.forces, copies),
+            stress=_first_labelled(self.stress, copies),
+            volume=self.volume.repeat(copies),
             frame_index=self.frame_index.repeat(copies),
         )
+
+
+def _first_labelled(labels: Tensor, copies: int) -> Tensor:
+    return torch.cat([labels, *(torch.full_like(labels, torch.nan) for _ in range(copies - 1))])
 
 
 def collate(
@@ -90,9 +99,15 @@ def collate(
         n_structures=len(frames),
         energy=torch.tensor([frame.energy for frame in frames], dtype=torch.float64),
         forces=_tensor([frame.forces for frame in frames], dtype),
+        stress=torch.from_numpy(np.stack([frame.stress for frame in frames])).to(dtype),
+        volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
     )
 
 
 def _tensor(arrays: list[np.ndarray], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.concatenate(arrays)).to(dtype)
+
+
+def _volume(frame: Frame) -> float:
+    return abs(float(np.linalg.det(frame.cell))) if all(frame.pbc) else np.inf

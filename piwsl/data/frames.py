@@ -27,6 +27,7 @@ class Frame:
         forces: (n, 3) eV/angstrom; all NaN where there is no label.
         cell: lattice vectors in rows (3, 3), angstrom; zeros without a cell.
         pbc: periodic along each lattice vector (3,).
+        stress: (3, 3) eV/angstrom^3, positive under tension; all NaN where there is no label.
     """
 
     species: IntArray
@@ -35,6 +36,7 @@ class Frame:
     forces: FloatArray
     cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
     pbc: tuple[bool, bool, bool] = (False, False, False)
+    stress: FloatArray = field(default_factory=lambda: np.full((3, 3), np.nan))
 
     @property
     def has_energy(self) -> bool:
@@ -46,14 +48,21 @@ class Frame:
         """Whether the forces are labelled."""
         return bool(np.isfinite(self.forces).all())
 
+    @property
+    def has_stress(self) -> bool:
+        """Whether the stress is labelled."""
+        return bool(np.isfinite(self.stress).all())
+
     def atoms(self) -> Atoms:
         """The structure without its labels."""
         return Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc)
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, energy: float = np.nan, forces: FloatArray | None = None) -> "Frame":
-        """A frame from an ASE structure and labels in eV and eV/angstrom."""
-        no_forces = np.full((len(atoms), 3), np.nan)
+    def from_atoms(
+        cls, atoms: Atoms, energy: float = np.nan, forces: FloatArray | None = None, stress: FloatArray | None = None
+    ) -> "Frame":
+        """A frame from an ASE structure and labels in eV, eV/angstrom and (3, 3) eV/angstrom^3."""
+        no_forces, no_stress = np.full((len(atoms), 3), np.nan), np.full((3, 3), np.nan)
         pbc = atoms.get_pbc()
         return cls(
             species=atoms.numbers.astype(np.int64),
@@ -62,6 +71,7 @@ class Frame:
             forces=no_forces if forces is None else np.asarray(forces, dtype=np.float64),
             cell=np.asarray(atoms.cell.array, dtype=np.float64),
             pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+            stress=no_stress if stress is None else np.asarray(stress, dtype=np.float64),
         )
 
 

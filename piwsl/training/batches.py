@@ -7,8 +7,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from piwsl.export.trained import DTYPES
-from piwsl.training.config import TrainingConfig
 from piwsl.training.loader import evaluation_loader, train_loader
+from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import TrainingFrames
 
 VALIDATION_BATCH = 50
@@ -42,12 +42,12 @@ class Batches(LightningDataModule):
             optimiser.batch_size,
             max(1, min(optimiser.validation_interval, left)),
             self.config.model.cutoff + self.margin,
-            DTYPES[self.config.dtype],
+            DTYPES[self.config.weights_dtype],
             self.config.seed,
             self.current_step,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation frames in order."""
-        dtype = DTYPES[self.config.dtype]
+        dtype = DTYPES[self.config.weights_dtype]
         return evaluation_loader(self.frames.validation, VALIDATION_BATCH, self.config.model.cutoff, dtype)

@@ -3,83 +3,13 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from piwsl.errors import ConfigError
-from piwsl.models.build import ModelConfig
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
-    """Which frames to learn from."""
-
-    system: str | None = Field(None, description="bundled system (aspirin), instead of a file")
-    file: Path | None = Field(None, description="labelled frames: npz, extended XYZ, or anything ASE reads")
-    units: str | None = Field(None, description="units of the file, such as 'kcal/mol, angstrom', if it states none")
-    train: int | None = Field(None, ge=1, description="training frames; empty: all that the others leave")
-    validation: int | None = Field(
-        None, ge=1, description="validation frames; empty: as many as for training, at most 1/10"
-    )
-    test: int = Field(
-        0, ge=0, description="test frames taken from the file; drawn first, the same for every other size"
-    )
-    test_file: Path | None = Field(None, description="test frames in a file of their own")
-
-
-class LossConfig(_Section):
-    """Coefficients and forms of the loss terms."""
-
-    energy: float = Field(1.0, ge=0, description="coefficient of the energy MAE [1/eV]")
-    forces: float = Field(100.0, ge=0, description="coefficient of the force L2-MAE [A/eV]")
-    pitc: float = Field(1.0, ge=0, description="coefficient of PITC, Taylor-expansion consistency [1/eV^2]; 0: off")
-    pisc: float = Field(0.01, ge=0, description="coefficient of PISC, spatial consistency [1/eV^2]; 0: off")
-    mixing: float = Field(0.5, ge=0, le=0.5, description="k of both: 0 first-order expansion, 0.5 trapezoid rule")
-    displacement: float = Field(0.05, gt=0, le=0.5, description="length of the displacement of an atom [A]")
-    direction: Literal["normal", "uniform"] = Field("normal", description="how its random direction is drawn")
-    draw_length: bool = Field(False, description="draw the length from (0, displacement] for each structure")
-    remove_translation: bool = Field(False, description="subtract the mean displacement of a structure")
-    detach: Literal["none", "target", "energy"] = Field(
-        "none", description="no gradient through: none, the Taylor target, or only its energy"
-    )
-    per_atom: bool = Field(False, description="energy mismatch per atom instead of per structure")
-    cadence: int = Field(1, ge=1, description="PITC and PISC act every so many steps")
-    warmup: int = Field(0, ge=0, description="step at which they begin")
-
-
-class OptimiserConfig(_Section):
-    """How the weights are moved."""
-
-    steps: int = Field(20_000, ge=1, description="training steps in all")
-    batch_size: int = Field(10, ge=1, description="structures in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate (AdamW)")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay (AdamW)")
-    schedule: Literal["cosine", "plateau", "constant"] = Field("cosine", description="learning rate after warm-up")
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    plateau_patience: int = Field(10, ge=1, description="validations without progress before plateau halves the rate")
-    gradient_clip: float = Field(100.0, gt=0, description="largest norm of the gradient")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="exponential moving average of the weights")
-    validation_interval: int = Field(250, ge=1, description="steps between validations and checkpoints")
-    patience: int | None = Field(
-        None, ge=1, description="stop after so many validations without progress; empty: never"
-    )
-
-
-class TrainingConfig(_Section):
-    """Everything that decides a training run."""
-
-    data: DataConfig = Field(DataConfig(), description="which frames to learn from")
-    model: ModelConfig = Field(ModelConfig(), description="which energy network, and how large")
-    loss: LossConfig = Field(LossConfig(), description="coefficients and forms of the loss terms")
-    optimiser: OptimiserConfig = Field(OptimiserConfig(), description="how the weights are moved")
-    seed: int = Field(0, ge=0, description="one seed for the split, the weights, the order and the displacements")
-    dtype: Literal["float32", "float64"] = Field("float32", description="float type of the network")
-    threads: int | None = Field(None, ge=1, description="processor threads; empty: all")
+from piwsl.training.sections import TrainingConfig
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> TrainingConfig:
@@ -131,7 +61,7 @@ def validated(values: dict[str, Any], where: str) -> TrainingConfig:
 def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     """The same configuration, valid from any working directory."""
     files = {name: getattr(config.data, name) for name in ("file", "test_file")}
-    absolute = {name: path.resolve() for name, path in files.items() if path is not None}
+    absolute = {name: str(Path(path).resolve()) for name, path in files.items() if path is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
 
 
@@ -188,4 +118,6 @@ def template() -> str:
 def _yaml_value(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,8 +10,9 @@ from piwsl._version import __version__
 from piwsl.data.files import sha256, write_text
 from piwsl.errors import RunDirectoryError
 from piwsl.provenance import versions
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import load_config
 from piwsl.training.metrics import Errors
+from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import TrainingFrames
 
 CONFIG_FILE = "config.yaml"

@@ -22,7 +22,7 @@ from piwsl.models.build import build_potential
 from piwsl.provenance import log_to_file
 from piwsl.training.batches import Batches
 from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
-from piwsl.training.config import TrainingConfig, dump, with_absolute_paths
+from piwsl.training.config import dump, with_absolute_paths
 from piwsl.training.directory import (
     BEST,
     CHECKPOINTS,
@@ -39,8 +39,10 @@ from piwsl.training.directory import (
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.memory import keep_freed_memory
 from piwsl.training.metrics import Errors
+from piwsl.training.objective import build_objective
+from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import TrainingFrames, training_frames
-from piwsl.training.task import LOGGER, DivergedError, TrainingTask, build_objective
+from piwsl.training.task import LOGGER, DivergedError, TrainingTask
 
 CHECK_FRAMES = 5
 FLAT = 0.5  # spread of predicted energies over that of the labels
@@ -119,7 +121,7 @@ def _train(
     best = _best_weights(task, output)
     task.potential.load_state_dict(best)
     potential = task.potential.requires_grad_(False).eval()
-    dtype = DTYPES[config.dtype]
+    dtype = DTYPES[config.weights_dtype]
     validation = evaluate_potential(potential, frames.validation, config.model.cutoff, dtype)
     test = evaluate_potential(potential, frames.test, config.model.cutoff, dtype) if len(frames.test) else None
     seconds = time.perf_counter() - start
@@ -138,8 +140,8 @@ def _task(config: TrainingConfig, frames: TrainingFrames) -> TrainingTask:
     elements = sorted({*frames.train.elements, *frames.validation.elements})
     scale = frames.report.force_rms or frames.report.energy_spread or 1.0
     potential = build_potential(config.model, fit_reference_energies(frames.train, elements), scale)
-    potential.network.to(DTYPES[config.dtype])
-    return TrainingTask(potential, build_objective(config.loss), config.optimiser, config.seed)
+    potential.network.to(DTYPES[config.weights_dtype])
+    return TrainingTask(potential, build_objective(config.loss, config.displacement), config.optimiser, config.seed)
 
 
 def _fit(
@@ -249,7 +251,7 @@ def _trained_model(
         config=config.model,
         reference_energies={z: float(potential.reference_energies[z]) for z in elements},
         scale=float(potential.scale),
-        dtype=config.dtype,
+        dtype=config.weights_dtype,
         tensors={name: value.detach().clone() for name, value in potential.network.state_dict().items()},
         check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
         training={

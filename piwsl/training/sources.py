@@ -10,7 +10,7 @@ from piwsl.data.read import read_frames
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError
-from piwsl.training.config import DataConfig, LossConfig
+from piwsl.training.sections import DataConfig, LossConfig
 from piwsl.units import parse_units
 
 
@@ -37,16 +37,16 @@ def training_frames(data: DataConfig, loss: LossConfig, seed: int) -> TrainingFr
     if (data.file is None) == (data.system is None):
         raise ConfigError("name either data.file or data.system (for instance `piwsl train --system aspirin`)")
     units = parse_units(data.units) if data.units else None
-    test_file = data.test_file
+    test_file = Path(data.test_file) if data.test_file else None
     if data.system is not None:
         system = named_system(data.system)
         source, units = system.train, None
         test_file = test_file or (None if data.test else system.test)
     else:
         assert data.file is not None
-        source = data.file
+        source = Path(data.file)
     frames = read_frames(source, units)
-    split = random_split(len(frames), data.train, data.validation, data.test, seed)
+    split = random_split(len(frames), data.train, data.validation, data.test or 0, seed)
     test = read_frames(test_file, units) if test_file else frames.select(split.test)
     result = TrainingFrames(
         train=frames.select(split.train),
@@ -64,7 +64,7 @@ def training_frames(data: DataConfig, loss: LossConfig, seed: int) -> TrainingFr
 def _check_labels(frames: TrainingFrames, loss: LossConfig) -> None:
     energies = any(frame.has_energy for frame in frames.train)
     forces = any(frame.has_forces for frame in frames.train)
-    if energies and not forces and (loss.pitc > 0 or loss.pisc > 0):
+    if energies and not forces and (loss.pitc != 0 or loss.pisc != 0):
         frames.report.warnings.append(
             "energies only: PITC and PISC with too large coefficients flatten the surface; compare with loss.pitc=0"
         )

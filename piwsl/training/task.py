@@ -10,41 +10,17 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, Re
 
 from piwsl.data.batch import Batch
 from piwsl.errors import PiwslError
-from piwsl.losses import PISC, PITC, EnergyMAE, ForceL2MAE, Objective, RandomDisplacement, WeightedTerm
-from piwsl.losses.consistency import ConsistencyTerm
+from piwsl.losses import Objective
 from piwsl.losses.prediction import predict
-from piwsl.losses.supervised import SupervisedTerm
 from piwsl.models.potential import Potential
-from piwsl.training.config import LossConfig, OptimiserConfig
 from piwsl.training.metrics import ErrorCollector, Errors
+from piwsl.training.sections import OptimiserConfig
 
 LOGGER = logging.getLogger("piwsl.training")
 
 
 class DivergedError(PiwslError):
     """The loss is no longer a finite number."""
-
-
-def build_objective(config: LossConfig) -> Objective:
-    """The objective that a configuration describes; terms with coefficient zero are left out."""
-    supervised: list[WeightedTerm[SupervisedTerm]] = [
-        WeightedTerm(EnergyMAE(), config.energy),
-        WeightedTerm(ForceL2MAE(), config.forces),
-    ]
-    mixing, detach, per_atom = config.mixing, config.detach, config.per_atom
-    consistency: list[WeightedTerm[ConsistencyTerm]] = [
-        WeightedTerm(PITC(mixing, detach, per_atom), config.pitc),
-        WeightedTerm(PISC(mixing, detach, per_atom), config.pisc),
-    ]
-    return Objective(
-        supervised=[weighted for weighted in supervised if weighted.coefficient > 0],
-        consistency=[weighted for weighted in consistency if weighted.coefficient > 0],
-        displacement=RandomDisplacement(
-            config.displacement, config.direction, config.draw_length, config.remove_translation
-        ),
-        cadence=config.cadence,
-        warmup=config.warmup,
-    )
 
 
 class TrainingTask(LightningModule):

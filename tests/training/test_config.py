@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from piwsl.errors import ConfigError
-from piwsl.training.config import TrainingConfig, dump, load_config, template
+from piwsl.training.config import dump, load_config, template
+from piwsl.training.sections import TrainingConfig
 
 
 def test_template_is_the_defaults_with_words():
