@@ -39,6 +39,11 @@ class LabelUnits:
         """Factor of a force: energy over length."""
         return self.energy / self.length
 
+    @property
+    def stress(self) -> float:
+        """Factor of a stress: energy over volume."""
+        return self.energy / self.length**3
+
 
 ENERGY_UNITS = {
     "eV": 1.0,

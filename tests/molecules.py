@@ -1,8 +1,9 @@
-"""Small real molecules and analytic potentials that tests share."""
+"""Small real molecules and cells, and a pair potential, that tests share."""
 
 import numpy as np
 import torch
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, molecule
 
 from piwsl.data.frames import Frame
 from piwsl.losses.prediction import Prediction
@@ -13,9 +14,34 @@ def frame(name: str, rattle: float = 0.05, seed: int = 0, labelled: bool = False
     atoms = molecule(name)
     rng = np.random.default_rng(seed)
     atoms.positions += rng.normal(0.0, rattle, atoms.positions.shape)
-    if labelled:
-        return Frame.from_atoms(atoms, float(rng.normal()), rng.normal(size=atoms.positions.shape))
-    return Frame.from_atoms(atoms)
+    return _frame(atoms, rng, labelled)
+
+
+def cell(rattle: float = 0.1, seed: int = 0, labelled: bool = False, repeat: tuple[int, int, int] = (1, 1, 1)) -> Frame:
+    """A cubic cell of argon (4 atoms, 5.26 angstrom), a little displaced from its minimum, and a little sheared."""
+    atoms = bulk("Ar", "fcc", a=5.26, cubic=True).repeat(repeat)
+    rng = np.random.default_rng(seed)
+    atoms.positions += rng.normal(0.0, rattle, atoms.positions.shape)
+    shear = np.array([[1.0, 0.04, 0.0], [0.0, 1.0, 0.02], [0.0, 0.0, 1.0]])
+    atoms.set_cell(atoms.cell.array @ shear, scale_atoms=True)
+    return _frame(atoms, rng, labelled)
+
+
+def oxide(labelled: bool = False) -> Frame:
+    """A small triclinic cell of oxygen, carbon and hydrogen, for networks: smaller than their cutoff."""
+    rng = np.random.default_rng(5)
+    lattice = np.array([[3.1, 0.0, 0.0], [0.4, 3.3, 0.0], [-0.2, 0.3, 2.9]])
+    corners = np.array([[0.0, 0.0, 0.0], [0.5, 0.45, 0.1], [0.1, 0.5, 0.55]])
+    atoms = Atoms([8, 6, 1], corners @ lattice + rng.normal(0.0, 0.05, (3, 3)), cell=lattice, pbc=True)
+    return _frame(atoms, rng, labelled)
+
+
+def _frame(atoms, rng, labelled):
+    if not labelled:
+        return Frame.from_atoms(atoms)
+    stress = rng.normal(size=(3, 3)) if all(atoms.pbc) else None
+    symmetric = None if stress is None else 0.5 * (stress + stress.T)
+    return Frame.from_atoms(atoms, float(rng.normal()), rng.normal(size=atoms.positions.shape), symmetric)
 
 
 class PairPotential:
@@ -35,24 +61,3 @@ class PairPotential:
         energies = self.energies(batch, positions)
         (gradient,) = torch.autograd.grad(energies.sum(), positions)
         return Prediction(energies.detach(), -gradient)
-
-
-class HarmonicField:
-    """E = 1/2 x.K.x for each atom about the origin: Taylor expansions of second order are exact."""
-
-    stiffness = torch.tensor([[3.0, 0.4, 0.1], [0.4, 2.0, -0.3], [0.1, -0.3, 1.0]], dtype=torch.float64)
-
-    def __call__(self, batch):
-        forces = -batch.positions.double() @ self.stiffness
-        energies = -0.5 * (batch.positions.double() * forces).sum(-1)
-        summed = energies.new_zeros(batch.n_structures).index_add(0, batch.structure_index, energies)
-        return Prediction(summed, forces)
-
-
-class CurlingField(HarmonicField):
-    """The harmonic energy with forces that have a curl: no energy belongs to them."""
-
-    def __call__(self, batch):
-        prediction = super().__call__(batch)
-        x, y, _ = batch.positions.double().unbind(-1)
-        return Prediction(prediction.energies, prediction.forces + torch.stack([-y, x, torch.zeros_like(x)], dim=-1))

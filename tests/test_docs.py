@@ -18,12 +18,15 @@ import numpy as np
 import pytest
 import torch
 
+from piwsl.cli.data import COMMANDS as DATA_COMMANDS
 from piwsl.cli.main import COMMANDS, piwsl, run
+from piwsl.cli.names import source_name
 from piwsl.data.systems import RESOURCES, named_system
 from piwsl.export.exported import read_exported_info
 from piwsl.export.verify import TOLERANCES
 from piwsl.training.config import load_config
 from piwsl.training.sections import TrainingConfig
+from piwsl.training.tuning.settings import load_settings
 from piwsl.units import KCAL_PER_MOL
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +71,8 @@ COMPUTED = [
 
 # Commands whose options a page may name; other pages may name any.
 ABOUT = {
-    "training.md": ("train", "evaluate", "data inspect", "data label"),
+    "data.md": ("train", "data fetch", "data inspect", "data convert", "data label"),
+    "training.md": ("train", "evaluate", "tune"),
     "export.md": ("export",),
     "molecular_dynamics.md": ("md",),
     "analysis.md": ("analyze",),
@@ -113,9 +117,10 @@ def find_command(words: list[str]) -> tuple[str, click.Command, list[str]]:
     command = piwsl.get_command(click.Context(piwsl), title)
     assert command is not None
     if isinstance(command, click.Group):
-        if not rest or rest[0] not in command.commands:
+        inner = command.get_command(click.Context(command), rest[0]) if rest else None
+        if inner is None:
             raise AssertionError(f"piwsl {title} has no command {' '.join(rest[:1])!r}")
-        title, command, rest = f"{title} {rest[0]}", command.commands[rest[0]], rest[1:]
+        title, command, rest = f"{title} {rest[0]}", inner, rest[1:]
     return title, command, rest
 
 
@@ -127,7 +132,7 @@ def options(title: str) -> dict[str, click.Option]:
 
 
 def all_titles() -> list[str]:
-    return [*(title for title in COMMANDS if title != "data"), "data inspect", "data label"]
+    return [*(title for title in COMMANDS if title != "data"), *(f"data {name}" for name in DATA_COMMANDS)]
 
 
 def makefile_targets() -> set[str]:
@@ -285,7 +290,9 @@ def config_defaults() -> dict[str, object]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_named_keys_exist(page):
     for span in spans(page):
-        if re.fullmatch(r"(data|model|loss|optimiser)\.\w+", span) and span != "model.pt":
+        if re.fullmatch(r"(data|model|start|loss|displacement|optimiser)\.\w+", span) and not span.endswith(
+            (".pt", ".extxyz", ".xyz")
+        ):
             assert span in config_defaults(), f"{name(page)}: {span} is no key of the configuration"
 
 
@@ -301,6 +308,8 @@ def table(page: str, cell: str) -> list[list[str]]:
 def yaml_text(value: object) -> str:
     if value is None:
         return "null"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -312,7 +321,8 @@ def test_every_key_is_documented_with_its_default():
 @pytest.mark.parametrize(
     ("page", "title", "first"),
     [
-        ("training.md", "data label", "--workers"),
+        ("data.md", "data label", "--workers"),
+        ("data.md", "data fetch", "--folder"),
         ("training.md", "evaluate", "--plot"),
         ("export.md", "export", "--target"),
         ("molecular_dynamics.md", "md", "--engine"),
@@ -371,7 +381,7 @@ PYTHON_BLOCKS = [pytest.param(block, id=name(page)) for page in PAGES for block 
 @pytest.mark.parametrize("block", YAML_BLOCKS)
 def test_a_configuration_is_valid(block, tmp_path):
     (tmp_path / "config.yaml").write_text(block)
-    load_config(tmp_path / "config.yaml")
+    load_settings(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS)
@@ -405,7 +415,7 @@ class Reader:
         assert code == 0, f"{line} (as {shlex.join(words)}): exit code {code}"
         if title == "train":
             given = command.make_context(title, words[1:]).params
-            source = given["system"] or given["data_file"].stem
+            source = given["system"] or source_name(given["data_file"])
             model = (given["output"] or Path("runs") / f"train-{source}") / "model.pt"
             assert model.is_file()
             shutil.copyfile(named_system("aspirin").model, model)

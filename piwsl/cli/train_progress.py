@@ -1,18 +1,25 @@
 """What `piwsl train` shows while it works."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from piwsl.provenance import listening
+
 if TYPE_CHECKING:
     from piwsl.training.callbacks import TrainingProgress
     from piwsl.training.sources import TrainingFrames
 
 PLAIN_LINES = 20
+# The log of a run, its part that tells what was loaded from a trained file, and what else is worth showing.
+_RUN, _START = "piwsl.training", "piwsl.training.start"
+_BEGINNING = ("computed on:", "resumed:")
 
 
 class TrainingDisplay:
@@ -24,12 +31,15 @@ class TrainingDisplay:
 
     def data(self, frames: "TrainingFrames") -> None:
         """Print the data report."""
-        for line in frames.report.lines():
+        for line in frames.lines():
             click.echo(line, err=line.startswith("warning:"))
-        click.echo(
-            f"split              {len(frames.train)} training, {len(frames.validation)} validation, "
-            f"{len(frames.test)} test frames"
-        )
+
+    def member(self, seed: int, directory: Path) -> None:
+        """Begin a member of an ensemble."""
+        click.echo(f"member             seed {seed}, in {directory}")
+        if self.bar is not None and self.task is not None:
+            self.bar.remove_task(self.task)
+        self.task = None
 
     def step(self, progress: "TrainingProgress") -> None:
         """Show one step."""
@@ -47,22 +57,40 @@ class TrainingDisplay:
         self.bar.update(self.task, completed=progress.step, description=text)
 
 
+class _Echo(logging.Handler):
+    """Prints those lines of the log of a run that its beginning consists of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.name == _START:
+            click.echo(f"start: {text}")
+        elif text.startswith(_BEGINNING):
+            click.echo(text)
+
+
 @contextmanager
 def training_display() -> Iterator[TrainingDisplay]:
-    """A display for the time of a training run."""
-    console = Console()
-    if not console.is_terminal:
-        yield TrainingDisplay(None)
+    """A display for the time of a training run; a silent one in all but the first of several processes."""
+    from piwsl.training.processes import launched_processes
+
+    if launched_processes().rank > 0:
+        with listening(logging.getLogger(_RUN), logging.NullHandler()):
+            yield TrainingDisplay(None)
         return
-    columns = (
-        TextColumn("train"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        yield TrainingDisplay(bar)
+    console = Console()
+    with listening(logging.getLogger(_RUN), _Echo()):
+        if not console.is_terminal:
+            yield TrainingDisplay(None)
+            return
+        columns = (
+            TextColumn("train"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            yield TrainingDisplay(bar)
 
 
 def _minutes(seconds: float) -> str:

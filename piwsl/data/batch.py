@@ -52,33 +52,59 @@ class Batch:
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)  # type: ignore[arg-type]  # the names are those of tensor fields
 
-    def with_copies(self, displacements: Sequence[Tensor]) -> "Batch":
-        """This batch followed by one displaced copy for each displacement (N, 3), as one batch.
+    @property
+    def graph(self) -> tuple[Species, Positions, Edges, Tensor, StructureIndex, int]:
+        """What a potential takes."""
+        return (
+            self.species,
+            self.positions,
+            self.edges,
+            self.edge_shifts,
+            self.structure_index,
+            self.n_structures,
+        )
 
-        Labels of the copies are missing. The edges are those of the undisplaced structures: they must have been
-        made with a margin of twice the largest displacement.
+    def edge_vectors(self) -> Tensor:
+        """r_j - r_i of each edge (E, 3), angstrom."""
+        ends = self.positions.index_select(0, self.edges[1])
+        return ends - self.positions.index_select(0, self.edges[0]) + self.edge_shifts
+
+    def moved(self, positions: Positions) -> "Batch":
+        """The same structures with other positions (N, 3)."""
+        return replace(self, positions=positions)
+
+    def with_copies(self, displacements: Sequence[Tensor]) -> "Batch":
+        """This batch followed by one displaced copy for each displacement (N, 3), as one batch."""
+        return self.copies([None, *displacements], range(1 + len(displacements)))
+
+    def copies(self, displacements: Sequence[Tensor | None], chosen: Sequence[int]) -> "Batch":
+        """Copies of this batch at the chosen ones of several displacements (N, 3), None for no displacement, joined.
+
+        Labels of displaced copies are missing. The edges are those of the undisplaced structures: they must have
+        been made with a margin of twice the largest displacement.
         """
-        copies = 1 + len(displacements)
-        atoms = len(self.species)
-        atom_offset = torch.arange(copies, device=self.edges.device).repeat_interleave(self.edges.shape[1]) * atoms
-        structure_offset = torch.arange(copies, device=self.edges.device).repeat_interleave(atoms) * self.n_structures
+        moves = [displacements[index] for index in chosen]
+        count, atoms = len(moves), len(self.species)
+        device = self.edges.device
+        atom_offset = torch.arange(count, device=device).repeat_interleave(self.edges.shape[1]) * atoms
+        structure_offset = torch.arange(count, device=device).repeat_interleave(atoms) * self.n_structures
         return Batch(
-            species=self.species.repeat(copies),
-            positions=torch.cat([self.positions, *(self.positions + d for d in displacements)]),
-            edges=self.edges.repeat(1, copies) + atom_offset,
-            edge_shifts=self.edge_shifts.repeat(copies, 1),
-            structure_index=self.structure_index.repeat(copies) + structure_offset,
-            n_structures=copies * self.n_structures,
-            energy=_first_labelled(self.energy, copies),
-            forces=_first_labelled(self.forces, copies),
-            stress=_first_labelled(self.stress, copies),
-            volume=self.volume.repeat(copies),
-            frame_index=self.frame_index.repeat(copies),
+            species=self.species.repeat(count),
+            positions=torch.cat([self.positions if move is None else self.positions + move for move in moves]),
+            edges=self.edges.repeat(1, count) + atom_offset,
+            edge_shifts=self.edge_shifts.repeat(count, 1),
+            structure_index=self.structure_index.repeat(count) + structure_offset,
+            n_structures=count * self.n_structures,
+            energy=_labels(self.energy, moves),
+            forces=_labels(self.forces, moves),
+            stress=_labels(self.stress, moves),
+            volume=self.volume.repeat(count),
+            frame_index=self.frame_index.repeat(count),
         )
 
 
-def _first_labelled(labels: Tensor, copies: int) -> Tensor:
-    return torch.cat([labels, *(torch.full_like(labels, torch.nan) for _ in range(copies - 1))])
+def _labels(labels: Tensor, moves: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([labels if move is None else torch.full_like(labels, torch.nan) for move in moves])
 
 
 def collate(

@@ -1,32 +1,81 @@
 """Reference methods by name: ASE calculators that label structures."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 
 from piwsl.errors import ConfigError, MissingDependencyError
 
+_XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
+PYSCF = "pyscf:"
+KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, or module:Class of an ASE calculator"
 
-def _gfn2_xtb() -> Calculator:
+
+def reference_calculator(method: str, options: Mapping[str, Any] | None = None) -> BaseCalculator:
+    """Make a new calculator for a reference method.
+
+    Args:
+        method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF as ``pyscf:pbe/def2-svp``, with a functional or one of hf, mp2, ccsd,
+            ccsd(t); or any ASE calculator as ``ase.calculators.emt:EMT``.
+        options: of the calculator, by name.
+
+    Raises:
+        ConfigError: the method or an option is not known.
+        MissingDependencyError: its library is not installed.
+    """
+    options = dict(options or {})
+    if method in _XTB:
+        return _xtb(method, options)
+    if method.startswith(PYSCF):
+        from piwsl.data.pyscf_calculator import PySCFCalculator
+
+        return PySCFCalculator.from_name(method.removeprefix(PYSCF), options)
+    if ":" in method:
+        return _imported(method, options)
+    raise ConfigError(f"unknown method {method!r}: use one of {KNOWN}")
+
+
+def forgets(method: str) -> bool:
+    """Whether a calculator of this method must be made anew for each structure.
+
+    The methods above begin from the wavefunction of the structure before, which would make a label depend on the
+    order; a foreign calculator may take long to make, so it is kept.
+    """
+    return method in _XTB or method.startswith(PYSCF)
+
+
+def _xtb(method: str, options: dict[str, Any]) -> BaseCalculator:
     try:
         from tblite.ase import TBLite
     except ImportError as error:
-        raise MissingDependencyError("tblite", "labelling with GFN2-xTB", "label") from error
-    return TBLite(method="GFN2-xTB", accuracy=0.1, verbosity=0)
+        raise MissingDependencyError("tblite", f"labelling with {_XTB[method]}", "label") from error
+    check_options(method, options, set(TBLite.default_parameters) - {"method"})
+    return TBLite(**{"accuracy": 0.1, "verbosity": 0, **options, "method": _XTB[method]})
 
 
-REFERENCE_METHODS: dict[str, Callable[[], Calculator]] = {"gfn2-xtb": _gfn2_xtb}
-
-
-def reference_calculator(method: str) -> Calculator:
-    """Make a new calculator for a reference method.
+def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse options that a method does not have.
 
     Raises:
-        ConfigError: the method is not known.
-        MissingDependencyError: its library is not installed.
+        ConfigError: names the unknown ones and the known.
     """
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(f"{method} has no option {', '.join(unknown)}: there are {', '.join(sorted(known))}")
+
+
+def _imported(method: str, options: dict[str, Any]) -> BaseCalculator:
+    module, _, name = method.partition(":")
     try:
-        factory = REFERENCE_METHODS[method]
-    except KeyError:
-        raise ConfigError(f"unknown method {method!r}: use one of {', '.join(REFERENCE_METHODS)}") from None
-    return factory()
+        factory = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"method {method!r}: {error}: name an ASE calculator as module:Class") from None
+    try:
+        calculator = factory(**options)
+    except Exception as error:  # whatever a foreign class raises: it cannot be made with these options
+        raise ConfigError(f"method {method!r} cannot be made ({type(error).__name__}: {error})") from None
+    if not isinstance(calculator, BaseCalculator):
+        raise ConfigError(f"method {method!r} gives a {type(calculator).__name__}, which is no ASE calculator")
+    return calculator

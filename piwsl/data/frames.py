@@ -1,13 +1,15 @@
-"""Labelled structures in memory."""
+"""Labelled structures: one frame, and sets of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 from ase import Atoms
 
+from piwsl.data.census import Census
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray, IntArray
 
@@ -77,11 +79,19 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class FrameSet(Sequence[Frame]):
-    """Frames with where they came from and what their reader has to say about them."""
+    """Frames with where they came from and what their reader has to say about them.
+
+    Attributes:
+        frames: the frames; a file too large for memory gives a sequence that reads a frame when it is asked for.
+        source: what was read: a file, a directory, a pattern or the name of a data set.
+        notes: remarks of the reader, one sentence each.
+        files: the files that were read.
+    """
 
     frames: Sequence[Frame]
     source: Path | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -99,17 +109,70 @@ class FrameSet(Sequence[Frame]):
         return iter(self.frames)
 
     def select(self, indices: Iterable[int]) -> "FrameSet":
-        """The frames with these indices, in this order."""
-        return FrameSet([self.frames[int(index)] for index in indices], self.source, self.notes)
+        """The frames with these indices, in this order; none is read for it."""
+        chosen = np.fromiter(indices, dtype=np.int64)
+        selection = self.frames if isinstance(self.frames, Selection) else None
+        view = Selection(self, chosen) if selection is None else Selection(selection.base, selection.indices[chosen])
+        return FrameSet(view, self.source, self.notes, self.files)
+
+    @property
+    def census(self) -> Census:
+        """Composition and labels of every frame. The first call may read the whole file."""
+        if isinstance(self.frames, Selection):
+            return self.frames.base.census.take(self.frames.indices)
+        return self._census
+
+    @cached_property
+    def _census(self) -> Census:
+        known = getattr(self.frames, "census", None)  # a file that can tell it faster than frame by frame
+        return known() if known else Census.of(self.frames)
 
     @property
     def elements(self) -> list[int]:
         """Atomic numbers that occur, sorted."""
-        return sorted({int(number) for frame in self.frames for number in np.unique(frame.species)})
+        return self.census.elements
+
+    def __reduce__(self) -> tuple[type["FrameSet"], tuple[object, ...]]:
+        return FrameSet, (self.frames, self.source, self.notes, self.files)  # without the census
+
+
+class Selection(Sequence[Frame]):
+    """Some frames of a set, by index.
+
+    Attributes:
+        base: the set.
+        indices: (n,) int64.
+    """
+
+    def __init__(self, base: FrameSet, indices: IntArray) -> None:
+        self.base = base
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Selection": ...
+
+    def __getitem__(self, index: int | slice) -> "Frame | Selection":
+        if isinstance(index, slice):
+            return Selection(self.base, self.indices[index])
+        return self.base[int(self.indices[index])]
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in self.indices:
+            yield self.base[int(index)]
+
+    def __reduce__(self) -> tuple[type[Sequence[Frame]], tuple[object, ...]]:
+        # Of frames in memory only the chosen ones travel.
+        return (list, (list(self),)) if isinstance(self.base.frames, list) else (Selection, (self.base, self.indices))
 
 
 def check_label(path: Path, index: int, name: str, values: FloatArray | float) -> None:
-    """Refuse a label (eV, eV/angstrom) that is no finite number or beyond all reason.
+    """Refuse a label (eV, eV/angstrom, eV/angstrom^3) that is no finite number or beyond all reason.
 
     Raises:
         DataError: names the file, the frame and the label.

@@ -1,26 +1,32 @@
 """The data report: what a set of frames holds, and whether it can be what it says."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from math import sqrt
 
 import numpy as np
 from ase.data import chemical_symbols
 
+from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
 from piwsl.data.neighbours import neighbour_edges
+from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 
 # Bands outside which labels or structures are unlikely to be in eV and angstrom.
 FORCE_RMS_BAND = (0.02, 12.0)  # eV/angstrom
 SMALLEST_DISTANCE_BAND = (0.6, 3.5)  # angstrom
 _SEARCH_RADIUS = 4.0  # angstrom
-_FRAMES_SEARCHED = 2000
+_FRAMES_SEARCHED = 2000  # for the smallest distance
+LARGEST_SAMPLE = 20_000  # frames whose forces are read
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts and ranges of a set of frames; energies in eV, lengths in angstrom."""
+    """Counts and ranges of a set of frames; energies in eV, lengths in angstrom.
+
+    Counts, formulas and energies are those of all frames. The forces are those of ``sample`` of the labelled frames,
+    an even choice from a large set; the smallest distance is that of at most some thousands.
+    """
 
     frames: int
     formulas: dict[str, int]
@@ -34,6 +40,8 @@ class DataReport:
     force_rms: float | None
     force_max: float | None
     smallest_distance: float
+    stresses: int
+    sample: int
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -42,10 +50,13 @@ class DataReport:
         formulas = ", ".join(f"{name} ({count})" for name, count in list(self.formulas.items())[:4])
         more = f" and {len(self.formulas) - 4} more" if len(self.formulas) > 4 else ""
         sizes = f"{self.atoms[0]}" if self.atoms[0] == self.atoms[1] else f"{self.atoms[0]} to {self.atoms[1]}"
+        stresses = f", stress on {self.stresses}" if self.stresses else ""
+        sample = f" (of a sample of {self.sample} frames)" if self.sample < self.forces else ""
         lines = [
             f"frames             {self.frames}: {formulas}{more}",
             f"elements           {' '.join(self.elements)}; {sizes} atoms; {self.periodic_frames} periodic",
-            f"labels             energies on {self.energies} and forces on {self.forces} of {self.frames} frames",
+            f"labels             energies on {self.energies} and forces on {self.forces} of {self.frames} frames"
+            + stresses,
         ]
         if self.energy_per_atom is not None and self.energy_spread is not None:
             low, high = self.energy_per_atom
@@ -54,51 +65,68 @@ class DataReport:
                 f"spread at equal formula {self.energy_spread:.3f} eV"
             )
         if self.force_rms is not None:
-            lines.append(f"forces             RMS {self.force_rms:.3f}, largest {self.force_max:.2f} eV/A")
+            lines.append(f"forces             RMS {self.force_rms:.3f}, largest {self.force_max:.2f} eV/A{sample}")
         lines.append(f"smallest distance  {self.smallest_distance:.3f} A")
         return lines + [f"note: {note}" for note in self.notes] + [f"warning: {text}" for text in self.warnings]
 
 
 def inspect_frames(frames: FrameSet) -> DataReport:
-    """Count, measure and judge a set of frames."""
-    formulas = Counter(frame.atoms().get_chemical_formula() for frame in frames)
-    sizes = [len(frame.species) for frame in frames]
-    per_atom = [frame.energy / len(frame.species) for frame in frames if frame.has_energy]
-    squares = [np.square(frame.forces).sum(1) for frame in frames if frame.has_forces]
-    squared = np.concatenate(squares) if squares else np.empty(0)
+    """Count, measure and judge a set of frames; of a large set no more than one frame is held at a time."""
+    census = frames.census
+    labelled = census.has_energy
+    sample = np.flatnonzero(census.has_forces)
+    sample = sample[:: max(1, len(sample) // LARGEST_SAMPLE)].copy()
+    force_rms, force_max = _forces(frames, sample)
     report = DataReport(
         frames=len(frames),
-        formulas=dict(formulas.most_common()),
-        elements=[chemical_symbols[z] for z in frames.elements],
-        atoms=(min(sizes), max(sizes)),
-        periodic_frames=sum(any(frame.pbc) for frame in frames),
-        energies=len(per_atom),
-        forces=len(squares),
-        energy_per_atom=(min(per_atom), max(per_atom)) if per_atom else None,
-        energy_spread=_spread(frames) if per_atom else None,
-        force_rms=sqrt(squared.mean() / 3) if squares else None,
-        force_max=sqrt(squared.max()) if squares else None,
+        formulas=census.formulas(),
+        elements=[chemical_symbols[z] for z in census.elements],
+        atoms=(int(census.sizes.min()), int(census.sizes.max())),
+        periodic_frames=int(census.periodic.sum()),
+        energies=int(labelled.sum()),
+        forces=int(census.has_forces.sum()),
+        energy_per_atom=_energy_per_atom(census) if labelled.any() else None,
+        energy_spread=_spread(census) if labelled.any() else None,
+        force_rms=force_rms,
+        force_max=force_max,
         smallest_distance=_smallest_distance(frames),
+        stresses=int(census.has_stress.sum()),
+        sample=len(sample),
         notes=list(frames.notes),
     )
-    report.warnings.extend(_warnings(frames, report))
+    report.warnings.extend(_warnings(census, report))
     return report
 
 
-def _spread(frames: FrameSet) -> float:
+def _forces(frames: FrameSet, sample: IntArray) -> tuple[float | None, float | None]:
+    """RMS of a component and the largest norm (eV/angstrom) among these frames."""
+    if not len(sample):
+        return None, None
+    chosen = frames if len(sample) == len(frames) else frames.select(sample)  # a whole file is read faster in order
+    squares = np.concatenate([np.square(frame.forces).sum(1) for frame in chosen])
+    return sqrt(squares.mean() / 3), sqrt(squares.max())
+
+
+def _energy_per_atom(census: Census) -> tuple[float, float]:
+    per_atom = census.energy / census.sizes
+    return float(np.nanmin(per_atom)), float(np.nanmax(per_atom))
+
+
+def _spread(census: Census) -> float:
     """Standard deviation of the energy among frames of the same formula (root of the mean variance)."""
-    groups: dict[str, list[float]] = {}
-    for frame in frames:
-        if frame.has_energy:
-            groups.setdefault(str(np.bincount(frame.species).tolist()), []).append(frame.energy)
-    variances = [float(np.var(group)) for group in groups.values() if len(group) > 1]
+    labelled = census.has_energy
+    rows, energies = census.composition[labelled], census.energy[labelled]
+    order = np.argsort(rows, kind="stable")
+    groups = np.split(energies[order], np.flatnonzero(np.diff(rows[order])) + 1)
+    variances = [float(np.var(group)) for group in groups if len(group) > 1]
     return sqrt(np.mean(variances)) if variances else 0.0
 
 
 def _smallest_distance(frames: FrameSet) -> float:
     """Smallest distance between two atoms, over an even choice of frames (up to a search radius)."""
     smallest = _SEARCH_RADIUS
-    for frame in frames.frames[:: max(1, len(frames) // _FRAMES_SEARCHED)]:
+    for index in range(0, len(frames), max(1, len(frames) // _FRAMES_SEARCHED)):
+        frame = frames[index]
         found = neighbour_edges(frame, _SEARCH_RADIUS)
         vectors = frame.positions[found.edges[1]] - frame.positions[found.edges[0]] + found.shifts
         if len(vectors):
@@ -106,7 +134,7 @@ def _smallest_distance(frames: FrameSet) -> float:
     return smallest
 
 
-def _warnings(frames: FrameSet, report: DataReport) -> list[str]:
+def _warnings(census: Census, report: DataReport) -> list[str]:
     found = []
     if report.force_rms is not None:
         low, high = FORCE_RMS_BAND
@@ -120,7 +148,7 @@ def _warnings(frames: FrameSet, report: DataReport) -> list[str]:
         found.append(f"two atoms are only {report.smallest_distance:.3f} A apart: check the length unit")
     elif report.smallest_distance > high and max(report.atoms) > 1:
         found.append(f"no two atoms are closer than {high} A: check the length unit")
-    depth = max((_depth(frame.energy, frame.species) for frame in frames if frame.has_energy), default=0.0)
+    depth = _depth(census)
     if depth > 1.5:
         found.append(
             f"an energy is {depth:.1f} times that of all electrons of its atoms: "
@@ -131,6 +159,8 @@ def _warnings(frames: FrameSet, report: DataReport) -> list[str]:
     return found
 
 
-def _depth(energy: float, species: np.ndarray) -> float:
-    """Energy over the Thomas-Fermi energy of the separate atoms, about Z^2.4 / 2 hartree each."""
-    return energy / float(-0.5 * HARTREE * np.sum(species.astype(float) ** 2.4))
+def _depth(census: Census) -> float:
+    """Largest energy over the Thomas-Fermi energy of the separate atoms, about Z^2.4 / 2 hartree each."""
+    separate = -0.5 * HARTREE * (census.compositions @ census.numbers.astype(float) ** 2.4)
+    ratios = census.energy / separate[census.composition]
+    return float(np.max(ratios[census.has_energy], initial=0.0))

@@ -3,15 +3,12 @@
 A trajectory is computed in chunks. Each finished chunk is one file that holds its frames and the state at
 its end, so an interrupted job goes on from the last chunk; the calculator forgets its wavefunction between
 chunks, so the continued trajectory is the one that would have come out without the interruption.
+(Labels for given structures: `piwsl.data.label_frames`.)
 """
 
 import json
-import os
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +19,22 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from piwsl.data.calculators import reference_calculator
+from piwsl.data.executors import Executor, LocalProcesses
 from piwsl.data.files import write_npz, write_text
+from piwsl.data.job_directory import PLAN_FILE, is_begun, only_job
 from piwsl.data.sampling_plan import SamplingPlan
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.errors import ConfigError, DataError
 from piwsl.units import ASE_TIME, BOLTZMANN
 
-PLAN_FILE = "plan.json"
 START_FILE = "minimised.xyz"
 FRAMES_FILE = "frames.npz"
 TRAJECTORY_FILE = "trajectory.npz"
 
 
-def minimise(structure: Atoms, method: str, force_tolerance: float) -> Atoms:
+def minimise(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
     """Relax a structure with a reference method; the result is centred and has no calculator."""
     atoms = structure.copy()
-    atoms.calc = reference_calculator(method)
+    atoms.calc = reference_calculator(method, options)
     if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
         raise ConfigError("the minimisation did not converge in 1000 steps: start from a better structure")
     relaxed: Atoms = atoms.copy()
@@ -48,7 +46,7 @@ def sample_and_label(
     structure: Atoms,
     plan: SamplingPlan,
     output: Path,
-    workers: int = 1,
+    where: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Run (or continue) the reference dynamics of a plan and collect its frames.
@@ -57,7 +55,8 @@ def sample_and_label(
         structure: start structure; minimised first.
         plan: what to compute.
         output: directory of the job. One that holds the same plan is continued.
-        workers: processes, one trajectory each, one thread each.
+        where: which processes compute, one trajectory each; one of this machine. Those of a cluster must see the
+            directory under the same path.
         progress: called with (finished chunks, all chunks).
 
     Returns:
@@ -65,40 +64,31 @@ def sample_and_label(
 
     Raises:
         RunDirectoryError: the directory holds another plan.
+        DataError: a process that computed a trajectory died.
     """
-    _open_job(structure, plan, output)
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers: one molecule does not fill two threads
+    output = output.resolve()
+    begun = is_begun(output, asdict(plan), asdict(SamplingPlan()))
     total = plan.trajectories * plan.chunks
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_run_trajectory, plan, output, index) for index in range(plan.trajectories)]
-        while not all(job.done() for job in jobs):
-            if any(job.done() and job.exception() for job in jobs):
-                pool.shutdown(cancel_futures=True)
-                break
-            if progress:
-                progress(len(list(output.glob("trajectory-*/chunk-*.npz"))), total)
-            time.sleep(0.5)
-        for job in jobs:
-            job.result()
-    if progress:
-        progress(total, total)
-    _collect(plan, output)
+
+    def count() -> None:
+        if progress:
+            progress(len(list(output.glob("trajectory-*/chunk-*.npz"))), total)
+
+    with only_job(output):
+        if not begun:
+            relaxed = minimise(structure, plan.method, plan.force_tolerance, plan.options)
+            write(output / START_FILE, relaxed, format="extxyz")
+            write_text(output / PLAN_FILE, json.dumps(asdict(plan), indent=1))
+        tasks = ((plan, output, index) for index in range(plan.trajectories))
+        for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
+            if outcome.died is not None:
+                raise DataError(
+                    f"trajectory {outcome.index}: {outcome.died}; its finished chunks are kept: run the job again"
+                )
+        if progress:
+            progress(total, total)
+        _collect(plan, output)
     return output
-
-
-def _open_job(structure: Atoms, plan: SamplingPlan, output: Path) -> None:
-    plan_file = output / PLAN_FILE
-    text = json.dumps(asdict(plan), indent=1)
-    if plan_file.exists():
-        if json.loads(plan_file.read_text()) != asdict(plan):
-            raise RunDirectoryError(f"{output} holds another labelling job: choose another --output")
-        return
-    if output.exists() and any(output.iterdir()):
-        raise RunDirectoryError(f"{output} is not empty: choose another --output")
-    relaxed = minimise(structure, plan.method, plan.force_tolerance)
-    output.mkdir(parents=True, exist_ok=True)
-    write(output / START_FILE, relaxed, format="extxyz")
-    write_text(plan_file, text)
 
 
 def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
@@ -106,6 +96,8 @@ def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
 
 
 def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
+    if not (output / START_FILE).is_file():
+        raise ConfigError(f"{output} is not seen by the process that should compute a trajectory: use a shared folder")
     atoms = read(output / START_FILE)
     assert isinstance(atoms, Atoms)
     rng = np.random.default_rng(np.random.SeedSequence([plan.seed, trajectory]))
@@ -126,7 +118,7 @@ def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
 
 
 def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> dict[str, Any]:
-    atoms.calc = reference_calculator(plan.method)
+    atoms.calc = reference_calculator(plan.method, plan.options)
     dynamics = Langevin(
         atoms,
         timestep=plan.timestep / ASE_TIME,

@@ -5,7 +5,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from piwsl.data.file_labels import LARGEST_NUMBER
 from piwsl.data.frames import Frame, FrameSet, check_label
+from piwsl.data.lazy import UnknownLayoutError
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray
 from piwsl.units import LabelUnits, parse_units
@@ -25,7 +27,8 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         units: units of its numbers; not needed where the file itself states them.
 
     Raises:
-        DataError: no known keys, wrong shapes, or units stated nowhere.
+        UnknownLayoutError: an npz file of something else.
+        DataError: wrong shapes, or units stated nowhere or twice and differently.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -37,15 +40,20 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
             break
     else:
         known = " or ".join("/".join(keys) for keys in LAYOUTS.values())
-        raise DataError(f"{path}: its keys are {', '.join(arrays)}; expected {known}")
-    units = units or _own_units(path, arrays)
+        raise UnknownLayoutError(f"{path}: its keys are {', '.join(arrays)}; expected {known}")
+    units = _units(path, arrays, units)
     return _frames(path, arrays, keys, units)
 
 
-def _own_units(path: Path, arrays: dict[str, FloatArray]) -> LabelUnits:
-    if "units" in arrays:
-        return parse_units(str(arrays["units"]))
-    raise DataError(f"{path}: states no units: name them, for instance --units 'kcal/mol, angstrom'")
+def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) -> LabelUnits:
+    stated = parse_units(str(arrays["units"])) if "units" in arrays else None
+    if stated is None and named is None:
+        raise DataError(f"{path}: states no units: name them, for instance --units 'kcal/mol, angstrom'")
+    if stated is not None and named not in (None, stated):
+        raise DataError(f"{path}: states its units itself, {arrays['units']}: leave --units out")
+    units = stated or named
+    assert units is not None
+    return units
 
 
 def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], units: LabelUnits) -> FrameSet:
@@ -61,9 +69,14 @@ def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], un
     energies = _labels(path, arrays, energy_key, (count,), units.energy)
     forces = _labels(path, arrays, forces_key, positions.shape, units.force)
     numbers = species.astype(np.int64)
+    if numbers.min(initial=1) < 1 or numbers.max(initial=1) > LARGEST_NUMBER:
+        raise DataError(f"{path}: {species_key} holds an atomic number beyond 1 to {LARGEST_NUMBER}")
     positions = positions.astype(np.float64) * units.length
+    infinite = np.flatnonzero(~np.isfinite(positions).all((1, 2)))
+    if len(infinite):
+        raise DataError(f"{path}: frame {infinite[0]}: a position is not a finite number")
     frames = [Frame(numbers, positions[i], float(energies[i]), forces[i]) for i in range(count)]
-    return FrameSet(frames, path)
+    return FrameSet(frames, path, files=(path,))
 
 
 def _labels(path: Path, arrays: dict[str, FloatArray], key: str, shape: tuple[int, ...], factor: float) -> FloatArray:

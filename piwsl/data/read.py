@@ -1,33 +1,147 @@
-"""One door to every data file."""
+"""One door to every source of frames: a file, a directory, a pattern, or a named data set."""
 
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from glob import glob, has_magic
 from pathlib import Path
-
-import numpy as np
+from typing import TypeAlias
 
 from piwsl.data.ase_files import read_ase
-from piwsl.data.frames import FrameSet
+from piwsl.data.databases import read_json, read_sqlite
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.hdf5 import read_hdf5
+from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
+from piwsl.data.lmdb_files import read_lmdb
 from piwsl.data.npz import read_npz
+from piwsl.data.xsf import read_xsf
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits
 
+Reader: TypeAlias = Callable[[Path, LabelUnits | None], FrameSet]
+READERS: dict[str, Reader] = {
+    ".npz": read_npz,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+    ".db": read_sqlite,
+    ".json": read_json,
+    ".aselmdb": read_lmdb,
+    ".lmdb": read_lmdb,
+    ".xsf": read_xsf,
+}
+# What a directory is searched for besides; a file named by itself may have any format of ASE.
+_ASE_SUFFIXES = (".extxyz", ".xyz", ".traj", ".extxyz.gz", ".xyz.gz")
+_NAMED = 3  # files named in a note
+_NOTES = 5  # notes on files of a directory
 
-def read_frames(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Read labelled structures from an npz file or any file ASE reads (extended XYZ, also gzipped).
+
+def read_frames(source: Path | str, units: LabelUnits | None = None) -> FrameSet:
+    """Read labelled structures.
 
     Args:
-        path: the file.
-        units: units of its numbers, where the file does not state them; ASE formats count as eV and angstrom.
+        source: a file; a directory, of which all data files are read, also those one level deeper, in the order of
+            their names; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
+            ``ani1x.h5#ccsd(t)_cbs`` names the level of theory in an ANI file.
+        units: units of the numbers, where the files do not state them; ASE formats count as eV and angstrom.
 
     Returns:
-        Frames in eV and angstrom, float64, NaN where a label is missing.
+        Frames in eV and angstrom, float64, NaN where a label is missing. Those of large formats are read, and judged,
+        when they are asked for.
 
     Raises:
-        DataError: the file cannot be read, a label or a position is not a finite number, or a label is absurd.
+        DataError: there is no such source, a file cannot be read, a label or a position is not a finite number, or a
+            label is absurd.
+        MissingDependencyError: the format needs a library that is not installed.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    frames = read_npz(path, units) if path.suffix == ".npz" else read_ase(path, units)
-    for index, frame in enumerate(frames):
-        if not np.isfinite(frame.positions).all():
-            raise DataError(f"{path}: frame {index}: a position is not a finite number")
-    return frames
+    path, text = Path(source), str(source)
+    if path.is_file():
+        return _read_file(path, units)
+    if path.is_dir():
+        return _read_directory(path, units)
+    named, _, level = text.partition("#")
+    if level and Path(named).is_file():
+        return _read_level(Path(named), units, level)
+    if has_magic(text):
+        found = sorted(Path(name) for name in glob(text, recursive=True))
+        files = [name for name in found if name.is_file()]
+        if not files:
+            raise DataError(f"{text}: no file matches this pattern")
+        return _joined(path, [_read_file(name, units) for name in files], ())
+    from piwsl.data.datasets import DATASETS, dataset_frames, is_dataset
+
+    if is_dataset(text):
+        if units is not None:
+            raise DataError(f"{text}: the units of a named data set are known: leave --units out")
+        return dataset_frames(text)
+    raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
+
+
+def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:
+    return READERS.get(path.suffix.lower(), read_ase)(path, units)
+
+
+def _read_level(path: Path, units: LabelUnits | None, level: str) -> FrameSet:
+    if READERS.get(path.suffix.lower()) is not read_hdf5:
+        raise DataError(f"{path}: '#{level}' names a level of theory, which only the HDF5 files of ANI hold")
+    return read_hdf5(path, units, level)
+
+
+def _read_directory(path: Path, units: LabelUnits | None) -> FrameSet:
+    files = sorted(name for pattern in ("*", "*/*") for name in path.glob(pattern) if name.is_file())
+    parts, skipped = [], []
+    for name in files:
+        hidden = any(part.startswith(".") for part in name.relative_to(path).parts)
+        if hidden or not name.name.lower().endswith((*READERS, *_ASE_SUFFIXES)):
+            skipped.append(name)
+            continue
+        try:
+            parts.append(_read_file(name, units))
+        except UnknownLayoutError:
+            skipped.append(name)
+    if not parts:
+        endings = ", ".join((*READERS, *_ASE_SUFFIXES))
+        raise DataError(f"{path}: holds no data file ({len(files)} files; looked for {endings})")
+    notes = (f"skipped {_listed([str(name.relative_to(path)) for name in skipped])}",) if skipped else ()
+    return _joined(path, parts, notes)
+
+
+def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> FrameSet:
+    """One set of several files; small neighbours become one list."""
+    files = tuple(file for part in parts for file in part.files)
+    notes = (f"joined {len(parts)} files: {_listed([file.name for file in files])}", *notes)
+    said: dict[str, list[str]] = {}
+    for part in parts:
+        for note in part.notes:
+            said.setdefault(note, []).append(part.source.name if part.source else "")
+    remarks = [f"{_listed(names)}: {note}" for note, names in said.items()]
+    if len(remarks) > _NOTES:
+        remarks[_NOTES:] = [f"{len(remarks) - _NOTES} more remarks on other files"]
+    notes = (*notes, *remarks)
+    joined: list[FrameSet] = []
+    memory: list[Frame] | None = None
+    for part in parts:
+        if isinstance(part.frames, list):
+            if memory is None:
+                memory = []
+                joined.append(FrameSet(memory))
+            memory.extend(part.frames)
+        else:
+            memory = None
+            joined.append(part)
+    frames = joined[0].frames if len(joined) == 1 else JoinedFrames(joined)
+    return FrameSet(frames, source, notes, files)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _suggestion(path: Path, datasets: list[str]) -> str:
+    """What may have been meant."""
+    folder = path.parent
+    near = get_close_matches(str(path), datasets, n=3)
+    if folder.is_dir():
+        near += [str(folder / name) for name in get_close_matches(path.name, [name.name for name in folder.iterdir()])]
+    elif not near:
+        return f": there is no folder {folder}"
+    return f": perhaps {' or '.join(near)}" if near else ""

@@ -3,25 +3,27 @@
 import numpy as np
 
 from piwsl.data.frames import FrameSet
-from piwsl.errors import DataError
 
 
 def fit_reference_energies(frames: FrameSet, elements: list[int]) -> dict[int, float]:
-    """Least-squares energy of each element, so that sums over atoms match the labels (eV).
+    """Least-squares energy of each element, so that sums over atoms match the labels (eV); zero without labels.
 
-    With one composition the answer is not unique; the one of least norm is taken.
-
-    Raises:
-        DataError: no frame has an energy.
+    With one composition the answer is not unique; the one of least norm is taken. Frames of one composition enter as
+    their mean, weighted with their number, which is the same fit.
     """
-    labelled = [frame for frame in frames if frame.has_energy]
-    if not labelled:
+    census = frames.census
+    labelled = census.has_energy
+    number = np.bincount(census.composition[labelled], minlength=len(census.compositions))
+    occurring = number > 0
+    if not occurring.any():
         return dict.fromkeys(elements, 0.0)
-    counts = np.array([[np.count_nonzero(frame.species == z) for z in elements] for frame in labelled], dtype=float)
-    energies = np.array([frame.energy for frame in labelled])
     # lstsq at machine precision: subtracting the mean energy per atom first keeps large totals well conditioned.
-    per_atom = float(np.mean(energies / counts.sum(1)))
-    solution, *_ = np.linalg.lstsq(counts, energies - per_atom * counts.sum(1), rcond=None)
-    if not np.isfinite(solution).all():
-        raise DataError("the reference energies cannot be fitted: an energy label is not a finite number")
+    sizes = census.compositions.sum(1)
+    per_atom = float(np.mean((census.energy / sizes[census.composition])[labelled]))
+    excess = np.where(labelled, census.energy - per_atom * sizes[census.composition], 0.0)
+    mean_excess = np.bincount(census.composition, excess, minlength=len(number))[occurring] / number[occurring]
+    compositions = census.compositions[occurring]
+    counts = np.stack([compositions[:, census.numbers == z].sum(1) for z in elements], axis=1).astype(float)
+    weights = np.sqrt(number[occurring])
+    solution, *_ = np.linalg.lstsq(counts * weights[:, None], mean_excess * weights, rcond=None)
     return {z: float(value) + per_atom for z, value in zip(elements, solution, strict=True)}

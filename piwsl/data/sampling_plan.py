@@ -1,6 +1,8 @@
-"""What a labelling job computes."""
+"""What a labelling job by reference dynamics computes. (Given structures: `piwsl.data.labelling_plan`.)"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from piwsl.errors import ConfigError
 
@@ -21,6 +23,7 @@ class SamplingPlan:
     friction: float = 0.01  # 1/fs
     force_tolerance: float = 0.005  # eV/angstrom, of the minimisation before
     seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the calculator, by name
 
     def __post_init__(self) -> None:
         for name in ("trajectories", "steps", "frame_interval", "position_interval", "chunk_steps"):

@@ -1,98 +1,135 @@
-"""Label-free consistency terms: PITC and PISC (Takamoto, Zaverkin, Niepert, ICML 2025).
+"""Label-free consistency terms (Takamoto, Zaverkin, Niepert, ICML 2025).
 
-Each term names the displaced copies of a batch it wants and compares energies of copies with Taylor expansions
-around others. Work d.F is summed per structure; all energies stay in eV.
+Each compares two estimates of the energy at one point: the model's own, or a Taylor expansion around another point,
+
+    T(a -> b) = E_a - sum_i (x_b,i - x_a,i) . [ (1-k) F_a,i + k F_b,i ],
+
+with the structure as point A, its copy displaced by d as C, and its copy displaced by d' as B. k = 0 is the expansion
+of first order, k = 1/2 the trapezoid rule (second order). Work is summed per structure; energies stay in eV.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
-from piwsl.losses.prediction import Prediction, sum_per_structure
-
-# Copies by number: 0 is the structure itself, 1 displaced by d, 2 displaced by d'.
-ORIGIN, FIRST, SECOND = 0, 1, 2
+from piwsl.losses.errors import ErrorFunction, SquaredError
+from piwsl.losses.points import Points
+from piwsl.losses.request import FIRST, ORIGIN, SECOND, Request, Work
 
 Detach = Literal["none", "target", "energy"]
 
 
-class ConsistencyTerm(Protocol):
-    """A label-free comparison among displaced copies of a batch."""
+class Expansion(NamedTuple):
+    """A Taylor estimate of the energy at ``end`` around ``start``."""
 
-    name: str
-
-    @property
-    def copies(self) -> int:
-        """Number of displaced copies wanted."""
-
-    def __call__(self, predictions: Sequence[Prediction], displacements: Sequence[Tensor], batch: Batch) -> Tensor:
-        """One value per structure (S,), from the predictions of the structure and of its copies."""
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
-class _TaylorTerm:
-    """What PITC and PISC share.
+class ConsistencyTerm:
+    """What the consistency terms share; a subclass says which two estimates it compares.
 
     Attributes:
-        mixing: k in [0, 1/2]; 0 is the first-order expansion, 1/2 the trapezoid rule (second order).
-        detach: which side gives no gradient: ``none``, the Taylor ``target``, or only its ``energy``.
-        per_atom: divide the energy mismatch by the number of atoms before squaring.
+        mixing: k in [0, 1/2].
+        error: error function of the mismatch.
+        detach: which side gives no gradient: ``none``, the ``target`` (the expansion, the second of two), or only
+            the ``energy`` that it starts from.
+        per_atom: divide the mismatch by the number of atoms first.
+
+    Raises:
+        ConfigError: k is out of range.
     """
 
     mixing: float = 0.5
+    error: ErrorFunction = field(default_factory=SquaredError)
     detach: Detach = "none"
     per_atom: bool = False
+
+    name: ClassVar[str]
+    estimate: ClassVar[int | Expansion]
+    target: ClassVar[Expansion]
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.mixing <= 0.5:
             raise ConfigError(f"mixing k = {self.mixing}: choose a value from 0 to 0.5")
 
-    def _mismatch(self, start: Prediction, end: Prediction, step: Tensor, batch: Batch) -> Tensor:
-        """Squared ``E_end - (E_start - sum_i step_i . [(1-k) F_start,i + k F_end,i])`` per structure (S,)."""
-        forces = (1.0 - self.mixing) * start.forces + self.mixing * end.forces
-        work = sum_per_structure((step * forces).sum(-1), batch.structure_index, batch.n_structures)
-        energy = start.energies.detach() if self.detach == "energy" else start.energies
-        target = energy - work
+    @property
+    def request(self) -> Request:
+        """Energies at the compared points and the works along the steps."""
+        energies, works = {self.target.start}, {*self._works(self.target)}
+        if isinstance(self.estimate, Expansion):
+            energies.add(self.estimate.start)
+            works.update(self._works(self.estimate))
+        else:
+            energies.add(self.estimate)
+        return Request(energies=frozenset(energies), works=frozenset(works))
+
+    def applies(self, batch: Batch) -> bool:
+        """Always: no label is needed."""
+        return True
+
+    def mismatch(self, points: Points) -> Tensor:
+        """Difference of the two estimates per structure (S,), eV."""
+        target = self._expand(points, self.target, self.detach == "energy")
         if self.detach == "target":
             target = target.detach()
-        difference = end.energies - target
+        if isinstance(self.estimate, Expansion):
+            return self._expand(points, self.estimate, False) - target
+        return points.energies[self.estimate] - target
+
+    def __call__(self, points: Points, batch: Batch | None = None) -> tuple[Tensor, Tensor]:
+        """Loss per structure (S,); every structure takes part."""
+        mismatch = self.mismatch(points)
         if self.per_atom:
-            difference = difference / batch.n_atoms
-        return difference.square()
+            mismatch = mismatch / points.n_atoms
+        return self.error(mismatch), torch.ones_like(mismatch, dtype=torch.bool)
+
+    def _works(self, expansion: Expansion) -> list[Work]:
+        points = expansion if self.mixing > 0 else (expansion.start,)
+        return [Work(point, *expansion) for point in points]
+
+    def _expand(self, points: Points, expansion: Expansion, detach_energy: bool) -> Tensor:
+        weights = {expansion.start: 1.0 - self.mixing, expansion.end: self.mixing}
+        energy = points.energies[expansion.start]
+        if detach_energy:
+            energy = energy.detach()
+        for work in self._works(expansion):
+            energy = energy - weights[work.point] * points.work(work)
+        return energy
 
 
-@dataclass(frozen=True)
-class PITC(_TaylorTerm):
-    """Physics-informed Taylor-expansion consistency: E(S_d) against the expansion around S."""
+class PITC(ConsistencyTerm):
+    """Physics-informed Taylor-expansion consistency: E(C) against T(A -> C)."""
 
     name = "pitc"
-
-    @property
-    def copies(self) -> int:
-        """One copy, displaced by d."""
-        return 1
-
-    def __call__(self, predictions: Sequence[Prediction], displacements: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Squared mismatch per structure (S,), eV^2."""
-        return self._mismatch(predictions[ORIGIN], predictions[FIRST], displacements[0], batch)
+    estimate = FIRST
+    target = Expansion(ORIGIN, FIRST)
 
 
-@dataclass(frozen=True)
-class PISC(_TaylorTerm):
-    """Physics-informed spatial consistency: E(S_d) against the expansion around S_d', d'' = d - d'."""
+class PITCBack(ConsistencyTerm):
+    """The two-point variant: E(A) against the expansion from C back to A, T(C -> A)."""
+
+    name = "pitc_back"
+    estimate = ORIGIN
+    target = Expansion(FIRST, ORIGIN)
+
+
+class PISC(ConsistencyTerm):
+    """Physics-informed spatial consistency: E(C) against T(B -> C)."""
 
     name = "pisc"
+    estimate = FIRST
+    target = Expansion(SECOND, FIRST)
 
-    @property
-    def copies(self) -> int:
-        """Two copies, displaced by d and d'."""
-        return 2
 
-    def __call__(self, predictions: Sequence[Prediction], displacements: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Squared mismatch per structure (S,), eV^2."""
-        step = displacements[0] - displacements[1]
-        return self._mismatch(predictions[SECOND], predictions[FIRST], step, batch)
+class PISCPaths(ConsistencyTerm):
+    """The two-extrapolation variant: T(A -> C) against T(B -> C), two ways to one point."""
+
+    name = "pisc_paths"
+    estimate = Expansion(ORIGIN, FIRST)
+    target = Expansion(SECOND, FIRST)

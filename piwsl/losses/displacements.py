@@ -1,54 +1,111 @@
-"""Displacements of atoms for the consistency terms."""
+"""Displacements of atoms: a direction, a length, and what is taken out of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
+from piwsl.losses.directions import Direction, RandomDirection, RandomDraw, unit_vectors
+from piwsl.losses.lengths import Absolute, Length
 from piwsl.losses.prediction import sum_per_structure
+from piwsl.losses.randomness import Randomness
+from piwsl.losses.rigid import without_rigid_motion
+from piwsl.models.potential import Potential
+
+# Purposes of random numbers; copy n adds 10 n.
+_DIRECTION, _LENGTH, _CHOICE = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class RandomDisplacement:
-    """A random direction for each atom, of a set length (method of Takamoto et al. 2025, section 3).
+class Displacement:
+    """Where the displaced copies of a batch lie (options of method section 3 of Takamoto et al. 2025).
+
+    The first copy follows ``direction``. So do further copies, which PISC needs, if it is random; if it is
+    adversarial they are displaced at random, since it would put all copies on one line.
 
     Attributes:
-        length: length of the displacement of an atom, angstrom; the largest one where it is drawn.
-        direction: how the direction is drawn: ``normal`` (uniform on the sphere) or ``uniform`` (from a cube).
-        draw_length: draw the length of a structure's displacements from (0, length], one draw a structure.
-        remove_translation: subtract the mean displacement, which teaches nothing; lengths then vary a little.
+        direction: of each atom's displacement.
+        length: of each atom's displacement; the largest one where it is drawn.
+        norm: ``atom``: every atom moves by the length. ``structure``: the norm over all 3N components of a
+            structure is the (mean) length, and the vectors of a direction keep their relative lengths.
+        draw_length: multiply the lengths of a structure by one draw from (0, 1].
+        probability: that an atom moves at all.
+        remove: subtract the mean displacement (``translation``) or the whole rigid motion (``rigid``: also the
+            rotation of molecules), which teach nothing; lengths then vary a little, never beyond the length.
+
+    Raises:
+        ConfigError: a value is out of range.
     """
 
-    length: float = 0.05
-    direction: Literal["normal", "uniform"] = "normal"
+    direction: Direction = field(default_factory=RandomDirection)
+    length: Length = field(default_factory=Absolute)
+    norm: Literal["atom", "structure"] = "atom"
     draw_length: bool = False
-    remove_translation: bool = False
+    probability: float = 1.0
+    remove: Literal["nothing", "translation", "rigid"] = "nothing"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.length <= 0.5:
-            raise ConfigError(f"displacement length {self.length} angstrom: choose one above 0 and at most 0.5")
+        if not 0.0 < self.probability <= 1.0:
+            raise ConfigError(f"probability {self.probability} that an atom moves: choose one above 0 and at most 1")
 
     @property
     def margin(self) -> float:
         """By how much two atoms can come closer, angstrom."""
-        return (4.0 if self.remove_translation else 2.0) * self.length
+        return 2.0 * self.length.largest
 
-    def __call__(self, batch: Batch, generator: Generator) -> Tensor:
-        """Displacements (N, 3), angstrom."""
-        shape = batch.positions.shape
-        draw = torch.randn(shape, generator=generator, dtype=torch.float64)
-        if self.direction == "uniform":
-            draw = 2.0 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1.0
-        vectors: Tensor = draw / torch.linalg.vector_norm(draw, dim=-1, keepdim=True).clamp_min(1e-12)
-        lengths = torch.full((batch.n_structures, 1), self.length, dtype=torch.float64)
+    def copies(self, count: int, batch: Batch, randomness: Randomness, potential: Potential) -> list[Tensor]:
+        """Displacements (N, 3) of several copies, angstrom, without gradient."""
+        return [self(batch, randomness, potential, copy) for copy in range(count)]
+
+    def __call__(self, batch: Batch, randomness: Randomness, potential: Potential, copy: int = 0) -> Tensor:
+        """Displacements (N, 3) of one copy, angstrom, without gradient."""
+        direction = self.direction if copy == 0 or self.direction.passes == 0 else RandomDirection()
+        draw = RandomDraw(randomness, 10 * copy + _DIRECTION)
+        lengths = self.length(batch)
+        vectors = self._preferred(direction(batch, draw, lengths, potential), draw, batch)
+        if self.probability < 1.0:
+            chosen = randomness.shares(batch, 10 * copy + _CHOICE, per_atom=True) < self.probability
+            vectors = vectors * chosen.unsqueeze(-1)
+        if self.norm == "atom":
+            vectors = _shortened(self._internal(vectors * lengths.unsqueeze(-1), batch), lengths, batch)
+        else:
+            vectors = _normalised(self._internal(vectors, batch), lengths, batch)
         if self.draw_length:
-            lengths = lengths * (1.0 - torch.rand(lengths.shape, generator=generator, dtype=torch.float64))
-        index = batch.structure_index
-        vectors = vectors.to(index.device) * lengths.to(index.device)[index]
-        if self.remove_translation:
-            sums = [sum_per_structure(vectors[:, axis], index, batch.n_structures) for axis in range(3)]
-            vectors = vectors - (torch.stack(sums, dim=-1) / batch.n_atoms.unsqueeze(-1))[index]
+            shares = 1.0 - randomness.shares(batch, 10 * copy + _LENGTH)
+            vectors = vectors * shares[batch.structure_index].unsqueeze(-1)
         return vectors.to(batch.positions.dtype)
+
+    def _preferred(self, vectors: Tensor, draw: RandomDraw, batch: Batch) -> Tensor:
+        """The vectors of a direction; random where it prefers none: of an atom, or of a whole structure."""
+        sizes = vectors.abs().amax(-1)
+        if self.norm == "atom":
+            vectors = unit_vectors(vectors)
+        else:  # an atom without a gradient stays, as long as others of its structure have one
+            sizes = sum_per_structure(sizes, batch.structure_index, batch.n_structures)[batch.structure_index]
+        return torch.where((sizes == 0).unsqueeze(-1), draw.vectors(batch), vectors)
+
+    def _internal(self, vectors: Tensor, batch: Batch) -> Tensor:
+        if self.remove == "nothing":
+            return vectors
+        return without_rigid_motion(vectors, batch, rotation=self.remove == "rigid")
+
+
+def _shortened(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    """All vectors of a structure shortened alike, where one is longer than its length (after a removal)."""
+    norms = torch.linalg.vector_norm(vectors, dim=-1)
+    share = torch.where(norms > lengths, lengths / norms.clamp_min(torch.finfo(norms.dtype).tiny), 1.0)
+    smallest = torch.ones(batch.n_structures, dtype=share.dtype, device=share.device)
+    smallest = smallest.scatter_reduce(0, batch.structure_index, share, "amin")
+    return vectors * smallest[batch.structure_index].unsqueeze(-1)
+
+
+def _normalised(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    """Vectors scaled so that the norm over a structure is the mean of its lengths."""
+    index, count = batch.structure_index, batch.n_structures
+    norms = sum_per_structure(vectors.square().sum(-1), index, count).sqrt()
+    wanted = sum_per_structure(lengths, index, count) / batch.n_atoms
+    scale = wanted / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+    return vectors * scale[index].unsqueeze(-1)

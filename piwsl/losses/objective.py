@@ -1,84 +1,89 @@
-"""The whole training objective: supervised and consistency terms, weighted and scheduled."""
+"""The whole training objective: supervised and label-free terms, weighted and scheduled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.consistency import ConsistencyTerm
-from piwsl.losses.displacements import RandomDisplacement
-from piwsl.losses.prediction import Prediction
-from piwsl.losses.supervised import SupervisedTerm
-
-Term = TypeVar("Term", SupervisedTerm, ConsistencyTerm)
-
-
-class Model(Protocol):
-    """Anything that predicts the energies and forces of a batch, differentiably."""
-
-    def __call__(self, batch: Batch) -> Prediction:
-        """Energies (S,) and forces (N, 3) that can be differentiated with respect to parameters."""
-
-
-@dataclass(frozen=True)
-class WeightedTerm(Generic[Term]):
-    """A term with its coefficient in the total loss."""
-
-    term: Term
-    coefficient: float
+from piwsl.losses.displacements import Displacement
+from piwsl.losses.evaluation import evaluate
+from piwsl.losses.randomness import Randomness
+from piwsl.losses.request import Request
+from piwsl.losses.terms import WeightedTerm, local_mean
+from piwsl.models.potential import Potential
 
 
 @dataclass(frozen=True)
 class Objective:
-    """supervised + C_PITC * PITC + C_PISC * PISC.
+    """Sum of coefficient times term, such as supervised + C_PITC * PITC + C_PISC * PISC.
 
     Attributes:
-        supervised: terms that compare with labels.
-        consistency: label-free terms.
-        displacement: where the copies of the consistency terms lie.
-        cadence: the consistency terms act every ``cadence``-th step.
+        terms: each with its coefficient.
+        displacement: where the displaced copies lie.
+        cadence: terms that need copies act every ``cadence``-th step.
         warmup: step of their first action.
     """
 
-    supervised: Sequence[WeightedTerm[SupervisedTerm]]
-    consistency: Sequence[WeightedTerm[ConsistencyTerm]] = ()
-    displacement: RandomDisplacement = field(default_factory=RandomDisplacement)
+    terms: Sequence[WeightedTerm]
+    displacement: Displacement = field(default_factory=Displacement)
     cadence: int = 1
     warmup: int = 0
 
     @property
     def margin(self) -> float:
         """What the edges of a batch must reach beyond the cutoff, angstrom."""
-        return self.displacement.margin if self.consistency else 0.0
+        return self.displacement.margin if self.copies else 0.0
 
-    def consistency_acts(self, step: int) -> bool:
-        """Whether the label-free terms act at a step."""
-        return bool(self.consistency) and step >= self.warmup and (step - self.warmup) % self.cadence == 0
+    @property
+    def copies(self) -> int:
+        """Most displaced copies of a batch that a step makes."""
+        return Request.union(weighted.term.request for weighted in self.terms).copies
 
-    def __call__(self, model: Model, batch: Batch, step: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and the value of each term that acted (detached), with one call of the model.
+    @property
+    def undisplaced(self) -> "Objective":
+        """The objective without the terms that need copies: what validation measures."""
+        return Objective([weighted for weighted in self.terms if not weighted.term.request.copies])
 
-        Means are over the structures that have the label.
+    def acting(self, step: int) -> list[tuple[WeightedTerm, float]]:
+        """The terms that act at a step, with their coefficients."""
+        displaced = step >= self.warmup and (step - self.warmup) % self.cadence == 0
+        return [
+            (weighted, coefficient)
+            for weighted in self.terms
+            if (coefficient := weighted.at(step)) > 0 and (displaced or not weighted.term.request.copies)
+        ]
+
+    def __call__(
+        self,
+        potential: Potential,
+        batch: Batch,
+        randomness: Randomness,
+        mean: Callable[[Tensor, Tensor], Tensor | None] = local_mean,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and the value of each term that acted (detached).
+
+        Args:
+            potential: what is trained.
+            batch: structures and labels.
+            randomness: of this step; its ``step`` decides the coefficients.
+            mean: mean of the values (S,) of the structures under a mask (S,); None where there is none.
         """
-        displacements: list[Tensor] = []
-        if self.consistency_acts(step):
-            copies = max(weighted.term.copies for weighted in self.consistency)
-            displacements = [self.displacement(batch, generator) for _ in range(copies)]
-        predictions = model(batch.with_copies(displacements) if displacements else batch).split(1 + len(displacements))
-        total = torch.zeros((), dtype=torch.float64, device=batch.energy.device)
+        acting = self.acting(randomness.step)
+        asked = [weighted.term.request for weighted, _ in acting if weighted.term.applies(batch)]
+        request = Request.union(asked)
+        displacements = self.displacement.copies(request.copies, batch, randomness, potential)
+        points = evaluate(potential, batch, displacements, request)
+        total = batch.energy.new_zeros(())
         parts: dict[str, Tensor] = {}
-        for weighted in self.supervised:
-            values, labelled = weighted.term(predictions[0], batch)
-            if labelled.any():
-                mean = values[labelled].mean()
-                parts[weighted.term.name] = mean.detach()
-                total = total + weighted.coefficient * mean
-        if displacements:
-            for consistency in self.consistency:
-                mean = consistency.term(predictions, displacements, batch).mean()
-                parts[consistency.term.name] = mean.detach()
-                total = total + consistency.coefficient * mean
+        for weighted, coefficient in acting:
+            if weighted.term.applies(batch):
+                values, labelled = weighted.term(points, batch)
+            else:  # a mean over several processes must be asked for on each
+                values, labelled = torch.zeros_like(batch.energy), torch.zeros_like(batch.energy, dtype=torch.bool)
+            value = mean(values, labelled)
+            if value is not None:
+                parts[weighted.term.name] = value.detach()
+                total = total + coefficient * value
         return total, parts

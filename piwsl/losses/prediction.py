@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
@@ -34,6 +35,14 @@ def predict(potential: Potential, batch: Batch, create_graph: bool = True) -> Pr
         create_graph,
     )
     return Prediction(energies, forces)
+
+
+def slopes(potential: Potential, batch: Batch) -> Prediction:
+    """Energies and -dE/dx instead of forces, without gradient; the same as forces unless these have their own head."""
+    positions = batch.positions.detach().requires_grad_(True)
+    energies = potential.energies(*batch.moved(positions).graph)
+    (gradient,) = torch.autograd.grad([energies.sum()], [positions])
+    return Prediction(energies.detach(), -gradient)
 
 
 def sum_per_structure(values: Tensor, structure_index: StructureIndex, n_structures: int) -> Tensor:

@@ -22,8 +22,7 @@ class FirstMessage(nn.Module):
 
     def forward(self, scalars: Tensor, radial: Tensor, directions: EdgeVectors, edges: Edges) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) to updated scalars (N, F) and the first vectors (N, 3, F)."""
-        # split instead of slices: its gradient is one concatenation, that of slices a padded sum.
-        for_scalars, for_vectors = self.filters(radial).split(self.channels, dim=-1)
+        for_scalars, for_vectors = self.pairs.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
         vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
@@ -49,7 +48,7 @@ class Message(nn.Module):
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbours."""
-        for_scalars, for_vectors, for_carried = self.filters(radial).split(self.channels, dim=-1)
+        for_scalars, for_vectors, for_carried = self.pairs.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
         new_vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
@@ -76,8 +75,8 @@ class Update(nn.Module):
         return scalars + own + mixing * inner, vectors + turning.unsqueeze(1) * left
 
 
-class PaiNN(nn.Module):
-    """PaiNN energy network.
+class PaiNNFeatures(nn.Module):
+    """The layers of PaiNN up to the features of each atom.
 
     Args:
         cutoff: interaction range, angstrom.
@@ -108,10 +107,8 @@ class PaiNN(nn.Module):
         self.updates = nn.ModuleList(Update(channels) for _ in range(layers - 1))
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), nn.SiLU(), nn.Linear(channels // 2, 1))
 
-    def forward(
-        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
-    ) -> Tensor:
-        """Energy of each atom (N,), in units of the potential's scale."""
+    def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         directions = edge_vectors / distances.unsqueeze(-1)
@@ -120,5 +117,55 @@ class PaiNN(nn.Module):
         for message, update in zip(self.messages, self.updates):  # noqa: B905 (TorchScript has no strict)
             scalars, vectors = message(scalars, vectors, radial, directions, edges)
             scalars, vectors = update(scalars, vectors)
+        return scalars, vectors
+
+
+class PaiNN(PaiNNFeatures):
+    """PaiNN energy network; arguments as in `PaiNNFeatures`."""
+
+    def forward(
+        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+    ) -> Tensor:
+        """Energy of each atom (N,), in units of the potential's scale."""
+        scalars, _ = self.features(species, edges, edge_vectors)
         energies: Tensor = self.readout(scalars).squeeze(-1)
         return energies
+
+
+class ForceHead(nn.Module):
+    """One force an atom from its scalars and vectors: a gated equivariant block (fig. 3 of the paper)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(channels, channels, bias=False)
+        self.gate = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> Tensor:
+        """Scalars (N, F) and vectors (N, 3, F) to forces (N, 3)."""
+        norm = torch.sqrt((vectors * vectors).sum(1) + 1e-8)
+        gate = self.gate(torch.cat((scalars, norm), dim=-1))
+        forces: Tensor = (self.mix(vectors) * gate.unsqueeze(1)).mean(-1)
+        return forces
+
+
+class DirectPaiNN(PaiNNFeatures):
+    """PaiNN with a force head beside the energy; arguments as in `PaiNNFeatures`."""
+
+    def __init__(
+        self,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        layers: int = 3,
+        radial_size: int = 20,
+        radial: str = "bessel",
+        pairs: EdgeList | AllPairs | None = None,
+    ) -> None:
+        super().__init__(cutoff, channels, layers, radial_size, radial, pairs)
+        self.force_head = ForceHead(channels)
+
+    def forward(
+        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+    ) -> tuple[Tensor, Tensor]:
+        """Energy (N,) and force (N, 3) of each atom, in units of the potential's scale."""
+        scalars, vectors = self.features(species, edges, edge_vectors)
+        return self.readout(scalars).squeeze(-1), self.force_head(scalars, vectors)

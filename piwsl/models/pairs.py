@@ -4,9 +4,10 @@ A network holds one of these objects and never looks at the edges itself. `EdgeL
 `AllPairs` serves equal-sized molecules whose edges are all n x n pairs in order (centre-major, self pairs moved
 beyond the cutoff by their shift) and needs neither gather nor scatter.
 
-Filters are one row an edge, (E, F); atoms carry scalars (N, F) or vectors (N, 3, F).
+Filters are one row an edge, (E, F); atoms carry scalars (N, F), or vectors and tensors of D components (N, D, F).
 """
 
+import torch
 from torch import Tensor, nn
 
 from piwsl.typing import Edges, EdgeVectors
@@ -15,19 +16,26 @@ from piwsl.typing import Edges, EdgeVectors
 class EdgeList(nn.Module):
     """Neighbour sums over any list of edges."""
 
+    def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
+        """Filters (E, F) from radial features (E, R) for each F rows of a weight."""
+        # split instead of slices: its gradient is one concatenation, that of slices a padded sum.
+        return list(torch.split(radial.matmul(weight.t()), channels, dim=-1))
+
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """sum_j W_ij * x_j, values (N, F) -> (N, F)."""
-        return values.new_zeros(values.shape).index_add(0, edges[0], filters * values.index_select(0, edges[1]))
+        messages = filters * values.index_select(0, edges[1])
+        return messages.new_zeros(values.shape).index_add(0, edges[0], messages)
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * v_j, values (N, 3, F) -> (N, 3, F)."""
+        """sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
         messages = filters.unsqueeze(1) * values.index_select(0, edges[1])
-        return values.new_zeros(values.shape).index_add(0, edges[0], messages)
+        return messages.new_zeros(values.shape).index_add(0, edges[0], messages)
 
     def outer(self, filters: Tensor, values: Tensor, directions: EdgeVectors, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, 3) -> (N, 3, F)."""
+        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) -> (N, D, F)."""
         messages = directions.unsqueeze(-1) * (filters * values.index_select(0, edges[1])).unsqueeze(1)
-        return values.new_zeros((values.shape[0], 3, values.shape[1])).index_add(0, edges[0], messages)
+        shape = (values.shape[0], directions.shape[1], values.shape[1])
+        return messages.new_zeros(shape).index_add(0, edges[0], messages)
 
 
 class AllPairs(nn.Module):
@@ -37,6 +45,10 @@ class AllPairs(nn.Module):
         super().__init__()
         self.n_atoms = n_atoms
 
+    def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
+        """Filters (E, F) from radial features (E, R) for each F rows of a weight."""
+        return list(torch.split(radial.matmul(weight.t()), channels, dim=-1))
+
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """sum_j W_ij * x_j, values (N, F) -> (N, F)."""
         n, width = self.n_atoms, values.shape[1]
@@ -44,13 +56,24 @@ class AllPairs(nn.Module):
         return products.sum(2).view(-1, width)
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * v_j, values (N, 3, F) -> (N, 3, F)."""
-        n, width = self.n_atoms, values.shape[2]
-        products = filters.view(-1, n, n, 1, width) * values.view(-1, 1, n, 3, width)
-        return products.sum(2).view(-1, 3, width)
+        """sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
+        n, components, width = self.n_atoms, values.shape[1], values.shape[2]
+        # One n x n by n x D product for each channel: nothing of size E x D x F is ever made.
+        left = filters.view(-1, n, n, width).permute(0, 3, 1, 2)
+        right = values.view(-1, n, components, width).permute(0, 3, 1, 2)
+        return left.matmul(right).permute(0, 2, 3, 1).reshape(-1, components, width)
 
     def outer(self, filters: Tensor, values: Tensor, directions: EdgeVectors, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, 3) -> (N, 3, F)."""
-        n, width = self.n_atoms, values.shape[1]
+        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) -> (N, D, F)."""
+        n, components, width = self.n_atoms, directions.shape[1], values.shape[1]
         products = filters.view(-1, n, n, width) * values.view(-1, 1, n, width)
-        return directions.view(-1, n, 3).transpose(1, 2).matmul(products.view(-1, n, width)).view(-1, 3, width)
+        # Blocks that are neither contiguous nor a transpose would be multiplied one by one.
+        left = directions.contiguous().view(-1, n, components).transpose(1, 2)
+        return left.matmul(products.view(-1, n, width)).view(-1, components, width)
+
+
+def use_pairs(network: nn.Module, pairs: EdgeList | AllPairs) -> None:
+    """Let all parts of a network take their sums over neighbours in another way; the weights stay."""
+    for part in network.modules():
+        if isinstance(getattr(part, "pairs", None), EdgeList | AllPairs):
+            part.pairs = pairs

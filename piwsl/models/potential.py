@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.typing import Edges, Energies, Positions, Species, StructureIndex
+from piwsl.typing import Edges, EdgeVectors, Energies, Positions, Species, StructureIndex
 
 
 class Potential(nn.Module):
@@ -49,6 +49,17 @@ class Potential(nn.Module):
         ``edge_shifts`` (E, 3) in angstrom are added to r_j - r_i: the periodic image of the neighbour.
         """
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
+        return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures)
+
+    def energies_of_edges(
+        self,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        n_structures: int,
+    ) -> Energies:
+        """Energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
         atomic: Tensor = self.network(species, edges, edge_vectors, structure_index).to(torch.float64)
         atomic = atomic * self.scale + self.reference_energies[species]
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)

@@ -11,8 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from piwsl.data.files import atomic_path
+from piwsl.training.task import TrainingTask
 
 
 class AveragedWeights(WeightAveraging):
@@ -22,11 +24,11 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        def average(averaged: Any, current: Any, count: Tensor | int) -> None:
             memory = min(decay, (1.0 + float(count)) / (10.0 + float(count)))
-            return averaged + (1.0 - memory) * (current - averaged)
+            get_ema_multi_avg_fn(memory)(averaged, current, count)  # type: ignore[no-untyped-call]  # torch's own
 
-        super().__init__(use_buffers=False, avg_fn=average)
+        super().__init__(use_buffers=False, multi_avg_fn=average)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -48,6 +50,7 @@ class TrainingProgress:
     losses: dict[str, float]
     validation_energy_mae: float | None
     validation_force_mae: float | None
+    validation_loss: float | None
     seconds_left: float
 
 
@@ -57,30 +60,36 @@ class ProgressCallback(Callback):
     def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
         self.report = report
         self.first_step: int | None = None
+        self.last_step = 0
         self.start = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note where the run begins, or goes on."""
+        self.last_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the step just done."""
+        """Report the step just done, if this was its last part."""
         step, steps = trainer.global_step, int(trainer.max_steps)
         if self.first_step is None:
             self.first_step, self.start = step, time.perf_counter()
-        metrics = {name: float(value.detach()) for name, value in trainer.callback_metrics.items()}
+        if step == self.last_step:
+            return
+        self.last_step = step
+        assert isinstance(pl_module, TrainingTask)
+        errors = pl_module.validation_errors
         done = step - self.first_step
         left = (time.perf_counter() - self.start) / done * (steps - step) if done else float("nan")
         self.report(
             TrainingProgress(
                 step=step,
                 steps=steps,
-                loss=metrics.get("train/loss", float("nan")),
-                losses={
-                    name.removeprefix("train/"): value
-                    for name, value in metrics.items()
-                    if name.startswith("train/") and name != "train/loss"
-                },
-                validation_energy_mae=metrics.get("validation/energy_mae"),
-                validation_force_mae=metrics.get("validation/force_mae"),
+                loss=pl_module.losses["loss"],
+                losses={name: value for name, value in pl_module.losses.items() if name != "loss"},
+                validation_energy_mae=errors.energy_mae if errors else None,
+                validation_force_mae=errors.force_mae if errors else None,
+                validation_loss=pl_module.validation_loss,
                 seconds_left=left,
             )
         )

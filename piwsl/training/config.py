@@ -58,13 +58,6 @@ def validated(values: dict[str, Any], where: str) -> TrainingConfig:
         raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg'].lower()}") from None
 
 
-def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
-    """The same configuration, valid from any working directory."""
-    files = {name: getattr(config.data, name) for name in ("file", "test_file")}
-    absolute = {name: str(Path(path).resolve()) for name, path in files.items() if path is not None}
-    return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
-
-
 def _scalar(text: str) -> Any:
     """A value as YAML reads it, and numbers such as 1e-3, which YAML 1.1 takes for text."""
     try:

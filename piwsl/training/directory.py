@@ -1,7 +1,7 @@
 """The directory of a training run: who may use it, what it holds, its summary."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -13,7 +13,7 @@ from piwsl.provenance import versions
 from piwsl.training.config import load_config
 from piwsl.training.metrics import Errors
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames
+from piwsl.training.setup import Setup
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
@@ -23,6 +23,9 @@ LOG_FILE = "train.log"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 BEST = f"{CHECKPOINTS}/best.ckpt"
+
+# Keys that a resumed run may change: they decide how fast it is, not what comes out.
+WITHOUT_EFFECT = ("threads", "data.workers", "accelerator")
 
 
 def check_free(output: Path, force: bool) -> None:
@@ -63,48 +66,62 @@ def metrics_name(output: Path) -> str:
     return "metrics" if earlier == 0 else f"metrics-{earlier}"
 
 
-def checkpoint_to_continue(config: TrainingConfig, output: Path) -> Path | None:
-    """The newest checkpoint of the same run; None where it was interrupted before the first.
+@dataclass(frozen=True)
+class Continuation:
+    """How an earlier run goes on.
+
+    Attributes:
+        checkpoint: the newest one; None where the run was interrupted before the first.
+        notes: what differs from the earlier run without being in the way.
+    """
+
+    checkpoint: Path | None
+    notes: tuple[str, ...]
+
+
+def continuation(config: TrainingConfig, output: Path) -> Continuation:
+    """How the run in a directory goes on with a configuration.
 
     Raises:
-        RunDirectoryError: there is no run, or its configuration differs (the differences are listed).
+        RunDirectoryError: there is no run, or its configuration differs in what changes the result (listed).
     """
     if not (output / CONFIG_FILE).exists():
         raise RunDirectoryError(f"{output} holds no training run to resume")
-    changed = _differences(load_config(output / CONFIG_FILE), config)
-    if changed:
-        raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(changed)}")
-    return output / LAST if (output / LAST).exists() else None
+    earlier = load_config(output / CONFIG_FILE)
+    before, after = _flat(earlier.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    words = {key: f"{key} was {before.get(key)}, is {after.get(key)}" for key in changed}
+    harmless = {*WITHOUT_EFFECT}
+    if config.optimiser.steps > earlier.optimiser.steps:
+        if config.optimiser.schedule == "cosine":
+            words["optimiser.steps"] += " (the cosine schedule depends on it; the others allow more steps)"
+        else:
+            harmless.add("optimiser.steps")
+    refused = [text for key, text in words.items() if key not in harmless]
+    if refused:
+        raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(refused)}")
+    checkpoint = output / LAST if (output / LAST).exists() else None
+    return Continuation(checkpoint, tuple(f"resumed: {text}" for text in words.values()))
 
 
-def _differences(old: TrainingConfig, new: TrainingConfig) -> list[str]:
-    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        items: dict[str, Any] = {}
-        for key, value in values.items():
-            items.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-        return items
-
-    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
-    return [f"{key} was {before[key]}, is {after[key]}" for key in before if before[key] != after[key]]
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    items: dict[str, Any] = {}
+    for key, value in values.items():
+        items.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return items
 
 
-def write_summary(
-    config: TrainingConfig,
-    frames: TrainingFrames,
-    output: Path,
-    validation: Errors,
-    test: Errors | None,
-    seconds: float,
-    found: list[str],
-) -> None:
+def write_summary(setup: Setup, validation: Errors, test: Errors | None, seconds: float, found: list[str]) -> None:
     """Write what went in, what came out, and with which versions."""
+    frames, output = setup.frames, setup.output
     summary = {
         "piwsl_version": __version__,
         "versions": versions(("torch", "lightning", "numpy")),
+        "computed_on": setup.words(),
         "inputs": {"data": str(frames.source), "sha256": frames.sha256},
         "frames": {"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
         "data_report": frames.report.lines(),
-        "seed": config.seed,
+        "seed": setup.config.seed,
         "wall_seconds": round(seconds, 1),
         "validation": asdict(validation),
         "test": asdict(test) if test else None,

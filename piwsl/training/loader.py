@@ -1,77 +1,151 @@
-"""Batches in a fixed order: the n-th batch of a run depends only on the seed and n."""
+"""Batches in a fixed order: what a step learns from depends only on the seed and the step."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from piwsl.data.batch import Batch, collate
-from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.frames import FrameSet
+from piwsl.errors import PiwslError
+from piwsl.typing import IntArray
 
 
-class SeededOrder(Sampler[int]):
-    """An endless shuffled order cut into epochs of equal length.
+class SeededOrder:
+    """An endless shuffled order of ``count`` frames: every pass is a new permutation made from seed and pass."""
 
-    Every pass through the frames is a new permutation made from the seed and the number of the pass, and an epoch
-    begins where ``position`` says that the run is: a resumed run sees the frames it would have seen.
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+        self._known: tuple[int, IntArray] = (-1, np.arange(0))
+
+    def frames(self, start: int, stop: int) -> IntArray:
+        """The frames from position ``start`` up to ``stop``, without it."""
+        pieces = []
+        while start < stop:
+            number, place = divmod(start, self.count)
+            piece = self._permutation(number)[place : place + stop - start]
+            pieces.append(piece)
+            start += len(piece)
+        return np.concatenate(pieces)
+
+    def _permutation(self, number: int) -> IntArray:
+        if number != self._known[0]:
+            generator = np.random.default_rng(np.random.SeedSequence([self.seed, 2, number]))
+            self._known = number, generator.permutation(self.count)
+        return self._known[1]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch this process takes, and in how many parts it computes it.
+
+    Attributes:
+        batch_size: structures of a step, over all processes and parts.
+        parts: parts of a step that a process computes one after the other.
+        processes: processes that share a step.
+        rank: number of this process.
     """
 
-    def __init__(self, count: int, epoch_length: int, seed: int, position: Callable[[], int]) -> None:
-        self.count = count
-        self.epoch_length = epoch_length
-        self.seed = seed
-        self.position = position
+    batch_size: int
+    parts: int = 1
+    processes: int = 1
+    rank: int = 0
+
+    @property
+    def size(self) -> int:
+        """Structures of one part."""
+        return self.batch_size // (self.parts * self.processes)
+
+    def of(self, batch: IntArray) -> IntArray:
+        """The parts (parts, size) of this process of a batch (batch_size,)."""
+        mine: IntArray = batch.reshape(self.parts, self.processes, self.size)[:, self.rank]
+        return mine
+
+
+class PartsOfSteps(Sampler[list[int]]):
+    """Frames of the parts of steps, from the step that the run is at to its next validation.
+
+    Args:
+        order: of the frames.
+        share: of this process.
+        steps: says how many steps are left until the next validation.
+        current_step: says at which step the run is.
+    """
+
+    def __init__(
+        self, order: SeededOrder, share: Share, steps: Callable[[], int], current_step: Callable[[], int]
+    ) -> None:
+        self.order = order
+        self.share = share
+        self.steps = steps
+        self.current_step = current_step
 
     def __len__(self) -> int:
-        return self.epoch_length
+        return self.steps() * self.share.parts
 
-    def __iter__(self) -> Iterator[int]:
-        start = self.position()
-        for position in range(start, start + self.epoch_length):
-            passes, place = divmod(position, self.count)
-            if place == 0 or position == start:
-                order = np.random.default_rng(np.random.SeedSequence([self.seed, 2, passes])).permutation(self.count)
-            yield int(order[place])
+    def __iter__(self) -> Iterator[list[int]]:
+        size = self.share.batch_size
+        first = self.current_step()
+        for step in range(first, first + self.steps()):
+            for part in self.share.of(self.order.frames(step * size, (step + 1) * size)):
+                yield part.tolist()
 
 
-class _IndexedFrames(Dataset[tuple[int, Frame]]):
-    def __init__(self, frames: FrameSet) -> None:
+def usable(batch: Batch | PiwslError) -> Batch:
+    """The batch that a loader gave.
+
+    Raises:
+        PiwslError: it could not be made.
+    """
+    if isinstance(batch, PiwslError):
+        raise batch
+    return batch
+
+
+class _Batches(Dataset[Batch | PiwslError]):
+    """Frames by lists of indices, as graphs."""
+
+    def __init__(self, frames: FrameSet, cutoff: float, dtype: torch.dtype) -> None:
         self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> tuple[int, Frame]:
-        return index, self.frames[index]
-
-
-class _Collate:
-    def __init__(self, cutoff: float, dtype: torch.dtype) -> None:
         self.cutoff = cutoff
         self.dtype = dtype
 
-    def __call__(self, items: list[tuple[int, Frame]]) -> Batch:
-        indices, frames = zip(*items, strict=True)
-        return collate(frames, self.cutoff, self.dtype, indices)
+    def __getitem__(self, indices: list[int]) -> Batch | PiwslError:
+        # An error travels as a value: raised in a process of a loader, it would arrive with a traceback in its text.
+        try:
+            return collate([self.frames[index] for index in indices], self.cutoff, self.dtype, indices)
+        except PiwslError as error:
+            return error
 
 
 def train_loader(
-    frames: FrameSet,
-    batch_size: int,
-    steps: int,
-    cutoff: float,
-    dtype: torch.dtype,
-    seed: int,
-    current_step: Callable[[], int],
-) -> DataLoader[tuple[int, Frame]]:
-    """Batches of the ``steps`` steps after the current one; edges reach ``cutoff`` (angstrom)."""
-    order = SeededOrder(len(frames), steps * batch_size, seed, lambda: current_step() * batch_size)
-    return DataLoader(_IndexedFrames(frames), batch_size, sampler=order, collate_fn=_Collate(cutoff, dtype))
+    frames: FrameSet, parts: PartsOfSteps, cutoff: float, dtype: torch.dtype, workers: int
+) -> DataLoader[Any]:
+    """Batches of the steps to come; edges reach ``cutoff`` (angstrom).
+
+    ``workers`` processes read ahead. They are kept from one epoch to the next. They start from a clean server process
+    (not as copies of this one, whose threads and open files they could not use) and end with this one.
+    """
+    options: dict[str, Any] = {}
+    if workers:
+        known = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in known else "spawn"
+        options = {"multiprocessing_context": method, "persistent_workers": True}
+        if method == "forkserver":
+            multiprocessing.set_forkserver_preload([__name__])  # loads torch once for all
+    dataset = _Batches(frames, cutoff, dtype)
+    return DataLoader(dataset, batch_size=None, sampler=parts, num_workers=workers, **options)
 
 
 def evaluation_loader(
-    frames: FrameSet, batch_size: int, cutoff: float, dtype: torch.dtype
-) -> DataLoader[tuple[int, Frame]]:
-    """Batches of all frames in order; edges reach ``cutoff`` (angstrom)."""
-    return DataLoader(_IndexedFrames(frames), batch_size, collate_fn=_Collate(cutoff, dtype))
+    frames: FrameSet, batch_size: int, cutoff: float, dtype: torch.dtype, processes: int = 1, rank: int = 0
+) -> DataLoader[Any]:
+    """Batches of this process's share of the frames, in order; edges reach ``cutoff`` (angstrom)."""
+    mine = range(rank, len(frames), processes)
+    batches = [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
+    return DataLoader(_Batches(frames, cutoff, dtype), batch_size=None, sampler=batches)

@@ -1,19 +1,137 @@
-"""Errors of predictions, gathered batch by batch in float64."""
+"""Errors of predictions, summed batch by batch in float64."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
 
 from piwsl.data.batch import Batch
+from piwsl.losses.points import Points
 from piwsl.losses.prediction import Prediction
+from piwsl.losses.request import ORIGIN
 from piwsl.typing import FloatArray
 
 
 @dataclass
-class ErrorCollector:
-    """Collects energies per structure and force components of labelled atoms."""
+class Deviations:
+    """Sums over differences between predictions and labels."""
 
+    count: int = 0
+    absolute: float = 0.0
+    squares: float = 0.0
+
+    def add(self, differences: FloatArray) -> None:
+        """Add differences of any shape."""
+        self.count += differences.size
+        self.absolute += float(np.abs(differences).sum())
+        self.squares += float(np.square(differences).sum())
+
+    def merge(self, other: "Deviations") -> None:
+        """Add those of other frames."""
+        self.count += other.count
+        self.absolute += other.absolute
+        self.squares += other.squares
+
+    @property
+    def mae(self) -> float | None:
+        """Mean of the absolute values; None without any."""
+        return self.absolute / self.count if self.count else None
+
+    @property
+    def rmse(self) -> float | None:
+        """Root of the mean square; None without any."""
+        return float(np.sqrt(self.squares / self.count)) if self.count else None
+
+
+@dataclass
+class Spread:
+    """Mean and spread of values that come in portions, without cancellation (Chan, Golub, LeVeque 1983, eq. 2.1)."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0  # about the mean
+
+    def add(self, values: FloatArray) -> None:
+        """Add values of any shape."""
+        if values.size:
+            mean = float(values.mean())
+            self.merge(Spread(values.size, mean, float(np.square(values - mean).sum())))
+
+    def merge(self, other: "Spread") -> None:
+        """Add those of other frames."""
+        total = self.count + other.count
+        if total == 0:
+            return
+        shift = other.mean - self.mean
+        self.squares += other.squares + shift**2 * self.count * other.count / total
+        self.mean += shift * other.count / total
+        self.count = total
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation; 0 without values."""
+        return float(np.sqrt(self.squares / self.count)) if self.count else 0.0
+
+
+@dataclass
+class ErrorSums:
+    """What the errors of a set of frames are made from; its size does not depend on that of the set."""
+
+    energy: Deviations = field(default_factory=Deviations)
+    energy_per_atom: Deviations = field(default_factory=Deviations)
+    force: Deviations = field(default_factory=Deviations)
+    stress: Deviations = field(default_factory=Deviations)
+    predicted: Spread = field(default_factory=Spread)
+    labelled: Spread = field(default_factory=Spread)
+
+    def add(self, points: Points, batch: Batch) -> None:
+        """Add what was predicted for a batch; structures and atoms without a label are left out."""
+        self.add_values(*_labelled(points.prediction(ORIGIN), batch))
+        if points.stress is not None:
+            known = torch.isfinite(batch.stress).all(-1).all(-1)
+            self.stress.add(_array(points.stress[known]) - _array(batch.stress[known]))
+
+    def add_values(
+        self, energies: FloatArray, labels: FloatArray, atoms: FloatArray, forces: FloatArray, force_labels: FloatArray
+    ) -> None:
+        """Add energies and numbers of atoms (S,) and forces (N, 3) that have labels."""
+        self.energy.add(energies - labels)
+        self.energy_per_atom.add((energies - labels) / atoms)
+        self.force.add(forces - force_labels)
+        self.predicted.add(energies / atoms)
+        self.labelled.add(labels / atoms)
+
+    @classmethod
+    def merged(cls, portions: Iterable["ErrorSums"]) -> "ErrorSums":
+        """The sums of all frames from those of portions of them, merged in this order."""
+        total = cls()
+        for portion in portions:
+            for part in fields(cls):
+                getattr(total, part.name).merge(getattr(portion, part.name))
+        return total
+
+    def errors(self) -> "Errors":
+        """The errors of everything added so far."""
+        spread = self.labelled.deviation
+        return Errors(
+            structures=self.energy.count,
+            force_components=self.force.count,
+            energy_mae=self.energy.mae,
+            energy_rmse=self.energy.rmse,
+            energy_per_atom_mae=self.energy_per_atom.mae,
+            force_mae=self.force.mae,
+            force_rmse=self.force.rmse,
+            energy_spread_ratio=self.predicted.deviation / spread if spread > 0 else None,
+            stress_mae=self.stress.mae,
+        )
+
+
+@dataclass
+class ErrorCollector:
+    """Keeps energies per structure and forces of labelled atoms, as a plot needs them."""
+
+    sums: ErrorSums = field(default_factory=ErrorSums)
     energies: list[FloatArray] = field(default_factory=list)
     energy_labels: list[FloatArray] = field(default_factory=list)
     atoms: list[FloatArray] = field(default_factory=list)
@@ -22,35 +140,22 @@ class ErrorCollector:
 
     def add(self, prediction: Prediction, batch: Batch) -> None:
         """Add a batch; structures and atoms without a label are left out."""
-        known = torch.isfinite(batch.energy)
-        self.energies.append(_array(prediction.energies[known]))
-        self.energy_labels.append(_array(batch.energy[known]))
-        self.atoms.append(_array(batch.n_atoms[known]))
-        labelled = torch.isfinite(batch.forces).all(-1)
-        self.forces.append(_array(prediction.forces[labelled]))
-        self.force_labels.append(_array(batch.forces[labelled]))
+        values = _labelled(prediction, batch)
+        self.sums.add_values(*values)
+        lists = (self.energies, self.energy_labels, self.atoms, self.forces, self.force_labels)
+        for kept, new in zip(lists, values, strict=True):
+            kept.append(new)
 
     def errors(self) -> "Errors":
         """The errors of everything added so far."""
-        energies, labels = np.concatenate(self.energies), np.concatenate(self.energy_labels)
-        atoms = np.concatenate(self.atoms)
-        forces, force_labels = np.concatenate(self.forces), np.concatenate(self.force_labels)
-        difference = energies - labels
-        return Errors(
-            structures=len(labels),
-            force_components=force_labels.size,
-            energy_mae=_mae(difference),
-            energy_rmse=_rmse(difference),
-            energy_per_atom_mae=_mae(difference / atoms),
-            force_mae=_mae(forces - force_labels),
-            force_rmse=_rmse(forces - force_labels),
-            energy_spread_ratio=_spread_ratio(energies / atoms, labels / atoms),
-        )
+        return self.sums.errors()
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors on a set of frames: energies in eV, forces (per component) in eV/angstrom; None without labels.
+    """Errors on a set of frames: energies in eV, forces and stress per component; None without labels.
+
+    Forces are in eV/angstrom, stress is in eV/angstrom^3.
 
     ``energy_spread_ratio`` is the spread of the predicted energies per atom over that of the labels: far below
     one, the surface has been flattened.
@@ -64,6 +169,7 @@ class Errors:
     force_mae: float | None
     force_rmse: float | None
     energy_spread_ratio: float | None
+    stress_mae: float | None = None
 
     def lines(self) -> list[str]:
         """The errors as text, with units."""
@@ -75,22 +181,25 @@ class Errors:
             )
         if self.force_mae is not None and self.force_rmse is not None:
             lines.append(f"forces  MAE {1e3 * self.force_mae:8.1f} meV/A  RMSE {1e3 * self.force_rmse:8.1f} meV/A")
+        if self.stress_mae is not None:
+            lines.append(f"stress  MAE {1e3 * self.stress_mae:8.3f} meV/A^3")
         return lines or ["no frame has a label: no error to report"]
+
+
+def _labelled(
+    prediction: Prediction, batch: Batch
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Energies, their labels and numbers of atoms of structures, forces and their labels of atoms, where labelled."""
+    known, atoms = torch.isfinite(batch.energy), torch.isfinite(batch.forces).all(-1)
+    return (
+        _array(prediction.energies[known]),
+        _array(batch.energy[known]),
+        _array(batch.n_atoms[known]),
+        _array(prediction.forces[atoms]),
+        _array(batch.forces[atoms]),
+    )
 
 
 def _array(values: torch.Tensor) -> FloatArray:
     array: FloatArray = values.detach().cpu().double().numpy()
     return array
-
-
-def _mae(differences: FloatArray) -> float | None:
-    return float(np.abs(differences).mean()) if differences.size else None
-
-
-def _rmse(differences: FloatArray) -> float | None:
-    return float(np.sqrt(np.square(differences).mean())) if differences.size else None
-
-
-def _spread_ratio(predicted: FloatArray, labels: FloatArray) -> float | None:
-    spread = float(labels.std()) if labels.size > 1 else 0.0
-    return float(predicted.std()) / spread if spread > 0 else None

@@ -1,30 +1,101 @@
 """The objective that a configuration describes."""
 
-from piwsl.losses import PISC, PITC, EnergyMAE, ForceL2MAE, Objective, RandomDisplacement, WeightedTerm
-from piwsl.losses.consistency import ConsistencyTerm
-from piwsl.losses.supervised import SupervisedTerm
+from piwsl.losses import (
+    PISC,
+    PITC,
+    Absolute,
+    AbsoluteError,
+    Displacement,
+    EnergyMAE,
+    ForceL2MAE,
+    HuberError,
+    NearestNeighbourShare,
+    NoisyNode,
+    Objective,
+    PISCPaths,
+    PITCBack,
+    RandomDirection,
+    SquaredError,
+    StressMAE,
+    TaylorLabels,
+    Term,
+    TowardsDisagreement,
+    TowardsEnergyError,
+    TowardsForceError,
+    WeightedTerm,
+)
+from piwsl.losses.directions import Direction
+from piwsl.losses.errors import ErrorFunction
+from piwsl.losses.request import FIRST
+from piwsl.losses.schedules import SHAPES, Schedule
 from piwsl.training.sections import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig
 
 
-def _number(coefficient: Coefficient) -> float:
-    return coefficient.last if isinstance(coefficient, ScheduleConfig) else coefficient
-
-
 def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Objective:
-    """The objective that a configuration describes; terms with coefficient zero are left out."""
-    supervised: list[WeightedTerm[SupervisedTerm]] = [
-        WeightedTerm(EnergyMAE(), _number(config.energy)),
-        WeightedTerm(ForceL2MAE(), _number(config.forces)),
+    """The objective that a configuration describes; terms that never act are left out."""
+    form = (config.mixing, _error(config), config.detach, config.per_atom)
+    noisy: list[tuple[EnergyMAE | ForceL2MAE, float]] = [
+        (EnergyMAE(FIRST), _largest(config.energy)),
+        (ForceL2MAE(FIRST), _largest(config.forces)),
     ]
-    mixing, detach, per_atom = config.mixing, config.detach, config.per_atom
-    consistency: list[WeightedTerm[ConsistencyTerm]] = [
-        WeightedTerm(PITC(mixing, detach, per_atom), _number(config.pitc)),
-        WeightedTerm(PISC(mixing, detach, per_atom), _number(config.pisc)),
+    terms: list[tuple[Term, Coefficient]] = [
+        (EnergyMAE(), config.energy),
+        (ForceL2MAE(), config.forces),
+        (StressMAE(), config.stress),
+        (PITC(*form), config.pitc),
+        (PISC(*form), config.pisc),
+        (PITCBack(*form), config.pitc_back),
+        (PISCPaths(*form), config.pisc_paths),
+        (NoisyNode([(term, weight) for term, weight in noisy if weight > 0]), config.noisy_node),
+        (TaylorLabels(), config.taylor_labels),
     ]
     return Objective(
-        supervised=[weighted for weighted in supervised if weighted.coefficient > 0],
-        consistency=[weighted for weighted in consistency if weighted.coefficient > 0],
-        displacement=RandomDisplacement(displacement.length, draw_length=displacement.draw_length),
+        terms=[WeightedTerm(term, _schedule(coefficient)) for term, coefficient in terms if acts(coefficient)],
+        displacement=build_displacement(displacement),
         cadence=config.cadence,
         warmup=config.warmup,
     )
+
+
+def build_displacement(config: DisplacementConfig) -> Displacement:
+    """The displacement that a configuration describes."""
+    directions: dict[str, Direction] = {
+        "normal": RandomDirection("normal"),
+        "uniform": RandomDirection("uniform"),
+        "force_error": TowardsForceError(),
+        "energy_error": TowardsEnergyError(),
+        "disagreement": TowardsDisagreement(),
+    }
+    # What the cap means for an absolute length depends on the frames: `check_displacement` compares the two.
+    length = (
+        Absolute(config.length) if config.measure == "absolute" else NearestNeighbourShare(config.length, config.cap)
+    )
+    return Displacement(
+        direction=directions[config.direction],
+        length=length,
+        norm=config.norm,
+        draw_length=config.draw_length,
+        probability=config.probability,
+        remove=config.remove,
+    )
+
+
+def acts(coefficient: Coefficient) -> bool:
+    """Whether a coefficient is ever above zero."""
+    return _largest(coefficient) > 0
+
+
+def _largest(coefficient: Coefficient) -> float:
+    return max(coefficient.first, coefficient.last) if isinstance(coefficient, ScheduleConfig) else coefficient
+
+
+def _schedule(coefficient: Coefficient) -> float | Schedule:
+    if not isinstance(coefficient, ScheduleConfig):
+        return coefficient
+    return SHAPES[coefficient.shape](coefficient.first, coefficient.last, coefficient.begin, coefficient.end)
+
+
+def _error(config: LossConfig) -> ErrorFunction:
+    if config.error == "huber":
+        return HuberError(config.huber_delta)
+    return AbsoluteError() if config.error == "mae" else SquaredError()

@@ -96,9 +96,7 @@ class OptimiserConfig(Section):
 
     steps: int = Field(20_000, ge=1, description="training steps in all")
     batch_size: int = Field(10, ge=1, description="structures in a step, over all processes and parts")
-    accumulate: int = Field(
-        1, ge=1, description="parts that a step is computed in, to save memory"
-    )
+    accumulate: int = Field(1, ge=1, description="parts that a step is computed in, to save memory")
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate (AdamW)")
     weight_decay: float = Field(0.0, ge=0, description="weight decay (AdamW)")
     amsgrad: bool = Field(True, description="AMSGrad variant of AdamW")

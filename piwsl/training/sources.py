@@ -1,22 +1,42 @@
 """The frames of a training run: read, judged, split."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
+from zlib import crc32
 
-from piwsl.data.files import sha256
-from piwsl.data.frames import FrameSet
+import numpy as np
+
+from piwsl.data.census import BoolArray, Census
+from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import DataReport, inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
-from piwsl.errors import ConfigError
-from piwsl.training.sections import DataConfig, LossConfig
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.training.checks import LabelCounts, check_displacement, check_labels, strangers
+from piwsl.training.sections import DataConfig, TrainingConfig
+from piwsl.training.source_hash import source_hash
 from piwsl.units import parse_units
+
+_FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
 
 
 @dataclass(frozen=True)
 class TrainingFrames:
-    """Frames of a run by purpose, with the report on all of them and the hash of their file."""
+    """Frames of a run by purpose.
+
+    Attributes:
+        train, validation, test: forces that the run must not see are hidden in ``train``.
+        split: indices of the frames of each part.
+        report: on all frames of the source.
+        source: file, directory, pattern, or name of a data set.
+        sha256: of the source, see `piwsl.training.source_hash`.
+        labels: counts of ``training``, ``validation`` and ``test`` frames.
+    """
 
     train: FrameSet
     validation: FrameSet
@@ -25,50 +45,153 @@ class TrainingFrames:
     report: DataReport
     source: Path
     sha256: str
+    labels: dict[str, LabelCounts]
+
+    def lines(self) -> list[str]:
+        """The report, the split and the labels of each part as text, one fact a line."""
+        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test frames"
+        counts = [f"{purpose + ' labels':<18} {count}" for purpose, count in self.labels.items() if count.frames]
+        return [*self.report.lines(), f"split              {sizes}", *counts]
 
 
-def training_frames(data: DataConfig, loss: LossConfig, seed: int) -> TrainingFrames:
+class HiddenForces(Sequence[Frame]):
+    """Frames of which some keep their forces for themselves; none is read before it is asked for.
+
+    Attributes:
+        base: the frames.
+        shown: whether the forces of a frame are shown (n,).
+    """
+
+    def __init__(self, base: FrameSet, shown: BoolArray) -> None:
+        self.base = base
+        self.shown = shown
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "HiddenForces": ...
+
+    def __getitem__(self, index: int | slice) -> "Frame | HiddenForces":
+        if isinstance(index, slice):
+            return HiddenForces(self.base.select(range(*index.indices(len(self)))), self.shown[index])
+        frame = self.base[index]
+        return frame if self.shown[index] else replace(frame, forces=np.full_like(frame.forces, np.nan))
+
+    def census(self) -> Census:
+        """Composition and remaining labels of every frame."""
+        census = self.base.census
+        return replace(census, has_forces=census.has_forces & self.shown)
+
+
+def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
+    """The same configuration, valid from any working directory; names of data sets stay names."""
+    named = {key: getattr(config.data, key) for key in ("file", "test_file")}
+    absolute = {key: _absolute(source) for key, source in named.items() if source is not None}
+    return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
+
+
+def training_frames(config: TrainingConfig, split: Split | None = None) -> TrainingFrames:
     """Read and split the frames that a configuration names.
 
+    Args:
+        config: of the run; the seed decides the split.
+        split: of an earlier start of the run, taken instead of a new one.
+
     Raises:
-        ConfigError: no file and no system, or both; or a loss term has no label anywhere.
+        ConfigError: no file and no system, or both; or the configuration asks for what the frames do not have.
         DataError: a file cannot be used.
     """
+    data = config.data
     if (data.file is None) == (data.system is None):
         raise ConfigError("name either data.file or data.system (for instance `piwsl train --system aspirin`)")
     units = parse_units(data.units) if data.units else None
-    test_file = Path(data.test_file) if data.test_file else None
+    test_source = data.test_file
     if data.system is not None:
         system = named_system(data.system)
-        source, units = system.train, None
-        test_file = test_file or (None if data.test else system.test)
+        source, units = str(system.train), None
+        if test_source is None and data.test is None:
+            test_source = str(system.test)
     else:
         assert data.file is not None
-        source = Path(data.file)
+        source = data.file
     frames = read_frames(source, units)
-    split = random_split(len(frames), data.train, data.validation, data.test or 0, seed)
-    test = read_frames(test_file, units) if test_file else frames.select(split.test)
+    split = split or _split(data, frames, config.seed)
+    if max(max(part, default=0) for part in (split.train, split.validation, split.test)) >= len(frames):
+        raise DataError(f"{source}: {len(frames)} frames are fewer than when this run was split: the data changed")
+    test = read_frames(test_source, units) if test_source else frames.select(split.test)
+    train = with_forces_of(frames.select(split.train), data.forces_fraction, split)
+    validation = frames.select(split.validation)
+    parts = {"training": train, "validation": validation, "test": test}
     result = TrainingFrames(
-        train=frames.select(split.train),
-        validation=frames.select(split.validation),
+        train=train,
+        validation=validation,
         test=test,
         split=split,
         report=inspect_frames(frames),
-        source=source,
-        sha256=sha256(source),
+        source=Path(source),
+        sha256=source_hash(frames.files),
+        labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
     )
-    _check_labels(result, loss)
+    result.report.notes.extend(check_against_data(config, result))
+    result.report.warnings.extend(strangers(result))
     return result
 
 
-def _check_labels(frames: TrainingFrames, loss: LossConfig) -> None:
-    energies = any(frame.has_energy for frame in frames.train)
-    forces = any(frame.has_forces for frame in frames.train)
-    if energies and not forces and (loss.pitc != 0 or loss.pisc != 0):
-        frames.report.warnings.append(
-            "energies only: PITC and PISC with too large coefficients flatten the surface; compare with loss.pitc=0"
-        )
-    if not energies and not forces:
-        raise ConfigError(f"{frames.source}: no training frame has an energy or forces: there is nothing to fit")
-    if loss.energy == 0 and (loss.forces == 0 or not forces):
-        raise ConfigError("no supervised loss is left: set loss.energy or loss.forces above zero where labels exist")
+def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
+    """Compare a configuration with frames already read; notes for the user.
+
+    Raises:
+        ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
+    """
+    notes = check_labels(config.loss, config.displacement, frames)
+    check_displacement(config.loss, config.displacement, frames)
+    return notes
+
+
+def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
+    """Hide the forces of all but a share of the training frames.
+
+    The frames are put in an order that belongs to the split, and the first of them are shown: those of a smaller
+    fraction are among those of a larger one.
+    """
+    if fraction >= 1:
+        return frames
+    seed = np.random.SeedSequence([crc32(np.array(split.train, dtype="<i8").tobytes()), _FORCES_SHOWN])
+    order = np.random.default_rng(seed).permutation(len(frames))
+    shown = np.zeros(len(frames), dtype=bool)
+    shown[order[: round(fraction * len(frames))]] = True
+    return replace(frames, frames=HiddenForces(frames, shown))
+
+
+def stored_split(path: Path) -> Split | None:
+    """The split that an earlier start of a run wrote; None where it was interrupted before.
+
+    Raises:
+        RunDirectoryError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        return Split(*([int(index) for index in parts[name]] for name in ("train", "validation", "test")))
+    except (OSError, KeyError, TypeError, ValueError):
+        raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+
+
+def _absolute(source: str) -> str:
+    path = Path(source)
+    return source if is_dataset(source) and not path.exists() else str(path.resolve())
+
+
+def _split(data: DataConfig, frames: FrameSet, seed: int) -> Split:
+    """A new split; a named data set is split as published where the sizes of its test or validation set are empty."""
+    validation, test = data.validation, data.test
+    if data.file is not None and is_dataset(data.file):
+        protocol = dataset(data.file).protocol
+        validation = validation or protocol.validation
+        test = protocol.test if test is None and data.test_file is None else test
+    return random_split(len(frames), data.train, validation, test or 0, seed)

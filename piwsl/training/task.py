@@ -1,26 +1,31 @@
 """The Lightning task: one training step, one validation, the optimiser."""
 
 import logging
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, ReduceLROnPlateau, SequentialLR
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from piwsl.data.batch import Batch
-from piwsl.errors import PiwslError
-from piwsl.losses import Objective
-from piwsl.losses.prediction import predict
+from piwsl.errors import ConfigError
+from piwsl.losses import ConsistencyTerm, Objective, Randomness
+from piwsl.losses.terms import local_mean
 from piwsl.models.potential import Potential
-from piwsl.training.metrics import ErrorCollector, Errors
+from piwsl.training.evaluate import labelled_points
+from piwsl.training.metrics import Errors
+from piwsl.training.parallel import global_mean, process_count
+from piwsl.training.record import DivergedError, StepRecord
+from piwsl.training.schedules import build_schedule
 from piwsl.training.sections import OptimiserConfig
+from piwsl.training.validation import Validation
+
+__all__ = ["LOGGER", "DivergedError", "TrainingTask"]
 
 LOGGER = logging.getLogger("piwsl.training")
-
-
-class DivergedError(PiwslError):
-    """The loss is no longer a finite number."""
+MEMORY = 0.1  # weight of the last step in the running share of the label-free terms
 
 
 class TrainingTask(LightningModule):
@@ -30,73 +35,87 @@ class TrainingTask(LightningModule):
         super().__init__()
         self.potential = potential
         self.objective = objective
-        self.labels_only = Objective(objective.supervised)
         self.config = config
         self.seed = seed
+        self.schedule = build_schedule(config)
+        self.losses: dict[str, float] = {}  # `loss` and its terms in the last step
         self.validation_errors: Errors | None = None
-        self._running_share = 0.0
+        self.validation_loss: float | None = None
         self.consistency_share = 0.0  # largest running mean of the share of the label-free terms in the loss
+        self._running_share = 0.0
+        self._record = StepRecord()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of one step; the displacements depend only on the seed and the step."""
-        step = self.global_step
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        loss, parts = self.objective(lambda graph: predict(self.potential, graph), batch, step, generator)
-        if not torch.isfinite(loss):
-            frames = ", ".join(str(int(index)) for index in batch.frame_index)
-            raise DivergedError(
-                f"the loss is {loss.item()} at step {step} (frames {frames}): lower the learning rate or the "
-                "coefficients; the last checkpoint is kept"
-            )
-        if self.objective.consistency_acts(step):
-            weights = {one.term.name: one.coefficient for one in self.objective.consistency}
-            share = sum(weights[name] * float(parts[name]) for name in weights) / max(float(loss.detach()), 1e-30)
-            self._running_share += 0.1 * (share - self._running_share)
-            self.consistency_share = max(self.consistency_share, self._running_share)
-        for name, value in parts.items():
-            self.log(f"train/{name}", value.float(), batch_size=batch.n_structures)
-        self.log("train/loss", loss.detach().float(), batch_size=batch.n_structures)
+        """Loss of one part of a step; the displacements depend only on seed, step and frame."""
+        mean = local_mean if process_count() == 1 else global_mean
+        loss, terms = self.objective(self.potential, batch, Randomness(self.seed, self.global_step), mean)
+        self._record.add(loss, terms, batch.frame_index)
+        if process_count() > 1 or not loss.requires_grad:
+            # Each process waits for the gradients of all weights, also where its batch has no label that asks for them.
+            loss = loss + 0.0 * torch.stack([weight.sum() for weight in self._trained()]).sum()
         return loss
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip the gradient of the whole step; stop where it is not finite, with the weights as they were."""
+        weights = optimizer.param_groups[0]["params"]
+        for weight in weights:
+            if weight.grad is None:  # as several processes have it
+                weight.grad = torch.zeros_like(weight)
+        norm = nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
+        self.losses = self._record.finish(self.global_step, norm)
+        self._note_share()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """Log the losses of the last whole step."""
+        self.log_dict({f"train/{name}": value for name, value in self.losses.items()}, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to collect errors."""
-        self._collector = ErrorCollector()
+        # Coefficients as at the end of the run: losses of different validations can then be compared.
+        terms = self.objective.undisplaced.terms
+        self._validation = Validation([(weighted.term, weighted.at(self.config.steps)) for weighted in terms])
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Collect the errors of one batch and its supervised loss."""
-        with torch.enable_grad():
-            prediction = predict(self.potential, batch, create_graph=False)
-            loss, _ = self.labels_only(lambda _: prediction, batch, 0, torch.Generator())
-        self._collector.add(prediction, batch)
-        self.log("validation/loss", loss.detach().float(), batch_size=batch.n_structures)
+        """Collect the errors of one batch, in the precision of the weights."""
+        with torch.autocast(self.device.type, enabled=False), torch.enable_grad():
+            self._validation.add(labelled_points(self.potential, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole validation set."""
-        self.validation_errors = errors = self._collector.errors()
+        result = self._validation.result()
+        errors = result.errors
+        self.validation_errors, self.validation_loss = errors, result.loss
         LOGGER.info(f"step {self.global_step}: validation {'; '.join(errors.lines())}")
+        self.schedule.validated(self.global_step, result.loss)
         for name in ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "energy_spread_ratio"):
             value = getattr(errors, name)
             if value is not None:
                 self.log(f"validation/{name}", value, batch_size=errors.structures)
+        self.log("validation/loss", result.loss, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a linear warm-up, then the schedule asked for."""
-        config = self.config
+        """AdamW for the weights that are not fixed, with the schedule asked for.
+
+        Raises:
+            ConfigError: all weights are fixed.
+        """
+        weights = self._trained()
+        if not weights:
+            raise ConfigError("all weights are fixed (start.freeze): nothing is left to train")
         optimiser = torch.optim.AdamW(
-            self.potential.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True
+            weights, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, amsgrad=self.config.amsgrad
         )
-        if config.schedule == "plateau":
-            plateau = ReduceLROnPlateau(optimiser, factor=0.5, patience=config.plateau_patience)
-            return {
-                "optimizer": optimiser,
-                "lr_scheduler": {"scheduler": plateau, "monitor": "validation/loss", "interval": "epoch"},
-            }
-        warmup = LinearLR(optimiser, start_factor=0.01, total_iters=max(1, config.warmup))
-        rest = max(1, config.steps - config.warmup)
-        after = (
-            CosineAnnealingLR(optimiser, rest, eta_min=1e-3 * config.learning_rate)
-            if config.schedule == "cosine"
-            else ConstantLR(optimiser, factor=1.0)
-        )
-        schedule = SequentialLR(optimiser, [warmup, after], milestones=[max(1, config.warmup)])
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        scheduler = LambdaLR(optimiser, self.schedule)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _note_share(self) -> None:
+        """Follow what the label-free terms make of the loss, as a running mean over the steps where they act."""
+        acting = self.objective.acting(self.global_step)
+        weights = {one.term.name: weight for one, weight in acting if isinstance(one.term, ConsistencyTerm)}
+        if weights:
+            share = sum(weight * self.losses[name] for name, weight in weights.items())
+            self._running_share += MEMORY * (share / max(self.losses["loss"], 1e-30) - self._running_share)
+            self.consistency_share = max(self.consistency_share, self._running_share)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [weight for weight in self.potential.parameters() if weight.requires_grad]

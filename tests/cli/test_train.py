@@ -93,6 +93,52 @@ def test_export_for_openmm_bakes_the_species_of_a_file(cli, tmp_path):
     assert cli("export", model, "--system", "aspirin").code == 2
 
 
+def test_fine_tuning_shows_what_was_loaded(cli, water):
+    first = cli("train", "--data", water, "--units", "kcal/mol", "--output", "first", *SMALL)
+    assert first.code == 0, first.errors
+    assert "training labels    energies on 20, forces on 20, stress on 0 of 20 frames" in first.out
+    fixed = ["-o", "start.freeze=[embedding]"]
+    data = ["--data", water, "--units", "kcal/mol"]
+    second = cli("train", *data, "--init-from", "first/model.pt", "--output", "second", *SMALL, *fixed)
+    assert second.code == 0, second.errors
+    lines = [line for line in second.out.splitlines() if line.startswith("start: ")]
+    assert any("loaded (15): embedding.weight, " in line for line in lines)
+    assert any("re-fitted on 20 energies" in line for line in lines)
+    assert "start: fixed (1): embedding.weight" in lines
+    wrong = cli("train", *data, "--init-from", "first/model.pt", "--output", "x", *SMALL, "-o", "start.freeze=[embed]")
+    assert wrong.code == 2
+    assert "near are embedding" in wrong.errors[0]
+
+
+def test_an_ensemble_is_trained_and_resumed(cli, water):
+    data = ["--data", water, "--units", "kcal/mol"]
+    done = cli("train", *data, "--seeds", "3,4", "--output", "e", *SMALL)
+    assert done.code == 0, done.errors
+    for title in ("test errors", "seed 3", "seed 4", "mean  ", "standard deviation", "mean prediction"):
+        assert sum(line.startswith(title) for line in done.out.splitlines()) == 1
+    assert done.out.count("step 10/10") == 2
+    assert done.out.count("20 training, 5 validation") == 1
+    assert json.loads(Path("e/ensemble.json").read_text())["seeds"] == [3, 4]
+    assert "--resume goes on" in cli("train", *data, "--seeds", "3,4", "--output", "e", *SMALL).errors[-1]
+    Path("e/seed-4/summary.json").unlink()
+    again = cli("train", "--resume", "--output", "e")
+    assert again.code == 0, again.errors
+    assert again.out.count("member ") == 1
+    table = [line for line in done.out.splitlines() if line.startswith(("seed", "mean", "standard"))]
+    assert [line for line in again.out.splitlines() if line.startswith(("seed", "mean", "standard"))] == table
+
+
+def test_a_section_tune_is_ignored_with_a_note(cli, water, tmp_path):
+    (tmp_path / "c.yaml").write_text("tune: {ranges: {loss.pitc: {low: 1, high: 2}}}\nloss: {pitc: 3}\n")
+    called = cli("train", "c.yaml", "--data", water, "--units", "kcal/mol", "--output", "run", *SMALL)
+    assert called.code == 0, called.errors
+    assert called.errors[0] == "note: c.yaml: the section tune is for `piwsl tune`"
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["loss"]["pitc"] == 3
+    (tmp_path / "d.yaml").write_text("tune: {ranges: {loss.pitc: {low: 1, high: 2}}}\nloss: {pict: 3}\n")
+    wrong = cli("train", "d.yaml", "--data", water)
+    assert wrong.errors == ["piwsl: d.yaml: unknown key loss.pict: did you mean loss.pitc?"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -106,7 +152,11 @@ def test_export_for_openmm_bakes_the_species_of_a_file(cli, tmp_path):
         (["evaluate", "none.pt", "water.npz"], "none.pt: no such file"),
         (["export", "water.npz"], "not a trained piwsl model"),
         (["data", "inspect", "water.npz"], "--units"),
-        (["data", "label", "--output", "x"], "--system or --structure"),
+        (["data", "label", "--output", "x"], "--system and --structure"),
+        (["train", "--data", "water.npz", "--units", "eV", "--seeds", "1,b"], "such as 1,2,3"),
+        (["train", "--data", "water.npz", "--units", "eV", "--seeds", "1,1"], "different whole numbers"),
+        (["train", "--data", "water.npz", "--units", "kcal/mol", "--init-from", "none.pt"], "none.pt: no such file"),
+        (["train", "--data", "water.npz", "--units", "kcal/mol", "-o", "loss.stress=1"], "a stress: set it to 0"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(cli, water, arguments, message):

@@ -8,10 +8,11 @@ import pytest
 from ase.build import molecule
 
 from piwsl.data.calculators import reference_calculator
+from piwsl.data.executors import LocalProcesses, Outcome
 from piwsl.data.label import sample_and_label
 from piwsl.data.read import read_frames
 from piwsl.data.sampling_plan import SamplingPlan
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
 
 PLAN = SamplingPlan(
     trajectories=2, steps=40, equilibration_steps=20, frame_interval=10, position_interval=5, chunk_steps=20, seed=3
@@ -22,7 +23,7 @@ PLAN = SamplingPlan(
 def job(tmp_path_factory):
     calls = []
     output = tmp_path_factory.mktemp("label") / "water"
-    sample_and_label(molecule("H2O"), PLAN, output, workers=2, progress=lambda *a: calls.append(a))
+    sample_and_label(molecule("H2O"), PLAN, output, LocalProcesses(2), progress=lambda *a: calls.append(a))
     return output, calls
 
 
@@ -49,20 +50,37 @@ def test_an_interrupted_job_goes_on_as_if_nothing_had_been(job, tmp_path):
     output, _ = job
     resumed = tmp_path / "resumed"
     for source in sorted(output.rglob("*")):
-        keep = source.name != "chunk-0002.npz" and source.name not in ("frames.npz", "trajectory.npz")
+        keep = source.name != "chunk-0002.npz" and source.name not in ("frames.npz", "trajectory.npz", ".lock")
         if source.is_file() and keep:
             target = resumed / source.relative_to(output)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
+    plan = json.loads((resumed / "plan.json").read_text())
+    assert plan.pop("options") == {}  # as version 0.1.0 wrote it
+    (resumed / "plan.json").write_text(json.dumps(plan))
     sample_and_label(molecule("H2O"), PLAN, resumed)
     with np.load(output / "frames.npz") as one, np.load(resumed / "frames.npz") as two:
         for key in one.files:
             assert np.array_equal(one[key], two[key]), key
 
 
+class Dying:
+    """Processes that die."""
+
+    def run(self, function, tasks, waiting=None):
+        yield Outcome(1, died="its process died")
+
+
+def test_a_process_that_dies(job):
+    with pytest.raises(DataError, match="trajectory 1: its process died; its finished chunks are kept"):
+        sample_and_label(molecule("H2O"), PLAN, job[0], Dying())
+
+
 def test_another_plan_is_refused(job):
     with pytest.raises(RunDirectoryError, match="another labelling job"):
         sample_and_label(molecule("H2O"), replace(PLAN, seed=4), job[0])
+    with pytest.raises(RunDirectoryError, match=r"another labelling job \(options\)"):
+        sample_and_label(molecule("H2O"), replace(PLAN, options={"charge": 1}), job[0])
     assert json.loads((job[0] / "plan.json").read_text())["seed"] == 3
 
 

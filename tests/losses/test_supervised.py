@@ -5,59 +5,112 @@ import pytest
 import torch
 
 from piwsl.data.batch import collate
-from piwsl.losses import EnergyMAE, ForceL2MAE, Objective, WeightedTerm
-from piwsl.losses.prediction import Prediction
-from tests.molecules import frame
+from piwsl.losses import EnergyMAE, ForceL2MAE, Objective, Points, Randomness, StressMAE, WeightedTerm
+from tests.molecules import frame, oxide
+from tests.potentials import painn
+
+NOTHING = np.full((3, 3), np.nan)
+TERMS = [EnergyMAE(), ForceL2MAE(), StressMAE()]
 
 
 def labelled_batch():
-    frames = [frame("H2O", labelled=True), frame("C6H6", labelled=True, seed=1), frame("CH4", labelled=True, seed=2)]
-    frames[1] = replace(frames[1], energy=float("nan"))
-    frames[2] = replace(frames[2], forces=np.full((5, 3), np.nan))
-    return collate(frames, 5.0, torch.float64)
+    """Water with all its labels, benzene without an energy, methane without forces, a cell with all its labels."""
+    frames = [
+        frame("H2O", labelled=True),
+        replace(frame("C6H6", labelled=True, seed=1), energy=float("nan")),
+        replace(frame("CH4", labelled=True, seed=2), forces=np.full((5, 3), np.nan)),
+        oxide(labelled=True),
+    ]
+    return collate(frames, 4.0, torch.float64)
 
 
-def prediction_for(batch, requires_grad=False):
+def points_for(batch, requires_grad=False):
     generator = torch.Generator().manual_seed(0)
-    energies = torch.randn(batch.n_structures, generator=generator, dtype=torch.float64, requires_grad=requires_grad)
-    forces = torch.randn(batch.positions.shape, generator=generator, dtype=torch.float64, requires_grad=requires_grad)
-    return Prediction(energies, forces)
+
+    def numbers(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(requires_grad)
+
+    leaves = numbers(batch.n_structures), numbers(*batch.positions.shape), numbers(batch.n_structures, 3, 3)
+    energies, forces, stress = leaves
+    return leaves, replace(Points.of([(energies, forces)], [], batch.structure_index), stress=stress)
 
 
 def test_energy_by_hand_and_its_mask():
     batch = labelled_batch()
-    prediction = prediction_for(batch)
-    values, labelled = EnergyMAE()(prediction, batch)
-    assert labelled.tolist() == [True, False, True]
-    assert float(values[0]) == pytest.approx(abs(float(prediction.energies[0] - batch.energy[0])))
+    _, points = points_for(batch)
+    values, labelled = EnergyMAE()(points, batch)
+    assert labelled.tolist() == [True, False, True, True]
+    assert float(values[0]) == pytest.approx(abs(float(points.energies[0][0] - batch.energy[0])))
     assert float(values[1]) == 0.0
 
 
 def test_forces_by_hand_and_their_mask():
     batch = labelled_batch()
-    prediction = prediction_for(batch)
-    values, labelled = ForceL2MAE()(prediction, batch)
-    assert labelled.tolist() == [True, True, False]
-    water = (prediction.forces[:3] - batch.forces[:3]).numpy()
+    _, points = points_for(batch)
+    values, labelled = ForceL2MAE()(points, batch)
+    assert labelled.tolist() == [True, True, False, True]
+    water = (points.forces[0][:3] - batch.forces[:3]).numpy()
     assert float(values[0]) == pytest.approx(np.linalg.norm(water, axis=1).mean())
 
 
-def test_missing_labels_leave_no_trace_in_the_gradient():
+def test_stress_by_hand_and_its_mask():
     batch = labelled_batch()
-    prediction = prediction_for(batch, requires_grad=True)
-    objective = Objective([WeightedTerm(EnergyMAE(), 1.0), WeightedTerm(ForceL2MAE(), 100.0)])
-    loss, parts = objective(lambda _: prediction, batch, 0, torch.Generator())
+    _, points = points_for(batch)
+    values, labelled = StressMAE()(points, batch)
+    assert labelled.tolist() == [False, False, False, True]
+    assert values[:3].tolist() == [0.0, 0.0, 0.0]
+    assert float(values[3]) == pytest.approx(np.abs((points.stress[3] - batch.stress[3]).numpy()).mean())
+
+
+def test_a_structure_whose_forces_are_known_of_some_atoms_only_does_not_count():
+    batch = labelled_batch()
+    forces = batch.forces.clone()
+    forces[1, 2] = torch.nan
+    _, points = points_for(batch)
+    values, labelled = ForceL2MAE()(points, replace(batch, forces=forces))
+    assert labelled.tolist() == [False, True, False, True]
+    assert torch.isfinite(values).all()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_missing_labels_leave_no_trace_in_the_gradient(term):
+    batch = labelled_batch()
+    leaves, points = points_for(batch, requires_grad=True)
+    values, labelled = term(points, batch)
+    values[labelled].mean().backward()
+    (grad,) = (leaf.grad for leaf in leaves if leaf.grad is not None)
+    assert torch.isfinite(grad).all()
+    per_structure = grad.split(batch.n_atoms.tolist()) if len(grad) == len(batch.species) else grad
+    assert [bool((one != 0).any()) for one in per_structure] == labelled.tolist()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_perfect_prediction_has_no_gradient_instead_of_nan(term):
+    batch = labelled_batch()
+    leaves = [torch.nan_to_num(one).requires_grad_(True) for one in (batch.energy, batch.forces, batch.stress)]
+    points = replace(Points.of([(leaves[0], leaves[1])], [], batch.structure_index), stress=leaves[2])
+    values, labelled = term(points, batch)
+    values[labelled].sum().backward()
+    assert float(values[labelled].detach().sum()) == 0.0
+    (grad,) = (leaf.grad for leaf in leaves if leaf.grad is not None)
+    assert float(grad.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+def test_through_a_potential_missing_labels_leave_no_trace(forces):
+    """The loss of structures with gaps is the mean over those that have the label, and its gradient is finite."""
+    potential, batch = painn(forces), labelled_batch()
+    objective = Objective([WeightedTerm(term, 1.0) for term in TERMS])
+    loss, parts = objective(potential, batch, Randomness(0, 0))
     loss.backward()
-    assert torch.isfinite(prediction.energies.grad).all()
-    assert torch.isfinite(prediction.forces.grad).all()
-    assert float(prediction.energies.grad[1]) == 0.0
-    assert float(prediction.forces.grad[15:].abs().max()) == 0.0
-    assert float(loss.detach()) == pytest.approx(float(parts["energy"]) + 100.0 * float(parts["forces"]))
+    assert all(torch.isfinite(weight.grad).all() for weight in potential.parameters())
+    energies = potential.energies(*batch.graph).detach()
+    assert float(parts["energy"]) == pytest.approx(float((energies - batch.energy)[[0, 2, 3]].abs().mean()), rel=1e-9)
+    assert float(loss.detach()) == pytest.approx(sum(float(part) for part in parts.values()), rel=1e-9)
 
 
-def test_a_perfect_force_has_no_gradient_instead_of_nan():
+def test_a_batch_knows_which_labels_it_has():
     batch = labelled_batch()
-    forces = torch.nan_to_num(batch.forces).requires_grad_(True)
-    values, _ = ForceL2MAE()(Prediction(batch.energy, forces), batch)
-    values.sum().backward()
-    assert torch.isfinite(forces.grad).all()
+    assert all(term.applies(batch) for term in TERMS)
+    bare = collate([frame("H2O")], 4.0, torch.float64)
+    assert not any(term.applies(bare) for term in TERMS)

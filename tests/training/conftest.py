@@ -28,7 +28,7 @@ def water_file(tmp_path_factory):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(water_file):
     """A configuration of a few seconds, with further settings as arguments."""
 

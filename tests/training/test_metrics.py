@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from piwsl.data.batch import collate
+from piwsl.losses.points import Points
 from piwsl.losses.prediction import Prediction
-from piwsl.training.loader import SeededOrder
-from piwsl.training.metrics import ErrorCollector
+from piwsl.training.metrics import ErrorCollector, ErrorSums
 from tests.molecules import frame
 
 
@@ -25,17 +27,43 @@ def test_errors_by_hand():
     assert errors.force_rmse == pytest.approx(0.2)
 
 
-def test_order_visits_every_frame_once_a_pass_and_depends_on_the_seed():
-    def epochs(seed, count=3):
-        seen = []
-        order = SeededOrder(10, 15, seed, lambda: len(seen))
-        for _ in range(count):
-            seen += list(order)
-        return seen
+def parts_of(frames, shift):
+    """Errors of made-up predictions, batch by batch in portions of three frames."""
+    portions = []
+    for start in range(0, len(frames), 3):
+        batch = collate(frames[start : start + 3], 5.0, torch.float64)
+        noise = torch.from_numpy(np.random.default_rng(start).normal(size=batch.n_structures))
+        prediction = Prediction(torch.nan_to_num(batch.energy, nan=shift) + noise, torch.nan_to_num(batch.forces) + 0.2)
+        sums = ErrorSums()
+        sums.add(Points.of([(prediction.energies, prediction.forces)], [], batch.structure_index), batch)
+        portions.append((sums, prediction, batch))
+    return portions
 
-    seen = epochs(0, 4)
-    for start in range(0, 60, 10):
-        assert sorted(seen[start : start + 10]) == list(range(10))
-    assert epochs(0) == epochs(0)
-    assert epochs(0) != epochs(1)
-    assert seen[:10] != seen[10:20]
+
+@pytest.mark.parametrize("shift", [0.0, -1.0e6])  # far from zero, sums of squares would cancel
+def test_merged_portions_are_the_whole(shift):
+    frames = [frame(name, labelled=i % 4 != 0, seed=i) for i, name in enumerate(["H2O", "CH4", "NH3"] * 5)]
+    frames = [replace(one, energy=one.energy + shift) for one in frames]
+    portions = parts_of(frames, shift)
+    merged = ErrorSums.merged(sums for sums, _, _ in portions).errors()
+    energies = torch.cat([prediction.energies for _, prediction, _ in portions]).numpy()
+    labels = np.array([one.energy for one in frames])
+    atoms = np.array([len(one.species) for one in frames])
+    known = np.isfinite(labels)
+    assert merged.structures == known.sum()
+    assert merged.energy_mae == pytest.approx(np.abs(energies - labels)[known].mean())
+    spread = (energies / atoms)[known].std() / (labels / atoms)[known].std()
+    assert merged.energy_spread_ratio == pytest.approx(spread, rel=1e-9)
+    assert merged.force_mae == pytest.approx(0.2)
+    assert ErrorSums().errors().energy_mae is None
+
+
+def test_stress_is_reported_where_it_is_labelled():
+    frames = [frame("H2O", labelled=True), frame("H2O", labelled=True)]
+    stress = np.arange(9.0).reshape(3, 3)
+    batch = collate([replace(frames[0], stress=stress), frames[1]], 5.0, torch.float64)
+    points = Points.of([(batch.energy, batch.forces)], [], batch.structure_index)
+    sums = ErrorSums()
+    sums.add(replace(points, stress=torch.from_numpy(np.stack([stress + 0.1, stress]))), batch)
+    assert sums.errors().stress_mae == pytest.approx(0.1)
+    assert any(line.startswith("stress") for line in sums.errors().lines())

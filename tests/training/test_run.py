@@ -14,8 +14,8 @@ import torch
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained import load_trained
 from piwsl.training.config import dump
+from piwsl.training.record import DivergedError
 from piwsl.training.run import train
-from piwsl.training.task import DivergedError
 
 
 def test_a_run_learns_and_explains_itself(small, tmp_path):
@@ -95,6 +95,14 @@ def test_kill_and_resume_on_the_command_line(small, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def group_exists(leader):
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 # A shell starts background jobs with Ctrl-C switched off; the test switches it on again.
 WITH_CTRL_C = """
 import signal, sys
@@ -104,8 +112,8 @@ run(sys.argv[1:])
 """
 
 
-def test_interrupt_says_how_to_go_on(small, tmp_path):
-    (tmp_path / "c.yaml").write_text(dump(small("optimiser.steps=100000")))
+def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
+    (tmp_path / "c.yaml").write_text(dump(small("optimiser.steps=100000", "data.workers=1")))
     arguments = ["train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -114,17 +122,22 @@ def test_interrupt_says_how_to_go_on(small, tmp_path):
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             deadline = time.monotonic() + 120
             while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
             _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 130
+    deadline = time.monotonic() + 30
+    while group_exists(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert "piwsl train --resume" in errors
     assert "Traceback" not in errors
 
@@ -134,11 +147,20 @@ def test_another_run_is_never_overwritten(small, tmp_path):
     train(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="--force"):
         train(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match=r"optimiser\.steps was 20, is 21"):
+    with pytest.raises(RunDirectoryError, match=r"optimiser\.steps was 20, is 21 \(the cosine schedule depends on it"):
         train(small("optimiser.steps=21"), tmp_path / "run", resume=True)
     with pytest.raises(RunDirectoryError, match="no training run"):
         train(config, tmp_path / "elsewhere", resume=True)
     train(small("optimiser.steps=20", "seed=3"), tmp_path / "run", force=True)
+
+
+def test_a_run_can_be_made_longer(small, tmp_path):
+    settings = ["optimiser.schedule=plateau", "optimiser.plateau_patience=1", "optimiser.validation_interval=5"]
+    train(small(*settings, "optimiser.steps=10"), tmp_path / "run")
+    longer = train(small(*settings, "optimiser.steps=30"), tmp_path / "run", resume=True)
+    whole = train(small(*settings, "optimiser.steps=30"), tmp_path / "whole")
+    assert all(torch.equal(weights(whole)[name], value) for name, value in weights(longer).items())
+    assert "resumed: optimiser.steps was 10, is 30" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_energies_only(small, water_file, tmp_path):
@@ -177,7 +199,7 @@ def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
 
 
 def test_a_flattened_surface_is_said(small, tmp_path):
-    result = train(small("loss.pitc=1e5", "loss.mixing=0", "loss.displacement=0.2"), tmp_path / "run")
+    result = train(small("loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"), tmp_path / "run")
     assert "PITC and PISC made up to" in result.warnings[0]
     hardly = train(small("optimiser.steps=2"), tmp_path / "short")
     assert "train longer" in hardly.warnings[0]

@@ -1,0 +1,143 @@
+"""The processes that training_throughput.py races: how each is started, asked and installed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SCHNETPACK = "schnetpack==2.1.1"
+REQUIREMENTS = HERE / "schnetpack-requirements.txt"
+# What piwsl.training.memory asks of the GNU C library, for a program that does not ask itself.
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What is timed, and how it is started.
+
+    Attributes:
+        name: row of the table.
+        labels: ``forces`` (energies and forces are supervised) or ``energies``.
+        command: the program.
+        environment: variables added to this process's own.
+    """
+
+    name: str
+    labels: str
+    command: Sequence[str]
+    environment: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Name in the results."""
+        return f"{self.name}, {self.labels}"
+
+
+class Runner:
+    """A started contestant, ready to run steps."""
+
+    def __init__(self, contestant: Contestant, threads: int) -> None:
+        counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        self.contestant = contestant
+        self.process = subprocess.Popen(
+            contestant.command,
+            env=os.environ | counts | contestant.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.threads = threads
+
+    def wait(self) -> dict[str, Any]:
+        """Wait until it is ready; what it says of itself."""
+        facts = self._answer()
+        if facts["threads"] != self.threads:
+            sys.exit(f"{self.contestant.key}: {facts['threads']} threads instead of {self.threads}")
+        return facts
+
+    def run(self, steps: int) -> dict[str, Any]:
+        """Run steps; their seconds, CPU seconds, last loss and the peak memory so far."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"steps": steps}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def stop(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.contestant.key}: ended with status {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def piwsl(batch: int) -> list[Contestant]:
+    """Ours: plain, PITC and PITC + PISC at k = 1/2 and 0, with and without force labels."""
+    variants = {
+        "plain": ["loss.pitc=0", "loss.pisc=0"],
+        "PITC k = 1/2": ["loss.pisc=0", "loss.mixing=0.5"],
+        "PITC k = 0": ["loss.pisc=0", "loss.mixing=0"],
+        "PITC+PISC k = 1/2": ["loss.mixing=0.5"],
+        "PITC+PISC k = 0": ["loss.mixing=0"],
+    }
+    program = [sys.executable, str(HERE / "piwsl_step.py"), "model.channels=128", f"optimiser.batch_size={batch}"]
+    return [
+        Contestant(f"piwsl {name}", labels, [*program, *overrides, *without], {})
+        for labels, without in (("forces", []), ("energies", ["loss.forces=0"]))
+        for name, overrides in variants.items()
+    ]
+
+
+def schnetpack(python: Path, frames: Path, batch: int) -> list[Contestant]:
+    """SchNetPack, plain: as it is, and with freed memory kept as piwsl keeps it."""
+    found = []
+    for labels in ("forces", "energies"):
+        command = [str(python), str(HERE / "schnetpack_step.py"), str(frames), f"--batch={batch}", f"--labels={labels}"]
+        found.append(Contestant("SchNetPack plain", labels, command, {"PYTHONPATH": ""}))
+        kept = {"PYTHONPATH": "", **KEEP_FREED_MEMORY}
+        found.append(Contestant("SchNetPack plain, memory kept", labels, command, kept))
+    return found
+
+
+def schnetpack_python(cache: Path, torch: str | None) -> Path:
+    """The interpreter of an environment with SchNetPack, made at the first call.
+
+    Args:
+        cache: folder for the environment.
+        torch: version of PyTorch; None: the one that piwsl uses.
+    """
+    torch = torch or version("torch").split("+")[0]
+    folder = cache / f"{SCHNETPACK.replace('==', '-')}-torch-{torch}"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = folder / "installed.txt"  # written last: without it the environment is incomplete
+    recipe = f"{SCHNETPACK}\ntorch=={torch}\n{REQUIREMENTS.read_text()}"
+    if not (done.is_file() and done.read_text() == recipe):
+        print(f"installing {SCHNETPACK} with PyTorch {torch} in {folder}", file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        install = [str(python), "-m", "pip", "install", "-qq"]
+        for command in (
+            [sys.executable, "-m", "venv", str(folder)],
+            [*install, f"torch=={torch}", "--requirement", str(REQUIREMENTS)],
+            [*install, "--no-deps", SCHNETPACK],
+        ):
+            if subprocess.run(command, check=False).returncode:
+                sys.exit(f"could not make the environment of SchNetPack: {' '.join(command)}")
+        done.write_text(recipe)
+    return python

@@ -1,0 +1,146 @@
+"""HDF5 files in the layout of the ANI-1x release (Smith et al. 2020, Sci. Data 7, 134).
+
+A group for each formula holds ``atomic_numbers`` (n), ``coordinates`` (m, n, 3) in angstrom, and for each level of
+theory ``LEVEL.energy`` (m) in hartree and, for some, ``LEVEL.forces`` (m, n, 3) in hartree/angstrom; NaN where missing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from piwsl.data.file_labels import RawLabels, labelled_frame
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.handles import PerProcess
+from piwsl.data.hdf5 import open_hdf5, opened
+from piwsl.data.lazy import LazyFrames
+from piwsl.errors import DataError
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import HARTREE, LabelUnits
+
+if TYPE_CHECKING:
+    import h5py
+
+DEFAULT_LEVEL = "wb97x_dz"
+SPECIES, POSITIONS = "atomic_numbers", "coordinates"
+_UNITS = LabelUnits(HARTREE, 1.0)
+_BLOCK = 1000  # conformers read at once
+_LOOKED_AT = 10
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """One formula: its species and the rows of its conformers that have a label."""
+
+    name: str
+    species: IntArray
+    rows: IntArray
+
+
+def is_ani(file: "h5py.File") -> bool:
+    """Whether an HDF5 file has a group of this layout among its first items."""
+    return any(_is_formula(content) for content in islice(file.values(), _LOOKED_AT))
+
+
+def _is_formula(content: Any) -> bool:
+    return hasattr(content, "keys") and SPECIES in content and POSITIONS in content
+
+
+def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -> FrameSet:
+    """Conformers that have an energy or forces of one level of theory, read when they are asked for.
+
+    Raises:
+        DataError: the file is damaged, or no conformer has a label of this level.
+    """
+    frames = AniFrames(path, units or _UNITS, level)
+    frames.probe()
+    left_out = frames.conformers - len(frames)
+    notes = (f"{left_out} of {frames.conformers} conformers have no {level} label: left out",) if left_out else ()
+    return FrameSet(frames, path, notes, (path,))
+
+
+class AniFrames(LazyFrames):
+    """The labelled conformers of an ANI file, formula by formula.
+
+    Attributes:
+        conformers: all that are in the file.
+
+    Raises:
+        DataError: see `read_ani`.
+    """
+
+    damage = (*LazyFrames.damage, RuntimeError)
+
+    def __init__(self, path: Path, units: LabelUnits, level: str) -> None:
+        with opened(path) as file:
+            self.conformers, self._groups = _groups(path, file, level)
+        self._ends = np.cumsum([len(group.rows) for group in self._groups])
+        super().__init__(path, int(self._ends[-1]))
+        self._units = units
+        self._level = level
+        self._file: PerProcess[h5py.File] = PerProcess(lambda: open_hdf5(path), lambda file: file.close())
+
+    def read(self, index: int) -> Frame:
+        """Read one conformer."""
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        group = self._groups[place]
+        row = int(group.rows[index - self._ends[place]])
+        return next(self._conformers(group, np.array([row]), index))
+
+    def read_all(self) -> Iterator[Frame]:
+        """Read all conformers, a block at a time."""
+        index = 0
+        for group in self._groups:
+            for start in range(0, len(group.rows), _BLOCK):
+                rows = group.rows[start : start + _BLOCK]
+                yield from self._conformers(group, rows, index)
+                index += len(rows)
+
+    def __reduce__(self) -> tuple[type["AniFrames"], tuple[Path, LabelUnits, str]]:
+        return AniFrames, (self.path, self._units, self._level)
+
+    def _conformers(self, group: _Group, rows: IntArray, index: int) -> Iterator[Frame]:
+        """Frames of some rows of a group, ascending, the first of them with this index."""
+        arrays = self._file()[group.name]
+        window = slice(int(rows[0]), int(rows[-1]) + 1)
+        inside = rows - rows[0]
+        positions = arrays[POSITIONS][window][inside]
+        energies = arrays[f"{self._level}.energy"][window][inside]
+        forces: Any = arrays.get(f"{self._level}.forces")
+        forces = None if forces is None else forces[window][inside]
+        for i in range(len(rows)):
+            labels = RawLabels(_given(energies[i]), None if forces is None else _given(forces[i]))
+            free = (np.zeros((3, 3)), (False, False, False))
+            yield labelled_frame(self.path, index + i, group.species, positions[i], *free, labels, self._units)
+
+
+def _given(values: FloatArray) -> FloatArray | None:
+    return None if np.isnan(values).all() else values
+
+
+def _groups(path: Path, file: "h5py.File", level: str) -> tuple[int, list[_Group]]:
+    """All conformers, and the formulas that have labelled ones."""
+    conformers, groups = 0, []
+    levels: set[str] = set()
+    for name, content in file.items():
+        if not _is_formula(content):
+            continue
+        levels |= {key.rsplit(".", 1)[0] for key in content if key.endswith(".energy")}
+        species = content[SPECIES][()]
+        count = content[POSITIONS].shape[0]
+        expected: dict[str, tuple[int, ...]] = {POSITIONS: (count, len(species), 3)}
+        expected |= {f"{level}.energy": (count,), f"{level}.forces": (count, len(species), 3)}
+        for key, shape in expected.items():
+            if key in content and content[key].shape != shape:
+                raise DataError(f"{path}: {name}/{key} has shape {content[key].shape}, expected {shape}")
+        conformers += count
+        if f"{level}.energy" in content:
+            rows = np.flatnonzero(np.isfinite(content[f"{level}.energy"][()]))
+            groups.append(_Group(name, np.asarray(species, dtype=np.int64), rows))
+    groups = [group for group in groups if len(group.rows)]
+    if not groups:
+        raise DataError(f"{path}: no conformer has a {level} energy; levels in the file: {', '.join(sorted(levels))}")
+    return conformers, groups

@@ -1,0 +1,143 @@
+"""What each frame is made of and which labels it has, without its positions and forces: some 15 bytes a frame."""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from ase.symbols import Symbols
+
+from piwsl.typing import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from piwsl.data.frames import Frame
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Census:
+    """Composition and labels of n frames with c different compositions of e elements.
+
+    Attributes:
+        numbers: atomic numbers of the columns of ``compositions`` (e,), sorted.
+        compositions: atoms of each element (c, e).
+        composition: row of ``compositions`` of each frame (n,).
+        energy: eV (n,); NaN where there is no label.
+        has_forces: (n,).
+        has_stress: (n,).
+        periodic: along one lattice vector at least (n,).
+    """
+
+    numbers: IntArray
+    compositions: IntArray
+    composition: IntArray
+    energy: FloatArray
+    has_forces: BoolArray
+    has_stress: BoolArray
+    periodic: BoolArray
+
+    @classmethod
+    def of(cls, frames: Iterable["Frame"]) -> "Census":
+        """Look at every frame once."""
+        table = CompositionTable()
+        rows, energy, flags = array("i"), array("d"), bytearray()  # lists would need ten times the memory
+        for frame in frames:
+            rows.append(table.row(frame.species))
+            energy.append(frame.energy)
+            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc)))
+        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 3).T.copy()
+        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Census"]) -> "Census":
+        """One census of several, in their order."""
+        table = CompositionTable()
+        composition = []
+        for part in parts:
+            rows = [table.row(np.repeat(part.numbers, counts)) for counts in part.compositions]
+            composition.append(np.array(rows, dtype=np.int32)[part.composition])
+        return cls(
+            *table.counts(),
+            np.concatenate(composition),
+            np.concatenate([part.energy for part in parts]),
+            np.concatenate([part.has_forces for part in parts]),
+            np.concatenate([part.has_stress for part in parts]),
+            np.concatenate([part.periodic for part in parts]),
+        )
+
+    def take(self, indices: IntArray) -> "Census":
+        """The census of the frames with these indices."""
+        return Census(
+            self.numbers,
+            self.compositions,
+            self.composition[indices],
+            self.energy[indices],
+            self.has_forces[indices],
+            self.has_stress[indices],
+            self.periodic[indices],
+        )
+
+    def __len__(self) -> int:
+        return len(self.composition)
+
+    @property
+    def has_energy(self) -> BoolArray:
+        """Whether the energy is labelled (n,)."""
+        return np.isfinite(self.energy)
+
+    @property
+    def sizes(self) -> IntArray:
+        """Atoms of each frame (n,)."""
+        sizes: IntArray = self.compositions.sum(1, dtype=np.int32)[self.composition]
+        return sizes
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur, sorted."""
+        return [int(z) for z in self.numbers[self.compositions[self._frames_of_each() > 0].any(0)]]
+
+    def formulas(self) -> dict[str, int]:
+        """Frames of each formula, the most frequent first, then in order of appearance."""
+        number = self._frames_of_each()
+        first = np.full(len(number), len(self))
+        first[self.composition[::-1]] = np.arange(len(self))[::-1]  # the last of equal places stays
+        return {self._formula(row): int(number[row]) for row in np.lexsort((first, -number)) if number[row]}
+
+    def _frames_of_each(self) -> IntArray:
+        return np.bincount(self.composition, minlength=len(self.compositions))
+
+    def _formula(self, row: int) -> str:
+        return str(Symbols(np.repeat(self.numbers, self.compositions[row])).get_chemical_formula())
+
+
+class CompositionTable:
+    """Gives each composition a row number, in order of appearance."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, int] = {}
+
+    def row(self, species: IntArray) -> int:
+        """The row of a structure with these atomic numbers."""
+        return self._row(np.bincount(species))
+
+    def rows(self, species: IntArray, sizes: IntArray) -> IntArray:
+        """The rows of many structures, whose atomic numbers stand one after another."""
+        width = int(species.max(initial=0)) + 1
+        places = np.repeat(np.arange(len(sizes)) * width, sizes) + species
+        counts = np.bincount(places, minlength=width * len(sizes)).reshape(-1, width)
+        return np.array([self._row(line) for line in counts], dtype=np.int32)
+
+    def _row(self, counts: IntArray) -> int:
+        key = counts.astype("<u4").tobytes().rstrip(b"\0")
+        return self._rows.setdefault(key, len(self._rows))
+
+    def counts(self) -> tuple[IntArray, IntArray]:
+        """Atomic numbers that occur (e,), and the atoms of each (c, e) in the rows."""
+        width = max((len(key) for key in self._rows), default=0) // 4 + 1
+        text = b"".join(key.ljust(4 * width, b"\0") for key in self._rows)
+        table = np.frombuffer(text, dtype="<u4").reshape(-1, width)
+        numbers = np.flatnonzero(table.any(0))
+        return numbers, table[:, numbers].astype(np.int32)

@@ -1,0 +1,136 @@
+"""Where work is done: a Dask cluster."""
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from piwsl.data.executors import POLL, Outcome, Task
+from piwsl.errors import ConfigError, MissingDependencyError
+
+_ANSWER = 60.0  # s to wait for what the scheduler says is there
+
+
+@dataclass(frozen=True)
+class DaskCluster:
+    """The workers of a Dask scheduler; they need the same piwsl and the same calculators.
+
+    Work of a worker that dies is given to another one; a task that goes on killing workers is given up (see Dask's
+    setting ``distributed.scheduler.allowed-failures``).
+
+    Attributes:
+        address: of the scheduler, such as ``tcp://10.0.0.1:8786``.
+        patience: s to wait for the scheduler and for a first or a new worker.
+    """
+
+    address: str
+    patience: float = 60.0
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        tasks: Iterable[tuple[Any, ...]],
+        waiting: Callable[[], None] | None = None,
+    ) -> Iterator[Outcome]:
+        """See `Executor.run`.
+
+        Raises:
+            ConfigError: the scheduler does not answer, or has no workers.
+            MissingDependencyError: Dask is not installed.
+        """
+        client = self._client()
+        try:
+            killed = yield from self._work(client, function, enumerate(tasks), waiting)
+            for task in killed:  # perhaps it only stood beside the one that kills: once more, alone
+                if (yield from self._work(client, function, iter([task]), waiting)):
+                    yield Outcome(task[0], died="the workers that computed it died")
+        finally:
+            client.close(timeout=5)
+
+    def _work(
+        self,
+        client: Any,
+        function: Callable[..., Any],
+        queue: Iterator[Task],
+        waiting: Callable[[], None] | None,
+    ) -> Generator[Outcome, None, list[Task]]:
+        """Work through the queue; returns the tasks whose workers died."""
+        from distributed.scheduler import KilledWorker
+
+        running: dict[Any, Task] = {}
+        killed: list[Task] = []
+        while True:
+            for task in islice(queue, max(0, 2 * self._threads(client) - len(running))):
+                try:
+                    running[client.submit(function, *task[1], pure=False)] = task
+                except OSError:
+                    raise self._lost() from None
+            if not running:
+                return killed
+            for future in self._ready(running):
+                task = running.pop(future)
+                value, error = self._came_out(future)
+                if isinstance(error, KilledWorker):
+                    killed.append(task)
+                elif error is not None:
+                    raise error
+                else:
+                    yield Outcome(task[0], value)
+            if waiting:
+                waiting()
+
+    def _came_out(self, future: Any) -> tuple[Any, BaseException | None]:
+        """Value and exception of a future that is done."""
+        try:
+            if future.status == "error":
+                return None, future.exception(timeout=_ANSWER)
+            return future.result(timeout=_ANSWER), None
+        except (asyncio.CancelledError, CancelledError, OSError, TimeoutError):
+            raise self._lost() from None
+
+    def _ready(self, running: dict[Any, Task]) -> list[Any]:
+        """Futures that are done; waits a little for one."""
+        for _ in range(int(POLL / 0.02)):
+            done = [future for future in running if future.done()]
+            if done:
+                return done
+            time.sleep(0.02)
+        return []
+
+    def _client(self) -> Any:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise MissingDependencyError("dask.distributed", "a Dask cluster", "dask") from error
+        try:
+            return Client(  # type: ignore[no-untyped-call]
+                self.address, timeout=min(self.patience, 30.0), set_as_default=False
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise ConfigError(f"no Dask scheduler at {self.address} ({text})") from None
+
+    def _threads(self, client: Any) -> int:
+        """Threads of all workers; waits for a first one."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            if client.status != "running":
+                raise self._lost()  # its work went with the connection
+            try:
+                threads = sum(client.nthreads().values())
+            except (asyncio.CancelledError, CancelledError, OSError, TimeoutError, AttributeError):
+                raise self._lost() from None
+            if threads:
+                return int(threads)
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"the Dask scheduler at {self.address} has had no workers for {self.patience:g} s: start some "
+                    f"(dask worker {self.address}); what is finished is kept"
+                )
+            time.sleep(0.1)
+
+    def _lost(self) -> ConfigError:
+        return ConfigError(f"the Dask scheduler at {self.address} is gone: what is finished is kept, run it again")

@@ -1,0 +1,205 @@
+"""Bringing a named data set here: downloaded once, verified at every use."""
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from piwsl.data.datasets.archive import check_zip, unpack
+from piwsl.data.datasets.record import Dataset, RemoteFile
+from piwsl.data.datasets.registry import dataset
+from piwsl.data.files import sha256, write_text
+from piwsl.errors import DataError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from piwsl.data.datasets.download import Progress
+
+FOLDER_VARIABLE = "PIWSL_DATA_DIR"
+_log = logging.getLogger(__name__)
+
+
+def data_folder(folder: Path | None = None) -> Path:
+    """Where data sets are kept: ``folder``, else the variable PIWSL_DATA_DIR, else the user's cache."""
+    if folder is not None:
+        return folder
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named)
+    return Path(_pooch().os_cache("piwsl"))
+
+
+def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> Path:
+    """Make a data set available here.
+
+    A file that is here already is verified and used. A file whose checksum is wrong is removed, never used. Where no
+    checksum is published, that of the first copy is kept beside it and holds from then on.
+
+    Args:
+        name: of the set, such as ``rmd17:aspirin``.
+        folder: where it is kept (see `data_folder`).
+        progress: called with (bytes here, bytes in all or None).
+
+    Returns:
+        The file to read, or the folder of files.
+
+    Raises:
+        ConfigError: there is no such set.
+        DataError: it cannot be downloaded, or not verified.
+        MissingDependencyError: pooch is not installed.
+    """
+    record = dataset(name)
+    folder = data_folder(folder)
+    if not record.file.urls:
+        return _placed_by_hand(record, folder)
+    if (verified := _verified(record, folder)) is not None:
+        return verified
+    with _disk_errors(record, folder), _one_at_a_time(folder / f".{record.file.name}.lock"):
+        _remove_if_wrong(record, folder)
+        if not (folder / record.file.name).is_file():
+            _download(record, folder, progress)
+        return _prepare(record, folder)
+
+
+def recorded_sha256(name: str, folder: Path | None = None) -> str | None:
+    """SHA-256 of the first copy of a set for which none is published; None where there is none here."""
+    digest = _digest_file(data_folder(folder) / dataset(name).file.name)
+    return digest.read_text().split()[0] if digest.is_file() else None
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _expected(file: RemoteFile, path: Path) -> str | None:
+    """The published checksum, else that of the first copy, else None."""
+    if file.checksum is not None:
+        return file.checksum
+    digest = _digest_file(path)
+    return f"sha256:{digest.read_text().split()[0]}" if digest.is_file() else None
+
+
+def _matches(path: Path, checksum: str) -> bool:
+    algorithm, _, digest = checksum.partition(":")
+    return bool(_pooch().file_hash(str(path), alg=algorithm) == digest)
+
+
+def _placed_by_hand(record: Dataset, folder: Path) -> Path:
+    path = folder / record.file.name
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        return path
+    raise DataError(
+        f"{record.name}: no address of its file is known: download it from {record.file.page} and put it into {path}"
+    )
+
+
+def _verified(record: Dataset, folder: Path) -> Path | None:
+    """What to read, if all of it is here and right; changes nothing."""
+    path = folder / record.file.name
+    target = _unpacked(record, folder) if record.file.members else path
+    expected = _expected(record.file, path)
+    if expected is None or not path.is_file() or not target.exists():
+        return None
+    return target if _matches(path, expected) else None
+
+
+def _remove_if_wrong(record: Dataset, folder: Path) -> None:
+    path = folder / record.file.name
+    expected = _expected(record.file, path)
+    if expected is not None and path.is_file() and not _matches(path, expected):
+        _log.warning("%s: wrong checksum (expected %s): removed", path, expected)
+        path.unlink()
+
+
+def _prepare(record: Dataset, folder: Path) -> Path:
+    """Make the file readable and, where no checksum is known, keep its own from now on."""
+    path, target = folder / record.file.name, folder / record.file.name
+    unknown = _expected(record.file, path) is None
+    try:
+        if record.file.members:
+            target = _unpacked(record, folder)
+            if not target.is_dir():
+                unpack(path, record.file.members, target)
+        elif unknown and path.suffix == ".npz":
+            check_zip(path)  # the only check there is before its first use
+    except DataError as error:
+        path.unlink()
+        raise DataError(f"{error}: removed; fetch it again") from None
+    if unknown:
+        write_text(_digest_file(path), f"{sha256(path)}  {path.name}\n")
+    return target
+
+
+def _unpacked(record: Dataset, folder: Path) -> Path:
+    return folder / record.name.replace(":", "-")
+
+
+def _download(record: Dataset, folder: Path, progress: "Progress | None") -> None:
+    pooch, file = _pooch(), record.file
+    from piwsl.data.datasets.download import BrokenDownload, Downloader  # needs what comes with pooch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    downloader = Downloader(folder / f"{file.name}.part", progress)
+    _check_space(record, folder, downloader.part)
+    if file.members:
+        shutil.rmtree(_unpacked(record, folder), ignore_errors=True)  # of another copy
+    expected = _expected(file, folder / file.name)
+    failures = []
+    for url in file.urls:
+        try:
+            pooch.retrieve(url, expected, fname=file.name, path=folder, downloader=downloader)
+            return
+        except BrokenDownload as error:
+            failures.append(str(error))
+        except ValueError:  # the checksum; pooch has removed the file
+            remedy = (
+                "" if file.checksum else f"; if the publisher changed it, remove {_digest_file(folder / file.name)}"
+            )
+            failures.append(f"what {url} gives has a wrong checksum (expected {expected}) and was removed{remedy}")
+    raise DataError(
+        f"{record.name}: download failed: {'; '.join(dict.fromkeys(failures))} "
+        f"(or put {file.name} from {file.page} into {folder})"
+    )
+
+
+def _check_space(record: Dataset, folder: Path, part: Path) -> None:
+    if record.file.size is None:
+        return
+    missing = record.file.size - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise DataError(
+            f"{record.name}: {missing / 1e6:.0f} MB are missing, but {folder} has only {free / 1e6:.0f} MB left: "
+            f"free some or choose another folder (--folder, {FOLDER_VARIABLE})"
+        )
+
+
+@contextmanager
+def _disk_errors(record: Dataset, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"{record.name}: the disk of {folder} is full: what is here is kept, go on later") from None
+        raise DataError(f"{record.name}: {folder} cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Several processes of one training ask for the same file."""
+    from filelock import FileLock
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def _pooch() -> Any:
+    try:
+        import pooch
+    except ImportError as error:
+        raise MissingDependencyError("pooch", "fetching a data set", "data") from error
+    pooch.get_logger().setLevel("WARNING")  # it prints every step otherwise
+    return pooch

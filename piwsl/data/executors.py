@@ -1,0 +1,133 @@
+"""Where work is done: processes of this machine. (A Dask cluster: `piwsl.data.dask_cluster`.)"""
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for_any
+from threading import Thread
+from typing import Any, Protocol, TypeAlias
+
+Task: TypeAlias = tuple[int, tuple[Any, ...]]  # place in the list of tasks, arguments of the function
+POLL = 0.5  # s between two looks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        index: place in the list of tasks.
+        value: what the function returned.
+        died: why the process that ran it ended; None: it did not.
+    """
+
+    index: int
+    value: Any = None
+    died: str | None = None
+
+
+class Executor(Protocol):
+    """A place where a function is called for many arguments at once."""
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        tasks: Iterable[tuple[Any, ...]],
+        waiting: Callable[[], None] | None = None,
+    ) -> Iterator[Outcome]:
+        """Call ``function(*task)`` for every task; outcomes come as they are ready, in any order.
+
+        Args:
+            function: can be found by name in another process.
+            tasks: arguments; taken as they are needed.
+            waiting: called about twice a second while there is nothing new.
+
+        Raises:
+            Exception: what the function raised; other work is not waited for.
+        """
+
+
+@dataclass(frozen=True)
+class LocalProcesses:
+    """Processes of this machine, one thread each.
+
+    Attributes:
+        workers: their number.
+    """
+
+    workers: int = 1
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        tasks: Iterable[tuple[Any, ...]],
+        waiting: Callable[[], None] | None = None,
+    ) -> Iterator[Outcome]:
+        """See `Executor.run`. A task whose process dies is tried once more, alone."""
+        os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes: one molecule does not fill two threads
+        queue = iter(enumerate(tasks))
+        while lost := (yield from self._until_a_process_dies(function, queue, waiting, self.workers)):
+            suspects = iter(lost)  # one of them killed its process: one at a time they show which
+            while guilty := (yield from self._until_a_process_dies(function, suspects, waiting, workers=0)):
+                yield Outcome(guilty[0][0], died="its process died (out of memory, or the program crashed)")
+
+    def _until_a_process_dies(
+        self,
+        function: Callable[..., Any],
+        queue: Iterator[Task],
+        waiting: Callable[[], None] | None,
+        workers: int,
+    ) -> Generator[Outcome, None, list[Task]]:
+        """Work through the queue; returns the tasks in flight when a process died, and none at the end.
+
+        Each of the workers has a task in hand and one ahead; without workers one process has one task at a time.
+        """
+        running: dict[Future[Any], Task] = {}
+        pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=_end_with_parent)
+        try:
+            while True:
+                fresh = list(islice(queue, max(1, 2 * workers) - len(running)))
+                lost = [task for task in fresh if not _submit(pool, function, task, running)]
+                if not running and not lost:
+                    return []
+                done, _ = wait(running, timeout=None if lost else POLL, return_when=FIRST_COMPLETED)
+                if waiting:
+                    waiting()
+                if lost or any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                    done, _ = wait(running)
+                for future in done:
+                    task = running.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        lost.append(task)
+                    else:
+                        yield Outcome(task[0], future.result())
+                if lost:
+                    return lost
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A killed job must not leave processes behind that go on computing."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait_for_any([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[..., Any], task: Task, running: dict[Future[Any], Task]
+) -> bool:
+    try:
+        running[pool.submit(function, *task[1])] = task
+    except BrokenProcessPool:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""Labels as files name them, brought to eV and angstrom and judged."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+
+from piwsl.data.frames import Frame, check_label
+from piwsl.errors import DataError
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import LabelUnits
+
+ENERGY_KEY = "REF_energy"
+FORCES_KEY = "REF_forces"
+STRESS_KEY = "REF_stress"
+VIRIAL_KEYS = ("REF_virial", "REF_virials")
+
+LARGEST_NUMBER = 118
+EV_ANGSTROM = LabelUnits(1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RawLabels:
+    """Labels of one structure in the units of its file; None where there is none.
+
+    Attributes:
+        energy: of the structure.
+        forces: (n, 3).
+        stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
+        virial: 9 or 6 components; the stress is -virial / volume.
+        from_results: they are the results that ASE keeps of a calculation.
+    """
+
+    energy: Any = None
+    forces: Any = None
+    stress: Any = None
+    virial: Any = None
+    from_results: bool = False
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is one at all."""
+        return any(label is not None for label in (self.energy, self.forces, self.stress, self.virial))
+
+
+def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabels:
+    """Labels under the keys ``REF_...``; where a structure has none of them, the results of its calculation.
+
+    Args:
+        named: everything the file says about the structure by name.
+        results: energy, forces, stress of a calculation, as ASE keeps them.
+    """
+    virial = next((named[key] for key in VIRIAL_KEYS if key in named), None)
+    labels = RawLabels(named.get(ENERGY_KEY), named.get(FORCES_KEY), named.get(STRESS_KEY), virial)
+    if labels.exist:
+        return labels
+    found = RawLabels(results.get("energy"), results.get("forces"), results.get("stress"))
+    return replace(found, from_results=True) if found.exist else found
+
+
+def labelled_frame(
+    path: Path,
+    index: int,
+    species: IntArray,
+    positions: FloatArray,
+    cell: FloatArray,
+    pbc: tuple[bool, bool, bool],
+    labels: RawLabels,
+    units: LabelUnits,
+) -> Frame:
+    """A frame in eV and angstrom from what a file says, judged.
+
+    Args:
+        path: the file and
+        index: the place in it, for messages.
+        species: atomic numbers (n,).
+        positions: (n, 3).
+        cell: lattice vectors in rows (3, 3).
+        pbc: periodic along each lattice vector.
+        labels: labels in the units of the file.
+        units: of the file.
+
+    Raises:
+        DataError: a label or a position has the wrong shape, is no finite number, or is absurd.
+    """
+    where = f"{path}: frame {index}"
+    energy, forces = _number(where, labels.energy), _array(where, "forces", labels.forces)
+    if forces is not None and forces.shape != (len(species), 3):
+        raise DataError(f"{where}: forces have shape {forces.shape}, atoms {len(species)}")
+    frame = Frame(
+        species=np.asarray(species, dtype=np.int64),
+        positions=np.asarray(positions, dtype=np.float64) * units.length,
+        energy=np.nan if energy is None else energy * units.energy,
+        forces=np.full((len(species), 3), np.nan) if forces is None else forces * units.force,
+        cell=np.asarray(cell, dtype=np.float64) * units.length,
+        pbc=pbc,
+        stress=_stress(where, labels, np.asarray(cell), units),
+    )
+    stress = labels.stress if labels.stress is not None else labels.virial
+    given = {"energy": energy, "forces": forces, "stress": stress}
+    check_frame(path, index, frame, {name for name, label in given.items() if label is not None})
+    return frame
+
+
+def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:
+    """Refuse a frame without atoms, with positions that are no numbers, or with absurd labels.
+
+    Args:
+        path: the file and
+        index: the place in it, for messages.
+        frame: in eV and angstrom.
+        given: names of the labels that must be numbers (energy, forces, stress).
+
+    Raises:
+        DataError: names the file and the frame.
+    """
+    if not len(frame.species):
+        raise DataError(f"{path}: frame {index}: holds no atom")
+    if frame.species.min() < 1 or frame.species.max() > LARGEST_NUMBER:
+        raise DataError(f"{path}: frame {index}: holds an atomic number beyond 1 to {LARGEST_NUMBER}")
+    if not np.isfinite(frame.positions).all() or not np.isfinite(frame.cell).all():
+        raise DataError(f"{path}: frame {index}: a position is not a finite number")
+    for name, label in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
+        if name in given:
+            check_label(path, index, name, label)
+
+
+def _number(where: str, value: Any) -> float | None:
+    energy = _array(where, "energy", value)
+    if energy is None:
+        return None
+    if energy.size != 1:
+        raise DataError(f"{where}: its energy has shape {energy.shape}; expected one number")
+    return float(energy.item())
+
+
+def _array(where: str, name: str, value: Any) -> FloatArray | None:
+    try:
+        array = None if value is None else np.asarray(value)
+        if array is None or array.dtype.kind in "fiu":
+            return None if array is None else array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass  # rows of different length
+    raise DataError(f"{where}: no number in its {name}")
+
+
+def _stress(where: str, labels: RawLabels, cell: FloatArray, units: LabelUnits) -> FloatArray:
+    """Stress (3, 3) in eV/angstrom^3; NaN without a label."""
+    if labels.stress is not None:
+        return _tensor(where, "stress", labels.stress) * units.stress
+    if labels.virial is None:
+        return np.full((3, 3), np.nan)
+    volume = abs(float(np.linalg.det(cell))) * units.length**3
+    if volume == 0.0:
+        raise DataError(f"{where}: has a virial but no cell: a stress needs a volume")
+    return -_tensor(where, "virial", labels.virial) * units.energy / volume
+
+
+def _tensor(where: str, name: str, value: Any) -> FloatArray:
+    components = _array(where, name, value)
+    assert components is not None
+    if components.size == 9:
+        return components.reshape(3, 3)
+    if components.shape == (6,):
+        full: FloatArray = voigt_6_to_full_3x3_stress(components)
+        return full
+    raise DataError(f"{where}: its {name} has shape {components.shape}; expected (3, 3) or 6 components")
+
+
+def results_of(frame: Frame) -> Atoms:
+    """The structure with its labels as results of a calculation, the way ASE's databases keep them."""
+    atoms = frame.atoms()
+    results: dict[str, Any] = {}
+    if frame.has_energy:
+        results["energy"] = frame.energy
+    if frame.has_forces:
+        results["forces"] = frame.forces
+    if frame.has_stress:
+        results["stress"] = full_3x3_to_voigt_6_stress(frame.stress)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms

@@ -1,0 +1,139 @@
+"""Frames that stay in their file and are read one by one, when they are asked for."""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import overload
+
+from piwsl.data.census import Census
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.errors import DataError
+
+
+class UnknownLayoutError(DataError):
+    """A readable file that holds something else than labelled structures."""
+
+
+class LazyFrames(Sequence[Frame], ABC):
+    """Frames in a file. Each is judged when it is read; holds no open file over a fork or in a pickle.
+
+    Subclasses say how one frame is read, and may know faster ways to read all or to count them. The exceptions in
+    ``damage``, which their libraries raise for a damaged file, become a DataError.
+
+    Args:
+        path: the file.
+        count: frames in it.
+    """
+
+    damage: tuple[type[Exception], ...] = (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    )
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path = path
+        self._count = count
+
+    @abstractmethod
+    def read(self, index: int) -> Frame:
+        """Read one frame; 0 <= index < len(self)."""
+
+    def read_all(self) -> Iterator[Frame]:
+        """Read all frames in order."""
+        return (self[index] for index in range(self._count))
+
+    def survey(self) -> Census:
+        """Composition and labels of all frames."""
+        return Census.of(self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
+
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
+        if isinstance(index, slice):
+            return FrameSet(self).select(range(self._count)[index]).frames
+        place = range(self._count)[index]
+        try:
+            return self.read(place)
+        except self.damage as error:
+            raise self._damaged(f"frame {place}", error) from error
+
+    def __iter__(self) -> Iterator[Frame]:
+        frames = self.read_all()
+        for index in range(self._count):
+            try:
+                frame = next(frames)
+            except self.damage as error:
+                raise self._damaged(f"frame {index} or one soon after it", error) from error
+            yield frame
+
+    def census(self) -> Census:
+        """Composition and labels of all frames.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            return self.survey()
+        except self.damage as error:
+            raise self._damaged("a frame", error) from error
+
+    def _damaged(self, where: str, error: Exception) -> DataError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return DataError(f"{self.path}: {where}: not readable, the file is damaged ({reason})")
+
+    def probe(self) -> None:
+        """Read the first and the last frame, to meet a damaged file early.
+
+        Raises:
+            DataError: there is no frame, or one cannot be read.
+        """
+        if not self._count:
+            raise DataError(f"{self.path}: holds no structure")
+        for index in {0, self._count - 1}:
+            self[index]
+
+
+class JoinedFrames(Sequence[Frame]):
+    """Several sets of frames, one after another."""
+
+    def __init__(self, parts: Sequence[FrameSet]) -> None:
+        self.parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame]: ...
+
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame]:
+        if isinstance(index, slice):
+            return FrameSet(self).select(range(len(self))[index]).frames
+        place = range(len(self))[index]
+        part = bisect_right(self._ends, place)
+        return self.parts[part][place - self._ends[part]]  # counted from the end of the part
+
+    def __iter__(self) -> Iterator[Frame]:
+        for part in self.parts:
+            yield from part
+
+    def census(self) -> Census:
+        """The censuses of the parts, joined."""
+        return Census.joined([part.census for part in self.parts])

@@ -1,0 +1,188 @@
+"""The packed format: labelled structures of any size in one HDF5 file, for random access.
+
+All atoms of all frames stand one after another; ``offsets`` (n + 1) says where each frame begins. Lengths in
+angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension); each array states
+its unit in the attribute ``unit``. NaN where a label is missing. The file states its format and version.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from piwsl.data.census import Census, CompositionTable
+from piwsl.data.file_labels import check_frame
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.handles import PerProcess
+from piwsl.data.hdf5 import open_hdf5, opened
+from piwsl.data.lazy import LazyFrames
+from piwsl.errors import DataError
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = "piwsl-frames"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of the file.
+
+    Attributes:
+        per_atom: a row for each atom, or for each frame.
+        shape: of a row.
+        dtype: of the file.
+        missing: what stands where nothing is known; rows of nothing else take no room in the file.
+        unit: of the numbers.
+    """
+
+    per_atom: bool
+    shape: tuple[int, ...]
+    dtype: str
+    missing: float
+    unit: str = ""
+
+
+FIELDS = {
+    "species": Field(True, (), "u1", 0),
+    "positions": Field(True, (3,), "f8", np.nan, "angstrom"),
+    "forces": Field(True, (3,), "f8", np.nan, "eV/angstrom"),
+    "cell": Field(False, (3, 3), "f8", 0, "angstrom"),
+    "pbc": Field(False, (3,), "u1", 0),
+    "energy": Field(False, (), "f8", np.nan, "eV"),
+    "stress": Field(False, (3, 3), "f8", np.nan, "eV/angstrom^3"),
+}
+OFFSETS = "offsets"
+BLOCK = 1000  # frames read or written at once
+_MANY = 100_000  # offsets looked at together
+
+
+def is_packed(file: "h5py.File") -> bool:
+    """Whether an HDF5 file says that it is of this format."""
+    return bool(file.attrs.get("format") == FORMAT)
+
+
+def read_packed(path: Path) -> FrameSet:
+    """Frames of a packed file, read when they are asked for.
+
+    Raises:
+        DataError: the file is damaged, of a later version, or holds no frame.
+    """
+    frames = PackedFrames(path)
+    frames.probe()
+    return FrameSet(frames, path, files=(path,))
+
+
+class PackedFrames(LazyFrames):
+    """The frames of a packed file.
+
+    Raises:
+        DataError: the file is damaged or of a later version.
+    """
+
+    damage = (*LazyFrames.damage, RuntimeError)
+
+    def __init__(self, path: Path) -> None:
+        with opened(path) as file:
+            super().__init__(path, _checked_count(path, file))
+        self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
+
+    def read(self, index: int) -> Frame:
+        """Read one frame."""
+        return self._block(index, index + 1)[0]
+
+    def read_all(self) -> Iterator[Frame]:
+        """Read all frames, a block at a time."""
+        for start in range(0, len(self), BLOCK):
+            yield from self._block(start, min(start + BLOCK, len(self)))
+
+    def __reduce__(self) -> tuple[type["PackedFrames"], tuple[Path]]:
+        return PackedFrames, (self.path,)
+
+    def survey(self) -> Census:
+        """Composition and labels of all frames, from whole columns."""
+        table, arrays = CompositionTable(), self._arrays()
+        composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
+        forces, stress, periodic = np.empty((3, len(self)), dtype=bool)
+        for start in range(0, len(self), 10 * BLOCK):
+            stop = min(start + 10 * BLOCK, len(self))
+            ends = arrays.rows(OFFSETS, start, stop + 1)
+            atoms = int(ends[0]), int(ends[-1])
+            composition[start:stop] = table.rows(arrays.rows("species", *atoms), np.diff(ends))
+            energy[start:stop] = arrays.rows("energy", start, stop)
+            labelled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
+            forces[start:stop] = np.logical_and.reduceat(labelled, ends[:-1] - ends[0])
+            stress[start:stop] = np.isfinite(arrays.rows("stress", start, stop)).all((1, 2))
+            periodic[start:stop] = arrays.rows("pbc", start, stop).any(1)
+        return Census(*table.counts(), composition, energy, forces, stress, periodic)
+
+    def _block(self, start: int, stop: int) -> list[Frame]:
+        arrays = self._arrays()
+        ends = arrays.rows(OFFSETS, start, stop + 1)
+        atoms, frames = (int(ends[0]), int(ends[-1])), (start, stop)
+        part = {name: arrays.rows(name, *(atoms if known.per_atom else frames)) for name, known in FIELDS.items()}
+        return [self._frame(start + i, i, slice(*(ends[i : i + 2] - ends[0])), part) for i in range(stop - start)]
+
+    def _frame(self, index: int, row: int, atoms: slice, part: dict[str, Any]) -> Frame:
+        forces, stress, pbc = part["forces"][atoms], part["stress"][row], part["pbc"][row]
+        energy = float(part["energy"][row])
+        frame = Frame(
+            species=part["species"][atoms].astype(np.int64),
+            positions=part["positions"][atoms],
+            energy=energy,
+            forces=forces,
+            cell=part["cell"][row],
+            pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+            stress=stress,
+        )
+        labels = (("energy", energy), ("forces", forces), ("stress", stress))
+        check_frame(self.path, index, frame, [name for name, label in labels if not np.isnan(label).all()])
+        return frame
+
+
+class _Arrays:
+    """The arrays of an open file; looking them up by name in the file is slow, and so is reading what holds nothing."""
+
+    def __init__(self, file: "h5py.File") -> None:
+        self._file = file
+        self._arrays = {name: file[name] for name in (*FIELDS, OFFSETS)}
+        self._empty = {
+            name: np.asarray(array.fillvalue)
+            for name, array in self._arrays.items()
+            if array.id.get_storage_size() == 0
+        }
+
+    def rows(self, name: str, start: int, stop: int) -> Any:
+        """Rows of an array, as a copy."""
+        array = self._arrays[name]
+        if name in self._empty:
+            return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
+        return array[start:stop]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _checked_count(path: Path, file: "h5py.File") -> int:
+    """Frames in the file, after a look at its shapes."""
+    version = int(file.attrs.get("version", 0))
+    if version != VERSION:
+        raise DataError(f"{path}: packed format {version}, and this piwsl reads format {VERSION}: convert it again")
+    missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
+    if missing:
+        raise DataError(f"{path}: a packed file without {', '.join(missing)}: convert it again")
+    offsets = file[OFFSETS]
+    frames = len(offsets) - 1
+    atoms = int(offsets[frames]) if frames >= 0 else 0
+    for name, known in FIELDS.items():
+        expected = (atoms if known.per_atom else frames, *known.shape)
+        if file[name].shape != expected:
+            raise DataError(f"{path}: {name} has shape {file[name].shape}, expected {expected}: convert it again")
+    for start in range(0, frames, _MANY):
+        ends = offsets[start : start + _MANY + 1]
+        if (start == 0 and ends[0] != 0) or (np.diff(ends) < 1).any():
+            raise DataError(f"{path}: {OFFSETS} do not increase from 0: convert it again")
+    return frames

@@ -1,0 +1,79 @@
+"""The labels of one structure by a reference method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from json import dumps, loads
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
+
+from piwsl.data.calculators import forgets, reference_calculator
+from piwsl.data.frames import Frame
+from piwsl.typing import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class SinglePoint:
+    """Labels of a structure: energy in eV, forces (n, 3) in eV/angstrom, stress (3, 3) in eV/angstrom^3 or None."""
+
+    energy: float
+    forces: FloatArray
+    stress: FloatArray | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a structure has no labels, in one line."""
+
+    reason: str
+
+
+def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> SinglePoint | Failure:
+    """Energy, forces and, in a periodic cell and where the method has it, stress of a structure; no error escapes.
+
+    Args:
+        method: see `reference_calculator`.
+        options: of its calculator.
+        frame: the structure; its labels are not looked at.
+    """
+    try:
+        calculator = _calculator(method, options)
+        with TemporaryDirectory(prefix="piwsl-label-") as scratch:
+            if "directory" not in options and hasattr(calculator, "directory"):
+                calculator.directory = scratch  # programs that work through files must not meet in one folder
+            return _labels(calculator, frame)
+    except Exception as error:  # whatever a quantum-chemistry program raises: the other structures go on
+        text = " ".join(str(error).split())
+        return Failure(text if text else type(error).__name__)
+
+
+def _calculator(method: str, options: Mapping[str, Any]) -> BaseCalculator:
+    if forgets(method):
+        return reference_calculator(method, options)
+    return _kept(method, dumps(options, sort_keys=True))
+
+
+@lru_cache(maxsize=1)
+def _kept(method: str, options: str) -> BaseCalculator:
+    return reference_calculator(method, loads(options))
+
+
+def _labels(calculator: BaseCalculator, frame: Frame) -> SinglePoint:
+    atoms = frame.atoms()
+    atoms.calc = calculator
+    energy = float(atoms.get_potential_energy())
+    forces = np.array(atoms.get_forces(), dtype=np.float64)
+    if not np.isfinite(energy) or forces.shape != (len(atoms), 3) or not np.isfinite(forces).all():
+        raise ValueError("the energy or a force is not a finite number")
+    stress: FloatArray | None = None
+    if all(frame.pbc):
+        try:
+            stress = np.array(atoms.get_stress(voigt=False), dtype=np.float64)
+        except (PropertyNotImplementedError, NotImplementedError):
+            stress = None
+    if stress is not None and not np.isfinite(stress).all():
+        raise ValueError("the stress is not a finite number")
+    return SinglePoint(energy, forces, stress)

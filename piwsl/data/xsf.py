@@ -1,0 +1,83 @@
+"""Structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure a file.
+
+A comment ``# total energy = -1234.5 eV`` holds the energy; positions are in angstrom and forces in eV/angstrom. XSF
+files without that comment are those of XCrySDen, whose forces are in hartree/angstrom: ASE reads them.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from piwsl.data.ase_files import read_ase
+from piwsl.data.file_labels import EV_ANGSTROM, RawLabels, labelled_frame
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.errors import DataError
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import LabelUnits
+
+_ENERGY = re.compile(r"^\s*#\s*total energy\s*=\s*(\S+)(?:\s+(\S+))?", re.IGNORECASE | re.MULTILINE)
+_PERIODIC = {"POLYMER": (True, False, False), "SLAB": (True, True, False)}
+_KEYWORDS = {"ANIMSTEPS", "ATOMS", "CRYSTAL", "PRIMCOORD", "PRIMVEC", *_PERIODIC}
+
+
+def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
+    """Read the structure of an XSF file.
+
+    Raises:
+        DataError: the file is cut off or no XSF.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as text ({error})") from None
+    comment = _ENERGY.search(text)
+    if comment is None:
+        return read_ase(path, units)
+    return FrameSet([_frame(path, text, comment, units or EV_ANGSTROM)], path, files=(path,))
+
+
+def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> Frame:
+    energy, unit = comment.groups()
+    if unit not in (None, "eV"):
+        raise DataError(f"{path}: its total energy is in {unit!r}; aenet writes eV")
+    try:
+        cell, pbc, rows = _sections(text)
+        species, numbers = _atoms(rows)
+        labels = RawLabels(float(energy), numbers[:, 3:] if numbers.shape[1] == 6 else None)
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not the XSF of aenet, or cut off ({error or type(error).__name__})") from None
+    return labelled_frame(path, 0, species, numbers[:, :3], cell, pbc, labels, units)
+
+
+def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]]:
+    """Lattice vectors, periodicity, and the rows of the atoms."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    start = {words[0]: number for number, line in enumerate(lines) if (words := line.split())[0] in _KEYWORDS}
+    if "ANIMSTEPS" in start:
+        raise ValueError("it holds several structures")
+    if "PRIMCOORD" not in start:
+        return np.zeros((3, 3)), (False, False, False), lines[start["ATOMS"] + 1 :]
+    vectors, atoms = start["PRIMVEC"] + 1, start["PRIMCOORD"] + 2
+    cell = np.array([line.split() for line in lines[vectors : vectors + 3]], dtype=float)
+    count = int(lines[atoms - 1].split()[0])
+    rows = lines[atoms : atoms + count]
+    if cell.shape != (3, 3) or len(rows) != count:
+        raise ValueError(f"{len(rows)} of {count} atoms, {len(cell)} of 3 lattice vectors")
+    periodic = next((known for name, known in _PERIODIC.items() if name in start), (True, True, True))
+    return cell, periodic, rows
+
+
+def _atoms(rows: list[str]) -> tuple[IntArray, FloatArray]:
+    """Atomic numbers (n,), and positions with forces where they are given (n, 3 or 6)."""
+    words = " ".join(rows).split()
+    columns = len(rows[0].split())
+    if columns not in (4, 7) or len(words) != columns * len(rows):
+        raise ValueError("a row has other than 4 or 7 columns")
+    symbols = words[::columns]
+    known = {symbol: int(symbol) if symbol.isdigit() else atomic_numbers[symbol] for symbol in set(symbols)}
+    del words[::columns]
+    numbers = np.array(words, dtype=float).reshape(len(rows), columns - 1)
+    return np.array([known[symbol] for symbol in symbols]), numbers

@@ -1,0 +1,70 @@
+"""Baselines that PIWSL is compared with: labels carried over to displaced structures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from piwsl.data.batch import Batch
+from piwsl.losses.points import Points
+from piwsl.losses.prediction import sum_per_structure
+from piwsl.losses.request import FIRST, Request
+from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, absolute_error
+
+
+@dataclass(frozen=True)
+class NoisyNode:
+    """Training on displaced coordinates with the labels unchanged.
+
+    Attributes:
+        terms: supervised terms at the displaced copy, each with its coefficient.
+    """
+
+    name: ClassVar[str] = "noisy_node"
+    terms: Sequence[tuple[EnergyMAE | ForceL2MAE, float]] = ((EnergyMAE(FIRST), 1.0), (ForceL2MAE(FIRST), 100.0))
+
+    @property
+    def request(self) -> Request:
+        """What its supervised terms want."""
+        return Request.union(term.request for term, _ in self.terms)
+
+    def applies(self, batch: Batch) -> bool:
+        """Whether one of its supervised terms has a label."""
+        return any(term.applies(batch) for term, _ in self.terms)
+
+    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Weighted supervised errors per structure (S,); a missing label adds nothing."""
+        total = batch.energy.new_zeros(batch.n_structures)
+        any_label = torch.zeros_like(batch.energy, dtype=torch.bool)
+        for term, coefficient in self.terms:
+            values, labelled = term(points, batch)
+            total = total + coefficient * torch.where(labelled, values, torch.zeros_like(values))
+            any_label = any_label | labelled
+        return total, any_label
+
+
+@dataclass(frozen=True)
+class TaylorLabels:
+    """|E(S_d) - (E_ref - d.F_ref)|: energies of displaced structures from force labels (Cooper et al. 2020).
+
+    npj Comput. Mater. 6, 54.
+    """
+
+    name: ClassVar[str] = "taylor_labels"
+
+    @property
+    def request(self) -> Request:
+        """The energy of the displaced copy."""
+        return Request(energies=frozenset({FIRST}))
+
+    def applies(self, batch: Batch) -> bool:
+        """Whether a structure has its energy and forces labelled."""
+        return bool(torch.isfinite(batch.energy).any() and torch.isfinite(batch.forces).any())
+
+    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Absolute error per structure (S,), eV; known where energy and forces of all atoms are labelled."""
+        work = (points.displacements[0] * batch.forces).sum(-1)
+        labels = batch.energy - sum_per_structure(work, batch.structure_index, batch.n_structures)
+        return absolute_error(points.energies[FIRST], labels)

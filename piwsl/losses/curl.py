@@ -1,0 +1,61 @@
+"""How far forces are from being the gradient of an energy: what a direct force head gives up."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from piwsl.data.batch import Batch
+from piwsl.losses.prediction import sum_per_structure
+from piwsl.losses.randomness import Randomness
+from piwsl.models.direct import DirectPotential
+
+
+@dataclass(frozen=True)
+class Curl:
+    """Departure of direct forces from a gradient, per structure (S,).
+
+    Attributes:
+        asymmetry: |J - J^T| / |J + J^T| in the Frobenius norm, with J = dF/dx (3n, 3n); zero for a conservative field.
+        mismatch: root mean square of the components of F + dE/dx, eV/angstrom.
+    """
+
+    asymmetry: Tensor
+    mismatch: Tensor
+
+
+def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes: int = 8) -> Curl:
+    """Curl of direct forces; the norms are estimated with random vectors (Hutchinson 1989).
+
+    With v of independent standard normal components the mean of |A v|^2 is |A|^2. J v comes from forward mode, J^T v
+    from reverse mode.
+    """
+    odd = even = batch.energy.new_zeros(batch.n_structures)
+    for probe in range(probes):
+        vectors = Randomness(seed, 0).atoms(batch, probe).to(batch.positions.dtype)
+        forward, reverse = _products(potential, batch, vectors)
+        odd = odd + _squares(forward - reverse, batch)
+        even = even + _squares(forward + reverse, batch)
+    positions = batch.positions.detach().requires_grad_(True)
+    energies, forces = potential(*batch.moved(positions).graph)
+    (gradient,) = torch.autograd.grad([energies.sum()], [positions])
+    squares = _squares(forces.detach() + gradient, batch)
+    return Curl((odd / even).sqrt(), (squares / (3 * batch.n_atoms)).sqrt())
+
+
+def _products(potential: DirectPotential, batch: Batch, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """J v and J^T v (N, 3)."""
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(batch.positions.detach(), vectors)  # type: ignore[no-untyped-call]
+        _, forces = potential(*batch.moved(dual).graph)
+        change = forward_ad.unpack_dual(forces).tangent  # type: ignore[no-untyped-call]
+    positions = batch.positions.detach().requires_grad_(True)
+    _, forces = potential(*batch.moved(positions).graph)
+    (reverse,) = torch.autograd.grad([forces], [positions], [vectors])
+    return change.detach(), reverse
+
+
+def _squares(values: Tensor, batch: Batch) -> Tensor:
+    squares = values.double().square().sum(-1)
+    return sum_per_structure(squares, batch.structure_index, batch.n_structures).detach()

@@ -1,0 +1,167 @@
+"""TensorNet: equivariant message passing with Cartesian tensors (Simeon, De Fabritiis, NeurIPS 2023).
+
+Each channel of an atom holds a 3 x 3 matrix X = I + A + S: a multiple of the identity, an antisymmetric part and a
+symmetric traceless part. It is kept as its 1 + 3 + 5 components (`piwsl.models.cartesian`), in which channels are mixed
+and neighbours are summed; only products of matrices are taken in full.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from piwsl.models.cartesian import PartwiseLinear, TracelessSquares, matrix_basis, product_of_matrices
+from piwsl.models.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.radial import RadialFeatures, edge_lengths
+from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
+
+
+def squared_norms(tensors: Tensor) -> Tensor:
+    """Squared Frobenius norms of I, A and S, (N, 9, F) -> (N, 3F)."""
+    identity, antisymmetric, symmetric = (tensors * tensors).split_with_sizes([1, 3, 5], dim=1)
+    return torch.cat((identity.sum(1), antisymmetric.sum(1), symmetric.sum(1)), dim=-1)
+
+
+def normalised(tensors: Tensor) -> Tensor:
+    """X / (|X|^2 + 1), (N, 9, F) -> (N, 9, F)."""
+    return tensors / ((tensors * tensors).sum(1, keepdim=True) + 1.0)
+
+
+class MatrixProducts(nn.Module):
+    """Products of matrices given by their components, one for each atom and channel."""
+
+    basis: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("basis", matrix_basis().view(9, 9), persistent=False)
+
+    def _matrices(self, tensors: Tensor) -> Tensor:
+        return self.basis.to(tensors.dtype).t().matmul(tensors).view(tensors.shape[0], 3, 3, -1)
+
+    def _components(self, matrices: Tensor) -> Tensor:
+        return self.basis.to(matrices.dtype).matmul(matrices.view(matrices.shape[0], 9, -1))
+
+    def anticommutator(self, left: Tensor, right: Tensor) -> Tensor:
+        """XY + YX, components (N, 9, F). It keeps parity: no part of it mixes vectors with pseudovectors."""
+        one, two = self._matrices(left), self._matrices(right)
+        return self._components(product_of_matrices(one, two) + product_of_matrices(two, one))
+
+    def square(self, tensors: Tensor) -> Tensor:
+        """X X, components (N, 9, F)."""
+        matrices = self._matrices(tensors)
+        return self._components(product_of_matrices(matrices, matrices))
+
+
+class Embedding(nn.Module):
+    """First tensors of an atom, from the elements and directions of its neighbours (section 3.1 of the paper)."""
+
+    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+        super().__init__()
+        self.channels = channels
+        self.pairs = pairs
+        self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
+        # A linear layer on both elements of a pair is the sum of one on each.
+        self.centre = nn.Linear(channels, channels)
+        self.neighbour = nn.Linear(channels, channels, bias=False)
+        self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
+        self.norm = nn.LayerNorm(channels)
+        self.gate = nn.Sequential(
+            nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, 3 * channels), nn.SiLU()
+        )
+        self.mix = PartwiseLinear(channels, channels)
+
+    def _sums(self, values: Tensor, filters: list[Tensor], directions: list[Tensor], edges: Edges) -> Tensor:
+        identity = math.sqrt(3.0) * self.pairs.scalars(filters[0], values, edges).unsqueeze(1)
+        antisymmetric = self.pairs.outer(filters[1], values, directions[0], edges)
+        return torch.cat((identity, antisymmetric, self.pairs.outer(filters[2], values, directions[1], edges)), dim=1)
+
+    def forward(self, species: Species, radial: Tensor, directions: list[Tensor], edges: Edges) -> Tensor:
+        """Species (N,), radial features (E, R + 1), and directions as A (E, 3) and S (E, 5), to tensors (N, 9, F)."""
+        elements = self.elements(species)
+        filters = self.pairs.filters(radial, self.filters.weight, self.channels)
+        centre, neighbour = self.centre(elements), self.neighbour(elements)
+        tensors = self._sums(neighbour, filters, directions, edges)
+        tensors = tensors + centre.unsqueeze(1) * self._sums(torch.ones_like(centre), filters, directions, edges)
+        gates = self.gate(self.norm((tensors * tensors).sum(1))).view(-1, 3, self.channels)
+        identity, antisymmetric, symmetric = self.mix(tensors).split_with_sizes([1, 3, 5], dim=1)
+        return torch.cat((gates[:, 0:1] * identity, gates[:, 1:2] * antisymmetric, gates[:, 2:3] * symmetric), dim=1)
+
+
+class Interaction(nn.Module):
+    """Messages from the neighbours and the product with them (section 3.2 of the paper, its O(3) form)."""
+
+    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+        super().__init__()
+        self.channels = channels
+        self.pairs = pairs
+        self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
+        self.before = PartwiseLinear(channels, channels)
+        self.after = PartwiseLinear(channels, channels)
+        self.products = MatrixProducts()
+
+    def forward(self, tensors: Tensor, radial: Tensor, edges: Edges) -> Tensor:
+        """Tensors (N, 9, F) to the same, updated from the neighbours."""
+        tensors = normalised(tensors)
+        own = self.before(tensors)
+        for_identity, for_antisymmetric, for_symmetric = self.pairs.filters(radial, self.filters.weight, self.channels)
+        identity, antisymmetric, symmetric = own.split_with_sizes([1, 3, 5], dim=1)
+        messages = torch.cat(
+            (
+                self.pairs.vectors(for_identity, identity, edges),
+                self.pairs.vectors(for_antisymmetric, antisymmetric, edges),
+                self.pairs.vectors(for_symmetric, symmetric, edges),
+            ),
+            dim=1,
+        )
+        change = self.after(normalised(self.products.anticommutator(own, messages)))
+        updated: Tensor = tensors + change + self.products.square(change)
+        return updated
+
+
+class TensorNet(nn.Module):
+    """TensorNet energy network; arguments as in `piwsl.models.painn.PaiNN`.
+
+    Filters are linear in the radial functions, where the paper has a small network.
+    """
+
+    def __init__(
+        self,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        layers: int = 2,
+        radial_size: int = 8,
+        radial: str = "bessel",
+        pairs: EdgeList | AllPairs | None = None,
+    ) -> None:
+        super().__init__()
+        pairs = EdgeList() if pairs is None else pairs
+        self.cutoff = cutoff
+        self.radial = RadialFeatures(cutoff, radial_size, radial)
+        self.squares = TracelessSquares()
+        self.embedding = Embedding(channels, radial_size, pairs)
+        self.interactions = nn.ModuleList(Interaction(channels, radial_size, pairs) for _ in range(layers))
+        self.norm = nn.LayerNorm(3 * channels)
+        self.readout = nn.Sequential(
+            nn.Linear(3 * channels, channels),
+            nn.SiLU(),
+            nn.Linear(channels, channels // 2),
+            nn.SiLU(),
+            nn.Linear(channels // 2, 1),
+        )
+
+    def forward(
+        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+    ) -> Tensor:
+        """Energy of each atom (N,), in units of the potential's scale."""
+        distances = edge_lengths(edge_vectors)
+        radial = self.radial(distances)
+        units = edge_vectors / distances.unsqueeze(-1)
+        tensors = self.embedding(species, radial, [math.sqrt(2.0) * units, self.squares(units)], edges)
+        for interaction in self.interactions:
+            tensors = interaction(tensors, radial, edges)
+        # In the type of the weights: derivatives of a norm in lower precision than its weights are of mixed types.
+        norms = squared_norms(tensors).to(self.norm.weight.dtype)
+        energies: Tensor = self.readout(self.norm(norms)).squeeze(-1)
+        return energies

@@ -1,0 +1,154 @@
+"""The Lightning trainer of a run."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from piwsl.training.batches import Batches
+from piwsl.training.callbacks import AtomicCheckpointIO, AveragedWeights, ProgressCallback, TrainingProgress
+from piwsl.training.directory import CHECKPOINTS, metrics_name
+from piwsl.training.processes import LaunchedEnvironment, Processes
+from piwsl.training.setup import Setup
+from piwsl.training.task import TrainingTask
+
+LOG_INTERVAL = 50  # steps
+
+
+def fit(
+    setup: Setup,
+    task: TrainingTask,
+    checkpoint: Path | None,
+    progress: Callable[[TrainingProgress], None] | None,
+) -> None:
+    """Move the weights of a task, from the beginning or from a checkpoint.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
+        KeyboardInterrupt: the user, or the system, stopped the run.
+    """
+    config = setup.config
+    optimiser = config.optimiser
+    with _quiet_lightning():
+        trainer = Trainer(
+            max_steps=optimiser.steps,
+            max_epochs=-1,
+            accumulate_grad_batches=optimiser.accumulate,
+            precision="bf16-mixed" if config.dtype == "bf16-mixed" else "32-true",
+            callbacks=_callbacks(setup, progress),
+            logger=_loggers(setup.output),
+            log_every_n_steps=min(LOG_INTERVAL, optimiser.validation_interval, optimiser.steps),
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            inference_mode=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **_place(setup.processes, setup.device),
+        )
+        batches = Batches(setup.frames, config, task.objective.margin, setup.share, lambda: task.global_step)
+        try:
+            trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
+
+
+def _place(processes: Processes, device: torch.device) -> dict[str, Any]:
+    """Options of the trainer that say where it computes, so that it does not guess."""
+    if processes.count == 1:
+        return {
+            "accelerator": device.type.replace("cuda", "gpu"),
+            "devices": 1 if device.type == "cpu" else [device.index],
+            "plugins": [AtomicCheckpointIO(), LightningEnvironment()],
+        }
+    return {
+        "accelerator": device.type.replace("cuda", "gpu"),
+        "devices": processes.local_count,
+        "num_nodes": processes.nodes,
+        "strategy": DDPStrategy(broadcast_buffers=False),  # they are constants
+        "plugins": [AtomicCheckpointIO(), LaunchedEnvironment(processes)],
+    }
+
+
+def _callbacks(setup: Setup, progress: Callable[[TrainingProgress], None] | None) -> list[Callback]:
+    optimiser = setup.config.optimiser
+    callbacks: list[Callback] = [
+        AveragedWeights(optimiser.ema_decay),
+        _checkpoint(setup.output, "best", monitor="validation/loss"),
+        _checkpoint(setup.output, "last", monitor=None),
+    ]
+    if optimiser.patience:
+        callbacks.append(EarlyStopping("validation/loss", patience=optimiser.patience))
+    if setup.processes.count > 1:
+        callbacks.append(_EndsWhenTold())
+    if progress:
+        callbacks.append(ProgressCallback(progress))
+    return callbacks
+
+
+def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    """A checkpoint at the end of an epoch: there a resumed run starts with whole steps."""
+    return ModelCheckpoint(
+        output / CHECKPOINTS,
+        filename=name,
+        monitor=monitor,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+class _EndsWhenTold(Callback):
+    """A process among several ends at once on SIGTERM.
+
+    Lightning's way, to finish the step, waits for the others: in vain when the launcher ends this process because
+    another has failed.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Undo what Lightning has just set."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _loggers(output: Path) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(output, name="", version=metrics_name(output))]
+    if find_spec("tensorboard"):
+        loggers.append(TensorBoardLogger(output, name="", version="tensorboard"))
+    return loggers
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's own messages go; what a user needs to know is said by the command line."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # The last epoch may be short.
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10
+        # A resumed run ends the epoch of its checkpoint once more, without new metrics.
+        warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+        # The order of the batches is made from the step, so a resumed run needs no state of a loader.
+        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch.*")
+        # A weight of one row has two layouts, which are the same.
+        warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
+        # Every process logs the same figures, which were gathered before.
+        warnings.filterwarnings("ignore", message=".*It is recommended to use .*sync_dist=True.*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

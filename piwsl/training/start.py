@@ -1,0 +1,239 @@
+"""What training starts from: random weights, or those of a trained file."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from piwsl.data.batch import collate
+from piwsl.data.census import BoolArray
+from piwsl.data.files import sha256
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.reference_energies import fit_reference_energies
+from piwsl.errors import ConfigError, ElementError
+from piwsl.export.trained import DTYPES, TrainedModel, load_trained
+from piwsl.models.build import ModelConfig, build_potential
+from piwsl.models.potential import Potential
+from piwsl.training.freeze import freeze
+from piwsl.training.sections import TrainingConfig
+from piwsl.training.sources import TrainingFrames
+from piwsl.typing import FloatArray
+
+# A child of the log of a run, so that a display can listen to these lines alone.
+LOGGER = logging.getLogger("piwsl.training.start")
+
+MOST_FITTED = 5000  # frames that re-fitted reference energies and the scale are computed from
+_BATCH = 50
+
+
+@dataclass(frozen=True, eq=False)
+class StartingPoint:
+    """A potential as training finds it.
+
+    Attributes:
+        potential: with its weights loaded, fixed weights without gradient.
+        loaded: weights taken from the trained file.
+        missing: weights of the network that the file does not hold; they start new.
+        unexpected: weights of the file that the network has no place for.
+        wrong_shape: weights that both hold in another shape; they start new.
+        frozen: weights that stay fixed.
+        notes: what else was decided, one fact a line.
+        origin: what the trained file of this run tells of its start; None for random weights and nothing fixed.
+    """
+
+    potential: Potential
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    wrong_shape: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    origin: dict[str, Any] | None = None
+
+    def lines(self) -> list[str]:
+        """The notes and the lists of weights as text; nothing for an ordinary start from random weights."""
+        lists = (
+            ("loaded", self.loaded),
+            ("new, not in the file", self.missing),
+            ("new, of another shape in the file", self.wrong_shape),
+            ("left out, no place for it", self.unexpected),
+            ("fixed", self.frozen),
+        )
+        return [*self.notes, *(f"{title} ({len(names)}): {', '.join(names)}" for title, names in lists if names)]
+
+
+def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
+    """The configuration with the network of ``start.init_from`` where the keys of `model` stand at their defaults.
+
+    ``model.forces`` is that of the file unless it was named at all: a potential trained with direct forces can go on
+    as a conservative one, although that is the default.
+
+    Raises:
+        ModelFileError: the trained file cannot be read.
+    """
+    path = config.start.init_from
+    if path is None:
+        return config
+    own, here, defaults = load_trained(path).config, config.model, ModelConfig()
+    kept = {key: value for key, value in here.model_dump().items() if value != getattr(defaults, key)}
+    if "forces" in here.model_fields_set:
+        kept["forces"] = here.forces
+    start = config.start.model_copy(update={"init_from": path.resolve()})
+    return config.model_copy(update={"model": ModelConfig(**{**own.model_dump(), **kept}), "start": start})
+
+
+def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> StartingPoint:
+    """The potential that a run begins with, for the elements of its training and validation frames.
+
+    From random weights, the reference energies are fitted to the training labels and the scale is the RMS force.
+    From a trained file, weights and scale are those of the file, and the reference energies are re-fitted so that
+    training starts at zero mean error, or kept. What was taken is logged.
+
+    Raises:
+        ModelFileError: the trained file cannot be read.
+        ConfigError: nothing of it fits the network, or ``start.freeze`` names no weight or all of them.
+        ElementError: ``reference_energies: keep`` and the file does not know an element.
+    """
+    elements = sorted({*frames.train.elements, *frames.validation.elements})
+    if config.start.init_from is None:
+        energies = fit_reference_energies(frames.train, elements)
+        potential = build_potential(config.model, energies, _scale(frames))
+        potential.network.to(DTYPES[config.weights_dtype])
+        point = StartingPoint(potential)
+    else:
+        point = _from_file(config, frames.train, elements)
+    frozen = freeze(point.potential.network, config.start.freeze)
+    point = replace(point, frozen=frozen, origin=_origin(config))
+    for line in point.lines():
+        LOGGER.info(line)
+    return point
+
+
+def _origin(config: TrainingConfig) -> dict[str, Any] | None:
+    start = config.start
+    if start.init_from is None:
+        return {"freeze": list(start.freeze)} if start.freeze else None
+    return {
+        "init_from": start.init_from.name,
+        "init_from_sha256": sha256(start.init_from),
+        "reference_energies": start.reference_energies,
+        "freeze": list(start.freeze),
+    }
+
+
+def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
+    path = config.start.init_from
+    assert path is not None
+    file = load_trained(path)
+    differences = _network_differences(file.config, config.model)
+    notes = [f"starts from {path}: {_network_words(file.config)}"]
+    if differences:
+        notes.append(f"network other than that of the file: {'; '.join(differences)}")
+    known, new = file.reference_energies, sorted(set(elements) - set(file.elements))
+    keep = config.start.reference_energies == "keep"
+    if new and keep:
+        raise ElementError(
+            f"{path} was not trained on {_symbols(new)}: with start.reference_energies: keep there is no energy for "
+            "it; use refit"
+        )
+    if new and any(prefix.split(".")[0] == "embedding" for prefix in config.start.freeze):
+        raise ElementError(f"{path} was not trained on {_symbols(new)}: its embedding cannot be fixed (start.freeze)")
+    if new:
+        notes.append(f"new elements, their embedding starts untrained: {_symbols(new)}")
+    energies = known if keep else {z: known.get(z, 0.0) for z in elements}
+    potential = build_potential(config.model, energies, file.scale)
+    loaded = _load(potential, file, config.model, path.name, differences)
+    potential.network.to(DTYPES[config.weights_dtype])
+    if keep:
+        notes.append("reference energies: kept")
+    else:
+        dropped = sorted(set(known) - set(elements))
+        if dropped:
+            notes.append(f"no longer for {_symbols(dropped)}: no frame tells their energy at the new level")
+        notes.append(_refit(potential, train, config))
+    return replace(loaded, notes=tuple(notes))
+
+
+def _load(
+    potential: Potential, file: TrainedModel, model: ModelConfig, name: str, differences: list[str]
+) -> StartingPoint:
+    """Load what has the same name and shape; refuse where that is no weight matrix."""
+    here, there = potential.network.state_dict(), file.tensors
+    same = {key: there[key] for key in here if key in there and here[key].shape == there[key].shape}
+    if file.config.network != model.network or not any(value.ndim > 1 for value in same.values()):
+        raise ConfigError(
+            f"start.init_from: nothing of {name} fits the network of the configuration ({'; '.join(differences)}): "
+            "leave these keys out, then the network is that of the file"
+        )
+    potential.network.load_state_dict(same, strict=False)
+    return StartingPoint(
+        potential,
+        loaded=tuple(same),
+        missing=tuple(key for key in here if key not in there),
+        unexpected=tuple(key for key in there if key not in here),
+        wrong_shape=tuple(
+            f"{key} {_shape(there[key])} to {_shape(here[key])}" for key in here if key in there and key not in same
+        ),
+    )
+
+
+def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str:
+    """Correct the reference energies by a fit to what is left between labels and the loaded potential (eV).
+
+    The correction nearest to zero is taken, so where one composition leaves the elements undetermined they keep the
+    order that they had in the file.
+    """
+    dtype = DTYPES[config.weights_dtype]
+    labelled = _some(train, train.census.has_energy)
+    if not labelled:
+        return "reference energies: those of the file, since no training frame has an energy"
+    residuals: list[FloatArray] = []
+    with torch.no_grad():
+        for begin in range(0, len(labelled), _BATCH):
+            batch = collate(labelled[begin : begin + _BATCH], config.model.cutoff, dtype)
+            residuals.append((batch.energy - potential.energies(*batch.graph)).numpy())
+    left = np.concatenate(residuals)
+    frames = FrameSet([replace(frame, energy=float(value)) for frame, value in zip(labelled, left, strict=True)])
+    correction = fit_reference_energies(frames, potential.elements)
+    for number, energy in correction.items():
+        potential.reference_energies[number] += energy
+    counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labelled])
+    energies = ", ".join(f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f}" for z in correction)
+    return (
+        f"reference energies: re-fitted on {len(left)} energies [eV]: {energies}; "
+        f"mean error {-left.mean():.3f} before, {(counts - left).mean():.3f} after"
+    )
+
+
+def _scale(frames: TrainingFrames) -> float:
+    """The RMS force that training sees, else the spread of the energies (eV)."""
+    squares = [np.square(frame.forces).mean(1) for frame in _some(frames.train, frames.train.census.has_forces)]
+    force_rms = float(np.sqrt(np.concatenate(squares).mean())) if squares else 0.0
+    return force_rms or frames.report.energy_spread or 1.0
+
+
+def _some(frames: FrameSet, labelled: BoolArray) -> list[Frame]:
+    """An even choice from the frames that have a label."""
+    indices = np.flatnonzero(labelled)
+    return [frames[int(index)] for index in indices[:: max(1, -(-len(indices) // MOST_FITTED))]]
+
+
+def _network_differences(file: ModelConfig, here: ModelConfig) -> list[str]:
+    own, chosen = file.model_dump(), here.model_dump()
+    return [f"model.{key} is {own[key]} in the file, {chosen[key]} here" for key in own if own[key] != chosen[key]]
+
+
+def _network_words(model: ModelConfig) -> str:
+    return ", ".join(f"{key} {value}" for key, value in model.model_dump().items())
+
+
+def _symbols(numbers: list[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in numbers)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape)

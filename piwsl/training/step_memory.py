@@ -1,0 +1,196 @@
+"""The memory that a training step will need, before it is asked for.
+
+A step keeps what its backward pass will read: for every edge and every atom of the batch and of its displaced copies
+some features of each layer, and more where forces are differentiated again. How much depends on network and loss. So
+no formula stands here: the loss of one small structure is computed, and the tensors that autograd keeps for it are
+counted. They grow in proportion to edges and atoms, up to the largest part of a step that the run will see.
+
+The peak of a step is higher by what the backward pass adds. Measured as the peak of resident memory (VmHWM) of one
+step on aspirin, in batches of 4, 16, 24 and 48, it is 1.1 to 1.9 times what is kept, 1.4 on average: PaiNN with 64 and
+128 channels and with direct forces, SchNet, TensorNet; energies with and without forces, PITC and PISC; float32 and
+float64. Thus an estimate is right within a third.
+"""
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from piwsl.data.batch import Batch, collate
+from piwsl.data.frames import Frame
+from piwsl.errors import ConfigError
+from piwsl.export.trained import DTYPES
+from piwsl.losses import Objective, Randomness
+from piwsl.models.build import build_potential
+from piwsl.models.fused import training_pairs
+from piwsl.models.pairs import use_pairs
+from piwsl.models.potential import Potential
+from piwsl.training.checks import fitting_loss
+from piwsl.training.loader import SeededOrder
+from piwsl.training.objective import build_objective
+from piwsl.training.setup import Setup
+from piwsl.typing import IntArray
+
+PEAK = 1.4  # peak of a step over what autograd keeps
+STATES = 6  # gradient, three moments of AMSGrad, average and its source, each as large as the weights
+PROBE_ATOMS = 60
+LOOKED_AT = 2_000_000  # positions of the order of the frames
+SAMPLE = 50  # structures whose edges are counted
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a step needs on a machine or GPU, in bytes.
+
+    Attributes:
+        needed: by all processes there.
+        available: what the machine or the GPU has.
+        structures: in the largest part of a step.
+        atoms: in it.
+        copies: displaced copies of it.
+    """
+
+    needed: float
+    available: float
+    structures: int
+    atoms: int
+    copies: int
+
+    def check(self) -> None:
+        """Refuse a step that does not fit.
+
+        Raises:
+            ConfigError: with the estimate and what to do.
+        """
+        if self.needed <= self.available:
+            return
+        advice = ["set loss.pisc: 0"] if self.copies > 1 else []
+        advice += ["lower optimiser.batch_size", "raise optimiser.accumulate"] if self.structures > 1 else []
+        advice += ["use fewer model.channels or model.layers"]
+        raise ConfigError(
+            f"a training step needs about {self.needed / GIGABYTE:.1f} GB, of {self.available / GIGABYTE:.1f} GB here: "
+            f"{self.structures} structures of {self.atoms} atoms in all, with {self.copies} displaced copies of each; "
+            f"{', or '.join(advice)}"
+        )
+
+
+def step_memory(setup: Setup) -> StepMemory | None:
+    """Estimate the memory of a run; None where the system does not tell what it has."""
+    config = setup.config
+    available = _memory_of(setup.device)
+    if available is None:
+        return None
+    objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
+    potential = build_potential(config.model, dict.fromkeys(setup.frames.train.elements, 0.0))
+    use_pairs(potential.network.to(DTYPES[config.weights_dtype]), training_pairs(setup.device))
+    part = _largest_part(setup)
+    atoms = int(setup.frames.train.census.sizes[part].sum())
+    sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)
+    probe = _batch(setup, [_cropped(_typical_frame(setup))], objective)
+    step = _fullest_step(objective, config.optimiser.steps)
+    with torch.autocast("cpu", torch.bfloat16) if config.dtype == "bf16-mixed" else nullcontext():
+        kept = _kept_by_autograd(objective, potential, probe, step)
+    edges = sample.edges.shape[1] * atoms / len(sample.species)
+    growth = max(edges / max(1, probe.edges.shape[1]), atoms / len(probe.species))
+    weights = sum(weight.nbytes for weight in potential.parameters())
+    needed = PEAK * kept * growth + STATES * weights
+    if setup.device.type == "cpu":
+        needed = setup.processes.local_count * (needed + _resident())
+    return StepMemory(needed, available, len(part), atoms, objective.copies)
+
+
+def _largest_part(setup: Setup) -> IntArray:
+    """The frames of the part of a step with most atoms in this run."""
+    share, steps = setup.share, setup.config.optimiser.steps
+    looked_at = min(steps, max(1, LOOKED_AT // share.batch_size)) * share.batch_size
+    order = SeededOrder(len(setup.frames.train), setup.config.seed).frames(0, looked_at)
+    parts = order.reshape(-1, share.size)
+    largest: IntArray = parts[setup.frames.train.census.sizes[parts].sum(1).argmax()]
+    return largest
+
+
+def _typical_frame(setup: Setup) -> Frame:
+    """The frame of median size among those with most labels: all terms of the loss act on it."""
+    census = setup.frames.train.census
+    labels = census.has_energy * 1 + census.has_forces * 2 + census.has_stress * 1
+    candidates = np.flatnonzero(labels == labels.max())
+    by_size = candidates[np.argsort(census.sizes[candidates], kind="stable")]
+    return setup.frames.train[int(by_size[len(by_size) // 2])]
+
+
+def _cropped(frame: Frame) -> Frame:
+    """The atoms around the first one, as a molecule: what a structure keeps is in proportion to its edges."""
+    distances = np.linalg.norm(frame.positions - frame.positions[0], axis=1)
+    nearest = np.argsort(distances, kind="stable")[:PROBE_ATOMS]
+    if len(nearest) == len(frame.species):
+        return frame
+    return replace(
+        frame,
+        species=frame.species[nearest],
+        positions=frame.positions[nearest],
+        forces=frame.forces[nearest],
+        cell=np.zeros((3, 3)),
+        pbc=(False, False, False),
+    )
+
+
+def _batch(setup: Setup, frames: list[Frame], objective: Objective) -> Batch:
+    config = setup.config
+    return collate(frames, config.model.cutoff + objective.margin, DTYPES[config.weights_dtype])
+
+
+def _fullest_step(objective: Objective, steps: int) -> int:
+    """A step where as many terms act as ever."""
+    last = steps - 1
+    displaced = objective.warmup + max(0, last - objective.warmup) // objective.cadence * objective.cadence
+    return max((0, objective.warmup, displaced), key=lambda step: len(objective.acting(step)))
+
+
+def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, step: int) -> int:
+    """Bytes that autograd keeps for the backward pass of a loss, without the weights."""
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        try:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        except RuntimeError:
+            pass  # a derivative that is zero everywhere has no storage
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss, _ = objective(potential, batch, Randomness(0, step))
+    for weight in (*potential.parameters(), *potential.buffers()):
+        storages.pop(weight.untyped_storage().data_ptr(), None)
+    del loss  # until here, so that no storage was used twice
+    return sum(storages.values())
+
+
+def _memory_of(device: torch.device) -> float | None:
+    """Memory of a GPU, or of this machine as far as this process may use it."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):
+        return None
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # no control group, or no limit
+            continue
+    return float(min(limits))
+
+
+def _resident() -> float:
+    """Memory that this process has now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))

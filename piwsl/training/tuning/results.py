@@ -1,0 +1,139 @@
+"""What came out of a search: its trials, the best settings, and files that say so."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from piwsl.errors import PiwslError
+from piwsl.training.tuning.settings import Scalar
+from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, SURPLUS
+
+STATES = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+UNITS = {"force_mae": ("force MAE", 1e3, "meV/A"), "energy_mae": ("energy MAE", 1e3, "meV"), "loss": ("loss", 1.0, "")}
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial.
+
+    Attributes:
+        number: from 0, as in the name of its directory.
+        state: ``completed``, ``stopped early``, ``failed``, ``running`` or ``abandoned`` (its worker died).
+        settings: values of the ranges.
+        value: validation error: of the best validation, or of the last where it was stopped; None where it failed.
+        seconds: of its worker.
+        directory: run directory.
+        reason: why it failed.
+    """
+
+    number: int
+    state: str
+    settings: dict[str, Scalar]
+    value: float | None
+    seconds: float | None
+    directory: Path | None
+    reason: str | None
+
+
+def all_results(study: Study) -> list[TrialResult]:
+    """The results of all trials that had a turn."""
+    return [trial_result(trial) for trial in study.get_trials(deepcopy=False) if SURPLUS not in trial.user_attrs]
+
+
+def trial_result(trial: FrozenTrial) -> TrialResult:
+    """The result of a trial of Optuna."""
+    attributes = trial.user_attrs
+    abandoned = trial.state == TrialState.FAIL and REASON not in attributes
+    directory = attributes.get(DIRECTORY)
+    return TrialResult(
+        number=trial.number,
+        state="abandoned" if abandoned else STATES[trial.state],
+        settings=dict(trial.params),
+        value=trial.value if trial.values else None,
+        seconds=attributes.get(SECONDS),
+        directory=Path(directory) if directory else None,
+        reason=attributes.get(REASON),
+    )
+
+
+def validation_loss(directory: Path) -> float:
+    """Smallest validation loss that a run logged: that of the weights it kept.
+
+    Raises:
+        PiwslError: it logged none.
+    """
+    values = []
+    for path in directory.glob("metrics*/metrics.csv"):
+        with path.open(newline="", encoding="utf-8") as stream:
+            values += [float(row["validation/loss"]) for row in csv.DictReader(stream) if row.get("validation/loss")]
+    if not values:
+        raise PiwslError(f"{directory} holds no validation loss")
+    return min(values)
+
+
+def best_first(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Completed trials, the smallest error first."""
+    completed = [trial for trial in trials if trial.state == "completed" and trial.value is not None]
+    return sorted(completed, key=lambda trial: trial.value if trial.value is not None else 0.0)
+
+
+def value_text(metric: str, value: float | None) -> str:
+    """An error with its unit."""
+    if value is None:
+        return "-"
+    _, factor, unit = UNITS[metric]
+    return f"{factor * value:.4g} {unit}".rstrip()
+
+
+def setting_text(value: Scalar) -> str:
+    """A setting in few digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(trials: Sequence[TrialResult], metric: str) -> list[str]:
+    """Trials as text, one a line below a line of headings."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
+    rows = [["trial", UNITS[metric][0], *keys, "minutes"]]
+    for trial in trials:
+        minutes = "-" if trial.seconds is None else f"{trial.seconds / 60:.1f}"
+        values = [setting_text(trial.settings[key]) if key in trial.settings else "-" for key in keys]
+        rows.append([str(trial.number), value_text(metric, trial.value), *values, minutes])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def settings_yaml(settings: dict[str, Scalar]) -> str:
+    """Settings as YAML, to be pasted into a configuration."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+    return yaml.safe_dump(nested, sort_keys=False)
+
+
+def trials_csv(trials: Sequence[TrialResult], metric: str) -> str:
+    """All trials as CSV; the error in eV and angstrom."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["trial", "state", f"validation/{metric}", *keys, "seconds", "directory", "reason"])
+    for trial in trials:
+        values = [trial.settings.get(key) for key in keys]
+        writer.writerow([trial.number, trial.state, trial.value, *values, trial.seconds, trial.directory, trial.reason])
+    return stream.getvalue()

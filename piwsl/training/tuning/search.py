@@ -1,0 +1,113 @@
+"""One worker of a search: it takes trials from the study until all are done."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from optuna import Trial, TrialPruned
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from piwsl.data.frames import FrameSet
+from piwsl.errors import PiwslError
+from piwsl.training.callbacks import TrainingProgress
+from piwsl.training.run import train
+from piwsl.training.sections import TrainingConfig
+from piwsl.training.sources import TrainingFrames, check_against_data
+from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
+from piwsl.training.tuning.settings import TuneConfig, present, with_settings
+from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfigured, next_trial, suggest
+from piwsl.training.tuning.workers import alive, fail_abandoned
+
+
+@dataclass(frozen=True, eq=False)
+class Worker:
+    """Does trials of a study, each a training run in a directory of its own.
+
+    Attributes:
+        study: shared with other workers.
+        config: what a trial changes.
+        settings: section `tune`.
+        frames: read once; the test frames are kept from the trials.
+        output: directory of the search.
+    """
+
+    study: Study
+    config: TrainingConfig
+    settings: TuneConfig
+    frames: TrainingFrames
+    output: Path
+
+    def work(self, on_trial: Callable[[TrialResult], None]) -> None:
+        """Do trials until all turns are taken, here or by other workers.
+
+        Raises:
+            KeyboardInterrupt: the trial under way is given up, and its turn will be taken again.
+        """
+        while True:
+            fail_abandoned(self.study)
+            trial = next_trial(self.study, self.settings.trials)
+            if trial is None:
+                return
+            self._do(trial)
+            on_trial(trial_result(self.study.get_trials(deepcopy=False)[trial.number]))
+
+    def _do(self, trial: Trial) -> None:
+        begin = time.perf_counter()
+        value: float | None = None
+        state = TrialState.FAIL
+        try:
+            with alive(trial):
+                try:
+                    value = self._train(trial)
+                    state = TrialState.COMPLETE
+                except TrialPruned:
+                    state = TrialState.PRUNED
+                except (PiwslError, torch.OutOfMemoryError) as error:
+                    trial.set_user_attr(REASON, " ".join(str(error).split()))
+                trial.set_user_attr(SECONDS, time.perf_counter() - begin)
+        finally:
+            # Another worker may have taken this one for dead after a long silence: then its word stands.
+            self.study.tell(trial, value, state, skip_if_finished=True)
+
+    def _train(self, trial: Trial) -> float:
+        settings = self.settings
+        current = {key: present(self.config, key) for key in settings.ranges}
+        self.study.sampler = FirstAsConfigured(self.config.seed, trial.number, settings.random_trials, current)
+        config = with_settings(self.config, suggest(trial, settings, current))
+        check_against_data(config, self.frames)
+        directory = self.output / trial_directory(trial.number)
+        trial.set_user_attr(DIRECTORY, str(directory.resolve()))
+        frames = replace(self.frames, test=FrameSet([]))
+        result = train(config, directory, frames=frames, progress=_Watch(trial, settings, config))
+        value = validation_loss(directory) if settings.metric == "loss" else getattr(result.validation, settings.metric)
+        if value is None:
+            raise PiwslError(f"the validation frames have no label for {settings.metric}")
+        return float(value)
+
+
+class _Watch:
+    """Reports each validation of a trial to the study, and ends a hopeless trial."""
+
+    def __init__(self, trial: Trial, settings: TuneConfig, config: TrainingConfig) -> None:
+        self.trial = trial
+        self.metric = f"validation_{settings.metric}"
+        self.interval = config.optimiser.validation_interval
+        self.validations = 0
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        """Called after every step; a validation shows in the step after it."""
+        validations = (progress.step - 1) // self.interval
+        value = getattr(progress, self.metric)
+        if validations > self.validations and value is not None:
+            self.validations = validations
+            self.trial.report(value, validations)
+            if self.trial.should_prune():
+                raise TrialPruned
+
+
+def trial_directory(number: int) -> str:
+    """Name of the run directory of a trial."""
+    return f"trial-{number:04d}"

@@ -1,0 +1,163 @@
+"""The section `tune` of a configuration file: which settings are searched, how, and by which error."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from piwsl.errors import ConfigError
+from piwsl.training.config import load_config, validated
+from piwsl.training.sections import Section, TrainingConfig
+
+Scalar = bool | int | float | str | None
+# A trial must not change what it is judged by.
+_DATA = "data"
+_SUPERVISED = ("loss.energy", "loss.forces", "loss.stress")
+
+
+class RangeConfig(Section):
+    """Values that a setting may take: an interval, or a list."""
+
+    low: int | float | None = Field(None, description="smallest value")
+    high: int | float | None = Field(None, description="largest value")
+    log: bool = Field(False, description="search the logarithm")
+    step: int | float | None = Field(None, gt=0, description="grid of the interval, counted from low")
+    choices: tuple[Scalar, ...] | None = Field(None, min_length=1, description="a list instead of an interval")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "RangeConfig":
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step is not None:
+                raise ValueError("give either low and high, or choices")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must lie below high {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs low above 0, and no step")
+        return self
+
+    @property
+    def ends(self) -> tuple[Scalar, ...]:
+        """The extreme values, or all choices."""
+        return self.choices if self.choices is not None else (self.low, self.high)
+
+    def is_integer(self, current: object) -> bool:
+        """Whether whole numbers are meant, given the present value of the setting."""
+        whole = all(isinstance(value, int) for value in (self.low, self.high, self.step) if value is not None)
+        return whole and not isinstance(current, float) and not isinstance(current, Mapping)
+
+
+class TuneConfig(Section):
+    """How settings are searched."""
+
+    trials: int = Field(30, ge=1, description="trials in all, over all workers")
+    metric: Literal["force_mae", "energy_mae", "loss"] = Field("force_mae", description="validation error to lower")
+    ranges: dict[str, RangeConfig] = Field(min_length=1, description="values of each setting that is searched")
+    storage: str | None = Field(None, description="database URL or journal file of the study; empty: in the output")
+    study: str = Field("piwsl", min_length=1, description="name of the study in its storage")
+    random_trials: int = Field(8, ge=1, description="trials before the search learns from others, or stops one early")
+    prune: bool = Field(True, description="stop trials that are worse than the median of the others")
+    prune_after: int = Field(3, ge=0, description="validations that no trial is stopped before")
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _without_purpose(cls, value: object) -> object:
+        return value.removeprefix("validation/") if isinstance(value, str) else value
+
+
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainingConfig, TuneConfig | None]:
+    """Read a training configuration that may hold a section `tune`; None where it does not.
+
+    Overrides ``section.key=value`` are applied to the training configuration.
+
+    Raises:
+        ConfigError: one line naming the key, what is wrong, and the nearest known key.
+    """
+    content = _mapping(path)
+    if "tune" not in content:
+        return load_config(path, overrides), None
+    section = content.pop("tune")
+    try:
+        config = load_config(None, overrides, base=content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {str(error).removeprefix('options: ')}") from None
+    return config, tune_config(section, path)
+
+
+def tune_config(section: object, path: Path) -> TuneConfig:
+    """Check a section `tune`.
+
+    Raises:
+        ConfigError: one line naming the key, what is wrong, and the nearest known key.
+    """
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path}: tune: expected keys such as trials, metric and ranges")
+    try:
+        return TuneConfig(**section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        parts = [str(part) for part in first["loc"]]
+        key = ".".join(["tune", *parts])
+        if first["type"] == "extra_forbidden":
+            known = RangeConfig.model_fields if parts[0] == "ranges" else TuneConfig.model_fields
+            near = difflib.get_close_matches(parts[-1], list(known), n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"{path}: unknown key {key}: {hint}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path}: {key}: {message[0].lower()}{message[1:]}") from None
+    except TypeError:
+        raise ConfigError(f"{path}: tune: its keys must be names") from None
+
+
+def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> TrainingConfig:
+    """The configuration with some keys, such as ``loss.pitc``, set.
+
+    Raises:
+        ConfigError: a key is unknown or a value out of range.
+    """
+    values = config.model_dump(mode="json")
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        inner = values
+        for section in sections:
+            if not isinstance(inner.get(section), dict):
+                inner[section] = {}
+            inner = inner[section]
+        inner[name] = value
+    return validated(values, "tune.ranges")
+
+
+def present(config: TrainingConfig, key: str) -> Any:
+    """The value of a key such as ``loss.pitc``; None where a section lies in between."""
+    value: Any = config.model_dump(mode="json")
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def extremes(config: TrainingConfig, settings: TuneConfig) -> list[TrainingConfig]:
+    """The configuration with each range at each of its ends, for checks before the first trial.
+
+    Raises:
+        ConfigError: a key is unknown, a value out of range, or a trial would change what it is judged by.
+    """
+    for key in settings.ranges:
+        if key.split(".")[0] == _DATA or key == "seed":
+            raise ConfigError(f"tune.ranges: {key} decides the validation frames, by which trials are compared")
+        if settings.metric == "loss" and key.startswith(_SUPERVISED):
+            raise ConfigError(f"tune.ranges: {key} rescales the validation loss: use metric force_mae or energy_mae")
+    return [with_settings(config, {key: end}) for key, chosen in settings.ranges.items() for end in chosen.ends]
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """The content of a YAML file; empty where it is none, which `load_config` then explains."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,87 @@
+"""The layout of the ANI-1x release."""
+
+import h5py
+import numpy as np
+import pytest
+
+from piwsl.data.read import read_frames
+from piwsl.errors import DataError
+from piwsl.units import HARTREE, KCAL_PER_MOL, parse_units
+from tests.frame_sets import assert_same_frames
+
+FORMULAS = {"CH4": [6, 1, 1, 1, 1], "H2O": [8, 1, 1], "NH3": [7, 1, 1, 1]}
+
+
+def write_ani(path, **changes):
+    """Three conformers of each formula; CCSD(T) for one in three, no energy at all for one ammonia."""
+    rng = np.random.default_rng(0)
+    content = {}
+    for name, species in FORMULAS.items():
+        n = len(species)
+        coupled = np.array([-1.5, np.nan, np.nan])
+        group = {
+            "atomic_numbers": np.array(species, dtype="u1"),
+            "coordinates": rng.normal(0, 2, (3, n, 3)).astype("f4"),
+            "wb97x_dz.energy": rng.normal(-40, 0.01, 3),
+            "wb97x_dz.forces": rng.normal(0, 0.05, (3, n, 3)).astype("f4"),
+            "wb97x_tz.dipole": np.zeros((3, 3)),
+            "ccsd(t)_cbs.energy": coupled if name != "NH3" else np.full(3, np.nan),
+        }
+        if name == "NH3":
+            group["wb97x_dz.energy"][1] = np.nan
+            group["wb97x_dz.forces"][2] = np.nan
+        content[name] = {**group, **changes}
+    with h5py.File(path, "w") as file:
+        for name, group in content.items():
+            for key, values in group.items():
+                if values is not None:
+                    file.create_dataset(f"{name}/{key}", data=values, compression="gzip")
+    return content
+
+
+def test_conformers_in_hartree(tmp_path):
+    content = write_ani(tmp_path / "ani1x.h5")
+    frames = read_frames(tmp_path / "ani1x.h5")
+    assert len(frames) == 8
+    assert frames.notes == ("1 of 9 conformers have no wb97x_dz label: left out",)
+    methane, ammonia = frames[1], frames[-1]
+    assert methane.species.tolist() == FORMULAS["CH4"]
+    assert methane.energy == content["CH4"]["wb97x_dz.energy"][1] * HARTREE
+    assert np.array_equal(methane.forces, content["CH4"]["wb97x_dz.forces"][1].astype(float) * HARTREE)
+    assert np.array_equal(methane.positions, content["CH4"]["coordinates"][1].astype(float))
+    assert ammonia.has_energy
+    assert not ammonia.has_forces
+    assert_same_frames([frames[i] for i in range(8)], list(frames))
+
+
+def test_another_level_of_theory(tmp_path):
+    write_ani(tmp_path / "a.h5")
+    frames = read_frames(f"{tmp_path}/a.h5#ccsd(t)_cbs")
+    assert len(frames) == 2
+    assert [frame.energy for frame in frames] == [-1.5 * HARTREE] * 2
+    assert not frames[0].has_forces
+    assert "7 of 9 conformers have no ccsd(t)_cbs label" in frames.notes[0]
+
+
+def test_other_units(tmp_path):
+    content = write_ani(tmp_path / "a.h5")
+    frames = read_frames(tmp_path / "a.h5", parse_units("kcal/mol, angstrom"))
+    assert frames[0].energy == content["CH4"]["wb97x_dz.energy"][0] * KCAL_PER_MOL
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "message"),
+    [
+        ({}, "a.h5#mp2_cbs", "levels in the file: ccsd.t._cbs, wb97x_dz"),
+        ({"coordinates": np.zeros((3, 7, 3))}, "a.h5", "coordinates has shape"),
+        ({"wb97x_dz.forces": np.zeros((3, 2))}, "a.h5", "wb97x_dz.forces has shape"),
+        ({"wb97x_dz.energy": np.full(3, np.inf)}, "a.h5", "no conformer has a wb97x_dz energy"),
+        ({"wb97x_dz.forces": None, "wb97x_dz.energy": None}, "a.h5", "no conformer has a wb97x_dz energy"),
+        ({"atomic_numbers": None}, "a.h5", "with the keys CH4, H2O, NH3; expected"),
+    ],
+)
+def test_bad_files(tmp_path, changes, source, message):
+    write_ani(tmp_path / "a.h5", **changes)
+    with pytest.raises(DataError, match=message) as error:
+        read_frames(f"{tmp_path}/{source}")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,128 @@
+"""Directories, patterns and names as sources of frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from piwsl.data.convert import convert
+from piwsl.data.frames import FrameSet
+from piwsl.data.lazy import JoinedFrames
+from piwsl.data.read import read_frames
+from piwsl.errors import DataError, MissingDependencyError
+from piwsl.units import parse_units
+from tests.frame_sets import assert_same_frames, mixed_frames
+from tests.molecules import frame
+
+
+def fill(folder):
+    """Three data files, one of them deeper, and others."""
+    water, methane = (FrameSet([frame(name, labelled=True)]) for name in ("H2O", "CH4"))
+    convert(methane, folder / "b.npz")
+    convert(mixed_frames(), folder / "a.h5")
+    convert(water, folder / "deeper" / "c.npz")
+    convert(water, folder / "deeper" / "deepest" / "d.npz")
+    (folder / "README.md").write_text("text")
+    (folder / "metadata.json").write_text('{"name": "a set"}')
+    np.savez(folder / "sizes.npz", natoms=np.arange(3))
+    return [*mixed_frames(), methane[0], water[0]]
+
+
+def test_a_directory(tmp_path):
+    expected = fill(tmp_path)
+    frames = read_frames(str(tmp_path))
+    assert isinstance(frames.frames, JoinedFrames)
+    assert_same_frames(frames, expected)
+    assert frames.source == tmp_path
+    assert [file.name for file in frames.files] == ["a.h5", "b.npz", "c.npz"]
+    assert frames.notes == ("joined 3 files: a.h5, b.npz, c.npz", "skipped README.md, metadata.json, sizes.npz")
+    assert frames.elements == [1, 6, 8, 22]
+
+
+def test_a_pattern(tmp_path, monkeypatch):
+    expected = fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    frames = read_frames("[bc]*.npz")
+    assert_same_frames(frames, [expected[-2]])
+    assert_same_frames(read_frames("**/[bc].npz"), expected[-2:])
+    assert_same_frames(read_frames(Path("a.h?")), expected[:-2])
+    with pytest.raises(DataError, match="no file matches"):
+        read_frames("*.xyz")
+
+
+def test_a_file_whose_name_is_a_pattern(tmp_path):
+    convert(mixed_frames(), tmp_path / "a[1].h5")
+    assert len(read_frames(tmp_path / "a[1].h5")) == 7
+
+
+def test_notes_of_many_files_are_short(tmp_path):
+    for number in range(5):
+        convert(mixed_frames(), tmp_path / f"{number}.extxyz")
+        text = (tmp_path / f"{number}.extxyz").read_text().replace("REF_", "")
+        (tmp_path / f"{number}.extxyz").write_text(text)
+    notes = read_frames(tmp_path).notes
+    assert notes == (
+        "joined 5 files: 0.extxyz, 1.extxyz, 2.extxyz and 2 more",
+        "0.extxyz, 1.extxyz, 2.extxyz and 2 more: 6 of 7 frames have no REF_energy/REF_forces: "
+        "read the plain energy/forces of the file",
+    )
+
+
+def test_a_directory_with_a_damaged_file_is_refused(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "b.npz").write_bytes((tmp_path / "b.npz").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"b.npz: not a readable npz"):
+        read_frames(tmp_path)
+
+
+def test_a_directory_without_data(tmp_path):
+    (tmp_path / "README.md").write_text("text")
+    with pytest.raises(DataError, match="holds no data file"):
+        read_frames(tmp_path)
+
+
+def test_a_named_data_set(monkeypatch):
+    monkeypatch.setattr("piwsl.data.datasets.is_dataset", lambda name: name == "test:water")
+    monkeypatch.setattr("piwsl.data.datasets.dataset_frames", lambda name: mixed_frames())
+    assert len(read_frames("test:water")) == 7
+    with pytest.raises(DataError, match="leave --units out"):
+        read_frames("test:water", parse_units("eV"))
+    with pytest.raises(DataError, match="no such file, directory or data set"):
+        read_frames("test:wine")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("b.npy", "perhaps .*b.npz"),
+        ("nowhere/b.npz", "there is no folder .*nowhere"),
+        ("b.npz#wb97x_dz", "only the HDF5 files of ANI"),
+        ("a.h5#wb97x_dz", "leave '#wb97x_dz' out"),
+    ],
+)
+def test_a_source_that_is_not_there_names_what_is(tmp_path, source, message):
+    fill(tmp_path)
+    with pytest.raises(DataError, match=message) as error:
+        read_frames(f"{tmp_path}/{source}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_misspelt_data_set_is_named_right():
+    with pytest.raises(DataError, match="perhaps aspirin-ccsd"):
+        read_frames("asprin-ccsd")
+
+
+def test_units_of_a_file_that_states_its_own(tmp_path):
+    fill(tmp_path)
+    for name in ("a.h5", "b.npz"):
+        with pytest.raises(DataError, match="leave --units out"):
+            read_frames(tmp_path / name, parse_units("kcal/mol"))
+    assert len(read_frames(tmp_path / "b.npz", parse_units("eV, angstrom"))) == 1
+
+
+@pytest.mark.parametrize(("name", "library"), [("a.h5", "h5py"), ("a.lmdb", "lmdb")])
+def test_optional_libraries(tmp_path, monkeypatch, name, library):
+    (tmp_path / name).write_bytes(b"")
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(MissingDependencyError, match=rf"needs {library}, .*piwsl\[data\]"):
+        read_frames(tmp_path / name)

@@ -1,0 +1,68 @@
+"""How an earlier run may go on."""
+
+import pytest
+
+from piwsl.errors import RunDirectoryError
+from piwsl.training.config import dump
+from piwsl.training.directory import continuation
+
+
+@pytest.fixture
+def earlier(small, tmp_path):
+    """A directory whose run had these settings."""
+
+    def begun(*overrides):
+        (tmp_path / "config.yaml").write_text(dump(small(*overrides)))
+        return tmp_path
+
+    return begun
+
+
+def test_nothing_to_go_on_with(small, tmp_path):
+    with pytest.raises(RunDirectoryError, match="holds no training run to resume"):
+        continuation(small(), tmp_path)
+
+
+def test_the_newest_checkpoint_if_there_is_one(small, earlier):
+    directory = earlier()
+    assert continuation(small(), directory).checkpoint is None
+    (directory / "checkpoints").mkdir()
+    (directory / "checkpoints" / "last.ckpt").touch()
+    found = continuation(small(), directory)
+    assert found.checkpoint == directory / "checkpoints" / "last.ckpt"
+    assert found.notes == ()
+
+
+def test_what_changes_the_result_is_listed_and_refused(small, earlier):
+    directory = earlier("loss.pitc=1", "threads=1")
+    with pytest.raises(RunDirectoryError) as error:
+        continuation(small("loss.pitc=2", "seed=4", "threads=2"), directory)
+    text = str(error.value)
+    assert "loss.pitc was 1.0, is 2.0; seed was 0, is 4" in text
+    assert "threads" not in text
+    with pytest.raises(RunDirectoryError, match=r"loss\.pitc was 1\.0, is None; loss\.pitc\.shape was None, is linear"):
+        continuation(small("loss.pitc.shape=linear"), directory)
+
+
+def test_what_decides_only_the_speed_may_change(small, earlier):
+    directory = earlier("threads=1")
+    found = continuation(small("threads=2", "accelerator=cpu", "data.workers=3"), directory)
+    assert set(found.notes) == {
+        "resumed: threads was 1, is 2",
+        "resumed: accelerator was auto, is cpu",
+        "resumed: data.workers was 0, is 3",
+    }
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau", "step"])
+def test_more_steps_unless_the_schedule_depends_on_them(small, earlier, schedule):
+    settings = f"optimiser.schedule={schedule}"
+    directory = earlier(settings, "optimiser.steps=30")
+    assert continuation(small(settings, "optimiser.steps=40"), directory).notes == (
+        "resumed: optimiser.steps was 30, is 40",
+    )
+    with pytest.raises(RunDirectoryError, match=r"optimiser\.steps was 30, is 20$"):
+        continuation(small(settings, "optimiser.steps=20"), directory)
+    directory = earlier("optimiser.steps=30")
+    with pytest.raises(RunDirectoryError, match="the cosine schedule depends on it"):
+        continuation(small("optimiser.steps=40"), directory)

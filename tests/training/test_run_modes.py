@@ -1,0 +1,142 @@
+"""Ways to compute a training: in parts, with processes that read ahead, in other precisions, with fixed weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from piwsl.errors import ConfigError
+from piwsl.export.trained import load_trained
+from piwsl.training.record import DivergedError
+from piwsl.training.run import train
+from piwsl.training.task import TrainingTask
+
+
+def weights(result):
+    return load_trained(result.model).tensors
+
+
+def assert_same(one, two, tolerance=0.0):
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=tolerance, atol=tolerance)
+
+
+def test_a_step_in_parts_is_the_same_step(small, tmp_path):
+    common = ["dtype=float64", "optimiser.batch_size=6", "optimiser.steps=25", "optimiser.validation_interval=10"]
+    steps, losses = [], []
+    whole = train(small(*common), tmp_path / "whole", progress=lambda p: losses.append(p.losses))
+    parts = train(small(*common, "optimiser.accumulate=3"), tmp_path / "parts", progress=steps.append)
+    assert_same(weights(whole), weights(parts), 1e-9)
+    assert [progress.step for progress in steps] == list(range(1, 26))
+    for expected, progress in zip(losses, steps, strict=True):
+        assert progress.losses == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_in_parts_resumes_bit_by_bit(small, tmp_path):
+    length = ["optimiser.steps=18", "optimiser.validation_interval=6"]
+    config = small("optimiser.batch_size=6", "optimiser.accumulate=3", "optimiser.schedule=plateau", *length)
+    whole = train(config, tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.step == 15:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(config, tmp_path / "broken", progress=stop)
+    steps = []
+    resumed = train(config, tmp_path / "broken", resume=True, progress=lambda p: steps.append(p.step))
+    assert steps == list(range(13, 19))
+    assert_same(weights(whole), weights(resumed))
+
+
+def test_a_batch_that_cannot_be_divided(small, tmp_path):
+    with pytest.raises(ConfigError, match=r"batch_size = 5 .* 1 processes x 2 parts .* multiple of 2"):
+        train(small("optimiser.accumulate=2"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_reading_ahead_changes_nothing(small, tmp_path):
+    one = train(small("optimiser.steps=45"), tmp_path / "one")
+    two = train(small("optimiser.steps=45", "data.workers=1"), tmp_path / "two")
+    assert_same(weights(one), weights(two))
+
+
+@pytest.mark.parametrize("loss", [[], ["loss.forces=0"]], ids=["forces", "energies"])
+def test_bfloat16_trains_and_keeps_float32_weights(small, tmp_path, loss):
+    seen = []
+    config = small("dtype=bf16-mixed", "optimiser.steps=40", *loss)
+    result = train(config, tmp_path / "run", progress=lambda p: seen.append(p.loss))
+    assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
+    model = load_trained(result.model)
+    assert {tensor.dtype for tensor in model.tensors.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_validation_does_not_run_in_bfloat16(small, tmp_path, monkeypatch):
+    from piwsl.training import task
+
+    original, within = task.labelled_points, []
+
+    def watched(potential, batch):
+        within.append(torch.is_autocast_enabled("cpu"))
+        return original(potential, batch)
+
+    monkeypatch.setattr(task, "labelled_points", watched)
+    train(small("dtype=bf16-mixed", "optimiser.steps=2"), tmp_path / "run")
+    assert within
+    assert not any(within)
+
+
+def test_deterministic_runs_are_equal_bit_by_bit(small, tmp_path):
+    config = small("deterministic=true", "optimiser.steps=20")
+    used = []
+    one = train(config, tmp_path / "a", progress=lambda _: used.append(torch.are_deterministic_algorithms_enabled()))
+    assert all(used)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert_same(weights(one), weights(train(config, tmp_path / "b")))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(small, tmp_path):
+    with pytest.raises(ConfigError, match="torch finds no CUDA device here"):
+        train(small("accelerator=gpu"), tmp_path / "run")
+
+
+def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
+    free = train(small("optimiser.steps=20"), tmp_path / "free")
+    fixing = ["start.freeze=[readout]", "optimiser.weight_decay=0.1"]
+    fixed = train(small("optimiser.steps=20", *fixing), tmp_path / "fixed")
+    start = train(small("optimiser.steps=1", "optimiser.learning_rate=1e-12"), tmp_path / "start")
+    first, last = weights(start), weights(fixed)
+    for name in first:
+        moved = float((last[name] - first[name]).abs().max())
+        assert moved == 0 if name.startswith("readout") else True, name
+    assert not torch.equal(weights(free)["readout.0.weight"], first["readout.0.weight"])
+    assert not torch.equal(last["first_update.mix.weight"], first["first_update.mix.weight"])
+
+
+def test_amsgrad_is_a_choice(small, tmp_path):
+    with_it = train(small("optimiser.steps=20"), tmp_path / "with")
+    without = train(small("optimiser.steps=20", "optimiser.amsgrad=false"), tmp_path / "without")
+    assert not torch.equal(weights(with_it)["readout.0.weight"], weights(without)["readout.0.weight"])
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(small, tmp_path, monkeypatch):
+    original, calls = TrainingTask.training_step, []
+
+    def poisoned(self, batch, index):
+        loss = original(self, batch, index)
+        calls.append(1)
+        if len(calls) == 40:  # the last step before a checkpoint: zero by value, not by gradient
+            weight = next(self.potential.parameters())
+            loss = loss + (0.0 * weight.sum()).abs().sqrt()
+        return loss
+
+    monkeypatch.setattr(TrainingTask, "training_step", poisoned)
+    with pytest.raises(DivergedError, match=r"gradient of the loss is not finite at step 39 \(frames \d+"):
+        train(small(), tmp_path / "run")
+    for name in ("best", "last"):
+        checkpoint = torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 20
+        assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())

@@ -1,0 +1,298 @@
+"""Frames by purpose: what is read, how it is split and hidden, and what is refused before training starts."""
+
+import csv
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from piwsl.data.census import Census
+from piwsl.data.datasets import Protocol
+from piwsl.data.files import sha256
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.training import sources
+from piwsl.training.checks import LabelCounts
+from piwsl.training.run import train
+from piwsl.training.source_hash import source_hash
+from piwsl.training.sources import (
+    check_against_data,
+    stored_split,
+    training_frames,
+    with_absolute_sources,
+    with_forces_of,
+)
+from tests.molecules import frame
+
+
+def with_forces(frames):
+    return {index for index, one in enumerate(frames) if one.has_forces}
+
+
+def test_a_smaller_share_of_forces_is_part_of_a_larger(small):
+    shares = {share: training_frames(small(f"data.forces_fraction={share}")) for share in (0.0, 0.25, 0.5, 1.0)}
+    shown = {share: with_forces(frames.train) for share, frames in shares.items()}
+    assert {share: len(indices) for share, indices in shown.items()} == {0.0: 0, 0.25: 10, 0.5: 20, 1.0: 40}
+    assert shown[0.25] < shown[0.5] < shown[1.0]
+    half = shares[0.5]
+    assert with_forces(training_frames(small("data.forces_fraction=0.5")).train) == shown[0.5]
+    assert with_forces(training_frames(small("data.forces_fraction=0.5", "seed=1")).train) != shown[0.5]
+    # Validation and test are untouched, energies too.
+    assert (half.labels["training"].forces, half.labels["training"].energies) == (20, 40)
+    assert half.labels["validation"].forces == half.labels["test"].forces == 10
+    assert [one.energy for one in half.train] == [one.energy for one in shares[1.0].train]
+
+
+class Counting(list):
+    """Frames that count how often one is asked for."""
+
+    asked = 0
+
+    def __getitem__(self, index):
+        self.asked += 1
+        return super().__getitem__(index)
+
+
+def test_hiding_forces_reads_no_frame(small):
+    split = training_frames(small()).split
+    frames = Counting(frame("H2O", seed=seed, labelled=True) for seed in range(40))
+    census = Census.of(frames)
+    frames.census = lambda: census
+    view = with_forces_of(FrameSet(frames), 0.5, split)
+    assert len(view) == 40
+    assert LabelCounts.of(view) == LabelCounts(40, 40, 20, 20, 0)
+    assert LabelCounts.of(view.select(range(5))).forces == int(view.census.has_forces[:5].sum())
+    assert frames.asked == 0
+    assert sum(one.has_forces for one in view.frames[::2]) == int(view.census.has_forces[::2].sum())
+    assert frames.asked == 20
+    assert np.isnan(next(one for one in view if not one.has_forces).forces).all()
+
+
+def test_counts_are_in_the_lines(small):
+    frames = training_frames(small("data.forces_fraction=0.5"))
+    text = "\n".join(frames.lines())
+    assert "split              40 training, 10 validation, 10 test frames" in text
+    assert "training labels    energies on 40, forces on 20, stress on 0 of 40 frames" in text
+
+
+def test_scale_knows_nothing_of_hidden_forces(small):
+    from piwsl.training.start import starting_potential
+
+    seen, hidden = small(), small("data.forces_fraction=0")
+    frames = training_frames(hidden)
+    assert frames.report.force_rms is not None
+    assert float(starting_potential(hidden, frames).potential.scale) == frames.report.energy_spread
+    squares = np.concatenate([one.forces**2 for one in training_frames(seen).train])
+    scale = float(starting_potential(seen, training_frames(seen)).potential.scale)
+    assert scale == pytest.approx(np.sqrt(squares.mean()), rel=1e-12)
+
+
+@pytest.fixture
+def changed(small, tmp_path):
+    """Frames of a configuration after a change of each frame in turn."""
+
+    def change(config, how):
+        frames = training_frames(small())
+        train_set = FrameSet([how(index, one) for index, one in enumerate(frames.train)])
+        labels = {**frames.labels, "training": LabelCounts.of(train_set)}
+        return check_against_data(config, replace(frames, train=train_set, labels=labels))
+
+    return change
+
+
+def without(*names):
+    def change(index: int, one: Frame) -> Frame:
+        missing = {"energy": np.nan, "forces": one.forces * np.nan, "stress": one.stress * np.nan}
+        return replace(one, **{name: missing[name] for name in names})
+
+    return change
+
+
+def either(index: int, one: Frame) -> Frame:
+    """Energies on even frames, forces on odd ones."""
+    return without("forces" if index % 2 == 0 else "energy")(index, one)
+
+
+@pytest.mark.parametrize(
+    ("override", "how", "message"),
+    [
+        ("loss.pitc=0", without("energy", "forces"), "there is nothing to fit"),
+        ("loss.stress=1", without(), "loss.stress: no training frame of"),
+        ("loss.stress={shape: linear, first: 0, last: 1}", without(), "loss.stress"),
+        ("loss.taylor_labels=1", without("forces"), "loss.taylor_labels"),
+        ("loss.taylor_labels=1", either, "an energy and forces"),
+        ("loss.forces=0", without("energy"), "no supervised loss is left"),
+        ("displacement.direction=force_error", without("forces"), "displacement.direction: force_error"),
+        ("displacement.direction=energy_error", without("energy"), "displacement.direction: energy_error"),
+        ("displacement.length=0.5", without(), "displacement.cap = 0.3 allows"),
+        ("displacement={length: 0.4, measure: nearest_neighbour}", without(), "the cap is 0.3"),
+    ],
+)
+def test_what_the_frames_cannot_give_is_refused(small, changed, override, how, message):
+    with pytest.raises(ConfigError) as error:
+        changed(small(override), how)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_noisy_node_needs_a_supervised_term(small, changed):
+    with pytest.raises(ConfigError, match=r"loss\.noisy_node"):
+        changed(small("loss.noisy_node=1", "loss.energy=0"), without("forces"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("loss.stress=0",),
+        ("loss.stress={shape: linear, first: 0, last: 0}",),
+        ("displacement.length=0.5", "loss.pitc=0", "loss.pisc=0"),
+        ("displacement.length=0.35", "displacement.norm=structure"),
+        ("displacement.length=0.25", "displacement.measure=nearest_neighbour"),
+        ("displacement.direction=force_error",),
+    ],
+)
+def test_what_has_an_effect_or_none_is_accepted(small, changed, overrides):
+    assert changed(small(*overrides), without()) == []
+
+
+def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
+    notes = changed(small(), without("forces"))
+    assert any("loss.forces is dropped" in note for note in notes)
+    assert any("energies only" in note and "loss.pitc=0" in note for note in notes)
+    assert any("loss.energy is dropped" in note for note in changed(small(), without("energy")))
+
+    def stressed(index, one):
+        return replace(one, stress=np.eye(3))
+
+    assert any("which loss.stress = 0 does not use" in note for note in changed(small(), stressed))
+    assert changed(small("loss.stress=1"), stressed) == []
+
+
+def test_hidden_forces_do_not_choose_the_weights(small, tmp_path):
+    """The kept weights are those of the smallest energy error, not those of the smallest force error."""
+    config = small("data.forces_fraction=0", "loss.pitc=0", "loss.pisc=0", "loss.energy=2", "optimiser.steps=20")
+    train(config, tmp_path / "run")
+    rows = csv.DictReader((tmp_path / "run" / "metrics" / "metrics.csv").read_text().splitlines())
+    validations = [row for row in rows if row["validation/loss"]]
+    assert validations
+    for row in validations:
+        assert float(row["validation/loss"]) == pytest.approx(2 * float(row["validation/energy_mae"]), rel=1e-5)
+        assert row["validation/force_mae"]
+
+
+def test_nothing_is_written_when_the_configuration_does_not_fit_the_data(small, tmp_path):
+    with pytest.raises(ConfigError, match=r"loss\.stress"):
+        train(small("loss.stress=1"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"displacement\.length"):
+        train(small("displacement.length=0.9"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_named_set_is_split_as_published(small, water_file, monkeypatch):
+    class Named:
+        protocol = Protocol(train=None, validation=7, test=13)
+
+    read = sources.read_frames
+    monkeypatch.setattr(sources, "is_dataset", lambda name: name == "water:exact")
+    monkeypatch.setattr(sources, "dataset", lambda name: Named)
+    monkeypatch.setattr(sources, "read_frames", lambda source, units: read(water_file, units))
+    named = ("data.file=water:exact", "data.validation=null", "data.test=null")
+
+    def sizes(*overrides):
+        split = training_frames(small(*named, *overrides)).split
+        return len(split.train), len(split.validation), len(split.test)
+
+    assert sizes() == (40, 7, 13)
+    assert sizes("data.test=0") == (53, 7, 0)
+    assert sizes("data.validation=5", "data.train=20") == (20, 5, 13)
+    small_set, large_set = (training_frames(small(*named, f"data.train={n}")).split for n in (5, 40))
+    assert small_set.test == large_set.test
+
+
+def test_files_become_absolute_and_names_stay(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def absolute(source):
+        return with_absolute_sources(small(f"data.file={source}")).data.file
+
+    assert absolute("rmd17:aspirin") == "rmd17:aspirin"
+    assert absolute("runs/*.xyz") == str(tmp_path / "runs" / "*.xyz")
+    assert absolute("ani.h5#ccsd") == str(tmp_path / "ani.h5#ccsd")
+    (tmp_path / "ani1x").mkdir()
+    assert absolute("ani1x") == str(tmp_path / "ani1x")
+
+
+def test_the_bundled_system_has_its_own_test_frames(small):
+    named = ("data.file=null", "data.system=aspirin", "data.train=20")
+    own = training_frames(small(*named, "data.test=null"))
+    assert (len(own.split.test), len(own.test)) == (0, 1000)
+    assert len(training_frames(small(*named, "data.test=15")).test) == 15
+    assert len(training_frames(small(*named, "data.test=0")).test) == 0
+
+
+def test_several_files_count_in_their_order(tmp_path):
+    paths = [tmp_path / name for name in ("a.xyz", "b.xyz")]
+    for path in paths:
+        path.write_bytes(path.name.encode() * 1000)
+    assert source_hash(paths[:1]) == sha256(paths[0])
+    joined = "\n".join(sha256(path) for path in paths)
+    assert source_hash(paths) == hashlib.sha256(joined.encode()).hexdigest()
+    assert source_hash(paths[::-1]) != source_hash(paths)
+
+
+def test_large_files_are_sampled(tmp_path):
+    path = tmp_path / "large.h5"
+    path.write_bytes(bytes(3 * 2**20))
+    sampled = source_hash([path], largest=2**20)
+    assert sampled.startswith("sampled:")
+    assert source_hash([path], largest=2**20) == sampled
+    for change in (b"\x01" + bytes(3 * 2**20 - 1), bytes(3 * 2**20 - 1) + b"\x01", bytes(3 * 2**20 + 1)):
+        path.write_bytes(change)
+        assert source_hash([path], largest=2**20) != sampled
+
+
+def test_elements_that_only_the_test_frames_have_are_warned_of(small, tmp_path):
+    from ase.io import write
+
+    assert training_frames(small()).report.warnings == []
+    foreign = frame("CH3Cl", labelled=True)
+    atoms = foreign.atoms()
+    atoms.info["REF_energy"] = foreign.energy
+    write(tmp_path / "test.xyz", atoms, format="extxyz")
+    frames = training_frames(small(f"data.test_file={tmp_path / 'test.xyz'}", "data.test=null"))
+    assert frames.report.warnings == ["test frames hold C, Cl, which no training frame has: their errors mislead"]
+
+
+def test_directories_and_patterns_train(small, water_file, tmp_path):
+    with np.load(water_file) as archive:
+        content = dict(archive)
+    (tmp_path / "parts").mkdir()
+    for part in range(3):
+        chosen = {key: content[key][20 * part : 20 * part + 20] for key in ("coords", "energies", "forces")}
+        np.savez(tmp_path / "parts" / f"{part}.npz", **{**content, **chosen})
+    whole = training_frames(small())
+    for source in (tmp_path / "parts", tmp_path / "parts" / "*.npz"):
+        frames = training_frames(small(f"data.file={source}"))
+        assert frames.split == whole.split
+        assert [one.energy for one in frames.test] == [one.energy for one in whole.test]
+        assert frames.sha256 == source_hash(sorted((tmp_path / "parts").iterdir()))
+
+
+def test_a_resumed_run_keeps_its_split(small, tmp_path):
+    config = small("optimiser.steps=20")
+    first = training_frames(config)
+    train(config, tmp_path / "run", frames=training_frames(small("seed=5")))
+    seen = []
+    train(config, tmp_path / "run", resume=True, on_data=lambda frames: seen.append(frames.split))
+    assert seen == [training_frames(small("seed=5")).split]
+    assert seen[0] != first.split
+    split = tmp_path / "run" / "split.json"
+    assert stored_split(Path(tmp_path / "none.json")) is None
+    split.write_text(split.read_text().replace("]", ", 99]", 1))
+    with pytest.raises(DataError, match="the data changed"):
+        train(config, tmp_path / "run", resume=True)
+    split.write_text("{")
+    with pytest.raises(RunDirectoryError, match="damaged"):
+        train(config, tmp_path / "run", resume=True)

@@ -1,0 +1,177 @@
+"""Fine-tuning: what is loaded, what is new, reference energies at the new level, fixed weights."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from piwsl.data.frames import FrameSet
+from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
+from piwsl.export.trained import load_trained, save_trained
+from piwsl.models.build import ModelConfig
+from piwsl.training.run import train
+from piwsl.training.sources import training_frames
+from piwsl.training.start import starting_potential, with_network_of_start
+from tests.models_for_tests import trained_file, trained_model
+from tests.molecules import frame
+
+PLAIN = ("loss.pitc=0", "loss.pisc=0", "optimiser.steps=20")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """PaiNN, 16 channels, 2 layers, cutoff 4 A, for H, C and O."""
+    return trained_file(tmp_path_factory.mktemp("start") / "model.pt")
+
+
+@pytest.fixture
+def fine_tuned(small, file):
+    """A configuration that begins at this file, its network left at the defaults."""
+
+    def configure(*overrides):
+        config = small(f"start.init_from={file}", *PLAIN, *overrides)
+        named = {key: getattr(config.model, key) for key in ("layers", "forces") if f"model.{key}" in str(overrides)}
+        return with_network_of_start(config.model_copy(update={"model": ModelConfig(**named)}))
+
+    return configure
+
+
+def start(config, **changes):
+    frames = training_frames(config)
+    return starting_potential(config, replace(frames, **changes)), replace(frames, **changes)
+
+
+def energies(potential, frames, config):
+    from piwsl.training.evaluate import predictions
+
+    found = predictions(potential, frames, config.model.cutoff, torch.float32)
+    return np.concatenate([prediction.energies.detach().numpy() for prediction, _ in found])
+
+
+def test_the_network_is_that_of_the_file_and_all_weights_are_loaded(fine_tuned, file):
+    config = fine_tuned()
+    trained = load_trained(file)
+    assert config.model == trained.config
+    assert with_network_of_start(config) == config
+    point, _ = start(config)
+    tensors = point.potential.network.state_dict()
+    assert all(torch.equal(tensors[name], value) for name, value in trained.tensors.items())
+    assert set(point.loaded) == set(trained.tensors)
+    assert (point.missing, point.unexpected, point.wrong_shape, point.frozen) == ((), (), (), ())
+    assert float(point.potential.scale) == trained.scale
+
+
+def test_refitted_reference_energies_start_at_zero_mean_error(fine_tuned):
+    point, frames = start(fine_tuned())
+    labels = np.array([one.energy for one in frames.train])
+    assert abs((energies(point.potential, frames.train, fine_tuned()) - labels).mean()) < 1e-4
+    assert "mean error" in point.notes[-1]
+    kept, _ = start(fine_tuned("start.reference_energies=keep"))
+    assert abs((energies(kept.potential, frames.train, fine_tuned()) - labels).mean()) > 1
+    assert float(kept.potential.reference_energies[6]) == -1030.0
+    assert kept.potential.elements == [1, 6, 8]
+    # No frame holds carbon: nobody knows its energy at the new level.
+    assert point.potential.elements == [1, 8]
+    assert any("no longer for C" in note for note in point.notes)
+
+
+def test_without_energies_the_reference_energies_are_those_of_the_file(fine_tuned):
+    config = fine_tuned("loss.energy=0")
+    frames = training_frames(config)
+    hidden = FrameSet([replace(one, energy=np.nan) for one in frames.train])
+    point, _ = start(config, train=hidden)
+    assert float(point.potential.reference_energies[8]) == -2042.0
+
+
+def test_an_absent_force_head_and_another_depth_are_listed(fine_tuned, caplog):
+    with caplog.at_level(logging.INFO, "piwsl.training.start"):
+        point, _ = start(fine_tuned("model.forces=direct"))
+    assert point.missing
+    assert all(name.startswith("force_head.") for name in point.missing)
+    assert any("new, not in the file" in line and "force_head" in line for line in caplog.messages)
+    shallow, _ = start(fine_tuned("model.layers=1"))
+    assert shallow.missing == ()
+    assert {name.split(".")[0] for name in shallow.unexpected} == {"messages", "updates"}
+    assert any("model.layers is 2 in the file, 1 here" in note for note in shallow.notes)
+
+
+def test_direct_forces_of_the_file_are_kept_unless_named(small, file, tmp_path):
+    direct = trained_model(forces="direct")
+    save_trained(direct, tmp_path / "direct.pt")
+    config = small(f"start.init_from={tmp_path / 'direct.pt'}")
+    silent = config.model_copy(update={"model": ModelConfig()})
+    assert with_network_of_start(silent).model.forces == "direct"
+    named = with_network_of_start(config.model_copy(update={"model": ModelConfig(forces="conservative")}))
+    assert named.model.forces == "conservative"
+    assert with_network_of_start(named) == named
+    point, _ = start(named)
+    assert all(name.startswith("force_head.") for name in point.unexpected)
+
+
+def test_another_network_or_width_is_refused_with_the_differences(small, file):
+    for override, message in (
+        ("model.channels=8", "model.channels is 16 in the file, 8 here"),
+        ("model.network=schnet", "model.network is painn in the file, schnet here"),
+    ):
+        config = with_network_of_start(small(f"start.init_from={file}", override))
+        with pytest.raises(ConfigError, match=message):
+            start(config)
+    with pytest.raises(ModelFileError, match="no such file"):
+        with_network_of_start(small("start.init_from=none.pt"))
+
+
+def test_new_elements_are_listed_or_refused(fine_tuned):
+    chlorine = [frame("CH3Cl", seed=seed, labelled=True) for seed in range(4)]
+    config = fine_tuned()
+    frames = training_frames(config)
+    more = FrameSet([*frames.train, *chlorine])
+    point, _ = start(config, train=more)
+    assert point.potential.elements == [1, 6, 8, 17]
+    assert any("new elements" in note and "Cl" in note for note in point.notes)
+    with pytest.raises(ElementError, match="not trained on Cl"):
+        start(fine_tuned("start.reference_energies=keep"), train=more)
+    with pytest.raises(ElementError, match="embedding cannot be fixed"):
+        start(fine_tuned("start.freeze=[embedding]"), train=more)
+
+
+def test_fixed_weights_do_not_move(fine_tuned, file, tmp_path):
+    before = load_trained(file).tensors
+    result = train(fine_tuned("start.freeze=[embedding, messages.0]"), tmp_path / "run")
+    after = load_trained(result.model)
+    moved = {name for name, value in after.tensors.items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(("embedding", "messages.0")) for name in moved)
+    assert moved == {name for name in before if not name.startswith(("embedding", "messages.0"))}
+    assert after.training["start"]["init_from"] == "model.pt"
+    assert after.training["start"]["freeze"] == ["embedding", "messages.0"]
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "loaded (" in log
+    assert "fixed (" in log
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "message"),
+    [
+        ("[embeding]", "no weight begins with 'embeding': near are embedding"),
+        ("[message]", "no weight begins with 'message'"),
+        ("[messages.00]", "near are messages.0"),
+        ("[embedding, first_message, first_update, messages, updates, readout]", "nothing is left to train"),
+    ],
+)
+def test_wrong_freeze_is_refused(fine_tuned, tmp_path, prefixes, message):
+    with pytest.raises(ConfigError, match=message):
+        train(fine_tuned(f"start.freeze={prefixes}"), tmp_path / "run")
+
+
+def test_a_fine_tuned_run_resumes_with_the_configuration_it_was_given(fine_tuned, file, tmp_path):
+    given = fine_tuned().model_copy(update={"model": ModelConfig()})
+    result = train(given, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    again = train(given, tmp_path / "run", resume=True)
+    assert again.validation == result.validation
+    assert summary["result"] == "completed"
+    kept = given.model_copy(update={"start": given.start.model_copy(update={"reference_energies": "keep"})})
+    with pytest.raises(RunDirectoryError, match=r"start\.reference_energies was refit, is keep"):
+        train(kept, tmp_path / "run", resume=True)
