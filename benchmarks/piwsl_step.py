@@ -16,6 +16,8 @@ from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
 from piwsl.losses import Randomness
 from piwsl.models.build import build_potential
+from piwsl.models.fused import training_pairs
+from piwsl.models.pairs import use_pairs
 from piwsl.training.config import load_config
 from piwsl.training.memory import keep_freed_memory
 from piwsl.training.objective import build_objective
@@ -30,12 +32,14 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     torch.manual_seed(config.seed)
     frames = read_frames(named_system("aspirin").train)
     potential = build_potential(config.model, fit_reference_energies(frames, frames.elements))
+    use_pairs(potential, training_pairs(torch.device("cpu")))
     objective = build_objective(config.loss, config.displacement)
     optimiser = torch.optim.AdamW(
         potential.parameters(),
         lr=config.optimiser.learning_rate,
         weight_decay=config.optimiser.weight_decay,
         amsgrad=config.optimiser.amsgrad,
+        fused=True,
     )
     size, cutoff = config.optimiser.batch_size, config.model.cutoff + objective.margin
     start = time.process_time()

@@ -19,7 +19,8 @@ class Batch:
     Attributes:
         species: (N,).
         positions: (N, 3) angstrom.
-        edges: (2, E); may reach beyond the cutoff, where the network gives them no weight.
+        edges: (2, E); may reach beyond the cutoff, where the network gives them no weight. The second half are the
+            first half the other way round, in the same order.
         edge_shifts: (E, 3) angstrom.
         structure_index: (N,).
         n_structures: S.
@@ -86,13 +87,15 @@ class Batch:
         moves = [displacements[index] for index in chosen]
         count, atoms = len(moves), len(self.species)
         device = self.edges.device
-        atom_offset = torch.arange(count, device=device).repeat_interleave(self.edges.shape[1]) * atoms
+        pairs = self.edges.shape[1] // 2
+        atom_offset = torch.arange(count, device=device).repeat_interleave(pairs) * atoms
         structure_offset = torch.arange(count, device=device).repeat_interleave(atoms) * self.n_structures
         return Batch(
             species=self.species.repeat(count),
             positions=torch.cat([self.positions if move is None else self.positions + move for move in moves]),
-            edges=self.edges.repeat(1, count) + atom_offset,
-            edge_shifts=self.edge_shifts.repeat(count, 1),
+            # The first halves of all copies, then the second halves.
+            edges=(self.edges.view(2, 2, pairs).repeat(1, 1, count) + atom_offset).view(2, -1),
+            edge_shifts=self.edge_shifts.view(2, pairs, 3).repeat(1, count, 1).view(-1, 3),
             structure_index=self.structure_index.repeat(count) + structure_offset,
             n_structures=count * self.n_structures,
             energy=_labels(self.energy, moves),
@@ -118,9 +121,9 @@ def collate(
         species=torch.from_numpy(np.concatenate([frame.species for frame in frames])),
         positions=_tensor([frame.positions for frame in frames], dtype),
         edges=torch.from_numpy(
-            np.concatenate([graph.edges + offset for graph, offset in zip(graphs, offsets, strict=True)], axis=1)
+            _halves([graph.edges + offset for graph, offset in zip(graphs, offsets, strict=True)], axis=1)
         ),
-        edge_shifts=_tensor([graph.shifts for graph in graphs], dtype),
+        edge_shifts=torch.from_numpy(_halves([graph.shifts for graph in graphs], axis=0)).to(dtype),
         structure_index=torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(sizes)),
         n_structures=len(frames),
         energy=torch.tensor([frame.energy for frame in frames], dtype=torch.float64),
@@ -129,6 +132,13 @@ def collate(
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
     )
+
+
+def _halves(arrays: list[np.ndarray], axis: int) -> np.ndarray:
+    """The first halves of all arrays, then the second halves."""
+    parts = [np.split(array, 2, axis=axis) for array in arrays]
+    joined: np.ndarray = np.concatenate([part[half] for half in (0, 1) for part in parts], axis=axis)
+    return joined
 
 
 def _tensor(arrays: list[np.ndarray], dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,8 @@ class NeighbourEdges:
     """Directed edges of one structure.
 
     Attributes:
-        edges: (2, E) centre i and neighbour j.
+        edges: (2, E) centre i and neighbour j; of those found by `neighbour_edges`, the second half are the first
+            half the other way round, in the same order.
         shifts: (E, 3) angstrom, added to r_j - r_i.
     """
 
@@ -23,13 +24,14 @@ class NeighbourEdges:
 
 
 def neighbour_edges(frame: Frame, cutoff: float) -> NeighbourEdges:
-    """All pairs within ``cutoff`` (angstrom), periodic images included, sorted by centre."""
-    finder = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
+    """All pairs within ``cutoff`` (angstrom), periodic images included: each pair once, then the other way round."""
+    finder = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
     i, j, images = finder.compute(
         points=frame.positions, box=frame.cell, periodic=np.array(frame.pbc), quantities="ijS"
     )
-    edges = np.stack([i, j]).astype(np.int64)
-    return NeighbourEdges(edges, np.asarray(images, dtype=np.float64) @ frame.cell)
+    once = np.stack([i, j]).astype(np.int64)
+    shifts = np.asarray(images, dtype=np.float64) @ frame.cell
+    return NeighbourEdges(np.concatenate([once, once[::-1]], axis=1), np.concatenate([shifts, -shifts]))
 
 
 def all_pairs(n_atoms: int, cutoff: float) -> NeighbourEdges:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from piwsl.data.batch import Batch
+from piwsl.losses.forward_mode import directional_derivative
 from piwsl.losses.points import Points
 from piwsl.losses.request import ORIGIN, Request, Work
 from piwsl.models.direct import DirectPotential
@@ -125,9 +125,7 @@ def _stress(virial: Tensor, batch: Batch) -> Tensor:
 
 def _directional(potential: Potential, batch: Batch, steps: Tensor) -> tuple[Tensor, Tensor]:
     """Energies (S,) and works sum_i step_i . F_i (S,), by differentiation in forward mode."""
-    with forward_ad.dual_level():
-        positions = forward_ad.make_dual(batch.positions.detach(), steps)  # type: ignore[no-untyped-call]
-        dual = potential.energies(*batch.moved(positions).graph)
-        energies, change = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
-    assert change is not None
+    energies, change = directional_derivative(
+        lambda positions: potential.energies(*batch.moved(positions).graph), batch.positions, steps
+    )
     return energies, -change

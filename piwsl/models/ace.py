@@ -130,8 +130,8 @@ class FirstInteraction(nn.Module):
         sums = torch.cat(
             (
                 self.pairs.scalars(filters[0], sent, edges).unsqueeze(1),
-                self.pairs.outer(filters[1], sent, vectors, edges),
-                self.pairs.outer(filters[2], sent, matrices, edges),
+                self.pairs.outer(filters[1], sent, vectors, -1.0, edges),
+                self.pairs.outer(filters[2], sent, matrices, 1.0, edges),
             ),
             dim=1,
         )
@@ -162,8 +162,8 @@ class Interaction(nn.Module):
         along = torch.cat(
             (
                 self.pairs.scalars(filters[0], scalars, edges).unsqueeze(1),
-                self.pairs.outer(filters[1], scalars, vectors, edges),
-                self.pairs.outer(filters[2], scalars, matrices, edges),
+                self.pairs.outer(filters[1], scalars, vectors, -1.0, edges),
+                self.pairs.outer(filters[2], scalars, matrices, 1.0, edges),
             ),
             dim=1,
         )
@@ -199,6 +199,7 @@ class ACE(nn.Module):
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
         self.cutoff = cutoff
+        self.pairs = pairs
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.squares = TracelessSquares()
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
@@ -212,6 +213,7 @@ class ACE(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
+        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)

@@ -1,23 +1,25 @@
-"""Sums over neighbours as loops compiled by numba: no array of the size edges x components x channels is ever made.
+"""Sums over neighbours as loops compiled by numba: no array of the size pairs x components x channels is ever made.
 
-Two multilinear forms over the edges (i, j) of a graph, with channels f and components c,
+Two multilinear forms over the pairs p = (i, j) of a graph, each pair once, with channels f and components c,
 
-    T(g, W, x)    = sum_e sum_cf  g[i,c,f] W[e,f] x[j,c,f]
-    Q(g, u, W, x) = sum_e sum_cf  g[i,c,f] u[e,c] W[e,f] x[j,f]
+    T(g, W, x)    = sum_p sum_cf  W[p,f] (g[i,c,f] x[j,c,f] + g[j,c,f] x[i,c,f])
+    Q(g, u, W, x) = sum_p sum_cf  u[p,c] W[p,f] (g[i,c,f] x[j,f] + s g[j,c,f] x[i,f])
 
-stand for all of them: a sum over neighbours is the derivative of a form by g, and as the forms are multilinear the
-derivatives of derivatives are again derivatives of the same form. `contract` is one of these derivatives and can be
-differentiated any number of times, in reverse and in forward mode.
+stand for all of them; s is the parity of u, which the way back has times s. A sum over neighbours is the derivative of
+a form by g, and as the forms are multilinear the derivatives of derivatives are again derivatives of the same form.
+`contract` is one of these derivatives and can be differentiated any number of times, in reverse and in forward mode.
 
-This module needs numba. Loops over blocks of channels run in parallel and never share a result.
+This module needs numba. The loops run in one thread: a second pool of threads beside PyTorch's, whose threads wait
+for work actively, made training slower on two cores.
 """
 
-from collections.abc import Callable
-from typing import Any
+
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 from torch.autograd import Function
 
@@ -25,155 +27,184 @@ from piwsl.typing import Edges
 
 # Sums may be regrouped into vector instructions; no assumption is made about NaN and infinities.
 _FASTMATH = {"contract", "reassoc", "nsz"}
-_compiled = njit(parallel=True, cache=True, nogil=True, fastmath=_FASTMATH)
+_loop = njit(cache=True, nogil=True, fastmath=_FASTMATH)
 
 
-@_compiled
-def _sum_products(centres, neighbours, filters, values, out, blocks):  # type: ignore[no-untyped-def]
-    """out[i,c] += W[e] x[j,c]."""
+@_loop
+def _sum_products(first, second, filters, values, out):  # type: ignore[no-untyped-def]
+    """out[i,c] += W[p] x[j,c] and the same with i and j exchanged."""
     width = filters.shape[1]
-    for block in prange(blocks):
-        low, high = block * width // blocks, (block + 1) * width // blocks
-        for e in range(filters.shape[0]):
-            w = filters[e][low:high]
-            for c in range(values.shape[1]):
-                o, x = out[centres[e], c][low:high], values[neighbours[e], c][low:high]
-                for f in range(high - low):
-                    o[f] += w[f] * x[f]
+    for p in range(filters.shape[0]):
+        w = filters[p]
+        i, j = first[p], second[p]
+        for c in range(values.shape[1]):
+            o, x = out[i, c], values[j, c]
+            for f in range(width):
+                o[f] += w[f] * x[f]
+            o, x = out[j, c], values[i, c]
+            for f in range(width):
+                o[f] += w[f] * x[f]
 
 
-@_compiled
-def _edge_products(centres, neighbours, left, right, out, blocks):  # type: ignore[no-untyped-def]
-    """out[e] = sum_c g[i,c] x[j,c]."""
+@_loop
+def _pair_products(first, second, left, right, out):  # type: ignore[no-untyped-def]
+    """out[p] = sum_c g[i,c] x[j,c] + g[j,c] x[i,c]."""
     width = out.shape[1]
-    for block in prange(blocks):
-        low, high = block * width // blocks, (block + 1) * width // blocks
-        for e in range(out.shape[0]):
-            o = out[e][low:high]
-            for c in range(left.shape[1]):
-                g, x = left[centres[e], c][low:high], right[neighbours[e], c][low:high]
-                for f in range(high - low):
-                    o[f] += g[f] * x[f]
+    for p in range(out.shape[0]):
+        o = out[p]
+        i, j = first[p], second[p]
+        for c in range(left.shape[1]):
+            g, x = left[i, c], right[j, c]
+            h, y = left[j, c], right[i, c]
+            if c == 0:
+                for f in range(width):
+                    o[f] = g[f] * x[f] + h[f] * y[f]
+            else:
+                for f in range(width):
+                    o[f] += g[f] * x[f] + h[f] * y[f]
 
 
-@_compiled
-def _sum_outer(centres, neighbours, directions, filters, values, out, blocks):  # type: ignore[no-untyped-def]
-    """out[i,c] += u[e,c] W[e] x[j]."""
+@_loop
+def _sum_outer(first, second, directions, filters, values, parity, out):  # type: ignore[no-untyped-def]
+    """out[i,c] += u[p,c] W[p] x[j] and out[j,c] += s u[p,c] W[p] x[i]."""
     width = filters.shape[1]
-    for block in prange(blocks):
-        low, high = block * width // blocks, (block + 1) * width // blocks
-        for e in range(filters.shape[0]):
-            w, x = filters[e][low:high], values[neighbours[e]][low:high]
-            for c in range(directions.shape[1]):
-                u, o = directions[e, c], out[centres[e], c][low:high]
-                for f in range(high - low):
-                    o[f] += u * w[f] * x[f]
+    for p in range(filters.shape[0]):
+        i, j = first[p], second[p]
+        w, x, y = filters[p], values[j], values[i]
+        for c in range(directions.shape[1]):
+            u, o = directions[p, c], out[i, c]
+            for f in range(width):
+                o[f] += u * w[f] * x[f]
+            u, o = parity * u, out[j, c]
+            for f in range(width):
+                o[f] += u * w[f] * y[f]
 
 
-@_compiled
-def _sum_inner(centres, neighbours, left, directions, filters, out, blocks):  # type: ignore[no-untyped-def]
-    """out[j] += W[e] sum_c u[e,c] g[i,c]."""
+@_loop
+def _sum_inner(first, second, left, directions, filters, parity, out):  # type: ignore[no-untyped-def]
+    """out[j] += W[p] sum_c u[p,c] g[i,c] and out[i] += s W[p] sum_c u[p,c] g[j,c]."""
     width = filters.shape[1]
-    for block in prange(blocks):
-        low, high = block * width // blocks, (block + 1) * width // blocks
-        for e in range(filters.shape[0]):
-            w, o = filters[e][low:high], out[neighbours[e]][low:high]
-            for c in range(directions.shape[1]):
-                u, g = directions[e, c], left[centres[e], c][low:high]
-                for f in range(high - low):
-                    o[f] += u * w[f] * g[f]
+    for p in range(filters.shape[0]):
+        i, j = first[p], second[p]
+        w = filters[p]
+        for c in range(directions.shape[1]):
+            u, o, g = directions[p, c], out[j], left[i, c]
+            for f in range(width):
+                o[f] += u * w[f] * g[f]
+            u, o, g = parity * u, out[i], left[j, c]
+            for f in range(width):
+                o[f] += u * w[f] * g[f]
 
 
-@_compiled
-def _edge_inner(centres, neighbours, left, directions, values, out, blocks):  # type: ignore[no-untyped-def]
-    """out[e] = x[j] sum_c u[e,c] g[i,c]."""
+@_loop
+def _pair_inner(first, second, left, directions, values, parity, out):  # type: ignore[no-untyped-def]
+    """out[p] = sum_c u[p,c] (g[i,c] x[j] + s g[j,c] x[i])."""
     width = out.shape[1]
-    for block in prange(blocks):
-        low, high = block * width // blocks, (block + 1) * width // blocks
-        for e in range(out.shape[0]):
-            x, o = values[neighbours[e]][low:high], out[e][low:high]
-            for c in range(directions.shape[1]):
-                u, g = directions[e, c], left[centres[e], c][low:high]
-                for f in range(high - low):
-                    o[f] += u * g[f] * x[f]
+    for p in range(out.shape[0]):
+        i, j = first[p], second[p]
+        o, x, y = out[p], values[j], values[i]
+        for c in range(directions.shape[1]):
+            u, g, h = directions[p, c], left[i, c], left[j, c]
+            v = parity * u
+            if c == 0:
+                for f in range(width):
+                    o[f] = u * g[f] * x[f] + v * h[f] * y[f]
+            else:
+                for f in range(width):
+                    o[f] += u * g[f] * x[f] + v * h[f] * y[f]
 
 
-@_compiled
-def _edge_sums(centres, neighbours, left, filters, values, out, blocks):  # type: ignore[no-untyped-def]
-    """out[e,c] = sum_f W[e,f] x[j,f] g[i,c,f]; blocks are blocks of edges here."""
-    count = filters.shape[0]
-    for block in prange(blocks):
-        for e in range(block * count // blocks, (block + 1) * count // blocks):
-            w, x = filters[e], values[neighbours[e]]
-            for c in range(left.shape[1]):
-                g = left[centres[e], c]
-                total = out[e, c]
-                for f in range(len(w)):
-                    total += w[f] * x[f] * g[f]
-                out[e, c] = total
+@_loop
+def _pair_sums(first, second, left, filters, values, parity, out):  # type: ignore[no-untyped-def]
+    """out[p,c] = sum_f W[p,f] (x[j,f] g[i,c,f] + s x[i,f] g[j,c,f])."""
+    width = filters.shape[1]
+    for p in range(out.shape[0]):
+        w, x, y = filters[p], values[second[p]], values[first[p]]
+        for c in range(left.shape[1]):
+            g, h = left[first[p], c], left[second[p], c]
+            there, back = x[0] * 0, x[0] * 0
+            for f in range(width):
+                there += w[f] * x[f] * g[f]
+                back += w[f] * y[f] * h[f]
+            out[p, c] = there + parity * back
 
 
-Form = Callable[[int, Edges, list[Any]], Tensor]
+class Form(Protocol):
+    """A multilinear form: `derivative` by its argument number ``slot``, which is None among the arguments."""
+
+    def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
+        """The derivative, a tensor of the shape of that argument."""
 
 
-def trilinear(slot: int, edges: Edges, arguments: list[Any]) -> Tensor:
-    """Derivative of T(g, W, x) by its argument number ``slot``, which is None among the arguments."""
-    left: Tensor
-    filters: Tensor
-    values: Tensor
-    left, filters, values = arguments
-    centres, neighbours = _array(edges[0]), _array(edges[1])
-    if slot == 1:
-        out = left.new_zeros((edges.shape[1], left.shape[2]))
-        _edge_products(centres, neighbours, _array(left), _array(values), out.numpy(), _blocks(out.shape[1]))
-    elif slot == 0:
-        out = torch.zeros_like(values, memory_format=torch.contiguous_format)
-        _sum_products(centres, neighbours, _array(filters), _array(values), out.numpy(), _blocks(out.shape[2]))
-    else:
-        out = torch.zeros_like(left, memory_format=torch.contiguous_format)
-        _sum_products(neighbours, centres, _array(filters), _array(left), out.numpy(), _blocks(out.shape[2]))
-    return out
+@dataclass(frozen=True)
+class Trilinear:
+    """T(g, W, x); g and x (N, C, F), W (P, F)."""
+
+    def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
+        """The derivative by argument number ``slot``."""
+        left: Tensor
+        filters: Tensor
+        values: Tensor
+        left, filters, values = arguments
+        first, second = _array(pairs[0]), _array(pairs[1])
+        if slot == 1:
+            out = left.new_empty((pairs.shape[1], left.shape[2]))
+            _pair_products(first, second, _array(left), _array(values), out.numpy())
+            return out
+        given = values if slot == 0 else left  # the form is symmetric in these two
+        out = torch.zeros_like(given, memory_format=torch.contiguous_format)
+        _sum_products(first, second, _array(filters), _array(given), out.numpy())
+        return out
 
 
-def quadrilinear(slot: int, edges: Edges, arguments: list[Any]) -> Tensor:
-    """Derivative of Q(g, u, W, x) by its argument number ``slot``, which is None among the arguments."""
-    arrays: list[Any] = [None if one is None else _array(one) for one in arguments]
-    left, directions, filters, values = arrays
-    given: Tensor = arguments[3 if slot != 3 else 2]
-    centres, neighbours = _array(edges[0]), _array(edges[1])
-    blocks = _blocks(given.shape[-1])
-    if slot == 0:
-        out = given.new_zeros((given.shape[0], directions.shape[1], given.shape[1]))
-        _sum_outer(centres, neighbours, directions, filters, values, out.numpy(), blocks)
-    elif slot == 1:
-        out = given.new_zeros((edges.shape[1], left.shape[1]))
-        _edge_sums(centres, neighbours, left, filters, values, out.numpy(), torch.get_num_threads())
-    elif slot == 2:
-        out = given.new_zeros((edges.shape[1], given.shape[1]))
-        _edge_inner(centres, neighbours, left, directions, values, out.numpy(), blocks)
-    else:
-        out = given.new_zeros((left.shape[0], left.shape[2]))
-        _sum_inner(centres, neighbours, left, directions, filters, out.numpy(), blocks)
-    return out
+@dataclass(frozen=True)
+class Quadrilinear:
+    """Q(g, u, W, x) with the parity of u; g (N, C, F), u (P, C), W (P, F), x (N, F)."""
+
+    parity: float
+
+    def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
+        """The derivative by argument number ``slot``."""
+        arrays: list[Any] = [None if one is None else _array(one) for one in arguments]
+        left, directions, filters, values = arrays
+        given: Tensor = arguments[3 if slot != 3 else 2]
+        first, second = _array(pairs[0]), _array(pairs[1])
+        parity = _array(given.new_tensor(self.parity))[()]
+        if slot == 0:
+            out = given.new_zeros((given.shape[0], directions.shape[1], given.shape[1]))
+            _sum_outer(first, second, directions, filters, values, parity, out.numpy())
+        elif slot == 1:
+            out = given.new_empty((pairs.shape[1], left.shape[1]))
+            _pair_sums(first, second, left, filters, values, parity, out.numpy())
+        elif slot == 2:
+            out = given.new_empty((pairs.shape[1], given.shape[1]))
+            _pair_inner(first, second, left, directions, values, parity, out.numpy())
+        else:
+            out = given.new_zeros((left.shape[0], left.shape[2]))
+            _sum_inner(first, second, left, directions, filters, parity, out.numpy())
+        return out
 
 
 class _Contract(Function):
     """One derivative of a multilinear form, differentiable again."""
 
     @staticmethod
-    def forward(ctx: Any, form: Form, slot: int, edges: Edges, *arguments: Any) -> Tensor:
-        ctx.form, ctx.slot, ctx.edges = form, slot, edges
+    def forward(ctx: Any, form: Form, slot: int, pairs: Edges, *arguments: Any) -> Tensor:
+        ctx.form, ctx.slot, ctx.pairs = form, slot, pairs
+        ctx.set_materialize_grads(False)  # what has no tangent stays None and costs nothing
         given = [one for index, one in enumerate(arguments) if index != slot]
         ctx.save_for_backward(*given)
         ctx.save_for_forward(*given)
-        return form(slot, edges, list(arguments))
+        return form.derivative(slot, pairs, list(arguments))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
+        if upstream[0] is None:
+            return (None,) * len(ctx.needs_input_grad)
         arguments = list(ctx.saved_tensors)
         arguments.insert(ctx.slot, upstream[0])
         gradients = [
-            contract(ctx.form, index, ctx.edges, arguments)
+            contract(ctx.form, index, ctx.pairs, arguments)
             if index != ctx.slot and ctx.needs_input_grad[3 + index]
             else None
             for index in range(len(arguments))
@@ -188,22 +219,20 @@ class _Contract(Function):
         for index, tangent in enumerate(tangents[3:]):
             if tangent is not None:
                 changed = [tangent if other == index else one for other, one in enumerate(arguments)]
-                parts.append(contract(ctx.form, ctx.slot, ctx.edges, changed))
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+                parts.append(contract(ctx.form, ctx.slot, ctx.pairs, changed))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
 
 
-def contract(form: Form, slot: int, edges: Edges, arguments: list[Any]) -> Tensor:
+def contract(form: Form, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
     """Derivative of a form by its argument ``slot`` (whose place in ``arguments`` is ignored)."""
     given = [None if index == slot else one for index, one in enumerate(arguments)]
-    result: Tensor = _Contract.apply(form, slot, edges, *given)  # type: ignore[no-untyped-call]
+    result: Tensor = _Contract.apply(form, slot, pairs, *given)  # type: ignore[no-untyped-call]
     return result
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = tensor.detach().contiguous().numpy()
     return array
-
-
-def _blocks(width: int) -> int:
-    """Blocks of channels: one a thread, none narrower than a few vector instructions."""
-    return max(1, min(torch.get_num_threads(), width // 16))

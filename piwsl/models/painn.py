@@ -25,7 +25,7 @@ class FirstMessage(nn.Module):
         for_scalars, for_vectors = self.pairs.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
-        vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
+        vectors = self.pairs.outer(for_vectors, to_vectors, directions, -1.0, edges)
         return scalars + new_scalars, vectors
 
 
@@ -51,7 +51,7 @@ class Message(nn.Module):
         for_scalars, for_vectors, for_carried = self.pairs.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
-        new_vectors = self.pairs.outer(for_vectors, to_vectors, directions, edges)
+        new_vectors = self.pairs.outer(for_vectors, to_vectors, directions, -1.0, edges)
         carried = self.pairs.vectors(for_carried, to_carried.unsqueeze(1) * vectors, edges)
         return scalars + new_scalars, vectors + new_vectors + carried
 
@@ -72,7 +72,7 @@ class Update(nn.Module):
         norm = torch.sqrt((right * right).sum(1) + 1e-8)
         own, mixing, turning = self.context(torch.cat((scalars, norm), dim=-1)).split(self.channels, dim=-1)
         inner = (left * right).sum(1)
-        return scalars + own + mixing * inner, vectors + turning.unsqueeze(1) * left
+        return torch.addcmul(scalars + own, mixing, inner), torch.addcmul(vectors, turning.unsqueeze(1), left)
 
 
 class PaiNNFeatures(nn.Module):
@@ -99,6 +99,7 @@ class PaiNNFeatures(nn.Module):
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
         self.cutoff = cutoff
+        self.pairs = pairs
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
         self.first_message = FirstMessage(channels, radial_size, pairs)
@@ -109,6 +110,7 @@ class PaiNNFeatures(nn.Module):
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
+        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         directions = edge_vectors / distances.unsqueeze(-1)

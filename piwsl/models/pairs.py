@@ -16,6 +16,10 @@ from piwsl.typing import Edges, EdgeVectors
 class EdgeList(nn.Module):
     """Neighbour sums over any list of edges."""
 
+    def distinct(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+        """Edges and edge vectors for which filters and directions are made: here all of them."""
+        return edges, edge_vectors
+
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
         """Filters (E, F) from radial features (E, R) for each F rows of a weight."""
         # split instead of slices: its gradient is one concatenation, that of slices a padded sum.
@@ -31,8 +35,8 @@ class EdgeList(nn.Module):
         messages = filters.unsqueeze(1) * values.index_select(0, edges[1])
         return messages.new_zeros(values.shape).index_add(0, edges[0], messages)
 
-    def outer(self, filters: Tensor, values: Tensor, directions: EdgeVectors, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) -> (N, D, F)."""
+    def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
+        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) with u_ji = parity u_ij -> (N, D, F)."""
         messages = directions.unsqueeze(-1) * (filters * values.index_select(0, edges[1])).unsqueeze(1)
         shape = (values.shape[0], directions.shape[1], values.shape[1])
         return messages.new_zeros(shape).index_add(0, edges[0], messages)
@@ -44,6 +48,10 @@ class AllPairs(nn.Module):
     def __init__(self, n_atoms: int) -> None:
         super().__init__()
         self.n_atoms = n_atoms
+
+    def distinct(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+        """Edges and edge vectors for which filters and directions are made: here all of them."""
+        return edges, edge_vectors
 
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
         """Filters (E, F) from radial features (E, R) for each F rows of a weight."""
@@ -63,8 +71,8 @@ class AllPairs(nn.Module):
         right = values.view(-1, n, components, width).permute(0, 3, 1, 2)
         return left.matmul(right).permute(0, 2, 3, 1).reshape(-1, components, width)
 
-    def outer(self, filters: Tensor, values: Tensor, directions: EdgeVectors, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) -> (N, D, F)."""
+    def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
+        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) with u_ji = parity u_ij -> (N, D, F)."""
         n, components, width = self.n_atoms, directions.shape[1], values.shape[1]
         products = filters.view(-1, n, n, width) * values.view(-1, 1, n, width)
         # Blocks that are neither contiguous nor a transpose would be multiplied one by one.

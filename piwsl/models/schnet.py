@@ -50,6 +50,7 @@ class SchNet(nn.Module):
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
         self.cutoff = cutoff
+        self.pairs = pairs
         self.radial = RADIAL_BASES[radial](cutoff, radial_size)
         self.envelope = PolynomialCutoff(cutoff)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
@@ -60,6 +61,7 @@ class SchNet(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
+        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         envelope = self.envelope(distances).unsqueeze(-1)

@@ -74,8 +74,8 @@ class Embedding(nn.Module):
 
     def _sums(self, values: Tensor, filters: list[Tensor], directions: list[Tensor], edges: Edges) -> Tensor:
         identity = math.sqrt(3.0) * self.pairs.scalars(filters[0], values, edges).unsqueeze(1)
-        antisymmetric = self.pairs.outer(filters[1], values, directions[0], edges)
-        return torch.cat((identity, antisymmetric, self.pairs.outer(filters[2], values, directions[1], edges)), dim=1)
+        antisymmetric = self.pairs.outer(filters[1], values, directions[0], -1.0, edges)
+        return torch.cat((identity, antisymmetric, self.pairs.outer(filters[2], values, directions[1], 1.0, edges)), dim=1)
 
     def forward(self, species: Species, radial: Tensor, directions: list[Tensor], edges: Edges) -> Tensor:
         """Species (N,), radial features (E, R + 1), and directions as A (E, 3) and S (E, 5), to tensors (N, 9, F)."""
@@ -138,6 +138,7 @@ class TensorNet(nn.Module):
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
         self.cutoff = cutoff
+        self.pairs = pairs
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.squares = TracelessSquares()
         self.embedding = Embedding(channels, radial_size, pairs)
@@ -155,6 +156,7 @@ class TensorNet(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
+        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)

@@ -45,7 +45,7 @@ def fit(
             max_steps=optimiser.steps,
             max_epochs=-1,
             accumulate_grad_batches=optimiser.accumulate,
-            precision="bf16-mixed" if config.dtype == "bf16-mixed" else "32-true",
+            precision="bf16-mixed" if config.mixed_precision else "32-true",
             callbacks=_callbacks(setup, progress),
             logger=_loggers(setup.output),
             log_every_n_steps=min(LOG_INTERVAL, optimiser.validation_interval, optimiser.steps),

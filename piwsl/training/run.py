@@ -145,6 +145,6 @@ def _train(
 
 def _task(setup: Setup, potential: Potential) -> TrainingTask:
     config = setup.config
-    use_pairs(potential.network, training_pairs(setup.device))
+    use_pairs(potential.network, training_pairs(setup.device, config.mixed_precision))
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
     return TrainingTask(potential, objective, config.optimiser, config.seed)

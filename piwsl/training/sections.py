@@ -143,6 +143,11 @@ class TrainingConfig(Section):
     threads: int | None = Field(None, ge=1, description="processor threads; empty: all")
 
     @property
+    def mixed_precision(self) -> bool:
+        """Whether the network computes in less precision than its weights have."""
+        return self.dtype == "bf16-mixed"
+
+    @property
     def weights_dtype(self) -> str:
         """Float type of the weights and of the trained file."""
         return "float64" if self.dtype == "float64" else "float32"

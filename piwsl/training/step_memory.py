@@ -87,7 +87,8 @@ def step_memory(setup: Setup) -> StepMemory | None:
         return None
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
     potential = build_potential(config.model, dict.fromkeys(setup.frames.train.elements, 0.0))
-    use_pairs(potential.network.to(DTYPES[config.weights_dtype]), training_pairs(setup.device))
+    pairs = training_pairs(setup.device, config.mixed_precision)
+    use_pairs(potential.network.to(DTYPES[config.weights_dtype]), pairs)
     part = _largest_part(setup)
     atoms = int(setup.frames.train.census.sizes[part].sum())
     sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)

@@ -103,7 +103,11 @@ class TrainingTask(LightningModule):
         if not weights:
             raise ConfigError("all weights are fixed (start.freeze): nothing is left to train")
         optimiser = torch.optim.AdamW(
-            weights, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, amsgrad=self.config.amsgrad
+            weights,
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            amsgrad=self.config.amsgrad,
+            fused=True,
         )
         scheduler = LambdaLR(optimiser, self.schedule)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -5,7 +5,7 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.data.neighbours import all_pairs, neighbour_edges
-from tests.molecules import frame
+from tests.molecules import cell, frame
 
 
 def brute_force(made, cutoff):
@@ -57,6 +57,16 @@ def test_edges_stay_within_their_structure():
     assert batch.n_atoms.tolist() == [3, 12, 5]
     assert torch.equal(batch.structure_index[batch.edges[0]], batch.structure_index[batch.edges[1]])
     assert batch.energy.dtype == torch.float64
+
+
+def test_the_second_half_of_the_edges_is_the_first_the_other_way_round():
+    batch = collate([frame("H2O"), cell(), frame("CH4")], 4.5, torch.float64)
+    for made in (batch, batch.with_copies([0.1 * torch.ones_like(batch.positions)])):
+        there, back = made.edges.chunk(2, dim=1)
+        assert there.shape[1] and torch.equal(there.flip(0), back)
+        vectors = made.edge_vectors()
+        torch.testing.assert_close(vectors, torch.cat([-part for part in reversed(vectors.chunk(2))]))
+        assert made.edge_shifts.abs().max() > 0
 
 
 def test_copies_are_displaced_batches():
