@@ -13,7 +13,6 @@ This module needs numba. The loops run in one thread: a second pool of threads b
 for work actively, made training slower on two cores.
 """
 
-
 from dataclasses import dataclass
 from typing import Any, Protocol
 

@@ -75,7 +75,8 @@ class Embedding(nn.Module):
     def _sums(self, values: Tensor, filters: list[Tensor], directions: list[Tensor], edges: Edges) -> Tensor:
         identity = math.sqrt(3.0) * self.pairs.scalars(filters[0], values, edges).unsqueeze(1)
         antisymmetric = self.pairs.outer(filters[1], values, directions[0], -1.0, edges)
-        return torch.cat((identity, antisymmetric, self.pairs.outer(filters[2], values, directions[1], 1.0, edges)), dim=1)
+        symmetric = self.pairs.outer(filters[2], values, directions[1], 1.0, edges)
+        return torch.cat((identity, antisymmetric, symmetric), dim=1)
 
     def forward(self, species: Species, radial: Tensor, directions: list[Tensor], edges: Edges) -> Tensor:
         """Species (N,), radial features (E, R + 1), and directions as A (E, 3) and S (E, 5), to tensors (N, 9, F)."""

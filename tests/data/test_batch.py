@@ -63,7 +63,8 @@ def test_the_second_half_of_the_edges_is_the_first_the_other_way_round():
     batch = collate([frame("H2O"), cell(), frame("CH4")], 4.5, torch.float64)
     for made in (batch, batch.with_copies([0.1 * torch.ones_like(batch.positions)])):
         there, back = made.edges.chunk(2, dim=1)
-        assert there.shape[1] and torch.equal(there.flip(0), back)
+        assert there.shape[1]
+        assert torch.equal(there.flip(0), back)
         vectors = made.edge_vectors()
         torch.testing.assert_close(vectors, torch.cat([-part for part in reversed(vectors.chunk(2))]))
         assert made.edge_shifts.abs().max() > 0
