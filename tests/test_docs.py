@@ -168,8 +168,14 @@ def check_piwsl(words: list[str]) -> None:
     load_config(None, context.params.get("overrides", ()))
 
 
+def without_launcher(line: str) -> str:
+    """The command of one process."""
+    line = re.sub(r"^torchrun --nproc-per-node \d+ -m piwsl\.cli ", "piwsl ", line)
+    return re.sub(r"^srun --ntasks-per-node \d+ ", "", line)
+
+
 def check_command(line: str) -> None:
-    program, *words = shlex.split(line.replace(".venv/bin/", ""))
+    program, *words = shlex.split(without_launcher(line).replace(".venv/bin/", ""))
     if program == "piwsl":
         check_piwsl(words)
     elif program == "pip":
@@ -201,6 +207,7 @@ def test_a_command_parses(line):
         "piwsl md --engine lammps",
         "piwsl export",
         "piwsl data labels --output x",
+        "torchrun --nproc-per-node 2 -m piwsl.cli trane",
         "piwsl train -o los.pitc=1",
         "make all",
         "make PITHON=python3.11 test",
@@ -323,6 +330,7 @@ def test_every_key_is_documented_with_its_default():
     [
         ("data.md", "data label", "--workers"),
         ("data.md", "data fetch", "--folder"),
+        ("training.md", "train", "--seeds"),
         ("training.md", "evaluate", "--plot"),
         ("export.md", "export", "--target"),
         ("molecular_dynamics.md", "md", "--engine"),

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import torch
 
@@ -37,16 +36,9 @@ def chosen_device(config: TrainingConfig, processes: Processes) -> torch.device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Processor threads of torch, all by default, and as many for the compiled neighbour sums.
-
-    On its own numba takes one thread for each core, also where torch was told to leave some alone.
-    """
+    """Processor threads of torch, all by default."""
     if threads:
         torch.set_num_threads(threads)
-    if find_spec("numba"):
-        import numba
-
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]  # set at run time
 
 
 @contextmanager

@@ -23,8 +23,6 @@ from piwsl.training.processes import LaunchedEnvironment, Processes
 from piwsl.training.setup import Setup
 from piwsl.training.task import TrainingTask
 
-LOG_INTERVAL = 50  # steps
-
 
 def fit(
     setup: Setup,
@@ -48,7 +46,7 @@ def fit(
             precision="bf16-mixed" if config.mixed_precision else "32-true",
             callbacks=_callbacks(setup, progress),
             logger=_loggers(setup.output),
-            log_every_n_steps=min(LOG_INTERVAL, optimiser.validation_interval, optimiser.steps),
+            log_every_n_steps=0,
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
@@ -135,8 +133,6 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # The last epoch may be short.
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10

@@ -1,6 +1,7 @@
 """The Lightning task: one training step, one validation, the optimiser."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from piwsl.training.validation import Validation
 __all__ = ["LOGGER", "DivergedError", "TrainingTask"]
 
 LOGGER = logging.getLogger("piwsl.training")
+WRITTEN = 50  # steps between the losses in the metrics file
 MEMORY = 0.1  # weight of the last step in the running share of the label-free terms
 
 
@@ -66,8 +68,11 @@ class TrainingTask(LightningModule):
         self._note_share()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """Log the losses of the last whole step."""
-        self.log_dict({f"train/{name}": value for name, value in self.losses.items()}, batch_size=1)
+        """Write the losses of the step just done, now and then."""
+        whole = (batch_index + 1) % self.config.accumulate == 0
+        if whole and self.global_step % min(WRITTEN, self.config.validation_interval) == 0:
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]  # of the next step
+            self._write({**{f"train/{name}": value for name, value in self.losses.items()}, "learning_rate": rate})
 
     def on_validation_epoch_start(self) -> None:
         """Begin to collect errors."""
@@ -87,11 +92,11 @@ class TrainingTask(LightningModule):
         self.validation_errors, self.validation_loss = errors, result.loss
         LOGGER.info(f"step {self.global_step}: validation {'; '.join(errors.lines())}")
         self.schedule.validated(self.global_step, result.loss)
-        for name in ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "energy_spread_ratio"):
-            value = getattr(errors, name)
-            if value is not None:
-                self.log(f"validation/{name}", value, batch_size=errors.structures)
-        self.log("validation/loss", result.loss, batch_size=1)
+        values = {name: value for name, value in asdict(errors).items() if isinstance(value, float)}
+        self._write({"validation/loss": result.loss, **{f"validation/{name}": value for name, value in values.items()}})
+        for logger in self.trainer.loggers:
+            logger.save()
+        self.log("validation/loss", result.loss, logger=False, batch_size=1)  # what checkpoints are chosen by
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW for the weights that are not fixed, with the schedule asked for.
@@ -111,6 +116,11 @@ class TrainingTask(LightningModule):
         )
         scheduler = LambdaLR(optimiser, self.schedule)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _write(self, values: dict[str, float]) -> None:
+        # Not through Lightning, whose count of the steps is off by one in a resumed run.
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, self.global_step)
 
     def _note_share(self) -> None:
         """Follow what the label-free terms make of the loss, as a running mean over the steps where they act."""

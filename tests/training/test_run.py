@@ -72,6 +72,9 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
     resumed = weights(train(config, tmp_path / "broken", resume=True, progress=lambda p: first.append(p.step)))
     assert first[0] == 41
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    rows = (tmp_path / "whole" / "metrics" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "20", "20", "40", "40", "60", "60"]
+    assert (tmp_path / "broken" / "metrics-1" / "metrics.csv").read_text().splitlines()[1:] == rows[-2:]
 
 
 def test_kill_and_resume_on_the_command_line(small, tmp_path):
