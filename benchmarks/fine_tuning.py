@@ -26,12 +26,13 @@ from piwsl.training.sources import training_frames
 VARIANTS = {
     "plain": ["loss.pitc=0", "loss.pisc=0"],
     "defaults": ["loss.pitc=1", "loss.pisc=0.01"],
+    "PITC 1": ["loss.pitc=1", "loss.pisc=0"],
     "PITC 10": ["loss.pitc=10", "loss.pisc=0"],
     "PITC 100": ["loss.pitc=100", "loss.pisc=0"],
     "PITC 1000": ["loss.pitc=1000", "loss.pisc=0"],
+    "PITC 0.1, k=0, 0.01 A": ["loss.pitc=0.1", "loss.pisc=0", "loss.mixing=0", "displacement.length=0.01"],
     "PITC 1, k=0, 0.01 A": ["loss.pitc=1", "loss.pisc=0", "loss.mixing=0", "displacement.length=0.01"],
     "PITC 10, k=0, 0.01 A": ["loss.pitc=10", "loss.pisc=0", "loss.mixing=0", "displacement.length=0.01"],
-    "PITC 0.1, k=0, 0.05 A": ["loss.pitc=0.1", "loss.pisc=0", "loss.mixing=0"],
     "PITC 100, PISC 1": ["loss.pitc=100", "loss.pisc=1"],
     "PITC 100, PISC 100": ["loss.pitc=100", "loss.pisc=100"],
 }

@@ -7,6 +7,8 @@ import numpy as np
 from piwsl.errors import DataError
 from piwsl.typing import IntArray
 
+MOST_VALIDATION = 2000  # frames, unless more are asked for: they are looked at many times in a run
+
 
 @dataclass(frozen=True)
 class Split:
@@ -20,8 +22,8 @@ class Split:
 def random_split(count: int, train: int | None, validation: int | None, test: int | None, seed: int) -> Split:
     """Split ``count`` frames at random; equal arguments give equal parts.
 
-    Without a size, validation takes as many frames as training, at least 100 but at most a tenth of all; training
-    takes what the others leave. The test frames are drawn first: they are the same for every training size.
+    Without a size, validation takes as many frames as training, at least 100 but at most a tenth of all and 2000;
+    training takes what the others leave. The test frames are drawn first: they are the same for every training size.
 
     Raises:
         DataError: the sizes ask for more frames than there are, or leave none.
@@ -29,7 +31,7 @@ def random_split(count: int, train: int | None, validation: int | None, test: in
     order = np.random.default_rng(np.random.SeedSequence([seed, 1])).permutation(count)
     test = test or 0
     if validation is None:
-        validation = max(1, min(max(train or count, 100), count // 10))
+        validation = max(1, min(max(train or count, 100), count // 10, MOST_VALIDATION))
     if train is None:
         train = count - test - validation
     if train < 1 or validation < 1 or train + validation + test > count:

@@ -111,14 +111,22 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return items
 
 
-def write_summary(setup: Setup, validation: Errors, test: Errors | None, seconds: float, found: list[str]) -> None:
-    """Write what went in, what came out, and with which versions."""
+def write_summary(
+    setup: Setup,
+    validation: Errors,
+    test: Errors | None,
+    seconds: float,
+    found: list[str],
+    origin: dict[str, Any] | None,
+) -> None:
+    """Write what went in (``origin``: the file it started from), what came out, and with which versions."""
     frames, output = setup.frames, setup.output
     summary = {
         "piwsl_version": __version__,
         "versions": versions(("torch", "lightning", "numpy")),
         "computed_on": setup.words(),
         "inputs": {"data": str(frames.source), "sha256": frames.sha256},
+        "start": origin,
         "frames": {"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
         "data_report": frames.report.lines(),
         "seed": setup.config.seed,

@@ -136,7 +136,7 @@ def _train(
     found = doubts(validation, task.consistency_share)
     if is_first_process():
         save_trained(trained_model(config, frames, potential, validation, test, begin.origin), output / MODEL_FILE)
-        write_summary(setup, validation, test, seconds, found)
+        write_summary(setup, validation, test, seconds, found, begin.origin)
     for warning in found:
         LOGGER.warning(warning)
     LOGGER.info(f"done after {seconds:.0f} s: {'; '.join((test or validation).lines())}")

@@ -24,7 +24,7 @@ class DataConfig(Section):
     units: str | None = Field(None, description="units of the file, such as 'kcal/mol, angstrom', if it states none")
     train: int | None = Field(None, ge=1, description="training frames; empty: all that the others leave")
     validation: int | None = Field(
-        None, ge=1, description="validation frames; empty: as many as for training, at most 1/10"
+        None, ge=1, description="validation frames; empty: as many as for training, at most 1/10 and 2000"
     )
     test: int | None = Field(
         None, ge=0, description="test frames from the file, the same for every other size; empty: as published, or none"

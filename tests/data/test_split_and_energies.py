@@ -20,6 +20,12 @@ def test_test_frames_are_the_same_for_every_training_size():
     assert random_split(1000, 50, 100, 300, 0).test == random_split(1000, 500, 100, 300, 0).test
 
 
+def test_validation_of_huge_sets_has_a_bound():
+    assert len(random_split(5000, None, None, None, 0).validation) == 500
+    assert len(random_split(100_000, None, None, None, 0).validation) == 2000
+    assert len(random_split(100_000, None, 9000, None, 0).validation) == 9000
+
+
 def test_defaults():
     split = random_split(2000, None, None, None, 0)
     assert (len(split.train), len(split.validation), len(split.test)) == (1800, 200, 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from piwsl.data.files import sha256
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
 from piwsl.export.trained import load_trained, save_trained
@@ -172,6 +173,7 @@ def test_a_fine_tuned_run_resumes_with_the_configuration_it_was_given(fine_tuned
     again = train(given, tmp_path / "run", resume=True)
     assert again.validation == result.validation
     assert summary["result"] == "completed"
+    assert summary["start"]["init_from_sha256"] == sha256(file)
     kept = given.model_copy(update={"start": given.start.model_copy(update={"reference_energies": "keep"})})
     with pytest.raises(RunDirectoryError, match=r"start\.reference_energies was refit, is keep"):
         train(kept, tmp_path / "run", resume=True)
