@@ -14,7 +14,7 @@ from piwsl.provenance import listening
 
 if TYPE_CHECKING:
     from piwsl.training.callbacks import TrainingProgress
-    from piwsl.training.sources import TrainingFrames
+    from piwsl.training.frames import TrainingFrames
 
 PLAIN_LINES = 20
 # The log of a run, its part that tells what was loaded from a trained file, and what else is worth showing.

@@ -9,7 +9,7 @@ import click
 from piwsl.training.tuning.results import setting_text, settings_yaml, table, value_text
 
 if TYPE_CHECKING:
-    from piwsl.training.sources import TrainingFrames
+    from piwsl.training.frames import TrainingFrames
     from piwsl.training.tune import TuneResult
     from piwsl.training.tuning.results import TrialResult
     from piwsl.training.tuning.settings import TuneConfig

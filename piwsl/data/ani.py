@@ -15,7 +15,7 @@ import numpy as np
 from piwsl.data.file_labels import RawLabels, labelled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.handles import PerProcess
-from piwsl.data.hdf5 import open_hdf5, opened
+from piwsl.data.hdf5_file import open_hdf5, opened
 from piwsl.data.lazy import LazyFrames
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray, IntArray

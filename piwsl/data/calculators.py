@@ -6,10 +6,10 @@ from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
+from piwsl.data.calculator_options import PYSCF, check_options
 from piwsl.errors import ConfigError, MissingDependencyError
 
 _XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
-PYSCF = "pyscf:"
 KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, or module:Class of an ASE calculator"
 
 
@@ -53,17 +53,6 @@ def _xtb(method: str, options: dict[str, Any]) -> BaseCalculator:
         raise MissingDependencyError("tblite", f"labelling with {_XTB[method]}", "label") from error
     check_options(method, options, set(TBLite.default_parameters) - {"method"})
     return TBLite(**{"accuracy": 0.1, "verbosity": 0, **options, "method": _XTB[method]})
-
-
-def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse options that a method does not have.
-
-    Raises:
-        ConfigError: names the unknown ones and the known.
-    """
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigError(f"{method} has no option {', '.join(unknown)}: there are {', '.join(sorted(known))}")
 
 
 def _imported(method: str, options: dict[str, Any]) -> BaseCalculator:

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,31 @@ from ase.symbols import Symbols
 
 from piwsl.typing import FloatArray, IntArray
 
-if TYPE_CHECKING:
-    from piwsl.data.frames import Frame
-
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+
+class Labelled(Protocol):
+    """What a census looks at in a frame."""
+
+    @property
+    def species(self) -> IntArray:
+        """Atomic numbers (N,)."""
+
+    @property
+    def energy(self) -> float:
+        """eV; NaN where there is none."""
+
+    @property
+    def pbc(self) -> tuple[bool, bool, bool]:
+        """Whether the structure repeats along each lattice vector."""
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether there are forces."""
+
+    @property
+    def has_stress(self) -> bool:
+        """Whether there is a stress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +61,7 @@ class Census:
     periodic: BoolArray
 
     @classmethod
-    def of(cls, frames: Iterable["Frame"]) -> "Census":
+    def of(cls, frames: Iterable[Labelled]) -> "Census":
         """Look at every frame once."""
         table = CompositionTable()
         rows, energy, flags = array("i"), array("d"), bytearray()  # lists would need ten times the memory

@@ -16,7 +16,7 @@ from piwsl.data.census import Census, CompositionTable
 from piwsl.data.file_labels import check_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.handles import PerProcess
-from piwsl.data.hdf5 import open_hdf5, opened
+from piwsl.data.hdf5_file import open_hdf5, opened
 from piwsl.data.lazy import LazyFrames
 from piwsl.errors import DataError
 

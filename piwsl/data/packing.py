@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from piwsl.data.frames import Frame
-from piwsl.data.hdf5 import h5py_module
+from piwsl.data.hdf5_file import h5py_module
 from piwsl.data.packed import BLOCK, FIELDS, FORMAT, OFFSETS, VERSION, Field
 
 if TYPE_CHECKING:

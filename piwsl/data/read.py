@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from piwsl.data.ase_files import read_ase
 from piwsl.data.databases import read_json, read_sqlite
+from piwsl.data.datasets import DATASETS, dataset, fetch, is_dataset, recorded_sha256
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.hdf5 import read_hdf5
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
@@ -15,7 +16,10 @@ from piwsl.data.lmdb_files import read_lmdb
 from piwsl.data.npz import read_npz
 from piwsl.data.xsf import read_xsf
 from piwsl.errors import DataError
-from piwsl.units import LabelUnits
+from piwsl.units import LabelUnits, parse_units
+
+if TYPE_CHECKING:
+    from piwsl.data.datasets.download import Progress
 
 Reader: TypeAlias = Callable[[Path, LabelUnits | None], FrameSet]
 READERS: dict[str, Reader] = {
@@ -66,13 +70,33 @@ def read_frames(source: Path | str, units: LabelUnits | None = None) -> FrameSet
         if not files:
             raise DataError(f"{text}: no file matches this pattern")
         return _joined(path, [_read_file(name, units) for name in files], ())
-    from piwsl.data.datasets import DATASETS, dataset_frames, is_dataset
-
     if is_dataset(text):
         if units is not None:
             raise DataError(f"{text}: the units of a named data set are known: leave --units out")
         return dataset_frames(text)
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
+
+
+def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> FrameSet:
+    """Frames of a named data set in eV and angstrom; fetched first where it is not here.
+
+    Args:
+        name: of the set, such as ``rmd17:aspirin``.
+        folder: where it is kept (see `data_folder`).
+        progress: of a download, called with (bytes here, bytes in all or None).
+
+    Raises:
+        ConfigError: there is no such set.
+        DataError: it cannot be fetched or read.
+    """
+    record = dataset(name)
+    path = fetch(name, folder, progress)
+    frames = read_frames(path, parse_units(record.units))
+    notes = list(frames.notes)
+    digest = recorded_sha256(name, folder)
+    if digest is not None:
+        notes.append(f"no checksum of {record.file.name} is published; that of the copy here is sha256:{digest}")
+    return FrameSet(frames.frames, Path(record.name), tuple(notes), frames.files)
 
 
 def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:

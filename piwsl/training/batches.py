@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
 from piwsl.export.trained import DTYPES
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.loader import PartsOfSteps, SeededOrder, Share, evaluation_loader, train_loader, usable
 from piwsl.training.processes import Processes
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames
 
 VALIDATION_BATCH = 50
 

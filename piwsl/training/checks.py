@@ -1,42 +1,13 @@
 """A configuration against the data: what the frames cannot give is said before training starts."""
 
-from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
 
 from ase.data import chemical_symbols
 
-from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError
+from piwsl.training.frames import LabelCounts, TrainingFrames
 from piwsl.training.objective import acts
 from piwsl.training.sections import DisplacementConfig, LossConfig
-
-if TYPE_CHECKING:
-    from piwsl.training.sources import TrainingFrames
-
-
-@dataclass(frozen=True)
-class LabelCounts:
-    """How many frames of a set have which labels."""
-
-    frames: int
-    energies: int
-    forces: int
-    both: int
-    stresses: int
-
-    @classmethod
-    def of(cls, frames: FrameSet) -> "LabelCounts":
-        """Count the labels of a set."""
-        census = frames.census
-        energy, forces = census.has_energy, census.has_forces
-        counts = (energy, forces, energy & forces, census.has_stress)
-        return cls(len(frames), *(int(labelled.sum()) for labelled in counts))
-
-    def __str__(self) -> str:
-        return (
-            f"energies on {self.energies}, forces on {self.forces}, stress on {self.stresses} of {self.frames} frames"
-        )
 
 
 def displaces(loss: LossConfig) -> bool:
@@ -45,7 +16,7 @@ def displaces(loss: LossConfig) -> bool:
     return any(acts(coefficient) for coefficient in terms)
 
 
-def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: "TrainingFrames") -> list[str]:
+def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> list[str]:
     """Compare the loss with the labels of the training frames; notes for the user.
 
     A default that asks for a label which no frame has is dropped with a note. What a user must have set is refused.
@@ -81,7 +52,7 @@ def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: "Tr
     return _notes(loss, labels)
 
 
-def fitting_loss(loss: LossConfig, frames: "TrainingFrames") -> LossConfig:
+def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
     """The loss without the supervised terms whose label no training frame has.
 
     They would have no effect on a step, but the validation loss would choose the weights by labels that training must
@@ -107,7 +78,7 @@ def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
     return notes
 
 
-def strangers(frames: "TrainingFrames") -> list[str]:
+def strangers(frames: TrainingFrames) -> list[str]:
     """Warnings of elements that the potential will be judged on without having been trained on them."""
     known = set(frames.train.elements)
     found = []
@@ -118,7 +89,7 @@ def strangers(frames: "TrainingFrames") -> list[str]:
     return found
 
 
-def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: "TrainingFrames") -> None:
+def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> None:
     """Compare the length of displacements with the distances between atoms.
 
     A length of all 3N components counts with its share of one atom in the smallest structure.

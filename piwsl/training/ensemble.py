@@ -23,12 +23,13 @@ from piwsl.training.config import dump, load_config
 from piwsl.training.devices import backend_of, chosen_device
 from piwsl.training.directory import CONFIG_FILE, MODEL_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
 from piwsl.training.evaluate import predictions
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import ErrorCollector, Errors
 from piwsl.training.parallel import first_ahead, is_first_process, of_first
 from piwsl.training.processes import joined, launched_processes
 from piwsl.training.run import train
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames, training_frames, with_absolute_sources
+from piwsl.training.sources import training_frames, with_absolute_sources
 from piwsl.training.start import with_network_of_start
 
 ENSEMBLE_FILE = "ensemble.json"

@@ -9,9 +9,9 @@ import torch
 from piwsl.export.trained import TrainedModel
 from piwsl.models.potential import Potential
 from piwsl.training.directory import BEST
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import Errors
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames
 
 CHECK_FRAMES = 5
 FLAT = 0.5  # spread of predicted energies over that of the labels

@@ -33,6 +33,7 @@ from piwsl.training.directory import (
 )
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fitting import fit
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.memory import keep_freed_memory
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
@@ -41,7 +42,7 @@ from piwsl.training.parallel import first_ahead, is_first_process, of_first, wai
 from piwsl.training.processes import joined, launched_processes
 from piwsl.training.sections import TrainingConfig
 from piwsl.training.setup import Setup
-from piwsl.training.sources import TrainingFrames, stored_split, training_frames, with_absolute_sources
+from piwsl.training.sources import stored_split, training_frames, with_absolute_sources
 from piwsl.training.start import starting_potential, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.task import LOGGER, DivergedError, TrainingTask

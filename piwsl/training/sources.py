@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 from zlib import crc32
@@ -12,46 +12,18 @@ import numpy as np
 from piwsl.data.census import BoolArray, Census
 from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.inspect import DataReport, inspect_frames
+from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.training.checks import LabelCounts, check_displacement, check_labels, strangers
+from piwsl.training.checks import check_displacement, check_labels, strangers
+from piwsl.training.frames import LabelCounts, TrainingFrames
 from piwsl.training.sections import DataConfig, TrainingConfig
 from piwsl.training.source_hash import source_hash
 from piwsl.units import parse_units
 
 _FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
-
-
-@dataclass(frozen=True)
-class TrainingFrames:
-    """Frames of a run by purpose.
-
-    Attributes:
-        train, validation, test: forces that the run must not see are hidden in ``train``.
-        split: indices of the frames of each part.
-        report: on all frames of the source.
-        source: file, directory, pattern, or name of a data set.
-        sha256: of the source, see `piwsl.training.source_hash`.
-        labels: counts of ``training``, ``validation`` and ``test`` frames.
-    """
-
-    train: FrameSet
-    validation: FrameSet
-    test: FrameSet
-    split: Split
-    report: DataReport
-    source: Path
-    sha256: str
-    labels: dict[str, LabelCounts]
-
-    def lines(self) -> list[str]:
-        """The report, the split and the labels of each part as text, one fact a line."""
-        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test frames"
-        counts = [f"{purpose + ' labels':<18} {count}" for purpose, count in self.labels.items() if count.frames]
-        return [*self.report.lines(), f"split              {sizes}", *counts]
 
 
 class HiddenForces(Sequence[Frame]):

@@ -18,9 +18,9 @@ from piwsl.errors import ConfigError, ElementError
 from piwsl.export.trained import DTYPES, TrainedModel, load_trained
 from piwsl.models.build import ModelConfig, build_potential
 from piwsl.models.potential import Potential
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.freeze import freeze
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames
 from piwsl.typing import FloatArray
 
 # A child of the log of a run, so that a display can listen to these lines alone.

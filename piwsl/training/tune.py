@@ -20,10 +20,11 @@ from piwsl.training.config import dump
 from piwsl.training.devices import chosen_device
 from piwsl.training.directory import MODEL_FILE
 from piwsl.training.evaluate import evaluate_potential
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import Errors
 from piwsl.training.processes import launched_processes
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames, check_against_data, training_frames, with_absolute_sources
+from piwsl.training.sources import check_against_data, training_frames, with_absolute_sources
 from piwsl.training.start import with_network_of_start
 from piwsl.training.tuning.plots import history_plot, settings_plot
 from piwsl.training.tuning.results import TrialResult, all_results, best_first, trials_csv

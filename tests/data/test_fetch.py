@@ -17,7 +17,8 @@ from hashlib import md5, sha256
 import numpy as np
 import pytest
 
-from piwsl.data.datasets import Dataset, RemoteFile, data_folder, dataset_frames, fetch, recorded_sha256, registry
+from piwsl.data.datasets import Dataset, RemoteFile, data_folder, fetch, recorded_sha256, registry
+from piwsl.data.read import dataset_frames
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL
 from tests.http_server import Server, Site

@@ -82,8 +82,8 @@ def test_a_directory_without_data(tmp_path):
 
 
 def test_a_named_data_set(monkeypatch):
-    monkeypatch.setattr("piwsl.data.datasets.is_dataset", lambda name: name == "test:water")
-    monkeypatch.setattr("piwsl.data.datasets.dataset_frames", lambda name: mixed_frames())
+    monkeypatch.setattr("piwsl.data.read.is_dataset", lambda name: name == "test:water")
+    monkeypatch.setattr("piwsl.data.read.dataset_frames", lambda name: mixed_frames())
     assert len(read_frames("test:water")) == 7
     with pytest.raises(DataError, match="leave --units out"):
         read_frames("test:water", parse_units("eV"))

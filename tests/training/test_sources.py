@@ -14,7 +14,7 @@ from piwsl.data.files import sha256
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.training import sources
-from piwsl.training.checks import LabelCounts
+from piwsl.training.frames import LabelCounts
 from piwsl.training.run import train
 from piwsl.training.source_hash import source_hash
 from piwsl.training.sources import (

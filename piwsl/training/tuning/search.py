@@ -13,9 +13,10 @@ from optuna.trial import TrialState
 from piwsl.data.frames import FrameSet
 from piwsl.errors import PiwslError
 from piwsl.training.callbacks import TrainingProgress
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.run import train
 from piwsl.training.sections import TrainingConfig
-from piwsl.training.sources import TrainingFrames, check_against_data
+from piwsl.training.sources import check_against_data
 from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
 from piwsl.training.tuning.settings import TuneConfig, present, with_settings
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfigured, next_trial, suggest

@@ -1,0 +1,55 @@
+"""Opening HDF5 files safely."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from piwsl.errors import DataError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import h5py
+
+_CHUNK_CACHE = 1 << 20  # bytes for each data set
+
+
+def open_hdf5(path: Path) -> "h5py.File":
+    """Open a file for reading, with a small cache.
+
+    Raises:
+        DataError: no HDF5 file, or cut off.
+        MissingDependencyError: without h5py.
+    """
+    module = h5py_module()
+    try:
+        return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a readable HDF5 file, or cut off ({reason})") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator["h5py.File"]:
+    """`open_hdf5` for a block; what fails within it is a damaged file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with open_hdf5(path) as file:
+        try:
+            yield file
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise DataError(f"{path}: damaged ({' '.join(str(error).split())})") from None
+
+
+def h5py_module() -> Any:
+    """The library h5py.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise MissingDependencyError("h5py", "an HDF5 file", "data") from None
+    return h5py
