@@ -1,13 +1,14 @@
 """Pictures of a search: its history, and the error against each setting."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, log10
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from piwsl.data.files import atomic_path
 from piwsl.training.tuning.results import UNITS, TrialResult
@@ -15,6 +16,7 @@ from piwsl.training.tuning.settings import RangeConfig, TuneConfig
 
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 _COLUMNS = 3
+_MARGIN = 0.05  # of the axis, beside its range
 
 
 def history_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path) -> None:
@@ -64,9 +66,16 @@ def _places(axes: Axes, chosen: RangeConfig, trials: Sequence[TrialResult], key:
         axes.set_xticks(range(len(chosen.choices)), [str(choice) for choice in chosen.choices])
         axes.set_xlim(-0.5, len(chosen.choices) - 0.5)
         return [float(chosen.choices.index(trial.settings[key])) for trial in trials]
+    low, high = float(chosen.low or 0.0), float(chosen.high or 0.0)
     if chosen.log:
         axes.set_xscale("log")
-    axes.set_xlim(chosen.low, chosen.high)
+        decades = log10(high / low)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(low / 10 ** (_MARGIN * decades), high * 10 ** (_MARGIN * decades))
+    else:
+        axes.set_xlim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
     return [float(trial.settings[key] or 0.0) for trial in trials]
 
 
