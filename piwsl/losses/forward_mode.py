@@ -101,11 +101,11 @@ class _OwnTangents(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if function is functional.linear:
+        if function is functional.linear and not kwargs:
             values, weight, *bias = args
             if _only_first_has_tangent(values, weight, *bias):
                 return _Linear.apply(values, weight, bias[0] if bias else None)  # type: ignore[no-untyped-call]
-        elif function is Tensor.matmul:
+        elif function is Tensor.matmul and not kwargs:
             values, weight = args
             if weight.ndim == 2 and _only_first_has_tangent(values, weight):
                 return _Linear.apply(values, weight.t(), None)  # type: ignore[no-untyped-call]

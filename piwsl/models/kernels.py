@@ -13,6 +13,7 @@ This module needs numba. The loops run in one thread: a second pool of threads b
 for work actively, made training slower on two cores.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +27,14 @@ from piwsl.typing import Edges
 
 # Sums may be regrouped into vector instructions; no assumption is made about NaN and infinities.
 _FASTMATH = {"contract", "reassoc", "nsz"}
-_loop = njit(cache=True, nogil=True, fastmath=_FASTMATH)
+
+
+def _loop(function: Callable[..., None]) -> Any:
+    """The function, compiled when it is first called; kept on disk where a place for that can be written."""
+    try:
+        return njit(cache=True, nogil=True, fastmath=_FASTMATH)(function)
+    except RuntimeError:  # neither the folder of this file nor the user's cache
+        return njit(nogil=True, fastmath=_FASTMATH)(function)
 
 
 @_loop

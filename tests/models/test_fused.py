@@ -1,5 +1,8 @@
 """The compiled neighbour sums are those of `EdgeList`, with all derivatives that training takes."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -86,3 +89,16 @@ def test_processors_train_with_compiled_loops():
     assert isinstance(training_pairs(torch.device("cpu")), FusedEdgeList)
     assert type(training_pairs(torch.device("cuda"))) is EdgeList
     assert type(training_pairs(torch.device("cpu"), mixed_precision=True)) is EdgeList
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept():
+    """As on a read-only installation of a user without a home."""
+    code = (
+        "import numba.core.caching as caching, torch\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "from piwsl.models.kernels import Trilinear, contract\n"
+        "ones = torch.ones(2, 1, 3)\n"
+        "print(contract(Trilinear(), 0, torch.tensor([[0], [1]]), [None, torch.ones(1, 3), ones]).sum().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "6.0", done.stderr
