@@ -117,6 +117,8 @@ class _OwnTangents(TorchFunctionMode):
 
 
 def _only_first_has_tangent(first: Tensor, *others: Tensor | None) -> bool:
+    if torch.is_autocast_enabled(first.device.type):  # the product would be of two float types
+        return False
     return _has_tangent(first) and not any(one is not None and _has_tangent(one) for one in others)
 
 
