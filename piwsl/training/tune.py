@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from piwsl.training.tuning.plots import history_plot, settings_plot
 from piwsl.training.tuning.results import TrialResult, all_results, best_first, trials_csv
 from piwsl.training.tuning.search import Worker
 from piwsl.training.tuning.settings import TuneConfig, extremes, with_settings
-from piwsl.training.tuning.study import open_study
+from piwsl.training.tuning.study import STUDY_FILE, open_study
 
 CONFIG_FILE = "tune.yaml"
 BEST_FILE = "best.yaml"
@@ -97,7 +98,9 @@ def tune(
         )
     if on_data:
         on_data(frames)
-    study = open_study(settings, _prepared(config, settings, output), _agreed(config, settings, frames))
+    with _prepared(output):
+        study = open_study(settings, output, _agreed(config, settings, frames))
+    _write_settings(config, settings, output)
     try:
         _check_trials(study, output)
         Worker(study, config, settings, frames, output).work(on_trial or (lambda _: None))
@@ -121,7 +124,11 @@ def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
 def _check_directory(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise RunDirectoryError(f"{output} is a file: choose another --output")
-    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG_FILE).exists():
+    if (
+        output.is_dir()
+        and any(output.iterdir())
+        and not any((output / name).exists() for name in (CONFIG_FILE, STUDY_FILE))
+    ):
         raise RunDirectoryError(f"{output} is not empty and holds no search: choose another --output")
 
 
@@ -130,14 +137,29 @@ def _check_trials(study: Study, output: Path) -> None:
         raise RunDirectoryError(f"{output} holds trials of another study: choose another --output, or delete them")
 
 
-def _prepared(config: TrainingConfig, settings: TuneConfig, output: Path) -> Path:
+@contextmanager
+def _prepared(output: Path) -> Iterator[None]:
+    """The directory is there within the block; if it is new, empty, and the block fails, it goes again."""
+    existed = output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        whole = {**config.model_dump(mode="json"), "tune": settings.model_dump(mode="json", exclude_defaults=True)}
+    except OSError as error:
+        raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    except PiwslError:
+        if not existed:
+            with suppress(OSError):  # another worker writes in it
+                output.rmdir()
+        raise
+
+
+def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) -> None:
+    whole = {**config.model_dump(mode="json"), "tune": settings.model_dump(mode="json", exclude_defaults=True)}
+    try:
         write_text(output / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
     except OSError as error:
         raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
-    return output
 
 
 def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:

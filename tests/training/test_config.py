@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
+import piwsl
 from piwsl.errors import ConfigError
 from piwsl.training.config import dump, load_config, template
 from piwsl.training.sections import TrainingConfig
@@ -47,3 +50,10 @@ def test_mistakes_are_one_line(tmp_path, text, message):
 def test_override_without_value():
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         load_config(None, ["loss.pitc"])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(piwsl.__file__).with_name("resources").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_bundled_configurations_are_valid(path):
+    assert load_config(path).data.system == "aspirin"

@@ -96,8 +96,10 @@ def test_a_finished_search_only_tells_its_result_and_may_be_made_longer(searched
 
 def test_other_settings_are_refused_with_the_differences(searched, small):
     config, settings, _, output, _ = searched
+    before = (output / "tune.yaml").read_text()
     with pytest.raises(RunDirectoryError, match=r"loss\.pitc was 0\.0, is 2\.0"):
         tune(small(*SHORT, "loss.pitc=2"), settings, output)
+    assert (output / "tune.yaml").read_text() == before
     with pytest.raises(RunDirectoryError, match=r"tune\.metric was force_mae, is energy_mae"):
         tune(config, settings.model_copy(update={"metric": "energy_mae"}), output)
     tune(config.model_copy(update={"threads": None}), settings, output)
@@ -313,11 +315,13 @@ def test_a_storage_that_cannot_be_opened_and_foreign_directories(small, tmp_path
         tune(small(), section(tmp_path, storage="sqlite:////nowhere/at/all.db"), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"cannot be opened|not installed"):
         tune(small(), section(tmp_path, storage="postgresql://nobody@localhost:1/none"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="holds no search"):
         tune(small(), section(tmp_path), tmp_path / "other")
     (tmp_path / "run" / "trial-0000").mkdir(parents=True)
+    (tmp_path / "run" / "tune.yaml").touch()
     with pytest.raises(RunDirectoryError, match="trials of another study"):
         tune(small(), section(tmp_path), tmp_path / "run")
 

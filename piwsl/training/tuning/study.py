@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.training.tuning.settings import Scalar, TuneConfig
 
+STUDY_FILE = "study.db"
 SETTINGS = "settings"  # attribute of the study: what all its workers must agree on
 # Attributes of trials: REASON of a failed one that used up its turn, SURPLUS of one that got none.
 REASON, SURPLUS, SECONDS, DIRECTORY = "reason", "surplus", "seconds", "directory"
@@ -38,7 +39,7 @@ def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> St
         RunDirectoryError: the study was made with other settings (the differences are listed).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = settings.storage or f"sqlite:///{(output / 'study.db').resolve()}"
+    url = settings.storage or f"sqlite:///{(output / STUDY_FILE).resolve()}"
     study = _connect(url, settings)
     before = study.user_attrs.get(SETTINGS)
     if before is None:
