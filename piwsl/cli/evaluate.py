@@ -59,6 +59,8 @@ def command(model: Path, data: str, units: str | None, plot: Path | None, as_jso
     click.echo(f"{len(frames)} frames of {data}")
     for line in errors.lines():
         click.echo(line)
+    if offset := collector.offset_note():
+        click.echo(f"note: {offset}")
     if curl is not None:
         click.echo(
             f"curl    |J - J^T| / |J + J^T| {float(curl.asymmetry.mean()):.3f} with J = dF/dx; "

@@ -127,6 +127,9 @@ class ErrorSums:
         )
 
 
+OFFSET = 10  # error of the energies over what is left without their mean error: above it the offset is named
+
+
 @dataclass
 class ErrorCollector:
     """Keeps energies per structure and forces of labelled atoms, as a plot needs them."""
@@ -149,6 +152,21 @@ class ErrorCollector:
     def errors(self) -> "Errors":
         """The errors of everything added so far."""
         return self.sums.errors()
+
+    def offset_note(self) -> str | None:
+        """A line where all energies are off by about the same, as between levels of theory; None otherwise."""
+        if not self.energies:
+            return None
+        atoms = np.concatenate(self.atoms)
+        errors = np.concatenate(self.energies) - np.concatenate(self.energy_labels)
+        offset = float(np.mean(errors / atoms))
+        left = float(np.mean(np.abs(errors - offset * atoms)))
+        if len(errors) < 3 or np.mean(np.abs(errors)) <= OFFSET * left:
+            return None
+        return (
+            f"the energies are {offset:+.4f} eV/atom off throughout, as between levels of theory; "
+            f"without that their MAE is {1e3 * left:.1f} meV"
+        )
 
 
 @dataclass(frozen=True)

@@ -67,3 +67,19 @@ def test_stress_is_reported_where_it_is_labelled():
     sums.add(replace(points, stress=torch.from_numpy(np.stack([stress + 0.1, stress]))), batch)
     assert sums.errors().stress_mae == pytest.approx(0.1)
     assert any(line.startswith("stress") for line in sums.errors().lines())
+
+
+@pytest.mark.parametrize(("noise", "said"), [(0.001, True), (1.0, False)])
+def test_another_level_of_theory_is_said(noise, said):
+    frames = [frame("H2O", labelled=True, seed=seed) for seed in range(4)] + [frame("CH4", labelled=True)]
+    batch = collate(frames, 5.0, torch.float64)
+    errors = noise * torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0], dtype=torch.float64)
+    collector = ErrorCollector()
+    assert collector.offset_note() is None
+    collector.add(Prediction(batch.energy + 0.5 * batch.n_atoms + errors, batch.forces), batch)
+    note = collector.offset_note()
+    assert (note is not None) == said
+    assert not said or "+0.5000 eV/atom" in note
+    exact = ErrorCollector()
+    exact.add(Prediction(batch.energy, batch.forces), batch)
+    assert exact.offset_note() is None
