@@ -13,15 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
-
-from piwsl.data.frames import FrameSet
-from piwsl.export.trained import DTYPES, load_trained
+from piwsl.export.trained import DTYPES
 from piwsl.training.config import load_config
 from piwsl.training.directory import SUMMARY_FILE
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.run import train
+from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import training_frames
+from piwsl.training.start import starting_potential, with_network_of_start
 
 VARIANTS = {
     "plain": ["loss.pitc=0", "loss.pisc=0"],
@@ -48,7 +47,7 @@ def errors_of_run(options: argparse.Namespace, variant: str, seed: int) -> dict[
     return {"energy": 1e3 * test["energy_mae"], "forces": 1e3 * test["force_mae"]}
 
 
-def configuration(options: argparse.Namespace, overrides: Iterable[str], seed: int):  # type: ignore[no-untyped-def]
+def configuration(options: argparse.Namespace, overrides: Iterable[str], seed: int) -> TrainingConfig:
     """The configuration of a run."""
     return load_config(
         None,
@@ -73,26 +72,14 @@ def configuration(options: argparse.Namespace, overrides: Iterable[str], seed: i
 
 
 def before(options: argparse.Namespace, seed: int) -> dict[str, float]:
-    """Errors of the model as it is, but for its mean energy error."""
-    config = configuration(options, VARIANTS["plain"], seed)
+    """Errors of the potential that the runs of a seed begin with: the old weights, with new reference energies."""
+    config = with_network_of_start(configuration(options, VARIANTS["plain"], seed))
     frames = training_frames(config)
-    trained = load_trained(options.model)
-    dtype = DTYPES[trained.dtype]
-    potential = trained.potential()
-    offset = _mean_error(potential, frames.train, config.model.cutoff, dtype)
-    potential.reference_energies += offset / len(frames.train[0].species)
-    found = evaluate_potential(potential, frames.test, config.model.cutoff, dtype)
+    potential = starting_potential(config, frames).potential
+    found = evaluate_potential(potential, frames.test, config.model.cutoff, DTYPES[config.weights_dtype])
     assert found.energy_mae is not None
     assert found.force_mae is not None
     return {"energy": 1e3 * found.energy_mae, "forces": 1e3 * found.force_mae}
-
-
-def _mean_error(potential: torch.nn.Module, frames: FrameSet, cutoff: float, dtype: torch.dtype) -> float:
-    from piwsl.data.batch import collate
-
-    with torch.no_grad():
-        batch = collate(list(frames), cutoff, dtype)
-        return float((batch.energy - potential.energies(*batch.graph)).mean())  # type: ignore[operator]
 
 
 def show(name: str, runs: list[dict[str, float]], plain: list[dict[str, float]]) -> None:

@@ -22,6 +22,7 @@ from piwsl.training.config import load_config
 from piwsl.training.memory import keep_freed_memory
 from piwsl.training.objective import build_objective
 from piwsl.training.sections import TrainingConfig
+from piwsl.training.task import TrainingTask
 
 BATCHES = 20  # different ones, used in turn
 
@@ -34,13 +35,7 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     potential = build_potential(config.model, fit_reference_energies(frames, frames.elements))
     use_pairs(potential, training_pairs(torch.device("cpu")))
     objective = build_objective(config.loss, config.displacement)
-    optimiser = torch.optim.AdamW(
-        potential.parameters(),
-        lr=config.optimiser.learning_rate,
-        weight_decay=config.optimiser.weight_decay,
-        amsgrad=config.optimiser.amsgrad,
-        fused=True,
-    )
+    optimiser = TrainingTask(potential, objective, config.optimiser, config.seed).configure_optimizers()["optimizer"]
     size, cutoff = config.optimiser.batch_size, config.model.cutoff + objective.margin
     start = time.process_time()
     batches = [
