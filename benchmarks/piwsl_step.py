@@ -47,7 +47,7 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     def step(number: int) -> float:
         loss, _ = objective(potential, batches[number % BATCHES], Randomness(config.seed, number))
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         return float(loss.detach())
 

@@ -37,7 +37,7 @@ class PySCFCalculator(Calculator):
     implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
 
     def __init__(self, theory: str, basis: str, options: Mapping[str, Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # ASE's
         self.theory = theory
         self.basis = basis
         self.options = {**OPTIONS, **options}
@@ -73,7 +73,7 @@ class PySCFCalculator(Calculator):
         Raises:
             CalculationFailed: the molecule cannot be computed, or a step did not converge.
         """
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # ASE's
         assert self.atoms is not None
         if self.atoms.pbc.any():
             raise CalculationFailed("PySCF labels molecules here, and this structure is periodic")

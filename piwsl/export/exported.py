@@ -81,7 +81,7 @@ def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
     """
     info = read_exported_info(path)
     try:
-        module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]  # torch has no types there
+        module = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
     return ExportedPotential(path, module, info)

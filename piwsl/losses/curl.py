@@ -47,9 +47,9 @@ def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes
 def _products(potential: DirectPotential, batch: Batch, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """J v and J^T v (N, 3)."""
     with forward_ad.dual_level():
-        dual = forward_ad.make_dual(batch.positions.detach(), vectors)  # type: ignore[no-untyped-call]
+        dual = forward_ad.make_dual(batch.positions.detach(), vectors)
         _, forces = potential(*batch.moved(dual).graph)
-        change = forward_ad.unpack_dual(forces).tangent  # type: ignore[no-untyped-call]
+        change = forward_ad.unpack_dual(forces).tangent
     positions = batch.positions.detach().requires_grad_(True)
     _, forces = potential(*batch.moved(positions).graph)
     (reverse,) = torch.autograd.grad([forces], [positions], [vectors])

@@ -60,7 +60,7 @@ class _SiLU(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        tangent: Tensor = _SiLUTangent.apply(tangents[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        tangent: Tensor = _SiLUTangent.apply(tangents[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]  # PyTorch's
         return tangent
 
 
@@ -70,7 +70,7 @@ class _SiLUTangent(Function):
     @staticmethod
     def forward(ctx: Any, tangent: Tensor, values: Tensor) -> Tensor:
         ctx.save_for_backward(tangent, values)
-        return torch.ops.aten.silu_backward(tangent, values)  # type: ignore[no-any-return]
+        return torch.ops.aten.silu_backward(tangent, values)  # type: ignore[no-any-return]  # ops have no types
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
@@ -104,13 +104,13 @@ class _OwnTangents(TorchFunctionMode):
         if function is functional.linear and not kwargs:
             values, weight, *bias = args
             if _only_first_has_tangent(values, weight, *bias):
-                return _Linear.apply(values, weight, bias[0] if bias else None)  # type: ignore[no-untyped-call]
+                return _Linear.apply(values, weight, bias[0] if bias else None)  # type: ignore[no-untyped-call]  # PyTorch's
         elif function is Tensor.matmul and not kwargs:
             values, weight = args
             if weight.ndim == 2 and _only_first_has_tangent(values, weight):
-                return _Linear.apply(values, weight.t(), None)  # type: ignore[no-untyped-call]
+                return _Linear.apply(values, weight.t(), None)  # type: ignore[no-untyped-call]  # PyTorch's
         elif function is functional.silu and _has_tangent(args[0]):
-            return _SiLU.apply(args[0])  # type: ignore[no-untyped-call]
+            return _SiLU.apply(args[0])  # type: ignore[no-untyped-call]  # PyTorch's
         elif function is functional.layer_norm and _has_tangent(args[0]):
             return _layer_norm(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
@@ -123,7 +123,7 @@ def _only_first_has_tangent(first: Tensor, *others: Tensor | None) -> bool:
 
 
 def _has_tangent(tensor: Tensor) -> bool:
-    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def directional_derivative(
@@ -131,7 +131,7 @@ def directional_derivative(
 ) -> tuple[Tensor, Tensor]:
     """Values of a function of positions (N, 3) and sum_i steps_i . df/dx_i, each with its gradient by the weights."""
     with forward_ad.dual_level(), _OwnTangents():
-        dual = function(forward_ad.make_dual(positions.detach(), steps))  # type: ignore[no-untyped-call]
-        values, change = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
+        dual = function(forward_ad.make_dual(positions.detach(), steps))
+        values, change = forward_ad.unpack_dual(dual)
     assert change is not None
     return values, change

@@ -32,7 +32,7 @@ class PiwslCalculator(Calculator):
     ]
 
     def __init__(self, model: str | Path, device: str = "cpu", **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        super().__init__(**options)  # type: ignore[no-untyped-call]  # ASE's
         self.evaluator = Evaluator.load(Path(model), device)
         self.use_cache = False  # ASE's cache copies the Atoms at every step; `check_state` does without
         self._last: Atoms | None = None

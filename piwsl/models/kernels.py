@@ -28,6 +28,8 @@ from piwsl.typing import Edges
 # Sums may be regrouped into vector instructions; no assumption is made about NaN and infinities.
 _FASTMATH = {"contract", "reassoc", "nsz"}
 
+# The loops below have no types: numba compiles a version for each combination that it meets.
+
 
 def _loop(function: Callable[..., None]) -> Any:
     """The function, compiled when it is first called; kept on disk where a place for that can be written."""
@@ -236,7 +238,7 @@ class _Contract(Function):
 def contract(form: Form, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
     """Derivative of a form by its argument ``slot`` (whose place in ``arguments`` is ignored)."""
     given = [None if index == slot else one for index, one in enumerate(arguments)]
-    result: Tensor = _Contract.apply(form, slot, pairs, *given)  # type: ignore[no-untyped-call]
+    result: Tensor = _Contract.apply(form, slot, pairs, *given)  # type: ignore[no-untyped-call]  # PyTorch's
     return result
 
 

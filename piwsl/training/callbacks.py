@@ -26,7 +26,7 @@ class AveragedWeights(WeightAveraging):
     def __init__(self, decay: float) -> None:
         def average(averaged: Any, current: Any, count: Tensor | int) -> None:
             memory = min(decay, (1.0 + float(count)) / (10.0 + float(count)))
-            get_ema_multi_avg_fn(memory)(averaged, current, count)  # type: ignore[no-untyped-call]  # torch's own
+            get_ema_multi_avg_fn(memory)(averaged, current, count)
 
         super().__init__(use_buffers=False, multi_avg_fn=average)
 

@@ -95,6 +95,6 @@ class ForceCallable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         device = state["device"] if torch.cuda.is_available() else "cpu"
-        module = torch.jit.load(io.BytesIO(state["module"]), map_location=device)  # type: ignore[no-untyped-call]
+        module = torch.jit.load(io.BytesIO(state["module"]), map_location=device)
         self._evaluate = Evaluator(ExportedPotential(Path(state["path"]), module, state["info"]), device)
         self._species = state["species"]
