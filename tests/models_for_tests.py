@@ -9,10 +9,10 @@ from tests.molecules import frame
 REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
 
 
-def trained_model(network="painn", dtype="float32", frames=("CH3CH2OH", "H2O"), **options):
+def trained_model(network="painn", dtype="float32", frames=("CH3CH2OH", "H2O"), seed=0, **options):
     """A model with random weights; its check frames are real molecules."""
-    torch.manual_seed(0)
-    config = ModelConfig(network=network, channels=16, layers=2, cutoff=4.0, **options)
+    torch.manual_seed(seed)
+    config = ModelConfig(**{"network": network, "channels": 16, "layers": 2, "cutoff": 4.0, **options})
     tensors = build_network(config).to(DTYPES[dtype]).state_dict()
     return TrainedModel(
         config=config,
@@ -20,7 +20,7 @@ def trained_model(network="painn", dtype="float32", frames=("CH3CH2OH", "H2O"), 
         scale=1.3,
         dtype=dtype,
         tensors=tensors,
-        check_frames=[frame(name, seed=seed) for seed, name in enumerate(frames)],
+        check_frames=[frame(name, seed=number) for number, name in enumerate(frames)],
         training={"data": "test"},
     )
 

@@ -32,12 +32,3 @@ def neighbour_edges(frame: Frame, cutoff: float) -> NeighbourEdges:
     once = np.stack([i, j]).astype(np.int64)
     shifts = np.asarray(images, dtype=np.float64) @ frame.cell
     return NeighbourEdges(np.concatenate([once, once[::-1]], axis=1), np.concatenate([shifts, -shifts]))
-
-
-def all_pairs(n_atoms: int, cutoff: float) -> NeighbourEdges:
-    """All n x n pairs of a molecule, centre-major; the shift of a self pair puts it beyond the cutoff."""
-    index = np.arange(n_atoms)
-    edges = np.stack([np.repeat(index, n_atoms), np.tile(index, n_atoms)])
-    shifts = np.zeros((n_atoms * n_atoms, 3))
-    shifts[edges[0] == edges[1], 0] = 2.0 * cutoff
-    return NeighbourEdges(edges, shifts)

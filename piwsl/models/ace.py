@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from piwsl.models.cartesian import PartwiseLinear, TracelessSquares, limited, matrix_basis, product_of_matrices
 from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import EdgeList, NeighbourSums
 from piwsl.models.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
@@ -95,7 +95,7 @@ class ClusterExpansion(nn.Module):
 class Filters(nn.Module):
     """A small network from radial features to filters; the cutoff switch enters before its last, linear layer."""
 
-    def __init__(self, radial_size: int, channels: int, count: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, radial_size: int, channels: int, count: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -112,7 +112,7 @@ class Filters(nn.Module):
 class FirstInteraction(nn.Module):
     """Interaction of the first layer, whose neighbours have only scalars."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.pairs = pairs
         self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBOURS)
@@ -142,7 +142,7 @@ class FirstInteraction(nn.Module):
 class Interaction(nn.Module):
     """Interaction of a later layer: scalars along directions, vectors and matrices as they are."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.pairs = pairs
         self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBOURS)
@@ -194,7 +194,7 @@ class ACE(nn.Module):
         layers: int = 2,
         radial_size: int = 8,
         radial: str = "bessel",
-        pairs: EdgeList | AllPairs | None = None,
+        pairs: NeighbourSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs

@@ -10,7 +10,7 @@ from piwsl.errors import ConfigError
 from piwsl.models.ace import ACE
 from piwsl.models.direct import DirectPotential
 from piwsl.models.painn import DirectPaiNN, PaiNN
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import NeighbourSums
 from piwsl.models.potential import Potential
 from piwsl.models.schnet import SchNet
 from piwsl.models.tensornet import TensorNet
@@ -40,7 +40,7 @@ class ModelConfig(BaseModel):
     )
 
 
-def build_network(config: ModelConfig, pairs: EdgeList | AllPairs | None = None) -> nn.Module:
+def build_network(config: ModelConfig, pairs: NeighbourSums | None = None) -> nn.Module:
     """A new network; ``pairs`` says how sums over neighbours are taken (edge lists by default).
 
     Raises:
@@ -66,7 +66,7 @@ def build_potential(
     config: ModelConfig,
     reference_energies: dict[int, float],
     scale: float = 1.0,
-    pairs: EdgeList | AllPairs | None = None,
+    pairs: NeighbourSums | None = None,
 ) -> Potential:
     """A new potential for the elements of ``reference_energies`` (eV), with ``scale`` eV per unit of its network."""
     kind = DirectPotential if config.forces == "direct" else Potential

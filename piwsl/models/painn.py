@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import EdgeList, NeighbourSums
 from piwsl.models.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
@@ -13,7 +13,7 @@ MAX_ATOMIC_NUMBER = 118
 class FirstMessage(nn.Module):
     """Message block of the first layer, where all vectors are still zero (eqs. 7 and 8 without their v term)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -32,7 +32,7 @@ class FirstMessage(nn.Module):
 class Message(nn.Module):
     """Message block (eqs. 7 and 8)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -75,6 +75,22 @@ class Update(nn.Module):
         return torch.addcmul(scalars + own, mixing, inner), torch.addcmul(vectors, turning.unsqueeze(1), left)
 
 
+class LastUpdate(Update):
+    """Update block after which nobody reads the vectors: they stay as they are, at less cost."""
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F) and vectors (N, 3, F) to updated scalars and the same vectors."""
+        left, right = self.mix(vectors).split(self.channels, dim=-1)
+        norm = torch.sqrt((right * right).sum(1) + 1e-8)
+        hidden = self.context[1](self.context[0](torch.cat((scalars, norm), dim=-1)))
+        width = 2 * self.channels
+        # (Sequential knows no types, and TorchScript wants nothing after "ignore".)
+        weight = self.context[2].weight[:width]  # type: ignore[index]
+        bias = self.context[2].bias[:width]  # type: ignore[index]
+        own, mixing = nn.functional.linear(hidden, weight, bias).split(self.channels, dim=-1)
+        return torch.addcmul(scalars + own, mixing, (left * right).sum(1)), vectors
+
+
 class PaiNNFeatures(nn.Module):
     """The layers of PaiNN up to the features of each atom.
 
@@ -87,6 +103,8 @@ class PaiNNFeatures(nn.Module):
         pairs: how sums over neighbours are taken.
     """
 
+    last_update: type[Update] = Update
+
     def __init__(
         self,
         cutoff: float = 5.0,
@@ -94,7 +112,7 @@ class PaiNNFeatures(nn.Module):
         layers: int = 3,
         radial_size: int = 20,
         radial: str = "bessel",
-        pairs: EdgeList | AllPairs | None = None,
+        pairs: NeighbourSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
@@ -103,9 +121,10 @@ class PaiNNFeatures(nn.Module):
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
         self.first_message = FirstMessage(channels, radial_size, pairs)
-        self.first_update = Update(channels)
+        updates = [Update] * (layers - 1) + [self.last_update]
+        self.first_update = updates[0](channels)
         self.messages = nn.ModuleList(Message(channels, radial_size, pairs) for _ in range(layers - 1))
-        self.updates = nn.ModuleList(Update(channels) for _ in range(layers - 1))
+        self.updates = nn.ModuleList(update(channels) for update in updates[1:])
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), nn.SiLU(), nn.Linear(channels // 2, 1))
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
@@ -124,6 +143,8 @@ class PaiNNFeatures(nn.Module):
 
 class PaiNN(PaiNNFeatures):
     """PaiNN energy network; arguments as in `PaiNNFeatures`."""
+
+    last_update = LastUpdate
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
@@ -160,7 +181,7 @@ class DirectPaiNN(PaiNNFeatures):
         layers: int = 3,
         radial_size: int = 20,
         radial: str = "bessel",
-        pairs: EdgeList | AllPairs | None = None,
+        pairs: NeighbourSums | None = None,
     ) -> None:
         super().__init__(cutoff, channels, layers, radial_size, radial, pairs)
         self.force_head = ForceHead(channels)

@@ -2,10 +2,11 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import EdgeList, NeighbourSums
 from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
@@ -21,8 +22,9 @@ class ShiftedSoftplus(nn.Module):
 class Interaction(nn.Module):
     """Interaction block: dense layer, continuous-filter convolution, two dense layers."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
+        self.channels = channels
         self.pairs = pairs
         self.filters = nn.Sequential(nn.Linear(radial_size, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
         self.before = nn.Linear(channels, channels, bias=False)
@@ -30,7 +32,12 @@ class Interaction(nn.Module):
 
     def forward(self, scalars: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
         """Scalars (N, F) to scalars (N, F)."""
-        filters = self.filters(radial) * envelope
+        hidden = self.filters[1](self.filters[0](radial))
+        # The envelope enters before the last, linear layer, whose bias becomes one more column.
+        # (Sequential knows no types, and TorchScript wants nothing after "ignore".)
+        bias = self.filters[2].bias.unsqueeze(1)  # type: ignore[operator]
+        weight = torch.cat((self.filters[2].weight, bias), dim=1)  # type: ignore[arg-type]
+        filters = self.pairs.filters(torch.cat((hidden * envelope, envelope), dim=1), weight, self.channels)[0]
         new_scalars: Tensor = self.after(self.pairs.scalars(filters, self.before(scalars), edges))
         return scalars + new_scalars
 
@@ -45,7 +52,7 @@ class SchNet(nn.Module):
         layers: int = 3,
         radial_size: int = 32,
         radial: str = "gaussian",
-        pairs: EdgeList | AllPairs | None = None,
+        pairs: NeighbourSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from piwsl.models.cartesian import PartwiseLinear, TracelessSquares, matrix_basis, product_of_matrices
 from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import EdgeList, NeighbourSums
 from piwsl.models.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
@@ -57,7 +57,7 @@ class MatrixProducts(nn.Module):
 class Embedding(nn.Module):
     """First tensors of an atom, from the elements and directions of its neighbours (section 3.1 of the paper)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -93,7 +93,7 @@ class Embedding(nn.Module):
 class Interaction(nn.Module):
     """Messages from the neighbours and the product with them (section 3.2 of the paper, its O(3) form)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: EdgeList | AllPairs) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -134,7 +134,7 @@ class TensorNet(nn.Module):
         layers: int = 2,
         radial_size: int = 8,
         radial: str = "bessel",
-        pairs: EdgeList | AllPairs | None = None,
+        pairs: NeighbourSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs

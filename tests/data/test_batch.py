@@ -4,7 +4,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import all_pairs, neighbour_edges
+from piwsl.data.neighbours import neighbour_edges
 from tests.molecules import cell, frame
 
 
@@ -41,15 +41,6 @@ def test_neighbours_against_brute_force(periodic):
     expected = brute_force(made, 4.5)
     assert [row[:2] for row in rows] == [row[:2] for row in expected]
     assert np.allclose([row[2] for row in rows], [row[2] for row in expected], atol=1e-8)
-
-
-def test_all_pairs_are_in_order_and_hide_self_pairs():
-    pairs = all_pairs(4, 5.0)
-    assert pairs.edges[0].tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
-    assert pairs.edges[1].tolist() == [0, 1, 2, 3] * 4
-    own = pairs.edges[0] == pairs.edges[1]
-    assert (np.linalg.norm(pairs.shifts[own], axis=1) > 5.0).all()
-    assert (pairs.shifts[~own] == 0).all()
 
 
 def test_edges_stay_within_their_structure():

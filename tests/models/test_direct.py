@@ -11,7 +11,7 @@ from piwsl.errors import ConfigError
 from piwsl.losses.prediction import predict
 from piwsl.models.build import ModelConfig, build_network, build_potential
 from piwsl.models.direct import DirectPotential
-from piwsl.models.pairs import AllPairs
+from piwsl.models.molecule_pairs import MoleculePairs
 from tests.molecules import frame, oxide
 from tests.potentials import ENERGIES, painn
 
@@ -119,7 +119,7 @@ def test_types():
 def test_it_is_made_by_configuration():
     assert isinstance(build_potential(ModelConfig(forces="direct", channels=8), ENERGIES), DirectPotential)
     assert not isinstance(build_potential(ModelConfig(channels=8), ENERGIES), DirectPotential)
-    dense = build_network(ModelConfig(forces="direct", channels=8), AllPairs(5))
+    dense = build_network(ModelConfig(forces="direct", channels=8), MoleculePairs(5))
     assert dense.first_message.pairs.n_atoms == 5
 
 

@@ -4,9 +4,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import all_pairs
 from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.pairs import AllPairs
 from piwsl.testing import ModelCheckError, check_model
 from tests.molecules import frame
 
@@ -50,26 +48,6 @@ def test_check_model_can_fail():
         check_model(wrong_sign, FRAMES[:1], 5.0, torch.float64)
     with pytest.raises(ModelCheckError, match="translation"):
         check_model(absolute, FRAMES[:1], 5.0, torch.float64)
-
-
-@pytest.mark.parametrize("network", ["painn", "schnet"])
-def test_dense_blocks_equal_edge_lists(network):
-    frames = [frame("C6H6", seed=seed) for seed in range(3)]
-    edges = call(potential(network, torch.float64, cutoff=3.0), frames, 3.0, torch.float64)
-    dense = potential(network, torch.float64, cutoff=3.0, pairs=AllPairs(12))
-    pairs = all_pairs(12, 3.0)
-    offsets = np.arange(3).repeat(144) * 12
-    batch = collate(frames, 3.0, torch.float64)
-    result = dense(
-        batch.species,
-        batch.positions,
-        torch.from_numpy(np.tile(pairs.edges, 3) + offsets),
-        torch.from_numpy(np.tile(pairs.shifts, (3, 1))),
-        batch.structure_index,
-        3,
-    )
-    for one, two in zip(edges, result, strict=True):
-        assert torch.allclose(one, two, rtol=0, atol=1e-11)
 
 
 def test_edges_beyond_the_cutoff_change_nothing():

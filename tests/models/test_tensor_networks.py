@@ -6,15 +6,10 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import all_pairs
-from piwsl.export.exported import load_exported
-from piwsl.export.torchscript import export_general, export_openmm
 from piwsl.models.build import ModelConfig, build_potential
 from piwsl.models.fused import FusedEdgeList
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import EdgeList
 from piwsl.testing import check_model
-from piwsl.units import KJ_PER_MOL, NANOMETER
-from tests.models_for_tests import trained_file
 from tests.molecules import frame
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
@@ -59,22 +54,6 @@ def test_mirror_images_of_a_chiral_molecule_have_one_energy(network):
     mirrored = replace(chiral, positions=chiral.positions * np.array([1.0, 1.0, -1.0]))
     model = potential(network)
     assert call(model, [chiral])[0].item() == pytest.approx(call(model, [mirrored])[0].item(), abs=1e-11)
-
-
-def test_dense_blocks_equal_edge_lists(network):
-    frames = [frame("C6H6", seed=seed) for seed in range(3)]
-    pairs = all_pairs(12, 3.0)
-    batch = collate(frames, 3.0, torch.float64)
-    dense = potential(network, pairs=AllPairs(12))(
-        batch.species,
-        batch.positions,
-        torch.from_numpy(np.tile(pairs.edges, 3) + np.arange(3).repeat(144) * 12),
-        torch.from_numpy(np.tile(pairs.shifts, (3, 1))),
-        batch.structure_index,
-        3,
-    )
-    for one, two in zip(call(potential(network), frames), dense, strict=True):
-        assert torch.allclose(one, two, rtol=0, atol=1e-11)
 
 
 def test_compiled_sums_equal_edge_lists_and_so_do_the_gradients_of_weights(network):
@@ -129,21 +108,3 @@ def test_second_derivatives_are_finite_for_lone_atoms_and_symmetric_sites(networ
     assert torch.isfinite(energies).all()
     assert float(forces[-1].detach().abs().max()) == 0.0
     assert all(torch.isfinite(p.grad).all() for p in model.network.parameters() if p.grad is not None)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_both_exported_forms_equal_the_model(network, tmp_path, dtype):
-    path = trained_file(tmp_path / "model.pt", network=network, dtype=dtype)
-    ethanol = frame("CH3CH2OH").species.tolist()
-    general = export_general(path, tmp_path / "general.pt")
-    openmm = export_openmm(path, ethanol, tmp_path / "openmm.pt")
-    assert general.passed
-    assert openmm.passed
-    made = frame("CH3CH2OH", seed=7)
-    energy, forces = load_exported(tmp_path / "general.pt").module(
-        torch.from_numpy(made.species), torch.from_numpy(made.positions)
-    )
-    energy_kj, forces_kj = load_exported(tmp_path / "openmm.pt").module(torch.from_numpy(made.positions / NANOMETER))
-    limit = 1e-4 if dtype == "float32" else 1e-8
-    assert float(energy_kj) == pytest.approx(float(energy) / KJ_PER_MOL, abs=100 * limit)
-    assert torch.allclose(forces_kj, forces.double() * (NANOMETER / KJ_PER_MOL), atol=1000 * limit)
