@@ -15,11 +15,11 @@ from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
 from piwsl.losses import Randomness
+from piwsl.memory import keep_freed_memory
 from piwsl.models.build import build_potential
 from piwsl.models.fused import training_pairs
 from piwsl.models.pairs import use_pairs
 from piwsl.training.config import load_config
-from piwsl.training.memory import keep_freed_memory
 from piwsl.training.objective import build_objective
 from piwsl.training.sections import TrainingConfig
 from piwsl.training.task import TrainingTask

@@ -153,6 +153,23 @@ def ensemble_seeds(output: Path) -> list[int] | None:
         raise RunDirectoryError(f"{output / ENSEMBLE_FILE} is damaged: name the seeds with --seeds") from None
 
 
+def member_models(output: Path) -> list[Path]:
+    """Trained files of the members of an ensemble.
+
+    Raises:
+        RunDirectoryError: the directory holds no finished ensemble.
+    """
+    try:
+        content = json.loads((output / ENSEMBLE_FILE).read_text(encoding="utf-8"))
+        models = [output / member["directory"] / MODEL_FILE for member in content["members"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunDirectoryError(f"{output} holds no finished ensemble: name trained files instead") from None
+    missing = next((model for model in models if not model.is_file()), None)
+    if missing is not None:
+        raise RunDirectoryError(f"{missing} is missing: go on with `piwsl train --seeds ... --resume`")
+    return models
+
+
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:
     """Mean and standard deviation (of a sample; 0 for a single value); None where one is missing."""
     known = [value for value in values if value is not None]

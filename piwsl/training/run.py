@@ -11,6 +11,7 @@ import torch
 
 from piwsl.data.files import write_text
 from piwsl.export.trained import DTYPES, save_trained
+from piwsl.memory import keep_freed_memory
 from piwsl.models.fused import training_pairs
 from piwsl.models.pairs import use_pairs
 from piwsl.models.potential import Potential
@@ -34,7 +35,6 @@ from piwsl.training.directory import (
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fitting import fit
 from piwsl.training.frames import TrainingFrames
-from piwsl.training.memory import keep_freed_memory
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
 from piwsl.training.outcome import best_weights, doubts, trained_model

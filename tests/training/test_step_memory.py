@@ -65,7 +65,7 @@ from piwsl.models.build import build_potential
 from piwsl.models.fused import training_pairs
 from piwsl.models.pairs import use_pairs
 from piwsl.training.config import load_config
-from piwsl.training.memory import keep_freed_memory
+from piwsl.memory import keep_freed_memory
 from piwsl.training.objective import build_objective
 from piwsl.training.sources import training_frames
 

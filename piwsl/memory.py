@@ -1,4 +1,4 @@
-"""Memory of a training step: kept between steps instead of given back to the system."""
+"""Memory of a step of training or dynamics: kept between steps instead of given back to the system."""
 
 import ctypes
 import sys
