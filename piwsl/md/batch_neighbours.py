@@ -1,0 +1,122 @@
+"""Neighbour lists of many structures at once, with a skin: a list is made anew only when it may be out of date."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from vesin import NeighborList
+
+from piwsl.export.neighbour_list import SKIN
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Structures one after the other, all on one device.
+
+    Attributes:
+        positions: (N, 3) angstrom, float64.
+        cells: (S, 3, 3) angstrom, float64, lattice vectors in rows; zeros without a cell.
+        pbc: (S, 3) periodic directions.
+        structure_index: (N,) which structure an atom belongs to: 0 0 ... 1 1 ... S-1.
+    """
+
+    positions: Tensor
+    cells: Tensor
+    pbc: Tensor
+    structure_index: Tensor
+
+
+class BatchNeighbours:
+    """Pairs within a cutoff of structures whose atoms and cells change; other structures may come at any call.
+
+    The search is done on the processor; what is done at every call, on the device of the batch.
+
+    Args:
+        cutoff: angstrom.
+        skin: extra range of the lists, angstrom.
+    """
+
+    def __init__(self, cutoff: float, skin: float = SKIN) -> None:
+        self._cutoff = cutoff
+        self._skin = skin
+        self._finder = NeighborList(cutoff=cutoff + skin, full_list=False, sorted=True)
+        self._reference: Batch | None = None
+        self._lists: list[tuple[Tensor, Tensor]] = []
+        self.searches = 0
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Edges (2, E) and edge vectors (E, 3), angstrom, float64: each pair once, then the other way round."""
+        reference = self._reference
+        if reference is None or not _same_structures(reference, batch):
+            self._lists = [_nothing()] * len(batch.cells)
+            self._search(batch, batch, list(range(len(batch.cells))))
+        elif stale := self._stale(reference, batch).nonzero().flatten().tolist():
+            self._search(reference, batch, stale)
+        vectors = batch.positions[self._pairs[1]] - batch.positions[self._pairs[0]]
+        if self._images is not None:
+            cells = batch.cells[batch.structure_index[self._pairs[0]]]
+            vectors = vectors + torch.einsum("pa,pax->px", self._images, cells)
+        near = vectors.square().sum(1) < self._cutoff**2
+        pairs, vectors = self._pairs[:, near], vectors[near]
+        return torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([vectors, -vectors])
+
+    def _stale(self, reference: Batch, batch: Batch) -> Tensor:
+        """Which structures (S,) may have a pair within the cutoff that their list lacks.
+
+        With atoms at x = x0 (1 + D) + u, and the cell strained by the same D, a distance r has been at most
+        (r + 2 max|u|) / (1 - |D|) at the search.
+        """
+        strains = self._inverse @ (batch.cells - reference.cells)
+        of_atoms = strains[batch.structure_index]
+        moved = batch.positions - reference.positions - torch.einsum("na,nax->nx", reference.positions, of_atoms)
+        farthest = torch.zeros_like(strains[:, 0, 0])
+        farthest = farthest.scatter_reduce(0, batch.structure_index, moved.square().sum(1), "amax").sqrt()
+        strain = torch.linalg.matrix_norm(strains)
+        reach: Tensor = (1.0 - strain) * (self._cutoff + self._skin) - 2.0 * farthest
+        return ~(reach >= self._cutoff)  # NaN is stale
+
+    def _search(self, reference: Batch, batch: Batch, stale: list[int]) -> None:
+        """Make the lists of some structures anew; the others keep theirs, and the reference they were made at."""
+        self.searches += len(stale)
+        device = batch.positions.device
+        host = Batch(batch.positions.cpu(), batch.cells.cpu(), batch.pbc.cpu(), batch.structure_index.cpu())
+        counts = torch.bincount(host.structure_index, minlength=len(host.cells)).tolist()
+        positions = torch.split(host.positions, counts)
+        starts = np.cumsum([0, *counts])
+        for index in stale:
+            pairs, images = self._find(positions[index], host.cells[index], host.pbc[index])
+            self._lists[index] = pairs + int(starts[index]), images
+        self._pairs = torch.cat([pairs for pairs, _ in self._lists], dim=1).to(device)
+        has_images = bool(host.pbc.any())
+        self._images = torch.cat([images for _, images in self._lists]).to(device) if has_images else None
+        new = torch.zeros(len(host.cells), dtype=torch.bool)
+        new[stale] = True
+        new = new.to(device)
+        cells = torch.where(new[:, None, None], batch.cells, reference.cells)
+        self._reference = Batch(
+            torch.where(new[batch.structure_index, None], batch.positions, reference.positions),
+            cells,
+            batch.pbc.clone(),
+            batch.structure_index.clone(),
+        )
+        # Of a slab or a wire, whose other lattice vectors may be zero, the inverse along those it has.
+        self._inverse = torch.linalg.pinv(torch.nan_to_num(cells))
+
+    def _find(self, positions: Tensor, cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs (2, P) of one structure, each once, and the image (P, 3) of the second atom, in lattice vectors."""
+        if not (positions.isfinite().all() and cell.isfinite().all()):
+            return _nothing()  # no search comes to an end among atoms that are nowhere
+        first, second, images = self._finder.compute(
+            points=positions.numpy(), box=np.ascontiguousarray(cell.numpy()), periodic=pbc.numpy(), quantities="ijS"
+        )
+        pairs = np.stack([first, second]).astype(np.int64)
+        return torch.from_numpy(pairs), torch.from_numpy(np.asarray(images, dtype=np.float64))
+
+
+def _same_structures(first: Batch, second: Batch) -> bool:
+    return torch.equal(first.structure_index, second.structure_index) and torch.equal(first.pbc, second.pbc)
+
+
+def _nothing() -> tuple[Tensor, Tensor]:
+    return torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64)

@@ -1,0 +1,109 @@
+"""An exported potential as a model of torch-sim, which runs many structures as one batch."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from piwsl.errors import ElementError, EngineError, MissingDependencyError
+from piwsl.export.exported import read_exported_info
+from piwsl.md.batch_neighbours import Batch, BatchNeighbours
+from piwsl.md.model import is_trained, open_model
+
+try:
+    from torch_sim.models.interface import ModelInterface
+except ImportError as error:
+    raise MissingDependencyError("torch-sim (Python 3.12 or newer)", "PiwslModel", "torch-sim") from error
+
+
+class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that need not be there
+    """Energies, forces and stresses of an exported potential, for torch-sim: molecules, cells, slabs, of any size.
+
+    Args:
+        model: TorchScript file of ``piwsl export --target general``, or a trained file, which is exported on the way.
+        device: where states live and the potential runs, ``cpu`` or ``cuda``.
+        dtype: float type of states and results. The network keeps the one it was exported with; with float32 here
+            total energies of large structures lose their last digits.
+        compute_stress: whether to give stresses, too; for structures that are periodic along all directions.
+
+    Raises:
+        ModelFileError: the file cannot be used.
+        EngineError: the file is of another form, or stresses are asked of a potential that has none.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+        compute_stress: bool = False,
+    ) -> None:
+        super().__init__()
+        if not is_trained(Path(model)):
+            _check_form(Path(model))
+        self._potential = open_model(Path(model), None, device=str(device))
+        if compute_stress and not self._potential.has_stress:
+            raise EngineError(
+                f"{model}: its forces are no derivatives of its energy and give no stress: train with conservative "
+                "forces, or use compute_stress=False"
+            )
+        self._device = torch.device(device)
+        self._dtype = dtype
+        self._compute_stress = compute_stress
+        self._compute_forces = True
+        self._elements = torch.tensor(self._potential.info["elements"], device=self._device)
+        self.neighbours = BatchNeighbours(self._potential.cutoff)
+
+    def forward(self, state: Any, **_: Any) -> dict[str, Tensor]:
+        """Evaluate the S systems of a state with N atoms; called by torch-sim.
+
+        Returns:
+            energy (S,) eV, forces (N, 3) eV/angstrom, with ``compute_stress`` stress (S, 3, 3) eV/angstrom^3, positive
+            under tension, and of an ensemble forces_std (N, 3), the standard deviation over its members. All NaN where
+            positions are not finite.
+
+        Raises:
+            ElementError: an element the potential was not made for.
+            EngineError: stresses are asked for, and a system is not periodic along all directions.
+        """
+        self._check_elements(state.atomic_numbers)
+        positions, cells = (values.detach().to(torch.float64) for values in (state.positions, state.cell))
+        pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3)
+        if self._compute_stress and not bool(pbc.all()):
+            raise EngineError("stress of a system that is not periodic along all directions: use compute_stress=False")
+        # torch-sim keeps lattice vectors in columns.
+        batch = Batch(positions, cells.mT, pbc, state.system_idx)
+        edges, vectors = self.neighbours(batch)
+        with torch.enable_grad():
+            energies, forces, virials = self._potential.program.of_edges(
+                state.atomic_numbers.long(), edges, vectors.to(self._potential.dtype), state.system_idx, state.n_systems
+            )
+        # Atoms that are nowhere have no neighbours: their system must not look like one at rest.
+        lost = 0.0 * positions
+        energy = energies.mean(0).index_add(0, state.system_idx, lost.sum(1))
+        found = {"energy": energy, "forces": forces.mean(0) + lost}
+        if self._compute_stress:
+            volumes = torch.linalg.det(cells).abs()
+            found["stress"] = -virials.mean(0) / volumes[:, None, None] + 0.0 * energy[:, None, None]
+        if self._potential.members > 1:
+            found["forces_std"] = forces.std(0) + lost
+        return {name: values.detach().to(self._dtype) for name, values in found.items()}
+
+    def _check_elements(self, numbers: Tensor) -> None:
+        unknown = numbers[~torch.isin(numbers, self._elements)]
+        if len(unknown):
+            names, known = (
+                " ".join(chemical_symbols[z] for z in values.unique().tolist()) for values in (unknown, self._elements)
+            )
+            raise ElementError(f"{self._potential.path}: not made for {names}: it knows {known}")
+
+
+def _check_form(path: Path) -> None:
+    info = read_exported_info(path)
+    if info["target"] != "general" or info["format_of_program"] != "torchscript":
+        raise EngineError(
+            f"{path}: torch-sim takes any structure, and this file is of the target {info['target']} and the format "
+            f"{info['format_of_program']}: export with --target general --format torchscript"
+        )
