@@ -12,7 +12,7 @@ from piwsl.units import KJ_PER_MOL, NANOMETER
 
 
 class Springs(nn.Module):
-    """Harmonic springs between atoms, in the units of the OpenMM form; NaN when one is longer than ``limit`` (nm)."""
+    """Harmonic springs between atoms, eV and angstrom; NaN when one is longer than ``limit``."""
 
     def __init__(self, pairs: Tensor, lengths: Tensor, constants: Tensor, limit: float) -> None:
         super().__init__()
@@ -22,30 +22,67 @@ class Springs(nn.Module):
         self.register_buffer("constants", constants)
         self.limit = limit
 
-    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        positions = positions.to(self.lengths.dtype)
-        vectors = positions.index_select(0, self.first) - positions.index_select(0, self.second)
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (P, 3) from first to second atoms to the energy and the pull on the first (P, 3)."""
         distances = vectors.square().sum(1).sqrt()
         off = distances - self.lengths
         energy = 0.5 * (self.constants * off.square()).sum()
         if bool((distances > self.limit).any()):
             energy = energy * float("nan")
             off = off * float("nan")
-        pulls = (self.constants * off / distances).unsqueeze(1) * vectors
-        forces = torch.zeros_like(positions).index_add(0, self.second, pulls).index_add(0, self.first, -pulls)
-        return energy, forces
+        return energy, (self.constants * off / distances).unsqueeze(1) * vectors
 
 
-class GeneralForm(nn.Module):
-    """The springs behind the arguments and units of the general form."""
+class MoleculeSprings(nn.Module):
+    """The springs behind the arguments and units of the OpenMM form of a molecule."""
 
     def __init__(self, springs: nn.Module, energy_unit: float, length_unit: float) -> None:
         super().__init__()
         self.springs, self.energy_unit, self.length_unit = springs, energy_unit, length_unit
 
-    def forward(self, species: Tensor, positions: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
-        energy, forces = self.springs(positions / self.length_unit)
-        return energy * self.energy_unit, forces * (self.energy_unit / self.length_unit)
+    @torch.jit.export
+    def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        positions = positions.to(self.springs.lengths.dtype)
+        vectors = positions.index_select(0, self.springs.second) - positions.index_select(0, self.springs.first)
+        energy, pulls = self.springs(vectors)
+        forces = torch.zeros_like(positions)
+        forces = forces.index_add(0, self.springs.first, pulls).index_add(0, self.springs.second, -pulls)
+        return energy.unsqueeze(0), forces.unsqueeze(0)
+
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        energies, forces = self.evaluate(positions * self.length_unit, box)
+        return energies[0] / self.energy_unit, forces[0] * (self.length_unit / self.energy_unit)
+
+
+class GeneralSprings(nn.Module):
+    """The springs behind the arguments of the general form: those of edges between their atoms."""
+
+    def __init__(self, springs: nn.Module, spring_of: Tensor) -> None:
+        super().__init__()
+        self.springs = springs
+        self.register_buffer("spring_of", spring_of)  # (n, n): number of the spring of a pair of atoms, or -1
+
+    @torch.jit.export
+    def of_edges(
+        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        vectors = torch.zeros((self.springs.lengths.shape[0], 3), dtype=self.springs.lengths.dtype)
+        spring = self.spring_of[edges[0], edges[1]]
+        mine = (spring >= 0) & (edges[0] < edges[1])
+        vectors = vectors.index_copy(0, spring[mine], edge_vectors[mine].to(vectors.dtype))
+        energy, pulls = self.springs(vectors)
+        forces = torch.zeros((species.shape[0], 3), dtype=vectors.dtype)
+        forces = forces.index_add(0, self.springs.first, pulls).index_add(0, self.springs.second, -pulls)
+        virial = -vectors.t().matmul(pulls)
+        return energy.view(1, 1), forces.unsqueeze(0), virial.view(1, 1, 3, 3)
+
+    def forward(
+        self, species: Tensor, positions: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        vectors = positions.index_select(0, self.springs.second) - positions.index_select(0, self.springs.first)
+        edges = torch.stack((self.springs.first, self.springs.second))
+        energies, forces, virials = self.of_edges(species, edges, vectors, torch.zeros_like(species), 1)
+        return {"energy": energies[0, 0], "forces": forces[0], "virial": virials[0, 0]}
 
 
 def springs_model(
@@ -67,13 +104,41 @@ def springs_model(
     constants = np.where(lengths < 1.7, 25.0, 5.0)
     constants[0] *= first_bond
     springs = Springs(
-        torch.tensor(pairs),
-        torch.tensor(lengths / NANOMETER, dtype=dtype),
-        torch.tensor(constants * NANOMETER**2 / KJ_PER_MOL, dtype=dtype),
-        limit / NANOMETER,
+        torch.tensor(pairs), torch.tensor(lengths, dtype=dtype), torch.tensor(constants, dtype=dtype), limit
     )
-    module = springs if form == "openmm" else GeneralForm(springs, KJ_PER_MOL, NANOMETER)
-    info = {"form": form, "elements": sorted(set(atoms.numbers.tolist())), "cutoff": 5.0, "dtype": str(dtype)}
+    if form == "openmm":
+        module = MoleculeSprings(springs, KJ_PER_MOL, NANOMETER)
+    else:
+        spring_of = torch.full((len(atoms), len(atoms)), -1)
+        spring_of[pairs[:, 0], pairs[:, 1]] = torch.arange(len(pairs))
+        module = GeneralSprings(springs, spring_of)
+    moved = atoms.copy()
+    moved.rattle(0.02, seed=1)
+    positions = torch.from_numpy(moved.positions)
+    energy, pulls = springs(positions[pairs[:, 1]] - positions[pairs[:, 0]])
+    forces = np.zeros_like(moved.positions)
+    np.add.at(forces, pairs[:, 0], pulls.numpy())
+    np.subtract.at(forces, pairs[:, 1], pulls.numpy())
+    info = {
+        "target": form,
+        "format_of_program": "torchscript",
+        "pairs": "molecule" if form == "openmm" else "edges",
+        "members": 1,
+        "stress": True,
+        "elements": sorted(set(atoms.numbers.tolist())),
+        "cutoff": 5.0,
+        "dtype": str(dtype).removeprefix("torch."),
+        "check": [
+            {
+                "species": moved.numbers.tolist(),
+                "positions": moved.positions.tolist(),
+                "cell": np.zeros((3, 3)).tolist(),
+                "pbc": [False] * 3,
+                "energy": float(energy),
+                "forces": forces.tolist(),
+            }
+        ],
+    }
     if form == "openmm":
         info["species"] = atoms.numbers.tolist()
     save_exported(torch.jit.script(module), info, path)

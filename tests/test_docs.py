@@ -359,7 +359,7 @@ def test_tolerances_of_the_export_are_those_of_the_code():
     text = (ROOT / "docs/export.md").read_text()
     rows = [re.findall(r"\| (\de-\d+) eV", line) for line in text.splitlines()]
     said = [[float(value) for value in row] for row in rows if len(row) == 2]
-    fields = ("energy_per_atom", "force", "finite_difference")
+    fields = ("energy_per_atom", "force", "finite_difference", "finite_strain")
     assert said == [[getattr(TOLERANCES[kind], field) for kind in ("float32", "float64")] for field in fields]
 
 

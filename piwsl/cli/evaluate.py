@@ -26,8 +26,7 @@ def command(model: Path, data: str, units: str | None, plot: Path | None, as_jso
     from dataclasses import asdict
 
     from piwsl.data.read import read_frames
-    from piwsl.export.torchscript import check_elements
-    from piwsl.export.trained import DTYPES, load_trained
+    from piwsl.export.trained import DTYPES, check_elements, load_trained
     from piwsl.models.direct import DirectPotential
     from piwsl.training.evaluate import curl_of, predictions
     from piwsl.training.metrics import ErrorCollector

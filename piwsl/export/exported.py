@@ -1,13 +1,13 @@
-"""The exported file: TorchScript with a JSON description inside.
+"""The exported file: a potential as TorchScript (``.pt``) or compiled (``.pt2``), with a JSON description inside.
 
-Two forms exist. ``general``: ``forward(species, positions, cell)`` in eV and angstrom for any molecule or cell
-of known elements. ``openmm``: ``forward(positions)`` in nm and kJ/mol with the species baked in; it runs in a
-plain OpenMM script through TorchForce without piwsl.
+Its target is ``general`` (any structure of its elements) or ``openmm`` (species baked in); docs/export.md says what it
+takes and returns. Reading a description runs nothing of the file.
 """
 
 import json
+import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,78 @@ from piwsl.data.files import atomic_path
 from piwsl.errors import ModelFileError
 
 EXPORT_FORMAT = "piwsl-exported"
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 INFO_ENTRY = "piwsl.json"
 
 
 @dataclass(frozen=True)
 class ExportedPotential:
-    """A loaded TorchScript potential and its description."""
+    """A loaded exported file.
+
+    Attributes:
+        path: the file.
+        info: its description.
+        program: the TorchScript module, or what runs the compiled package.
+        device: where it computes.
+        content: the file as it was read.
+    """
 
     path: Path
-    module: torch.jit.ScriptModule
     info: dict[str, Any]
+    program: Any
+    device: str = "cpu"
+    content: bytes = field(default=b"", repr=False)
 
     @property
-    def form(self) -> str:
+    def format(self) -> str:
+        """``torchscript`` or ``aotinductor``."""
+        return str(self.info["format_of_program"])
+
+    @property
+    def target(self) -> str:
         """``general`` or ``openmm``."""
-        return str(self.info["form"])
+        return str(self.info["target"])
+
+    @property
+    def is_molecule(self) -> bool:
+        """Whether all pairs of one molecule are one graph; else the program takes edges."""
+        return bool(self.info["pairs"] == "molecule")
 
     @property
     def species(self) -> list[int]:
-        """Atomic numbers baked into the ``openmm`` form, in order; empty for the ``general`` form."""
+        """Atomic numbers baked in, in order; empty for the ``general`` target."""
         return [int(number) for number in self.info.get("species", [])]
+
+    @property
+    def members(self) -> int:
+        """Models of an ensemble; 1 for a single model."""
+        return int(self.info["members"])
+
+    @property
+    def cutoff(self) -> float:
+        """Angstrom."""
+        return float(self.info["cutoff"])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Float type of the network."""
+        return torch.float64 if self.info["dtype"] == "float64" else torch.float32
+
+    @property
+    def has_stress(self) -> bool:
+        """Whether its forces are derivatives of the energy."""
+        return bool(self.info["stress"])
+
+
+def described(info: dict[str, Any]) -> dict[str, Any]:
+    """A description with what makes it ours."""
+    return {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, **info}
 
 
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
     """Write a scripted module with its description, atomically."""
-    described = {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, **info}
     with atomic_path(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described, indent=1)})
+        torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described(info), indent=1)})
 
 
 def read_exported_info(path: Path) -> dict[str, Any]:
@@ -59,16 +103,20 @@ def read_exported_info(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             name = next((n for n in archive.namelist() if n.endswith(f"/extra/{INFO_ENTRY}")), None)
             info = json.loads(archive.read(name)) if name else None
+            scripted = any("/code/" in name for name in archive.namelist())
     except (zipfile.BadZipFile, json.JSONDecodeError, EOFError):
         raise ModelFileError(
             f"{path}: damaged or not a file of piwsl export: make it again with `piwsl export`"
         ) from None
     if not isinstance(info, dict) or info.get("format") != EXPORT_FORMAT:
-        raise ModelFileError(f"{path}: not an exported piwsl potential: make one with `piwsl export model.pt`")
-    if info.get("format_version") != EXPORT_VERSION:
+        what = "a TorchScript file that piwsl did not write" if scripted else "not an exported piwsl potential"
+        raise ModelFileError(f"{path}: {what}: make one with `piwsl export model.pt`")
+    version = info.get("format_version")
+    if version != EXPORT_VERSION:
+        newer = isinstance(version, int) and version > EXPORT_VERSION
         raise ModelFileError(
-            f"{path}: format version {info.get('format_version')}, this piwsl reads {EXPORT_VERSION}: "
-            "export the trained model again with this version"
+            f"{path}: format version {version}, this piwsl reads {EXPORT_VERSION}: "
+            + ("update piwsl" if newer else "export the trained model again with this version")
         )
     return info
 
@@ -77,11 +125,42 @@ def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
     """Load an exported potential.
 
     Raises:
-        ModelFileError: as `read_exported_info`, or the archive cannot be read.
+        ModelFileError: as `read_exported_info`; the archive cannot be read; a compiled package was made for another
+            device, another kind of processor or another PyTorch; there is no such device.
     """
     info = read_exported_info(path)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelFileError(f"{path}: asked for on {device}, but PyTorch finds no GPU here: use device cpu")
+    load = _load_package if info["format_of_program"] == "aotinductor" else _load_script
+    return ExportedPotential(path, info, load(path, info, device), device, path.read_bytes())
+
+
+def _load_script(path: Path, info: dict[str, Any], device: str) -> Any:
     try:
-        module = torch.jit.load(str(path), map_location=device)
+        return torch.jit.load(str(path), map_location=device)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
+
+
+def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
+    made, here = info["compiled_for"], compiled_for(device)
+    for what in here:
+        if made[what] != here[what]:
+            raise ModelFileError(
+                f"{path}: compiled for {what} {made[what]}, here it is {here[what]}: "
+                "compile it here with `piwsl export --format aotinductor`"
+            )
+    try:
+        return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
-    return ExportedPotential(path, module, info)
+
+
+def compiled_for(device: str) -> dict[str, str]:
+    """What a compiled package depends on."""
+    if device.startswith("cuda"):
+        major, minor = torch.cuda.get_device_capability()
+        kind = f"{major}.{minor}"
+    else:
+        kind = torch.backends.cpu.get_cpu_capability()
+    return {"device": device.partition(":")[0], "processor": kind, "PyTorch": torch.__version__.partition("+")[0]}

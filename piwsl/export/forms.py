@@ -1,110 +1,206 @@
 """The modules that are scripted: a potential with everything an engine needs around it.
 
-These classes, `Potential` and the networks are the only code that TorchScript limits.
+These classes, `NeighbourSearch`, `Potential` and the networks are the only code that TorchScript limits. M is the
+number of members of an ensemble, one for a single model.
 """
 
 import torch
 from torch import Tensor, nn
 
-from piwsl.data.neighbours import all_pairs
+from piwsl.export.neighbour_search import NeighbourSearch
+from piwsl.models.direct import DirectPotential
 from piwsl.models.potential import Potential
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
 
-class GeneralForm(nn.Module):
-    """Energy and forces of any molecule or cell of known elements, in eV and angstrom."""
+class ConservativeMember(nn.Module):
+    """Energies, forces and virials of structures from edge vectors, by differentiation."""
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def forward(
+        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (S,), forces (N, 3) and virials (S, 3, 3)."""
+        vectors = edge_vectors.detach().requires_grad_(True)
+        energies = self.potential.energies_of_edges(species, edges, vectors, structure_index, n_structures)
+        gradient = torch.autograd.grad([energies.sum()], [vectors])[0]
+        assert gradient is not None
+        atoms = gradient.new_zeros((species.shape[0], 3))
+        forces = atoms.index_add(0, edges[0], gradient).index_add(0, edges[1], -gradient)
+        products = (edge_vectors.unsqueeze(2) * gradient.unsqueeze(1)).view(-1, 9)
+        of_atoms = gradient.new_zeros((species.shape[0], 9)).index_add(0, edges[0], products)
+        sums = energies.detach().new_zeros((n_structures, 9))
+        virials = -sums.index_add(0, structure_index, of_atoms.to(sums.dtype)).view(-1, 3, 3)
+        return energies.detach(), forces, virials
+
+
+class DirectMember(nn.Module):
+    """The same for a network with a force head, which has no virial: NaN."""
+
+    def __init__(self, potential: DirectPotential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def forward(
+        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (S,), forces (N, 3) and virials (S, 3, 3)."""
+        energies, forces = self.potential.energies_and_forces_of_edges(
+            species, edges, edge_vectors, structure_index, n_structures
+        )
+        return energies, forces, energies.new_full((n_structures, 3, 3), float("nan"))
+
+
+class EdgesCore(nn.Module):
+    """All members on given edges."""
 
     known: Tensor
 
-    def __init__(self, potential: Potential, cutoff: float, dtype: torch.dtype) -> None:
+    def __init__(self, potentials: list[Potential], dtype: torch.dtype) -> None:
         super().__init__()
-        self.potential = potential
-        self.cutoff = cutoff
+        self.members = nn.ModuleList(
+            DirectMember(potential) if isinstance(potential, DirectPotential) else ConservativeMember(potential)
+            for potential in potentials
+        )
         self.dtype = dtype
-        known = torch.zeros(len(potential.reference_energies), dtype=torch.bool)
-        known[potential.elements] = True
+        known = torch.zeros(len(potentials[0].reference_energies), dtype=torch.bool)
+        known[potentials[0].elements] = True
         self.register_buffer("known", known)
 
-    def images(self, cell: Tensor) -> Tensor:
-        """Integer lattice translations (K, 3) whose cells can hold a neighbour within the cutoff."""
-        volume = torch.linalg.det(cell).abs()
-        normals = torch.stack(
-            [
-                torch.linalg.cross(cell[1], cell[2]),
-                torch.linalg.cross(cell[2], cell[0]),
-                torch.linalg.cross(cell[0], cell[1]),
-            ]
-        )
-        heights = volume / torch.linalg.vector_norm(normals, dim=-1)
-        # Atoms may lie outside the cell by any amount: callers wrap them first, then one more layer is enough.
-        reach = torch.ceil(self.cutoff / heights).to(torch.int64) + 1
-        a, b, c = int(reach[0]), int(reach[1]), int(reach[2])
-        return torch.cartesian_prod(
-            torch.arange(-a, a + 1, device=cell.device),
-            torch.arange(-b, b + 1, device=cell.device),
-            torch.arange(-c, c + 1, device=cell.device),
-        )
-
-    def edges(self, positions: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Edges (2, E) within the cutoff and their shifts (E, 3) in angstrom."""
-        n_atoms = positions.shape[0]
-        if cell is None:
-            shifts = positions.new_zeros((1, 3))
-            home = 0
-        else:
-            images = self.images(cell)
-            shifts = images.to(cell.dtype).matmul(cell)
-            home = int(torch.nonzero((images == 0).all(1))[0])
-        vectors = positions.view(1, 1, -1, 3) - positions.view(1, -1, 1, 3) + shifts.view(-1, 1, 1, 3)
-        close = (vectors * vectors).sum(-1) < self.cutoff * self.cutoff
-        close[home] = close[home] & ~torch.eye(n_atoms, dtype=torch.bool, device=positions.device)
-        found = torch.nonzero(close)
-        return found[:, 1:].transpose(0, 1).contiguous(), shifts[found[:, 0]]
-
-    def wrap(self, positions: Tensor, cell: Tensor) -> Tensor:
-        """Positions moved into the cell by whole lattice vectors."""
-        return positions - torch.floor(positions.matmul(torch.linalg.inv(cell))).matmul(cell)
-
-    def forward(self, species: Tensor, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Species (N,) and positions (N, 3), cell (3, 3) in rows -> energy (), float64, and forces (N, 3)."""
+    def forward(
+        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (M, S), forces (M, N, 3) and virials (M, S, 3, 3) in eV and angstrom."""
         if not bool(self.known[species].all()):
             raise ValueError("an element of this structure is not among those the potential was made for")
+        vectors = edge_vectors.to(self.dtype)
+        energies: list[Tensor] = []
+        forces: list[Tensor] = []
+        virials: list[Tensor] = []
+        for member in self.members:
+            energy, force, virial = member(species, edges, vectors, structure_index, n_structures)
+            energies.append(energy)
+            forces.append(force)
+            virials.append(virial)
+        return torch.stack(energies), torch.stack(forces), torch.stack(virials)
+
+
+class GeneralForm(nn.Module):
+    """Any molecule, cell, slab or wire of known elements, in eV and angstrom."""
+
+    def __init__(self, core: EdgesCore, cutoff: float) -> None:
+        super().__init__()
+        self.core = core
+        self.search = NeighbourSearch(cutoff)
+
+    def forward(
+        self, species: Tensor, positions: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Species (N,), positions (N, 3), cell (3, 3) in rows, pbc (3,) to energy (), forces (N, 3), virial (3, 3).
+
+        An ensemble gives means, and ``forces_std`` (N, 3), the standard deviation over its members.
+        """
         positions = positions.detach().to(torch.float64)
         if cell is not None:
             cell = cell.detach().to(torch.float64)
-            positions = self.wrap(positions, cell)
-        edges, shifts = self.edges(positions, cell)
-        positions = (positions - positions.mean(0)).to(self.dtype)
-        index = torch.zeros_like(species)
-        energies, forces = self.potential(species, positions, edges, shifts.to(self.dtype), index, 1)
-        return energies[0].detach(), forces
+        edges, vectors = self.search(positions, cell, pbc)
+        energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1)
+        found = {"energy": energies[:, 0].mean(0), "forces": forces.mean(0), "virial": virials[:, 0].mean(0)}
+        if forces.shape[0] > 1:
+            found["forces_std"] = forces.std(0)
+        return found
+
+    @torch.jit.export
+    def of_edges(
+        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each member says of S structures whose edges are known: see `EdgesCore`."""
+        energies, forces, virials = self.core(species, edges, edge_vectors, structure_index, n_structures)
+        return energies, forces, virials
 
 
 class OpenMMForm(nn.Module):
-    """Energy and forces of one molecule with its species baked in, in nm and kJ/mol."""
+    """Energy and forces of one system with its species baked in, in nm and kJ/mol, molecule or periodic box."""
 
     species: Tensor
-    edges: Tensor
-    edge_shifts: Tensor
-    structure_index: Tensor
 
-    def __init__(self, potential: Potential, species: list[int], cutoff: float, dtype: torch.dtype) -> None:
+    def __init__(self, general: GeneralForm, species: list[int]) -> None:
         super().__init__()
-        self.potential = potential
-        self.dtype = dtype
+        self.general = general
         self.length = NANOMETER
         self.energy = 1.0 / KJ_PER_MOL
         self.force = NANOMETER / KJ_PER_MOL
-        pairs = all_pairs(len(species), cutoff)
         self.register_buffer("species", torch.tensor(species))
-        self.register_buffer("edges", torch.from_numpy(pairs.edges))
-        self.register_buffer("edge_shifts", torch.from_numpy(pairs.shifts).to(dtype))
-        self.register_buffer("structure_index", torch.zeros(len(species), dtype=torch.int64))
 
-    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions (N, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
-        # A molecule may have drifted far from the origin: centre it before single precision sees it.
-        local = positions.detach() - positions.detach().mean(0)
-        local = (local * self.length).to(self.dtype)
-        energies, forces = self.potential(self.species, local, self.edges, self.edge_shifts, self.structure_index, 1)
-        return energies[0].detach() * self.energy, (forces * self.force).to(positions.dtype)
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        cell = None if box is None else box.to(torch.float64) * self.length
+        found = self.general(self.species, positions.to(torch.float64) * self.length, cell)
+        return found["energy"] * self.energy, (found["forces"] * self.force).to(positions.dtype)
+
+    @torch.jit.export
+    def of_edges(
+        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As that of the general form."""
+        energies, forces, virials = self.general.of_edges(species, edges, edge_vectors, structure_index, n_structures)
+        return energies, forces, virials
+
+
+class MinimumImages(nn.Module):
+    """Vectors of the pairs of a molecule; in a periodic box those of the nearest images."""
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, edges: Tensor, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.register_buffer("first", edges[0].clone())
+        self.register_buffer("second", edges[1].clone())
+
+    def forward(self, positions: Tensor, cell: Tensor | None) -> Tensor:
+        """Positions (N, 3) and cell (3, 3) to (P, 3), all float64."""
+        vectors = positions.index_select(0, self.second) - positions.index_select(0, self.first)
+        if cell is not None:
+            reciprocal = torch.linalg.inv(cell)
+            # Columns of the inverse are as long as one over the heights of the cell. In a box that is too narrow all
+            # becomes NaN: an error inside TorchForce would end the process.
+            narrow = (reciprocal * reciprocal).sum(0).max() * (4.0 * self.cutoff * self.cutoff) > 1.0
+            vectors = vectors.masked_fill(narrow, float("nan"))
+            vectors = vectors - torch.round(vectors.matmul(reciprocal)).matmul(cell)
+        return vectors
+
+
+class MoleculeForm(nn.Module):
+    """Energy and forces of one molecule with its species baked in, all its pairs in one graph."""
+
+    def __init__(self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int) -> None:
+        super().__init__()
+        self.graph = graph
+        self.images = images
+        self.dtype = dtype
+        self.members = members
+        self.length = NANOMETER
+        self.energy = 1.0 / KJ_PER_MOL
+        self.force = NANOMETER / KJ_PER_MOL
+
+    @torch.jit.export
+    def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions (N, 3) and cell (3, 3), float64, angstrom -> energies (M,) in eV and forces (M, N, 3) in eV/A."""
+        energies, forces = self.graph(self.images(positions, cell).to(self.dtype))
+        return energies, forces
+
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        with torch.no_grad():
+            cell = None if box is None else box.to(torch.float64) * self.length
+            energies, forces = self.evaluate(positions.to(torch.float64) * self.length, cell)
+            if self.members == 1:
+                energy, force = energies[0], forces[0]
+            else:
+                energy, force = energies.mean(0), forces.mean(0)
+            return energy * self.energy, (force * self.force).to(positions.dtype)

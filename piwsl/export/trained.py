@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 from pydantic import ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
 from piwsl.data.files import atomic_path
 from piwsl.data.frames import Frame
-from piwsl.errors import ModelFileError
+from piwsl.errors import ElementError, ModelFileError
 from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.pairs import AllPairs, EdgeList
+from piwsl.models.pairs import NeighbourSums
 from piwsl.models.potential import Potential
 
 TRAINED_FORMAT = "piwsl-trained"
@@ -58,7 +59,7 @@ class TrainedModel:
         """Atomic numbers the model was made for."""
         return sorted(self.reference_energies)
 
-    def potential(self, pairs: EdgeList | AllPairs | None = None, dtype: str | None = None) -> Potential:
+    def potential(self, pairs: NeighbourSums | None = None, dtype: str | None = None) -> Potential:
         """The eager potential, its weights frozen; ``dtype`` overrides that of the file."""
         potential = build_potential(self.config, self.reference_energies, self.scale, pairs)
         potential.network.load_state_dict(self.tensors)
@@ -137,6 +138,19 @@ def load_trained(path: Path) -> TrainedModel:
         )
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError):
         raise ModelFileError(f"{path}: its description is incomplete or damaged") from None
+
+
+def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
+    """Refuse a structure with an element that the model never saw.
+
+    Raises:
+        ElementError: names the elements.
+    """
+    unknown = sorted(set(species) - set(model.elements))
+    if unknown:
+        names = ", ".join(chemical_symbols[z] for z in unknown)
+        known = " ".join(chemical_symbols[z] for z in model.elements)
+        raise ElementError(f"the model was not trained on {names}: it knows {known}")
 
 
 def _description(path: Path, content: object) -> dict[str, Any]:

@@ -1,115 +1,240 @@
-"""Comparing an exported form with the eager model, before it is written."""
+"""Comparing an exported potential with the eager model: before it is written, and where it is loaded.
+
+Compiled models have given wrong numbers elsewhere: for odd numbers of atoms, for a second molecule, after a warm-up. So
+every way into a program is tried on several structures, after a warm-up, against the eager potential with
+neighbours from vesin, and its forces and virial against differences of its energy.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ExportError
+from piwsl.errors import ExportError, ModelFileError
+from piwsl.export.evaluation import Evaluation, bind
+from piwsl.export.exported import ExportedPotential
 from piwsl.models.potential import Potential
 from piwsl.typing import FloatArray
+from piwsl.units import KJ_PER_MOL, NANOMETER
 
-Evaluate = Callable[[Frame], tuple[float, FloatArray]]
-"""A frame -> energy in eV and forces (n, 3) in eV/angstrom."""
+Evaluate = Callable[[Frame], Evaluation]
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest accepted differences: eV per atom, eV/angstrom, eV/angstrom (finite difference along a direction)."""
+    """Largest accepted differences: eV/atom, eV/angstrom, and of central differences (eV/angstrom, eV/atom)."""
 
     energy_per_atom: float
     force: float
     finite_difference: float
+    finite_strain: float
 
 
 TOLERANCES = {
-    "float32": Tolerance(energy_per_atom=5e-6, force=2e-4, finite_difference=1e-2),
-    "float64": Tolerance(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-4),
+    "float32": Tolerance(energy_per_atom=2e-6, force=1e-4, finite_difference=1e-2, finite_strain=1e-2),
+    "float64": Tolerance(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-4, finite_strain=1e-4),
 }
-# Step of the central difference along a random direction of unit length, angstrom.
+# Steps of the central differences along a random direction of unit length, angstrom, and along a random strain.
 _STEP = {"float32": 4e-3, "float64": 1e-4}
+_STRAIN = {"float32": 1e-3, "float64": 1e-5}
+_WARM_UP = 3
+# Structures that travel in the file, so that it can be compared again where it is loaded.
+_CARRIED = 2
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Largest differences found, in the units of `Tolerance`."""
+    """Largest differences found, in the units of `Tolerance`; None where there is nothing to compare."""
 
-    frames: int
+    structures: int
     energy_per_atom: float
     force: float
-    finite_difference: float
+    finite_difference: float | None
+    finite_strain: float | None
     tolerance: Tolerance
 
     @property
     def passed(self) -> bool:
         """Whether every figure is finite and within its tolerance."""
-        limits = asdict(self.tolerance)
-        return all(np.isfinite(getattr(self, name)) and getattr(self, name) <= limits[name] for name in limits)
+        return all(np.isfinite(found) and found <= limit for _, found, limit, _ in self._figures())
 
     def lines(self) -> list[str]:
         """The figures as text."""
-        t = self.tolerance
-        return [
-            f"energy against eager      {self.energy_per_atom:.1e} eV/atom (at most {t.energy_per_atom:.0e})",
-            f"forces against eager      {self.force:.1e} eV/A (at most {t.force:.0e})",
-            f"forces against -dE/dx     {self.finite_difference:.1e} eV/A (at most {t.finite_difference:.0e})",
+        return [f"{name:26}{found:.1e} {unit} (at most {limit:.0e})" for name, found, limit, unit in self._figures()]
+
+    def _figures(self) -> list[tuple[str, float, float, str]]:
+        limits = self.tolerance
+        figures = [
+            ("energy against eager", self.energy_per_atom, limits.energy_per_atom, "eV/atom"),
+            ("forces against eager", self.force, limits.force, "eV/A"),
+            ("forces against -dE/dx", self.finite_difference, limits.finite_difference, "eV/A"),
+            ("virial against -dE/d(eps)", self.finite_strain, limits.finite_strain, "eV/atom"),
         ]
+        return [(name, found, limit, unit) for name, found, limit, unit in figures if found is not None]
 
 
-def eager_evaluator(potential: Potential, cutoff: float, dtype: torch.dtype) -> Evaluate:
-    """The eager potential with neighbour lists from vesin, as the yardstick."""
+def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype) -> Evaluate:
+    """The mean of eager potentials with neighbour lists from vesin, as the yardstick."""
 
-    def evaluate(frame: Frame) -> tuple[float, FloatArray]:
-        batch = collate([frame], cutoff, dtype)
-        energies, forces = potential(
-            batch.species, batch.positions, batch.edges, batch.edge_shifts, batch.structure_index, 1
-        )
-        return energies.item(), _array(forces)
+    def evaluate(frame: Frame) -> Evaluation:
+        batch = collate([frame], cutoff, dtype).to(potentials[0].scale.device)
+        found = [potential(*batch.graph) for potential in potentials]
+        energy = float(torch.stack([energies[0] for energies, _ in found]).detach().mean())
+        forces = torch.stack([forces for _, forces in found]).detach().to("cpu", torch.float64).mean(0)
+        return Evaluation(energy, forces.numpy())
 
     return evaluate
 
 
-def verify(form: Evaluate, eager: Evaluate, frames: Sequence[Frame], dtype: str) -> Verification:
-    """Compare a form with the eager model on real frames, after a warm-up that lets a compiler specialise.
+def ways_into(potential: ExportedPotential) -> list[Evaluate]:
+    """Every way a program is called: through its core, and as other programs call a TorchScript module."""
+
+    def bound(frame: Frame) -> Evaluation:
+        return bind(potential, frame.species, frame.pbc)(frame.positions, frame.cell if any(frame.pbc) else None)
+
+    if potential.format == "aotinductor":
+        return [bound]
+    return [bound, _openmm_call(potential) if potential.target == "openmm" else _general_call(potential)]
+
+
+def parity_variants(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames, each followed by itself without its last atom: odd and even numbers, other molecules."""
+    variants = []
+    for frame in frames:
+        variants.append(frame)
+        if len(frame.species) > 2:
+            variants.append(
+                replace(frame, species=frame.species[:-1], positions=frame.positions[:-1], forces=frame.forces[:-1])
+            )
+    return variants
+
+
+def verify(potential: ExportedPotential, yardstick: Evaluate, frames: Sequence[Frame]) -> Verification:
+    """Compare with the eager model on real structures.
 
     Raises:
-        ExportError: there is no frame to compare on, or a figure is above its tolerance.
+        ExportError: there is no structure to compare on, or a figure is above its tolerance.
     """
     if not frames:
-        raise ExportError("the trained file holds no frames to verify an export on: train it again")
-    for _ in range(3):
-        form(frames[0])
-    rng, step = np.random.default_rng(0), _STEP[dtype]
-    energy = force = difference = 0.0
-    for frame in frames:
-        e_form, f_form = form(frame)
-        e_eager, f_eager = eager(frame)
-        energy = _worst(energy, abs(e_form - e_eager) / len(frame.species))
-        force = _worst(force, float(np.abs(f_form - f_eager).max()))
-        direction = rng.normal(size=frame.positions.shape)
-        direction /= np.linalg.norm(direction)
-        ahead, behind = (form(_moved(frame, sign * step * direction))[0] for sign in (1.0, -1.0))
-        slope = (ahead - behind) / (2.0 * step)
-        difference = _worst(difference, abs(slope + float((f_form * direction).sum())))
-    result = Verification(len(frames), energy, force, difference, TOLERANCES[dtype])
+        raise ExportError("the trained file holds no structures to verify an export on: train it again")
+    expected = [(frame, yardstick(frame)) for frame in frames]
+    result = _compare(potential, expected)
     if not result.passed:
         raise ExportError("the exported form disagrees with the model and is not written: " + "; ".join(result.lines()))
     return result
 
 
-def _worst(so_far: float, value: float) -> float:
+def carried_structures(yardstick: Evaluate, frames: Sequence[Frame]) -> list[dict[str, Any]]:
+    """The smallest structures with what the eager model says of them, as the description stores them."""
+    found = []
+    for frame in sorted(frames, key=lambda frame: len(frame.species))[:_CARRIED]:
+        said = yardstick(frame)
+        found.append(
+            {
+                "species": frame.species.tolist(),
+                "positions": frame.positions.tolist(),
+                "cell": frame.cell.tolist(),
+                "pbc": list(frame.pbc),
+                "energy": said.energy,
+                "forces": said.forces.tolist(),
+            }
+        )
+    return found
+
+
+def verify_here(potential: ExportedPotential) -> Verification:
+    """Compare a loaded file with what the eager model said of the structures inside it.
+
+    Raises:
+        ModelFileError: it gives other numbers here.
+    """
+    expected = []
+    for entry in potential.info["check"]:
+        species, forces = np.array(entry["species"]), np.array(entry["forces"])
+        pbc = (bool(entry["pbc"][0]), bool(entry["pbc"][1]), bool(entry["pbc"][2]))
+        frame = Frame(
+            species, np.array(entry["positions"]), float("nan"), forces * np.nan, np.array(entry["cell"]), pbc
+        )
+        expected.append((frame, Evaluation(float(entry["energy"]), forces)))
+    result = _compare(potential, expected)
+    if not result.passed:
+        raise ModelFileError(
+            f"{potential.path} gives other numbers here than where it was made ({'; '.join(result.lines())}): "
+            "export it again on this machine"
+        )
+    return result
+
+
+def _compare(potential: ExportedPotential, expected: Sequence[tuple[Frame, Evaluation]]) -> Verification:
+    dtype = str(potential.info["dtype"])
+    rng, step, strain = np.random.default_rng(0), _STEP[dtype], _STRAIN[dtype]
+    energy = force = 0.0
+    difference: float | None = None
+    strained: float | None = None
+    for call in ways_into(potential):
+        for _ in range(_WARM_UP):
+            call(expected[0][0])
+        for frame, said in expected:
+            found, n_atoms = call(frame), len(frame.species)
+            energy = _worst(energy, abs(found.energy - said.energy) / n_atoms)
+            force = _worst(force, float(np.abs(found.forces - said.forces).max()))
+            if not potential.has_stress:
+                continue  # forces with a head of their own are no derivatives
+            direction = rng.normal(size=frame.positions.shape)
+            direction /= np.linalg.norm(direction)
+            ahead, behind = (call(_moved(frame, sign * step * direction)).energy for sign in (1.0, -1.0))
+            slope = (ahead - behind) / (2.0 * step)
+            difference = _worst(difference, abs(slope + float((found.forces * direction).sum())))
+            if found.virial is not None:
+                along = rng.normal(size=(3, 3))
+                along = (along + along.T) / np.linalg.norm(along + along.T)
+                ahead, behind = (call(_strained(frame, sign * strain * along)).energy for sign in (1.0, -1.0))
+                slope = (ahead - behind) / (2.0 * strain)
+                strained = _worst(strained, abs(slope + float((found.virial * along).sum())) / n_atoms)
+    return Verification(len(expected), energy, force, difference, strained, TOLERANCES[dtype])
+
+
+def _general_call(potential: ExportedPotential) -> Evaluate:
+    def evaluate(frame: Frame) -> Evaluation:
+        cell = torch.from_numpy(frame.cell) if any(frame.pbc) else None
+        inputs = (torch.from_numpy(frame.species), torch.from_numpy(frame.positions), cell, torch.tensor(frame.pbc))
+        device = potential.device
+        found = potential.program(*(None if one is None else one.to(device) for one in inputs))
+        virial = _array(found["virial"]) if potential.has_stress else None
+        return Evaluation(float(found["energy"]), _array(found["forces"]), virial)
+
+    return evaluate
+
+
+def _openmm_call(potential: ExportedPotential) -> Evaluate:
+    def evaluate(frame: Frame) -> Evaluation:
+        inputs = [torch.from_numpy(frame.positions / NANOMETER).to(potential.device)]
+        if any(frame.pbc):
+            inputs.append(torch.from_numpy(frame.cell / NANOMETER).to(potential.device))
+        energy, forces = potential.program(*inputs)
+        return Evaluation(float(energy) * KJ_PER_MOL, _array(forces) * (KJ_PER_MOL / NANOMETER))
+
+    return evaluate
+
+
+def _array(values: torch.Tensor) -> FloatArray:
+    array: FloatArray = values.detach().to("cpu", torch.float64).numpy()
+    return array
+
+
+def _worst(so_far: float | None, value: float) -> float:
     """The larger of two figures, where NaN is the worst of all."""
-    return value if np.isnan(value) or value > so_far else so_far
+    return value if so_far is None or np.isnan(value) or value > so_far else so_far
 
 
 def _moved(frame: Frame, displacement: FloatArray) -> Frame:
-    return Frame(frame.species, frame.positions + displacement, frame.energy, frame.forces, frame.cell, frame.pbc)
+    return replace(frame, positions=frame.positions + displacement)
 
 
-def _array(values: Tensor) -> FloatArray:
-    array: FloatArray = values.detach().cpu().numpy().astype(np.float64)
-    return array
+def _strained(frame: Frame, strain: FloatArray) -> Frame:
+    deformation = np.eye(3) + strain
+    return replace(frame, positions=frame.positions @ deformation, cell=frame.cell @ deformation)

@@ -15,7 +15,7 @@ from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError, Unphysi
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import Engine, split_seed
 from piwsl.md.engines.make import make_engine
-from piwsl.md.forces.evaluator import choose_threads
+from piwsl.md.forces.threads import choose_threads
 from piwsl.md.loop import Loop, Outcome
 from piwsl.md.model import EXPORTED_NAME, prepare_model
 from piwsl.md.progress import Progress
@@ -25,6 +25,7 @@ from piwsl.md.stop_rules import bonded_pairs, check_start
 from piwsl.md.structure import check_structure, thermal_velocities
 from piwsl.md.summary import new_summary, now, verdict
 from piwsl.md.writers import ThermoWriter, TrajectoryWriter, write_topology
+from piwsl.memory import keep_freed_memory
 from piwsl.provenance import log_to_file
 from piwsl.units import PICOSECOND
 
@@ -84,6 +85,7 @@ def run_md(
         files.LOGGER.info(f"nothing to do: the run already has its {state.step} steps")
         return MDRun(output, files.read_summary(output))
     choose_threads(len(structure))
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         exported = prepare_model(model, structure, Path(scratch))
         engine = make_engine(exported, structure, protocol)

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 from ase.geometry import get_distances
 from ase.io import read
 
-from piwsl.errors import DataError, ElementError
-from piwsl.typing import FloatArray, IntArray
+from piwsl.errors import DataError
+from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
 # No two atoms of a molecule come closer than H-H, 0.74 angstrom; a strongly bent H-O-H keeps 1.5.
@@ -62,27 +61,6 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
                 f"{where}: atoms {pair} are {distances[0, nearest]:.2f} angstrom apart "
                 f"(closer than {CLOSEST_DISTANCE}): correct the structure"
             )
-
-
-def check_species(numbers: IntArray, species: list[int], where: str) -> None:
-    """Compare atomic numbers with the species that a potential was exported for.
-
-    Raises:
-        ElementError: number, kinds or order differ; the first difference is named.
-    """
-    mine = [int(number) for number in numbers]
-    if mine == species:
-        return
-    advice = "export the potential for this structure"
-    if len(mine) != len(species):
-        raise ElementError(f"{where}: made for {len(species)} atoms, the structure has {len(mine)}: {advice}")
-    first = next(i for i, pair in enumerate(zip(mine, species, strict=True)) if pair[0] != pair[1])
-    if sorted(mine) == sorted(species):
-        advice = f"the same atoms in another order: reorder them, or {advice}"
-    raise ElementError(
-        f"{where}: atom {first} is {chemical_symbols[mine[first]]}, "
-        f"the potential was made with {chemical_symbols[species[first]]} there: {advice}"
-    )
 
 
 def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:

@@ -52,7 +52,7 @@ def new_summary(
         "model": {
             "path": str(model.resolve()),
             "sha256": identity.model_sha256,
-            "info": read_exported_info(exported),
+            "info": {k: value for k, value in read_exported_info(exported).items() if k != "check"},
         },
         "engine": engine.name,
         "force": engine.force,

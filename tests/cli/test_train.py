@@ -63,7 +63,7 @@ def test_train_export_evaluate_on_a_file_named_with_its_units(cli, water):
     exported = cli("export", "run/model.pt")
     assert exported.code == 0, exported.errors
     assert "forces against -dE/dx" in exported.out
-    assert load_exported(Path("run/model-general.pt")).form == "general"
+    assert load_exported(Path("run/model-general.pt")).target == "general"
     info = cli("export", "--info", "run/model-general.pt")
     assert json.loads(info.out)["elements"] == [1, 8]
 

@@ -6,10 +6,9 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
-from piwsl.errors import DataError, ElementError
+from piwsl.errors import DataError
 from piwsl.md.engines.base import kinetic_energy
 from piwsl.md.structure import (
-    check_species,
     check_structure,
     degrees_of_freedom,
     load_structure,
@@ -47,18 +46,6 @@ def test_a_file_that_is_no_structure(content, tmp_path: Path):
         load_structure(path)
     with pytest.raises(DataError, match="no such file"):
         load_structure(tmp_path / "missing.xyz")
-
-
-def test_species_of_another_order_or_molecule(ethanol):
-    numbers = ethanol.numbers.tolist()
-    check_species(ethanol.numbers, numbers, "f.pt")
-    with pytest.raises(ElementError, match=r"f\.pt: atom 0 is C, the potential was made with H there.*another order"):
-        check_species(ethanol.numbers, numbers[::-1], "f.pt")
-    with pytest.raises(ElementError, match="made for 8 atoms, the structure has 9"):
-        check_species(ethanol.numbers, numbers[:-1], "f.pt")
-    other = [7, *numbers[1:]]
-    with pytest.raises(ElementError, match="atom 0 is C, the potential was made with N there"):
-        check_species(ethanol.numbers, other, "f.pt")
 
 
 @pytest.mark.parametrize(("name", "freedom"), [("CH3CH2OH", 21), ("CO2", 4), ("N2", 1), ("H2O", 3)])

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.stats import kstest
 
+from piwsl.export.exported import load_exported
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.base import Engine, kinetic_energy, temperature
 from piwsl.md.engines.openmm import OpenMMEngine
@@ -110,7 +111,7 @@ def test_torchforce_pythonforce_and_ase_give_the_same_forces(dtype, atoms, tmp_p
     atoms.rattle(0.1, seed=2)
     protocol = MDProtocol()
     torch_engine = OpenMMEngine(model, atoms, protocol)
-    chosen = OpenMMForce(python_force(model, atoms.numbers), "PythonForce", "asked for")
+    chosen = OpenMMForce(python_force(load_exported(model), atoms.numbers), "PythonForce", "asked for")
     python_engine = OpenMMEngine(model, atoms, protocol, chosen)
     assert (torch_engine.force, python_engine.force) == ("TorchForce", "PythonForce")
     reference = ASEEngine(model, atoms, protocol)

@@ -8,10 +8,11 @@ import torch
 from ase import Atoms
 
 from piwsl.errors import EngineError
+from piwsl.export.evaluation import PBC, BoundPotential, bind
 from piwsl.md.engines.base import Energies, EngineState, Snapshot, split_seed
-from piwsl.md.forces.evaluator import Evaluator
-from piwsl.md.forces.openmm_force import OpenMMForce, openmm_force
+from piwsl.md.forces.openmm_force import OpenMMForce, choose_force
 from piwsl.md.forces.probe import first_line, import_openmm, probe_platform
+from piwsl.md.model import open_model
 from piwsl.md.protocol import MDProtocol
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
@@ -42,23 +43,28 @@ class OpenMMEngine:
 
     def __init__(self, model: Path, structure: Atoms, protocol: MDProtocol, force: OpenMMForce | None = None) -> None:
         self._openmm = import_openmm()
-        if structure.pbc.any():
-            raise EngineError("the OpenMM engine runs molecules, this structure is periodic: choose --engine ase")
+        if structure.pbc.any() and not structure.pbc.all():
+            raise EngineError("OpenMM knows boxes that are periodic along all directions or none: choose --engine ase")
         self._protocol = protocol
         self._structure = structure
         self.platform = choose_platform()
-        evaluator = Evaluator.load(model)
-        evaluator.check(structure.numbers, bool(structure.pbc.any()))
-        chosen = force or openmm_force(model, structure.numbers, self.platform)
+        self._periodic = bool(structure.pbc.all())
+        device = "cuda" if self.platform == "CUDA" else "cpu"
+        potential = open_model(model, structure.numbers, self._periodic, device=device)
+        pbc: PBC = (self._periodic, self._periodic, self._periodic)
+        direct = bind(potential, structure.numbers, pbc)
+        chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
         self.force, self.force_reason = chosen.kind, chosen.reason
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
         self._system = self._openmm.System()
         for mass in self._masses:
             self._system.addParticle(mass)
         self._system.addForce(chosen.force)
+        if self._periodic:
+            self._system.setDefaultPeriodicBoxVectors(*_reduced_box(structure))
         self._integrator, self._context = self._build(split_seed(protocol.seed, 1))
         self._place(structure.positions, np.zeros((len(structure), 3)))
-        self._compare_with(evaluator)
+        self._compare_with(direct, model)
 
     def start(self, velocities: FloatArray) -> None:
         """Begin at the start structure; in nve the leapfrog takes velocities half a step earlier."""
@@ -129,16 +135,35 @@ class OpenMMEngine:
         self._context.setPositions(positions / NANOMETER)
         self._context.setVelocities(velocities / _SPEED)
 
-    def _compare_with(self, evaluator: Evaluator) -> None:
+    def _compare_with(self, potential: BoundPotential, model: Path) -> None:
         """Compiled paths have given wrong numbers before: compare with a direct call before the first step."""
         try:
             inside = self.forces()
         except self._openmm.OpenMMException as error:
             raise EngineError(f"the potential fails inside OpenMM: {first_line(error)}") from None
-        _, direct = evaluator(self._structure.numbers, self._structure.positions)
+        direct = potential(self._structure.positions, self._structure.cell.array if self._periodic else None).forces
         difference, largest = np.abs(inside - direct).max(), np.abs(direct).max()
         if difference > FORCE_AGREEMENT * max(largest, 1.0):
             raise EngineError(
-                f"{self.force} gives forces {difference:.2g} eV/angstrom off those of {evaluator.potential.path}: "
+                f"{self.force} gives forces {difference:.2g} eV/angstrom off those of {model}: "
                 "report this with the output of `piwsl doctor`"
             )
+
+
+def _reduced_box(structure: Atoms) -> list[FloatArray]:
+    """Box vectors in nm as OpenMM wants them: along x, in the xy plane, and reduced.
+
+    Raises:
+        EngineError: the cell is turned, and so would be the structure.
+    """
+    cell = structure.cell.array
+    if np.abs([cell[0, 1], cell[0, 2], cell[1, 2]]).max() > 1e-6 * np.abs(cell).max() or (np.diag(cell) <= 0).any():
+        raise EngineError(
+            "OpenMM wants the first cell vector along x and the second in the xy plane: turn the structure "
+            "(ase: Atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)), or choose --engine ase"
+        )
+    a, b, c = (row.copy() for row in cell)
+    c -= b * np.round(c[1] / b[1])
+    c -= a * np.round(c[0] / a[0])
+    b -= a * np.round(b[0] / a[0])
+    return [a / NANOMETER, b / NANOMETER, c / NANOMETER]

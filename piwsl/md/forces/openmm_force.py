@@ -1,18 +1,25 @@
-"""An exported potential as an OpenMM force: TorchForce where it works, else PythonForce."""
+"""An exported potential as an OpenMM force: TorchForce, or PythonForce with any exported file."""
 
-import io
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from piwsl.errors import EngineError
-from piwsl.export.exported import ExportedPotential, load_exported
-from piwsl.md.forces.evaluator import Evaluator
+from piwsl.errors import ConfigError, EngineError
+from piwsl.export.evaluation import PBC, check_species, check_width
+from piwsl.export.exported import ExportedPotential
+from piwsl.md.forces.callback import ForceCallable
 from piwsl.md.forces.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
+from piwsl.md.forces.subset import Subset
+from piwsl.md.model import open_model
 from piwsl.typing import FloatArray, IntArray
-from piwsl.units import KJ_PER_MOL, NANOMETER
+
+LOGGER = logging.getLogger("piwsl.md")
+Kind = Literal["auto", "torch", "python"]
 
 
 @dataclass(frozen=True)
@@ -24,77 +31,148 @@ class OpenMMForce:
     reason: str
 
 
-def openmm_force(path: Path, species: IntArray, platform: str = "Reference") -> OpenMMForce:
-    """The fastest force that works here for an exported file.
+def openmm_force(
+    model: str | Path,
+    topology_or_species: Any,
+    kind: Kind = "auto",
+    periodic: bool | None = None,
+    atoms: Sequence[int] | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+    cuda_graphs: bool = False,
+) -> Any:
+    """An ``openmm.Force`` of a potential, for any System. A new one is needed for every System, which owns its forces.
 
-    A new one is needed for every System, which owns its forces.
+    Which kind was chosen, and why, goes to the logger ``piwsl.md``.
 
     Args:
-        path: exported potential. The ``general`` form runs through PythonForce only.
-        species: atomic numbers (n,) of the System's particles.
-        platform: the OpenMM platform that will run it.
+        model: exported file, or a trained file, which is exported on the way.
+        topology_or_species: ``openmm.app.Topology`` of the System, or atomic numbers of its particles.
+        kind: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``.
+        periodic: whether the potential sees the periodic box; None: whether the topology has one.
+        atoms: particles that the potential acts on, in the order of the model; None: all.
+        precision: ``single`` or ``double``; None: that of the file.
+        device: ``cpu`` or ``cuda``; None: ``cuda`` where PyTorch and OpenMM can use it.
+        cuda_graphs: replay the calls as CUDA graphs, with TorchForce and a molecule on a GPU.
 
     Raises:
-        EngineError: neither kind works on this machine.
+        ModelFileError: the file cannot be used.
+        ElementError: it was made for other atoms.
+        ConfigError: an option does not go with the file, or there is no such device.
+        EngineError: the kind asked for, or no kind, works on this machine.
     """
-    potential = load_exported(path)
-    Evaluator(potential).check(species, periodic=False)
-    if potential.form == "openmm":
-        probe = probe_torchforce(platform)
-        if probe.works:
-            return OpenMMForce(torch_force(path), "TorchForce", probe.reason)
-        reason = probe.reason
+    species, box, n_particles = _system(topology_or_species)
+    if atoms is not None:
+        species = species[np.asarray(atoms, dtype=np.int64)]
+    whole = atoms is None or list(atoms) == list(range(n_particles))
+    periodic = box is not None if periodic is None else periodic
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r}: choose cpu or cuda")
+    potential = open_model(Path(model), species, periodic, precision, device)
+    if periodic and box is not None:
+        check_width(potential, box)
+    chosen = choose_force(
+        potential,
+        species,
+        kind,
+        periodic,
+        None if whole else [int(index) for index in atoms or ()],
+        "CUDA" if device.startswith("cuda") else "Reference",
+        cuda_graphs,
+    )
+    LOGGER.info(f"{chosen.kind}: {chosen.reason}")
+    return chosen.force
+
+
+def choose_force(
+    potential: ExportedPotential,
+    species: IntArray,
+    kind: Kind = "auto",
+    periodic: bool = False,
+    atoms: list[int] | None = None,
+    platform: str = "Reference",
+    cuda_graphs: bool = False,
+) -> OpenMMForce:
+    """The kind of force asked for, or the fastest that works here; arguments as in `openmm_force`.
+
+    ``platform`` is that of OpenMM which will run it.
+    """
+    if kind not in ("auto", "torch", "python"):
+        raise ConfigError(f"kind of force {kind!r}: choose auto, torch or python")
+    if potential.species:
+        check_species(species, potential.species, str(potential.path))
+    if kind != "python":
+        why_not = _torchforce_refuses(potential, platform)
+        if why_not is None:
+            force = torch_force(potential, periodic, atoms, cuda_graphs)
+            return OpenMMForce(force, "TorchForce", probe_torchforce(platform).reason)
+        if kind == "torch":
+            raise EngineError(f"TorchForce cannot be used: {why_not}")
     else:
-        reason = f"{path.name} is the general form; TorchForce takes the form of `piwsl export --target openmm`"
+        why_not = "asked for"
     fallback = probe_pythonforce(platform)
     if not fallback.works:
-        raise EngineError(f"no force works in OpenMM here: {reason}; {fallback.reason}; `piwsl doctor` says more")
-    return OpenMMForce(python_force(path, species, platform), "PythonForce", reason)
+        raise EngineError(f"no force works in OpenMM here: {why_not}; {fallback.reason}; `piwsl doctor` says more")
+    if cuda_graphs:
+        raise ConfigError(f"CUDA graphs need TorchForce: {why_not}")
+    return OpenMMForce(python_force(potential, species, periodic, atoms), "PythonForce", why_not)
 
 
-def torch_force(path: Path) -> Any:
-    """TorchForce of an ``openmm`` form. It calls the module from C++."""
-    force = import_openmmtorch().TorchForce(load_exported(path).module)
+def torch_force(
+    potential: ExportedPotential, periodic: bool = False, atoms: list[int] | None = None, cuda_graphs: bool = False
+) -> Any:
+    """TorchForce of an ``openmm`` target. It calls the module from C++."""
+    module = potential.program
+    if atoms is not None:
+        module = torch.jit.script(Subset(module, torch.tensor(atoms)))
+    if cuda_graphs and not (potential.is_molecule and potential.device.startswith("cuda")):
+        raise ConfigError("CUDA graphs need a GPU and fixed shapes: a molecule exported with --target openmm")
+    force = import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
+    force.setUsesPeriodicBoundaryConditions(periodic)
+    if cuda_graphs:
+        force.setProperty("useCUDAGraphs", "true")
     return force
 
 
-def python_force(path: Path, species: IntArray, platform: str = "Reference") -> Any:
-    """PythonForce of either form: the same module called through Python, about 0.1 ms a step slower."""
-    device = "cuda" if platform == "CUDA" and torch.cuda.is_available() else "cpu"
-    return import_openmm().PythonForce(ForceCallable(load_exported(path, device), species, device))
+def python_force(
+    potential: ExportedPotential, species: IntArray, periodic: bool = False, atoms: list[int] | None = None
+) -> Any:
+    """PythonForce of any exported file: the program called through Python."""
+    pbc: PBC = (periodic, periodic, periodic)
+    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc))
+    force.setUsesPeriodicBoundaryConditions(periodic)
+    if atoms is not None:
+        force.setParticles(atoms)
+    return force
 
 
-class ForceCallable:
-    """What PythonForce calls: an OpenMM state to energy (kJ/mol) and forces (kJ/mol/nm).
+def _torchforce_refuses(potential: ExportedPotential, platform: str) -> str | None:
+    """Why TorchForce is not taken; None where it is."""
+    name = potential.path.name
+    if potential.format != "torchscript":
+        return f"{name} is compiled; TorchForce takes TorchScript"
+    if potential.target != "openmm":
+        return f"{name} is the general form; TorchForce takes the form of `piwsl export --target openmm`"
+    probe = probe_torchforce(platform)
+    return None if probe.works else probe.reason
 
-    It can be pickled, as serialising a System does: the module travels as the bytes of ``torch.jit.save``.
-    """
 
-    def __init__(self, potential: ExportedPotential, species: IntArray, device: str = "cpu") -> None:
-        self._evaluate = Evaluator(potential, device)
-        self._species = species
+def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]:
+    """Atomic numbers of all particles (0 where one is no atom), box vectors (3, 3) in angstrom, number of particles."""
+    if hasattr(topology_or_species, "atoms"):
+        topology = topology_or_species
+        numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
+        return np.array(numbers, dtype=np.int64), _angstrom(topology), len(numbers)
+    numbers = [int(number) for number in topology_or_species]
+    return np.array(numbers, dtype=np.int64), None, len(numbers)
 
-    def __call__(self, state: Any) -> tuple[float, FloatArray]:
-        """Energy and forces (n, 3) at the positions of a state."""
-        positions = state.getPositions(asNumpy=True)._value
-        energy, forces = self._evaluate(self._species, positions * NANOMETER)
-        return energy / KJ_PER_MOL, forces * (NANOMETER / KJ_PER_MOL)
 
-    def __getstate__(self) -> dict[str, Any]:
-        potential = self._evaluate.potential
-        buffer = io.BytesIO()
-        torch.jit.save(potential.module, buffer)
-        return {
-            "module": buffer.getvalue(),
-            "path": str(potential.path),
-            "info": potential.info,
-            "species": self._species,
-            "device": self._evaluate.device,
-        }
+def _angstrom(topology: Any) -> FloatArray | None:
+    vectors = topology.getPeriodicBoxVectors()
+    if vectors is None:
+        return None
+    from openmm import unit
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        device = state["device"] if torch.cuda.is_available() else "cpu"
-        module = torch.jit.load(io.BytesIO(state["module"]), map_location=device)
-        self._evaluate = Evaluator(ExportedPotential(Path(state["path"]), module, state["info"]), device)
-        self._species = state["species"]
+    return np.array(vectors.value_in_unit(unit.angstrom), dtype=np.float64)

@@ -1,0 +1,145 @@
+"""Compiled forms: energy and forces as one call of machine code (AOTInductor), in a package ``.pt2``.
+
+The potential is recorded as a graph, its derivative included, and compiled by PyTorch's Inductor with a C++ compiler.
+Such a package runs on the kind of processor and the version of PyTorch it was made with.
+"""
+
+import json
+import logging
+import shutil
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from piwsl.data.files import atomic_path
+from piwsl.errors import ExportError
+from piwsl.export.forms import EdgesCore
+from piwsl.export.graph import molecule_function, record
+from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.potential import Potential
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to compile.
+
+    Attributes:
+        graph: recorded operations.
+        inputs: an example of what it takes.
+        sizes: which sizes of the inputs stay open, as `torch.export` takes them; None: none.
+    """
+
+    graph: GraphModule
+    inputs: tuple[Tensor, ...]
+    sizes: Any
+
+
+def molecule_program(
+    potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor, positions: Tensor, dtype: torch.dtype
+) -> Program:
+    """What to compile for one molecule.
+
+    The inputs are positions (n, 3), cell (3, 3) and its inverse, float64, angstrom; both zero for no cell. The
+    results are energies (M,) and forces (M, n, 3).
+    """
+    evaluate = molecule_function(potentials, pairs, species)
+    first, second = pairs.pair_edges()
+
+    def program(positions: Tensor, cell: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = positions[second] - positions[first]
+        vectors = vectors - torch.round(vectors.matmul(inverse)).matmul(cell)
+        return evaluate(vectors.to(dtype))
+
+    inputs = (positions, positions.new_zeros(3, 3), positions.new_zeros(3, 3))
+    return Program(record(program, inputs), inputs, None)
+
+
+def edges_program(core: EdgesCore, inputs: tuple[Tensor, Tensor, Tensor]) -> Program:
+    """What to compile for any structure.
+
+    The inputs are species (N,), edges (2, E) and edge vectors (E, 3); the results energies (M, 1), forces (M, N, 3) and
+    virials (M, 1, 3, 3).
+    """
+
+    def program(species: Tensor, edges: Tensor, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        index = torch.zeros_like(species)
+        found = [member(species, edges, edge_vectors, index, 1) for member in core.members]
+        energies, forces, virials = ([one[part] for one in found] for part in range(3))
+        return torch.stack(energies), torch.stack(forces), torch.stack(virials)
+
+    atoms = torch.export.Dim("atoms", min=2)
+    edges = torch.export.Dim("edges", min=2)
+    sizes = ({0: atoms}, {1: edges}, {0: edges})
+    graph = record(program, inputs, symbolic=True)
+    return Program(graph, inputs, (sizes,))
+
+
+def compile_package(program: Program, output: Path) -> None:
+    """Compile a program and write the package.
+
+    Raises:
+        ExportError: there is no C++ compiler, or the compiler fails; nothing is written.
+    """
+    if program.inputs[0].device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
+        raise ExportError(
+            "--format aotinductor needs a C++ compiler (g++ or clang++), none was found: "
+            "install one, or choose --format torchscript"
+        )
+    # Loops stay in one thread, products use all: with threads of their own, sums over edges were wrong (PyTorch 2.12).
+    options = {"cpp.threads": 1}
+    with TemporaryDirectory() as folder, _quietly():
+        try:
+            exported = torch.export.export(
+                _Module(program.graph), program.inputs, dynamic_shapes=program.sizes, strict=False
+            )
+            made = torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(Path(folder) / "model.pt2"), inductor_configs=options
+            )
+        except Exception as error:  # whatever a compiler meets
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ExportError(
+                f"AOTInductor could not compile the potential ({reason}): use --format torchscript"
+            ) from error
+        with atomic_path(output) as temporary:
+            shutil.copyfile(made, temporary)
+
+
+def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
+    """Put a description into a package, as a JSON file among its extra files."""
+    with zipfile.ZipFile(path, "a") as package:
+        root = package.namelist()[0].split("/")[0]
+        package.writestr(f"{root}/extra/{name}", json.dumps(info, indent=1))
+
+
+class _Module(nn.Module):
+    """`torch.export` takes modules, of which a recorded graph is not quite one."""
+
+    def __init__(self, graph: GraphModule) -> None:
+        super().__init__()
+        self.recorded = graph  # (the attribute ``graph`` means something else to `torch.export`)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.recorded(*inputs)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What the compiler has to say of itself is not for whoever exports a potential."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,189 @@
+"""Calling an exported potential of any kind, in eV and angstrom: the one core of all Python engines."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from piwsl.errors import DataError, ElementError, EngineError
+from piwsl.export.exported import ExportedPotential
+from piwsl.export.neighbour_list import SkinnedNeighbours
+from piwsl.typing import FloatArray, IntArray
+
+PBC = tuple[bool, bool, bool]
+NO_PBC: PBC = (False, False, False)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a potential says of a structure.
+
+    Attributes:
+        energy: eV.
+        forces: (n, 3) eV/angstrom.
+        virial: (3, 3) eV, minus the derivative of the energy by strain; None where the potential gives none.
+        forces_std: (n, 3) standard deviation over the members of an ensemble; None for a single model.
+    """
+
+    energy: float
+    forces: FloatArray
+    virial: FloatArray | None = None
+    forces_std: FloatArray | None = None
+
+
+class BoundPotential:
+    """A potential for certain atoms, whose positions and cell may change."""
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
+        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
+        raise NotImplementedError
+
+
+def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC = NO_PBC) -> BoundPotential:
+    """A potential for atoms of these atomic numbers (n,); None: those baked into the file.
+
+    Raises:
+        ElementError: the file was made for other atoms.
+        DataError: no species are given and none are baked in.
+    """
+    if species is None:
+        if not potential.species:
+            raise DataError(f"{potential.path}: made for any structure: say which atoms")
+        species = np.array(potential.species)
+    if potential.species:
+        check_species(species, potential.species, str(potential.path))
+    else:
+        _check_elements(species, potential)
+    return (BoundMolecule if potential.is_molecule else BoundEdges)(potential, species, pbc)
+
+
+class BoundMolecule(BoundPotential):
+    """All pairs of a molecule in one graph; in a periodic box each pair at its nearest images."""
+
+    def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
+        if any(pbc) and not all(pbc):
+            raise EngineError(
+                f"{potential.path}: made for a molecule or a box that is periodic along all directions; "
+                "export with --target general for slabs and wires"
+            )
+        self._potential = potential
+        self._periodic = all(pbc)
+        self._call = self._compiled if potential.format == "aotinductor" else self._scripted
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
+        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
+        if not self._periodic:
+            cell = None
+        elif cell is not None:
+            check_width(self._potential, cell)
+        energies, forces = self._call(_tensor(positions, self._potential), cell)
+        return _evaluation(energies, forces, None)
+
+    def _scripted(self, positions: Tensor, cell: FloatArray | None) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            box = None if cell is None else _tensor(cell, self._potential)
+            energies, forces = self._potential.program.evaluate(positions, box)
+        return energies, forces
+
+    def _compiled(self, positions: Tensor, cell: FloatArray | None) -> tuple[Tensor, Tensor]:
+        box = np.zeros((3, 3)) if cell is None else cell
+        inverse = np.zeros((3, 3)) if cell is None else np.linalg.inv(cell)
+        inputs = [positions, _tensor(box, self._potential), _tensor(inverse, self._potential)]
+        energies, forces = self._potential.program.loader.run(inputs)
+        return energies, forces
+
+
+class BoundEdges(BoundPotential):
+    """Any structure; neighbours come from a list with a skin."""
+
+    def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
+        self._potential = potential
+        self._species = torch.as_tensor(np.asarray(species), dtype=torch.int64, device=potential.device)
+        self._index = torch.zeros_like(self._species)
+        self._pbc = pbc
+        self.neighbours = SkinnedNeighbours(potential.cutoff, pbc)
+        self._call = self._compiled if potential.format == "aotinductor" else self._scripted
+        if potential.format == "aotinductor" and len(species) < 2:
+            raise EngineError(f"{potential.path}: compiled for two atoms or more: use --format torchscript")
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
+        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
+        positions = np.asarray(positions, dtype=np.float64)
+        edges, vectors = self.neighbours(positions, cell if any(self._pbc) else None)
+        device, dtype = self._potential.device, self._potential.dtype
+        energies, forces, virials = self._call(
+            torch.as_tensor(edges, device=device), torch.as_tensor(vectors, dtype=dtype, device=device)
+        )
+        virial = virials[:, 0].mean(0).to("cpu", torch.float64).numpy() if self._potential.has_stress else None
+        return _evaluation(energies[:, 0], forces, virial)
+
+    def _scripted(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        energies, forces, virials = self._potential.program.of_edges(self._species, edges, vectors, self._index, 1)
+        return energies, forces, virials
+
+    def _compiled(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if edges.shape[1] < 2:
+            # Compiled code wants edges: one pair beyond the cutoff, which has no weight.
+            edges = edges.new_tensor([[0, 1], [1, 0]])
+            vectors = vectors.new_tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]) * self._potential.cutoff
+        energies, forces, virials = self._potential.program.loader.run([self._species, edges, vectors])
+        return energies, forces, virials
+
+
+def check_width(potential: ExportedPotential, cell: FloatArray) -> None:
+    """Refuse a periodic cell (3, 3), angstrom, in which the molecule of a file could see two images of an atom.
+
+    Raises:
+        EngineError: it is narrower than twice the cutoff.
+    """
+    narrowest = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max()
+    if potential.is_molecule and narrowest < 2.0 * potential.cutoff:
+        raise EngineError(
+            f"the box is {narrowest:.1f} angstrom wide, and {potential.path} takes boxes of at least twice its cutoff "
+            f"({2.0 * potential.cutoff:g}): export with --target general"
+        )
+
+
+def check_species(numbers: IntArray, species: list[int], where: str) -> None:
+    """Compare atomic numbers with the species that a potential was exported for.
+
+    Raises:
+        ElementError: number, kinds or order differ; the first difference is named.
+    """
+    mine = [int(number) for number in numbers]
+    if mine == species:
+        return
+    advice = "export the potential for this structure"
+    if len(mine) != len(species):
+        raise ElementError(f"{where}: made for {len(species)} atoms, the structure has {len(mine)}: {advice}")
+    first = next(i for i, pair in enumerate(zip(mine, species, strict=True)) if pair[0] != pair[1])
+    if sorted(mine) == sorted(species):
+        advice = f"the same atoms in another order: reorder them, or {advice}"
+    raise ElementError(
+        f"{where}: atom {first} is {chemical_symbols[mine[first]]}, "
+        f"the potential was made with {chemical_symbols[species[first]]} there: {advice}"
+    )
+
+
+def _check_elements(species: IntArray, potential: ExportedPotential) -> None:
+    known = [int(number) for number in potential.info["elements"]]
+    unknown = sorted({int(number) for number in species} - set(known))
+    if unknown:
+        names = ", ".join(chemical_symbols[z] for z in unknown)
+        raise ElementError(
+            f"{potential.path}: not made for {names}: it knows {' '.join(chemical_symbols[z] for z in known)}"
+        )
+
+
+def _tensor(values: FloatArray, potential: ExportedPotential) -> Tensor:
+    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float64), device=potential.device)
+
+
+def _evaluation(energies: Tensor, forces: Tensor, virial: FloatArray | None) -> Evaluation:
+    """Means over the members (M), and their standard deviation where there are several."""
+    values = forces.to("cpu", torch.float64).numpy()
+    if len(values) == 1:
+        return Evaluation(float(energies[0]), values[0], virial)
+    return Evaluation(float(energies.mean()), values.mean(0), virial, values.std(0, ddof=1))

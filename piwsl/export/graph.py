@@ -1,0 +1,167 @@
+"""A potential as a straight list of tensor operations: energy and forces in one graph, nothing left to differentiate.
+
+The eager potential runs once while its operations are recorded, those of its derivative included; what depends
+on constants alone is computed here. The graph becomes TorchScript or compiled code.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import get_decompositions
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from piwsl.errors import ExportError
+from piwsl.models.direct import DirectPotential
+from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.potential import Potential
+
+# Fewer atoms have no pairs, or a ring of none.
+SMALLEST_MOLECULE = 2
+
+MoleculeFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Pair vectors (P, 3) in angstrom -> energies (M,), float64, eV, and forces (M, n, 3), eV/angstrom."""
+
+
+def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor) -> MoleculeFunction:
+    """Energy and forces of a molecule by each of M potentials, which take their sums from ``pairs``."""
+    edges = pairs.pair_edges()
+    index = torch.zeros_like(species)
+
+    def conservative(potential: Potential, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = vectors.detach().requires_grad_(True)
+        energy = potential.energies_of_edges(species, edges, vectors, index, 1)[0]
+        return energy.detach(), pairs.forces(torch.autograd.grad([energy], [vectors])[0])
+
+    def direct(potential: DirectPotential, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        energies, forces = potential.energies_and_forces_of_edges(species, edges, vectors, index, 1)
+        return energies[0], forces
+
+    def evaluate(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        found = [
+            direct(potential, vectors) if isinstance(potential, DirectPotential) else conservative(potential, vectors)
+            for potential in potentials
+        ]
+        return torch.stack([energy for energy, _ in found]), torch.stack([forces for _, forces in found])
+
+    return evaluate
+
+
+def record(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool = False) -> GraphModule:
+    """The operations of a function of tensors, constants folded.
+
+    Args:
+        function: runs once, on ``inputs``.
+        inputs: examples; their shapes are fixed unless ``symbolic``.
+        symbolic: keep the sizes of the inputs open.
+
+    Raises:
+        ExportError: an operation is tied to a device, so the graph could not be moved.
+    """
+    # TorchScript's tracer does not know the derivative of a layer norm.
+    aten = torch.ops.aten
+    simpler: Any = get_decompositions([aten.native_layer_norm, aten.native_layer_norm_backward])
+    graph = make_fx(function, simpler, tracing_mode="symbolic" if symbolic else "real", _allow_non_fake_inputs=True)(
+        *inputs
+    )
+    graph.graph.eliminate_dead_code()
+    _simplify(graph)
+    _fold_constants(graph)
+    _drop_what_is_unused(graph)
+    return graph
+
+
+def as_torchscript(graph: GraphModule, inputs: Sequence[Tensor]) -> torch.jit.ScriptModule:
+    """A recorded graph of fixed shapes as TorchScript.
+
+    Raises:
+        ExportError: an operation names a device: the module could not be loaded on another one.
+    """
+    tied = [node.name for node in graph.graph.nodes if node.kwargs.get("device") is not None]
+    if tied:
+        raise ExportError(f"operations of the graph are tied to a device: {', '.join(tied[:5])}")
+    _products_as_linear(graph)
+    graph.recompile()
+    with torch.no_grad():
+        traced = torch.jit.trace(graph, tuple(inputs), check_trace=False)
+    assert isinstance(traced, torch.jit.ScriptModule)
+    return traced
+
+
+def _products_as_linear(graph: GraphModule) -> None:
+    """Write matrix products as `linear`.
+
+    TorchScript joins sums of `mm`, also those it makes of `addmm` and `matmul`, into larger products, and gets them
+    wrong where their inner sizes differ (seen with PyTorch 2.12 in frozen modules, as TorchForce makes them).
+    """
+    aten = torch.ops.aten
+    for node in list(graph.graph.nodes):
+        if node.target is aten.mm.default:
+            left, right, bias = node.args[0], node.args[1], None
+        elif node.target is aten.addmm.default and not node.kwargs:
+            bias, left, right = node.args
+        else:
+            continue
+        with graph.graph.inserting_before(node):
+            turned = graph.graph.call_function(aten.t.default, (right,))
+            product = graph.graph.call_function(aten.linear.default, (left, turned, bias))
+        node.replace_all_uses_with(product)
+        if right.target is aten.t.default:
+            turned.replace_all_uses_with(right.args[0])
+    graph.graph.eliminate_dead_code()
+    _fold_constants(graph)
+    _drop_what_is_unused(graph)
+
+
+def _simplify(graph: GraphModule) -> None:
+    """Drop what does nothing here: detaching without gradients, naming the one device there is."""
+    aten = torch.ops.aten
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target in (aten.detach.default, aten.alias.default):
+            node.replace_all_uses_with(node.args[0])
+        elif node.target is aten._to_copy.default:
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "device"}
+
+
+def _fold_constants(graph: GraphModule) -> None:
+    """Compute now what does not depend on the inputs."""
+    values: dict[Node, Any] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            values[node] = _attribute(graph, str(node.target))
+        elif node.op == "call_function" and all(argument in values for argument in node.all_input_nodes):
+            arguments = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*arguments[0], **arguments[1])
+    count = 0
+    for node, value in values.items():
+        wanted = isinstance(value, Tensor) and any(user not in values for user in node.users)
+        if node.op == "get_attr" or not wanted:
+            continue
+        while hasattr(graph, name := f"constant_{count}"):
+            count += 1
+        graph.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
+        with graph.graph.inserting_before(node):
+            node.replace_all_uses_with(graph.graph.get_attr(name))
+
+
+def _drop_what_is_unused(graph: GraphModule) -> None:
+    """Nodes nobody reads, and tensors that no node names; a tensor with several names keeps one."""
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    names: dict[int, str] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            node.target = names.setdefault(id(_attribute(graph, str(node.target))), str(node.target))
+    held = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
+    for name in {name for name, _ in held} - set(names.values()):
+        delattr(graph, name)
+    graph.recompile()
+
+
+def _attribute(graph: GraphModule, path: str) -> Any:
+    value: Any = graph
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

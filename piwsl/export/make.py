@@ -1,0 +1,186 @@
+"""`piwsl export`: exported files made from trained files, verified before they are written."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from piwsl._version import __version__
+from piwsl.data.batch import collate
+from piwsl.data.files import atomic_path, sha256
+from piwsl.data.frames import Frame
+from piwsl.errors import ConfigError, ExportError
+from piwsl.export.compile import Program, add_description, compile_package, edges_program, molecule_program
+from piwsl.export.exported import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
+from piwsl.export.forms import EdgesCore, GeneralForm, MinimumImages, MoleculeForm, OpenMMForm
+from piwsl.export.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
+from piwsl.export.trained import DTYPES, TrainedModel, check_elements, load_trained
+from piwsl.export.verify import Verification, carried_structures, eager, parity_variants, verify
+from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.potential import Potential
+
+Format = Literal["torchscript", "aotinductor"]
+# All pairs of a molecule as one graph beat lists of edges up to about this size, and grow with its square.
+LARGEST_MOLECULE = 200
+_UNITS = {"energy": "eV", "length": "angstrom", "force": "eV/angstrom"}
+_OPENMM_UNITS = {"energy": "kJ/mol", "length": "nm", "force": "kJ/mol/nm"}
+
+
+class Exporter:
+    """Makes exported files of one trained model, or of the members of an ensemble as one potential.
+
+    Args:
+        paths: trained files; several are an ensemble.
+        dtype: float type of the network; that of the trained files by default.
+        device: where it will run, ``cpu`` or ``cuda``; a TorchScript file runs on either.
+
+    Raises:
+        ModelFileError: a trained file cannot be read.
+        ConfigError: the members of an ensemble differ in cutoff, elements or kind of forces, or there is no GPU.
+    """
+
+    def __init__(self, paths: Sequence[Path], dtype: str | None = None, device: str = "cpu") -> None:
+        self.paths = list(paths)
+        self.models = [load_trained(path) for path in self.paths]
+        _check_members(self.paths, self.models)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("--device cuda: PyTorch finds no GPU here")
+        self.dtype = dtype or self.models[0].dtype
+        self.device = device
+        self.cutoff = self.models[0].config.cutoff
+
+    def general(self, output: Path, form: Format = "torchscript") -> Verification:
+        """Write a file for any structure of the model's elements.
+
+        Raises:
+            ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
+        """
+        core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
+        info = {"target": "general", "pairs": "edges", "units": _UNITS}
+        frames = parity_variants(self._check_frames())
+        if form == "aotinductor":
+            frames = [frame for frame in frames if len(frame.species) > 1]
+            return self._compiled(edges_program(core, self._edges_example(frames)), info, frames, output)
+        return self._scripted(GeneralForm(core, self.cutoff), info, frames, output)
+
+    def openmm(
+        self, structure: Frame, output: Path, form: Format = "torchscript", largest_molecule: int = LARGEST_MOLECULE
+    ) -> Verification:
+        """Write a file with the species of a structure baked in.
+
+        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; else neighbours are searched.
+
+        Raises:
+            ElementError: a species the model does not know.
+            ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
+        """
+        species = structure.species.tolist()
+        check_elements(self.models[0], species)
+        same = [
+            frame for frame in self._check_frames() if frame.species.tolist() == species and frame.pbc == structure.pbc
+        ]
+        frames = [*same, structure]
+        info: dict[str, Any] = {"target": "openmm", "species": species, "units": _OPENMM_UNITS}
+        if any(structure.pbc) and not all(structure.pbc):
+            raise ExportError(
+                "OpenMM knows boxes that are periodic along all directions, or no box: use --target general"
+            )
+        if any(structure.pbc) or not SMALLEST_MOLECULE <= len(species) <= largest_molecule:
+            if form == "aotinductor":
+                raise ExportError(
+                    f"the compiled form with baked species takes molecules of {SMALLEST_MOLECULE} to "
+                    f"{largest_molecule} atoms: use --target general, or --format torchscript"
+                )
+            general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
+            return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
+        pairs = MoleculePairs(len(species)).to(self.device)
+        potentials = self._potentials(pairs)
+        info["pairs"] = "molecule"
+        numbers = torch.tensor(species, device=self.device)
+        positions = torch.from_numpy(structure.positions).to(self.device)
+        if form == "aotinductor":
+            program = molecule_program(potentials, pairs, numbers, positions, DTYPES[self.dtype])
+            return self._compiled(program, {**info, "units": _UNITS}, frames, output)
+        images = MinimumImages(pairs.pair_edges(), self.cutoff)
+        vectors = images(positions, None).to(DTYPES[self.dtype])
+        graph = as_torchscript(record(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
+        module = MoleculeForm(graph, images, DTYPES[self.dtype], len(potentials))
+        return self._scripted(module, info, frames, output)
+
+    def _scripted(self, module: nn.Module, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
+        info = self._info(info, "torchscript")
+        buffer = io.BytesIO()
+        torch.jit.save(torch.jit.script(module.eval()), buffer)
+        buffer.seek(0)
+        # What is verified has been through a file.
+        scripted = torch.jit.load(buffer, map_location=self.device)
+        potential = ExportedPotential(output, info, scripted, self.device)
+        result, extra = self._verified(potential, frames)
+        save_exported(scripted, {**info, **extra}, output)
+        return result
+
+    def _compiled(self, program: Program, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
+        info = {**self._info(info, "aotinductor"), "compiled_for": compiled_for(self.device)}
+        with TemporaryDirectory() as folder:
+            package = Path(folder) / "model.pt2"
+            compile_package(program, package)
+            potential = ExportedPotential(
+                output, info, torch._inductor.aoti_load_package(str(package), run_single_threaded=True), self.device
+            )
+            result, extra = self._verified(potential, frames)
+            add_description(package, INFO_ENTRY, described({**info, **extra}))
+            with atomic_path(output) as temporary:
+                temporary.write_bytes(package.read_bytes())
+        return result
+
+    def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:
+        yardstick = eager([one.to(self.device) for one in self._potentials()], self.cutoff, DTYPES[self.dtype])
+        result = verify(potential, yardstick, frames)
+        return result, {"verification": asdict(result), "check": carried_structures(yardstick, frames)}
+
+    def _potentials(self, pairs: MoleculePairs | None = None) -> list[Potential]:
+        return [model.potential(pairs, self.dtype).to(self.device) for model in self.models]
+
+    def _check_frames(self) -> list[Frame]:
+        return list(self.models[0].check_frames)
+
+    def _edges_example(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
+        if not frames:
+            raise ExportError("the trained file holds no structures to verify an export on: train it again")
+        batch = collate(frames[:1], self.cutoff, DTYPES[self.dtype]).to(self.device)
+        return batch.species, batch.edges, batch.edge_vectors()
+
+    def _info(self, info: dict[str, Any], form: Format) -> dict[str, Any]:
+        first = self.models[0]
+        return {
+            **info,
+            "format_of_program": form,
+            "members": len(self.models),
+            "elements": first.elements,
+            "network": first.config.model_dump(),
+            "cutoff": self.cutoff,
+            "dtype": self.dtype,
+            "stress": first.config.forces == "conservative",
+            "reference_energies": {str(z): energy for z, energy in first.reference_energies.items()},
+            "trained_sha256": [sha256(path) for path in self.paths],
+            "training": [model.training for model in self.models],
+            "piwsl_version": __version__,
+            "torch_version": torch.__version__,
+        }
+
+
+def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> None:
+    first = models[0]
+    for path, model in zip(paths[1:], models[1:], strict=True):
+        for what, one, other in (
+            ("cutoff", first.config.cutoff, model.config.cutoff),
+            ("elements", first.elements, model.elements),
+            ("forces", first.config.forces, model.config.forces),
+        ):
+            if one != other:
+                raise ConfigError(f"{path} and {paths[0]} differ in {what} ({other} and {one}): no ensemble")

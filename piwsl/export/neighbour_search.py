@@ -1,0 +1,201 @@
+"""All pairs within a cutoff in tensor operations alone, for potentials that must bring their own search along."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class NeighbourSearch(nn.Module):
+    """Pairs of a molecule, cell, slab or wire, on any device; its cost grows linearly with the number of atoms.
+
+    TorchScript can compile it. Few atoms in a wide cell are compared all with all, at their nearest images. Otherwise
+    atoms and their images are sorted into thin columns, and each atom looks at the part of the columns around it that
+    is within reach; only occupied places of columns cost anything, so atoms may be far apart.
+
+    Args:
+        cutoff: angstrom.
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = float(cutoff)
+        # Rounding may carry an atom into the next bin.
+        self.reach = self.cutoff * (1.0 + 1e-6)
+        # Bins per cutoff. The last direction is that of the columns, whose bins may be fine at no cost.
+        self.divisions = [2, 2, 8]
+        # Bins on either side of the middle: numbers of bins of three directions multiply to less than 2**63.
+        self.farthest = [2**19, 2**19, 2**21]
+        # Atoms up to which comparing all pairs is faster. GPUs compare fast, and wait at each of many operations.
+        self.few = 100
+        self.few_on_gpu = 1000
+        # Flatter cells, in cutoffs, are no cells of atoms, and would have images without end.
+        self.flattest = 0.01
+
+    def forward(self, positions: Tensor, cell: Tensor | None, pbc: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Edges (2, E) and edge vectors r_j - r_i plus image (E, 3), shorter than the cutoff.
+
+        The second half of the edges is the first half the other way round, in the same order. Atoms whose positions
+        are not finite have no edges, and there are none at all where the cell is not finite. Nothing is differentiated.
+
+        Args:
+            positions: (N, 3) angstrom, inside or outside of the cell.
+            cell: (3, 3) angstrom, lattice vectors in rows; None for a molecule. Rows of directions that are not
+                periodic do not matter.
+            pbc: (3,) bool, periodic directions; None: all three, if there is a cell.
+
+        Raises:
+            ValueError: periodic without a cell, or the periodic lattice vectors span no length, area or volume.
+        """
+        positions = positions.detach().to(torch.float64)
+        few = positions.shape[0] <= (self.few_on_gpu if positions.is_cuda else self.few)
+        periodic = [cell is not None] * 3
+        if pbc is not None:
+            flags: list[bool] = pbc.to(torch.bool).tolist()
+            periodic = flags
+        if not any(periodic):
+            if few:
+                pairs, vectors = self._compare_all(positions, None, None)
+            else:
+                lattice = torch.eye(3, dtype=torch.float64)
+                pairs, vectors = self._compare_binned(positions, lattice, lattice, [1.0, 1.0, 1.0], periodic)
+        elif cell is None:
+            raise ValueError("periodic directions without a cell: give the cell, or none of them")
+        else:
+            pairs, vectors = self._periodic_pairs(positions, cell.detach().to(torch.float64).cpu(), periodic, few)
+        return torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([vectors, -vectors])
+
+    def _periodic_pairs(
+        self, positions: Tensor, cell: Tensor, periodic: list[bool], few: bool
+    ) -> tuple[Tensor, Tensor]:
+        # Small matrices stay on the processor, where the numbers made of them are needed.
+        lattice = complete_lattice(cell, periodic)
+        if not bool(torch.isfinite(lattice).all()):
+            return no_pairs(positions)
+        normals = torch.linalg.cross(lattice.roll(-1, 0), lattice.roll(-2, 0), dim=1)
+        volume = (lattice[0] * normals[0]).sum()
+        heights: list[float] = (volume.abs() / torch.linalg.vector_norm(normals, dim=1)).tolist()
+        wide = True
+        for k in range(3):
+            if periodic[k]:
+                # Written so that NaN, of vectors all along a line, is refused, too.
+                if not heights[k] >= self.flattest * self.cutoff:
+                    raise ValueError("the cell is flat: its periodic lattice vectors must be neither zero nor parallel")
+                wide = wide and heights[k] >= 2.0 * self.cutoff
+        inverse = (normals / volume).t()
+        if wide and few:
+            whole = inverse * torch.tensor(periodic).to(torch.float64)
+            return self._compare_all(positions, lattice.to(positions.device), whole.to(positions.device))
+        return self._compare_binned(positions, lattice, inverse, heights, periodic)
+
+    def _compare_all(self, positions: Tensor, lattice: Tensor | None, inverse: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Pairs among all, at their nearest images; the inverse has zeros for directions that are not periodic."""
+        pairs = torch.triu_indices(positions.shape[0], positions.shape[0], 1, device=positions.device)
+        vectors = positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
+        if lattice is not None and inverse is not None:
+            vectors = vectors - torch.round(vectors.matmul(inverse)).matmul(lattice)
+        near = torch.nonzero((vectors * vectors).sum(1) < self.cutoff * self.cutoff).squeeze(1)
+        return pairs.index_select(1, near), vectors.index_select(0, near)
+
+    def _compare_binned(
+        self, positions: Tensor, lattice: Tensor, inverse: Tensor, heights: list[float], periodic: list[bool]
+    ) -> tuple[Tensor, Tensor]:
+        """Pairs among atoms in columns near each other; directions that are not periodic are unit vectors."""
+        lattice, inverse = lattice.to(positions.device), inverse.to(positions.device)
+        places = positions.matmul(inverse)
+        atoms = torch.nonzero(torch.isfinite(places).all(1)).squeeze(1)
+        if atoms.shape[0] == 0:
+            return no_pairs(positions)
+        points, places = positions.index_select(0, atoms), places.index_select(0, atoms)
+        bins = torch.empty([3, atoms.shape[0]], dtype=torch.int64, device=positions.device)
+        counts = [1, 1, 1]
+        ranges = [1, 1, 1]
+        for k in range(3):
+            place = places[:, k]
+            thickness = self.reach / self.divisions[k]
+            if periodic[k]:
+                outside = torch.floor(place)
+                points = points - outside.unsqueeze(1) * lattice[k]
+                counts[k] = max(int(min(heights[k] / thickness, float(self.farthest[k]))), 1)
+                ranges[k] = math.ceil(self.reach * counts[k] / heights[k])
+                bins[k] = torch.floor((place - outside) * counts[k]).clamp(0, counts[k] - 1).to(torch.int64)
+            else:
+                # Atoms far out share the outermost bin: neighbours stay neighbours.
+                number = torch.floor((place - place.median()) / thickness)
+                number = number.clamp(-self.farthest[k], self.farthest[k]).to(torch.int64)
+                bins[k] = number - number.min()
+                counts[k] = int(bins[k].max()) + 1
+                ranges[k] = self.divisions[k]
+        for k in range(3):
+            if periodic[k]:
+                # Images are numbered on from bin to bin, so that both atoms of a pair see the same offset.
+                lowest = 0 if k == 0 else -ranges[k]
+                farthest = (ranges[k] + counts[k] - 1) // counts[k]
+                images = torch.arange(-farthest, farthest + 1, device=positions.device)
+                numbers = bins[k].unsqueeze(0) + counts[k] * images.unsqueeze(1)
+                found = torch.nonzero((numbers >= lowest) & (numbers < counts[k] + ranges[k]))
+                image, point = images.index_select(0, found[:, 0]), found[:, 1]
+                points = points.index_select(0, point) + image.to(torch.float64).unsqueeze(1) * lattice[k]
+                atoms = atoms.index_select(0, point)
+                bins = bins.index_select(1, point)
+                bins[k] += counts[k] * image
+        return self._compare_columns(points, atoms, bins, counts, ranges)
+
+    def _compare_columns(
+        self, points: Tensor, atoms: Tensor, bins: Tensor, counts: list[int], ranges: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Pairs of points in bins (3, n), the first in the cell, the second in a bin that is not before its own.
+
+        Args:
+            points: (n, 3) atoms and their images, angstrom.
+            atoms: (n,) what they are images of.
+            bins: (3, n) of each direction, those of the cell from zero on.
+            counts: bins in the cell.
+            ranges: bins that the cutoff reaches across.
+        """
+        length = counts[2] + 2 * ranges[2]
+        width = counts[1] + 2 * ranges[1]
+        inside = ((bins >= 0) & (bins < torch.tensor(counts, device=bins.device).unsqueeze(1))).all(0)
+        keys = (bins[0] * width + bins[1] + ranges[1]) * length + bins[2] + ranges[2]
+        keys, order = torch.sort(keys, dim=0, stable=True)
+        points, atoms = points.index_select(0, order), atoms.index_select(0, order)
+        centres = torch.nonzero(inside.index_select(0, order)).squeeze(1)
+        # Columns around, from the own one on; those before it find the pair from the other side.
+        rows = torch.arange(ranges[0] + 1, device=bins.device).unsqueeze(1) * width
+        columns = (rows + torch.arange(-ranges[1], ranges[1] + 1, device=bins.device)).flatten()[ranges[1] :] * length
+        middles = keys.index_select(0, centres).unsqueeze(1) + columns
+        begins = torch.searchsorted(keys, middles - ranges[2])
+        begins[:, 0] = centres + 1
+        ends = torch.searchsorted(keys, middles + ranges[2], right=True)
+        # Candidates: runs of points begin to end, one for each centre and column, one after the other.
+        lengths = (ends - begins).flatten()
+        run = torch.repeat_interleave(lengths)
+        starts = ends.flatten() - lengths.cumsum(0)
+        second = starts.index_select(0, run).add_(torch.arange(run.shape[0], device=bins.device))
+        first = centres.unsqueeze(1).expand(middles.shape).flatten().index_select(0, run)
+        squares = torch.zeros(run.shape[0], dtype=points.dtype, device=points.device)
+        for k in range(3):
+            coordinate = points[:, k].contiguous()
+            difference = coordinate.index_select(0, second).sub_(coordinate.index_select(0, first))
+            squares.addcmul_(difference, difference)
+        near = torch.nonzero(squares < self.cutoff * self.cutoff).squeeze(1)
+        first, second = first.index_select(0, near), second.index_select(0, near)
+        vectors = points.index_select(0, second).sub_(points.index_select(0, first))
+        return torch.stack([atoms.index_select(0, first), atoms.index_select(0, second)]), vectors
+
+
+def complete_lattice(cell: Tensor, periodic: list[bool]) -> Tensor:
+    """Lattice vectors (3, 3) of the periodic directions; unit vectors at right angles to them for the others."""
+    if all(periodic):
+        return cell
+    flags = torch.tensor(periodic)
+    kept = cell[flags]
+    basis, _ = torch.linalg.qr(kept.t(), mode="complete")
+    lattice = cell.clone()
+    lattice[~flags] = basis.t()[kept.shape[0] :]
+    return lattice
+
+
+def no_pairs(positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs (2, 0) and vectors (0, 3)."""
+    return torch.empty([2, 0], dtype=torch.int64, device=positions.device), positions.new_empty([0, 3])

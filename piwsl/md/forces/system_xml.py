@@ -1,0 +1,61 @@
+"""Reading a serialised OpenMM System that holds a TorchForce.
+
+``XmlSerializer.deserialize`` crashes the process on such a System where openmm-torch was built for another OpenMM (1.10
+with OpenMM 8.6). Here the TorchForces are taken out of the text and made again from the modules inside it.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from piwsl.errors import DataError, EngineError
+from piwsl.md.forces.probe import first_line, import_openmm, import_openmmtorch
+
+
+def read_system(text: str) -> Any:
+    """An ``openmm.System`` from what ``XmlSerializer.serialize`` wrote; its TorchForces come last.
+
+    Raises:
+        DataError: the text is no serialised System.
+        EngineError: it holds a TorchForce, and openmm-torch cannot be imported here.
+    """
+    openmm = import_openmm()
+    try:
+        root = ElementTree.fromstring(text)
+        forces = root.find("Forces")
+        entries = [] if forces is None else [entry for entry in forces if entry.get("type") == "TorchForce"]
+        for entry in entries:
+            assert forces is not None
+            forces.remove(entry)
+        system = openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
+    except (ElementTree.ParseError, openmm.OpenMMException) as error:
+        raise DataError(f"not a serialised OpenMM System ({first_line(error)})") from None
+    if not isinstance(system, openmm.System):
+        raise DataError(f"not a serialised OpenMM System but a {type(system).__name__}")
+    for entry in entries:
+        system.addForce(_torch_force(entry))
+    return system
+
+
+def _torch_force(entry: ElementTree.Element) -> Any:
+    try:
+        openmmtorch = import_openmmtorch()
+    except (ImportError, OSError) as error:
+        raise EngineError(f"the System holds a TorchForce, and openmm-torch is missing: {first_line(error)}") from None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "module.pt"
+        path.write_bytes(bytes.fromhex(entry.get("encodedFileContents", "")))
+        force = openmmtorch.TorchForce(str(path))
+    force.setOutputsForces(entry.get("outputsForces") == "1")
+    force.setUsesPeriodicBoundaryConditions(entry.get("usesPeriodic") == "1")
+    force.setForceGroup(int(entry.get("forceGroup", "0")))
+    if entry.get("name"):
+        force.setName(entry.get("name"))
+    for parameter in entry.iterfind("GlobalParameters/Parameter"):
+        force.addGlobalParameter(parameter.get("name"), float(parameter.get("default", "0")))
+    for derivative in entry.iterfind("ParameterDerivatives/Parameter"):
+        force.addEnergyParameterDerivative(derivative.get("name"))
+    for setting in entry.iterfind("Properties/Property"):
+        force.setProperty(setting.get("name"), setting.get("value"))
+    return force

@@ -1,0 +1,18 @@
+import pytest
+from ase.build import molecule
+
+from piwsl.errors import ElementError
+from piwsl.export.evaluation import check_species
+
+
+def test_species_of_another_order_or_molecule():
+    ethanol = molecule("CH3CH2OH")
+    numbers = ethanol.numbers.tolist()
+    check_species(ethanol.numbers, numbers, "f.pt")
+    with pytest.raises(ElementError, match=r"f\.pt: atom 0 is C, the potential was made with H there.*another order"):
+        check_species(ethanol.numbers, numbers[::-1], "f.pt")
+    with pytest.raises(ElementError, match="made for 8 atoms, the structure has 9"):
+        check_species(ethanol.numbers, numbers[:-1], "f.pt")
+    other = [7, *numbers[1:]]
+    with pytest.raises(ElementError, match="atom 0 is C, the potential was made with N there"):
+        check_species(ethanol.numbers, other, "f.pt")

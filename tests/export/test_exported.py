@@ -1,0 +1,77 @@
+import json
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from piwsl.errors import ModelFileError
+from piwsl.export import exported as module
+from piwsl.export.exported import load_exported, read_exported_info, save_exported
+from piwsl.export.make import Exporter
+from tests.models_for_tests import trained_file
+from tests.molecules import frame
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    Exporter([trained_file(folder / "model.pt")]).openmm(frame("CH3CH2OH"), folder / "openmm.pt")
+    return folder / "openmm.pt"
+
+
+def test_a_torchscript_file_that_is_not_ours(tmp_path):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(tmp_path / "foreign.pt"))
+    with pytest.raises(ModelFileError, match="a TorchScript file that piwsl did not write"):
+        load_exported(tmp_path / "foreign.pt")
+
+
+def test_a_trained_file_is_not_an_exported_one(tmp_path):
+    with pytest.raises(ModelFileError, match="not an exported piwsl potential"):
+        load_exported(trained_file(tmp_path / "model.pt"))
+
+
+def test_missing_and_truncated_files(tmp_path, good):
+    with pytest.raises(ModelFileError, match="no such file"):
+        load_exported(tmp_path / "none.pt")
+    data = good.read_bytes()
+    for share in (0.1, 0.5, 0.99):
+        (tmp_path / "cut.pt").write_bytes(data[: int(share * len(data))])
+        with pytest.raises(ModelFileError, match=r"cut\.pt: damaged"):
+            load_exported(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize(("version", "todo"), [(module.EXPORT_VERSION + 1, "update piwsl"), (1, "export the trained")])
+def test_files_of_other_versions(tmp_path, good, monkeypatch, version, todo):
+    potential = load_exported(good)
+    monkeypatch.setattr(module, "EXPORT_VERSION", version)
+    save_exported(potential.program, {**potential.info, "format_version": version}, tmp_path / "other.pt")
+    monkeypatch.undo()
+    with pytest.raises(ModelFileError, match=f"format version {version}, this piwsl reads 2: {todo}"):
+        load_exported(tmp_path / "other.pt")
+
+
+def test_a_gpu_that_is_not_there(good):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ModelFileError, match="PyTorch finds no GPU here"):
+        load_exported(good, "cuda")
+
+
+def test_reading_a_description_runs_nothing(tmp_path, good):
+    """The code is replaced by nonsense; the description is still read, the module is not."""
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "nonsense.pt", "w") as copy:
+        for name in archive.namelist():
+            copy.writestr(name, b"nonsense" if name.endswith(".py") else archive.read(name))
+    assert read_exported_info(tmp_path / "nonsense.pt")["target"] == "openmm"
+    with pytest.raises(ModelFileError, match="damaged"):
+        load_exported(tmp_path / "nonsense.pt")
+
+
+def test_a_damaged_description(tmp_path, good):
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "damaged.pt", "w") as copy:
+        for name in archive.namelist():
+            copy.writestr(name, b"{" if name.endswith("piwsl.json") else archive.read(name))
+    with pytest.raises(ModelFileError, match="damaged"):
+        read_exported_info(tmp_path / "damaged.pt")
+    assert json.dumps(read_exported_info(good))

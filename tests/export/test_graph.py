@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from piwsl.errors import ExportError
+from piwsl.export.graph import as_torchscript, record
+
+
+def test_constants_are_computed_once():
+    weight = torch.randn(3, 3)
+    table = torch.randn(5, 3)
+    index = torch.tensor([1, 4])
+
+    def function(x):
+        return x @ (weight * 2.0).t() + table[index].sum(0)
+
+    graph = record(function, [torch.zeros(2, 3)])
+    called = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert called == ["aten.mm.default", "aten.add.Tensor"]
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(graph(x), function(x))
+
+
+def test_derivatives_are_recorded():
+    def function(x):
+        x = x.detach().requires_grad_(True)
+        return torch.autograd.grad([x.sin().sum()], [x])[0]
+
+    x = torch.randn(4)
+    torch.testing.assert_close(record(function, [torch.zeros(4)])(x), x.cos())
+
+
+def test_an_operation_tied_to_a_device_is_refused():
+    graph = record(lambda x: x + torch.rand(3, device="cpu"), [torch.zeros(3)])
+    with pytest.raises(ExportError, match="tied to a device: rand"):
+        as_torchscript(graph, [torch.zeros(3)])

@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from piwsl.errors import ExportError, ModelFileError
+from piwsl.export import verify as module
+from piwsl.export.evaluation import Evaluation, bind
+from piwsl.export.exported import load_exported
+from piwsl.export.make import Exporter
+from piwsl.export.verify import parity_variants, verify, verify_here
+from tests.models_for_tests import trained_file
+from tests.molecules import frame
+
+WATER = frame("H2O")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verify")
+    Exporter([trained_file(folder / "model.pt", dtype="float64")]).general(folder / "general.pt")
+    return load_exported(folder / "general.pt")
+
+
+def as_it_is(potential):
+    return lambda made: bind(potential, made.species, made.pbc)(made.positions)
+
+
+def test_what_agrees_passes(exported):
+    result = verify(exported, as_it_is(exported), [WATER])
+    assert result.passed
+    assert result.energy_per_atom == 0.0 or result.energy_per_atom < 1e-12
+    assert 0.0 < result.finite_difference < 1e-5
+    assert 0.0 < result.finite_strain < 1e-5
+    assert len(result.lines()) == 4
+
+
+@pytest.mark.parametrize("wrong", ["energy", "forces", "derivative", "virial"])
+def test_each_kind_of_lie_is_found(exported, monkeypatch, wrong):
+    def lying(made):
+        said = as_it_is(exported)(made)
+        if wrong == "energy":
+            return replace(said, energy=said.energy + 1e-5)
+        if wrong == "forces":
+            return replace(said, forces=said.forces + 1e-5)
+        if wrong == "virial":
+            return replace(said, virial=said.virial + 0.01)
+        # Agrees with a yardstick that is as wrong, not with its own energy.
+        return replace(said, forces=1.01 * said.forces)
+
+    monkeypatch.setattr(module, "ways_into", lambda potential: [lying])
+    with pytest.raises(ExportError, match="not written"):
+        verify(exported, lying if wrong == "derivative" else as_it_is(exported), [WATER])
+
+
+def test_nan_never_passes(exported, monkeypatch):
+    nan = Evaluation(float("nan"), np.full((3, 3), np.nan), np.full((3, 3), np.nan))
+    monkeypatch.setattr(module, "ways_into", lambda potential: [lambda made: nan])
+    with pytest.raises(ExportError, match="nan"):
+        verify(exported, as_it_is(exported), [WATER])
+
+
+def test_something_must_be_compared(exported):
+    with pytest.raises(ExportError, match="no structures to verify"):
+        verify(exported, as_it_is(exported), [])
+
+
+def test_a_file_that_gives_other_numbers_where_it_is_loaded(exported):
+    assert verify_here(exported).passed
+    check = [{**entry, "energy": entry["energy"] + 0.1} for entry in exported.info["check"]]
+    with pytest.raises(ModelFileError, match="other numbers here than where it was made"):
+        verify_here(replace(exported, info={**exported.info, "check": check}))
+
+
+def test_parity_variants_have_both_parities():
+    sizes = [len(made.species) for made in parity_variants([WATER, frame("CH3CH2OH")])]
+    assert sizes == [3, 2, 9, 8]
