@@ -13,6 +13,7 @@ import torch
 
 from piwsl.data.read import read_frames
 from piwsl.data.systems import named_system
+from piwsl.export.exported import load_exported
 from piwsl.export.trained import load_trained
 from piwsl.md import PiwslCalculator
 from piwsl.md.analysis import bundled_reference, compare_run, read_run
@@ -43,7 +44,7 @@ def torchforce_against_ase() -> dict[str, float]:
     system = openmm.System()
     for mass in ASPIRIN.structure.get_masses():
         system.addParticle(mass)
-    system.addForce(torch_force(ASPIRIN.exported))
+    system.addForce(torch_force(load_exported(ASPIRIN.exported)))
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.0005), platform)
     worst = 0.0

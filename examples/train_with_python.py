@@ -6,8 +6,9 @@ python examples/train_with_python.py OUTPUT [STEPS]
 import sys
 from pathlib import Path
 
+from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
-from piwsl.export.torchscript import export_openmm
+from piwsl.export.make import Exporter
 from piwsl.training.run import train
 from piwsl.training.sections import TrainingConfig
 
@@ -23,8 +24,8 @@ def main(output: Path, steps: int) -> None:
     result = train(config, output)
     assert result.test is not None
     print("\n".join(result.test.lines()))
-    species = named_system("aspirin").structure.numbers.tolist()
-    check = export_openmm(result.model, species, output / "aspirin.pt")
+    aspirin = Frame.from_atoms(named_system("aspirin").structure)
+    check = Exporter([result.model]).openmm(aspirin, output / "aspirin.pt")
     print("\n".join(check.lines()))
 
 
