@@ -8,12 +8,15 @@ aspirin and water do to each other (mechanical embedding: fixed charges and Lenn
 """
 
 import argparse
+import copy
 import io
+import sys
 import time
 from importlib.resources import files
 
 import numpy as np
 import openmm
+import torch
 from ase import Atoms
 from ase.io import read
 from openmm import app, unit
@@ -22,6 +25,7 @@ from openmmml import MLPotential
 RESOURCES = files("piwsl") / "resources"
 TEMPERATURE = 300 * unit.kelvin
 TIME_STEP = 0.5 * unit.femtosecond  # aspirin's bonds to hydrogen are free
+BROKEN = 0.5  # angstrom; a bond that has changed by as much is no bond
 BOX = 2.5  # nm; more than twice the cutoffs of the potential (0.5) and of the force field (0.9)
 
 # Name, type and charge of each atom, in the order of aspirin.xyz.
@@ -110,23 +114,45 @@ def aspirin() -> tuple[app.Topology, Atoms]:
     return topology, atoms
 
 
-def force_field() -> app.ForceField:
-    """TIP3P of Amber and the parameters above."""
+def parameters_of_aspirin() -> str:
+    """The parameters above as a force field file of OpenMM."""
     residue = [f'<Atom name="{name}" type="{kind}" charge="{charge}"/>' for name, kind, charge in ATOMS]
     residue += [f'<Bond atomName1="{ATOMS[i][0]}" atomName2="{ATOMS[j][0]}"/>' for i, j in BONDS]
-    return app.ForceField("amber14/tip3p.xml", io.StringIO(FORCE_FIELD.format(residue="".join(residue))))
+    return FORCE_FIELD.format(residue="".join(residue))
+
+
+def solvate() -> tuple[app.Modeller, openmm.System, list[int]]:
+    """Aspirin in relaxed water, the System of the plain force field, and which atoms are aspirin."""
+    topology, atoms = aspirin()
+    modeller = app.Modeller(topology, atoms.positions / 10 * unit.nanometer)
+    force_field = app.ForceField("amber14/tip3p.xml", io.StringIO(parameters_of_aspirin()))
+    modeller.addSolvent(force_field, model="tip3p", boxSize=openmm.Vec3(BOX, BOX, BOX) * unit.nanometer)
+    mm_system = force_field.createSystem(
+        modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.9 * unit.nanometer, rigidWater=True
+    )
+    ml_atoms = [atom.index for atom in modeller.topology.atoms() if atom.residue.name == "ASA"]
+    make_room(modeller, mm_system, ml_atoms)
+    return modeller, mm_system, ml_atoms
+
+
+def make_room(modeller: app.Modeller, mm_system: openmm.System, ml_atoms: list[int]) -> None:
+    """Relax the new water by the force field alone, around a molecule that stays as it is.
+
+    The mixed system must not be minimised from here. The minimiser tries long steps, above all where it turns rigid
+    water into springs, and a potential knows nothing of the torn molecules that such steps lead to: it may end there.
+    """
+    held = copy.deepcopy(mm_system)
+    for index in ml_atoms:
+        held.setParticleMass(index, 0)  # OpenMM never moves a particle without mass
+    context = openmm.Context(held, openmm.VerletIntegrator(TIME_STEP))
+    context.setPositions(modeller.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
+    modeller.positions = context.getState(positions=True).getPositions()
 
 
 def mixed_system(model: str) -> tuple[app.Modeller, openmm.System]:
     """The solvated molecule and its System: force group 1 is the potential, 2 the non-bonded terms."""
-    topology, atoms = aspirin()
-    modeller = app.Modeller(topology, atoms.positions / 10 * unit.nanometer)
-    parameters = force_field()
-    modeller.addSolvent(parameters, model="tip3p", boxSize=openmm.Vec3(BOX, BOX, BOX) * unit.nanometer)
-    mm_system = parameters.createSystem(
-        modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.9 * unit.nanometer, rigidWater=True
-    )
-    ml_atoms = [atom.index for atom in modeller.topology.atoms() if atom.residue.name == "ASA"]
+    modeller, mm_system, ml_atoms = solvate()
     potential = MLPotential("piwsl", modelPath=model)
     system = potential.createMixedSystem(modeller.topology, mm_system, ml_atoms, forceGroup=1)
     for force in system.getForces():
@@ -134,6 +160,13 @@ def mixed_system(model: str) -> tuple[app.Modeller, openmm.System]:
             force.setForceGroup(2)
     system.addForce(openmm.MonteCarloBarostat(1 * unit.bar, TEMPERATURE))
     return modeller, system
+
+
+def bond_lengths(context: openmm.Context) -> np.ndarray:
+    """Of aspirin, in angstrom; OpenMM keeps the atoms of a molecule together, also over a face of the box."""
+    positions = context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.angstrom)
+    first, second = np.transpose(BONDS)
+    return np.linalg.norm(positions[first] - positions[second], axis=1)
 
 
 def observe(simulation: app.Simulation) -> list[float]:
@@ -154,19 +187,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000, help="of 0.5 fs (20000)")
     arguments = parser.parse_args()
 
+    # OpenMM's threads compute the water; those of torch would wait in a loop and take the processors from them.
+    torch.set_num_threads(1)
     modeller, system = mixed_system(arguments.model)
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 2 / unit.picosecond, TIME_STEP)
     integrator.setRandomNumberSeed(1)
     simulation = app.Simulation(modeller.topology, system, integrator)
     simulation.context.setPositions(modeller.positions)
-    simulation.minimizeEnergy(maxIterations=50)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, 1)
 
     waters = modeller.topology.getNumResidues() - 1
     print(f"aspirin and {waters} waters on the platform {simulation.context.getPlatform().getName()}")
-    print("energies in kJ/mol: of the potential, from the minimised start, and of the non-bonded terms")
-    print("     ps  potential  non-bonded  temperature [K]  density [g/ml]")
-    lowest = observe(simulation)[0]
+    print("energies in kJ/mol: of the potential, from the relaxed molecule, and of the non-bonded terms")
+    print("bonds: the largest change of a bond of aspirin")
+    print("     ps  potential  non-bonded  temperature [K]  density [g/ml]  bonds [A]")
+    lowest, lengths = observe(simulation)[0], bond_lengths(simulation.context)
     rows, seconds = [], 0.0
     interval = max(arguments.steps // 20, 1)
     while simulation.currentStep < arguments.steps:
@@ -176,7 +211,10 @@ def main() -> None:
         rows.append(observe(simulation))
         now = simulation.currentStep * TIME_STEP / unit.picosecond
         ml, non_bonded, temperature, density = rows[-1]
-        print(f"{now:7.3f} {ml - lowest:10.2f} {non_bonded:11.1f} {temperature:16.1f} {density:15.4f}")
+        change = np.abs(bond_lengths(simulation.context) - lengths).max()
+        print(f"{now:7.3f} {ml - lowest:10.2f} {non_bonded:11.1f} {temperature:16.1f} {density:15.4f} {change:10.3f}")
+        if not change < BROKEN:  # NaN, too
+            sys.exit(f"a bond of aspirin has changed by {change:.2f} A: the potential has left what it was trained on")
     temperature, density = np.mean(rows[len(rows) // 2 :], axis=0)[2:]
     print(f"second half: {temperature:.1f} K, {density:.4f} g/ml; {1000 * seconds / arguments.steps:.1f} ms a step")
 

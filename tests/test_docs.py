@@ -22,6 +22,7 @@ from piwsl.cli.data import COMMANDS as DATA_COMMANDS
 from piwsl.cli.main import COMMANDS, piwsl, run
 from piwsl.cli.names import source_name
 from piwsl.data.systems import RESOURCES, named_system
+from piwsl.errors import MissingDependencyError
 from piwsl.export.exported import read_exported_info
 from piwsl.export.verify import TOLERANCES
 from piwsl.training.config import load_config
@@ -396,7 +397,10 @@ def test_a_configuration_is_valid(block, tmp_path):
 def test_python_compiles_and_imports(block):
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "piwsl":
-            module = import_module(node.module)
+            try:
+                module = import_module(node.module)
+            except MissingDependencyError as error:
+                pytest.skip(str(error))
             assert all(hasattr(module, one.name) for one in node.names), ast.unparse(node)
     if "check_model(" in block:  # needs no file
         exec(compile(block, "page", "exec"), {})

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,9 +30,18 @@ _LIBRARIES = (
     ("mdtraj", None, "trajectories"),
     ("openmm", "openmm", "molecular dynamics"),
     ("openmm-torch", "torchforce-cpu", "TorchForce"),
+    ("openmm-ml", "openmm-ml", "MLPotential, mixed systems"),
+    ("torch-sim", "torch-sim", "PiwslModel, many structures as one batch"),
     ("tblite", "label", "labelling"),
 )
-_OPENMM_TORCH = ("acellera-openmmtorch-cpu", "acellera-openmmtorch-cu12", "acellera-openmmtorch-cu13", "openmmtorch")
+# Libraries whose distributions have other names.
+_DISTRIBUTIONS = {
+    "openmm-torch": (*(f"acellera-openmmtorch-{device}" for device in ("cpu", "cu12", "cu13")), "openmmtorch"),
+    "openmm-ml": ("openmmml",),
+    "torch-sim": ("torch-sim-atomistic",),
+}
+# Libraries that need a newer Python than piwsl.
+_PYTHONS = {"torch-sim": (3, 12)}
 
 
 @dataclass(frozen=True)
@@ -62,11 +72,14 @@ def torchforce_install() -> str:
 
 
 def _library(library: str, extra: str | None, purpose: str) -> Check:
-    for distribution in _OPENMM_TORCH if library == "openmm-torch" else (library,):
+    for distribution in _DISTRIBUTIONS.get(library, (library,)):
         try:
             return Check("versions", library, True, f"{version(distribution)}, for {purpose}")
         except PackageNotFoundError:
             continue
+    if sys.version_info < _PYTHONS.get(library, (3,)):
+        needed = ".".join(map(str, _PYTHONS[library]))
+        return Check("versions", library, False, f"not installed; for {purpose}; needs Python {needed} or newer")
     install = torchforce_install() if library == "openmm-torch" else f"pip install 'piwsl[{extra}]'"
     return Check("versions", library, False, f"not installed; for {purpose}", install if extra else "pip install piwsl")
 

@@ -1,131 +1,20 @@
 """The potential `piwsl` of openmm-ml: ``MLPotential('piwsl', modelPath='model_openmm.pt')``.
 
-openmm-ml imports this module whenever it is imported itself, to list its potentials. So nothing heavy is imported here,
-nor openmm-ml: a missing library may stop this potential where it is used, never all the others.
+openmm-ml imports this module whenever it is imported itself, to list its potentials. So nothing is imported at the top
+but the standard library: what is missing or broken may stop this potential where it is used, never all the others.
 """
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
-
-from piwsl.errors import ConfigError, ElementError
-
-# Arguments that go on to openmm_force, which checks their values.
-_OPTIONS = ("device", "kind", "precision")
 
 
 class PiwslPotentialFactory:
     """What openmm-ml makes the potential with."""
 
     def createImpl(self, name: str, **args: Any) -> Any:
-        """The potential of one model file; errors as `PiwslPotential`."""
+        """The potential of one model file; arguments and errors as `PiwslPotential`."""
         from openmmml.mlpotential import MLPotentialImpl
+
+        from piwsl.md.forces.openmm_ml_potential import PiwslPotential
 
         # The base class stands in for methods that later versions of openmm-ml may ask for.
         return type("PiwslPotentialImpl", (PiwslPotential, MLPotentialImpl), {})(name, **args)
-
-
-class PiwslPotential:
-    """A piwsl potential as openmm-ml calls it.
-
-    Args:
-        name: the name it was asked for by.
-        modelPath: exported file, or a trained ``model.pt``.
-        args: ``device`` ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"):
-            defaults of the arguments of the same name of createSystem and createMixedSystem.
-
-    Raises:
-        ConfigError: no model path, or an unknown argument.
-    """
-
-    def __init__(self, name: str, modelPath: Any = None, **args: Any) -> None:
-        if modelPath is None:
-            raise ConfigError(
-                f"MLPotential({name!r}) needs a model: MLPotential({name!r}, modelPath='model_openmm.pt') "
-                "with a file written by `piwsl export`"
-            )
-        _check_names(args, f"MLPotential({name!r})", strict=True)
-        self.model_path = modelPath
-        self.defaults = args
-
-    def addForces(self, topology: Any, system: Any, atoms: Iterable[int] | None, forceGroup: int, **args: Any) -> None:
-        """Add the force of the potential to a System.
-
-        Args:
-            topology: openmm.app.Topology of all particles.
-            system: openmm.System to add to.
-            atoms: indices of the particles that the potential acts on, in the order of the model; None for all.
-            forceGroup: force group of what is added.
-            args: see the class; further ones are left to the embedding of a mixed system.
-
-        Raises:
-            ConfigError: an unknown argument or value.
-            ElementError: a particle without an element, or one that the model was not made for.
-            PiwslError: the model file or the force cannot be used.
-        """
-        from piwsl.md import openmm_force
-
-        _check_names(args, "createSystem" if atoms is None else "createMixedSystem", strict=atoms is None)
-        options = {**self.defaults, **{name: args[name] for name in _OPTIONS if name in args}}
-        if options.get("device") is not None:
-            options["device"] = str(options["device"])  # a torch.device will do
-        # For interpolation openmm-ml asks for forces in an empty System and copies them.
-        if system.getNumParticles() == 0 and topology.getNumAtoms() > 0:
-            options["kind"] = _kind_to_copy(options.get("kind"))
-        chosen = None if atoms is None else [int(index) for index in atoms]
-        _check_elements(topology, chosen)
-        periodic = topology.getPeriodicBoxVectors() is not None or system.usesPeriodicBoundaryConditions()
-        force = openmm_force(self.model_path, topology, periodic=periodic, atoms=chosen, **options)
-        force.setForceGroup(forceGroup)
-        system.addForce(force)
-        if chosen is not None:
-            _keep_molecules(topology, system, chosen, forceGroup)
-
-    def getMLLongRange(self) -> bool:
-        """Whether periodic images of the atoms interact beyond the cutoff: no."""
-        return False
-
-
-def _keep_molecules(topology: Any, system: Any, atoms: list[int], group: int) -> None:
-    """Bonds without strength where openmm-ml took those of the force field away.
-
-    OpenMM finds molecules by bonds: a barostat would scale, and wrapping move, each atom of a molecule by itself.
-    """
-    from openmm import HarmonicBondForce
-
-    inside = set(atoms)
-    force = HarmonicBondForce()
-    force.setName("MoleculesOfPiwsl")
-    force.setForceGroup(group)
-    for first, second in topology.bonds():
-        if first.index in inside and second.index in inside:
-            force.addBond(first.index, second.index, 0.0, 0.0)
-    if force.getNumBonds():
-        system.addForce(force)
-
-
-def _check_elements(topology: Any, atoms: list[int] | None) -> None:
-    """Refuse particles that are no atoms, such as the fourth site of a water model."""
-    particles = list(topology.atoms())
-    for atom in particles if atoms is None else [particles[index] for index in atoms]:
-        if atom.element is None:
-            raise ElementError(
-                f"particle {atom.index} ({atom.name} of residue {atom.residue.name}) has no element: leave it out of "
-                "the atoms of the potential"
-            )
-
-
-def _kind_to_copy(kind: str | None) -> str:
-    """A kind of force that survives a copy; a TorchForce built for another OpenMM ends the process there."""
-    if kind == "torch":
-        raise ConfigError("kind='torch' does not go with interpolate=True: use kind='python', or leave it out")
-    return "python" if kind in (None, "auto") else kind
-
-
-def _check_names(args: Mapping[str, Any], where: str, strict: bool) -> None:
-    """Refuse names that are no arguments: all, or (an embedding may have its own) those that look like one of ours."""
-    for name in args:
-        if name not in _OPTIONS and (strict or get_close_matches(name, [*_OPTIONS, "modelPath"])):
-            raise ConfigError(
-                f"{where} has no argument {name!r} for piwsl: use {', '.join(_OPTIONS)} (modelPath goes to MLPotential)"
-            )

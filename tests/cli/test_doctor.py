@@ -15,7 +15,7 @@ def test_the_doctor_tries_and_tells(capsys):
     assert lines["TorchForce on Reference"].startswith("ok")
     assert lines["PythonForce on Reference"].startswith("ok")
     assert lines["platform Reference"].startswith("ok")
-    assert {"piwsl", "python", "torch", "openmm", "openmm-torch", "CPU"} <= set(lines)
+    assert {"piwsl", "python", "torch", "openmm", "openmm-torch", "openmm-ml", "torch-sim", "CPU"} <= set(lines)
     assert "\x1b" not in out
 
 
@@ -28,6 +28,17 @@ def test_what_does_not_work_gets_an_install_line(capsys, monkeypatch):
     assert line.startswith("--")
     assert line.endswith("openmm-torch is not installed  ->  pip install 'piwsl[torchforce-cpu]'")
     assert "tblite                     not installed; for labelling  ->  pip install 'piwsl[label]'" in out
+
+
+@pytest.mark.parametrize("python", [(3, 11, 9), (3, 12, 0)])
+def test_torch_sim_is_offered_where_it_can_be_installed(monkeypatch, python):
+    monkeypatch.setattr(environment, "version", missing)
+    monkeypatch.setattr(environment.sys, "version_info", python)
+    check = environment._library("torch-sim", "torch-sim", "batches")
+    if python < (3, 12):
+        assert (check.detail, check.install) == ("not installed; for batches; needs Python 3.12 or newer", "")
+    else:
+        assert (check.detail, check.install) == ("not installed; for batches", "pip install 'piwsl[torch-sim]'")
 
 
 def test_a_probe_that_blows_up_does_not_end_the_report(monkeypatch):

@@ -18,10 +18,8 @@ from tests.models_for_tests import trained_file
 BOX = 2.0  # nm
 
 
-def run_python(code: str, **environment: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={"PATH": "", **environment}
-    )
+def run_python(code: str, *arguments: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -86,26 +84,46 @@ def in_argon(ethanol) -> Atoms:
 INSIDE = list(range(1, 10))  # ethanol among the argons
 
 
-def test_importing_the_module_imports_nothing_heavy():
-    found = run_python("import sys, piwsl.md.openmm_ml; print(sorted(sys.modules))")
-    modules = set(eval(found))
-    assert "piwsl.md.openmm_ml" in modules
-    assert not modules & {"torch", "numpy", "ase", "openmm", "openmmml", "piwsl.data", "piwsl.export"}
-
-
-def test_openmm_ml_does_without_torch(tmp_path):
-    (tmp_path / "torch.py").write_text("raise ImportError('torch is broken')\n")
+def test_importing_the_module_imports_nothing_but_the_standard_library():
     code = """
-from openmmml import MLPotential
-assert "piwsl" in MLPotential._implFactories
-potential = MLPotential("piwsl", modelPath="model.pt")
-from openmm.app import Topology
-try:
-    potential.createSystem(Topology())
-except ImportError as error:
-    print(error)
+import sys
+before = set(sys.modules)
+import piwsl.md.openmm_ml
+print(sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))
+print(sorted(name for name in sys.modules if name.startswith("piwsl")))
 """
-    assert run_python(code, PYTHONPATH=str(tmp_path)) == "torch is broken\n"
+    lines = run_python(code).splitlines()
+    assert lines == ["['piwsl']", "['piwsl', 'piwsl._version', 'piwsl.md', 'piwsl.md.openmm_ml']"]
+
+
+@pytest.mark.parametrize("broken", ["torch", "piwsl.errors", "piwsl.md.forces.openmm_force"])
+def test_other_potentials_do_without_what_is_broken_here(broken):
+    code = f"""
+import sys
+sys.modules[{broken!r}] = None  # its import fails
+import openmm
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from openmm.app import Element, Topology
+from openmmml import MLPotential
+
+topology = Topology()
+residue = topology.addResidue("AR", topology.addChain())
+for name in ("A", "B"):
+    topology.addAtom(name, Element.getBySymbol("Ar"), residue)
+system = MLPotential("ase").createSystem(topology, calculator=LennardJones(sigma=3.4, epsilon=0.01, rc=20.0))
+context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+context.setPositions([(0, 0, 0), (0, 0, 0.34 * 2 ** (1 / 6))])
+print(context.getState(energy=True).getPotentialEnergy()._value)
+assert {{"piwsl", "ani2x", "mace"}} <= set(MLPotential._implFactories)
+try:
+    MLPotential("piwsl", modelPath="model.pt").createSystem(topology)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    energy, error = run_python(code).splitlines()
+    assert float(energy) == pytest.approx(-0.01 / KJ_PER_MOL, rel=1e-3)
+    assert error == f"ModuleNotFoundError import of {broken} halted; None in sys.modules"
 
 
 @pytest.mark.parametrize("kind", ["torch", "python"])
@@ -172,6 +190,51 @@ def test_interpolation_goes_from_the_force_field_to_the_mixed_system(in_argon, e
     assert sorted(map(len, between.getMolecules())) == [1, 1, 1, 9]
     with pytest.raises(ConfigError, match="kind='torch' does not go with interpolate=True"):
         potential.createMixedSystem(topology, classical, INSIDE, interpolate=True, kind="torch")
+
+
+READ = """
+import sys
+import numpy as np
+import openmm
+text = open(sys.argv[1]).read()
+if sys.argv[3] == "read_system":
+    from piwsl.md import read_system
+    system = read_system(text)
+else:
+    system = openmm.XmlSerializer.deserialize(text)
+context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+context.setPositions(np.load(sys.argv[2]) / 10)
+print(context.getState(energy=True, groups={3}).getPotentialEnergy()._value)
+print(context.getState(energy=True).getPotentialEnergy()._value)
+print(sorted(map(len, context.getMolecules())))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "interpolate", "reader"),
+    [
+        ("torch", False, "read_system"),
+        ("python", False, "read_system"),
+        ("python", False, "openmm"),
+        ("python", True, "openmm"),
+    ],
+)
+def test_a_mixed_system_lives_on_in_a_new_process(kind, interpolate, reader, in_argon, ethanol, make_model, tmp_path):
+    model = make_model(ethanol)
+    topology = topology_of(in_argon, BOX)
+    classical = force_field_system(topology, openmm.NonbondedForce.PME)
+    system = MLPotential("piwsl", modelPath=model, kind=kind).createMixedSystem(
+        topology, classical, INSIDE, forceGroup=3, interpolate=interpolate
+    )
+    context = context_of(system, in_argon)
+    energies = [context.getState(energy=True, **groups).getPotentialEnergy()._value for groups in ({"groups": {3}}, {})]
+    (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(system))
+    np.save(tmp_path / "positions.npy", in_argon.positions)
+    model.unlink()  # the System holds all it needs
+    arguments = [str(tmp_path / "system.xml"), str(tmp_path / "positions.npy"), reader]
+    lines = run_python(READ, *arguments).splitlines()
+    assert [float(line) for line in lines[:2]] == pytest.approx(energies, abs=1e-6)
+    assert lines[2] == "[1, 1, 1, 9]"
 
 
 def test_a_molecule_stays_one_molecule_for_the_barostat(in_argon, ethanol, make_model):
