@@ -128,7 +128,9 @@ class BoundEdges(BoundPotential):
             # Compiled code wants edges: one pair beyond the cutoff, which has no weight.
             edges = edges.new_tensor([[0, 1], [1, 0]])
             vectors = vectors.new_tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]) * self._potential.cutoff
-        energies, forces, virials = self._potential.program.loader.run([self._species, edges, vectors])
+        # Compiled code takes every tensor for contiguous.
+        inputs = [self._species, edges.contiguous(), vectors.contiguous()]
+        energies, forces, virials = self._potential.program.loader.run(inputs)
         return energies, forces, virials
 
 

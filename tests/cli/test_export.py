@@ -1,0 +1,72 @@
+"""`piwsl export` as typed: compiled files that run, ensembles, and refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ase.io import write
+
+from piwsl.export.exported import load_exported
+from tests.models_for_tests import trained_file
+from tests.molecules import frame
+
+
+@pytest.fixture
+def water(cli):
+    """A trained file and a structure in the working directory."""
+    trained_file(Path("model.pt"), network="schnet", layers=1, channels=8)
+    write("water.xyz", frame("H2O").atoms())
+
+
+def test_a_compiled_file_runs_in_both_engines(cli, water):
+    made = cli("export", "model.pt", "--format", "aotinductor", "--target", "openmm", "--structure", "water.xyz")
+    assert made.code == 0, made.errors
+    assert made.errors == ["compiling, which takes a minute or more"]
+    assert "forces against -dE/dx" in made.out
+    assert "written: model-openmm.pt2" in made.out
+    info = json.loads(cli("export", "--info", "model-openmm.pt2").out)
+    assert (info["format_of_program"], info["check"]) == ("aotinductor", "2 structures with energies and forces")
+    for engine, force in (("openmm", "PythonForce (model-openmm.pt2 is compiled"), ("ase", "engine ase")):
+        arguments = ["--structure", "water.xyz", "--model", "model-openmm.pt2", "--engine", engine]
+        run = cli("md", *arguments, "--steps", "20", "--temperature", "50", "--output", f"run-{engine}")
+        assert run.code == 0, run.errors
+        assert force in run.out
+        assert "completed: 20 steps" in run.out
+    write("methane.xyz", frame("CH4").atoms())
+    other = cli("md", "--structure", "methane.xyz", "--model", "model-openmm.pt2", "--steps", "20")
+    assert other.code == 2
+    assert other.errors == [
+        "piwsl: model-openmm.pt2: made for 3 atoms, the structure has 5: export the potential for this structure"
+    ]
+
+
+def test_several_files_are_an_ensemble(cli, water):
+    trained_file(Path("second.pt"), network="schnet", layers=1, channels=8, seed=1)
+    made = cli("export", "model.pt", "second.pt", "--output", "both.pt")
+    assert made.code == 0, made.errors
+    assert load_exported(Path("both.pt")).members == 2
+    trained_file(Path("third.pt"), network="schnet", layers=1, channels=8, cutoff=3)
+    refused = cli("export", "model.pt", "third.pt", "--output", "no.pt")
+    assert refused.code == 2
+    assert "differ in cutoff" in refused.errors[0]
+    assert not Path("no.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.pt", "--device", "cuda"], "PyTorch finds no GPU here"),
+        (["model.pt", "--structure", "water.xyz"], "belong to --target openmm"),
+        (["model.pt", "--target", "openmm"], "name either --system or --structure"),
+        (["--info", "model.pt"], "not an exported piwsl potential"),
+        (["--info", "water.xyz"], "damaged or not a file of piwsl export"),
+        ([".", "model.pt"], "is a directory"),
+        ([".", "--target", "general"], ""),
+    ],
+)
+def test_refusals_are_one_line(cli, water, arguments, message):
+    refused = cli("export", *arguments)
+    assert refused.code == 2
+    assert len(refused.errors) == 1
+    assert message in refused.errors[0]
+    assert not list(Path().glob("*-*.pt*"))

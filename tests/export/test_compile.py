@@ -1,0 +1,133 @@
+"""Compiled packages. Compiling takes long: all networks in all forms are in benchmarks/exported_forms.py."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from piwsl.data.batch import collate
+from piwsl.data.frames import Frame
+from piwsl.errors import EngineError, ExportError, ModelFileError
+from piwsl.export import exported as exported_module
+from piwsl.export.evaluation import bind
+from piwsl.export.exported import load_exported, read_exported_info
+from piwsl.export.make import Exporter
+from piwsl.export.trained import load_trained
+from tests.models_for_tests import trained_file
+from tests.molecules import frame, oxide
+
+MOLECULE = frame("H2O", seed=5)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A trained file and what is compiled of it, for any structure and for one molecule."""
+    folder = tmp_path_factory.mktemp("compiled")
+    trained = trained_file(folder / "model.pt", network="schnet", layers=1, channels=8, dtype="float64")
+    exporter = Exporter([trained])
+    assert exporter.general(folder / "general.pt2", "aotinductor").passed
+    assert exporter.openmm(MOLECULE, folder / "openmm.pt2", "aotinductor").passed
+    return folder
+
+
+def eager(folder, made):
+    model = load_trained(folder / "model.pt")
+    energies, forces = model.potential()(*collate([made], model.config.cutoff, torch.float64).graph)
+    return energies.item(), forces.detach().numpy()
+
+
+def assert_same(found, expected):
+    assert found.energy == pytest.approx(expected[0], abs=1e-8)
+    assert np.allclose(found.forces, expected[1], atol=1e-8)
+
+
+def test_the_general_form_equals_the_model(files):
+    potential = load_exported(files / "general.pt2")
+    assert (potential.format, potential.target) == ("aotinductor", "general")
+    far = Frame(np.array([8, 1]), np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 0.0]]), np.nan, np.full((2, 3), np.nan))
+    for made in (frame("C6H6", seed=3), MOLECULE, frame("CH3CH2OH"), oxide(), far):
+        bound = bind(potential, made.species, made.pbc)
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert_same(bound(made.positions, made.cell), eager(files, made))
+    with pytest.raises(EngineError, match="two atoms or more"):
+        bind(potential, np.array([8]))
+
+
+def test_the_molecule_form_equals_the_model(files):
+    bound = bind(load_exported(files / "openmm.pt2"))
+    for seed in (7, 8):
+        assert_same(bound(frame("H2O", seed=seed).positions), eager(files, frame("H2O", seed=seed)))
+    cell = np.diag([9.0, 9.5, 10.0])
+    periodic = bind(load_exported(files / "openmm.pt2"), MOLECULE.species, (True, True, True))
+    torn = MOLECULE.positions + np.array([[0, 0, 0], [9.0, 0, 0], [0, -9.5, 20.0]])
+    assert_same(periodic(torn, cell), eager(files, MOLECULE))
+    with pytest.raises(EngineError, match="wide"):
+        periodic(torn, 0.8 * cell)
+
+
+@pytest.fixture
+def package(files):
+    return files / "openmm.pt2"
+
+
+@pytest.mark.parametrize("what", ["device", "processor", "PyTorch"])
+def test_a_package_made_for_something_else(package, monkeypatch, what):
+    here = exported_module.compiled_for("cpu")
+    monkeypatch.setattr(exported_module, "compiled_for", lambda device: {**here, what: "other"})
+    with pytest.raises(ModelFileError, match=rf"compiled for {what} {here[what]}, here it is other: compile it here"):
+        load_exported(package)
+
+
+def test_truncated_packages(package, tmp_path):
+    data = package.read_bytes()
+    for share in (0.1, 0.5, 0.99):
+        (tmp_path / "cut.pt2").write_bytes(data[: int(share * len(data))])
+        with pytest.raises(ModelFileError, match=r"cut\.pt2: damaged"):
+            load_exported(tmp_path / "cut.pt2")
+
+
+def test_no_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExportError, match=r"needs a C\+\+ compiler.*--format torchscript"):
+        Exporter([trained_file(tmp_path / "model.pt")]).general(tmp_path / "out.pt2", "aotinductor")
+    assert not (tmp_path / "out.pt2").exists()
+
+
+def test_a_compiler_that_fails(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("\ng++: internal compiler error\nmore")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fail)
+    with pytest.raises(ExportError, match=r"could not compile the potential \(g\+\+: internal compiler error\)"):
+        Exporter([trained_file(tmp_path / "model.pt")]).openmm(MOLECULE, tmp_path / "out.pt2", "aotinductor")
+    assert not (tmp_path / "out.pt2").exists()
+
+
+def test_a_package_that_is_wrong_is_not_written(package, tmp_path, monkeypatch):
+    """The compiled code of one model, verified against another."""
+    other = trained_file(tmp_path / "model.pt", network="schnet", layers=1, channels=8, dtype="float64", seed=1)
+
+    def another(program, output):
+        output.write_bytes(package.read_bytes())
+
+    monkeypatch.setattr("piwsl.export.make.compile_package", another)
+    with pytest.raises(ExportError, match="disagrees with the model and is not written"):
+        Exporter([other]).openmm(MOLECULE, tmp_path / "out.pt2", "aotinductor")
+    assert not (tmp_path / "out.pt2").exists()
+
+
+def test_molecules_and_cells_that_have_no_compiled_form(tmp_path):
+    exporter = Exporter([trained_file(tmp_path / "model.pt")])
+    lone = replace(MOLECULE, species=np.array([8]), positions=np.zeros((1, 3)), forces=np.zeros((1, 3)))
+    for made in (lone, oxide()):
+        with pytest.raises(ExportError, match="takes molecules of 2 to 200 atoms: use --target general"):
+            exporter.openmm(made, tmp_path / "out.pt2", "aotinductor")
+
+
+def test_the_description_is_read_without_loading(package, monkeypatch):
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", None)
+    info = read_exported_info(package)
+    assert info["compiled_for"]["device"] == "cpu"
+    assert info["verification"]["structures"] == 2
