@@ -1,11 +1,13 @@
 """Checks that any potential must pass: for our own networks, for exports, and for people who bring a model."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
@@ -29,6 +31,8 @@ TOLERANCES = {
     torch.float64: Tolerances(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-5),
 }
 _STEP = {torch.float32: 1e-2, torch.float64: 1e-4}  # angstrom
+_DEPTH = {torch.float32: 2e-2, torch.float64: 1e-3}  # of the cutoff: where the checks of its smoothness begin
+_MARGIN = 0.1  # angstrom that edges reach beyond the cutoff, so that moved atoms keep all their neighbours
 
 
 class ModelCheckError(AssertionError):
@@ -36,30 +40,55 @@ class ModelCheckError(AssertionError):
 
 
 def check_model(
-    potential: PotentialCall, frames: Sequence[Frame], cutoff: float, dtype: torch.dtype = torch.float32
+    potential: PotentialCall,
+    frames: Sequence[Frame],
+    cutoff: float,
+    dtype: torch.dtype = torch.float32,
+    *,
+    conservative: bool = True,
+    devices: Sequence[str] | None = None,
 ) -> None:
-    """Check the laws: extensive energy, translation, rotation, permutation, F = -dE/dx, batching, untouched inputs.
+    """Check the laws of a potential.
+
+    Extensive energy; translation, rotation, inversion, permutation; F = -dE/dx; smoothness at the cutoff: as an atom
+    comes in, energy, forces and the derivative of the forces begin at zero; types and shapes of results; untouched
+    inputs; batching, also of odd and even numbers of atoms. Of a `torch.nn.Module` copies are made: in float32 it must
+    agree with a copy in float64, whose smoothness is looked at, and on each device with itself on the processor. Any
+    other function in float32 is found out only where its jumps exceed the tolerance of its forces.
 
     Args:
-        potential: see `PotentialCall`; a `piwsl.models.potential.Potential` is one.
-        frames: real molecules of at least two sizes, without cell.
+        potential: see `PotentialCall`; a `piwsl.models.potential.Potential` is one. On the processor.
+        frames: real molecules of at least two atoms and two sizes, without cell.
         cutoff: range of the potential, angstrom.
         dtype: type of positions and forces.
+        conservative: False where forces have a head of their own: F = -dE/dx is not asked then.
+        devices: where a module must give the same; ``cuda`` where there is one by default.
 
     Raises:
         ModelCheckError: names the law, the frame and the figure.
     """
+    if devices is None:
+        devices = ["cuda"] if torch.cuda.is_available() else []
     check = _Check(potential, cutoff, dtype)
     for index, frame in enumerate(frames):
         check.name = f"frame {index} ({frame.atoms().get_chemical_formula()})"
         check.types_and_inputs(frame)
         check.translation(frame)
         check.rotation(frame)
+        check.inversion(frame)
         check.permutation(frame)
         check.extensive(frame)
-        check.derivative(frame)
+        if conservative:
+            check.derivative(frame)
+        check.smoothness(frame)
+        check.precision(frame)
+        for device in devices:
+            check.device(frame, device)
     check.name = "all frames in one batch"
     check.batching(frames)
+    # An atom less: odd numbers of atoms become even ones.
+    check.name = "all frames in one batch, each also without its last atom"
+    check.batching([one for frame in frames for one in (frame, _without_last(frame))])
 
 
 class _Check:
@@ -68,6 +97,10 @@ class _Check:
         self.cutoff = cutoff
         self.dtype = dtype
         self.tolerances = TOLERANCES[dtype]
+        self.exact, self.exact_dtype = potential, dtype
+        if dtype == torch.float32 and isinstance(potential, nn.Module):
+            # Interactions near the cutoff are so weak that float32 hides a kink.
+            self.exact, self.exact_dtype = copy.deepcopy(potential).double(), torch.float64
         self.rng = np.random.default_rng(0)
         self.name = ""
 
@@ -88,9 +121,14 @@ class _Check:
 
     def rotation(self, frame: Frame) -> None:
         matrix, _ = np.linalg.qr(self.rng.normal(size=(3, 3)))
+        matrix[:, 0] *= np.sign(np.linalg.det(matrix))
         energies, forces = self._call([frame])
         turned = self._call([replace(frame, positions=frame.positions @ matrix)])
-        self._same("rotation or reflection", (energies, forces @ matrix), turned)
+        self._same("rotation", (energies, forces @ matrix), turned)
+
+    def inversion(self, frame: Frame) -> None:
+        energies, forces = self._call([frame])
+        self._same("inversion", (energies, -forces), self._call([replace(frame, positions=-frame.positions)]))
 
     def permutation(self, frame: Frame) -> None:
         order = self.rng.permutation(len(frame.species))
@@ -102,13 +140,7 @@ class _Check:
 
     def extensive(self, frame: Frame) -> None:
         energies, forces = self._call([frame])
-        away = np.array([100.0, 0.0, 0.0])
-        double = Frame(
-            np.tile(frame.species, 2),
-            np.concatenate([frame.positions, frame.positions + away]),
-            float("nan"),
-            np.tile(frame.forces, (2, 1)),
-        )
+        double = _with_more(frame, frame.species, frame.positions + np.array([100.0, 0.0, 0.0]))
         self._same("extensivity", (2.0 * energies, np.tile(forces, (2, 1))), self._call([double]))
 
     def derivative(self, frame: Frame) -> None:
@@ -123,17 +155,69 @@ class _Check:
         slope = float((ahead - behind)[0]) / (2.0 * step)
         self._small("F = -dE/dx", abs(slope + float((forces * direction).sum())), self.tolerances.finite_difference)
 
-    def batching(self, frames: Sequence[Frame]) -> None:
-        alone = [self._call([frame]) for frame in frames]
-        together = self._call(frames)
-        expected = np.concatenate([energies for energies, _ in alone]), np.concatenate([f for _, f in alone])
-        self._same("batching", expected, together)
+    def smoothness(self, frame: Frame) -> None:
+        """An atom of each element comes in beyond the outermost atom, so that one pair alone crosses the cutoff."""
+        outwards = frame.positions - frame.positions.mean(0)
+        outermost = int(np.linalg.norm(outwards, axis=1).argmax())
+        direction = outwards[outermost] / np.linalg.norm(outwards[outermost])
+        depths = self.cutoff * _DEPTH[self.exact_dtype] * 0.5 ** np.arange(4)
+        for number in np.unique(frame.species):
+            distances = self.cutoff + np.array([100.0, 0.5 * _MARGIN, *-depths])
+            places = frame.positions[outermost] + distances[:, None] * direction
+            frames = [_with_more(frame, [number], [place]) for place in places]
+            far, outside, *inside = (self._call([one], self.exact, self.exact_dtype) for one in frames)
+            self._same("no interaction beyond the cutoff", far, outside)
+            changes = [one - far[1] for _, one in inside]
+            slopes = [np.diff(changes, axis=0)[k] / (depths[k] - depths[k + 1]) for k in range(3)]
+            tolerances = TOLERANCES[self.exact_dtype]
+            energy_noise, noise = tolerances.energy_per_atom * len(frame.species), tolerances.force
+            self._vanishes("energy", "eV", [one - far[0] for one, _ in inside], depths, energy_noise)
+            self._vanishes("forces", "eV/A", changes, depths, noise)
+            self._vanishes("derivative of the forces", "eV/A^2", slopes, depths, noise / depths[-1])
 
-    def _call(self, frames: Sequence[Frame]) -> tuple[FloatArray, FloatArray]:
-        # Edges a little beyond the cutoff, so that moved atoms keep all their neighbours.
-        batch = collate(frames, self.cutoff + 0.1, self.dtype)
-        energies, forces = self.potential(*_inputs(batch), len(frames))
-        return energies.detach().numpy(), forces.detach().numpy().astype(np.float64)
+    def precision(self, frame: Frame) -> None:
+        if self.exact_dtype != self.dtype:
+            exact = self._call([frame], self.exact, self.exact_dtype)
+            self._same("float32 against float64", exact, self._call([frame]))
+
+    def device(self, frame: Frame, device: str) -> None:
+        if isinstance(self.potential, nn.Module):
+            moved = copy.deepcopy(self.potential).to(device)
+            try:
+                found = self._call([frame], moved, device=device)
+            except RuntimeError as error:
+                raise ModelCheckError(f"{self.name}: on {device}: {str(error).splitlines()[0]}") from error
+            self._same(f"{device} against cpu", self._call([frame]), found)
+
+    def batching(self, frames: Sequence[Frame]) -> None:
+        energies, forces = self._call(frames)
+        ends = np.cumsum([len(frame.species) for frame in frames])
+        for index, (frame, end) in enumerate(zip(frames, ends, strict=True)):
+            together = energies[index : index + 1], forces[end - len(frame.species) : end]
+            self._same("batching", self._call([frame]), together)
+
+    def _call(
+        self,
+        frames: Sequence[Frame],
+        potential: PotentialCall | None = None,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+    ) -> tuple[FloatArray, FloatArray]:
+        batch = collate(frames, self.cutoff + _MARGIN, dtype or self.dtype).to(device)
+        energies, forces = (potential or self.potential)(*_inputs(batch), len(frames))
+        for name, result in (("energies", energies), ("forces", forces)):
+            where = result.device.type
+            self._require(where == batch.positions.device.type, f"{name} are on {where}, the inputs on {device}")
+        return energies.detach().cpu().numpy(), forces.detach().cpu().numpy().astype(np.float64)
+
+    def _vanishes(self, what: str, unit: str, changes: Sequence[FloatArray], depths: FloatArray, noise: float) -> None:
+        """What goes to zero linearly, at least, has at the last depth a quarter of what it had two halvings before."""
+        figures = [float(np.abs(one).max()) for one in changes]
+        self._require(
+            figures[-1] <= max(0.5 * max(figures[:-1]), noise),
+            f"smoothness at the cutoff ({what}): {max(figures[:-1]):.2e} {unit} up to {depths[0]:.1e} A inside it, "
+            f"still {figures[-1]:.2e} at {depths[len(figures) - 1]:.1e} A, must go to zero",
+        )
 
     def _same(self, law: str, one: tuple[FloatArray, FloatArray], two: tuple[FloatArray, FloatArray]) -> None:
         atoms = len(one[1])
@@ -150,3 +234,14 @@ class _Check:
 
 def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return batch.species, batch.positions, batch.edges, batch.edge_shifts, batch.structure_index
+
+
+def _with_more(frame: Frame, species: ArrayLike, positions: ArrayLike) -> Frame:
+    """The frame and more atoms (n,) at positions (n, 3), without labels."""
+    numbers = np.concatenate([frame.species, np.asarray(species, dtype=np.int64)])
+    places = np.concatenate([frame.positions, np.asarray(positions, dtype=np.float64)])
+    return Frame(numbers, places, float("nan"), np.full(places.shape, np.nan))
+
+
+def _without_last(frame: Frame) -> Frame:
+    return Frame(frame.species[:-1], frame.positions[:-1], float("nan"), frame.forces[:-1])

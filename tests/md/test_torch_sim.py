@@ -7,18 +7,15 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
-from torch import Tensor, nn
 
 from piwsl.errors import ElementError, EngineError, MissingDependencyError, ModelFileError
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported, save_exported
-from piwsl.export.forms import EdgesCore, GeneralForm
+from piwsl.export.exported import load_exported
 from piwsl.export.make import Exporter
 from piwsl.export.trained import save_trained
-from piwsl.export.verify import carried_structures, eager
-from piwsl.models.potential import Potential
+from tests.argon import argon_model
 from tests.models_for_tests import trained_file, trained_model
-from tests.molecules import cell, frame, oxide
+from tests.molecules import frame, oxide
 
 
 def test_absent_torch_sim_is_named(monkeypatch):
@@ -197,40 +194,9 @@ def test_a_lost_system_is_nan_and_the_others_are_not(ts, model_class, exported):
     assert torch.allclose(found["forces"][others], before["forces"][others])
 
 
-class LennardJones(nn.Module):
-    """Argon, brought to zero at the cutoff with two continuous derivatives."""
-
-    def __init__(self, cutoff: float) -> None:
-        super().__init__()
-        self.cutoff = cutoff
-
-    def forward(self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor) -> Tensor:
-        squares = edge_vectors.square().sum(1)
-        sixth = (3.4 * 3.4 / squares) ** 3
-        x = (squares.sqrt() / self.cutoff).clamp(max=1.0)
-        switch = 1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
-        halves = 2.0 * 0.0104 * (sixth * sixth - sixth) * switch
-        return torch.zeros(species.shape[0], dtype=halves.dtype, device=halves.device).index_add(0, edges[0], halves)
-
-
 @pytest.fixture(scope="module")
 def argon(tmp_path_factory):
-    """An exported file of argon."""
-    cutoff, path = 6.0, tmp_path_factory.mktemp("argon") / "argon.pt"
-    potential = Potential(LennardJones(cutoff), [18], [0.0])
-    info = {
-        "target": "general",
-        "pairs": "edges",
-        "format_of_program": "torchscript",
-        "members": 1,
-        "elements": [18],
-        "cutoff": cutoff,
-        "dtype": "float64",
-        "stress": True,
-        "check": carried_structures(eager([potential], cutoff, torch.float64), [cell()]),
-    }
-    save_exported(torch.jit.script(GeneralForm(EdgesCore([potential], torch.float64), cutoff)), info, path)
-    return path
+    return argon_model(tmp_path_factory.mktemp("argon") / "argon.pt")
 
 
 def crystals():

@@ -12,6 +12,7 @@ from piwsl.losses.prediction import predict
 from piwsl.models.build import ModelConfig, build_network, build_potential
 from piwsl.models.direct import DirectPotential
 from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.testing import ModelCheckError, check_model
 from tests.molecules import frame, oxide
 from tests.potentials import ENERGIES, painn
 
@@ -71,6 +72,15 @@ def test_its_forces_are_not_the_gradient_of_its_energy(potential):
     energies, forces = potential(*batch.moved(positions).graph)
     (gradient,) = torch.autograd.grad(energies.sum(), positions)
     assert float((forces + gradient).detach().norm()) > 0.1 * float(gradient.norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_other_laws_of_a_potential(dtype):
+    made = painn("direct")
+    made.network.to(dtype)
+    check_model(made, FRAMES[:2], CUTOFF, dtype, conservative=False)
+    with pytest.raises(ModelCheckError, match="dE/dx"):
+        check_model(made, FRAMES[:2], CUTOFF, dtype)
 
 
 def test_energies_alone_and_energies_with_forces_are_the_same(potential):

@@ -1,0 +1,140 @@
+"""The calculator in ASE's own programmes: optimisers, cell filters, dynamics, and what they change between calls."""
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk
+from ase.calculators.fd import calculate_numerical_stress
+from ase.filters import FrechetCellFilter
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS, FIRE
+from scipy.optimize import minimize_scalar
+
+from piwsl.export.make import Exporter
+from piwsl.md import PiwslCalculator
+from piwsl.md.structure import thermal_velocities
+from tests.argon import argon_model
+from tests.models_for_tests import trained_file
+from tests.molecules import oxide
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """An exported file for any structure of H, C and O, with random weights."""
+    folder = tmp_path_factory.mktemp("network")
+    Exporter([trained_file(folder / "model.pt", dtype="float64")]).general(folder / "general.pt")
+    return folder / "general.pt"
+
+
+@pytest.fixture(scope="module")
+def argon(tmp_path_factory):
+    return argon_model(tmp_path_factory.mktemp("argon") / "argon.pt")
+
+
+@pytest.mark.parametrize("form", ["openmm", "general"])
+@pytest.mark.parametrize("optimiser", [BFGS, FIRE])
+def test_optimisers_find_the_minimum(optimiser, form, ethanol, make_model):
+    lengths = ethanol.get_all_distances()
+    calculator = PiwslCalculator(make_model(ethanol, form=form))
+    ethanol.rattle(0.05, seed=1)
+    ethanol.calc = calculator
+    assert ethanol.get_potential_energy() > 0.1
+    assert optimiser(ethanol, logfile=None).run(fmax=1e-4, steps=300)
+    # Springs are at rest in the structure that they were made for.
+    assert ethanol.get_potential_energy() == pytest.approx(0.0, abs=1e-7)
+    assert np.abs(ethanol.get_all_distances() - lengths)[lengths < 2.7].max() < 1e-4
+
+
+def test_a_cell_relaxes_to_its_lattice_constant(argon):
+    def energy(edge):
+        crystal = bulk("Ar", "fcc", a=edge, cubic=True)
+        crystal.calc = PiwslCalculator(argon)
+        return crystal.get_potential_energy()
+
+    best = minimize_scalar(energy, bounds=(5.0, 5.8), method="bounded", options={"xatol": 1e-7})
+    crystal = bulk("Ar", "fcc", a=5.5, cubic=True)
+    crystal.set_cell(crystal.cell.array @ [[1.02, 0.03, 0.0], [0.0, 0.99, 0.02], [0.0, 0.0, 1.01]], True)
+    crystal.rattle(0.05, seed=1)
+    crystal.calc = PiwslCalculator(argon)
+    assert np.abs(crystal.get_stress()).max() > 3e-4
+    assert BFGS(FrechetCellFilter(crystal), logfile=None).run(fmax=1e-5, steps=300)
+    assert np.abs(crystal.get_stress()).max() < 1e-6
+    assert np.abs(crystal.get_forces()).max() < 1e-5
+    assert crystal.cell.cellpar() == pytest.approx([best.x] * 3 + [90.0] * 3, abs=1e-3)
+    assert crystal.get_potential_energy() == pytest.approx(best.fun, abs=1e-6)
+
+
+def test_stress_is_the_derivative_by_strain_in_the_order_of_ase(network):
+    atoms = oxide().atoms()
+    atoms.calc = PiwslCalculator(network)
+    stress = atoms.get_stress()
+    numerical = calculate_numerical_stress(atoms, eps=1e-5)
+    assert np.ptp(stress) > 1e-2
+    assert np.abs(stress - numerical).max() < 1e-6
+
+
+def test_the_energy_is_conserved_in_a_crystal(argon):
+    crystal = bulk("Ar", "fcc", a=5.4, cubic=True).repeat((2, 2, 1))
+    crystal.calc = PiwslCalculator(argon)
+    crystal.set_velocities(thermal_velocities(crystal, 80, np.random.default_rng(1)) / units.fs)
+    totals = []
+    dynamics = VelocityVerlet(crystal, 4.0 * units.fs)
+    dynamics.attach(lambda: totals.append(crystal.get_total_energy()))
+    dynamics.run(400)
+    kinetic = crystal.get_kinetic_energy()
+    assert kinetic > 0.05
+    assert np.abs(np.array(totals) - totals[0]).max() < 2e-3 * kinetic
+    # Atoms have moved so far that neighbours were searched again.
+    assert crystal.calc._bound.neighbours.searches > 2
+
+
+def changes_position(atoms):
+    atoms.positions[0, 1] += 0.05
+
+
+def changes_cell(atoms):
+    atoms.cell[0, 0] *= 1.02
+
+
+def changes_species(atoms):
+    atoms.numbers[:2] = atoms.numbers[1::-1]
+
+
+def changes_pbc(atoms):
+    atoms.pbc = [True, True, False]
+
+
+def changes_number(atoms):
+    del atoms[0]
+
+
+CHANGES = [changes_position, changes_cell, changes_species, changes_pbc, changes_number]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changes_is_seen(change, network):
+    """After every change the results are those of a new calculator, also back where they were before."""
+    atoms, before = oxide().atoms(), oxide().atoms()
+    atoms.calc = PiwslCalculator(network)
+    first = atoms.get_potential_energy()
+    change(atoms)
+    fresh = atoms.copy()
+    fresh.calc = PiwslCalculator(network)
+    assert abs(fresh.get_potential_energy() - first) > 1e-4
+    assert atoms.get_potential_energy() == pytest.approx(fresh.get_potential_energy(), abs=1e-10)
+    assert np.allclose(atoms.get_forces(), fresh.get_forces(), rtol=0, atol=1e-10)
+    if all(atoms.pbc):
+        assert np.allclose(atoms.get_stress(), fresh.get_stress(), rtol=0, atol=1e-10)
+    before.calc = atoms.calc
+    assert before.get_potential_energy() == pytest.approx(first, abs=1e-10)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_old_results_are_not_given_for_changed_atoms(change, network):
+    """ASE asks for what is stored without a calculation, and must get nothing."""
+    atoms = oxide().atoms()
+    calculator = atoms.calc = PiwslCalculator(network)
+    atoms.get_forces()
+    assert calculator.get_property("energy", atoms, allow_calculation=False) is not None
+    change(atoms)
+    assert calculator.get_property("energy", atoms, allow_calculation=False) is None
