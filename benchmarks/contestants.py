@@ -1,4 +1,4 @@
-"""The processes that training_throughput.py races: how each is started, asked and installed."""
+"""The processes that race.py lets take turns: how each is started, asked and installed."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Contestant:
 
     Attributes:
         name: row of the table.
-        labels: ``forces`` (energies and forces are supervised) or ``energies``.
+        labels: of training, ``forces`` (energies and forces are supervised) or ``energies``; else empty.
         command: the program.
         environment: variables added to this process's own.
     """
@@ -41,7 +41,7 @@ class Contestant:
     @property
     def key(self) -> str:
         """Name in the results."""
-        return f"{self.name}, {self.labels}"
+        return f"{self.name}, {self.labels}" if self.labels else self.name
 
 
 class Runner:
@@ -62,8 +62,8 @@ class Runner:
     def wait(self) -> dict[str, Any]:
         """Wait until it is ready; what it says of itself."""
         facts = self._answer()
-        if facts["threads"] != self.threads:
-            sys.exit(f"{self.contestant.key}: {facts['threads']} threads instead of {self.threads}")
+        if facts["threads"] > self.threads:
+            sys.exit(f"{self.contestant.key}: {facts['threads']} threads, {self.threads} offered")
         return facts
 
     def run(self, steps: int) -> dict[str, Any]:

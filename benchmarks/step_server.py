@@ -1,4 +1,4 @@
-"""One contestant of training_throughput.py: a process that runs training steps when it is asked to.
+"""One contestant of a race: a process that runs steps when it is asked to.
 
 Shared by environments: needs nothing but PyTorch. Requests come as JSON lines on standard input, answers leave
 as JSON lines on standard output.
@@ -31,7 +31,7 @@ def serve(step: Callable[[int], float], facts: dict[str, object]) -> None:
     """Answer requests until the input ends.
 
     Args:
-        step: the n-th training step; returns the loss.
+        step: the n-th step; returns the loss, or the energy.
         facts: what the first answer tells of this contestant.
     """
     before, done, loss = peak_memory(), 0, float("nan")

@@ -12,25 +12,21 @@ is what the step costs a processor; wall time also holds the waiting where other
 
 import argparse
 import json
-import math
 import os
-import platform
-import random
 import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-from contestants import Contestant, Runner, piwsl, schnetpack, schnetpack_python
+from contestants import Contestant, piwsl, schnetpack, schnetpack_python
+from race import Times, default_cache, processor, race, rounded
 
 from piwsl.data.read import read_frames
 from piwsl.data.systems import named_system
 
 PLAIN, THEIRS = "piwsl plain", "SchNetPack plain"
 FRAMES = 200
-WARM_UP = 3  # steps
 # What is to be reached: row, row it is compared with, what is compared, and how much is wanted.
 TARGETS = (
     (f"{PLAIN}, forces", f"{THEIRS}, forces", "speed", ">= 2"),
@@ -41,48 +37,6 @@ TARGETS = (
     ("piwsl PITC k = 1/2, energies", f"{PLAIN}, energies", "cost", "<= 3"),
     ("piwsl PITC k = 0, energies", f"{PLAIN}, energies", "cost", "<= 3"),
 )
-
-
-class Times:
-    """Seconds of a step of one contestant, round by round."""
-
-    def __init__(self) -> None:
-        self.wall: list[float] = []
-        self.cpu: list[float] = []
-        self.peak_mb = self.start_mb = math.nan
-
-    def add(self, answer: dict[str, float], steps: int) -> None:
-        """Take down what a turn of ``steps`` steps answered."""
-        self.wall.append(answer["seconds"] / steps)
-        self.cpu.append(answer["cpu_seconds"] / steps)
-        self.peak_mb, self.start_mb = answer["peak_mb"], answer["start_mb"]
-
-    def cost(self, other: "Times", clock: str) -> float:
-        """Time of a step over that of another contestant, median over the rounds."""
-        pairs = zip(self.wall, other.wall, strict=True) if clock == "wall" else zip(self.cpu, other.cpu, strict=True)
-        return median(mine / theirs for mine, theirs in pairs)
-
-
-def race(
-    contestants: list[Contestant], threads: int, rounds: int, turn: float
-) -> tuple[dict[str, Times], list[dict[str, Any]]]:
-    """Let all take turns of about ``turn`` seconds; their times, and what each says of itself."""
-    runners = [Runner(contestant, threads) for contestant in contestants]
-    facts = [runner.wait() for runner in runners]
-    steps = [max(2, round(turn * WARM_UP / runner.run(WARM_UP)["seconds"])) for runner in runners]
-    times = {runner.contestant.key: Times() for runner in runners}
-    for number in range(rounds):
-        order = random.Random(number).sample(range(len(runners)), len(runners))
-        for index in order:
-            answer = runners[index].run(steps[index])
-            if not math.isfinite(answer["loss"]):
-                sys.exit(f"{runners[index].contestant.key}: the loss is {answer['loss']}")
-            times[runners[index].contestant.key].add(answer, steps[index])
-        if sys.stderr.isatty():
-            print(f"\rround {number + 1} of {rounds}", end="\n" if number + 1 == rounds else "", file=sys.stderr)
-    for runner in runners:
-        runner.stop()
-    return times, facts
 
 
 def row(contestant: Contestant, times: dict[str, Times], batch: int) -> dict[str, float | None]:
@@ -158,25 +112,8 @@ def write_frames(path: Path) -> None:
     )
 
 
-def rounded(value: Any) -> Any:
-    """The same with four digits of every number."""
-    if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main() -> None:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "piwsl"
+    cache = default_cache()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="turns of each contestant (12)")
     parser.add_argument("--turn", type=float, default=2.0, help="seconds of a turn, about (2)")

@@ -1,0 +1,59 @@
+"""piwsl's side of md_step.py: a step of Langevin dynamics of aspirin with an exported file.
+
+python benchmarks/piwsl_md_step.py torch|python|ase FILE
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import openmm
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+from step_server import serve
+
+from piwsl.data.systems import named_system
+from piwsl.md import PiwslCalculator, openmm_force
+from piwsl.md.forces.threads import choose_threads
+from piwsl.memory import keep_freed_memory
+from piwsl.units import NANOMETER
+
+
+def openmm_step(atoms: Atoms, file: Path, kind: str) -> Callable[[int], float]:
+    system = openmm.System()
+    for mass in atoms.get_masses():
+        system.addParticle(mass)
+    system.addForce(openmm_force(file, atoms.numbers, kind))  # type: ignore[arg-type]
+    integrator = openmm.LangevinMiddleIntegrator(10, 5, 1e-4)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(atoms.positions / NANOMETER)
+
+    def step(number: int) -> float:
+        integrator.step(1)
+        return 0.0
+
+    step.context = context  # type: ignore[attr-defined]  # kept alive
+    return step
+
+
+def ase_step(atoms: Atoms, file: Path) -> Callable[[int], float]:
+    atoms.calc = PiwslCalculator(file)
+    dynamics = Langevin(atoms, 0.1 * units.fs, temperature_K=10, friction=0.005 / units.fs, fixcm=False)
+
+    def step(number: int) -> float:
+        dynamics.run(1)
+        return float(atoms.get_potential_energy())
+
+    return step
+
+
+def main() -> None:
+    keep_freed_memory()
+    how, file = sys.argv[1], Path(sys.argv[2])
+    atoms = named_system("aspirin").structure
+    choose_threads(len(atoms))
+    serve(ase_step(atoms, file) if how == "ase" else openmm_step(atoms, file, how), {"library": "piwsl"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""A model with random weights: what a step costs does not depend on what was learned."""
+
+from pathlib import Path
+
+import torch
+
+from piwsl.data.frames import Frame
+from piwsl.export.trained import TrainedModel, save_trained
+from piwsl.models.build import ModelConfig, build_network
+
+REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0, 22: -1600.0}
+
+
+def random_model(path: Path, frame: Frame, network: str = "painn", channels: int = 128) -> None:
+    """Write a trained file of default size otherwise (PaiNN: 3 layers, 20 radial functions, 5 angstrom), float32."""
+    torch.manual_seed(0)
+    config = ModelConfig(network=network, channels=channels)
+    weights = build_network(config).state_dict()
+    save_trained(TrainedModel(config, REFERENCE_ENERGIES, 1.0, "float32", weights, [frame]), path)
