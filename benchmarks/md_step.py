@@ -7,7 +7,7 @@ SchNetPack in an environment of its own. PaiNN with 128 channels, 3 layers, 20 r
 SchNetPack runs as its calculator in ASE with its fastest neighbour list; piwsl as exported files in OpenMM, the
 Reference platform, and in ASE. Each contestant is a process of its own; they take turns of some steps, in a new order
 every round, so that whatever else the machine does meets all. Ratios are the medians of the ratios within a round.
-Where two threads are offered, piwsl takes one for a small molecule, as `piwsl md` does.
+Where two threads are offered, piwsl takes one for a small molecule, as `piwsl md` does by itself.
 """
 
 import argparse

@@ -70,6 +70,7 @@ class BoundMolecule(BoundPotential):
             )
         self._potential = potential
         self._periodic = all(pbc)
+        self._no_cell = torch.zeros((3, 3), dtype=torch.float64, device=potential.device)
         self._call = self._compiled if potential.format == "aotinductor" else self._scripted
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
@@ -88,10 +89,10 @@ class BoundMolecule(BoundPotential):
         return energies, forces
 
     def _compiled(self, positions: Tensor, cell: FloatArray | None) -> tuple[Tensor, Tensor]:
-        box = np.zeros((3, 3)) if cell is None else cell
-        inverse = np.zeros((3, 3)) if cell is None else np.linalg.inv(cell)
-        inputs = [positions, _tensor(box, self._potential), _tensor(inverse, self._potential)]
-        energies, forces = self._potential.program.loader.run(inputs)
+        box = inverse = self._no_cell
+        if cell is not None:
+            box, inverse = _tensor(cell, self._potential), _tensor(np.linalg.inv(cell), self._potential)
+        energies, forces = self._potential.program.loader.run([positions, box, inverse])
         return energies, forces
 
 
@@ -180,12 +181,12 @@ def _check_elements(species: IntArray, potential: ExportedPotential) -> None:
 
 
 def _tensor(values: FloatArray, potential: ExportedPotential) -> Tensor:
-    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float64), device=potential.device)
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).to(potential.device)
 
 
 def _evaluation(energies: Tensor, forces: Tensor, virial: FloatArray | None) -> Evaluation:
     """Means over the members (M), and their standard deviation where there are several."""
-    values = forces.to("cpu", torch.float64).numpy()
+    values = forces.cpu().numpy().astype(np.float64)
     if len(values) == 1:
-        return Evaluation(float(energies[0]), values[0], virial)
+        return Evaluation(energies.item(), values[0], virial)
     return Evaluation(float(energies.mean()), values.mean(0), virial, values.std(0, ddof=1))

@@ -70,6 +70,7 @@ def record(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: boo
     _simplify(graph)
     _fold_constants(graph)
     _drop_what_is_unused(graph)
+    _merge_repeated(graph)
     return graph
 
 
@@ -157,6 +158,18 @@ def _drop_what_is_unused(graph: GraphModule) -> None:
     held = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
     for name in {name for name, _ in held} - set(names.values()):
         delattr(graph, name)
+    graph.recompile()
+
+
+def _merge_repeated(graph: GraphModule) -> None:
+    """Compute once what several places ask for; nothing here changes its arguments or is random."""
+    known: dict[str, Node] = {}
+    for node in list(graph.graph.nodes):
+        if node.op in ("get_attr", "call_function"):
+            first = known.setdefault(f"{node.target} {node.args} {node.kwargs}", node)
+            if first is not node:
+                node.replace_all_uses_with(first)
+                graph.graph.erase_node(node)
     graph.recompile()
 
 

@@ -49,7 +49,7 @@ class MoleculePairs(nn.Module):
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
         """Filters from radial features (P, R) for each F rows of a weight.
 
-        What a caller gets are handles (P, F) without content, through which derivatives flow; the filters themselves
+        What a caller gets are handles (K, n, F) without content, through which derivatives flow; the filters themselves
         lie beside them, padded: (K, K + n, F).
         """
         handles, padded = _Filters.apply(radial, weight, self)  # type: ignore[no-untyped-call]  # torch's
@@ -75,7 +75,7 @@ class MoleculePairs(nn.Module):
 
     def forces(self, gradient: Tensor) -> Tensor:
         """Forces (N, 3) from the derivative of the energy by each pair's vector (P, 3)."""
-        padded = gradient[self.padded_pairs].view(self.reach, self.reach + self.n_atoms, 3)
+        padded = self.pad_pairs(gradient)
         return (self.of_pairs(padded) - self.of_pairs_behind(padded)).sum(0)
 
     def weighted(self, pairs: Tensor) -> Tensor:
@@ -84,26 +84,34 @@ class MoleculePairs(nn.Module):
 
     def pad(self, atoms: Tensor) -> Tensor:
         """Atoms (N, ...) continued around the ring on both sides, (K + N + K, ...)."""
-        return atoms[self.padded_atoms]
+        return atoms.index_select(0, self.padded_atoms)
+
+    def pad_pairs(self, pairs: Tensor) -> Tensor:
+        """Pairs (P, F) with those of each k continued around the ring on one side, (K, K + N, F)."""
+        return pairs.index_select(0, self.padded_pairs).view(self.reach, self.reach + self.n_atoms, -1)
+
+    def own(self, padded: Tensor) -> Tensor:
+        """Atom i again: a view (N, ...) of padded atoms."""
+        return padded[self.reach : self.reach + self.n_atoms]
 
     def ahead(self, padded: Tensor) -> Tensor:
-        """Atom i + k for each pair (k, i): a view (K, N, ...)."""
+        """Atom i + k for each pair (k, i): a view (K, N, ...) of padded atoms."""
         return self._windows(padded, self.reach + 1)
 
     def behind(self, padded: Tensor) -> Tensor:
-        """Atom i - k for each pair (k, i), (K, N, ...)."""
+        """Atom i - k for each pair (k, i), (K, N, ...), of padded atoms."""
         return self._windows(padded, 0).flip(0)
 
     def of_pairs(self, padded: Tensor) -> Tensor:
-        """Pair (k, i), that of atom i with atom i + k: a view (K, N, F) of padded pairs (K, K + N, F)."""
+        """Pair (k, i), that of atom i with atom i + k: a view (K, N, ...) of padded pairs (K, K + N, ...)."""
         return padded[:, self.reach :]
 
     def of_pairs_behind(self, padded: Tensor) -> Tensor:
-        """Pair (k, i - k), that of atom i - k with atom i: a view (K, N, F) of padded pairs (K, K + N, F)."""
-        rows, columns = padded.stride(0), padded.stride(1)
+        """Pair (k, i - k), that of atom i - k with atom i: a view (K, N, ...) of padded pairs (K, K + N, ...)."""
+        rows, columns, *others = padded.stride()
         start = padded.storage_offset() + (self.reach - 1) * columns
-        shape = (self.reach, self.n_atoms, padded.shape[2])
-        return padded.as_strided(shape, (rows - columns, columns, padded.stride(2)), start)
+        shape = (self.reach, self.n_atoms, *padded.shape[2:])
+        return padded.as_strided(shape, (rows - columns, columns, *others), start)
 
     def _windows(self, padded: Tensor, first: int) -> Tensor:
         stride = padded.stride(0)
@@ -120,37 +128,46 @@ class _Filters(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, radial: Tensor, weight: Tensor, pairs: MoleculePairs) -> tuple[Tensor, Tensor]:
         ctx.weight = weight
-        padded = radial[pairs.padded_pairs].matmul(weight.t())
-        padded = pairs.weighted(padded.view(pairs.reach, pairs.reach + pairs.n_atoms, weight.shape[0]))
+        padded = pairs.pad_pairs(radial).matmul(weight.t())
+        padded = pairs.weighted(padded)
         ctx.pairs = pairs
         ctx.mark_non_differentiable(padded)
-        return padded.new_empty((radial.shape[0], weight.shape[0])), padded
+        return padded.new_empty((pairs.reach, pairs.n_atoms, weight.shape[0])), padded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         # The other way round this product takes half as long.
-        return ctx.weight.t().contiguous().mm(gradients[0].t()).t(), None, None
+        return ctx.weight.t().contiguous().mm(gradients[0].flatten(0, 1).t()).t(), None, None
 
 
-def _sums(pairs: MoleculePairs, filters: Tensor, values: Tensor) -> Tensor:
-    padded = pairs.pad(values)
+def _sums(pairs: MoleculePairs, filters: Tensor, padded: Tensor) -> Tensor:
     ahead = pairs.of_pairs(filters).unsqueeze(2) * pairs.ahead(padded)
-    return (ahead + pairs.of_pairs_behind(filters).unsqueeze(2) * pairs.behind(padded)).sum(0)
+    return torch.addcmul(ahead, pairs.of_pairs_behind(filters).unsqueeze(2), pairs.behind(padded)).sum(0)
+
+
+def _add_dot(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Add the product of vectors (..., D, F) to a total (..., F), direction by direction: quicker than a sum of few."""
+    for direction in range(left.shape[-2]):
+        factors = left.select(-2, direction), right.select(-2, direction)
+        total = factors[0] * factors[1] if total is None else torch.addcmul(total, *factors)
+    assert total is not None
+    return total
 
 
 class _Vectors(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, handle: Tensor, values: Tensor, filters: Tensor, pairs: MoleculePairs) -> Tensor:
-        ctx.save_for_backward(values, filters)
+        padded = pairs.pad(values)
+        ctx.save_for_backward(padded, filters)
         ctx.pairs = pairs
-        return _sums(pairs, filters, values)
+        return _sums(pairs, filters, padded)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (values, filters), pairs, gradient = ctx.saved_tensors, ctx.pairs, gradients[0]
-        other, other_gradient = pairs.ahead(pairs.pad(values)), pairs.ahead(pairs.pad(gradient))
-        of_filters = pairs.weighted((gradient * other + other_gradient * values).sum(2))
-        return of_filters.flatten(0, 1), _sums(pairs, filters, gradient), None, None
+        (padded, filters), pairs, gradient = ctx.saved_tensors, ctx.pairs, ctx.pairs.pad(gradients[0])
+        of_filters = _add_dot(None, pairs.own(gradient), pairs.ahead(padded))
+        of_filters = pairs.weighted(_add_dot(of_filters, pairs.own(padded), pairs.ahead(gradient)))
+        return of_filters, _sums(pairs, filters, gradient), None, None
 
 
 class _Outer(torch.autograd.Function):
@@ -164,24 +181,26 @@ class _Outer(torch.autograd.Function):
         filters: Tensor,
         pairs: MoleculePairs,
     ) -> Tensor:
-        turned = directions[pairs.padded_pairs].view(pairs.reach, pairs.reach + pairs.n_atoms, -1)
-        ctx.save_for_backward(values, directions, filters, turned)
-        ctx.pairs, ctx.parity = pairs, parity
+        turned = pairs.pad_pairs(directions).unsqueeze(3)
         padded = pairs.pad(values)
-        ahead = (pairs.of_pairs(filters) * pairs.ahead(padded)).unsqueeze(2) * pairs.of_pairs(turned).unsqueeze(3)
+        ctx.save_for_backward(padded, filters, turned)
+        ctx.pairs, ctx.parity = pairs, parity
+        ahead = (pairs.of_pairs(filters) * pairs.ahead(padded)).unsqueeze(2) * pairs.of_pairs(turned)
         behind = (pairs.of_pairs_behind(filters) * pairs.behind(padded)).unsqueeze(2)
-        return (ahead + behind * (parity * pairs.of_pairs_behind(turned)).unsqueeze(3)).sum(0)
+        return torch.addcmul(ahead, behind, pairs.of_pairs_behind(turned), value=parity).sum(0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (values, directions, filters, turned), pairs, parity = ctx.saved_tensors, ctx.pairs, ctx.parity
-        gradient, padded = gradients[0], pairs.pad(gradients[0])
-        own, other = pairs.of_pairs(filters), pairs.ahead(pairs.pad(values))
-        along = directions.view(pairs.reach, pairs.n_atoms, -1, 1)
-        here, there = (along * gradient).sum(2), parity * (along * pairs.ahead(padded)).sum(2)
-        of_filters = pairs.weighted(other * here + values * there)
-        of_directions = (own * other).unsqueeze(2) * gradient
-        of_directions = of_directions + parity * (own * values).unsqueeze(2) * pairs.ahead(padded)
-        behind = (pairs.of_pairs_behind(turned).unsqueeze(3) * pairs.behind(padded)).sum(2)
-        of_values = (own * there + pairs.of_pairs_behind(filters) * behind).sum(0)
-        return of_filters.flatten(0, 1), of_values, of_directions.sum(-1).flatten(0, 1), None, None, None
+        (values, filters, turned), pairs, parity = ctx.saved_tensors, ctx.pairs, ctx.parity
+        gradient = pairs.pad(gradients[0])
+        of_pairs, own, other = pairs.of_pairs(filters), pairs.own(values), pairs.ahead(values)
+        along = pairs.of_pairs(turned)
+        here = _add_dot(None, along, pairs.own(gradient))
+        there = parity * _add_dot(None, along, pairs.ahead(gradient))
+        of_filters = pairs.weighted(torch.addcmul(other * here, own, there))
+        of_directions = (of_pairs * other).unsqueeze(2) * pairs.own(gradient)
+        back = (of_pairs * own).unsqueeze(2)
+        of_directions = torch.addcmul(of_directions, back, pairs.ahead(gradient), value=parity).sum(-1)
+        behind = _add_dot(None, pairs.of_pairs_behind(turned), pairs.behind(gradient))
+        of_values = torch.addcmul(of_pairs * there, pairs.of_pairs_behind(filters), behind).sum(0)
+        return of_filters, of_values, of_directions.flatten(0, 1), None, None, None
