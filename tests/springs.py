@@ -136,6 +136,7 @@ def springs_model(
                 "pbc": [False] * 3,
                 "energy": float(energy),
                 "forces": forces.tolist(),
+                "rounding": 0.0,
             }
         ],
     }

@@ -20,7 +20,7 @@ from piwsl.export.exported import INFO_ENTRY, ExportedPotential, compiled_for, d
 from piwsl.export.forms import EdgesCore, GeneralForm, MinimumImages, MoleculeForm, OpenMMForm
 from piwsl.export.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
 from piwsl.export.trained import DTYPES, TrainedModel, check_elements, load_trained
-from piwsl.export.verify import Verification, carried_structures, eager, parity_variants, verify
+from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
 from piwsl.models.molecule_pairs import MoleculePairs
 from piwsl.models.potential import Potential
 
@@ -139,9 +139,11 @@ class Exporter:
         return result
 
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:
-        yardstick = eager([one.to(self.device) for one in self._potentials()], self.cutoff, DTYPES[self.dtype])
-        result = verify(potential, yardstick, frames)
-        return result, {"verification": asdict(result), "check": carried_structures(yardstick, frames)}
+        yardstick = eager(self._potentials(), self.cutoff, DTYPES[self.dtype])
+        exact = eager([model.potential(dtype="float64").to(self.device) for model in self.models], self.cutoff)
+        expected = expectations(frames, yardstick, exact)
+        result = verify(potential, expected)
+        return result, {"verification": asdict(result), "check": carried_structures(expected)}
 
     def _potentials(self, pairs: MoleculePairs | None = None) -> list[Potential]:
         return [model.potential(pairs, self.dtype).to(self.device) for model in self.models]

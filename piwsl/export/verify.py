@@ -3,6 +3,9 @@
 Compiled models have given wrong numbers elsewhere: for odd numbers of atoms, for a second molecule, after a warm-up. So
 every way into a program is tried on several structures, after a warm-up, against the eager potential with
 neighbours from vesin, and its forces and virial against differences of its energy.
+
+In float32 some structures magnify rounding, such as crystals where features vanish by symmetry: there forces may differ
+by twice what the eager model in float32 differs from itself in float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +42,7 @@ TOLERANCES = {
     "float64": Tolerance(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-4, finite_strain=1e-4),
 }
 # Steps of the central differences along a random direction of unit length, angstrom, and along a random strain.
-_STEP = {"float32": 4e-3, "float64": 1e-4}
+_STEP = {"float32": 4e-3, "float64": 1e-5}
 _STRAIN = {"float32": 1e-3, "float64": 1e-5}
 _WARM_UP = 3
 # Structures that travel in the file, so that it can be compared again where it is loaded.
@@ -77,7 +80,25 @@ class Verification:
         return [(name, found, limit, unit) for name, found, limit, unit in figures if found is not None]
 
 
-def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype) -> Evaluate:
+@dataclass(frozen=True)
+class Expected:
+    """What the eager model says of a structure, and how far rounding takes its forces, eV/angstrom."""
+
+    frame: Frame
+    said: Evaluation
+    rounding: float
+
+
+def expectations(frames: Sequence[Frame], yardstick: Evaluate, exact: Evaluate) -> list[Expected]:
+    """What a yardstick says of structures; ``exact`` is the same model in float64."""
+    found = []
+    for frame in frames:
+        said = yardstick(frame)
+        found.append(Expected(frame, said, float(np.abs(said.forces - exact(frame).forces).max())))
+    return found
+
+
+def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype = torch.float64) -> Evaluate:
     """The mean of eager potentials with neighbour lists from vesin, as the yardstick."""
 
     def evaluate(frame: Frame) -> Evaluation:
@@ -113,37 +134,34 @@ def parity_variants(frames: Sequence[Frame]) -> list[Frame]:
     return variants
 
 
-def verify(potential: ExportedPotential, yardstick: Evaluate, frames: Sequence[Frame]) -> Verification:
+def verify(potential: ExportedPotential, expected: Sequence[Expected]) -> Verification:
     """Compare with the eager model on real structures.
 
     Raises:
         ExportError: there is no structure to compare on, or a figure is above its tolerance.
     """
-    if not frames:
+    if not expected:
         raise ExportError("the trained file holds no structures to verify an export on: train it again")
-    expected = [(frame, yardstick(frame)) for frame in frames]
     result = _compare(potential, expected)
     if not result.passed:
         raise ExportError("the exported form disagrees with the model and is not written: " + "; ".join(result.lines()))
     return result
 
 
-def carried_structures(yardstick: Evaluate, frames: Sequence[Frame]) -> list[dict[str, Any]]:
+def carried_structures(expected: Sequence[Expected]) -> list[dict[str, Any]]:
     """The smallest structures with what the eager model says of them, as the description stores them."""
-    found = []
-    for frame in sorted(frames, key=lambda frame: len(frame.species))[:_CARRIED]:
-        said = yardstick(frame)
-        found.append(
-            {
-                "species": frame.species.tolist(),
-                "positions": frame.positions.tolist(),
-                "cell": frame.cell.tolist(),
-                "pbc": list(frame.pbc),
-                "energy": said.energy,
-                "forces": said.forces.tolist(),
-            }
-        )
-    return found
+    return [
+        {
+            "species": one.frame.species.tolist(),
+            "positions": one.frame.positions.tolist(),
+            "cell": one.frame.cell.tolist(),
+            "pbc": list(one.frame.pbc),
+            "energy": one.said.energy,
+            "forces": one.said.forces.tolist(),
+            "rounding": one.rounding,
+        }
+        for one in sorted(expected, key=lambda one: len(one.frame.species))[:_CARRIED]
+    ]
 
 
 def verify_here(potential: ExportedPotential) -> Verification:
@@ -159,7 +177,8 @@ def verify_here(potential: ExportedPotential) -> Verification:
         frame = Frame(
             species, np.array(entry["positions"]), float("nan"), forces * np.nan, np.array(entry["cell"]), pbc
         )
-        expected.append((frame, Evaluation(float(entry["energy"]), forces)))
+        said = Evaluation(float(entry["energy"]), forces)
+        expected.append(Expected(frame, said, float(entry["rounding"])))
     result = _compare(potential, expected)
     if not result.passed:
         raise ModelFileError(
@@ -169,7 +188,7 @@ def verify_here(potential: ExportedPotential) -> Verification:
     return result
 
 
-def _compare(potential: ExportedPotential, expected: Sequence[tuple[Frame, Evaluation]]) -> Verification:
+def _compare(potential: ExportedPotential, expected: Sequence[Expected]) -> Verification:
     dtype = str(potential.info["dtype"])
     rng, step, strain = np.random.default_rng(0), _STEP[dtype], _STRAIN[dtype]
     energy = force = 0.0
@@ -177,11 +196,13 @@ def _compare(potential: ExportedPotential, expected: Sequence[tuple[Frame, Evalu
     strained: float | None = None
     for call in ways_into(potential):
         for _ in range(_WARM_UP):
-            call(expected[0][0])
-        for frame, said in expected:
+            call(expected[0].frame)
+        for one in expected:
+            frame, said = one.frame, one.said
             found, n_atoms = call(frame), len(frame.species)
             energy = _worst(energy, abs(found.energy - said.energy) / n_atoms)
-            force = _worst(force, float(np.abs(found.forces - said.forces).max()))
+            off = float(np.abs(found.forces - said.forces).max())
+            force = _worst(force, off if off <= TOLERANCES[dtype].force else off - 2.0 * one.rounding)
             if not potential.has_stress:
                 continue  # forces with a head of their own are no derivatives
             direction = rng.normal(size=frame.positions.shape)
