@@ -60,6 +60,11 @@ def fit(
             trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            # Between two epochs Lightning cannot clean up after Ctrl-C: its loader has no iterator then.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _place(processes: Processes, device: torch.device) -> dict[str, Any]:

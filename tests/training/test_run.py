@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained import load_trained
@@ -149,6 +150,20 @@ def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
         time.sleep(0.1)
     assert "piwsl train --resume" in errors
     assert "Traceback" not in errors
+
+
+def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
+    begin, calls = CombinedLoader.__iter__, []
+
+    def interrupted(loader):
+        calls.append(loader)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return begin(loader)
+
+    monkeypatch.setattr(CombinedLoader, "__iter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small("optimiser.steps=1000"), tmp_path / "run")
 
 
 def test_another_run_is_never_overwritten(small, tmp_path):
