@@ -13,6 +13,7 @@ import torch
 from piwsl._version import __version__
 from piwsl.errors import MissingDependencyError
 from piwsl.md.forces.probe import (
+    OPENMMTORCH_DISTRIBUTIONS,
     Probe,
     first_line,
     import_openmm,
@@ -36,7 +37,7 @@ _LIBRARIES = (
 )
 # Libraries whose distributions have other names.
 _DISTRIBUTIONS = {
-    "openmm-torch": (*(f"acellera-openmmtorch-{device}" for device in ("cpu", "cu12", "cu13")), "openmmtorch"),
+    "openmm-torch": OPENMMTORCH_DISTRIBUTIONS,
     "openmm-ml": ("openmmml",),
     "torch-sim": ("torch-sim-atomistic",),
 }

@@ -1,4 +1,5 @@
 import pickle
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import openmm
 import pytest
+import torch
 from ase.build import molecule
 
 from piwsl.data.frames import Frame
@@ -176,8 +178,25 @@ def test_a_plugin_that_fails_in_its_context_is_worked_around(ethanol, make_model
     finally:
         probe_torchforce.cache_clear()
     assert not probe.works
-    assert probe.reason.startswith("TorchForce fails on Reference: ")
+    assert probe.reason.startswith("TorchForce fails on Reference with openmm-torch ")
+    assert f"and torch {torch.__version__}" in probe.reason
     assert "no such expression" in probe.reason
+
+
+def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_model, monkeypatch):
+    def undefined_symbol():
+        raise ImportError("libOpenMMTorch.so: undefined symbol: _ZN5torch3jit4load")
+
+    monkeypatch.setattr("piwsl.md.forces.probe.import_openmmtorch", undefined_symbol)
+    probe_torchforce.cache_clear()
+    try:
+        with pytest.raises(EngineError) as caught:
+            choose_force(load_exported(make_model(ethanol)), ethanol.numbers, kind="torch")
+    finally:
+        probe_torchforce.cache_clear()
+    versions = rf"openmm-torch \d[\w.]* and torch {re.escape(torch.__version__)} do not go together"
+    assert re.search(versions, str(caught.value))
+    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load; kind auto or python takes PythonForce")
 
 
 def test_where_nothing_works_both_reasons_are_given(ethanol, make_model, monkeypatch):

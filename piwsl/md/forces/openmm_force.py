@@ -108,7 +108,7 @@ def choose_force(
             force = torch_force(potential, periodic, atoms, cuda_graphs)
             return OpenMMForce(force, "TorchForce", probe_torchforce(platform).reason)
         if kind == "torch":
-            raise EngineError(f"TorchForce cannot be used: {why_not}")
+            raise EngineError(f"TorchForce cannot be used: {why_not}; kind auto or python takes PythonForce")
     else:
         why_not = "asked for"
     fallback = probe_pythonforce(platform)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from piwsl.errors import MissingDependencyError
 
+# Names under which openmm-torch is distributed.
+OPENMMTORCH_DISTRIBUTIONS = (*(f"acellera-openmmtorch-{device}" for device in ("cpu", "cu12", "cu13")), "openmmtorch")
 _SPRING = 100.0  # kJ/mol/nm^2
 
 
@@ -58,13 +61,13 @@ def probe_torchforce(platform: str = "Reference") -> Probe:
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "openmmtorch":
             return Probe(False, "openmm-torch is not installed")
-        return Probe(False, f"openmm-torch does not import: {first_line(error)}")
+        return Probe(False, f"{_openmmtorch_and_torch()} do not go together: {first_line(error)}")
     try:
         force = openmmtorch.TorchForce(_script_spring())
         force.setOutputsForces(True)
         measured = _try_force(openmm, force, platform)
     except Exception as error:  # whatever a plugin built for another torch throws
-        return Probe(False, f"TorchForce fails on {platform}: {first_line(error)}")
+        return Probe(False, f"TorchForce fails on {platform} with {_openmmtorch_and_torch()}: {first_line(error)}")
     return _judge(measured, "TorchForce", platform)
 
 
@@ -97,6 +100,16 @@ def probe_platform(platform: str) -> Probe:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its kind where it has none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _openmmtorch_and_torch() -> str:
+    """Both with their versions: each build of openmm-torch is for some versions of torch."""
+    for name in OPENMMTORCH_DISTRIBUTIONS:
+        try:
+            return f"openmm-torch {version(name)} and torch {torch.__version__}"
+        except PackageNotFoundError:
+            continue
+    return f"openmm-torch and torch {torch.__version__}"
 
 
 def _try_force(openmm: ModuleType, force: object, platform: str) -> float:
