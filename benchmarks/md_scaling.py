@@ -31,7 +31,7 @@ from piwsl.data.frames import Frame
 from piwsl.export.evaluation import bind
 from piwsl.export.exported import load_exported
 from piwsl.export.make import Exporter
-from piwsl.memory import keep_freed_memory
+from piwsl.memory import keep_freed_memory, use_huge_pages
 from piwsl.units import NANOMETER
 
 SIZES = (21, 100, 300, 1000, 3000, 10000)
@@ -93,6 +93,7 @@ def main() -> None:
         file, form, atoms = options.measure
         print(json.dumps(measure(Path(file), form, int(atoms), options.seconds)))
         return
+    use_huge_pages()  # in the processes that this one starts, as `piwsl md` has them
     results: dict[str, object] = {}
     with TemporaryDirectory() as name:
         folder = Path(name)

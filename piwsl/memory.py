@@ -1,6 +1,7 @@
 """Memory of a step of training or dynamics: kept between steps instead of given back to the system."""
 
 import ctypes
+import os
 import sys
 
 # Names and numbers of mallopt(3) in the GNU C library.
@@ -24,3 +25,12 @@ def keep_freed_memory() -> bool:
     wanted = ((_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD), (_M_TRIM_THRESHOLD, _KEPT), (_M_TOP_PAD, 64 * 2**20))
     results = [mallopt(name, value) for name, value in wanted]
     return results == [1, 1, 1]
+
+
+def use_huge_pages() -> None:
+    """Let torch ask for huge pages for blocks above 2 MB: it does not keep the largest ones, and pays for each page.
+
+    torch reads the environment when it first allocates, so this comes before it is imported. An own value of the
+    user stays.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError
+from piwsl.memory import use_huge_pages
 
 if TYPE_CHECKING:
     from piwsl.data.frames import Frame
@@ -62,6 +63,7 @@ def command(
     output = output or stem.with_name(f"{stem.name}-{target}{_SUFFIX[form]}")
     if output.exists() and not force:
         raise RunDirectoryError(f"{output} exists: --force replaces it, or choose --output")
+    use_huge_pages()
     from piwsl.export.make import Exporter
 
     exporter = Exporter(paths, dtype, device)

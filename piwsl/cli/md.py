@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from piwsl.cli.md_options import protocol_options
 from piwsl.errors import ConfigError, UnphysicalError
+from piwsl.memory import use_huge_pages
 
 
 @click.command(name="md", context_settings={"show_default": True})
@@ -36,6 +37,7 @@ def command(
 
     The run stops when it is no longer physics (exit code 3). Ctrl-C writes a restart state first.
     """
+    use_huge_pages()
     from piwsl.md.protocol import MDProtocol
 
     if restart and force:
