@@ -12,6 +12,7 @@ from ase import Atoms
 
 from piwsl.data.files import sha256
 from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError, UnphysicalError
+from piwsl.export.exported import read_exported_info
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import Engine, split_seed
 from piwsl.md.engines.make import make_engine
@@ -25,7 +26,7 @@ from piwsl.md.stop_rules import bonded_pairs, check_start
 from piwsl.md.structure import check_structure, thermal_velocities
 from piwsl.md.summary import new_summary, now, verdict
 from piwsl.md.writers import ThermoWriter, TrajectoryWriter, write_topology
-from piwsl.memory import keep_freed_memory
+from piwsl.memory import keep_freed_memory, keep_largest_blocks
 from piwsl.provenance import log_to_file
 from piwsl.units import PICOSECOND
 
@@ -88,6 +89,8 @@ def run_md(
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         exported = prepare_model(model, structure, Path(scratch))
+        if read_exported_info(exported)["format_of_program"] == "aotinductor":
+            keep_largest_blocks()
         engine = make_engine(exported, structure, protocol)
         warning = check_start(structure, engine.energies().potential, engine.forces())
         if state is None:
