@@ -26,15 +26,15 @@ class RunIdentity:
 
     protocol: MDProtocol
     model_sha256: str
-    structure_sha256: str
+    topology_sha256: str
 
     def differences(self, other: "RunIdentity") -> list[str]:
         """What differs, in words: ``name: this -> other``."""
         found = self.protocol.differences(other.protocol)
-        for name in ("model_sha256", "structure_sha256"):
-            mine, theirs = getattr(self, name), getattr(other, name)
+        for name in ("model", "topology"):
+            mine, theirs = getattr(self, f"{name}_sha256"), getattr(other, f"{name}_sha256")
             if mine != theirs:
-                found.append(f"{name.removesuffix('_sha256')}: sha256 {mine[:12]} -> {theirs[:12]}")
+                found.append(f"{name}: sha256 {mine[:12]} -> {theirs[:12]}")
         return found
 
 
@@ -45,31 +45,33 @@ class RestartState:
     step: int
     identity: RunIdentity
     engine: EngineState = field(repr=False)
+    rules: dict[str, float] = field(default_factory=dict)  # what the stop rules remember
     started: str = ""  # ISO time of the first start
     wall_seconds: float = 0.0  # of all sessions so far
 
 
-def structure_sha256(atoms: Atoms) -> str:
-    """Hash of species, masses, positions and cell."""
+def topology_sha256(atoms: Atoms) -> str:
+    """Hash of species and masses in their order, and of the directions that are periodic."""
     digest = hashlib.sha256()
-    for array in (atoms.numbers, atoms.get_masses(), atoms.positions, atoms.cell.array, atoms.pbc):
+    for array in (atoms.numbers, atoms.get_masses(), atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def write_state(directory: Path, state: RestartState) -> Path:
-    """Write ``state-STEP.npz`` and remove all but the two newest."""
+    """Write ``state-STEP.npz``, steps of equilibration included, and remove all but the two newest."""
     description = {
         "step": state.step,
+        "rules": state.rules,
         "protocol": state.identity.protocol.model_dump(),
         "model_sha256": state.identity.model_sha256,
-        "structure_sha256": state.identity.structure_sha256,
+        "topology_sha256": state.identity.topology_sha256,
         "started": state.started,
         "wall_seconds": state.wall_seconds,
     }
     arrays: dict[str, Any] = {_ENGINE + name: array for name, array in state.engine.items()}
     arrays["description"] = np.array(json.dumps(description))
-    path = directory / f"state-{state.step:09d}.npz"
+    path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
     write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
     for old in state_files(directory)[_KEPT:]:
         old.unlink()
@@ -94,12 +96,13 @@ def read_state(path: Path) -> RestartState:
             raise ValueError("the checksum differs")
         description = json.loads(str(arrays.pop("description")))
         identity = RunIdentity(
-            MDProtocol.of(**description["protocol"]), description["model_sha256"], description["structure_sha256"]
+            MDProtocol.of(**description["protocol"]), description["model_sha256"], description["topology_sha256"]
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunDirectoryError(f"{path}: damaged ({error})") from None
     engine = {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
-    return RestartState(description["step"], identity, engine, description["started"], description["wall_seconds"])
+    times = description["started"], description["wall_seconds"]
+    return RestartState(description["step"], identity, engine, description["rules"], *times)
 
 
 def newest_state(directory: Path) -> tuple[RestartState, list[str]]:

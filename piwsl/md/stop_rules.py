@@ -1,6 +1,7 @@
 """Rules that say when a run is no longer physics: small declared objects, checked every few steps."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +12,9 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import CUTOFF_SCALE
 from piwsl.md.analysis.contacts import unbonded_pairs
-from piwsl.md.engines.base import Snapshot, kinetic_energy, temperature
+from piwsl.md.engines.base import Energies, Engine, Snapshot, kinetic_energy, temperature
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import atom_name, degrees_of_freedom
+from piwsl.md.structure import atom_name
 from piwsl.typing import FloatArray, IntArray
 
 # Thermal forces at 500 K stay below about 5 eV/angstrom.
@@ -40,22 +41,58 @@ class Violation:
 class StopRule(Protocol):
     """Looks at the atoms and reports what is wrong, or None."""
 
+    name: str
+
     def check(self, snapshot: Snapshot, step: int) -> Violation | None:
         """The violation in a snapshot of a step."""
 
 
-def stop_rules(structure: Atoms, protocol: MDProtocol) -> list[StopRule]:
-    """The rules of a run, in the order in which they are asked."""
-    return [
-        FiniteRule(structure),
-        BondRule(structure, protocol.bond_tolerance),
-        ContactRule(structure, protocol.closest_contact),
-        TemperatureRule(structure, protocol.ensemble, *protocol.temperature_bounds),
-    ]
+class StopRules:
+    """The rules of one copy, in the order in which they are asked."""
+
+    def __init__(self, rules: list[StopRule]) -> None:
+        self._rules = rules
+
+    def check(self, snapshot: Snapshot, step: int) -> Violation | None:
+        """The first violation in a snapshot of a step."""
+        for rule in self._rules:
+            violation = rule.check(snapshot, step)
+            if violation is not None:
+                return violation
+        return None
+
+    def check_reports(self, snapshot: Snapshot, energies: Energies, step: int) -> Violation | None:
+        """The same for rules that need energies."""
+        return None
+
+    def retire(self, name: str) -> None:
+        """Ask a rule no longer."""
+        self._rules = [rule for rule in self._rules if rule.name != name]
+
+    def state(self) -> dict[str, float]:
+        """What the rules remember."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take it up again."""
+
+
+def make_rules(structure: Atoms, protocol: MDProtocol, engine: Engine, model: Path) -> StopRules:
+    """The rules of a run."""
+    return StopRules(
+        [
+            FiniteRule(structure),
+            BondRule(structure, protocol.bond_tolerance),
+            ContactRule(structure, protocol.closest_contact),
+            TemperatureRule(structure, engine.degrees_of_freedom, *protocol.temperature_bounds),
+        ]
+    )
 
 
 class FiniteRule:
     """Every coordinate and velocity is a finite number."""
+
+    name = "nan"
 
     def __init__(self, structure: Atoms) -> None:
         self._structure = structure
@@ -68,7 +105,7 @@ class FiniteRule:
         atom = int(np.flatnonzero(~finite.all(axis=1))[0])
         name = atom_name(self._structure, atom)
         message = f"step {step}: position or velocity of atom {name} is not a finite number"
-        return Violation("finite", None, None, _atoms(self._structure, [atom]), step, message)
+        return Violation("nan", None, None, _atoms(self._structure, [atom]), step, message)
 
 
 class BondRule:
@@ -82,6 +119,8 @@ class BondRule:
         tolerance: angstrom.
         lengths: reference length of each bond of ``bonds``, angstrom; those of the start structure by default.
     """
+
+    name = "bond"
 
     def __init__(self, structure: Atoms, tolerance: float, lengths: FloatArray | None = None) -> None:
         self._structure = structure
@@ -118,6 +157,8 @@ class BondRule:
 class ContactRule:
     """No two atoms that are not bonded come closer than a share of the sum of their covalent radii."""
 
+    name = "contact"
+
     def __init__(self, structure: Atoms, share: float) -> None:
         self._structure = structure
         self.share = share
@@ -148,10 +189,12 @@ class ContactRule:
 class TemperatureRule:
     """The instantaneous temperature stays between two bounds, K."""
 
-    def __init__(self, structure: Atoms, ensemble: str, lowest: float, highest: float) -> None:
+    name = "temperature"
+
+    def __init__(self, structure: Atoms, degrees_of_freedom: int, lowest: float, highest: float) -> None:
         self._structure = structure
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
-        self._freedom = degrees_of_freedom(structure, ensemble)
+        self._freedom = degrees_of_freedom
         self.lowest, self.highest = lowest, highest
 
     def temperature(self, snapshot: Snapshot) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,11 +16,29 @@ from piwsl.data.files import atomic_path, write_text
 from piwsl.errors import DataError, RunDirectoryError
 from piwsl.md.analysis.dcd import DcdFile
 from piwsl.md.engines.base import Energies
+from piwsl.md.protocol import MDProtocol
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER, PICOSECOND
 
 THERMO_COLUMNS = ("step", "time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
 _COPY_FRAMES = 1000
+
+
+@dataclass(frozen=True)
+class OutputFrame:
+    """A frame of a trajectory: time in fs, positions in angstrom, velocities in angstrom/fs, forces in eV/angstrom."""
+
+    step: int
+    time: float
+    positions: FloatArray
+    cell: FloatArray | None = None
+    velocities: FloatArray | None = None
+    forces: FloatArray | None = None
+
+
+def open_trajectory(path: Path, structure: Atoms, protocol: MDProtocol, keep: int) -> "TrajectoryWriter":
+    """The writer of a protocol's format."""
+    return TrajectoryWriter(path, protocol.trajectory_interval, protocol.timestep, keep)
 
 
 class TrajectoryWriter:
@@ -52,9 +71,9 @@ class TrajectoryWriter:
             if self._frames < keep:
                 raise RunDirectoryError(f"{path}: holds {self._frames} frames, the restart needs {keep}: start anew")
 
-    def write(self, positions: FloatArray) -> None:
-        """Add a frame (n, 3), angstrom."""
-        self._write(np.asarray(positions * self._scale, dtype=np.float32)[None])
+    def write(self, frame: OutputFrame) -> None:
+        """Add a frame."""
+        self._write(np.asarray(frame.positions * self._scale, dtype=np.float32)[None])
 
     def flush(self) -> None:
         """Hand everything to the operating system; DCD files are written without a buffer."""
@@ -106,16 +125,16 @@ class ThermoWriter:
         keep_until: keep rows of an existing file up to this step, cut the rest.
     """
 
-    def __init__(self, path: Path, timestep: float, keep_until: int = 0) -> None:
+    def __init__(self, path: Path, timestep: float, keep_until: int, masses: FloatArray, periodic: bool) -> None:
         self._timestep = timestep
-        rows = [row for row in read_thermo(path) if int(row[0]) <= keep_until] if keep_until else []
+        rows = [row for row in read_thermo(path) if int(row[0]) <= keep_until] if keep_until > 0 else []
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([THERMO_COLUMNS, *rows])
         write_text(path, text.getvalue())
         self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, energies: Energies, temperature: float) -> None:
+    def write(self, step: int, energies: Energies, temperature: float, cell: FloatArray | None = None) -> None:
         """Add a row."""
         total = energies.potential + energies.kinetic
         self._file.write(

@@ -9,7 +9,7 @@ from piwsl.md.restart import (
     newest_state,
     read_state,
     state_files,
-    structure_sha256,
+    topology_sha256,
     write_state,
 )
 from piwsl.md.run_directory import normalised, write_structure
@@ -20,7 +20,7 @@ IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
 
 def state(step: int) -> RestartState:
     engine = {"positions": np.full((3, 3), float(step)), "generator": np.array('{"a": 1}')}
-    return RestartState(step, IDENTITY, engine, "2026-01-01T00:00:00+00:00", 1.5)
+    return RestartState(step, IDENTITY, engine, {"initial energy": 1.5}, "2026-01-01T00:00:00+00:00", 1.5)
 
 
 def test_a_state_survives_its_file_and_two_are_kept(tmp_path):
@@ -73,6 +73,6 @@ def test_a_structure_keeps_its_hash_through_its_file(ethanol, tmp_path):
     clean = normalised(ethanol)
     write_structure(tmp_path / "start.extxyz", clean)
     again = normalised(load_structure(tmp_path / "start.extxyz"))
-    assert structure_sha256(again) == structure_sha256(clean)
+    assert topology_sha256(again) == topology_sha256(clean)
     ethanol.positions[0, 0] += 1e-6
-    assert structure_sha256(normalised(ethanol)) != structure_sha256(clean)
+    assert topology_sha256(normalised(ethanol)) != topology_sha256(clean)

@@ -73,13 +73,14 @@ class Run:
 
     @property
     def ensemble(self) -> str:
-        """``nve`` or ``nvt``."""
+        """Such as ``nve`` or ``nvt-langevin``."""
         return str(self.summary["ensemble"]).lower()
 
     @property
     def target_temperature(self) -> float | None:
-        """Of the thermostat, K; None for NVE, where it is that of the first velocities only."""
-        return float(self.summary["temperature_K"]) if self.ensemble == "nvt" else None
+        """Of the thermostat, K; None for NVE, where it is that of the first velocities only, and where it changes."""
+        said = self.summary["temperature_K"]
+        return None if self.ensemble == "nve" or isinstance(said, str) else float(said)
 
     @property
     def requested_time(self) -> float:

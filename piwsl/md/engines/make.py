@@ -8,8 +8,8 @@ from piwsl.md.engines.base import Engine
 from piwsl.md.protocol import MDProtocol
 
 
-def make_engine(model: Path, structure: Atoms, protocol: MDProtocol) -> Engine:
-    """Make the engine of a protocol for an exported file.
+def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, step: int = 0) -> Engine:
+    """Make the engine of the phase of a run that begins at a step, for an exported file.
 
     Raises:
         EngineError: the engine cannot run it.
@@ -18,7 +18,7 @@ def make_engine(model: Path, structure: Atoms, protocol: MDProtocol) -> Engine:
     if protocol.engine == "ase":
         from piwsl.md.engines.ase import ASEEngine
 
-        return ASEEngine(model, structure, protocol)
+        return ASEEngine(model, structure, protocol, step)
     from piwsl.md.engines.openmm import OpenMMEngine
 
-    return OpenMMEngine(model, structure, protocol)
+    return OpenMMEngine(model, structure, protocol, step)
