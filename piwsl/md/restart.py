@@ -26,12 +26,12 @@ class RunIdentity:
 
     protocol: MDProtocol
     model_sha256: str
-    topology_sha256: str
+    structure_sha256: str
 
     def differences(self, other: "RunIdentity") -> list[str]:
         """What differs, in words: ``name: this -> other``."""
         found = self.protocol.differences(other.protocol)
-        for name in ("model", "topology"):
+        for name in ("model", "structure"):
             mine, theirs = getattr(self, f"{name}_sha256"), getattr(other, f"{name}_sha256")
             if mine != theirs:
                 found.append(f"{name}: sha256 {mine[:12]} -> {theirs[:12]}")
@@ -50,10 +50,10 @@ class RestartState:
     wall_seconds: float = 0.0  # of all sessions so far
 
 
-def topology_sha256(atoms: Atoms) -> str:
-    """Hash of species and masses in their order, and of the directions that are periodic."""
+def structure_sha256(atoms: Atoms) -> str:
+    """Hash of species, masses, positions and cell."""
     digest = hashlib.sha256()
-    for array in (atoms.numbers, atoms.get_masses(), atoms.pbc):
+    for array in (atoms.numbers, atoms.get_masses(), atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -65,7 +65,7 @@ def write_state(directory: Path, state: RestartState) -> Path:
         "rules": state.rules,
         "protocol": state.identity.protocol.model_dump(),
         "model_sha256": state.identity.model_sha256,
-        "topology_sha256": state.identity.topology_sha256,
+        "structure_sha256": state.identity.structure_sha256,
         "started": state.started,
         "wall_seconds": state.wall_seconds,
     }
@@ -96,7 +96,7 @@ def read_state(path: Path) -> RestartState:
             raise ValueError("the checksum differs")
         description = json.loads(str(arrays.pop("description")))
         identity = RunIdentity(
-            MDProtocol.of(**description["protocol"]), description["model_sha256"], description["topology_sha256"]
+            MDProtocol.of(**description["protocol"]), description["model_sha256"], description["structure_sha256"]
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunDirectoryError(f"{path}: damaged ({error})") from None

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import move
 from typing import Any
@@ -13,7 +13,7 @@ from ase import Atoms
 from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
 from piwsl.export.exported import read_exported_info
 from piwsl.md import run_directory as files
-from piwsl.md.engines.base import Engine, split_seed
+from piwsl.md.engines.base import Engine, phase_seed
 from piwsl.md.engines.make import make_engine
 from piwsl.md.engines.single import SingleCopy
 from piwsl.md.ensembles import conserves_momentum
@@ -24,7 +24,7 @@ from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
 from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
-from piwsl.md.restart import RestartState, RunIdentity, newest_state, topology_sha256
+from piwsl.md.restart import RestartState, RunIdentity, newest_state, structure_sha256
 from piwsl.md.stop_rules import bonded_pairs, check_start, make_rules
 from piwsl.md.structure import check_structure, thermal_velocities, without_overall_motion
 from piwsl.md.summary import new_summary, verdict
@@ -80,8 +80,9 @@ def run_md(
     """
     check_structure(structure)
     structure = with_hydrogen_mass(files.normalised(structure), protocol.hydrogen_mass)
-    identity = RunIdentity(protocol, model_sha256(model), topology_sha256(structure))
+    identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     state, damaged = _state_to_continue(output, identity) if restart else (None, [])
+    identity = state.identity if state else identity
     if state is None:
         files.check_free(output, force)
     elif files.read_summary(output)["result"] == "completed" and state.step == protocol.steps:
@@ -124,12 +125,14 @@ def _state_to_continue(output: Path, identity: RunIdentity) -> tuple[RestartStat
     if summary["result"] == "stopped":
         raise RunDirectoryError(f"{output}: was stopped ({summary['stop']['message']}): it cannot be continued")
     state, damaged = newest_state(output)
+    if identity.structure_sha256 == structure_sha256(files.read_start(output)):  # which may be a minimised one
+        identity = replace(identity, structure_sha256=state.identity.structure_sha256)
     changed = state.identity.differences(identity)
     if changed:
         raise RunDirectoryError(f"{output}: a restart continues the same run, but changed are {'; '.join(changed)}")
     if identity.protocol.steps < state.step:
         raise ConfigError(f"steps is {identity.protocol.steps}, but {output} already has {state.step}: it is the total")
-    return state, damaged
+    return replace(state, identity=identity), damaged
 
 
 def _begin(engine: Engine, structure: Atoms, protocol: MDProtocol, output: Path, state: RestartState | None) -> None:
@@ -139,7 +142,7 @@ def _begin(engine: Engine, structure: Atoms, protocol: MDProtocol, output: Path,
     log.info(f"engine {engine.name}, {kind}platform {engine.platform}")
     protocol.save(output / files.CONFIG)
     if state is not None:
-        exact = engine.restore(state.engine, split_seed(protocol.seed, 1, max(state.step, 0)))
+        exact = engine.restore(state.engine, phase_seed(protocol.seed, state.step, protocol.equilibration))
         note = "" if exact else "; the thermostat draws new random numbers"
         log.info(f"continued from step {state.step} to {protocol.steps}{note}")
         return

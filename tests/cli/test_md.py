@@ -43,7 +43,7 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     code, out, errors = piwsl(capsys, "md", *inputs, "--steps", "3000", "--ensemble", "nve", "--temperature", "300")
     assert (code, errors) == (0, [])
     assert "force TorchForce (tried on Reference, works), platform Reference" in out
-    assert "3000 steps of 0.5 fs (1.5 ps), NVE from 300 K" in out
+    assert "3000 steps of 0.5 fs (1.5 ps), nve from 300 K" in out
     assert "100 %  step 3000 of 3000" in out
     assert "ns/day" in out
     assert "completed: 3000 steps (1.5 ps), no stop rule violated" in out
@@ -65,7 +65,7 @@ def test_ase_and_python_force_run_too(inputs, capsys):
     ("arguments", "words"),
     [
         (["--steps", "-5"], "steps is -5: it should be at least 1"),
-        (["--temperature", "0"], "temperature is 0.0"),
+        (["--temperature", "0"], "temperature is '0'"),
         (["--structure", "missing.xyz"], "missing.xyz: no such file"),
         (["--model", "missing.pt"], "missing.pt: no such file"),
         (["--model", "ethanol.xyz"], "not a file of piwsl export"),

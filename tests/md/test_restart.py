@@ -9,7 +9,7 @@ from piwsl.md.restart import (
     newest_state,
     read_state,
     state_files,
-    topology_sha256,
+    structure_sha256,
     write_state,
 )
 from piwsl.md.run_directory import normalised, write_structure
@@ -73,6 +73,6 @@ def test_a_structure_keeps_its_hash_through_its_file(ethanol, tmp_path):
     clean = normalised(ethanol)
     write_structure(tmp_path / "start.extxyz", clean)
     again = normalised(load_structure(tmp_path / "start.extxyz"))
-    assert topology_sha256(again) == topology_sha256(clean)
+    assert structure_sha256(again) == structure_sha256(clean)
     ethanol.positions[0, 0] += 1e-6
-    assert topology_sha256(normalised(ethanol)) != topology_sha256(clean)
+    assert structure_sha256(normalised(ethanol)) != structure_sha256(clean)

@@ -172,7 +172,7 @@ def test_nan_stops_the_run(engine, ethanol, make_model, tmp_path):
     with pytest.raises(UnphysicalError, match="is not a finite number"):
         run_md(ethanol, model, protocol(engine=engine, steps=100_000, trajectory_interval=2), tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["stop"]["rule"] == "finite"
+    assert summary["stop"]["rule"] == "nan"
     assert np.isfinite(frames(tmp_path / "run")).all()
 
 
@@ -252,5 +252,5 @@ def test_a_real_network_gives_the_same_forces_everywhere(ethanol, tmp_path):
     reference = ASEEngine(model, ethanol, protocol()).forces()
     assert np.abs(reference).max() > 0.1
     python = OpenMMForce(python_force(load_exported(model), ethanol.numbers), "PythonForce", "asked for")
-    for engine in (OpenMMEngine(model, ethanol, protocol()), OpenMMEngine(model, ethanol, protocol(), python)):
+    for engine in (OpenMMEngine(model, ethanol, protocol()), OpenMMEngine(model, ethanol, protocol(), force=python)):
         assert np.abs(engine.forces() - reference).max() < 1e-4

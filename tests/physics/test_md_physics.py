@@ -112,7 +112,7 @@ def test_torchforce_pythonforce_and_ase_give_the_same_forces(dtype, atoms, tmp_p
     protocol = MDProtocol()
     torch_engine = OpenMMEngine(model, atoms, protocol)
     chosen = OpenMMForce(python_force(load_exported(model), atoms.numbers), "PythonForce", "asked for")
-    python_engine = OpenMMEngine(model, atoms, protocol, chosen)
+    python_engine = OpenMMEngine(model, atoms, protocol, force=chosen)
     assert (torch_engine.force, python_engine.force) == ("TorchForce", "PythonForce")
     reference = ASEEngine(model, atoms, protocol)
     assert np.abs(reference.forces()).max() > 1

@@ -10,7 +10,7 @@ from ase import Atoms
 from piwsl.errors import EngineError
 from piwsl.md.calculator import PiwslCalculator
 from piwsl.md.engines.ase_dynamics import DYNAMICS
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, split_seed
+from piwsl.md.engines.base import Energies, EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
@@ -35,7 +35,7 @@ class ASEEngine:
         self._protocol, self._temperature = protocol, protocol.temperature_at(step)
         self._atoms = structure.copy()
         self._atoms.calc = PiwslCalculator(model, device)
-        self._rng = np.random.default_rng(split_seed(protocol.seed, 1, step))
+        self._rng = np.random.default_rng(phase_seed(protocol.seed, step, protocol.equilibration))
         self.forces()  # a potential that was not made for the structure is refused here
 
     def start(self, velocities: FloatArray) -> None:

@@ -98,3 +98,8 @@ def temperature(kinetic: float, degrees_of_freedom: int) -> float:
 def split_seed(seed: int, purpose: int, step: int = 0) -> int:
     """A seed of its own for each purpose, between 1 and 2^31 - 1."""
     return int(np.random.SeedSequence([seed, purpose, step]).generate_state(1)[0]) % (2**31 - 1) + 1
+
+
+def phase_seed(seed: int, step: int, equilibration: int) -> int:
+    """A seed for the engine of a run that goes on from a step; equilibration has negative steps."""
+    return split_seed(seed, 1, step) if step >= 0 else split_seed(seed, 3, step + equilibration)

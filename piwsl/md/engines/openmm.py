@@ -9,7 +9,7 @@ from ase import Atoms
 
 from piwsl.errors import EngineError
 from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, split_seed
+from piwsl.md.engines.base import Energies, EngineState, Snapshot, phase_seed
 from piwsl.md.engines.openmm_integrators import count_freedom, make_barostat, make_integrator, set_temperature
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.forces.openmm_force import OpenMMForce, choose_force
@@ -55,7 +55,8 @@ class OpenMMEngine:
             raise EngineError("OpenMM knows boxes that are periodic along all directions or none: choose --engine ase")
         self._protocol, self._structure = protocol, structure
         self.ensemble: str = protocol.ensemble_at(step)
-        self._temperature, self._seed = protocol.temperature_at(step), split_seed(protocol.seed, 1, max(step, 0))
+        self._temperature = protocol.temperature_at(step)
+        seed = phase_seed(protocol.seed, step, protocol.equilibration)
         self._periodic = bool(structure.pbc.all())
         if self.ensemble == "npt" and not self._periodic:
             raise EngineError("npt changes the box, and the structure has none: choose nvt")
@@ -75,8 +76,8 @@ class OpenMMEngine:
         if self._periodic:
             self._system.setDefaultPeriodicBoxVectors(*_reduced_box(structure))
         if self.ensemble == "npt":
-            self._system.addForce(make_barostat(self._openmm, protocol, self._temperature, self._seed))
-        self._integrator, self._context = self._build(self._seed)
+            self._system.addForce(make_barostat(self._openmm, protocol, self._temperature, seed))
+        self._integrator, self._context = self._build(seed)
         self._place(structure.positions, np.zeros((len(structure), 3)))
         self._compare_with(direct, model)
 
