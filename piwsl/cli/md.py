@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--protocol", help="Options of a published study: fu2023, piwsl2025; all others go before.")
 @click.option("--template", is_flag=True, help="Print a file for --config with all options, and stop.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen and how long it would take, and stop.")
+@click.option("--follow", type=click.Path(path_type=Path), help="Watch the run in a directory, and stop when it ends.")
 @click.option("--restart", is_flag=True, help="Continue the run in --output; --steps is the total.")
 @click.option("--force", is_flag=True, help="Replace another run in --output.")
 @protocol_options
@@ -37,6 +38,7 @@ def command(
     protocol: str | None,
     template: bool,
     dry_run: bool,
+    follow: Path | None,
     restart: bool,
     force: bool,
     **options: Any,
@@ -50,6 +52,11 @@ def command(
         from piwsl.cli.md_template import template as text
 
         click.echo(text(), nl=False)
+        return
+    if follow is not None:
+        from piwsl.cli.md_follow import follow as watch
+
+        watch(follow)
         return
     if restart and force:
         raise ConfigError("--restart continues a run and --force replaces it: give one of them")

@@ -1,4 +1,4 @@
-"""Phases and preparations of a run: equilibration, schedules, minimisation, heavier hydrogen; what follows a violation."""
+"""Phases of a run and what comes before: equilibration, schedules, minimisation, heavier hydrogen; violations."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_heavier_hydrogens_take_their_mass_from_their_neighbours(ethanol):
     assert heavy.get_masses()[ethanol.numbers == 1].tolist() == [3.0] * 6
     assert np.array_equal(with_hydrogen_mass(heavy, 3.0).get_masses(), heavy.get_masses())
     assert np.array_equal(with_hydrogen_mass(ethanol, None).get_masses(), ethanol.get_masses())
-    with pytest.raises(ConfigError, match="leaves .* amu for atom C0"):
+    with pytest.raises(ConfigError, match=r"leaves .* amu for atom C0"):
         with_hydrogen_mass(ethanol, 5.0)
 
 

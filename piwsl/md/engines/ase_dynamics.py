@@ -14,7 +14,6 @@ from piwsl.md.engines.base import EngineState
 from piwsl.md.protocol import MDProtocol
 from piwsl.units import ASE_TIME, BAR
 
-
 # What thermostat and barostat of ASE remember.
 _VARIABLES = {"_thermostat": ("_eta", "_p_eta"), "_barostat": ("_xi", "_p_xi")}
 
