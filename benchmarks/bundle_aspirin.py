@@ -14,7 +14,7 @@ from mdtraj.formats import XTCTrajectoryFile
 
 from piwsl.data.files import atomic_path, write_npz
 from piwsl.data.systems import RESOURCES
-from piwsl.md.stop_rules import bonded_pairs
+from piwsl.md.structure import bonded_pairs
 from piwsl.md.writers import write_topology
 from piwsl.units import NANOMETER, PICOSECOND
 

@@ -346,7 +346,7 @@ def test_every_option_is_documented_with_its_default(page, title, first):
     if header[1] != "default":
         return
     for text, option in known.items():
-        default = option.to_info_dict()["default"]
+        default = None if option.multiple else option.to_info_dict()["default"]
         if default is not None and not option.is_flag:
             assert said[text] == str(default), f"default of {text}"
 

@@ -14,7 +14,7 @@ from piwsl.md.model import prepare_model
 from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_directory import normalised
-from piwsl.md.stop_rules import check_start
+from piwsl.md.stop.start import check_start
 from piwsl.md.structure import check_structure, thermal_velocities
 from piwsl.memory import keep_freed_memory
 from piwsl.units import PICOSECOND

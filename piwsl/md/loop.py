@@ -11,7 +11,7 @@ from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
 from piwsl.md.signals import polite_interruption
-from piwsl.md.stop_rules import Violation
+from piwsl.md.stop.violation import Violation
 
 # With --on-stop restart-from-good; a potential that leaves physics more often than that will do it again.
 MOST_RETURNS = 10

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from piwsl.data.files import write_text
 from piwsl.errors import ConfigError
 from piwsl.md.ensembles import EngineName, Ensemble, check_engine, full_name, has_thermostat
+from piwsl.md.stop.specs import parse_rules
 from piwsl.md.temperature import Temperature, TemperatureSchedule
 from piwsl.units import PICOSECOND
 
@@ -55,15 +56,8 @@ class MDProtocol(BaseModel):
     report_interval: int = Field(100, ge=1, description="Steps between rows of thermo.csv.")
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
     check_interval: int = Field(10, ge=1, description="Steps between checks of the stop rules.")
-    bond_tolerance: float = Field(0.5, gt=0, description="Stop when a bond is off its length by more, angstrom.")
-    closest_contact: float = Field(
-        1.0,
-        gt=0,
-        description="Stop when two unbonded atoms are closer than this times the sum of their covalent radii.",
-    )
-    lowest_temperature: float = Field(0.0, ge=0, description="Stop below this instantaneous temperature, K.")
-    highest_temperature: float | None = Field(
-        None, gt=0, description="Stop above this instantaneous temperature, K; 10 times the temperature by default."
+    stop: tuple[str, ...] = Field(
+        (), description="A stop rule and its limit, such as bond:0.5 or contact:off; see the docs for all; repeatable."
     )
     on_stop: Literal["stop", "restart-from-good", "record"] = Field(
         "stop",
@@ -73,6 +67,8 @@ class MDProtocol(BaseModel):
     @model_validator(mode="after")
     def _check_together(self) -> "MDProtocol":
         check_engine(self.ensemble, self.engine)
+        if parse_rules(self.stop).get("energy-drift") and self.ensemble != "nve":
+            raise ConfigError(f"stop rule energy-drift: energy is not constant in {self.ensemble}")
         if self.ensemble == "nve" and not self.temperature.constant:
             raise ConfigError("nve has no thermostat that could follow several temperatures: give one")
         return self
@@ -88,16 +84,6 @@ class MDProtocol(BaseModel):
             return cls(**options)
         except ValidationError as error:
             raise ConfigError(_one_line(error, list(cls.model_fields))) from None
-
-    @property
-    def temperature_bounds(self) -> tuple[float, float]:
-        """Instantaneous temperatures between which a run is physics, K.
-
-        The upper default is far outside the fluctuations of any molecule: the kinetic energy of a diatomic
-        exceeds ten times its mean once in 10^10 independent draws.
-        """
-        highest = 10 * self.temperature.highest if self.highest_temperature is None else self.highest_temperature
-        return self.lowest_temperature, highest
 
     def temperature_at(self, step: int) -> float:
         """What the thermostat is set to at a step; equilibration has negative steps and the first temperature, K."""

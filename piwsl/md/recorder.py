@@ -9,7 +9,8 @@ from ase import Atoms
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, temperature
 from piwsl.md.restart import RestartState, RunIdentity, write_state
-from piwsl.md.stop_rules import StopRules, Violation
+from piwsl.md.stop.rules import StopRules
+from piwsl.md.stop.violation import Violation
 from piwsl.md.summary import now
 from piwsl.md.writers import OutputFrame, ThermoWriter, open_trajectory
 from piwsl.typing import FloatArray
@@ -51,10 +52,7 @@ class Recorder:
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
         """What is no longer physics; with energies also the rules that need them."""
-        found = self.rules.check(snapshot, step)
-        if found is None and energies is not None:
-            found = self.rules.check_reports(snapshot, energies, step)
-        return found
+        return self.rules.check(snapshot, energies, step)
 
     def frame(self, snapshot: Snapshot, forces: FloatArray | None, step: int) -> None:
         """Add a frame to the trajectory."""

@@ -25,8 +25,9 @@ from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
 from piwsl.md.restart import RestartState, RunIdentity, newest_state, structure_sha256
-from piwsl.md.stop_rules import bonded_pairs, check_start, make_rules
-from piwsl.md.structure import check_structure, thermal_velocities, without_overall_motion
+from piwsl.md.stop.rules import StopRules, make_rules
+from piwsl.md.stop.start import check_start
+from piwsl.md.structure import bonded_pairs, check_structure, thermal_velocities, without_overall_motion
 from piwsl.md.summary import new_summary, verdict
 from piwsl.md.writers import write_topology
 from piwsl.memory import keep_freed_memory, keep_largest_blocks
@@ -104,6 +105,7 @@ def run_md(
         first = state.step if state else -protocol.equilibration
         engine = make_engine(exported, structure, protocol, first)
         warning = check_start(structure, engine.energies().potential, engine.forces())
+        rules = make_rules(structure, protocol, engine.ensemble, engine.degrees_of_freedom, exported)
         if state is None:
             files.begin(output)
         if exported != model:
@@ -116,7 +118,7 @@ def run_md(
             files.LOGGER.info(said)
         _begin(engine, structure, protocol, output, state)
         summary = new_summary(name, structure, model, exported, identity, engine, command, state)
-        return _go(engine, structure, exported, identity, output, state, summary, progress)
+        return _go(engine, rules, structure, exported, identity, output, state, summary, progress)
 
 
 def _state_to_continue(output: Path, identity: RunIdentity) -> tuple[RestartState, list[str]]:
@@ -154,6 +156,7 @@ def _begin(engine: Engine, structure: Atoms, protocol: MDProtocol, output: Path,
 
 def _go(
     engine: Engine,
+    rules: StopRules,
     structure: Atoms,
     exported: Path,
     identity: RunIdentity,
@@ -172,8 +175,8 @@ def _go(
         for last in phases:
             if recorder is not None:
                 engine = _production(engine, structure, exported, protocol)
+                rules = make_rules(structure, protocol, engine.ensemble, engine.degrees_of_freedom, exported)
                 recorder.close()
-            rules = make_rules(structure, protocol, engine, exported)
             recorder = Recorder(output, structure, identity, rules, summary, engine.degrees_of_freedom, step)
             if state is not None:
                 rules.restore(state.rules)

@@ -153,7 +153,7 @@ def test_a_crystal_in_npt_is_continued_exactly(engine, tmp_path):
 
 def test_a_violation_can_be_noted(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
-    tight = {"bond_tolerance": 0.02, "on_stop": "record", "temperature": 600}
+    tight = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600}
     run = run_md(ethanol, model, protocol(**tight), tmp_path / "run")
     assert run.completed
     (noted,) = run.summary["violations"]
@@ -167,7 +167,7 @@ def test_a_violation_can_be_noted(ethanol, make_model, tmp_path):
 def test_a_run_can_go_back_to_what_was_good(engine, ethanol, make_model, tmp_path):
     """With a rule that is violated now and then, the run ends whole, each frame once."""
     options = {"on_stop": "restart-from-good", "engine": engine, "friction": 0.1, "seed": 4, "state_interval": 20}
-    limit = {"highest_temperature": 580, "temperature": 400, "steps": 1000}
+    limit = {"stop": ("temperature:580",), "temperature": 400, "steps": 1000}
     run = run_md(ethanol, make_model(ethanol), protocol(**options, **limit), tmp_path / "run")
     assert run.completed
     assert 1 <= len(run.summary["violations"]) <= 10
@@ -177,7 +177,7 @@ def test_a_run_can_go_back_to_what_was_good(engine, ethanol, make_model, tmp_pat
 
 
 def test_what_is_wrong_again_and_again_ends_the_run(ethanol, make_model, tmp_path):
-    options = protocol(on_stop="restart-from-good", bond_tolerance=0.005, temperature=600)
+    options = protocol(on_stop="restart-from-good", stop=("bond:0.005",), temperature=600)
     with pytest.raises(UnphysicalError, match="bond"):
         run_md(ethanol, make_model(ethanol), options, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -178,7 +178,7 @@ def test_nan_stops_the_run(engine, ethanol, make_model, tmp_path):
 
 def test_heat_stops_the_run(ethanol, make_model, tmp_path):
     with pytest.raises(UnphysicalError, match=r"temperature .* K is above 400 K"):
-        run_md(ethanol, make_model(ethanol), protocol(highest_temperature=400, steps=20_000), tmp_path / "run")
+        run_md(ethanol, make_model(ethanol), protocol(stop=("temperature:400",), steps=20_000), tmp_path / "run")
 
 
 def test_nothing_is_written_for_a_bad_start(ethanol, make_model, tmp_path):

@@ -1,0 +1,159 @@
+import mdtraj
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from piwsl.data.systems import named_system
+from piwsl.errors import ConfigError, DataError
+from piwsl.export.make import Exporter
+from piwsl.md.engines.base import Energies, Snapshot
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.run import run_md
+from piwsl.md.stop.rules import make_rules
+from piwsl.md.stop.specs import KINDS, Limits, parse_rules
+from piwsl.md.stop.start import check_start
+from piwsl.md.stop.thermal import CommitteeRule, EnergyDriftRule, TemperatureRule
+from piwsl.md.structure import thermal_velocities
+from tests.models_for_tests import trained_file
+
+
+def rules_of(structure, model=None, **options):
+    protocol = MDProtocol.of(**options)
+    return make_rules(structure, protocol, protocol.ensemble, 3 * len(structure), model)
+
+
+def test_what_is_asked_by_default(ethanol):
+    assert rules_of(ethanol).names == ["nan", "bond", "contact", "temperature", "isolated"]
+    assert rules_of(ethanol, ensemble="nve").names == [
+        "nan", "bond", "contact", "temperature", "isolated", "energy-drift",
+    ]  # fmt: skip
+    assert "isolated" not in rules_of(bulk("Cu")).names
+    pair = molecule("H2O") + molecule("H2O")
+    pair.positions[3:] += [3.0, 0, 0]
+    assert "isolated" not in rules_of(pair).names
+    assert "isolated" in rules_of(pair, stop=["isolated"]).names
+
+
+@pytest.mark.parametrize(
+    ("specs", "expected"),
+    [
+        (["bond:0.3", "contact:off"], {"bond": Limits((0.3,)), "contact": None}),
+        (["committee"], {"committee": Limits(None)}),
+        (["temperature:100-900.5"], {"temperature": Limits((100.0, 900.5))}),
+        (["none"], {name: None for name in KINDS if name != "nan"}),
+        ([], {}),
+    ],
+)
+def test_rules_are_read(specs, expected):
+    assert parse_rules(specs) == expected
+
+
+@pytest.mark.parametrize(
+    ("specs", "words"),
+    [
+        (["bound:0.3"], "unknown stop rule 'bound': did you mean 'bond'?"),
+        (["xyz"], "there are nan, bond"),
+        (["bond:0.3", "bond:off"], "stop rule bond is there twice"),
+        (["bond:x"], "stop rule bond:x: give a limit above 0 such as bond:0.5, or bond:off"),
+        (["bond:-1"], "give a limit above 0"),
+        (["bond:0"], "give a limit above 0"),
+        (["temperature:900-100"], "temperature:100-900"),
+        (["nan:off"], "cannot be switched off"),
+        (["none", "bond:1"], "unknown stop rule 'none'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(specs, words):
+    with pytest.raises(ConfigError) as caught:
+        parse_rules(specs)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_temperature_bounds(ethanol):
+    hot = Snapshot(ethanol.positions, thermal_velocities(ethanol, 6000, np.random.default_rng(0)))
+    violation = TemperatureRule(ethanol, 27, 0, 3000).check(hot, 9)
+    assert violation is not None
+    assert "is above 3000 K; most energy in atom" in violation.message
+    cold = TemperatureRule(ethanol, 27, 10, 3000).check(Snapshot(ethanol.positions, 0 * ethanol.positions), 9)
+    assert cold is not None
+    assert "temperature 0 K is below 10 K" in cold.message
+    assert rules_of(ethanol, temperature="300:900", stop=["bond:off"]).check(hot, None, 1) is None  # ten times 900
+
+
+def test_a_drift_of_the_energy_is_seen_and_remembered(ethanol):
+    still = Snapshot(ethanol.positions, 0 * ethanol.positions)
+    rules = rules_of(ethanol, ensemble="nve", stop=["energy-drift:0.01"])
+    assert rules.check(still, Energies(-100.0, 1.0), 100) is None
+    assert rules.check(still, Energies(-99.95, 1.03), 200) is None  # 0.0089 eV/atom
+    violation = rules.check(still, Energies(-99.95, 1.05), 300)
+    assert violation is not None
+    assert (violation.rule, violation.limit, violation.step) == ("energy-drift", 0.01, 300)
+    assert violation.value == pytest.approx(0.1 / 9)
+    again = rules_of(ethanol, ensemble="nve", stop=["energy-drift:0.01"])
+    again.restore(rules.state())
+    assert again.check(still, Energies(-99.95, 1.05), 300) == violation
+    assert rules_of(ethanol).state() == {}
+    assert EnergyDriftRule(ethanol, 0.01).check_energies(still, Energies(0, 0), 1) is None
+
+
+def test_an_energy_that_is_no_number_is_seen(ethanol):
+    still = Snapshot(ethanol.positions, 0 * ethanol.positions)
+    violation = rules_of(ethanol).check(still, Energies(float("nan"), 1.0), 100)
+    assert (violation.rule, violation.message) == ("nan", "step 100: the energy is not a finite number")
+
+
+def test_members_that_differ_stop_a_run(ethanol, tmp_path):
+    members = [trained_file(tmp_path / f"{seed}.pt", channels=8, layers=1, seed=seed) for seed in range(2)]
+    Exporter(members).general(tmp_path / "both.pt")
+    still = Snapshot(ethanol.positions, 0 * ethanol.positions)
+    rule = next(
+        rule
+        for rule in rules_of(ethanol, tmp_path / "both.pt", stop=["committee:1e-6"])._at_reports
+        if isinstance(rule, CommitteeRule)
+    )
+    violation = rule.check_energies(still, Energies(0, 0), 50)
+    assert violation is not None
+    assert violation.message.startswith("step 50: members differ by ")
+    rule.limit = 1000.0
+    assert rule.check_energies(still, Energies(0, 0), 50) is None
+    Exporter(members[:1]).general(tmp_path / "one.pt")
+    with pytest.raises(ConfigError, match="is a single model, and not an ensemble"):
+        run_md(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_retired_rule_is_not_asked(ethanol):
+    rules = rules_of(ethanol)
+    snapshot = Snapshot(ethanol.positions * 1.5, 0 * ethanol.positions)
+    assert rules.check(snapshot, None, 1).rule == "bond"
+    rules.retire("bond")
+    assert "bond" not in rules.names
+    assert rules.check(snapshot, None, 1) is None
+
+
+def test_ordinary_dynamics_violates_nothing():
+    """5 000 frames of aspirin by the reference method at 500 K, with its temperature in the positions alone."""
+    aspirin = named_system("aspirin")
+    frames = mdtraj.load(str(aspirin.reference_trajectory), top=str(aspirin.reference_topology)).xyz * 10.0
+    rules = rules_of(aspirin.structure)
+    velocities = thermal_velocities(aspirin.structure, 500, np.random.default_rng(0))
+    assert len(frames) >= 5000
+    found = [rules.check(Snapshot(frame.astype(float), velocities), None, 1) for frame in frames[:5000]]
+    assert set(found) == {None}
+
+
+def test_the_start_is_looked_at(ethanol):
+    forces = np.zeros((9, 3))
+    assert check_start(ethanol, 0.0, forces) is None
+    forces[2, 0] = 20
+    warning = check_start(ethanol, 0.0, forces)
+    assert warning is not None
+    assert "force of 20 eV/angstrom on atom O2, 0.97 angstrom from H3: far from a minimum" in warning
+    forces[4, 0] = -200
+    with pytest.raises(DataError, match=r"200 eV/angstrom on atom H4, 1\.\d\d angstrom from C1"):
+        check_start(ethanol, 0.0, forces)
+    forces[1, 1] = np.nan
+    with pytest.raises(DataError, match="force on atom C1 is not a finite number"):
+        check_start(ethanol, 0.0, forces)
+    with pytest.raises(DataError, match="energy is not a finite number"):
+        check_start(ethanol, float("inf"), np.zeros((9, 3)))
