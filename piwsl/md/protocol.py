@@ -49,7 +49,7 @@ class MDProtocol(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the initial velocities and the thermostat.")
     trajectory_interval: int = Field(100, ge=1, description="Steps between frames.")
-    trajectory_format: Literal["dcd", "xtc"] = Field("dcd", description="File format of the trajectory.")
+    trajectory_format: Literal["dcd", "xtc", "extxyz", "hdf5"] = Field("dcd", description="Format of the trajectory.")
     write: tuple[Literal["velocities", "forces"], ...] = Field(
         (), description="What a frame holds beside positions, in formats that can."
     )
@@ -71,6 +71,9 @@ class MDProtocol(BaseModel):
             raise ConfigError(f"stop rule energy-drift: energy is not constant in {self.ensemble}")
         if self.ensemble == "nve" and not self.temperature.constant:
             raise ConfigError("nve has no thermostat that could follow several temperatures: give one")
+        if self.write and self.trajectory_format in ("dcd", "xtc"):
+            kind = self.trajectory_format
+            raise ConfigError(f"{kind} holds positions only: choose extxyz or hdf5 for {' and '.join(self.write)}")
         return self
 
     @classmethod

@@ -8,11 +8,13 @@ from ase import Atoms
 
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, temperature
+from piwsl.md.output.frame import OutputFrame
+from piwsl.md.output.make import open_trajectory
+from piwsl.md.output.thermo import ThermoWriter
 from piwsl.md.restart import RestartState, RunIdentity, write_state
 from piwsl.md.stop.rules import StopRules
 from piwsl.md.stop.violation import Violation
 from piwsl.md.summary import now
-from piwsl.md.writers import OutputFrame, ThermoWriter, open_trajectory
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
@@ -139,10 +141,8 @@ class Recorder:
     def _open(self, first: int) -> None:
         frames = max(first, 0) // self._protocol.trajectory_interval
         self._trajectory = open_trajectory(self.directory / self._name, self._structure, self._protocol, frames)
-        periodic = bool(self._structure.pbc.any())
-        self._thermo = ThermoWriter(
-            self.directory / files.THERMO, self._protocol.timestep, first, self._masses, periodic
-        )
+        mass = float(self._masses.sum()) if self._structure.pbc.all() else None
+        self._thermo = ThermoWriter(self.directory / files.THERMO, self._protocol.timestep, first, mass)
 
     def _broken_frame(self, name: str, violation: Violation, snapshot: Snapshot) -> None:
         info = {"step": violation.step, "stopped_by": violation.rule}

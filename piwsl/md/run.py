@@ -20,6 +20,7 @@ from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.forces.threads import choose_threads
 from piwsl.md.loop import Loop
 from piwsl.md.model import EXPORTED_NAME, model_sha256, prepare_model
+from piwsl.md.output.topology import write_topology
 from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
 from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
@@ -29,7 +30,6 @@ from piwsl.md.stop.rules import StopRules, make_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.structure import bonded_pairs, check_structure, thermal_velocities, without_overall_motion
 from piwsl.md.summary import new_summary, verdict
-from piwsl.md.writers import write_topology
 from piwsl.memory import keep_freed_memory, keep_largest_blocks
 from piwsl.provenance import log_to_file
 

@@ -14,8 +14,8 @@ from ase.io import read, write
 
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
+from piwsl.md.output.thermo import read_thermo
 from piwsl.md.restart import newest_state, state_files
-from piwsl.md.writers import read_thermo
 from tests.springs import springs_model
 
 

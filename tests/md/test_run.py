@@ -16,10 +16,10 @@ from piwsl.export.make import Exporter
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.forces.openmm_force import OpenMMForce, python_force
+from piwsl.md.output.thermo import read_thermo
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
-from piwsl.md.writers import read_thermo
 from tests.models_for_tests import trained_file
 
 SUMMARY_KEYS = {

@@ -18,7 +18,7 @@ from piwsl.units import PICOSECOND
 SUMMARY_FILE = "summary.json"
 THERMO_FILE = "thermo.csv"
 TOPOLOGY_FILE = "topology.pdb"
-TRAJECTORY_FILES = ("trajectory.dcd", "trajectory.xtc")
+TRAJECTORY_FILES = tuple(f"trajectory.{kind}" for kind in ("dcd", "xtc", "extxyz", "hdf5"))
 COLUMNS = ("time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
 
 

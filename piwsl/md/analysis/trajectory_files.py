@@ -7,7 +7,9 @@ from pathlib import Path
 
 import mdtraj
 import numpy as np
+from ase.io.extxyz import read_xyz
 
+from piwsl.data.hdf5_file import open_hdf5
 from piwsl.errors import DataError
 from piwsl.md.analysis.dcd import DcdFile
 from piwsl.typing import FloatArray, IntArray
@@ -36,7 +38,7 @@ class RawTrajectory:
 
 
 def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
-    """Read a trajectory: DCD, XTC, or any other format of mdtraj.
+    """Read a trajectory: DCD, XTC, extended XYZ, HDF5 of mdtraj's conventions, or any other format of mdtraj.
 
     Args:
         path: the trajectory.
@@ -52,6 +54,10 @@ def read_trajectory(path: Path, topology: Path | None = None, progress: Progress
         raw = _read_dcd(path, progress)
     elif path.suffix == ".xtc":
         raw = _read_xtc(path, progress)
+    elif path.suffix == ".extxyz":
+        raw = _read_extxyz(path)
+    elif path.suffix in (".hdf5", ".h5"):
+        raw = _read_hdf5(path, progress)
     else:
         raw = _read_other(path, topology)
     if not len(raw.positions):
@@ -86,7 +92,7 @@ def _read_dcd(path: Path, progress: Progress | None) -> RawTrajectory:
 
 
 def _read_xtc(path: Path, progress: Progress | None) -> RawTrajectory:
-    frames, spare = _whole_xtc_frames(path)
+    frames, spare = whole_xtc_frames(path)
     positions, times = [], []
     if not frames:
         return RawTrajectory(_join([], 0), None)
@@ -101,14 +107,14 @@ def _read_xtc(path: Path, progress: Progress | None) -> RawTrajectory:
     return RawTrajectory(_join(positions, 0), np.concatenate(times), _cut_note(path, frames, spare))
 
 
-def _whole_xtc_frames(path: Path) -> tuple[int, int]:
-    """Number of whole frames and the bytes after them, from the frame headers alone.
+def whole_xtc_frames(path: Path, start: int = 0) -> tuple[int, int]:
+    """Number of whole frames from a byte on, where one begins, and the bytes after them, from the frame headers alone.
 
     A frame: magic, atoms, step, time, box (52 bytes), atoms (4), then either plain positions of at most nine
     atoms, or precision, limits, index (32), the number of bytes (4 or 8) and the bytes, padded to four.
     """
     size = path.stat().st_size
-    frames = position = 0
+    frames, position = 0, start
     with path.open("rb") as stream:
         while True:
             stream.seek(position)
@@ -131,6 +137,35 @@ def _whole_xtc_frames(path: Path) -> tuple[int, int]:
             position += length
             frames += 1
     return frames, size - position
+
+
+def _read_extxyz(path: Path) -> RawTrajectory:
+    positions, times = [], []
+    notes: tuple[str, ...] = ()
+    with path.open(encoding="utf-8") as stream:
+        try:
+            for atoms in read_xyz(stream, index=slice(None)):
+                positions.append(atoms.positions.astype(np.float32))
+                times.append(atoms.info.get("time_fs"))
+        except _READ_ERRORS as error:
+            if not positions:
+                raise DataError(f"{path}: not extended XYZ ({_line(error)})") from None
+            notes = _cut_note(path, len(positions), spare=1)
+    if len({len(one) for one in positions}) > 1:
+        raise DataError(f"{path}: frames of different numbers of atoms are no trajectory")
+    known = None if None in times else np.array(times, dtype=np.float64)
+    return RawTrajectory(_join([one[None] for one in positions], 0), known, notes)
+
+
+def _read_hdf5(path: Path, progress: Progress | None) -> RawTrajectory:
+    with open_hdf5(path) as file:
+        if "coordinates" not in file or "time" not in file:
+            raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
+        data, positions = file["coordinates"], []
+        for first, last in _pieces(len(data), progress):
+            positions.append(np.asarray(data[first:last], dtype=np.float32) * np.float32(NANOMETER))
+        times = np.asarray(file["time"], dtype=np.float64) * PICOSECOND
+    return RawTrajectory(_join(positions, 0), times)
 
 
 def _read_other(path: Path, topology: Path | None) -> RawTrajectory:
