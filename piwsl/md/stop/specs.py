@@ -55,6 +55,8 @@ def parse_rules(specs: Sequence[str]) -> dict[str, Limits | None]:
         return {name: None for name in KINDS if name != "nan"}
     found: dict[str, Limits | None] = {}
     for spec in specs:
+        if spec == "none":
+            raise ConfigError("stop rule none switches off all others but nan: give it alone, or NAME:off for each")
         name, colon, text = spec.partition(":")
         if name not in KINDS:
             near = get_close_matches(name, KINDS, n=1)
