@@ -149,7 +149,7 @@ def _limits(name: str, named: dict[str, Limits | None], structure: Atoms, ensemb
         return said.values or default
     asked = {
         "always": True,
-        "never": False,
+        "when named": False,
         "nve": ensemble == "nve",
         "one molecule in vacuum": not structure.pbc.any() and _one_molecule(structure),
     }
