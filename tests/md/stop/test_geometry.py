@@ -260,3 +260,11 @@ def test_molecules_in_cells_are_searched_too():
     assert across.atoms == inside.atoms
     assert across.value == pytest.approx(0.5)
     assert isinstance(periodic._search, PairSearch)
+
+
+def test_atoms_that_change_their_company_have_not_left():
+    atoms = Atoms("Ar6", [[x, 0, 0] for x in (0, 2, 4, 6, 20, 22)])
+    rule = IsolatedRule(atoms, 3.0)
+    snapshot = at_rest(atoms)
+    snapshot.positions[:, 0] = [0, 2, 20, 22, 4, 24]  # parts of 4 and 2, then 3 and 3
+    assert rule.check(snapshot, 1) is None
