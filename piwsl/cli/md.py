@@ -58,6 +58,11 @@ def command(
 
         watch(follow)
         return
+    if options["stop"] == ("help",):
+        from piwsl.md.stop.specs import rules_help
+
+        click.echo(rules_help())
+        return
     if restart and force:
         raise ConfigError("--restart continues a run and --force replaces it: give one of them")
     inputs, resolved = _resolve(_options(ctx, config, protocol, options), restart)

@@ -41,6 +41,7 @@ class Loop:
     def run(self, first: int, last: int, meter: SpeedMeter) -> int:
         """Go from a step to another, where nobody interrupts; returns the step reached."""
         step, protocol = first, self._protocol
+        self._begin()
         if any(self._recorders[copy].kept is None for copy in self._engine.copies):
             self._keep(step, meter)
         with polite_interruption() as interruption, np.errstate(all="ignore"):
@@ -56,6 +57,13 @@ class Loop:
                     self._progress(meter.progress(step))
             self._keep(step, meter)
         return step
+
+    def _begin(self) -> None:
+        """Give stop rules the energies that they compare with."""
+        rules = [self._recorders[copy].rules for copy in self._engine.copies]
+        if any(one.need_start for one in rules):
+            for one, energies in zip(rules, self._engine.energies(), strict=True):
+                one.begin(energies)
 
     def _advance(self, steps: int, end: int) -> None:
         try:
@@ -80,7 +88,7 @@ class Loop:
         forces = self._engine.forces() if framed and "forces" in protocol.write else None
         for place, copy in enumerate(list(self._engine.copies)):
             recorder, snapshot, energy = self._recorders[copy], snapshots[place], energies[place]
-            if checked or framed or step == protocol.steps:
+            if checked or framed or reported or step == protocol.steps:
                 violation = recorder.check(snapshot, energy, step)
                 if violation is not None:
                     back = self._violated(copy, violation, snapshot, meter)

@@ -57,7 +57,7 @@ class MDProtocol(BaseModel):
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
     check_interval: int = Field(10, ge=1, description="Steps between checks of the stop rules.")
     stop: tuple[str, ...] = Field(
-        (), description="A stop rule and its limit, such as bond:0.5 or contact:off; see the docs for all; repeatable."
+        (), description="A stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all."
     )
     on_stop: Literal["stop", "restart-from-good", "record"] = Field(
         "stop",

@@ -118,6 +118,9 @@ def run_md(
             files.LOGGER.info(said)
         _begin(engine, structure, protocol, output, state)
         summary = new_summary(name, structure, model, exported, identity, engine, command, state)
+        if state is not None:
+            earlier = files.read_summary(output)["violations"]
+            summary["violations"] = [one for one in earlier if one["step"] <= state.step]
         return _go(engine, rules, structure, exported, identity, output, state, summary, progress)
 
 

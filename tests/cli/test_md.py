@@ -16,6 +16,7 @@ from piwsl.cli.main import run
 from piwsl.data.systems import named_system
 from piwsl.md.output.thermo import read_thermo
 from piwsl.md.restart import newest_state, state_files
+from piwsl.md.stop.specs import KINDS
 from tests.springs import springs_model
 
 
@@ -51,6 +52,17 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     assert "\x1b" not in out
     summary = json.loads(Path("runs/md-ethanol/summary.json").read_text())
     assert (summary["ensemble"], summary["temperature_K"], summary["engine"]) == ("nve", 300.0, "openmm")
+
+
+def test_stop_rules_are_listed_and_named(inputs, capsys):
+    code, out, _ = piwsl(capsys, "md", "--stop", "help")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert (code, names) == (0, ["rule", *KINDS])
+    code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "bound:0.3")
+    assert (code, errors) == (2, ["piwsl: unknown stop rule 'bound': did you mean 'bond'?"])
+    code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "temperature:10", "--stop", "bond:off", "--steps", "50")
+    assert code == 3
+    assert "temperature" in errors[-1]
 
 
 def test_ase_and_python_force_run_too(inputs, capsys):

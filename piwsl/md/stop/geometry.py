@@ -2,18 +2,18 @@
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import find_mic
+from ase.geometry import get_distances
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from vesin import NeighborList
 
-from piwsl.md.analysis.contacts import unbonded_pairs
 from piwsl.md.engines.base import Energies, Snapshot
+from piwsl.md.stop.pairs import AllPairs, FixedImages, PairSearch
 from piwsl.md.stop.violation import Violation, name_atoms
 from piwsl.md.structure import atom_name, bonded_pairs
 from piwsl.typing import FloatArray, IntArray
 
-# Up to here all pairs at once are quicker than a search.
+# Up to here all pairs of a molecule at once are quicker than a search.
 _ALL_PAIRS = 300  # atoms
 
 
@@ -42,27 +42,6 @@ class FiniteRule:
         if np.isfinite(energies.potential + energies.kinetic):
             return None
         return Violation(self.name, None, None, "", [], step, f"step {step}: the energy is not a finite number")
-
-
-class FixedImages:
-    """Distances of certain pairs of atoms; in a cell each pair keeps the image that is nearest at the start."""
-
-    def __init__(self, structure: Atoms, pairs: IntArray) -> None:
-        self.pairs = pairs
-        self._first, self._second = pairs[:, 0], pairs[:, 1]
-        self._images: FloatArray | None = None
-        if structure.pbc.any():
-            vectors = structure.positions[self._second] - structure.positions[self._first]
-            nearest, _ = find_mic(vectors, structure.cell, structure.pbc)
-            cell = structure.cell.complete().array
-            self._images = np.round(np.linalg.solve(cell.T, (nearest - vectors).T).T)
-
-    def __call__(self, positions: FloatArray, cell: FloatArray | None) -> FloatArray:
-        """Distances (pairs,) in angstrom of positions (n, 3) in a cell (3, 3)."""
-        vectors = positions[self._second] - positions[self._first]
-        if self._images is not None and cell is not None:
-            vectors = vectors + self._images @ cell
-        return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 class BondRule:
@@ -114,22 +93,13 @@ class ContactRule:
     def __init__(self, structure: Atoms, share: float) -> None:
         self._structure = structure
         self.share = share
-        self._few = len(structure) <= _ALL_PAIRS
-        pairs, radii = unbonded_pairs(structure.numbers, bonded_pairs(structure)) if self._few else _none()
-        self._pairs, self._limits = pairs, share * radii
-        if not self._few:
-            self._search = PairSearch(structure, share)
+        # The nearest images of all pairs cost far more than a search.
+        all_pairs = len(structure) <= _ALL_PAIRS and not structure.pbc.any()
+        self._search = (AllPairs if all_pairs else PairSearch)(structure, share)
 
     def check(self, snapshot: Snapshot, step: int) -> Violation | None:
         """The pair that is closest for its size."""
-        pairs, limits = self._pairs, self._limits
-        if self._few and len(pairs):
-            vectors = snapshot.positions[pairs[:, 1]] - snapshot.positions[pairs[:, 0]]
-            if snapshot.cell is not None:
-                vectors, _ = find_mic(vectors, snapshot.cell, self._structure.pbc)
-            distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        elif not self._few:
-            pairs, distances, limits = self._search(snapshot)
+        pairs, distances, limits = self._search(snapshot)
         if len(pairs) == 0:
             return None
         worst = int((distances / limits).argmin())
@@ -145,80 +115,80 @@ class ContactRule:
         return Violation(self.name, value, limit, "angstrom", name_atoms(self._structure, pair), step, message)
 
 
-class PairSearch:
-    """Unbonded pairs of a large structure that may be too close, by a neighbour search."""
-
-    def __init__(self, structure: Atoms, share: float) -> None:
-        from ase.data import covalent_radii
-
-        self._pbc = structure.pbc
-        self._radii = share * covalent_radii[structure.numbers]
-        self._count = len(structure)
-        bonds = bonded_pairs(structure)
-        self._bonded = bonds[:, 0] * self._count + bonds[:, 1]
-        self._search = NeighborList(cutoff=2 * float(self._radii.max()), full_list=False)
-
-    def __call__(self, snapshot: Snapshot) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Pairs (p, 2), their distances and their limits."""
-        box = np.zeros((3, 3)) if snapshot.cell is None else snapshot.cell
-        first, second, distances = self._search.compute(
-            points=snapshot.positions, box=box, periodic=self._pbc, quantities="ijd"
-        )
-        first, second = first.astype(np.int64), second.astype(np.int64)
-        low, high = np.minimum(first, second), np.maximum(first, second)
-        free = ~np.isin(low * self._count + high, self._bonded) & (low != high)
-        pairs = np.stack([low, high], axis=1)[free]
-        return pairs, distances[free], self._radii[pairs].sum(1)
-
-
 class IsolatedRule:
-    """No atoms leave the others: the graph of pairs closer than a limit has no more parts than at the start."""
+    """No atoms leave those that they started with.
+
+    Atoms closer than a limit, in a cell at their nearest images, are neighbours, and neighbours of neighbours make a
+    part of the structure. Parts that are apart at the start may stay apart, meet, and be one from then on or not;
+    what has left is a part that is less than a part of the start.
+
+    Args:
+        structure: start structure.
+        limit: angstrom.
+    """
 
     name = "isolated"
 
     def __init__(self, structure: Atoms, limit: float) -> None:
         self._structure, self.limit = structure, limit
-        start = Snapshot(
-            structure.positions, structure.positions, structure.cell.array if structure.pbc.any() else None
-        )
-        self._parts, _, self._tree = self._graph(start)
+        cell = structure.cell.array if structure.pbc.any() else None
+        self._start, self._tree = self._parts(Snapshot(structure.positions, structure.positions, cell))
+        self._sizes = np.bincount(self._start)
 
     def check(self, snapshot: Snapshot, step: int) -> Violation | None:
         """The atoms that have left. As long as a tree of short distances holds, nothing else is looked at."""
         if (self._tree(snapshot.positions, snapshot.cell) <= self.limit).all():
             return None
-        parts, labels, self._tree = self._graph(snapshot)
-        if parts <= self._parts:
+        parts, tree = self._parts(snapshot)
+        left = self._left(parts)
+        if left is None:
+            self._tree = tree
             return None
-        alone = np.flatnonzero(labels == np.bincount(labels).argmin())
-        others = np.flatnonzero(labels != labels[alone[0]])
-        vectors = (snapshot.positions[others][None] - snapshot.positions[alone][:, None]).reshape(-1, 3)
-        if snapshot.cell is not None:
-            vectors, _ = find_mic(vectors, snapshot.cell, self._structure.pbc)
-        gap = float(np.linalg.norm(vectors, axis=1).min())
-        names = " ".join(atom_name(self._structure, int(index)) for index in alone[:6])
-        more = f" and {len(alone) - 6} more" if len(alone) > 6 else ""
-        message = f"step {step}: {names}{more} {'is' if len(alone) == 1 else 'are'} {gap:.2f} angstrom from all others"
+        gap = self._gap(snapshot, left)
+        names = " ".join(atom_name(self._structure, int(index)) for index in left[:6])
+        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+        message = f"step {step}: {names}{more} {'is' if len(left) == 1 else 'are'} {gap:.2f} angstrom from all others"
         message += f" (limit {self.limit:g})"
-        atoms = name_atoms(self._structure, [int(index) for index in alone])
+        atoms = name_atoms(self._structure, [int(index) for index in left])
         return Violation(self.name, gap, self.limit, "angstrom", atoms, step, message)
 
-    def _graph(self, snapshot: Snapshot) -> tuple[int, IntArray, FixedImages]:
-        """Number of parts, the part of each atom, and pairs that hold the parts together."""
+    def _left(self, parts: IntArray) -> IntArray | None:
+        """Atoms of the smallest part that is less than a part of the start."""
+        sizes = np.bincount(parts)
+        lowest, highest = np.full(len(sizes), len(parts)), np.zeros(len(sizes), dtype=np.int64)
+        np.minimum.at(lowest, parts, self._start)
+        np.maximum.at(highest, parts, self._start)
+        broken = (lowest == highest) & (sizes < self._sizes[lowest])
+        if not broken.any():
+            return None
+        return np.flatnonzero(parts == np.where(broken, sizes, len(parts) + 1).argmin())
+
+    def _gap(self, snapshot: Snapshot, atoms: IntArray) -> float:
+        """Distance between certain atoms and all others."""
+        others = np.delete(snapshot.positions, atoms, axis=0)
+        box = np.zeros((3, 3)) if snapshot.cell is None else snapshot.cell
+        # One after the other: all at once need not fit into memory.
+        ours = (snapshot.positions[[atom]] for atom in atoms)
+        return min(float(get_distances(one, others, cell=box, pbc=self._structure.pbc)[1].min()) for one in ours)
+
+    def _parts(self, snapshot: Snapshot) -> tuple[IntArray, FixedImages]:
+        """The part that each atom (n,) belongs to, and the shortest pairs that hold the parts together."""
         count = len(self._structure)
         box = np.zeros((3, 3)) if snapshot.cell is None else snapshot.cell
-        first, second = NeighborList(cutoff=self.limit, full_list=True).compute(
-            points=snapshot.positions, box=box, periodic=self._structure.pbc, quantities="ij"
+        first, second, distances = NeighborList(cutoff=self.limit, full_list=False).compute(
+            points=snapshot.positions, box=box, periodic=self._structure.pbc, quantities="ijd"
         )
-        graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count)).tocsr()
-        parts, labels = connected_components(graph, directed=False)
-        tree = np.stack(minimum_spanning_tree(graph).nonzero(), axis=1)
+        order = np.argsort(distances)
+        pairs = np.sort(np.stack([first, second], axis=1).astype(np.int64)[order], axis=1)
+        # Several images of a pair: the nearest. Atoms are no neighbours of themselves.
+        _, nearest = np.unique(pairs[:, 0] * count + pairs[:, 1], return_index=True)
+        nearest = nearest[pairs[nearest, 0] != pairs[nearest, 1]]
+        pairs, distances = pairs[nearest], distances[order][nearest]
+        graph = coo_matrix((distances, (pairs[:, 0], pairs[:, 1])), shape=(count, count)).tocsr()
+        labels = np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+        tree = np.stack(minimum_spanning_tree(graph).nonzero(), axis=1).astype(np.int64)
         now = self._structure.copy()
         now.positions = snapshot.positions
         if snapshot.cell is not None:
             now.set_cell(snapshot.cell)
-        return parts, labels, FixedImages(now, tree.astype(np.int64))
-
-
-def _none() -> tuple[IntArray, FloatArray]:
-    return np.zeros((0, 2), dtype=np.int64), np.zeros(0)
+        return labels, FixedImages(now, tree)

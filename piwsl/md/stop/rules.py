@@ -19,6 +19,10 @@ from piwsl.md.stop.thermal import CommitteeRule, EnergyDriftRule, TemperatureRul
 from piwsl.md.stop.violation import Violation
 from piwsl.md.structure import bonded_pairs
 
+# Keys of what the rules remember.
+_START_ENERGY = "total energy at the start"
+_RETIRED = "retired: "
+
 # The kinetic energy of a diatomic exceeds ten times its mean once in 10^10 independent draws.
 HOTTER = 10.0
 
@@ -46,6 +50,7 @@ class StopRules:
 
     def __init__(self, often: Sequence[SnapshotRule], at_reports: Sequence[EnergyRule]) -> None:
         self._often, self._at_reports = list(often), list(at_reports)
+        self._retired: list[str] = []
 
     @property
     def names(self) -> list[str]:
@@ -65,21 +70,40 @@ class StopRules:
                 return violation
         return None
 
+    @property
+    def need_start(self) -> bool:
+        """Whether a rule compares with energies of the start, which it has not got yet."""
+        return self._drift is not None and self._drift.start is None
+
+    def begin(self, energies: Energies) -> None:
+        """Take the energies of the start, unless they are there."""
+        if self._drift is not None and self._drift.start is None:
+            self._drift.begin(energies)
+
     def retire(self, name: str) -> None:
         """Ask a rule no longer."""
+        self._retired.append(name)
         self._often = [rule for rule in self._often if rule.name != name]
         self._at_reports = [rule for rule in self._at_reports if rule.name != name]
 
     def state(self) -> dict[str, float]:
         """What the rules remember, for a restart state."""
-        drift = next((rule for rule in self._at_reports if isinstance(rule, EnergyDriftRule)), None)
-        return {"total energy at the start": drift.start} if drift and drift.start is not None else {}
+        found = {_RETIRED + name: 1.0 for name in self._retired}
+        if self._drift is not None and self._drift.start is not None:
+            found[_START_ENERGY] = self._drift.start
+        return found
 
     def restore(self, state: dict[str, float]) -> None:
         """Take it up again."""
-        for rule in self._at_reports:
-            if isinstance(rule, EnergyDriftRule):
-                rule.start = state.get("total energy at the start")
+        if self._drift is not None:
+            self._drift.start = state.get(_START_ENERGY)
+        for key in state:
+            if key.startswith(_RETIRED):
+                self.retire(key.removeprefix(_RETIRED))
+
+    @property
+    def _drift(self) -> EnergyDriftRule | None:
+        return next((rule for rule in self._at_reports if isinstance(rule, EnergyDriftRule)), None)
 
 
 def make_rules(
@@ -125,7 +149,7 @@ def _limits(name: str, named: dict[str, Limits | None], structure: Atoms, ensemb
         return said.values or default
     asked = {
         "always": True,
-        "never": False,
+        "when named": False,
         "nve": ensemble == "nve",
         "one molecule in vacuum": not structure.pbc.any() and _one_molecule(structure),
     }

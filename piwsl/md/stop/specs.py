@@ -22,6 +22,12 @@ class Kind:
     limit: float | None
     default: str
     help: str
+    computed: str = ""  # the default limit in words, where it depends on the run
+
+    @property
+    def default_limit(self) -> str:
+        """For tables."""
+        return self.computed or ("" if self.limit is None else f"{self.limit} {self.unit}".rstrip())
 
 
 _AT_REPORTS = "asked at report intervals"
@@ -31,11 +37,29 @@ KINDS = {
     "contact": Kind(
         "", 1.0, "always", "two atoms that are not bonded are closer than this times the sum of their covalent radii"
     ),
-    "temperature": Kind("K", None, "always", "the instantaneous temperature is above; with LOW-HIGH, or below"),
-    "isolated": Kind("A", 3.0, "one molecule in vacuum", "atoms have left all others by more"),
+    "temperature": Kind(
+        "K",
+        None,
+        "always",
+        "the instantaneous temperature is above; with LOW-HIGH, or below",
+        "ten times --temperature",
+    ),
+    "isolated": Kind("A", 3.0, "one molecule in vacuum", "atoms have left all others that they started with by more"),
     "energy-drift": Kind("eV/atom", 0.05, "nve", f"the total energy is off its start by more; {_AT_REPORTS}"),
-    "committee": Kind("eV/A", 0.3, "never", f"members of an ensemble differ in a force by more; {_AT_REPORTS}"),
+    "committee": Kind(
+        "eV/A", 0.3, "when named", f"members of an ensemble differ in the force on an atom by more; {_AT_REPORTS}"
+    ),
 }
+
+
+def rules_help() -> str:
+    """A table of all rules for people: name, limit and unit, when each is asked, what violates it."""
+    rows = [("rule", "limit", "asked", "violated when")]
+    rows += [(name, kind.default_limit, kind.default, kind.help) for name, kind in KINDS.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,8 @@ def parse_rules(specs: Sequence[str]) -> dict[str, Limits | None]:
         return {name: None for name in KINDS if name != "nan"}
     found: dict[str, Limits | None] = {}
     for spec in specs:
+        if spec == "none":
+            raise ConfigError("stop rule none switches off all others but nan: give it alone, or NAME:off for each")
         name, colon, text = spec.partition(":")
         if name not in KINDS:
             near = get_close_matches(name, KINDS, n=1)

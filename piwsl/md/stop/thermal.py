@@ -43,11 +43,14 @@ class EnergyDriftRule:
         self._structure, self.limit = structure, limit
         self.start: float | None = None  # eV
 
+    def begin(self, energies: Energies) -> None:
+        """Take the total energy of the start."""
+        self.start = energies.potential + energies.kinetic
+
     def check_energies(self, snapshot: Snapshot, energies: Energies, step: int) -> Violation | None:
-        """How far the energy is from that of the first report."""
+        """How far the energy is from that of the start."""
+        assert self.start is not None
         total = energies.potential + energies.kinetic
-        if self.start is None:
-            self.start = total
         drift = (total - self.start) / len(self._structure)
         if abs(drift) <= self.limit:
             return None
@@ -74,12 +77,13 @@ class CommitteeRule:
         spread = self._potential(snapshot.positions, snapshot.cell).forces_std
         assert spread is not None
         sizes = np.sqrt((spread**2).sum(axis=1))
-        worst = int(sizes.argmax())
+        worst = int(sizes.argmax())  # the first that is not a finite number, where there is one
         if sizes[worst] <= self.limit:
             return None
         message = (
             f"step {step}: members differ by {sizes[worst]:.2f} eV/angstrom in the force on atom "
             f"{atom_name(self._structure, worst)} (limit {self.limit:g})"
         )
-        value, atoms = float(sizes[worst]), name_atoms(self._structure, [worst])
+        value = float(sizes[worst]) if np.isfinite(sizes[worst]) else None
+        atoms = name_atoms(self._structure, [worst])
         return Violation(self.name, value, self.limit, "eV/angstrom", atoms, step, message)

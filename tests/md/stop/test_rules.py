@@ -1,3 +1,5 @@
+import json
+
 import mdtraj
 import numpy as np
 import pytest
@@ -5,14 +7,16 @@ from ase.build import bulk, molecule
 
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
+from piwsl.export.evaluation import Evaluation
 from piwsl.export.make import Exporter
-from piwsl.md.engines.base import Energies, Snapshot
+from piwsl.md.engines.base import Energies, Snapshot, kinetic_energy
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.restart import newest_state
 from piwsl.md.run import run_md
 from piwsl.md.stop.rules import make_rules
 from piwsl.md.stop.specs import KINDS, Limits, parse_rules
 from piwsl.md.stop.start import check_start
-from piwsl.md.stop.thermal import CommitteeRule, EnergyDriftRule, TemperatureRule
+from piwsl.md.stop.thermal import CommitteeRule, TemperatureRule
 from piwsl.md.structure import thermal_velocities
 from tests.models_for_tests import trained_file
 
@@ -59,7 +63,9 @@ def test_rules_are_read(specs, expected):
         (["bond:0"], "give a limit above 0"),
         (["temperature:900-100"], "temperature:100-900"),
         (["nan:off"], "cannot be switched off"),
-        (["none", "bond:1"], "unknown stop rule 'none'"),
+        (["none", "bond:1"], "stop rule none switches off all others but nan: give it alone"),
+        (["bond:1-2"], "stop rule bond:1-2: give a limit above 0"),
+        (["nan:1"], "stop rule nan has no limit"),
     ],
 )
 def test_what_is_wrong_is_one_line(specs, words):
@@ -83,7 +89,10 @@ def test_temperature_bounds(ethanol):
 def test_a_drift_of_the_energy_is_seen_and_remembered(ethanol):
     still = Snapshot(ethanol.positions, 0 * ethanol.positions)
     rules = rules_of(ethanol, ensemble="nve", stop=["energy-drift:0.01"])
-    assert rules.check(still, Energies(-100.0, 1.0), 100) is None
+    assert rules.need_start
+    rules.begin(Energies(-100.0, 1.0))
+    assert not rules.need_start
+    rules.begin(Energies(-50.0, 1.0))  # what is there stays
     assert rules.check(still, Energies(-99.95, 1.03), 200) is None  # 0.0089 eV/atom
     violation = rules.check(still, Energies(-99.95, 1.05), 300)
     assert violation is not None
@@ -92,8 +101,29 @@ def test_a_drift_of_the_energy_is_seen_and_remembered(ethanol):
     again = rules_of(ethanol, ensemble="nve", stop=["energy-drift:0.01"])
     again.restore(rules.state())
     assert again.check(still, Energies(-99.95, 1.05), 300) == violation
-    assert rules_of(ethanol).state() == {}
-    assert EnergyDriftRule(ethanol, 0.01).check_energies(still, Energies(0, 0), 1) is None
+    assert (rules_of(ethanol).state(), rules_of(ethanol).need_start) == ({}, False)
+
+
+@pytest.mark.parametrize("engine", ["openmm", "ase"])
+def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_model, tmp_path):
+    options = {"engine": engine, "ensemble": "nve", "steps": 20, "report_interval": 5, "check_interval": 10}
+    run = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options), tmp_path / "run")
+    assert run.completed
+    state, _ = newest_state(tmp_path / "run")
+    (kept,) = state.rules.values()
+    rng = np.random.default_rng(np.random.SeedSequence([0, 0]))
+    kinetic = kinetic_energy(ethanol.get_masses(), thermal_velocities(ethanol, 500, rng))
+    assert kept == pytest.approx(kinetic, rel=0.01)  # the springs are at rest in the start structure
+    limit = {"stop": ["energy-drift:1e-9"], "on_stop": "record"}
+    noted = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options, **limit), tmp_path / "tight")
+    # At every report, also between two checks; the time step makes the energy fluctuate.
+    assert [(one["rule"], one["step"]) for one in noted.summary["violations"]] == [("energy-drift", 5)]
+
+
+def test_drift_is_for_constant_energy():
+    with pytest.raises(ConfigError, match="stop rule energy-drift: energy is not constant in nvt-langevin"):
+        MDProtocol.of(stop=["energy-drift:0.1"])
+    assert MDProtocol.of(stop=["energy-drift:off"]).stop == ("energy-drift:off",)
 
 
 def test_an_energy_that_is_no_number_is_seen(ethanol):
@@ -116,6 +146,10 @@ def test_members_that_differ_stop_a_run(ethanol, tmp_path):
     assert violation.message.startswith("step 50: members differ by ")
     rule.limit = 1000.0
     assert rule.check_energies(still, Energies(0, 0), 50) is None
+    lost = CommitteeRule(ethanol, lambda *_: Evaluation(0.0, np.zeros((9, 3)), None, np.full((9, 3), np.nan)), 0.3)
+    violation = lost.check_energies(still, Energies(0, 0), 50)
+    assert violation.value is None
+    json.dumps(violation.as_dict(), allow_nan=False)
     Exporter(members[:1]).general(tmp_path / "one.pt")
     with pytest.raises(ConfigError, match="is a single model, and not an ensemble"):
         run_md(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
@@ -129,6 +163,27 @@ def test_a_retired_rule_is_not_asked(ethanol):
     rules.retire("bond")
     assert "bond" not in rules.names
     assert rules.check(snapshot, None, 1) is None
+    continued = rules_of(ethanol)
+    continued.restore(json.loads(json.dumps(rules.state())))
+    assert continued.names == rules.names
+    assert continued.state() == rules.state()
+
+
+def test_what_was_noted_is_known_after_a_restart(ethanol, make_model, tmp_path):
+    model = make_model(ethanol)
+    options = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600, "state_interval": 50}
+    first = run_md(ethanol, model, MDProtocol.of(**options, steps=100), tmp_path / "run")
+    assert [one["rule"] for one in first.summary["violations"]] == ["bond"]
+    whole = run_md(ethanol, model, MDProtocol.of(**options, steps=200), tmp_path / "run", restart=True)
+    assert whole.summary["violations"] == first.summary["violations"]
+
+
+def test_copies_do_not_share_what_they_remember(ethanol):
+    first, second = (rules_of(ethanol, ensemble="nve") for _ in range(2))
+    first.begin(Energies(-100.0, 1.0))
+    first.retire("bond")
+    assert second.need_start
+    assert "bond" in second.names
 
 
 def test_ordinary_dynamics_violates_nothing():
