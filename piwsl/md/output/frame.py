@@ -53,11 +53,19 @@ class TrajectoryWriter(Protocol):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Failures of the disk as one line."""
+def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Failures of the disk as one line.
+
+    Args:
+        path: that is written.
+        errors: how the library that writes reports them.
+
+    Raises:
+        RunDirectoryError: instead of these.
+    """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # the second by HDF5
+    except errors as error:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number else str(error).splitlines()[0]
         advice = "make room" if number in _FULL else "make it writable"

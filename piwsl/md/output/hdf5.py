@@ -21,6 +21,7 @@ from piwsl.units import NANOMETER, PICOSECOND
 _CHUNK = 64  # frames at most
 _CHUNK_BYTES = 1 << 18  # of positions, about
 _METADATA, _CHUNK_METADATA = 1 << 16, 256  # bytes; more than headers and indices take, at first and for each chunk
+_ERRORS = (OSError, RuntimeError)  # h5py raises either
 
 
 class Hdf5Writer:
@@ -50,7 +51,7 @@ class Hdf5Writer:
             file = AppendFile(path)
             file.add(_empty(structure, write))
             file.close()
-        with writing(path):
+        with writing(path, _ERRORS):
             self._room = path.stat().st_size + _METADATA
             _take_room(path, self._room)
             self._file = module.File(path, "r+", libver="latest", locking=False)
@@ -75,7 +76,7 @@ class Hdf5Writer:
         arrays = self._arrays(frames)
         first, last = self._frames, self._frames + len(frames)
         chunks = -(-last // self._chunk) - -(-first // self._chunk)
-        with writing(self._path):
+        with writing(self._path, _ERRORS):
             if chunks:
                 self._room += chunks * self._chunk_bytes
                 _take_room(self._path, self._room)
@@ -94,7 +95,7 @@ class Hdf5Writer:
         try:
             self.flush()
         finally:
-            with writing(self._path):
+            with writing(self._path, _ERRORS):
                 self._file.close()
 
     def _arrays(self, frames: list[OutputFrame]) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def _take_room(path: Path, size: int) -> None:
 def _check_frames(path: Path, keep: int) -> None:
     """Free a file of a killed process, and see that it holds as many frames."""
     found = 0
-    with writing(path):
+    with writing(path, _ERRORS):
         if path.is_file() and path.stat().st_size:
             release(path)
             with h5py_module().File(path, "r", locking=False) as file:

@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.data.files import atomic_path
-from piwsl.md.output.frame import OutputFrame
+from piwsl.md.output.frame import OutputFrame, writing
 from piwsl.md.output.orientation import oriented
 from piwsl.typing import IntArray
 from piwsl.units import NANOMETER
@@ -30,5 +30,5 @@ def write_topology(path: Path, atoms: Atoms, bonds: IntArray) -> None:
     trajectory = mdtraj.Trajectory(np.asarray(frame.positions / NANOMETER, dtype=np.float32), topology)
     if frame.cell is not None:
         trajectory.unitcell_vectors = np.asarray(frame.cell / NANOMETER, dtype=np.float32)[None]
-    with atomic_path(path) as temporary:
+    with writing(path), atomic_path(path) as temporary:
         trajectory.save_pdb(str(temporary))

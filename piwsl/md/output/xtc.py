@@ -64,7 +64,7 @@ class XtcWriter:
 
 def _compressed(frames: list[OutputFrame]) -> bytes:
     cells = [np.zeros((3, 3)) if frame.cell is None else frame.cell for frame in frames]
-    with _scratch_file() as scratch, writing(scratch):
+    with _scratch_file() as scratch, writing(scratch, (OSError, RuntimeError)):
         with XTCTrajectoryFile(str(scratch), "w") as file:
             file.write(
                 np.array([frame.positions / NANOMETER for frame in frames], dtype=np.float32),
