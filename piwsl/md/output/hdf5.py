@@ -21,6 +21,7 @@ from piwsl.units import NANOMETER, PICOSECOND
 _CHUNK = 64  # frames at most
 _CHUNK_BYTES = 1 << 18  # of positions, about
 _METADATA, _CHUNK_METADATA = 1 << 16, 256  # bytes; more than headers and indices take, at first and for each chunk
+_FORMAT = ("v110", "v110")  # the oldest with SWMR, for readers of other versions
 _ERRORS = (OSError, RuntimeError)  # h5py raises either
 
 
@@ -54,7 +55,7 @@ class Hdf5Writer:
         with writing(path, _ERRORS):
             self._room = path.stat().st_size + _METADATA
             _take_room(path, self._room)
-            self._file = module.File(path, "r+", libver="latest", locking=False)
+            self._file = module.File(path, "r+", libver=_FORMAT, locking=False)
             for name in _names(self._file):
                 self._file[name].resize(keep, axis=0)
             self._file.swmr_mode = True
@@ -157,7 +158,7 @@ def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
         tables["forces"] = ((count, 3), "eV/angstrom")
     frames = min(_CHUNK, _CHUNK_BYTES // (12 * count) + 1)
     content = BytesIO()
-    with h5py_module().File(content, "w", libver="latest") as file:
+    with h5py_module().File(content, "w", libver=_FORMAT) as file:
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text)
         file["topology"] = np.array([json.dumps(_topology(structure)).encode()])

@@ -54,11 +54,13 @@ def attempt(path: Path, kind: str, keep: int) -> dict[str, int]:
         finally:
             os._exit(1)
     os.close(writing)
-    seen_flushed = int(os.read(reading, NUMBER))
-    seen = whole_frames(path, kind)
-    time.sleep(random.random() * 0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    try:
+        seen_flushed = int(os.read(reading, NUMBER))
+        seen = whole_frames(path, kind)
+        time.sleep(random.random() * 0.02)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     said = b""
     while more := os.read(reading, 1 << 16):
         said += more

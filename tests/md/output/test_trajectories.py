@@ -165,6 +165,7 @@ def test_a_trajectory_is_cut_and_continued(kind, cut, ethanol, tmp_path, capfd):
     path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
     for _ in range(2):  # a restart that is killed at once is followed by another
         open_trajectory(path, ethanol, protocol(kind), 7).close()
+        assert len(read_trajectory(path).positions) == 7
     write_frames(path, ethanol, kind, [20], keep=7)
     raw = read_trajectory(path)
     expected = positions_of(ethanol, [1, 2, 3, 4, 5, 6, 7, 20])
@@ -172,6 +173,20 @@ def test_a_trajectory_is_cut_and_continued(kind, cut, ethanol, tmp_path, capfd):
     assert np.abs(raw.positions - expected).max() < PRECISION[kind]
     assert capfd.readouterr().out == ""
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz"])
+@pytest.mark.parametrize("cut", [1, 3, 40])
+def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
+    """Not even where the last number of a line is merely shorter."""
+    path = tmp_path / f"t.{kind}"
+    write_frames(path, ethanol, kind, range(1, 13))
+    path.write_bytes(path.read_bytes()[:-cut])
+    raw = read_trajectory(path)
+    assert len(raw.positions) == 11
+    assert raw.notes == (f"{path.name} was cut within frame 12: its 11 whole frames are used",)
+    with pytest.raises(RunDirectoryError, match="holds 11 frames, the restart needs 12"):
+        open_trajectory(path, ethanol, protocol(kind), 12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
