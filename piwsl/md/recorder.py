@@ -8,7 +8,7 @@ from ase import Atoms
 
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, temperature
-from piwsl.md.output.frame import OutputFrame, writing
+from piwsl.md.output.frame import OutputFrame
 from piwsl.md.output.make import open_trajectory
 from piwsl.md.output.thermo import ThermoWriter
 from piwsl.md.restart import RestartState, RunIdentity, write_state
@@ -71,9 +71,8 @@ class Recorder:
         self.flush()
         started, seconds = self.summary["started"], self.summary["wall_seconds"]
         self.kept = RestartState(step, self._identity, state, self.rules.state(), started, seconds)
-        with writing(self.directory):
-            write_state(self.directory, self.kept)
-            files.write_summary(self.directory, self.summary)
+        write_state(self.directory, self.kept)
+        files.write_summary(self.directory, self.summary)
 
     def note_speed(self, step: int, steps_per_second: float, ns_per_day: float, seconds: float) -> None:
         """Bring the summary up to date, ``seconds`` after the start of this session."""

@@ -14,6 +14,7 @@ from ase import Atoms
 from piwsl.data.files import write_npz
 from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import EngineState
+from piwsl.md.output.frame import writing
 from piwsl.md.protocol import MDProtocol
 
 _KEPT = 2
@@ -59,7 +60,11 @@ def structure_sha256(atoms: Atoms) -> str:
 
 
 def write_state(directory: Path, state: RestartState) -> Path:
-    """Write ``state-STEP.npz``, steps of equilibration included, and remove all but the two newest."""
+    """Write ``state-STEP.npz``, steps of equilibration included, and remove all but the two newest.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
     description = {
         "step": state.step,
         "rules": state.rules,
@@ -72,9 +77,10 @@ def write_state(directory: Path, state: RestartState) -> Path:
     arrays: dict[str, Any] = {_ENGINE + name: array for name, array in state.engine.items()}
     arrays["description"] = np.array(json.dumps(description))
     path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
-    write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
-    for old in state_files(directory)[_KEPT:]:
-        old.unlink()
+    with writing(path):
+        write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
+        for old in state_files(directory)[_KEPT:]:
+            old.unlink()
     return path
 
 

@@ -20,6 +20,7 @@ from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.forces.threads import choose_threads
 from piwsl.md.loop import Loop
 from piwsl.md.model import EXPORTED_NAME, model_sha256, prepare_model
+from piwsl.md.output.frame import writing
 from piwsl.md.output.topology import write_topology
 from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
 from piwsl.md.progress import Progress, SpeedMeter
@@ -145,7 +146,8 @@ def _begin(engine: Engine, structure: Atoms, protocol: MDProtocol, output: Path,
     log = files.LOGGER
     kind = "" if engine.force == "ASE" else f"force {engine.force} ({engine.force_reason}), "
     log.info(f"engine {engine.name}, {kind}platform {engine.platform}")
-    protocol.save(output / files.CONFIG)
+    with writing(output / files.CONFIG):
+        protocol.save(output / files.CONFIG)
     if state is not None:
         exact = engine.restore(state.engine, phase_seed(protocol.seed, state.step, protocol.equilibration))
         note = "" if exact else "; the thermostat draws new random numbers"

@@ -14,6 +14,7 @@ from piwsl.data.files import atomic_path, write_text
 from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.model import EXPORTED_NAME
+from piwsl.md.output.frame import writing
 
 CONFIG = "config.yaml"
 TOPOLOGY = "topology.pdb"
@@ -83,14 +84,18 @@ def normalised(structure: Atoms) -> Atoms:
 
 
 def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = None, **info: Any) -> None:
-    """Write a structure, or its atoms where a snapshot has them, as extended XYZ."""
+    """Write a structure, or its atoms where a snapshot has them, as extended XYZ.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
     atoms = structure.copy()
     atoms.info.update(info)
     if snapshot is not None:
         atoms.positions = snapshot.positions
         if snapshot.cell is not None:
             atoms.set_cell(snapshot.cell)
-    with atomic_path(path) as temporary:
+    with writing(path), atomic_path(path) as temporary:
         write(temporary, atoms, format="extxyz")
 
 
@@ -109,8 +114,13 @@ def read_start(directory: Path) -> Atoms:
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json."""
-    write_text(directory / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    """Write summary.json.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
+    with writing(directory / SUMMARY):
+        write_text(directory / SUMMARY, json.dumps(summary, indent=1) + "\n")
 
 
 def read_summary(directory: Path) -> dict[str, Any]:

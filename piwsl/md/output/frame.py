@@ -1,5 +1,7 @@
 """A frame of a trajectory, and what writes it."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +10,8 @@ from typing import Protocol
 
 from piwsl.errors import RunDirectoryError
 from piwsl.typing import FloatArray
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,24 @@ class TrajectoryWriter(Protocol):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Failures of the disk as one line."""
+def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Failures of the disk as one line.
+
+    Args:
+        path: that is written.
+        errors: how the library that writes reports them.
+
+    Raises:
+        RunDirectoryError: instead of these.
+    """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # the second by HDF5
-        known = isinstance(error, OSError) and error.strerror
-        reason = known or str(error).splitlines()[0]
+    except errors as error:
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number else str(error).splitlines()[0]
+        advice = "make room" if number in _FULL else "make it writable"
         raise RunDirectoryError(
-            f"{path}: cannot be written ({reason}): make room, then continue with --restart"
+            f"{path}: cannot be written ({reason}): {advice}, then continue with --restart"
         ) from None
 
 

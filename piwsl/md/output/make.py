@@ -22,7 +22,7 @@ def open_trajectory(path: Path, structure: Atoms, protocol: MDProtocol, keep: in
     if protocol.trajectory_format == "extxyz":
         from piwsl.md.output.extxyz import ExtxyzWriter
 
-        return ExtxyzWriter(path, structure, keep)
+        return ExtxyzWriter(path, structure, protocol.write, keep)
     if protocol.trajectory_format == "hdf5":
         from piwsl.md.output.hdf5 import Hdf5Writer
 

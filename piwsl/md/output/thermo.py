@@ -3,12 +3,12 @@
 import csv
 from io import StringIO
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from piwsl.data.files import write_text
 from piwsl.md.engines.base import Energies
+from piwsl.md.output.append import AppendFile
 from piwsl.md.output.frame import writing
 from piwsl.typing import FloatArray
 from piwsl.units import GRAMS_PER_ML, PICOSECOND
@@ -31,14 +31,14 @@ class ThermoWriter:
     """
 
     def __init__(self, path: Path, timestep: float, keep_until: int = 0, mass: float | None = None) -> None:
-        self._path, self._timestep, self._mass = path, timestep, mass
+        self._timestep, self._mass = timestep, mass
         rows = [row for row in read_thermo(path) if int(row[0]) <= keep_until] if keep_until > 0 else []
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([COLUMNS + CELL_COLUMNS if mass else COLUMNS, *rows])
         with writing(path):
             write_text(path, text.getvalue())
-            self._file: TextIO = path.open("a", encoding="utf-8")
+        self._file = AppendFile(path, keep=len(text.getvalue()))
 
     def write(self, step: int, energies: Energies, temperature: float, cell: FloatArray | None = None) -> None:
         """Add a row; ``cell`` (3, 3) in angstrom."""
@@ -50,18 +50,15 @@ class ThermoWriter:
         if self._mass and cell is not None:
             volume = abs(float(np.linalg.det(cell)))
             row += f",{volume:.5f},{self._mass / volume / GRAMS_PER_ML:.6f}"
-        with writing(self._path):
-            self._file.write(row + "\n")
+        self._file.add(f"{row}\n".encode())
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
-        with writing(self._path):
-            self._file.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """End the file."""
-        with writing(self._path):
-            self._file.close()
+        self._file.close()
 
 
 def read_thermo(path: Path) -> list[list[str]]:

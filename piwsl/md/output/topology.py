@@ -7,12 +7,17 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.data.files import atomic_path
+from piwsl.md.output.frame import OutputFrame, writing
+from piwsl.md.output.orientation import oriented
 from piwsl.typing import IntArray
 from piwsl.units import NANOMETER
 
 
 def write_topology(path: Path, atoms: Atoms, bonds: IntArray) -> None:
-    """Write a PDB file of the start structure for mdtraj and VMD: one residue UNL, atoms C1, C2, ..., H1, ..."""
+    """Write a PDB file of the start structure for mdtraj and VMD: one residue UNL, atoms C1, C2, ..., H1, ...
+
+    A structure with a cell is turned to its standard orientation, which is all that the format knows.
+    """
     topology = mdtraj.Topology()
     residue = topology.add_residue("UNL", topology.add_chain())
     counts: dict[str, int] = {}
@@ -21,8 +26,9 @@ def write_topology(path: Path, atoms: Atoms, bonds: IntArray) -> None:
         topology.add_atom(f"{symbol}{counts[symbol]}", mdtraj.element.get_by_symbol(symbol), residue)
     for first, second in bonds:
         topology.add_bond(topology.atom(int(first)), topology.atom(int(second)))
-    trajectory = mdtraj.Trajectory(np.asarray(atoms.positions / NANOMETER, dtype=np.float32), topology)
-    if atoms.pbc.all():
-        trajectory.unitcell_vectors = np.asarray(atoms.cell.array / NANOMETER, dtype=np.float32)[None]
-    with atomic_path(path) as temporary:
+    frame = oriented(OutputFrame(0, 0.0, atoms.positions, atoms.cell.array if atoms.pbc.all() else None))
+    trajectory = mdtraj.Trajectory(np.asarray(frame.positions / NANOMETER, dtype=np.float32), topology)
+    if frame.cell is not None:
+        trajectory.unitcell_vectors = np.asarray(frame.cell / NANOMETER, dtype=np.float32)[None]
+    with writing(path), atomic_path(path) as temporary:
         trajectory.save_pdb(str(temporary))

@@ -1,80 +1,101 @@
-"""XTC: compressed positions, rounded to 0.01 angstrom, and the cell, by mdtraj."""
+"""XTC: compressed positions, rounded to 0.01 angstrom, and the cell.
 
+mdtraj compresses, in a scratch file, since its writer cannot go on in a file and does not report a full disk. An XTC
+file is its frames, one after another, so theirs are added to ours.
+"""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 
-from piwsl.data.files import atomic_path
 from piwsl.errors import DataError
-from piwsl.md.analysis.trajectory_files import whole_xtc_frames
+from piwsl.md.analysis.xtc import frame_ends
+from piwsl.md.output.append import AppendFile
 from piwsl.md.output.frame import OutputFrame, too_few, writing
+from piwsl.md.output.orientation import oriented
 from piwsl.units import NANOMETER, PICOSECOND
 
-_COPIED = 1000  # frames at a time
+_WAITING = 100  # frames that wait in memory at most
 
 
 class XtcWriter:
-    """An XTC file.
+    """An XTC file. Structures with a cell are turned to its standard orientation.
 
     Args:
         path: file.
-        keep: frames of an existing file to keep. mdtraj cannot go on in a file: these are copied, and the file is
-            replaced as a whole, so an interruption here leaves the old one.
+        keep: frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
         RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
-        self._path = path
-        self._good = self._expected = 0  # bytes that are there for sure, frames since
-        with writing(path):
-            if keep == 0:
-                self._file: Any = XTCTrajectoryFile(str(path), "w")
-                return
-            found = _frames(path)
-            if found < keep:
-                raise too_few(path, found, keep)
-            with atomic_path(path) as temporary:
-                self._file = XTCTrajectoryFile(str(temporary), "w")
-                with XTCTrajectoryFile(str(path)) as old:
-                    for first in range(0, keep, _COPIED):
-                        self._file.write(*old.read(min(_COPIED, keep - first)))
-                self._file.flush()
-                if _frames(temporary) < keep:
-                    raise OSError("the disk took only a part")
-                self._good = temporary.stat().st_size
+        self._file = AppendFile(path, _bytes_to_keep(path, keep) if keep else 0)
+        self._waiting: list[OutputFrame] = []
 
     def write(self, frame: OutputFrame) -> None:
         """Add a frame."""
-        box = None if frame.cell is None else np.asarray(frame.cell / NANOMETER, dtype=np.float32)[None]
-        with writing(self._path):
-            self._file.write(
-                np.asarray(frame.positions / NANOMETER, dtype=np.float32)[None],
-                time=np.array([frame.time / PICOSECOND], dtype=np.float32),
-                step=np.array([frame.step], dtype=np.int32),
-                box=box,
-            )
-        self._expected += 1
+        self._waiting.append(oriented(frame))
+        if len(self._waiting) >= _WAITING:
+            self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system; mdtraj does not say where it refuses, so the file is looked at."""
-        with writing(self._path):
-            self._file.flush()
-            frames, spare = whole_xtc_frames(self._path, self._good) if self._expected else (0, 0)
-            if frames != self._expected or spare:
-                raise OSError("the disk took only a part")
-            self._good, self._expected = self._path.stat().st_size, 0
+        """Hand everything to the operating system."""
+        if self._waiting:
+            frames, self._waiting = self._waiting, []
+            self._file.add(_compressed(frames))
+        self._file.flush()
 
     def close(self) -> None:
-        """End the file."""
-        self._file.close()
+        """End the file; once more does nothing."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
 
 
-def _frames(path: Path) -> int:
+def _compressed(frames: list[OutputFrame]) -> bytes:
+    cells = [np.zeros((3, 3)) if frame.cell is None else frame.cell for frame in frames]
+    with _scratch_file() as scratch, writing(scratch, (OSError, RuntimeError)):
+        with XTCTrajectoryFile(str(scratch), "w") as file:
+            file.write(
+                np.array([frame.positions / NANOMETER for frame in frames], dtype=np.float32),
+                time=np.array([frame.time / PICOSECOND for frame in frames], dtype=np.float32),
+                step=np.array([frame.step for frame in frames], dtype=np.int32),
+                box=np.array([cell / NANOMETER for cell in cells], dtype=np.float32),
+            )
+        content = scratch.read_bytes()
+        if list(frame_ends(BytesIO(content), scratch))[len(frames) - 1 :] != [len(content)]:
+            raise OSError(errno.ENOSPC, "mdtraj wrote only a part")
+    return content
+
+
+@contextmanager
+def _scratch_file() -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix="piwsl-", suffix=".xtc")
+    os.close(handle)
     try:
-        return whole_xtc_frames(path)[0]
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _bytes_to_keep(path: Path, keep: int) -> int:
+    ends: list[int] = []
+    try:
+        with path.open("rb") as stream:
+            for end in islice(frame_ends(stream, path), keep):
+                ends.append(end)
     except (DataError, FileNotFoundError):
-        return 0
+        pass  # what comes before is whole
+    if len(ends) < keep:
+        raise too_few(path, len(ends), keep)
+    return ends[-1]

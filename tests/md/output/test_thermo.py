@@ -1,12 +1,12 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import Energies
 from piwsl.md.output.thermo import CELL_COLUMNS, COLUMNS, ThermoWriter, read_thermo
+from tests.limits import limited_files
 
 
 def test_thermo_is_cut_and_continued(tmp_path: Path):
@@ -40,26 +40,15 @@ def test_a_cell_has_volume_and_density(tmp_path: Path):
     assert len(read_thermo(path)) == 1
 
 
-LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-from piwsl.errors import PiwslError
-from piwsl.md.engines.base import Energies
-from piwsl.md.output.thermo import ThermoWriter
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-try:
-    writer = ThermoWriter(Path(sys.argv[1]), 0.5)
-    for step in range(1, 10000):
-        writer.write(step, Energies(-1.0, 0.25), 300.0)
-    writer.flush()
-except PiwslError as error:
-    print(error)
-"""
-
-
 def test_a_full_disk_is_one_line(tmp_path: Path):
     path = tmp_path / "thermo.csv"
-    said = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True)
-    assert said.stdout.startswith(f"{path}: cannot be written (File too large)")
-    assert len(read_thermo(path)) > 100
+    writer = ThermoWriter(path, 0.5)
+    for step in range(1, 10_000):
+        writer.write(step, Energies(-1.0, 0.25), 300.0)
+    with limited_files(20_000), pytest.raises(RunDirectoryError, match=r"thermo\.csv: cannot be written \(File too l"):
+        writer.flush()
+    writer.close()
+    assert path.read_text().endswith("\n")  # whole rows
+    rows = read_thermo(path)
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
+    assert 20_000 - 60 < path.stat().st_size <= 20_000
