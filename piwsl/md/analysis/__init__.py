@@ -8,7 +8,13 @@ from piwsl.md.analysis.comparison import Comparison, Observable, compare_run
 from piwsl.md.analysis.distances import distance_histogram
 from piwsl.md.analysis.distributions import DistributionComparison, compare
 from piwsl.md.analysis.energy import energy_drift, temperature_statistics
+from piwsl.md.analysis.frame_source import FrameSource
 from piwsl.md.analysis.reference import Reference, bundled_reference, read_reference
+from piwsl.md.analysis.reference_statistics import (
+    ReferenceStatistics,
+    is_reference_statistics,
+    read_reference_statistics,
+)
 from piwsl.md.analysis.results import Difference, Distribution, Measurement
 from piwsl.md.analysis.run_directory import Run, read_run
 from piwsl.md.analysis.stability import Stability, stable_time
@@ -21,9 +27,11 @@ __all__ = [
     "Difference",
     "Distribution",
     "DistributionComparison",
+    "FrameSource",
     "Measurement",
     "Observable",
     "Reference",
+    "ReferenceStatistics",
     "Run",
     "Stability",
     "Verdict",
@@ -37,8 +45,10 @@ __all__ = [
     "distance_histogram",
     "energy_drift",
     "find_bonds",
+    "is_reference_statistics",
     "judge",
     "read_reference",
+    "read_reference_statistics",
     "read_run",
     "stable_time",
     "temperature_statistics",

@@ -1,21 +1,23 @@
 """Everything that is measured on one run, against one reference."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from piwsl._version import __version__
 from piwsl.errors import DataError
-from piwsl.md.analysis.bonds import BondLengths, compare_bonds, find_bonds
-from piwsl.md.analysis.contacts import Contact, first_contact
-from piwsl.md.analysis.distances import distance_histogram
+from piwsl.md.analysis.bonds import BondLengths, compare_bond_statistics
+from piwsl.md.analysis.contacts import Contact
 from piwsl.md.analysis.distributions import DistributionComparison, compare
 from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
-from piwsl.md.analysis.reference import Reference, check_same_molecule
+from piwsl.md.analysis.reference import Reference
+from piwsl.md.analysis.reference_statistics import ReferenceStatistics
 from piwsl.md.analysis.results import Difference, Measurement
 from piwsl.md.analysis.run_directory import Run, Thermo
-from piwsl.md.analysis.stability import Stability, stable_time
+from piwsl.md.analysis.same_molecule import check_formula, check_order, map_atoms
+from piwsl.md.analysis.stability import Stability
+from piwsl.md.analysis.structure import find_stable_frames, structure_of
 
 FORMAT = "piwsl-analysis"
 FORMAT_VERSION = 1
@@ -52,16 +54,18 @@ class Comparison:
         stability: by the bond rule.
         contact: the first collapse of unbonded atoms within the frames whose bonds hold, or None.
         distances: h(r); None where no frame was stable.
+        pair_distances: h(r) of the pairs of each two elements, such as ``C-H``; empty where no frame was stable.
         bonds: one entry per bond type; empty where no frame was stable.
         temperature, drift: None where the run wrote no energies; drift for NVE only.
         notes: what a reader of the numbers should know.
     """
 
     run: Run
-    reference: Reference
+    reference: ReferenceStatistics
     stability: Stability
     contact: Contact | None
     distances: DistributionComparison | None
+    pair_distances: dict[str, DistributionComparison]
     bonds: tuple[BondLengths, ...]
     temperature: TemperatureStatistics | None
     drift: EnergyDrift | None
@@ -97,13 +101,20 @@ class Comparison:
         """All numbers, in the order of the table."""
         rows = [Observable("stable_time", "Stable time", run=self.stable_time)]
         if self.distances is not None:
-            rows.append(Observable("h_of_r", "h(r) error", difference=self.distances.difference))
+            rows += _distances("h_of_r", "h(r)", self.distances)
+        for kind, found in self.pair_distances.items():
+            rows += _distances(f"h_of_r.{kind}", f"h(r) {kind}", found)
         for bond in self.bonds:
             key, name = f"bond.{bond.kind}", bond.kind
             rows += [
                 Observable(f"{key}.mean", f"{name} length", bond.mean, bond.reference_mean, bond.mean_difference),
                 Observable(f"{key}.width", f"{name} width", bond.width, bond.reference_width, bond.width_difference),
                 Observable(f"{key}.distribution", f"{name} distribution", difference=bond.distribution.difference),
+                Observable(
+                    f"{key}.wasserstein",
+                    f"{name} distribution, Wasserstein",
+                    difference=bond.distribution.wasserstein,
+                ),
             ]
         if self.temperature is not None:
             rows.append(self._temperature(self.temperature))
@@ -136,20 +147,22 @@ class Comparison:
                 "temperature_K": self.run.summary["temperature_K"],
                 "requested_fs": self.run.requested_time,
                 "done_fs": self.run.done_time,
-                "frames": len(self.run.positions),
+                "frames": len(self.run.frames),
                 "result": self.run.summary["result"],
                 "stop": self.run.summary.get("stop"),
             },
             "reference": {
                 "name": self.reference.name,
-                "frames": len(self.reference.positions),
-                "length_fs": None if self.reference.times is None else float(np.ptp(self.reference.times)),
+                "frames": self.reference.frames,
+                "length_fs": self.reference.length,
+                "sha256": self.reference.digest,
             },
             "stable": self.stable,
             "stable_time": self.stable_time.as_dict(),
             "stability": self.stability.as_dict(),
             "contact": None if self.contact is None else self.contact.as_dict(),
             "h_of_r": None if self.distances is None else self.distances.as_dict(),
+            "h_of_r_by_pair": {kind: found.as_dict() for kind, found in self.pair_distances.items()},
             "bonds": {bond.kind: bond.as_dict() for bond in self.bonds},
             "temperature": None if self.temperature is None else self.temperature.as_dict(),
             "energy_drift": None if self.drift is None else self.drift.as_dict(),
@@ -158,40 +171,78 @@ class Comparison:
         }
 
 
-def compare_run(run: Run, reference: Reference) -> Comparison:
-    """Measure a run against a reference. Structure is compared over the stable frames only.
+def _distances(key: str, name: str, found: DistributionComparison) -> list[Observable]:
+    return [
+        Observable(key, f"{name} error", difference=found.difference),
+        Observable(f"{key}.wasserstein", f"{name}, Wasserstein", difference=found.wasserstein),
+    ]
+
+
+def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_mapping: bool = False) -> Comparison:
+    """Measure a run against a reference, in two passes over the frames of each.
+
+    Structure is compared over the stable frames only. The memory that is needed does not grow with the frames.
+
+    Args:
+        run: what is measured.
+        reference: its frames, or statistics of them that were saved.
+        accept_mapping: take the order of the atoms from the reference, by the bonds of the first frame of the run.
 
     Raises:
-        DataError: different molecules, or a molecule without bonds.
+        DataError: different molecules or orders of atoms, a molecule without bonds, or frames that cannot be read.
     """
-    check_same_molecule(run.species, reference)
-    bonds = find_bonds(reference.species, reference.positions)
-    stability = stable_time(run.positions, run.times, bonds)
-    holding = run.positions[: stability.frames]
-    contact = first_contact(holding, run.times, run.species, bonds.pairs)
-    stable = holding if contact is None else holding[: contact.frame]
-    notes = [*run.notes, *reference.notes]
+    check_formula(run.species, reference.species, reference.name)
+    against = reference.statistics if isinstance(reference, Reference) else reference
+    run, notes = _in_order(run, against, accept_mapping)
+    stable = find_stable_frames(run.frames, run.times, against.bonds)
+    notes += [*run.notes, *against.notes]
     distances: DistributionComparison | None = None
+    by_pair: dict[str, DistributionComparison] = {}
     lengths: tuple[BondLengths, ...] = ()
-    if len(stable):
-        distances = compare(distance_histogram(stable), distance_histogram(reference.positions))
-        lengths = compare_bonds(stable, reference.positions, bonds)
+    if stable.count:
+        ours, theirs = structure_of(run.frames, against.bonds, stable.modes, stable.count), against.structure
+        distances = compare(ours.distances.all_pairs, theirs.distances.all_pairs)
+        by_pair = {
+            kind: compare(histogram, theirs.distances.by_kind[kind])
+            for kind, histogram in ours.distances.by_kind.items()
+        }
+        lengths = compare_bond_statistics(ours.bonds, theirs.bonds)
         notes += _about_samples(distances)
-        if len(stable) < len(run.positions):
-            notes.append(f"structure is compared over the {len(stable)} frames before the first broken one")
+        if stable.count < len(run.frames):
+            notes.append(f"structure is compared over the {stable.count} frames before the first broken one")
     else:
         notes.append("the first frame is already broken: no structure is compared")
-    if reference.times is None:
+    if against.length is None:
         notes.append(
-            f"the frames of {reference.name} have no times: their correlation is judged by their order in the file"
+            f"the frames of {against.name} have no times: their correlation is judged by their order in the file"
         )
     if run.ensemble == "nve":
         notes.append(
             "a constant-energy run need not have the temperature of its reference, which alone makes structure differ"
         )
-    end = run.times[len(stable)] if len(stable) < len(run.times) else np.inf
+    end = run.times[stable.count] if stable.count < len(run.times) else np.inf
     temperature, drift = _energies(run.thermo, run, float(end), notes)
-    return Comparison(run, reference, stability, contact, distances, lengths, temperature, drift, tuple(notes))
+    return Comparison(
+        run, against, stable.stability, stable.contact, distances, by_pair, lengths, temperature, drift, tuple(notes)
+    )
+
+
+def _in_order(run: Run, reference: ReferenceStatistics, accepted: bool) -> tuple[Run, list[str]]:
+    """The run with its atoms in the order of the reference."""
+    _, first = next(run.frames.pieces())
+    mapping = map_atoms(run.species, first[0], reference.species, reference.bonds)
+    if mapping is not None and np.array_equal(mapping, np.arange(len(mapping))):
+        return run, []
+    if mapping is None or not accepted:
+        check_order(run.species, reference.species, reference.name, mapping)
+        if mapping is None:
+            return run, []
+        return run, [
+            f"the bonds of the first frame join other atoms than those of {reference.name}: "
+            "if only their order differs, accept that of the reference with --map-atoms"
+        ]
+    note = f"the atoms of the run are in the order of {reference.name}, as their bonds tell: indices are those of it"
+    return replace(run, frames=run.frames.reordered(mapping)), [note]
 
 
 def _about_samples(distances: DistributionComparison) -> list[str]:

@@ -80,3 +80,32 @@ class DcdFile:
         if any((mapped[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
             raise DataError(f"{self.path}: damaged between frames {first + 1} and {last}")
         return np.stack([mapped[axis] for axis in "xyz"], axis=-1).astype(np.float32)
+
+    def cells(self, first: int, last: int) -> FloatArray | None:
+        """Cell vectors in rows (last - first, 3, 3) of these frames, angstrom; None where they have none."""
+        if "cell" not in (self._frame.names or ()):
+            return None
+        mapped = np.memmap(self.path, self._frame, "r", self._start, (self.frames,))["cell"][first:last]
+        # a, gamma, b, beta, alpha, c; the angles in degrees, or as their cosines (CHARMM, NAMD, OpenMM).
+        lengths, angles = np.array(mapped[:, [0, 2, 5]], dtype=np.float64), np.array(mapped[:, [4, 3, 1]], np.float64)
+        if not (lengths > 0).all():
+            return None
+        cosines = np.abs(angles).max(axis=1) <= 1.0
+        angles[cosines] = np.degrees(np.arccos(angles[cosines]))
+        return cell_vectors(lengths, angles)
+
+
+def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
+    """Cell vectors in rows (frames, 3, 3) of lengths (frames, 3) and angles (frames, 3) alpha, beta, gamma in degrees.
+
+    The first lies along x, the second in the plane of x and y.
+    """
+    # The cosine of 90 degrees is 0, not 6e-17.
+    alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T
+    sine = np.sqrt(1 - gamma**2)
+    vectors = np.zeros((len(lengths), 3, 3))
+    vectors[:, 0, 0] = 1.0
+    vectors[:, 1, 0], vectors[:, 1, 1] = gamma, sine
+    vectors[:, 2, 0], vectors[:, 2, 1] = beta, (alpha - beta * gamma) / sine
+    vectors[:, 2, 2] = np.sqrt(np.maximum(1 - vectors[:, 2, 0] ** 2 - vectors[:, 2, 1] ** 2, 0.0))
+    return np.asarray(vectors * lengths[:, :, None])

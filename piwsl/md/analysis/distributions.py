@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from piwsl.md.analysis.results import Difference, Distribution, Measurement
-from piwsl.md.analysis.uncertainty import CONFIDENCE, BlockSums, half_scale
+from piwsl.md.analysis.uncertainty import CONFIDENCE, BlockSums, Statistic, half_scale
 from piwsl.typing import FloatArray
 
 
@@ -52,11 +52,14 @@ class DistributionComparison:
     Attributes:
         run, reference: on the same edges.
         difference: integral of |p - p_ref|: 0 for equal, 2 for disjoint distributions.
+        wasserstein: first Wasserstein distance, the integral of |F - F_ref| of the cumulative distributions: how far
+            the values have to be moved, in the unit of the edges.
     """
 
     run: Distribution
     reference: Distribution
     difference: Difference
+    wasserstein: Difference
 
     @property
     def overlap(self) -> Measurement:
@@ -69,6 +72,7 @@ class DistributionComparison:
         """Plain values for JSON."""
         return {
             "difference": self.difference.as_dict(),
+            "wasserstein": self.wasserstein.as_dict(),
             "overlap": self.overlap.as_dict(),
             "run": self.run.as_dict(),
             "reference": self.reference.as_dict(),
@@ -76,23 +80,38 @@ class DistributionComparison:
 
 
 def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
-    """Integral of |p - p_ref| with its error, what noise alone gives, and the floor from two halves of the reference.
+    """Two distances between distributions: the integral of |p - p_ref|, and the first Wasserstein distance.
 
-    Even two samples of one distribution differ. How much is taken from the bootstrap over the blocks of both
-    sides, each about its own mean: no assumption on frame intervals or lengths is needed.
+    Each with its error, what noise alone gives, and the floor from two halves of the reference. Even two samples of one
+    distribution differ. How much is taken from the bootstrap over the blocks of both sides, each about its own mean:
+    no assumption on frame intervals or lengths is needed.
     """
     ours, theirs = run.distribution(), reference.distribution()
-    gap = ours.density - theirs.density
-    value = float(np.abs(gap).sum() * run.width)
-    samples = min(ours.samples, theirs.samples)
-    error = limit = None
+    noise = None
     if run.blocks.has_error and reference.blocks.has_error:
         noise = run.blocks.deviations(run.density, stream=1) - reference.blocks.deviations(reference.density, stream=2)
-        limit = float(np.quantile(np.abs(noise).sum(axis=-1) * run.width, CONFIDENCE))
-        error = float(np.std(np.abs(gap + noise).sum(axis=-1) * run.width))
     halves = reference.blocks.halves()
-    floor = None
+    halved = None
     if halves is not None:
         first, second = (reference.density(half) for half in halves)
-        floor = float(np.abs(first - second).sum() * reference.width) * half_scale(ours.samples, theirs.samples)
-    return DistributionComparison(ours, theirs, Difference(Measurement(value, error, "", samples), limit, floor))
+        halved = (first - second, half_scale(ours.samples, theirs.samples))
+    gap = ours.density - theirs.density
+    samples = min(ours.samples, theirs.samples)
+    width = run.width
+
+    def area(gaps: FloatArray) -> FloatArray:
+        return np.asarray(np.abs(gaps).sum(axis=-1) * width)
+
+    def moved(gaps: FloatArray) -> FloatArray:
+        return np.asarray(np.abs(np.cumsum(gaps, axis=-1)).sum(axis=-1) * width**2)
+
+    def difference(distance: Statistic, unit: str) -> Difference:
+        error = limit = floor = None
+        if noise is not None:
+            limit = float(np.quantile(distance(noise), CONFIDENCE))
+            error = float(np.std(distance(gap + noise)))
+        if halved is not None:
+            floor = float(distance(halved[0])) * halved[1]
+        return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor)
+
+    return DistributionComparison(ours, theirs, difference(area, ""), difference(moved, run.unit))

@@ -1,16 +1,20 @@
 """What a run is compared with: a reference trajectory, or a set of frames without order."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from zipfile import is_zipfile
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
-from piwsl.md.analysis.run_directory import formula_of
-from piwsl.md.analysis.trajectory_files import Progress, read_topology, read_trajectory
+from piwsl.md.analysis.frame_source import FrameSource, Progress
+from piwsl.md.analysis.reference_statistics import (
+    ReferenceStatistics,
+    collect_statistics,
+)
+from piwsl.md.analysis.trajectory_files import open_trajectory, read_topology
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
 
@@ -25,17 +29,57 @@ class Reference:
 
     Attributes:
         name: for people.
-        species: (atoms,) atomic numbers.
-        positions: (frames, atoms, 3) angstrom.
-        times: (frames,) fs, or None for frames without times.
-        notes: what the reader has to say.
+        frames: where they come from.
     """
 
     name: str
-    species: IntArray
-    positions: FloatArray
-    times: FloatArray | None
-    notes: tuple[str, ...] = ()
+    frames: FrameSource
+
+    @classmethod
+    def of_frames(
+        cls, name: str, species: IntArray, positions: FloatArray, times: FloatArray | None = None
+    ) -> "Reference":
+        """A reference in memory.
+
+        Args:
+            name: for people.
+            species: (atoms,) atomic numbers.
+            positions: (frames, atoms, 3) angstrom.
+            times: (frames,) fs, or None for frames without times.
+        """
+        return cls(name, FrameSource.of_array(species, positions, times))
+
+    @property
+    def species(self) -> IntArray:
+        """(atoms,) atomic numbers."""
+        return self.frames.species
+
+    @property
+    def times(self) -> FloatArray | None:
+        """(frames,) fs, or None for frames without times."""
+        return self.frames.times
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader has to say."""
+        return self.frames.notes
+
+    @cached_property
+    def statistics(self) -> ReferenceStatistics:
+        """What runs are compared with; collected when it is first asked for, and kept.
+
+        Raises:
+            DataError: a position is not a finite number, there are no bonds, or the frames cannot be read.
+        """
+        return collect_statistics(self.name, self.frames)
+
+    def save_statistics(self, path: Path) -> None:
+        """Save `statistics` as npz, so that nobody needs the frames again.
+
+        Raises:
+            DataError: as `statistics`, or the file cannot be written.
+        """
+        self.statistics.save(path)
 
 
 def read_reference(
@@ -47,7 +91,7 @@ def read_reference(
         path: the file.
         topology: for trajectories that hold positions only; a PDB file.
         units: of an npz or ASE file whose lengths are not in angstrom: ``nm``, or ``kcal/mol, bohr``.
-        progress: called with (frames read, all frames).
+        progress: called with (frames read, all frames) while the frames are gone through.
 
     Raises:
         DataError: the file or its topology cannot be read, or its frames are not of one molecule.
@@ -62,7 +106,7 @@ def read_reference(
         return _read_trajectory(path, topology, progress)
     if topology is not None:
         raise ConfigError(f"{path.name}: holds its own species: leave out --reference-topology")
-    return _read_frames(path, units)
+    return _read_frames(path, units, progress)
 
 
 def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
@@ -70,7 +114,7 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
 
     Args:
         name: such as ``aspirin``.
-        progress: called with (frames read, all frames).
+        progress: called with (frames read, all frames) while the frames are gone through.
 
     Raises:
         ConfigError: there is no bundled system of this name.
@@ -81,57 +125,24 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
         system = named_system(name)
     except PiwslError as error:
         raise ConfigError(f"no reference for {name!r}: name one with --reference FILE ({error})") from None
-    raw = read_trajectory(Path(system.reference_trajectory), progress=progress)
-    times = float(system.reference_timestep) * np.arange(len(raw.positions))
+    file = open_trajectory(Path(system.reference_trajectory))
+    times = float(system.reference_timestep) * np.arange(file.frames)
     species = np.asarray(system.structure.numbers, dtype=np.int64)
-    return Reference(f"bundled {system.name}", species, raw.positions, times, raw.notes)
-
-
-def check_same_molecule(run: IntArray, reference: Reference) -> None:
-    """Refuse to compare different molecules, or one molecule with its atoms in another order.
-
-    Args:
-        run: (atoms,) atomic numbers of the run.
-        reference: to compare with.
-
-    Raises:
-        DataError: says what differs.
-    """
-    theirs = reference.species
-    if len(run) == len(theirs) and (run == theirs).all():
-        return
-    if sorted(run) != sorted(theirs):
-        raise DataError(
-            f"run and reference are different molecules: {formula_of(run)} and {formula_of(theirs)} "
-            f"({reference.name}): name another --reference"
-        )
-    first = int(np.flatnonzero(run != theirs)[0])
-    raise DataError(
-        f"run and reference ({reference.name}) have their atoms in different order: atom {first} is "
-        f"{chemical_symbols[int(run[first])]} in the run, {chemical_symbols[int(theirs[first])]} in the reference: "
-        "reorder one of them"
-    )
+    return Reference(f"bundled {system.name}", file.source(species, times, progress=progress))
 
 
 def _read_trajectory(path: Path, topology: Path | None, progress: Progress | None) -> Reference:
     if topology is None and path.suffix.lower() in BARE_TRAJECTORIES:
         raise ConfigError(f"{path.name} holds positions only: name its topology with --reference-topology FILE.pdb")
     species = read_topology(topology or path)
-    raw = read_trajectory(path, topology, progress)
-    if raw.positions.shape[1] != len(species):
-        raise DataError(f"{path}: has {raw.positions.shape[1]} atoms, its topology {topology} has {len(species)}")
-    _check_finite(path, raw.positions)
-    return Reference(path.name, species, raw.positions, raw.times, raw.notes)
+    file = open_trajectory(path, topology)
+    if file.atoms != len(species):
+        raise DataError(f"{path}: has {file.atoms} atoms, its topology {topology} has {len(species)}")
+    return Reference(path.name, file.source(species, progress=progress))
 
 
-def _read_frames(path: Path, units: str | None) -> Reference:
-    frames = read_frames(path, _units(path, units))
-    species = frames[0].species
-    for index, frame in enumerate(frames):
-        if not np.array_equal(frame.species, species):
-            raise DataError(f"{path}: frame {index} is another molecule than frame 0: a reference holds one molecule")
-    positions = np.stack([frame.positions for frame in frames])
-    return Reference(path.name, species, positions, None)
+def _read_frames(path: Path, units: str | None, progress: Progress | None) -> Reference:
+    return Reference(path.name, FrameSource.of_frames(read_frames(path, _units(path, units)), path, progress))
 
 
 def _units(path: Path, units: str | None) -> LabelUnits | None:
@@ -143,9 +154,3 @@ def _units(path: Path, units: str | None) -> LabelUnits | None:
             states_units = "units" in archive.files
         return None if states_units else LabelUnits(1.0, 1.0)
     return None
-
-
-def _check_finite(path: Path, positions: FloatArray) -> None:
-    bad = np.flatnonzero(~np.isfinite(positions).all(axis=(1, 2)))
-    if len(bad):
-        raise DataError(f"{path}: frame {int(bad[0])}: a position is not a finite number")

@@ -2,16 +2,18 @@
 
 import csv
 import json
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
-from ase.formula import Formula
+from ase.data import atomic_numbers
 
 from piwsl.errors import DataError, RunDirectoryError
-from piwsl.md.analysis.trajectory_files import Progress, read_topology, read_trajectory
+from piwsl.md.analysis.frame_source import FrameSource, Progress
+from piwsl.md.analysis.same_molecule import formula_of
+from piwsl.md.analysis.trajectory_files import open_trajectory, read_topology
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 
@@ -46,20 +48,30 @@ class Run:
     Attributes:
         path: run directory.
         summary: content of summary.json.
-        species: (atoms,) atomic numbers.
-        positions: (frames, atoms, 3) angstrom, float32.
-        times: (frames,) fs since the start of the run.
+        frames: of the trajectory, with their times in fs since the start of the run.
         thermo: energies and temperature, or None where the run wrote none.
-        notes: what the reader has to say.
     """
 
     path: Path
     summary: dict[str, Any]
-    species: IntArray
-    positions: FloatArray
-    times: FloatArray
+    frames: FrameSource
     thermo: Thermo | None
-    notes: tuple[str, ...] = ()
+
+    @property
+    def species(self) -> IntArray:
+        """(atoms,) atomic numbers."""
+        return self.frames.species
+
+    @property
+    def times(self) -> FloatArray:
+        """(frames,) fs since the start of the run."""
+        assert self.frames.times is not None  # a run directory states its intervals
+        return self.frames.times
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader has to say."""
+        return self.frames.notes
 
     @property
     def name(self) -> str:
@@ -93,17 +105,12 @@ class Run:
         return float(self.summary["steps_done"]) * float(self.summary["timestep_fs"])
 
 
-def formula_of(species: IntArray) -> str:
-    """Chemical formula of atomic numbers, Hill order."""
-    return str(Formula.from_list([chemical_symbols[int(number)] for number in species]).format("hill"))
-
-
 def read_run(path: Path, progress: Progress | None = None) -> Run:
     """Read a run directory.
 
     Args:
         path: as `piwsl md` wrote it.
-        progress: called with (frames read, all frames).
+        progress: called with (frames read, all frames) while the frames are gone through.
 
     Raises:
         RunDirectoryError: no such directory, or not one of `piwsl md`.
@@ -117,18 +124,17 @@ def read_run(path: Path, progress: Progress | None = None) -> Run:
         if not found:
             raise RunDirectoryError(f"{path}: holds no {' or '.join(TRAJECTORY_FILES)}: nothing to analyse")
         trajectory = found[0]
-    raw = read_trajectory(trajectory, progress=progress)
+    file = open_trajectory(trajectory)
     species = _species(path, summary)
-    if raw.positions.shape[1] != len(species):
+    if file.atoms != len(species):
         raise DataError(
-            f"{trajectory}: has {raw.positions.shape[1]} atoms, {SUMMARY_FILE} says {len(species)}: "
-            "the files are not of one run"
+            f"{trajectory}: has {file.atoms} atoms, {SUMMARY_FILE} says {len(species)}: the files are not of one run"
         )
     interval = float(summary["trajectory_interval"]) * float(summary["timestep_fs"])
     # The first frame is written after the first interval, not at the start.
-    times = interval * np.arange(1, len(raw.positions) + 1)
+    times = interval * np.arange(1, file.frames + 1)
     thermo, thermo_notes = _read_thermo(path / THERMO_FILE)
-    return Run(path, summary, species, raw.positions, times, thermo, raw.notes + thermo_notes)
+    return Run(path, summary, file.source(species, times, thermo_notes, progress), thermo)
 
 
 def _read_summary(path: Path) -> dict[str, Any]:
@@ -162,25 +168,25 @@ def _species(path: Path, summary: dict[str, Any]) -> IntArray:
 def _read_thermo(path: Path) -> tuple[Thermo | None, tuple[str, ...]]:
     if not path.is_file():
         return None, (f"no {path.name}: energies and temperature are not analysed",)
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.reader(stream))
-    header = lines[0] if lines else []
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise DataError(f"{path}: has no column {missing[0]!r}")
-    columns = [header.index(name) for name in COLUMNS]
-    rows: list[list[float]] = []
+    values = array("d")  # a list of rows would take ten times the memory
     notes: tuple[str, ...] = ()
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            if len(line) != len(header):
-                raise ValueError
-            rows.append([float(line[column]) for column in columns])
-        except ValueError:
-            if number < len(lines):
-                raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
-            notes = (f"{path.name} was cut within its last line: its {len(rows)} whole rows are used",)
-    if not rows:
+    with path.open(newline="", encoding="utf-8") as stream:
+        lines = csv.reader(stream)
+        header = next(lines, [])
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise DataError(f"{path}: has no column {missing[0]!r}")
+        columns = [header.index(name) for name in COLUMNS]
+        for number, line in enumerate(lines, start=2):
+            try:
+                if len(line) != len(header):
+                    raise ValueError
+                values.extend([float(line[column]) for column in columns])
+            except ValueError:
+                if next(lines, None) is not None:
+                    raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
+                notes = (f"{path.name} was cut within its last line: its {number - 2} whole rows are used",)
+    if not values:
         return None, (f"{path.name} has no rows: energies and temperature are not analysed",)
-    values = np.array(rows)
-    return Thermo(values[:, 0] * PICOSECOND, *values[:, 1:].T), notes
+    table = np.array(values).reshape(-1, len(COLUMNS))
+    return Thermo(table[:, 0] * PICOSECOND, *table[:, 1:].T), notes

@@ -66,33 +66,50 @@ class Stability:
         }
 
 
-def stable_time(positions: FloatArray, times: FloatArray, bonds: Bonds) -> Stability:
-    """Time of the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
+class StabilityWatch:
+    """Looks for the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
 
     The rule of Fu et al., TMLR 2023 (arXiv 2210.07237). A frame with a position that is no number is broken too.
 
     Args:
-        positions: (frames, atoms, 3) angstrom.
-        times: (frames,) fs since the start of the run.
         bonds: bonds with their mean lengths in the reference.
+        times: (frames,) fs since the start of the run.
     """
-    lengths = bond_lengths(positions, bonds.pairs)
-    # "not within" instead of "beyond": a comparison with NaN is false.
-    outside = ~(np.abs(lengths - bonds.lengths) <= LARGEST_DEVIATION)
-    frames_broken = np.flatnonzero(outside.any(axis=1) | ~np.isfinite(positions).all(axis=(1, 2)))
-    resolution = float(times[1] - times[0]) if len(times) > 1 else float(times[0])
-    if not len(frames_broken):
-        time = Measurement(float(times[-1]), None, "fs", 1)
-        return Stability(time, len(positions), len(positions), resolution, None)
-    frame = int(frames_broken[0])
-    deviation = np.abs(lengths[frame] - bonds.lengths)
-    bond = int(np.argmax(np.where(np.isnan(deviation), np.inf, deviation)))
-    broken = BrokenBond(
-        frame,
-        float(times[frame]),
-        (int(bonds.pairs[bond, 0]), int(bonds.pairs[bond, 1])),
-        bonds.types[bond],
-        float(lengths[frame, bond]),
-        float(bonds.lengths[bond]),
-    )
-    return Stability(Measurement(broken.time, None, "fs", 1), frame, len(positions), resolution, broken)
+
+    def __init__(self, bonds: Bonds, times: FloatArray) -> None:
+        self._bonds, self._times = bonds, times
+
+    def find(self, positions: FloatArray, first: int) -> BrokenBond | None:
+        """The break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``."""
+        bonds = self._bonds
+        lengths = bond_lengths(positions, bonds.pairs)
+        # "not within" instead of "beyond": a comparison with NaN is false.
+        outside = ~(np.abs(lengths - bonds.lengths) <= LARGEST_DEVIATION)
+        broken = np.flatnonzero(outside.any(axis=1) | ~np.isfinite(positions).all(axis=(1, 2)))
+        if not len(broken):
+            return None
+        frame = int(broken[0])
+        deviation = np.abs(lengths[frame] - bonds.lengths)
+        bond = int(np.argmax(np.where(np.isnan(deviation), np.inf, deviation)))
+        return BrokenBond(
+            first + frame,
+            float(self._times[first + frame]),
+            (int(bonds.pairs[bond, 0]), int(bonds.pairs[bond, 1])),
+            bonds.types[bond],
+            float(lengths[frame, bond]),
+            float(bonds.lengths[bond]),
+        )
+
+    def stability(self, broken: BrokenBond | None) -> Stability:
+        """What was found over the whole run."""
+        times = self._times
+        resolution = float(times[1] - times[0]) if len(times) > 1 else float(times[0])
+        end = float(times[-1]) if broken is None else broken.time
+        frames = len(times) if broken is None else broken.frame
+        return Stability(Measurement(end, None, "fs", 1), frames, len(times), resolution, broken)
+
+
+def stable_time(positions: FloatArray, times: FloatArray, bonds: Bonds) -> Stability:
+    """Stable time of frames in memory (frames, atoms, 3), angstrom, by the rule of `StabilityWatch`."""
+    watch = StabilityWatch(bonds, times)
+    return watch.stability(watch.find(positions, 0))

@@ -1,32 +1,58 @@
-"""Positions from trajectory files, in pieces: whole frames only, and it is said where a file was cut."""
+"""Trajectory files as sources of frames: whole frames only, and it is said where a file was cut."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import StringIO
-from itertools import islice
 from pathlib import Path
+from struct import unpack
 
 import mdtraj
 import numpy as np
-from ase.io.extxyz import read_xyz
 
 from piwsl.data.hdf5_file import open_hdf5
 from piwsl.errors import DataError
-from piwsl.md.analysis.dcd import DcdFile
+from piwsl.md.analysis.dcd import DcdFile, cell_vectors
+from piwsl.md.analysis.extxyz import ExtxyzFile
+from piwsl.md.analysis.frame_source import PIECE, FrameSource, Piece, Progress
 from piwsl.md.analysis.xtc import frame_ends
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER, PICOSECOND
-
-PIECE = 1000  # frames read at a time
-Progress = Callable[[int, int], None]  # called with (frames read, all frames)
 
 # What the readers of mdtraj raise on files that are not what their name says.
 _READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
 
 
 @dataclass(frozen=True, eq=False)
+class TrajectoryFile:
+    """A trajectory file that was looked through; its frames are read when they are asked for.
+
+    Attributes:
+        atoms, frames: their numbers.
+        times: (frames,) fs, where the file states them.
+        read: opens the file anew and gives its pieces.
+        notes: sentences on what the reader met, such as a cut file.
+    """
+
+    atoms: int
+    frames: int
+    times: FloatArray | None
+    read: Callable[[], Iterator[Piece]]
+    notes: tuple[str, ...] = ()
+
+    def source(
+        self,
+        species: IntArray,
+        times: FloatArray | None = None,
+        notes: tuple[str, ...] = (),
+        progress: Progress | None = None,
+    ) -> FrameSource:
+        """The file with the elements of its atoms (atoms,), and with these times instead of its own."""
+        times = self.times if times is None else times
+        return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress)
+
+
+@dataclass(frozen=True, eq=False)
 class RawTrajectory:
-    """What a trajectory file holds.
+    """What a trajectory file holds, in memory.
 
     Attributes:
         positions: (frames, atoms, 3) angstrom, float32.
@@ -39,13 +65,12 @@ class RawTrajectory:
     notes: tuple[str, ...] = ()
 
 
-def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
-    """Read a trajectory: DCD, XTC, extended XYZ, HDF5 of mdtraj's conventions, or any other format of mdtraj.
+def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
+    """Open a trajectory: DCD, XTC, extended XYZ, HDF5 of mdtraj's conventions, or any other format of mdtraj.
 
     Args:
         path: the trajectory.
         topology: needed by formats other than DCD and XTC that hold positions only.
-        progress: called while reading, where the number of frames is known beforehand.
 
     Raises:
         DataError: missing, not readable, or without one whole frame.
@@ -53,18 +78,27 @@ def read_trajectory(path: Path, topology: Path | None = None, progress: Progress
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix == ".dcd":
-        raw = _read_dcd(path, progress)
+        found = _open_dcd(path)
     elif path.suffix == ".xtc":
-        raw = _read_xtc(path, progress)
+        found = _open_xtc(path)
     elif path.suffix == ".extxyz":
-        raw = _read_extxyz(path)
+        file = ExtxyzFile.open(path)
+        notes = _cut_note(path, file.frames, file.is_cut)
+        found = TrajectoryFile(file.atoms, file.frames, file.times, file.pieces, notes)
     elif path.suffix in (".hdf5", ".h5"):
-        raw = _read_hdf5(path, progress)
+        found = _open_hdf5(path)
     else:
-        raw = _read_other(path, topology)
-    if not len(raw.positions):
+        found = _open_other(path, topology)
+    if not found.frames:
         raise DataError(f"{path}: holds no whole frame: nothing can be analysed")
-    return raw
+    return found
+
+
+def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
+    """All frames of a small trajectory at once; arguments and errors are those of `open_trajectory`."""
+    file = open_trajectory(path, topology)
+    source = file.source(np.zeros(file.atoms, dtype=np.int64), progress=progress)
+    return RawTrajectory(source.all(), file.times, file.notes)
 
 
 def read_topology(path: Path) -> IntArray:
@@ -85,91 +119,97 @@ def read_topology(path: Path) -> IntArray:
     return np.array(numbers, dtype=np.int64)
 
 
-def _read_dcd(path: Path, progress: Progress | None) -> RawTrajectory:
+def _open_dcd(path: Path) -> TrajectoryFile:
     file = DcdFile.open(path)
-    pieces = []
-    for first, last in _pieces(file.frames, progress):
-        pieces.append(file.read(first, last))
-    return RawTrajectory(_join(pieces, file.atoms), None, _cut_note(path, file.frames, file.spare))
+
+    def read() -> Iterator[Piece]:
+        for first, last in _pieces(file.frames):
+            yield file.read(first, last), file.cells(first, last)
+
+    return TrajectoryFile(file.atoms, file.frames, None, read, _cut_note(path, file.frames, file.spare))
 
 
-def _read_xtc(path: Path, progress: Progress | None) -> RawTrajectory:
-    positions, times = [], []
+def _open_xtc(path: Path) -> TrajectoryFile:
+    atoms, spare, times = 0, 0, []
     with path.open("rb") as file:
-        frames = end = 0
-        for frames, end in enumerate(frame_ends(file, path), start=1):  # noqa: B007
-            pass
-        spare = file.seek(0, 2) - end
-    if not frames:
-        return RawTrajectory(_join([], 0), None)
-    try:
-        with mdtraj.formats.XTCTrajectoryFile(str(path)) as stream:
-            for first, last in _pieces(frames, progress):
-                xyz, time, _, _ = stream.read(last - first)
-                positions.append(np.asarray(xyz, dtype=np.float32) * np.float32(NANOMETER))
-                times.append(np.asarray(time, dtype=np.float64) * PICOSECOND)
-    except _READ_ERRORS as error:
-        raise DataError(f"{path}: damaged ({_line(error)})") from None
-    return RawTrajectory(_join(positions, 0), np.concatenate(times), _cut_note(path, frames, spare))
+        start = 0
+        for end in frame_ends(file, path):
+            file.seek(start)
+            _, atoms, _, time = unpack(">iiif", file.read(16))
+            times.append(time * PICOSECOND)
+            start = end
+        spare = file.seek(0, 2) - start
+    frames = len(times)
 
-
-def _read_extxyz(path: Path) -> RawTrajectory:
-    positions, times = [], []
-    spare = False
-    with path.open(encoding="utf-8") as stream:
+    def read() -> Iterator[Piece]:
         try:
-            while first := stream.readline():
-                lines = [first, *islice(stream, int(first) + 1)]
-                spare = len(lines) < int(first) + 2 or not lines[-1].endswith("\n")
-                if spare:
-                    break
-                atoms = next(read_xyz(StringIO("".join(lines)), index=0))
-                positions.append(atoms.positions.astype(np.float32))
-                times.append(atoms.info.get("time_fs"))
+            with mdtraj.formats.XTCTrajectoryFile(str(path)) as stream:
+                for first, last in _pieces(frames):
+                    xyz, _, _, box = stream.read(last - first)
+                    yield _angstrom(xyz), None if box is None or not np.ndim(box) else _cells(_angstrom(box))
         except _READ_ERRORS as error:
-            raise DataError(f"{path}: frame {len(positions) + 1} is not extended XYZ ({_line(error)})") from None
-    if len({len(one) for one in positions}) > 1:
-        raise DataError(f"{path}: frames of different numbers of atoms are no trajectory")
-    known = None if None in times else np.array(times, dtype=np.float64)
-    notes = _cut_note(path, len(positions), spare)
-    return RawTrajectory(_join([one[None] for one in positions], 0), known, notes)
+            raise DataError(f"{path}: damaged ({_line(error)})") from None
+
+    return TrajectoryFile(atoms, frames, np.array(times), read, _cut_note(path, frames, spare))
 
 
-def _read_hdf5(path: Path, progress: Progress | None) -> RawTrajectory:
+def _open_hdf5(path: Path) -> TrajectoryFile:
     with open_hdf5(path, growing=True) as file:
         if "coordinates" not in file or "time" not in file:
             raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
-        data, positions = file["coordinates"], []
-        frames = len(data)
-        for first, last in _pieces(frames, progress):
-            positions.append(np.asarray(data[first:last], dtype=np.float32) * np.float32(NANOMETER))
+        frames, atoms = file["coordinates"].shape[:2]
         times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
-    return RawTrajectory(_join(positions, 0), times)
+        has_cells = "cell_lengths" in file and "cell_angles" in file
+
+    def read() -> Iterator[Piece]:
+        with open_hdf5(path, growing=True) as file:
+            for first, last in _pieces(frames):
+                cells = None
+                if has_cells:
+                    lengths, angles = (
+                        np.asarray(file[name][first:last], dtype=np.float64) for name in ("cell_lengths", "cell_angles")
+                    )
+                    cells = _cells(cell_vectors(lengths * NANOMETER, angles))
+                yield _angstrom(file["coordinates"][first:last]), cells
+
+    return TrajectoryFile(atoms, frames, times, read)
 
 
-def _read_other(path: Path, topology: Path | None) -> RawTrajectory:
+def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
     options = {} if topology is None else {"top": str(topology)}
-    positions, times = [], []
-    try:
-        for piece in mdtraj.iterload(str(path), chunk=PIECE, **options):
-            positions.append(np.asarray(piece.xyz, dtype=np.float32) * np.float32(NANOMETER))
-            times.append(np.asarray(piece.time, dtype=np.float64) * PICOSECOND)
-    except _READ_ERRORS as error:
-        hint = "" if topology else ": name its topology with --reference-topology"
-        raise DataError(f"{path}: not a trajectory that mdtraj reads ({_line(error)}){hint}") from None
-    return RawTrajectory(_join(positions, 0), np.concatenate(times) if times else None)
+
+    def stream() -> Iterator[mdtraj.Trajectory]:
+        try:
+            yield from mdtraj.iterload(str(path), chunk=PIECE, **options)
+        except _READ_ERRORS as error:
+            hint = "" if topology else ": name its topology with --reference-topology"
+            raise DataError(f"{path}: not a trajectory that mdtraj reads ({_line(error)}){hint}") from None
+
+    def read() -> Iterator[Piece]:
+        for piece in stream():
+            cells = piece.unitcell_vectors
+            yield _angstrom(piece.xyz), None if cells is None else _cells(_angstrom(cells))
+
+    atoms, times = 0, [np.zeros(0)]
+    for piece in stream():
+        atoms = piece.n_atoms
+        times.append(np.asarray(piece.time, dtype=np.float64) * PICOSECOND)
+    joined = np.concatenate(times)
+    return TrajectoryFile(atoms, len(joined), joined, read)
 
 
-def _pieces(frames: int, progress: Progress | None) -> Iterator[tuple[int, int]]:
+def _pieces(frames: int) -> Iterator[tuple[int, int]]:
     for first in range(0, frames, PIECE):
-        last = min(first + PIECE, frames)
-        yield first, last
-        if progress:
-            progress(last, frames)
+        yield first, min(first + PIECE, frames)
 
 
-def _join(pieces: list[FloatArray], atoms: int) -> FloatArray:
-    return np.concatenate(pieces) if pieces else np.zeros((0, atoms, 3), dtype=np.float32)
+def _angstrom(values: FloatArray) -> FloatArray:
+    return np.asarray(np.asarray(values, dtype=np.float32) * np.float32(NANOMETER))
+
+
+def _cells(vectors: FloatArray) -> FloatArray | None:
+    """None for the boxes of no extent that vacuum runs are written with."""
+    return vectors if bool((np.abs(np.linalg.det(vectors)) > 0).all()) else None
 
 
 def _cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:

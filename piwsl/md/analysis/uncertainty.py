@@ -1,6 +1,6 @@
 """Error bars of correlated series: autocorrelation times, blocks, and the bootstrap over blocks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from piwsl.typing import FloatArray, IntArray
 
 WINDOW = 5.0  # Sokal's window: sum the autocorrelation up to this many autocorrelation times
 SHIFTS = 20  # iterations of the correction for the mean; it settles before
+LONGEST_SERIES = 65_536  # points that autocorrelation times are taken from
+MICRO_BLOCKS = 1000  # blocks that are summed over while the length of the final ones is not known
 MOST_BLOCKS = 200  # more blocks cost memory and sharpen no error bar
 DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
 CONFIDENCE = 0.95
@@ -49,8 +51,65 @@ def autocorrelation_time(series: FloatArray) -> float:
 
 
 def inefficiency(*series: FloatArray) -> float:
-    """Frames per independent sample: twice the longest autocorrelation time of the series, 1 at least."""
-    return max(1.0, *(2.0 * autocorrelation_time(one) for one in series))
+    """Frames per independent sample: twice the longest autocorrelation time of the series, 1 at least.
+
+    Of long series the means of neighbours are looked at, which bounds the memory and loses nothing: the variance of
+    the mean, variance times inefficiency over length, is the same for both.
+    """
+    return max(1.0, *(_inefficiency(np.asarray(one, dtype=np.float64)) for one in series))
+
+
+def _inefficiency(series: FloatArray) -> float:
+    if len(series) <= LONGEST_SERIES:
+        return 2.0 * autocorrelation_time(series)
+    means = SeriesMeans(len(series), 1)
+    means.add(series[:, None], 0)
+    return means.inefficiency()
+
+
+class SeriesMeans:
+    """Series of known length, kept as means of neighbours where they are long.
+
+    Args:
+        frames: length of the series.
+        columns: their number.
+    """
+
+    def __init__(self, frames: int, columns: int) -> None:
+        self._frames = frames
+        self._each = max(-(-frames // LONGEST_SERIES), 1)
+        self._sums = np.zeros((-(-frames // self._each), columns))
+        self._squares = np.zeros(columns)
+        self._origin: FloatArray | None = None  # keeps the digits of series far from zero
+
+    def add(self, values: FloatArray, first: int) -> None:
+        """Values (f, columns) of the frames from ``first`` on."""
+        if self._origin is None:
+            self._origin = np.array(values[0], dtype=np.float64)
+        shifted = values - self._origin
+        starts, cells = cell_starts(first, len(values), self._each)
+        self._sums[cells] += np.add.reduceat(shifted, starts, axis=0)
+        self._squares += (shifted**2).sum(axis=0)
+
+    def inefficiency(self) -> float:
+        """As the function of this name, of the longest memory among the columns."""
+        if self._each == 1:
+            return inefficiency(*self._sums.T)
+        counts = np.full(len(self._sums), float(self._each))
+        counts[-1] = self._frames - self._each * (len(counts) - 1)
+        means = self._sums / counts[:, None]
+        variance = self._squares / self._frames - (self._sums.sum(axis=0) / self._frames) ** 2
+        ratios = np.divide(means.var(axis=0), variance, out=np.zeros_like(variance), where=variance > 0)
+        found = [
+            self._each * ratio * 2.0 * autocorrelation_time(one) for ratio, one in zip(ratios, means.T, strict=True)
+        ]
+        return float(max(1.0, *found))
+
+
+def cell_starts(first: int, count: int, each: int) -> tuple[IntArray, IntArray]:
+    """Where cells of ``each`` frames begin in the piece of frames from ``first`` on, and which cells they are."""
+    cells = np.arange(first // each, (first + count - 1) // each + 1)
+    return np.maximum(cells * each - first, 0), cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +143,45 @@ class Blocks:
     def sums(self, values: FloatArray) -> FloatArray:
         """Sums over the frames of each block: (frames, ...) to (blocks, ...), float64."""
         return np.add.reduceat(np.asarray(values, dtype=np.float64), self.edges[:-1], axis=0)
+
+
+class MicroBlocks:
+    """Many short consecutive blocks, merged to blocks of the right length once the correlation is known.
+
+    Attributes:
+        frames: length of the series.
+        edges: (micro-blocks + 1,) frame indices.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        count = max(min(frames, MICRO_BLOCKS), 1)
+        self.edges: IntArray = np.linspace(0, frames, count + 1).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def parts(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """Micro-block, start and stop within a piece, for each micro-block that the piece has a part in."""
+        block = int(np.searchsorted(self.edges, first, side="right")) - 1
+        start = 0
+        while start < count:
+            stop = min(int(self.edges[block + 1]) - first, count)
+            yield block, start, stop
+            start, block = stop, block + 1
+
+    def add(self, sums: FloatArray, values: FloatArray, first: int) -> None:
+        """Add values (f, ...) of the frames from ``first`` on to the sums (micro-blocks, ...)."""
+        parts = list(self.parts(first, len(values)))
+        starts = [start for _, start, _ in parts]
+        sums[parts[0][0] : parts[-1][0] + 1] += np.add.reduceat(values, starts, axis=0)
+
+    def merged(self, sums: FloatArray | IntArray, per_sample: float) -> "BlockSums":
+        """Sums (micro-blocks, ...) over blocks whose edges are the nearest to those of `Blocks.automatic`."""
+        blocks = Blocks.automatic(self.frames, per_sample)
+        middles = (self.edges[1:] + self.edges[:-1]) / 2
+        nearest = np.searchsorted(middles, blocks.edges[:-1])
+        return BlockSums(np.add.reduceat(np.asarray(sums, dtype=np.float64), nearest, axis=0), blocks.samples)
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,9 +146,9 @@ def _how_made(comparison: Comparison) -> list[tuple[str, str]]:
     ensemble = f"{comparison.run.ensemble.upper()}, {summary['temperature_K']:g} K"
     if comparison.run.ensemble == "nve":
         ensemble += " at the start"
-    reference = f"{comparison.reference.name}, {len(comparison.reference.positions):,} frames"
-    if comparison.reference.times is not None:
-        reference += f" over {picoseconds(float(comparison.reference.times[-1] - comparison.reference.times[0]))}"
+    reference = f"{comparison.reference.name}, {comparison.reference.frames:,} frames"
+    if comparison.reference.length is not None:
+        reference += f" over {picoseconds(comparison.reference.length)}"
     entries: list[tuple[str, Any]] = [
         ("Command", summary.get("command")),
         ("Model", model.get("path")),
@@ -157,7 +157,7 @@ def _how_made(comparison: Comparison) -> list[tuple[str, str]]:
         ("Force", force),
         ("Ensemble", ensemble),
         ("Steps", steps),
-        ("Frames", f"{len(comparison.run.positions):,}, one every {summary['trajectory_interval']:,} steps"),
+        ("Frames", f"{len(comparison.run.frames):,}, one every {summary['trajectory_interval']:,} steps"),
         ("Seed", summary.get("seed")),
         ("Speed", f"{speed['steps_per_second']:.4g} steps/s" if speed.get("steps_per_second") else None),
         ("Started", summary.get("started")),

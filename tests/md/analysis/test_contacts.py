@@ -37,7 +37,7 @@ def test_a_molecule_without_unbonded_pairs():
 
 
 def test_a_collapsed_run_is_not_called_stable(runs, tmp_path):
-    reference = Reference("mine", runs.ETHANOL.numbers, runs.shaking(500, seed=100), 50.0 * np.arange(500))
+    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(500, seed=100), 50.0 * np.arange(500))
     positions = runs.shaking(400, seed=1)
     carbon = positions[250:, 0]
     mean = 0.75 * (positions[250:, 6] - carbon) + 0.25 * (positions[250:, 7] - carbon)

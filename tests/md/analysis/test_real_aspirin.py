@@ -16,12 +16,12 @@ def aspirin(real_data):
 
 
 def test_bonds_are_those_of_aspirin(aspirin):
-    bonds = find_bonds(aspirin.species, aspirin.positions)
+    bonds = find_bonds(aspirin.species, aspirin.frames.all())
     assert {kind: len(found) for kind, found in bonds.by_type().items()} == {"C-C": 8, "C-H": 7, "C-O": 5, "O-H": 1}
 
 
 def test_h_of_r_equals_mdtraj_and_numpy(runs, aspirin):
-    positions = aspirin.positions[:500]
+    positions = aspirin.frames.all()[:500]
     trajectory = mdtraj.Trajectory(positions.astype(np.float32) / 10, runs.topology_of(aspirin.species))
     distances = 10 * mdtraj.compute_distances(trajectory, np.array(np.triu_indices(21, 1)).T, periodic=False)
     expected, _ = np.histogram(distances, bins=500, range=(0, 10), density=True)
@@ -31,9 +31,9 @@ def test_h_of_r_equals_mdtraj_and_numpy(runs, aspirin):
 
 def test_two_halves_agree(aspirin):
     """Training against test frames: drawn from one trajectory."""
-    first, second = aspirin.positions[:1000], aspirin.positions[1050:]
+    first, second = aspirin.frames.all()[:1000], aspirin.frames.all()[1050:]
     verdicts = [compare(distance_histogram(first), distance_histogram(second)).difference.agrees]
-    for found in compare_bonds(first, second, find_bonds(aspirin.species, aspirin.positions)):
+    for found in compare_bonds(first, second, find_bonds(aspirin.species, aspirin.frames.all())):
         differences = (found.mean_difference, found.width_difference, found.distribution.difference)
         verdicts += [one.agrees for one in differences]
     assert len(verdicts) == 13
@@ -42,8 +42,8 @@ def test_two_halves_agree(aspirin):
 
 
 def test_stretched_bond_is_found(aspirin):
-    first, second = aspirin.positions[:1000].copy(), aspirin.positions[1050:]
-    bonds = find_bonds(aspirin.species, aspirin.positions)
+    first, second = aspirin.frames.all()[:1000].copy(), aspirin.frames.all()[1050:]
+    bonds = find_bonds(aspirin.species, aspirin.frames.all())
     oxygen, hydrogen = sorted(bonds.pairs[bonds.by_type()["O-H"][0]], key=lambda atom: aspirin.species[atom] == 1)
     first[:, hydrogen] += 0.01 * (first[:, hydrogen] - first[:, oxygen])
     found = {one.kind: one for one in compare_bonds(first, second, bonds)}

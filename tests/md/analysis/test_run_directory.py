@@ -15,7 +15,7 @@ def positions(runs):
 @pytest.mark.parametrize("suffix", [".dcd", ".xtc"])
 def test_run(runs, tmp_path, positions, suffix):
     run = read_run(runs.write_run(tmp_path / "run", positions, suffix=suffix))
-    np.testing.assert_allclose(run.positions, positions, atol=0.0051)
+    np.testing.assert_allclose(run.frames.all(), positions, atol=0.0051)
     assert run.species.tolist() == runs.ETHANOL.numbers.tolist()
     assert (run.name, run.formula, run.ensemble, run.target_temperature) == ("ethanol", "C2H6O", "nvt", 500.0)
     assert run.times[0] == 50.0  # the first frame is that of the first interval, not of the start
@@ -45,7 +45,7 @@ def test_cut_trajectory(runs, tmp_path, positions):
     file = path / "trajectory.dcd"
     file.write_bytes(file.read_bytes()[:-10])
     run = read_run(path)
-    assert len(run.positions) == len(run.times) == 19
+    assert len(run.frames) == len(run.times) == 19
     assert "19 whole frames" in run.notes[0]
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report")
-    reference = Reference("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), 50.0 * np.arange(600))
+    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), 50.0 * np.arange(600))
     comparison = compare_run(read_run(runs.write_run(path / "run", runs.shaking(500, seed=1))), reference)
     return write_analysis(comparison, path / "analysis")["report.html"]
 

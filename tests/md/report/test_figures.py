@@ -17,7 +17,7 @@ from tests import run_directories as runs
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     path = tmp_path_factory.mktemp("figures") / "run"
-    reference = Reference("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), 50.0 * np.arange(600))
+    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), 50.0 * np.arange(600))
     return compare_run(read_run(runs.write_run(path, runs.shaking(500, seed=1))), reference)
 
 

@@ -15,7 +15,7 @@ FILES = ["analysis.json", "bond_lengths.png", "energy.png", "h_of_r.png", "repor
 
 
 def comparison(path, positions):
-    reference = Reference("mine", runs.ETHANOL.numbers, runs.shaking(300, seed=50), None)
+    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(300, seed=50), None)
     return compare_run(read_run(runs.write_run(path, positions)), reference)
 
 
