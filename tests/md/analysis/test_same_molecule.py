@@ -79,3 +79,9 @@ def test_an_isomer_in_another_order_is_refused_without_an_offer(runs, tmp_path, 
     path = runs.write_run(tmp_path / "run", np.tile(ether.positions, (3, 1, 1)), numbers=ether.numbers)
     with pytest.raises(DataError, match=r"different order.*reorder one of them"):
         compare_run(read_run(path), reference)
+
+
+def test_elements_tell_the_ends_of_a_chain():
+    numbers, positions = np.array([1, 6, 7]), np.array([[0.0, 0, 0], [1.07, 0, 0], [2.22, 0, 0]])
+    bonds = find_bonds(numbers, positions[None])
+    assert map_atoms(numbers[::-1], positions[::-1], numbers, bonds).tolist() == [2, 1, 0]
