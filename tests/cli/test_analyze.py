@@ -112,3 +112,19 @@ def test_bundled_reference(tmp_path, capsys):
     assert numbers["reference"]["name"] == "bundled aspirin"
     assert numbers["reference"]["frames"] > 1000
     assert numbers["reference"]["length_fs"] == pytest.approx(20 * (numbers["reference"]["frames"] - 1))
+
+
+def test_saved_reference_gives_the_same_numbers(work, capsys):
+    saved = work / "saved.npz"
+    assert analyze(work / "run", "--reference", work / "reference.npz", "--json", "--save-reference", saved) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert analyze(work / "run", "--reference", saved, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+def test_atoms_in_another_order_are_mapped_when_asked_for(work, capsys):
+    order = np.arange(9)[::-1]
+    runs.write_run(work / "turned", runs.shaking(50, seed=1)[:, order], numbers=runs.ETHANOL.numbers[order])
+    assert "--map-atoms" in refuse(capsys, work / "turned", "--reference", work / "reference.npz")
+    assert analyze(work / "turned", "--reference", work / "reference.npz", "--map-atoms") == 0
+    assert "as their bonds tell" in capsys.readouterr().out

@@ -42,8 +42,8 @@ def test_a_full_disk_ends_a_run_that_can_be_continued(kind, tmp_path: Path, monk
     (line,) = stopped.stderr.splitlines()
     assert line.startswith(f"piwsl: cut/trajectory.{kind}: cannot be written (")
     assert line.endswith("make room, then continue with --restart")
-    assert 0 < len(read_run(Path("cut")).positions) < 1000
+    assert 0 < len(read_run(Path("cut")).frames) < 1000
     again = subprocess.run([*command, "--output", "cut", "--restart"], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     first, second = read_run(Path("whole")), read_run(Path("cut"))
-    assert np.array_equal(first.positions, second.positions)
+    assert np.array_equal(first.frames.all(), second.frames.all())

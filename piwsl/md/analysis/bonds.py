@@ -8,9 +8,8 @@ from ase import Atoms
 from ase.neighborlist import natural_cutoffs
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.distances import PairDistances, pair_indices
 from piwsl.md.analysis.distributions import DistributionComparison, Histogram, compare
-from piwsl.md.analysis.elements import pair_kind
+from piwsl.md.analysis.pairs import PairDistances, pair_indices, pair_kind
 from piwsl.md.analysis.results import Difference, Measurement
 from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, SeriesMeans, difference_of
 from piwsl.typing import FloatArray, IntArray

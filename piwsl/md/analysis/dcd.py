@@ -1,4 +1,4 @@
-"""DCD trajectories, read from a memory map: whole frames only, and nothing printed.
+"""DCD trajectories: whole frames only, and nothing printed.
 
 mdtraj reads DCD through a plugin that writes to the standard output of the process, which `piwsl analyze --json`
 needs for itself. The format is a header and frames of one size: Fortran records of an optional cell, x, y and z.
@@ -76,23 +76,28 @@ class DcdFile:
         Raises:
             DataError: the frames are damaged.
         """
-        mapped = np.memmap(self.path, self._frame, "r", self._start, (self.frames,))[first:last]
-        if any((mapped[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
+        found = self._records(first, last)
+        if any((found[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
             raise DataError(f"{self.path}: damaged between frames {first + 1} and {last}")
-        return np.stack([mapped[axis] for axis in "xyz"], axis=-1).astype(np.float32)
+        return np.stack([found[axis] for axis in "xyz"], axis=-1).astype(np.float32)
 
     def cells(self, first: int, last: int) -> FloatArray | None:
         """Cell vectors in rows (last - first, 3, 3) of these frames, angstrom; None where they have none."""
         if "cell" not in (self._frame.names or ()):
             return None
-        mapped = np.memmap(self.path, self._frame, "r", self._start, (self.frames,))["cell"][first:last]
+        found = self._records(first, last)["cell"]
         # a, gamma, b, beta, alpha, c; the angles in degrees, or as their cosines (CHARMM, NAMD, OpenMM).
-        lengths, angles = np.array(mapped[:, [0, 2, 5]], dtype=np.float64), np.array(mapped[:, [4, 3, 1]], np.float64)
+        lengths, angles = found[:, [0, 2, 5]].astype(np.float64), found[:, [4, 3, 1]].astype(np.float64)
         if not (lengths > 0).all():
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
         angles[cosines] = np.degrees(np.arccos(angles[cosines]))
         return cell_vectors(lengths, angles)
+
+    def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
+        """The frames as they are in the file."""
+        offset = self._start + first * self._frame.itemsize
+        return np.fromfile(self.path, self._frame, last - first, offset=offset)
 
 
 def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:

@@ -3,54 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from piwsl.md.analysis.distributions import Histogram
-from piwsl.md.analysis.elements import pair_kind
 from piwsl.md.analysis.frame_source import PIECE
+from piwsl.md.analysis.pairs import PairDistances, pair_indices, pair_kind
 from piwsl.md.analysis.slow_motion import ModeSampler, SlowModes
 from piwsl.md.analysis.uncertainty import MicroBlocks, SeriesMeans
 from piwsl.typing import FloatArray, IntArray
 
 BINS = 500
 RANGE = 10.0  # angstrom
-CHUNK_VALUES = 120_000  # distances held at a time: they stay in the processor's cache
-
-
-def pair_indices(atoms: int) -> tuple[IntArray, IntArray]:
-    """Every pair once, i < j: no zero diagonal, nothing counted twice."""
-    first, second = np.triu_indices(atoms, k=1)
-    return first, second
-
-
-class PairDistances:
-    """Distances of all pairs of a molecule in vacuum (no periodic images), float32, in buffers that stay in cache."""
-
-    def __init__(self, atoms: int) -> None:
-        self.pairs = atoms * (atoms - 1) // 2
-        self.chunk = max(CHUNK_VALUES // max(self.pairs, 1), 1)
-        self._squares = np.empty(self.pairs * self.chunk, dtype=np.float32)
-        self._part = np.empty(max(atoms - 1, 1) * self.chunk, dtype=np.float32)
-
-    def of(self, piece: FloatArray) -> FloatArray:
-        """Distances (pairs, frames) of positions (frames, atoms, 3) of `chunk` frames at most, in a buffer."""
-        # Relative to the first atom: a molecule that has drifted far keeps its digits in float32. Frames last:
-        # every operation runs over long contiguous rows.
-        local = np.ascontiguousarray((piece - piece[:, :1]).transpose(2, 1, 0), dtype=np.float32)
-        _, atoms, frames = local.shape
-        squares = self._squares[: self.pairs * frames].reshape(self.pairs, frames)
-        row = 0
-        for atom in range(atoms - 1):
-            others = atoms - 1 - atom
-            into, delta = squares[row : row + others], self._part[: others * frames].reshape(others, frames)
-            for axis in range(3):
-                np.subtract(local[axis, atom + 1 :], local[axis, atom], out=delta)
-                if axis == 0:
-                    np.multiply(delta, delta, out=into)
-                else:
-                    np.multiply(delta, delta, out=delta)
-                    np.add(into, delta, out=into)
-            row += others
-        return np.asarray(np.sqrt(squares, out=squares))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +49,12 @@ class DistanceCounter:
         self.kinds = sorted(set(names))
         self._bins, self._largest = bins, largest
         # One count over all kinds: the bins of each, and one for what is beyond them.
-        offsets = [self.kinds.index(name) * (bins + 1) for name in names]
-        self._offsets = np.array(offsets, dtype=np.intp).reshape(-1, 1)
+        self._row = len(self.kinds) * (bins + 1)
+        kinds = [self.kinds.index(name) * (bins + 1) for name in names]
+        self._kinds = np.array(kinds, dtype=np.int32).reshape(-1, 1)
         self._distances = PairDistances(len(species))
         self._blocks = MicroBlocks(frames)
-        self.counts = np.zeros((len(self._blocks), len(self.kinds) * (bins + 1)), dtype=np.int64)
+        self._counts = np.zeros((len(self._blocks), self._row), dtype=np.int64)
         self._modes = modes
         self._series = SeriesMeans(frames, modes.count)
 
@@ -102,17 +66,26 @@ class DistanceCounter:
             if self._modes.count:
                 self._series.add(self._modes.project(distances), first + begin)
             distances *= np.float32(self._bins / self._largest)
-            np.minimum(distances, np.float32(self._bins), out=distances)
-            places = distances.astype(np.intp)
-            places += self._offsets
-            for block, start, stop in self._blocks.parts(first + begin, len(piece)):
-                self.counts[block] += np.bincount(places[:, start:stop].ravel(), minlength=self.counts.shape[1])
+            if distances.max(initial=0.0) >= self._bins:
+                np.minimum(distances, np.float32(self._bins), out=distances)
+            self._count(distances.astype(np.int32), first + begin)
+
+    def _count(self, places: IntArray, first: int) -> None:
+        """Add bins (pairs, frames) to the micro-blocks of the frames from ``first`` on."""
+        places += self._kinds
+        parts = list(self._blocks.parts(first, places.shape[1]))
+        if len(parts) > 1:
+            lengths = [stop - start for _, start, stop in parts]
+            places += np.repeat(np.arange(len(parts), dtype=np.int32) * self._row, lengths)
+        # That of torch counts 32-bit integers as they are.
+        found = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
+        self._counts[parts[0][0] : parts[-1][0] + 1] += found.numpy().reshape(len(parts), self._row)
 
     def histograms(self) -> DistanceHistograms:
         """h(r) in blocks of several times the slowest motion."""
         per_sample = self._series.inefficiency() if self._modes.count else float(max(self._blocks.frames, 1))
         per_sample = min(per_sample, float(max(self._blocks.frames, 1)))
-        by_kind = self.counts.reshape(len(self._blocks), len(self.kinds), self._bins + 1)
+        by_kind = self._counts.reshape(len(self._blocks), len(self.kinds), self._bins + 1)
         found = {kind: self._histogram(by_kind[:, index], per_sample) for index, kind in enumerate(self.kinds)}
         return DistanceHistograms(self._histogram(by_kind.sum(axis=1), per_sample), found)
 

@@ -188,5 +188,5 @@ def _read_thermo(path: Path) -> tuple[Thermo | None, tuple[str, ...]]:
                 notes = (f"{path.name} was cut within its last line: its {number - 2} whole rows are used",)
     if not values:
         return None, (f"{path.name} has no rows: energies and temperature are not analysed",)
-    table = np.array(values).reshape(-1, len(COLUMNS))
+    table = np.frombuffer(values).reshape(-1, len(COLUMNS))
     return Thermo(table[:, 0] * PICOSECOND, *table[:, 1:].T), notes

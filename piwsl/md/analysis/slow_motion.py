@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from piwsl.md.analysis.pairs import PairDistances
 from piwsl.typing import FloatArray, IntArray
 
 MOST_PAIRS = 300  # pairs that the slowest motion is looked for in
@@ -34,7 +35,8 @@ class SlowModes:
 
     def project(self, distances: FloatArray) -> FloatArray:
         """Their values (frames, modes) for the distances (all pairs, frames), angstrom."""
-        return np.asarray((distances[self.pairs] - self.means[:, None]).T @ self.vectors)
+        chosen = distances if len(self.pairs) == len(distances) else distances[self.pairs]
+        return np.asarray(chosen.T @ self.vectors - self.means @ self.vectors)
 
 
 class ModeSampler:
@@ -47,15 +49,16 @@ class ModeSampler:
     def __init__(self, atoms: int) -> None:
         count = atoms * (atoms - 1) // 2
         self.pairs = np.unique(np.linspace(0, max(count - 1, 0), min(count, MOST_PAIRS)).astype(np.int64))
-        self._ends = np.stack(np.triu_indices(atoms, k=1))[:, self.pairs]
+        self._distances = PairDistances(atoms)
         self._each = 1
         self._sample: list[FloatArray] = []
 
     def add(self, positions: FloatArray, first: int) -> None:
         """Look at positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
         chosen = positions[-first % self._each :: self._each]
-        local = (chosen - chosen[:, :1]).astype(np.float32)
-        self._sample.extend(np.linalg.norm(local[:, self._ends[0]] - local[:, self._ends[1]], axis=-1))
+        for begin in range(0, len(chosen), self._distances.chunk):
+            found = self._distances.of(chosen[begin : begin + self._distances.chunk])
+            self._sample.extend(found[self.pairs].T.copy())
         while len(self._sample) >= 2 * MODE_FRAMES:
             self._sample = self._sample[::2]
             self._each *= 2

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, wasserstein_distance
 
 from piwsl.md.analysis.distributions import Histogram, compare
 from piwsl.md.analysis.uncertainty import Blocks, BlockSums
@@ -75,3 +75,28 @@ def test_one_sample_gives_no_verdict():
     assert found.difference.measured.uncertainty is None
     assert found.difference.limit is None
     assert found.difference.agrees is None
+
+
+def binned(mean, width, seed, values=40_000):
+    edges = np.linspace(-6, 6, 601)
+    drawn = np.random.default_rng(seed).normal(mean, width, (40, values // 40))
+    counts = np.stack([np.histogram(block, edges)[0] for block in drawn]).astype(float)
+    return Histogram(edges, BlockSums(counts, values), 0, "angstrom"), drawn.ravel()
+
+
+@pytest.mark.parametrize(("mean", "width"), [(0.3, 1.0), (0.0, 1.2), (0.0, 1.0)])
+def test_wasserstein_distance_is_that_of_scipy(mean, width):
+    (ours, first), (theirs, second) = binned(mean, width, 3), binned(0.0, 1.0, 5)
+    found = compare(ours, theirs).wasserstein
+    assert found.measured.value == pytest.approx(wasserstein_distance(first, second), abs=1e-3)
+    assert found.measured.unit == "angstrom"
+    assert found.agrees is (mean == 0.0 and width == 1.0)
+
+
+def test_wasserstein_distance_of_a_shift_is_the_shift():
+    (ours, _), (theirs, _) = binned(0.5, 1.0, 3), binned(0.0, 1.0, 4)
+    found = compare(ours, theirs).wasserstein.measured
+    assert found.value == pytest.approx(0.5, abs=0.02)
+    repeats = [compare(binned(0.5, 1.0, k)[0], binned(0.0, 1.0, 100 + k)[0]) for k in range(30)]
+    spread = np.std([one.wasserstein.measured.value for one in repeats])
+    assert found.uncertainty == pytest.approx(spread, rel=0.4)

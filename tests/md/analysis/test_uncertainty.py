@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 from piwsl.md.analysis.uncertainty import (
+    LONGEST_SERIES,
     Blocks,
     BlockSums,
+    MicroBlocks,
+    SeriesMeans,
     autocorrelation_time,
     block_average,
     difference_of,
@@ -90,3 +93,34 @@ def test_unknown_error_gives_no_verdict(runs):
     found = difference_of(block_sums(np.linspace(0, 9, 30)), reference, mean_of, "K")
     assert found.measured.uncertainty is None
     assert found.agrees is None
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.9, 0.995])
+def test_long_series_are_judged_by_means_of_neighbours(runs, memory):
+    """The inefficiency of an AR(1) process is (1 + memory) / (1 - memory)."""
+    series = runs.correlated(4 * LONGEST_SERIES + 17, 1, memory, seed=1)[:, 0] + 1e4
+    found = inefficiency(series)
+    assert found == pytest.approx((1 + memory) / (1 - memory), rel=0.15)
+    assert found == pytest.approx(max(2 * autocorrelation_time(series), 1.0), rel=0.05)
+    pieces = SeriesMeans(len(series), 1)
+    for first in range(0, len(series), 1000):
+        pieces.add(series[first : first + 1000, None], first)
+    assert pieces.inefficiency() == pytest.approx(found, rel=1e-6)
+
+
+@pytest.mark.parametrize(("frames", "per_sample"), [(1, 1.0), (7, 1.0), (1000, 3.0), (54_321, 40.0), (54_321, 1.0)])
+def test_micro_blocks_are_merged_to_blocks_of_the_automatic_length(frames, per_sample):
+    values = np.random.default_rng(0).normal(size=(frames, 2))
+    micro = MicroBlocks(frames)
+    sums = np.zeros((len(micro), 2))
+    for first in range(0, frames, 1000):
+        micro.add(sums, values[first : first + 1000], first)
+    merged, blocks = micro.merged(sums, per_sample), Blocks.automatic(frames, per_sample)
+    assert merged.samples == blocks.samples
+    assert merged.sums.shape == (len(blocks), 2)
+    np.testing.assert_allclose(merged.total, values.sum(axis=0))
+    if frames <= 1000:
+        np.testing.assert_allclose(merged.sums, blocks.sums(values))
+    else:  # the edges are those of the nearest micro-blocks
+        lengths = micro.merged(np.diff(micro.edges)[:, None], per_sample).sums[:, 0]
+        np.testing.assert_allclose(np.cumsum(lengths), blocks.edges[1:], atol=frames / len(micro) / 2 + 1)

@@ -1,0 +1,51 @@
+"""Pairs of atoms: which there are, how they are called, and how far apart they are."""
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from piwsl.typing import FloatArray, IntArray
+
+CHUNK_VALUES = 210_000  # distances held at a time: they stay in the processor's cache
+
+
+def pair_indices(atoms: int) -> tuple[IntArray, IntArray]:
+    """Every pair once, i < j: no zero diagonal, nothing counted twice."""
+    first, second = np.triu_indices(atoms, k=1)
+    return first, second
+
+
+def pair_kind(first: int, second: int) -> str:
+    """``C-H`` for two atomic numbers: carbon first, hydrogen last, else by the alphabet."""
+    symbols = sorted((chemical_symbols[first], chemical_symbols[second]), key=lambda s: (s != "C", s == "H", s))
+    return "-".join(symbols)
+
+
+class PairDistances:
+    """Distances of all pairs of a molecule in vacuum (no periodic images), float32, in buffers that stay in cache."""
+
+    def __init__(self, atoms: int) -> None:
+        self.pairs = atoms * (atoms - 1) // 2
+        self.chunk = max(CHUNK_VALUES // max(self.pairs, 1), 1)
+        self._squares = np.empty(self.pairs * self.chunk, dtype=np.float32)
+        self._parts = np.empty(3 * max(atoms - 1, 1) * self.chunk, dtype=np.float32)
+
+    def of(self, piece: FloatArray) -> FloatArray:
+        """Distances (pairs, frames) of positions (frames, atoms, 3) of `chunk` frames at most, in a buffer."""
+        # Frames last: every operation runs over long contiguous rows. Relative to the first atom: a molecule that
+        # has drifted far keeps its digits in float32.
+        local = np.array(piece.transpose(2, 1, 0), order="C")
+        local -= local[:, :1].copy()
+        local = local.astype(np.float32, copy=False)
+        _, atoms, frames = local.shape
+        squares = self._squares[: self.pairs * frames].reshape(self.pairs, frames)
+        row = 0
+        for atom in range(atoms - 1):
+            others = atoms - 1 - atom
+            into = squares[row : row + others]
+            parts = self._parts[: 3 * others * frames].reshape(3, others, frames)
+            np.subtract(local[:, atom + 1 :], local[:, atom : atom + 1], out=parts)
+            np.multiply(parts, parts, out=parts)
+            np.add(parts[0], parts[1], out=into)
+            np.add(into, parts[2], out=into)
+            row += others
+        return np.asarray(np.sqrt(squares, out=squares))

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from piwsl.errors import DataError
+from piwsl.md.analysis.comparison import compare_run
+from piwsl.md.analysis.reference import Reference
+from piwsl.md.analysis.reference_statistics import is_reference_statistics, read_reference_statistics
+from piwsl.md.analysis.run_directory import read_run
+
+
+@pytest.fixture(scope="module")
+def reference(runs):
+    return Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(1500, seed=100), 50.0 * np.arange(1500))
+
+
+@pytest.fixture
+def saved(reference, tmp_path):
+    reference.save_statistics(tmp_path / "reference.npz")
+    return tmp_path / "reference.npz"
+
+
+def test_a_run_is_compared_equally_with_frames_and_with_saved_statistics(runs, tmp_path, reference, saved):
+    run = read_run(runs.write_run(tmp_path / "run", runs.shaking(800, seed=1)))
+    loaded = read_reference_statistics(saved)
+    assert compare_run(run, loaded).as_dict() == compare_run(run, reference).as_dict()
+    assert (loaded.name, loaded.frames, loaded.length) == ("mine", 1500, 50.0 * 1499)
+    assert len(loaded.digest) == 64
+
+
+def test_statistics_are_small(saved):
+    assert saved.stat().st_size < 300_000  # the frames are 324 kB in float64 for each 1500: these do not grow
+
+
+def test_frames_without_times_stay_without(runs, tmp_path):
+    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(50, seed=2))
+    reference.save_statistics(tmp_path / "r.npz")
+    assert read_reference_statistics(tmp_path / "r.npz").length is None
+
+
+def test_the_digest_is_that_of_the_frames(runs, reference):
+    other = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(1500, seed=101))
+    same = Reference.of_frames("other name", runs.ETHANOL.numbers, reference.frames.all())
+    assert other.statistics.digest != reference.statistics.digest == same.statistics.digest
+
+
+def test_other_files(runs, tmp_path, saved):
+    np.savez(tmp_path / "frames.npz", z=runs.ETHANOL.numbers, R=runs.shaking(5, seed=3))
+    assert is_reference_statistics(saved)
+    for name in ("frames.npz", "none.npz"):
+        assert not is_reference_statistics(tmp_path / name)
+    with pytest.raises(DataError, match="no such file"):
+        read_reference_statistics(tmp_path / "none.npz")
+    with pytest.raises(DataError, match=r"frames\.npz: holds no statistics of a reference: make them with --save-ref"):
+        read_reference_statistics(tmp_path / "frames.npz")
+
+
+def test_damaged_and_newer_statistics(saved):
+    with np.load(saved) as archive:
+        values = dict(archive)
+    missing = {name: value for name, value in values.items() if name != "h_of_r.blocks"}
+    np.savez(saved, **missing)
+    with pytest.raises(DataError, match="damaged"):
+        read_reference_statistics(saved)
+    np.savez(saved, **{**values, "format_version": 99})
+    with pytest.raises(DataError, match="format version 99 is of a newer piwsl"):
+        read_reference_statistics(saved)
+
+
+def test_a_place_that_cannot_be_written(tmp_path, reference):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        reference.save_statistics(tmp_path / "file" / "r.npz")
