@@ -1,6 +1,7 @@
 import mdtraj
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
@@ -45,8 +46,11 @@ def test_the_same_numbers_as_mdtraj():
     start = mdtraj.Trajectory(BENZENE.positions[None] / 10, topology)
     equal = np.ones(12)
     assert rmsd(positions, BENZENE.positions, equal) == pytest.approx(10 * mdtraj.rmsd(trajectory, start), abs=1e-3)
-    expected = 10 * mdtraj.compute_rg(trajectory, masses=MASSES)
-    assert gyration_radius(positions, MASSES) == pytest.approx(expected, abs=1e-4)
+    expected = 10 * mdtraj.compute_rg(trajectory, masses=equal)
+    assert gyration_radius(positions, equal) == pytest.approx(expected, abs=1e-4)
+    # With masses from the moments of inertia: their sum is twice the mass times the square.
+    moments = Atoms(BENZENE.symbols, positions[0]).get_moments_of_inertia()
+    assert gyration_radius(positions, MASSES)[0] == pytest.approx(np.sqrt(moments.sum() / 2 / MASSES.sum()))
 
 
 def test_a_mirror_image_is_another_structure():
@@ -77,5 +81,5 @@ def test_likes_agree_a_larger_one_does_not_and_pieces_make_no_difference():
     whole = statistics_of(moving(3000, seed=7), piece=3000)
     assert np.allclose(whole.sums[RMSD].sums, other.sums[RMSD].sums)
     curve = rmsd_curve(other, 2.0 * np.arange(3000)).run
-    assert np.array_equal(curve.x, np.arange(0, 3000, 2) * 2e-3)
+    assert curve.x == pytest.approx(np.arange(0, 3000, 2) * 2e-3)
     assert curve.y == pytest.approx(rmsd(moving(3000, seed=7)[::2], BENZENE.positions, MASSES))
