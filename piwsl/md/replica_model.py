@@ -1,0 +1,59 @@
+"""The potential of a run of replicas: an exported file as it is, a trained file exported for as many as there are."""
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+from ase import Atoms
+
+from piwsl.data.frames import Frame
+from piwsl.errors import ExportError
+from piwsl.export.exported import read_exported_info
+from piwsl.export.graph import SMALLEST_MOLECULE
+from piwsl.export.make import LARGEST_MOLECULE, Exporter
+from piwsl.md.forces.threads import replica_threads
+from piwsl.md.model import is_trained
+
+LOGGER = logging.getLogger("piwsl.md")
+# Atoms of a call: as many as fit into the caches of a core, or fill a GPU.
+CALL_ATOMS = {"cpu": 168, "cuda": 21504}
+# Steps times atoms of all replicas from which on compiling is worth half a minute: it halves some 40 us of each.
+COMPILED_FROM = 3e6
+
+
+def prepare_replica_model(model: Path, structure: Atoms, directory: Path, replicas: int, steps: int) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+
+    A trained file becomes a file of several copies of a molecule, compiled where the run is long and there is a
+    compiler, or the general form of a periodic or large structure.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not ours.
+        ElementError: the model was not made for an element of the structure.
+    """
+    if not is_trained(model):
+        read_exported_info(model)
+        return model
+    exporter, frame, n_atoms = Exporter([model]), Frame.from_atoms(structure), len(structure)
+    if structure.pbc.any() or not SMALLEST_MOLECULE <= n_atoms <= LARGEST_MOLECULE:
+        exporter.general(directory / "exported.pt")
+        return directory / "exported.pt"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    copies = copies_per_call(n_atoms, replicas, replica_threads(device), device)
+    if device == "cpu" and replicas * steps * n_atoms >= COMPILED_FROM:
+        try:
+            LOGGER.info(f"compiling the model for {copies} copies a call, which takes about half a minute")
+            exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)
+            return directory / "exported.pt2"
+        except ExportError as error:
+            LOGGER.info(f"not compiled: {error}")
+    exporter.openmm(frame, directory / "exported.pt", copies=copies)
+    return directory / "exported.pt"
+
+
+def copies_per_call(n_atoms: int, replicas: int, threads: int, device: str = "cpu") -> int:
+    """How many replicas to evaluate in a call: about as many as are fastest, evenly spread over calls and threads."""
+    wanted = max(1, round(CALL_ATOMS[device] / n_atoms))
+    share = math.ceil(replicas / threads)
+    return math.ceil(share / math.ceil(share / wanted))
