@@ -76,7 +76,7 @@ class BoundReplicas:
                 end = min(start + self.chunk, count)
                 energies[:, start:end], forces[:, start:end] = self._evaluate(thread, start, positions[start:end])
 
-        if self._pool is None:
+        if self._pool is None or count <= self.chunk:
             work(0)
         else:
             list(self._pool.map(work, range(self.threads)))
