@@ -14,8 +14,8 @@ from mdtraj.formats import XTCTrajectoryFile
 
 from piwsl.data.files import atomic_path, write_npz
 from piwsl.data.systems import RESOURCES
-from piwsl.md.stop_rules import bonded_pairs
-from piwsl.md.writers import write_topology
+from piwsl.md.output.topology import write_topology
+from piwsl.md.structure import bonded_pairs
 from piwsl.units import NANOMETER, PICOSECOND
 
 TEST_FRAMES = 1000

@@ -20,6 +20,8 @@ HARTREE = 27.211386245981  # eV
 BOHR = 0.529177210544  # angstrom
 NANOMETER = 10.0  # angstrom
 PICOSECOND = 1000.0  # fs
+GRAMS_PER_ML = 1e-24 / (ATOMIC_MASS * 1e3)  # amu/angstrom^3
+BAR = 1e5 * 1e-30 / ELEMENTARY_CHARGE  # eV/angstrom^3
 
 # One eV/angstrom acting on one amu, in angstrom/fs^2.
 ACCELERATION = ELEMENTARY_CHARGE / ATOMIC_MASS * 1e-10

@@ -25,6 +25,7 @@ from piwsl.data.systems import RESOURCES, named_system
 from piwsl.errors import MissingDependencyError
 from piwsl.export.exported import read_exported_info
 from piwsl.export.verify import TOLERANCES
+from piwsl.md.stop.specs import KINDS
 from piwsl.training.config import load_config
 from piwsl.training.sections import TrainingConfig
 from piwsl.training.tuning.settings import load_settings
@@ -346,7 +347,7 @@ def test_every_option_is_documented_with_its_default(page, title, first):
     if header[1] != "default":
         return
     for text, option in known.items():
-        default = option.to_info_dict()["default"]
+        default = None if option.multiple else option.to_info_dict()["default"]
         if default is not None and not option.is_flag:
             assert said[text] == str(default), f"default of {text}"
 
@@ -354,6 +355,13 @@ def test_every_option_is_documented_with_its_default(page, title, first):
 def test_every_extra_is_documented():
     rows = table("installation.md", "openmm")[1:]
     assert {extra for row in rows for extra in re.findall(r"`([^`]+)`", row[0])} == extras()
+
+
+def test_every_stop_rule_is_documented():
+    header, *rows = table("molecular_dynamics.md", "nan")
+    assert header == ["rule", "limit", "asked", "violated when"]
+    said = [[cell.replace("`", "") for cell in row] for row in rows]
+    assert said == [[name, kind.default_limit, kind.default, kind.help] for name, kind in KINDS.items()]
 
 
 def test_tolerances_of_the_export_are_those_of_the_code():

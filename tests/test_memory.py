@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ print(sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePag
 
 def huge_kilobytes(use: str) -> int:
     script = HUGE_BYTES.format(use=use)
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # Commands of other tests in this process may have set it.
+    own = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    said = subprocess.run([sys.executable, "-c", script], env=own, capture_output=True, text=True, check=True)
     return int(said.stdout)
 
 

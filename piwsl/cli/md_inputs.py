@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
-from piwsl.data.systems import named_system
+from piwsl.data.systems import SYSTEMS, check_molecule, named_system
 from piwsl.errors import ConfigError
 from piwsl.md.run_directory import START, read_summary
 from piwsl.md.structure import load_structure
@@ -21,18 +22,35 @@ class Inputs:
     output: Path
 
 
-def choose_inputs(
-    system: str | None, structure: Path | None, model: Path | None, output: Path | None, restart: bool
-) -> Inputs:
-    """Resolve the options; a restart takes from its run what is not given.
+@dataclass(frozen=True)
+class Named:
+    """What a command names; None is not named."""
+
+    system: str | None = None
+    structure: Path | None = None
+    model: Path | None = None
+    output: Path | None = None
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> "Named":
+        """From options, of which these are taken out."""
+        found = {name: given.pop(name, None) for name in ("system", "structure", "model", "output")}
+        paths = {name: Path(value) for name, value in found.items() if name != "system" and value is not None}
+        return cls(system=found["system"], **paths)
+
+
+def choose_inputs(named: Named, restart: bool) -> Inputs:
+    """Resolve what is named; a restart takes from its run what is not.
 
     Raises:
         ConfigError: something is missing, or the system is unknown.
         DataError: the structure cannot be used.
         RunDirectoryError: ``restart`` without a run.
     """
-    named = named_system(system) if system else None
-    name = system or (structure.stem if structure else None)
+    structure, model = named.structure, named.model
+    bundled = named_system(named.system) if named.system in SYSTEMS and structure is None else None
+    name = named.system or (structure.stem if structure else None)
+    output = named.output
     if output is None:
         if name is None:
             raise ConfigError(
@@ -43,11 +61,16 @@ def choose_inputs(
         before = read_summary(output)
         name = str(before["system"]["name"])
         model = model or Path(before["model"]["path"])
-        structure = structure or (None if named else output / START)
-    file = structure or (named.structure_file if named else None)
+        structure = structure or (None if bundled else output / START)
+    file = structure or (bundled.structure_file if bundled else None)
     if file is None:
-        raise ConfigError("give --system NAME or --structure FILE")
-    model = model or (named.exported if named else None)
+        wanted = f"--system {named.system} comes without a structure: give" if named.system else "give --system NAME or"
+        raise ConfigError(f"{wanted} --structure FILE")
+    atoms = load_structure(file)
+    if named.system:
+        check_molecule(named.system, atoms)
+    if model is None and named.system in SYSTEMS:
+        model = named_system(named.system).exported
     if model is None:
         raise ConfigError("give --model FILE: an exported potential, or a trained model.pt")
-    return Inputs(name or output.name, load_structure(file), model, output)
+    return Inputs(name or output.name, atoms, model, output)

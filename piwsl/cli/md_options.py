@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.temperature import TemperatureSchedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -14,14 +15,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def protocol_options(function: Command) -> Command:
     """Add an option for every field of `MDProtocol`; limits are checked by the protocol itself."""
     for name, field in reversed(MDProtocol.model_fields.items()):
-        option = click.option(
-            f"--{name.replace('_', '-')}",
+        flag = f"--{name.replace('_', '-')}"
+        default = str(field.default) if isinstance(field.default, TemperatureSchedule) else field.default
+        several = get_origin(field.annotation) is tuple
+        function = click.option(
+            f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag,
             name,
-            type=_click_type(field.annotation),
-            default=field.default,
+            type=_click_type(get_args(field.annotation)[0] if several else field.annotation),
+            multiple=several,
+            default=default,
             help=field.description,
-        )
-        function = option(function)
+        )(function)
     return function
 
 
@@ -30,4 +34,4 @@ def _click_type(annotation: Any) -> Any:
         return click.Choice(get_args(annotation))
     if get_origin(annotation) is UnionType:
         return next(kind for kind in get_args(annotation) if kind is not type(None))
-    return annotation
+    return str if annotation is TemperatureSchedule else annotation

@@ -13,18 +13,25 @@ if TYPE_CHECKING:
 _CHUNK_CACHE = 1 << 20  # bytes for each data set
 
 
-def open_hdf5(path: Path) -> "h5py.File":
+def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
     """Open a file for reading, with a small cache.
+
+    Args:
+        path: the file.
+        growing: another process may be adding to it (in HDF5's mode SWMR), or may have been killed while it did.
 
     Raises:
         DataError: no HDF5 file, or cut off.
         MissingDependencyError: without h5py.
     """
     module = h5py_module()
+    options = {"swmr": True, "locking": False} if growing else {}
     try:
-        return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+        return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, **options)
     except OSError as error:
         reason = " ".join(str(error).split())
+        if "SWMR writing" in reason:  # open for writing, but not to one that lets others read
+            raise DataError(f"{path}: is being cut, or was left open by a killed run: continue that first") from None
         raise DataError(f"{path}: not a readable HDF5 file, or cut off ({reason})") from None
 
 

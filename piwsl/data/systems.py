@@ -62,6 +62,34 @@ def _bundled(name: str, reference_timestep: float) -> NamedSystem:
 SYSTEMS = {"aspirin": _bundled("aspirin", reference_timestep=20.0)}
 
 
+# Molecules of the revised MD17 (Christensen and von Lilienfeld, 2020), which come without structure and model.
+MOLECULES = {
+    "aspirin": "C9H8O4",
+    "azobenzene": "C12H10N2",
+    "benzene": "C6H6",
+    "ethanol": "C2H6O",
+    "malonaldehyde": "C3H4O2",
+    "naphthalene": "C10H8",
+    "paracetamol": "C8H9NO2",
+    "salicylic": "C7H6O3",
+    "toluene": "C7H8",
+    "uracil": "C4H4N2O2",
+}
+
+
+def check_molecule(name: str, structure: Atoms) -> None:
+    """Refuse a structure that is not the molecule of a name.
+
+    Raises:
+        ConfigError: there is no molecule of this name, or its formula is another one.
+    """
+    if name not in MOLECULES:
+        raise ConfigError(f"unknown system {name!r}: known are {', '.join(MOLECULES)}; else give a file")
+    formula = structure.get_chemical_formula("hill")
+    if formula != MOLECULES[name]:
+        raise ConfigError(f"--system {name} is {MOLECULES[name]}, the structure is {formula}")
+
+
 def named_system(name: str) -> NamedSystem:
     """Look up a bundled system.
 

@@ -70,11 +70,14 @@ class BoundMolecule(BoundPotential):
             )
         self._potential = potential
         self._periodic = all(pbc)
+        self._atoms = len(species)
         self._no_cell = torch.zeros((3, 3), dtype=torch.float64, device=potential.device)
         self._call = self._compiled if potential.format == "aotinductor" else self._scripted
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
+        if len(positions) != self._atoms:  # compiled code would read what lies behind them
+            raise DataError(f"{self._potential.path}: got {len(positions)} positions, {self._atoms} atoms are baked in")
         if not self._periodic:
             cell = None
         elif cell is not None:

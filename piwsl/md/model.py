@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from ase import Atoms
 
+from piwsl.data.files import sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ModelFileError
 from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
@@ -18,6 +19,17 @@ from piwsl.typing import IntArray
 LOGGER = logging.getLogger("piwsl.md")
 EXPORTED_NAME = "exported.pt"
 PRECISIONS = {"single": "float32", "double": "float64"}
+
+
+def model_sha256(model: Path) -> str:
+    """Hash of a model file.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    if not model.is_file():
+        raise ModelFileError(f"{model}: no such file")
+    return sha256(model)
 
 
 def prepare_model(model: Path, structure: Atoms, directory: Path) -> Path:

@@ -2,85 +2,140 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from piwsl.data.files import write_text
 from piwsl.errors import ConfigError
+from piwsl.md.ensembles import EngineName, Ensemble, check_engine, full_name, has_thermostat
+from piwsl.md.stop.specs import parse_rules
+from piwsl.md.temperature import Temperature, TemperatureSchedule
 from piwsl.units import PICOSECOND
+
+# Options of which a restart may bring other values.
+_EXTENDABLE = {"steps"}
 
 
 class MDProtocol(BaseModel):
-    """How to run molecular dynamics. Units: K, fs, angstrom, 1/fs; intervals in steps.
+    """How to run molecular dynamics. Units: K, fs, angstrom, 1/fs, bar; intervals in steps.
 
     ``MDProtocol.of(...)`` turns a bad value into a ConfigError of one line.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: Literal["openmm", "ase"] = Field("openmm", description="Program that moves the atoms.")
-    ensemble: Literal["nvt", "nve"] = Field("nvt", description="nvt: Langevin thermostat; nve: constant energy.")
-    temperature: float = Field(
-        500.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="Of the thermostat and of the initial velocities, K; nve settles near half of it from a minimum.",
+    engine: EngineName = Field(
+        "openmm", description="Program that moves the atoms; native is for replicas, and their default."
     )
+    ensemble: Annotated[Ensemble, BeforeValidator(full_name)] = Field(
+        "nvt-langevin", description="What is constant, and by which thermostat; nvt is short for nvt-langevin."
+    )
+    temperature: Temperature = Field(
+        TemperatureSchedule((500.0,)),
+        description="Of thermostat and initial velocities, K; 300:500 rises from the first to the last step.",
+    )
+    pressure: float = Field(1.0, ge=-1e6, le=1e6, description="In npt, bar.")
     timestep: float = Field(0.5, gt=0, le=10, description="fs.")
-    friction: float = Field(0.005, gt=0, le=1, description="Of the Langevin thermostat, 1/fs; no effect in nve.")
+    friction: float = Field(0.005, gt=0, le=1, description="Of Langevin dynamics, 1/fs.")
+    thermostat_time: float = Field(100.0, gt=0, description="Time over which Nose-Hoover and CSVR thermostats act, fs.")
+    barostat_time: float = Field(1000.0, gt=0, description="Time over which the barostat of ASE acts, fs.")
+    minimise: bool = Field(False, description="Relax the start structure first, to 0.05 eV/angstrom.")
+    equilibration: int = Field(
+        0, ge=0, description="Steps before step 0, of which nothing is kept; in nve with a Langevin thermostat."
+    )
     steps: int = Field(100_000, ge=1, description="Steps in total, those before a restart included.")
+    hydrogen_mass: float | None = Field(
+        None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, taken from the atoms they are bonded to."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the initial velocities and the thermostat.")
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Independent copies of the structure that run together; replica R has the seed plus R.",
+    )
     trajectory_interval: int = Field(100, ge=1, description="Steps between frames.")
-    trajectory_format: Literal["dcd", "xtc"] = Field("dcd", description="File format of the trajectory.")
+    trajectory_format: Literal["dcd", "xtc", "extxyz", "hdf5"] = Field("dcd", description="Format of the trajectory.")
+    write: tuple[Literal["velocities", "forces"], ...] = Field(
+        (), description="What a frame holds beside positions, in formats that can."
+    )
     report_interval: int = Field(100, ge=1, description="Steps between rows of thermo.csv.")
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
     check_interval: int = Field(10, ge=1, description="Steps between checks of the stop rules.")
-    bond_tolerance: float = Field(0.5, gt=0, description="Stop when a bond is off its length by more, angstrom.")
-    closest_contact: float = Field(
-        1.0,
-        gt=0,
-        description="Stop when two unbonded atoms are closer than this times the sum of their covalent radii.",
+    stop: tuple[str, ...] = Field(
+        (), description="A stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all."
     )
-    lowest_temperature: float = Field(0.0, ge=0, description="Stop below this instantaneous temperature, K.")
-    highest_temperature: float | None = Field(
-        None, gt=0, description="Stop above this instantaneous temperature, K; 10 times the temperature by default."
+    on_stop: Literal["stop", "restart-from-good", "record"] = Field(
+        "stop",
+        description="When a rule is violated: end, go back to the last state with new random numbers, or note it.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_engine(cls, options: Any) -> Any:
+        if isinstance(options, dict) and options.get("replicas") is not None:
+            return {"engine": "native", **options}
+        return options
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "MDProtocol":
+        check_engine(self.ensemble, self.engine, self.replicas is not None)
+        if self.replicas is not None and self.on_stop == "restart-from-good":
+            raise ConfigError("replicas leave where they break, and the others go on: choose on_stop stop or record")
+        if parse_rules(self.stop).get("energy-drift") and self.ensemble != "nve":
+            raise ConfigError(f"stop rule energy-drift: energy is not constant in {self.ensemble}")
+        if self.ensemble == "nve" and not self.temperature.constant:
+            raise ConfigError("nve has no thermostat that could follow several temperatures: give one")
+        if self.write and self.trajectory_format in ("dcd", "xtc"):
+            kind = self.trajectory_format
+            raise ConfigError(f"{kind} holds positions only: choose extxyz or hdf5 for {' and '.join(self.write)}")
+        return self
 
     @classmethod
     def of(cls, **options: Any) -> "MDProtocol":
         """Make a protocol from options.
 
         Raises:
-            ConfigError: an option is unknown or out of range.
+            ConfigError: an option is unknown or out of range, or two do not go together.
         """
         try:
             return cls(**options)
         except ValidationError as error:
             raise ConfigError(_one_line(error, list(cls.model_fields))) from None
 
-    @property
-    def temperature_bounds(self) -> tuple[float, float]:
-        """Instantaneous temperatures between which a run is physics, K.
+    def temperature_at(self, step: int) -> float:
+        """What the thermostat is set to at a step; equilibration has negative steps and the first temperature, K."""
+        return self.temperature.at(max(step, 0) / self.steps)
 
-        The upper default is far outside the fluctuations of any molecule: the kinetic energy of a diatomic
-        exceeds ten times its mean once in 10^10 independent draws.
-        """
-        highest = 10 * self.temperature if self.highest_temperature is None else self.highest_temperature
-        return self.lowest_temperature, highest
+    def ensemble_at(self, step: int) -> Ensemble:
+        """The ensemble of the step after ``step``: equilibration for nve needs a thermostat."""
+        return self.ensemble if step >= 0 or has_thermostat(self.ensemble) else "nvt-langevin"
+
+    def seed_of(self, replica: int) -> int:
+        """The seed of a replica: that of a single run which does the same."""
+        return (self.seed + replica) % 2**31
 
     def summary(self) -> str:
         """One line for people."""
         length = self.steps * self.timestep / PICOSECOND
+        where = "from" if self.ensemble == "nve" else "at"
+        pressure = f" and {self.pressure:g} bar" if self.ensemble == "npt" else ""
+        copies = f"{self.replicas} replicas, each " if self.replicas else ""
+        before = f" after {self.equilibration} of equilibration" if self.equilibration else ""
         return (
-            f"{self.steps} steps of {self.timestep:g} fs ({length:g} ps), {self.ensemble.upper()} "
-            f"{'at' if self.ensemble == 'nvt' else 'from'} {self.temperature:g} K, seed {self.seed}"
+            f"{copies}{self.steps} steps of {self.timestep:g} fs ({length:g} ps){before}, {self.ensemble} "
+            f"{where} {self.temperature} K{pressure}, seed {self.seed}"
         )
 
     def differences(self, other: "MDProtocol") -> list[str]:
-        """Options that differ, as ``name: mine -> other``; ``steps`` may differ, since a run can be extended."""
-        mine, theirs = self.model_dump(exclude={"steps"}), other.model_dump(exclude={"steps"})
+        """Options that differ, as ``name: mine -> other``; ``steps`` may differ, since a run can be extended.
+
+        Not where the temperature changes in the course of the steps: that would be another course.
+        """
+        free = _EXTENDABLE if self.temperature.constant else set()
+        mine, theirs = self.model_dump(exclude=free), other.model_dump(exclude=free)
         return [f"{name}: {mine[name]} -> {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
     def save(self, path: Path) -> None:
@@ -94,13 +149,22 @@ class MDProtocol(BaseModel):
         Raises:
             ConfigError: the file is missing or not a protocol.
         """
-        try:
-            options = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not readable ({str(error).splitlines()[0]})") from None
-        if not isinstance(options, dict):
-            raise ConfigError(f"{path}: not a mapping of options")
-        return cls.of(**options)
+        return cls.of(**read_options(path))
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Options of a YAML file, as they stand there.
+
+    Raises:
+        ConfigError: the file is missing or holds something else.
+    """
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable ({str(error).splitlines()[0]})") from None
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path}: not a mapping of options")
+    return options
 
 
 def _one_line(error: ValidationError, known: list[str]) -> str:
@@ -110,5 +174,6 @@ def _one_line(error: ValidationError, known: list[str]) -> str:
         near = get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
         return f"unknown option {name!r}: {advice}"
-    message = first["msg"].replace("Input should", "it should").replace("greater than or equal to", "at least")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should", "it should").replace("greater than or equal to", "at least")
     return f"{name.replace('_', ' ')} is {first['input']!r}: {message}"

@@ -14,6 +14,7 @@ from ase import Atoms
 from piwsl.data.files import write_npz
 from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import EngineState
+from piwsl.md.output.frame import writing
 from piwsl.md.protocol import MDProtocol
 
 _KEPT = 2
@@ -31,10 +32,10 @@ class RunIdentity:
     def differences(self, other: "RunIdentity") -> list[str]:
         """What differs, in words: ``name: this -> other``."""
         found = self.protocol.differences(other.protocol)
-        for name in ("model_sha256", "structure_sha256"):
-            mine, theirs = getattr(self, name), getattr(other, name)
+        for name in ("model", "structure"):
+            mine, theirs = getattr(self, f"{name}_sha256"), getattr(other, f"{name}_sha256")
             if mine != theirs:
-                found.append(f"{name.removesuffix('_sha256')}: sha256 {mine[:12]} -> {theirs[:12]}")
+                found.append(f"{name}: sha256 {mine[:12]} -> {theirs[:12]}")
         return found
 
 
@@ -45,6 +46,7 @@ class RestartState:
     step: int
     identity: RunIdentity
     engine: EngineState = field(repr=False)
+    rules: dict[str, float] = field(default_factory=dict)  # what the stop rules remember
     started: str = ""  # ISO time of the first start
     wall_seconds: float = 0.0  # of all sessions so far
 
@@ -58,9 +60,14 @@ def structure_sha256(atoms: Atoms) -> str:
 
 
 def write_state(directory: Path, state: RestartState) -> Path:
-    """Write ``state-STEP.npz`` and remove all but the two newest."""
+    """Write ``state-STEP.npz``, steps of equilibration included, and remove all but the two newest.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
     description = {
         "step": state.step,
+        "rules": state.rules,
         "protocol": state.identity.protocol.model_dump(),
         "model_sha256": state.identity.model_sha256,
         "structure_sha256": state.identity.structure_sha256,
@@ -69,10 +76,11 @@ def write_state(directory: Path, state: RestartState) -> Path:
     }
     arrays: dict[str, Any] = {_ENGINE + name: array for name, array in state.engine.items()}
     arrays["description"] = np.array(json.dumps(description))
-    path = directory / f"state-{state.step:09d}.npz"
-    write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
-    for old in state_files(directory)[_KEPT:]:
-        old.unlink()
+    path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
+    with writing(path):
+        write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
+        for old in state_files(directory)[_KEPT:]:
+            old.unlink()
     return path
 
 
@@ -99,7 +107,8 @@ def read_state(path: Path) -> RestartState:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunDirectoryError(f"{path}: damaged ({error})") from None
     engine = {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
-    return RestartState(description["step"], identity, engine, description["started"], description["wall_seconds"])
+    times = description["started"], description["wall_seconds"]
+    return RestartState(description["step"], identity, engine, description["rules"], *times)
 
 
 def newest_state(directory: Path) -> tuple[RestartState, list[str]]:

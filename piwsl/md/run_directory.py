@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import write
+from ase.io import read, write
 
 from piwsl.data.files import atomic_path, write_text
 from piwsl.errors import RunDirectoryError
+from piwsl.md.engines.base import Snapshot
 from piwsl.md.model import EXPORTED_NAME
-from piwsl.typing import FloatArray
+from piwsl.md.output.frame import writing
 
 CONFIG = "config.yaml"
 TOPOLOGY = "topology.pdb"
@@ -23,9 +24,8 @@ LOG = "md.log"
 START = "start.extxyz"
 STOPPED = "stopped.extxyz"
 ANALYSIS = "analysis"
-_STATES = "state-*.npz"
-_TRAJECTORIES = ("trajectory.dcd", "trajectory.xtc")
-_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, EXPORTED_NAME, *_TRAJECTORIES)
+_PATTERNS = ("state-*.npz", "violation-*.extxyz", "trajectory.*")
+_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, EXPORTED_NAME)
 
 LOGGER = logging.getLogger("piwsl.md")
 
@@ -49,9 +49,24 @@ def check_free(directory: Path, force: bool) -> None:
         )
 
 
+def begin(directory: Path) -> None:
+    """Make the directory, without the files of an earlier run.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        clear(directory)
+        (directory / LOG).touch()
+    except OSError as error:
+        raise RunDirectoryError(f"{directory}: cannot be written ({error.strerror}): choose another --output") from None
+
+
 def clear(directory: Path) -> None:
     """Remove the files of an earlier run and its analysis, and nothing else."""
-    for path in [directory / name for name in _FILES] + list(directory.glob(_STATES)):
+    found = [path for pattern in _PATTERNS for path in directory.glob(pattern)]
+    for path in [directory / name for name in _FILES] + found:
         path.unlink(missing_ok=True)
     if (directory / ANALYSIS / "analysis.json").exists():  # it belongs to the run that goes
         rmtree(directory / ANALYSIS)
@@ -68,19 +83,44 @@ def normalised(structure: Atoms) -> Atoms:
     )
 
 
-def write_structure(path: Path, structure: Atoms, positions: FloatArray | None = None, **info: Any) -> None:
-    """Write a structure, or other positions of its atoms, as extended XYZ."""
+def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = None, **info: Any) -> None:
+    """Write a structure, or its atoms where a snapshot has them, as extended XYZ.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
     atoms = structure.copy()
     atoms.info.update(info)
-    if positions is not None:
-        atoms.positions = positions
-    with atomic_path(path) as temporary:
+    if snapshot is not None:
+        atoms.positions = snapshot.positions
+        if snapshot.cell is not None:
+            atoms.set_cell(snapshot.cell)
+    with writing(path), atomic_path(path) as temporary:
         write(temporary, atoms, format="extxyz")
 
 
+def read_start(directory: Path) -> Atoms:
+    """The start structure of a run, with its masses.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    try:
+        atoms = read(directory / START, format="extxyz")
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise RunDirectoryError(f"{directory / START}: not readable ({error}): the run cannot be continued") from None
+    assert isinstance(atoms, Atoms)
+    return normalised(atoms)
+
+
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json."""
-    write_text(directory / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    """Write summary.json.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
+    with writing(directory / SUMMARY):
+        write_text(directory / SUMMARY, json.dumps(summary, indent=1) + "\n")
 
 
 def read_summary(directory: Path) -> dict[str, Any]:

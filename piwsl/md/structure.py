@@ -6,9 +6,11 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import get_distances
 from ase.io import read
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from piwsl.errors import DataError
-from piwsl.typing import FloatArray
+from piwsl.md.analysis.bonds import CUTOFF_SCALE
+from piwsl.typing import FloatArray, IntArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
 # No two atoms of a molecule come closer than H-H, 0.74 angstrom; a strongly bent H-O-H keeps 1.5.
@@ -63,6 +65,13 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
             )
 
 
+def bonded_pairs(structure: Atoms) -> IntArray:
+    """Pairs (b, 2) of atoms within 1.2 times the sum of ASE's natural cutoffs, as the analysis counts them; i < j."""
+    first, second = neighbor_list("ij", structure, natural_cutoffs(structure, mult=CUTOFF_SCALE))
+    pairs = np.stack([first, second], axis=1).astype(np.int64)
+    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
+
+
 def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:
     """Maxwell-Boltzmann velocities (n, 3), angstrom/fs, without overall translation and rotation.
 
@@ -71,19 +80,25 @@ def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generato
     """
     masses = atoms.get_masses()[:, None]
     velocities = rng.normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * temperature * ACCELERATION / masses)
-    velocities -= (masses * velocities).sum(0) / masses.sum()
+    return without_overall_motion(atoms, velocities)
+
+
+def without_overall_motion(atoms: Atoms, velocities: FloatArray) -> FloatArray:
+    """Velocities (n, 3) less overall translation and, where nothing is periodic, rotation."""
+    masses = atoms.get_masses()[:, None]
+    velocities = velocities - (masses * velocities).sum(0) / masses.sum()
     if not atoms.pbc.any():
         arms = atoms.positions - (masses * atoms.positions).sum(0) / masses.sum()
         momentum = (masses * np.cross(arms, velocities)).sum(0)
         # The pseudo-inverse leaves out the axis of a linear molecule, about which nothing turns.
-        velocities -= np.cross(np.linalg.pinv(_inertia(arms, masses), rcond=1e-9) @ momentum, arms)
+        velocities = velocities - np.cross(np.linalg.pinv(_inertia(arms, masses), rcond=1e-9) @ momentum, arms)
     return np.asarray(velocities, dtype=np.float64)
 
 
-def degrees_of_freedom(atoms: Atoms, ensemble: str) -> int:
-    """Kinetic degrees of freedom: 3n under a Langevin thermostat, less the conserved overall motion in nve."""
+def degrees_of_freedom(atoms: Atoms, conserves_momentum: bool) -> int:
+    """Kinetic degrees of freedom: 3n, less the overall motion where it stays as it is, and was removed."""
     total = 3 * len(atoms)
-    if ensemble == "nvt":
+    if not conserves_momentum:
         return total
     total -= 3
     if not atoms.pbc.any():

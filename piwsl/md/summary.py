@@ -59,8 +59,10 @@ def new_summary(
         "force_reason": engine.force_reason,
         "platform": engine.platform,
         "ensemble": protocol.ensemble,
-        "temperature_K": protocol.temperature,
+        "temperature_K": protocol.temperature.plain(),
+        "pressure_bar": protocol.pressure if protocol.ensemble == "npt" else None,
         "timestep_fs": protocol.timestep,
+        "equilibration_steps": protocol.equilibration,
         "steps_requested": protocol.steps,
         "steps_done": state.step if state else 0,
         "trajectory_interval": protocol.trajectory_interval,
@@ -76,6 +78,7 @@ def new_summary(
         },
         "result": "interrupted",  # what a killed run leaves behind
         "stop": None,
+        "violations": [],  # noted, or left by going back
     }
 
 

@@ -14,8 +14,9 @@ from ase.io import read, write
 
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
+from piwsl.md.output.thermo import read_thermo
 from piwsl.md.restart import newest_state, state_files
-from piwsl.md.writers import read_thermo
+from piwsl.md.stop.specs import KINDS
 from tests.springs import springs_model
 
 
@@ -43,7 +44,7 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     code, out, errors = piwsl(capsys, "md", *inputs, "--steps", "3000", "--ensemble", "nve", "--temperature", "300")
     assert (code, errors) == (0, [])
     assert "force TorchForce (tried on Reference, works), platform Reference" in out
-    assert "3000 steps of 0.5 fs (1.5 ps), NVE from 300 K" in out
+    assert "3000 steps of 0.5 fs (1.5 ps), nve from 300 K" in out
     assert "100 %  step 3000 of 3000" in out
     assert "ns/day" in out
     assert "completed: 3000 steps (1.5 ps), no stop rule violated" in out
@@ -51,6 +52,17 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     assert "\x1b" not in out
     summary = json.loads(Path("runs/md-ethanol/summary.json").read_text())
     assert (summary["ensemble"], summary["temperature_K"], summary["engine"]) == ("nve", 300.0, "openmm")
+
+
+def test_stop_rules_are_listed_and_named(inputs, capsys):
+    code, out, _ = piwsl(capsys, "md", "--stop", "help")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert (code, names) == (0, ["rule", *KINDS])
+    code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "bound:0.3")
+    assert (code, errors) == (2, ["piwsl: unknown stop rule 'bound': did you mean 'bond'?"])
+    code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "temperature:10", "--stop", "bond:off", "--steps", "50")
+    assert code == 3
+    assert "temperature" in errors[-1]
 
 
 def test_ase_and_python_force_run_too(inputs, capsys):
@@ -65,7 +77,7 @@ def test_ase_and_python_force_run_too(inputs, capsys):
     ("arguments", "words"),
     [
         (["--steps", "-5"], "steps is -5: it should be at least 1"),
-        (["--temperature", "0"], "temperature is 0.0"),
+        (["--temperature", "0"], "temperature is '0'"),
         (["--structure", "missing.xyz"], "missing.xyz: no such file"),
         (["--model", "missing.pt"], "missing.pt: no such file"),
         (["--model", "ethanol.xyz"], "not a file of piwsl export"),

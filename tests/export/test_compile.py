@@ -8,7 +8,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.errors import EngineError, ExportError, ModelFileError
+from piwsl.errors import DataError, EngineError, ExportError, ModelFileError
 from piwsl.export import exported as exported_module
 from piwsl.export.evaluation import bind
 from piwsl.export.exported import load_exported, read_exported_info
@@ -17,7 +17,7 @@ from piwsl.export.trained import load_trained
 from tests.models_for_tests import trained_file
 from tests.molecules import frame, oxide
 
-MOLECULE = frame("H2O", seed=5)
+MOLECULE = frame("CH3CH2OH", seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,13 @@ def test_the_general_form_equals_the_model(files):
 def test_the_molecule_form_equals_the_model(files):
     bound = bind(load_exported(files / "openmm.pt2"))
     for seed in (7, 8):
-        assert_same(bound(frame("H2O", seed=seed).positions), eager(files, frame("H2O", seed=seed)))
+        made = frame("CH3CH2OH", seed=seed)
+        assert_same(bound(made.positions), eager(files, made))
+    with pytest.raises(DataError, match="3 positions, 9 atoms"):
+        bound(frame("H2O").positions)
     cell = np.diag([9.0, 9.5, 10.0])
     periodic = bind(load_exported(files / "openmm.pt2"), MOLECULE.species, (True, True, True))
-    torn = MOLECULE.positions + np.array([[0, 0, 0], [9.0, 0, 0], [0, -9.5, 20.0]])
+    torn = MOLECULE.positions + np.random.default_rng(0).integers(-2, 3, (9, 3)) * np.diag(cell)
     assert_same(periodic(torn, cell), eager(files, MOLECULE))
     with pytest.raises(EngineError, match="wide"):
         periodic(torn, 0.8 * cell)

@@ -11,7 +11,7 @@ from openmmml import MLPotential
 
 from piwsl.errors import ConfigError, ElementError, ModelFileError
 from piwsl.md import PiwslCalculator
-from piwsl.md.stop_rules import bonded_pairs
+from piwsl.md.structure import bonded_pairs
 from piwsl.units import KJ_PER_MOL
 from tests.models_for_tests import trained_file
 

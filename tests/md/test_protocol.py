@@ -26,7 +26,7 @@ def test_a_bad_option_is_one_line(options, words):
 
 
 def test_the_protocol_survives_its_file(tmp_path: Path):
-    protocol = MDProtocol.of(engine="ase", temperature=321.5, highest_temperature=900)
+    protocol = MDProtocol.of(engine="ase", temperature=321.5, stop=("temperature:900", "contact:off"))
     protocol.save(tmp_path / "config.yaml")
     assert MDProtocol.load(tmp_path / "config.yaml") == protocol
 
@@ -46,6 +46,9 @@ def test_differences_leave_out_the_number_of_steps():
     assert first.differences(second) == ["timestep: 0.5 -> 1.0"]
 
 
-def test_the_upper_temperature_bound_follows_the_temperature():
-    assert MDProtocol.of(temperature=300).temperature_bounds == (0.0, 3000.0)
-    assert MDProtocol.of(temperature=300, highest_temperature=400).temperature_bounds == (0.0, 400.0)
+def test_stop_rules_are_checked_with_the_protocol():
+    with pytest.raises(ConfigError, match="unknown stop rule 'bonds': did you mean 'bond'"):
+        MDProtocol.of(stop=["bonds:0.3"])
+    with pytest.raises(ConfigError, match="energy is not constant in nvt-langevin"):
+        MDProtocol.of(stop=["energy-drift"])
+    assert MDProtocol.of(stop=["energy-drift"], ensemble="nve").stop == ("energy-drift",)

@@ -20,7 +20,7 @@ IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
 
 def state(step: int) -> RestartState:
     engine = {"positions": np.full((3, 3), float(step)), "generator": np.array('{"a": 1}')}
-    return RestartState(step, IDENTITY, engine, "2026-01-01T00:00:00+00:00", 1.5)
+    return RestartState(step, IDENTITY, engine, {"initial energy": 1.5}, "2026-01-01T00:00:00+00:00", 1.5)
 
 
 def test_a_state_survives_its_file_and_two_are_kept(tmp_path):

@@ -16,10 +16,10 @@ from piwsl.export.make import Exporter
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.forces.openmm_force import OpenMMForce, python_force
+from piwsl.md.output.thermo import read_thermo
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
-from piwsl.md.writers import read_thermo
 from tests.models_for_tests import trained_file
 
 SUMMARY_KEYS = {
@@ -172,13 +172,13 @@ def test_nan_stops_the_run(engine, ethanol, make_model, tmp_path):
     with pytest.raises(UnphysicalError, match="is not a finite number"):
         run_md(ethanol, model, protocol(engine=engine, steps=100_000, trajectory_interval=2), tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["stop"]["rule"] == "finite"
+    assert summary["stop"]["rule"] == "nan"
     assert np.isfinite(frames(tmp_path / "run")).all()
 
 
 def test_heat_stops_the_run(ethanol, make_model, tmp_path):
     with pytest.raises(UnphysicalError, match=r"temperature .* K is above 400 K"):
-        run_md(ethanol, make_model(ethanol), protocol(highest_temperature=400, steps=20_000), tmp_path / "run")
+        run_md(ethanol, make_model(ethanol), protocol(stop=("temperature:400",), steps=20_000), tmp_path / "run")
 
 
 def test_nothing_is_written_for_a_bad_start(ethanol, make_model, tmp_path):
@@ -252,5 +252,5 @@ def test_a_real_network_gives_the_same_forces_everywhere(ethanol, tmp_path):
     reference = ASEEngine(model, ethanol, protocol()).forces()
     assert np.abs(reference).max() > 0.1
     python = OpenMMForce(python_force(load_exported(model), ethanol.numbers), "PythonForce", "asked for")
-    for engine in (OpenMMEngine(model, ethanol, protocol()), OpenMMEngine(model, ethanol, protocol(), python)):
+    for engine in (OpenMMEngine(model, ethanol, protocol()), OpenMMEngine(model, ethanol, protocol(), force=python)):
         assert np.abs(engine.forces() - reference).max() < 1e-4

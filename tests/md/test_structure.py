@@ -51,8 +51,8 @@ def test_a_file_that_is_no_structure(content, tmp_path: Path):
 @pytest.mark.parametrize(("name", "freedom"), [("CH3CH2OH", 21), ("CO2", 4), ("N2", 1), ("H2O", 3)])
 def test_initial_velocities_are_thermal_and_at_rest(name, freedom):
     atoms = molecule(name)
-    assert degrees_of_freedom(atoms, "nve") == freedom
-    assert degrees_of_freedom(atoms, "nvt") == 3 * len(atoms)
+    assert degrees_of_freedom(atoms, conserves_momentum=True) == freedom
+    assert degrees_of_freedom(atoms, conserves_momentum=False) == 3 * len(atoms)
     masses = atoms.get_masses()
     rng = np.random.default_rng(5)
     draws = [thermal_velocities(atoms, 300, rng) for _ in range(4000)]

@@ -29,7 +29,7 @@ def atoms() -> Atoms:
 
 def started(kind: str, model: Path, atoms: Atoms, protocol: MDProtocol) -> Engine:
     engine = ENGINES[kind](model, atoms, protocol)
-    engine.start(thermal_velocities(atoms, protocol.temperature, np.random.default_rng(protocol.seed)))
+    engine.start(thermal_velocities(atoms, protocol.temperature.start, np.random.default_rng(protocol.seed)))
     return engine
 
 
@@ -94,7 +94,7 @@ def test_nvt_samples_the_canonical_distribution(kind, atoms, tmp_path):
     protocol = MDProtocol.of(temperature=400, friction=0.1, seed=3)
     engine = started(kind, springs_model(tmp_path / "model.pt", atoms), atoms, protocol)
     engine.advance(400)
-    masses, freedom = atoms.get_masses(), degrees_of_freedom(atoms, "nvt")
+    masses, freedom = atoms.get_masses(), degrees_of_freedom(atoms, conserves_momentum=False)
     samples = []
     for _ in range(300):
         engine.advance(30)  # three decay times of the kinetic energy
@@ -112,7 +112,7 @@ def test_torchforce_pythonforce_and_ase_give_the_same_forces(dtype, atoms, tmp_p
     protocol = MDProtocol()
     torch_engine = OpenMMEngine(model, atoms, protocol)
     chosen = OpenMMForce(python_force(load_exported(model), atoms.numbers), "PythonForce", "asked for")
-    python_engine = OpenMMEngine(model, atoms, protocol, chosen)
+    python_engine = OpenMMEngine(model, atoms, protocol, force=chosen)
     assert (torch_engine.force, python_engine.force) == ("TorchForce", "PythonForce")
     reference = ASEEngine(model, atoms, protocol)
     assert np.abs(reference.forces()).max() > 1

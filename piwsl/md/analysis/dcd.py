@@ -66,6 +66,10 @@ class DcdFile:
         frames, spare = divmod(max(size - start, 0), frame.itemsize)
         return cls(path, atoms, frames, spare, start, frame)
 
+    def bytes_of(self, frames: int) -> int:
+        """Size of the file with its first frames alone."""
+        return self._start + frames * self._frame.itemsize
+
     def read(self, first: int, last: int) -> FloatArray:
         """Positions (last - first, atoms, 3) of these frames, angstrom, float32.
 

@@ -18,7 +18,7 @@ from piwsl.units import PICOSECOND
 SUMMARY_FILE = "summary.json"
 THERMO_FILE = "thermo.csv"
 TOPOLOGY_FILE = "topology.pdb"
-TRAJECTORY_FILES = ("trajectory.dcd", "trajectory.xtc")
+TRAJECTORY_FILES = tuple(f"trajectory.{kind}" for kind in ("dcd", "xtc", "extxyz", "hdf5"))
 COLUMNS = ("time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
 
 
@@ -73,13 +73,14 @@ class Run:
 
     @property
     def ensemble(self) -> str:
-        """``nve`` or ``nvt``."""
+        """Such as ``nve`` or ``nvt-langevin``."""
         return str(self.summary["ensemble"]).lower()
 
     @property
     def target_temperature(self) -> float | None:
-        """Of the thermostat, K; None for NVE, where it is that of the first velocities only."""
-        return float(self.summary["temperature_K"]) if self.ensemble == "nvt" else None
+        """Of the thermostat, K; None for NVE, where it is that of the first velocities only, and where it changes."""
+        said = self.summary["temperature_K"]
+        return None if self.ensemble == "nve" or isinstance(said, str) else float(said)
 
     @property
     def requested_time(self) -> float:

@@ -1,15 +1,19 @@
 """Positions from trajectory files, in pieces: whole frames only, and it is said where a file was cut."""
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import mdtraj
 import numpy as np
+from ase.io.extxyz import read_xyz
 
+from piwsl.data.hdf5_file import open_hdf5
 from piwsl.errors import DataError
 from piwsl.md.analysis.dcd import DcdFile
+from piwsl.md.analysis.xtc import frame_ends
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER, PICOSECOND
 
@@ -36,7 +40,7 @@ class RawTrajectory:
 
 
 def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
-    """Read a trajectory: DCD, XTC, or any other format of mdtraj.
+    """Read a trajectory: DCD, XTC, extended XYZ, HDF5 of mdtraj's conventions, or any other format of mdtraj.
 
     Args:
         path: the trajectory.
@@ -52,6 +56,10 @@ def read_trajectory(path: Path, topology: Path | None = None, progress: Progress
         raw = _read_dcd(path, progress)
     elif path.suffix == ".xtc":
         raw = _read_xtc(path, progress)
+    elif path.suffix == ".extxyz":
+        raw = _read_extxyz(path)
+    elif path.suffix in (".hdf5", ".h5"):
+        raw = _read_hdf5(path, progress)
     else:
         raw = _read_other(path, topology)
     if not len(raw.positions):
@@ -86,8 +94,12 @@ def _read_dcd(path: Path, progress: Progress | None) -> RawTrajectory:
 
 
 def _read_xtc(path: Path, progress: Progress | None) -> RawTrajectory:
-    frames, spare = _whole_xtc_frames(path)
     positions, times = [], []
+    with path.open("rb") as file:
+        frames = end = 0
+        for frames, end in enumerate(frame_ends(file, path), start=1):  # noqa: B007
+            pass
+        spare = file.seek(0, 2) - end
     if not frames:
         return RawTrajectory(_join([], 0), None)
     try:
@@ -101,36 +113,38 @@ def _read_xtc(path: Path, progress: Progress | None) -> RawTrajectory:
     return RawTrajectory(_join(positions, 0), np.concatenate(times), _cut_note(path, frames, spare))
 
 
-def _whole_xtc_frames(path: Path) -> tuple[int, int]:
-    """Number of whole frames and the bytes after them, from the frame headers alone.
-
-    A frame: magic, atoms, step, time, box (52 bytes), atoms (4), then either plain positions of at most nine
-    atoms, or precision, limits, index (32), the number of bytes (4 or 8) and the bytes, padded to four.
-    """
-    size = path.stat().st_size
-    frames = position = 0
-    with path.open("rb") as stream:
-        while True:
-            stream.seek(position)
-            head = stream.read(96)
-            if len(head) < 56:
-                break
-            magic, atoms = struct.unpack(">ii", head[:8])
-            if magic not in (1995, 2023):
-                raise DataError(f"{path}: not an XTC file, or damaged after frame {frames}")
-            if atoms <= 9:
-                length = 56 + 12 * atoms
-            else:
-                wide = magic == 2023
-                if len(head) < (96 if wide else 92):
+def _read_extxyz(path: Path) -> RawTrajectory:
+    positions, times = [], []
+    spare = False
+    with path.open(encoding="utf-8") as stream:
+        try:
+            while first := stream.readline():
+                lines = [first, *islice(stream, int(first) + 1)]
+                spare = len(lines) < int(first) + 2 or not lines[-1].endswith("\n")
+                if spare:
                     break
-                count = struct.unpack(">q" if wide else ">i", head[88 : 96 if wide else 92])[0]
-                length = (96 if wide else 92) + (count + 3) // 4 * 4
-            if position + length > size:
-                break
-            position += length
-            frames += 1
-    return frames, size - position
+                atoms = next(read_xyz(StringIO("".join(lines)), index=0))
+                positions.append(atoms.positions.astype(np.float32))
+                times.append(atoms.info.get("time_fs"))
+        except _READ_ERRORS as error:
+            raise DataError(f"{path}: frame {len(positions) + 1} is not extended XYZ ({_line(error)})") from None
+    if len({len(one) for one in positions}) > 1:
+        raise DataError(f"{path}: frames of different numbers of atoms are no trajectory")
+    known = None if None in times else np.array(times, dtype=np.float64)
+    notes = _cut_note(path, len(positions), spare)
+    return RawTrajectory(_join([one[None] for one in positions], 0), known, notes)
+
+
+def _read_hdf5(path: Path, progress: Progress | None) -> RawTrajectory:
+    with open_hdf5(path, growing=True) as file:
+        if "coordinates" not in file or "time" not in file:
+            raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
+        data, positions = file["coordinates"], []
+        frames = len(data)
+        for first, last in _pieces(frames, progress):
+            positions.append(np.asarray(data[first:last], dtype=np.float32) * np.float32(NANOMETER))
+        times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
+    return RawTrajectory(_join(positions, 0), times)
 
 
 def _read_other(path: Path, topology: Path | None) -> RawTrajectory:

@@ -15,10 +15,14 @@ EngineState = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Positions (n, 3) in angstrom and velocities (n, 3) in angstrom/fs."""
+    """Positions (n, 3) in angstrom, velocities (n, 3) in angstrom/fs, cell (3, 3) of a periodic structure.
+
+    Atoms are not wrapped into the cell.
+    """
 
     positions: FloatArray
     velocities: FloatArray
+    cell: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,25 @@ class Engine(Protocol):
         platform: what computes, in the engine's words.
         force: kind of force: ``TorchForce``, ``PythonForce`` or ``ASE``.
         force_reason: why this kind.
+        ensemble: what it samples; an engine serves one phase of a run.
+        degrees_of_freedom: that share the kinetic energy.
     """
 
     name: str
     platform: str
     force: str
     force_reason: str
+    ensemble: str
+    degrees_of_freedom: int
 
     def start(self, velocities: FloatArray) -> None:
         """Begin at the start structure with velocities (n, 3)."""
 
     def advance(self, steps: int) -> None:
         """Move on; raises EngineError where the engine fails."""
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set thermostat and barostat, K."""
 
     def snapshot(self) -> Snapshot:
         """Where the atoms are; costs no evaluation of the potential."""
@@ -70,6 +81,9 @@ class Engine(Protocol):
             positions and velocities could be taken over and the thermostat draws anew from ``seed``.
         """
 
+    def reseed(self, seed: int) -> None:
+        """Draw other random numbers from now on, in ensembles that draw any."""
+
 
 def kinetic_energy(masses: FloatArray, velocities: FloatArray) -> float:
     """Kinetic energy in eV of masses (n,) in amu and velocities (n, 3) in angstrom/fs."""
@@ -84,3 +98,8 @@ def temperature(kinetic: float, degrees_of_freedom: int) -> float:
 def split_seed(seed: int, purpose: int, step: int = 0) -> int:
     """A seed of its own for each purpose, between 1 and 2^31 - 1."""
     return int(np.random.SeedSequence([seed, purpose, step]).generate_state(1)[0]) % (2**31 - 1) + 1
+
+
+def phase_seed(seed: int, step: int, equilibration: int) -> int:
+    """A seed for the engine of a run that goes on from a step; equilibration has negative steps."""
+    return split_seed(seed, 1, step) if step >= 0 else split_seed(seed, 3, step + equilibration)

@@ -1,7 +1,7 @@
 """Replicas moved by a loop in torch, on the device of the potential."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -9,9 +9,11 @@ from ase import Atoms
 from torch import Tensor
 
 from piwsl.export.replicas import BoundReplicas
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, split_seed
+from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, phase_seed
 from piwsl.md.engines.schemes import make_scheme
+from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.structure import degrees_of_freedom
 from piwsl.typing import FloatArray
 
 # Random numbers drawn ahead, in bytes.
@@ -19,45 +21,52 @@ _DRAWN = 2**24
 
 
 class NativeReplicas:
-    """Velocity Verlet (nve) or Langevin middle (nvt) in float64.
+    """Velocity Verlet (nve) or Langevin middle (nvt-langevin) in float64.
 
     Each replica has a stream of random numbers of its own, and draws the same numbers alone, among others, after others
     have left, and after a restart.
 
     Args:
         potential: for the atoms of the structure.
-        structure: where all replicas start.
-        protocol: ensemble, time step, temperature and friction.
-        seeds: of each replica.
+        structure: species, masses, and the cell of every replica.
+        protocol: time step, temperature, friction and seed.
+        starts: where each replica begins, by its number.
+        step: with which the phase of the run begins.
     """
 
     name = "native"
     force = "torch"
     force_reason = "the loop calls the potential itself"
 
-    def __init__(self, potential: BoundReplicas, structure: Atoms, protocol: MDProtocol, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        potential: BoundReplicas,
+        structure: Atoms,
+        protocol: MDProtocol,
+        starts: Mapping[int, Snapshot],
+        step: int = 0,
+    ) -> None:
         self._potential = potential
+        self.ensemble: str = protocol.ensemble_at(step)
+        self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
-        self._scheme = make_scheme(protocol, self._on_device(self._masses))
-        self._numbers = list(range(len(seeds)))
-        self._streams = [np.random.default_rng(split_seed(seed, 1)) for seed in seeds]
-        self._start = self._on_device(np.repeat(structure.positions[None], len(seeds), axis=0))
-        self._positions, self._velocities = self._start.clone(), torch.zeros_like(self._start)
+        self._cell = np.array(structure.cell.array) if structure.pbc.any() else None
+        masses = self._on_device(self._masses)
+        self._scheme = make_scheme(self.ensemble, protocol, masses, protocol.temperature_at(step))
+        self._numbers = list(starts)
+        seeds = [phase_seed(protocol.seed_of(number), step, protocol.equilibration) for number in starts]
+        self._streams = [np.random.default_rng(seed) for seed in seeds]
+        self._positions = self._on_device(np.stack([one.positions for one in starts.values()]))
+        self._velocities = self._on_device(np.stack([one.velocities for one in starts.values()]))
         self._forces: Tensor | None = None  # at the positions; None where they are to be evaluated
-        self._energies = self._positions.new_zeros(len(seeds))
+        self._energies = self._positions.new_zeros(len(starts))
         at_a_time = f"{potential.chunk} copies a call, {potential.threads} at a time"
         self.platform = f"torch on {potential.device.type}, {at_a_time}"
 
     @property
     def replicas(self) -> list[int]:
-        """Numbers of the replicas that are there."""
+        """Numbers of the replicas that are left."""
         return list(self._numbers)
-
-    def start(self, velocities: FloatArray) -> None:
-        """Begin at the start structure with velocities (R, n, 3)."""
-        self._positions = self._start.clone()
-        self._velocities = self._on_device(velocities)
-        self._forces = None
 
     def advance(self, steps: int) -> None:
         """Move on."""
@@ -70,9 +79,9 @@ class NativeReplicas:
                 forces = self._scheme.step(self._positions, self._velocities, forces, noise, self._evaluate)
 
     def snapshots(self) -> list[Snapshot]:
-        """Positions, and velocities of the same time (nve) or half a step before (nvt)."""
+        """Positions, and velocities of the same time (nve) or half a step before (nvt-langevin)."""
         positions, velocities = self._positions.cpu().numpy(), self._velocities.cpu().numpy()
-        return [Snapshot(x.copy(), v.copy()) for x, v in zip(positions, velocities, strict=True)]
+        return [Snapshot(x.copy(), v.copy(), self._cell) for x, v in zip(positions, velocities, strict=True)]
 
     def energies(self) -> list[Energies]:
         """Energies now; the potential energies are those of the last force evaluation."""
@@ -94,27 +103,32 @@ class NativeReplicas:
             "generator": np.array(json.dumps(self._streams[place].bit_generator.state)),
         }
 
-    def restore(self, replica: int, state: EngineState, seed: int) -> bool:
-        """Let a replica go on from a state, exactly."""
-        place = self._numbers.index(replica)
-        self._positions[place] = self._on_device(state["positions"])
-        self._velocities[place] = self._on_device(state["velocities"])
-        self._streams[place].bit_generator.state = json.loads(str(state["generator"]))
+    def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
+        """Let replicas go on from states, exactly."""
+        for replica, state in states.items():
+            place = self._numbers.index(replica)
+            self._positions[place] = self._on_device(state["positions"])
+            self._velocities[place] = self._on_device(state["velocities"])
+            self._streams[place].bit_generator.state = json.loads(str(state["generator"]))
         self._forces = None
         return True
+
+    def reseed(self, replica: int, seed: int) -> None:
+        """Draw other random numbers from now on."""
+        self._streams[self._numbers.index(replica)] = np.random.default_rng(seed)
 
     def remove(self, replica: int) -> None:
         """Take a replica out."""
         place = self._numbers.index(replica)
         del self._numbers[place], self._streams[place]
         kept = [row for row in range(len(self._positions)) if row != place]
-        self._start, self._energies = self._start[kept], self._energies[kept]
+        self._energies = self._energies[kept]
         self._positions, self._velocities = self._positions[kept], self._velocities[kept]
         self._forces = None if self._forces is None else self._forces[kept]
 
-    def set_temperature(self, kelvin: float) -> None:
+    def set_temperature(self, temperature: float) -> None:
         """Of the thermostat, K; no effect in nve."""
-        self._scheme.set_temperature(kelvin)
+        self._scheme.set_temperature(temperature)
 
     def _evaluate(self, positions: Tensor) -> Tensor:
         self._forces = None  # until they are known

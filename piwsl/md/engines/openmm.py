@@ -9,16 +9,20 @@ from ase import Atoms
 
 from piwsl.errors import EngineError
 from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, split_seed
+from piwsl.md.engines.base import Energies, EngineState, Snapshot, phase_seed
+from piwsl.md.engines.openmm_integrators import count_freedom, make_barostat, make_integrator, set_temperature
+from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.forces.openmm_force import OpenMMForce, choose_force
 from piwsl.md.forces.probe import first_line, import_openmm, probe_platform
 from piwsl.md.model import open_model
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.structure import degrees_of_freedom
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
 
 _SPEED = NANOMETER / PICOSECOND  # nm/ps in angstrom/fs
 _FORCE = KJ_PER_MOL / NANOMETER  # kJ/mol/nm in eV/angstrom
+_SAME_POSITION = 1e-6  # angstrom, between a checkpoint and the positions beside it
 # Largest difference between the force inside OpenMM and a direct call of the same file, relative to the
 # largest force: single precision leaves 1e-6, a force of another structure or unit leaves 1.
 FORCE_AGREEMENT = 1e-3
@@ -34,21 +38,30 @@ def choose_platform() -> str:
 
 
 class OpenMMEngine:
-    """Velocity Verlet in the leapfrog form (nve) or Langevin middle (nvt), by OpenMM.
-
-    Zhang et al., J. Phys. Chem. A 123, 6056 (2019) for the Langevin scheme.
-    """
+    """The integrators of `openmm_integrators`, with the potential as TorchForce or PythonForce."""
 
     name = "openmm"
 
-    def __init__(self, model: Path, structure: Atoms, protocol: MDProtocol, force: OpenMMForce | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        structure: Atoms,
+        protocol: MDProtocol,
+        step: int = 0,
+        force: OpenMMForce | None = None,
+    ) -> None:
         self._openmm = import_openmm()
         if structure.pbc.any() and not structure.pbc.all():
             raise EngineError("OpenMM knows boxes that are periodic along all directions or none: choose --engine ase")
-        self._protocol = protocol
-        self._structure = structure
-        self.platform = choose_platform()
+        self._protocol, self._structure = protocol, structure
+        self.ensemble: str = protocol.ensemble_at(step)
+        self._temperature = protocol.temperature_at(step)
+        seed = phase_seed(protocol.seed, step, protocol.equilibration)
         self._periodic = bool(structure.pbc.all())
+        if self.ensemble == "npt" and not self._periodic:
+            raise EngineError("npt changes the box, and the structure has none: choose nvt")
+        self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
+        self.platform = choose_platform()
         device = "cuda" if self.platform == "CUDA" else "cpu"
         potential = open_model(model, structure.numbers, self._periodic, device=device)
         pbc: PBC = (self._periodic, self._periodic, self._periodic)
@@ -62,14 +75,16 @@ class OpenMMEngine:
         self._system.addForce(chosen.force)
         if self._periodic:
             self._system.setDefaultPeriodicBoxVectors(*_reduced_box(structure))
-        self._integrator, self._context = self._build(split_seed(protocol.seed, 1))
+        if self.ensemble == "npt":
+            self._system.addForce(make_barostat(self._openmm, protocol, self._temperature, seed))
+        self._integrator, self._context = self._build(seed)
         self._place(structure.positions, np.zeros((len(structure), 3)))
         self._compare_with(direct, model)
 
     def start(self, velocities: FloatArray) -> None:
         """Begin at the start structure; in nve the leapfrog takes velocities half a step earlier."""
         self._place(self._structure.positions, np.zeros_like(velocities))
-        if self._protocol.ensemble == "nve":
+        if self.ensemble == "nve":
             shift = 0.5 * self._protocol.timestep * ACCELERATION
             velocities = velocities - shift * self.forces() / self._masses[:, None]
         self._place(self._structure.positions, velocities)
@@ -81,11 +96,19 @@ class OpenMMEngine:
         except self._openmm.OpenMMException as error:
             raise EngineError(f"OpenMM failed: {first_line(error)}") from None
 
+    def set_temperature(self, temperature: float) -> None:
+        """Set thermostat and barostat, K."""
+        set_temperature(self._openmm, self._integrator, self._context, temperature)
+
     def snapshot(self) -> Snapshot:
-        """Positions, and velocities half a step before them, as both integrators keep them."""
+        """Positions, and velocities half a step before them, as the integrators keep them."""
         state = self._context.getState(positions=True, velocities=True)
         positions = state.getPositions(asNumpy=True)._value * NANOMETER
-        return Snapshot(positions, state.getVelocities(asNumpy=True)._value * _SPEED)
+        velocities = state.getVelocities(asNumpy=True)._value * _SPEED
+        if not self._periodic:
+            return Snapshot(positions, velocities)
+        cell = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) * NANOMETER
+        return Snapshot(self._unwrapped(positions, cell), velocities, cell)
 
     def energies(self) -> Energies:
         """Energies now, kinetic and potential of the same time: one evaluation of the potential."""
@@ -101,39 +124,61 @@ class OpenMMEngine:
         return np.asarray(state.getForces(asNumpy=True)._value * _FORCE)
 
     def state(self) -> EngineState:
-        """Positions and velocities, which any OpenMM takes, and OpenMM's checkpoint, which holds the random state."""
+        """Positions, velocities, OpenMM's State for any platform, and its checkpoint, which has the random state."""
         now = self.snapshot()
-        checkpoint = np.frombuffer(self._context.createCheckpoint(), dtype=np.uint8)
-        return {"positions": now.positions, "velocities": now.velocities, "checkpoint": checkpoint}
+        state = self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
+        text = self._openmm.XmlSerializer.serialize(state).encode()
+        return {
+            "positions": now.positions,
+            "velocities": now.velocities,
+            "state_xml": np.frombuffer(text, dtype=np.uint8),
+            "checkpoint": np.frombuffer(self._context.createCheckpoint(), dtype=np.uint8),
+        }
 
     def restore(self, state: EngineState, seed: int) -> bool:
-        """Go on from a state: from the checkpoint where this OpenMM and platform take it, else from the arrays."""
+        """Go on from a state: from the checkpoint where this OpenMM and platform take it, else from OpenMM's State."""
+        self._last = state["positions"]
         try:
             self._context.loadCheckpoint(state["checkpoint"].tobytes())
+            if np.abs(self.snapshot().positions - state["positions"]).max() < _SAME_POSITION:
+                return True
         except self._openmm.OpenMMException:
-            self._integrator, self._context = self._build(seed)
-            self._place(state["positions"], state["velocities"])
-            return self._protocol.ensemble == "nve"
-        return True
+            pass
+        self.reseed(seed)
+        self._context.setState(self._openmm.XmlSerializer.deserialize(state["state_xml"].tobytes().decode()))
+        return self.ensemble in ("nve", "nvt-nose-hoover")
+
+    def reseed(self, seed: int) -> None:
+        """Draw other random numbers from now on; OpenMM takes a seed only with a new Context."""
+        state = self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
+        if self.ensemble == "npt":
+            self._system.getForce(self._system.getNumForces() - 1).setRandomNumberSeed(seed)
+        self._integrator, self._context = self._build(seed)
+        self._context.setState(state)
 
     def _build(self, seed: int) -> tuple[Any, Any]:
-        timestep = self._protocol.timestep / PICOSECOND
-        if self._protocol.ensemble == "nvt":
-            friction = self._protocol.friction * PICOSECOND
-            integrator = self._openmm.LangevinMiddleIntegrator(self._protocol.temperature, friction, timestep)
-            integrator.setRandomNumberSeed(seed)
-        else:
-            integrator = self._openmm.VerletIntegrator(timestep)
+        integrator = make_integrator(self._openmm, self.ensemble, self._protocol, self._temperature, seed)
         platform = self._openmm.Platform.getPlatformByName(self.platform)
         properties = {"Precision": "mixed"} if self.platform == "CUDA" else {}
         try:
-            return integrator, self._openmm.Context(self._system, integrator, platform, properties)
+            context = self._openmm.Context(self._system, integrator, platform, properties)
         except self._openmm.OpenMMException as error:
             raise EngineError(f"OpenMM cannot start on {self.platform}: {first_line(error)}") from None
+        count_freedom(integrator, self.degrees_of_freedom)
+        return integrator, context
 
     def _place(self, positions: FloatArray, velocities: FloatArray) -> None:
+        self._last = positions
         self._context.setPositions(positions / NANOMETER)
         self._context.setVelocities(velocities / _SPEED)
+
+    def _unwrapped(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
+        """Undo what the barostat does with atoms that have left the box: it wraps them."""
+        if self.ensemble == "npt":
+            inverse = np.linalg.inv(cell)
+            positions = positions + np.round((self._last - positions) @ inverse) @ cell
+            self._last = positions
+        return positions
 
     def _compare_with(self, potential: BoundPotential, model: Path) -> None:
         """Compiled paths have given wrong numbers before: compare with a direct call before the first step."""

@@ -1,7 +1,7 @@
 """Replicas as molecules of one OpenMM System. Nanometres, kJ/mol and ps stay inside this module."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,14 @@ from ase import Atoms
 
 from piwsl.errors import EngineError
 from piwsl.export.replicas import BoundReplicas
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, split_seed
+from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
 from piwsl.md.engines.openmm import choose_platform
+from piwsl.md.engines.openmm_integrators import make_integrator
+from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.forces.callback import state_positions
 from piwsl.md.forces.probe import first_line, import_openmm, probe_pythonforce
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.structure import degrees_of_freedom
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
 
@@ -23,16 +26,17 @@ _FORCE = KJ_PER_MOL / NANOMETER  # kJ/mol/nm in eV/angstrom
 
 
 class OpenMMReplicas:
-    """Leapfrog Verlet (nve) or Langevin middle (nvt) of one System with R molecules and one PythonForce.
+    """Leapfrog Verlet (nve) or Langevin middle (nvt-langevin) of one System with R molecules and one PythonForce.
 
     One integrator draws for all replicas, so what a replica does depends on how many there are. One that leaves takes
     its particles out of the System; the others go on from where they are, with new random numbers.
 
     Args:
         potential: for the atoms of the structure.
-        structure: where all replicas start; without a cell.
-        protocol: ensemble, time step, temperature and friction.
-        seeds: of each replica.
+        structure: species and masses of every replica; without a cell.
+        protocol: time step, temperature, friction and seed.
+        starts: where each replica begins, by its number.
+        step: with which the phase of the run begins.
 
     Raises:
         EngineError: the structure is periodic, or OpenMM cannot run it.
@@ -42,33 +46,38 @@ class OpenMMReplicas:
     force = "PythonForce"
     force_reason = "it takes any number of replicas"
 
-    def __init__(self, potential: BoundReplicas, structure: Atoms, protocol: MDProtocol, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        potential: BoundReplicas,
+        structure: Atoms,
+        protocol: MDProtocol,
+        starts: Mapping[int, Snapshot],
+        step: int = 0,
+    ) -> None:
         self._openmm = import_openmm()
         if structure.pbc.any():
-            raise EngineError("replicas in one OpenMM System are molecules without a cell: choose the native engine")
-        if protocol.ensemble not in ("nvt", "nve"):
-            raise EngineError(f"replicas run in nvt or nve, not in {protocol.ensemble}: run one structure at a time")
+            raise EngineError("replicas in one OpenMM System are molecules without a cell: choose --engine native")
         self.platform = choose_platform()
         works = probe_pythonforce(self.platform)
         if not works.works:
             raise EngineError(f"replicas in OpenMM need PythonForce: {works.reason}")
-        self._protocol, self._temperature = protocol, protocol.temperature
+        self._protocol, self._temperature = protocol, protocol.temperature_at(step)
+        self.ensemble: str = protocol.ensemble_at(step)
+        self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._callable = ReplicaForce(potential)
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
-        self._numbers, self._seeds = list(range(len(seeds))), list(seeds)
-        self._start = np.repeat(structure.positions[None], len(seeds), axis=0)
-        self._build([Snapshot(one, np.zeros_like(one)) for one in self._start], seeds[0])
+        self._numbers, self._removed = list(starts), 0
+        self._seeds = {one: phase_seed(protocol.seed_of(one), step, protocol.equilibration) for one in starts}
+        snapshots = list(starts.values())
+        self._build(snapshots)
+        if self.ensemble == "nve":  # the leapfrog takes velocities half a step earlier
+            earlier = np.stack([one.velocities for one in snapshots]) - self._half_kick() * self.forces()
+            self._place(np.stack([one.positions for one in snapshots]), earlier)
 
     @property
     def replicas(self) -> list[int]:
-        """Numbers of the replicas that are there."""
+        """Numbers of the replicas that are left."""
         return list(self._numbers)
-
-    def start(self, velocities: FloatArray) -> None:
-        """Begin at the start structure; in nve the leapfrog takes velocities half a step earlier."""
-        self._place(self._start, velocities)
-        if self._protocol.ensemble == "nve":
-            self._place(self._start, velocities - self._half_kick() * self.forces())
 
     def advance(self, steps: int) -> None:
         """Move on; raises EngineError with OpenMM's words."""
@@ -91,7 +100,7 @@ class OpenMMReplicas:
     def energies(self) -> list[Energies]:
         """Energies now: one evaluation of the potential; in nve kinetic and potential of the same time."""
         forces = self.forces()
-        later = self._half_kick() * forces if self._protocol.ensemble == "nve" else np.zeros_like(forces)
+        later = self._half_kick() * forces if self.ensemble == "nve" else np.zeros_like(forces)
         return [
             Energies(float(potential), kinetic_energy(self._masses, one.velocities + kick))
             for potential, one, kick in zip(self._callable.energies, self.snapshots(), later, strict=True)
@@ -110,38 +119,40 @@ class OpenMMReplicas:
         now = self.snapshots()[self._numbers.index(replica)]
         return {"positions": now.positions, "velocities": now.velocities}
 
-    def restore(self, replica: int, state: EngineState, seed: int) -> bool:
-        """Let a replica go on from its positions and velocities; in nve exactly."""
-        snapshots = self.snapshots()
-        snapshots[self._numbers.index(replica)] = Snapshot(state["positions"], state["velocities"])
-        self._build(snapshots, seed)
-        return self._protocol.ensemble == "nve"
+    def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
+        """Let replicas go on from their positions and velocities; in nve exactly."""
+        self._seeds.update(seeds)
+        snapshots = dict(zip(self._numbers, self.snapshots(), strict=True))
+        for replica, state in states.items():
+            snapshots[replica] = Snapshot(state["positions"], state["velocities"])
+        self._build(list(snapshots.values()))
+        return self.ensemble == "nve"
+
+    def reseed(self, replica: int, seed: int) -> None:
+        """Draw other random numbers from now on, for all replicas."""
+        self._seeds[replica] = seed
+        self._build(self.snapshots())
 
     def remove(self, replica: int) -> None:
         """Make a System of the replicas that are left."""
         place = self._numbers.index(replica)
         snapshots = self.snapshots()
         del snapshots[place], self._numbers[place]
-        self._start = np.delete(self._start, place, axis=0)
-        self._build(snapshots, split_seed(self._seeds[replica], 3))
+        self._removed += 1
+        self._build(snapshots)
 
-    def set_temperature(self, kelvin: float) -> None:
+    def set_temperature(self, temperature: float) -> None:
         """Of the thermostat, K; no effect in nve."""
-        self._temperature = kelvin
-        if self._protocol.ensemble == "nvt":
-            self._integrator.setTemperature(kelvin)
+        self._temperature = temperature
+        if self.ensemble == "nvt-langevin":
+            self._integrator.setTemperature(temperature)
 
-    def _build(self, snapshots: list[Snapshot], seed: int) -> None:
+    def _build(self, snapshots: list[Snapshot]) -> None:
         """A new System, integrator and Context."""
         if not snapshots:
             return
-        timestep = self._protocol.timestep / PICOSECOND
-        if self._protocol.ensemble == "nvt":
-            friction = self._protocol.friction * PICOSECOND
-            self._integrator = self._openmm.LangevinMiddleIntegrator(self._temperature, friction, timestep)
-            self._integrator.setRandomNumberSeed(split_seed(seed, 1))
-        else:
-            self._integrator = self._openmm.VerletIntegrator(timestep)
+        seed = split_seed(self._seeds[self._numbers[0]], 4, self._removed)
+        self._integrator = make_integrator(self._openmm, self.ensemble, self._protocol, self._temperature, seed)
         system = self._openmm.System()
         for mass in np.tile(self._masses, len(snapshots)):
             system.addParticle(mass)

@@ -1,38 +1,44 @@
-"""What a run of many replicas asks of an engine."""
+"""What the loop of a run asks of an engine of one structure or many."""
 
 from typing import Protocol
 
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, split_seed
+from piwsl.md.engines.base import Energies, EngineState, Snapshot
 from piwsl.typing import FloatArray
 
 
 class ReplicaEngine(Protocol):
-    """Many runs of one structure at once, each by itself. All numbers in eV, angstrom, fs.
+    """Replicas of one structure, which move together and do not see each other. All numbers in eV, angstrom, fs.
 
-    Replicas have numbers from 0 on, which they keep when others leave. All lists and arrays are in the order of
-    ``replicas``.
+    A replica keeps its number when others leave. Lists and arrays are in the order of ``replicas``.
 
     Attributes:
-        name: ``native`` or ``openmm``.
-        platform: what computes, in words.
-        force: what calls the potential.
-        force_reason: why.
+        name: ``openmm``, ``ase`` or ``native``.
+        platform: what computes, in the engine's words.
+        force: what calls the potential, such as ``TorchForce``.
+        force_reason: why this.
+        ensemble: what it samples; an engine serves one phase of a run.
+        degrees_of_freedom: that share the kinetic energy of a replica.
     """
 
     name: str
     platform: str
     force: str
     force_reason: str
+    ensemble: str
+    degrees_of_freedom: int
 
     @property
     def replicas(self) -> list[int]:
-        """Numbers of the R replicas that are there."""
-
-    def start(self, velocities: FloatArray) -> None:
-        """Begin at the start structure with velocities (R, n, 3)."""
+        """Numbers of the R replicas that are left."""
 
     def advance(self, steps: int) -> None:
-        """Move on; a replica that is no longer finite stays there and harms no other."""
+        """Move on; raises EngineError where the engine fails.
+
+        A replica whose positions are no longer finite stays there and harms no other.
+        """
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the thermostat of all replicas, K."""
 
     def snapshots(self) -> list[Snapshot]:
         """Where the atoms are; costs no evaluation of the potential."""
@@ -46,21 +52,16 @@ class ReplicaEngine(Protocol):
     def state(self, replica: int) -> EngineState:
         """Everything the continuation of a replica depends on."""
 
-    def restore(self, replica: int, state: EngineState, seed: int) -> bool:
-        """Let a replica go on from a state.
+    def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
+        """Let replicas go on from states.
 
         Returns:
             True where the continuation is the one that would have come without interruption; False where only
-            positions and velocities could be taken over and the thermostat draws anew from ``seed``.
+            positions and velocities could be taken over and the thermostat draws anew from the seeds.
         """
+
+    def reseed(self, replica: int, seed: int) -> None:
+        """Draw other random numbers from now on, in ensembles that draw any."""
 
     def remove(self, replica: int) -> None:
         """Take a replica out; what the others cost becomes less."""
-
-    def set_temperature(self, kelvin: float) -> None:
-        """Of the thermostat of all replicas, K; no effect in nve."""
-
-
-def replica_seeds(seed: int, count: int) -> list[int]:
-    """A seed for each replica: with it, one run alone draws what the replica draws among others."""
-    return [split_seed(seed, 2, number) for number in range(count)]

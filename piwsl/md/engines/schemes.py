@@ -30,8 +30,8 @@ class Scheme(Protocol):
     def step(self, positions: Tensor, velocities: Tensor, forces: Tensor, noise: Tensor, of: Forces) -> Tensor:
         """Change positions and velocities; the forces at the new positions, which ``of`` gives, are returned."""
 
-    def set_temperature(self, kelvin: float) -> None:
-        """Of the heat bath."""
+    def set_temperature(self, temperature: float) -> None:
+        """Of the heat bath, K."""
 
 
 class VelocityVerlet:
@@ -51,7 +51,7 @@ class VelocityVerlet:
         velocities += self._half_kick * forces
         return forces
 
-    def set_temperature(self, kelvin: float) -> None:
+    def set_temperature(self, temperature: float) -> None:
         """There is no heat bath."""
 
 
@@ -80,19 +80,19 @@ class LangevinMiddle:
         positions += self._half_step * velocities
         return of(positions)
 
-    def set_temperature(self, kelvin: float) -> None:
-        """Of the heat bath."""
-        self._deviation = torch.sqrt(kelvin * self._variance)
+    def set_temperature(self, temperature: float) -> None:
+        """Of the heat bath, K."""
+        self._deviation = torch.sqrt(temperature * self._variance)
 
 
-def make_scheme(protocol: MDProtocol, masses: Tensor) -> Scheme:
-    """The scheme of a protocol for masses (n,) in amu.
+def make_scheme(ensemble: str, protocol: MDProtocol, masses: Tensor, temperature: float) -> Scheme:
+    """The scheme of an ensemble for masses (n,) in amu.
 
     Raises:
-        EngineError: there is none for its ensemble.
+        EngineError: there is none.
     """
-    if protocol.ensemble == "nve":
+    if ensemble == "nve":
         return VelocityVerlet(masses, protocol.timestep)
-    if protocol.ensemble == "nvt":
-        return LangevinMiddle(masses, protocol.timestep, protocol.friction, protocol.temperature)
-    raise EngineError(f"replicas run in nvt or nve, not in {protocol.ensemble}: run one structure at a time")
+    if ensemble == "nvt-langevin":
+        return LangevinMiddle(masses, protocol.timestep, protocol.friction, temperature)
+    raise EngineError(f"replicas run in nve or nvt-langevin, not in {ensemble}")

@@ -1,0 +1,85 @@
+"""What a run would do and how long it would take, without writing anything."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from piwsl.md.engines.make import make_engine
+from piwsl.md.forces.threads import choose_threads
+from piwsl.md.model import prepare_model
+from piwsl.md.prepare import advice, with_hydrogen_mass
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.run_directory import normalised
+from piwsl.md.stop.start import check_start
+from piwsl.md.structure import check_structure, thermal_velocities
+from piwsl.memory import keep_freed_memory
+from piwsl.units import PICOSECOND
+
+_TRIAL = 2.0  # s of steps
+_WARM_UP = 5  # steps, in which compiled paths settle
+# Bytes of an atom in a frame; XTC is compressed, extxyz is text.
+_FRAME_BYTES = {"dcd": 12, "xtc": 4, "hdf5": 12, "extxyz": 60}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would be.
+
+    Attributes:
+        lines: for people.
+        warnings: what is worth a second thought.
+        seconds_per_step: measured.
+        seconds: the whole run would take.
+    """
+
+    lines: list[str]
+    warnings: list[str]
+    seconds_per_step: float
+    seconds: float
+
+
+def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
+    """Make everything that a run needs, and a few of its steps; raises what the run would."""
+    check_structure(structure)
+    structure = with_hydrogen_mass(normalised(structure), protocol.hydrogen_mass)
+    choose_threads(len(structure))
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as scratch:
+        exported = prepare_model(model, structure, Path(scratch))
+        engine = make_engine(exported, structure, protocol, -protocol.equilibration)
+        warning = check_start(structure, engine.energies().potential, engine.forces())
+        engine.start(thermal_velocities(structure, protocol.temperature.start, np.random.default_rng(protocol.seed)))
+        engine.advance(_WARM_UP)
+        steps, began = 0, time.perf_counter()
+        while (spent := time.perf_counter() - began) < _TRIAL:
+            engine.advance(5)
+            steps += 5
+    step = spent / steps
+    total = protocol.equilibration + protocol.steps
+    frames = protocol.steps // protocol.trajectory_interval
+    size = frames * len(structure) * _FRAME_BYTES[protocol.trajectory_format] / 2**20
+    rows = protocol.steps // protocol.report_interval
+    what = "periodic structure" if structure.pbc.any() else "molecule"
+    lines = [
+        f"structure   {structure.get_chemical_formula()}, {len(structure)} atoms, {what}",
+        f"model       {model}",
+        f"engine      {engine.name}, force {engine.force} ({engine.force_reason}), platform {engine.platform}",
+        f"protocol    {protocol.summary()}",
+        f"trajectory  {frames} frames, about {size:.0f} MB; {rows} rows of thermo.csv",
+        f"speed       {1 / step:.0f} steps/s, {86400 / step * protocol.timestep / (1000 * PICOSECOND):.2f} ns/day",
+        f"time        about {_duration(step * total)}",
+    ]
+    warnings = [*advice(structure, protocol), *([warning] if warning else [])]
+    return Plan(lines, warnings, step, step * total)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"

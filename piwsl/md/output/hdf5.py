@@ -1,0 +1,183 @@
+"""HDF5 in the conventions of mdtraj (its "HDF5 Format", version 1.1), with velocities and forces."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import cell_to_cellpar
+
+from piwsl._version import __version__
+from piwsl.data.hdf5_file import h5py_module
+from piwsl.md.output.append import AppendFile
+from piwsl.md.output.frame import OutputFrame, too_few, writing
+from piwsl.md.output.hdf5_superblock import release
+from piwsl.md.output.orientation import oriented
+from piwsl.md.structure import bonded_pairs
+from piwsl.units import NANOMETER, PICOSECOND
+
+_CHUNK = 64  # frames at most
+_CHUNK_BYTES = 1 << 18  # of positions, about
+_METADATA, _CHUNK_METADATA = 1 << 16, 256  # bytes; more than headers and indices take, at first and for each chunk
+_FORMAT = ("v110", "v110")  # the oldest with SWMR, for readers of other versions
+_ERRORS = (OSError, RuntimeError)  # h5py raises either
+
+
+class Hdf5Writer:
+    """An HDF5 file, to which frames are added in HDF5's mode of one writer and many readers (SWMR).
+
+    A kill leaves what was flushed; others read the file while it grows, with ``swmr=True``. Frames wait in memory
+    until a flush. Structures with a cell are turned to its standard orientation.
+
+    Args:
+        path: file.
+        structure: whose atoms move.
+        write: ``velocities`` and ``forces``, where they are wanted.
+        keep: frames of an existing file to keep; the rest of it is cut off in place.
+
+    Raises:
+        MissingDependencyError: h5py is not installed.
+        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+    """
+
+    def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:
+        self._path, self._frames = path, keep
+        self._waiting: list[OutputFrame] = []
+        module = h5py_module()
+        if keep:
+            _check_frames(path, keep)
+        else:
+            file = AppendFile(path)
+            file.add(_empty(structure, write))
+            file.close()
+        with writing(path, _ERRORS):
+            self._room = path.stat().st_size + _METADATA
+            _take_room(path, self._room)
+            self._file = module.File(path, "r+", libver=_FORMAT, locking=False)
+            for name in _names(self._file):
+                self._file[name].resize(keep, axis=0)
+            self._file.swmr_mode = True
+        tables = [self._file[name] for name in _names(self._file)]
+        self._chunk = int(tables[0].chunks[0])
+        self._chunk_bytes = sum(4 * int(np.prod(table.chunks)) + _CHUNK_METADATA for table in tables)
+
+    def write(self, frame: OutputFrame) -> None:
+        """Add a frame."""
+        self._waiting.append(oriented(frame))
+        if len(self._waiting) >= self._chunk:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        if not self._waiting:
+            return
+        frames, self._waiting = self._waiting, []
+        arrays = self._arrays(frames)
+        first, last = self._frames, self._frames + len(frames)
+        chunks = -(-last // self._chunk) - -(-first // self._chunk)
+        with writing(self._path, _ERRORS):
+            if chunks:
+                self._room += chunks * self._chunk_bytes
+                _take_room(self._path, self._room)
+            # Readers take the number of frames from the coordinates: these come last.
+            for name in sorted(arrays, key="coordinates".__eq__):
+                data = self._file[name]
+                data.resize(last, axis=0)
+                data[first:] = arrays[name]
+                data.flush()
+        self._frames = last
+
+    def close(self) -> None:
+        """End the file; once more does nothing."""
+        if not self._file:
+            return
+        try:
+            self.flush()
+        finally:
+            with writing(self._path, _ERRORS):
+                self._file.close()
+
+    def _arrays(self, frames: list[OutputFrame]) -> dict[str, Any]:
+        columns: dict[str, Any] = {
+            "coordinates": [frame.positions / NANOMETER for frame in frames],
+            "time": [frame.time / PICOSECOND for frame in frames],
+            "velocities": [_scaled(frame.velocities, PICOSECOND / NANOMETER) for frame in frames],
+            "forces": [frame.forces for frame in frames],
+        }
+        if "cell_lengths" in self._file:
+            parameters = np.array([cell_to_cellpar(frame.cell) for frame in frames])
+            columns |= {"cell_lengths": parameters[:, :3] / NANOMETER, "cell_angles": parameters[:, 3:]}
+        return {name: np.asarray(columns[name], dtype=np.float32) for name in _names(self._file)}
+
+
+def _names(file: Any) -> list[str]:
+    return [name for name in file if name != "topology"]
+
+
+def _take_room(path: Path, size: int) -> None:
+    """Lengthen a file by zeros to a size. HDF5 does not survive a disk that refuses, so it must not meet one."""
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        missing = size - end
+        try:
+            while missing > 0:
+                missing -= file.write(bytes(min(missing, 1 << 20)))
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _check_frames(path: Path, keep: int) -> None:
+    """Free a file of a killed process, and see that it holds as many frames."""
+    found = 0
+    with writing(path, _ERRORS):
+        if path.is_file() and path.stat().st_size:
+            release(path)
+            with h5py_module().File(path, "r", locking=False) as file:
+                found = min(len(file[name]) for name in _names(file))
+    if found < keep:
+        raise too_few(path, found, keep)
+
+
+def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
+    """A file without frames."""
+    attributes = {"conventions": "Pande", "conventionVersion": "1.1", "program": "piwsl"}
+    attributes |= {"programVersion": __version__, "application": "piwsl", "title": "piwsl md"}
+    count = len(structure)
+    tables: dict[str, tuple[tuple[int, ...], str]] = {
+        "coordinates": ((count, 3), "nanometers"),
+        "time": ((), "picoseconds"),
+    }
+    if structure.pbc.any():
+        tables |= {"cell_lengths": ((3,), "nanometers"), "cell_angles": ((3,), "degrees")}
+    if "velocities" in write:
+        tables["velocities"] = ((count, 3), "nanometers/picosecond")
+    if "forces" in write:
+        tables["forces"] = ((count, 3), "eV/angstrom")
+    frames = min(_CHUNK, _CHUNK_BYTES // (12 * count) + 1)
+    content = BytesIO()
+    with h5py_module().File(content, "w", libver=_FORMAT) as file:
+        for name, text in attributes.items():
+            file.attrs[name] = np.bytes_(text)
+        file["topology"] = np.array([json.dumps(_topology(structure)).encode()])
+        for name, (shape, unit) in tables.items():
+            data = file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(frames, *shape))
+            data.attrs["units"] = np.bytes_(unit)
+    return content.getvalue()
+
+
+def _scaled(values: Any, factor: float) -> Any:
+    return None if values is None else values * factor
+
+
+def _topology(structure: Atoms) -> dict[str, Any]:
+    """One residue, as mdtraj describes topologies."""
+    atoms = [
+        {"index": index, "name": f"{symbol}{index}", "element": symbol}
+        for index, symbol in enumerate(structure.get_chemical_symbols())
+    ]
+    residue = {"index": 0, "resSeq": 1, "name": "MOL", "segmentID": "", "atoms": atoms}
+    bonds = [[int(first), int(second)] for first, second in bonded_pairs(structure)]
+    return {"chains": [{"index": 0, "residues": [residue]}], "bonds": bonds}

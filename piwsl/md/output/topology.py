@@ -1,0 +1,34 @@
+"""topology.pdb: the start structure for mdtraj, VMD and OpenMM."""
+
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+from ase import Atoms
+
+from piwsl.data.files import atomic_path
+from piwsl.md.output.frame import OutputFrame, writing
+from piwsl.md.output.orientation import oriented
+from piwsl.typing import IntArray
+from piwsl.units import NANOMETER
+
+
+def write_topology(path: Path, atoms: Atoms, bonds: IntArray) -> None:
+    """Write a PDB file of the start structure for mdtraj and VMD: one residue UNL, atoms C1, C2, ..., H1, ...
+
+    A structure with a cell is turned to its standard orientation, which is all that the format knows.
+    """
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("UNL", topology.add_chain())
+    counts: dict[str, int] = {}
+    for symbol in atoms.get_chemical_symbols():
+        counts[symbol] = counts.get(symbol, 0) + 1
+        topology.add_atom(f"{symbol}{counts[symbol]}", mdtraj.element.get_by_symbol(symbol), residue)
+    for first, second in bonds:
+        topology.add_bond(topology.atom(int(first)), topology.atom(int(second)))
+    frame = oriented(OutputFrame(0, 0.0, atoms.positions, atoms.cell.array if atoms.pbc.all() else None))
+    trajectory = mdtraj.Trajectory(np.asarray(frame.positions / NANOMETER, dtype=np.float32), topology)
+    if frame.cell is not None:
+        trajectory.unitcell_vectors = np.asarray(frame.cell / NANOMETER, dtype=np.float32)[None]
+    with writing(path), atomic_path(path) as temporary:
+        trajectory.save_pdb(str(temporary))

@@ -1,0 +1,149 @@
+"""What one copy of a run leaves behind: frames, rows, states, and a summary that explains them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from piwsl.md import run_directory as files
+from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, temperature
+from piwsl.md.output.frame import OutputFrame
+from piwsl.md.output.make import open_trajectory
+from piwsl.md.output.thermo import ThermoWriter
+from piwsl.md.restart import RestartState, RunIdentity, write_state
+from piwsl.md.stop.rules import StopRules
+from piwsl.md.stop.violation import Violation
+from piwsl.md.summary import now
+from piwsl.typing import FloatArray
+from piwsl.units import PICOSECOND
+
+
+class Recorder:
+    """Asks the stop rules and feeds the writers of one copy. Later events see earlier ones on disk.
+
+    Args:
+        directory: of the run.
+        structure: at its start.
+        identity: what the run is about.
+        rules: its stop rules.
+        summary: of the run; kept up to date here.
+        degrees_of_freedom: that share the kinetic energy.
+        first: step from which it goes on; what lies beyond in existing files is cut.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        structure: Atoms,
+        identity: RunIdentity,
+        rules: StopRules,
+        summary: dict[str, Any],
+        degrees_of_freedom: int,
+        first: int,
+    ) -> None:
+        self.directory, self.rules, self.summary = directory, rules, summary
+        self.kept: RestartState | None = None
+        self.violation: Violation | None = None
+        self._structure, self._identity, self._protocol = structure, identity, identity.protocol
+        self._freedom = degrees_of_freedom
+        self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
+        self._earlier_seconds = float(summary["wall_seconds"])
+        self._name = f"trajectory.{self._protocol.trajectory_format}"
+        self._open(first)
+
+    def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
+        """What is no longer physics; with energies also the rules that need them."""
+        return self.rules.check(snapshot, energies, step)
+
+    def frame(self, snapshot: Snapshot, forces: FloatArray | None, step: int) -> None:
+        """Add a frame to the trajectory."""
+        velocities = snapshot.velocities if "velocities" in self._protocol.write else None
+        time = step * self._protocol.timestep
+        self._trajectory.write(OutputFrame(step, time, snapshot.positions, snapshot.cell, velocities, forces))
+
+    def report(self, snapshot: Snapshot, energies: Energies, step: int) -> None:
+        """Add a row to thermo.csv."""
+        self._thermo.write(step, energies, temperature(energies.kinetic, self._freedom), snapshot.cell)
+
+    def keep(self, state: EngineState, step: int) -> None:
+        """Write a restart state, after everything that belongs to its step."""
+        self.flush()
+        started, seconds = self.summary["started"], self.summary["wall_seconds"]
+        self.kept = RestartState(step, self._identity, state, self.rules.state(), started, seconds)
+        write_state(self.directory, self.kept)
+        files.write_summary(self.directory, self.summary)
+
+    def note_speed(self, step: int, steps_per_second: float, ns_per_day: float, seconds: float) -> None:
+        """Bring the summary up to date, ``seconds`` after the start of this session."""
+        self.summary["steps_done"] = step
+        self.summary["wall_seconds"] = round(self._earlier_seconds + seconds, 3)
+        self.summary["speed"] = {"steps_per_second": round(steps_per_second, 2), "ns_per_day": round(ns_per_day, 4)}
+
+    def temperature(self, snapshot: Snapshot) -> float:
+        """Instantaneous temperature, K."""
+        return temperature(kinetic_energy(self._masses, snapshot.velocities), self._freedom)
+
+    def flush(self) -> None:
+        """Show others everything up to now."""
+        self._trajectory.flush()
+        self._thermo.flush()
+
+    def note(self, violation: Violation, snapshot: Snapshot) -> None:
+        """Remember what was violated, and keep its frame; this rule is not asked again."""
+        name = f"violation-{violation.rule}.extxyz"
+        self._broken_frame(name, violation, snapshot)
+        self.summary["violations"].append({**violation.as_dict(), "frame": name})
+        self.rules.retire(violation.rule)
+        files.LOGGER.warning(f"{violation.message}: noted, the run goes on")
+
+    def go_back(self, violation: Violation, snapshot: Snapshot) -> RestartState:
+        """Cut the files to the last state, which is returned."""
+        assert self.kept is not None
+        name = f"violation-{len(self.summary['violations'])}.extxyz"
+        self._broken_frame(name, violation, snapshot)
+        self.summary["violations"].append({**violation.as_dict(), "frame": name})
+        files.LOGGER.warning(f"{violation.message}: back to step {self.kept.step}, with other random numbers")
+        self.close()
+        self._open(self.kept.step)
+        return self.kept
+
+    def stop(self, violation: Violation, snapshot: Snapshot) -> None:
+        """End because of a violation."""
+        self.violation = violation
+        self._broken_frame(files.STOPPED, violation, snapshot)
+        self.summary["stop"] = violation.as_dict()
+        self.summary["outputs"]["stopped"] = files.STOPPED
+        self.finish("stopped")
+
+    def finish(self, result: str) -> None:
+        """Close the files and write the summary: ``completed``, ``interrupted`` or ``stopped``."""
+        self.close()
+        self.summary["finished"] = now()
+        self.summary["result"] = result
+        if (self.directory / self._name).is_file():  # else stopped before the first frame
+            self.summary["outputs"]["trajectory"] = self._name
+        files.write_summary(self.directory, self.summary)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._trajectory.close()
+        self._thermo.close()
+
+    def broken(self, violation: Violation) -> str:
+        """The line of an error about a violation."""
+        time = violation.step * self._protocol.timestep / PICOSECOND
+        return (
+            f"the run is no longer physics after {time:g} ps: {violation.message}; "
+            f"the frames until then are in {self.directory}, the broken one in {files.STOPPED}"
+        )
+
+    def _open(self, first: int) -> None:
+        frames = max(first, 0) // self._protocol.trajectory_interval
+        self._trajectory = open_trajectory(self.directory / self._name, self._structure, self._protocol, frames)
+        mass = float(self._masses.sum()) if self._structure.pbc.all() else None
+        self._thermo = ThermoWriter(self.directory / files.THERMO, self._protocol.timestep, first, mass)
+
+    def _broken_frame(self, name: str, violation: Violation, snapshot: Snapshot) -> None:
+        info = {"step": violation.step, "stopped_by": violation.rule}
+        files.write_structure(self.directory / name, self._structure, snapshot, **info)

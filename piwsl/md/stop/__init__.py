@@ -1,0 +1,1 @@
+"""Stop rules: when a run is no longer physics."""

@@ -1,0 +1,47 @@
+"""Whether a run can start where it is."""
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import get_distances
+
+from piwsl.errors import DataError
+from piwsl.md.structure import atom_name
+from piwsl.typing import FloatArray
+
+# Thermal forces at 500 K stay below about 5 eV/angstrom.
+LARGE_FORCE = 10.0  # eV/angstrom, worth a warning
+HUGE_FORCE = 100.0  # eV/angstrom, no start
+
+
+def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | None:
+    """Look at the forces on the start structure before the first step.
+
+    Returns:
+        A warning where a force is large.
+
+    Raises:
+        DataError: energy or forces are not finite numbers, or a force is huge; the atom and its neighbour are named.
+    """
+    sizes = np.sqrt((forces**2).sum(axis=1))
+    bad = np.flatnonzero(~np.isfinite(sizes))
+    if len(bad) or not np.isfinite(energy):
+        where = f"force on atom {atom_name(structure, int(bad[0]))}" if len(bad) else "energy"
+        raise DataError(f"start structure: the {where} is not a finite number: the potential cannot be used here")
+    largest = int(sizes.argmax())
+    text = f"start structure: force of {sizes[largest]:.0f} eV/angstrom on atom {atom_name(structure, largest)}"
+    if sizes[largest] <= LARGE_FORCE:
+        return None
+    text += _nearest(structure, largest)
+    if sizes[largest] > HUGE_FORCE:
+        raise DataError(f"{text}: relax the structure, or check that the potential was trained for it")
+    return f"{text}: far from a minimum, the run may heat up (--minimise relaxes it first)"
+
+
+def _nearest(structure: Atoms, atom: int) -> str:
+    if len(structure) < 2:
+        return ""
+    others = np.delete(np.arange(len(structure)), atom)
+    positions = structure.positions
+    _, distances = get_distances(positions[[atom]], positions[others], cell=structure.cell, pbc=structure.pbc)
+    nearest = int(distances[0].argmin())
+    return f", {distances[0][nearest]:.2f} angstrom from {atom_name(structure, int(others[nearest]))}"
