@@ -115,7 +115,7 @@ def _resolve(options: dict[str, Any], restart: bool) -> "tuple[Inputs, MDProtoco
 
     from piwsl.cli.md_inputs import Named, choose_inputs
 
-    chosen = choose_inputs(Named.of(names), restart)
+    chosen = choose_inputs(Named.of(names), restart, protocol.replicas is not None)
     if restart:
         kept = MDProtocol.load(chosen.output / "config.yaml")
         protocol = MDProtocol.of(**{**kept.model_dump(), **options})

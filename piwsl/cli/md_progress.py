@@ -70,7 +70,8 @@ def figures(progress: Progress) -> str:
     minutes, seconds = divmod(round(min(progress.seconds_left, 1e8)), 60)
     hours, minutes = divmod(minutes, 60)
     left = f"{hours}:{minutes:02d}:{seconds:02d}"
+    replicas = f" of {progress.replicas} replicas" if progress.replicas > 1 else ""
     return (
-        f"{progress.steps_per_second:.0f} steps/s, {progress.ns_per_day:.2f} ns/day, "
+        f"{progress.steps_per_second:.0f} steps/s{replicas}, {progress.ns_per_day:.2f} ns/day, "
         f"{progress.temperature:.0f} K, {left} left"
     )

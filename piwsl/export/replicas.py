@@ -16,7 +16,15 @@ from torch import Tensor
 
 from piwsl.errors import EngineError
 from piwsl.export.batch_neighbours import Batch, BatchNeighbours
-from piwsl.export.evaluation import NO_PBC, PBC, check_elements, check_species, check_width
+from piwsl.export.evaluation import (
+    NO_PBC,
+    PBC,
+    BoundPotential,
+    Evaluation,
+    check_elements,
+    check_species,
+    check_width,
+)
 from piwsl.export.exported import ExportedPotential
 from piwsl.export.package_call import PackageCalls
 from piwsl.typing import FloatArray, IntArray
@@ -134,6 +142,19 @@ class EdgesReplicas(BoundReplicas):
         # Atoms that are nowhere have no neighbours: their replica must not look like one at rest.
         lost = 0.0 * positions
         return energies + lost.sum((1, 2)), forces.view(-1, count, n_atoms, 3) + lost
+
+
+class OneReplica(BoundPotential):
+    """A potential for replicas, asked for one structure at a time."""
+
+    def __init__(self, potential: BoundReplicas) -> None:
+        self._potential = potential
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
+        """Evaluate positions (n, 3), angstrom; the cell is that of the replicas."""
+        found = self._potential(torch.from_numpy(positions[None]).to(self._potential.device))
+        spread = None if found.forces_std is None else found.forces_std[0].cpu().numpy()
+        return Evaluation(float(found.energies[0]), found.forces[0].cpu().numpy(), None, spread)
 
 
 def bind_replicas(

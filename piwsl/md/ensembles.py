@@ -31,8 +31,8 @@ def check_engine(ensemble: str, engine: str, replicas: bool = False) -> None:
         raise ConfigError(f"engine {engine} {wanted}")
     if ensemble not in known[engine]:
         others = [f"--engine {name}" for name, has in known.items() if ensemble in has]
-        advice = f"choose {' or '.join(others)}, or another ensemble" if others else f"choose {', '.join(known[engine])}"
-        raise ConfigError(f"engine {engine} has no {ensemble}{what}: {advice}")
+        wanted = f"{' or '.join(others)}, or another ensemble" if others else " or ".join(known[engine])
+        raise ConfigError(f"engine {engine} has no {ensemble}{what}: choose {wanted}")
 
 
 def has_thermostat(ensemble: str) -> bool:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from ase import Atoms
 
 from piwsl.data.files import sha256
@@ -14,10 +15,12 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ModelFileError
 from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
 from piwsl.export.verify import verify_here
+from piwsl.md.forces.threads import replica_threads
+from piwsl.md.protocol import MDProtocol
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger("piwsl.md")
-EXPORTED_NAME = "exported.pt"
+EXPORTED_NAMES = ("exported.pt", "exported.pt2")
 PRECISIONS = {"single": "float32", "double": "float64"}
 
 
@@ -32,17 +35,22 @@ def model_sha256(model: Path) -> str:
     return sha256(model)
 
 
-def prepare_model(model: Path, structure: Atoms, directory: Path) -> Path:
-    """The exported file to run: ``model`` itself, or the OpenMM form made of it in ``directory``.
+def prepare_model(model: Path, structure: Atoms, protocol: MDProtocol, directory: Path) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
 
     Raises:
         ModelFileError: the file is missing, damaged or not ours.
         ElementError: the model was not made for an element of the structure.
     """
+    if protocol.replicas is not None:
+        from piwsl.md.replica_model import prepare_replica_model
+
+        threads = replica_threads("cuda" if torch.cuda.is_available() else "cpu")
+        return prepare_replica_model(model, structure, directory, protocol.replicas, protocol.steps, threads)
     if is_trained(model):
         from piwsl.export.make import Exporter
 
-        target = directory / EXPORTED_NAME
+        target = directory / EXPORTED_NAMES[0]
         Exporter([model]).openmm(Frame.from_atoms(structure), target)
         return target
     read_exported_info(model)
@@ -128,7 +136,7 @@ def _exported_on_the_way(
         found = exporter.models[0].check_frames
         same = [one for one in found if one.species.tolist() == species.tolist() and not any(one.pbc)]
     with TemporaryDirectory() as folder:
-        target = Path(folder) / EXPORTED_NAME
+        target = Path(folder) / EXPORTED_NAMES[0]
         if same and not periodic:
             exporter.openmm(same[0], target)
         else:

@@ -12,7 +12,6 @@ from piwsl.errors import ExportError
 from piwsl.export.exported import read_exported_info
 from piwsl.export.graph import SMALLEST_MOLECULE
 from piwsl.export.make import LARGEST_MOLECULE, Exporter
-from piwsl.md.forces.threads import replica_threads
 from piwsl.md.model import is_trained
 
 LOGGER = logging.getLogger("piwsl.md")
@@ -22,8 +21,10 @@ CALL_ATOMS = {"cpu": 168, "cuda": 21504}
 COMPILED_FROM = 3e6
 
 
-def prepare_replica_model(model: Path, structure: Atoms, directory: Path, replicas: int, steps: int) -> Path:
-    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+def prepare_replica_model(
+    model: Path, structure: Atoms, directory: Path, replicas: int, steps: int, threads: int
+) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``, for calls in some threads.
 
     A trained file becomes a file of several copies of a molecule, compiled where the run is long and there is a
     compiler, or the general form of a periodic or large structure.
@@ -32,15 +33,20 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, replic
         ModelFileError: the file is missing, damaged or not ours.
         ElementError: the model was not made for an element of the structure.
     """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    copies = copies_per_call(len(structure), replicas, threads, device)
     if not is_trained(model):
-        read_exported_info(model)
+        info = read_exported_info(model)
+        if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
+            LOGGER.warning(
+                f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
+                f"file of --target openmm --copies {copies}"
+            )
         return model
     exporter, frame, n_atoms = Exporter([model]), Frame.from_atoms(structure), len(structure)
     if structure.pbc.any() or not SMALLEST_MOLECULE <= n_atoms <= LARGEST_MOLECULE:
         exporter.general(directory / "exported.pt")
         return directory / "exported.pt"
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    copies = copies_per_call(n_atoms, replicas, replica_threads(device), device)
     if device == "cpu" and replicas * steps * n_atoms >= COMPILED_FROM:
         try:
             LOGGER.info(f"compiling the model for {copies} copies a call, which takes about half a minute")

@@ -15,7 +15,7 @@ from ase.io import read, write
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
 from piwsl.md.output.thermo import read_thermo
-from piwsl.md.restart import newest_state, state_files
+from piwsl.md.restart import newest_states, state_files
 from piwsl.md.stop.specs import KINDS
 from tests.springs import springs_model
 
@@ -172,7 +172,7 @@ def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
     process.kill()
     process.communicate()
     killed = Path("killed")
-    last = newest_state(killed)[0].step
+    last = newest_states({0: killed})[0][0].step
     total = last + 1000
     code, _, errors = piwsl(capsys, "md", "--restart", "--output", "killed", "--steps", str(total))
     assert (code, errors) == (0, [])
@@ -198,7 +198,7 @@ def test_sigterm_ends_politely(inputs, capsys):
     assert "--restart" in out
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["result"] == "interrupted"
-    assert newest_state(Path("run"))[0].step == summary["steps_done"] > 0
+    assert newest_states({0: Path("run")})[0][0].step == summary["steps_done"] > 0
 
 
 def test_help_imports_nothing_heavy():

@@ -11,33 +11,26 @@ from piwsl.errors import EngineError, ModelFileError
 from piwsl.export.exported import load_exported
 from piwsl.export.make import Exporter
 from piwsl.export.replicas import bind_replicas
-from piwsl.md.engines.make_replicas import make_replica_engine
+from piwsl.md.engines.make import make_engine
 from piwsl.md.engines.native import NativeReplicas
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.engines.openmm_replicas import OpenMMReplicas
-from piwsl.md.engines.replicas import replica_seeds
 from piwsl.md.forces.threads import replica_threads
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replica_model import copies_per_call, prepare_replica_model
-from piwsl.md.structure import thermal_velocities
+from piwsl.md.simulation import starts
 from tests.models_for_tests import trained_file
 from tests.molecules import oxide
 from tests.spring_replicas import SpringReplicas
 from tests.springs import springs_model
 
 ENGINES = {"native": NativeReplicas, "openmm": OpenMMReplicas}
-SEEDS = replica_seeds(7, 5)
-NVT, NVE = MDProtocol.of(temperature=300, friction=0.05), MDProtocol.of(ensemble="nve", temperature=300)
+NVT = MDProtocol.of(temperature=300, friction=0.05, seed=7, replicas=5)
+NVE = MDProtocol.of(ensemble="nve", temperature=300, seed=7, replicas=5)
 
 
-def velocities(atoms, seeds=SEEDS):
-    return np.array([thermal_velocities(atoms, 300, np.random.default_rng(seed)) for seed in seeds])
-
-
-def on_springs(kind, atoms, protocol=NVT, seeds=SEEDS):
-    engine = ENGINES[kind](SpringReplicas(atoms), atoms, protocol, seeds)
-    engine.start(velocities(atoms, seeds))
-    return engine
+def on_springs(kind, atoms, protocol=NVT):
+    return ENGINES[kind](SpringReplicas(atoms), atoms, protocol, starts(atoms, protocol, range(5)))
 
 
 def positions(engine):
@@ -57,14 +50,13 @@ def network(tmp_path_factory):
 @pytest.mark.parametrize("name", ["three.pt", "general.pt"])
 def test_a_replica_among_others_does_what_it_does_alone(network, ethanol, name):
     potential = load_exported(network / name)
-    together = NativeReplicas(bind_replicas(potential, ethanol.numbers, threads=2), ethanol, NVT, SEEDS)
-    alone = NativeReplicas(bind_replicas(potential, ethanol.numbers), ethanol, NVT, SEEDS[3:4])
-    together.start(velocities(ethanol))
-    alone.start(velocities(ethanol)[3:4])
+    where = starts(ethanol, NVT, range(5))
+    together = NativeReplicas(bind_replicas(potential, ethanol.numbers, threads=2), ethanol, NVT, where)
+    alone = NativeReplicas(bind_replicas(potential, ethanol.numbers), ethanol, NVT, {3: where[3]})
     together.advance(150)
     together.advance(50)
     alone.advance(200)
-    assert together.state(3)["generator"] == alone.state(0)["generator"]
+    assert together.state(3)["generator"] == alone.state(3)["generator"]
     assert np.abs(positions(together)[3] - positions(alone)[0]).max() < 1e-9
     assert np.abs(positions(together)[3] - ethanol.positions).max() > 0.1
     assert together.energies()[3].potential == pytest.approx(alone.energies()[0].potential, abs=1e-8)
@@ -76,7 +68,7 @@ def test_one_that_is_nowhere_leaves_and_the_others_go_on(ethanol, kind):
     for one in (engine, whole):
         one.advance(20)
     state = engine.state(1)
-    engine.restore(1, {**state, "positions": np.full_like(state["positions"], np.nan)}, 0)
+    engine.restore({1: {**state, "positions": np.full_like(state["positions"], np.nan)}}, {1: 0})
     engine.advance(30)
     assert np.isnan(engine.snapshots()[1].positions).all()
     assert np.isnan(engine.energies()[1].potential)
@@ -104,8 +96,7 @@ def test_random_numbers_do_not_depend_on_who_has_left(ethanol):
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_who_has_left_costs_nothing(ethanol, kind):
-    engine = ENGINES[kind](potential := SpringReplicas(ethanol), ethanol, NVT, SEEDS)
-    engine.start(velocities(ethanol))
+    engine = ENGINES[kind](potential := SpringReplicas(ethanol), ethanol, NVT, starts(ethanol, NVT, range(5)))
     engine.advance(1)
     for replica, left in ((2, 4), (4, 3), (0, 2), (1, 1), (3, 0)):
         engine.remove(replica)
@@ -119,14 +110,13 @@ def test_who_has_left_costs_nothing(ethanol, kind):
 
 def test_a_state_continues_exactly(network, ethanol):
     potential = load_exported(network / "three.pt")
-    engines = [NativeReplicas(bind_replicas(potential, ethanol.numbers), ethanol, NVT, SEEDS) for _ in range(2)]
+    where = starts(ethanol, NVT, range(5))
+    engines = [NativeReplicas(bind_replicas(potential, ethanol.numbers), ethanol, NVT, where) for _ in range(2)]
     first, second = engines
-    first.start(velocities(ethanol))
     first.advance(37)
     states = {replica: first.state(replica) for replica in first.replicas}
     first.advance(40)
-    for replica, state in states.items():
-        assert second.restore(replica, state, 0)
+    assert second.restore(states, dict.fromkeys(states, 0))
     assert np.array_equal(second.forces(), second.forces())
     second.advance(40)
     for one, other in zip(first.snapshots(), second.snapshots(), strict=True):
@@ -138,7 +128,8 @@ def test_in_openmm_a_state_continues_exactly_in_nve_alone(ethanol):
     for protocol, exact in ((NVE, True), (NVT, False)):
         first, second = on_springs("openmm", ethanol, protocol), on_springs("openmm", ethanol, protocol)
         first.advance(20)
-        assert [second.restore(replica, first.state(replica), 5) for replica in range(5)] == [exact] * 5
+        states = {replica: first.state(replica) for replica in range(5)}
+        assert second.restore(states, dict.fromkeys(states, 5)) is exact
         for engine in (first, second):
             engine.advance(20)
         difference = np.abs(positions(first) - positions(second)).max()
@@ -151,12 +142,11 @@ def test_the_engines_follow_the_same_trajectories(ethanol, make_model):
     ethanol.rattle(0.1, seed=4)
     model = make_model(molecule("CH3CH2OH"))
     potential = bind_replicas(load_exported(model), ethanol.numbers)
-    engines = [kind(potential, ethanol, NVE, SEEDS[:2]) for kind in ENGINES.values()]
+    where = starts(ethanol, NVE, range(2))
+    engines = [kind(potential, ethanol, NVE, where) for kind in ENGINES.values()]
     singles = [OpenMMEngine(model, ethanol, NVE) for _ in range(2)]
-    for engine in engines:
-        engine.start(velocities(ethanol)[:2])
-    for single, start in zip(singles, velocities(ethanol), strict=False):
-        single.start(start)
+    for single, start in zip(singles, where.values(), strict=True):
+        single.start(start.velocities)
     for _ in range(3):
         for engine in (*engines, *singles):
             engine.advance(40)
@@ -171,49 +161,48 @@ def test_the_engines_follow_the_same_trajectories(ethanol, make_model):
 def test_a_periodic_structure(network):
     made = oxide()
     atoms = made.atoms()
-    engine = make_replica_engine(network / "general.pt", atoms, MDProtocol.of(temperature=50, timestep=0.1), SEEDS)
-    engine.start(velocities(atoms) * 0.1)
+    protocol = MDProtocol.of(temperature=50, timestep=0.1, replicas=5)
+    where = starts(atoms, protocol, range(5))
+    engine = make_engine(network / "general.pt", atoms, protocol, where)
     engine.advance(20)
     assert np.isfinite(positions(engine)).all()
-    with pytest.raises(EngineError, match="molecules without a cell: choose the native engine"):
-        make_replica_engine(network / "general.pt", atoms, NVT, SEEDS, "openmm")
+    assert np.array_equal(engine.snapshots()[2].cell, atoms.cell.array)
+    other = MDProtocol.of(temperature=50, replicas=5, engine="openmm")
+    with pytest.raises(EngineError, match="molecules without a cell: choose --engine native"):
+        make_engine(network / "general.pt", atoms, other, where)
 
 
-def test_the_engine_is_chosen_by_name(network, ethanol, caplog):
-    caplog.set_level(logging.INFO, "piwsl.md")
-    native = make_replica_engine(network / "three.pt", ethanol, NVT, SEEDS)
-    assert native.name == "native"
+def test_the_engine_is_chosen_by_name(network, ethanol):
+    where = starts(ethanol, NVT, range(5))
+    native = make_engine(network / "three.pt", ethanol, NVT, where)
+    assert (native.name, native.degrees_of_freedom) == ("native", 27)
     assert "3 copies a call" in native.platform
-    assert make_replica_engine(network / "three.pt", ethanol, NVT, SEEDS, "openmm").name == "openmm"
-    assert "one copy a call" not in caplog.text
-    with pytest.raises(EngineError, match="no replicas"):
-        make_replica_engine(network / "three.pt", ethanol, NVT, [])
+    other = MDProtocol.of(**NVT.model_dump() | {"engine": "openmm"})
+    assert make_engine(network / "three.pt", ethanol, other, where).name == "openmm"
     with pytest.raises(ModelFileError, match="not an exported"):
-        make_replica_engine(network / "model.pt", ethanol, NVT, SEEDS)
+        make_engine(network / "model.pt", ethanol, NVT, where)
 
 
 def test_a_file_of_one_copy_serves_too_and_the_log_says_what_is_faster(ethanol, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "piwsl.md")
-    engine = make_replica_engine(springs_model(tmp_path / "one.pt", ethanol), ethanol, NVT, SEEDS)
-    engine.start(velocities(ethanol))
-    engine.advance(3)
+    model = springs_model(tmp_path / "one.pt", ethanol)
+    assert prepare_replica_model(model, ethanol, tmp_path, replicas=8, steps=100, threads=2) == model
     assert "one.pt evaluates one copy a call: replicas are faster with the trained model.pt" in caplog.text
+    make_engine(model, ethanol, NVT, starts(ethanol, NVT, range(5))).advance(3)
 
 
-def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, replicas=8, steps=100)
+def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path):
+    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, replicas=8, steps=100, threads=2)
     assert (path.name, load_exported(path).copies) == ("exported.pt", 4)
-    assert prepare_replica_model(path, ethanol, tmp_path, replicas=8, steps=100) == path
+    assert prepare_replica_model(path, ethanol, tmp_path, replicas=8, steps=100, threads=2) == path
     crystal = bulk("CO", "rocksalt", a=4.3)
-    path = prepare_replica_model(network / "model.pt", crystal, tmp_path, replicas=8, steps=100)
+    path = prepare_replica_model(network / "model.pt", crystal, tmp_path, replicas=8, steps=100, threads=2)
     assert load_exported(path).target == "general"
 
 
 def test_long_runs_compile_and_go_without_where_there_is_no_compiler(network, ethanol, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "piwsl.md")
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, replicas=8, steps=10**6)
+    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, replicas=8, steps=10**6, threads=2)
     assert path.name == "exported.pt"
     assert "not compiled: --format aotinductor needs a C++ compiler" in caplog.text
 

@@ -9,9 +9,9 @@ from scipy.stats import chi2, kstest
 from piwsl.md.engines.base import kinetic_energy
 from piwsl.md.engines.native import NativeReplicas
 from piwsl.md.engines.openmm_replicas import OpenMMReplicas
-from piwsl.md.engines.replicas import ReplicaEngine, replica_seeds
+from piwsl.md.engines.replicas import ReplicaEngine
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import thermal_velocities
+from piwsl.md.simulation import starts
 from piwsl.units import BOLTZMANN
 from tests.spring_replicas import SpringReplicas
 
@@ -24,11 +24,8 @@ def water() -> Atoms:
 
 
 def started(kind: str, atoms: Atoms, count: int, **options) -> ReplicaEngine:
-    protocol = MDProtocol.of(**options)
-    engine = ENGINES[kind](SpringReplicas(atoms), atoms, protocol, replica_seeds(protocol.seed, count))
-    rng = np.random.default_rng(protocol.seed)
-    engine.start(np.array([thermal_velocities(atoms, protocol.temperature, rng) for _ in range(count)]))
-    return engine
+    protocol = MDProtocol.of(**options, replicas=count)
+    return ENGINES[kind](SpringReplicas(atoms), atoms, protocol, starts(atoms, protocol, range(count)))
 
 
 def totals(engine: ReplicaEngine) -> np.ndarray:
@@ -58,7 +55,7 @@ def test_nve_runs_back_to_where_it_came_from(water):
     assert min(np.abs(one.positions - water.positions).max() for one in there) > 0.01
     for replica in engine.replicas:
         state = engine.state(replica)
-        engine.restore(replica, {**state, "velocities": -state["velocities"]}, 0)
+        engine.restore({replica: {**state, "velocities": -state["velocities"]}}, {replica: 0})
     engine.advance(500)
     for one in engine.snapshots():
         assert np.abs(one.positions - water.positions).max() < 1e-8
