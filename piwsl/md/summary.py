@@ -38,7 +38,7 @@ def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: Res
         outputs |= {"topology": files.TOPOLOGY, "thermo": files.THERMO}
     elif replica is not None:
         outputs = {"start": files.START, "topology": files.TOPOLOGY, "thermo": files.THERMO}
-    found = {
+    found: dict[str, Any] = {
         "piwsl_version": __version__,
         "versions": versions(("torch", "openmm", "ase", "mdtraj", "numpy")),
         "command": job.command,
