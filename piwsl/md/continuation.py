@@ -6,8 +6,8 @@ from pathlib import Path
 
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md import run_directory as files
-from piwsl.md.job import replica_directory
-from piwsl.md.restart import RestartState, RunIdentity, newest_states, structure_sha256
+from piwsl.md.job import Job, replica_directory
+from piwsl.md.restart import RestartState, RunIdentity, newest_states, state_files, structure_sha256
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,29 @@ class Continuation:
         return next(iter(self.states.values())).step
 
 
-def find_continuation(output: Path, identity: RunIdentity, replicas: Sequence[int]) -> Continuation:
+def find_continuation(output: Path, identity: RunIdentity, spread: bool = False) -> Continuation:
     """The newest whole states of the same run at a step that all its replicas have.
+
+    Args:
+        output: directory of the run.
+        identity: of the run that shall go on.
+        spread: replicas were moved by several processes, each with steps of its own: the state of one will do.
 
     Raises:
         RunDirectoryError: there are none, or they are of another run, or stop rules have ended it.
         ConfigError: it already has more steps than it shall get.
     """
-    directories = {number: replica_directory(output, identity.protocol, number) for number in replicas}
+    numbers = range(identity.protocol.replicas or 1)
+    directories = {number: replica_directory(output, identity.protocol, number) for number in numbers}
+    if spread:
+        begun = [number for number, directory in directories.items() if state_files(directory)]
+        directories = {number: directories[number] for number in begun or [0]}
     summaries = {number: files.read_summary(directory) for number, directory in directories.items()}
-    left = [number for number in replicas if summaries[number]["result"] != "stopped"]
+    left = [number for number in directories if summaries[number]["result"] != "stopped"]
     if not left:
-        message = summaries[replicas[0]]["stop"]["message"]
+        message = next(iter(summaries.values()))["stop"]["message"]
         raise RunDirectoryError(f"{output}: was stopped ({message}): it cannot be continued")
-    states, damaged = newest_states({number: directories[number] for number in left})
+    states, damaged = newest_states({number: directories[number] for number in (left[:1] if spread else left)})
     first = next(iter(states.values()))
     if identity.structure_sha256 == structure_sha256(files.read_start(output)):  # which may be a minimised one
         identity = replace(identity, structure_sha256=first.identity.structure_sha256)
@@ -51,3 +60,18 @@ def find_continuation(output: Path, identity: RunIdentity, replicas: Sequence[in
     if identity.protocol.steps < first.step:
         raise ConfigError(f"steps is {identity.protocol.steps}, but {output} already has {first.step}: it is the total")
     return Continuation({number: replace(one, identity=identity) for number, one in states.items()}, tuple(damaged))
+
+
+def take_up(job: Job, replicas: Sequence[int]) -> Continuation | None:
+    """Where replicas go on whose worker has ended; without states where all have left, None where they never began."""
+    directories = {number: job.directory(number) for number in replicas}
+    if not all((directory / files.SUMMARY).is_file() for directory in directories.values()):
+        return None
+    left = [number for number in replicas if files.read_summary(directories[number])["result"] != "stopped"]
+    if not left:
+        return Continuation()
+    try:
+        states, damaged = newest_states({number: directories[number] for number in left})
+    except RunDirectoryError:
+        return None
+    return Continuation({number: replace(one, identity=job.identity) for number, one in states.items()}, tuple(damaged))

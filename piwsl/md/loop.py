@@ -28,6 +28,7 @@ class Loop:
         protocol: when what happens.
         progress: called a few times a second.
         kept: called when states have been written.
+        asked: called before every block of steps: whether somebody wants an end, beside signals.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Loop:
         protocol: MDProtocol,
         progress: Callable[[Progress], None] | None,
         kept: Callable[[], None] | None = None,
+        asked: Callable[[], bool] | None = None,
     ) -> None:
         self._engine, self._recorders = engine, recorders
         self._protocol, self._progress, self._kept = protocol, progress, kept
+        self._asked = asked or (lambda: False)
         self._returns = 0
 
     def run(self, first: int, last: int, meter: SpeedMeter) -> int:
@@ -49,7 +52,7 @@ class Loop:
         if any(self._recorders[replica].kept is None for replica in self._engine.replicas):
             self._keep(step, meter)
         with polite_interruption() as interruption, np.errstate(all="ignore"):
-            while step < last and self._engine.replicas and not interruption.requested:
+            while step < last and self._engine.replicas and not (interruption.requested or self._asked()):
                 if not protocol.temperature.constant:
                     self._engine.set_temperature(protocol.temperature_at(step))
                 end = min(last, self._next_event(step))

@@ -35,18 +35,30 @@ def model_sha256(model: Path) -> str:
     return sha256(model)
 
 
-def prepare_model(model: Path, structure: Atoms, protocol: MDProtocol, directory: Path) -> Path:
+def prepare_model(
+    model: Path, structure: Atoms, protocol: MDProtocol, directory: Path, chunk: int | None = None
+) -> Path:
     """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+
+    Args:
+        model: exported or trained file.
+        structure: to run.
+        protocol: how to run.
+        directory: for a new file.
+        chunk: replicas that one thread moves; None: all replicas by all threads of this process.
 
     Raises:
         ModelFileError: the file is missing, damaged or not ours.
         ElementError: the model was not made for an element of the structure.
     """
     if protocol.replicas is not None:
-        from piwsl.md.replica_model import prepare_replica_model
+        from piwsl.md.replica_model import copies_per_call, prepare_replica_model
 
-        threads = replica_threads("cuda" if torch.cuda.is_available() else "cpu")
-        return prepare_replica_model(model, structure, directory, protocol.replicas, protocol.steps, threads)
+        device, count = "cuda" if torch.cuda.is_available() else "cpu", len(structure)
+        together = (protocol.replicas, replica_threads(device)) if chunk is None else (chunk, 1)
+        copies = copies_per_call(count, *together, device)
+        work = protocol.replicas * protocol.steps * count
+        return prepare_replica_model(model, structure, directory, copies, work)
     if is_trained(model):
         from piwsl.export.make import Exporter
 

@@ -7,7 +7,7 @@ from piwsl.errors import UnphysicalError
 from piwsl.md import run_directory as files
 from piwsl.md.engines.replicas import ReplicaEngine
 from piwsl.md.job import Job
-from piwsl.md.progress import nanoseconds_per_day
+from piwsl.md.progress import Progress, nanoseconds_per_day
 from piwsl.md.restart import RestartState
 from piwsl.md.summary import new_summary, now
 from piwsl.units import PICOSECOND
@@ -29,10 +29,10 @@ class Overview:
         self._replicas: dict[int, dict[str, Any]] = {}
         self._first: dict[int, int] = {}
         for number in job.replicas:
-            if state is None:
-                self._note(number, {"result": "interrupted", "steps_done": -job.protocol.equilibration, "stop": None})
-            else:
+            if state is not None and (job.directory(number) / files.SUMMARY).is_file():
                 self._note(number, files.read_summary(job.directory(number)))
+            else:
+                self._note(number, {"result": "interrupted", "steps_done": -job.protocol.equilibration, "stop": None})
         self._write()
 
     def update(self, summaries: dict[int, dict[str, Any]]) -> None:
@@ -40,6 +40,17 @@ class Overview:
         for number, one in summaries.items():
             self._note(number, one)
         self._write()
+
+    def progress(self) -> Progress:
+        """How far they are by what is known; nothing of their temperature."""
+        protocol, seconds = self._job.protocol, time.perf_counter() - self._began
+        going = self._with("interrupted")
+        rate = sum(one["steps_done"] - self._first[number] for number, one in self._replicas.items()) / seconds
+        missing = sum(protocol.steps - one["steps_done"] for one in going)
+        left = missing / rate if rate else float("inf")
+        speed = nanoseconds_per_day(rate, protocol.timestep)
+        each, step = rate / len(self._replicas), int(self.summary["steps_done"])
+        return Progress(step, protocol.steps, each, speed, float("nan"), left, len(going))
 
     def finish(self) -> dict[str, Any]:
         """The content of summary.json at the end.

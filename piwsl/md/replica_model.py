@@ -21,20 +21,23 @@ CALL_ATOMS = {"cpu": 168, "cuda": 21504}
 COMPILED_FROM = 3e6
 
 
-def prepare_replica_model(
-    model: Path, structure: Atoms, directory: Path, replicas: int, steps: int, threads: int
-) -> Path:
-    """The exported file to run: ``model`` itself, or what is made of it in ``directory``, for calls in some threads.
+def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies: int, work: float = 0) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
 
     A trained file becomes a file of several copies of a molecule, compiled where the run is long and there is a
     compiler, or the general form of a periodic or large structure.
+
+    Args:
+        model: exported or trained file.
+        structure: of one replica.
+        directory: for a new file.
+        copies: to evaluate in a call.
+        work: steps times atoms of all replicas.
 
     Raises:
         ModelFileError: the file is missing, damaged or not ours.
         ElementError: the model was not made for an element of the structure.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    copies = copies_per_call(len(structure), replicas, threads, device)
     if not is_trained(model):
         info = read_exported_info(model)
         if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
@@ -43,11 +46,11 @@ def prepare_replica_model(
                 f"file of --target openmm --copies {copies}"
             )
         return model
-    exporter, frame, n_atoms = Exporter([model]), Frame.from_atoms(structure), len(structure)
-    if structure.pbc.any() or not SMALLEST_MOLECULE <= n_atoms <= LARGEST_MOLECULE:
+    exporter, frame = Exporter([model]), Frame.from_atoms(structure)
+    if structure.pbc.any() or not SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE:
         exporter.general(directory / "exported.pt")
         return directory / "exported.pt"
-    if device == "cpu" and replicas * steps * n_atoms >= COMPILED_FROM:
+    if not torch.cuda.is_available() and work >= COMPILED_FROM:
         try:
             LOGGER.info(f"compiling the model for {copies} copies a call, which takes about half a minute")
             exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)

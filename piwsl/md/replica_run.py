@@ -5,11 +5,12 @@ from typing import Any
 
 from piwsl.errors import ConfigError
 from piwsl.md import run_directory as files
+from piwsl.md.lock import locked
 from piwsl.md.overview import Overview
 from piwsl.md.progress import Progress
 from piwsl.md.simulation import Simulation
 
-_FILES_OF_A_REPLICA = 2  # that are open while it runs
+_FILES_OF_A_REPLICA = 3  # that are open while it runs
 _OTHER_FILES = 64
 
 
@@ -28,9 +29,10 @@ def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | 
     def kept() -> None:
         overview.update({number: one.summary for number, one in simulation.recorders.items()})
 
-    simulation.open()
-    simulation.run(progress, kept)
-    kept()
+    with locked(simulation.job.output, simulation.engine.replicas):
+        simulation.open()
+        simulation.run(progress, kept)
+        kept()
     return overview.finish()
 
 

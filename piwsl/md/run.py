@@ -14,6 +14,7 @@ from piwsl.errors import UnphysicalError
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.job import Job
+from piwsl.md.lock import locked
 from piwsl.md.model import EXPORTED_NAMES, is_trained, model_sha256, prepare_model
 from piwsl.md.output.frame import writing
 from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
@@ -22,6 +23,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.replica_run import run_replicas
 from piwsl.md.restart import RunIdentity, structure_sha256
 from piwsl.md.simulation import Simulation
+from piwsl.md.spread import Spread, run_spread
 from piwsl.md.structure import check_structure
 from piwsl.md.summary import verdict
 from piwsl.provenance import log_to_file
@@ -50,6 +52,7 @@ def run_md(
     force: bool = False,
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
+    spread: Spread | None = None,
 ) -> MDRun:
     """Run molecular dynamics and write everything to a directory; replicas to a directory each in it.
 
@@ -65,6 +68,7 @@ def run_md(
         force: replace another run in ``output``.
         command: the command line, for the summary.
         progress: called a few times a second.
+        spread: other processes for replicas; None: this one.
 
     Raises:
         UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
@@ -75,41 +79,53 @@ def run_md(
     check_structure(structure)
     structure = with_hydrogen_mass(files.normalised(structure), protocol.hydrogen_mass)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
-    before = find_continuation(output, identity, range(protocol.replicas or 1)) if restart else None
+    before = find_continuation(output, identity, spread is not None) if restart else None
     if before is None:
         files.check_free(output, force)
     elif files.read_summary(output)["result"] == "completed" and before.step == protocol.steps:
         files.LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
         return MDRun(output, files.read_summary(output))
     with tempfile.TemporaryDirectory() as scratch:
-        job, said = _job(structure, model, identity, output, before, Path(scratch))
+        chunk = None if spread is None else spread.chunk
+        job, said = _job(structure, model, identity, output, before, Path(scratch), chunk)
         job = replace(job, name=name, command=command)
-        simulation = Simulation(job, list(before.states) if before else job.replicas, before)
-        if before is None:
-            files.begin(output)
-        if job.exported.parent == Path(scratch):
-            move(job.exported, output / job.exported.name)
-            job = simulation.job = replace(job, exported=output / job.exported.name)
-    with log_to_file(files.LOGGER, output / files.LOG):
-        for level, line in [*said, *([(WARNING, simulation.warning)] if simulation.warning else [])]:
-            files.LOGGER.log(level, line)
-        with writing(output / files.CONFIG):
-            protocol.save(output / files.CONFIG)
-        return _carry_out(simulation, progress)
+        numbers = list(before.states) if before else job.replicas
+        simulation = Simulation(job, numbers if spread is None else numbers[:1], before)
+        files.make(output)
+        with locked(output):
+            if before is None:
+                files.clear(output)
+            if job.exported.parent == Path(scratch):
+                move(job.exported, output / job.exported.name)
+                simulation.job = replace(job, exported=output / job.exported.name)
+            with log_to_file(files.LOGGER, output / files.LOG):
+                for level, line in [*said, *([(WARNING, simulation.warning)] if simulation.warning else [])]:
+                    files.LOGGER.log(level, line)
+                with writing(output / files.CONFIG):
+                    protocol.save(output / files.CONFIG)
+                return _carry_out(simulation, spread, progress)
 
 
 def _job(
-    structure: Atoms, model: Path, identity: RunIdentity, output: Path, before: Continuation | None, scratch: Path
+    structure: Atoms,
+    model: Path,
+    identity: RunIdentity,
+    output: Path,
+    before: Continuation | None,
+    scratch: Path,
+    chunk: int | None,
 ) -> tuple[Job, list[tuple[int, str]]]:
     """Everything decided, with new files in ``scratch``; and lines for the log with their levels."""
     protocol = identity.protocol
     if before is not None:
         identity = next(iter(before.states.values())).identity
         found = [output / name for name in EXPORTED_NAMES if (output / name).is_file()]
-        exported = found[0] if found and is_trained(model) else prepare_model(model, structure, protocol, scratch)
+        exported = (
+            found[0] if found and is_trained(model) else prepare_model(model, structure, protocol, scratch, chunk)
+        )
         damaged = [(WARNING, f"{line}: going back to step {before.step}") for line in before.damaged]
         return Job(files.read_start(output), model, exported, identity, output), damaged
-    exported = prepare_model(model, structure, protocol, scratch)
+    exported = prepare_model(model, structure, protocol, scratch, chunk)
     lines = [(WARNING, line) for line in advice(structure, protocol)]
     if protocol.minimise:
         structure, said = minimised(structure, exported if protocol.replicas is None else model)
@@ -118,8 +134,10 @@ def _job(
     return Job(structure, model, exported, identity, output), lines
 
 
-def _carry_out(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDRun:
+def _carry_out(simulation: Simulation, spread: Spread | None, progress: Callable[[Progress], None] | None) -> MDRun:
     job = simulation.job
+    if spread is not None:
+        return MDRun(job.output, run_spread(simulation, spread, progress))
     if job.protocol.replicas is not None:
         return MDRun(job.output, run_replicas(simulation, progress))
     simulation.open()

@@ -24,7 +24,7 @@ LOG = "md.log"
 START = "start.extxyz"
 STOPPED = "stopped.extxyz"
 ANALYSIS = "analysis"
-_PATTERNS = ("state-*.npz", "violation-*.extxyz", "trajectory.*")
+_PATTERNS = ("state-*.npz", "violation-*.extxyz", "trajectory.*", ".lock-*")
 _FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, *EXPORTED_NAMES)
 
 LOGGER = logging.getLogger("piwsl.md")
@@ -49,15 +49,14 @@ def check_free(directory: Path, force: bool) -> None:
         )
 
 
-def begin(directory: Path) -> None:
-    """Make the directory, without the files of an earlier run.
+def make(directory: Path) -> None:
+    """Make the directory, where it is not there.
 
     Raises:
         RunDirectoryError: it cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        clear(directory)
         (directory / LOG).touch()
     except OSError as error:
         raise RunDirectoryError(f"{directory}: cannot be written ({error.strerror}): choose another --output") from None

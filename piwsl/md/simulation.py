@@ -81,24 +81,31 @@ class Simulation:
             files.write_structure(directory / files.START, self.job.structure)
             write_topology(directory / files.TOPOLOGY, self.job.structure, bonded_pairs(self.job.structure))
 
-    def run(self, progress: Callable[[Progress], None] | None, kept: Callable[[], None] | None = None) -> None:
+    def run(
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        kept: Callable[[], None] | None = None,
+        asked: Callable[[], bool] | None = None,
+    ) -> None:
         """Equilibration, where there is any left, and production; stops early where somebody interrupts.
 
         Args:
             progress: called a few times a second.
             kept: called when states have been written.
+            asked: called often: whether somebody wants an end.
         """
         protocol = self.job.protocol
         meter = SpeedMeter(self.step, protocol.steps, protocol.timestep)
         summaries = {number: self._summary(number) for number in self.engine.replicas}
         try:
-            for last in [last for last in (0, protocol.steps) if last > self.step]:
+            for last in [last for last in (0, protocol.steps) if last > self.step] or [protocol.steps]:
                 if self.recorders:
                     self._next_phase()
                 for number in self.engine.replicas:
                     self.recorders[number] = self._recorder(number, summaries[number])
                 self.before = None
-                self.step = Loop(self.engine, self.recorders, protocol, progress, kept).run(self.step, last, meter)
+                loop = Loop(self.engine, self.recorders, protocol, progress, kept, asked)
+                self.step = loop.run(self.step, last, meter)
                 if self.step < last or not self.engine.replicas:
                     break
         finally:

@@ -185,24 +185,24 @@ def test_the_engine_is_chosen_by_name(network, ethanol):
 
 def test_a_file_of_one_copy_serves_too_and_the_log_says_what_is_faster(ethanol, tmp_path, caplog):
     model = springs_model(tmp_path / "one.pt", ethanol)
-    assert prepare_replica_model(model, ethanol, tmp_path, replicas=8, steps=100, threads=2) == model
+    assert prepare_replica_model(model, ethanol, tmp_path, copies=4) == model
     assert "one.pt evaluates one copy a call: replicas are faster with the trained model.pt" in caplog.text
     make_engine(model, ethanol, NVT, starts(ethanol, NVT, range(5))).advance(3)
 
 
 def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path):
-    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, replicas=8, steps=100, threads=2)
+    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4)
     assert (path.name, load_exported(path).copies) == ("exported.pt", 4)
-    assert prepare_replica_model(path, ethanol, tmp_path, replicas=8, steps=100, threads=2) == path
+    assert prepare_replica_model(path, ethanol, tmp_path, copies=4) == path
     crystal = bulk("CO", "rocksalt", a=4.3)
-    path = prepare_replica_model(network / "model.pt", crystal, tmp_path, replicas=8, steps=100, threads=2)
+    path = prepare_replica_model(network / "model.pt", crystal, tmp_path, copies=4)
     assert load_exported(path).target == "general"
 
 
 def test_long_runs_compile_and_go_without_where_there_is_no_compiler(network, ethanol, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "piwsl.md")
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, replicas=8, steps=10**6, threads=2)
+    path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4, work=1e8)
     assert path.name == "exported.pt"
     assert "not compiled: --format aotinductor needs a C++ compiler" in caplog.text
 
