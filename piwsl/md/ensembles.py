@@ -11,7 +11,7 @@ ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 # Short names that people use.
 ALIASES = {"nvt": "nvt-langevin"}
 _SINGLE = {"openmm": ("nve", "nvt-langevin", "nvt-nose-hoover", "npt"), "ase": ENSEMBLES}
-_REPLICAS = {"native": ("nve", "nvt-langevin"), "openmm": ("nve", "nvt-langevin")}
+_REPLICAS = {"native": ("nve", "nvt-langevin", "nvt-nose-hoover"), "openmm": ("nve", "nvt-langevin")}
 
 
 def full_name(name: object) -> object:

@@ -133,7 +133,7 @@ def test_when_all_have_left_it_is_over(run, tmp_path):
         run("run", restart=True, stop=("temperature:1",))
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "nvt-nose-hoover"])
 def test_a_continued_run_equals_an_uninterrupted_one(ensemble, run, tmp_path):
     run("whole", ensemble=ensemble)
     cut = run("cut", ensemble=ensemble, progress=interrupted_at(90), check_interval=5, steps=10**7)
@@ -188,9 +188,10 @@ def test_a_trained_model_is_exported_once(tmp_path):
         ({"engine": "ase"}, "engine ase moves one structure: choose native"),
         ({"engine": "native", "replicas": None}, "engine native moves replicas: add --replicas"),
         (
-            {"ensemble": "nvt-nose-hoover"},
-            "engine native has no nvt-nose-hoover for replicas: choose nve or nvt-langevin",
+            {"ensemble": "nvt-nose-hoover", "engine": "openmm"},
+            "engine openmm has no nvt-nose-hoover for replicas: choose --engine native, or another ensemble",
         ),
+        ({"ensemble": "npt"}, "engine native has no npt for replicas: choose nve or nvt-langevin or nvt-nose-hoover"),
         ({"on_stop": "restart-from-good"}, "replicas leave where they break"),
         ({"replicas": 0}, "replicas is 0: it should be at least 1"),
     ],

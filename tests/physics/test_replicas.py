@@ -106,3 +106,41 @@ def test_replicas_take_the_temperature_they_are_told(water):
         engine.advance(30)
         kinetic.append([one.kinetic for one in engine.energies()])
     assert 2 * np.mean(kinetic) / (9 * BOLTZMANN) == pytest.approx(900, rel=0.08)
+
+
+def test_a_nose_hoover_chain_samples_the_canonical_distribution(water):
+    """Without overall motion: 2K/kT follows chi-squared with 3N - 6 degrees of freedom."""
+    kelvin, count, blocks = 400.0, 60, 100
+    engine = started("native", water, count, ensemble="nvt-nose-hoover", temperature=kelvin, thermostat_time=20, seed=3)
+    assert engine.degrees_of_freedom == 3
+    engine.advance(1000)
+    samples = np.empty((blocks, count))
+    for block in range(blocks):
+        engine.advance(97)
+        samples[block] = [kinetic_energy(water.get_masses(), one.velocities) for one in engine.snapshots()]
+    reduced = 2 * samples / (BOLTZMANN * kelvin)
+    assert reduced.mean() == pytest.approx(3, rel=0.04)
+    assert reduced.var() == pytest.approx(6, rel=0.12)
+    assert kstest(reduced[::10].ravel(), "chi2", args=(3,)).pvalue > 1e-3
+    momenta = [(water.get_masses()[:, None] * one.velocities).sum(0) for one in engine.snapshots()]
+    assert np.abs(momenta).max() < 1e-9
+
+
+def test_a_nose_hoover_chain_has_a_constant_energy(water):
+    """That of the molecule, of the links of the chain, and the work done on them, within what half a step changes."""
+    timestep, time = 0.2, 30.0
+    engine = started(
+        "native", water, 4, ensemble="nvt-nose-hoover", temperature=300, thermostat_time=time, timestep=timestep
+    )
+    heat, weights = BOLTZMANN * 300, np.array([3, 1, 1])
+    turned, before, molecule_alone, whole = np.zeros((4, 3)), np.zeros((4, 3)), [], []
+    for _ in range(2000):
+        engine.advance(1)
+        links = np.array([engine.state(replica)["thermostat"] for replica in range(4)])
+        turned += timestep * (links + before) / 2
+        before = links
+        molecule_alone.append(totals(engine))
+        whole.append(totals(engine) + (heat * weights * (0.5 * time**2 * links**2 + turned)).sum(1))
+    assert np.ptp(molecule_alone, 0).min() > 0.08
+    assert np.ptp(whole, 0).max() < 0.02
+    assert np.abs(np.mean(whole[-500:], 0) - np.mean(whole[:500], 0)).max() < 1e-3

@@ -21,7 +21,7 @@ _DRAWN = 2**24
 
 
 class NativeReplicas:
-    """Velocity Verlet (nve) or Langevin middle (nvt-langevin) in float64.
+    """Velocity Verlet (nve), Langevin middle (nvt-langevin) or a Nose-Hoover chain (nvt-nose-hoover) in float64.
 
     Each replica has a stream of random numbers of its own, and draws the same numbers alone, among others, after others
     have left, and after a restart.
@@ -52,7 +52,9 @@ class NativeReplicas:
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
         self._cell = np.array(structure.cell.array) if structure.pbc.any() else None
         masses = self._on_device(self._masses)
-        self._scheme = make_scheme(self.ensemble, protocol, masses, protocol.temperature_at(step))
+        self._scheme = make_scheme(
+            self.ensemble, protocol, len(starts), masses, protocol.temperature_at(step), self.degrees_of_freedom
+        )
         self._numbers = list(starts)
         seeds = [phase_seed(protocol.seed_of(number), step, protocol.equilibration) for number in starts]
         self._streams = [np.random.default_rng(seed) for seed in seeds]
@@ -79,7 +81,7 @@ class NativeReplicas:
                 forces = self._scheme.step(self._positions, self._velocities, forces, noise, self._evaluate)
 
     def snapshots(self) -> list[Snapshot]:
-        """Positions, and velocities of the same time (nve) or half a step before (nvt-langevin)."""
+        """Positions, and velocities of the same time (nve) or half a step before (others)."""
         positions, velocities = self._positions.cpu().numpy(), self._velocities.cpu().numpy()
         return [Snapshot(x.copy(), v.copy(), self._cell) for x, v in zip(positions, velocities, strict=True)]
 
@@ -95,11 +97,12 @@ class NativeReplicas:
         return forces
 
     def state(self, replica: int) -> EngineState:
-        """Positions, velocities, and the state of the stream of random numbers."""
+        """Positions, velocities, variables of the thermostat, and the state of the stream of random numbers."""
         place = self._numbers.index(replica)
         return {
             "positions": self._positions[place].cpu().numpy().copy(),
             "velocities": self._velocities[place].cpu().numpy().copy(),
+            "thermostat": self._scheme.variables[place].cpu().numpy().copy(),
             "generator": np.array(json.dumps(self._streams[place].bit_generator.state)),
         }
 
@@ -109,6 +112,7 @@ class NativeReplicas:
             place = self._numbers.index(replica)
             self._positions[place] = self._on_device(state["positions"])
             self._velocities[place] = self._on_device(state["velocities"])
+            self._scheme.variables[place] = self._on_device(state["thermostat"])
             self._streams[place].bit_generator.state = json.loads(str(state["generator"]))
         self._forces = None
         return True
@@ -122,7 +126,7 @@ class NativeReplicas:
         place = self._numbers.index(replica)
         del self._numbers[place], self._streams[place]
         kept = [row for row in range(len(self._positions)) if row != place]
-        self._energies = self._energies[kept]
+        self._energies, self._scheme.variables = self._energies[kept], self._scheme.variables[kept]
         self._positions, self._velocities = self._positions[kept], self._velocities[kept]
         self._forces = None if self._forces is None else self._forces[kept]
 
