@@ -5,11 +5,12 @@ channels), or with --channels one with random weights; Langevin dynamics at 10 K
 molecules as they are.
 
 The single run is what `piwsl md` makes of one molecule: a TorchScript file in OpenMM, TorchForce, the Reference
-platform, one thread. Replicas run in the native loop and as one System of OpenMM, with the files and threads that
-`make_replica_engine` takes by itself, of TorchScript and compiled. Each contestant is a process of its own; they take
-turns of some steps, in a new order every round, so that whatever else the machine does meets all. Ratios are the
-medians of the ratios within a round: steps of all replicas over steps of the single run in the same time. On a GPU the
-native loop runs 1 to 1 024 replicas, beside a single run on the same GPU.
+platform, one thread; beside it the compiled form, which a user would have to export first. Replicas run in the native
+loop and as one System of OpenMM, with the files and threads that `piwsl md --replicas` takes by itself, of TorchScript
+and compiled. Each contestant is a process of its own; they take turns of some steps, in a new order every round, so
+that whatever else the machine does meets all. Ratios are the medians of the ratios within a round: steps of all
+replicas over steps of the single run in the same time. On a GPU the native loop runs 1 to 1 024 replicas, beside a
+single run on the same GPU.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from piwsl.export.make import Exporter, Format
 from piwsl.md.replica_model import copies_per_call
 
 SINGLE = "single run, TorchForce, one thread"
+COMPILED = "single run, compiled, PythonForce, one thread"
 WANTED = 3.0  # of the largest number of replicas on a processor
 FORMATS: dict[str, Format] = {"TorchScript": "torchscript", "compiled": "aotinductor"}
 
@@ -46,6 +48,10 @@ def contestants(folder: Path, channels: int | None, counts: list[int], threads: 
     exporter.openmm(frame, folder / "single.pt")
     single = [sys.executable, str(HERE / "piwsl_md_step.py"), "torch", str(folder / "single.pt")]
     found = [Contestant(SINGLE, "", single, {})]
+    if device == "cpu":
+        exporter.openmm(frame, folder / "single.pt2", "aotinductor")
+        compiled = [sys.executable, str(HERE / "piwsl_md_step.py"), "python", str(folder / "single.pt2")]
+        found.append(Contestant(COMPILED, "", compiled, {}))
     for name in FORMATS if device == "cpu" else ["TorchScript"]:
         for count in counts:
             copies = copies_per_call(len(system.structure), count, threads, device)
@@ -63,7 +69,7 @@ def show(times: dict[str, Times], largest: int, device: str) -> dict[str, dict[s
     print(f"{'':48}steps/s of all   ms/step (fastest)   single run = 1   wanted   peak MB")
     found = {}
     for name, one in times.items():
-        count = 1 if name == SINGLE else int(name.split()[0])
+        count = 1 if name in (SINGLE, COMPILED) else int(name.split()[0])
         speed = count / one.cost(times[SINGLE], "wall")
         milliseconds, fastest = 1e3 * median(one.wall), 1e3 * min(one.wall)
         wanted = f">= {WANTED:g}" if count == largest and device == "cpu" else ""

@@ -63,7 +63,7 @@ class MDProtocol(BaseModel):
     )
     report_interval: int = Field(100, ge=1, description="Steps between rows of thermo.csv.")
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
-    check_interval: int = Field(10, ge=1, description="Steps between checks of the stop rules.")
+    check_interval: int = Field(20, ge=1, description="Steps between checks of the stop rules.")
     stop: tuple[str, ...] = Field(
         (), description="A stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all."
     )
