@@ -8,10 +8,14 @@ import mdtraj
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.io import read
 
+from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
+from piwsl.export.make import Exporter
 from piwsl.md.analysis import read_run
 from piwsl.md.analysis.dcd import DcdFile
+from piwsl.md.calculator import PiwslCalculator
 from piwsl.md.output.thermo import read_thermo
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replica_run import allow_open_files
@@ -220,3 +224,26 @@ def test_more_files_are_allowed_than_the_shell_says(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
     with pytest.raises(ConfigError, match="need 300 open files, and the system allows 200"):
         allow_open_files(300)
+
+
+def test_an_ensemble_is_asked_replica_by_replica(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    members = [trained_file(tmp_path / f"{seed}.pt", layers=1, channels=8, seed=seed) for seed in (1, 2)]
+    Exporter(members).openmm(Frame.from_atoms(atoms), tmp_path / "both.pt", copies=3)
+    options = {"temperature": 10, "timestep": 0.1, "steps": 20, "report_interval": 10, "replicas": 4}
+    with pytest.raises(UnphysicalError, match="4 of 4"):
+        run_md(atoms, tmp_path / "both.pt", protocol(**options, stop=("committee:1e-6",)), tmp_path / "run")
+    calculators = [PiwslCalculator(member) for member in members]
+    for number in range(4):
+        directory = tmp_path / "run" / f"replica-{number:03d}"
+        stop = json.loads((directory / "summary.json").read_text())["stop"]
+        assert (stop["rule"], stop["step"]) == ("committee", 10)
+        forces = []
+        for calculator in calculators:
+            broken = read(directory / "stopped.extxyz")
+            broken.calc = calculator
+            forces.append(broken.get_forces())
+        spread = np.linalg.norm(np.std(forces, axis=0, ddof=1), axis=1).max()
+        assert stop["value"] == pytest.approx(spread, rel=1e-3)
+    wide = protocol(**options, stop=("committee:100",))
+    assert run_md(atoms, tmp_path / "both.pt", wide, tmp_path / "wide").completed
