@@ -29,7 +29,7 @@ from random_model import random_model
 from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
 from piwsl.export.make import Exporter, Format
-from piwsl.md.replica_model import copies_per_call
+from piwsl.md.run_model import copies_per_call
 
 SINGLE = "single run, TorchForce, one thread"
 COMPILED = "single run, compiled, PythonForce, one thread"

@@ -30,7 +30,7 @@ def replicas_elsewhere(
     import torch
 
     from piwsl.data.dask_cluster import DaskCluster, local_cluster
-    from piwsl.md.replica_model import copies_per_call
+    from piwsl.md.run_model import copies_per_call
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chunk = copies_per_call(len(structure), protocol.replicas, workers or 1, device)

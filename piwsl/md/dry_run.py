@@ -8,12 +8,12 @@ from pathlib import Path
 from ase import Atoms
 
 from piwsl.md.job import Job
-from piwsl.md.model import prepare_model
 from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RunIdentity
 from piwsl.md.run_directory import normalised
+from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import check_structure
 

@@ -7,16 +7,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-from ase import Atoms
-
 from piwsl.data.files import sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ModelFileError
-from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
+from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported
 from piwsl.export.verify import verify_here
-from piwsl.md.forces.threads import replica_threads
-from piwsl.md.protocol import MDProtocol
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger("piwsl.md")
@@ -33,40 +28,6 @@ def model_sha256(model: Path) -> str:
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
     return sha256(model)
-
-
-def prepare_model(
-    model: Path, structure: Atoms, protocol: MDProtocol, directory: Path, chunk: int | None = None
-) -> Path:
-    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
-
-    Args:
-        model: exported or trained file.
-        structure: to run.
-        protocol: how to run.
-        directory: for a new file.
-        chunk: replicas that one thread moves; None: all replicas by all threads of this process.
-
-    Raises:
-        ModelFileError: the file is missing, damaged or not ours.
-        ElementError: the model was not made for an element of the structure.
-    """
-    if protocol.replicas is not None:
-        from piwsl.md.replica_model import copies_per_call, prepare_replica_model
-
-        device, count = "cuda" if torch.cuda.is_available() else "cpu", len(structure)
-        together = (protocol.replicas, replica_threads(device)) if chunk is None else (chunk, 1)
-        copies = copies_per_call(count, *together, device)
-        work = protocol.replicas * protocol.steps * count
-        return prepare_replica_model(model, structure, directory, copies, work)
-    if is_trained(model):
-        from piwsl.export.make import Exporter
-
-        target = directory / EXPORTED_NAMES[0]
-        Exporter([model]).openmm(Frame.from_atoms(structure), target)
-        return target
-    read_exported_info(model)
-    return model
 
 
 def open_model(

@@ -15,13 +15,14 @@ from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.job import Job
 from piwsl.md.lock import locked
-from piwsl.md.model import EXPORTED_NAMES, is_trained, model_sha256, prepare_model
+from piwsl.md.model import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md.output.frame import writing
 from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
 from piwsl.md.progress import Progress
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replica_run import run_replicas
 from piwsl.md.restart import RunIdentity, structure_sha256
+from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.spread import Spread, run_spread
 from piwsl.md.structure import check_structure

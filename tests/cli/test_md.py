@@ -65,6 +65,11 @@ def test_stop_rules_are_listed_and_named(inputs, capsys):
     assert "temperature" in errors[-1]
 
 
+def test_ensembles_have_short_names(inputs, capsys):
+    assert piwsl(capsys, "md", *inputs, "--steps", "20", "--ensemble", "nvt", "--output", "run")[0] == 0
+    assert json.loads(Path("run/summary.json").read_text())["ensemble"] == "nvt-langevin"
+
+
 def test_ase_and_python_force_run_too(inputs, capsys):
     code, out, _ = piwsl(capsys, "md", *inputs, "--steps", "20", "--engine", "ase", "--output", "a")
     assert (code, "engine ase, platform torch on cpu" in out) == (0, True)

@@ -17,7 +17,7 @@ from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.engines.openmm_replicas import OpenMMReplicas
 from piwsl.md.forces.threads import replica_threads
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replica_model import copies_per_call, prepare_replica_model
+from piwsl.md.run_model import copies_per_call, prepare_replica_model
 from piwsl.md.simulation import starts
 from tests.models_for_tests import trained_file
 from tests.molecules import oxide

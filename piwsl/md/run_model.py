@@ -1,4 +1,4 @@
-"""The potential of a run of replicas: an exported file as it is, a trained file exported for as many as there are."""
+"""The potential of a run: an exported file as it is, a trained file exported for one structure or for replicas."""
 
 import logging
 import math
@@ -12,13 +12,45 @@ from piwsl.errors import ExportError
 from piwsl.export.exported import read_exported_info
 from piwsl.export.graph import SMALLEST_MOLECULE
 from piwsl.export.make import LARGEST_MOLECULE, Exporter
-from piwsl.md.model import is_trained
+from piwsl.md.forces.threads import replica_threads
+from piwsl.md.model import EXPORTED_NAMES, is_trained
+from piwsl.md.protocol import MDProtocol
 
 LOGGER = logging.getLogger("piwsl.md")
 # Atoms of a call: as many as fit into the caches of a core, or fill a GPU.
 CALL_ATOMS = {"cpu": 168, "cuda": 21504}
 # Steps times atoms of all replicas from which on compiling is worth half a minute: it halves some 40 us of each.
 COMPILED_FROM = 3e6
+
+
+def prepare_model(
+    model: Path, structure: Atoms, protocol: MDProtocol, directory: Path, chunk: int | None = None
+) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+
+    Args:
+        model: exported or trained file.
+        structure: to run.
+        protocol: how to run.
+        directory: for a new file.
+        chunk: replicas that one thread moves; None: all replicas by all threads of this process.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not ours.
+        ElementError: the model was not made for an element of the structure.
+    """
+    if protocol.replicas is not None:
+        device, count = "cuda" if torch.cuda.is_available() else "cpu", len(structure)
+        together = (protocol.replicas, replica_threads(device)) if chunk is None else (chunk, 1)
+        copies = copies_per_call(count, *together, device)
+        work = protocol.replicas * protocol.steps * count
+        return prepare_replica_model(model, structure, directory, copies, work)
+    if is_trained(model):
+        target = directory / EXPORTED_NAMES[0]
+        Exporter([model]).openmm(Frame.from_atoms(structure), target)
+        return target
+    read_exported_info(model)
+    return model
 
 
 def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies: int, work: float = 0) -> Path:
