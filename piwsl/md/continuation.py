@@ -1,6 +1,6 @@
 """Where an earlier run is taken up again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -45,6 +45,11 @@ def find_continuation(output: Path, identity: RunIdentity, spread: bool = False)
     if spread:
         begun = [number for number, directory in directories.items() if state_files(directory)]
         directories = {number: directories[number] for number in begun or [0]}
+    elif any(map(state_files, directories.values())) and not _in_step(directories.values()):
+        raise RunDirectoryError(
+            f"{output}: its replicas have no states of one step, as those of several tasks need not: "
+            "continue with --dask-workers or --scheduler"
+        )
     summaries = {number: files.read_summary(directory) for number, directory in directories.items()}
     left = [number for number in directories if summaries[number]["result"] != "stopped"]
     if not left:
@@ -60,6 +65,17 @@ def find_continuation(output: Path, identity: RunIdentity, spread: bool = False)
     if identity.protocol.steps < first.step:
         raise ConfigError(f"steps is {identity.protocol.steps}, but {output} already has {first.step}: it is the total")
     return Continuation({number: replace(one, identity=identity) for number, one in states.items()}, tuple(damaged))
+
+
+def _in_step(directories: Iterable[Path]) -> bool:
+    """Whether those that are left have begun, and have states of one step, whole or not."""
+    names = []
+    for directory in directories:
+        if not (directory / files.SUMMARY).is_file():
+            return False
+        if files.read_summary(directory)["result"] != "stopped":
+            names.append({path.name for path in state_files(directory)})
+    return not names or bool(set.intersection(*names))
 
 
 def take_up(job: Job, replicas: Sequence[int]) -> Continuation | None:

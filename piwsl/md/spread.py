@@ -65,6 +65,7 @@ def run_spread(simulation: Simulation, spread: Spread, progress: Callable[[Progr
             if outcome.died:
                 died.append(f"{job.directory(chunk[0]).name} to {job.directory(chunk[-1]).name}: {outcome.died}")
             watch.note(chunk)
+    (job.output / STOP).unlink(missing_ok=True)
     if died:
         raise EngineError(f"{'; '.join(died)}: continue with --restart")
     return overview.finish()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from piwsl.data.dask_cluster import DaskCluster, local_cluster
-from piwsl.errors import UnphysicalError
+from piwsl.errors import RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
@@ -120,7 +120,11 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
     steps = {one["directory"]: one["steps_done"] for one in cut.summary["replicas"]}
     assert 0 < steps[NAMES[0]] < 10**6
     assert steps[NAMES[0]] == steps[NAMES[1]]  # of one task
+    assert not (output / ".stop").exists()
     total = max(steps.values()) + 100
+    if len(set(steps.values())) > 1:
+        with pytest.raises(RunDirectoryError, match="continue with --dask-workers or --scheduler"):
+            run_md(ethanol, model, protocol(steps=total, state_interval=10**6), output, restart=True)
     longer = protocol(steps=total, state_interval=10**6)
     again = run_md(ethanol, model, longer, output, spread=Spread(cluster, 2), restart=True)
     assert again.completed
