@@ -1,6 +1,7 @@
 """The report as one HTML page that needs nothing but itself."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,43 +10,91 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from piwsl._version import __version__
-from piwsl.md.analysis.comparison import Comparison, Observable
+from piwsl.md.analysis.comparison import Comparison
+from piwsl.md.analysis.groups import RunGroup, side_by_side, verdict_of
 from piwsl.md.analysis.results import Measurement, significant
 from piwsl.md.analysis.verdict import judge, picoseconds
-from piwsl.md.report.figures import Drawing, draw_bonds, draw_distances, draw_energies
+from piwsl.md.report.picture import picture_svg
+from piwsl.md.report.plots import Plot
+from piwsl.md.report.scene import MOST_NUMBERS, Scene, scene_of
 from piwsl.md.report.style import NARROW, WIDE
 from piwsl.md.report.svg import page_svg
+from piwsl.md.report.view import LIBRARY_NAME, allowed_scripts, library, license_text, scenes_json, script
 
 
 @dataclass(frozen=True)
 class PageFigure:
     """A figure of the page in its two widths, and what is said about it."""
 
+    name: str
     title: str
     caption: str
     wide: Markup
     narrow: Markup
 
 
-def render_page(comparison: Comparison) -> str:
-    """The report of a comparison, HTML."""
-    return _template().render(
+@dataclass(frozen=True)
+class Origin:
+    """How one run was made: names and values."""
+
+    name: str
+    entries: list[tuple[str, str]]
+
+
+def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
+    """The report of one run, or of several side by side, HTML.
+
+    Args:
+        groups: what was analysed.
+        plots: its figures.
+    """
+    alone = len(groups) == 1 and groups[0].is_single
+    scenes = _scenes(groups, alone)
+    common = {
+        "figures": [_figure(plot) for plot in plots],
+        "scenes": scenes,
+        "scenes_json": scenes_json(scenes),
+        "picture": picture_svg(scenes[0]) if scenes else "",
+        "script": script(),
+        "allowed_scripts": allowed_scripts() if scenes else "",
+        "library": library(),
+        "library_name": LIBRARY_NAME,
+        "license_text": license_text(),
+        "reference": groups[0].members[0].reference.name,
+        "version": __version__,
+    }
+    if not alone:
+        return _template("several.html").render(
+            title=" and ".join([", ".join(group.name for group in groups[:-1]), groups[-1].name]).removeprefix(" and "),
+            groups=groups,
+            run=groups[0].members[0].run,
+            verdicts=[verdict_of(group) for group in groups],
+            table=side_by_side(groups),
+            origins=[
+                Origin(group.name if group.is_single else f"{group.name}/{one.run.path.name}", _how_made(one))
+                for group in groups
+                for one in group.members
+            ],
+            notes=_notes(groups),
+            **common,
+        )
+    comparison = groups[0].members[0]
+    return _template("one.html").render(
+        title=comparison.run.name,
         comparison=comparison,
         run=comparison.run,
-        summary=comparison.run.summary,
-        reference=comparison.reference,
         verdict=judge(comparison),
         highlights=_highlights(comparison),
-        figures=_figures(comparison),
+        numbers=_numbers(comparison),
         made=_how_made(comparison),
-        version=__version__,
+        **common,
     )
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
-        loader=PackageLoader("piwsl.md", "report"),
+        loader=PackageLoader("piwsl.md.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -53,14 +102,43 @@ def _template() -> Template:
     )
     environment.filters.update(
         measurement=_measurement,
-        difference=_difference,
-        limit=_limit,
+        limit=significant,
         formula=_formula,
         name=_name,
+        sentence=_sentence,
         subscript=_subscript,
         ps=picoseconds,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
+
+
+def _figure(plot: Plot) -> PageFigure:
+    wide, narrow = (Markup(page_svg(plot, layout)) for layout in (WIDE, NARROW))
+    return PageFigure(plot.name, plot.title, plot.caption, wide, narrow)
+
+
+def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
+    """One of each run; of replicas the one that broke first."""
+    found = []
+    for group in groups:
+        member = min(group.members, key=lambda one: one.stable_time.value)
+        name = group.name if group.is_single else f"{group.name}/{member.run.path.name}"
+        found.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
+    return [one for one in found if one is not None]
+
+
+def _numbers(comparison: Comparison) -> list[tuple[str, str, Measurement | None, Measurement | None]]:
+    """What is read from the curves: (curve, number, of the run, of the reference)."""
+    return [(curve.name, name, *pair) for curve in comparison.curves for name, pair in curve.numbers.items()]
+
+
+def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
+    """Each note once, with the runs that have it; no names where all do."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        for note in dict.fromkeys(note for one in group.members for note in one.notes):
+            found.setdefault(note, []).append(group.name)
+    return [(note, [] if len(names) == len(groups) else names) for note, names in found.items()]
 
 
 def _highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
@@ -93,48 +171,6 @@ def _highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
     if comparison.drift is None and speed.get("steps_per_second"):
         rows.append((f"{speed['steps_per_second']:.4g} steps/s", "speed", f"{speed.get('ns_per_day', 0):.3g} ns/day"))
     return rows
-
-
-def _figures(comparison: Comparison) -> list[PageFigure]:
-    drawings: list[tuple[Drawing, str, str, str]] = []
-    if comparison.distances is not None:
-        drawings.append(
-            (
-                draw_distances,
-                "distances",
-                "Interatomic distances",
-                "h(r), the distribution of all interatomic distances over the stable frames. Below, what the run has "
-                "more (or less) than the reference; the grey band holds 95 % of what noise alone would show.",
-            )
-        )
-    if comparison.bonds:
-        drawings.append(
-            (
-                draw_bonds,
-                "bonds",
-                "Bond lengths",
-                "All bonds of one kind together; every area is 1. An overlap of 1 means equal distributions; the band "
-                "around the line is its 95 % interval.",
-            )
-        )
-    if comparison.run.thermo is not None:
-        drawings.append(
-            (
-                draw_energies,
-                "energies",
-                "Temperature and energy",
-                "Grey, the values of the run; blue, their running mean over a fiftieth of it.",
-            )
-        )
-    return [
-        PageFigure(
-            title,
-            caption,
-            Markup(page_svg(draw, comparison, WIDE, f"{name}-wide", title)),
-            Markup(page_svg(draw, comparison, NARROW, f"{name}-narrow", title)),
-        )
-        for draw, name, title, caption in drawings
-    ]
 
 
 def _how_made(comparison: Comparison) -> list[tuple[str, str]]:
@@ -179,14 +215,6 @@ def _measurement(found: Measurement | None) -> Markup:
     return text + (Markup('&nbsp;<span class="unit">{}</span>').format(unit) if unit else Markup(""))
 
 
-def _difference(row: Observable) -> Markup:
-    return _measurement(None if row.difference is None else row.difference.measured)
-
-
-def _limit(row: Observable) -> str:
-    return "" if row.difference is None else significant(row.difference.threshold)
-
-
 def _formula(text: str) -> Markup:
     """``C9H8O4`` with its numbers set low."""
     return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))
@@ -196,6 +224,11 @@ def _name(text: str) -> str:
     """Bonds are written with a dash, C\N{EN DASH}H, and angstroms stay with their number."""
     text = text.replace(" Å", "\N{NO-BREAK SPACE}Å")
     return re.sub(r"\b([A-Z][a-z]?)-([A-Z][a-z]?)\b", "\\1\N{EN DASH}\\2", text)
+
+
+def _sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _subscript(text: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,12 +23,33 @@ class Palette:
     reference: str
     outline: str  # of the reference
     alert: str
+    second: str  # further runs
+    third: str
+    fourth: str
+    fifth: str
+    sixth: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Of several runs, in their order."""
+        return (self.run, self.second, self.third, self.fourth, self.fifth, self.sixth)
 
 
-# Blue and vermilion of Okabe and Ito, told apart with every kind of colour vision.
-LIGHT = Palette("#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700")
+# The colours of Okabe and Ito, told apart with every kind of colour vision.
+LIGHT = Palette(
+    "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
+    "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
+)  # fmt: skip
 # Colours of the page: stand-ins that `piwsl.md.report.svg` turns into CSS variables, so that they follow dark mode.
-PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106", "#010107")
+PAGE = Palette(*(f"#0101{number:02x}" for number in range(1, len(fields(Palette)) + 1)))
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (5, 1.5),
+    (1.2, 1.2),
+    (6, 1.5, 1.2, 1.5),
+    (3, 1),
+    (9, 2),
+)  # of several runs
 
 
 @dataclass(frozen=True)
@@ -39,15 +60,22 @@ class Layout:
         width: pixels.
         text: size of the text, pixels.
         columns: panels side by side at most.
+        names: entries of a legend side by side at most.
     """
 
     width: int
     text: float
     columns: int
+    names: int
+
+    @property
+    def is_wide(self) -> bool:
+        """More than a phone."""
+        return self.columns > 2
 
 
-WIDE = Layout(width=820, text=12.5, columns=4)
-NARROW = Layout(width=350, text=12.0, columns=2)
+WIDE = Layout(width=820, text=12.5, columns=4, names=5)
+NARROW = Layout(width=350, text=12.0, columns=2, names=2)
 
 
 @contextmanager
