@@ -117,11 +117,13 @@ def replica_directories(path: Path) -> tuple[Path, ...]:
         return (path,)  # whoever reads it as a run says what is wrong
     if not isinstance(summary, dict) or "replicas" not in summary:
         return (path,)
-    names = summary["replicas"]
-    plain = isinstance(names, list) and all(isinstance(one, str) and Path(one).name == one for one in names)
-    if not plain or not names or len(set(names)) < len(names):
-        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' is not a list of different names of directories")
-    return tuple(path / one for one in names)
+    entries = summary["replicas"] if isinstance(summary["replicas"], list) else []
+    # Either names, or objects that say more of each.
+    names = [one.get("directory") if isinstance(one, dict) else one for one in entries]
+    plain = [one for one in names if isinstance(one, str) and Path(one).name == one]
+    if not plain or len(set(plain)) < len(names):
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' does not name different directories")
+    return tuple(path / one for one in plain)
 
 
 def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from piwsl.md.analysis.curves import Curve
-from piwsl.md.report.overlays import Overlay, axis_label
+from piwsl.md.report.overlays import ALONE, Overlay, axis_label
 from piwsl.md.report.style import DASHES, Layout, Palette, dress, new_figure
 from piwsl.typing import FloatArray
 
-MOST_POINTS = 4000  # of a curve: more cannot be seen
+MOST_POINTS = 600  # of a band: more cannot be seen
 LARGE_PANEL, SMALL_PANEL = 300, 170  # pixels
 
 
@@ -34,11 +34,12 @@ def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> 
     else:
         upper.legend(frameon=False, loc="upper right", borderaxespad=0.0)
     largest = 1e-6
-    for index, (_, curve) in enumerate(overlay.lines):
+    for line in overlay.lines:
+        curve = line.curve
         gap = curve.y - np.interp(curve.x, reference.x, reference.y)
         if not names:
             _noise_band(lower, curve, reference, palette)
-        lower.plot(curve.x, gap, color=palette.series[index % 6], linewidth=1.1, linestyle=_dash(index))
+        lower.plot(curve.x, gap, color=palette.series[line.place % 6], linewidth=1.1, linestyle=_dash(line.place))
         largest = max(largest, float(np.nanmax(np.abs(gap))))
     lower.axhline(0, color=palette.muted, linewidth=0.8)
     lower.set_ylim(-1.15 * largest, 1.15 * largest)
@@ -55,8 +56,8 @@ def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> 
 
 def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> Figure:
     """One panel per overlay; a single one is large."""
-    columns = min(layout.columns, len(overlays))
-    rows = -(-len(overlays) // columns)
+    rows = -(-len(overlays) // layout.columns)
+    columns = -(-len(overlays) // rows)  # as even as can be
     widest = max(overlays, key=lambda one: len(one.lines))
     height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
     figure = new_figure(layout, height + legend_height(widest, layout))
@@ -70,7 +71,7 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
         _draw(axes, overlay, palette)
         dress(axes, palette)
         if len(overlays) > 1:
-            _panel_titles(axes, overlay, layout, palette)
+            _panel_titles(axes, overlay, layout, palette, columns)
             axes.locator_params(axis="x", nbins=4)
             axes.locator_params(axis="y", nbins=4)
         axes.set_xlim(*_support(overlay))
@@ -97,7 +98,7 @@ def legend_height(overlay: Overlay, layout: Layout) -> float:
 
 def shared_legend(
     figure: Figure,
-    labels: Sequence[str],
+    labels: Sequence[tuple[str, int]],
     layout: Layout,
     palette: Palette,
     first: Patch | Line2D | None,
@@ -105,12 +106,9 @@ def shared_legend(
 ) -> None:
     """The names of the runs above the panels, after that of the reference."""
     handles: list[Patch | Line2D] = [] if first is None else [first]
-    handles += [
-        Line2D(
-            [], [], color=palette.series[index % 6], linewidth=1.6, label=label, linestyle=_dash(index if dashed else 0)
-        )
-        for index, label in enumerate(labels)
-    ]
+    for label, place in labels:
+        dash = _dash(place if dashed else 0)
+        handles.append(Line2D([], [], color=palette.series[place % 6], linewidth=1.6, label=label, linestyle=dash))
     figure.legend(
         handles=handles,
         frameon=False,
@@ -123,23 +121,26 @@ def shared_legend(
 
 def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> None:
     widest = max(overlays, key=lambda one: len(one.lines))
-    labels = list(dict.fromkeys(label for one in (widest, *overlays) for label, _ in one.lines))
+    labels = list(dict.fromkeys((line.label, line.place) for one in (widest, *overlays) for line in one.lines))
     first: Patch | Line2D | None = None
     if any(one.reference is not None for one in overlays):
         if any(one.is_density for one in overlays):
             first = Patch(facecolor=palette.reference, edgecolor=palette.outline, label="reference")
         else:
             first = Line2D([], [], color=palette.outline, linewidth=2.4, label="reference")
-    if first is not None or len(labels) > 1:
+    if first is not None or labels[0][0] != ALONE:
         shared_legend(figure, labels, layout, palette, first)
 
 
-def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette) -> None:
+def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, columns: int) -> None:
     title = overlay.name.replace("-", "\N{EN DASH}")
-    per_panel = layout.width / layout.columns / (0.56 * layout.text)  # characters
-    if overlay.remark and len(title) + len(overlay.remark) + 2 > per_panel:
-        axes.set_title(f"{title}\n", loc="left", fontweight="bold")
-        axes.set_title(overlay.remark, loc="left", color=palette.muted, fontsize=layout.text - 1)
+    per_panel = layout.width / columns / (0.62 * layout.text)  # characters
+    if overlay.remark and len(title) + len(overlay.remark) > per_panel:
+        axes.set_title(title, loc="left", fontweight="bold", pad=6 + 1.25 * layout.text)
+        axes.annotate(
+            overlay.remark, (0, 1), (0, 5), "axes fraction", "offset points",
+            color=palette.muted, fontsize=layout.text - 1, annotation_clip=False,
+        )  # fmt: skip
     else:
         axes.set_title(title, loc="left", fontweight="bold")
         axes.set_title(overlay.remark, loc="right", color=palette.muted)
@@ -151,21 +152,23 @@ def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
     style = "steps-post" if overlay.is_steps else "default"
     step: Literal["post"] | None = "post" if overlay.is_steps else None
     if reference is not None:
-        x, y, low, high = _thinned(reference)
+        x, y = reference.x, reference.y
         if overlay.is_density:
             axes.fill_between(x, y, color=palette.reference, linewidth=0, label="reference")
             axes.plot(x, y, color=palette.outline, linewidth=0.9)
         else:
-            if low is not None and high is not None:
-                axes.fill_between(x, low, high, color=palette.reference, alpha=0.7, linewidth=0, step=step)
+            if reference.low is not None and reference.high is not None:
+                band = _thinned(x, reference.low, reference.high)
+                axes.fill_between(*band, color=palette.reference, alpha=0.7, linewidth=0, step=step)
             axes.plot(x, y, color=palette.outline, linewidth=2.4, drawstyle=style, label="reference")
-    for index, (label, curve) in enumerate(overlay.lines):
-        colour = palette.series[index % 6]
-        x, y, low, high = _thinned(curve)
-        if low is not None and high is not None:
-            alpha = 0.25 if len(overlay.lines) == 1 else 0.14
-            axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0, step=step)
-        axes.plot(x, y, color=colour, linewidth=1.3, drawstyle=style, label=label, linestyle=_dash(index))
+    for line in overlay.lines:
+        colour, curve = palette.series[line.place % 6], line.curve
+        if curve.low is not None and curve.high is not None:
+            alpha = 0.25 if len(overlay.lines) == 1 else 0.14 if len(overlay.lines) < 4 else 0.08
+            band = _thinned(curve.x, curve.low, curve.high)
+            axes.fill_between(*band, color=colour, alpha=alpha, linewidth=0, step=step)
+        dash = _dash(line.place)
+        axes.plot(curve.x, curve.y, color=colour, linewidth=1.3, drawstyle=style, label=line.label, linestyle=dash)
 
 
 def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> None:
@@ -181,15 +184,17 @@ def _dash(index: int) -> Literal["-"] | tuple[float, tuple[float, ...]]:
     return (0.0, dashes) if dashes else "-"
 
 
-def _thinned(curve: Curve) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
-    every = slice(None, None, -(-len(curve.x) // MOST_POINTS))
-    low, high = (None if one is None else one[every] for one in (curve.low, curve.high))
-    return curve.x[every], curve.y[every], low, high
+def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A band of many points as the span of their neighbourhoods; lines are thinned where they are drawn."""
+    if len(x) <= MOST_POINTS:
+        return x, low, high
+    starts = np.linspace(0, len(x), MOST_POINTS, endpoint=False).astype(int)
+    return x[starts], np.fmin.reduceat(low, starts), np.fmax.reduceat(high, starts)
 
 
 def _support(overlay: Overlay) -> tuple[float, float]:
     """Where there is something to see, with a margin."""
-    curves = [curve for _, curve in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
+    curves = [line.curve for line in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
     spans = [_inside(one, overlay.is_density) for one in curves]
     low, high = min(one[0] for one in spans), max(one[1] for one in spans)
     margin = 0.03 * (high - low) if overlay.is_density else 0.0

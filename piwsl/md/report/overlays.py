@@ -11,7 +11,24 @@ from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.analysis.results import SYMBOLS, Difference, Distribution, significant
 from piwsl.typing import FloatArray
 
+_Entry = tuple[str, int, list[CurveComparison | DistributionComparison]]  # label, place, one for each replica
+ALONE = "run"  # label of a run that is not compared with others
 TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The curve of a run.
+
+    Attributes:
+        label: for the legend.
+        place: of the run among all runs: it has the same colour in every figure.
+        curve: what is drawn; the band of a distribution holds 95 of 100 cases, others one standard error.
+    """
+
+    label: str
+    place: int
+    curve: Curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +39,7 @@ class Overlay:
         key: as of the `CurveComparison`; ``h_of_r`` and ``bond.C-H`` for the distributions.
         name: for people.
         horizontal, vertical: the axes.
-        lines: label and curve of each run; the band of a distribution holds 95 of 100 cases, others one standard error.
+        lines: one of each run that has it.
         reference: drawn below them, or None.
         is_density: its area is 1, and it is drawn from 0.
         is_steps: whether it is constant between its points.
@@ -34,7 +51,7 @@ class Overlay:
     name: str
     horizontal: Axis
     vertical: Axis
-    lines: tuple[tuple[str, Curve], ...]
+    lines: tuple[Line, ...]
     reference: Curve | None
     is_density: bool = False
     is_steps: bool = False
@@ -49,11 +66,11 @@ class Overlay:
 
 def overlays_of(groups: Sequence[RunGroup]) -> dict[str, list[Overlay]]:
     """Everything that can be drawn against something else than time, by family, in the order of the page."""
-    entries: dict[str, list[tuple[str, list[CurveComparison | DistributionComparison]]]] = {}
-    for group in groups:
-        label = group.name if len(groups) > 1 or not group.is_single else "run"
+    entries: dict[str, list[_Entry]] = {}
+    for place, group in enumerate(groups):
+        label = group.name if len(groups) > 1 or not group.is_single else ALONE
         for key, found in _found(group).items():
-            entries.setdefault(key, []).append((label, found))
+            entries.setdefault(key, []).append((label, place, found))
     families: dict[str, list[Overlay]] = {}
     for key, runs in entries.items():
         overlay = _overlay(key, runs)
@@ -108,12 +125,13 @@ def _found(group: RunGroup) -> dict[str, list[CurveComparison | DistributionComp
     return found
 
 
-def _overlay(key: str, runs: list[tuple[str, list[CurveComparison | DistributionComparison]]]) -> Overlay:
-    first = runs[0][1][0]
-    alone = len(runs) == 1 and len(runs[0][1]) == 1
+def _overlay(key: str, runs: list[_Entry]) -> Overlay:
+    first = runs[0][2][0]
+    alone = len(runs) == 1 and len(runs[0][2]) == 1
     if isinstance(first, DistributionComparison):
         lines = tuple(
-            (label, pooled([curve_of(one.run) for one in _distributions(found)], TWO_SIDED)) for label, found in runs
+            Line(label, place, pooled([curve_of(one.run) for one in _distributions(found)], TWO_SIDED))
+            for label, place, found in runs
         )
         unit = first.run.unit
         is_distance = key == "h_of_r"
@@ -132,11 +150,11 @@ def _overlay(key: str, runs: list[tuple[str, list[CurveComparison | Distribution
         first.name,
         first.horizontal,
         first.vertical,
-        tuple((label, pooled([one.run for one in _curves(found)], 1.0)) for label, found in runs),
+        tuple(Line(label, place, pooled([one.run for one in _curves(found)], 1.0)) for label, place, found in runs),
         first.reference,
         is_steps=first.is_steps,
         remark=_remark(first.difference) if alone else "",
-        notes=tuple(dict.fromkeys(note for _, found in runs for one in _curves(found) for note in one.notes)),
+        notes=tuple(dict.fromkeys(note for _, _, found in runs for one in _curves(found) for note in one.notes)),
     )
 
 

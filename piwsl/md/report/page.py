@@ -70,11 +70,7 @@ def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
             run=groups[0].members[0].run,
             verdicts=[verdict_of(group) for group in groups],
             table=side_by_side(groups),
-            origins=[
-                Origin(group.name if group.is_single else f"{group.name}/{one.run.path.name}", _how_made(one))
-                for group in groups
-                for one in group.members
-            ],
+            origins=[Origin(group.name, _how_all_made(group)) for group in groups],
             notes=_notes(groups),
             **common,
         )
@@ -204,6 +200,15 @@ def _how_made(comparison: Comparison) -> list[tuple[str, str]]:
         ("piwsl", f"{summary.get('piwsl_version', 'not known')} (run), {__version__} (analysis)"),
     ]
     return [(name, str(value)) for name, value in entries if value not in (None, "")]
+
+
+def _how_all_made(group: RunGroup) -> list[tuple[str, str]]:
+    """Of replicas what all share once, the rest one after the other."""
+    found: dict[str, dict[str, None]] = {}
+    for member in group.members:
+        for name, value in _how_made(member):
+            found.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in found.items()]
 
 
 def _measurement(found: Measurement | None) -> Markup:

@@ -23,7 +23,7 @@ def picture_svg(scene: Scene) -> Markup:
     depth = positions[:, 2]
     shapes = [
         (
-            float(depth[[i, j]].mean()),
+            float(depth[[i, j]].min()) - 0.01,  # never over its own atoms
             f'<line x1="{places[i, 0]:.1f}" y1="{places[i, 1]:.1f}" x2="{places[j, 0]:.1f}" y2="{places[j, 1]:.1f}" '
             f'stroke="var(--outline)" stroke-width="{0.22 * scale:.1f}" stroke-linecap="round"/>',
         )
@@ -33,7 +33,7 @@ def picture_svg(scene: Scene) -> Markup:
         colour = "#" + "".join(f"{round(255 * float(part)):02x}" for part in jmol_colors[number])
         shapes.append(
             (
-                float(z) + 0.05,
+                float(z),
                 f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius * scale:.1f}" fill="{colour}" '
                 'stroke="var(--muted)" stroke-width="1"/>',
             )

@@ -89,7 +89,7 @@ def _plot(family: str, overlays: list[Overlay], alone: bool) -> Plot:
 
 
 def _caption(overlays: list[Overlay]) -> str:
-    curves = [curve for one in overlays for _, curve in one.lines]
+    curves = [line.curve for one in overlays for line in one.lines]
     curves += [one.reference for one in overlays if one.reference is not None]
     sentences = []
     if any(one.reference is not None for one in overlays):

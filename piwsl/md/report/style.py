@@ -97,6 +97,7 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
             "axes.unicode_minus": True,
             "axes.linewidth": 0.8,
             "lines.solid_capstyle": "round",
+            "path.simplify_threshold": 0.25,  # of a pixel
             "svg.fonttype": "none",  # text stays text: the page gives the font, and it can be searched
             "svg.hashsalt": "piwsl",  # the same figure gives the same file
         }

@@ -65,7 +65,7 @@ def _observable(name: str, row: Row) -> list[Any]:
 def _points(groups: Sequence[RunGroup]) -> Iterable[list[Any]]:
     for overlays in overlays_of(groups).values():
         for one in overlays:
-            curves: list[tuple[str, Curve]] = list(one.lines)
+            curves: list[tuple[str, Curve]] = [(line.label, line.curve) for line in one.lines]
             if one.reference is not None:
                 curves.append(("reference", one.reference))
             axes = [one.horizontal.name, one.horizontal.unit, one.vertical.name, one.vertical.unit]

@@ -63,7 +63,9 @@ def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: P
     for axes in (upper, lower):
         dress(axes, palette)
     lower.set_xlim(0, last)
-    shared_legend(figure, [group.name for group in groups], layout, palette, None, dashed=False)
+    shared_legend(
+        figure, [(group.name, place) for place, group in enumerate(groups)], layout, palette, None, dashed=False
+    )
     figure.align_ylabels()
     return figure
 

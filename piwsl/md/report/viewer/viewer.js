@@ -74,7 +74,7 @@
       button.disabled = slider.disabled = scene.times.length < 2;
       show(0);
       viewer.zoomTo();
-      viewer.zoom(1.15);
+      viewer.zoom(1.15 * Math.min(1, stage.clientWidth / stage.clientHeight / 1.2));
       viewer.render();
     }
 
