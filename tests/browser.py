@@ -15,7 +15,14 @@ from PIL import Image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 # WebGL without a graphics card; its driver reports how slow it is as a warning of the page.
-OPTIONS = ("--headless", "--no-sandbox", "--hide-scrollbars", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--hide-scrollbars",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-gpu-compositing",
+)
 NOISE = ("GPU stall due to ReadPixels",)
 
 
@@ -80,7 +87,7 @@ class Page:
 
     def __init__(
         self, browser: Browser, file: Path, width: int = 1100, height: int = 900, dark: bool = False,
-        script: bool = True, mobile: bool = False, media: str = "screen",
+        script: bool = True, mobile: bool = False, media: str = "screen", first: str = "",
     ) -> None:  # fmt: skip
         self._browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
@@ -91,6 +98,8 @@ class Page:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", media=media, features=scheme)
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
+        if first:  # runs before the scripts of the page
+            self.call("Page.addScriptToEvaluateOnNewDocument", source=first)
         self.call("Page.navigate", url=file.resolve().as_uri())
         self._wait_for_load()
 
@@ -143,13 +152,20 @@ class Page:
         """(height, width, 3) of the whole page, or of the first element that a selector finds."""
         if selector is None:
             size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        else:
-            box = self.evaluate(
-                f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-                "return [b.x + scrollX, b.y + scrollY, b.width, b.height]; })()"
-            )
-            clip = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"scale": 1}
+            return self._picture(0, 0, size["width"], size["height"])
+        x, y, width, height = self.boxes(selector)[0]
+        return self._picture(x, y, width, height)
+
+    def boxes(self, selector: str) -> list[list[int]]:
+        """Left, top, width and height of the elements that a selector finds, in pixels of the page."""
+        found = self.evaluate(
+            f"[...document.querySelectorAll({json.dumps(selector)})].map((one) => one.getBoundingClientRect())"
+            ".map((b) => [b.x + scrollX, b.y + scrollY, b.width, b.height].map(Math.round))"
+        )
+        return [list(box) for box in found]
+
+    def _picture(self, x: float, y: float, width: float, height: float) -> np.ndarray:
+        clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
         data = self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
 

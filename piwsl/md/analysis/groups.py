@@ -120,7 +120,7 @@ def replica_directories(path: Path) -> tuple[Path, ...]:
     entries = summary["replicas"] if isinstance(summary["replicas"], list) else []
     # Either names, or objects that say more of each.
     names = [one.get("directory") if isinstance(one, dict) else one for one in entries]
-    plain = [one for one in names if isinstance(one, str) and Path(one).name == one]
+    plain = [one for one in names if isinstance(one, str) and Path(one).name == one not in ("", "..")]
     if not plain or len(set(plain)) < len(names):
         raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' does not name different directories")
     return tuple(path / one for one in plain)

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from math import ceil, log10
 from typing import Any
 
 import numpy as np
@@ -57,14 +56,14 @@ def scenes_json(scenes: Sequence[Scene]) -> Markup:
 
 def _plain(scene: Scene) -> dict[str, Any]:
     times = scene.times / PICOSECOND
-    interval = float(np.diff(times).min()) if len(times) > 1 else 1.0
-    digits = min(max(ceil(-log10(interval)) + 1, 0), 6) if interval > 0 else 3
+    interval = float(np.diff(times).min()) if len(times) > 1 else float(times[0])
     return {
         "name": scene.name,
         "symbols": scene.symbols,
         "bonds": scene.bonds.tolist(),
         "times": [round(float(time), 6) for time in times],
-        "digits": digits,
+        # The fewest that tell the frames apart.
+        "digits": next((n for n in range(6) if abs(round(interval, n) - interval) < 1e-3 * interval), 6),
         "end": None if scene.end is None else round(scene.end / PICOSECOND, 6),
         "positions": scene.encoded(),
     }

@@ -32,6 +32,8 @@
   }
 
   async function start() {
+    const probe = document.createElement("canvas");
+    if (!probe.getContext("webgl2") && !probe.getContext("webgl")) throw new Error("no WebGL");
     const scenes = JSON.parse(document.getElementById("scenes").textContent);
     const script = document.createElement("script");
     script.textContent = new TextDecoder().decode(await inflate(document.getElementById("library").textContent));
@@ -40,7 +42,7 @@
     const choice = find("choice");
     view.classList.add("live");
     const viewer = $3Dmol.createViewer(stage, { backgroundColor: colour("raised"), antialias: true });
-    if (!viewer || !stage.querySelector("canvas")) throw new Error("no WebGL");
+    if (!viewer) throw new Error("3Dmol.js made no view");
     const style = { stick: { radius: 0.11, colorscheme: "Jmol" }, sphere: { scale: 0.24, colorscheme: "Jmol" } };
     let scene, steps, model, timer = null;
 
