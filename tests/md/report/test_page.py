@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -7,6 +8,7 @@ from piwsl.md.analysis.comparison import compare_run
 from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.report import page
 from piwsl.md.report.page import render_page
 from piwsl.md.report.plots import plots_of
 from piwsl.md.report.view import allowed_scripts, library, license_text, script
@@ -64,9 +66,9 @@ def several(tmp_path_factory):
 
 def test_needs_nothing_but_itself(good, several):
     for text in (good[1], page_of(*several)):
-        page = Page(text)
-        assert not {"iframe", "object"} & {tag for tag, _ in page.tags}
-        for tag, attributes in page.tags:
+        parsed = Page(text)
+        assert not {"iframe", "object"} & {tag for tag, _ in parsed.tags}
+        for tag, attributes in parsed.tags:
             for name in ("src", "href", "xlink:href"):
                 target = attributes.get(name) or "#"
                 # Links lead to the files beside the page; nothing is loaded from anywhere.
@@ -113,6 +115,7 @@ def test_every_colour_of_the_page_is_defined_for_light_dark_and_print(good):
     assert len(blocks) == 3
     for name in used - {"serif", "sans", "mono"}:
         assert all(f"--{name}:" in block for block in blocks), name
+    assert {"run", "reference", "outline", "ink", "muted", "grid"} <= used
     assert "#0101" not in text  # no stand-in of the drawing is left
 
 
@@ -219,3 +222,11 @@ def test_replicas_alone_are_one_column(several):
     assert "All numbers" in words
     assert "Survival" in words
     assert "<option>" not in text
+
+
+def test_frames_of_all_runs_share_what_there_is_room_for(several, monkeypatch):
+    monkeypatch.setattr(page, "MOST_NUMBERS", 3 * 9 * 30)
+    text = page_of(*several)
+    scenes = json.loads(text.split('id="scenes">')[1].split("</script>")[0])
+    assert [len(scene["times"]) for scene in scenes] == [15, 15]
+    assert [scene["name"] for scene in scenes] == ["baseline", "ours/r1"]  # of replicas the one that broke

@@ -64,6 +64,8 @@ def test_tables(tmp_path):
     row = lines["one", "bond.C-H.mean"]
     bond = one.members[0].bonds[1]
     assert float(row["value"]) == pytest.approx(bond.mean.value, rel=1e-7)
+    assert float(row["reference"]) == pytest.approx(bond.reference_mean.value, rel=1e-7)
+    assert float(row["difference_uncertainty"]) == pytest.approx(bond.mean_difference.measured.uncertainty, rel=1e-7)
     assert float(row["noise_limit"]) == pytest.approx(bond.mean_difference.threshold, rel=1e-7)
     assert (row["unit"], row["verdict"]) == ("angstrom", "within noise" if bond.mean_difference.agrees else "differs")
     assert lines["one", "stable_time"]["verdict"] == "not compared"
