@@ -1,5 +1,8 @@
+import base64
+import hashlib
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 
 import pytest
@@ -96,6 +99,9 @@ def test_license_of_the_viewer_goes_with_it(good):
     for name in ("GLmol", "three.js Authors", "jQuery", "pako", "UPNG.js", "zlib license"):
         assert name in license_text()
     assert "3Dmol.js 2.5.5, under the BSD 3-clause license" in words
+    # The file is build/3Dmol-min.js of the npm package 3dmol 2.5.5, unchanged.
+    unpacked = zlib.decompress(base64.b64decode(library()))
+    assert hashlib.sha256(unpacked).hexdigest() == "f7cc78921ae72e7623e89cdd111434f58c2efddd2ffda1cd212644b406fb8016"
 
 
 def test_ids_are_unique_and_references_lead_somewhere(good):
