@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from piwsl.md.analysis.curves import Curve
+from piwsl.md.report.legend import add_legend, dash_of, legend_height
 from piwsl.md.report.overlays import ALONE, Overlay, axis_label
-from piwsl.md.report.style import DASHES, Layout, Palette, dress, new_figure
+from piwsl.md.report.style import Layout, Palette, dress, new_figure
 from piwsl.typing import FloatArray
 
 MOST_POINTS = 600  # of a band: more cannot be seen
@@ -24,7 +25,7 @@ def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> 
     reference = overlay.reference
     assert reference is not None
     names = len(overlay.lines) > 1
-    figure = new_figure(layout, (430 if layout.is_wide else 400) + legend_height(overlay, layout) * names)
+    figure = new_figure(layout, (430 if layout.is_wide else 400) + legend_height(_labels([overlay]), layout) * names)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
     _draw(upper, overlay, palette)
     upper.set_ylabel(axis_label(overlay.vertical))
@@ -39,7 +40,7 @@ def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> 
         gap = curve.y - np.interp(curve.x, reference.x, reference.y)
         if not names:
             _noise_band(lower, curve, reference, palette)
-        lower.plot(curve.x, gap, color=palette.series[line.place % 6], linewidth=1.1, linestyle=_dash(line.place))
+        lower.plot(curve.x, gap, color=palette.series[line.place % 6], linewidth=1.1, linestyle=dash_of(line.place))
         largest = max(largest, float(np.nanmax(np.abs(gap))))
     lower.axhline(0, color=palette.muted, linewidth=0.8)
     lower.set_ylim(-1.15 * largest, 1.15 * largest)
@@ -58,9 +59,8 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
     """One panel per overlay; a single one is large."""
     rows = -(-len(overlays) // layout.columns)
     columns = -(-len(overlays) // rows)  # as even as can be
-    widest = max(overlays, key=lambda one: len(one.lines))
     height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
-    figure = new_figure(layout, height + legend_height(widest, layout))
+    figure = new_figure(layout, height + legend_height(_labels(overlays), layout))
     grid = figure.subplots(rows, columns, squeeze=False)
     same_labels = len({(axis_label(one.horizontal), axis_label(one.vertical)) for one in overlays}) == 1
     all_densities = all(one.is_density for one in overlays)
@@ -91,37 +91,12 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
     return figure
 
 
-def legend_height(overlay: Overlay, layout: Layout) -> float:
-    """Pixels that the names of several runs take above the panels beyond the first line."""
-    return max(-(-(len(overlay.lines) + 1) // layout.names) - 1, 0) * 1.6 * layout.text
-
-
-def shared_legend(
-    figure: Figure,
-    labels: Sequence[tuple[str, int]],
-    layout: Layout,
-    palette: Palette,
-    first: Patch | Line2D | None,
-    dashed: bool = True,
-) -> None:
-    """The names of the runs above the panels, after that of the reference."""
-    handles: list[Patch | Line2D] = [] if first is None else [first]
-    for label, place in labels:
-        dash = _dash(place if dashed else 0)
-        handles.append(Line2D([], [], color=palette.series[place % 6], linewidth=1.6, label=label, linestyle=dash))
-    figure.legend(
-        handles=handles,
-        frameon=False,
-        loc="outside upper right" if layout.is_wide else "outside upper left",
-        ncols=min(len(handles), layout.names),
-        handlelength=2.2,
-        columnspacing=1.4,
-    )
+def _labels(overlays: Sequence[Overlay]) -> list[tuple[str, int]]:
+    return sorted({(line.label, line.place) for one in overlays for line in one.lines}, key=lambda label: label[1])
 
 
 def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> None:
-    widest = max(overlays, key=lambda one: len(one.lines))
-    labels = list(dict.fromkeys((line.label, line.place) for one in (widest, *overlays) for line in one.lines))
+    labels = _labels(overlays)
     first: Patch | Line2D | None = None
     if any(one.reference is not None for one in overlays):
         if any(one.is_density for one in overlays):
@@ -129,7 +104,7 @@ def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, 
         else:
             first = Line2D([], [], color=palette.outline, linewidth=2.4, label="reference")
     if first is not None or labels[0][0] != ALONE:
-        shared_legend(figure, labels, layout, palette, first)
+        add_legend(figure, labels, layout, palette, first)
 
 
 def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, columns: int) -> None:
@@ -167,7 +142,7 @@ def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
             alpha = 0.25 if len(overlay.lines) == 1 else 0.14 if len(overlay.lines) < 4 else 0.08
             band = _thinned(curve.x, curve.low, curve.high)
             axes.fill_between(*band, color=colour, alpha=alpha, linewidth=0, step=step)
-        dash = _dash(line.place)
+        dash = dash_of(line.place)
         axes.plot(curve.x, curve.y, color=colour, linewidth=1.3, drawstyle=style, label=line.label, linestyle=dash)
 
 
@@ -176,12 +151,6 @@ def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> N
         return
     noise = np.hypot(run.high - run.y, np.interp(run.x, reference.x, reference.high - reference.y))
     axes.fill_between(run.x, -noise, noise, color=palette.reference, linewidth=0, label="95 % of noise")
-
-
-def _dash(index: int) -> Literal["-"] | tuple[float, tuple[float, ...]]:
-    """Lines of several runs differ in their dashes, too."""
-    dashes = DASHES[index % len(DASHES)]
-    return (0.0, dashes) if dashes else "-"
 
 
 def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -12,6 +12,11 @@ from piwsl.md.analysis.results import SYMBOLS, Difference, Distribution, signifi
 from piwsl.typing import FloatArray
 
 _Entry = tuple[str, int, list[CurveComparison | DistributionComparison]]  # label, place, one for each replica
+# Names of the axes of distributions by family; h_of_r.C-H is a part of h(r).
+DISTRIBUTION_AXES = {
+    "h_of_r": ("Interatomic distance r", "h(r)"),
+    "bond": ("Bond length", "Probability density"),
+}
 ALONE = "run"  # label of a run that is not compared with others
 TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
 
@@ -134,12 +139,13 @@ def _overlay(key: str, runs: list[_Entry]) -> Overlay:
             for label, place, found in runs
         )
         unit = first.run.unit
-        is_distance = key == "h_of_r"
+        family, _, name = key.partition(".")
+        horizontal, vertical = DISTRIBUTION_AXES[family]
         return Overlay(
             key,
-            "h(r)" if is_distance else key.partition(".")[2],
-            Axis("Interatomic distance r" if is_distance else "Bond length", unit),
-            Axis("h(r)" if is_distance else "Probability density", f"1/{SYMBOLS.get(unit, unit)}"),
+            name or vertical,
+            Axis(horizontal, unit),
+            Axis(vertical, f"1/{SYMBOLS.get(unit, unit)}"),
             lines,
             curve_of(first.reference),
             is_density=True,

@@ -94,7 +94,9 @@ def _caption(overlays: list[Overlay]) -> str:
     sentences = []
     if any(one.reference is not None for one in overlays):
         sentences.append("Grey, the reference.")
-    if any(one.low is not None for one in curves):
+    if all(one.is_density for one in overlays):
+        sentences.append("Every area is 1. Bands are 95 % intervals.")
+    elif any(one.low is not None for one in curves):
         sentences.append("Bands are one standard error.")
     notes = dict.fromkeys(note for one in overlays for note in one.notes)
     sentences += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes if note]

@@ -60,13 +60,11 @@ class Layout:
         width: pixels.
         text: size of the text, pixels.
         columns: panels side by side at most.
-        names: entries of a legend side by side at most.
     """
 
     width: int
     text: float
     columns: int
-    names: int
 
     @property
     def is_wide(self) -> bool:
@@ -74,8 +72,8 @@ class Layout:
         return self.columns > 2
 
 
-WIDE = Layout(width=820, text=12.5, columns=4, names=5)
-NARROW = Layout(width=350, text=12.0, columns=2, names=2)
+WIDE = Layout(width=820, text=12.5, columns=4)
+NARROW = Layout(width=350, text=12.0, columns=2)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from piwsl.md.analysis.comparison import Comparison
 from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report.figures import shared_legend
+from piwsl.md.report.legend import add_legend, legend_height
 from piwsl.md.report.style import Layout, Palette, dress, new_figure
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
@@ -40,8 +40,8 @@ def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> F
 
 def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: Palette) -> Figure:
     """Running means of several runs; replicas of one run in one colour."""
-    lines = -(-len(groups) // layout.names) - 1
-    figure, upper, lower = _axes(layout, 26 + 1.6 * layout.text * lines)
+    labels = [(group.name, place) for place, group in enumerate(groups)]
+    figure, upper, lower = _axes(layout, 26 + legend_height(labels, layout))
     last = 0.0
     for index, group in enumerate(groups):
         colour = palette.series[index % 6]
@@ -63,9 +63,7 @@ def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: P
     for axes in (upper, lower):
         dress(axes, palette)
     lower.set_xlim(0, last)
-    shared_legend(
-        figure, [(group.name, place) for place, group in enumerate(groups)], layout, palette, None, dashed=False
-    )
+    add_legend(figure, labels, layout, palette, None, dashed=False)
     figure.align_ylabels()
     return figure
 

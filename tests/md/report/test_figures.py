@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from piwsl.md import report
+from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.report.figures import draw_panels, draw_with_difference
 from piwsl.md.report.overlays import overlays_of
 from piwsl.md.report.plots import plots_of
@@ -96,6 +97,27 @@ def test_several_runs_differ_in_colour_and_dashes(groups):
     assert (
         line(draw_panels(overlays_of(groups[::-1])["survival"], WIDE, LIGHT).axes[0], "run").get_color() == LIGHT.second
     )
+
+
+@pytest.mark.parametrize("layout", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("length", [3, 25, 200])
+def test_names_of_runs_fit_above_the_panels(groups, layout, length):
+    """However long they are: no entry sticks out of the figure, none lies on a panel."""
+    several = [RunGroup(str(number) * length, groups[0].members) for number in range(7)]
+    with drawing(layout, LIGHT):
+        for figure in (
+            draw_panels(overlays_of(several)["bond"], layout, LIGHT),
+            draw_with_difference(overlays_of(several)["h_of_r"][0], layout, LIGHT),
+            draw_several_energies(several, layout, LIGHT),
+        ):
+            figure.draw_without_rendering()
+            box = figure.legends[0].get_window_extent()
+            assert box.x0 >= -1
+            assert box.x1 <= figure.bbox.width + 1
+            assert len(legend_of(figure)) >= 7
+            panel = figure.axes[0].get_window_extent()
+            assert panel.y1 <= box.y0
+            assert panel.height > 60
 
 
 def test_temperature_and_energy(comparison):
