@@ -9,6 +9,7 @@ from piwsl._version import __version__
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import BondLengths, compare_bonds, find_bonds
 from piwsl.md.analysis.contacts import Contact, first_contact
+from piwsl.md.analysis.curves import CurveComparison
 from piwsl.md.analysis.distances import distance_histogram
 from piwsl.md.analysis.distributions import DistributionComparison, compare
 from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
@@ -66,6 +67,7 @@ class Comparison:
     temperature: TemperatureStatistics | None
     drift: EnergyDrift | None
     notes: tuple[str, ...]
+    curves: tuple[CurveComparison, ...] = ()
 
     @property
     def stable(self) -> bool:

@@ -1,0 +1,65 @@
+"""Reading and comparing the runs of `piwsl analyze`, with progress."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from piwsl.cli.analyze_display import reading
+from piwsl.errors import DataError, RunDirectoryError
+from piwsl.md.analysis import Comparison, Reference, Run, bundled_reference, compare_run, read_reference, read_run
+from piwsl.md.analysis.groups import RunGroup, replica_directories, unique_names
+
+
+def analyze_runs(
+    paths: Sequence[Path], reference: Path | None, topology: Path | None, units: str | None
+) -> tuple[RunGroup, ...]:
+    """Compare run directories, or directories of replicas, with one reference.
+
+    Args:
+        paths: at least one.
+        reference: file, or None for that of the bundled system of the first run.
+        topology: of a reference that holds positions only.
+        units: of the reference.
+
+    Raises:
+        PiwslError: one of them cannot be read or compared; where there are several, the message names it.
+    """
+    names = unique_names(paths)
+    members = [replica_directories(path) for path in paths]
+    count = sum(len(found) for found in members)
+    against: Reference | None = None
+    groups, done = [], 0
+    for name, found in zip(names, members, strict=True):
+        comparisons = []
+        for path in found:
+            done += 1
+            run = _read(path, f"run {path.name}, {done} of {count}" if count > 1 else "run")
+            if against is None:
+                against = _reference(run, reference, topology, units)
+            comparisons.append(_compare(run, against, named=count > 1))
+        groups.append(RunGroup(name, tuple(comparisons)))
+    return tuple(groups)
+
+
+def _read(path: Path, what: str) -> Run:
+    try:
+        with reading(what) as progress:
+            return read_run(path, progress)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise RunDirectoryError(f"{path}: cannot be read ({reason})") from None
+
+
+def _reference(run: Run, reference: Path | None, topology: Path | None, units: str | None) -> Reference:
+    with reading("reference") as progress:
+        if reference is None:
+            return bundled_reference(run.name, progress)
+        return read_reference(reference, topology, units, progress)
+
+
+def _compare(run: Run, reference: Reference, named: bool) -> Comparison:
+    try:
+        return compare_run(run, reference)
+    except DataError as error:
+        if not named:
+            raise
+        raise DataError(f"{run.path}: {error}") from None
