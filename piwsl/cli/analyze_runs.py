@@ -6,7 +6,9 @@ from pathlib import Path
 from piwsl.cli.analyze_display import reading
 from piwsl.errors import DataError, RunDirectoryError
 from piwsl.md.analysis import Comparison, Reference, Run, bundled_reference, compare_run, read_reference, read_run
+from piwsl.md.analysis.curves import CurveComparison
 from piwsl.md.analysis.groups import RunGroup, replica_directories, unique_names
+from piwsl.md.analysis.survival import survival, survival_curve
 
 
 def analyze_runs(
@@ -36,8 +38,16 @@ def analyze_runs(
             if against is None:
                 against = _reference(run, reference, topology, units)
             comparisons.append(_compare(run, against, named=count > 1))
-        groups.append(RunGroup(name, tuple(comparisons)))
+        groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
     return tuple(groups)
+
+
+def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:
+    """Of replicas; a single run has none."""
+    if len(comparisons) < 2:
+        return ()
+    times = [one.stable_time.value for one in comparisons]
+    return (survival_curve(survival(times, [not one.stable for one in comparisons])),)
 
 
 def _read(path: Path, what: str) -> Run:

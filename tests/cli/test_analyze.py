@@ -138,6 +138,9 @@ def test_replicas_alone(work, three, capsys):
     assert shown[-1] == f"numbers: {three[2] / 'analysis' / 'analysis.json'}"
     numbers = json.loads((three[2] / "analysis" / "analysis.json").read_text())
     assert numbers["stable_replicas"] == 1
+    survival = numbers["curves"]["survival"]
+    assert survival["run"]["y"][:2] == [1.0, 0.5]
+    assert survival["run"]["x"][1] == 3.05
     # What is left there is no replica.
     assert analyze(three[2], "--reference", work / "reference.npz", "--no-report") == 0
 
