@@ -123,3 +123,17 @@ def test_frames_too_far_apart_are_refused():
 
 def test_a_short_run_has_no_segment():
     assert spectrum_of(diatomic([1000.0], 100, 2.0), 2.0) is None
+
+
+def test_velocities_count_by_mass():
+    """Two pairs with the same speeds, one sixteen times as heavy."""
+    masses, interval = np.array([1.0, 1.0, 16.0, 16.0]), 1.0
+    times = interval * np.arange(20_000)
+    velocities = np.zeros((len(times), 4, 3))
+    for atom, wave, sign in ((0, 900.0, 1), (1, 900.0, -1), (2, 2000.0, 1), (3, 2000.0, -1)):
+        velocities[:, atom, 1] = sign * np.sin(2 * np.pi * SPEED_OF_LIGHT * wave * times)
+    light, heavy = peaks(spectrum_of(velocities, interval, np.array([1, 1, 8, 8]), masses, velocities=True))
+    assert (light.position.value, heavy.position.value) == pytest.approx((900, 2000), abs=5)
+    found = spectrum_of(velocities, interval, np.array([1, 1, 8, 8]), masses, velocities=True).distribution()
+    upper = found.centres > 1400
+    assert found.density[upper].sum() / found.density[~upper].sum() == pytest.approx(16, rel=0.02)
