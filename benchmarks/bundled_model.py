@@ -17,6 +17,7 @@ from piwsl.export.exported import load_exported
 from piwsl.export.trained import load_trained
 from piwsl.md import PiwslCalculator
 from piwsl.md.analysis import bundled_reference, compare_run, read_run
+from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.forces.openmm_force import torch_force
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.report import write_analysis
@@ -61,7 +62,7 @@ def canonical(output: Path) -> dict[str, object]:
     protocol = MDProtocol.of(steps=100_000, temperature=500, seed=1)
     run = run_md(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
     comparison = compare_run(read_run(output), bundled_reference("aspirin"))
-    write_analysis(comparison, output / "analysis")
+    write_analysis([RunGroup("aspirin", (comparison,))], output / "analysis")
     assert comparison.distances is not None
     difference = comparison.distances.difference
     return {

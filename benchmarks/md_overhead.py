@@ -22,14 +22,14 @@ from piwsl.md.engines.make import make_engine
 from piwsl.md.progress import Progress
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_md
-from piwsl.md.structure import thermal_velocities
+from piwsl.md.simulation import starts
 
 
 def bare(protocol: MDProtocol) -> Callable[[int], float]:
     """Seconds of some steps of the engine alone."""
     aspirin = named_system("aspirin")
-    engine = make_engine(aspirin.exported, aspirin.structure, protocol)
-    engine.start(thermal_velocities(aspirin.structure, protocol.temperature.start, np.random.default_rng(0)))
+    where = starts(aspirin.structure, protocol, [0])
+    engine = make_engine(aspirin.exported, aspirin.structure, protocol, where)
     engine.advance(1000)
 
     def turn(steps: int) -> float:

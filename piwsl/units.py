@@ -20,6 +20,7 @@ HARTREE = 27.211386245981  # eV
 BOHR = 0.529177210544  # angstrom
 NANOMETER = 10.0  # angstrom
 PICOSECOND = 1000.0  # fs
+SPEED_OF_LIGHT = 2.99792458e-5  # cm/fs; a frequency in 1/fs over it is a wavenumber in 1/cm
 GRAMS_PER_ML = 1e-24 / (ATOMIC_MASS * 1e3)  # amu/angstrom^3
 BAR = 1e5 * 1e-30 / ELEMENTARY_CHARGE  # eV/angstrom^3
 

@@ -1,13 +1,12 @@
-"""`piwsl analyze`: compare a run with a reference."""
+"""`piwsl analyze`: compare runs with a reference."""
 
-import json
 from pathlib import Path
 
 import click
 
 
 @click.command(name="analyze")
-@click.argument("run_directory", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@click.argument("run_directories", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
@@ -27,55 +26,45 @@ import click
 @click.option("--map-atoms", is_flag=True, help="Accept another order of atoms than the reference's, by their bonds.")
 @click.option("--units", help="Of an npz or XYZ reference whose lengths are not in angstrom, such as nm.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Directory of the results.  [default: RUN_DIR/analysis]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Directory of the results.  [default: RUN_DIR/analysis; of several runs ./analysis]",
+)
+@click.option(
+    "--report/--no-report", "with_report", default=True, help="Write report.html and figures.  [default: yes]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON instead of the table.")
 def command(
-    run_directory: Path,
+    run_directories: tuple[Path, ...],
     reference: Path | None,
     reference_topology: Path | None,
     save_reference: Path | None,
     map_atoms: bool,
     units: str | None,
     output: Path | None,
+    with_report: bool,
     as_json: bool,
 ) -> None:
     """Measure the run in RUN_DIR against a reference: stability, distances, bond lengths, energy.
 
-    Writes analysis.json, figures and report.html; an earlier analysis there is replaced.
+    Several runs are shown side by side; replicas of a run are one column. Writes analysis.json, tables, figures and
+    report.html; an earlier analysis there is replaced.
     """
-    from piwsl.cli.analyze_display import print_comparison, reading
+    from piwsl.cli.analyze_display import print_groups
+    from piwsl.cli.analyze_runs import analyze_runs
     from piwsl.errors import ConfigError
-    from piwsl.md.analysis import (
-        Reference,
-        ReferenceStatistics,
-        bundled_reference,
-        compare_run,
-        is_reference_statistics,
-        read_reference,
-        read_reference_statistics,
-        read_run,
-    )
-    from piwsl.md.report import check_output, write_analysis
+    from piwsl.md.report import check_output, json_text, write_analysis
 
     if reference is None and (reference_topology is not None or units is not None):
         raise ConfigError("--reference-topology and --units belong to a --reference: name it")
-    output = output or run_directory / "analysis"
+    if output is None:
+        output = Path("analysis") if len(run_directories) > 1 else run_directories[0] / "analysis"
     check_output(output)  # before the work, not after it
-    with reading("frames") as progress:
-        run = read_run(run_directory, progress)
-        against: Reference | ReferenceStatistics
-        if reference is None:
-            against = bundled_reference(run.name, progress)
-        elif is_reference_statistics(reference):
-            against = read_reference_statistics(reference)
-        else:
-            against = read_reference(reference, reference_topology, units, progress)
-        comparison = compare_run(run, against, map_atoms)
+    groups = analyze_runs(run_directories, reference, reference_topology, units, map_atoms)
     if save_reference is not None:
-        comparison.reference.save(save_reference)
-    files = write_analysis(comparison, output)
+        groups[0].members[0].reference.save(save_reference)
+    files = write_analysis(groups, output, with_report)
     if as_json:
-        click.echo(json.dumps(comparison.as_dict(), indent=1, allow_nan=False))
+        click.echo(json_text(groups))
     else:
-        print_comparison(comparison, files)
+        print_groups(groups, files)

@@ -1,7 +1,7 @@
 """What `piwsl analyze` shows: progress while it reads, the table at the end."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from piwsl.md.analysis import Comparison, Observable, judge
+from piwsl.md.analysis.groups import Row, RunGroup, side_by_side, verdict_of
 from piwsl.md.analysis.results import significant
 
 HEADERS = ("quantity", "run", "reference", "difference", "noise limit", "samples", "")
+MARKS = {True: "=", False: "*", None: "?"}
 STYLES = {True: "", False: "bold yellow", None: "dim"}
 
 
@@ -30,32 +32,84 @@ def reading(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_comparison(comparison: Comparison, files: dict[str, Path]) -> None:
-    """Verdict, table and files: with rich on a terminal, in plain columns elsewhere."""
+def print_groups(groups: Sequence[RunGroup], files: dict[str, Path]) -> None:
+    """Verdicts, table and files: with rich on a terminal, in plain columns elsewhere."""
+    if len(groups) == 1 and groups[0].is_single:
+        _print_one(groups[0].members[0])
+    else:
+        _print_several(groups)
+    click.echo()
+    if "report.html" in files:
+        click.echo(f"report: {files['report.html']}")
+    else:
+        click.echo(f"numbers: {files['analysis.json']}")
+
+
+def _print_one(comparison: Comparison) -> None:
     verdict = judge(comparison)
     click.echo(verdict.stability)
     if comparison.distances is not None:
         click.echo(verdict.agreement)
     click.echo()
-    rows = [(cells(one), one.difference is not None, one.agrees) for one in comparison.observables]
-    if sys.stdout.isatty():
-        table = Table(*HEADERS, box=None, pad_edge=False, header_style="dim")
-        for column in table.columns[1:6]:
-            column.justify = "right"
-        for texts, compared, agrees in rows:
-            style = STYLES[agrees] if compared else ""
-            table.add_row(*(Text(text) for text in texts[:-1]), Text(texts[-1], style=style))
-        Console().print(table)
-    else:
-        lines = [HEADERS, *(texts for texts, _, _ in rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(HEADERS))]
-        for line in lines:
-            aligned = [line[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(line[1:-1], widths[1:-1], strict=True))]
-            click.echo("  ".join([*aligned, line[-1]]).rstrip())
+    rows = [(cells(one), STYLES[one.agrees] if one.difference else "") for one in comparison.observables]
+    _print_table(HEADERS, [(texts, ["", "", "", "", "", "", style]) for texts, style in rows], is_last_text=True)
     for note in comparison.notes:
         click.echo(f"note: {note}")
+
+
+def _print_several(groups: Sequence[RunGroup]) -> None:
+    for group in groups:
+        click.echo(f"{group.name}: {' '.join(filter(None, verdict_of(group)))}")
     click.echo()
-    click.echo(f"report: {files['report.html']}")
+    rows = []
+    for line in side_by_side(groups):
+        texts = [line.name, "" if line.reference is None else line.reference.text()]
+        styles = ["", "dim"]
+        for cell in line.cells:
+            texts.append(several_cell(cell))
+            styles.append("" if cell is None or cell.difference is None else STYLES[cell.agrees])
+        rows.append((tuple(texts), styles))
+    _print_table(("quantity", "reference", *(group.name for group in groups)), rows)
+    click.echo("= within noise of the reference, * differs by more than noise, ? too few samples to say")
+    notes: dict[str, list[str]] = {}
+    for group in groups:
+        for note in dict.fromkeys(note for one in group.members for note in one.notes):
+            notes.setdefault(note, []).append(group.name)
+    for note, names in notes.items():
+        click.echo(f"note: {note}" if len(names) == len(groups) else f"note: {', '.join(names)}: {note}")
+
+
+def several_cell(cell: Row | None) -> str:
+    """Value, how many of several replicas agree, and the mark of its verdict."""
+    if cell is None:
+        return ""
+    value = cell.run or cell.difference
+    text = "" if value is None else value.text()
+    if cell.judged > 1:
+        text += f" {cell.agreeing}/{cell.judged}"
+    return text if cell.difference is None else f"{text} {MARKS[cell.agrees]}"
+
+
+def _print_table(
+    headers: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], Sequence[str]]], is_last_text: bool = False
+) -> None:
+    """Left, then numbers to the right; the last column to the left where it is text."""
+    last = len(headers) - is_last_text
+    if sys.stdout.isatty():
+        table = Table(*headers, box=None, pad_edge=False, header_style="dim")
+        for column in table.columns[1:last]:
+            column.justify = "right"
+        for texts, styles in rows:
+            table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+        Console().print(table)
+        return
+    lines = [headers, *(texts for texts, _ in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    for line in lines:
+        aligned = [
+            t.rjust(w) if 0 < n < last else t.ljust(w) for n, (t, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo("  ".join(aligned).rstrip())
 
 
 def cells(row: Observable) -> tuple[str, ...]:

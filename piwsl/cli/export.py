@@ -32,6 +32,12 @@ _SUFFIX = {"torchscript": ".pt", "aotinductor": ".pt2"}
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where a compiled file will run.")
 @click.option("--system", help="A bundled system whose species are baked in (openmm).")
 @click.option("--structure", type=click.Path(path_type=Path), help="A file whose species are baked in (openmm).")
+@click.option(
+    "--copies",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Copies of the molecule in a call (openmm): for replicas, or a System of as many.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL-TARGET.pt or .pt2]")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Float type.  [default: that of the model]")
 @click.option("--force", is_flag=True, help="Replace the output file.")
@@ -43,6 +49,7 @@ def command(
     device: str,
     system: str | None,
     structure: Path | None,
+    copies: int,
     output: Path | None,
     dtype: str | None,
     force: bool,
@@ -57,6 +64,8 @@ def command(
         return
     if target == "general" and (system or structure):
         raise ConfigError("--system and --structure belong to --target openmm: the general form takes any species")
+    if target == "general" and copies > 1:
+        raise ConfigError("--copies belongs to --target openmm: the general form takes any number of structures")
     if target == "openmm" and (system is None) == (structure is None):
         raise ConfigError("--target openmm bakes the species in: name either --system or --structure")
     paths, stem = _trained_files(models)
@@ -72,7 +81,7 @@ def command(
     if target == "general":
         result = exporter.general(output, form)  # type: ignore[arg-type]  # click has checked it
     else:
-        result = exporter.openmm(_structure(system, structure), output, form)  # type: ignore[arg-type]
+        result = exporter.openmm(_structure(system, structure), output, form, copies=copies)  # type: ignore[arg-type]
     click.echo(f"verified on {result.structures} structures")
     for line in result.lines():
         click.echo(f"  {line}")

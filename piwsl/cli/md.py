@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--follow", type=click.Path(path_type=Path), help="Watch the run in a directory, and stop when it ends.")
 @click.option("--restart", is_flag=True, help="Continue the run in --output; --steps is the total.")
 @click.option("--force", is_flag=True, help="Replace another run in --output.")
+@click.option("--scheduler", help="Dask scheduler such as tcp://10.0.0.1:8786; its workers move the replicas.")
+@click.option("--dask-workers", type=click.IntRange(1), help="Dask workers of this machine that move the replicas.")
 @protocol_options
 @click.pass_context
 def command(
@@ -41,6 +43,8 @@ def command(
     follow: Path | None,
     restart: bool,
     force: bool,
+    scheduler: str | None,
+    dask_workers: int | None,
     **options: Any,
 ) -> None:
     """Run molecular dynamics with an exported or trained potential.
@@ -70,10 +74,11 @@ def command(
         _plan(inputs, resolved)
         return
     from piwsl.cli.md_progress import md_display
+    from piwsl.cli.md_spread import replicas_elsewhere
     from piwsl.md.run import run_md
 
     click.echo(f"{inputs.name}: {resolved.summary()} -> {inputs.output}")
-    with md_display() as progress:
+    with replicas_elsewhere(scheduler, dask_workers, inputs.structure, resolved) as spread, md_display() as progress:
         try:
             run = run_md(
                 inputs.structure,
@@ -85,6 +90,7 @@ def command(
                 force=force,
                 command=shlex.join(["piwsl", *sys.argv[1:]]),
                 progress=progress,
+                spread=spread,
             )
         except UnphysicalError:
             click.echo(f"results: {inputs.output}")
@@ -115,7 +121,7 @@ def _resolve(options: dict[str, Any], restart: bool) -> "tuple[Inputs, MDProtoco
 
     from piwsl.cli.md_inputs import Named, choose_inputs
 
-    chosen = choose_inputs(Named.of(names), restart)
+    chosen = choose_inputs(Named.of(names), restart, protocol.replicas is not None)
     if restart:
         kept = MDProtocol.load(chosen.output / "config.yaml")
         protocol = MDProtocol.of(**{**kept.model_dump(), **options})

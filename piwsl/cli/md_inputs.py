@@ -7,7 +7,7 @@ from typing import Any
 from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS, check_molecule, named_system
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md.run_directory import START, read_summary
 from piwsl.md.structure import load_structure
 
@@ -39,8 +39,10 @@ class Named:
         return cls(system=found["system"], **paths)
 
 
-def choose_inputs(named: Named, restart: bool) -> Inputs:
+def choose_inputs(named: Named, restart: bool, replicas: bool = False) -> Inputs:
     """Resolve what is named; a restart takes from its run what is not.
+
+    Replicas take the trained model of a bundled system, of which a file for many copies can be made.
 
     Raises:
         ConfigError: something is missing, or the system is unknown.
@@ -59,6 +61,8 @@ def choose_inputs(named: Named, restart: bool) -> Inputs:
         output = Path("runs") / f"md-{name}"
     if restart:
         before = read_summary(output)
+        if before.get("replica") is not None:
+            raise RunDirectoryError(f"{output}: is one of the replicas in {output.parent}: continue that run")
         name = str(before["system"]["name"])
         model = model or Path(before["model"]["path"])
         structure = structure or (None if bundled else output / START)
@@ -70,7 +74,8 @@ def choose_inputs(named: Named, restart: bool) -> Inputs:
     if named.system:
         check_molecule(named.system, atoms)
     if model is None and named.system in SYSTEMS:
-        model = named_system(named.system).exported
+        known = named_system(named.system)
+        model = known.model if replicas else known.exported
     if model is None:
         raise ConfigError("give --model FILE: an exported potential, or a trained model.pt")
     return Inputs(name or output.name, atoms, model, output)

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from piwsl.md.ensembles import ALIASES, Ensemble
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.temperature import TemperatureSchedule
 
@@ -31,7 +32,8 @@ def protocol_options(function: Command) -> Command:
 
 def _click_type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
-        return click.Choice(get_args(annotation))
+        short = ALIASES if annotation is Ensemble else ()
+        return click.Choice([*get_args(annotation), *short])
     if get_origin(annotation) is UnionType:
         return next(kind for kind in get_args(annotation) if kind is not type(None))
     return str if annotation is TemperatureSchedule else annotation

@@ -1,6 +1,7 @@
 """Progress of a run: a bar on a terminal, a plain line every tenth elsewhere."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -70,7 +71,7 @@ def figures(progress: Progress) -> str:
     minutes, seconds = divmod(round(min(progress.seconds_left, 1e8)), 60)
     hours, minutes = divmod(minutes, 60)
     left = f"{hours}:{minutes:02d}:{seconds:02d}"
-    return (
-        f"{progress.steps_per_second:.0f} steps/s, {progress.ns_per_day:.2f} ns/day, "
-        f"{progress.temperature:.0f} K, {left} left"
-    )
+    replicas = f" of {progress.replicas} replicas" if progress.replicas > 1 else ""
+    kelvin = "" if math.isnan(progress.temperature) else f"{progress.temperature:.0f} K, "
+    speed = f"{progress.steps_per_second:.0f} steps/s{replicas}, {progress.ns_per_day:.2f} ns/day"
+    return f"{speed}, {kelvin}{left} left"

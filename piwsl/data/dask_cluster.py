@@ -1,9 +1,12 @@
 """Where work is done: a Dask cluster."""
 
 import asyncio
+import logging
+import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,6 +15,27 @@ from piwsl.data.executors import POLL, Outcome, Task
 from piwsl.errors import ConfigError, MissingDependencyError
 
 _ANSWER = 60.0  # s to wait for what the scheduler says is there
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator["DaskCluster"]:
+    """A Dask cluster of some processes of this machine with a thread each, which ends with the block.
+
+    Raises:
+        MissingDependencyError: Dask is not installed.
+    """
+    try:
+        from distributed import LocalCluster
+    except ImportError as error:
+        raise MissingDependencyError("dask.distributed", "a Dask cluster", "dask") from error
+    # Ctrl-C in a terminal goes to all processes of it; who ends what is for this process to say.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        cluster = LocalCluster(workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with cluster:
+        yield DaskCluster(cluster.scheduler_address)
 
 
 @dataclass(frozen=True)
@@ -28,6 +52,10 @@ class DaskCluster:
 
     address: str
     patience: float = 60.0
+
+    def check(self) -> None:
+        """Raise ConfigError where the scheduler does not answer, before anything is written."""
+        self._client().close(timeout=5)
 
     def run(
         self,

@@ -22,6 +22,7 @@ from torch.fx import GraphModule
 
 from piwsl.data.files import atomic_path
 from piwsl.errors import ExportError
+from piwsl.export.copies_form import copy_after_copy, pair_edges
 from piwsl.export.forms import EdgesCore
 from piwsl.export.graph import molecule_function, record
 from piwsl.models.molecule_pairs import MoleculePairs
@@ -46,18 +47,19 @@ class Program:
 def molecule_program(
     potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor, positions: Tensor, dtype: torch.dtype
 ) -> Program:
-    """What to compile for one molecule.
+    """What to compile for one molecule, or for R copies of it, copy after copy.
 
-    The inputs are positions (n, 3), cell (3, 3) and its inverse, float64, angstrom; both zero for no cell. The
-    results are energies (M,) and forces (M, n, 3).
+    The inputs are positions (R n, 3), cell (3, 3) and its inverse, float64, angstrom; both zero for no cell. The
+    results are energies (M, R) and forces (M, R n, 3).
     """
     evaluate = molecule_function(potentials, pairs, species)
-    first, second = pairs.pair_edges()
+    first, second = pair_edges(pairs)
 
     def program(positions: Tensor, cell: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
         vectors = positions[second] - positions[first]
         vectors = vectors - torch.round(vectors.matmul(inverse)).matmul(cell)
-        return evaluate(vectors.to(dtype))
+        energies, forces = evaluate(vectors.to(dtype))
+        return energies, copy_after_copy(forces, pairs.copies)
 
     inputs = (positions, positions.new_zeros(3, 3), positions.new_zeros(3, 3))
     return Program(_without_views(record(program, inputs)), inputs, None)

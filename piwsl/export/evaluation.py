@@ -55,7 +55,7 @@ def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC
     if potential.species:
         check_species(species, potential.species, str(potential.path))
     else:
-        _check_elements(species, potential)
+        check_elements(species, potential)
     return (BoundMolecule if potential.is_molecule else BoundEdges)(potential, species, pbc)
 
 
@@ -83,7 +83,8 @@ class BoundMolecule(BoundPotential):
         elif cell is not None:
             check_width(self._potential, cell)
         energies, forces = self._call(_tensor(positions, self._potential), cell)
-        return _evaluation(energies, forces, None)
+        # (M,) of a molecule, (M, R) of copies, whose energies add up.
+        return _evaluation(energies.view(self._potential.members, -1).sum(1), forces, None)
 
     def _scripted(self, positions: Tensor, cell: FloatArray | None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -173,7 +174,8 @@ def check_species(numbers: IntArray, species: list[int], where: str) -> None:
     )
 
 
-def _check_elements(species: IntArray, potential: ExportedPotential) -> None:
+def check_elements(species: IntArray, potential: ExportedPotential) -> None:
+    """Refuse atomic numbers (n,) that a file of the general form was not made for; raises ElementError."""
     known = [int(number) for number in potential.info["elements"]]
     unknown = sorted({int(number) for number in species} - set(known))
     if unknown:

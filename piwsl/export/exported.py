@@ -55,8 +55,18 @@ class ExportedPotential:
         return bool(self.info["pairs"] == "molecule")
 
     @property
+    def copies(self) -> int:
+        """Copies of its molecule that one call evaluates, each by itself."""
+        return int(self.info.get("copies", 1))
+
+    @property
     def species(self) -> list[int]:
-        """Atomic numbers baked in, in order; empty for the ``general`` target."""
+        """Atomic numbers baked in, in order, copy after copy; empty for the ``general`` target."""
+        return self.molecule * self.copies
+
+    @property
+    def molecule(self) -> list[int]:
+        """Atomic numbers of one copy; empty for the ``general`` target."""
         return [int(number) for number in self.info.get("species", [])]
 
     @property

@@ -192,7 +192,7 @@ class MoleculeForm(nn.Module):
     def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (N, 3) and cell (3, 3), float64, angstrom -> energies (M,) in eV and forces (M, N, 3) in eV/A."""
         energies, forces = self.graph(self.images(positions, cell).to(self.dtype))
-        return energies, forces
+        return energies[:, 0], forces
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""

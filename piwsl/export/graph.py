@@ -20,24 +20,38 @@ from piwsl.models.potential import Potential
 
 # Fewer atoms have no pairs, or a ring of none.
 SMALLEST_MOLECULE = 2
+# Elements of a view that is stored as an array of its own, even where elements repeat in it.
+LARGEST_COPIED = 2**15
 
 MoleculeFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Pair vectors (P, 3) in angstrom -> energies (M,), float64, eV, and forces (M, n, 3), eV/angstrom."""
+"""Pair vectors (P, 3) in angstrom -> energies (M, R), float64, eV, and forces (M, n R, 3), eV/angstrom.
+
+Pairs and atoms are in the order of `MoleculePairs`: atom i of copy r is row i R + r.
+"""
 
 
 def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor) -> MoleculeFunction:
-    """Energy and forces of a molecule by each of M potentials, which take their sums from ``pairs``."""
+    """Energies and forces of the R copies of a molecule by each of M potentials, which take their sums from ``pairs``.
+
+    Args:
+        potentials: members of an ensemble, or a single one.
+        pairs: of the molecule and its copies.
+        species: (n,) of the molecule.
+    """
     edges = pairs.pair_edges()
-    index = torch.zeros_like(species)
+    copies = pairs.copies
+    numbers = species.repeat_interleave(copies)
+    index = torch.arange(copies, device=species.device).repeat(len(species))
 
     def conservative(potential: Potential, vectors: Tensor) -> tuple[Tensor, Tensor]:
         vectors = vectors.detach().requires_grad_(True)
-        energy = potential.energies_of_edges(species, edges, vectors, index, 1)[0]
-        return energy.detach(), pairs.forces(torch.autograd.grad([energy], [vectors])[0])
+        energies = potential.energies_of_edges(numbers, edges, vectors, index, copies)
+        # A constant to start from: the way back up to the first product with features is computed when recording.
+        ones = torch.ones(copies, dtype=energies.dtype, device=energies.device)
+        return energies.detach(), pairs.forces(torch.autograd.grad([energies], [vectors], [ones])[0])
 
     def direct(potential: DirectPotential, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        energies, forces = potential.energies_and_forces_of_edges(species, edges, vectors, index, 1)
-        return energies[0], forces
+        return potential.energies_and_forces_of_edges(numbers, edges, vectors, index, copies)
 
     def evaluate(vectors: Tensor) -> tuple[Tensor, Tensor]:
         found = [
@@ -134,7 +148,10 @@ def _fold_constants(graph: GraphModule) -> None:
             values[node] = _attribute(graph, str(node.target))
         elif node.op == "call_function" and all(argument in values for argument in node.all_input_nodes):
             arguments = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = node.target(*arguments[0], **arguments[1])
+            value = node.target(*arguments[0], **arguments[1])
+            # A large view in which elements repeat would be many times as large as what it looks at.
+            if not _repeats_elements(value):
+                values[node] = value
     count = 0
     for node, value in values.items():
         wanted = isinstance(value, Tensor) and any(user not in values for user in node.users)
@@ -145,6 +162,14 @@ def _fold_constants(graph: GraphModule) -> None:
         graph.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
         with graph.graph.inserting_before(node):
             node.replace_all_uses_with(graph.graph.get_attr(name))
+
+
+def _repeats_elements(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.numel() > LARGEST_COPIED
+        and value.numel() * value.element_size() > value.untyped_storage().nbytes()
+    )
 
 
 def _drop_what_is_unused(graph: GraphModule) -> None:

@@ -16,11 +16,13 @@ from piwsl.data.files import atomic_path, sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError
 from piwsl.export.compile import Program, add_description, compile_package, edges_program, molecule_program
+from piwsl.export.copies_form import CopiesForm, pair_edges
 from piwsl.export.exported import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
 from piwsl.export.forms import EdgesCore, GeneralForm, MinimumImages, MoleculeForm, OpenMMForm
 from piwsl.export.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
 from piwsl.export.trained import DTYPES, TrainedModel, check_elements, load_trained
 from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
+from piwsl.models.molecule_copies import MoleculeCopies
 from piwsl.models.molecule_pairs import MoleculePairs
 from piwsl.models.potential import Potential
 
@@ -69,16 +71,25 @@ class Exporter:
         return self._scripted(GeneralForm(core, self.cutoff), info, frames, output)
 
     def openmm(
-        self, structure: Frame, output: Path, form: Format = "torchscript", largest_molecule: int = LARGEST_MOLECULE
+        self,
+        structure: Frame,
+        output: Path,
+        form: Format = "torchscript",
+        largest_molecule: int = LARGEST_MOLECULE,
+        copies: int = 1,
     ) -> Verification:
         """Write a file with the species of a structure baked in.
 
         Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; else neighbours are searched.
+        Several ``copies`` of such a molecule are evaluated in one call, each by itself.
 
         Raises:
             ElementError: a species the model does not know.
+            ConfigError: copies of something that is no such molecule, or fewer than one.
             ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
         """
+        if copies < 1:
+            raise ConfigError(f"--copies is {copies}: it must be at least 1")
         species = structure.species.tolist()
         check_elements(self.models[0], species)
         same = [
@@ -91,6 +102,11 @@ class Exporter:
                 "OpenMM knows boxes that are periodic along all directions, or no box: use --target general"
             )
         if any(structure.pbc) or not SMALLEST_MOLECULE <= len(species) <= largest_molecule:
+            if copies > 1:
+                raise ConfigError(
+                    f"--copies takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
+                    "a file of --target general serves replicas of any structure"
+                )
             if form == "aotinductor":
                 raise ExportError(
                     f"the compiled form with baked species takes molecules of {SMALLEST_MOLECULE} to "
@@ -98,18 +114,20 @@ class Exporter:
                 )
             general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
-        pairs = MoleculePairs(len(species)).to(self.device)
+        one_by_one = copies > 1 and form == "torchscript"
+        pairs = (MoleculeCopies if one_by_one else MoleculePairs)(len(species), copies).to(self.device)
         potentials = self._potentials(pairs)
-        info["pairs"] = "molecule"
+        info |= {"pairs": "molecule", "copies": copies}
         numbers = torch.tensor(species, device=self.device)
-        positions = torch.from_numpy(structure.positions).to(self.device)
+        positions = torch.from_numpy(structure.positions).to(self.device).repeat(copies, 1)
         if form == "aotinductor":
             program = molecule_program(potentials, pairs, numbers, positions, DTYPES[self.dtype])
             return self._compiled(program, {**info, "units": _UNITS}, frames, output)
-        images = MinimumImages(pairs.pair_edges(), self.cutoff)
+        images = MinimumImages(pair_edges(pairs), self.cutoff)
         vectors = images(positions, None).to(DTYPES[self.dtype])
         graph = as_torchscript(record(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
-        module = MoleculeForm(graph, images, DTYPES[self.dtype], len(potentials))
+        around = (graph, images, DTYPES[self.dtype], len(potentials))
+        module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
         return self._scripted(module, info, frames, output)
 
     def _scripted(self, module: nn.Module, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
@@ -129,9 +147,8 @@ class Exporter:
         with TemporaryDirectory() as folder:
             package = Path(folder) / "model.pt2"
             compile_package(program, package)
-            potential = ExportedPotential(
-                output, info, torch._inductor.aoti_load_package(str(package), run_single_threaded=True), self.device
-            )
+            loaded = torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+            potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
             add_description(package, INFO_ENTRY, described({**info, **extra}))
             with atomic_path(output) as temporary:

@@ -20,6 +20,7 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ExportError, ModelFileError
 from piwsl.export.evaluation import Evaluation, bind
 from piwsl.export.exported import ExportedPotential
+from piwsl.export.verify_copies import ways_into_copies
 from piwsl.models.potential import Potential
 from piwsl.typing import FloatArray
 from piwsl.units import KJ_PER_MOL, NANOMETER
@@ -113,6 +114,8 @@ def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype = t
 
 def ways_into(potential: ExportedPotential) -> list[Evaluate]:
     """Every way a program is called: through its core, and as other programs call a TorchScript module."""
+    if potential.copies > 1:
+        return ways_into_copies(potential)
 
     def bound(frame: Frame) -> Evaluation:
         return bind(potential, frame.species, frame.pbc)(frame.positions, frame.cell if any(frame.pbc) else None)

@@ -5,19 +5,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
-from piwsl.md.engines.make import make_engine
-from piwsl.md.forces.threads import choose_threads
-from piwsl.md.model import prepare_model
+from piwsl.md.job import Job
 from piwsl.md.prepare import advice, with_hydrogen_mass
+from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.restart import RunIdentity
 from piwsl.md.run_directory import normalised
-from piwsl.md.stop.start import check_start
-from piwsl.md.structure import check_structure, thermal_velocities
-from piwsl.memory import keep_freed_memory
-from piwsl.units import PICOSECOND
+from piwsl.md.run_model import prepare_model
+from piwsl.md.simulation import Simulation
+from piwsl.md.structure import check_structure
 
 _TRIAL = 2.0  # s of steps
 _WARM_UP = 5  # steps, in which compiled paths settle
@@ -46,13 +44,11 @@ def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     """Make everything that a run needs, and a few of its steps; raises what the run would."""
     check_structure(structure)
     structure = with_hydrogen_mass(normalised(structure), protocol.hydrogen_mass)
-    choose_threads(len(structure))
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
-        exported = prepare_model(model, structure, Path(scratch))
-        engine = make_engine(exported, structure, protocol, -protocol.equilibration)
-        warning = check_start(structure, engine.energies().potential, engine.forces())
-        engine.start(thermal_velocities(structure, protocol.temperature.start, np.random.default_rng(protocol.seed)))
+        exported = prepare_model(model, structure, protocol, Path(scratch))
+        job = Job(structure, model, exported, RunIdentity(protocol, "", ""), Path(scratch))
+        simulation = Simulation(job, job.replicas)
+        engine = simulation.engine
         engine.advance(_WARM_UP)
         steps, began = 0, time.perf_counter()
         while (spent := time.perf_counter() - began) < _TRIAL:
@@ -60,20 +56,22 @@ def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
             steps += 5
     step = spent / steps
     total = protocol.equilibration + protocol.steps
-    frames = protocol.steps // protocol.trajectory_interval
+    count = len(job.replicas)
+    frames = count * (protocol.steps // protocol.trajectory_interval)
     size = frames * len(structure) * _FRAME_BYTES[protocol.trajectory_format] / 2**20
-    rows = protocol.steps // protocol.report_interval
+    rows = count * (protocol.steps // protocol.report_interval)
     what = "periodic structure" if structure.pbc.any() else "molecule"
+    speed = nanoseconds_per_day(count / step, protocol.timestep)
     lines = [
         f"structure   {structure.get_chemical_formula()}, {len(structure)} atoms, {what}",
         f"model       {model}",
         f"engine      {engine.name}, force {engine.force} ({engine.force_reason}), platform {engine.platform}",
         f"protocol    {protocol.summary()}",
         f"trajectory  {frames} frames, about {size:.0f} MB; {rows} rows of thermo.csv",
-        f"speed       {1 / step:.0f} steps/s, {86400 / step * protocol.timestep / (1000 * PICOSECOND):.2f} ns/day",
+        f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in all" if count > 1 else ""),
         f"time        about {_duration(step * total)}",
     ]
-    warnings = [*advice(structure, protocol), *([warning] if warning else [])]
+    warnings = [*advice(structure, protocol), *([simulation.warning] if simulation.warning else [])]
     return Plan(lines, warnings, step, step * total)
 
 

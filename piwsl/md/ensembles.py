@@ -5,12 +5,13 @@ from typing import Literal, get_args
 from piwsl.errors import ConfigError
 
 Ensemble = Literal["nve", "nvt-langevin", "nvt-nose-hoover", "nvt-csvr", "npt"]
-EngineName = Literal["openmm", "ase"]
+EngineName = Literal["openmm", "ase", "native"]
 
 ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 # Short names that people use.
 ALIASES = {"nvt": "nvt-langevin"}
-_MISSING = {("nvt-csvr", "openmm"): "ase"}
+_SINGLE = {"openmm": ("nve", "nvt-langevin", "nvt-nose-hoover", "npt"), "ase": ENSEMBLES}
+_REPLICAS = {"native": ("nve", "nvt-langevin", "nvt-nose-hoover"), "openmm": ("nve", "nvt-langevin")}
 
 
 def full_name(name: object) -> object:
@@ -18,15 +19,20 @@ def full_name(name: object) -> object:
     return ALIASES.get(name, name) if isinstance(name, str) else name
 
 
-def check_engine(ensemble: str, engine: str) -> None:
-    """Refuse an ensemble that an engine lacks.
+def check_engine(ensemble: str, engine: str, replicas: bool = False) -> None:
+    """Refuse an ensemble that an engine lacks, for a single structure or for replicas.
 
     Raises:
         ConfigError: it does; the engine that has it is named.
     """
-    other = _MISSING.get((ensemble, engine))
-    if other:
-        raise ConfigError(f"engine {engine} has no {ensemble}: choose --engine {other}, or another ensemble")
+    known, what = (_REPLICAS, " for replicas") if replicas else (_SINGLE, "")
+    if engine not in known:
+        wanted = "moves replicas: add --replicas" if engine == "native" else "moves one structure: choose native"
+        raise ConfigError(f"engine {engine} {wanted}")
+    if ensemble not in known[engine]:
+        others = [f"--engine {name}" for name, has in known.items() if ensemble in has]
+        wanted = f"{' or '.join(others)}, or another ensemble" if others else " or ".join(known[engine])
+        raise ConfigError(f"engine {engine} has no {ensemble}{what}: choose {wanted}")
 
 
 def has_thermostat(ensemble: str) -> bool:

@@ -1,6 +1,7 @@
-"""The loop of a run: blocks of steps between the events of its protocol, for one copy or many."""
+"""The loop of a run: blocks of steps between the events of its protocol, for one replica or many."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,39 +14,45 @@ from piwsl.md.recorder import Recorder
 from piwsl.md.signals import polite_interruption
 from piwsl.md.stop.violation import Violation
 
+LOGGER = logging.getLogger("piwsl.md")
 # With --on-stop restart-from-good; a potential that leaves physics more often than that will do it again.
 MOST_RETURNS = 10
 
 
 class Loop:
-    """Moves the copies of an engine and serves their recorders.
+    """Moves the replicas of an engine and serves their recorders.
 
     Args:
-        engine: where the copies are.
-        recorders: one for each copy of the engine, by its number.
+        engine: where the replicas are.
+        recorders: one for each replica of the engine, by its number.
         protocol: when what happens.
         progress: called a few times a second.
+        kept: called when states have been written.
+        asked: called before every block of steps: whether somebody wants an end, beside signals.
     """
 
     def __init__(
         self,
         engine: ReplicaEngine,
-        recorders: Sequence[Recorder],
+        recorders: Mapping[int, Recorder],
         protocol: MDProtocol,
         progress: Callable[[Progress], None] | None,
+        kept: Callable[[], None] | None = None,
+        asked: Callable[[], bool] | None = None,
     ) -> None:
         self._engine, self._recorders = engine, recorders
-        self._protocol, self._progress = protocol, progress
+        self._protocol, self._progress, self._kept = protocol, progress, kept
+        self._asked = asked or (lambda: False)
         self._returns = 0
 
     def run(self, first: int, last: int, meter: SpeedMeter) -> int:
         """Go from a step to another, where nobody interrupts; returns the step reached."""
         step, protocol = first, self._protocol
         self._begin()
-        if any(self._recorders[copy].kept is None for copy in self._engine.copies):
+        if any(self._recorders[replica].kept is None for replica in self._engine.replicas):
             self._keep(step, meter)
         with polite_interruption() as interruption, np.errstate(all="ignore"):
-            while step < last and self._engine.copies and not interruption.requested:
+            while step < last and self._engine.replicas and not (interruption.requested or self._asked()):
                 if not protocol.temperature.constant:
                     self._engine.set_temperature(protocol.temperature_at(step))
                 end = min(last, self._next_event(step))
@@ -54,13 +61,13 @@ class Loop:
                 if step == end and step % protocol.state_interval == 0 and step < last:
                     self._keep(step, meter)
                 if self._progress and (meter.due() or step == last):
-                    self._progress(meter.progress(step))
+                    self._progress(meter.progress(step, len(self._engine.replicas)))
             self._keep(step, meter)
         return step
 
     def _begin(self) -> None:
         """Give stop rules the energies that they compare with."""
-        rules = [self._recorders[copy].rules for copy in self._engine.copies]
+        rules = [self._recorders[replica].rules for replica in self._engine.replicas]
         if any(one.need_start for one in rules):
             for one, energies in zip(rules, self._engine.energies(), strict=True):
                 one.begin(energies)
@@ -86,15 +93,15 @@ class Loop:
         if reported:
             energies = self._engine.energies()
         forces = self._engine.forces() if framed and "forces" in protocol.write else None
-        for place, copy in enumerate(list(self._engine.copies)):
-            recorder, snapshot, energy = self._recorders[copy], snapshots[place], energies[place]
+        for place, replica in enumerate(list(self._engine.replicas)):
+            recorder, snapshot, energy = self._recorders[replica], snapshots[place], energies[place]
             if checked or framed or reported or step == protocol.steps:
                 violation = recorder.check(snapshot, energy, step)
                 if violation is not None:
-                    back = self._violated(copy, violation, snapshot, meter)
+                    back = self._violated(replica, violation, snapshot, meter)
                     if back is not None:
                         return back
-                    if copy not in self._engine.copies:
+                    if replica not in self._engine.replicas:
                         continue
                 meter.add(recorder.temperature(snapshot))
             if framed:
@@ -103,21 +110,23 @@ class Loop:
                 recorder.report(snapshot, energy, step)
         return step
 
-    def _violated(self, copy: int, violation: Violation, snapshot: Snapshot, meter: SpeedMeter) -> int | None:
+    def _violated(self, replica: int, violation: Violation, snapshot: Snapshot, meter: SpeedMeter) -> int | None:
         """Do what the protocol says; a step where the run goes back to it."""
-        recorder, wish = self._recorders[copy], self._protocol.on_stop
+        recorder, wish = self._recorders[replica], self._protocol.on_stop
         if wish == "record" and violation.rule != "nan":
             recorder.note(violation, snapshot)
             return None
         if wish == "restart-from-good" and self._returns < MOST_RETURNS:
             self._returns += 1
             state = recorder.go_back(violation, snapshot)
-            self._engine.restore(copy, state.engine, 0)
-            self._engine.reseed(copy, split_seed(self._protocol.seed, 2, self._returns))
+            self._engine.restore({replica: state.engine}, {replica: 0})
+            self._engine.reseed(replica, split_seed(self._protocol.seed, 2, self._returns))
             return state.step
         recorder.note_speed(violation.step, *meter.speed(violation.step), meter.seconds)
         recorder.stop(violation, snapshot)
-        self._engine.remove(copy)
+        self._engine.remove(replica)
+        if self._engine.replicas:
+            LOGGER.warning(f"{recorder.directory.name} leaves: {violation.message}")
         return None
 
     def _next_event(self, step: int) -> int:
@@ -131,8 +140,10 @@ class Loop:
         return min((step // interval + 1) * interval for interval in intervals)
 
     def _keep(self, step: int, meter: SpeedMeter) -> None:
-        """Write a state of each copy."""
-        for copy in self._engine.copies:
-            recorder = self._recorders[copy]
+        """Write a state of each replica."""
+        for replica in self._engine.replicas:
+            recorder = self._recorders[replica]
             recorder.note_speed(step, *meter.speed(step), meter.seconds)
-            recorder.keep(self._engine.state(copy), step)
+            recorder.keep(self._engine.state(replica), step)
+        if self._kept:
+            self._kept()

@@ -7,17 +7,15 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ase import Atoms
-
 from piwsl.data.files import sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ModelFileError
-from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
+from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported
 from piwsl.export.verify import verify_here
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger("piwsl.md")
-EXPORTED_NAME = "exported.pt"
+EXPORTED_NAMES = ("exported.pt", "exported.pt2")
 PRECISIONS = {"single": "float32", "double": "float64"}
 
 
@@ -30,23 +28,6 @@ def model_sha256(model: Path) -> str:
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
     return sha256(model)
-
-
-def prepare_model(model: Path, structure: Atoms, directory: Path) -> Path:
-    """The exported file to run: ``model`` itself, or the OpenMM form made of it in ``directory``.
-
-    Raises:
-        ModelFileError: the file is missing, damaged or not ours.
-        ElementError: the model was not made for an element of the structure.
-    """
-    if is_trained(model):
-        from piwsl.export.make import Exporter
-
-        target = directory / EXPORTED_NAME
-        Exporter([model]).openmm(Frame.from_atoms(structure), target)
-        return target
-    read_exported_info(model)
-    return model
 
 
 def open_model(
@@ -128,7 +109,7 @@ def _exported_on_the_way(
         found = exporter.models[0].check_frames
         same = [one for one in found if one.species.tolist() == species.tolist() and not any(one.pbc)]
     with TemporaryDirectory() as folder:
-        target = Path(folder) / EXPORTED_NAME
+        target = Path(folder) / EXPORTED_NAMES[0]
         if same and not periodic:
             exporter.openmm(same[0], target)
         else:

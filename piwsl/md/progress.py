@@ -11,7 +11,16 @@ _DAY = 86400.0  # s
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress callback gets. Temperature in K, the mean since the last call."""
+    """What a progress callback gets.
+
+    Attributes:
+        step, total: of each replica.
+        steps_per_second: of each replica.
+        ns_per_day: of all replicas together.
+        temperature: K, the mean since the last call.
+        seconds_left: s.
+        replicas: that are left.
+    """
 
     step: int
     total: int
@@ -19,6 +28,12 @@ class Progress:
     ns_per_day: float
     temperature: float
     seconds_left: float
+    replicas: int = 1
+
+
+def nanoseconds_per_day(steps_per_second: float, timestep: float) -> float:
+    """Speed in ns/day of steps of ``timestep`` fs."""
+    return steps_per_second * timestep * _DAY / _NANOSECOND
 
 
 class SpeedMeter:
@@ -45,7 +60,7 @@ class SpeedMeter:
     def speed(self, step: int) -> tuple[float, float]:
         """Steps per second and nanoseconds per day of this session."""
         rate = (step - self._first) / max(self.seconds, 1e-9)
-        return rate, rate * self._timestep * _DAY / _NANOSECOND
+        return rate, nanoseconds_per_day(rate, self._timestep)
 
     def add(self, temperature: float) -> None:
         """Note a temperature."""
@@ -55,11 +70,11 @@ class SpeedMeter:
         """Whether enough time has gone since the last call."""
         return time.perf_counter() - self._told >= self._pause
 
-    def progress(self, step: int) -> Progress:
-        """The state of things now; starts a new pause."""
+    def progress(self, step: int, replicas: int) -> Progress:
+        """The state of things now, with so many replicas; starts a new pause."""
         rate, nanoseconds = self.speed(step)
         mean = sum(self._temperatures) / len(self._temperatures) if self._temperatures else float("nan")
         self._temperatures.clear()
         self._told = time.perf_counter()
         left = (self._total - step) / rate if rate > 0 else float("inf")
-        return Progress(step, self._total, rate, nanoseconds, mean, left)
+        return Progress(step, self._total, rate, nanoseconds * replicas, mean, left, replicas)

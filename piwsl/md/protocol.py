@@ -26,7 +26,9 @@ class MDProtocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: EngineName = Field("openmm", description="Program that moves the atoms.")
+    engine: EngineName = Field(
+        "openmm", description="Program that moves the atoms; native is for replicas, and their default."
+    )
     ensemble: Annotated[Ensemble, BeforeValidator(full_name)] = Field(
         "nvt-langevin", description="What is constant, and by which thermostat; nvt is short for nvt-langevin."
     )
@@ -48,6 +50,12 @@ class MDProtocol(BaseModel):
         None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, taken from the atoms they are bonded to."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the initial velocities and the thermostat.")
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Independent copies of the structure that run together; replica R has the seed plus R.",
+    )
     trajectory_interval: int = Field(100, ge=1, description="Steps between frames.")
     trajectory_format: Literal["dcd", "xtc", "extxyz", "hdf5"] = Field("dcd", description="Format of the trajectory.")
     write: tuple[Literal["velocities", "forces"], ...] = Field(
@@ -55,7 +63,7 @@ class MDProtocol(BaseModel):
     )
     report_interval: int = Field(100, ge=1, description="Steps between rows of thermo.csv.")
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
-    check_interval: int = Field(10, ge=1, description="Steps between checks of the stop rules.")
+    check_interval: int = Field(20, ge=1, description="Steps between checks of the stop rules.")
     stop: tuple[str, ...] = Field(
         (), description="A stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all."
     )
@@ -64,9 +72,18 @@ class MDProtocol(BaseModel):
         description="When a rule is violated: end, go back to the last state with new random numbers, or note it.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_engine(cls, options: Any) -> Any:
+        if isinstance(options, dict) and options.get("replicas") is not None:
+            return {"engine": "native", **options}
+        return options
+
     @model_validator(mode="after")
     def _check_together(self) -> "MDProtocol":
-        check_engine(self.ensemble, self.engine)
+        check_engine(self.ensemble, self.engine, self.replicas is not None)
+        if self.replicas is not None and self.on_stop == "restart-from-good":
+            raise ConfigError("replicas leave where they break, and the others go on: choose on_stop stop or record")
         if parse_rules(self.stop).get("energy-drift") and self.ensemble != "nve":
             raise ConfigError(f"stop rule energy-drift: energy is not constant in {self.ensemble}")
         if self.ensemble == "nve" and not self.temperature.constant:
@@ -96,14 +113,19 @@ class MDProtocol(BaseModel):
         """The ensemble of the step after ``step``: equilibration for nve needs a thermostat."""
         return self.ensemble if step >= 0 or has_thermostat(self.ensemble) else "nvt-langevin"
 
+    def seed_of(self, replica: int) -> int:
+        """The seed of a replica: that of a single run which does the same."""
+        return (self.seed + replica) % 2**31
+
     def summary(self) -> str:
         """One line for people."""
         length = self.steps * self.timestep / PICOSECOND
         where = "from" if self.ensemble == "nve" else "at"
         pressure = f" and {self.pressure:g} bar" if self.ensemble == "npt" else ""
+        copies = f"{self.replicas} replicas, each " if self.replicas else ""
         before = f" after {self.equilibration} of equilibration" if self.equilibration else ""
         return (
-            f"{self.steps} steps of {self.timestep:g} fs ({length:g} ps){before}, {self.ensemble} "
+            f"{copies}{self.steps} steps of {self.timestep:g} fs ({length:g} ps){before}, {self.ensemble} "
             f"{where} {self.temperature} K{pressure}, seed {self.seed}"
         )
 

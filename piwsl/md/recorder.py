@@ -1,4 +1,4 @@
-"""What one copy of a run leaves behind: frames, rows, states, and a summary that explains them."""
+"""What one replica of a run leaves behind: frames, rows, states, and a summary that explains them."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from piwsl.units import PICOSECOND
 
 
 class Recorder:
-    """Asks the stop rules and feeds the writers of one copy. Later events see earlier ones on disk.
+    """Asks the stop rules and feeds the writers of one replica. Later events see earlier ones on disk.
 
     Args:
         directory: of the run.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -111,20 +112,27 @@ def read_state(path: Path) -> RestartState:
     return RestartState(description["step"], identity, engine, description["rules"], *times)
 
 
-def newest_state(directory: Path) -> tuple[RestartState, list[str]]:
-    """The newest state that is whole, and a line for each newer one that is not.
+def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartState], list[str]]:
+    """Whole states of the newest step that all of some directories have, and a line for each newer one with damage.
 
     Raises:
-        RunDirectoryError: there is none.
+        RunDirectoryError: there is no such step.
     """
-    damaged: list[str] = []
-    for path in state_files(directory):
-        try:
-            return read_state(path), damaged
-        except RunDirectoryError as error:
-            damaged.append(str(error))
-    reason = f"; {damaged[0]}" if damaged else ""
-    raise RunDirectoryError(f"{directory}: no state to restart from{reason}: run without --restart")
+    found: dict[str, dict[int, RestartState]] = {}
+    damaged: dict[str, list[str]] = {}
+    for number, directory in directories.items():
+        for path in state_files(directory):
+            try:
+                found.setdefault(path.name, {})[number] = read_state(path)
+            except RunDirectoryError as error:
+                damaged.setdefault(path.name, []).append(str(error))
+    common = [name for name, states in found.items() if len(states) == len(directories)]
+    if not common:
+        reason = f"; {next(iter(damaged.values()))[0]}" if damaged else ""
+        directory = next(iter(directories.values()))
+        raise RunDirectoryError(f"{directory}: no state to restart from{reason}: run without --restart")
+    newest = max(common)
+    return found[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
 
 
 def _checksum(arrays: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ase.io import read, write
 from piwsl.data.files import atomic_path, write_text
 from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.model import EXPORTED_NAME
+from piwsl.md.model import EXPORTED_NAMES
 from piwsl.md.output.frame import writing
 
 CONFIG = "config.yaml"
@@ -24,8 +24,8 @@ LOG = "md.log"
 START = "start.extxyz"
 STOPPED = "stopped.extxyz"
 ANALYSIS = "analysis"
-_PATTERNS = ("state-*.npz", "violation-*.extxyz", "trajectory.*")
-_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, EXPORTED_NAME)
+_PATTERNS = ("state-*.npz", "violation-*.extxyz", "trajectory.*", ".lock-*")
+_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, *EXPORTED_NAMES)
 
 LOGGER = logging.getLogger("piwsl.md")
 
@@ -49,22 +49,26 @@ def check_free(directory: Path, force: bool) -> None:
         )
 
 
-def begin(directory: Path) -> None:
-    """Make the directory, without the files of an earlier run.
+def make(directory: Path) -> None:
+    """Make the directory, where it is not there.
 
     Raises:
         RunDirectoryError: it cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        clear(directory)
         (directory / LOG).touch()
     except OSError as error:
         raise RunDirectoryError(f"{directory}: cannot be written ({error.strerror}): choose another --output") from None
 
 
 def clear(directory: Path) -> None:
-    """Remove the files of an earlier run and its analysis, and nothing else."""
+    """Remove the files of an earlier run, of its replicas and its analysis, and nothing else."""
+    for replica in directory.glob("replica-[0-9]*"):
+        if (replica / TOPOLOGY).exists():
+            clear(replica)
+            if not any(replica.iterdir()):
+                replica.rmdir()
     found = [path for pattern in _PATTERNS for path in directory.glob(pattern)]
     for path in [directory / name for name in _FILES] + found:
         path.unlink(missing_ok=True)

@@ -1,16 +1,14 @@
 """The content of summary.json: inputs, versions, times, outputs, result."""
 
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
-
-from ase import Atoms
 
 from piwsl._version import __version__
 from piwsl.export.exported import read_exported_info
 from piwsl.md import run_directory as files
-from piwsl.md.engines.base import Engine
-from piwsl.md.restart import RestartState, RunIdentity
+from piwsl.md.engines.replicas import ReplicaEngine
+from piwsl.md.job import Job
+from piwsl.md.restart import RestartState
 from piwsl.provenance import versions
 from piwsl.units import PICOSECOND
 
@@ -25,34 +23,37 @@ def verdict(summary: dict[str, Any]) -> str:
     return f"{text}; {speed['steps_per_second']:.0f} steps/s, {speed['ns_per_day']:.2f} ns/day"
 
 
-def new_summary(
-    name: str,
-    structure: Atoms,
-    model: Path,
-    exported: Path,
-    identity: RunIdentity,
-    engine: Engine,
-    command: str,
-    state: RestartState | None,
-) -> dict[str, Any]:
-    """The summary of a run that begins or goes on; the loop keeps it up to date."""
-    protocol = identity.protocol
-    return {
+def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: RestartState | None) -> dict[str, Any]:
+    """The summary of a run that begins or goes on, to be kept up to date.
+
+    Args:
+        job: the run.
+        engine: that moves it.
+        replica: whose summary it is; None for that of all replicas.
+        state: to go on from, or None.
+    """
+    protocol, structure = job.protocol, job.structure
+    outputs = {"config": files.CONFIG, "start": files.START, "log": files.LOG}
+    if protocol.replicas is None:
+        outputs |= {"topology": files.TOPOLOGY, "thermo": files.THERMO}
+    elif replica is not None:
+        outputs = {"start": files.START, "topology": files.TOPOLOGY, "thermo": files.THERMO}
+    found: dict[str, Any] = {
         "piwsl_version": __version__,
         "versions": versions(("torch", "openmm", "ase", "mdtraj", "numpy")),
-        "command": command,
+        "command": job.command,
         "started": state.started if state else now(),
         "finished": None,
         "wall_seconds": state.wall_seconds if state else 0.0,
         "system": {
-            "name": name,
+            "name": job.name,
             "formula": structure.get_chemical_formula(),
             "species": [int(number) for number in structure.numbers],
         },
         "model": {
-            "path": str(model.resolve()),
-            "sha256": identity.model_sha256,
-            "info": {k: value for k, value in read_exported_info(exported).items() if k != "check"},
+            "path": str(job.model.resolve()),
+            "sha256": job.identity.model_sha256,
+            "info": {k: value for k, value in read_exported_info(job.exported).items() if k != "check"},
         },
         "engine": engine.name,
         "force": engine.force,
@@ -66,20 +67,17 @@ def new_summary(
         "steps_requested": protocol.steps,
         "steps_done": state.step if state else 0,
         "trajectory_interval": protocol.trajectory_interval,
-        "seed": protocol.seed,
+        "seed": protocol.seed_of(replica or 0),
         "restarted_at_step": state.step if state else None,
         "speed": {"steps_per_second": None, "ns_per_day": None},
-        "outputs": {
-            "config": files.CONFIG,
-            "start": files.START,
-            "topology": files.TOPOLOGY,
-            "thermo": files.THERMO,
-            "log": files.LOG,
-        },
+        "outputs": outputs,
         "result": "interrupted",  # what a killed run leaves behind
         "stop": None,
         "violations": [],  # noted, or left by going back
     }
+    if replica is not None and protocol.replicas is not None:
+        found["replica"] = replica
+    return found
 
 
 def now() -> str:

@@ -8,8 +8,8 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
+from piwsl.export.batch_neighbours import Batch, BatchNeighbours
 from piwsl.export.exported import read_exported_info
-from piwsl.md.batch_neighbours import Batch, BatchNeighbours
 from piwsl.md.model import is_trained, open_model
 
 try:

@@ -6,6 +6,10 @@ into loops over whole rows of channels. Only energies and first derivatives can 
 of the sums are written out, and they are sums of the same kind.
 
 Where n is even, k = n/2 holds each pair twice, and each counts half.
+
+R copies of the molecule are R rings of n atoms beside each other: atom i of copy r is row i R + r, and the other atom
+of pair k is k R rows further on. So with N = n R in place of n, and shifts of k R rows, everything stays as it is, and
+no copy ever meets another. Arrays of pairs are (K, N, F), padded ones (K, K R + N, F).
 """
 
 from typing import Any
@@ -17,14 +21,22 @@ from piwsl.typing import Edges, EdgeVectors
 
 
 class MoleculePairs(nn.Module):
-    """Neighbour sums over all pairs of ``n_atoms`` atoms; the edges are those of `pair_edges`, in that order."""
+    """Neighbour sums over all pairs within each copy of a molecule; the edges are those of `pair_edges`, in that order.
 
-    def __init__(self, n_atoms: int) -> None:
+    Args:
+        n_atoms: atoms n of the molecule.
+        copies: R; the N = n R rows of all arrays of atoms hold atom i of copy r in row i R + r.
+    """
+
+    def __init__(self, n_atoms: int, copies: int = 1) -> None:
         super().__init__()
         self.n_atoms = n_atoms
+        self.copies = copies
         self.reach = n_atoms // 2
-        atoms = torch.arange(-self.reach, n_atoms + self.reach) % n_atoms
-        rows = torch.arange(self.reach).unsqueeze(1) * n_atoms + atoms[: self.reach + n_atoms]
+        self.rows = n_atoms * copies
+        self.margin = self.reach * copies
+        atoms = torch.arange(-self.margin, self.rows + self.margin) % self.rows
+        rows = torch.arange(self.reach).unsqueeze(1) * self.rows + atoms[: self.margin + self.rows]
         halves = torch.ones(self.reach, 1, 1)
         if n_atoms % 2 == 0:
             halves[-1:] = 0.5
@@ -37,10 +49,10 @@ class MoleculePairs(nn.Module):
     halves: Tensor
 
     def pair_edges(self) -> Edges:
-        """Edges (2, P) of the pairs: atom i, atom i + k."""
-        atoms = torch.arange(self.n_atoms, device=self.halves.device)
-        steps = torch.arange(1, self.reach + 1, device=self.halves.device).unsqueeze(1)
-        return torch.stack([atoms.repeat(self.reach), ((atoms + steps) % self.n_atoms).view(-1)])
+        """Edges (2, P) of the pairs: atom i, atom i + k, both of the same copy."""
+        atoms = torch.arange(self.rows, device=self.halves.device)
+        steps = torch.arange(1, self.reach + 1, device=self.halves.device).unsqueeze(1) * self.copies
+        return torch.stack([atoms.repeat(self.reach), ((atoms + steps) % self.rows).view(-1)])
 
     def distinct(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
         """Edges and edge vectors for which filters and directions are made: each pair is there once already."""
@@ -49,8 +61,8 @@ class MoleculePairs(nn.Module):
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
         """Filters from radial features (P, R) for each F rows of a weight.
 
-        What a caller gets are handles (K, n, F) without content, through which derivatives flow; the filters themselves
-        lie beside them, padded: (K, K + n, F).
+        What a caller gets are handles (K, N, F) without content, through which derivatives flow; the filters themselves
+        lie beside them, padded: (K, K R + N, F).
         """
         handles, padded = _Filters.apply(radial, weight, self)  # type: ignore[no-untyped-call]  # torch's
         found = list(torch.split(handles, channels, dim=-1))
@@ -73,6 +85,33 @@ class MoleculePairs(nn.Module):
         sums: Tensor = _Outer.apply(*inputs)  # type: ignore[no-untyped-call]  # torch's
         return sums
 
+    def sum_vectors(self, filters: Tensor, padded: Tensor) -> Tensor:
+        """What `vectors` gives, from padded filters and padded atoms (..., D, F)."""
+        ahead = self.of_pairs(filters).unsqueeze(2) * self.ahead(padded)
+        return torch.addcmul(ahead, self.of_pairs_behind(filters).unsqueeze(2), self.behind(padded)).sum(0)
+
+    def sum_outer(self, filters: Tensor, padded: Tensor, turned: Tensor, parity: float) -> Tensor:
+        """What `outer` gives, from padded filters, padded atoms (..., F) and padded directions (K, ..., D, 1)."""
+        ahead = (self.of_pairs(filters) * self.ahead(padded)).unsqueeze(2) * self.of_pairs(turned)
+        behind = (self.of_pairs_behind(filters) * self.behind(padded)).unsqueeze(2)
+        return torch.addcmul(ahead, behind, self.of_pairs_behind(turned), value=parity).sum(0)
+
+    def outer_gradients(
+        self, gradient: Tensor, filters: Tensor, values: Tensor, turned: Tensor, parity: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of `outer` by filters (K, N, F), values (N, F) and directions (P, D), all given padded."""
+        of_pairs, own, other = self.of_pairs(filters), self.own(values), self.ahead(values)
+        along = self.of_pairs(turned)
+        here = add_dot(None, along, self.own(gradient))
+        there = parity * add_dot(None, along, self.ahead(gradient))
+        of_filters = self.weighted(torch.addcmul(other * here, own, there))
+        of_directions = (of_pairs * other).unsqueeze(2) * self.own(gradient)
+        back = (of_pairs * own).unsqueeze(2)
+        of_directions = torch.addcmul(of_directions, back, self.ahead(gradient), value=parity).sum(-1)
+        behind = add_dot(None, self.of_pairs_behind(turned), self.behind(gradient))
+        of_values = torch.addcmul(of_pairs * there, self.of_pairs_behind(filters), behind).sum(0)
+        return of_filters, of_values, of_directions.flatten(0, 1)
+
     def forces(self, gradient: Tensor) -> Tensor:
         """Forces (N, 3) from the derivative of the energy by each pair's vector (P, 3)."""
         padded = self.pad_pairs(gradient)
@@ -83,40 +122,40 @@ class MoleculePairs(nn.Module):
         return pairs * self.halves.to(pairs.dtype) if self.n_atoms % 2 == 0 else pairs
 
     def pad(self, atoms: Tensor) -> Tensor:
-        """Atoms (N, ...) continued around the ring on both sides, (K + N + K, ...)."""
+        """Atoms (N, ...) continued around the ring on both sides, (K R + N + K R, ...)."""
         return atoms.index_select(0, self.padded_atoms)
 
     def pad_pairs(self, pairs: Tensor) -> Tensor:
-        """Pairs (P, F) with those of each k continued around the ring on one side, (K, K + N, F)."""
-        return pairs.index_select(0, self.padded_pairs).view(self.reach, self.reach + self.n_atoms, -1)
+        """Pairs (P, F) with those of each k continued around the ring on one side, (K, K R + N, F)."""
+        return pairs.index_select(0, self.padded_pairs).view(self.reach, self.margin + self.rows, -1)
 
     def own(self, padded: Tensor) -> Tensor:
         """Atom i again: a view (N, ...) of padded atoms."""
-        return padded[self.reach : self.reach + self.n_atoms]
+        return padded[self.margin : self.margin + self.rows]
 
     def ahead(self, padded: Tensor) -> Tensor:
         """Atom i + k for each pair (k, i): a view (K, N, ...) of padded atoms."""
-        return self._windows(padded, self.reach + 1)
+        return self._windows(padded, self.margin + self.copies)
 
     def behind(self, padded: Tensor) -> Tensor:
         """Atom i - k for each pair (k, i), (K, N, ...), of padded atoms."""
         return self._windows(padded, 0).flip(0)
 
     def of_pairs(self, padded: Tensor) -> Tensor:
-        """Pair (k, i), that of atom i with atom i + k: a view (K, N, ...) of padded pairs (K, K + N, ...)."""
-        return padded[:, self.reach :]
+        """Pair (k, i), that of atom i with atom i + k: a view (K, N, ...) of padded pairs."""
+        return padded[:, self.margin :]
 
     def of_pairs_behind(self, padded: Tensor) -> Tensor:
-        """Pair (k, i - k), that of atom i - k with atom i: a view (K, N, ...) of padded pairs (K, K + N, ...)."""
+        """Pair (k, i - k), that of atom i - k with atom i: a view (K, N, ...) of padded pairs."""
         rows, columns, *others = padded.stride()
-        start = padded.storage_offset() + (self.reach - 1) * columns
-        shape = (self.reach, self.n_atoms, *padded.shape[2:])
-        return padded.as_strided(shape, (rows - columns, columns, *others), start)
+        start = padded.storage_offset() + (self.margin - self.copies) * columns
+        shape = (self.reach, self.rows, *padded.shape[2:])
+        return padded.as_strided(shape, (rows - columns * self.copies, columns, *others), start)
 
     def _windows(self, padded: Tensor, first: int) -> Tensor:
         stride = padded.stride(0)
-        shape = (self.reach, self.n_atoms, *padded.shape[1:])
-        return padded.as_strided(shape, (stride, stride, *padded.stride()[1:]), first * stride)
+        shape = (self.reach, self.rows, *padded.shape[1:])
+        return padded.as_strided(shape, (stride * self.copies, stride, *padded.stride()[1:]), first * stride)
 
 
 def _padded(handle: Tensor) -> Tensor:
@@ -132,7 +171,7 @@ class _Filters(torch.autograd.Function):
         padded = pairs.weighted(padded)
         ctx.pairs = pairs
         ctx.mark_non_differentiable(padded)
-        return padded.new_empty((pairs.reach, pairs.n_atoms, weight.shape[0])), padded
+        return padded.new_empty((pairs.reach, pairs.rows, weight.shape[0])), padded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -140,12 +179,7 @@ class _Filters(torch.autograd.Function):
         return ctx.weight.t().contiguous().mm(gradients[0].flatten(0, 1).t()).t(), None, None
 
 
-def _sums(pairs: MoleculePairs, filters: Tensor, padded: Tensor) -> Tensor:
-    ahead = pairs.of_pairs(filters).unsqueeze(2) * pairs.ahead(padded)
-    return torch.addcmul(ahead, pairs.of_pairs_behind(filters).unsqueeze(2), pairs.behind(padded)).sum(0)
-
-
-def _add_dot(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+def add_dot(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """Add the product of vectors (..., D, F) to a total (..., F), direction by direction: quicker than a sum of few."""
     for direction in range(left.shape[-2]):
         factors = left.select(-2, direction), right.select(-2, direction)
@@ -160,14 +194,14 @@ class _Vectors(torch.autograd.Function):
         padded = pairs.pad(values)
         ctx.save_for_backward(padded, filters)
         ctx.pairs = pairs
-        return _sums(pairs, filters, padded)
+        return pairs.sum_vectors(filters, padded)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (padded, filters), pairs, gradient = ctx.saved_tensors, ctx.pairs, ctx.pairs.pad(gradients[0])
-        of_filters = _add_dot(None, pairs.own(gradient), pairs.ahead(padded))
-        of_filters = pairs.weighted(_add_dot(of_filters, pairs.own(padded), pairs.ahead(gradient)))
-        return of_filters, _sums(pairs, filters, gradient), None, None
+        of_filters = add_dot(None, pairs.own(gradient), pairs.ahead(padded))
+        of_filters = pairs.weighted(add_dot(of_filters, pairs.own(padded), pairs.ahead(gradient)))
+        return of_filters, pairs.sum_vectors(filters, gradient), None, None
 
 
 class _Outer(torch.autograd.Function):
@@ -185,22 +219,10 @@ class _Outer(torch.autograd.Function):
         padded = pairs.pad(values)
         ctx.save_for_backward(padded, filters, turned)
         ctx.pairs, ctx.parity = pairs, parity
-        ahead = (pairs.of_pairs(filters) * pairs.ahead(padded)).unsqueeze(2) * pairs.of_pairs(turned)
-        behind = (pairs.of_pairs_behind(filters) * pairs.behind(padded)).unsqueeze(2)
-        return torch.addcmul(ahead, behind, pairs.of_pairs_behind(turned), value=parity).sum(0)
+        return pairs.sum_outer(filters, padded, turned, parity)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (values, filters, turned), pairs, parity = ctx.saved_tensors, ctx.pairs, ctx.parity
-        gradient = pairs.pad(gradients[0])
-        of_pairs, own, other = pairs.of_pairs(filters), pairs.own(values), pairs.ahead(values)
-        along = pairs.of_pairs(turned)
-        here = _add_dot(None, along, pairs.own(gradient))
-        there = parity * _add_dot(None, along, pairs.ahead(gradient))
-        of_filters = pairs.weighted(torch.addcmul(other * here, own, there))
-        of_directions = (of_pairs * other).unsqueeze(2) * pairs.own(gradient)
-        back = (of_pairs * own).unsqueeze(2)
-        of_directions = torch.addcmul(of_directions, back, pairs.ahead(gradient), value=parity).sum(-1)
-        behind = _add_dot(None, pairs.of_pairs_behind(turned), pairs.behind(gradient))
-        of_values = torch.addcmul(of_pairs * there, pairs.of_pairs_behind(filters), behind).sum(0)
-        return of_filters, of_values, of_directions.flatten(0, 1), None, None, None
+        (values, filters, turned), pairs = ctx.saved_tensors, ctx.pairs
+        found = pairs.outer_gradients(pairs.pad(gradients[0]), filters, values, turned, ctx.parity)
+        return *found, None, None, None

@@ -1,8 +1,10 @@
 """Batches in a fixed order: what a step learns from depends only on the seed and the step."""
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,17 @@ class _Batches(Dataset[Batch | PiwslError]):
             return error
 
 
+def _end_quietly(worker: int) -> None:
+    """Of threads of a worker whose reader has ended: that its connection is gone is no news."""
+    shown = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, ConnectionError | EOFError):
+            shown(kind, error, traceback)
+
+    sys.excepthook = show
+
+
 def train_loader(
     frames: FrameSet, parts: PartsOfSteps, cutoff: float, dtype: torch.dtype, workers: int
 ) -> DataLoader[Any]:
@@ -136,6 +149,7 @@ def train_loader(
         known = multiprocessing.get_all_start_methods()
         method = "forkserver" if "forkserver" in known else "spawn"
         options = {"multiprocessing_context": method, "persistent_workers": True}
+        options["worker_init_fn"] = _end_quietly
         if method == "forkserver":
             multiprocessing.set_forkserver_preload([__name__])  # loads torch once for all
     dataset = _Batches(frames, cutoff, dtype)

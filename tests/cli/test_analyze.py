@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def test_table_and_files(work, capsys):
     assert bond.count("Å") == 3
     assert bond.endswith(("within noise", "differs"))
     assert lines[-1] == f"report: {work / 'run' / 'analysis' / 'report.html'}"
-    assert len(list((work / "run" / "analysis").iterdir())) == 5
+    names = {file.name for file in (work / "run" / "analysis").iterdir()}
+    assert names == {"analysis.json", "curves.csv", "figures", "observables.csv", "report.html"}
 
 
 def test_json_is_all_that_is_printed(work, capfd):
@@ -77,6 +79,122 @@ def test_errors_are_one_line_and_leave_nothing(work, capsys):
     # A reference in another unit than said has no bonds.
     assert "check the unit" in refuse(capsys, ours, *reference, "--units", "nm")
     assert sorted(work.rglob("*")) == before
+
+
+@pytest.fixture
+def three(work):
+    """Two runs and a directory of replicas, one of which breaks."""
+    runs.write_run(work / "base" / "md", runs.shaking(300, seed=2), seed=5)
+    broken = runs.shaking(200, seed=3)
+    broken[60:, 8] += 4
+    runs.write_run(work / "many" / "replica-000", runs.shaking(200, seed=4))
+    runs.write_run(work / "many" / "replica-001", broken)
+    entries = [{"directory": f"replica-00{number}", "seed": number} for number in (0, 1)]
+    (work / "many" / "summary.json").write_text(json.dumps({"replicas": entries}))
+    return work / "run", work / "base" / "md", work / "many"
+
+
+def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    assert analyze(*three, "--reference", work / "reference.npz") == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0].startswith("run: Stable for all 15 ps. ")
+    assert lines[1].startswith("md: Stable for all 15 ps. ")
+    assert lines[2].startswith("many: 1 of 2 replicas stable; the first to break did so at 3.05 ps. ")
+    (header,) = [line for line in lines if line.startswith("quantity")]
+    assert header.split() == ["quantity", "reference", "run", "md", "many"]
+    (bond,) = [line for line in lines if line.startswith("C-O length")]
+    assert bond.count("Å") == 4
+    assert bond[-1] in "=*?"
+    assert bond.count("/2") == 1  # so many of two replicas agree
+    assert "= within noise of the reference, * differs by more than noise, ? too few samples to say" in lines
+    assert "note: many: structure is compared over the 60 frames before the first broken one" in lines
+    assert lines[-1] == "report: analysis/report.html"
+    assert shown.err == ""
+    assert "many" in (work / "analysis" / "report.html").read_text()
+    assert not (work / "run" / "analysis").exists()
+
+
+def test_json_of_several_is_a_list(work, three, capfd):
+    reference = ("--reference", work / "reference.npz", "--output", work / "out", "--no-report")
+    assert analyze(*three, *reference, "--json") == 0
+    shown = capfd.readouterr()
+    found = json.loads(shown.out)
+    assert [(one["name"], one["format"]) for one in found] == [
+        ("run", "piwsl-analysis"),
+        ("md", "piwsl-analysis"),
+        ("many", "piwsl-analysis-replicas"),
+    ]
+    assert found == json.loads((work / "out" / "analysis.json").read_text())
+    assert sorted(file.name for file in (work / "out").iterdir()) == ["analysis.json", "curves.csv", "observables.csv"]
+    assert shown.err == ""
+
+
+def test_replicas_alone(work, three, capsys):
+    assert analyze(three[2], "--reference", work / "reference.npz", "--no-report") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("many: 1 of 2 replicas stable")
+    assert shown[-1] == f"numbers: {three[2] / 'analysis' / 'analysis.json'}"
+    numbers = json.loads((three[2] / "analysis" / "analysis.json").read_text())
+    assert numbers["stable_replicas"] == 1
+    survival = numbers["curves"]["survival"]
+    assert survival["run"]["y"][:2] == [1.0, 0.5]
+    assert survival["run"]["x"][1] == 3.05
+    # What is left there is no replica.
+    assert analyze(three[2], "--reference", work / "reference.npz", "--no-report") == 0
+
+
+def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    reference = ("--reference", work / "reference.npz")
+    water = work / "water"
+    runs.write_run(water, runs.shaking(20, seed=1)[:, 6:], runs.ETHANOL.numbers[6:])
+    damaged = work / "damaged"
+    damaged.mkdir()
+    (damaged / "summary.json").write_bytes(b"\xff\xfe\x00")
+    scrambled = runs.write_run(work / "scrambled", runs.shaking(20, seed=1))
+    (scrambled / "thermo.csv").write_bytes(b"\xff\xfe\x81\n")
+    before = sorted(work.rglob("*"))
+    good = three[0]
+    assert f"{work / 'none'}: no such run directory" in refuse(capsys, good, work / "none", *reference)
+    assert "not a finished run" in refuse(capsys, good, work / "base", *reference)
+    assert f"{damaged / 'summary.json'}: damaged: not JSON" in refuse(capsys, good, damaged, *reference)
+    assert f"{scrambled}: cannot be read (not text)" in refuse(capsys, good, scrambled, *reference)
+    assert f"{water}: run and reference are different molecules" in refuse(capsys, good, water, *reference)
+    assert "named twice" in refuse(capsys, good, three[1], good, *reference)
+    (three[2] / "replica-001" / "trajectory.dcd").write_bytes(b"nothing")
+    assert str(three[2] / "replica-001") in refuse(capsys, good, three[2], *reference)
+    assert sorted(work.rglob("*")) == before
+
+
+def test_a_run_that_may_not_be_read(work, monkeypatch, capsys):
+    """As root everything may be read, so the refusal of the disk is made up."""
+    reference = ("--reference", work / "reference.npz")
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("piwsl.cli.analyze_runs.read_run", refused)
+    line = refuse(capsys, work / "run", *reference)
+    assert line == f"piwsl: {work / 'run'}: cannot be read (Permission denied)"
+    assert not (work / "run" / "analysis").exists()
+
+
+def test_progress_of_several_runs(work, three, monkeypatch):
+    """Each is named with its number among all, replicas included."""
+    said = []
+
+    @contextmanager
+    def reading(what):
+        said.append(what)
+        yield None
+
+    monkeypatch.setattr("piwsl.cli.analyze_runs.reading", reading)
+    assert analyze(*three, "--reference", work / "reference.npz", "--no-report", "--output", work / "out") == 0
+    assert said == [
+        "run run, 1 of 4", "reference", "run md, 2 of 4", "run replica-000, 3 of 4", "run replica-001, 4 of 4",
+    ]  # fmt: skip
 
 
 def test_what_piwsl_md_writes(tmp_path, monkeypatch, capsys):

@@ -52,6 +52,17 @@ def test_several_files_are_an_ensemble(cli, water):
     assert not Path("no.pt").exists()
 
 
+def test_copies_of_a_molecule(cli, water):
+    made = cli("export", "model.pt", "--target", "openmm", "--structure", "water.xyz", "--copies", "3")
+    assert made.code == 0, made.errors
+    exported = load_exported(Path("model-openmm.pt"))
+    assert (exported.copies, exported.species) == (3, 3 * [8, 1, 1])
+    refused = cli("export", "model.pt", "--copies", "3")
+    assert refused.errors == [
+        "piwsl: --copies belongs to --target openmm: the general form takes any number of structures"
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -15,7 +15,7 @@ from ase.io import read, write
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
 from piwsl.md.output.thermo import read_thermo
-from piwsl.md.restart import newest_state, state_files
+from piwsl.md.restart import newest_states, state_files
 from piwsl.md.stop.specs import KINDS
 from tests.springs import springs_model
 
@@ -63,6 +63,11 @@ def test_stop_rules_are_listed_and_named(inputs, capsys):
     code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "temperature:10", "--stop", "bond:off", "--steps", "50")
     assert code == 3
     assert "temperature" in errors[-1]
+
+
+def test_ensembles_have_short_names(inputs, capsys):
+    assert piwsl(capsys, "md", *inputs, "--steps", "20", "--ensemble", "nvt", "--output", "run")[0] == 0
+    assert json.loads(Path("run/summary.json").read_text())["ensemble"] == "nvt-langevin"
 
 
 def test_ase_and_python_force_run_too(inputs, capsys):
@@ -172,7 +177,7 @@ def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
     process.kill()
     process.communicate()
     killed = Path("killed")
-    last = newest_state(killed)[0].step
+    last = newest_states({0: killed})[0][0].step
     total = last + 1000
     code, _, errors = piwsl(capsys, "md", "--restart", "--output", "killed", "--steps", str(total))
     assert (code, errors) == (0, [])
@@ -198,7 +203,7 @@ def test_sigterm_ends_politely(inputs, capsys):
     assert "--restart" in out
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["result"] == "interrupted"
-    assert newest_state(Path("run"))[0].step == summary["steps_done"] > 0
+    assert newest_states({0: Path("run")})[0][0].step == summary["steps_done"] > 0
 
 
 def test_help_imports_nothing_heavy():

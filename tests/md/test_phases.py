@@ -17,7 +17,7 @@ from piwsl.md.dry_run import plan_run
 from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.progress import SpeedMeter
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.restart import newest_state
+from piwsl.md.restart import newest_states
 from piwsl.md.run import run_md
 from piwsl.md.temperature import TemperatureSchedule
 from tests.argon import argon_model
@@ -93,7 +93,7 @@ def test_a_restart_within_either_phase_equals_the_whole(engine, where, ethanol, 
     monkeypatch.setattr(SpeedMeter, "due", lambda meter: True)
     cut = run_md(ethanol, model, options, tmp_path / "cut", progress=interrupt)
     assert not cut.completed
-    assert (newest_state(tmp_path / "cut")[0].step < 0) == (where < 0)
+    assert (newest_states({0: tmp_path / "cut"})[0][0].step < 0) == (where < 0)
     again = run_md(ethanol, model, options, tmp_path / "cut", restart=True)
     assert again.completed
     assert np.array_equal(frames(tmp_path / "whole"), frames(tmp_path / "cut"))

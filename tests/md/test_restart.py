@@ -6,7 +6,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import (
     RestartState,
     RunIdentity,
-    newest_state,
+    newest_states,
     read_state,
     state_files,
     structure_sha256,
@@ -27,7 +27,8 @@ def test_a_state_survives_its_file_and_two_are_kept(tmp_path):
     for step in (0, 1000, 2000, 12000):
         write_state(tmp_path, state(step))
     assert [path.name for path in state_files(tmp_path)] == ["state-000012000.npz", "state-000002000.npz"]
-    read, damaged = newest_state(tmp_path)
+    found, damaged = newest_states({0: tmp_path})
+    read = found[0]
     assert damaged == []
     assert (read.step, read.identity, read.started, read.wall_seconds) == (12000, IDENTITY, state(0).started, 1.5)
     assert np.array_equal(read.engine["positions"], state(12000).engine["positions"])
@@ -38,7 +39,8 @@ def test_a_half_cut_state_falls_back_to_the_one_before(tmp_path):
     write_state(tmp_path, state(1000))
     newest = write_state(tmp_path, state(2000))
     newest.write_bytes(newest.read_bytes()[:-200])
-    read, damaged = newest_state(tmp_path)
+    found, damaged = newest_states({0: tmp_path})
+    read = found[0]
     assert read.step == 1000
     assert "state-000002000.npz: damaged" in damaged[0]
 
@@ -52,12 +54,12 @@ def test_a_changed_number_is_noticed(tmp_path):
     with pytest.raises(RunDirectoryError, match="the checksum differs"):
         read_state(path)
     with pytest.raises(RunDirectoryError, match="no state to restart from"):
-        newest_state(tmp_path)
+        newest_states({0: tmp_path})
 
 
 def test_no_state_at_all(tmp_path):
     with pytest.raises(RunDirectoryError, match="no state to restart from: run without --restart"):
-        newest_state(tmp_path)
+        newest_states({0: tmp_path})
 
 
 def test_what_changed_is_listed():
@@ -76,3 +78,18 @@ def test_a_structure_keeps_its_hash_through_its_file(ethanol, tmp_path):
     assert structure_sha256(again) == structure_sha256(clean)
     ethanol.positions[0, 0] += 1e-6
     assert structure_sha256(normalised(ethanol)) != structure_sha256(clean)
+
+
+def test_replicas_go_on_from_a_step_that_all_have(tmp_path):
+    for number, steps in ((0, (1000, 2000)), (3, (0, 1000))):
+        (tmp_path / str(number)).mkdir()
+        for step in steps:
+            write_state(tmp_path / str(number), state(step))
+    directories = {number: tmp_path / str(number) for number in (0, 3)}
+    found, damaged = newest_states(directories)
+    assert {number: one.step for number, one in found.items()} == {0: 1000, 3: 1000}
+    assert damaged == []
+    path = state_files(directories[0])[1]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunDirectoryError, match=r"no state to restart from; .*state-000001000\.npz: damaged"):
+        newest_states(directories)

@@ -82,16 +82,16 @@ def test_a_continued_run_equals_an_uninterrupted_one(engine, ensemble, ethanol, 
 def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol, make_model, tmp_path, monkeypatch):
     model, output = make_model(ethanol), tmp_path / "run"
     run_md(ethanol, model, protocol(steps=100), output)
-    import piwsl.md.run as module
+    import piwsl.md.continuation as module
 
-    newest = module.newest_state
+    newest = module.newest_states
 
-    def foreign(directory):
-        state, damaged = newest(directory)
-        state.engine["checkpoint"] = np.frombuffer(b"another platform", dtype=np.uint8)
-        return state, damaged
+    def foreign(directories):
+        states, damaged = newest(directories)
+        states[0].engine["checkpoint"] = np.frombuffer(b"another platform", dtype=np.uint8)
+        return states, damaged
 
-    monkeypatch.setattr(module, "newest_state", foreign)
+    monkeypatch.setattr(module, "newest_states", foreign)
     run = run_md(ethanol, model, protocol(), output, restart=True)
     assert run.completed
     assert "the thermostat draws new random numbers" in (output / "md.log").read_text()

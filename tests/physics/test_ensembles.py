@@ -10,9 +10,10 @@ from ase.md.nvtberendsen import NVTBerendsen
 from scipy.stats import kstest
 
 from piwsl.md.calculator import PiwslCalculator
-from piwsl.md.engines.base import Engine, kinetic_energy, temperature
+from piwsl.md.engines.base import Engine, Snapshot, kinetic_energy, temperature
 from piwsl.md.engines.make import make_engine
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.simulation import starts
 from piwsl.md.structure import thermal_velocities
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, ASE_TIME, BOLTZMANN
@@ -36,9 +37,7 @@ def atoms() -> Atoms:
 
 def started(model: Path, atoms: Atoms, **options: object) -> Engine:
     protocol = MDProtocol.of(**options)
-    engine = make_engine(model, atoms, protocol)
-    engine.start(thermal_velocities(atoms, protocol.temperature.start, np.random.default_rng(protocol.seed)))
-    return engine
+    return make_engine(model, atoms, protocol, starts(atoms, protocol, [0])).engine
 
 
 def kinetic_samples(engine: Engine, atoms: Atoms, count: int, gap: int) -> FloatArray:
@@ -123,10 +122,8 @@ def test_time_runs_backwards(engine, atoms, tmp_path):
     velocities = there.velocities
     if engine == "openmm":  # half a step behind
         velocities = velocities + 0.25 * ACCELERATION * run.forces() / atoms.get_masses()[:, None]
-    turned = atoms.copy()
-    turned.positions = there.positions
-    back = make_engine(model, turned, MDProtocol.of(engine=engine, ensemble="nve", temperature=300))
-    back.start(-velocities)
+    turned = {0: Snapshot(there.positions, -velocities)}
+    back = make_engine(model, atoms, MDProtocol.of(engine=engine, ensemble="nve", temperature=300), turned).engine
     back.advance(1000)
     assert np.abs(there.positions - atoms.positions).max() > 0.05
     assert np.abs(back.snapshot().positions - atoms.positions).max() < 1e-8

@@ -9,6 +9,7 @@ from piwsl._version import __version__
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import BondLengths, compare_bond_statistics
 from piwsl.md.analysis.contacts import Contact
+from piwsl.md.analysis.curves import CurveComparison
 from piwsl.md.analysis.distributions import DistributionComparison, compare
 from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
 from piwsl.md.analysis.reference import Reference
@@ -70,6 +71,7 @@ class Comparison:
     temperature: TemperatureStatistics | None
     drift: EnergyDrift | None
     notes: tuple[str, ...]
+    curves: tuple[CurveComparison, ...] = ()
 
     @property
     def stable(self) -> bool:
@@ -167,6 +169,7 @@ class Comparison:
             "temperature": None if self.temperature is None else self.temperature.as_dict(),
             "energy_drift": None if self.drift is None else self.drift.as_dict(),
             "within_noise": {one.key: one.agrees for one in self.observables if one.difference is not None},
+            "curves": {curve.key: curve.as_dict() for curve in self.curves},
             "notes": list(self.notes),
         }
 

@@ -1,20 +1,48 @@
 """Engines by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from ase import Atoms
 
-from piwsl.md.engines.base import Engine
+from piwsl.export.evaluation import PBC
+from piwsl.md.engines.base import Engine, Snapshot
+from piwsl.md.engines.replicas import ReplicaEngine
+from piwsl.md.engines.single import SingleReplica
 from piwsl.md.protocol import MDProtocol
 
+Starts = Mapping[int, Snapshot]
 
-def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, step: int = 0) -> Engine:
-    """Make the engine of the phase of a run that begins at a step, for an exported file.
+
+def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int = 0) -> ReplicaEngine:
+    """Make the engine of the phase of a run that begins at a step.
+
+    Args:
+        model: exported file.
+        structure: species, masses and periodic directions.
+        protocol: how to run.
+        starts: where each replica begins, by its number; a single run has number 0 alone.
+        step: with which the phase begins.
 
     Raises:
         EngineError: the engine cannot run it.
+        ElementError: the file was made for other atoms.
         MissingDependencyError: OpenMM is not installed.
     """
+    if protocol.replicas is not None:
+        return _replicas(model, structure, protocol, starts, step)
+    start = starts[0]
+    atoms = structure.copy()
+    atoms.positions = start.positions
+    if start.cell is not None:
+        atoms.set_cell(start.cell)
+    engine = _single(model, atoms, protocol, step)
+    engine.start(start.velocities)
+    return SingleReplica(engine)
+
+
+def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> Engine:
     if protocol.engine == "ase":
         from piwsl.md.engines.ase import ASEEngine
 
@@ -22,3 +50,24 @@ def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, step: int =
     from piwsl.md.engines.openmm import OpenMMEngine
 
     return OpenMMEngine(model, structure, protocol, step)
+
+
+def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int) -> ReplicaEngine:
+    from piwsl.export.replicas import bind_replicas
+    from piwsl.md.forces.threads import replica_threads
+    from piwsl.md.model import verified
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    potential = verified(model, device)
+    pbc: PBC = (bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2]))
+    threads = replica_threads(device)
+    if device == "cpu":
+        torch.set_num_threads(1)  # threads of its own would wait actively on the processors of the others
+    bound = bind_replicas(potential, structure.numbers, pbc, structure.cell.array, threads)
+    if protocol.engine == "openmm":
+        from piwsl.md.engines.openmm_replicas import OpenMMReplicas
+
+        return OpenMMReplicas(bound, structure, protocol, starts, step)
+    from piwsl.md.engines.native import NativeReplicas
+
+    return NativeReplicas(bound, structure, protocol, starts, step)

@@ -1,15 +1,23 @@
-"""One copy as a batch of one, so that the loop of a run knows batches only."""
+"""One structure as a single replica, so that the loop of a run knows replicas only."""
 
 from piwsl.md.engines.base import Energies, Engine, EngineState, Snapshot
 from piwsl.typing import FloatArray
 
 
-class SingleCopy:
+class SingleReplica:
     """An engine of one structure behind the interface of `ReplicaEngine`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.copies = [0]
+        self.name, self.platform, self.ensemble = engine.name, engine.platform, engine.ensemble
+        self.force, self.force_reason = engine.force, engine.force_reason
+        self.degrees_of_freedom = engine.degrees_of_freedom
+        self._left = [0]
+
+    @property
+    def replicas(self) -> list[int]:
+        """The one there is."""
+        return self._left
 
     def advance(self, steps: int) -> None:
         """Move on."""
@@ -20,29 +28,29 @@ class SingleCopy:
         self.engine.set_temperature(temperature)
 
     def snapshots(self) -> list[Snapshot]:
-        """The one there is."""
+        """Of the one there is."""
         return [self.engine.snapshot()]
 
     def energies(self) -> list[Energies]:
-        """The one there is."""
+        """Of the one there is."""
         return [self.engine.energies()]
 
     def forces(self) -> FloatArray:
         """Forces (1, n, 3) now."""
         return self.engine.forces()[None]
 
-    def state(self, copy: int) -> EngineState:
+    def state(self, replica: int) -> EngineState:
         """Everything the continuation depends on."""
         return self.engine.state()
 
-    def restore(self, copy: int, state: EngineState, seed: int) -> bool:
+    def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
         """Go on from a state."""
-        return self.engine.restore(state, seed)
+        return self.engine.restore(states[0], seeds[0])
 
-    def reseed(self, copy: int, seed: int) -> None:
+    def reseed(self, replica: int, seed: int) -> None:
         """Draw other random numbers from now on."""
         self.engine.reseed(seed)
 
-    def remove(self, copy: int) -> None:
+    def remove(self, replica: int) -> None:
         """End."""
-        self.copies = []
+        self._left = []

@@ -34,7 +34,7 @@ class ForceCallable:
             RuntimeError: whatever went wrong, with its own text; OpenMM passes on nothing else of an exception.
         """
         try:
-            positions = _positions(state) * NANOMETER
+            positions = state_positions(state) * NANOMETER
             cell = state.getPeriodicBoxVectors(asNumpy=True)._value * NANOMETER if any(self._pbc) else None
             found = self._bound(positions, cell)
         except PiwslError as error:
@@ -60,7 +60,7 @@ class ForceCallable:
             self.__init__(load_exported(path, device), np.array(state["species"]), state["pbc"])  # type: ignore[misc]
 
 
-def _positions(state: Any) -> FloatArray:
+def state_positions(state: Any) -> FloatArray:
     """Positions (n, 3) in nm; `State.getPositions` makes an object with units at every step, which takes 0.1 ms."""
     values = np.empty((state._getNumParticles(), 3))
     state._getVectorAsNumpy(state.Positions, values)

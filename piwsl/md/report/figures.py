@@ -1,47 +1,52 @@
-"""The figures of an analysis. Each function draws one comparison into one figure."""
+"""Drawing overlays: a figure of panels, or one with the difference from the reference below."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.distributions import DistributionComparison
-from piwsl.md.analysis.results import Distribution
+from piwsl.md.analysis.curves import Curve
+from piwsl.md.report.legend import add_legend, dash_of, legend_height
+from piwsl.md.report.overlays import ALONE, Overlay, axis_label
 from piwsl.md.report.style import Layout, Palette, dress, new_figure
 from piwsl.typing import FloatArray
-from piwsl.units import PICOSECOND
 
-TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
-MOST_POINTS = 2000  # of a curve against time: more cannot be seen
-PER_ANGSTROM = "1/Å"
-
-Drawing = Callable[[Comparison, Layout, Palette], Figure]
+MOST_POINTS = 600  # of a band: more cannot be seen
+LARGE_PANEL, SMALL_PANEL = 300, 170  # pixels
 
 
-def draw_distances(comparison: Comparison, layout: Layout, palette: Palette) -> Figure:
-    """h(r) of the run over that of the reference, and their difference below."""
-    found = comparison.distances
-    assert found is not None
-    figure = new_figure(layout, 430 if layout.columns > 2 else 400)
+def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> Figure:
+    """The curves of the runs over that of the reference, and their difference below."""
+    reference = overlay.reference
+    assert reference is not None
+    names = len(overlay.lines) > 1
+    figure = new_figure(layout, (430 if layout.is_wide else 400) + legend_height(_labels([overlay]), layout) * names)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
-    _overlay(upper, found, palette)
-    upper.set_ylabel(f"h(r)  [{PER_ANGSTROM}]")
+    _draw(upper, overlay, palette)
+    upper.set_ylabel(axis_label(overlay.vertical))
     upper.set_ylim(bottom=0)
-    upper.legend(frameon=False, loc="upper right", borderaxespad=0.0)
-    gap = found.run.density - found.reference.density
-    centres = found.run.centres
-    if found.run.error is not None and found.reference.error is not None:
-        noise = TWO_SIDED * np.hypot(found.run.error, found.reference.error)
-        lower.fill_between(centres, -noise, noise, color=palette.reference, linewidth=0, label="95 % of noise")
-    lower.plot(centres, gap, color=palette.run, linewidth=1.1)
+    if names:
+        _shared_legend(figure, [overlay], layout, palette)
+    else:
+        upper.legend(frameon=False, loc="upper right", borderaxespad=0.0)
+    largest = 1e-6
+    for line in overlay.lines:
+        curve = line.curve
+        gap = curve.y - np.interp(curve.x, reference.x, reference.y)
+        if not names:
+            _noise_band(lower, curve, reference, palette)
+        lower.plot(curve.x, gap, color=palette.series[line.place % 6], linewidth=1.1, linestyle=dash_of(line.place))
+        largest = max(largest, float(np.nanmax(np.abs(gap))))
     lower.axhline(0, color=palette.muted, linewidth=0.8)
-    largest = 1.15 * float(max(np.abs(gap).max(), 1e-6))
-    lower.set_ylim(-largest, largest)
+    lower.set_ylim(-1.15 * largest, 1.15 * largest)
     lower.set_ylabel("run \N{MINUS SIGN} ref.")
-    lower.set_xlabel("Interatomic distance r  [Å]")
-    lower.set_xlim(*_support(found))
+    lower.set_xlabel(axis_label(overlay.horizontal))
+    lower.set_xlim(*_support(overlay))
     if lower.get_legend_handles_labels()[0]:
         lower.legend(frameon=False, loc="upper right", borderaxespad=0.0)
     for axes in (upper, lower):
@@ -50,107 +55,124 @@ def draw_distances(comparison: Comparison, layout: Layout, palette: Palette) -> 
     return figure
 
 
-def draw_bonds(comparison: Comparison, layout: Layout, palette: Palette) -> Figure:
-    """Bond-length distributions of the run over those of the reference, one panel per bond type."""
-    columns = min(layout.columns, len(comparison.bonds))
-    rows = -(-len(comparison.bonds) // columns)
-    figure = new_figure(layout, 60 + 170 * rows)
+def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> Figure:
+    """One panel per overlay; a single one is large."""
+    rows = -(-len(overlays) // layout.columns)
+    columns = -(-len(overlays) // rows)  # as even as can be
+    height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
+    figure = new_figure(layout, height + legend_height(_labels(overlays), layout))
     grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, bond in zip(grid.flat, comparison.bonds, strict=False):
-        _overlay(axes, bond.distribution, palette)
+    same_labels = len({(axis_label(one.horizontal), axis_label(one.vertical)) for one in overlays}) == 1
+    all_densities = all(one.is_density for one in overlays)
+    for axes, overlay in zip_longest(grid.flat, overlays):
+        if overlay is None:
+            axes.set_visible(False)
+            continue
+        _draw(axes, overlay, palette)
         dress(axes, palette)
-        axes.set_title(bond.kind.replace("-", "\N{EN DASH}"), loc="left", fontweight="bold")
-        axes.set_title(f"overlap {bond.distribution.overlap.value:.2f}", loc="right", color=palette.muted)
-        axes.set_xlim(*_support(bond.distribution))
-        axes.set_ylim(bottom=0)
-        axes.set_yticks([])  # every area is 1
-        axes.locator_params(axis="x", nbins=4)
-    for axes in grid.flat[len(comparison.bonds) :]:
-        axes.set_visible(False)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=2)
-    figure.supxlabel("Bond length  [Å]", fontsize=layout.text, color=palette.muted)
+        if len(overlays) > 1:
+            _panel_titles(axes, overlay, layout, palette, columns)
+            axes.locator_params(axis="x", nbins=4)
+            axes.locator_params(axis="y", nbins=4)
+        axes.set_xlim(*_support(overlay))
+        if overlay.is_density:
+            axes.set_ylim(bottom=0)
+            axes.set_yticks([])  # every area is 1
+        elif overlay.is_steps:
+            axes.set_ylim(0, 1.03)
+        if not same_labels or len(overlays) == 1:
+            axes.set_xlabel(axis_label(overlay.horizontal))
+            axes.set_ylabel(axis_label(overlay.vertical))
+    _shared_legend(figure, overlays, layout, palette)
+    if same_labels and len(overlays) > 1:
+        figure.supxlabel(axis_label(overlays[0].horizontal), fontsize=layout.text, color=palette.muted)
+        if not all_densities:
+            figure.supylabel(axis_label(overlays[0].vertical), fontsize=layout.text, color=palette.muted)
     return figure
 
 
-def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> Figure:
-    """Temperature and total energy per atom against time."""
-    thermo, temperature = comparison.run.thermo, comparison.temperature
-    assert thermo is not None
-    figure = new_figure(layout, 400 if layout.columns > 2 else 380)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    times = thermo.times / PICOSECOND
-    _trace(upper, times, thermo.temperature, palette)
-    upper.set_ylabel("Temperature  [K]")
-    if temperature is not None and temperature.target is not None:
-        upper.axhline(
-            temperature.target,
-            color=palette.ink,
-            linewidth=1.2,
-            dashes=(5, 3),
-            label=f"thermostat {temperature.target:g} K",
-        )
-        upper.legend(frameon=False, loc="lower right", borderaxespad=0.0)
-    finite = np.isfinite(thermo.total)
-    atoms = len(comparison.run.species)
-    start = float(np.mean(thermo.total[finite])) if finite.any() else 0.0
-    _trace(lower, times, (thermo.total - start) / atoms * 1e3, palette)
-    lower.set_ylabel("Total energy\n\N{MINUS SIGN} mean  [meV/atom]")
-    lower.set_xlabel("Time  [ps]")
-    for axes in (upper, lower):
-        dress(axes, palette)
-        if not comparison.stable:
-            axes.axvline(comparison.stable_time.value / PICOSECOND, color=palette.alert, linewidth=1.4)
-    if not comparison.stable:
-        lower.plot([], [], color=palette.alert, linewidth=1.4, label="end of the stable part")
-        lower.legend(frameon=False, loc="lower right", borderaxespad=0.0)
-    lower.set_xlim(0, float(times[-1]))
-    figure.align_ylabels()
-    return figure
+def _labels(overlays: Sequence[Overlay]) -> list[tuple[str, int]]:
+    return sorted({(line.label, line.place) for one in overlays for line in one.lines}, key=lambda label: label[1])
 
 
-def _overlay(axes: Axes, found: DistributionComparison, palette: Palette) -> None:
-    """The reference as an area, the run as a line with its band."""
-    reference, run = found.reference, found.run
-    axes.fill_between(reference.centres, reference.density, color=palette.reference, linewidth=0, label="reference")
-    axes.plot(reference.centres, reference.density, color=palette.outline, linewidth=0.9)
-    if run.error is not None:
-        low, high = run.density - TWO_SIDED * run.error, run.density + TWO_SIDED * run.error
-        axes.fill_between(run.centres, np.maximum(low, 0), high, color=palette.run, alpha=0.25, linewidth=0)
-    axes.plot(run.centres, run.density, color=palette.run, linewidth=1.3, label="run")
+def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> None:
+    labels = _labels(overlays)
+    first: Patch | Line2D | None = None
+    if any(one.reference is not None for one in overlays):
+        if any(one.is_density for one in overlays):
+            first = Patch(facecolor=palette.reference, edgecolor=palette.outline, label="reference")
+        else:
+            first = Line2D([], [], color=palette.outline, linewidth=2.4, label="reference")
+    if first is not None or labels[0][0] != ALONE:
+        add_legend(figure, labels, layout, palette, first)
 
 
-def _support(found: DistributionComparison) -> tuple[float, float]:
-    """Where there is something to see, with a margin."""
-    inside = [_inside(one) for one in (found.run, found.reference)]
-    low, high = min(one[0] for one in inside), max(one[1] for one in inside)
-    margin = 0.03 * (high - low)
-    return max(low - margin, float(found.run.edges[0])), min(high + margin, float(found.run.edges[-1]))
-
-
-def _inside(one: Distribution) -> tuple[float, float]:
-    filled = np.flatnonzero(one.density > 1e-3 * one.density.max())
-    return float(one.edges[filled[0]]), float(one.edges[filled[-1] + 1])
-
-
-def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette) -> None:
-    """A series against time: what it spans as an area, its running mean as a line."""
-    finite = np.isfinite(values)
-    times, values = times[finite], values[finite]
-    if not len(values):
-        return
-    points = min(len(values), MOST_POINTS)
-    starts = np.linspace(0, len(values), points, endpoint=False).astype(int)
-    counts = np.diff(np.append(starts, len(values)))
-    middles = np.add.reduceat(times, starts) / counts
-    low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-    if points < len(values):
-        axes.fill_between(middles, low, high, color=palette.outline, alpha=0.6, linewidth=0)
+def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, columns: int) -> None:
+    title = overlay.name.replace("-", "\N{EN DASH}")
+    per_panel = layout.width / columns / (0.62 * layout.text)  # characters
+    if overlay.remark and len(title) + len(overlay.remark) > per_panel:
+        axes.set_title(title, loc="left", fontweight="bold", pad=6 + 1.25 * layout.text)
+        axes.annotate(
+            overlay.remark, (0, 1), (0, 5), "axes fraction", "offset points",
+            color=palette.muted, fontsize=layout.text - 1, annotation_clip=False,
+        )  # fmt: skip
     else:
-        axes.plot(times, values, color=palette.outline, linewidth=0.7)
-    width = max(len(values) // 50, 1)
-    if width > 1:
-        sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-        stops = np.arange(width, len(values) + 1, max(width // 10, 1))
-        mean = (sums[stops] - sums[stops - width]) / width
-        axes.plot(times[stops - 1 - width // 2], mean, color=palette.run, linewidth=1.6)
+        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_title(overlay.remark, loc="right", color=palette.muted)
+
+
+def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
+    """The reference as an area or a broad line, the runs as lines, each with its band."""
+    reference = overlay.reference
+    style = "steps-post" if overlay.is_steps else "default"
+    step: Literal["post"] | None = "post" if overlay.is_steps else None
+    if reference is not None:
+        x, y = reference.x, reference.y
+        if overlay.is_density:
+            axes.fill_between(x, y, color=palette.reference, linewidth=0, label="reference")
+            axes.plot(x, y, color=palette.outline, linewidth=0.9)
+        else:
+            if reference.low is not None and reference.high is not None:
+                band = _thinned(x, reference.low, reference.high)
+                axes.fill_between(*band, color=palette.reference, alpha=0.7, linewidth=0, step=step)
+            axes.plot(x, y, color=palette.outline, linewidth=2.4, drawstyle=style, label="reference")
+    for line in overlay.lines:
+        colour, curve = palette.series[line.place % 6], line.curve
+        if curve.low is not None and curve.high is not None:
+            alpha = 0.25 if len(overlay.lines) == 1 else 0.14 if len(overlay.lines) < 4 else 0.08
+            band = _thinned(curve.x, curve.low, curve.high)
+            axes.fill_between(*band, color=colour, alpha=alpha, linewidth=0, step=step)
+        dash = dash_of(line.place)
+        axes.plot(curve.x, curve.y, color=colour, linewidth=1.3, drawstyle=style, label=line.label, linestyle=dash)
+
+
+def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> None:
+    if run.high is None or reference.high is None:
+        return
+    noise = np.hypot(run.high - run.y, np.interp(run.x, reference.x, reference.high - reference.y))
+    axes.fill_between(run.x, -noise, noise, color=palette.reference, linewidth=0, label="95 % of noise")
+
+
+def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A band of many points as the span of their neighbourhoods; lines are thinned where they are drawn."""
+    if len(x) <= MOST_POINTS:
+        return x, low, high
+    starts = np.linspace(0, len(x), MOST_POINTS, endpoint=False).astype(int)
+    return x[starts], np.fmin.reduceat(low, starts), np.fmax.reduceat(high, starts)
+
+
+def _support(overlay: Overlay) -> tuple[float, float]:
+    """Where there is something to see, with a margin."""
+    curves = [line.curve for line in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
+    spans = [_inside(one, overlay.is_density) for one in curves]
+    low, high = min(one[0] for one in spans), max(one[1] for one in spans)
+    margin = 0.03 * (high - low) if overlay.is_density else 0.0
+    first, last = min(float(one.x[0]) for one in curves), max(float(one.x[-1]) for one in curves)
+    return (max(low - margin, first), min(high + margin, last)) if high > low else (low - 0.5, high + 0.5)
+
+
+def _inside(curve: Curve, is_density: bool) -> tuple[float, float]:
+    if not is_density:
+        return float(curve.x[0]), float(curve.x[-1])
+    filled = np.flatnonzero(curve.y > 1e-3 * np.nanmax(curve.y))
+    return float(curve.x[filled[0]]), float(curve.x[filled[-1]])

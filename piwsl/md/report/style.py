@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,12 +23,33 @@ class Palette:
     reference: str
     outline: str  # of the reference
     alert: str
+    second: str  # further runs
+    third: str
+    fourth: str
+    fifth: str
+    sixth: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Of several runs, in their order."""
+        return (self.run, self.second, self.third, self.fourth, self.fifth, self.sixth)
 
 
-# Blue and vermilion of Okabe and Ito, told apart with every kind of colour vision.
-LIGHT = Palette("#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700")
+# The colours of Okabe and Ito, told apart with every kind of colour vision.
+LIGHT = Palette(
+    "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
+    "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
+)  # fmt: skip
 # Colours of the page: stand-ins that `piwsl.md.report.svg` turns into CSS variables, so that they follow dark mode.
-PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106", "#010107")
+PAGE = Palette(*(f"#0101{number:02x}" for number in range(1, len(fields(Palette)) + 1)))
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (5, 1.5),
+    (1.2, 1.2),
+    (6, 1.5, 1.2, 1.5),
+    (3, 1),
+    (9, 2),
+)  # of several runs
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,11 @@ class Layout:
     width: int
     text: float
     columns: int
+
+    @property
+    def is_wide(self) -> bool:
+        """More than a phone."""
+        return self.columns > 2
 
 
 WIDE = Layout(width=820, text=12.5, columns=4)
@@ -69,6 +95,7 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
             "axes.unicode_minus": True,
             "axes.linewidth": 0.8,
             "lines.solid_capstyle": "round",
+            "path.simplify_threshold": 0.25,  # of a pixel
             "svg.fonttype": "none",  # text stays text: the page gives the font, and it can be searched
             "svg.hashsalt": "piwsl",  # the same figure gives the same file
         }

@@ -1,35 +1,39 @@
-"""Figures as SVG that belongs to a page: its fonts, its colours, its dark mode."""
+"""Figures as SVG: files of their own, and elements of a page with its fonts, its colours, its dark mode."""
 
 import io
 import re
 from dataclasses import fields
 
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.report.figures import Drawing
-from piwsl.md.report.style import PAGE, Layout, drawing
+from markupsafe import escape
+
+from piwsl.md.report.plots import Plot
+from piwsl.md.report.style import LIGHT, PAGE, WIDE, Layout, Palette, drawing
 
 
-def page_svg(draw: Drawing, comparison: Comparison, layout: Layout, name: str, title: str) -> str:
-    """Draw a figure as an ``<svg>`` element.
+def file_svg(plot: Plot) -> str:
+    """The figure as the text of an SVG file on a white ground."""
+    return _drawn(plot, WIDE, LIGHT, ground="white")
 
-    Args:
-        draw: of `piwsl.md.report.figures`.
-        comparison: what is drawn.
-        layout: size.
-        name: unique on the page: prefix of all its ids.
-        title: what a screen reader says.
-    """
-    stream = io.StringIO()
-    with drawing(layout, PAGE):
-        figure = draw(comparison, layout, PAGE)
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue()
+
+def page_svg(plot: Plot, layout: Layout) -> str:
+    """The figure as an ``<svg>`` element whose ids begin with its name and the width of the layout."""
+    text = _drawn(plot, layout, PAGE, ground="none")
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     for field in fields(PAGE):
         text = text.replace(getattr(PAGE, field.name), f"var(--{field.name})")
     # Two figures of one page must not share ids.
+    name = f"{plot.name}-{layout.width}"
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
+
+
+def _drawn(plot: Plot, layout: Layout, palette: Palette, ground: str) -> str:
+    stream = io.StringIO()
+    with drawing(layout, palette):
+        figure = plot.draw(layout, palette)
+        figure.savefig(stream, format="svg", facecolor=ground, metadata={"Date": None})
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", stream.getvalue(), flags=re.DOTALL)
+    # A hundredth of a pixel is enough.
+    return re.sub(r'\bd="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), text)

@@ -1,23 +1,24 @@
 """Everything `piwsl analyze` leaves behind, written so that nobody sees half of it."""
 
 import io
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from piwsl.data.files import atomic_path, write_text
+from piwsl.data.files import atomic_path
 from piwsl.errors import RunDirectoryError
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.report.figures import Drawing, draw_bonds, draw_distances, draw_energies
+from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.report.page import render_page
+from piwsl.md.report.plots import Plot, plots_of
 from piwsl.md.report.style import LIGHT, WIDE, drawing
+from piwsl.md.report.svg import file_svg
+from piwsl.md.report.tables import curves_csv, json_text, observables_csv
 
 JSON_FILE = "analysis.json"
+OBSERVABLES_FILE = "observables.csv"
+CURVES_FILE = "curves.csv"
 REPORT_FILE = "report.html"
-FIGURES: dict[str, Drawing] = {
-    "h_of_r.png": draw_distances,
-    "bond_lengths.png": draw_bonds,
-    "energy.png": draw_energies,
-}
+FIGURES = "figures"
+OWN = {JSON_FILE, OBSERVABLES_FILE, CURVES_FILE, REPORT_FILE, FIGURES}
 DOTS_PER_INCH = 200
 
 
@@ -25,53 +26,72 @@ def check_output(output: Path) -> None:
     """Refuse a directory that holds anything but an earlier analysis, which may be replaced.
 
     Raises:
-        RunDirectoryError: it holds something else, or is no directory.
+        RunDirectoryError: it holds something else, or is no directory, or cannot be looked into.
     """
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise RunDirectoryError(f"{output}: a file, not a directory: choose another --output")
-    foreign = sorted(file.name for file in output.iterdir() if file.name not in {JSON_FILE, REPORT_FILE, *FIGURES})
+    try:
+        if not output.exists():
+            return
+        if not output.is_dir():
+            raise RunDirectoryError(f"{output}: a file, not a directory: choose another --output")
+        foreign = sorted(file.name for file in output.iterdir() if file.name not in OWN)
+        if (output / FIGURES).is_dir():
+            pictures = (file for file in (output / FIGURES).iterdir() if file.suffix not in (".png", ".svg"))
+            foreign += sorted(f"{FIGURES}/{file.name}" for file in pictures)
+    except OSError as error:
+        raise RunDirectoryError(f"{output}: {error.strerror}: choose another --output") from None
     if foreign:
         raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another --output")
 
 
-def write_analysis(comparison: Comparison, output: Path) -> dict[str, Path]:
-    """Write analysis.json, the figures as PNG, and report.html.
+def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
+    """Write analysis.json and the tables; with a report also report.html and the figures as PNG and SVG.
 
-    Everything is made before the first file is written. Figures that this comparison does not have are removed.
+    Everything is made before the first file is written. What an earlier analysis left there and this one does not
+    have is removed.
 
     Returns:
         The files by name, in the order in which they were written; the report last.
 
     Raises:
-        RunDirectoryError: as `check_output`.
+        RunDirectoryError: as `check_output`, or the disk refuses.
     """
     check_output(output)
-    wanted = {
-        "h_of_r.png": comparison.distances,
-        "bond_lengths.png": comparison.bonds,
-        "energy.png": comparison.run.thermo,
-    }
-    pictures = {name: _png(draw, comparison) for name, draw in FIGURES.items() if wanted[name]}
-    page = render_page(comparison)
-    numbers = json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n"
-    written = {}
-    for name, picture in pictures.items():
-        with atomic_path(output / name) as temporary:
-            temporary.write_bytes(picture)
-        written[name] = output / name
-    for name in FIGURES.keys() - pictures.keys():
-        (output / name).unlink(missing_ok=True)
-    for name, text in ((JSON_FILE, numbers), (REPORT_FILE, page)):
-        write_text(output / name, text)
-        written[name] = output / name
-    return written
+    contents: dict[str, bytes] = {}
+    if with_report:
+        plots = plots_of(groups)
+        for plot in plots:
+            contents[f"{FIGURES}/{plot.name}.png"] = _png(plot)
+            contents[f"{FIGURES}/{plot.name}.svg"] = file_svg(plot).encode()
+    contents[OBSERVABLES_FILE] = observables_csv(groups).encode()
+    contents[CURVES_FILE] = curves_csv(groups).encode()
+    contents[JSON_FILE] = (json_text(groups) + "\n").encode()
+    if with_report:
+        contents[REPORT_FILE] = render_page(groups, plots).encode()
+    try:
+        for name, content in contents.items():
+            with atomic_path(output / name) as temporary:
+                temporary.write_bytes(content)
+        _remove_others(output, contents)
+    except OSError as error:
+        raise RunDirectoryError(f"{output}: cannot be written ({error.strerror})") from None
+    return {name: output / name for name in contents}
 
 
-def _png(draw: Drawing, comparison: Comparison) -> bytes:
+def _remove_others(output: Path, kept: dict[str, bytes]) -> None:
+    figures = output / FIGURES
+    if figures.is_dir():
+        for file in list(figures.iterdir()):
+            if f"{FIGURES}/{file.name}" not in kept:
+                file.unlink()
+        if not any(figures.iterdir()):
+            figures.rmdir()
+    if REPORT_FILE not in kept:
+        (output / REPORT_FILE).unlink(missing_ok=True)
+
+
+def _png(plot: Plot) -> bytes:
     stream = io.BytesIO()
     with drawing(WIDE, LIGHT):
-        figure = draw(comparison, WIDE, LIGHT)
+        figure = plot.draw(WIDE, LIGHT)
         figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
     return stream.getvalue()

@@ -10,8 +10,10 @@ from scipy.sparse.csgraph import connected_components
 
 from piwsl.errors import ConfigError
 from piwsl.export.evaluation import PBC, BoundPotential, bind
+from piwsl.export.replicas import OneReplica, bind_replicas
 from piwsl.md.engines.base import Energies, Snapshot
-from piwsl.md.model import open_model
+from piwsl.md.job import Job
+from piwsl.md.model import verified
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
 from piwsl.md.stop.specs import KINDS, Limits, parse_rules
@@ -46,7 +48,7 @@ class EnergyRule(Protocol):
 
 
 class StopRules:
-    """The rules of one copy, in the order in which they are asked."""
+    """The rules of one replica, in the order in which they are asked."""
 
     def __init__(self, often: Sequence[SnapshotRule], at_reports: Sequence[EnergyRule]) -> None:
         self._often, self._at_reports = list(often), list(at_reports)
@@ -106,16 +108,27 @@ class StopRules:
         return next((rule for rule in self._at_reports if isinstance(rule, EnergyDriftRule)), None)
 
 
-def make_rules(
-    structure: Atoms, protocol: MDProtocol, ensemble: str, degrees_of_freedom: int, model: Path
-) -> StopRules:
-    """The rules of the phase of a run in an ensemble; ``model`` is its exported file.
+def make_rules(job: Job, ensemble: str, degrees_of_freedom: int, replicas: int = 1) -> list[StopRules]:
+    """The rules of the phase of a run in an ensemble, for each of its replicas.
 
     Raises:
         ConfigError: a rule does not fit the run.
     """
+    structure, protocol = job.structure, job.protocol
     named = parse_rules(protocol.stop)
     chosen = {name: limits for name in KINDS if (limits := _limits(name, named, structure, ensemble)) is not None}
+    committee = _committee(structure, job.exported) if "committee" in chosen else None
+    return [_rules(structure, protocol, degrees_of_freedom, chosen, committee) for _ in range(replicas)]
+
+
+def _rules(
+    structure: Atoms,
+    protocol: MDProtocol,
+    degrees_of_freedom: int,
+    chosen: dict[str, tuple[float, ...]],
+    committee: BoundPotential | None,
+) -> StopRules:
+    """The rules of one replica; ``chosen`` are limits by name."""
     finite = FiniteRule(structure)
     often: list[SnapshotRule] = [finite]
     at_reports: list[EnergyRule] = [finite]
@@ -131,8 +144,8 @@ def make_rules(
         often.append(IsolatedRule(structure, *chosen["isolated"]))
     if "energy-drift" in chosen:
         at_reports.append(EnergyDriftRule(structure, *chosen["energy-drift"]))
-    if "committee" in chosen:
-        at_reports.append(CommitteeRule(structure, _committee(structure, model), *chosen["committee"]))
+    if committee is not None:
+        at_reports.append(CommitteeRule(structure, committee, *chosen["committee"]))
     return StopRules(often, at_reports)
 
 
@@ -164,7 +177,9 @@ def _one_molecule(structure: Atoms) -> bool:
 
 def _committee(structure: Atoms, model: Path) -> BoundPotential:
     pbc: PBC = (bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2]))
-    potential = open_model(model, structure.numbers, all(pbc))
-    if int(potential.info["members"]) < 2:
+    potential = verified(model)
+    if potential.members < 2:
         raise ConfigError(f"stop rule committee: {model} is a single model, and not an ensemble")
+    if potential.copies > 1:
+        return OneReplica(bind_replicas(potential, structure.numbers))
     return bind(potential, structure.numbers, pbc)

@@ -5,20 +5,31 @@ import numpy as np
 import pytest
 
 from piwsl.md import report
-from piwsl.md.analysis.comparison import compare_run
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.report.figures import draw_bonds, draw_distances, draw_energies
-from piwsl.md.report.style import LIGHT, NARROW, WIDE, drawing
-from piwsl.md.report.svg import page_svg
-from tests import run_directories as runs
+from piwsl.md.analysis.groups import RunGroup
+from piwsl.md.report.figures import draw_panels, draw_with_difference
+from piwsl.md.report.overlays import overlays_of
+from piwsl.md.report.plots import plots_of
+from piwsl.md.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing
+from piwsl.md.report.svg import file_svg, page_svg
+from piwsl.md.report.traces import draw_energies, draw_several_energies
+from tests import made_up
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
-    path = tmp_path_factory.mktemp("figures") / "run"
-    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), 50.0 * np.arange(600))
-    return compare_run(read_run(runs.write_run(path, runs.shaking(500, seed=1))), reference)
+def groups(tmp_path_factory):
+    path = tmp_path_factory.mktemp("figures")
+    curves = (made_up.torsion("C-C-O-H"), made_up.torsion("H-C-C-H"), made_up.spectrum(), made_up.survival())
+    return made_up.single(path / "run", 1, curves), made_up.single(path / "other", 2)
+
+
+@pytest.fixture(scope="module")
+def families(groups):
+    return overlays_of(groups[:1])
+
+
+@pytest.fixture(scope="module")
+def comparison(groups):
+    return groups[0].members[0]
 
 
 def line(axes, label):
@@ -26,8 +37,12 @@ def line(axes, label):
     return found
 
 
-def test_h_of_r_shows_the_numbers(comparison):
-    upper, lower = draw_distances(comparison, WIDE, LIGHT).axes
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_h_of_r_shows_the_numbers(comparison, families):
+    upper, lower = draw_with_difference(families["h_of_r"][0], WIDE, LIGHT).axes
     found = comparison.distances
     np.testing.assert_allclose(line(upper, "run").get_ydata(), found.run.density)
     np.testing.assert_allclose(lower.lines[0].get_ydata(), found.run.density - found.reference.density)
@@ -35,13 +50,74 @@ def test_h_of_r_shows_the_numbers(comparison):
     assert lower.get_xlabel() == "Interatomic distance r  [Å]"
 
 
-def test_a_panel_for_each_bond_type(comparison):
-    panels = [axes for axes in draw_bonds(comparison, WIDE, LIGHT).axes if axes.get_visible()]
+def test_a_panel_for_each_bond_type(comparison, families):
+    panels = [axes for axes in draw_panels(families["bond"], WIDE, LIGHT).axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [
         f"{a}\N{EN DASH}{b}" for a, b in ("CC", "CH", "CO", "OH")
     ]
     for axes, bond in zip(panels, comparison.bonds, strict=True):
         np.testing.assert_allclose(line(axes, "run").get_ydata(), bond.distribution.run.density)
+
+
+def test_any_curve_with_its_band_and_reference(comparison, families):
+    figure = draw_panels(families["torsion"], WIDE, LIGHT)
+    first = figure.axes[0]
+    curve = comparison.curves[0]
+    np.testing.assert_array_equal(line(first, "run").get_ydata(), curve.run.y)  # gaps stay gaps
+    np.testing.assert_array_equal(line(first, "reference").get_ydata(), curve.reference.y)
+    assert len(first.collections) == 2  # two bands
+    assert first.get_title(loc="right") == "2.0 meV, within noise"
+    assert figure.get_supxlabel() == "Dihedral angle  [degree]"
+    assert legend_of(figure) == ["reference", "run"]
+    (alone,) = draw_panels(families["spectrum"], NARROW, LIGHT).axes
+    assert alone.get_ylabel() == "Intensity"
+    assert alone.get_xlim() == (0, 4000)
+
+
+def test_long_remarks_do_not_run_into_titles(families):
+    first = draw_panels(families["torsion"] * 2, NARROW, LIGHT).axes[0]
+    assert first.get_title(loc="right") == ""
+    assert [text.get_text() for text in first.texts] == ["2.0 meV, within noise"]
+
+
+def test_steps_are_drawn_as_steps(families):
+    (axes,) = draw_panels(families["survival"], WIDE, LIGHT).axes
+    assert line(axes, "run").get_drawstyle() == "steps-post"
+    assert axes.get_ylim()[0] == 0
+
+
+def test_several_runs_differ_in_colour_and_dashes(groups):
+    figure = draw_panels(overlays_of(groups)["bond"], WIDE, LIGHT)
+    assert legend_of(figure) == ["reference", "run", "other"]
+    ours, other = (line(figure.axes[0], label) for label in ("run", "other"))
+    assert (ours.get_color(), other.get_color()) == LIGHT.series[:2]
+    assert (ours.get_linestyle(), other.get_linestyle()) == ("-", "--")
+    assert len(set(DASHES)) == len(set(LIGHT.series)) == len(set(PAGE.series)) == 6
+    # A run is drawn alike where the others have nothing.
+    assert (
+        line(draw_panels(overlays_of(groups[::-1])["survival"], WIDE, LIGHT).axes[0], "run").get_color() == LIGHT.second
+    )
+
+
+@pytest.mark.parametrize("layout", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("length", [3, 25, 200])
+def test_names_of_runs_fit_above_the_panels(groups, layout, length):
+    """However long they are: no entry sticks out of the figure, none lies on a panel."""
+    several = [RunGroup(str(number) * length, groups[0].members) for number in range(7)]
+    with drawing(layout, LIGHT):
+        for figure in (
+            draw_panels(overlays_of(several)["bond"], layout, LIGHT),
+            draw_with_difference(overlays_of(several)["h_of_r"][0], layout, LIGHT),
+            draw_several_energies(several, layout, LIGHT),
+        ):
+            figure.draw_without_rendering()
+            box = figure.legends[0].get_window_extent()
+            assert box.x0 >= -1
+            assert box.x1 <= figure.bbox.width + 1
+            assert len(legend_of(figure)) >= 7
+            panel = figure.axes[0].get_window_extent()
+            assert panel.y1 <= box.y0
+            assert panel.height > 60
 
 
 def test_temperature_and_energy(comparison):
@@ -52,20 +128,43 @@ def test_temperature_and_energy(comparison):
     assert line(upper, "thermostat 500 K").get_ydata()[0] == 500
 
 
-def test_settings_of_matplotlib_come_back(comparison):
+def test_energies_of_several(groups):
+    figure = draw_several_energies(groups, WIDE, LIGHT)
+    assert legend_of(figure) == ["run", "other"]
+    upper = figure.axes[0]
+    np.testing.assert_allclose(np.mean(upper.lines[0].get_ydata()), 500, atol=15)
+    assert len(upper.lines) == 3  # two runs and their one thermostat
+
+
+def test_plots_have_names_of_files_and_captions(groups):
+    plots = {plot.name: plot for plot in plots_of(groups[:1])}
+    assert list(plots) == ["h_of_r", "bond_lengths", "torsion", "spectrum", "survival", "energy"]
+    assert plots["torsion"].title == "Torsion profiles"
+    assert plots["torsion"].caption == (
+        "Grey, the reference. Bands are one standard error. Zero is the minimum of each profile."
+    )
+    assert plots["survival"].caption == "Bands are one standard error."
+
+
+def test_settings_of_matplotlib_come_back(families):
     before = dict(matplotlib.rcParams)
     with drawing(WIDE, LIGHT):
-        draw_distances(comparison, WIDE, LIGHT)
+        draw_with_difference(families["h_of_r"][0], WIDE, LIGHT)
         assert matplotlib.rcParams["svg.fonttype"] == "none"
     assert dict(matplotlib.rcParams) == before
 
 
-def test_same_figure_same_svg(comparison):
-    texts = {page_svg(draw_bonds, comparison, WIDE, "bonds", "Bond lengths") for _ in range(2)}
+def test_same_figure_same_svg(groups):
+    plot = plots_of(groups[:1])[1]
+    texts = {page_svg(plot, WIDE) for _ in range(2)}
     assert len(texts) == 1
     (text,) = texts
     assert text.startswith('<svg role="img" aria-label="Bond lengths"')
     assert ">Bond length  [Å]</text>" in text  # text stays text
+    whole = file_svg(plot)
+    assert whole.startswith("<?xml")
+    assert LIGHT.run in whole
+    assert "var(--" not in whole
 
 
 def test_no_global_state():

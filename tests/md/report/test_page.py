@@ -1,13 +1,21 @@
+import base64
+import hashlib
+import json
 import re
+import zlib
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from piwsl.md.analysis.comparison import compare_run
+from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.report import page
 from piwsl.md.report.page import render_page
+from piwsl.md.report.plots import plots_of
+from piwsl.md.report.view import allowed_scripts, library, license_text, script
+from tests import made_up
 from tests import run_directories as runs
 
 
@@ -31,33 +39,76 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def render(path, positions, **options):
-    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), 50.0 * np.arange(600))
-    comparison = compare_run(read_run(runs.write_run(path, positions, **options)), reference)
-    return comparison, render_page(comparison)
+def page_of(*groups):
+    return render_page(groups, plots_of(groups))
+
+
+def render(path, positions, curves=(), **options):
+    comparison = made_up.comparison(path, positions, curves, **options)
+    return comparison, page_of(RunGroup("run", (comparison,)))
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    return render(tmp_path_factory.mktemp("good") / "run", runs.shaking(500, seed=1))
+    curves = (made_up.torsion("C-C-O-H"), made_up.torsion("H-C-C-H"), made_up.spectrum(1703.0))
+    return render(tmp_path_factory.mktemp("good") / "run", runs.shaking(500, seed=1), curves)
 
 
-def test_needs_nothing_but_itself(good):
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    path = tmp_path_factory.mktemp("several")
+    broken = runs.shaking(200, seed=3)
+    broken[60:, 8] += 4
+    members = (
+        made_up.comparison(path / "r0", runs.shaking(200, seed=2), seed=20),
+        made_up.comparison(path / "r1", broken, seed=21),
+    )
+    one = made_up.single(path / "baseline", 1, (made_up.spectrum(1703.0),))
+    return (one, RunGroup("ours", members, (made_up.survival(),)))
+
+
+def test_needs_nothing_but_itself(good, several):
+    for text in (good[1], page_of(*several)):
+        parsed = Page(text)
+        assert not {"iframe", "object"} & {tag for tag, _ in parsed.tags}
+        for tag, attributes in parsed.tags:
+            for name in ("src", "href", "xlink:href"):
+                target = attributes.get(name) or "#"
+                # Links lead to the files beside the page; nothing is loaded from anywhere.
+                assert target.startswith(("#", "data:")) or (tag == "a" and ":" not in target), target
+        style = text[text.index("<style>") : text.index("</style>")]
+        assert not re.search(r"@import|url\(", style)
+        assert len(text) < 1_500_000
+
+
+def test_runs_its_own_scripts_and_no_others(good):
     _, text = good
-    page = Page(text)
-    assert not {"script", "iframe", "object"} & {tag for tag, _ in page.tags}
-    for _, attributes in page.tags:
-        for name in ("src", "href", "xlink:href"):
-            target = attributes.get(name) or "#"
-            assert target.startswith(("#", "data:")), target
-    assert not re.search(r"@import|url\((?!#)", text)
-    assert len(text) < 3_000_000
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text).group(1)
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src {allowed_scripts()}" in policy.replace("&#39;", "'")
+    assert "unsafe-eval" not in policy
+    kinds = [attributes.get("type") for tag, attributes in Page(text).tags if tag == "script"]
+    assert kinds == ["application/json", "text/plain", None]
+    assert text.count(library()) == 1
+    assert "</script" not in script()
+
+
+def test_license_of_the_viewer_goes_with_it(good):
+    words = Page(good[1]).text
+    assert "Copyright (c) 2014, University of Pittsburgh and contributors" in words
+    for name in ("GLmol", "three.js Authors", "jQuery", "pako", "UPNG.js", "zlib license"):
+        assert name in license_text()
+    assert "3Dmol.js 2.5.5, under the BSD 3-clause license" in words
+    # The file is build/3Dmol-min.js of the npm package 3dmol 2.5.5, unchanged.
+    unpacked = zlib.decompress(base64.b64decode(library()))
+    assert hashlib.sha256(unpacked).hexdigest() == "f7cc78921ae72e7623e89cdd111434f58c2efddd2ffda1cd212644b406fb8016"
 
 
 def test_ids_are_unique_and_references_lead_somewhere(good):
     _, text = good
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
+    text = text[: text.index('<script type="text/plain"')]
     used = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
     assert used
     assert used <= set(ids)
@@ -70,6 +121,7 @@ def test_every_colour_of_the_page_is_defined_for_light_dark_and_print(good):
     assert len(blocks) == 3
     for name in used - {"serif", "sans", "mono"}:
         assert all(f"--{name}:" in block for block in blocks), name
+    assert {"run", "reference", "outline", "ink", "muted", "grid"} <= used
     assert "#0101" not in text  # no stand-in of the drawing is left
 
 
@@ -114,7 +166,7 @@ def test_unstable_run(tmp_path):
 
 def test_broken_from_the_start_has_no_structure_to_show(tmp_path):
     _, text = render(tmp_path / "run", 3 * runs.shaking(20, seed=3))
-    assert text.count("<figure>") == 1
+    assert text.count("<figure>") == 1  # of the energies
     assert "Not stable: broken in the first frame" in text
 
 
@@ -122,8 +174,8 @@ def test_one_frame_without_energies(tmp_path):
     path = tmp_path / "run"
     runs.write_run(path, runs.shaking(1, seed=4))
     (path / "thermo.csv").unlink()
-    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), None)
-    words = Page(render_page(compare_run(read_run(path), reference))).text
+    reference = Reference("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), None)
+    words = Page(page_of(RunGroup("run", (compare_run(read_run(path), reference),)))).text
     assert "Too few independent samples to tell" in words
     assert "not known" in words
 
@@ -131,6 +183,56 @@ def test_one_frame_without_energies(tmp_path):
 def test_names_of_others_are_no_markup(tmp_path):
     system = {"name": "<script>alert(1)</script>", "species": runs.ETHANOL.numbers.tolist()}
     _, text = render(tmp_path / "run", runs.shaking(30, seed=5), system=system, command="<b>&")
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+    assert "\\u003cscript>alert" in text  # among the frames
     assert "&lt;b&gt;&amp;" in text
+
+
+def test_numbers_read_from_curves_and_figures_of_any_curve(good):
+    _, text = good
+    words = Page(text).text
+    assert "Torsion profiles" in words
+    assert re.search(r"Vibrational spectrum highest peak 1700\.0 ± 0\.5 1/cm 1703 ± 3 1/cm", words.replace("\xa0", " "))
+    for name in ("h_of_r", "torsion", "spectrum"):
+        assert f'href="figures/{name}.png"' in text
+        assert f'href="figures/{name}.svg"' in text
+
+
+def test_several_runs_side_by_side(several):
+    text = page_of(*several)
+    words = Page(text).text.replace("\xa0", " ").replace("\N{MINUS SIGN}", "-")
+    assert "baseline and ours" in words
+    assert "Stable for all 25 ps." in words
+    assert "1 of 2 replicas stable; the first to break did so at 3.05 ps." in words
+    for group in several:
+        for row in group.rows:
+            assert (row.run or row.difference).number in words, row.key
+    assert "ours: structure is compared over the 60 frames before the first broken one." in words
+    assert "Seed 20; 21" in words
+    assert text.count('class="mark differs"') >= 1
+    places = [text.index(part) for part in ("replicas stable", "<figure", "<table", "How the runs were made")]
+    assert places == sorted(places)
+
+
+def test_side_by_side_ids_are_unique(several):
+    text = page_of(*several)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert text.count("<option>") == 2
+
+
+def test_replicas_alone_are_one_column(several):
+    text = page_of(several[1])
+    words = Page(text).text
+    assert "All numbers" in words
+    assert "Survival" in words
+    assert "<option>" not in text
+
+
+def test_frames_of_all_runs_share_what_there_is_room_for(several, monkeypatch):
+    monkeypatch.setattr(page, "MOST_NUMBERS", 3 * 9 * 30)
+    text = page_of(*several)
+    scenes = json.loads(text.split('id="scenes">')[1].split("</script>")[0])
+    assert [len(scene["times"]) for scene in scenes] == [15, 15]
+    assert [scene["name"] for scene in scenes] == ["baseline", "ours/r1"]  # of replicas the one that broke

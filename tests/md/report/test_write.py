@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -5,57 +6,108 @@ import pytest
 from PIL import Image
 
 from piwsl.errors import RunDirectoryError
-from piwsl.md.analysis.comparison import compare_run
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.report import write, write_analysis
+from tests import made_up
 from tests import run_directories as runs
 
-FILES = ["analysis.json", "bond_lengths.png", "energy.png", "h_of_r.png", "report.html"]
+NUMBERS = ["analysis.json", "curves.csv", "observables.csv"]
+PICTURES = [f"figures/{name}.{kind}" for name in ("bond_lengths", "energy", "h_of_r") for kind in ("png", "svg")]
 
 
-def comparison(path, positions):
-    reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(300, seed=50), None)
-    return compare_run(read_run(runs.write_run(path, positions)), reference)
+def group(path, positions):
+    return RunGroup(path.name, (made_up.comparison(path, positions),))
 
 
 def names(directory):
-    return sorted(file.name for file in directory.iterdir())
+    return sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
+
+
+def rows(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def test_files(tmp_path):
-    found = comparison(tmp_path / "run", runs.shaking(200, seed=1))
-    files = write_analysis(found, tmp_path / "out" / "analysis")
-    assert names(tmp_path / "out" / "analysis") == sorted(files) == FILES
+    found = group(tmp_path / "run", runs.shaking(200, seed=1))
+    output = tmp_path / "out" / "analysis"
+    files = write_analysis([found], output)
+    assert names(output) == sorted(files) == sorted([*NUMBERS, *PICTURES, "report.html"])
     assert json.loads(files["analysis.json"].read_text())["stable"] is True
-    for name in ("bond_lengths.png", "energy.png", "h_of_r.png"):
+    for name in PICTURES[::2]:
         picture = np.asarray(Image.open(files[name]).convert("L"))
         assert picture.shape[1] > 2000
         assert np.ptp(picture) > 150
     # A second analysis replaces the first; figures that it does not have are gone.
-    write_analysis(comparison(tmp_path / "broken", 3 * runs.shaking(20, seed=2)), tmp_path / "out" / "analysis")
-    assert names(tmp_path / "out" / "analysis") == ["analysis.json", "energy.png", "report.html"]
+    broken = group(tmp_path / "broken", 3 * runs.shaking(20, seed=2))
+    write_analysis([broken], output)
+    assert names(output) == sorted([*NUMBERS, "figures/energy.png", "figures/energy.svg", "report.html"])
+    write_analysis([broken], output, with_report=False)
+    assert sorted(file.name for file in output.iterdir()) == NUMBERS
 
 
-def test_foreign_directory_is_left_alone(tmp_path):
-    found = comparison(tmp_path / "run", runs.shaking(20, seed=1))
+def test_links_of_the_page_lead_to_files(tmp_path):
+    files = write_analysis([group(tmp_path / "run", runs.shaking(50, seed=1))], tmp_path / "out")
+    text = files["report.html"].read_text()
+    targets = {part.split('"')[0] for part in text.split('<a href="')[1:]}
+    assert targets == set(files) - {"report.html"}
+
+
+def test_tables(tmp_path):
+    one = made_up.single(tmp_path / "one", 1, (made_up.torsion(),))
+    members = tuple(made_up.comparison(tmp_path / name, runs.shaking(100, seed=n)) for n, name in enumerate("ab"))
+    groups = [one, RunGroup("two", members, (made_up.survival(),))]
+    files = write_analysis(groups, tmp_path / "out", with_report=False)
+    assert [found["name"] for found in json.loads(files["analysis.json"].read_text())] == ["one", "two"]
+    lines = {(row["run"], row["key"]): row for row in rows(files["observables.csv"])}
+    assert len(lines) == len(one.rows) + len(groups[1].rows)
+    row = lines["one", "bond.C-H.mean"]
+    bond = one.members[0].bonds[1]
+    assert float(row["value"]) == pytest.approx(bond.mean.value, rel=1e-7)
+    assert float(row["reference"]) == pytest.approx(bond.reference_mean.value, rel=1e-7)
+    assert float(row["difference_uncertainty"]) == pytest.approx(bond.mean_difference.measured.uncertainty, rel=1e-7)
+    assert float(row["noise_limit"]) == pytest.approx(bond.mean_difference.threshold, rel=1e-7)
+    assert (row["unit"], row["verdict"]) == ("angstrom", "within noise" if bond.mean_difference.agrees else "differs")
+    assert lines["one", "stable_time"]["verdict"] == "not compared"
+    points = rows(files["curves.csv"])
+    profile = [point for point in points if point["key"].startswith("torsion.")]
+    curve = one.members[0].curves[0]
+    assert len(profile) == 2 * len(curve.run.x)
+    ours = [point for point in profile if point["curve"] == "one"]
+    assert [point["y"] == "" for point in ours] == list(np.isnan(curve.run.y))
+    assert {point["x_unit"] for point in ours} == {"degree"}
+    assert {point["band"] for point in points if point["key"] == "h_of_r"} == {"95 %"}
+    assert {point["curve"] for point in points if point["key"] == "h_of_r"} == {"one", "two", "reference"}
+    assert {point["curve"] for point in points if point["key"] == "survival"} == {"two"}
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "figures/thesis.tex"])
+def test_foreign_directory_is_left_alone(tmp_path, name):
+    found = group(tmp_path / "run", runs.shaking(20, seed=1))
     home = tmp_path / "home"
-    home.mkdir()
-    (home / "thesis.tex").write_text("mine")
-    with pytest.raises(RunDirectoryError, match=r"holds thesis\.tex"):
-        write_analysis(found, home)
-    assert names(home) == ["thesis.tex"]
+    (home / name).parent.mkdir(parents=True)
+    (home / name).write_text("mine")
+    with pytest.raises(RunDirectoryError, match=rf"holds {name}"):
+        write_analysis([found], home)
+    assert names(home) == [name]
     with pytest.raises(RunDirectoryError, match="a file, not a directory"):
-        write.check_output(home / "thesis.tex")
+        write.check_output(home / name)
 
 
 def test_nothing_is_written_when_the_page_cannot_be_made(tmp_path, monkeypatch):
-    found = comparison(tmp_path / "run", runs.shaking(20, seed=1))
+    found = group(tmp_path / "run", runs.shaking(20, seed=1))
 
-    def fail(_):
+    def fail(*_):
         raise RuntimeError("no page")
 
     monkeypatch.setattr(write, "render_page", fail)
     with pytest.raises(RuntimeError):
-        write_analysis(found, tmp_path / "out")
+        write_analysis([found], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    found = group(tmp_path / "run", runs.shaking(20, seed=1))
+    with pytest.raises(RunDirectoryError, match=r"out: .*(Not a directory|cannot be written)"):
+        write_analysis([found], tmp_path / "file" / "out")

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import mdtraj
 import numpy as np
@@ -10,8 +11,9 @@ from piwsl.errors import ConfigError, DataError
 from piwsl.export.evaluation import Evaluation
 from piwsl.export.make import Exporter
 from piwsl.md.engines.base import Energies, Snapshot, kinetic_energy
+from piwsl.md.job import Job
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.restart import newest_state
+from piwsl.md.restart import RunIdentity, newest_states
 from piwsl.md.run import run_md
 from piwsl.md.stop.rules import make_rules
 from piwsl.md.stop.specs import KINDS, Limits, parse_rules
@@ -23,7 +25,8 @@ from tests.models_for_tests import trained_file
 
 def rules_of(structure, model=None, **options):
     protocol = MDProtocol.of(**options)
-    return make_rules(structure, protocol, protocol.ensemble, 3 * len(structure), model)
+    job = Job(structure, model, model, RunIdentity(protocol, "", ""), Path())
+    return make_rules(job, protocol.ensemble, 3 * len(structure))[0]
 
 
 def test_what_is_asked_by_default(ethanol):
@@ -109,7 +112,7 @@ def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_
     options = {"engine": engine, "ensemble": "nve", "steps": 20, "report_interval": 5, "check_interval": 10}
     run = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options), tmp_path / "run")
     assert run.completed
-    state, _ = newest_state(tmp_path / "run")
+    state = newest_states({0: tmp_path / "run"})[0][0]
     (kept,) = state.rules.values()
     rng = np.random.default_rng(np.random.SeedSequence([0, 0]))
     kinetic = kinetic_energy(ethanol.get_masses(), thermal_velocities(ethanol, 500, rng))

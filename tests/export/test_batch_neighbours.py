@@ -6,7 +6,7 @@ from ase.build import bulk, fcc111, molecule
 
 from piwsl.data.frames import Frame
 from piwsl.data.neighbours import neighbour_edges
-from piwsl.md.batch_neighbours import Batch, BatchNeighbours
+from piwsl.export.batch_neighbours import Batch, BatchNeighbours
 from tests.molecules import oxide
 
 CUTOFF = 4.0

@@ -1,0 +1,232 @@
+"""Calling an exported potential for replicas of one structure, in eV and angstrom: tensors in, tensors out.
+
+Replicas are the same atoms at other positions, and do not see each other. They are evaluated in chunks, a chunk a call.
+On a processor each of several threads takes a chunk at a time: the arrays of a few copies stay in the cache of a core,
+and no thread waits for another within a call.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from piwsl.errors import EngineError
+from piwsl.export.batch_neighbours import Batch, BatchNeighbours
+from piwsl.export.evaluation import (
+    NO_PBC,
+    PBC,
+    BoundPotential,
+    Evaluation,
+    check_elements,
+    check_species,
+    check_width,
+)
+from piwsl.export.exported import ExportedPotential
+from piwsl.export.package_call import PackageCalls
+from piwsl.typing import FloatArray, IntArray
+
+# Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.
+CHUNK_ATOMS = {"cpu": 256, "cuda": 32768}
+
+LOGGER = logging.getLogger("piwsl.md")
+Program = Callable[[Tensor], tuple[Tensor, Tensor]]
+Run = Callable[[list[Tensor]], list[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicaEvaluation:
+    """What a potential says of R replicas, on its device; means over the members of an ensemble.
+
+    Attributes:
+        energies: (R,) eV, float64.
+        forces: (R, n, 3) eV/angstrom, float64.
+        forces_std: (R, n, 3) standard deviation over the members; None for a single model.
+    """
+
+    energies: Tensor
+    forces: Tensor
+    forces_std: Tensor | None = None
+
+
+class BoundReplicas:
+    """A potential for any number of replicas of certain atoms, without a cell or in a fixed one.
+
+    Attributes:
+        n_atoms: n of a replica.
+        members: M of an ensemble, 1 of a single model.
+        device: where positions are expected and results come.
+        chunk: copies in a call.
+        threads: calls at a time.
+    """
+
+    def __init__(self, potential: ExportedPotential, n_atoms: int, chunk: int, threads: int) -> None:
+        self.n_atoms = n_atoms
+        self.members = potential.members
+        self.device = torch.device(potential.device)
+        self.chunk = chunk
+        self.threads = threads
+        # Some libraries count threads for each thread that calls them, and would start more in a new one.
+        self._pool = ThreadPoolExecutor(threads, "replicas", torch.set_num_threads, (1,)) if threads > 1 else None
+
+    def __call__(self, positions: Tensor) -> ReplicaEvaluation:
+        """Evaluate positions (R, n, 3), angstrom, float64; a replica that is not finite becomes NaN, and no other."""
+        count = len(positions)
+        energies = torch.empty((self.members, count), dtype=torch.float64, device=self.device)
+        forces = torch.empty((self.members, *positions.shape), dtype=torch.float64, device=self.device)
+        starts = iter(range(0, count, self.chunk))  # each goes to whichever thread asks next
+
+        def work(thread: int) -> None:
+            for start in starts:
+                end = min(start + self.chunk, count)
+                energies[:, start:end], forces[:, start:end] = self._evaluate(thread, start, positions[start:end])
+
+        if self._pool is None or count <= self.chunk:
+            work(0)
+        else:
+            list(self._pool.map(work, range(self.threads)))
+        deviation = forces.std(0) if self.members > 1 else None
+        return ReplicaEvaluation(energies.mean(0), forces.mean(0), deviation)
+
+    def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions (C, n, 3) of at most ``chunk`` replicas -> energies (M, C) and forces (M, C, n, 3)."""
+        raise NotImplementedError
+
+
+class BakedReplicas(BoundReplicas):
+    """A molecule of which a file evaluates a certain number of copies in a call; missing ones are repeats."""
+
+    def __init__(self, potential: ExportedPotential, n_atoms: int, cell: FloatArray | None, threads: int) -> None:
+        self._programs = _programs(potential, cell, threads)
+        super().__init__(potential, n_atoms, potential.copies, len(self._programs))
+
+    def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(positions)
+        if count < self.chunk:
+            repeats = torch.arange(self.chunk, device=self.device) % count
+            positions = positions.index_select(0, repeats)
+        energies, forces = self._programs[thread](positions.reshape(-1, 3))
+        energies = energies.view(self.members, self.chunk)
+        forces = forces.view(self.members, self.chunk, self.n_atoms, 3)
+        return energies[:, :count], forces[:, :count]
+
+
+class EdgesReplicas(BoundReplicas):
+    """Any structure, each chunk as one graph of parts without edges between them; neighbour lists have a skin."""
+
+    def __init__(
+        self, potential: ExportedPotential, species: IntArray, pbc: PBC, cell: FloatArray | None, threads: int
+    ) -> None:
+        atoms = CHUNK_ATOMS[torch.device(potential.device).type]
+        super().__init__(potential, len(species), max(1, atoms // len(species)), threads)
+        self._potential = potential
+        self._species = torch.as_tensor(np.asarray(species), dtype=torch.int64, device=self.device)
+        self._cell = torch.zeros(3, 3, dtype=torch.float64) if cell is None else torch.from_numpy(np.array(cell))
+        self._pbc = torch.tensor(pbc)
+        self._neighbours: dict[int, BatchNeighbours] = {}
+
+    def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        count, n_atoms, _ = positions.shape
+        index = torch.arange(count, device=self.device).repeat_interleave(n_atoms)
+        cells = self._cell.to(self.device).expand(count, 3, 3)
+        batch = Batch(positions.reshape(-1, 3), cells, self._pbc.to(self.device).expand(count, 3), index)
+        if start not in self._neighbours:
+            self._neighbours[start] = BatchNeighbours(self._potential.cutoff)
+        edges, vectors = self._neighbours[start](batch)
+        species = self._species.repeat(count)
+        with torch.enable_grad():
+            energies, forces, _ = self._potential.program.of_edges(species, edges, vectors, index, count)
+        # Atoms that are nowhere have no neighbours: their replica must not look like one at rest.
+        lost = 0.0 * positions
+        return energies + lost.sum((1, 2)), forces.view(-1, count, n_atoms, 3) + lost
+
+
+class OneReplica(BoundPotential):
+    """A potential for replicas, asked for one structure at a time."""
+
+    def __init__(self, potential: BoundReplicas) -> None:
+        self._potential = potential
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
+        """Evaluate positions (n, 3), angstrom; the cell is that of the replicas."""
+        found = self._potential(torch.from_numpy(positions[None]).to(self._potential.device))
+        spread = None if found.forces_std is None else found.forces_std[0].cpu().numpy()
+        return Evaluation(float(found.energies[0]), found.forces[0].cpu().numpy(), None, spread)
+
+
+def bind_replicas(
+    potential: ExportedPotential,
+    species: IntArray,
+    pbc: PBC = NO_PBC,
+    cell: FloatArray | None = None,
+    threads: int = 1,
+) -> BoundReplicas:
+    """A potential for replicas of a structure.
+
+    Args:
+        potential: a file with the species of the molecule baked in, or TorchScript of the general form.
+        species: atomic numbers (n,) of one replica.
+        pbc: periodic directions.
+        cell: (3, 3) angstrom, that of every replica; None where nothing is periodic.
+        threads: calls at a time on a processor; with several, torch itself uses one thread from then on.
+
+    Raises:
+        ElementError: the file was made for other atoms.
+        EngineError: the file cannot serve replicas of this structure.
+    """
+    box = cell if any(pbc) else None
+    threads = 1 if potential.device.startswith("cuda") else threads
+    if potential.is_molecule:
+        check_species(species, potential.molecule, str(potential.path))
+        if any(pbc) and not all(pbc):
+            raise EngineError(f"{potential.path} knows no slabs and wires: export with --target general")
+        if box is not None:
+            check_width(potential, box)
+        return BakedReplicas(potential, len(species), box, threads)
+    if potential.species or potential.format != "torchscript":
+        raise EngineError(
+            f"{potential.path} cannot serve replicas in one call: give the trained model.pt, or export with "
+            "--target general, or a molecule with --target openmm --copies"
+        )
+    check_elements(species, potential)
+    return EdgesReplicas(potential, species, pbc, box, threads)
+
+
+def _programs(potential: ExportedPotential, cell: FloatArray | None, threads: int) -> list[Program]:
+    """For each thread a call from positions (R n, 3) to energies and forces of all members, in a fixed cell."""
+    box = None if cell is None else torch.from_numpy(np.array(cell, dtype=np.float64)).to(potential.device)
+    if potential.format == "aotinductor":
+        return [_compiled(run, box, potential.device) for run in _runs(potential, threads)]
+
+    def scripted(positions: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            energies, forces = potential.program.evaluate(positions, box)
+        return energies, forces
+
+    return [scripted] * threads
+
+
+def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
+    """What runs a compiled package: on a processor one for each thread, which do not wait for each other."""
+    try:
+        if potential.device == "cpu":
+            calls = PackageCalls(potential.content)
+            return [calls.new() for _ in range(threads)]
+    except EngineError as error:
+        LOGGER.warning(f"{potential.path.name}: replicas use one thread: {error}")
+    return [potential.program.loader.run]
+
+
+def _compiled(run: Run, box: Tensor | None, device: str) -> Program:
+    none = torch.zeros((3, 3), dtype=torch.float64, device=device)
+    around = [none, none] if box is None else [box, torch.linalg.inv(box).contiguous()]
+
+    def call(positions: Tensor) -> tuple[Tensor, Tensor]:
+        # Compiled code takes every tensor for contiguous.
+        energies, forces = run([positions.contiguous(), *around])
+        return energies, forces
+
+    return call

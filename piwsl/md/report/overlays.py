@@ -1,0 +1,179 @@
+"""Curves that are drawn over each other: those of one run or of several, and that of the reference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
+from piwsl.md.analysis.distributions import DistributionComparison
+from piwsl.md.analysis.groups import RunGroup
+from piwsl.md.analysis.results import SYMBOLS, Difference, Distribution, significant
+from piwsl.typing import FloatArray
+
+_Entry = tuple[str, int, list[CurveComparison | DistributionComparison]]  # label, place, one for each replica
+# Names of the axes of distributions by family; h_of_r.C-H is a part of h(r).
+DISTRIBUTION_AXES = {
+    "h_of_r": ("Interatomic distance r", "h(r)"),
+    "bond": ("Bond length", "Probability density"),
+}
+ALONE = "run"  # label of a run that is not compared with others
+TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The curve of a run.
+
+    Attributes:
+        label: for the legend.
+        place: of the run among all runs: it has the same colour in every figure.
+        curve: what is drawn; the band of a distribution holds 95 of 100 cases, others one standard error.
+    """
+
+    label: str
+    place: int
+    curve: Curve
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """What one pair of axes shows.
+
+    Attributes:
+        key: as of the `CurveComparison`; ``h_of_r`` and ``bond.C-H`` for the distributions.
+        name: for people.
+        horizontal, vertical: the axes.
+        lines: one of each run that has it.
+        reference: drawn below them, or None.
+        is_density: its area is 1, and it is drawn from 0.
+        is_steps: whether it is constant between its points.
+        remark: a few words beside the name, such as the overlap.
+        notes: sentences that belong to it.
+    """
+
+    key: str
+    name: str
+    horizontal: Axis
+    vertical: Axis
+    lines: tuple[Line, ...]
+    reference: Curve | None
+    is_density: bool = False
+    is_steps: bool = False
+    remark: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """What stands before the first dot of the key: overlays of one family are panels of one figure."""
+        return self.key.partition(".")[0]
+
+
+def overlays_of(groups: Sequence[RunGroup]) -> dict[str, list[Overlay]]:
+    """Everything that can be drawn against something else than time, by family, in the order of the page."""
+    entries: dict[str, list[_Entry]] = {}
+    for place, group in enumerate(groups):
+        label = group.name if len(groups) > 1 or not group.is_single else ALONE
+        for key, found in _found(group).items():
+            entries.setdefault(key, []).append((label, place, found))
+    families: dict[str, list[Overlay]] = {}
+    for key, runs in entries.items():
+        overlay = _overlay(key, runs)
+        families.setdefault(overlay.family, []).append(overlay)
+    return families
+
+
+def axis_label(axis: Axis) -> str:
+    """``Wavenumber  [1/cm]``."""
+    unit = SYMBOLS.get(axis.unit, axis.unit)
+    return f"{axis.name}  [{unit}]" if unit else axis.name
+
+
+def curve_of(distribution: Distribution) -> Curve:
+    """A distribution as a curve through the middles of its bins, with a band that holds 95 of 100 cases."""
+    density, error = distribution.density, distribution.error
+    low = high = None
+    if error is not None:
+        low, high = np.maximum(density - TWO_SIDED * error, 0.0), density + TWO_SIDED * error
+    return Curve(distribution.centres, density, low, high, distribution.samples)
+
+
+def pooled(curves: Sequence[Curve], width: float) -> Curve:
+    """Mean of the curves of replicas on the points of the first, with ``width`` standard errors from their spread."""
+    first = curves[0]
+    if len(curves) == 1:
+        return first
+    values = np.stack([_on(first.x, curve) for curve in curves])
+    mean = values.mean(axis=0)
+    half = width * values.std(axis=0, ddof=1) / np.sqrt(len(curves))
+    return Curve(first.x, mean, mean - half, mean + half, sum(curve.samples for curve in curves))
+
+
+def _on(points: FloatArray, curve: Curve) -> FloatArray:
+    if np.array_equal(points, curve.x):
+        return curve.y
+    return np.asarray(np.interp(points, curve.x, curve.y, left=np.nan, right=np.nan))
+
+
+def _found(group: RunGroup) -> dict[str, list[CurveComparison | DistributionComparison]]:
+    """By key, one for each member that has it; curves of the group stand for themselves."""
+    found: dict[str, list[CurveComparison | DistributionComparison]] = {}
+    for member in group.members:
+        if member.distances is not None:
+            found.setdefault("h_of_r", []).append(member.distances)
+        for bond in member.bonds:
+            found.setdefault(f"bond.{bond.kind}", []).append(bond.distribution)
+        for curve in member.curves:
+            found.setdefault(curve.key, []).append(curve)
+    for curve in group.curves:
+        found.setdefault(curve.key, []).append(curve)
+    return found
+
+
+def _overlay(key: str, runs: list[_Entry]) -> Overlay:
+    first = runs[0][2][0]
+    alone = len(runs) == 1 and len(runs[0][2]) == 1
+    if isinstance(first, DistributionComparison):
+        lines = tuple(
+            Line(label, place, pooled([curve_of(one.run) for one in _distributions(found)], TWO_SIDED))
+            for label, place, found in runs
+        )
+        unit = first.run.unit
+        family, _, name = key.partition(".")
+        horizontal, vertical = DISTRIBUTION_AXES[family]
+        return Overlay(
+            key,
+            name or vertical,
+            Axis(horizontal, unit),
+            Axis(vertical, f"1/{SYMBOLS.get(unit, unit)}"),
+            lines,
+            curve_of(first.reference),
+            is_density=True,
+            remark=f"overlap {first.overlap.value:.2f}" if alone else "",
+        )
+    return Overlay(
+        key,
+        first.name,
+        first.horizontal,
+        first.vertical,
+        tuple(Line(label, place, pooled([one.run for one in _curves(found)], 1.0)) for label, place, found in runs),
+        first.reference,
+        is_steps=first.is_steps,
+        remark=_remark(first.difference) if alone else "",
+        notes=tuple(dict.fromkeys(note for _, _, found in runs for one in _curves(found) for note in one.notes)),
+    )
+
+
+def _distributions(found: Sequence[CurveComparison | DistributionComparison]) -> list[DistributionComparison]:
+    return [one for one in found if isinstance(one, DistributionComparison)]
+
+
+def _curves(found: Sequence[CurveComparison | DistributionComparison]) -> list[CurveComparison]:
+    return [one for one in found if isinstance(one, CurveComparison)]
+
+
+def _remark(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    words = {True: "within noise", False: "differs", None: "noise not known"}[difference.agrees]
+    return f"{significant(difference.measured.value)} {difference.measured.symbol}".rstrip() + f", {words}"

@@ -1,0 +1,104 @@
+"""The molecule as it moves, thinned for a page."""
+
+import base64
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_masses, chemical_symbols
+
+from piwsl.errors import DataError
+from piwsl.md.analysis.bonds import find_bonds
+from piwsl.md.analysis.comparison import Comparison
+from piwsl.typing import FloatArray, IntArray
+
+MOST_FRAMES = 200
+MOST_NUMBERS = 500_000  # coordinates of all scenes of a page: about 1.3 MB at most
+PRECISION = 0.01  # angstrom
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Frames of one run.
+
+    Attributes:
+        name: of the run.
+        species: (atoms,) atomic numbers.
+        bonds: (bonds, 2) atom indices, of the first frame.
+        times: (frames,) fs.
+        positions: (frames, atoms, 3) angstrom: turned so that the first frame lies in the plane of the page and the
+            others lie on it.
+        end: time at which the run was no longer physical, fs, or None.
+    """
+
+    name: str
+    species: IntArray
+    bonds: IntArray
+    times: FloatArray
+    positions: FloatArray
+    end: float | None
+
+    @property
+    def symbols(self) -> list[str]:
+        """(atoms,) of the elements."""
+        return [chemical_symbols[int(number)] for number in self.species]
+
+    def encoded(self) -> str:
+        """Positions in 0.01 angstrom as little-endian int16, each frame less the one before, deflated, base64."""
+        largest = np.iinfo(np.int16).max
+        steps = np.clip(np.rint(self.positions / PRECISION), -largest, largest).astype("<i2")
+        steps[1:] = np.diff(steps, axis=0)  # wraps around, and back when it is summed up
+        return base64.b64encode(zlib.compress(steps.tobytes(), 9)).decode("ascii")
+
+
+def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> Scene | None:
+    """At most 200 frames of a run, the one that broke among them.
+
+    Args:
+        comparison: of the run.
+        name: of the run.
+        numbers: coordinates at most; fewer frames of a large system.
+
+    Returns:
+        None where no frame has finite positions, or a single one is too large.
+    """
+    run = comparison.run
+    atoms = len(run.species)
+    most = min(MOST_FRAMES, numbers // (3 * atoms))
+    if most < 1:
+        return None
+    end = None if comparison.stable else comparison.stable_time.value
+    frames = len(run.frames)
+    chosen = np.unique(np.linspace(0, frames - 1, most).round().astype(int))
+    if end is not None and len(chosen) > 1:
+        broken = min(int(np.searchsorted(run.times, end)), frames - 1)
+        chosen[np.argmin(np.abs(chosen - broken))] = broken
+    chosen = np.unique(chosen)
+    positions = np.asarray(run.frames.at(chosen), dtype=np.float64)
+    finite = np.isfinite(positions).all(axis=(1, 2))
+    if not finite.any():
+        return None
+    positions, times = positions[finite], run.times[chosen][finite]
+    try:
+        bonds = find_bonds(run.species, positions[:1]).pairs
+    except DataError:  # torn apart from the start
+        bonds = np.zeros((0, 2), dtype=np.int64)
+    return Scene(name, run.species, bonds, times, superposed(positions, atomic_masses[run.species]), end)
+
+
+def superposed(positions: FloatArray, weights: FloatArray) -> FloatArray:
+    """Frames turned onto the first, which lies with its longest axis along x and its shortest along z.
+
+    The rotations are those of least squares (Kabsch, Acta Cryst. A 32, 922 (1976)).
+
+    Args:
+        positions: (frames, atoms, 3).
+        weights: (atoms,).
+    """
+    share = (weights / weights.sum())[:, None]
+    centred = positions - (positions * share).sum(axis=1, keepdims=True)
+    _, _, axes = np.linalg.svd(centred[0] - centred[0].mean(axis=0), full_matrices=True)
+    first = centred[0] @ (axes.T * [1.0, 1.0, np.linalg.det(axes)])
+    u, _, v = np.linalg.svd(centred.transpose(0, 2, 1) @ (share * first))
+    u[:, :, 2] *= np.sign(np.linalg.det(u @ v))[:, None]
+    return np.asarray(centred @ (u @ v))

@@ -1,0 +1,100 @@
+"""The potential of a run: an exported file as it is, a trained file exported for one structure or for replicas."""
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+from ase import Atoms
+
+from piwsl.data.frames import Frame
+from piwsl.errors import ExportError
+from piwsl.export.exported import read_exported_info
+from piwsl.export.graph import SMALLEST_MOLECULE
+from piwsl.export.make import LARGEST_MOLECULE, Exporter
+from piwsl.md.forces.threads import replica_threads
+from piwsl.md.model import EXPORTED_NAMES, is_trained
+from piwsl.md.protocol import MDProtocol
+
+LOGGER = logging.getLogger("piwsl.md")
+# Atoms of a call: as many as fit into the caches of a core, or fill a GPU.
+CALL_ATOMS = {"cpu": 168, "cuda": 21504}
+# Steps times atoms of all replicas from which on compiling is worth half a minute: it halves some 40 us of each.
+COMPILED_FROM = 3e6
+
+
+def prepare_model(
+    model: Path, structure: Atoms, protocol: MDProtocol, directory: Path, chunk: int | None = None
+) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+
+    Args:
+        model: exported or trained file.
+        structure: to run.
+        protocol: how to run.
+        directory: for a new file.
+        chunk: replicas that one thread moves; None: all replicas by all threads of this process.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not ours.
+        ElementError: the model was not made for an element of the structure.
+    """
+    if protocol.replicas is not None:
+        device, count = "cuda" if torch.cuda.is_available() else "cpu", len(structure)
+        together = (protocol.replicas, replica_threads(device)) if chunk is None else (chunk, 1)
+        copies = copies_per_call(count, *together, device)
+        work = protocol.replicas * protocol.steps * count
+        return prepare_replica_model(model, structure, directory, copies, work)
+    if is_trained(model):
+        target = directory / EXPORTED_NAMES[0]
+        Exporter([model]).openmm(Frame.from_atoms(structure), target)
+        return target
+    read_exported_info(model)
+    return model
+
+
+def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies: int, work: float = 0) -> Path:
+    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+
+    A trained file becomes a file of several copies of a molecule, compiled where the run is long and there is a
+    compiler, or the general form of a periodic or large structure.
+
+    Args:
+        model: exported or trained file.
+        structure: of one replica.
+        directory: for a new file.
+        copies: to evaluate in a call.
+        work: steps times atoms of all replicas.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not ours.
+        ElementError: the model was not made for an element of the structure.
+    """
+    if not is_trained(model):
+        info = read_exported_info(model)
+        if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
+            LOGGER.warning(
+                f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
+                f"file of --target openmm --copies {copies}"
+            )
+        return model
+    exporter, frame = Exporter([model]), Frame.from_atoms(structure)
+    if structure.pbc.any() or not SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE:
+        exporter.general(directory / "exported.pt")
+        return directory / "exported.pt"
+    if not torch.cuda.is_available() and work >= COMPILED_FROM:
+        try:
+            LOGGER.info(f"compiling the model for {copies} copies a call, which takes about half a minute")
+            exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)
+            return directory / "exported.pt2"
+        except ExportError as error:
+            LOGGER.info(f"not compiled: {error}")
+    exporter.openmm(frame, directory / "exported.pt", copies=copies)
+    return directory / "exported.pt"
+
+
+def copies_per_call(n_atoms: int, replicas: int, threads: int, device: str = "cpu") -> int:
+    """How many replicas to evaluate in a call: about as many as are fastest, evenly spread over calls and threads."""
+    wanted = max(1, round(CALL_ATOMS[device] / n_atoms))
+    share = math.ceil(replicas / threads)
+    return math.ceil(share / math.ceil(share / wanted))

@@ -1,0 +1,184 @@
+"""Replicas of a job carried through equilibration and production."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from piwsl.export.exported import read_exported_info
+from piwsl.md import run_directory as files
+from piwsl.md.continuation import Continuation
+from piwsl.md.engines.base import Snapshot, phase_seed
+from piwsl.md.engines.make import Starts, make_engine
+from piwsl.md.ensembles import conserves_momentum
+from piwsl.md.forces.threads import choose_threads
+from piwsl.md.job import Job
+from piwsl.md.loop import Loop
+from piwsl.md.output.frame import writing
+from piwsl.md.output.topology import write_topology
+from piwsl.md.progress import Progress, SpeedMeter
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.recorder import Recorder
+from piwsl.md.stop.rules import StopRules, make_rules
+from piwsl.md.stop.start import check_start
+from piwsl.md.structure import bonded_pairs, thermal_velocities, without_overall_motion
+from piwsl.md.summary import new_summary
+from piwsl.memory import keep_freed_memory, keep_largest_blocks
+
+
+class Simulation:
+    """Engine, stop rules and recorders of some replicas of a job. Nothing is written before `open`.
+
+    Args:
+        job: what to run.
+        replicas: which of its replicas, those that an earlier run has lost left out.
+        before: where an earlier run is taken up; None at a start.
+
+    Raises:
+        EngineError: the engine cannot run it.
+        ConfigError: a stop rule does not fit the run.
+    """
+
+    def __init__(self, job: Job, replicas: Sequence[int], before: Continuation | None = None) -> None:
+        self.job, self.before = job, before
+        self.step = before.step if before else -job.protocol.equilibration
+        self.recorders: dict[int, Recorder] = {}
+        _settle(job)
+        self._build(starts(job.structure, job.protocol, replicas))
+        self.warning = self._look_at_start()
+
+    @property
+    def violated(self) -> dict[int, Recorder]:
+        """Replicas that are no longer physics."""
+        return {number: one for number, one in self.recorders.items() if one.violation is not None}
+
+    @property
+    def completed(self) -> bool:
+        """Whether all steps were made."""
+        return self.step == self.job.protocol.steps
+
+    def open(self) -> None:
+        """Prepare the directories, and bring the engine to its first step."""
+        log, protocol = files.LOGGER, self.job.protocol
+        kind = "" if self.engine.force == "ASE" else f"force {self.engine.force} ({self.engine.force_reason}), "
+        log.info(f"engine {self.engine.name}, {kind}platform {self.engine.platform}")
+        if self.before is not None:
+            states = {number: state.engine for number, state in self.before.states.items()}
+            seeds = {
+                number: phase_seed(protocol.seed_of(number), self.step, protocol.equilibration) for number in states
+            }
+            exact = self.engine.restore(states, seeds)
+            note = "" if exact else "; the thermostat draws new random numbers"
+            log.info(f"continued from step {self.step} to {protocol.steps}{note}")
+            return
+        for number in self.engine.replicas:
+            directory = self.job.directory(number)
+            with writing(directory):
+                directory.mkdir(exist_ok=True)
+            if directory != self.job.output:
+                files.clear(directory)
+            files.write_structure(directory / files.START, self.job.structure)
+            write_topology(directory / files.TOPOLOGY, self.job.structure, bonded_pairs(self.job.structure))
+
+    def run(
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        kept: Callable[[], None] | None = None,
+        asked: Callable[[], bool] | None = None,
+    ) -> None:
+        """Equilibration, where there is any left, and production; stops early where somebody interrupts.
+
+        Args:
+            progress: called a few times a second.
+            kept: called when states have been written.
+            asked: called often: whether somebody wants an end.
+        """
+        protocol = self.job.protocol
+        meter = SpeedMeter(self.step, protocol.steps, protocol.timestep)
+        summaries = {number: self._summary(number) for number in self.engine.replicas}
+        try:
+            for last in [last for last in (0, protocol.steps) if last > self.step] or [protocol.steps]:
+                if self.recorders:
+                    self._next_phase()
+                for number in self.engine.replicas:
+                    self.recorders[number] = self._recorder(number, summaries[number])
+                self.before = None
+                loop = Loop(self.engine, self.recorders, protocol, progress, kept, asked)
+                self.step = loop.run(self.step, last, meter)
+                if self.step < last or not self.engine.replicas:
+                    break
+        finally:
+            for recorder in self.recorders.values():
+                recorder.close()
+        for number in self.engine.replicas:
+            self.recorders[number].finish("completed" if self.completed else "interrupted")
+
+    def _build(self, where: Starts) -> None:
+        job = self.job
+        self.engine = make_engine(job.exported, job.structure, job.protocol, where, self.step)
+        self._rules: dict[int, StopRules] = dict(
+            zip(where, make_rules(job, self.engine.ensemble, self.engine.degrees_of_freedom, len(where)), strict=True)
+        )
+
+    def _look_at_start(self) -> str | None:
+        """All replicas start from the same structure."""
+        return check_start(self.job.structure, self.engine.energies()[0].potential, self.engine.forces()[0])
+
+    def _next_phase(self) -> None:
+        """Production, from where equilibration has left the atoms."""
+        job, protocol = self.job, self.job.protocol
+        where = dict(zip(self.engine.replicas, self.engine.snapshots(), strict=True))
+        if conserves_momentum(protocol.ensemble, protocol.engine):
+            where = {number: _at_rest(job.structure, one) for number, one in where.items()}
+        for number in where:
+            self.recorders[number].close()
+        self._build(where)
+        files.LOGGER.info(f"equilibrated for {protocol.equilibration} steps; now {protocol.ensemble}")
+
+    def _summary(self, number: int) -> dict[str, Any]:
+        state = self.before.states[number] if self.before else None
+        summary = new_summary(self.job, self.engine, number, state)
+        if state is not None:
+            earlier = files.read_summary(self.job.directory(number))["violations"]
+            summary["violations"] = [one for one in earlier if one["step"] <= state.step]
+        return summary
+
+    def _recorder(self, number: int, summary: dict[str, Any]) -> Recorder:
+        job, rules = self.job, self._rules[number]
+        freedom = self.engine.degrees_of_freedom
+        recorder = Recorder(job.directory(number), job.structure, job.identity, rules, summary, freedom, self.step)
+        if self.before is not None:
+            state = self.before.states[number]
+            rules.restore(state.rules)
+            recorder.kept = state
+        return recorder
+
+
+def _settle(job: Job) -> None:
+    """Threads and memory of this process, as suits the run."""
+    keep_freed_memory()
+    if job.protocol.replicas is None:
+        choose_threads(len(job.structure))
+    if read_exported_info(job.exported)["format_of_program"] == "aotinductor":
+        keep_largest_blocks()
+
+
+def starts(structure: Atoms, protocol: MDProtocol, replicas: Sequence[int]) -> dict[int, Snapshot]:
+    """The start structure with velocities of each replica's own seed."""
+    found = {}
+    cell = np.array(structure.cell.array) if structure.pbc.any() else None
+    for number in replicas:
+        rng = np.random.default_rng(np.random.SeedSequence([protocol.seed_of(number), 0]))
+        velocities = thermal_velocities(structure, protocol.temperature.start, rng)
+        found[number] = Snapshot(structure.positions.copy(), velocities, cell)
+    return found
+
+
+def _at_rest(structure: Atoms, snapshot: Snapshot) -> Snapshot:
+    """Without overall motion."""
+    atoms = structure.copy()
+    atoms.positions = snapshot.positions
+    if snapshot.cell is not None:
+        atoms.set_cell(snapshot.cell)
+    return Snapshot(snapshot.positions, without_overall_motion(atoms, snapshot.velocities), snapshot.cell)
