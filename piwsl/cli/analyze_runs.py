@@ -45,17 +45,18 @@ def analyze_runs(
     names = unique_names(paths)
     members = [replica_directories(path) for path in paths]
     count = sum(len(found) for found in members)
-    against: Reference | ReferenceStatistics | None = None
+    first = _read(members[0][0], None)
+    with reading("reference") as progress:
+        against = _reference(first, reference, topology, units, progress)
+        if isinstance(against, Reference):
+            against = against.statistics
     groups, done = [], 0
     for name, found in zip(names, members, strict=True):
         comparisons = []
         for path in found:
             done += 1
-            with reading(f"run {path.name}, {done} of {count}" if count > 1 else "frames") as progress:
-                run = _read(path, progress)
-                if against is None:
-                    against = _reference(run, reference, topology, units, progress)
-                comparisons.append(_compare(run, against, map_atoms, named=count > 1))
+            with reading(f"run {path.name}, {done} of {count}" if count > 1 else "run") as progress:
+                comparisons.append(_compare(_read(path, progress), against, map_atoms, named=count > 1))
         groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
     return tuple(groups)
 
@@ -68,7 +69,7 @@ def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:
     return (survival_curve(survival(times, [not one.stable for one in comparisons])),)
 
 
-def _read(path: Path, progress: Progress) -> Run:
+def _read(path: Path, progress: Progress | None) -> Run:
     try:
         return read_run(path, progress)
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +78,7 @@ def _read(path: Path, progress: Progress) -> Run:
 
 
 def _reference(
-    run: Run, reference: Path | None, topology: Path | None, units: str | None, progress: Progress
+    run: Run, reference: Path | None, topology: Path | None, units: str | None, progress: Progress | None
 ) -> Reference | ReferenceStatistics:
     if reference is None:
         return bundled_reference(run.name, progress)
@@ -86,7 +87,7 @@ def _reference(
     return read_reference(reference, topology, units, progress)
 
 
-def _compare(run: Run, reference: Reference | ReferenceStatistics, map_atoms: bool, named: bool) -> Comparison:
+def _compare(run: Run, reference: ReferenceStatistics, map_atoms: bool, named: bool) -> Comparison:
     try:
         return compare_run(run, reference, map_atoms)
     except DataError as error:

@@ -193,7 +193,7 @@ def test_progress_of_several_runs(work, three, monkeypatch):
     monkeypatch.setattr("piwsl.cli.analyze_runs.reading", reading)
     assert analyze(*three, "--reference", work / "reference.npz", "--no-report", "--output", work / "out") == 0
     assert said == [
-        "run run, 1 of 4", "reference", "run md, 2 of 4", "run replica-000, 3 of 4", "run replica-001, 4 of 4",
+        "reference", "run run, 1 of 4", "run md, 2 of 4", "run replica-000, 3 of 4", "run replica-001, 4 of 4",
     ]  # fmt: skip
 
 

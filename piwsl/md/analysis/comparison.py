@@ -12,13 +12,17 @@ from piwsl.md.analysis.contacts import Contact
 from piwsl.md.analysis.curves import CurveComparison
 from piwsl.md.analysis.distributions import DistributionComparison, compare
 from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
+from piwsl.md.analysis.internal import InternalComparison, compare_internal, torsion_profiles
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.reference_statistics import ReferenceStatistics
 from piwsl.md.analysis.results import Difference, Measurement
 from piwsl.md.analysis.run_directory import Run, Thermo
 from piwsl.md.analysis.same_molecule import check_formula, check_order, map_atoms
+from piwsl.md.analysis.shape import ShapeComparison, compare_shapes, rmsd_curve
+from piwsl.md.analysis.spectrum import compare_spectra, longest_interval, shortest_segment
 from piwsl.md.analysis.stability import Stability
-from piwsl.md.analysis.structure import find_stable_frames, structure_of
+from piwsl.md.analysis.structure import StructureStatistics, find_stable_frames, structure_of
+from piwsl.units import PICOSECOND
 
 FORMAT = "piwsl-analysis"
 FORMAT_VERSION = 1
@@ -57,6 +61,8 @@ class Comparison:
         distances: h(r); None where no frame was stable.
         pair_distances: h(r) of the pairs of each two elements, such as ``C-H``; empty where no frame was stable.
         bonds: one entry per bond type; empty where no frame was stable.
+        internal: angles and dihedrals; None where no frame was stable.
+        shapes: means of what describes the whole molecule; empty where no frame was stable.
         temperature, drift: None where the run wrote no energies; drift for NVE only.
         notes: what a reader of the numbers should know.
     """
@@ -68,6 +74,8 @@ class Comparison:
     distances: DistributionComparison | None
     pair_distances: dict[str, DistributionComparison]
     bonds: tuple[BondLengths, ...]
+    internal: InternalComparison | None
+    shapes: tuple[ShapeComparison, ...]
     temperature: TemperatureStatistics | None
     drift: EnergyDrift | None
     notes: tuple[str, ...]
@@ -118,6 +126,12 @@ class Comparison:
                     difference=bond.distribution.wasserstein,
                 ),
             ]
+        if self.internal is not None:
+            rows += _internal(self.internal)
+        for shape in self.shapes:
+            key = f"shape.{shape.name.replace(' ', '_')}"
+            name = shape.name if shape.name.isupper() else shape.name.capitalize()
+            rows.append(Observable(key, name, shape.mean, shape.reference_mean, shape.difference))
         if self.temperature is not None:
             rows.append(self._temperature(self.temperature))
         if self.drift is not None:
@@ -166,6 +180,7 @@ class Comparison:
             "h_of_r": None if self.distances is None else self.distances.as_dict(),
             "h_of_r_by_pair": {kind: found.as_dict() for kind, found in self.pair_distances.items()},
             "bonds": {bond.kind: bond.as_dict() for bond in self.bonds},
+            **({"angles": {}, "dihedrals": {}} if self.internal is None else self.internal.as_dict()),
             "temperature": None if self.temperature is None else self.temperature.as_dict(),
             "energy_drift": None if self.drift is None else self.drift.as_dict(),
             "within_noise": {one.key: one.agrees for one in self.observables if one.difference is not None},
@@ -178,6 +193,22 @@ def _distances(key: str, name: str, found: DistributionComparison) -> list[Obser
     return [
         Observable(key, f"{name} error", difference=found.difference),
         Observable(f"{key}.wasserstein", f"{name}, Wasserstein", difference=found.wasserstein),
+    ]
+
+
+def _internal(found: InternalComparison) -> list[Observable]:
+    rows = []
+    for kind, angle in found.angles.items():
+        rows += [
+            Observable(f"angle.{kind}.mean", f"{kind} angle", *angle.mean),
+            Observable(f"angle.{kind}.width", f"{kind} angle, width", *angle.width),
+            Observable(
+                f"angle.{kind}.distribution", f"{kind} angle, distribution", difference=angle.distribution.difference
+            ),
+        ]
+    return rows + [
+        Observable(f"dihedral.{kind}.distribution", f"{kind} dihedral, distribution", difference=one.difference)
+        for kind, one in found.dihedrals.items()
     ]
 
 
@@ -202,14 +233,19 @@ def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_map
     distances: DistributionComparison | None = None
     by_pair: dict[str, DistributionComparison] = {}
     lengths: tuple[BondLengths, ...] = ()
+    internal: InternalComparison | None = None
+    shapes: tuple[ShapeComparison, ...] = ()
+    ours: StructureStatistics | None = None
     if stable.count:
-        ours, theirs = structure_of(run.frames, against.bonds, stable.modes, stable.count), against.structure
+        ours = structure_of(run.frames, against.bonds, stable.modes, stable.count, against.start)
+        theirs = against.structure
         distances = compare(ours.distances.all_pairs, theirs.distances.all_pairs)
         by_pair = {
             kind: compare(histogram, theirs.distances.by_kind[kind])
             for kind, histogram in ours.distances.by_kind.items()
         }
         lengths = compare_bond_statistics(ours.bonds, theirs.bonds)
+        internal, shapes = compare_internal(ours.internal, theirs.internal), compare_shapes(ours.shape, theirs.shape)
         notes += _about_samples(distances)
         if stable.count < len(run.frames):
             notes.append(f"structure is compared over the {stable.count} frames before the first broken one")
@@ -225,9 +261,44 @@ def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_map
         )
     end = run.times[stable.count] if stable.count < len(run.times) else np.inf
     temperature, drift = _energies(run.thermo, run, float(end), notes)
+    curves = () if ours is None else _curves(ours, against.structure, run, temperature, notes)
     return Comparison(
-        run, against, stable.stability, stable.contact, distances, by_pair, lengths, temperature, drift, tuple(notes)
+        run,
+        against,
+        stable.stability,
+        stable.contact,
+        distances,
+        by_pair,
+        lengths,
+        internal,
+        shapes,
+        temperature,
+        drift,
+        tuple(notes),
+        curves,
     )
+
+
+def _curves(
+    ours: StructureStatistics,
+    theirs: StructureStatistics,
+    run: Run,
+    temperature: TemperatureStatistics | None,
+    notes: list[str],
+) -> tuple[CurveComparison, ...]:
+    """Free energies of rotation, the spectrum, and the distance from the first structure against time."""
+    found: list[CurveComparison] = []
+    kelvin = run.target_temperature or (None if temperature is None else temperature.mean.value)
+    if kelvin is not None:
+        found += torsion_profiles(ours.internal, theirs.internal, kelvin)
+    if ours.spectrum is not None:
+        found.append(compare_spectra(ours.spectrum, theirs.spectrum))
+    else:
+        notes.append(
+            f"no vibrational spectrum: it needs frames every {longest_interval(run.species):.1f} fs, for longer than "
+            f"{shortest_segment() / PICOSECOND:.1f} ps (piwsl md --trajectory-interval)"
+        )
+    return (*found, rmsd_curve(ours.shape, run.times))
 
 
 def _in_order(run: Run, reference: ReferenceStatistics, accepted: bool) -> tuple[Run, list[str]]:

@@ -1,19 +1,22 @@
 """Angles and dihedrals of a molecule: their distributions by type, and free energies of rotation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from piwsl.md.analysis.bond_graph import BondGraph
 from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
 from piwsl.md.analysis.distributions import DistributionComparison, Histogram, compare
-from piwsl.md.analysis.uncertainty import MicroBlocks, SeriesMeans
+from piwsl.md.analysis.results import Difference, Measurement
+from piwsl.md.analysis.uncertainty import MicroBlocks, SeriesMeans, Statistic, difference_of
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import BOLTZMANN
 
 ANGLE_BIN = 1.0  # degrees
 DIHEDRAL_BIN = 5.0
 DEGREE = "degree"
+MOST_WATCHED = 24  # dihedrals of a type whose correlation is looked at
 MILLI = 1000.0  # eV to meV
 
 
@@ -86,14 +89,18 @@ class _Counter:
         self._edges = np.linspace(low, high, round((high - low) / width) + 1)
         self._atoms, self._circular, self._blocks = atoms, circular, blocks
         self._counts = np.zeros((len(blocks), len(self._edges) - 1), dtype=np.int64)
-        self._series = SeriesMeans(blocks.frames, 2)
+        # What forgets slowest decides the blocks: of angles their sums, of dihedrals each by itself, on the circle.
+        self._watched = np.unique(np.linspace(0, len(atoms) - 1, min(len(atoms), MOST_WATCHED)).astype(np.int64))
+        self._series = SeriesMeans(blocks.frames, 2 * len(self._watched) if circular else 2)
 
     def add(self, positions: FloatArray, first: int) -> None:
         values = (dihedral_values if self._circular else angle_values)(positions, self._atoms)
         radians = np.radians(values)
-        # What forgets slowest: the sum over the type, on the circle where it is one.
-        slow = (np.sin(radians), np.cos(radians)) if self._circular else (radians, radians**2)
-        self._series.add(np.stack([one.sum(1) for one in slow], axis=1), first)
+        if self._circular:
+            watched = radians[:, self._watched]
+            self._series.add(np.concatenate([np.sin(watched), np.cos(watched)], axis=1), first)
+        else:
+            self._series.add(np.stack([radians.sum(1), (radians**2).sum(1)], axis=1), first)
         width = self._edges[1] - self._edges[0]
         places = ((values - self._edges[0]) / width).astype(np.int64).clip(0, len(self._edges) - 2)
         for block, start, stop in self._blocks.parts(first, len(values)):
@@ -104,13 +111,57 @@ class _Counter:
         return Histogram(self._edges, counts, 0, DEGREE)
 
 
-def compare_internal(
-    run: InternalStatistics, reference: InternalStatistics
-) -> tuple[dict[str, DistributionComparison], dict[str, DistributionComparison]]:
-    """Distributions of angles and of dihedrals by type, run over reference."""
-    angles = {kind: compare(one, reference.angles[kind]) for kind, one in run.angles.items()}
-    dihedrals = {kind: compare(one, reference.dihedrals[kind]) for kind, one in run.dihedrals.items()}
-    return angles, dihedrals
+@dataclass(frozen=True, eq=False)
+class AngleComparison:
+    """Angles of one type, run against reference.
+
+    Attributes:
+        mean, width: mean and standard deviation of the run, degrees; of the reference; and their difference.
+        distribution: of all angles of the type.
+    """
+
+    mean: tuple[Measurement, Measurement, Difference]
+    width: tuple[Measurement, Measurement, Difference]
+    distribution: DistributionComparison
+
+
+@dataclass(frozen=True, eq=False)
+class InternalComparison:
+    """Angles and dihedrals by type."""
+
+    angles: dict[str, AngleComparison]
+    dihedrals: dict[str, DistributionComparison]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "angles": {kind: one.distribution.as_dict() for kind, one in self.angles.items()},
+            "dihedrals": {kind: one.as_dict() for kind, one in self.dihedrals.items()},
+        }
+
+
+def compare_internal(run: InternalStatistics, reference: InternalStatistics) -> InternalComparison:
+    """Run over reference."""
+    return InternalComparison(
+        {kind: _compare_angles(one, reference.angles[kind]) for kind, one in run.angles.items()},
+        {kind: compare(one, reference.dihedrals[kind]) for kind, one in run.dihedrals.items()},
+    )
+
+
+def _compare_angles(run: Histogram, reference: Histogram) -> AngleComparison:
+    centres = (run.edges[1:] + run.edges[:-1]) / 2
+
+    def mean(counts: FloatArray) -> FloatArray:
+        return np.asarray(counts @ centres / counts.sum(-1))
+
+    def width(counts: FloatArray) -> FloatArray:
+        return np.asarray(np.sqrt(np.maximum(counts @ centres**2 / counts.sum(-1) - mean(counts) ** 2, 0.0)))
+
+    def both(statistic: Statistic) -> tuple[Measurement, Measurement, Difference]:
+        measured = (one.blocks.measure(statistic, DEGREE) for one in (run, reference))
+        return *measured, difference_of(run.blocks, reference.blocks, statistic, DEGREE)  # type: ignore[return-value]
+
+    return AngleComparison(both(mean), both(width), compare(run, reference))
 
 
 def torsion_profiles(

@@ -15,6 +15,8 @@ from piwsl.md.analysis.bonds import Bonds, BondStatistics, MeanDistances
 from piwsl.md.analysis.distances import DistanceHistograms
 from piwsl.md.analysis.distributions import Histogram
 from piwsl.md.analysis.frame_source import FrameSource
+from piwsl.md.analysis.internal import DEGREE, InternalStatistics
+from piwsl.md.analysis.shape import ShapeStatistics
 from piwsl.md.analysis.slow_motion import ModeSampler
 from piwsl.md.analysis.structure import StructureStatistics, structure_of
 from piwsl.md.analysis.uncertainty import BlockSums
@@ -22,6 +24,7 @@ from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"
 FORMAT_VERSION = 1
+_INTERNAL = ("angles", "dihedrals", "rotations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class ReferenceStatistics:
         name: for people.
         species: (atoms,) atomic numbers.
         bonds: of the reference.
+        start: (atoms, 3) angstrom, its first frame.
         structure: histograms and moments over all its frames.
         length: from the first to the last frame, fs; None for frames without times.
         digest: SHA-256 of the elements and of the positions in single precision.
@@ -41,6 +45,7 @@ class ReferenceStatistics:
     name: str
     species: IntArray
     bonds: Bonds
+    start: FloatArray
     structure: StructureStatistics
     length: float | None
     digest: str
@@ -69,6 +74,7 @@ class ReferenceStatistics:
             "bond_pairs": self.bonds.pairs,
             "bond_lengths": self.bonds.lengths,
             "bond_types": np.array(self.bonds.types, dtype=np.str_),
+            "start": self.start,
             "pair_kinds": np.array(list(self.structure.distances.by_kind), dtype=np.str_),
         }
         values |= _packed("h_of_r", self.structure.distances.all_pairs)
@@ -78,6 +84,7 @@ class ReferenceStatistics:
             values |= _packed(f"bond.{kind}", bond.histogram)
             values |= {f"bond.{kind}.count": bond.count, f"bond.{kind}.centre": bond.centre}
             values |= {f"bond.{kind}.moments": bond.moments.sums}
+        values |= _packed_further(self.structure)
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, allow_pickle=False, **values)
@@ -101,9 +108,10 @@ def collect_statistics(name: str, source: FrameSource) -> ReferenceStatistics:
         sampler.add(positions, first)
         digest.update(np.ascontiguousarray(positions, dtype="<f4").tobytes())
     bonds = means.bonds()
-    structure = structure_of(source, bonds, sampler.modes(), source.frames)
+    start = np.asarray(source.at(np.array([0]))[0], dtype=np.float64)
+    structure = structure_of(source, bonds, sampler.modes(), source.frames, start)
     length = None if source.times is None else float(source.times[-1] - source.times[0])
-    return ReferenceStatistics(name, source.species, bonds, structure, length, digest.hexdigest(), source.notes)
+    return ReferenceStatistics(name, source.species, bonds, start, structure, length, digest.hexdigest(), source.notes)
 
 
 def is_reference_statistics(path: Path) -> bool:
@@ -153,23 +161,50 @@ def _unpacked_statistics(get: Callable[[str], Any]) -> ReferenceStatistics:
         name=str(get("name")),
         species=get("species"),
         bonds=bonds,
-        structure=StructureStatistics(int(get("frames")), distances, by_type),
+        start=get("start"),
+        structure=StructureStatistics(int(get("frames")), distances, by_type, *_unpacked_further(get)),
         length=None if np.isnan(length) else length,
         digest=str(get("sha256")),
         notes=tuple(str(note) for note in get("notes")),
     )
 
 
-def _packed(key: str, histogram: Histogram) -> dict[str, Any]:
+def _packed_further(structure: StructureStatistics) -> dict[str, Any]:
+    """Angles, dihedrals, rotations, shape and spectrum."""
+    values: dict[str, Any] = {}
+    for group in _INTERNAL:
+        found: dict[str, Histogram] = getattr(structure.internal, group)
+        values[group] = np.array(list(found), dtype=np.str_)
+        for name, histogram in found.items():
+            values |= _packed(f"{group}.{name}", histogram)
+    values["shapes"] = np.array(list(structure.shape.sums), dtype=np.str_)
+    for name, sums in structure.shape.sums.items():
+        values |= {f"shapes.{name}.sums": sums.sums, f"shapes.{name}.samples": sums.samples}
+    return values | ({} if structure.spectrum is None else _packed("spectrum", structure.spectrum, np.float64))
+
+
+def _unpacked_further(get: Callable[[str], Any]) -> tuple[InternalStatistics, ShapeStatistics, Histogram | None]:
+    groups = [{str(name): _unpacked(get, f"{group}.{name}", DEGREE) for name in get(group)} for group in _INTERNAL]
+    sums = {
+        str(name): BlockSums(get(f"shapes.{name}.sums"), int(get(f"shapes.{name}.samples"))) for name in get("shapes")
+    }
+    try:
+        spectrum = _unpacked(get, "spectrum", "1/cm")
+    except KeyError:  # its frames were too far apart
+        spectrum = None
+    return InternalStatistics(*groups), ShapeStatistics(sums, {}, np.zeros(0, dtype=np.int64)), spectrum
+
+
+def _packed(key: str, histogram: Histogram, kind: type = np.int64) -> dict[str, Any]:
     counts: FloatArray = histogram.blocks.sums
     return {
         f"{key}.edges": histogram.edges,
-        f"{key}.blocks": counts.astype(np.int64),
+        f"{key}.blocks": counts.astype(kind),
         f"{key}.samples": histogram.blocks.samples,
         f"{key}.beyond": histogram.beyond,
     }
 
 
-def _unpacked(get: Callable[[str], Any], key: str) -> Histogram:
+def _unpacked(get: Callable[[str], Any], key: str, unit: str = "angstrom") -> Histogram:
     blocks = BlockSums(get(f"{key}.blocks").astype(np.float64), int(get(f"{key}.samples")))
-    return Histogram(get(f"{key}.edges"), blocks, int(get(f"{key}.beyond")), "angstrom")
+    return Histogram(get(f"{key}.edges"), blocks, int(get(f"{key}.beyond")), unit)

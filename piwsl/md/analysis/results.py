@@ -7,7 +7,7 @@ from typing import Any
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-SYMBOLS = {"angstrom": "Å"}  # units whose symbol is not their name
+SYMBOLS = {"angstrom": "Å", "degree": "°"}  # units whose symbol is not their name
 
 
 @dataclass(frozen=True)

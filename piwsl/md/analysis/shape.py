@@ -12,7 +12,7 @@ from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 
 MOST_POINTS = 2000  # of a curve against time
-RMSD, GYRATION = "rmsd", "radius of gyration"
+RMSD, GYRATION = "RMSD", "radius of gyration"
 
 
 def rmsd(positions: FloatArray, structure: FloatArray, masses: FloatArray) -> FloatArray:

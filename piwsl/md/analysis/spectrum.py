@@ -33,6 +33,11 @@ def longest_interval(species: IntArray) -> float:
     return 0.5 / (fastest * SPEED_OF_LIGHT)
 
 
+def shortest_segment() -> float:
+    """Time that the resolution needs, fs."""
+    return 1 / (RESOLUTION * SPEED_OF_LIGHT)
+
+
 class PowerSpectrum:
     """Sums of the power spectra of segments, each long enough for the resolution; one segment is held at a time.
 
@@ -54,7 +59,7 @@ class PowerSpectrum:
                 f"{longest:.1f} fs (piwsl md --trajectory-interval)"
             )
         self._masses = np.asarray(masses, dtype=np.float64)
-        self._frames = int(np.ceil(1 / (RESOLUTION * SPEED_OF_LIGHT * interval)))
+        self._frames = int(np.ceil(shortest_segment() / interval))
         self._window = np.hanning(self._frames + 1)[:-1]
         self._padded = 1 << (4 * self._frames - 1).bit_length()
         waves = np.fft.rfftfreq(self._padded, interval) / SPEED_OF_LIGHT

@@ -16,6 +16,7 @@ _Entry = tuple[str, int, list[CurveComparison | DistributionComparison]]  # labe
 DISTRIBUTION_AXES = {
     "h_of_r": ("Interatomic distance r", "h(r)"),
     "bond": ("Bond length", "Probability density"),
+    "angle": ("Angle", "Probability density"),
 }
 ALONE = "run"  # label of a run that is not compared with others
 TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
@@ -123,6 +124,8 @@ def _found(group: RunGroup) -> dict[str, list[CurveComparison | DistributionComp
             found.setdefault("h_of_r", []).append(member.distances)
         for bond in member.bonds:
             found.setdefault(f"bond.{bond.kind}", []).append(bond.distribution)
+        for kind, angle in ({} if member.internal is None else member.internal.angles).items():
+            found.setdefault(f"angle.{kind}", []).append(angle.distribution)
         for curve in member.curves:
             found.setdefault(curve.key, []).append(curve)
     for curve in group.curves:

@@ -23,6 +23,7 @@ TITLES = {
     "dihedral": "Dihedral angles",
     "torsion": "Torsion profiles",
     "rdf": "Radial distribution functions",
+    "rmsd": "RMSD",
     "spectrum": "Vibrational spectrum",
     "survival": "Survival",
 }

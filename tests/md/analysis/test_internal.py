@@ -97,9 +97,9 @@ def test_a_free_energy_is_that_of_its_potential():
     assert pulls.std() < 1.6
     stiff = statistics_of(draw(20_000, 30.0), graph)
     assert not torsion_profiles(stiff, other, 500.0)[0].difference.agrees
-    angles, dihedrals = compare_internal(one, other)
-    assert set(angles) == {"H-O-O"}
-    assert dihedrals["H-O-O-H"].difference.agrees
+    found = compare_internal(one, other)
+    assert set(found.angles) == {"H-O-O"}
+    assert found.dihedrals["H-O-O-H"].difference.agrees
 
 
 def test_what_was_never_seen_is_no_number():
@@ -108,3 +108,27 @@ def test_what_was_never_seen_is_no_number():
     profile = torsion_profiles(narrow, narrow, 300.0)[0]
     assert np.isnan(profile.run.y[(profile.run.x < 70) | (profile.run.x > 110)]).all()
     assert np.isfinite(profile.run.y[(profile.run.x > 82) & (profile.run.x < 98)]).all()
+
+
+def test_mean_and_width_of_an_angle():
+    rng = np.random.default_rng(5)
+
+    def water(mean, width, count=4000):
+        half = np.radians(rng.normal(mean, width, count)) / 2
+        zero = np.zeros_like(half)
+        ends = [np.stack([sign * np.sin(half), np.cos(half), zero], 1) * 0.96 for sign in (-1, 1)]
+        return np.stack([np.zeros((count, 3)), *ends], 1)
+
+    numbers = np.array([8, 1, 1])
+    graph = BondGraph(numbers, find_bonds(numbers, water(104.5, 0.0, 1)))
+    reference = statistics_of(water(104.5, 4.0), graph)
+    same = compare_internal(statistics_of(water(104.5, 4.0), graph), reference).angles["H-O-H"]
+    assert same.mean[0].value == pytest.approx(104.5, abs=0.3)
+    assert same.width[0].value == pytest.approx(4.0, abs=0.2)
+    assert same.mean[0].uncertainty == pytest.approx(4.0 / np.sqrt(4000), rel=0.3)
+    assert same.mean[2].agrees
+    assert same.width[2].agrees
+    wider = compare_internal(statistics_of(water(104.5, 4.6), graph), reference).angles["H-O-H"]
+    assert wider.mean[2].agrees
+    assert not wider.width[2].agrees
+    assert not compare_internal(statistics_of(water(105.5, 4.0), graph), reference).angles["H-O-H"].mean[2].agrees

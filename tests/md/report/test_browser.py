@@ -93,6 +93,8 @@ def test_molecule_is_drawn_in_three_dimensions(browser, report, dark):
 def test_molecule_can_be_turned(browser, report):
     page = browser.open(report)
     page.settle()
+    page.evaluate("document.querySelector('#view .stage').scrollIntoView({block: 'center', behavior: 'instant'})")
+    start = page.evaluate("scrollY")
     before = page.picture("#view .stage")
     x, y = page.evaluate(
         "(() => { const b = document.querySelector('#view .stage').getBoundingClientRect();"
@@ -106,7 +108,7 @@ def test_molecule_can_be_turned(browser, report):
     # The wheel scrolls the page and leaves the molecule alone.
     turned = page.picture("#view .stage")
     page.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=200)
-    page.wait("scrollY > 50")
+    page.wait(f"scrollY > {start + 50}")
     assert (np.abs(page.picture("#view .stage") - turned).max(axis=-1) > 40).sum() < 100
     assert page.complaints() == []
 

@@ -33,7 +33,7 @@ def test_frames_are_those_of_the_run(stable):
     assert (scene.times[0], scene.times[-1]) == (50.0, 50_000.0)
     assert scene.end is None
     chosen = np.searchsorted(stable.run.times, scene.times)
-    np.testing.assert_allclose(distances(scene.positions), distances(stable.run.positions[chosen]), atol=1e-3)
+    np.testing.assert_allclose(distances(scene.positions), distances(stable.run.frames.at(chosen)), atol=1e-3)
     assert len(scene.bonds) == 8
     assert scene.symbols[:3] == ["C", "C", "O"]
 
