@@ -56,11 +56,12 @@ def test_the_structure_is_a_minimum_of_the_method():
 
 def test_reference_trajectory():
     reference = bundled_reference("aspirin")
-    assert reference.positions.shape == (5000, 21, 3)
+    assert reference.frames.all().shape == (5000, 21, 3)
     assert reference.times is not None
     assert float(np.diff(reference.times).mean()) == pytest.approx(20.0)
     assert reference.species.tolist() == ASPIRIN.structure.numbers.tolist()
-    lengths = np.linalg.norm(reference.positions[:, 0] - reference.positions[:, 1], axis=1)
+    positions = reference.frames.all()
+    lengths = np.linalg.norm(positions[:, 0] - positions[:, 1], axis=1)
     assert 1.3 < lengths.mean() < 1.7
 
 

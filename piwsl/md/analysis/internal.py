@@ -16,7 +16,7 @@ from piwsl.units import BOLTZMANN
 ANGLE_BIN = 1.0  # degrees
 DIHEDRAL_BIN = 5.0
 DEGREE = "degree"
-MOST_WATCHED = 24  # dihedrals of a type whose correlation is looked at
+MOST_WATCHED = 4  # dihedrals of a type whose correlation is looked at
 MILLI = 1000.0  # eV to meV
 
 

@@ -100,7 +100,10 @@ def collect_statistics(name: str, source: FrameSource) -> ReferenceStatistics:
     """
     means, sampler = MeanDistances(source.species), ModeSampler(len(source.species))
     digest = sha256(source.species.astype("<i8").tobytes())
+    start = np.zeros((len(source.species), 3))
     for first, positions in source.pieces():
+        if first == 0:
+            start = np.array(positions[0], dtype=np.float64)
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=(1, 2)))
         if len(bad):
             raise DataError(f"{name}: frame {first + int(bad[0])}: a position is not a finite number")
@@ -108,7 +111,6 @@ def collect_statistics(name: str, source: FrameSource) -> ReferenceStatistics:
         sampler.add(positions, first)
         digest.update(np.ascontiguousarray(positions, dtype="<f4").tobytes())
     bonds = means.bonds()
-    start = np.asarray(source.at(np.array([0]))[0], dtype=np.float64)
     structure = structure_of(source, bonds, sampler.modes(), source.frames, start)
     length = None if source.times is None else float(source.times[-1] - source.times[0])
     return ReferenceStatistics(name, source.species, bonds, start, structure, length, digest.hexdigest(), source.notes)

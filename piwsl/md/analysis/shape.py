@@ -93,7 +93,7 @@ class ShapeCounter:
         for name, values in found.items():
             self._blocks.add(self._sums[name], np.stack([np.ones_like(values), values], axis=1), first)
             self._memory[name].add(values[:, None], first)
-            self._points[name].append(values[start :: self._thinning])
+            self._points[name].append(values[start :: self._thinning].copy())  # and not the whole piece
 
     def statistics(self) -> ShapeStatistics:
         """In blocks of several times the correlation of each."""

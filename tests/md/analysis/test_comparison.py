@@ -26,7 +26,7 @@ def test_run_of_the_same_molecule_agrees(runs, tmp_path, reference):
     assert found.stable
     assert words.stability == "Stable for all 75 ps."
     assert not words.undecided
-    assert len(words.differing) <= 1  # of 29, each right in 95 of 100 cases
+    assert len(words.differing) <= 5  # of 50, each right in 95 of 100 cases
     assert {one.key for one in words.agreeing} >= {"h_of_r", "bond.C-O.mean", "temperature"}
     assert found.distances.run.samples > 100
 
@@ -102,7 +102,7 @@ def test_too_short_to_tell(runs, tmp_path, reference):
     words = judge(found)
     assert not words.agreeing
     assert not words.differing
-    assert len(words.undecided) == 29
+    assert len(words.undecided) == 50
     assert words.agreement.startswith("Too few independent samples")
     assert "no error bar" in " ".join(found.notes)
 

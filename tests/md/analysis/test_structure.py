@@ -58,7 +58,7 @@ def test_pieces_give_what_whole_arrays_give(runs, positions):
     bonds = find_bonds(numbers, positions)
     source = FrameSource.of_array(numbers, positions)
     modes = find_stable_frames(source, np.arange(2600.0), bonds).modes
-    found = structure_of(source, bonds, modes, 2200)
+    found = structure_of(source, bonds, modes, 2200, positions[0])
     whole = distance_histogram(positions[:2200])
     assert found.frames == 2200
     np.testing.assert_array_equal(found.distances.all_pairs.blocks.total, whole.blocks.total)

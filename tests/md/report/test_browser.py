@@ -68,7 +68,7 @@ def test_opens_without_a_complaint_in_the_colours_of_the_page(browser, report, d
     pixels = page.picture()
     assert near(pixels, colours["ground"]) > 0.5 * pixels.shape[0] * pixels.shape[1]
     boxes = page.boxes("main > figure:not(#view)")
-    assert len(boxes) == 5
+    assert len(boxes) == 6
     for left, top, width, height in boxes:
         figure = pixels[top : top + height, left : left + width]
         assert near(figure, colours["run"]) > 300

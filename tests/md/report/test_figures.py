@@ -67,7 +67,7 @@ def test_any_curve_with_its_band_and_reference(comparison, families):
     np.testing.assert_array_equal(line(first, "reference").get_ydata(), curve.reference.y)
     assert len(first.collections) == 2  # two bands
     assert first.get_title(loc="right") == "2.0 meV, within noise"
-    assert figure.get_supxlabel() == "Dihedral angle  [degree]"
+    assert figure.get_supxlabel() == "Dihedral angle  [°]"
     assert legend_of(figure) == ["reference", "run"]
     (alone,) = draw_panels(families["spectrum"], NARROW, LIGHT).axes
     assert alone.get_ylabel() == "Intensity"
@@ -138,7 +138,7 @@ def test_energies_of_several(groups):
 
 def test_plots_have_names_of_files_and_captions(groups):
     plots = {plot.name: plot for plot in plots_of(groups[:1])}
-    assert list(plots) == ["h_of_r", "bond_lengths", "torsion", "spectrum", "survival", "energy"]
+    assert list(plots) == ["h_of_r", "bond_lengths", "angle", "torsion", "spectrum", "survival", "energy"]
     assert plots["torsion"].title == "Torsion profiles"
     assert plots["torsion"].caption == (
         "Grey, the reference. Bands are one standard error. Zero is the minimum of each profile."

@@ -21,7 +21,7 @@ def groups(tmp_path_factory):
 
 def test_families_of_one_run(groups):
     families = overlays_of(groups[:1])
-    assert list(families) == ["h_of_r", "bond", "torsion", "spectrum"]
+    assert list(families) == ["h_of_r", "bond", "angle", "torsion", "spectrum"]
     assert [one.name for one in families["bond"]] == ["C-C", "C-H", "C-O", "O-H"]
     assert [one.name for one in families["torsion"]] == ["C-C-O-H", "H-C-C-H"]
     (distances,) = families["h_of_r"]
