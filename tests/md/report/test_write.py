@@ -15,10 +15,6 @@ NUMBERS = ["analysis.json", "curves.csv", "observables.csv"]
 PICTURES = [
     f"figures/{name}.{kind}" for name in ("angle", "bond_lengths", "energy", "h_of_r") for kind in ("png", "svg")
 ]
-    f"figures/{name}.{kind}"
-    for name in ("angle", "bond_lengths", "energy", "h_of_r", "rmsd")
-    for kind in ("png", "svg")
-]
 
 
 def group(path, positions):
