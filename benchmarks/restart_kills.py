@@ -21,7 +21,7 @@ from race import processor
 
 from piwsl.md.analysis.run_directory import read_run
 from piwsl.md.output.thermo import read_thermo
-from piwsl.md.restart import newest_state, state_files
+from piwsl.md.restart import newest_states, state_files
 
 STEPS = 4000
 OPTIONS = ["--system", "aspirin", "--steps", str(STEPS), "--trajectory-interval", "10", "--state-interval", "100"]
@@ -84,12 +84,11 @@ def main() -> None:
             subprocess.run(command(engine, whole), check=True, stdout=subprocess.DEVNULL)
             counts = kill_again_and_again(engine, killed, options.kills, random.Random(options.seed))
             first, second = read_run(whole), read_run(killed)
+            ends = [newest_states({0: one})[0][0].engine["positions"] for one in (whole, killed)]
             checks = {
                 "frames": len(second.frames) == STEPS // 10 and np.array_equal(first.frames.all(), second.frames.all()),
                 "rows": read_thermo(whole / "thermo.csv") == read_thermo(killed / "thermo.csv"),
-                "state": np.array_equal(
-                    newest_state(whole)[0].engine["positions"], newest_state(killed)[0].engine["positions"]
-                ),
+                "state": np.array_equal(*ends),
             }
         said = ", ".join(f"{name} {'equal' if fine else 'DIFFER'}" for name, fine in checks.items())
         print(f"{engine:8}{counts}: {said}", flush=True)
