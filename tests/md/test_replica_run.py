@@ -80,7 +80,7 @@ def test_each_replica_is_a_run_of_its_own(engine, run, tmp_path):
             11 + number,
             "completed",
         )
-        assert len(one.positions) == 10
+        assert len(one.frames) == 10
         assert [int(row[0]) for row in read_thermo(tmp_path / "run" / name / "thermo.csv")] == [50, 100, 150, 200]
         assert all((tmp_path / "run" / name / file).is_file() for file in one.summary["outputs"].values())
     ends = np.array([frames(tmp_path / "run" / name)[-1] for name in NAMES])
