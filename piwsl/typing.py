@@ -12,6 +12,7 @@ from torch import Tensor
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 Species: TypeAlias = Tensor  # (N,) atomic numbers, int64
 Positions: TypeAlias = Tensor  # (N, 3) angstrom

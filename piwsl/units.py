@@ -23,6 +23,7 @@ PICOSECOND = 1000.0  # fs
 SPEED_OF_LIGHT = 2.99792458e-5  # cm/fs; a frequency in 1/fs over it is a wavenumber in 1/cm
 GRAMS_PER_ML = 1e-24 / (ATOMIC_MASS * 1e3)  # amu/angstrom^3
 BAR = 1e5 * 1e-30 / ELEMENTARY_CHARGE  # eV/angstrom^3
+MILLIPASCAL_SECOND = 1e-3 * 1e15 * 1e-30 / ELEMENTARY_CHARGE  # eV fs/angstrom^3
 
 # One eV/angstrom acting on one amu, in angstrom/fs^2.
 ACCELERATION = ELEMENTARY_CHARGE / ATOMIC_MASS * 1e-10

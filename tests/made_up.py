@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.md.analysis.comparison import Comparison, compare_run
+from piwsl.md.analysis.compare_run import compare_run
+from piwsl.md.analysis.comparison import Comparison
 from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
 from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.analysis.reference import Reference

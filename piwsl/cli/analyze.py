@@ -53,6 +53,7 @@ def command(
     from piwsl.cli.analyze_display import print_groups
     from piwsl.cli.analyze_runs import analyze_runs
     from piwsl.errors import ConfigError
+    from piwsl.md.analysis import save_statistics
     from piwsl.md.report import check_output, json_text, write_analysis
 
     if reference is None and (reference_topology is not None or units is not None):
@@ -62,7 +63,7 @@ def command(
     check_output(output)  # before the work, not after it
     groups = analyze_runs(run_directories, reference, reference_topology, units, map_atoms)
     if save_reference is not None:
-        groups[0].members[0].reference.save(save_reference)
+        save_statistics(groups[0].members[0].reference, save_reference)
     files = write_analysis(groups, output, with_report)
     if as_json:
         click.echo(json_text(groups))

@@ -3,15 +3,12 @@
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from ase.symbols import Symbols
 
-from piwsl.typing import FloatArray, IntArray
-
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
+from piwsl.typing import BoolArray, FloatArray, IntArray
 
 
 class Labelled(Protocol):

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from piwsl.data.census import BoolArray, Census
+from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import inspect_frames
@@ -21,6 +21,7 @@ from piwsl.training.checks import check_displacement, check_labels, strangers
 from piwsl.training.frames import LabelCounts, TrainingFrames
 from piwsl.training.sections import DataConfig, TrainingConfig
 from piwsl.training.source_hash import source_hash
+from piwsl.typing import BoolArray
 from piwsl.units import parse_units
 
 _FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order

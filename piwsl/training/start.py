@@ -10,7 +10,6 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from piwsl.data.batch import collate
-from piwsl.data.census import BoolArray
 from piwsl.data.files import sha256
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.reference_energies import fit_reference_energies
@@ -21,7 +20,7 @@ from piwsl.models.potential import Potential
 from piwsl.training.frames import TrainingFrames
 from piwsl.training.freeze import freeze
 from piwsl.training.sections import TrainingConfig
-from piwsl.typing import FloatArray
+from piwsl.typing import BoolArray, FloatArray
 
 # A child of the log of a run, so that a display can listen to these lines alone.
 LOGGER = logging.getLogger("piwsl.training.start")

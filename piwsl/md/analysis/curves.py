@@ -71,6 +71,11 @@ class CurveComparison:
     is_steps: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def family(self) -> str:
+        """What stands before the first dot of the key."""
+        return self.key.partition(".")[0]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

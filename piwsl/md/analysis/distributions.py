@@ -27,6 +27,11 @@ class Histogram:
     unit: str
 
     @property
+    def area_unit(self) -> str:
+        """Of an area under the density: a pure number."""
+        return ""
+
+    @property
     def width(self) -> float:
         """Of a bin."""
         return float(self.edges[1] - self.edges[0])
@@ -114,4 +119,4 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
             floor = float(distance(halved[0])) * halved[1]
         return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor)
 
-    return DistributionComparison(ours, theirs, difference(area, ""), difference(moved, run.unit))
+    return DistributionComparison(ours, theirs, difference(area, run.area_unit), difference(moved, run.unit))

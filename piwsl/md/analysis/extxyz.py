@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError
 from piwsl.md.analysis.frame_source import PIECE, Piece
-from piwsl.typing import FloatArray
+from piwsl.typing import FloatArray, IntArray
 
 _TIME = re.compile(r"\btime_fs=\"?([^\s\"]+)")
+# Only of frames that state their time in fs: the columns of others are in other units.
+_VELOCITIES = re.compile(r"\bProperties=\S*:velocities:R:3")
 _READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, StopIteration)
 
 
@@ -28,6 +31,7 @@ class ExtxyzFile:
         atoms, frames: their numbers; whole frames only.
         times: (frames,) fs, where every frame states ``time_fs``.
         is_cut: whether the file ends within a frame.
+        has_velocities: whether every frame has the columns ``velocities``, in angstrom/fs, of `piwsl md`.
     """
 
     path: Path
@@ -35,6 +39,7 @@ class ExtxyzFile:
     frames: int
     times: FloatArray | None
     is_cut: bool
+    has_velocities: bool = False
 
     @classmethod
     def open(cls, path: Path) -> "ExtxyzFile":
@@ -45,6 +50,7 @@ class ExtxyzFile:
         """
         sizes, times = set(), []
         frames = 0
+        moving = 0
         is_cut = False
         with path.open(encoding="utf-8") as stream:
             try:
@@ -54,6 +60,7 @@ class ExtxyzFile:
                         break
                     frames += 1
                     sizes.add(int(lines[0]))
+                    moving += bool(_VELOCITIES.search(lines[1]))
                     found = _TIME.search(lines[1])
                     if found:
                         times.append(float(found.group(1)))
@@ -62,7 +69,7 @@ class ExtxyzFile:
         if len(sizes) > 1:
             raise DataError(f"{path}: frames of different numbers of atoms are no trajectory")
         known = np.array(times) if len(times) == frames else None
-        return cls(path, max(sizes, default=0), frames, known, is_cut)
+        return cls(path, max(sizes, default=0), frames, known, is_cut, 0 < moving == frames == len(times))
 
     def pieces(self) -> Iterator[Piece]:
         """Positions and cells, angstrom, in pieces of at most 1000 frames.
@@ -70,6 +77,20 @@ class ExtxyzFile:
         Raises:
             DataError: a frame cannot be read.
         """
+        for found in self._pieces():
+            cells = np.stack([one.cell.array for one in found]) if all(one.pbc.any() for one in found) else None
+            yield np.stack([one.positions for one in found]).astype(np.float32), cells
+
+    def velocities(self) -> Iterator[FloatArray]:
+        """Velocities of the same pieces, angstrom/fs: the columns ``velocities`` of `piwsl md`.
+
+        Raises:
+            DataError: a frame cannot be read.
+        """
+        for found in self._pieces():
+            yield np.stack([one.arrays["velocities"] for one in found])
+
+    def _pieces(self) -> Iterator[list[Atoms]]:
         done = 0
         with self.path.open(encoding="utf-8") as stream:
             frames = islice(_frames(stream), self.frames)
@@ -80,9 +101,27 @@ class ExtxyzFile:
                         found.append(next(read_xyz(StringIO("".join(lines)), index=0)))
                     except _READ_ERRORS as error:
                         raise _not_extxyz(self.path, done + len(found), error) from None
-                cells = np.stack([one.cell.array for one in found]) if all(one.pbc.any() for one in found) else None
-                yield np.stack([one.positions for one in found]).astype(np.float32), cells
+                yield found
                 done += len(found)
+
+
+def states_times(path: Path) -> bool:
+    """Whether the first frame states its time in fs, as those of `piwsl md` do."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return _TIME.search("".join(islice(stream, 1, 2))) is not None
+
+
+def first_species(path: Path) -> IntArray:
+    """(atoms,) atomic numbers of the first frame.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with path.open(encoding="utf-8") as stream:
+        try:
+            return np.asarray(next(read_xyz(stream, index=0)).numbers, dtype=np.int64)
+        except _READ_ERRORS as error:
+            raise _not_extxyz(path, 0, error) from None
 
 
 def _frames(stream: TextIO) -> Iterator[list[str]]:

@@ -26,6 +26,7 @@ class FrameSource:
         read: opens the source anew and gives its pieces of at most 1000 frames, in order.
         notes: what the reader has to say, such as where a file was cut.
         progress: called with (frames read, all frames) after each piece of every pass.
+        read_velocities: as ``read``, gives the velocities (f, atoms, 3) of each piece, angstrom/fs; None: it has none.
     """
 
     species: IntArray
@@ -34,6 +35,7 @@ class FrameSource:
     read: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
+    read_velocities: Callable[[], Iterator[FloatArray]] | None = None
 
     def __len__(self) -> int:
         return self.frames
@@ -100,6 +102,11 @@ class FrameSource:
             if first == end:
                 return
 
+    def velocities(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """As `pieces`, of velocities (f, atoms, 3), angstrom/fs, of a source that has them."""
+        assert self.read_velocities is not None
+        yield from replace(self, read=_without_cells(self.read_velocities)).pieces(stop)
+
     def at(self, indices: IntArray) -> FloatArray:
         """Positions (chosen, atoms, 3) of the frames with these indices, in ascending order; one pass."""
         wanted = np.sort(np.asarray(indices, dtype=np.int64))
@@ -121,4 +128,23 @@ class FrameSource:
             for positions, cells in self.read():
                 yield positions[:, order], cells
 
-        return replace(self, species=self.species[order], read=read)
+        return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
+
+    def without_cells(self) -> "FrameSource":
+        """The same frames as those of a molecule in vacuum."""
+
+        def positions() -> Iterator[FloatArray]:
+            for found, _ in self.read():
+                yield found
+
+        return replace(self, read=_without_cells(positions))
+
+    def _velocities_in(self, order: IntArray) -> Callable[[], Iterator[FloatArray]] | None:
+        read = self.read_velocities
+        if read is None:
+            return None
+        return lambda: (velocities[:, order] for velocities in read())
+
+
+def _without_cells(read: Callable[[], Iterator[FloatArray]]) -> Callable[[], Iterator[Piece]]:
+    return lambda: ((values, None) for values in read())

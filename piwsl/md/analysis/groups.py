@@ -11,8 +11,9 @@ from scipy.stats import binom
 
 from piwsl._version import __version__
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.analysis.comparison import Comparison, Observable
+from piwsl.md.analysis.comparison import Comparison
 from piwsl.md.analysis.curves import CurveComparison
+from piwsl.md.analysis.observables import Observable
 from piwsl.md.analysis.results import Measurement
 from piwsl.md.analysis.run_directory import SUMMARY_FILE
 from piwsl.md.analysis.uncertainty import CONFIDENCE

@@ -22,8 +22,12 @@ MILLI = 1000.0  # eV to meV
 
 def angle_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
     """Angles (frames, k) in degrees at the middle of triples (k, 3)."""
-    one = positions[:, atoms[:, 0]] - positions[:, atoms[:, 1]]
-    other = positions[:, atoms[:, 2]] - positions[:, atoms[:, 1]]
+    middle = positions[:, atoms[:, 1]]
+    return angles_between(positions[:, atoms[:, 0]] - middle, positions[:, atoms[:, 2]] - middle)
+
+
+def angles_between(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Angles (...) in degrees between vectors (..., 3)."""
     across = np.linalg.norm(np.cross(one, other), axis=-1)
     return np.asarray(np.degrees(np.arctan2(across, (one * other).sum(-1))))
 
@@ -60,16 +64,20 @@ class InternalCounter:
 
     def __init__(self, graph: BondGraph, frames: int) -> None:
         blocks = MicroBlocks(frames)
-        self._angles = {kind: _Counter(atoms, False, blocks) for kind, atoms in graph.angles().items()}
-        self._dihedrals = {kind: _Counter(atoms, True, blocks) for kind, atoms in graph.dihedrals().items()}
-        self._rotations = {
-            name: _Counter(np.array([atoms], dtype=np.int64), True, blocks) for name, atoms in graph.rotatable().items()
-        }
+        self._angle_atoms, self._dihedral_atoms = graph.angles(), graph.dihedrals()
+        self._rotation_atoms = {name: np.array([atoms], dtype=np.int64) for name, atoms in graph.rotatable().items()}
+        self._angles = {kind: AngleCounter(blocks) for kind in self._angle_atoms}
+        self._dihedrals = {kind: DihedralCounter(len(atoms), blocks) for kind, atoms in self._dihedral_atoms.items()}
+        self._rotations = {name: DihedralCounter(1, blocks) for name in self._rotation_atoms}
 
     def add(self, positions: FloatArray, first: int) -> None:
         """Positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
-        for counter in (*self._angles.values(), *self._dihedrals.values(), *self._rotations.values()):
-            counter.add(positions, first)
+        for kind, angles in self._angle_atoms.items():
+            self._angles[kind].add(angle_values(positions, angles), first)
+        for kind, dihedrals in self._dihedral_atoms.items():
+            self._dihedrals[kind].add(dihedral_values(positions, dihedrals), first)
+        for name, dihedrals in self._rotation_atoms.items():
+            self._rotations[name].add(dihedral_values(positions, dihedrals), first)
 
     def statistics(self) -> InternalStatistics:
         """In blocks of several times the correlation of each."""
@@ -82,33 +90,60 @@ class InternalCounter:
 
 
 class _Counter:
-    """A histogram of one type."""
+    """A histogram of one type, in equal bins of degrees."""
 
-    def __init__(self, atoms: IntArray, circular: bool, blocks: MicroBlocks) -> None:
-        low, high, width = (-180.0, 180.0, DIHEDRAL_BIN) if circular else (0.0, 180.0, ANGLE_BIN)
+    def __init__(self, low: float, high: float, width: float, blocks: MicroBlocks, columns: int) -> None:
         self._edges = np.linspace(low, high, round((high - low) / width) + 1)
-        self._atoms, self._circular, self._blocks = atoms, circular, blocks
+        self._blocks = blocks
         self._counts = np.zeros((len(blocks), len(self._edges) - 1), dtype=np.int64)
-        # What forgets slowest decides the blocks: of angles their sums, of dihedrals each by itself, on the circle.
-        self._watched = np.unique(np.linspace(0, len(atoms) - 1, min(len(atoms), MOST_WATCHED)).astype(np.int64))
-        self._series = SeriesMeans(blocks.frames, 2 * len(self._watched) if circular else 2)
+        self._series = SeriesMeans(blocks.frames, columns)
 
-    def add(self, positions: FloatArray, first: int) -> None:
-        values = (dihedral_values if self._circular else angle_values)(positions, self._atoms)
-        radians = np.radians(values)
-        if self._circular:
-            watched = radians[:, self._watched]
-            self._series.add(np.concatenate([np.sin(watched), np.cos(watched)], axis=1), first)
-        else:
-            self._series.add(np.stack([radians.sum(1), (radians**2).sum(1)], axis=1), first)
+    def histogram(self) -> Histogram:
+        """In blocks of several times what forgets slowest."""
+        counts = self._blocks.merged(self._counts, self._series.inefficiency())
+        return Histogram(self._edges, counts, 0, DEGREE)
+
+    def _count(self, values: FloatArray, first: int) -> None:
         width = self._edges[1] - self._edges[0]
         places = ((values - self._edges[0]) / width).astype(np.int64).clip(0, len(self._edges) - 2)
         for block, start, stop in self._blocks.parts(first, len(values)):
             self._counts[block] += np.bincount(places[start:stop].ravel(), minlength=self._counts.shape[1])
 
-    def histogram(self) -> Histogram:
-        counts = self._blocks.merged(self._counts, self._series.inefficiency())
-        return Histogram(self._edges, counts, 0, DEGREE)
+
+class AngleCounter(_Counter):
+    """Angles of one type; their sums tell how fast they are forgotten.
+
+    Args:
+        blocks: of the frames that will come.
+    """
+
+    def __init__(self, blocks: MicroBlocks) -> None:
+        super().__init__(0.0, 180.0, ANGLE_BIN, blocks, 2)
+
+    def add(self, values: FloatArray, first: int) -> None:
+        """Angles (f, k), degrees, of the frames from ``first`` on."""
+        radians = np.radians(values)
+        self._series.add(np.stack([radians.sum(1), (radians**2).sum(1)], axis=1), first)
+        self._count(values, first)
+
+
+class DihedralCounter(_Counter):
+    """Dihedrals of one type; what each of them forgets, on the circle, is looked at.
+
+    Args:
+        count: of such dihedrals in the structure.
+        blocks: of the frames that will come.
+    """
+
+    def __init__(self, count: int, blocks: MicroBlocks) -> None:
+        self._watched = np.unique(np.linspace(0, count - 1, min(count, MOST_WATCHED)).astype(np.int64))
+        super().__init__(-180.0, 180.0, DIHEDRAL_BIN, blocks, 2 * len(self._watched))
+
+    def add(self, values: FloatArray, first: int) -> None:
+        """Dihedrals (f, k), degrees, of the frames from ``first`` on."""
+        watched = np.radians(values[:, self._watched])
+        self._series.add(np.concatenate([np.sin(watched), np.cos(watched)], axis=1), first)
+        self._count(values, first)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,12 @@ import numpy as np
 
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
+from piwsl.md.analysis.extxyz import first_species, states_times
 from piwsl.md.analysis.frame_source import FrameSource, Progress
-from piwsl.md.analysis.reference_statistics import (
-    ReferenceStatistics,
-    collect_statistics,
-)
+from piwsl.md.analysis.images import first_frame, unwrapped
+from piwsl.md.analysis.reference_statistics import ReferenceStatistics, collect_statistics
+from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.analysis.statistics_file import save_statistics
 from piwsl.md.analysis.trajectory_files import open_trajectory, read_topology
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
@@ -79,24 +80,38 @@ class Reference:
         Raises:
             DataError: as `statistics`, or the file cannot be written.
         """
-        self.statistics.save(path)
+        save_statistics(self.statistics, path)
+
+    @cached_property
+    def is_periodic(self) -> bool:
+        """Whether its frames have cells."""
+        return first_frame(self.frames)[1] is not None
+
+    def in_vacuum(self) -> "Reference":
+        """The same frames as those of a molecule that is whole in the first one, without their cells."""
+        return Reference(self.name, unwrapped(self.frames).without_cells()) if self.is_periodic else self
 
 
 def read_reference(
     path: Path, topology: Path | None = None, units: str | None = None, progress: Progress | None = None
 ) -> Reference:
-    """Read a reference: a trajectory (mdtraj), an npz with rMD17 or sGDML keys, or any file ASE reads.
+    """Read a reference: a trajectory (mdtraj), an npz with rMD17 or sGDML keys, any file ASE reads, or a run.
 
     Args:
-        path: the file.
+        path: the file, or the directory of a run.
         topology: for trajectories that hold positions only; a PDB file.
         units: of an npz or ASE file whose lengths are not in angstrom: ``nm``, or ``kcal/mol, bohr``.
         progress: called with (frames read, all frames) while the frames are gone through.
 
     Raises:
         DataError: the file or its topology cannot be read, or its frames are not of one molecule.
+        RunDirectoryError: the directory is not one of `piwsl md`.
         ConfigError: a unit is not known, or an option does not belong to this kind of file.
     """
+    if path.is_dir():
+        if topology is not None or units is not None:
+            raise ConfigError(f"{path}: a run states its topology and units: leave out the options")
+        return Reference(path.name, read_run(path, progress).frames)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     kind = path.suffix.lower()
@@ -142,6 +157,9 @@ def _read_trajectory(path: Path, topology: Path | None, progress: Progress | Non
 
 
 def _read_frames(path: Path, units: str | None, progress: Progress | None) -> Reference:
+    if path.suffix == ".extxyz" and units is None and states_times(path):
+        file = open_trajectory(path)  # of `piwsl md`, and no set without order
+        return Reference(path.name, file.source(first_species(path), progress=progress))
     return Reference(path.name, FrameSource.of_frames(read_frames(path, _units(path, units)), path, progress))
 
 

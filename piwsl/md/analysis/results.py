@@ -7,7 +7,13 @@ from typing import Any
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-SYMBOLS = {"angstrom": "Å", "degree": "°"}  # units whose symbol is not their name
+# Units whose symbol is not their name.
+SYMBOLS = {
+    "angstrom": "Å",
+    "angstrom^3": "Å³",
+    "angstrom^2/ps": "Å²/ps",
+    "degree": "°",
+}
 
 
 @dataclass(frozen=True)

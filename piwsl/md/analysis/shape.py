@@ -106,7 +106,7 @@ class ShapeCounter:
 
 @dataclass(frozen=True)
 class ShapeComparison:
-    """A mean of the run beside that of the reference, angstrom."""
+    """A mean of the run beside that of the reference."""
 
     name: str
     mean: Measurement
@@ -125,6 +125,13 @@ def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[Sh
         )
         for name, one in run.sums.items()
     )
+
+
+def compare_volumes(run: BlockSums, reference: BlockSums) -> ShapeComparison:
+    """Volume per atom of a periodic cell, from numbers of frames and sums, angstrom^3."""
+    unit = "angstrom^3"
+    ours, theirs = run.measure(_mean, unit), reference.measure(_mean, unit)
+    return ShapeComparison("volume per atom", ours, theirs, difference_of(run, reference, _mean, unit))
 
 
 def rmsd_curve(run: ShapeStatistics, times: FloatArray) -> CurveComparison:

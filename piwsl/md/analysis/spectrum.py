@@ -67,6 +67,9 @@ class PowerSpectrum:
         self._bins = np.searchsorted(self.edges, waves, side="right") - 1
         self._inside = (self._bins >= 0) & (self._bins < len(self.edges) - 1) & (waves < self.edges[-1])
         self._weights = np.ones_like(waves) if velocities else waves**2
+        self._lags = interval * np.arange(self._frames // 2)
+        # What the window takes from products of values that are a lag apart.
+        self._damping = np.fft.irfft(np.abs(np.fft.rfft(self._window, self._padded)) ** 2)[: len(self._lags)]
         self._sums: list[FloatArray] = []
         self._each = self._added = 0
         self._waiting: list[FloatArray] = []
@@ -86,8 +89,19 @@ class PowerSpectrum:
         """Power in bins of wavenumber, block by block; None where there is no whole segment."""
         if not self._sums:
             return None
-        blocks = np.stack(self._sums)
+        blocks = np.stack(self._sums)[:, : len(self.edges) - 1]
         return Histogram(self.edges, BlockSums(blocks, len(blocks)), 0, "1/cm")
+
+    @property
+    def correlation(self) -> tuple[FloatArray, BlockSums] | None:
+        """Lags (lags,) in fs, up to half a segment, and the autocorrelation of velocities by block, not normalised.
+
+        None where there is no whole segment.
+        """
+        if not self._sums:
+            return None
+        blocks = np.stack(self._sums)[:, len(self.edges) - 1 :]
+        return self._lags, BlockSums(blocks, len(blocks))
 
     def _take(self, segment: FloatArray) -> None:
         # Overall translation holds no vibration, and a drift would leak into all of them.
@@ -100,10 +114,11 @@ class PowerSpectrum:
             power += mass * (transform.real**2 + transform.imag**2).sum(1)
         power *= self._weights
         binned = np.bincount(self._bins[self._inside], weights=power[self._inside], minlength=len(self.edges) - 1)
-        self._keep(np.asarray(binned, dtype=np.float64))
+        correlation = np.fft.irfft(power)[: len(self._lags)] / self._damping
+        self._keep(np.concatenate([binned, correlation]))
 
     def _keep(self, power: FloatArray) -> None:
-        """One more segment; where there are too many, neighbours are added up."""
+        """The numbers of one more segment; where there are too many, neighbours are added up."""
         if self._added % max(self._each, 1) == 0 or not self._sums:
             if len(self._sums) == MOST_SEGMENTS:
                 self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]

@@ -81,8 +81,11 @@ class StabilityWatch:
 
     def find(self, positions: FloatArray, first: int) -> BrokenBond | None:
         """The break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``."""
+        return self.find_lengths(bond_lengths(positions, self._bonds.pairs), positions, first)
+
+    def find_lengths(self, lengths: FloatArray, positions: FloatArray, first: int) -> BrokenBond | None:
+        """The same where the lengths of the bonds (f, bonds), angstrom, are known."""
         bonds = self._bonds
-        lengths = bond_lengths(positions, bonds.pairs)
         # "not within" instead of "beyond": a comparison with NaN is false.
         outside = ~(np.abs(lengths - bonds.lengths) <= LARGEST_DEVIATION)
         broken = np.flatnonzero(outside.any(axis=1) | ~np.isfinite(positions).all(axis=(1, 2)))

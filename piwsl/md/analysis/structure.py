@@ -2,20 +2,19 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from ase.data import atomic_masses
 
 from piwsl.md.analysis.bond_graph import BondGraph
-from piwsl.md.analysis.bonds import BondCounter, Bonds, BondStatistics
+from piwsl.md.analysis.bond_statistics import BondCounter, BondStatistics
+from piwsl.md.analysis.bonds import Bonds, bond_lengths
 from piwsl.md.analysis.contacts import Contact, ContactWatch
 from piwsl.md.analysis.distances import DistanceCounter, DistanceHistograms
-from piwsl.md.analysis.distributions import Histogram
 from piwsl.md.analysis.frame_source import FrameSource
 from piwsl.md.analysis.internal import InternalCounter, InternalStatistics
 from piwsl.md.analysis.shape import ShapeCounter, ShapeStatistics
 from piwsl.md.analysis.slow_motion import ModeSampler, SlowModes
-from piwsl.md.analysis.spectrum import PowerSpectrum, longest_interval
 from piwsl.md.analysis.stability import BrokenBond, Stability, StabilityWatch
+from piwsl.md.analysis.vibrations import VibrationCounter, Vibrations
 from piwsl.typing import FloatArray
 
 
@@ -29,7 +28,7 @@ class StructureStatistics:
         bonds: bond lengths by type.
         internal: angles and dihedrals.
         shape: of the molecule, against the first frame of the reference.
-        spectrum: power of its vibrations; None where frames have no equal intervals, or too long ones.
+        vibrations: None where frames have no equal intervals, too long ones, or end before one segment.
     """
 
     frames: int
@@ -37,7 +36,7 @@ class StructureStatistics:
     bonds: dict[str, BondStatistics]
     internal: InternalStatistics
     shape: ShapeStatistics
-    spectrum: Histogram | None
+    vibrations: Vibrations | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,26 +100,18 @@ def structure_of(
     distances = DistanceCounter(source.species, frames, modes)
     lengths, internal = BondCounter(bonds, frames), InternalCounter(graph, frames)
     shape = ShapeCounter(start, masses, graph.rings(), frames)
-    interval = frame_interval(source.times)
-    seen = interval is not None and interval <= longest_interval(source.species)
-    spectrum = PowerSpectrum(masses, source.species, interval) if interval is not None and seen else None
+    vibrations = VibrationCounter(source, frames)
     for first, positions in source.pieces(frames):
         distances.add(positions, first)
-        lengths.add(positions, first)
+        lengths.add(bond_lengths(positions, bonds.pairs), first)
         internal.add(positions, first)
         shape.add(positions, first)
-        if spectrum is not None:
-            spectrum.add(positions, first)
-    power = spectrum.histogram if spectrum else None
+        vibrations.add(positions, first)
     return StructureStatistics(
-        frames, distances.histograms(), lengths.statistics(), internal.statistics(), shape.statistics(), power
+        frames,
+        distances.histograms(),
+        lengths.statistics(),
+        internal.statistics(),
+        shape.statistics(),
+        vibrations.vibrations(),
     )
-
-
-def frame_interval(times: FloatArray | None) -> float | None:
-    """Time between frames, fs; None where they have no times, or not at equal intervals."""
-    if times is None or len(times) < 2:
-        return None
-    steps = np.diff(times)
-    interval = float(steps.mean())
-    return interval if interval > 0 and np.abs(steps - interval).max() < 1e-3 * interval else None

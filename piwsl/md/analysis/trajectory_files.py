@@ -30,6 +30,7 @@ class TrajectoryFile:
         times: (frames,) fs, where the file states them.
         read: opens the file anew and gives its pieces.
         notes: sentences on what the reader met, such as a cut file.
+        read_velocities: as ``read``, gives velocities (f, atoms, 3), angstrom/fs, where the file has them.
     """
 
     atoms: int
@@ -37,6 +38,7 @@ class TrajectoryFile:
     times: FloatArray | None
     read: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
+    read_velocities: Callable[[], Iterator[FloatArray]] | None = None
 
     def source(
         self,
@@ -47,7 +49,7 @@ class TrajectoryFile:
     ) -> FrameSource:
         """The file with the elements of its atoms (atoms,), and with these times instead of its own."""
         times = self.times if times is None else times
-        return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress)
+        return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress, self.read_velocities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,8 @@ def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
     elif path.suffix == ".extxyz":
         file = ExtxyzFile.open(path)
         notes = _cut_note(path, file.frames, file.is_cut)
-        found = TrajectoryFile(file.atoms, file.frames, file.times, file.pieces, notes)
+        velocities = file.velocities if file.has_velocities else None
+        found = TrajectoryFile(file.atoms, file.frames, file.times, file.pieces, notes, velocities)
     elif path.suffix in (".hdf5", ".h5"):
         found = _open_hdf5(path)
     else:
@@ -160,6 +163,7 @@ def _open_hdf5(path: Path) -> TrajectoryFile:
         frames, atoms = file["coordinates"].shape[:2]
         times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
         has_cells = "cell_lengths" in file and "cell_angles" in file
+        has_velocities = "velocities" in file
 
     def read() -> Iterator[Piece]:
         with open_hdf5(path, growing=True) as file:
@@ -172,7 +176,12 @@ def _open_hdf5(path: Path) -> TrajectoryFile:
                     cells = _cells(cell_vectors(lengths * NANOMETER, angles))
                 yield _angstrom(file["coordinates"][first:last]), cells
 
-    return TrajectoryFile(atoms, frames, times, read)
+    def read_velocities() -> Iterator[FloatArray]:
+        with open_hdf5(path, growing=True) as file:
+            for first, last in _pieces(frames):
+                yield np.asarray(file["velocities"][first:last], dtype=np.float64) * (NANOMETER / PICOSECOND)
+
+    return TrajectoryFile(atoms, frames, times, read, read_velocities=read_velocities if has_velocities else None)
 
 
 def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:

@@ -5,7 +5,8 @@ from math import isnan
 
 from scipy.stats import binom
 
-from piwsl.md.analysis.comparison import Comparison, Observable
+from piwsl.md.analysis.comparison import Comparison
+from piwsl.md.analysis.observables import Observable
 from piwsl.md.analysis.results import significant
 from piwsl.md.analysis.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND

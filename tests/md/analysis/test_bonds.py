@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.bonds import bond_lengths, bond_type, compare_bonds, find_bonds
+from piwsl.md.analysis.bond_statistics import compare_bonds
+from piwsl.md.analysis.bonds import bond_lengths, bond_type, find_bonds
 
 
 def test_bonds_of_ethanol_by_type(runs):

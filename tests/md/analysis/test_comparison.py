@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.comparison import Observable, compare_run
+from piwsl.md.analysis.compare_run import compare_run
+from piwsl.md.analysis.observables import Observable
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.results import Difference, Measurement
 from piwsl.md.analysis.run_directory import read_run

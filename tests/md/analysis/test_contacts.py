@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.comparison import compare_run
+from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.contacts import first_contact, unbonded_pairs
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.run_directory import read_run

@@ -4,7 +4,8 @@ import mdtraj
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.bonds import compare_bonds, find_bonds
+from piwsl.md.analysis.bond_statistics import compare_bonds
+from piwsl.md.analysis.bonds import find_bonds
 from piwsl.md.analysis.distances import distance_histogram
 from piwsl.md.analysis.distributions import compare
 from piwsl.md.analysis.reference import read_reference

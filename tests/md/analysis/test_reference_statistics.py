@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.comparison import compare_run
+from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.reference_statistics import is_reference_statistics, read_reference_statistics
 from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.analysis.statistics_file import is_reference_statistics, read_reference_statistics
 
 
 @pytest.fixture(scope="module")

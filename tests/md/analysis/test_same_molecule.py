@@ -4,7 +4,7 @@ from ase.build import molecule
 
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import find_bonds
-from piwsl.md.analysis.comparison import compare_run
+from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.run_directory import read_run
 from piwsl.md.analysis.same_molecule import map_atoms

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.bonds import compare_bond_statistics, compare_bonds, find_bonds
+from piwsl.md.analysis.bond_statistics import compare_bond_statistics, compare_bonds
+from piwsl.md.analysis.bonds import find_bonds
 from piwsl.md.analysis.contacts import first_contact
 from piwsl.md.analysis.distances import distance_histogram
 from piwsl.md.analysis.frame_source import FrameSource

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from piwsl.md.analysis.comparison import compare_run
+from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.run_directory import read_run
