@@ -42,9 +42,13 @@ def topology_of(numbers: np.ndarray) -> mdtraj.Topology:
     return topology
 
 
-def write_trajectory(path: Path, positions: np.ndarray, numbers: np.ndarray = ETHANOL.numbers) -> mdtraj.Trajectory:
+def write_trajectory(
+    path: Path, positions: np.ndarray, numbers: np.ndarray = ETHANOL.numbers, cells: np.ndarray | None = None
+) -> mdtraj.Trajectory:
     """In the format of the suffix."""
     trajectory = mdtraj.Trajectory(np.asarray(positions, dtype=np.float32) / NANOMETER, topology_of(numbers))
+    if cells is not None:
+        trajectory.unitcell_vectors = np.asarray(cells, dtype=np.float32) / NANOMETER
     trajectory.save(str(path))
     return trajectory
 
@@ -66,11 +70,12 @@ def write_run(
     suffix: str = ".dcd",
     interval: int = 100,
     timestep: float = 0.5,
+    cells: np.ndarray | None = None,
     **changes: Any,
 ) -> Path:
     """A run directory as `piwsl md` leaves it; ``changes`` replace entries of its summary."""
     directory.mkdir(parents=True)
-    trajectory = write_trajectory(directory / f"trajectory{suffix}", positions, numbers)
+    trajectory = write_trajectory(directory / f"trajectory{suffix}", positions, numbers, cells)
     trajectory[0].save_pdb(str(directory / "topology.pdb"))
     if thermo is None:
         thermo = thermal_rows(len(positions), len(numbers), 500.0, seed=7)

@@ -48,7 +48,7 @@ def print_groups(groups: Sequence[RunGroup], files: dict[str, Path]) -> None:
 def _print_one(comparison: Comparison) -> None:
     verdict = judge(comparison)
     click.echo(verdict.stability)
-    if comparison.distances is not None:
+    if comparison.compares_structure:
         click.echo(verdict.agreement)
     click.echo()
     rows = [(cells(one), STYLES[one.agrees] if one.difference else "") for one in comparison.observables]

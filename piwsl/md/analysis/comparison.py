@@ -71,6 +71,11 @@ class Comparison:
     diffusion: tuple[Diffusion, ...] = ()
 
     @property
+    def compares_structure(self) -> bool:
+        """Whether any frame was stable."""
+        return bool(self.bonds)
+
+    @property
     def stable(self) -> bool:
         """No broken bond and no collapse in the trajectory, and no stop rule ended the run."""
         whole = self.stability.broken is None and self.contact is None

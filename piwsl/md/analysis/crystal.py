@@ -19,9 +19,9 @@ from piwsl.md.analysis.radial import RadialCounter, RadialHistogram
 from piwsl.md.analysis.stability import BrokenBond, Stability, StabilityWatch
 from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, SeriesMeans
 from piwsl.md.analysis.vibrations import VibrationCounter, Vibrations, frame_interval
-from piwsl.typing import FloatArray, IntArray
+from piwsl.typing import BoolArray, FloatArray, IntArray
 
-# Elements that are no metals: where there are any, two metals that are close are no arms of an angle.
+# Elements that are no metals.
 NON_METALS = (1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 52, 53, 54, 85, 86)
 
 
@@ -154,19 +154,25 @@ def in_cells(source: FrameSource, stop: int | None = None) -> Iterator[tuple[int
         yield first, positions, cells
 
 
+def chemical_bonds(species: IntArray, pairs: IntArray) -> BoolArray:
+    """Which pairs (p, 2) of close atoms a chemist would call bonded (p,): where there are non-metals, no two metals."""
+    metals = ~np.isin(species, NON_METALS)
+    return np.asarray(~metals[pairs].all(axis=1) | metals.all())
+
+
 class Arms:
     """Angles between the bonds of each atom, by type.
 
     Args:
         species: (atoms,) atomic numbers.
-        bonds: with images. Two metals are no arm where there are non-metals: their distance is not that of a bond.
+        bonds: with images; of metals only among themselves.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
-        metals = ~np.isin(species, NON_METALS)
+        chemical = chemical_bonds(species, bonds.pairs)
         ends: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # of each atom: bond, direction, other atom
         for bond, (i, j) in enumerate(bonds.pairs):
-            if metals.all() or not (metals[i] and metals[j]):
+            if chemical[bond]:
                 ends[int(i)].append((bond, 1, int(j)))
                 ends[int(j)].append((bond, -1, int(i)))
         found: dict[str, list[tuple[int, int, int, int]]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """The vibrational power spectrum: what frequencies the atoms move at.
 
 The power spectrum of mass-weighted velocities is the Fourier transform of their autocorrelation function
-(Wiener-Khinchin). Of positions it is taken times the square of the frequency, which is exact where frames are closer
-than half the shortest period.
+(Wiener-Khinchin). Where there are positions only, velocities are their finite differences; what these lose of each
+frequency is known, and given back, which is exact where frames are closer than half the shortest period.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,10 @@ class PowerSpectrum:
         self.edges = np.arange(0.0, min(waves[-1], LARGEST), RESOLUTION)
         self._bins = np.searchsorted(self.edges, waves, side="right") - 1
         self._inside = (self._bins >= 0) & (self._bins < len(self.edges) - 1) & (waves < self.edges[-1])
-        self._weights = np.ones_like(waves) if velocities else waves**2
+        self._interval = None if velocities else interval
+        # A difference of neighbours is the mean velocity between them: sin(x) / x of it, for x = omega interval / 2.
+        self._weights = np.ones_like(waves) if velocities else np.sinc(waves * SPEED_OF_LIGHT * interval) ** -2
+        self._last: FloatArray | None = None
         self._lags = interval * np.arange(self._frames // 2)
         # What the window takes from products of values that are a lag apart.
         self._damping = np.fft.irfft(np.abs(np.fft.rfft(self._window, self._padded)) ** 2)[: len(self._lags)]
@@ -77,8 +80,13 @@ class PowerSpectrum:
 
     def add(self, positions: FloatArray, first: int) -> None:
         """Positions (or velocities) (f, atoms, 3) of consecutive frames from ``first`` on."""
-        self._waiting.append(np.asarray(positions, dtype=np.float64))
-        self._held += len(positions)
+        values = np.asarray(positions, dtype=np.float64)
+        if self._interval is not None:
+            before = values[:0] if self._last is None else self._last
+            self._last = values[-1:].copy()
+            values = np.diff(np.concatenate([before, values]), axis=0) / self._interval
+        self._waiting.append(values)
+        self._held += len(values)
         while self._held >= self._frames:
             whole = np.concatenate(self._waiting)
             self._take(whole[: self._frames])
@@ -104,10 +112,9 @@ class PowerSpectrum:
         return self._lags, BlockSums(blocks, len(blocks))
 
     def _take(self, segment: FloatArray) -> None:
-        # Overall translation holds no vibration, and a drift would leak into all of them.
+        # Overall translation holds no vibration.
         centre = (self._masses[:, None] * segment).sum(1, keepdims=True) / self._masses.sum()
-        moved = segment - centre
-        moved = (moved - moved.mean(0)) * self._window[:, None, None]
+        moved = (segment - centre) * self._window[:, None, None]
         power = np.zeros(self._padded // 2 + 1)
         for atom, mass in enumerate(self._masses):  # one atom at a time bounds the memory
             transform = np.fft.rfft(moved[:, atom], self._padded, axis=0)

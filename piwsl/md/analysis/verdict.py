@@ -19,7 +19,7 @@ class Verdict:
     """What a reader should know first.
 
     Attributes:
-        stability: one sentence, how long the run stayed a molecule.
+        stability: one sentence, how long the run stayed what it was.
         agreement: one sentence, how much of it is like the reference.
         agreeing, differing, undecided: the observables that were compared.
     """

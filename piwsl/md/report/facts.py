@@ -5,7 +5,7 @@ from typing import Any
 from piwsl._version import __version__
 from piwsl.md.analysis.comparison import Comparison
 from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.results import Measurement, significant
+from piwsl.md.analysis.results import Difference, Measurement, significant
 from piwsl.md.analysis.verdict import picoseconds
 
 
@@ -23,6 +23,11 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
         found = comparison.distances.difference
         noise = "noise unknown" if found.limit is None else f"noise alone: up to {significant(found.threshold)}"
         rows.append((found.measured.text(), "h(r) error, ∫|h \N{MINUS SIGN} h_ref| dr", noise))
+    worst = _worst_radial(comparison)
+    if worst is not None:
+        found = worst[1]
+        noise = "noise unknown" if found.limit is None else f"noise alone: up to {significant(found.threshold)}"
+        rows.append((found.measured.text(), f"g(r) error of {worst[0]}, the largest for its noise", noise))
     if comparison.temperature is not None:
         target = comparison.temperature.target
         rows.append(
@@ -39,6 +44,12 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
     if comparison.drift is None and speed.get("steps_per_second"):
         rows.append((f"{speed['steps_per_second']:.4g} steps/s", "speed", f"{speed.get('ns_per_day', 0):.3g} ns/day"))
     return rows
+
+
+def _worst_radial(comparison: Comparison) -> tuple[str, Difference] | None:
+    """Pair of elements, and difference, of the g(r) that is farthest off for its noise."""
+    found = [(one.name, one.difference) for one in comparison.curves if one.family == "rdf" and one.difference]
+    return max(found, key=lambda one: one[1].measured.value / (one[1].threshold or 1.0), default=None)
 
 
 def how_made(comparison: Comparison) -> list[tuple[str, str]]:

@@ -23,6 +23,8 @@ TITLES = {
     "dihedral": "Dihedral angles",
     "torsion": "Torsion profiles",
     "rdf": "Radial distribution functions",
+    "msd": "Mean square displacements",
+    "vacf": "Velocity autocorrelation",
     "rmsd": "RMSD",
     "spectrum": "Vibrational spectrum",
     "survival": "Survival",

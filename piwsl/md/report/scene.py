@@ -1,4 +1,4 @@
-"""The molecule as it moves, thinned for a page."""
+"""The molecule or crystal as it moves, thinned for a page."""
 
 import base64
 import zlib
@@ -10,11 +10,14 @@ from ase.data import atomic_masses, chemical_symbols
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import find_bonds
 from piwsl.md.analysis.comparison import Comparison
+from piwsl.md.analysis.crystal import chemical_bonds
+from piwsl.md.analysis.images import first_frame
 from piwsl.typing import FloatArray, IntArray
 
 MOST_FRAMES = 200
 MOST_NUMBERS = 500_000  # coordinates of all scenes of a page: about 1.3 MB at most
 PRECISION = 0.01  # angstrom
+TURNED, TILTED = -20.0, 12.0  # degrees that a cell is turned from its first vector lying across the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +30,9 @@ class Scene:
         bonds: (bonds, 2) atom indices, of the first frame.
         times: (frames,) fs.
         positions: (frames, atoms, 3) angstrom: turned so that the first frame lies in the plane of the page and the
-            others lie on it.
+            others lie on it; a crystal is turned a little, and keeps its place.
         end: time at which the run was no longer physical, fs, or None.
+        cell: (4, 3) angstrom: a corner of the first cell of a crystal and the corners next to it, or None.
     """
 
     name: str
@@ -37,6 +41,21 @@ class Scene:
     times: FloatArray
     positions: FloatArray
     end: float | None
+    cell: FloatArray | None = None
+
+    @property
+    def edges(self) -> FloatArray:
+        """(12, 2, 3) both ends of the edges of the cell, angstrom; none of a molecule."""
+        if self.cell is None:
+            return np.zeros((0, 2, 3))
+        corner, vectors = self.cell[0], self.cell[1:] - self.cell[0]
+        ends = []
+        for axis in range(3):
+            others = np.delete(vectors, axis, axis=0)
+            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                start = corner + i * others[0] + j * others[1]
+                ends.append((start, start + vectors[axis]))
+        return np.array(ends)
 
     @property
     def symbols(self) -> list[str]:
@@ -83,7 +102,34 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
         bonds = find_bonds(run.species, positions[:1]).pairs
     except DataError:  # torn apart from the start
         bonds = np.zeros((0, 2), dtype=np.int64)
-    return Scene(name, run.species, bonds, times, superposed(positions, atomic_masses[run.species]), end)
+    masses, cell = atomic_masses[run.species], first_frame(run.frames)[1]
+    if cell is None:
+        return Scene(name, run.species, bonds, times, superposed(positions, masses), end)
+    bonds = bonds[chemical_bonds(run.species, bonds)]
+    still, corners = at_rest(positions, masses, cell)
+    return Scene(name, run.species, bonds, times, still, end, corners)
+
+
+def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Frames of a crystal without the drift of its centre, and its cell, turned so that the cell is seen as a body.
+
+    Args:
+        positions: (frames, atoms, 3), unwrapped.
+        weights: (atoms,).
+        cell: (3, 3) of the first frame.
+
+    Returns:
+        (frames, atoms, 3), and the corner of the cell and those next to it (4, 3).
+    """
+    share = weights / weights.sum()
+    drift = np.einsum("i,fij->fj", share, positions)
+    centred = positions - drift[:, None]
+    corners = np.concatenate([np.zeros((1, 3)), cell]) - drift[0]
+    turn, tilt = np.radians(TURNED), np.radians(TILTED)
+    about_y = np.array([[np.cos(turn), 0, -np.sin(turn)], [0, 1, 0], [np.sin(turn), 0, np.cos(turn)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]])
+    rotation = about_y @ about_x
+    return centred @ rotation, corners @ rotation
 
 
 def superposed(positions: FloatArray, weights: FloatArray) -> FloatArray:

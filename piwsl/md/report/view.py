@@ -64,6 +64,7 @@ def _plain(scene: Scene) -> dict[str, Any]:
         "times": [round(float(time), 6) for time in times],
         # The fewest that tell the frames apart.
         "digits": next((n for n in range(6) if abs(round(interval, n) - interval) < 1e-3 * interval), 6),
+        "cell": [[[round(float(x), 3) for x in end] for end in edge] for edge in scene.edges],
         "end": None if scene.end is None else round(scene.end / PICOSECOND, 6),
         "positions": scene.encoded(),
     }

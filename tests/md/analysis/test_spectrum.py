@@ -95,7 +95,9 @@ def test_pieces_make_no_difference_and_many_segments_are_added_up():
     long = spectrum_of(positions, 4.0)
     assert 128 < len(long.blocks.sums) <= 256
     segments = len(positions) // 834
-    total = sum(spectrum_of(positions[834 * i : 834 * (i + 1)], 4.0).blocks.total.sum() for i in range(0, segments, 90))
+    total = sum(
+        spectrum_of(positions[834 * i : 834 * (i + 1) + 1], 4.0).blocks.total.sum() for i in range(0, segments, 90)
+    )
     assert long.blocks.total.sum() == pytest.approx(90 * total, rel=0.1)
 
 

@@ -28,6 +28,10 @@
     viewer.removeAllModels();
     const model = viewer.addModel();
     model.addAtoms(atoms);
+    viewer.removeAllShapes();
+    for (const [[x, y, z], [u, v, w]] of scene.cell) {
+      viewer.addLine({ start: { x, y, z }, end: { x: u, y: v, z: w }, color: colour("muted") });
+    }
     return model;
   }
 
