@@ -8,7 +8,7 @@ from ase.neighborlist import natural_cutoffs
 
 from piwsl.errors import DataError
 from piwsl.md.analysis.pairs import PairDistances, pair_indices, pair_kind
-from piwsl.typing import FloatArray, IntArray
+from piwsl.typing import BoolArray, FloatArray, IntArray
 
 # ASE's natural cutoffs are bare sums of covalent radii, which a stretched C-H bond already exceeds.
 CUTOFF_SCALE = 1.2
@@ -32,6 +32,11 @@ class Bonds:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def chosen(self, which: BoolArray) -> "Bonds":
+        """Those of a mask (bonds,)."""
+        types = tuple(kind for kind, kept in zip(self.types, which, strict=True) if kept)
+        return Bonds(self.pairs[which], self.lengths[which], types, None if self.images is None else self.images[which])
 
     def by_type(self) -> dict[str, IntArray]:
         """Indices into ``pairs`` for each bond type, sorted by name."""

@@ -136,9 +136,17 @@ def _compare_crystals(
 ) -> _Structure:
     ours, theirs = crystal_structure_of(run.frames, bonds, frames), reference.structure
     assert isinstance(theirs, CrystalStatistics)  # as `compare_run` sees to
-    radial = tuple(compare_radial(kind, one, theirs.radial[kind]) for kind, one in ours.radial.items())
-    shells = [compare_coordination(kind, one, theirs.radial[kind]) for kind, one in ours.radial.items()]
+    radial = tuple(
+        compare_radial(kind, one, theirs.radial[kind]) for kind, one in ours.radial.items() if kind in theirs.radial
+    )
+    shells = [
+        compare_coordination(kind, one, theirs.radial[kind])
+        for kind, one in ours.radial.items()
+        if kind in theirs.radial
+    ]
     coordination = [one for shell in shells for one in shell]
+    if not len(bonds):
+        notes.append(f"no bonds in the cell of {reference.name}: if it should have some, check the unit of positions")
     if not all(shells):
         notes.append("of some pairs of elements the reference shows no shell that ends: no coordination number")
     diffusion, lines = [], []

@@ -73,7 +73,7 @@ class Comparison:
     @property
     def compares_structure(self) -> bool:
         """Whether any frame was stable."""
-        return bool(self.bonds)
+        return self.distances is not None or any(curve.family == "rdf" for curve in self.curves)
 
     @property
     def stable(self) -> bool:

@@ -13,16 +13,14 @@ from piwsl.md.analysis.contacts import Contact
 from piwsl.md.analysis.diffusion import DisplacementRecorder, Displacements
 from piwsl.md.analysis.distributions import Histogram
 from piwsl.md.analysis.frame_source import FrameSource
-from piwsl.md.analysis.images import image_vectors, neighbours
+from piwsl.md.analysis.images import first_frame, image_vectors, neighbours
 from piwsl.md.analysis.internal import AngleCounter, angles_between
 from piwsl.md.analysis.radial import RadialCounter, RadialHistogram
 from piwsl.md.analysis.stability import BrokenBond, Stability, StabilityWatch
 from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, SeriesMeans
 from piwsl.md.analysis.vibrations import VibrationCounter, Vibrations, frame_interval
-from piwsl.typing import BoolArray, FloatArray, IntArray
-
-# Elements that are no metals.
-NON_METALS = (1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 52, 53, 54, 85, 86)
+from piwsl.md.elements import are_chemical, are_covalent, contact_scale, is_metal
+from piwsl.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +70,9 @@ def find_stable_crystal(source: FrameSource, times: FloatArray, bonds: Bonds) ->
     Args:
         source: unwrapped frames of the run.
         times: (frames,) fs since its start.
-        bonds: of the reference, with the images of the run.
+        bonds: of the reference, with the images of the run; those between non-metals must hold.
     """
+    bonds = bonds.chosen(are_covalent(source.species, bonds.pairs))
     watch, contacts = StabilityWatch(bonds, times), CellContacts(source.species, bonds)
     broken: BrokenBond | None = None
     contact: Contact | None = None
@@ -88,11 +87,17 @@ def find_stable_crystal(source: FrameSource, times: FloatArray, bonds: Bonds) ->
 
 
 class CellContacts:
-    """Looks for the first frame with an unbonded pair closer than the sum of its covalent radii, in any image."""
+    """Looks for the first frame with an unbonded pair too close for its covalent radii, in any image.
+
+    Args:
+        species: (atoms,) atomic numbers.
+        bonds: between non-metals.
+    """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
         self._species = species
         self._bonded = {(int(i), int(j)) for i, j in bonds.pairs} | {(int(j), int(i)) for i, j in bonds.pairs}
+        self._metals = is_metal(species)
         self._cutoff = 2 * float(covalent_radii[species].max())
 
     def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
@@ -100,6 +105,7 @@ class CellContacts:
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
             i, j, _, distances = neighbours(places, cell, self._cutoff)
             limits = covalent_radii[self._species[i]] + covalent_radii[self._species[j]]
+            limits = limits * contact_scale(self._metals[i] | self._metals[j])
             for pair in np.flatnonzero((distances < limits) & (i != j)):
                 atoms = int(i[pair]), int(j[pair])
                 if atoms not in self._bonded:
@@ -117,7 +123,9 @@ def crystal_structure_of(source: FrameSource, bonds: Bonds, frames: int) -> Crys
         frames: one at least.
     """
     species = source.species
-    radial, lengths, blocks = RadialCounter(species, frames), BondCounter(bonds, frames), MicroBlocks(frames)
+    cell = first_frame(source)[1]
+    assert cell is not None  # as `unwrapped` sees to
+    radial, lengths, blocks = RadialCounter(species, frames, cell), BondCounter(bonds, frames), MicroBlocks(frames)
     arms = Arms(species, bonds)
     angles = {kind: AngleCounter(blocks) for kind in arms.pairs}
     volumes, memory = np.zeros((len(blocks), 2)), SeriesMeans(frames, 1)
@@ -154,12 +162,6 @@ def in_cells(source: FrameSource, stop: int | None = None) -> Iterator[tuple[int
         yield first, positions, cells
 
 
-def chemical_bonds(species: IntArray, pairs: IntArray) -> BoolArray:
-    """Which pairs (p, 2) of close atoms a chemist would call bonded (p,): where there are non-metals, no two metals."""
-    metals = ~np.isin(species, NON_METALS)
-    return np.asarray(~metals[pairs].all(axis=1) | metals.all())
-
-
 class Arms:
     """Angles between the bonds of each atom, by type.
 
@@ -169,7 +171,7 @@ class Arms:
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
-        chemical = chemical_bonds(species, bonds.pairs)
+        chemical = are_chemical(species, bonds.pairs)
         ends: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # of each atom: bond, direction, other atom
         for bond, (i, j) in enumerate(bonds.pairs):
             if chemical[bond]:

@@ -12,6 +12,7 @@ from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import CUTOFF_SCALE, Bonds
 from piwsl.md.analysis.frame_source import FrameSource, Piece
 from piwsl.md.analysis.pairs import pair_kind
+from piwsl.md.elements import are_chemical
 from piwsl.typing import FloatArray, IntArray
 
 CANDIDATES = 1.5  # bonds are looked for among pairs up to this many times their longest length in the first frame
@@ -82,7 +83,7 @@ class ImageBonds:
         near = distances < CANDIDATES * limits
         pairs = np.stack([first, second], axis=1)[near]
         types = tuple(pair_kind(int(species[i]), int(species[j])) for i, j in pairs)
-        self._limits = limits[near]
+        self._species, self._limits = species, limits[near]
         self._candidates = Bonds(pairs, np.zeros(len(pairs)), types, images[near])
         self._total = np.zeros(len(pairs))
         self._frames = 0
@@ -94,22 +95,11 @@ class ImageBonds:
         self._frames += len(positions)
 
     def bonds(self) -> Bonds:
-        """Pairs whose mean distance is within 1.2 times the sum of ASE's natural cutoffs.
-
-        Raises:
-            DataError: no pair of atoms is bonded.
-        """
+        """Pairs with a mean distance within 1.2 times the sum of ASE's natural cutoffs; no two metals in a compound."""
         means = self._total / max(self._frames, 1)
-        bonded = means < self._limits
-        if not bonded.any():
-            raise DataError(
-                "no bonds in the cell of the reference: all mean distances exceed the covalent radii "
-                "(check the unit of its positions)"
-            )
-        found = self._candidates
-        types = tuple(kind for kind, is_bond in zip(found.types, bonded, strict=True) if is_bond)
-        assert found.images is not None
-        return Bonds(found.pairs[bonded], means[bonded], types, found.images[bonded])
+        pairs = self._candidates.pairs
+        bonded = (means < self._limits) & are_chemical(self._species, pairs)
+        return replace(self._candidates, lengths=means).chosen(bonded)
 
 
 def images_of(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> Bonds:

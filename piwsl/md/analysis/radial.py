@@ -17,6 +17,7 @@ from piwsl.typing import FloatArray, IntArray
 
 RANGE = 8.0  # angstrom
 BIN_WIDTH = 0.02  # angstrom
+SMALL_CELL = 6.0  # angstrom
 BANDS = 8  # of each pair of elements: their counts tell how fast the structure is forgotten
 SMOOTH = 0.06  # angstrom; width of the Gaussian in which the first shell is looked for
 PROMINENT = 0.3  # of g(r), for a peak to be a shell
@@ -67,10 +68,15 @@ class RadialCounter:
     Args:
         species: (atoms,) atomic numbers.
         frames: how many will come.
+        cell: (3, 3) angstrom, of the first frame. In one with a lattice vector shorter than 6 angstrom an atom is a
+            neighbour of its own images, else these are left out: their distances are those of the cell.
     """
 
-    def __init__(self, species: IntArray, frames: int) -> None:
+    def __init__(self, species: IntArray, frames: int, cell: FloatArray) -> None:
         self._numbers = species
+        around = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        lengths = np.linalg.norm(around[np.any(around, axis=1)] @ cell, axis=1)
+        self._counts_own = bool(lengths.min() < SMALL_CELL)
         elements = np.unique(species)
         names = {(int(a), int(b)): pair_kind(int(a), int(b)) for a in elements for b in elements}
         self.kinds = sorted(set(names.values()))
@@ -82,8 +88,10 @@ class RadialCounter:
         self._first, self._second = np.zeros(len(self.kinds)), np.zeros(len(self.kinds))
         for (a, b), name in names.items():
             kind = self.kinds.index(name)
-            # With all images, an atom is a neighbour of its own copies, too: N^2 / 2 pairs of one element.
-            self._pairs[kind] = counts[a] * counts[b] / (2 if a == b else 1)
+            if a == b:
+                self._pairs[kind] = counts[a] * (counts[a] - (0 if self._counts_own else 1)) / 2
+            else:
+                self._pairs[kind] = counts[a] * counts[b]
             ordered = pair_kind(a, b).split("-")[0] == pair_kind(a, a).split("-")[0]
             if ordered:
                 self._first[kind] = (2 if a == b else 1) / counts[a]
@@ -99,6 +107,9 @@ class RadialCounter:
         counts = np.zeros((len(positions), len(self.kinds), bins))
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True)):
             i, j, _, distances = neighbours(places, cell, RANGE)
+            if not self._counts_own:
+                others = i != j
+                i, j, distances = i[others], j[others], distances[others]
             chosen = np.minimum((distances / BIN_WIDTH).astype(np.int64), bins - 1)
             chosen += bins * self._kind[self._numbers[i], self._numbers[j]]
             counts[frame] = np.bincount(chosen, minlength=bins * len(self.kinds)).reshape(len(self.kinds), bins)
@@ -122,6 +133,7 @@ class RadialCounter:
                 float(self._second[kind]),
             )
             for kind, name in enumerate(self.kinds)
+            if self._pairs[kind] > 0
         }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from piwsl.md.analysis.bonds import Bonds, bond_lengths
-from piwsl.md.analysis.results import Measurement
+from piwsl.md.analysis.results import Measurement, plain
 from piwsl.typing import FloatArray
 
 LARGEST_DEVIATION = 0.5  # angstrom, of a bond from its mean length in the reference
@@ -21,7 +21,8 @@ class BrokenBond:
         time: of the frame, fs.
         atoms: the two atoms of the bond.
         kind: such as ``C-H``.
-        length, reference_length: angstrom; the length is NaN where positions are.
+        length, reference_length: angstrom; the length is NaN where positions are. Without any bonds, both atoms are the
+            one whose position is no number.
     """
 
     frame: int
@@ -53,8 +54,8 @@ class Stability:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         broken = None if self.broken is None else asdict(self.broken)
-        if broken is not None and not np.isfinite(broken["length"]):
-            broken["length"] = None
+        if broken is not None:
+            broken |= {key: plain(broken[key]) for key in ("length", "reference_length")}
         return {
             "time": self.time.as_dict(),
             "lower_bound": self.broken is None,
@@ -92,6 +93,9 @@ class StabilityWatch:
         if not len(broken):
             return None
         frame = int(broken[0])
+        if not len(bonds):  # then a position is no number
+            atom = int(np.argmin(np.isfinite(positions[frame]).all(axis=1)))
+            return BrokenBond(first + frame, float(self._times[first + frame]), (atom, atom), "", np.nan, np.nan)
         deviation = np.abs(lengths[frame] - bonds.lengths)
         bond = int(np.argmax(np.where(np.isnan(deviation), np.inf, deviation)))
         return BrokenBond(

@@ -16,6 +16,7 @@ MICRO_BLOCKS = 1000  # blocks that are summed over while the length of the final
 MOST_BLOCKS = 200  # more blocks cost memory and sharpen no error bar
 DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # relative: what sums in float64 do not tell apart
 SEED = 20240805  # of every bootstrap: the same data give the same error bars
 
 Statistic = Callable[[FloatArray], FloatArray]
@@ -228,8 +229,11 @@ class BlockSums:
 
     def measure(self, statistic: Statistic, unit: str) -> Measurement:
         """A scalar statistic of the totals, its error by the bootstrap over blocks."""
+        value = float(statistic(self.total))
         error = float(np.std(self.deviations(statistic))) if self.has_error else None
-        return Measurement(float(statistic(self.total)), error, unit, self.samples)
+        if error is not None and error < ROUNDING * abs(value):
+            error = 0.0
+        return Measurement(value, error, unit, self.samples)
 
 
 def block_average(series: FloatArray, unit: str) -> Measurement:
@@ -249,6 +253,8 @@ def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, un
         floor = abs(float(statistic(halves[0]) - statistic(halves[1]))) * half_scale(run.samples, reference.samples)
     measured = difference(ours, theirs)
     limit = error_limit(measured, [(ours, len(run.sums)), (theirs, len(reference.sums))])
+    if limit is not None:
+        limit = max(limit, ROUNDING * abs(theirs.value))
     return Difference(measured, limit, floor)
 
 

@@ -60,7 +60,9 @@ def _stability(comparison: Comparison) -> str:
         length = f"is {significant(broken.length, 3)} Å long instead of {significant(broken.reference_length, 3)} Å"
         if isnan(broken.length):
             length = "has no length: positions are no numbers"
-        bond = f"the {broken.kind} bond of atoms {i} and {j} {length}"
+        if i == j:
+            length = "positions are no numbers"
+        bond = length if i == j else f"the {broken.kind} bond of atoms {i} and {j} {length}"
         if broken.frame == 0:
             return f"Not stable: broken in the first frame, at {picoseconds(broken.time)}; {bond}."
         return f"Not stable: broken at {picoseconds(broken.time)} of {picoseconds(run.requested_time)}; {bond}."

@@ -109,7 +109,7 @@ def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, 
 
 def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, columns: int) -> None:
     title = overlay.name.replace("-", "\N{EN DASH}")
-    per_panel = layout.width / columns / (0.62 * layout.text)  # characters
+    per_panel = 0.88 * layout.width / columns / (0.62 * layout.text)  # characters; some of the width holds the ticks
     if overlay.remark and len(title) + len(overlay.remark) > per_panel:
         axes.set_title(title, loc="left", fontweight="bold", pad=6 + 1.25 * layout.text)
         axes.annotate(

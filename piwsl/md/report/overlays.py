@@ -18,6 +18,7 @@ DISTRIBUTION_AXES = {
     "bond": ("Bond length", "Probability density"),
     "angle": ("Angle", "Probability density"),
 }
+FIRST = ("h_of_r", "rdf", "bond")  # families that the page begins with
 ALONE = "run"  # label of a run that is not compared with others
 TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
 
@@ -77,11 +78,11 @@ def overlays_of(groups: Sequence[RunGroup]) -> dict[str, list[Overlay]]:
         label = group.name if len(groups) > 1 or not group.is_single else ALONE
         for key, found in _found(group).items():
             entries.setdefault(key, []).append((label, place, found))
-    families: dict[str, list[Overlay]] = {}
+    families: dict[str, list[Overlay]] = {family: [] for family in FIRST}
     for key, runs in entries.items():
         overlay = _overlay(key, runs)
         families.setdefault(overlay.family, []).append(overlay)
-    return families
+    return {family: overlays for family, overlays in families.items() if overlays}
 
 
 def axis_label(axis: Axis) -> str:

@@ -10,8 +10,8 @@ from ase.data import atomic_masses, chemical_symbols
 from piwsl.errors import DataError
 from piwsl.md.analysis.bonds import find_bonds
 from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.crystal import chemical_bonds
 from piwsl.md.analysis.images import first_frame
+from piwsl.md.elements import are_chemical
 from piwsl.typing import FloatArray, IntArray
 
 MOST_FRAMES = 200
@@ -105,7 +105,7 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
     masses, cell = atomic_masses[run.species], first_frame(run.frames)[1]
     if cell is None:
         return Scene(name, run.species, bonds, times, superposed(positions, masses), end)
-    bonds = bonds[chemical_bonds(run.species, bonds)]
+    bonds = bonds[are_chemical(run.species, bonds)]
     still, corners = at_rest(positions, masses, cell)
     return Scene(name, run.species, bonds, times, still, end, corners)
 

@@ -7,6 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from vesin import NeighborList
 
+from piwsl.md.elements import are_covalent
 from piwsl.md.engines.base import Energies, Snapshot
 from piwsl.md.stop.pairs import AllPairs, FixedImages, PairSearch
 from piwsl.md.stop.violation import Violation, name_atoms
@@ -48,7 +49,7 @@ class BondRule:
     """No bond is off its reference length by more than a tolerance.
 
     The criterion of Fu et al., TMLR 2023 ("Forces are not enough"). Bonds are the pairs of the start structure
-    within 1.2 times the sum of ASE's natural cutoffs.
+    within 1.2 times the sum of ASE's natural cutoffs; in a cell those of two non-metals.
 
     Args:
         structure: start structure.
@@ -61,7 +62,8 @@ class BondRule:
     def __init__(self, structure: Atoms, tolerance: float, lengths: FloatArray | None = None) -> None:
         self._structure = structure
         self.tolerance = tolerance
-        self.bonds = bonded_pairs(structure)
+        bonds = bonded_pairs(structure)
+        self.bonds = bonds[are_covalent(structure.numbers, bonds)] if structure.pbc.any() else bonds
         self._distances = FixedImages(structure, self.bonds)
         cell = structure.cell.array if structure.pbc.any() else None
         self.lengths = self._distances(structure.positions, cell) if lengths is None else lengths
@@ -86,7 +88,10 @@ class BondRule:
 
 
 class ContactRule:
-    """No two atoms that are not bonded come closer than a share of the sum of their covalent radii."""
+    """No two atoms that are not bonded come closer than a share of the sum of their covalent radii.
+
+    In a cell, all pairs with a metal are looked at, which may come closer: `piwsl.md.elements.METAL_CONTACT`.
+    """
 
     name = "contact"
 

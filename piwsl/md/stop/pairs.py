@@ -7,6 +7,7 @@ from ase.geometry import find_mic
 
 from piwsl.export.neighbour_list import SkinnedNeighbours
 from piwsl.md.analysis.contacts import unbonded_pairs
+from piwsl.md.elements import contact_scale, is_metal
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.structure import bonded_pairs
 from piwsl.typing import FloatArray, IntArray
@@ -57,6 +58,8 @@ class PairSearch:
         self._radii = share * covalent_radii[structure.numbers]
         self._count = len(structure)
         bonds = bonded_pairs(structure)
+        self._metals = is_metal(structure.numbers) & structure.pbc.any()
+        bonds = bonds[~self._metals[bonds].any(axis=1)]
         # In order; the last is larger than any pair.
         self._bonded = np.append(bonds[:, 0] * self._count + bonds[:, 1], self._count**2)
         periodic = bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2])
@@ -69,6 +72,8 @@ class PairSearch:
         first, second, vectors = edges[0, :half], edges[1, :half], vectors[:half]
         distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         limits = self._radii[first] + self._radii[second]
+        if self._metals.any():
+            limits = limits * contact_scale(self._metals[first] | self._metals[second])
         close = np.flatnonzero((distances < limits) & (first != second))
         low, high = np.minimum(first[close], second[close]), np.maximum(first[close], second[close])
         keys = low * self._count + high

@@ -33,9 +33,15 @@ class Kind:
 _AT_REPORTS = "asked at report intervals"
 KINDS = {
     "nan": Kind("", None, "always", "a coordinate, a velocity or an energy is not a finite number"),
-    "bond": Kind("A", 0.5, "always", "a bond is off its length in the start structure by more"),
+    "bond": Kind(
+        "A", 0.5, "always", "a bond is off its length in the start structure by more; in a cell, of non-metals"
+    ),
     "contact": Kind(
-        "", 1.0, "always", "two atoms that are not bonded are closer than this times the sum of their covalent radii"
+        "",
+        1.0,
+        "always",
+        "two atoms that are not bonded are closer than this times the sum of their covalent radii; in a cell, pairs "
+        "with a metal, than 0.6 of that",
     ),
     "temperature": Kind(
         "K",

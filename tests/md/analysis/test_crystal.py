@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.spacegroup import crystal
 
 from piwsl.errors import DataError
@@ -74,16 +75,36 @@ def test_a_larger_cell_and_hotter_atoms_differ(runs, tmp_path, reference):
     assert {"bond.O-Ti.width", "rdf.O-Ti", "angle.O-Ti-O.width"} <= {one.key for one in hotter.differing}
 
 
-def test_a_broken_bond_and_a_collapse_end_the_stable_part(runs, tmp_path, reference):
-    def leave(positions):
-        positions[600:, 5] += 0.9
+def test_what_ends_the_stable_part(runs, tmp_path, reference):
+    def hop(positions):
+        positions[600:, 0, 0] += 0.6
 
-    broken = compared(runs, tmp_path / "broken", reference, change=leave)
-    assert broken.stability.frames == 600
-    assert "bond of atoms" in judge(broken).stability
-    assert {one.key for one in broken.observables} >= {"stable_time.bond", "rdf.O-O"}
+    def collapse(positions):
+        positions[600:, 0] = positions[600:, 1] + 0.7
+
+    moved = compared(runs, tmp_path / "hop", reference, change=hop)
+    assert moved.stable  # metals hop: their bonds have no length that must hold
+    fallen = compared(runs, tmp_path / "fallen", reference, change=collapse)
+    assert (fallen.contact.frame, fallen.contact.atoms) == (600, (0, 1))
+    assert {one.key for one in fallen.observables} >= {"stable_time.contact", "rdf.O-O"}
     lost = compared(runs, tmp_path / "lost", reference, change=lambda p: p.__setitem__((700, 3), np.nan))
     assert lost.stability.frames == 700
+    assert judge(lost).stability == "Not stable: broken at 35.05 ps of 50 ps; positions are no numbers."
+    json.dumps(lost.as_dict(), allow_nan=False)
+
+
+def test_a_bond_of_non_metals_must_hold(runs, tmp_path):
+    carbide = bulk("SiC", "zincblende", a=4.36, cubic=True) * (2, 2, 1)
+    rng = np.random.default_rng(1)
+    positions = carbide.positions + rng.normal(scale=0.03, size=(200, len(carbide), 3))
+    cells = np.repeat(carbide.cell.array[None], 200, axis=0)
+    reference = Reference("mine", FrameSource.of_array(carbide.numbers, positions, cells=cells))
+    changed = positions.copy()
+    changed[150:, 4] += 0.6
+    found = compare_run(read_run(runs.write_run(tmp_path / "run", changed, carbide.numbers, cells=cells)), reference)
+    assert found.stability.broken.frame == 150
+    assert found.stability.broken.kind == "C-Si"
+    assert "stable_time.bond" in {one.key for one in found.observables}
 
 
 def test_oxygens_that_collapse_are_seen_in_the_image(runs, tmp_path):
@@ -104,6 +125,19 @@ def test_oxygens_that_collapse_are_seen_in_the_image(runs, tmp_path):
     assert found.stability.broken is None
     assert not found.stable
     assert "collapsed" in judge(found).stability
+
+
+def test_a_liquid_of_atoms_needs_no_bonds(runs, tmp_path):
+    argon = np.array([18] * 20)
+    grid = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:20] * 4.0
+    cells = np.repeat(12 * np.eye(3)[None], 300, axis=0)
+    first, second = (grid + 0.2 * np.random.default_rng(seed).normal(size=(300, 20, 3)) for seed in (1, 2))
+    run = read_run(runs.write_run(tmp_path / "run", first, argon, cells=cells))
+    found = compare_run(run, Reference("mine", FrameSource.of_array(argon, second, cells=cells)))
+    assert found.stable
+    assert found.compares_structure
+    assert any(note.startswith("no bonds in the cell of mine") for note in found.notes)
+    assert found.bonds == ()
 
 
 def test_saved_statistics_say_the_same(runs, tmp_path, reference):

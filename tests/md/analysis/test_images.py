@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.spacegroup import crystal
 
 from piwsl.errors import DataError
 from piwsl.md.analysis.frame_source import FrameSource
@@ -96,6 +97,9 @@ def test_bonds_are_found_again_where_atoms_lie_in_other_cells(repeat):
     assert len(keys) == len(bonds)  # no image is taken twice
 
 
-def test_atoms_far_apart_have_no_bonds():
-    with pytest.raises(DataError, match="no bonds in the cell"):
-        bonds_of(Atoms("Ar", cell=[9, 9, 9], pbc=True))
+def test_atoms_far_apart_have_no_bonds_and_metals_none_in_compounds():
+    assert len(bonds_of(Atoms("Ar", cell=[9, 9, 9], pbc=True))) == 0
+    places, lengths = [(0, 0, 0), (0.305, 0.305, 0)], [4.594, 4.594, 2.959, 90, 90, 90]
+    rutile = bonds_of(crystal(["Ti", "O"], places, spacegroup=136, cellpar=lengths))
+    assert set(rutile.types) == {"O-Ti"}  # and not Ti-Ti at 2.96 angstrom, within the radii of titanium
+    assert len(rutile) == 12

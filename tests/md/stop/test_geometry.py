@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.spacegroup import crystal
 
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
@@ -111,7 +112,7 @@ def test_contacts_of_a_large_structure_are_searched():
     assert violation is not None
     assert {atom["index"] for atom in violation.atoms} == {7, int(far)}
     assert violation.value == pytest.approx(0.5)
-    assert violation.limit == pytest.approx(2.64)
+    assert violation.limit == pytest.approx(0.6 * 2.64)  # metals may come closer
 
 
 def test_an_atom_that_leaves_is_named(ethanol):
@@ -268,3 +269,23 @@ def test_atoms_that_change_their_company_have_not_left():
     snapshot = at_rest(atoms)
     snapshot.positions[:, 0] = [0, 2, 20, 22, 4, 24]  # parts of 4 and 2, then 3 and 3
     assert rule.check(snapshot, 1) is None
+
+
+def test_metals_in_cells_have_room_to_hop_but_not_to_collapse():
+    """Bonds of metals have no length that must hold in a crystal; those of silicon and carbon have."""
+    places, lengths = [(0, 0, 0), (0.305, 0.305, 0)], [4.594, 4.594, 2.959, 90, 90, 90]
+    rutile = crystal(["Ti", "O"], places, spacegroup=136, cellpar=lengths) * (2, 2, 2)
+    bonds, contacts = BondRule(rutile, 0.5), ContactRule(rutile, 1.0)
+    assert len(bonds.bonds) == 0
+    snapshot = at_rest(rutile)
+    assert contacts.check(snapshot, 0) is None  # although two Ti are closer than the sum of their radii
+    snapshot.positions[0, 0] += 0.6
+    assert bonds.check(snapshot, 1) is None
+    assert contacts.check(snapshot, 1) is None
+    oxygen = int(np.flatnonzero(rutile.numbers == 8)[0])
+    snapshot.positions[0] = snapshot.positions[oxygen] + [0.0, 0.0, 1.2]
+    found = contacts.check(snapshot, 2)
+    assert found.value < found.limit
+    assert found.limit == pytest.approx(0.6 * (1.60 + 1.60))  # to another Ti, which is closer for its size
+    carbide = bulk("SiC", "zincblende", a=4.36, cubic=True) * (2, 2, 2)
+    assert len(BondRule(carbide, 0.5).bonds) == 32 * 4
