@@ -136,14 +136,9 @@ def _compare_crystals(
 ) -> _Structure:
     ours, theirs = crystal_structure_of(run.frames, bonds, frames), reference.structure
     assert isinstance(theirs, CrystalStatistics)  # as `compare_run` sees to
-    radial = tuple(
-        compare_radial(kind, one, theirs.radial[kind]) for kind, one in ours.radial.items() if kind in theirs.radial
-    )
-    shells = [
-        compare_coordination(kind, one, theirs.radial[kind])
-        for kind, one in ours.radial.items()
-        if kind in theirs.radial
-    ]
+    pairs = [(kind, one, theirs.radial[kind]) for kind, one in ours.radial.items() if kind in theirs.radial]
+    radial = tuple(compare_radial(*pair) for pair in pairs)
+    shells = [compare_coordination(*pair) for pair in pairs]
     coordination = [one for shell in shells for one in shell]
     if not len(bonds):
         notes.append(f"no bonds in the cell of {reference.name}: if it should have some, check the unit of positions")
