@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from piwsl.errors import DataError
+from piwsl.md.analysis.cells import cell_vectors, complete_cells
 from piwsl.typing import FloatArray
 
 _HEADER_RECORD = 84  # bytes; also tells the byte order
@@ -88,29 +89,13 @@ class DcdFile:
         found = self._records(first, last)["cell"]
         # a, gamma, b, beta, alpha, c; the angles in degrees, or as their cosines (CHARMM, NAMD, OpenMM).
         lengths, angles = found[:, [0, 2, 5]].astype(np.float64), found[:, [4, 3, 1]].astype(np.float64)
-        if not (lengths > 0).all():
+        if not (lengths > 0).any(axis=1).all():
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
         angles[cosines] = np.degrees(np.arccos(angles[cosines]))
-        return cell_vectors(lengths, angles)
+        return complete_cells(cell_vectors(lengths, angles))
 
     def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
         """The frames as they are in the file."""
         offset = self._start + first * self._frame.itemsize
         return np.fromfile(self.path, self._frame, last - first, offset=offset)
-
-
-def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
-    """Cell vectors in rows (frames, 3, 3) of lengths (frames, 3) and angles (frames, 3) alpha, beta, gamma in degrees.
-
-    The first lies along x, the second in the plane of x and y.
-    """
-    # The cosine of 90 degrees is 0, not 6e-17.
-    alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T
-    sine = np.sqrt(1 - gamma**2)
-    vectors = np.zeros((len(lengths), 3, 3))
-    vectors[:, 0, 0] = 1.0
-    vectors[:, 1, 0], vectors[:, 1, 1] = gamma, sine
-    vectors[:, 2, 0], vectors[:, 2, 1] = beta, (alpha - beta * gamma) / sine
-    vectors[:, 2, 2] = np.sqrt(np.maximum(1 - vectors[:, 2, 0] ** 2 - vectors[:, 2, 1] ** 2, 0.0))
-    return np.asarray(vectors * lengths[:, :, None])

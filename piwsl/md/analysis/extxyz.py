@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError
+from piwsl.md.analysis.cells import complete_cells
 from piwsl.md.analysis.frame_source import PIECE, Piece
 from piwsl.typing import FloatArray, IntArray
 
@@ -78,7 +79,8 @@ class ExtxyzFile:
             DataError: a frame cannot be read.
         """
         for found in self._pieces():
-            cells = np.stack([one.cell.array for one in found]) if all(one.pbc.any() for one in found) else None
+            periodic = all(one.pbc.any() for one in found)
+            cells = complete_cells(np.stack([one.cell.array for one in found])) if periodic else None
             yield np.stack([one.positions for one in found]).astype(np.float32), cells
 
     def velocities(self) -> Iterator[FloatArray]:

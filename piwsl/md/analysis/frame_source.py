@@ -7,6 +7,7 @@ import numpy as np
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
+from piwsl.md.analysis.cells import complete_cells
 from piwsl.typing import FloatArray, IntArray
 
 PIECE = 1000  # frames in memory at a time
@@ -71,7 +72,7 @@ class FrameSource:
                             f"{name}: frame {index} is another molecule than frame 0: a reference holds one molecule"
                         )
                 cells = np.stack([frame.cell for frame in chosen]) if all(any(f.pbc) for f in chosen) else None
-                yield np.stack([frame.positions for frame in chosen]), cells
+                yield np.stack([frame.positions for frame in chosen]), None if cells is None else complete_cells(cells)
 
         return cls(species, len(frames), None, read, progress=progress)
 

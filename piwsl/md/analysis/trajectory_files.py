@@ -10,7 +10,8 @@ import numpy as np
 
 from piwsl.data.hdf5_file import open_hdf5
 from piwsl.errors import DataError
-from piwsl.md.analysis.dcd import DcdFile, cell_vectors
+from piwsl.md.analysis.cells import cell_vectors, complete_cells
+from piwsl.md.analysis.dcd import DcdFile
 from piwsl.md.analysis.extxyz import ExtxyzFile
 from piwsl.md.analysis.frame_source import PIECE, FrameSource, Piece, Progress
 from piwsl.md.analysis.xtc import frame_ends
@@ -149,7 +150,7 @@ def _open_xtc(path: Path) -> TrajectoryFile:
             with mdtraj.formats.XTCTrajectoryFile(str(path)) as stream:
                 for first, last in _pieces(frames):
                     xyz, _, _, box = stream.read(last - first)
-                    yield _angstrom(xyz), None if box is None or not np.ndim(box) else _cells(_angstrom(box))
+                    yield _angstrom(xyz), None if box is None or not np.ndim(box) else complete_cells(_angstrom(box))
         except _READ_ERRORS as error:
             raise DataError(f"{path}: damaged ({_line(error)})") from None
 
@@ -173,7 +174,7 @@ def _open_hdf5(path: Path) -> TrajectoryFile:
                     lengths, angles = (
                         np.asarray(file[name][first:last], dtype=np.float64) for name in ("cell_lengths", "cell_angles")
                     )
-                    cells = _cells(cell_vectors(lengths * NANOMETER, angles))
+                    cells = complete_cells(cell_vectors(lengths * NANOMETER, angles))
                 yield _angstrom(file["coordinates"][first:last]), cells
 
     def read_velocities() -> Iterator[FloatArray]:
@@ -197,7 +198,7 @@ def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
     def read() -> Iterator[Piece]:
         for piece in stream():
             cells = piece.unitcell_vectors
-            yield _angstrom(piece.xyz), None if cells is None else _cells(_angstrom(cells))
+            yield _angstrom(piece.xyz), None if cells is None else complete_cells(_angstrom(cells))
 
     atoms, times = 0, [np.zeros(0)]
     for piece in stream():
@@ -214,11 +215,6 @@ def _pieces(frames: int) -> Iterator[tuple[int, int]]:
 
 def _angstrom(values: FloatArray) -> FloatArray:
     return np.asarray(np.asarray(values, dtype=np.float32) * np.float32(NANOMETER))
-
-
-def _cells(vectors: FloatArray) -> FloatArray | None:
-    """None for the boxes of no extent that vacuum runs are written with."""
-    return vectors if bool((np.abs(np.linalg.det(vectors)) > 0).all()) else None
 
 
 def _cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:

@@ -4,16 +4,21 @@ import json
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, fcc111
 from ase.spacegroup import crystal
 
 from piwsl.errors import DataError
 from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.frame_source import FrameSource
+from piwsl.md.analysis.radial import compare_coordination
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.run_directory import read_run
 from piwsl.md.analysis.statistics_file import read_reference_statistics
+from piwsl.md.analysis.trajectory_files import open_trajectory
 from piwsl.md.analysis.verdict import judge
+from piwsl.md.output.frame import OutputFrame
+from piwsl.md.output.make import open_trajectory as begin_trajectory
+from piwsl.md.protocol import MDProtocol
 
 RUTILE = crystal(
     ["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]
@@ -138,6 +143,22 @@ def test_a_liquid_of_atoms_needs_no_bonds(runs, tmp_path):
     assert found.compares_structure
     assert any(note.startswith("no bonds in the cell of mine") for note in found.notes)
     assert found.bonds == ()
+
+
+@pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz", "hdf5"])
+def test_a_slab_without_a_third_vector(tmp_path, kind):
+    """As the trajectories of piwsl md hold it: neighbours across the sides, none above and below."""
+    slab = fcc111("Cu", (4, 4, 3))
+    writer = begin_trajectory(tmp_path / f"trajectory.{kind}", slab, MDProtocol(trajectory_format=kind))
+    rng = np.random.default_rng(1)
+    for step in range(1, 41):
+        positions = slab.positions + rng.normal(scale=0.05, size=slab.positions.shape)
+        writer.write(OutputFrame(step, 0.5 * step, positions, cell=slab.cell.array))
+    writer.close()
+    frames = open_trajectory(tmp_path / f"trajectory.{kind}").source(slab.numbers)
+    found = Reference("slab", frames).statistics.structure
+    (around,) = compare_coordination("Cu-Cu", found.radial["Cu-Cu"], found.radial["Cu-Cu"])
+    assert around.run.value == pytest.approx((12 + 9 + 9) / 3, abs=0.01)
 
 
 def test_saved_statistics_say_the_same(runs, tmp_path, reference):

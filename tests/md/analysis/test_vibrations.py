@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from piwsl.md.analysis.frame_source import FrameSource
+from piwsl.md.analysis.trajectory_files import open_trajectory
 from piwsl.md.analysis.vibrations import VibrationCounter, correlation_curve, frame_interval
+from piwsl.md.output.frame import OutputFrame
+from piwsl.md.output.make import open_trajectory as begin_trajectory
+from piwsl.md.protocol import MDProtocol
 from piwsl.units import SPEED_OF_LIGHT
 
 CO = np.array([6, 8])
@@ -61,6 +66,27 @@ def test_forgetful_velocities_decay():
     pulls = (curve.y - np.exp(-curve.x / memory))[inside][1:] / (curve.high - curve.y)[inside][1:]
     assert np.abs(pulls).max() < 4.5
     assert np.abs(curve.y - np.exp(-curve.x / memory))[inside].max() < 0.12
+
+
+@pytest.mark.parametrize("kind", ["extxyz", "hdf5"])
+def test_velocities_come_from_the_files_of_a_run(tmp_path, kind):
+    positions, velocities = stretch(1900, 2.0, 1200.0)
+    molecule = Atoms(CO, positions[0])
+    protocol = MDProtocol(trajectory_format=kind, write=("velocities",), trajectory_interval=4)
+    writer = begin_trajectory(tmp_path / f"trajectory.{kind}", molecule, protocol)
+    for frame in range(len(positions)):
+        writer.write(OutputFrame(frame, 2.0 * (frame + 1), positions[frame], velocities=velocities[frame]))
+    writer.close()
+    source = open_trajectory(tmp_path / f"trajectory.{kind}").source(CO)
+    found = np.concatenate([piece for _, piece in source.velocities()])
+    assert found.shape == velocities.shape
+    assert np.allclose(found, velocities, atol=1e-7)
+    swapped = source.reordered(np.array([1, 0]))
+    assert np.array_equal(next(iter(swapped.velocities()))[1], found[:1000, ::-1])
+    counter = VibrationCounter(source, 1900)
+    for first, piece in source.pieces():
+        counter.add(np.zeros_like(piece), first)  # positions are not looked at
+    assert counter.vibrations().curve.y[1] == pytest.approx(np.cos(2 * np.pi * SPEED_OF_LIGHT * 1200 * 2), abs=1e-3)
 
 
 def test_frames_far_apart_or_without_times_have_no_vibrations():

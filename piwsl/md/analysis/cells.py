@@ -1,0 +1,39 @@
+"""Cells as trajectory files know them."""
+
+import numpy as np
+from ase.geometry import complete_cell
+
+from piwsl.typing import FloatArray
+
+VACUUM = 1000.0  # angstrom; in directions that are not periodic
+
+
+def complete_cells(vectors: FloatArray) -> FloatArray | None:
+    """Cells (frames, 3, 3), angstrom, with a long vector in place of those that slabs and wires lack.
+
+    None where no frame has any, as those of vacuum runs.
+    """
+    missing = ~vectors.any(axis=2)
+    if missing.all():
+        return None
+    if not missing.any():
+        return vectors if bool((np.abs(np.linalg.det(vectors)) > 0).all()) else None
+    completed = np.array([complete_cell(one) for one in vectors])
+    completed[missing] *= VACUUM
+    return completed
+
+
+def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
+    """Cell vectors in rows (frames, 3, 3) of lengths (frames, 3) and angles (frames, 3) alpha, beta, gamma in degrees.
+
+    The first lies along x, the second in the plane of x and y.
+    """
+    # The cosine of 90 degrees is 0, not 6e-17.
+    alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T
+    sine = np.sqrt(1 - gamma**2)
+    vectors = np.zeros((len(lengths), 3, 3))
+    vectors[:, 0, 0] = 1.0
+    vectors[:, 1, 0], vectors[:, 1, 1] = gamma, sine
+    vectors[:, 2, 0], vectors[:, 2, 1] = beta, (alpha - beta * gamma) / sine
+    vectors[:, 2, 2] = np.sqrt(np.maximum(1 - vectors[:, 2, 0] ** 2 - vectors[:, 2, 1] ** 2, 0.0))
+    return np.asarray(vectors * lengths[:, :, None])
