@@ -34,7 +34,7 @@ _AT_REPORTS = "asked at report intervals"
 KINDS = {
     "nan": Kind("", None, "always", "a coordinate, a velocity or an energy is not a finite number"),
     "bond": Kind(
-        "A", 0.5, "always", "a bond is off its length in the start structure by more; in a cell, of non-metals"
+        "A", 0.5, "always", "a bond (in a cell: of two non-metals) is off its length in the start structure by more"
     ),
     "contact": Kind(
         "",

@@ -1,6 +1,8 @@
 """The numbers of an analysis beside those of mdtraj, ASE and plain numpy, on real trajectories of aspirin."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import mdtraj
 import numpy as np
@@ -14,7 +16,7 @@ from piwsl.md.analysis.frame_source import FrameSource
 from piwsl.md.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.md.analysis.run_directory import Run
 from piwsl.units import NANOMETER
-from tests.run_directories import topology_of
+from tests.run_directories import topology_of, write_run
 
 BINS, RANGE = 500, 10.0
 
@@ -164,3 +166,16 @@ def kabsch(moved, fixed, masses):
     """By SciPy's alignment of vectors."""
     rotation, distance = Rotation.align_vectors(fixed, moved, weights=masses)
     return distance / np.sqrt(masses.sum()), rotation
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    reference = bundled_reference("aspirin")
+    frames = reference.frames.all()[:200]
+    write_run(tmp_path / "runs" / "md-aspirin", frames, reference.species)
+    page = (Path(__file__).parents[3] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/analysis.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "10 ps"
+    assert len(lines) > 60
