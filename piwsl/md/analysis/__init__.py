@@ -3,6 +3,7 @@
 Plain arrays go in - positions (frames, atoms, 3) in angstrom, times in fs - and small frozen objects come out.
 """
 
+from piwsl.md.analysis.autocorrelation import autocorrelation_time
 from piwsl.md.analysis.bond_statistics import compare_bonds
 from piwsl.md.analysis.bonds import Bonds, bond_lengths, find_bonds
 from piwsl.md.analysis.compare_run import compare_run
@@ -18,7 +19,7 @@ from piwsl.md.analysis.results import Difference, Distribution, Measurement
 from piwsl.md.analysis.run_directory import Run, read_run
 from piwsl.md.analysis.stability import Stability, stable_time
 from piwsl.md.analysis.statistics_file import is_reference_statistics, read_reference_statistics, save_statistics
-from piwsl.md.analysis.uncertainty import autocorrelation_time, block_average
+from piwsl.md.analysis.uncertainty import block_average
 from piwsl.md.analysis.verdict import Verdict, judge
 
 __all__ = [

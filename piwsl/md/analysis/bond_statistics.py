@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from piwsl.md.analysis.autocorrelation import SeriesMeans
 from piwsl.md.analysis.bonds import Bonds, bond_lengths
 from piwsl.md.analysis.distributions import DistributionComparison, Histogram, compare
 from piwsl.md.analysis.results import Difference, Measurement
-from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, SeriesMeans, difference_of
+from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, difference_of
 from piwsl.typing import FloatArray, IntArray
 
 BIN_WIDTH = 0.01  # angstrom

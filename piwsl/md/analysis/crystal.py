@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 
+from piwsl.md.analysis.autocorrelation import SeriesMeans
 from piwsl.md.analysis.bond_statistics import BondCounter, BondStatistics
 from piwsl.md.analysis.bonds import Bonds
 from piwsl.md.analysis.contacts import Contact
@@ -17,7 +18,7 @@ from piwsl.md.analysis.images import first_frame, image_vectors, neighbours
 from piwsl.md.analysis.internal import AngleCounter, angles_between
 from piwsl.md.analysis.radial import RadialCounter, RadialHistogram
 from piwsl.md.analysis.stability import BrokenBond, Stability, StabilityWatch
-from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, SeriesMeans
+from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks
 from piwsl.md.analysis.vibrations import VibrationCounter, Vibrations, frame_interval
 from piwsl.md.elements import are_chemical, are_covalent, contact_scale, is_metal
 from piwsl.typing import FloatArray, IntArray

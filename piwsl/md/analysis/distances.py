@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from piwsl.md.analysis.autocorrelation import SeriesMeans
 from piwsl.md.analysis.distributions import Histogram
 from piwsl.md.analysis.frame_source import PIECE
 from piwsl.md.analysis.pairs import PairDistances, pair_indices, pair_kind
 from piwsl.md.analysis.slow_motion import ModeSampler, SlowModes
-from piwsl.md.analysis.uncertainty import MicroBlocks, SeriesMeans
+from piwsl.md.analysis.uncertainty import MicroBlocks
 from piwsl.typing import FloatArray, IntArray
 
 BINS = 500

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from piwsl.errors import DataError
+from piwsl.md.analysis.autocorrelation import inefficiency
 from piwsl.md.analysis.results import Difference, Measurement
-from piwsl.md.analysis.uncertainty import Blocks, BlockSums, block_average, error_limit, inefficiency
+from piwsl.md.analysis.uncertainty import Blocks, BlockSums, block_average, error_limit
 from piwsl.typing import FloatArray
 from piwsl.units import BOLTZMANN, PICOSECOND
 

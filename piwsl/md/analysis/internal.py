@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from piwsl.md.analysis.autocorrelation import SeriesMeans
 from piwsl.md.analysis.bond_graph import BondGraph
 from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
 from piwsl.md.analysis.distributions import DistributionComparison, Histogram, compare
 from piwsl.md.analysis.results import Difference, Measurement
-from piwsl.md.analysis.uncertainty import MicroBlocks, SeriesMeans, Statistic, difference_of
+from piwsl.md.analysis.uncertainty import MicroBlocks, Statistic, difference_of
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import BOLTZMANN
 

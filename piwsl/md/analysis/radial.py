@@ -7,12 +7,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+from piwsl.md.analysis.autocorrelation import SeriesMeans
 from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
 from piwsl.md.analysis.distributions import Histogram, compare
 from piwsl.md.analysis.images import neighbours
 from piwsl.md.analysis.pairs import pair_kind
 from piwsl.md.analysis.results import Difference, Distribution, Measurement
-from piwsl.md.analysis.uncertainty import MicroBlocks, SeriesMeans, Statistic, difference_of
+from piwsl.md.analysis.uncertainty import MicroBlocks, Statistic, difference_of
 from piwsl.typing import FloatArray, IntArray
 
 RANGE = 8.0  # angstrom

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from piwsl.md.analysis.autocorrelation import SeriesMeans
 from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
 from piwsl.md.analysis.results import Difference, Measurement
-from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, SeriesMeans, difference_of
+from piwsl.md.analysis.uncertainty import BlockSums, MicroBlocks, difference_of
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 

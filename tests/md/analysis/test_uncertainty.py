@@ -1,17 +1,8 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.uncertainty import (
-    LONGEST_SERIES,
-    Blocks,
-    BlockSums,
-    MicroBlocks,
-    SeriesMeans,
-    autocorrelation_time,
-    block_average,
-    difference_of,
-    inefficiency,
-)
+from piwsl.md.analysis.autocorrelation import LONGEST_SERIES, SeriesMeans, autocorrelation_time, inefficiency
+from piwsl.md.analysis.uncertainty import Blocks, BlockSums, MicroBlocks, block_average, difference_of
 
 
 def mean_of(sums):

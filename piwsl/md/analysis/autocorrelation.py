@@ -1,0 +1,100 @@
+"""How long a series remembers: autocorrelation times, also of series too long to be kept."""
+
+import numpy as np
+
+from piwsl.typing import FloatArray, IntArray
+
+WINDOW = 5.0  # Sokal's window: sum the autocorrelation up to this many autocorrelation times
+SHIFTS = 20  # iterations of the correction for the mean; it settles before
+LONGEST_SERIES = 65_536  # points that autocorrelation times are taken from
+
+
+def autocorrelation_time(series: FloatArray) -> float:
+    """Integrated autocorrelation time of a series, in frames; 0.5 for independent frames.
+
+    The sum 1/2 + rho(1) + rho(2) + ... is cut at the first lag beyond five times its own value (Madras and Sokal,
+    J. Stat. Phys. 50, 109 (1988)). Measured from its own mean, a series shorter than its memory looks as if it
+    forgot; the correlation is shifted by what that takes away (Wolff, Comput. Phys. Commun. 156, 143 (2004), eq. 49),
+    so that a mere drift counts as one sample and not as several.
+
+    Args:
+        series: (frames,) at equal intervals.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    count = len(values)
+    values = values - values.mean() if count else values
+    if count < 2 or float(np.abs(values).max()) < 1e-12:
+        return 0.5
+    transform = np.fft.rfft(values, 2 * count)
+    covariance = np.fft.irfft(np.abs(transform) ** 2)[:count] / np.arange(count, 0, -1)
+    correlation = covariance[: max(count // 2, 1)] / covariance[0]
+    times = np.cumsum(correlation) - 0.5
+    beyond = np.arange(len(times)) >= WINDOW * times
+    window = int(np.argmax(beyond)) if beyond.any() else len(times) - 1
+    time = float(times[window])
+    for _ in range(SHIFTS):
+        shift = 2 * time / count
+        time = min((float(times[window]) + 0.5 + (window + 1) * shift) / (1 + shift) - 0.5, count / 2)
+    return max(time, 0.5)
+
+
+def inefficiency(*series: FloatArray) -> float:
+    """Frames per independent sample: twice the longest autocorrelation time of the series, 1 at least.
+
+    Of long series the means of neighbours are looked at, which bounds the memory and loses nothing: the variance of
+    the mean, variance times inefficiency over length, is the same for both.
+    """
+    return max(1.0, *(_inefficiency(np.asarray(one, dtype=np.float64)) for one in series))
+
+
+def _inefficiency(series: FloatArray) -> float:
+    if len(series) <= LONGEST_SERIES:
+        return 2.0 * autocorrelation_time(series)
+    means = SeriesMeans(len(series), 1)
+    means.add(series[:, None], 0)
+    return means.inefficiency()
+
+
+class SeriesMeans:
+    """Series of known length, kept as means of neighbours where they are long.
+
+    Args:
+        frames: length of the series.
+        columns: their number.
+    """
+
+    def __init__(self, frames: int, columns: int) -> None:
+        self._frames = frames
+        self._each = max(-(-frames // LONGEST_SERIES), 1)
+        self._sums = np.zeros((-(-frames // self._each), columns))
+        self._squares = np.zeros(columns)
+        self._origin: FloatArray | None = None  # keeps the digits of series far from zero
+
+    def add(self, values: FloatArray, first: int) -> None:
+        """Values (f, columns) of the frames from ``first`` on."""
+        if self._origin is None:
+            self._origin = np.array(values[0], dtype=np.float64)
+        shifted = values - self._origin
+        starts, cells = cell_starts(first, len(values), self._each)
+        self._sums[cells] += np.add.reduceat(shifted, starts, axis=0)
+        self._squares += (shifted**2).sum(axis=0)
+
+    def inefficiency(self) -> float:
+        """As the function of this name, of the longest memory among the columns."""
+        if self._each == 1:
+            return inefficiency(*self._sums.T)
+        counts = np.full(len(self._sums), float(self._each))
+        counts[-1] = self._frames - self._each * (len(counts) - 1)
+        means = self._sums / counts[:, None]
+        variance = self._squares / self._frames - (self._sums.sum(axis=0) / self._frames) ** 2
+        ratios = np.divide(means.var(axis=0), variance, out=np.zeros_like(variance), where=variance > 0)
+        found = [
+            self._each * ratio * 2.0 * autocorrelation_time(one) for ratio, one in zip(ratios, means.T, strict=True)
+        ]
+        return float(max(1.0, *found))
+
+
+def cell_starts(first: int, count: int, each: int) -> tuple[IntArray, IntArray]:
+    """Where cells of ``each`` frames begin in the piece of frames from ``first`` on, and which cells they are."""
+    cells = np.arange(first // each, (first + count - 1) // each + 1)
+    return np.maximum(cells * each - first, 0), cells
