@@ -29,8 +29,8 @@ from race import processor, rounded
 
 from piwsl.data.systems import named_system
 from piwsl.md.analysis import Reference, bundled_reference, compare_run, read_run
-from piwsl.md.analysis.distances import BINS, RANGE, DistanceCounter
-from piwsl.md.analysis.slow_motion import ModeSampler
+from piwsl.md.analysis.molecule.distances import BINS, RANGE, DistanceCounter
+from piwsl.md.analysis.molecule.slow_motion import ModeSampler
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.curves import Axis, Curve, CurveComparison
 from piwsl.md.analysis.groups import RunGroup
 from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.results import Difference, Measurement
 from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.md.analysis.statistics.results import Difference, Measurement
 from tests import run_directories as runs
 
 

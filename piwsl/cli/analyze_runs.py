@@ -17,10 +17,10 @@ from piwsl.md.analysis import (
     read_reference_statistics,
     read_run,
 )
-from piwsl.md.analysis.curves import CurveComparison
-from piwsl.md.analysis.frame_source import Progress
+from piwsl.md.analysis.frames.frame_source import Progress
 from piwsl.md.analysis.groups import RunGroup, replica_directories, unique_names
-from piwsl.md.analysis.survival import survival, survival_curve
+from piwsl.md.analysis.statistics.curves import CurveComparison
+from piwsl.md.analysis.statistics.survival import survival, survival_curve
 
 
 def analyze_runs(

@@ -9,7 +9,7 @@ from ase.io import read
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.bonds import CUTOFF_SCALE
+from piwsl.md.analysis.molecule.bonds import CUTOFF_SCALE
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 

@@ -14,7 +14,7 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
 from piwsl.export.make import Exporter
 from piwsl.md.analysis import read_run
-from piwsl.md.analysis.dcd import DcdFile
+from piwsl.md.analysis.frames.dcd import DcdFile
 from piwsl.md.calculator import PiwslCalculator
 from piwsl.md.output.thermo import read_thermo
 from piwsl.md.protocol import MDProtocol

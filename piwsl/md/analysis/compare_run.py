@@ -5,25 +5,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.bond_statistics import BondLengths, compare_bond_statistics
-from piwsl.md.analysis.bonds import Bonds
 from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.crystal import CrystalStatistics, StableCrystal, crystal_structure_of, find_stable_crystal
-from piwsl.md.analysis.curves import CurveComparison
-from piwsl.md.analysis.diffusion import Diffusion, compare_diffusion, displacement_curve, finite_size_note
-from piwsl.md.analysis.distributions import DistributionComparison, compare
-from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
-from piwsl.md.analysis.images import first_frame, images_of, unwrapped
-from piwsl.md.analysis.internal import InternalComparison, InternalStatistics, compare_internal, torsion_profiles
-from piwsl.md.analysis.radial import Coordination, compare_coordination, compare_radial
+from piwsl.md.analysis.crystal.diffusion import Diffusion, compare_diffusion, displacement_curve, finite_size_note
+from piwsl.md.analysis.crystal.images import first_frame, images_of, unwrapped
+from piwsl.md.analysis.crystal.radial import Coordination, compare_coordination, compare_radial
+from piwsl.md.analysis.crystal.structure import (
+    CrystalStatistics,
+    StableCrystal,
+    crystal_structure_of,
+    find_stable_crystal,
+)
+from piwsl.md.analysis.molecule.bond_statistics import BondLengths, compare_bond_statistics
+from piwsl.md.analysis.molecule.bonds import Bonds
+from piwsl.md.analysis.molecule.internal import (
+    InternalComparison,
+    InternalStatistics,
+    compare_internal,
+    torsion_profiles,
+)
+from piwsl.md.analysis.molecule.same_molecule import check_formula, check_order, map_atoms
+from piwsl.md.analysis.molecule.shape import ShapeComparison, compare_shapes, compare_volumes, rmsd_curve
+from piwsl.md.analysis.molecule.structure import StableFrames, StructureStatistics, find_stable_frames, structure_of
+from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
+from piwsl.md.analysis.motion.spectrum import compare_spectra, longest_interval, shortest_segment
+from piwsl.md.analysis.motion.vibrations import Vibrations, correlation_curve
 from piwsl.md.analysis.reference import Reference
 from piwsl.md.analysis.reference_statistics import ReferenceStatistics
 from piwsl.md.analysis.run_directory import Run, Thermo
-from piwsl.md.analysis.same_molecule import check_formula, check_order, map_atoms
-from piwsl.md.analysis.shape import ShapeComparison, compare_shapes, compare_volumes, rmsd_curve
-from piwsl.md.analysis.spectrum import compare_spectra, longest_interval, shortest_segment
-from piwsl.md.analysis.structure import StableFrames, StructureStatistics, find_stable_frames, structure_of
-from piwsl.md.analysis.vibrations import Vibrations, correlation_curve
+from piwsl.md.analysis.statistics.curves import CurveComparison
+from piwsl.md.analysis.statistics.distributions import DistributionComparison, compare
 from piwsl.units import PICOSECOND
 
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from piwsl._version import __version__
-from piwsl.md.analysis.bond_statistics import BondLengths
-from piwsl.md.analysis.contacts import Contact
-from piwsl.md.analysis.curves import CurveComparison
-from piwsl.md.analysis.diffusion import Diffusion
-from piwsl.md.analysis.distributions import DistributionComparison
-from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics
-from piwsl.md.analysis.internal import InternalComparison
+from piwsl.md.analysis.crystal.diffusion import Diffusion
+from piwsl.md.analysis.crystal.radial import Coordination
+from piwsl.md.analysis.molecule.bond_statistics import BondLengths
+from piwsl.md.analysis.molecule.contacts import Contact
+from piwsl.md.analysis.molecule.internal import InternalComparison
+from piwsl.md.analysis.molecule.shape import ShapeComparison
+from piwsl.md.analysis.molecule.stability import Stability
+from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics
 from piwsl.md.analysis.observables import (
     Observable,
     bond_rows,
@@ -23,12 +24,11 @@ from piwsl.md.analysis.observables import (
     shape_rows,
     temperature_row,
 )
-from piwsl.md.analysis.radial import Coordination
 from piwsl.md.analysis.reference_statistics import ReferenceStatistics
-from piwsl.md.analysis.results import Measurement
 from piwsl.md.analysis.run_directory import Run
-from piwsl.md.analysis.shape import ShapeComparison
-from piwsl.md.analysis.stability import Stability
+from piwsl.md.analysis.statistics.curves import CurveComparison
+from piwsl.md.analysis.statistics.distributions import DistributionComparison
+from piwsl.md.analysis.statistics.results import Measurement
 
 FORMAT = "piwsl-analysis"
 FORMAT_VERSION = 1

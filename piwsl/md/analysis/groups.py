@@ -12,11 +12,11 @@ from scipy.stats import binom
 from piwsl._version import __version__
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.curves import CurveComparison
 from piwsl.md.analysis.observables import Observable
-from piwsl.md.analysis.results import Measurement
 from piwsl.md.analysis.run_directory import SUMMARY_FILE
-from piwsl.md.analysis.uncertainty import CONFIDENCE
+from piwsl.md.analysis.statistics.curves import CurveComparison
+from piwsl.md.analysis.statistics.results import Measurement
+from piwsl.md.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.md.analysis.verdict import judge, picoseconds
 
 FORMAT = "piwsl-analysis-replicas"

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from piwsl.md.analysis.bond_statistics import BondLengths
-from piwsl.md.analysis.curves import CurveComparison
-from piwsl.md.analysis.diffusion import Diffusion
-from piwsl.md.analysis.distributions import DistributionComparison
-from piwsl.md.analysis.energy import EnergyDrift, TemperatureStatistics
-from piwsl.md.analysis.internal import InternalComparison
-from piwsl.md.analysis.radial import Coordination
-from piwsl.md.analysis.results import Difference, Measurement
-from piwsl.md.analysis.shape import ShapeComparison
+from piwsl.md.analysis.crystal.diffusion import Diffusion
+from piwsl.md.analysis.crystal.radial import Coordination
+from piwsl.md.analysis.molecule.bond_statistics import BondLengths
+from piwsl.md.analysis.molecule.internal import InternalComparison
+from piwsl.md.analysis.molecule.shape import ShapeComparison
+from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics
+from piwsl.md.analysis.statistics.curves import CurveComparison
+from piwsl.md.analysis.statistics.distributions import DistributionComparison
+from piwsl.md.analysis.statistics.results import Difference, Measurement
 
 # Families of curves that are lines of the table, and what their names begin with.
 NAMES = {"rdf": "g(r) ", "spectrum": ""}

@@ -6,12 +6,12 @@ from hashlib import sha256
 import numpy as np
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.bonds import Bonds, MeanDistances
-from piwsl.md.analysis.crystal import CrystalStatistics, crystal_structure_of
-from piwsl.md.analysis.frame_source import FrameSource
-from piwsl.md.analysis.images import ImageBonds, first_frame, unwrapped
-from piwsl.md.analysis.slow_motion import ModeSampler
-from piwsl.md.analysis.structure import StructureStatistics, structure_of
+from piwsl.md.analysis.crystal.images import ImageBonds, first_frame, unwrapped
+from piwsl.md.analysis.crystal.structure import CrystalStatistics, crystal_structure_of
+from piwsl.md.analysis.frames.frame_source import FrameSource
+from piwsl.md.analysis.molecule.bonds import Bonds, MeanDistances
+from piwsl.md.analysis.molecule.slow_motion import ModeSampler
+from piwsl.md.analysis.molecule.structure import StructureStatistics, structure_of
 from piwsl.typing import FloatArray, IntArray
 
 

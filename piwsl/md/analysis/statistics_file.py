@@ -9,19 +9,19 @@ import numpy as np
 
 from piwsl.data.files import atomic_path
 from piwsl.errors import DataError
-from piwsl.md.analysis.bond_statistics import BondStatistics
-from piwsl.md.analysis.bonds import Bonds
-from piwsl.md.analysis.crystal import CrystalStatistics
-from piwsl.md.analysis.diffusion import Displacements
-from piwsl.md.analysis.distances import DistanceHistograms
-from piwsl.md.analysis.distributions import Histogram
-from piwsl.md.analysis.internal import DEGREE, InternalStatistics
-from piwsl.md.analysis.radial import RadialHistogram
+from piwsl.md.analysis.crystal.diffusion import Displacements
+from piwsl.md.analysis.crystal.radial import RadialHistogram
+from piwsl.md.analysis.crystal.structure import CrystalStatistics
+from piwsl.md.analysis.molecule.bond_statistics import BondStatistics
+from piwsl.md.analysis.molecule.bonds import Bonds
+from piwsl.md.analysis.molecule.distances import DistanceHistograms
+from piwsl.md.analysis.molecule.internal import DEGREE, InternalStatistics
+from piwsl.md.analysis.molecule.shape import ShapeStatistics
+from piwsl.md.analysis.molecule.structure import StructureStatistics
+from piwsl.md.analysis.motion.vibrations import Vibrations
 from piwsl.md.analysis.reference_statistics import ReferenceStatistics
-from piwsl.md.analysis.shape import ShapeStatistics
-from piwsl.md.analysis.structure import StructureStatistics
-from piwsl.md.analysis.uncertainty import BlockSums
-from piwsl.md.analysis.vibrations import Vibrations
+from piwsl.md.analysis.statistics.distributions import Histogram
+from piwsl.md.analysis.statistics.uncertainty import BlockSums
 
 FORMAT = "piwsl-reference-statistics"
 FORMAT_VERSION = 2

@@ -10,7 +10,7 @@ import numpy as np
 from ase.geometry import cell_to_cellpar
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.dcd import DcdFile
+from piwsl.md.analysis.frames.dcd import DcdFile
 from piwsl.md.output.append import AppendFile
 from piwsl.md.output.frame import OutputFrame, too_few
 from piwsl.md.output.orientation import oriented

@@ -17,7 +17,7 @@ import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.xtc import frame_ends
+from piwsl.md.analysis.frames.xtc import frame_ends
 from piwsl.md.output.append import AppendFile
 from piwsl.md.output.frame import OutputFrame, too_few, writing
 from piwsl.md.output.orientation import oriented

@@ -5,7 +5,7 @@ from typing import Any
 from piwsl._version import __version__
 from piwsl.md.analysis.comparison import Comparison
 from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.results import Difference, Measurement, significant
+from piwsl.md.analysis.statistics.results import Difference, Measurement, significant
 from piwsl.md.analysis.verdict import picoseconds
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from piwsl.md.analysis.curves import Curve
+from piwsl.md.analysis.statistics.curves import Curve
 from piwsl.md.report.legend import add_legend, dash_of, legend_height
 from piwsl.md.report.overlays import ALONE, Overlay, axis_label
 from piwsl.md.report.style import Layout, Palette, dress, new_figure

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from piwsl._version import __version__
 from piwsl.md.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
-from piwsl.md.analysis.results import Measurement, significant
+from piwsl.md.analysis.statistics.results import Measurement, significant
 from piwsl.md.analysis.verdict import judge, picoseconds
 from piwsl.md.report.facts import highlights, how_all_made, how_made
 from piwsl.md.report.picture import picture_svg

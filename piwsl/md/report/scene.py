@@ -8,9 +8,9 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.bonds import find_bonds
 from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.images import first_frame
+from piwsl.md.analysis.crystal.images import first_frame
+from piwsl.md.analysis.molecule.bonds import find_bonds
 from piwsl.md.elements import are_chemical
 from piwsl.typing import FloatArray, IntArray
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from piwsl.md.analysis.curves import Curve
 from piwsl.md.analysis.groups import Row, RunGroup
-from piwsl.md.analysis.results import Measurement, plain
+from piwsl.md.analysis.statistics.curves import Curve
+from piwsl.md.analysis.statistics.results import Measurement, plain
 from piwsl.md.report.overlays import overlays_of
 
 OBSERVABLE_COLUMNS = (

@@ -4,7 +4,7 @@ import re
 
 from markupsafe import Markup, escape
 
-from piwsl.md.analysis.results import Measurement
+from piwsl.md.analysis.statistics.results import Measurement
 
 
 def measurement_html(found: Measurement | None) -> Markup:

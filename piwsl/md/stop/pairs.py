@@ -6,7 +6,7 @@ from ase.data import covalent_radii
 from ase.geometry import find_mic
 
 from piwsl.export.neighbour_list import SkinnedNeighbours
-from piwsl.md.analysis.contacts import unbonded_pairs
+from piwsl.md.analysis.molecule.contacts import unbonded_pairs
 from piwsl.md.elements import contact_scale, is_metal
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.structure import bonded_pairs

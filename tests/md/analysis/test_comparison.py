@@ -7,8 +7,8 @@ from piwsl.errors import DataError
 from piwsl.md.analysis.compare_run import compare_run
 from piwsl.md.analysis.observables import Observable
 from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.results import Difference, Measurement
 from piwsl.md.analysis.run_directory import read_run
+from piwsl.md.analysis.statistics.results import Difference, Measurement
 from piwsl.md.analysis.verdict import _by_chance, judge
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md.analysis.groups import Row, RunGroup, mean_of, replica_directories, side_by_side, unique_names, verdict_of
-from piwsl.md.analysis.results import Measurement
+from piwsl.md.analysis.statistics.results import Measurement
 from tests import made_up
 from tests import run_directories as runs
 

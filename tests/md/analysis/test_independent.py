@@ -12,7 +12,7 @@ from ase.data import atomic_masses
 from scipy.spatial.transform import Rotation
 
 from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.frame_source import FrameSource
+from piwsl.md.analysis.frames.frame_source import FrameSource
 from piwsl.md.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.md.analysis.run_directory import Run
 from piwsl.units import NANOMETER

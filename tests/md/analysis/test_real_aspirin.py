@@ -4,11 +4,11 @@ import mdtraj
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.bond_statistics import compare_bonds
-from piwsl.md.analysis.bonds import find_bonds
-from piwsl.md.analysis.distances import distance_histogram
-from piwsl.md.analysis.distributions import compare
+from piwsl.md.analysis.molecule.bond_statistics import compare_bonds
+from piwsl.md.analysis.molecule.bonds import find_bonds
+from piwsl.md.analysis.molecule.distances import distance_histogram
 from piwsl.md.analysis.reference import read_reference
+from piwsl.md.analysis.statistics.distributions import compare
 
 
 @pytest.fixture(scope="module")

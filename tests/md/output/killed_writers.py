@@ -18,7 +18,7 @@ import numpy as np
 from ase.build import molecule
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.trajectory_files import read_trajectory
+from piwsl.md.analysis.frames.trajectory_files import read_trajectory
 from piwsl.md.output.make import open_trajectory
 from tests.md.output.test_trajectories import PRECISION, frame, protocol
 

@@ -13,7 +13,7 @@ from ase.geometry import cell_to_cellpar
 from ase.io import read
 
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.analysis.trajectory_files import read_trajectory
+from piwsl.md.analysis.frames.trajectory_files import read_trajectory
 from piwsl.md.output.frame import OutputFrame
 from piwsl.md.output.make import open_trajectory
 from piwsl.md.output.topology import write_topology

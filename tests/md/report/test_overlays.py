@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.curves import Axis, Curve
 from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.results import Distribution
+from piwsl.md.analysis.statistics.curves import Axis, Curve
+from piwsl.md.analysis.statistics.results import Distribution
 from piwsl.md.report.overlays import ALONE, axis_label, curve_of, overlays_of, pooled
 from tests import made_up
 from tests import run_directories as runs

@@ -1,0 +1,173 @@
+"""Mean square displacements of the elements of a periodic cell, and diffusion coefficients (Einstein relation)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_masses, chemical_symbols
+
+from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.md.analysis.statistics.results import Difference, Measurement
+from piwsl.md.analysis.statistics.uncertainty import BlockSums, difference_of
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import BOLTZMANN, MILLIPASCAL_SECOND, PICOSECOND
+
+MOST_FRAMES = 4000  # that are kept
+MOST_NUMBERS = 12_000_000  # coordinates that are kept: 48 MB
+BLOCKS = 5
+SHORTEST_FIT = 0.2  # of the longest lag: what comes before is vibration, and motion that has not become random
+FEWEST = 20  # frames of a block
+UNIT = "angstrom^2/ps"
+# Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004): D of the infinite system is larger by kT xi / (6 pi eta L).
+XI = 2.837297
+
+
+@dataclass(frozen=True, eq=False)
+class Displacements:
+    """Mean square displacements of one element.
+
+    Attributes:
+        lags: (lags,) fs.
+        blocks: (blocks, lags) angstrom^2: means over the atoms and over the starts within each block of time.
+    """
+
+    lags: FloatArray
+    blocks: FloatArray
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Lags of the straight line, fs."""
+        return float(self.lags[self._fitted][0]), float(self.lags[-1])
+
+    @property
+    def sums(self) -> BlockSums:
+        """Diffusion coefficients of the blocks in angstrom^2/ps, beside ones."""
+        lags = self.lags[self._fitted] / PICOSECOND
+        slopes = np.polyfit(lags, self.blocks[:, self._fitted].T, 1)[0]
+        return BlockSums(np.stack([np.ones_like(slopes), slopes / 6], axis=1), len(slopes))
+
+    @property
+    def curve(self) -> Curve:
+        """Mean over the blocks with its standard error, against the lag in ps."""
+        mean = self.blocks.mean(axis=0)
+        error = self.blocks.std(axis=0, ddof=1) / np.sqrt(len(self.blocks))
+        return Curve(self.lags / PICOSECOND, mean, mean - error, mean + error, len(self.blocks))
+
+    @property
+    def _fitted(self) -> IntArray:
+        return np.flatnonzero(self.lags >= SHORTEST_FIT * self.lags[-1])
+
+
+class DisplacementRecorder:
+    """Keeps evenly spaced frames of an unwrapped trajectory, of which the total momentum has been taken.
+
+    Args:
+        species: (atoms,) atomic numbers.
+        frames: how many will come.
+        interval: between frames, fs.
+    """
+
+    def __init__(self, species: IntArray, frames: int, interval: float) -> None:
+        most = max(min(MOST_FRAMES, MOST_NUMBERS // (3 * len(species))), BLOCKS * FEWEST)
+        self._each = max(-(-frames // most), 1)
+        self._interval = interval * self._each
+        self._species = species
+        self._weights = atomic_masses[species] / atomic_masses[species].sum()
+        self._kept: list[FloatArray] = []
+
+    def add(self, positions: FloatArray, first: int) -> None:
+        """Unwrapped positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
+        chosen = positions[-first % self._each :: self._each]
+        centre = np.einsum("i,fij->fj", self._weights, chosen)
+        self._kept.append((chosen - centre[:, None]).astype(np.float32))
+
+    def displacements(self) -> dict[str, Displacements]:
+        """By element; nothing where there are too few frames."""
+        positions = np.concatenate(self._kept)
+        length = len(positions) // BLOCKS
+        if length < FEWEST:
+            return {}
+        lags = length // 2
+        found = {}
+        for number in np.unique(self._species):
+            atoms = np.flatnonzero(self._species == number)
+            blocks = [
+                _mean_square(positions[block * length : (block + 1) * length, atoms], lags) for block in range(BLOCKS)
+            ]
+            found[chemical_symbols[int(number)]] = Displacements(self._interval * np.arange(lags), np.stack(blocks))
+        return found
+
+
+def _mean_square(positions: FloatArray, lags: int) -> FloatArray:
+    """Over atoms and starts, (lags,), of positions (frames, atoms, 3): sums of squares less twice the correlation.
+
+    Calandrini et al., Collection SFN 12, 201 (2011): the correlation by a Fourier transform.
+    """
+    frames = len(positions)
+    total = np.zeros(lags)
+    starts = np.arange(frames, frames - lags, -1)
+    for atom in range(positions.shape[1]):  # one atom at a time bounds the memory
+        path = positions[:, atom].astype(np.float64)
+        path -= path.mean(axis=0)
+        transform = np.fft.rfft(path, 2 * frames, axis=0)
+        correlation = np.fft.irfft((transform.real**2 + transform.imag**2).sum(axis=1))[:lags] / starts
+        squares = np.concatenate([[0.0], np.cumsum((path**2).sum(axis=1))])
+        ends = squares[frames - np.arange(lags)] + squares[-1] - squares[np.arange(lags)]
+        total += ends / starts - 2 * correlation
+    return np.asarray(total / positions.shape[1])
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The diffusion coefficient of an element, angstrom^2/ps; of the reference where its frames have times."""
+
+    element: str
+    run: Measurement
+    reference: Measurement | None
+    difference: Difference | None
+
+
+def compare_diffusion(element: str, run: Displacements, reference: Displacements | None) -> Diffusion:
+    """From straight lines through the mean square displacements of each block of time."""
+    theirs = None if reference is None else reference.sums
+    return Diffusion(
+        element,
+        run.sums.measure(_mean, UNIT),
+        None if theirs is None else theirs.measure(_mean, UNIT),
+        None if theirs is None else difference_of(run.sums, theirs, _mean, UNIT),
+    )
+
+
+def displacement_curve(
+    element: str, run: Displacements, reference: Displacements | None, difference: Difference | None
+) -> CurveComparison:
+    """Mean square displacements against time, with the window of the fit."""
+    first, last = (time / PICOSECOND for time in run.window)
+    return CurveComparison(
+        f"msd.{element}",
+        element,
+        Axis("Time", "ps"),
+        Axis("Mean square displacement", "Å²"),
+        run.curve,
+        None if reference is None else reference.curve,
+        difference,
+        notes=(f"the line of the diffusion coefficient goes from {first:.3g} to {last:.3g} ps",),
+    )
+
+
+def finite_size_note(temperature: float, volume: float) -> str:
+    """What the coefficients are not corrected for.
+
+    Args:
+        temperature: K.
+        volume: of the cell, angstrom^3.
+    """
+    viscous = 6 * np.pi * MILLIPASCAL_SECOND * volume ** (1 / 3)
+    share = BOLTZMANN * temperature * XI / viscous * PICOSECOND
+    return (
+        "diffusion coefficients are not corrected for the finite cell: in a liquid of viscosity eta, that of the "
+        f"infinite system is larger by {share:.2g} Å²/ps over eta in mPa s (Yeh and Hummer 2004); in a solid, as it is"
+    )
+
+
+def _mean(sums: FloatArray) -> FloatArray:
+    return np.asarray(sums[..., 1] / sums[..., 0])

@@ -1,0 +1,217 @@
+"""Radial distribution functions g(r) of periodic cells, and the coordination numbers that follow from them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
+
+from piwsl.md.analysis.crystal.images import neighbours
+from piwsl.md.analysis.molecule.pairs import pair_kind
+from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.md.analysis.statistics.distributions import Histogram, compare
+from piwsl.md.analysis.statistics.results import Difference, Distribution, Measurement
+from piwsl.md.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.typing import FloatArray, IntArray
+
+RANGE = 8.0  # angstrom
+BIN_WIDTH = 0.02  # angstrom
+SMALL_CELL = 6.0  # angstrom
+BANDS = 8  # of each pair of elements: their counts tell how fast the structure is forgotten
+SMOOTH = 0.06  # angstrom; width of the Gaussian in which the first shell is looked for
+PROMINENT = 0.3  # of g(r), for a peak to be a shell
+
+
+@dataclass(frozen=True, eq=False)
+class RadialHistogram(Histogram):
+    """Pairs of two elements by distance, all images counted, and what an ideal gas of the same density would have.
+
+    The last two columns of the blocks are sums over frames: pairs per volume (1/angstrom^3), and ones.
+
+    Attributes:
+        per_first, per_second: neighbours per atom of the first and of the second element for each pair counted.
+    """
+
+    per_first: float
+    per_second: float
+
+    @property
+    def area_unit(self) -> str:
+        """Of an area under g(r)."""
+        return self.unit
+
+    def density(self, counts: FloatArray) -> FloatArray:
+        """g(r) (..., bins) of sums (..., bins + 2)."""
+        shells = 4 / 3 * np.pi * np.diff(self.edges**3)
+        return np.asarray(counts[..., :-2] / (np.maximum(counts[..., -2:-1], 1e-300) * shells))
+
+    def distribution(self) -> Distribution:
+        """g(r) with the standard error of each bin; its area is not 1."""
+        error = self.blocks.deviations(self.density).std(axis=0) if self.blocks.has_error else None
+        return Distribution(self.edges, self.density(self.blocks.total), error, self.unit, self.blocks.samples, 0.0)
+
+    def coordination(self, edge: float, of_second: bool) -> Statistic:
+        """Neighbours within a distance (angstrom) of an atom of the first, or of the second element, from sums."""
+        bins = int(np.searchsorted(self.edges, edge + 1e-9)) - 1
+        factor = self.per_second if of_second else self.per_first
+
+        def statistic(sums: FloatArray) -> FloatArray:
+            return np.asarray(factor * sums[..., :bins].sum(axis=-1) / sums[..., -1])
+
+        return statistic
+
+
+class RadialCounter:
+    """Counts pairs of frames that come in pieces, up to 8 angstrom with all images: cells may be small.
+
+    Args:
+        species: (atoms,) atomic numbers.
+        frames: how many will come.
+        cell: (3, 3) angstrom, of the first frame. In one with a lattice vector shorter than 6 angstrom an atom is a
+            neighbour of its own images, else these are left out: their distances are those of the cell.
+    """
+
+    def __init__(self, species: IntArray, frames: int, cell: FloatArray) -> None:
+        self._numbers = species
+        around = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        lengths = np.linalg.norm(around[np.any(around, axis=1)] @ cell, axis=1)
+        self._counts_own = bool(lengths.min() < SMALL_CELL)
+        elements = np.unique(species)
+        names = {(int(a), int(b)): pair_kind(int(a), int(b)) for a in elements for b in elements}
+        self.kinds = sorted(set(names.values()))
+        self._kind = np.zeros((int(elements.max()) + 1,) * 2, dtype=np.int64)
+        for pair, name in names.items():
+            self._kind[pair] = self.kinds.index(name)
+        counts = {int(one): int((species == one).sum()) for one in elements}
+        self._pairs = np.zeros(len(self.kinds))
+        self._first, self._second = np.zeros(len(self.kinds)), np.zeros(len(self.kinds))
+        for (a, b), name in names.items():
+            kind = self.kinds.index(name)
+            if a == b:
+                self._pairs[kind] = counts[a] * (counts[a] - (0 if self._counts_own else 1)) / 2
+            else:
+                self._pairs[kind] = counts[a] * counts[b]
+            ordered = pair_kind(a, b).split("-")[0] == pair_kind(a, a).split("-")[0]
+            if ordered:
+                self._first[kind] = (2 if a == b else 1) / counts[a]
+                self._second[kind] = (2 if a == b else 1) / counts[b]
+        self._edges = np.linspace(0.0, RANGE, round(RANGE / BIN_WIDTH) + 1)
+        self._blocks = MicroBlocks(frames)
+        self._sums = np.zeros((len(self._blocks), len(self.kinds), len(self._edges) + 1))
+        self._series = SeriesMeans(frames, len(self.kinds) * BANDS)
+
+    def add(self, positions: FloatArray, cells: FloatArray, first: int) -> None:
+        """Positions (f, atoms, 3) in cells (f, 3, 3), angstrom, of the frames from ``first`` on."""
+        bins = len(self._edges) - 1
+        counts = np.zeros((len(positions), len(self.kinds), bins))
+        for frame, (places, cell) in enumerate(zip(positions, cells, strict=True)):
+            i, j, _, distances = neighbours(places, cell, RANGE)
+            if not self._counts_own:
+                others = i != j
+                i, j, distances = i[others], j[others], distances[others]
+            chosen = np.minimum((distances / BIN_WIDTH).astype(np.int64), bins - 1)
+            chosen += bins * self._kind[self._numbers[i], self._numbers[j]]
+            counts[frame] = np.bincount(chosen, minlength=bins * len(self.kinds)).reshape(len(self.kinds), bins)
+        bands = counts.reshape(len(counts), -1, bins // BANDS).sum(axis=-1)
+        self._series.add(bands, first)
+        volumes = np.abs(np.linalg.det(cells))
+        ideal = self._pairs / volumes[:, None]
+        values = np.concatenate([counts, ideal[..., None], np.ones_like(ideal)[..., None]], axis=-1)
+        self._blocks.add(self._sums, values, first)
+
+    def histograms(self) -> dict[str, RadialHistogram]:
+        """By kind such as ``O-Ti``, in blocks of several times what the structure needs to forget itself."""
+        per_sample = self._series.inefficiency()
+        return {
+            name: RadialHistogram(
+                self._edges,
+                self._blocks.merged(self._sums[:, kind], per_sample),
+                0,
+                "angstrom",
+                float(self._first[kind]),
+                float(self._second[kind]),
+            )
+            for kind, name in enumerate(self.kinds)
+            if self._pairs[kind] > 0
+        }
+
+
+def first_shell(distribution: Distribution) -> float | None:
+    """Where the first shell of g(r) ends, angstrom: its first minimum; None where no second shell is seen."""
+    smooth = gaussian_filter1d(distribution.density, SMOOTH / (distribution.edges[1] - distribution.edges[0]))
+    shells, _ = find_peaks(smooth, prominence=PROMINENT)
+    if len(shells) < 2:
+        return None
+    between = smooth[shells[0] : shells[1] + 1]
+    lowest = np.flatnonzero(between <= between.min() + 1e-6)  # of an empty gap, the middle
+    return float(distribution.edges[shells[0] + round(float(lowest.mean()))])
+
+
+@dataclass(frozen=True)
+class Coordination:
+    """Neighbours of one element around another, within the first shell of the reference.
+
+    Attributes:
+        name: such as ``O around Ti``.
+        shell: angstrom.
+        run, reference, difference: number of neighbours.
+    """
+
+    name: str
+    shell: float
+    run: Measurement
+    reference: Measurement
+    difference: Difference
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "shell_angstrom": self.shell,
+            "run": self.run.as_dict(),
+            "reference": self.reference.as_dict(),
+            "difference": self.difference.as_dict(),
+        }
+
+
+def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHistogram) -> tuple[Coordination, ...]:
+    """Both ways around; nothing where the reference has no shell that ends."""
+    shell = first_shell(reference.distribution())
+    if shell is None:
+        return ()
+    first, second = kind.split("-")
+    found = []
+    for around, other, of_second in ((first, second, False), (second, first, True))[: 1 if first == second else 2]:
+        statistic = run.coordination(shell, of_second)
+        found.append(
+            Coordination(
+                f"{other} around {around}",
+                shell,
+                run.blocks.measure(statistic, ""),
+                reference.blocks.measure(statistic, ""),
+                difference_of(run.blocks, reference.blocks, statistic, ""),
+            )
+        )
+    return tuple(found)
+
+
+def compare_radial(kind: str, run: RadialHistogram, reference: RadialHistogram) -> CurveComparison:
+    """g(r) over that of the reference; their difference is the integral of abs(g - g_ref), in angstrom."""
+    return CurveComparison(
+        f"rdf.{kind}",
+        kind,
+        Axis("Distance r", "angstrom"),
+        Axis("g(r)", ""),
+        _curve(run),
+        _curve(reference),
+        compare(run, reference).difference,
+    )
+
+
+def _curve(histogram: RadialHistogram) -> Curve:
+    found = histogram.distribution()
+    low = high = None
+    if found.error is not None:
+        low, high = found.density - found.error, found.density + found.error
+    return Curve(found.centres, found.density, low, high, found.samples)

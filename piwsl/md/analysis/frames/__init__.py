@@ -1,0 +1,1 @@
+"""Trajectory files as sources of frames that need not fit into memory."""

@@ -1,0 +1,151 @@
+"""Where frames come from: a file, an array, a set without order - gone through in pieces, as often as needed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from piwsl.data.frames import FrameSet
+from piwsl.errors import DataError
+from piwsl.md.analysis.frames.cells import complete_cells
+from piwsl.typing import FloatArray, IntArray
+
+PIECE = 1000  # frames in memory at a time
+Progress = Callable[[int, int], None]  # called with (frames read, all frames)
+# Positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom; None without cells.
+Piece = tuple[FloatArray, FloatArray | None]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSource:
+    """Frames of one molecule or crystal that need not fit into memory.
+
+    Attributes:
+        species: (atoms,) atomic numbers.
+        frames: number of frames.
+        times: (frames,) fs, or None for frames without times.
+        read: opens the source anew and gives its pieces of at most 1000 frames, in order.
+        notes: what the reader has to say, such as where a file was cut.
+        progress: called with (frames read, all frames) after each piece of every pass.
+        read_velocities: as ``read``, gives the velocities (f, atoms, 3) of each piece, angstrom/fs; None: it has none.
+    """
+
+    species: IntArray
+    frames: int
+    times: FloatArray | None
+    read: Callable[[], Iterator[Piece]]
+    notes: tuple[str, ...] = ()
+    progress: Progress | None = None
+    read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+
+    def __len__(self) -> int:
+        return self.frames
+
+    @classmethod
+    def of_array(
+        cls,
+        species: IntArray,
+        positions: FloatArray,
+        times: FloatArray | None = None,
+        cells: FloatArray | None = None,
+    ) -> "FrameSource":
+        """Frames in memory: positions (frames, atoms, 3), cells (frames, 3, 3), angstrom; times (frames,) in fs."""
+
+        def read() -> Iterator[Piece]:
+            for first in range(0, len(positions), PIECE):
+                chosen = slice(first, first + PIECE)
+                yield positions[chosen], None if cells is None else cells[chosen]
+
+        return cls(np.asarray(species, dtype=np.int64), len(positions), times, read)
+
+    @classmethod
+    def of_frames(cls, frames: FrameSet, name: object, progress: Progress | None = None) -> "FrameSource":
+        """A set of frames without order. Frames of another molecule than the first are a `DataError` when read."""
+        species = frames[0].species
+
+        def read() -> Iterator[Piece]:
+            for first in range(0, len(frames), PIECE):
+                chosen = [frames[index] for index in range(first, min(first + PIECE, len(frames)))]
+                for index, frame in enumerate(chosen, start=first):
+                    if not np.array_equal(frame.species, species):
+                        raise DataError(
+                            f"{name}: frame {index} is another molecule than frame 0: a reference holds one molecule"
+                        )
+                cells = np.stack([frame.cell for frame in chosen]) if all(any(f.pbc) for f in chosen) else None
+                yield np.stack([frame.positions for frame in chosen]), None if cells is None else complete_cells(cells)
+
+        return cls(species, len(frames), None, read, progress=progress)
+
+    def pieces(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """The index of the first frame and the positions (f, atoms, 3) of each piece, angstrom.
+
+        Args:
+            stop: index of the frame to stop before; None goes through all.
+
+        Raises:
+            DataError: the source is damaged.
+        """
+        for first, positions, _ in self.pieces_with_cells(stop):
+            yield first, positions
+
+    def pieces_with_cells(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray, FloatArray | None]]:
+        """As `pieces`, with the cells (f, 3, 3) of the frames where they have any."""
+        end = self.frames if stop is None else min(stop, self.frames)
+        first = 0
+        if end == 0:
+            return
+        for positions, cells in self.read():
+            count = min(len(positions), end - first)
+            yield first, positions[:count], None if cells is None else cells[:count]
+            first += count
+            if self.progress:
+                self.progress(first, end)
+            if first == end:
+                return
+
+    def velocities(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """As `pieces`, of velocities (f, atoms, 3), angstrom/fs, of a source that has them."""
+        assert self.read_velocities is not None
+        yield from replace(self, read=_without_cells(self.read_velocities)).pieces(stop)
+
+    def at(self, indices: IntArray) -> FloatArray:
+        """Positions (chosen, atoms, 3) of the frames with these indices, in ascending order; one pass."""
+        wanted = np.sort(np.asarray(indices, dtype=np.int64))
+        found = []
+        for first, positions in self.pieces(int(wanted[-1]) + 1 if len(wanted) else 0):
+            inside = wanted[(wanted >= first) & (wanted < first + len(positions))]
+            if len(inside):
+                found.append(np.array(positions[inside - first]))
+        return np.concatenate(found) if found else np.zeros((0, len(self.species), 3), dtype=np.float32)
+
+    def all(self) -> FloatArray:
+        """Positions (frames, atoms, 3) of all frames at once: for sources that are known to be small."""
+        return self.at(np.arange(self.frames))
+
+    def reordered(self, order: IntArray) -> "FrameSource":
+        """The same frames with atom ``order[k]`` in place k."""
+
+        def read() -> Iterator[Piece]:
+            for positions, cells in self.read():
+                yield positions[:, order], cells
+
+        return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
+
+    def without_cells(self) -> "FrameSource":
+        """The same frames as those of a molecule in vacuum."""
+
+        def positions() -> Iterator[FloatArray]:
+            for found, _ in self.read():
+                yield found
+
+        return replace(self, read=_without_cells(positions))
+
+    def _velocities_in(self, order: IntArray) -> Callable[[], Iterator[FloatArray]] | None:
+        read = self.read_velocities
+        if read is None:
+            return None
+        return lambda: (velocities[:, order] for velocities in read())
+
+
+def _without_cells(read: Callable[[], Iterator[FloatArray]]) -> Callable[[], Iterator[Piece]]:
+    return lambda: ((values, None) for values in read())

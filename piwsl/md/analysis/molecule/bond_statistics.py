@@ -1,0 +1,176 @@
+"""Bond-length distributions per pair of elements, run against reference."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from piwsl.md.analysis.molecule.bonds import Bonds, bond_lengths
+from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.md.analysis.statistics.distributions import DistributionComparison, Histogram, compare
+from piwsl.md.analysis.statistics.results import Difference, Measurement
+from piwsl.md.analysis.statistics.uncertainty import BlockSums, MicroBlocks, difference_of
+from piwsl.typing import FloatArray, IntArray
+
+BIN_WIDTH = 0.01  # angstrom
+
+
+@dataclass(frozen=True, eq=False)
+class BondLengths:
+    """Bond lengths of one type, run against reference.
+
+    Attributes:
+        kind: such as ``C-H``.
+        count: number of such bonds in the molecule.
+        mean, width: mean length and standard deviation, angstrom; of the run and of the reference.
+        mean_difference, width_difference: run minus reference.
+        distribution: of all bonds of the type together.
+    """
+
+    kind: str
+    count: int
+    mean: Measurement
+    reference_mean: Measurement
+    mean_difference: Difference
+    width: Measurement
+    reference_width: Measurement
+    width_difference: Difference
+    distribution: DistributionComparison
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "bonds": self.count,
+            "mean": {
+                "run": self.mean.as_dict(),
+                "reference": self.reference_mean.as_dict(),
+                "difference": self.mean_difference.as_dict(),
+            },
+            "width": {
+                "run": self.width.as_dict(),
+                "reference": self.reference_width.as_dict(),
+                "difference": self.width_difference.as_dict(),
+            },
+            "distribution": self.distribution.as_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class BondStatistics:
+    """Bond lengths of one type in one trajectory, block by block.
+
+    Attributes:
+        count: number of such bonds in the molecule.
+        centre: angstrom; the moments are about it.
+        moments: number, sum and sum of squares of the lengths less the centre.
+        histogram: of the lengths.
+    """
+
+    count: int
+    centre: float
+    moments: BlockSums
+    histogram: Histogram
+
+
+class BondCounter:
+    """Collects the lengths of the bonds of frames that come in pieces.
+
+    Args:
+        bonds: of the reference; they decide the edges of the histograms.
+        frames: how many will come.
+    """
+
+    def __init__(self, bonds: Bonds, frames: int) -> None:
+        self._blocks = MicroBlocks(frames)
+        self._types = {kind: _TypeCounter(bonds.lengths[at], at, self._blocks) for kind, at in bonds.by_type().items()}
+
+    def add(self, lengths: FloatArray, first: int) -> None:
+        """Lengths (f, bonds), angstrom, of the frames from ``first`` on."""
+        lengths = np.asarray(lengths, dtype=np.float64)
+        for one in self._types.values():
+            one.add(lengths, first)
+
+    def statistics(self) -> dict[str, BondStatistics]:
+        """By type, in blocks of several times the correlation of its lengths."""
+        return {kind: one.statistics() for kind, one in self._types.items()}
+
+
+class _TypeCounter:
+    """Moments and histogram of one type of bonds."""
+
+    def __init__(self, lengths: FloatArray, chosen: IntArray, blocks: MicroBlocks) -> None:
+        low, high = float(lengths.min()) - 0.5, float(lengths.max()) + 0.5
+        self._first_bin = int(np.floor(low / BIN_WIDTH))
+        self._edges = np.arange(self._first_bin, np.ceil(high / BIN_WIDTH) + 1) * BIN_WIDTH
+        self._centre = float(lengths.mean())
+        self._chosen, self._blocks = chosen, blocks
+        self._moments = np.zeros((len(blocks), 3))
+        self._counts = np.zeros((len(blocks), len(self._edges) + 1), dtype=np.int64)  # one bin more at both ends
+        self._series = SeriesMeans(blocks.frames, 2)
+
+    def add(self, lengths: FloatArray, first: int) -> None:
+        chosen = lengths[:, self._chosen]
+        shifted = chosen - self._centre
+        sums = np.stack([shifted.sum(axis=1), (shifted**2).sum(axis=1)], axis=1)
+        self._series.add(sums, first)
+        number = np.full((len(chosen), 1), float(len(self._chosen)))
+        self._blocks.add(self._moments, np.concatenate([number, sums], axis=1), first)
+        places = np.clip(np.searchsorted(self._edges, chosen, side="right"), 0, len(self._edges))
+        for block, start, stop in self._blocks.parts(first, len(chosen)):
+            self._counts[block] += np.bincount(places[start:stop].ravel(), minlength=self._counts.shape[1])
+
+    def statistics(self) -> BondStatistics:
+        per_sample = self._series.inefficiency()
+        counts = self._blocks.merged(self._counts[:, 1:-1], per_sample)
+        beyond = int(self._counts[:, [0, -1]].sum())
+        histogram = Histogram(self._edges, counts, beyond, "angstrom")
+        moments = self._blocks.merged(self._moments, per_sample)
+        return BondStatistics(len(self._chosen), self._centre, moments, histogram)
+
+
+def bond_statistics(positions: FloatArray, bonds: Bonds) -> dict[str, BondStatistics]:
+    """Of frames in memory (frames, atoms, 3), angstrom."""
+    counter = BondCounter(bonds, len(positions))
+    counter.add(bond_lengths(positions, bonds.pairs), 0)
+    return counter.statistics()
+
+
+def compare_bonds(run: FloatArray, reference: FloatArray, bonds: Bonds) -> tuple[BondLengths, ...]:
+    """Bond lengths per type, run against reference, of frames in memory.
+
+    Args:
+        run, reference: (frames, atoms, 3) angstrom; of the run the stable frames.
+        bonds: bonds of the reference.
+    """
+    return compare_bond_statistics(bond_statistics(run, bonds), bond_statistics(reference, bonds))
+
+
+def compare_bond_statistics(
+    run: dict[str, BondStatistics], reference: dict[str, BondStatistics]
+) -> tuple[BondLengths, ...]:
+    """Bond lengths per type, run against reference."""
+    return tuple(_compare_type(kind, run[kind], reference[kind]) for kind in run)
+
+
+def _compare_type(kind: str, run: BondStatistics, reference: BondStatistics) -> BondLengths:
+    centre = reference.centre
+
+    def mean(sums: FloatArray) -> FloatArray:
+        return np.asarray(centre + sums[..., 1] / sums[..., 0])
+
+    return BondLengths(
+        kind=kind,
+        count=run.count,
+        mean=run.moments.measure(mean, "angstrom"),
+        reference_mean=reference.moments.measure(mean, "angstrom"),
+        mean_difference=difference_of(run.moments, reference.moments, mean, "angstrom"),
+        width=run.moments.measure(_width, "angstrom"),
+        reference_width=reference.moments.measure(_width, "angstrom"),
+        width_difference=difference_of(run.moments, reference.moments, _width, "angstrom"),
+        distribution=compare(run.histogram, reference.histogram),
+    )
+
+
+def _width(sums: FloatArray) -> FloatArray:
+    mean = sums[..., 1] / sums[..., 0]
+    return np.asarray(np.sqrt(np.maximum(sums[..., 2] / sums[..., 0] - mean**2, 0.0)))

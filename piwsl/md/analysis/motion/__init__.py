@@ -1,0 +1,1 @@
+"""What is measured of velocities and energies."""

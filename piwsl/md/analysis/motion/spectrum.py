@@ -1,0 +1,222 @@
+"""The vibrational power spectrum: what frequencies the atoms move at.
+
+The power spectrum of mass-weighted velocities is the Fourier transform of their autocorrelation function
+(Wiener-Khinchin). Where there are positions only, velocities are their finite differences; what these lose of each
+frequency is known, and given back, which is exact where frames are closer than half the shortest period.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import find_peaks, peak_widths
+
+from piwsl.errors import DataError
+from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.md.analysis.statistics.distributions import Histogram, compare
+from piwsl.md.analysis.statistics.results import Measurement
+from piwsl.md.analysis.statistics.uncertainty import BlockSums
+from piwsl.typing import FloatArray, IntArray
+from piwsl.units import SPEED_OF_LIGHT
+
+RESOLUTION = 10.0  # 1/cm, and width of a bin
+LARGEST = 4500.0  # 1/cm; nothing vibrates faster than H2
+FASTEST_WITH_HYDROGEN = 3700.0  # 1/cm; above the stretches of C-H, N-H and O-H
+FASTEST_WITHOUT = 2400.0  # 1/cm; above triple bonds
+MOST_SEGMENTS = 256  # sums that are kept; more are added to their neighbours
+PROMINENT = 0.05  # of the highest peak
+SAME_PEAK = 60.0  # 1/cm between a peak of the run and one of the reference
+
+
+def longest_interval(species: IntArray) -> float:
+    """Frames must not be farther apart than this, fs, for the fastest vibration of a molecule to be seen."""
+    fastest = FASTEST_WITH_HYDROGEN if (np.asarray(species) == 1).any() else FASTEST_WITHOUT
+    return 0.5 / (fastest * SPEED_OF_LIGHT)
+
+
+def shortest_segment() -> float:
+    """Time that the resolution needs, fs."""
+    return 1 / (RESOLUTION * SPEED_OF_LIGHT)
+
+
+class PowerSpectrum:
+    """Sums of the power spectra of segments, each long enough for the resolution; one segment is held at a time.
+
+    Args:
+        masses: (atoms,) amu.
+        species: (atoms,) atomic numbers.
+        interval: between frames, fs.
+        velocities: what comes are velocities, and not positions.
+
+    Raises:
+        DataError: frames are too far apart for the fastest vibration.
+    """
+
+    def __init__(self, masses: FloatArray, species: IntArray, interval: float, velocities: bool = False) -> None:
+        longest = longest_interval(species)
+        if interval > longest:
+            raise DataError(
+                f"no vibrational spectrum: frames are {interval:g} fs apart, and the fastest vibration needs one every "
+                f"{longest:.1f} fs (piwsl md --trajectory-interval)"
+            )
+        self._masses = np.asarray(masses, dtype=np.float64)
+        self._frames = int(np.ceil(shortest_segment() / interval))
+        self._window = np.hanning(self._frames + 1)[:-1]
+        self._padded = 1 << (4 * self._frames - 1).bit_length()
+        waves = np.fft.rfftfreq(self._padded, interval) / SPEED_OF_LIGHT
+        self.edges = np.arange(0.0, min(waves[-1], LARGEST), RESOLUTION)
+        self._bins = np.searchsorted(self.edges, waves, side="right") - 1
+        self._inside = (self._bins >= 0) & (self._bins < len(self.edges) - 1) & (waves < self.edges[-1])
+        self._interval = None if velocities else interval
+        # A difference of neighbours is the mean velocity between them: sin(x) / x of it, for x = omega interval / 2.
+        self._weights = np.ones_like(waves) if velocities else np.sinc(waves * SPEED_OF_LIGHT * interval) ** -2
+        self._last: FloatArray | None = None
+        self._lags = interval * np.arange(self._frames // 2)
+        # What the window takes from products of values that are a lag apart.
+        self._damping = np.fft.irfft(np.abs(np.fft.rfft(self._window, self._padded)) ** 2)[: len(self._lags)]
+        self._sums: list[FloatArray] = []
+        self._each = self._added = 0
+        self._waiting: list[FloatArray] = []
+        self._held = 0
+
+    def add(self, positions: FloatArray, first: int) -> None:
+        """Positions (or velocities) (f, atoms, 3) of consecutive frames from ``first`` on."""
+        values = np.asarray(positions, dtype=np.float64)
+        if self._interval is not None:
+            before = values[:0] if self._last is None else self._last
+            self._last = values[-1:].copy()
+            values = np.diff(np.concatenate([before, values]), axis=0) / self._interval
+        self._waiting.append(values)
+        self._held += len(values)
+        while self._held >= self._frames:
+            whole = np.concatenate(self._waiting)
+            self._take(whole[: self._frames])
+            self._waiting, self._held = [whole[self._frames :]], len(whole) - self._frames
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """Power in bins of wavenumber, block by block; None where there is no whole segment."""
+        if not self._sums:
+            return None
+        blocks = np.stack(self._sums)[:, : len(self.edges) - 1]
+        return Histogram(self.edges, BlockSums(blocks, len(blocks)), 0, "1/cm")
+
+    @property
+    def correlation(self) -> tuple[FloatArray, BlockSums] | None:
+        """Lags (lags,) in fs, up to half a segment, and the autocorrelation of velocities by block, not normalised.
+
+        None where there is no whole segment.
+        """
+        if not self._sums:
+            return None
+        blocks = np.stack(self._sums)[:, len(self.edges) - 1 :]
+        return self._lags, BlockSums(blocks, len(blocks))
+
+    def _take(self, segment: FloatArray) -> None:
+        # Overall translation holds no vibration.
+        centre = (self._masses[:, None] * segment).sum(1, keepdims=True) / self._masses.sum()
+        moved = (segment - centre) * self._window[:, None, None]
+        power = np.zeros(self._padded // 2 + 1)
+        for atom, mass in enumerate(self._masses):  # one atom at a time bounds the memory
+            transform = np.fft.rfft(moved[:, atom], self._padded, axis=0)
+            power += mass * (transform.real**2 + transform.imag**2).sum(1)
+        power *= self._weights
+        binned = np.bincount(self._bins[self._inside], weights=power[self._inside], minlength=len(self.edges) - 1)
+        correlation = np.fft.irfft(power)[: len(self._lags)] / self._damping
+        self._keep(np.concatenate([binned, correlation]))
+
+    def _keep(self, power: FloatArray) -> None:
+        """The numbers of one more segment; where there are too many, neighbours are added up."""
+        if self._added % max(self._each, 1) == 0 or not self._sums:
+            if len(self._sums) == MOST_SEGMENTS:
+                self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
+                self._each = 2 * max(self._each, 1)
+            self._sums.append(power)
+        else:
+            self._sums[-1] = self._sums[-1] + power
+        self._added += 1
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A band of a spectrum.
+
+    Attributes:
+        position: centre of mass of the band above its half height, 1/cm.
+        height: of the normalised spectrum, cm.
+        width: at half height, 1/cm.
+    """
+
+    position: Measurement
+    height: Measurement
+    width: Measurement
+
+
+def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
+    """The bands that stand out of a spectrum by a twentieth of the highest, from low wavenumbers to high."""
+    found = spectrum.distribution()
+    centres, density = found.centres, found.density
+    places, _ = find_peaks(density, prominence=PROMINENT * density.max())
+    bins, _, left, right = peak_widths(density, places, rel_height=0.5)
+    bands = []
+    for place, width, start, stop in zip(places, bins, left, right, strict=True):
+        inside = np.arange(int(np.floor(start)), int(np.ceil(stop)) + 1).clip(0, len(density) - 1)
+        inside = np.unique(inside)
+
+        def centre(totals: FloatArray, inside: IntArray = inside) -> FloatArray:
+            part = totals[..., inside]
+            return np.asarray((part * centres[inside]).sum(-1) / part.sum(-1))
+
+        def height(totals: FloatArray, place: int = int(place)) -> FloatArray:
+            return np.asarray(spectrum.density(totals)[..., place])
+
+        samples = found.samples
+        bands.append(
+            Peak(
+                spectrum.blocks.measure(centre, "1/cm"),
+                spectrum.blocks.measure(height, "cm"),
+                Measurement(float(width) * RESOLUTION, None, "1/cm", samples),
+            )
+        )
+    return tuple(bands)
+
+
+def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveComparison:
+    """Normalised spectra over each other, with a table of their bands."""
+    difference = None
+    if reference is not None:
+        bins = min(len(run.edges), len(reference.edges)) - 1
+        run, reference = _first_bins(run, bins), _first_bins(reference, bins)
+        difference = compare(run, reference).difference
+    numbers: dict[str, tuple[Measurement | None, Measurement | None]] = {}
+    theirs = peaks(reference) if reference is not None else ()
+    for number, band in enumerate(peaks(run), start=1):
+        near = [one for one in theirs if abs(one.position.value - band.position.value) <= SAME_PEAK]
+        other = min(near, key=lambda one: abs(one.position.value - band.position.value), default=None)
+        for what in ("position", "height", "width"):
+            pair = (getattr(band, what), None if other is None else getattr(other, what))
+            numbers[f"band {number}, {what}"] = pair
+    samples = run.blocks.samples
+    return CurveComparison(
+        "spectrum",
+        "Vibrational spectrum",
+        Axis("Wavenumber", "1/cm"),
+        Axis("Power of mass-weighted velocities, area 1", "cm"),
+        _curve(run),
+        None if reference is None else _curve(reference),
+        difference,
+        numbers,
+        notes=(f"resolution {RESOLUTION:g} 1/cm; mean of {samples} segments" if samples > 1 else "one segment alone",),
+    )
+
+
+def _first_bins(histogram: Histogram, bins: int) -> Histogram:
+    blocks = BlockSums(histogram.blocks.sums[:, :bins], histogram.blocks.samples)
+    return Histogram(histogram.edges[: bins + 1], blocks, histogram.beyond, histogram.unit)
+
+
+def _curve(histogram: Histogram) -> Curve:
+    found = histogram.distribution()
+    low = high = None
+    if found.error is not None:
+        low, high = found.density - found.error, found.density + found.error
+    return Curve(found.centres, found.density, low, high, found.samples)

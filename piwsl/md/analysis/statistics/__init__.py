@@ -1,0 +1,1 @@
+"""Numbers with error bars, distributions and curves, and what tells two of them apart."""

@@ -1,0 +1,92 @@
+"""Functions of one variable that an analysis gives back: profiles, spectra, correlations, survival."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from piwsl.md.analysis.statistics.results import Difference, Measurement, plain
+from piwsl.typing import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """What an axis shows.
+
+    Attributes:
+        name: for people, such as ``Wavenumber``.
+        unit: such as ``1/cm``; empty for a pure number.
+    """
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A function at points.
+
+    Attributes:
+        x, y: (points,) in the units of the axes that belong to it.
+        low, high: (points,) band of one standard error, or None.
+        samples: number of independent samples behind it.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    low: FloatArray | None
+    high: FloatArray | None
+    samples: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        found: dict[str, Any] = {"samples": self.samples}
+        for name, values in (("x", self.x), ("y", self.y), ("low", self.low), ("high", self.high)):
+            found[name] = None if values is None else [plain(float(f"{value:.6g}")) for value in values]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class CurveComparison:
+    """A curve of a run, over that of its reference where there is one.
+
+    Attributes:
+        key: stable name for programs, such as ``torsion.C-C-O-H``.
+        name: for people.
+        horizontal, vertical: the axes.
+        run: of the run.
+        reference: of the reference, or None.
+        difference: between the two, with its noise, where it is defined.
+        numbers: that are read from the curves, such as the positions of peaks, by name: of run and reference.
+        is_steps: whether it is constant between its points (survival).
+        notes: sentences that belong to the figure, such as the window of a fit.
+    """
+
+    key: str
+    name: str
+    horizontal: Axis
+    vertical: Axis
+    run: Curve
+    reference: Curve | None = None
+    difference: Difference | None = None
+    numbers: dict[str, tuple[Measurement | None, Measurement | None]] = field(default_factory=dict)
+    is_steps: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """What stands before the first dot of the key."""
+        return self.key.partition(".")[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "x": {"name": self.horizontal.name, "unit": self.horizontal.unit},
+            "y": {"name": self.vertical.name, "unit": self.vertical.unit},
+            "run": self.run.as_dict(),
+            "reference": None if self.reference is None else self.reference.as_dict(),
+            "difference": None if self.difference is None else self.difference.as_dict(),
+            "numbers": {
+                name: [None if one is None else one.as_dict() for one in pair] for name, pair in self.numbers.items()
+            },
+            "notes": list(self.notes),
+        }

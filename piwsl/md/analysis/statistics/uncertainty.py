@@ -1,0 +1,199 @@
+"""Error bars of correlated series: blocks, and the bootstrap over blocks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from piwsl.md.analysis.statistics.autocorrelation import inefficiency
+from piwsl.md.analysis.statistics.results import Difference, Measurement
+from piwsl.typing import FloatArray, IntArray
+
+MICRO_BLOCKS = 1000  # blocks that are summed over while the length of the final ones is not known
+MOST_BLOCKS = 200  # more blocks cost memory and sharpen no error bar
+DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
+CONFIDENCE = 0.95
+ROUNDING = 1e-12  # relative: what sums in float64 do not tell apart
+SEED = 20240805  # of every bootstrap: the same data give the same error bars
+
+Statistic = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A cut of a series into consecutive blocks of nearly equal length.
+
+    Attributes:
+        edges: (blocks + 1,) frame indices, from 0 to the number of frames.
+        samples: number of independent samples in the whole series.
+    """
+
+    edges: IntArray
+    samples: int
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    @classmethod
+    def automatic(cls, frames: int, per_sample: float) -> "Blocks":
+        """Blocks of length (2 N g^2)^(1/3), where statistical and systematic error of the error bar balance.
+
+        The rule of Lee et al., Phys. Rev. E 83, 066706 (2011), for N frames and g frames per independent sample.
+        """
+        samples = max(int(frames / per_sample), 1) if frames else 0
+        length = (2.0 * frames * per_sample**2) ** (1.0 / 3.0)
+        count = min(int(frames / length) if frames else 1, MOST_BLOCKS)
+        if samples >= 2:
+            count = max(count, 2)
+        return cls(np.linspace(0, frames, max(count, 1) + 1).astype(np.int64), samples)
+
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Sums over the frames of each block: (frames, ...) to (blocks, ...), float64."""
+        return np.add.reduceat(np.asarray(values, dtype=np.float64), self.edges[:-1], axis=0)
+
+
+class MicroBlocks:
+    """Many short consecutive blocks, merged to blocks of the right length once the correlation is known.
+
+    Attributes:
+        frames: length of the series.
+        edges: (micro-blocks + 1,) frame indices.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        count = max(min(frames, MICRO_BLOCKS), 1)
+        self.edges: IntArray = np.linspace(0, frames, count + 1).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def parts(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """Micro-block, start and stop within a piece, for each micro-block that the piece has a part in."""
+        block = int(np.searchsorted(self.edges, first, side="right")) - 1
+        start = 0
+        while start < count:
+            stop = min(int(self.edges[block + 1]) - first, count)
+            yield block, start, stop
+            start, block = stop, block + 1
+
+    def add(self, sums: FloatArray, values: FloatArray, first: int) -> None:
+        """Add values (f, ...) of the frames from ``first`` on to the sums (micro-blocks, ...)."""
+        parts = list(self.parts(first, len(values)))
+        starts = [start for _, start, _ in parts]
+        sums[parts[0][0] : parts[-1][0] + 1] += np.add.reduceat(values, starts, axis=0)
+
+    def merged(self, sums: FloatArray | IntArray, per_sample: float) -> "BlockSums":
+        """Sums (micro-blocks, ...) over blocks whose edges are the nearest to those of `Blocks.automatic`."""
+        blocks = Blocks.automatic(self.frames, per_sample)
+        middles = (self.edges[1:] + self.edges[:-1]) / 2
+        nearest = np.searchsorted(middles, blocks.edges[:-1])
+        return BlockSums(np.add.reduceat(np.asarray(sums, dtype=np.float64), nearest, axis=0), blocks.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSums:
+    """Sums over blocks of whatever a statistic is computed from (counts, first and second moments, ...).
+
+    Attributes:
+        sums: (blocks, k).
+        samples: number of independent samples.
+    """
+
+    sums: FloatArray
+    samples: int
+
+    @property
+    def total(self) -> FloatArray:
+        """(k,) sums over all frames."""
+        return np.asarray(self.sums.sum(axis=0))
+
+    @property
+    def has_error(self) -> bool:
+        """Whether an error bar can be given: two independent samples at least."""
+        return self.samples >= 2 and len(self.sums) >= 2
+
+    def resampled(self, stream: int = 0) -> FloatArray:
+        """(draws, k): totals of blocks drawn with replacement. Different streams are independent."""
+        count = len(self.sums)
+        random = np.random.default_rng([SEED, stream])
+        weights = random.multinomial(count, np.full(count, 1.0 / count), size=DRAWS)
+        return np.asarray(weights.astype(np.float64) @ self.sums)
+
+    def deviations(self, statistic: Statistic, stream: int = 0) -> FloatArray:
+        """(draws, ...): resampled statistics minus that of all frames, widened for the small number of blocks."""
+        count = len(self.sums)
+        spread = statistic(self.resampled(stream)) - statistic(self.total)
+        return np.asarray(spread * np.sqrt(count / (count - 1)))
+
+    def halves(self) -> tuple[FloatArray, FloatArray] | None:
+        """Totals (k,) of the first and the second half of the blocks; None without two blocks."""
+        if not self.has_error:
+            return None
+        middle = len(self.sums) // 2
+        return self.sums[:middle].sum(axis=0), self.sums[middle:].sum(axis=0)
+
+    def measure(self, statistic: Statistic, unit: str) -> Measurement:
+        """A scalar statistic of the totals, its error by the bootstrap over blocks."""
+        value = float(statistic(self.total))
+        error = float(np.std(self.deviations(statistic))) if self.has_error else None
+        if error is not None and error < ROUNDING * abs(value):
+            error = 0.0
+        return Measurement(value, error, unit, self.samples)
+
+
+def block_average(series: FloatArray, unit: str) -> Measurement:
+    """Mean of a series (frames,) with its error from the spread of block means."""
+    series = np.asarray(series, dtype=np.float64)
+    blocks = Blocks.automatic(len(series), inefficiency(series))
+    sums = BlockSums(np.stack([blocks.sums(series), np.diff(blocks.edges)], axis=1), blocks.samples)
+    return sums.measure(lambda totals: np.asarray(totals[..., 0] / totals[..., 1]), unit)
+
+
+def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, unit: str) -> Difference:
+    """Difference of a scalar statistic, run minus reference, with its error and what noise explains."""
+    ours, theirs = run.measure(statistic, unit), reference.measure(statistic, unit)
+    halves = reference.halves()
+    floor = None
+    if halves is not None:
+        floor = abs(float(statistic(halves[0]) - statistic(halves[1]))) * half_scale(run.samples, reference.samples)
+    measured = difference(ours, theirs)
+    limit = error_limit(measured, [(ours, len(run.sums)), (theirs, len(reference.sums))])
+    if limit is not None:
+        limit = max(limit, ROUNDING * abs(theirs.value))
+    return Difference(measured, limit, floor)
+
+
+def half_scale(run: int, reference: int) -> float:
+    """Factor from the noise between two halves of the reference to that between run and reference.
+
+    Args:
+        run, reference: numbers of independent samples; a variance is the inverse of their number.
+    """
+    return float(np.sqrt((1 / run + 1 / reference) / (4 / reference)))
+
+
+def difference(ours: Measurement, theirs: Measurement) -> Measurement:
+    """``ours`` minus ``theirs``, errors added in squares; no error where one of them has none."""
+    error = None
+    if ours.uncertainty is not None and theirs.uncertainty is not None:
+        error = float(np.hypot(ours.uncertainty, theirs.uncertainty))
+    return Measurement(ours.value - theirs.value, error, ours.unit, min(ours.samples, theirs.samples))
+
+
+def error_limit(measured: Measurement, parts: Sequence[tuple[Measurement, int]]) -> float | None:
+    """What noise stays below in 95 of 100 cases: Student's t with Welch's degrees of freedom.
+
+    Args:
+        measured: the difference with its error.
+        parts: its parts, each with the number of blocks that its error comes from.
+    """
+    if measured.uncertainty is None:
+        return None
+    variances = [(float(part.uncertainty or 0.0) ** 2, blocks) for part, blocks in parts]
+    total = sum(variance for variance, _ in variances)
+    if total == 0.0:
+        return 0.0
+    freedom = total**2 / sum(variance**2 / (blocks - 1) for variance, blocks in variances if variance > 0)
+    return float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * measured.uncertainty

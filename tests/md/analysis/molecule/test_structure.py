@@ -1,0 +1,73 @@
+"""Runs that end to be a molecule somewhere, seen in pieces."""
+
+import numpy as np
+import pytest
+
+from piwsl.md.analysis.frames.frame_source import FrameSource
+from piwsl.md.analysis.molecule.bond_statistics import compare_bond_statistics, compare_bonds
+from piwsl.md.analysis.molecule.bonds import find_bonds
+from piwsl.md.analysis.molecule.contacts import first_contact
+from piwsl.md.analysis.molecule.distances import distance_histogram
+from piwsl.md.analysis.molecule.stability import stable_time
+from piwsl.md.analysis.molecule.structure import find_stable_frames, structure_of
+
+
+@pytest.fixture(scope="module")
+def positions(runs):
+    return runs.shaking(2600, seed=1)
+
+
+def collapsed(positions, frame):
+    """Two hydrogens of the methyl group fall together; their bonds hold."""
+    changed = positions.copy()
+    carbon = changed[frame:, 0]
+    mean = 0.75 * (changed[frame:, 6] - carbon) + 0.25 * (changed[frame:, 7] - carbon)
+    changed[frame:, 7] = carbon + 1.09 * mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return changed
+
+
+def broken(positions, frame):
+    changed = positions.copy()
+    changed[frame:, 8] += 5.0
+    return changed
+
+
+@pytest.mark.parametrize("frame", [1, 999, 1000, 2100])
+@pytest.mark.parametrize("change", [collapsed, broken])
+def test_the_end_is_found_in_any_piece(runs, positions, change, frame):
+    numbers = runs.ETHANOL.numbers
+    times = 50.0 * np.arange(1, 2601)
+    bonds = find_bonds(numbers, positions)
+    changed = change(positions, frame)
+    found = find_stable_frames(FrameSource.of_array(numbers, changed), times, bonds)
+    assert found.count == frame
+    assert found.stability == stable_time(changed, times, bonds)
+    holding = changed[: found.stability.frames]
+    assert found.contact == first_contact(holding, times, numbers, bonds.pairs)
+    assert (found.contact is None) is (change is broken)
+
+
+def test_a_break_after_a_collapse_is_told_too(runs, positions):
+    bonds = find_bonds(runs.ETHANOL.numbers, positions)
+    changed = broken(collapsed(positions, 1200), 2300)
+    found = find_stable_frames(FrameSource.of_array(runs.ETHANOL.numbers, changed), np.arange(2600.0), bonds)
+    assert (found.count, found.contact.frame, found.stability.frames) == (1200, 1200, 2300)
+
+
+def test_pieces_give_what_whole_arrays_give(runs, positions):
+    numbers = runs.ETHANOL.numbers
+    bonds = find_bonds(numbers, positions)
+    source = FrameSource.of_array(numbers, positions)
+    modes = find_stable_frames(source, np.arange(2600.0), bonds).modes
+    found = structure_of(source, bonds, modes, 2200, positions[0])
+    whole = distance_histogram(positions[:2200])
+    assert found.frames == 2200
+    np.testing.assert_array_equal(found.distances.all_pairs.blocks.total, whole.blocks.total)
+    assert found.distances.all_pairs.blocks.samples == pytest.approx(whole.blocks.samples, rel=0.2)
+    for ours, theirs in zip(
+        compare_bond_statistics(found.bonds, found.bonds),
+        compare_bonds(positions[:2200], positions[:2200], bonds),
+        strict=True,
+    ):
+        assert ours.mean.value == pytest.approx(theirs.mean.value, abs=1e-9)
+        assert ours.width.value == pytest.approx(theirs.width.value, abs=1e-9)
