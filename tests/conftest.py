@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+# One molecule does not fill two threads, and the tests run in two processes: of numpy, and of the processes that tests
+# start. To be set before numpy is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
-# One molecule does not fill two threads, and the tests run in two processes.
 torch.set_num_threads(1)
 
 

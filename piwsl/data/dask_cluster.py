@@ -134,7 +134,7 @@ class DaskCluster:
         except ImportError as error:
             raise MissingDependencyError("dask.distributed", "a Dask cluster", "dask") from error
         try:
-            return Client(self.address, timeout=min(self.patience, 30.0), set_as_default=False)
+            return Client(self.address, timeout=min(self.patience, 10.0), set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             text = " ".join(str(error).split())
             raise ConfigError(f"no Dask scheduler at {self.address} ({text})") from None

@@ -1,7 +1,8 @@
 """Error bars of correlated series: blocks, and the bootstrap over blocks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import t as student
@@ -92,6 +93,13 @@ class MicroBlocks:
         return BlockSums(np.add.reduceat(np.asarray(sums, dtype=np.float64), nearest, axis=0), blocks.samples)
 
 
+@lru_cache(maxsize=32)
+def _draws(count: int, stream: int) -> FloatArray:
+    """(draws, count): how often each of ``count`` blocks is drawn; the same for all observables."""
+    random = np.random.default_rng([SEED, stream])
+    return np.asarray(random.multinomial(count, np.full(count, 1.0 / count), size=DRAWS), dtype=np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class BlockSums:
     """Sums over blocks of whatever a statistic is computed from (counts, first and second moments, ...).
@@ -116,10 +124,7 @@ class BlockSums:
 
     def resampled(self, stream: int = 0) -> FloatArray:
         """(draws, k): totals of blocks drawn with replacement. Different streams are independent."""
-        count = len(self.sums)
-        random = np.random.default_rng([SEED, stream])
-        weights = random.multinomial(count, np.full(count, 1.0 / count), size=DRAWS)
-        return np.asarray(weights.astype(np.float64) @ self.sums)
+        return np.asarray(_draws(len(self.sums), stream) @ self.sums)
 
     def deviations(self, statistic: Statistic, stream: int = 0) -> FloatArray:
         """(draws, ...): resampled statistics minus that of all frames, widened for the small number of blocks."""
@@ -159,6 +164,8 @@ def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, un
     if halves is not None:
         floor = abs(float(statistic(halves[0]) - statistic(halves[1]))) * half_scale(run.samples, reference.samples)
     measured = difference(ours, theirs)
+    if abs(measured.value) < ROUNDING * abs(theirs.value):
+        measured = replace(measured, value=0.0)
     limit = error_limit(measured, [(ours, len(run.sums)), (theirs, len(reference.sums))])
     if limit is not None:
         limit = max(limit, ROUNDING * abs(theirs.value))
