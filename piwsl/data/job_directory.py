@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from piwsl.data.lock import locked
 from piwsl.errors import RunDirectoryError
 
 PLAN_FILE = "plan.json"
@@ -49,12 +48,5 @@ def only_job(output: Path) -> Iterator[None]:
         RunDirectoryError: one is at work.
     """
     output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunDirectoryError(f"{output}: another process works on this job") from None
-    try:
+    with locked(output):
         yield
-    finally:
-        lock.release()

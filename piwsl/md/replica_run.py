@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from piwsl.data.lock import locked
 from piwsl.errors import ConfigError
 from piwsl.md import run_directory as files
-from piwsl.md.lock import locked
 from piwsl.md.overview import Overview
 from piwsl.md.progress import Progress
 from piwsl.md.simulation import Simulation
@@ -29,7 +29,7 @@ def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | 
     def kept() -> None:
         overview.update({number: one.summary for number, one in simulation.recorders.items()})
 
-    with locked(simulation.job.output, simulation.engine.replicas):
+    with locked(simulation.job.output, files.lock_files(simulation.engine.replicas)):
         simulation.open()
         simulation.run(progress, kept)
         kept()

@@ -10,11 +10,11 @@ from typing import Any
 
 from ase import Atoms
 
+from piwsl.data.lock import locked
 from piwsl.errors import UnphysicalError
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.job import Job
-from piwsl.md.lock import locked
 from piwsl.md.model import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md.output.frame import writing
 from piwsl.md.prepare import advice, minimised, with_hydrogen_mass

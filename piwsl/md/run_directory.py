@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -47,6 +48,11 @@ def check_free(directory: Path, force: bool) -> None:
             f"{directory}: holds another run: choose another --output, continue it with --restart, "
             "or replace it with --force"
         )
+
+
+def lock_files(replicas: Sequence[int]) -> list[str]:
+    """Names of the locks of some replicas of a run."""
+    return [f".lock-{number:03d}" for number in replicas]
 
 
 def make(directory: Path) -> None:

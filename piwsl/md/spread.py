@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from piwsl.data.executors import Executor
+from piwsl.data.lock import locked
 from piwsl.errors import EngineError
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, take_up
 from piwsl.md.job import Job
-from piwsl.md.lock import locked
 from piwsl.md.overview import Overview
 from piwsl.md.progress import Progress
 from piwsl.md.signals import Interruption, polite_interruption
@@ -75,7 +75,7 @@ def carry_out(job: Job, replicas: Sequence[int]) -> None:
     """Some replicas of a run from where they are to their end, in a worker."""
     if (job.output / STOP).exists():
         return
-    with locked(job.output, replicas, _LOST):
+    with locked(job.output, files.lock_files(replicas), _LOST):
         before = take_up(job, replicas)
         if before is None or not _ended(job, before):
             simulation = Simulation(job, list(before.states) if before else replicas, before)

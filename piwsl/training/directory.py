@@ -8,6 +8,7 @@ from typing import Any
 
 from piwsl._version import __version__
 from piwsl.data.files import sha256, write_text
+from piwsl.data.lock import LOCK_FILE
 from piwsl.errors import RunDirectoryError
 from piwsl.provenance import versions
 from piwsl.training.config import load_config
@@ -36,7 +37,7 @@ def check_free(output: Path, force: bool) -> None:
     """
     if output.exists() and not output.is_dir():
         raise RunDirectoryError(f"{output} is a file: choose another --output")
-    if not output.exists() or not any(output.iterdir()):
+    if not output.exists() or all(entry.name == LOCK_FILE for entry in output.iterdir()):
         return
     if not (output / SPLIT_FILE).exists():
         raise RunDirectoryError(f"{output} is not empty and holds no training run: choose another --output")
@@ -44,14 +45,25 @@ def check_free(output: Path, force: bool) -> None:
         raise RunDirectoryError(f"{output} holds a run: --resume goes on, --force starts anew, or choose --output")
 
 
-def prepare(output: Path) -> None:
-    """Make the directory and take an earlier run out of it.
+def make(output: Path) -> None:
+    """Make the directory, where it is not there.
 
     Raises:
         RunDirectoryError: it cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
+
+
+def clear(output: Path) -> None:
+    """Take an earlier run out of the directory.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    try:
         for folder in (output / CHECKPOINTS, output / "tensorboard", *output.glob("metrics*")):
             rmtree(folder, ignore_errors=True)
         for name in (LOG_FILE, SUMMARY_FILE, MODEL_FILE, SPLIT_FILE, CONFIG_FILE):

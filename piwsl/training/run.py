@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from piwsl.data.files import write_text
+from piwsl.data.lock import locked
 from piwsl.export.trained import DTYPES, save_trained
 from piwsl.memory import keep_freed_memory
 from piwsl.models.fused import training_pairs
@@ -28,8 +29,9 @@ from piwsl.training.directory import (
     SPLIT_FILE,
     Continuation,
     check_free,
+    clear,
     continuation,
-    prepare,
+    make,
     write_summary,
 )
 from piwsl.training.evaluate import evaluate_potential
@@ -83,7 +85,7 @@ def train(
         frames: of the run, where they are at hand: they are not read and split again.
 
     Raises:
-        RunDirectoryError: the directory holds another run, or none to resume.
+        RunDirectoryError: the directory holds another run, or none to resume, or another process trains there.
         DataError, ConfigError: the frames cannot be used, or the machine lacks what the configuration asks for.
         DivergedError: the loss is no longer finite.
     """
@@ -103,16 +105,18 @@ def train(
         if not is_first_process():
             with listening(LOGGER, logging.NullHandler()):
                 return _train(setup, earlier, None, start)
-        if on_data:
-            on_data(frames)
-        if earlier is None:
-            prepare(output)
-        write_text(output / CONFIG_FILE, dump(config))
-        write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
-        with log_to_file(LOGGER, output / LOG_FILE):
-            for line in [*frames.lines(), f"computed on: {setup.words()}", *(earlier.notes if earlier else ())]:
-                LOGGER.info(line)
-            return _train(setup, earlier, progress, start)
+        make(output)
+        with locked(output):
+            if on_data:
+                on_data(frames)
+            if earlier is None:
+                clear(output)
+            write_text(output / CONFIG_FILE, dump(config))
+            write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
+            with log_to_file(LOGGER, output / LOG_FILE):
+                for line in [*frames.lines(), f"computed on: {setup.words()}", *(earlier.notes if earlier else ())]:
+                    LOGGER.info(line)
+                return _train(setup, earlier, progress, start)
 
 
 def _train(

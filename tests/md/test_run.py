@@ -10,6 +10,7 @@ import pytest
 from ase.io import read
 
 from piwsl.data.frames import Frame
+from piwsl.data.lock import locked
 from piwsl.errors import ConfigError, DataError, ElementError, ModelFileError, RunDirectoryError, UnphysicalError
 from piwsl.export.exported import load_exported, read_exported_info
 from piwsl.export.make import Exporter
@@ -254,3 +255,15 @@ def test_a_real_network_gives_the_same_forces_everywhere(ethanol, tmp_path):
     python = OpenMMForce(python_force(load_exported(model), ethanol.numbers), "PythonForce", "asked for")
     for engine in (OpenMMEngine(model, ethanol, protocol()), OpenMMEngine(model, ethanol, protocol(), force=python)):
         assert np.abs(engine.forces() - reference).max() < 1e-4
+
+
+def test_a_run_that_goes_on_is_neither_replaced_nor_continued(ethanol, make_model, tmp_path):
+    model, protocol = make_model(ethanol), MDProtocol.of(steps=20, state_interval=10)
+    run_md(ethanol, model, protocol, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    longer = MDProtocol.of(steps=40, state_interval=10)
+    with locked(tmp_path / "run"):
+        for option in ("force", "restart"):
+            with pytest.raises(RunDirectoryError, match="another process works here"):
+                run_md(ethanol, model, longer, tmp_path / "run", **{option: True})
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
+from piwsl.data.lock import locked
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained import load_trained
 from piwsl.training.config import dump
@@ -243,3 +244,16 @@ def test_force_replaces_nothing_but_a_training_run(small, tmp_path):
     with pytest.raises(RunDirectoryError, match="holds no training run"):
         train(small(), tmp_path / "other", force=True)
     assert (tmp_path / "other" / "config.yaml").read_text() == "steps: 3\n"
+
+
+def test_two_runs_do_not_train_in_one_directory(small, tmp_path):
+    begin = train(small("optimiser.steps=4", "optimiser.validation_interval=2"), tmp_path / "run").model.read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with locked(tmp_path / "run"):
+        for option in ("force", "resume"):
+            with pytest.raises(RunDirectoryError, match="another process works here"):
+                train(small("optimiser.steps=4", "optimiser.validation_interval=2"), tmp_path / "run", **{option: True})
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert {path.name for path in after} - {path.name for path in before} <= {".lock"}
+    assert all(after[path] == stamp for path, stamp in before.items() if path.is_file() and path.name != ".lock")
+    assert (tmp_path / "run" / "model.pt").read_bytes() == begin

@@ -79,6 +79,7 @@ def how_made(comparison: Comparison) -> list[tuple[str, str]]:
         ("Finished", summary.get("finished")),
         ("Result", summary.get("result")),
         ("Reference", reference),
+        ("SHA-256 of the reference", comparison.reference.digest),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
         ("piwsl", f"{summary.get('piwsl_version', 'not known')} (run), {__version__} (analysis)"),
     ]

@@ -1,0 +1,58 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from piwsl.data.lock import locked
+from piwsl.errors import RunDirectoryError
+from piwsl.md.run_directory import lock_files
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from piwsl.data.lock import locked
+with locked(Path(sys.argv[1]), sys.argv[2:] or [".lock"]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holding():
+    """Processes that hold locks."""
+    processes = []
+
+    def start(directory: Path, *names: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", HOLD, str(directory), *names]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout.readline() == "held\n"
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_second_process_is_refused_until_the_first_dies(holding, tmp_path):
+    process = holding(tmp_path)
+    with pytest.raises(RunDirectoryError, match="another process works here"), locked(tmp_path):
+        pass
+    with locked(tmp_path, lock_files([0, 1])):
+        pass  # replicas have locks of their own
+    process.send_signal(signal.SIGKILL)
+    with locked(tmp_path, patience=10):
+        pass
+
+
+def test_replicas_are_locked_one_by_one(holding, tmp_path):
+    holding(tmp_path, *lock_files([3, 4]))
+    with locked(tmp_path, lock_files([0, 1, 2])):
+        pass
+    with pytest.raises(RunDirectoryError, match="another process"), locked(tmp_path, lock_files([2, 3])):
+        pass
+    with locked(tmp_path, lock_files([2])):
+        pass
