@@ -17,6 +17,7 @@ from piwsl.md.analysis import (
     read_reference_statistics,
     read_run,
 )
+from piwsl.md.analysis.crystal.images import first_frame
 from piwsl.md.analysis.frames.frame_source import Progress
 from piwsl.md.analysis.groups import RunGroup, replica_directories, unique_names
 from piwsl.md.analysis.statistics.curves import CurveComparison
@@ -49,7 +50,8 @@ def analyze_runs(
     with reading("reference") as progress:
         against = _reference(first, reference, topology, units, progress)
         if isinstance(against, Reference):
-            against = against.statistics
+            in_vacuum = first_frame(first.frames)[1] is None
+            against = (against.in_vacuum() if in_vacuum else against).statistics
     groups, done = [], 0
     for name, found in zip(names, members, strict=True):
         comparisons = []

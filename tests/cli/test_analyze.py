@@ -3,6 +3,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.io import read, write
 
 from piwsl.cli.main import run
@@ -246,3 +247,44 @@ def test_atoms_in_another_order_are_mapped_when_asked_for(work, capsys):
     assert "--map-atoms" in refuse(capsys, work / "turned", "--reference", work / "reference.npz")
     assert analyze(work / "turned", "--reference", work / "reference.npz", "--map-atoms") == 0
     assert "as their bonds tell" in capsys.readouterr().out
+
+
+def test_a_reference_in_the_box_of_another_program(work, capsys):
+    positions = runs.shaking(200, seed=9)
+    frames = positions - positions.mean(axis=1, keepdims=True) + 10.0
+    runs.write_trajectory(work / "boxed.xtc", frames, cells=np.repeat(20 * np.eye(3)[None], 200, axis=0))
+    topology = work / "run" / "topology.pdb"
+    reference = ("--reference", work / "boxed.xtc", "--reference-topology", topology, "--no-report")
+    assert analyze(work / "run", *reference) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: the cell of boxed.xtc is not looked at: the run has none" in lines
+    assert any(line.startswith("h(r) error") for line in lines)
+
+
+def test_another_run_as_the_reference(work, capsys):
+    runs.write_run(work / "other", runs.shaking(300, seed=2))
+    assert analyze(work / "run", "--reference", work / "other", "--no-report") == 0
+    assert "observables" in capsys.readouterr().out
+    line = refuse(capsys, work / "run", "--reference", work / "other", "--units", "nm")
+    assert "a run states its topology and units" in line
+    line = refuse(capsys, work / "run", "--reference", work)
+    assert "holds no summary.json" in line
+
+
+def test_a_crystal_from_its_files_to_the_report(tmp_path, capsys):
+    copper = bulk("Cu", cubic=True) * (3, 3, 3)
+    rng = np.random.default_rng(1)
+    cells = np.repeat(copper.cell.array[None], 150, axis=0)
+    for name in ("run", "other"):
+        positions = copper.positions + rng.normal(scale=0.08, size=(150, len(copper), 3))
+        runs.write_run(tmp_path / name, positions, copper.numbers, cells=cells)
+    assert analyze(tmp_path / "run", "--reference", tmp_path / "other") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (around,) = [line for line in lines if line.startswith("Neighbours Cu around Cu")]
+    assert float(around.split()[4]) == pytest.approx(12, abs=0.05)
+    assert any(line.startswith("Diffusion of Cu") for line in lines)
+    page = (tmp_path / "run" / "analysis" / "report.html").read_text()
+    assert "<h2>The cell</h2>" in page
+    assert "Radial distribution functions" in page or "Cu\N{EN DASH}Cu" in page
+    figures = {file.stem for file in (tmp_path / "run" / "analysis" / "figures").iterdir()}
+    assert {"rdf", "msd", "bond_lengths", "angle", "energy"} <= figures

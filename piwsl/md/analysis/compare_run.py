@@ -69,10 +69,7 @@ def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_map
     start, cell = first_frame(run.frames)
     notes: list[str] = []
     if isinstance(reference, Reference):
-        if cell is None and reference.is_periodic:
-            reference = reference.in_vacuum()
-            notes.append(f"the cell of {reference.name} is not looked at: the run has none")
-        reference = reference.statistics
+        reference = (reference if cell is not None else reference.in_vacuum()).statistics
     if cell is None and reference.is_periodic:
         raise DataError(f"{reference.name} holds statistics of a periodic cell, the run has none: name its frames")
     if cell is not None and not reference.is_periodic:

@@ -1,6 +1,6 @@
 """What a run is compared with: a reference trajectory, or a set of frames without order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from zipfile import is_zipfile
@@ -89,7 +89,11 @@ class Reference:
 
     def in_vacuum(self) -> "Reference":
         """The same frames as those of a molecule that is whole in the first one, without their cells."""
-        return Reference(self.name, unwrapped(self.frames).without_cells()) if self.is_periodic else self
+        if not self.is_periodic:
+            return self
+        note = f"the cell of {self.name} is not looked at: the run has none"
+        frames = unwrapped(self.frames).without_cells()
+        return Reference(self.name, replace(frames, notes=(*frames.notes, note)))
 
 
 def read_reference(
