@@ -3,9 +3,14 @@ import zlib
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.data import atomic_masses
 from scipy.spatial.transform import Rotation
 
+from piwsl.md.analysis.compare_run import compare_run
+from piwsl.md.analysis.frames.frame_source import FrameSource
+from piwsl.md.analysis.reference import Reference
+from piwsl.md.analysis.run_directory import read_run
 from piwsl.md.report.picture import picture_svg
 from piwsl.md.report.scene import PRECISION, scene_of, superposed
 from tests import made_up
@@ -113,3 +118,23 @@ def test_still_picture(stable):
     scale = np.ptp(drawn[:, 1]) / np.ptp(positions[:, 1])
     expected = scale * positions[order][:, :2] * [1, -1]
     np.testing.assert_allclose(drawn - drawn.mean(axis=0), expected - expected.mean(axis=0), atol=1.0)
+
+
+def test_a_crystal_keeps_its_place_in_its_cell(tmp_path):
+    salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    rng = np.random.default_rng(1)
+    positions = salt.positions + rng.normal(scale=0.05, size=(60, 8, 3)) + np.linspace(0, 9, 60)[:, None, None]
+    cells = np.repeat(salt.cell.array[None], 60, axis=0)
+    wrapped = positions - np.floor(positions / 5.64) * 5.64
+    path = runs.write_run(tmp_path / "run", wrapped, salt.numbers, cells=cells)
+    reference = Reference("mine", FrameSource.of_array(salt.numbers, positions, cells=cells))
+    scene = scene_of(compare_run(read_run(path), reference), "mine")
+    assert np.allclose(np.linalg.norm(scene.edges[:, 1] - scene.edges[:, 0], axis=1), 5.64, atol=1e-4)
+    assert len({tuple(np.round(end, 3)) for end in scene.edges.reshape(-1, 3)}) == 8
+    # No jumps, no drift, and as far from each other as they are.
+    assert np.abs(np.diff(scene.positions, axis=0)).max() < 0.6
+    assert np.abs(scene.positions.mean(axis=0) - scene.positions[0]).max() < 0.3
+    start = wrapped[0].astype(np.float32)
+    np.testing.assert_allclose(distances(scene.positions[:1])[0], distances(start[None])[0], atol=1e-4)
+    assert picture_svg(scene).count('stroke-width="1"/>') >= 12
+    assert scene_of(made_up.comparison(tmp_path / "m", runs.shaking(20, seed=1)), "m").edges.shape == (0, 2, 3)
