@@ -1,10 +1,12 @@
 """Runs in periodic cells, from their files to the table."""
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
 from ase.build import bulk, fcc111
+from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
 from piwsl.errors import DataError
@@ -71,6 +73,21 @@ def test_the_same_crystal_agrees(runs, tmp_path, reference, jump):
     assert abs(values["diffusion.Ti"]) < 1e-3
     assert {curve.family for curve in found.curves} == {"rdf", "msd"}
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_angles_are_those_of_ase(runs, tmp_path, reference):
+    found = compared(runs, tmp_path / "run", reference, amplitude=0.002, frames=20)
+    values = {one.key: one.run.value for one in found.observables if one.run is not None}
+    first, vectors = neighbor_list("iD", RUTILE, 2.3)
+    for middle, number in (("Ti", 22), ("O", 8)):
+        angles = [
+            np.degrees(np.arccos(np.clip(one @ other / np.linalg.norm(one) / np.linalg.norm(other), -1, 1)))
+            for atom in np.flatnonzero(NUMBERS == number)
+            for one, other in combinations(vectors[first == atom], 2)
+        ]
+        kind = "O-Ti-O" if middle == "Ti" else "Ti-O-Ti"
+        assert values[f"angle.{kind}.mean"] == pytest.approx(np.mean(angles), abs=0.6)  # bins of a degree
+        assert values[f"angle.{kind}.width"] == pytest.approx(np.std(angles), abs=0.6)
 
 
 def test_a_larger_cell_and_hotter_atoms_differ(runs, tmp_path, reference):
