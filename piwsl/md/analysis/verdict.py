@@ -71,7 +71,7 @@ def _stability(comparison: Comparison) -> str:
         i, j = contact.atoms
         return (
             f"Not stable: collapsed at {picoseconds(contact.time)} of {picoseconds(run.requested_time)}; "
-            f"the {contact.kind} pair of atoms {i} and {j}, which are not bonded, "
+            f"the {contact.kind} pair of atoms {i} and {j}{'' if contact.of_metal else ', which are not bonded,'} "
             f"is {significant(contact.distance, 2)} Å apart."
         )
     time = picoseconds(comparison.stability.time.value)

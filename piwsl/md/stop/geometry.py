@@ -7,7 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from vesin import NeighborList
 
-from piwsl.md.elements import are_covalent
+from piwsl.md.elements import are_covalent, is_metal
 from piwsl.md.engines.base import Energies, Snapshot
 from piwsl.md.stop.pairs import AllPairs, FixedImages, PairSearch
 from piwsl.md.stop.violation import Violation, name_atoms
@@ -112,9 +112,11 @@ class ContactRule:
             return None
         pair = [int(index) for index in pairs[worst]]
         names = " and ".join(atom_name(self._structure, index) for index in pair)
+        # Of metals in cells bonded pairs are looked at, too.
+        of_metal = bool(self._structure.pbc.any() and is_metal(self._structure.numbers[pair]).any())
         message = (
-            f"step {step}: atoms {names}, which are not bonded, are {distances[worst]:.2f} angstrom apart "
-            f"(limit {limits[worst]:.2f})"
+            f"step {step}: atoms {names}{'' if of_metal else ', which are not bonded,'} "
+            f"are {distances[worst]:.2f} angstrom apart (limit {limits[worst]:.2f})"
         )
         value, limit = float(distances[worst]), float(limits[worst])
         return Violation(self.name, value, limit, "angstrom", name_atoms(self._structure, pair), step, message)

@@ -106,12 +106,14 @@ class CellContacts:
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
             i, j, _, distances = neighbours(places, cell, self._cutoff)
             limits = covalent_radii[self._species[i]] + covalent_radii[self._species[j]]
-            limits = limits * contact_scale(self._metals[i] | self._metals[j])
+            metal = self._metals[i] | self._metals[j]
+            limits = limits * contact_scale(metal)
             for pair in np.flatnonzero((distances < limits) & (i != j)):
                 atoms = int(i[pair]), int(j[pair])
                 if atoms not in self._bonded:
                     kind = "-".join(sorted(chemical_symbols[int(self._species[one])] for one in atoms))
-                    return Contact(frame, float(times[frame]), atoms, kind, float(distances[pair]), float(limits[pair]))
+                    apart, limit = float(distances[pair]), float(limits[pair])
+                    return Contact(frame, float(times[frame]), atoms, kind, apart, limit, bool(metal[pair]))
         return None
 
 

@@ -20,7 +20,8 @@ class Contact:
         atoms: the pair.
         kind: such as ``H-H``.
         distance: angstrom.
-        limit: sum of their covalent radii, angstrom.
+        limit: sum of their covalent radii, angstrom; with a metal in a cell, a share of it.
+        of_metal: whether one is a metal in a cell, where bonded pairs count, too.
     """
 
     frame: int
@@ -29,6 +30,7 @@ class Contact:
     kind: str
     distance: float
     limit: float
+    of_metal: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -108,6 +108,7 @@ def test_what_ends_the_stable_part(runs, tmp_path, reference):
     assert moved.stable  # metals hop: their bonds have no length that must hold
     fallen = compared(runs, tmp_path / "fallen", reference, change=collapse)
     assert (fallen.contact.frame, fallen.contact.atoms) == (600, (0, 1))
+    assert "the Ti-Ti pair of atoms 0 and 1 is " in judge(fallen).stability
     assert {one.key for one in fallen.observables} >= {"stable_time.contact", "rdf.O-O"}
     lost = compared(runs, tmp_path / "lost", reference, change=lambda p: p.__setitem__((700, 3), np.nan))
     assert lost.stability.frames == 700
