@@ -11,7 +11,6 @@ from piwsl.md.analysis.crystal.images import first_frame, images_of, unwrapped
 from piwsl.md.analysis.crystal.radial import Coordination, compare_coordination, compare_radial
 from piwsl.md.analysis.crystal.structure import (
     CrystalStatistics,
-    StableCrystal,
     crystal_structure_of,
     find_stable_crystal,
 )
@@ -25,7 +24,13 @@ from piwsl.md.analysis.molecule.internal import (
 )
 from piwsl.md.analysis.molecule.same_molecule import check_formula, check_order, map_atoms
 from piwsl.md.analysis.molecule.shape import ShapeComparison, compare_shapes, compare_volumes, rmsd_curve
-from piwsl.md.analysis.molecule.structure import StableFrames, StructureStatistics, find_stable_frames, structure_of
+from piwsl.md.analysis.molecule.structure import (
+    StableFrames,
+    StableMolecule,
+    StructureStatistics,
+    find_stable_frames,
+    structure_of,
+)
 from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
 from piwsl.md.analysis.motion.spectrum import compare_spectra, longest_interval, shortest_segment
 from piwsl.md.analysis.motion.vibrations import Vibrations, correlation_curve
@@ -77,7 +82,7 @@ def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_map
         run, cell = replace(run, frames=unwrapped(run.frames).without_cells()), None
     if cell is None:
         run, said = _in_order(run, reference, accept_mapping)
-        stable: StableFrames | StableCrystal = find_stable_frames(run.frames, run.times, reference.bonds)
+        stable: StableFrames = find_stable_frames(run.frames, run.times, reference.bonds)
         bonds = reference.bonds
     else:
         check_order(run.species, reference.species, reference.name, None)
@@ -91,7 +96,7 @@ def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_map
     found = _Structure()
     if not stable.count:
         notes.append("the first frame is already broken: no structure is compared")
-    elif isinstance(stable, StableFrames):
+    elif isinstance(stable, StableMolecule):
         found = _compare_molecules(run, stable, reference, kelvin, notes)
     else:
         found = _compare_crystals(run, bonds, stable.count, reference, kelvin, notes)
@@ -116,7 +121,7 @@ def compare_run(run: Run, reference: Reference | ReferenceStatistics, accept_map
 
 
 def _compare_molecules(
-    run: Run, stable: StableFrames, reference: ReferenceStatistics, kelvin: float | None, notes: list[str]
+    run: Run, stable: StableMolecule, reference: ReferenceStatistics, kelvin: float | None, notes: list[str]
 ) -> _Structure:
     ours = structure_of(run.frames, reference.bonds, stable.modes, stable.count, reference.start)
     theirs = reference.structure

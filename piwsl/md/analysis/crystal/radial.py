@@ -203,15 +203,7 @@ def compare_radial(kind: str, run: RadialHistogram, reference: RadialHistogram) 
         kind,
         Axis("Distance r", "angstrom"),
         Axis("g(r)", ""),
-        _curve(run),
-        _curve(reference),
+        Curve.of(run.distribution()),
+        Curve.of(reference.distribution()),
         compare(run, reference).difference,
     )
-
-
-def _curve(histogram: RadialHistogram) -> Curve:
-    found = histogram.distribution()
-    low = high = None
-    if found.error is not None:
-        low, high = found.density - found.error, found.density + found.error
-    return Curve(found.centres, found.density, low, high, found.samples)

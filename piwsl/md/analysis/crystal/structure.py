@@ -15,7 +15,8 @@ from piwsl.md.analysis.molecule.bond_statistics import BondCounter, BondStatisti
 from piwsl.md.analysis.molecule.bonds import Bonds
 from piwsl.md.analysis.molecule.contacts import Contact
 from piwsl.md.analysis.molecule.internal import AngleCounter, angles_between
-from piwsl.md.analysis.molecule.stability import BrokenBond, Stability, StabilityWatch
+from piwsl.md.analysis.molecule.stability import BrokenBond, StabilityWatch
+from piwsl.md.analysis.molecule.structure import StableFrames
 from piwsl.md.analysis.motion.vibrations import VibrationCounter, Vibrations, frame_interval
 from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.md.analysis.statistics.distributions import Histogram
@@ -47,25 +48,7 @@ class CrystalStatistics:
     vibrations: Vibrations | None
 
 
-@dataclass(frozen=True, eq=False)
-class StableCrystal:
-    """How far a run is the crystal that it began as.
-
-    Attributes:
-        stability: by the bond rule.
-        contact: the first collapse within the frames whose bonds hold, or None.
-    """
-
-    stability: Stability
-    contact: Contact | None
-
-    @property
-    def count(self) -> int:
-        """Number of stable frames: those before the first that is broken or collapsed."""
-        return self.stability.frames if self.contact is None else self.contact.frame
-
-
-def find_stable_crystal(source: FrameSource, times: FloatArray, bonds: Bonds) -> StableCrystal:
+def find_stable_crystal(source: FrameSource, times: FloatArray, bonds: Bonds) -> StableFrames:
     """First pass over an unwrapped run; it ends at the first broken frame.
 
     Args:
@@ -84,7 +67,7 @@ def find_stable_crystal(source: FrameSource, times: FloatArray, bonds: Bonds) ->
         contact = contact or contacts.find(positions[:end], cells[:end], first, times)
         if broken:
             break
-    return StableCrystal(watch.stability(broken), contact)
+    return StableFrames(watch.stability(broken), contact)
 
 
 class CellContacts:

@@ -41,17 +41,15 @@ class StructureStatistics:
 
 @dataclass(frozen=True, eq=False)
 class StableFrames:
-    """How far a run is a molecule.
+    """How far a run is what it began as.
 
     Attributes:
         stability: by the bond rule.
         contact: the first collapse within the frames whose bonds hold, or None.
-        modes: slow motions over the stable frames.
     """
 
     stability: Stability
     contact: Contact | None
-    modes: SlowModes
 
     @property
     def count(self) -> int:
@@ -59,7 +57,18 @@ class StableFrames:
         return self.stability.frames if self.contact is None else self.contact.frame
 
 
-def find_stable_frames(source: FrameSource, times: FloatArray, bonds: Bonds) -> StableFrames:
+@dataclass(frozen=True, eq=False)
+class StableMolecule(StableFrames):
+    """The same of a molecule.
+
+    Attributes:
+        modes: slow motions over the stable frames.
+    """
+
+    modes: SlowModes
+
+
+def find_stable_frames(source: FrameSource, times: FloatArray, bonds: Bonds) -> StableMolecule:
     """First pass over a run; it ends at the first broken frame.
 
     Args:
@@ -81,7 +90,7 @@ def find_stable_frames(source: FrameSource, times: FloatArray, bonds: Bonds) -> 
             sampler.add(holding if contact is None else holding[: contact.frame - first], first)
         if broken:
             break
-    return StableFrames(watch.stability(broken), contact, sampler.modes())
+    return StableMolecule(watch.stability(broken), contact, sampler.modes())
 
 
 def structure_of(

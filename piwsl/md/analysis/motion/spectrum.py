@@ -201,8 +201,8 @@ def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveCompari
         "Vibrational spectrum",
         Axis("Wavenumber", "1/cm"),
         Axis("Power of mass-weighted velocities, area 1", "cm"),
-        _curve(run),
-        None if reference is None else _curve(reference),
+        Curve.of(run.distribution()),
+        None if reference is None else Curve.of(reference.distribution()),
         difference,
         numbers,
         notes=(f"resolution {RESOLUTION:g} 1/cm; mean of {samples} segments" if samples > 1 else "one segment alone",),
@@ -212,11 +212,3 @@ def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveCompari
 def _first_bins(histogram: Histogram, bins: int) -> Histogram:
     blocks = BlockSums(histogram.blocks.sums[:, :bins], histogram.blocks.samples)
     return Histogram(histogram.edges[: bins + 1], blocks, histogram.beyond, histogram.unit)
-
-
-def _curve(histogram: Histogram) -> Curve:
-    found = histogram.distribution()
-    low = high = None
-    if found.error is not None:
-        low, high = found.density - found.error, found.density + found.error
-    return Curve(found.centres, found.density, low, high, found.samples)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from piwsl.md.analysis.statistics.results import Difference, Measurement, plain
+from piwsl.md.analysis.statistics.results import Difference, Distribution, Measurement, plain
 from piwsl.typing import FloatArray
 
 
@@ -35,6 +35,14 @@ class Curve:
     low: FloatArray | None
     high: FloatArray | None
     samples: int
+
+    @classmethod
+    def of(cls, distribution: Distribution) -> "Curve":
+        """A distribution through the middles of its bins, with a band of one standard error."""
+        low = high = None
+        if distribution.error is not None:
+            low, high = distribution.density - distribution.error, distribution.density + distribution.error
+        return cls(distribution.centres, distribution.density, low, high, distribution.samples)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
