@@ -10,6 +10,7 @@ from piwsl.memory import use_huge_pages
 
 if TYPE_CHECKING:
     from piwsl.data.frames import Frame
+    from piwsl.export.make import Format
 
 _SUFFIX = {"torchscript": ".pt", "aotinductor": ".pt2"}
 
@@ -45,7 +46,7 @@ _SUFFIX = {"torchscript": ".pt", "aotinductor": ".pt2"}
 def command(
     models: tuple[Path, ...],
     target: str,
-    form: str,
+    form: "Format",
     device: str,
     system: str | None,
     structure: Path | None,
@@ -79,9 +80,9 @@ def command(
     if form == "aotinductor":
         click.echo("compiling, which takes a minute or more", err=True)
     if target == "general":
-        result = exporter.general(output, form)  # type: ignore[arg-type]  # click has checked it
+        result = exporter.general(output, form)
     else:
-        result = exporter.openmm(_structure(system, structure), output, form, copies=copies)  # type: ignore[arg-type]
+        result = exporter.openmm(_structure(system, structure), output, form, copies=copies)
     click.echo(f"verified on {result.structures} structures")
     for line in result.lines():
         click.echo(f"  {line}")
