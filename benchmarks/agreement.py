@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from piwsl.md.analysis import Reference, Run, bundled_reference, compare_run, read_reference
-from piwsl.md.analysis.frames.frame_source import FrameSource
+from piwsl.analysis import Reference, Run, bundled_reference, compare_run, read_reference
+from piwsl.trajectories.source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 
 INTERVAL = 50.0  # fs; only for frames without times

@@ -27,10 +27,10 @@ import mdtraj
 import numpy as np
 from race import processor, rounded
 
+from piwsl.analysis import Reference, bundled_reference, compare_run, read_run
+from piwsl.analysis.quantities.distances import BINS, RANGE, DistanceCounter
+from piwsl.analysis.quantities.slow_motion import ModeSampler
 from piwsl.data.systems import named_system
-from piwsl.md.analysis import Reference, bundled_reference, compare_run, read_run
-from piwsl.md.analysis.molecule.distances import BINS, RANGE, DistanceCounter
-from piwsl.md.analysis.molecule.slow_motion import ModeSampler
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER
 

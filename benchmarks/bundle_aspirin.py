@@ -12,10 +12,10 @@ import numpy as np
 from ase.io import read
 from mdtraj.formats import XTCTrajectoryFile
 
-from piwsl.data.files import atomic_path, write_npz
 from piwsl.data.systems import RESOURCES
-from piwsl.md.output.topology import write_topology
-from piwsl.md.structure import bonded_pairs
+from piwsl.runs.files import atomic_path, write_npz
+from piwsl.structures.bonds import bonded_pairs
+from piwsl.trajectories.topology import write_topology
 from piwsl.units import NANOMETER, PICOSECOND
 
 TEST_FRAMES = 1000

@@ -11,16 +11,16 @@ from tempfile import mkdtemp
 import numpy as np
 import torch
 
+from piwsl.analysis import bundled_reference, compare_run, read_run
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report import write_analysis
 from piwsl.data.read import read_frames
 from piwsl.data.systems import named_system
-from piwsl.export.exported import load_exported
-from piwsl.export.trained import load_trained
+from piwsl.export.exported_file import load_exported
+from piwsl.export.trained_file import load_trained
+from piwsl.interfaces.openmm.force import torch_force
 from piwsl.md import PiwslCalculator
-from piwsl.md.analysis import bundled_reference, compare_run, read_run
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.forces.openmm_force import torch_force
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.report import write_analysis
 from piwsl.md.run import run_md
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.units import KJ_PER_MOL, NANOMETER

@@ -26,9 +26,9 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.data.read import read_frames
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.export.trained import load_trained
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.trained_file import load_trained
 from piwsl.md import PiwslCalculator, openmm_force
 from piwsl.units import KJ_PER_MOL, NANOMETER
 

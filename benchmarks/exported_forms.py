@@ -14,9 +14,9 @@ from ase.build import molecule
 
 from piwsl.data.frames import Frame
 from piwsl.errors import PiwslError
-from piwsl.export.make import Exporter
-from piwsl.export.trained import TrainedModel, save_trained
-from piwsl.models.build import ModelConfig, build_network
+from piwsl.export.exporter import Exporter
+from piwsl.export.trained_file import TrainedModel, save_trained
+from piwsl.models.register import ModelConfig, build_network
 
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
 KINDS = [("painn", "conservative"), ("painn", "direct"), ("schnet", "conservative"), ("tensornet", "conservative")]

@@ -29,9 +29,9 @@ from step_server import peak_memory
 
 from piwsl.data.frames import Frame
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.memory import keep_freed_memory, keep_largest_blocks, use_huge_pages
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.runs.process import keep_freed_memory, keep_largest_blocks, use_huge_pages
 from piwsl.units import NANOMETER
 
 SIZES = (21, 100, 300, 1000, 3000, 10000)

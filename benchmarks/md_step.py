@@ -24,7 +24,7 @@ from random_model import random_model
 
 from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
-from piwsl.export.make import Exporter
+from piwsl.export.exporter import Exporter
 
 THEIRS = "SchNetPack, ASE"
 # Row, and how many times SchNetPack's steps per second it is to reach.

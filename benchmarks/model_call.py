@@ -29,13 +29,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.graph import molecule_function, record
-from piwsl.export.make import Exporter
-from piwsl.export.trained import load_trained
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.forms.graph import molecule_function, record
+from piwsl.export.trained_file import load_trained
 from piwsl.md import openmm_force
-from piwsl.memory import keep_freed_memory
-from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.runs.process import keep_freed_memory
 from piwsl.units import NANOMETER
 
 SIZE = 512  # of the product that gives the rate

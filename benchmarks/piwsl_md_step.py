@@ -15,8 +15,7 @@ from step_server import serve
 
 from piwsl.data.systems import named_system
 from piwsl.md import PiwslCalculator, openmm_force
-from piwsl.md.forces.threads import choose_threads
-from piwsl.memory import keep_freed_memory
+from piwsl.runs.process import choose_threads, keep_freed_memory
 from piwsl.units import NANOMETER
 
 

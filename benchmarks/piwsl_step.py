@@ -15,13 +15,12 @@ from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
 from piwsl.losses import Randomness
-from piwsl.memory import keep_freed_memory
-from piwsl.models.build import build_potential
-from piwsl.models.fused import training_pairs
-from piwsl.models.pairs import use_pairs
-from piwsl.training.config import load_config
+from piwsl.models.neighbor_sums.compiled import training_pairs
+from piwsl.models.neighbor_sums.edge_list import use_pairs
+from piwsl.models.register import build_potential
+from piwsl.runs.process import keep_freed_memory
+from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.objective import build_objective
-from piwsl.training.sections import TrainingConfig
 from piwsl.training.task import TrainingTask
 
 BATCHES = 20  # different ones, used in turn

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from piwsl.data.frames import Frame
-from piwsl.export.trained import TrainedModel, save_trained
-from piwsl.models.build import ModelConfig, build_network
+from piwsl.export.trained_file import TrainedModel, save_trained
+from piwsl.models.register import ModelConfig, build_network
 
 REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0, 22: -1600.0}
 

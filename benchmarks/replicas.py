@@ -28,7 +28,7 @@ from random_model import random_model
 
 from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
-from piwsl.export.make import Exporter, Format
+from piwsl.export.exporter import Exporter, Format
 from piwsl.md.run_model import copies_per_call
 
 SINGLE = "single run, TorchForce, one thread"

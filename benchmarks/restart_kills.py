@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from race import processor
 
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.output.thermo import read_thermo
+from piwsl.analysis.run_directory import read_run
 from piwsl.md.restart import newest_states, state_files
+from piwsl.trajectories.thermo import read_thermo
 
 STEPS = 4000
 OPTIONS = ["--system", "aspirin", "--steps", str(STEPS), "--trajectory-interval", "10", "--state-interval", "100"]

@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from piwsl.data.formats.packed import write_packed
 from piwsl.data.frames import Frame
-from piwsl.data.packing import write_packed
 from piwsl.data.read import read_frames
 
 ATOMS = 20
@@ -74,9 +74,9 @@ def random_molecules(count: int) -> Iterator[Frame]:
 def measure(file: Path, steps: int, workers: int) -> dict[str, float]:
     """Train in this process; its peak memory, its speed, and that of reading alone, in random order."""
     # Here, because processes that read ahead import this script, too.
-    from piwsl.training.callbacks import TrainingProgress
+    from piwsl.training.config import TrainingConfig
+    from piwsl.training.fit import TrainingProgress
     from piwsl.training.run import train
-    from piwsl.training.sections import TrainingConfig
 
     start = time.perf_counter()
     times: list[float] = []

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from piwsl.data.calculators import reference_calculator
+from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
 from piwsl.data.systems import named_system
 

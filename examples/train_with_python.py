@@ -8,9 +8,9 @@ from pathlib import Path
 
 from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
-from piwsl.export.make import Exporter
+from piwsl.export.exporter import Exporter
+from piwsl.training.config import TrainingConfig
 from piwsl.training.run import train
-from piwsl.training.sections import TrainingConfig
 
 
 def main(output: Path, steps: int) -> None:

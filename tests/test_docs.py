@@ -23,11 +23,10 @@ from piwsl.cli.main import COMMANDS, piwsl, run
 from piwsl.cli.names import source_name
 from piwsl.data.systems import RESOURCES, named_system
 from piwsl.errors import MissingDependencyError
-from piwsl.export.exported import read_exported_info
+from piwsl.export.exported_file import read_exported_info
 from piwsl.export.verify import TOLERANCES
 from piwsl.md.stop.specs import KINDS
-from piwsl.training.config import load_config
-from piwsl.training.sections import TrainingConfig
+from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.tuning.settings import load_settings
 from piwsl.units import KCAL_PER_MOL
 

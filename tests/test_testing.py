@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from piwsl.models.build import NETWORKS
-from piwsl.models.radial import PolynomialCutoff
+from piwsl.models.networks.radial import PolynomialCutoff
+from piwsl.models.register import NETWORKS
 from piwsl.testing import ModelCheckError, check_model
-from tests import broken_models as broken
-from tests.broken_models import CUTOFF, HONEST, WithExtra, inside, switched
 from tests.models.test_networks import potential
-from tests.molecules import frame
-from tests.potentials import painn
+from tests.support import broken_models as broken
+from tests.support.broken_models import CUTOFF, HONEST, WithExtra, inside, switched
+from tests.support.molecules import frame
+from tests.support.potentials import painn
 
 WATER, ETHANOL = frame("H2O"), frame("CH3CH2OH")
 
@@ -89,7 +89,7 @@ def test_three_powers_are_smooth_enough(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_cosine_cutoff_in_our_own_networks_is_found(network, dtype, monkeypatch):
-    """What keeps them smooth is the switch of `piwsl.models.radial`: with a cosine the force has a kink."""
+    """What keeps them smooth is the switch of `piwsl.models.networks.radial`: with a cosine the force has a kink."""
 
     def cosine(self, distances):
         return 0.5 * (1.0 + torch.cos(math.pi * torch.clamp(distances / self.cutoff, max=1.0)))

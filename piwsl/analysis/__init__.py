@@ -3,24 +3,24 @@
 Plain arrays go in - positions (frames, atoms, 3) in angstrom, times in fs - and small frozen objects come out.
 """
 
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.molecule.bond_statistics import compare_bonds
-from piwsl.md.analysis.molecule.bonds import Bonds, bond_lengths, find_bonds
-from piwsl.md.analysis.molecule.distances import distance_histogram
-from piwsl.md.analysis.molecule.stability import Stability, stable_time
-from piwsl.md.analysis.motion.energy import energy_drift, temperature_statistics
-from piwsl.md.analysis.observables import Observable
-from piwsl.md.analysis.reference import Reference, bundled_reference, read_reference
-from piwsl.md.analysis.reference_statistics import ReferenceStatistics
-from piwsl.md.analysis.run_directory import Run, read_run
-from piwsl.md.analysis.statistics.autocorrelation import autocorrelation_time
-from piwsl.md.analysis.statistics.distributions import DistributionComparison, compare
-from piwsl.md.analysis.statistics.results import Difference, Distribution, Measurement
-from piwsl.md.analysis.statistics.uncertainty import block_average
-from piwsl.md.analysis.statistics_file import is_reference_statistics, read_reference_statistics, save_statistics
-from piwsl.md.analysis.verdict import Verdict, judge
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.observables import Observable
+from piwsl.analysis.quantities.bond_lengths import compare_bonds
+from piwsl.analysis.quantities.distances import distance_histogram
+from piwsl.analysis.quantities.energy import energy_drift, temperature_statistics
+from piwsl.analysis.quantities.stability import Stability, stable_time
+from piwsl.analysis.reference import Reference, bundled_reference, read_reference
+from piwsl.analysis.reference_statistics import ReferenceStatistics
+from piwsl.analysis.run_directory import Run, read_run
+from piwsl.analysis.statistics.autocorrelation import autocorrelation_time
+from piwsl.analysis.statistics.distributions import DistributionComparison, compare
+from piwsl.analysis.statistics.results import Difference, Distribution, Measurement
+from piwsl.analysis.statistics.uncertainty import block_average
+from piwsl.analysis.statistics_file import is_reference_statistics, read_reference_statistics, save_statistics
+from piwsl.analysis.verdict import Verdict, judge
+from piwsl.structures.bonds import Bonds, bond_lengths, find_bonds
+from piwsl.trajectories.source import FrameSource
 
 __all__ = [
     "Bonds",

@@ -4,41 +4,47 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from piwsl.errors import DataError
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.crystal.diffusion import Diffusion, compare_diffusion, displacement_curve, finite_size_note
-from piwsl.md.analysis.crystal.images import first_frame, images_of, unwrapped
-from piwsl.md.analysis.crystal.radial import Coordination, compare_coordination, compare_radial
-from piwsl.md.analysis.crystal.structure import (
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.crystal import (
     CrystalStatistics,
     crystal_structure_of,
     find_stable_crystal,
 )
-from piwsl.md.analysis.molecule.bond_statistics import BondLengths, compare_bond_statistics
-from piwsl.md.analysis.molecule.bonds import Bonds
-from piwsl.md.analysis.molecule.internal import (
-    InternalComparison,
-    InternalStatistics,
-    compare_internal,
-    torsion_profiles,
-)
-from piwsl.md.analysis.molecule.same_molecule import check_formula, check_order, map_atoms
-from piwsl.md.analysis.molecule.shape import ShapeComparison, compare_shapes, compare_volumes, rmsd_curve
-from piwsl.md.analysis.molecule.structure import (
+from piwsl.analysis.molecule import (
     StableFrames,
     StableMolecule,
     StructureStatistics,
     find_stable_frames,
     structure_of,
 )
-from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
-from piwsl.md.analysis.motion.spectrum import compare_spectra, longest_interval, shortest_segment
-from piwsl.md.analysis.motion.vibrations import Vibrations, correlation_curve
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.reference_statistics import ReferenceStatistics
-from piwsl.md.analysis.run_directory import Run, Thermo
-from piwsl.md.analysis.statistics.curves import CurveComparison
-from piwsl.md.analysis.statistics.distributions import DistributionComparison, compare
+from piwsl.analysis.quantities.angles import (
+    InternalComparison,
+    InternalStatistics,
+    compare_internal,
+    torsion_profiles,
+)
+from piwsl.analysis.quantities.bond_lengths import BondLengths, compare_bond_statistics
+from piwsl.analysis.quantities.diffusion import Diffusion, compare_diffusion, displacement_curve, finite_size_note
+from piwsl.analysis.quantities.energy import EnergyDrift, TemperatureStatistics, energy_drift, temperature_statistics
+from piwsl.analysis.quantities.radial import Coordination, compare_coordination, compare_radial
+from piwsl.analysis.quantities.shape import ShapeComparison, compare_shapes, compare_volumes, rmsd_curve
+from piwsl.analysis.quantities.spectrum import (
+    Vibrations,
+    compare_spectra,
+    correlation_curve,
+    longest_interval,
+    shortest_segment,
+)
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.reference_statistics import ReferenceStatistics
+from piwsl.analysis.run_directory import Run, Thermo
+from piwsl.analysis.statistics.curves import CurveComparison
+from piwsl.analysis.statistics.distributions import DistributionComparison, compare
+from piwsl.errors import DataError
+from piwsl.structures.bonds import Bonds
+from piwsl.structures.matching import check_formula, check_order, map_atoms
+from piwsl.structures.periodic import images_of
+from piwsl.trajectories.source import first_frame, unwrapped
 from piwsl.units import PICOSECOND
 
 

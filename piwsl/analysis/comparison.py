@@ -4,15 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from piwsl._version import __version__
-from piwsl.md.analysis.crystal.diffusion import Diffusion
-from piwsl.md.analysis.crystal.radial import Coordination
-from piwsl.md.analysis.molecule.bond_statistics import BondLengths
-from piwsl.md.analysis.molecule.contacts import Contact
-from piwsl.md.analysis.molecule.internal import InternalComparison
-from piwsl.md.analysis.molecule.shape import ShapeComparison
-from piwsl.md.analysis.molecule.stability import Stability
-from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics
-from piwsl.md.analysis.observables import (
+from piwsl.analysis.observables import (
     Observable,
     bond_rows,
     coordination_rows,
@@ -24,11 +16,19 @@ from piwsl.md.analysis.observables import (
     shape_rows,
     temperature_row,
 )
-from piwsl.md.analysis.reference_statistics import ReferenceStatistics
-from piwsl.md.analysis.run_directory import Run
-from piwsl.md.analysis.statistics.curves import CurveComparison
-from piwsl.md.analysis.statistics.distributions import DistributionComparison
-from piwsl.md.analysis.statistics.results import Measurement
+from piwsl.analysis.quantities.angles import InternalComparison
+from piwsl.analysis.quantities.bond_lengths import BondLengths
+from piwsl.analysis.quantities.diffusion import Diffusion
+from piwsl.analysis.quantities.energy import EnergyDrift, TemperatureStatistics
+from piwsl.analysis.quantities.radial import Coordination
+from piwsl.analysis.quantities.shape import ShapeComparison
+from piwsl.analysis.quantities.stability import Stability
+from piwsl.analysis.reference_statistics import ReferenceStatistics
+from piwsl.analysis.run_directory import Run
+from piwsl.analysis.statistics.curves import CurveComparison
+from piwsl.analysis.statistics.distributions import DistributionComparison
+from piwsl.analysis.statistics.results import Measurement
+from piwsl.structures.contacts import Contact
 
 FORMAT = "piwsl-analysis"
 FORMAT_VERSION = 1

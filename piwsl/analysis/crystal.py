@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 
-from piwsl.md.analysis.crystal.diffusion import DisplacementRecorder, Displacements
-from piwsl.md.analysis.crystal.images import first_frame, image_vectors, neighbours
-from piwsl.md.analysis.crystal.radial import RadialCounter, RadialHistogram
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.molecule.bond_statistics import BondCounter, BondStatistics
-from piwsl.md.analysis.molecule.bonds import Bonds
-from piwsl.md.analysis.molecule.contacts import Contact
-from piwsl.md.analysis.molecule.internal import AngleCounter, angles_between
-from piwsl.md.analysis.molecule.stability import BrokenBond, StabilityWatch
-from piwsl.md.analysis.molecule.structure import StableFrames
-from piwsl.md.analysis.motion.vibrations import VibrationCounter, Vibrations, frame_interval
-from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.md.analysis.statistics.distributions import Histogram
-from piwsl.md.analysis.statistics.uncertainty import BlockSums, MicroBlocks
-from piwsl.md.elements import are_chemical, are_covalent, contact_scale, is_metal
+from piwsl.analysis.molecule import StableFrames
+from piwsl.analysis.quantities.angles import AngleCounter, angles_between
+from piwsl.analysis.quantities.bond_lengths import BondCounter, BondStatistics
+from piwsl.analysis.quantities.diffusion import DisplacementRecorder, Displacements
+from piwsl.analysis.quantities.radial import RadialCounter, RadialHistogram
+from piwsl.analysis.quantities.spectrum import VibrationCounter, Vibrations, frame_interval
+from piwsl.analysis.quantities.stability import BrokenBond, StabilityWatch
+from piwsl.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.analysis.statistics.distributions import Histogram
+from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks
+from piwsl.structures.bonds import Bonds
+from piwsl.structures.contacts import Contact
+from piwsl.structures.metals import are_chemical, are_covalent, contact_scale, is_metal
+from piwsl.structures.periodic import image_vectors, neighbours
+from piwsl.trajectories.source import FrameSource, first_frame
 from piwsl.typing import FloatArray, IntArray
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from scipy.stats import binom
 
 from piwsl._version import __version__
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.observables import Observable
+from piwsl.analysis.run_directory import SUMMARY_FILE
+from piwsl.analysis.statistics.curves import CurveComparison
+from piwsl.analysis.statistics.results import Measurement
+from piwsl.analysis.statistics.uncertainty import CONFIDENCE
+from piwsl.analysis.verdict import judge, picoseconds
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.observables import Observable
-from piwsl.md.analysis.run_directory import SUMMARY_FILE
-from piwsl.md.analysis.statistics.curves import CurveComparison
-from piwsl.md.analysis.statistics.results import Measurement
-from piwsl.md.analysis.statistics.uncertainty import CONFIDENCE
-from piwsl.md.analysis.verdict import judge, picoseconds
 
 FORMAT = "piwsl-analysis-replicas"
 FORMAT_VERSION = 1

@@ -4,17 +4,16 @@ from dataclasses import dataclass
 
 from ase.data import atomic_masses
 
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.molecule.bond_graph import BondGraph
-from piwsl.md.analysis.molecule.bond_statistics import BondCounter, BondStatistics
-from piwsl.md.analysis.molecule.bonds import Bonds, bond_lengths
-from piwsl.md.analysis.molecule.contacts import Contact, ContactWatch
-from piwsl.md.analysis.molecule.distances import DistanceCounter, DistanceHistograms
-from piwsl.md.analysis.molecule.internal import InternalCounter, InternalStatistics
-from piwsl.md.analysis.molecule.shape import ShapeCounter, ShapeStatistics
-from piwsl.md.analysis.molecule.slow_motion import ModeSampler, SlowModes
-from piwsl.md.analysis.molecule.stability import BrokenBond, Stability, StabilityWatch
-from piwsl.md.analysis.motion.vibrations import VibrationCounter, Vibrations
+from piwsl.analysis.quantities.angles import InternalCounter, InternalStatistics
+from piwsl.analysis.quantities.bond_lengths import BondCounter, BondStatistics
+from piwsl.analysis.quantities.distances import DistanceCounter, DistanceHistograms
+from piwsl.analysis.quantities.shape import ShapeCounter, ShapeStatistics
+from piwsl.analysis.quantities.slow_motion import ModeSampler, SlowModes
+from piwsl.analysis.quantities.spectrum import VibrationCounter, Vibrations
+from piwsl.analysis.quantities.stability import BrokenBond, Stability, StabilityWatch
+from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths
+from piwsl.structures.contacts import Contact, ContactWatch
+from piwsl.trajectories.source import FrameSource
 from piwsl.typing import FloatArray
 
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from piwsl.md.analysis.crystal.diffusion import Diffusion
-from piwsl.md.analysis.crystal.radial import Coordination
-from piwsl.md.analysis.molecule.bond_statistics import BondLengths
-from piwsl.md.analysis.molecule.internal import InternalComparison
-from piwsl.md.analysis.molecule.shape import ShapeComparison
-from piwsl.md.analysis.motion.energy import EnergyDrift, TemperatureStatistics
-from piwsl.md.analysis.statistics.curves import CurveComparison
-from piwsl.md.analysis.statistics.distributions import DistributionComparison
-from piwsl.md.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.quantities.angles import InternalComparison
+from piwsl.analysis.quantities.bond_lengths import BondLengths
+from piwsl.analysis.quantities.diffusion import Diffusion
+from piwsl.analysis.quantities.energy import EnergyDrift, TemperatureStatistics
+from piwsl.analysis.quantities.radial import Coordination
+from piwsl.analysis.quantities.shape import ShapeComparison
+from piwsl.analysis.statistics.curves import CurveComparison
+from piwsl.analysis.statistics.distributions import DistributionComparison
+from piwsl.analysis.statistics.results import Difference, Measurement
 
 # Families of curves that are lines of the table, and what their names begin with.
 NAMES = {"rdf": "g(r) ", "spectrum": ""}

@@ -7,15 +7,14 @@ from zipfile import is_zipfile
 
 import numpy as np
 
+from piwsl.analysis.reference_statistics import ReferenceStatistics, collect_statistics
+from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.statistics_file import save_statistics
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
-from piwsl.md.analysis.crystal.images import first_frame, unwrapped
-from piwsl.md.analysis.frames.extxyz import first_species, states_times
-from piwsl.md.analysis.frames.frame_source import FrameSource, Progress
-from piwsl.md.analysis.frames.trajectory_files import open_trajectory, read_topology
-from piwsl.md.analysis.reference_statistics import ReferenceStatistics, collect_statistics
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.analysis.statistics_file import save_statistics
+from piwsl.trajectories.extxyz import first_species, states_times
+from piwsl.trajectories.files import open_trajectory, read_topology
+from piwsl.trajectories.source import FrameSource, Progress, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
 

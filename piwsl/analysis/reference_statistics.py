@@ -5,13 +5,13 @@ from hashlib import sha256
 
 import numpy as np
 
+from piwsl.analysis.crystal import CrystalStatistics, crystal_structure_of
+from piwsl.analysis.molecule import StructureStatistics, structure_of
+from piwsl.analysis.quantities.slow_motion import ModeSampler
 from piwsl.errors import DataError
-from piwsl.md.analysis.crystal.images import ImageBonds, first_frame, unwrapped
-from piwsl.md.analysis.crystal.structure import CrystalStatistics, crystal_structure_of
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.molecule.bonds import Bonds, MeanDistances
-from piwsl.md.analysis.molecule.slow_motion import ModeSampler
-from piwsl.md.analysis.molecule.structure import StructureStatistics, structure_of
+from piwsl.structures.bonds import Bonds, MeanDistances
+from piwsl.structures.periodic import ImageBonds
+from piwsl.trajectories.source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 

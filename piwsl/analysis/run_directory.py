@@ -11,9 +11,9 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from piwsl.errors import DataError, RunDirectoryError
-from piwsl.md.analysis.frames.frame_source import FrameSource, Progress
-from piwsl.md.analysis.frames.trajectory_files import open_trajectory, read_topology
-from piwsl.md.analysis.molecule.same_molecule import formula_of
+from piwsl.structures.matching import formula_of
+from piwsl.trajectories.files import open_trajectory, read_topology
+from piwsl.trajectories.source import FrameSource, Progress
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 

@@ -7,21 +7,21 @@ from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
-from piwsl.data.files import atomic_path
+from piwsl.analysis.crystal import CrystalStatistics
+from piwsl.analysis.molecule import StructureStatistics
+from piwsl.analysis.quantities.angles import DEGREE, InternalStatistics
+from piwsl.analysis.quantities.bond_lengths import BondStatistics
+from piwsl.analysis.quantities.diffusion import Displacements
+from piwsl.analysis.quantities.distances import DistanceHistograms
+from piwsl.analysis.quantities.radial import RadialHistogram
+from piwsl.analysis.quantities.shape import ShapeStatistics
+from piwsl.analysis.quantities.spectrum import Vibrations
+from piwsl.analysis.reference_statistics import ReferenceStatistics
+from piwsl.analysis.statistics.distributions import Histogram
+from piwsl.analysis.statistics.uncertainty import BlockSums
 from piwsl.errors import DataError
-from piwsl.md.analysis.crystal.diffusion import Displacements
-from piwsl.md.analysis.crystal.radial import RadialHistogram
-from piwsl.md.analysis.crystal.structure import CrystalStatistics
-from piwsl.md.analysis.molecule.bond_statistics import BondStatistics
-from piwsl.md.analysis.molecule.bonds import Bonds
-from piwsl.md.analysis.molecule.distances import DistanceHistograms
-from piwsl.md.analysis.molecule.internal import DEGREE, InternalStatistics
-from piwsl.md.analysis.molecule.shape import ShapeStatistics
-from piwsl.md.analysis.molecule.structure import StructureStatistics
-from piwsl.md.analysis.motion.vibrations import Vibrations
-from piwsl.md.analysis.reference_statistics import ReferenceStatistics
-from piwsl.md.analysis.statistics.distributions import Histogram
-from piwsl.md.analysis.statistics.uncertainty import BlockSums
+from piwsl.runs.files import atomic_path
+from piwsl.structures.bonds import Bonds
 
 FORMAT = "piwsl-reference-statistics"
 FORMAT_VERSION = 2

@@ -5,10 +5,10 @@ from math import isnan
 
 from scipy.stats import binom
 
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.observables import Observable
-from piwsl.md.analysis.statistics.results import significant
-from piwsl.md.analysis.statistics.uncertainty import CONFIDENCE
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.observables import Observable
+from piwsl.analysis.statistics.results import significant
+from piwsl.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND
 
 FAR_OUTSIDE = 1.5  # times its threshold: no longer put down to chance

@@ -50,11 +50,11 @@ def command(
     Several runs are shown side by side; replicas of a run are one column. Writes analysis.json, tables, figures and
     report.html; an earlier analysis there is replaced.
     """
+    from piwsl.analysis import save_statistics
+    from piwsl.analysis.report import check_output, json_text, write_analysis
     from piwsl.cli.analyze_display import print_groups
     from piwsl.cli.analyze_runs import analyze_runs
     from piwsl.errors import ConfigError
-    from piwsl.md.analysis import save_statistics
-    from piwsl.md.report import check_output, json_text, write_analysis
 
     if reference is None and (reference_topology is not None or units is not None):
         raise ConfigError("--reference-topology and --units belong to a --reference: name it")

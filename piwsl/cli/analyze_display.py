@@ -11,9 +11,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from piwsl.md.analysis import Comparison, Observable, judge
-from piwsl.md.analysis.groups import Row, RunGroup, side_by_side, verdict_of
-from piwsl.md.analysis.statistics.results import significant
+from piwsl.analysis import Comparison, Observable, judge
+from piwsl.analysis.groups import Row, RunGroup, side_by_side, verdict_of
+from piwsl.analysis.statistics.results import significant
 
 HEADERS = ("quantity", "run", "reference", "difference", "noise limit", "samples", "")
 MARKS = {True: "=", False: "*", None: "?"}

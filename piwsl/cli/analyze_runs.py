@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from piwsl.cli.analyze_display import reading
-from piwsl.errors import DataError, RunDirectoryError
-from piwsl.md.analysis import (
+from piwsl.analysis import (
     Comparison,
     Reference,
     ReferenceStatistics,
@@ -17,11 +15,12 @@ from piwsl.md.analysis import (
     read_reference_statistics,
     read_run,
 )
-from piwsl.md.analysis.crystal.images import first_frame
-from piwsl.md.analysis.frames.frame_source import Progress
-from piwsl.md.analysis.groups import RunGroup, replica_directories, unique_names
-from piwsl.md.analysis.statistics.curves import CurveComparison
-from piwsl.md.analysis.statistics.survival import survival, survival_curve
+from piwsl.analysis.groups import RunGroup, replica_directories, unique_names
+from piwsl.analysis.statistics.curves import CurveComparison
+from piwsl.analysis.statistics.survival import survival, survival_curve
+from piwsl.cli.analyze_display import reading
+from piwsl.errors import DataError, RunDirectoryError
+from piwsl.trajectories.source import Progress, first_frame
 
 
 def analyze_runs(

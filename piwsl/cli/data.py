@@ -2,7 +2,7 @@
 
 import click
 
-from piwsl.cli.lazy import LazyGroup
+from piwsl.cli.main import LazyGroup
 
 COMMANDS = {
     "fetch": "Download a named data set.",

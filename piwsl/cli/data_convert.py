@@ -16,7 +16,7 @@ def command(source: str, output: Path, units: str | None, force: bool) -> None:
     INPUT is a file, a directory, a pattern in quotes, or a named data set. The ending of OUTPUT names the format:
     .h5 (packed, for training from large sets), .extxyz, .npz (one molecule), .db or .aselmdb.
     """
-    from piwsl.cli.plain_progress import counting_display
+    from piwsl.cli.progress import counting_display
     from piwsl.data.convert import check_output, convert
     from piwsl.data.read import read_frames
     from piwsl.units import parse_units

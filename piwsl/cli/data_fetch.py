@@ -27,7 +27,7 @@ def command(name: str | None, folder: Path | None, listed: bool) -> None:
         return
     if name is None:
         raise click.UsageError("name a data set, or --list them")
-    from piwsl.cli.download_progress import download_display
+    from piwsl.cli.progress import download_display
     from piwsl.data.datasets import dataset, fetch
 
     record = dataset(name)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from piwsl.data.sampling_plan import SamplingPlan
+from piwsl.data.labeling.dynamics import SamplingPlan
 
 if TYPE_CHECKING:
-    from piwsl.data.executors import Executor
+    from piwsl.runs.executors import Executor
 
 DEFAULTS = {field.name: field.default for field in fields(SamplingPlan)}
 _SHOWN = 5  # reasons of failures
@@ -89,8 +89,8 @@ def _options(text: str | None) -> dict[str, Any]:
 
 
 def _executor(context: click.Context, workers: int, scheduler: str | None) -> "Executor":
-    from piwsl.data.dask_cluster import DaskCluster
-    from piwsl.data.executors import LocalProcesses
+    from piwsl.runs.dask_cluster import DaskCluster
+    from piwsl.runs.executors import LocalProcesses
 
     if scheduler is None:
         return LocalProcesses(workers)
@@ -109,8 +109,8 @@ def _refuse(context: click.Context, names: list[str], reason: str) -> None:
 def _label_frames(
     source: str, units: str | None, output: Path, method: str, options: dict[str, Any], where: "Executor"
 ) -> None:
-    from piwsl.cli.plain_progress import counting_display
-    from piwsl.data.label_frames import label_frames
+    from piwsl.cli.progress import counting_display
+    from piwsl.data.labeling.structures import label_frames
     from piwsl.data.read import read_frames
     from piwsl.units import parse_units
 
@@ -126,8 +126,8 @@ def _label_frames(
 
 
 def _sample(system: str | None, structure: Path | None, output: Path, plan: SamplingPlan, where: "Executor") -> None:
-    from piwsl.cli.plain_progress import counting_display
-    from piwsl.data.label import sample_and_label
+    from piwsl.cli.progress import counting_display
+    from piwsl.data.labeling.dynamics import sample_and_label
     from piwsl.data.read import read_frames
     from piwsl.data.systems import named_system
 

@@ -9,7 +9,7 @@ def command() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from piwsl.md.environment import examine
+    from piwsl.interfaces.doctor import examine
 
     console = Console()
     if not console.is_terminal:

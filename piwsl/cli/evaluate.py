@@ -26,11 +26,10 @@ def command(model: Path, data: str, units: str | None, plot: Path | None, as_jso
     from dataclasses import asdict
 
     from piwsl.data.read import read_frames
-    from piwsl.export.trained import DTYPES, check_elements, load_trained
-    from piwsl.models.direct import DirectPotential
-    from piwsl.training.evaluate import curl_of, predictions
+    from piwsl.export.trained_file import DTYPES, check_elements, load_trained
+    from piwsl.models.potential import DirectPotential
+    from piwsl.training.evaluate import curl_of, parity_plot, predictions
     from piwsl.training.metrics import ErrorCollector
-    from piwsl.training.parity import parity_plot
     from piwsl.units import parse_units
 
     plot = plot or Path(f"{source_name(data)}-parity.png")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError
-from piwsl.memory import use_huge_pages
+from piwsl.runs.process import use_huge_pages
 
 if TYPE_CHECKING:
     from piwsl.data.frames import Frame
-    from piwsl.export.make import Format
+    from piwsl.export.exporter import Format
 
 _SUFFIX = {"torchscript": ".pt", "aotinductor": ".pt2"}
 
@@ -74,7 +74,7 @@ def command(
     if output.exists() and not force:
         raise RunDirectoryError(f"{output} exists: --force replaces it, or choose --output")
     use_huge_pages()
-    from piwsl.export.make import Exporter
+    from piwsl.export.exporter import Exporter
 
     exporter = Exporter(paths, dtype, device)
     if form == "aotinductor":
@@ -115,7 +115,7 @@ def _structure(system: str | None, structure: Path | None) -> "Frame":
 def _print_info(models: tuple[Path, ...]) -> None:
     import json
 
-    from piwsl.export.exported import read_exported_info
+    from piwsl.export.exported_file import read_exported_info
 
     for model in models:
         described = read_exported_info(model)

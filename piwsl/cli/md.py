@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from piwsl.cli.md_options import protocol_options
 from piwsl.errors import ConfigError, UnphysicalError
-from piwsl.memory import use_huge_pages
+from piwsl.runs.process import use_huge_pages
 
 if TYPE_CHECKING:
     from piwsl.cli.md_inputs import Inputs
@@ -103,8 +103,7 @@ def command(
 
 def _options(ctx: click.Context, config: Path | None, protocol: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """What was said: by a published protocol, by the file, on the command line; the later goes before."""
-    from piwsl.md.presets import preset
-    from piwsl.md.protocol import read_options
+    from piwsl.md.protocol import preset, read_options
 
     given = {name: value for name, value in options.items() if _was_given(ctx, name)}
     written = read_options(config) if config else {}

@@ -7,8 +7,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from piwsl.md.ensembles import ALIASES, Ensemble
-from piwsl.md.protocol import MDProtocol
-from piwsl.md.temperature import TemperatureSchedule
+from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from piwsl.md.progress import Progress
-from piwsl.provenance import listening
+from piwsl.runs.provenance import listening
 
 LOGGER = logging.getLogger("piwsl.md")
 

@@ -7,7 +7,7 @@ from ase import Atoms
 
 from piwsl.errors import ConfigError
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.spread import Spread
+from piwsl.md.replicas.distributed import Spread
 
 
 @contextmanager
@@ -29,8 +29,8 @@ def replicas_elsewhere(
         raise ConfigError("a Dask cluster moves replicas: add --replicas")
     import torch
 
-    from piwsl.data.dask_cluster import DaskCluster, local_cluster
     from piwsl.md.run_model import copies_per_call
+    from piwsl.runs.dask_cluster import DaskCluster, local_cluster
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chunk = copies_per_call(len(structure), protocol.replicas, workers or 1, device)

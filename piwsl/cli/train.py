@@ -8,7 +8,7 @@ import click
 from piwsl.cli.names import source_name
 
 if TYPE_CHECKING:
-    from piwsl.training.sections import DataConfig, TrainingConfig
+    from piwsl.training.config import DataConfig, TrainingConfig
 
 
 @click.command(name="train")
@@ -45,7 +45,7 @@ def command(
     piwsl train --data ccsd.npz --units kcal/mol --init-from runs/train-aspirin/model.pt
     """
     from piwsl.training import config as configuration
-    from piwsl.training.processes import launched_processes
+    from piwsl.training.distributed.processes import launched_processes
     from piwsl.training.tuning.settings import load_settings
 
     if template:
@@ -94,7 +94,7 @@ def _seeds(text: str | None, output: Path, resume: bool) -> list[int] | None:
 
 def _run(config: "TrainingConfig", output: Path, resume: bool, force: bool) -> None:
     from piwsl.cli.train_progress import training_display
-    from piwsl.training.processes import launched_processes
+    from piwsl.training.distributed.processes import launched_processes
     from piwsl.training.run import train
 
     try:
@@ -116,8 +116,8 @@ def _run(config: "TrainingConfig", output: Path, resume: bool, force: bool) -> N
 def _run_ensemble(config: "TrainingConfig", output: Path, seeds: list[int], resume: bool, force: bool) -> None:
     from piwsl.cli.ensemble_table import ensemble_lines
     from piwsl.cli.train_progress import training_display
+    from piwsl.training.distributed.processes import launched_processes
     from piwsl.training.ensemble import train_ensemble
-    from piwsl.training.processes import launched_processes
 
     try:
         with training_display() as display:

@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from piwsl.provenance import listening
+from piwsl.runs.provenance import listening
 
 if TYPE_CHECKING:
-    from piwsl.training.callbacks import TrainingProgress
-    from piwsl.training.frames import TrainingFrames
+    from piwsl.training.data import TrainingFrames
+    from piwsl.training.fit import TrainingProgress
 
 PLAIN_LINES = 20
 # The log of a run, its part that tells what was loaded from a trained file, and what else is worth showing.
@@ -71,7 +71,7 @@ class _Echo(logging.Handler):
 @contextmanager
 def training_display() -> Iterator[TrainingDisplay]:
     """A display for the time of a training run; a silent one in all but the first of several processes."""
-    from piwsl.training.processes import launched_processes
+    from piwsl.training.distributed.processes import launched_processes
 
     if launched_processes().rank > 0:
         with listening(logging.getLogger(_RUN), logging.NullHandler()):

@@ -27,9 +27,9 @@ def command(
     if find_spec("optuna") is None:
         raise MissingDependencyError("optuna", "the search for settings", "tune")
     from piwsl.cli.tune_display import TuneDisplay
-    from piwsl.training.processes import launched_processes
-    from piwsl.training.tune import tune
+    from piwsl.training.distributed.processes import launched_processes
     from piwsl.training.tuning.settings import load_settings
+    from piwsl.training.tuning.tune import tune
 
     if launched_processes().count > 1:
         raise ConfigError(

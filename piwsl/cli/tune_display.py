@@ -9,10 +9,10 @@ import click
 from piwsl.training.tuning.results import setting_text, settings_yaml, table, value_text
 
 if TYPE_CHECKING:
-    from piwsl.training.frames import TrainingFrames
-    from piwsl.training.tune import TuneResult
+    from piwsl.training.data import TrainingFrames
     from piwsl.training.tuning.results import TrialResult
     from piwsl.training.tuning.settings import TuneConfig
+    from piwsl.training.tuning.tune import TuneResult
 
 _SHOWN = 10  # trials in the table of the best
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import neighbour_edges
+from piwsl.structures.neighbors import neighbour_edges
 from piwsl.typing import Edges, Energies, Forces, Positions, Species, StructureIndex
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from ase.db.sqlite import SQLite3Database
 from ase.io.extxyz import write_xyz
 
-from piwsl.data.file_labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY, results_of
-from piwsl.data.files import atomic_path
+from piwsl.data.formats.labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY, results_of
+from piwsl.data.formats.lmdb import write_lmdb
+from piwsl.data.formats.packed import write_packed
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.lmdb_files import write_lmdb
-from piwsl.data.packing import write_packed
 from piwsl.errors import DataError
+from piwsl.runs.files import atomic_path
 
 Writer: TypeAlias = Callable[[Path, Iterable[Frame]], None]
 _REPORTED = 1000  # frames between two calls of progress

@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
-from piwsl.data.neighbours import neighbour_edges
+from piwsl.structures.neighbors import neighbour_edges
 from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 

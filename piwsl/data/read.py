@@ -6,20 +6,53 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from piwsl.data.ase_files import read_ase
-from piwsl.data.databases import read_json, read_sqlite
 from piwsl.data.datasets import DATASETS, dataset, fetch, is_dataset, recorded_sha256
+from piwsl.data.formats.ani import DEFAULT_LEVEL, is_ani, read_ani
+from piwsl.data.formats.ase_files import read_ase
+from piwsl.data.formats.databases import read_json, read_sqlite
+from piwsl.data.formats.hdf5 import opened
+from piwsl.data.formats.lmdb import read_lmdb
+from piwsl.data.formats.npz import read_npz
+from piwsl.data.formats.packed import is_packed, read_packed
+from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.hdf5 import read_hdf5
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
-from piwsl.data.lmdb_files import read_lmdb
-from piwsl.data.npz import read_npz
-from piwsl.data.xsf import read_xsf
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits, parse_units
 
 if TYPE_CHECKING:
     from piwsl.data.datasets.download import Progress
+
+
+def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = None) -> FrameSet:
+    """Frames of an HDF5 file in the packed format or in the layout of ANI-1x, read when they are asked for.
+
+    Args:
+        path: the file.
+        units: units of an ANI file that is not in hartree and angstrom; a packed file states its own.
+        level: level of theory in an ANI file, such as ``ccsd(t)_cbs``.
+
+    Raises:
+        UnknownLayoutError: an HDF5 file of something else.
+        DataError: the file is damaged, or the layout has no such units or level.
+        MissingDependencyError: without h5py.
+    """
+    with opened(path) as file:
+        packed, ani = is_packed(file), is_ani(file)
+        keys = ", ".join(list(file)[:5]) or "(none)"
+    if packed:
+        if units is not None:
+            raise DataError(f"{path}: a packed file is in eV and angstrom: leave --units out")
+        if level is not None:
+            raise DataError(f"{path}: a packed file holds one level of theory: leave '#{level}' out")
+        return read_packed(path)
+    if ani:
+        return read_ani(path, units, level or DEFAULT_LEVEL)
+    raise UnknownLayoutError(
+        f"{path}: an HDF5 file with the keys {keys}; expected the packed format of piwsl, or a group for each formula "
+        "with atomic_numbers and coordinates as in ANI-1x"
+    )
+
 
 Reader: TypeAlias = Callable[[Path, LabelUnits | None], FrameSet]
 READERS: dict[str, Reader] = {

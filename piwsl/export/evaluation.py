@@ -8,8 +8,8 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from piwsl.errors import DataError, ElementError, EngineError
-from piwsl.export.exported import ExportedPotential
-from piwsl.export.neighbour_list import SkinnedNeighbours
+from piwsl.export.exported_file import ExportedPotential
+from piwsl.structures.neighbors import SkinnedNeighbours
 from piwsl.typing import FloatArray, IntArray
 
 PBC = tuple[bool, bool, bool]

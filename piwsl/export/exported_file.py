@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from piwsl.data.files import atomic_path
 from piwsl.errors import ModelFileError
+from piwsl.runs.files import atomic_path
 
 EXPORT_FORMAT = "piwsl-exported"
 EXPORT_VERSION = 2

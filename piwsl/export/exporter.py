@@ -12,19 +12,25 @@ from torch import Tensor, nn
 
 from piwsl._version import __version__
 from piwsl.data.batch import collate
-from piwsl.data.files import atomic_path, sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError
-from piwsl.export.compile import Program, add_description, compile_package, edges_program, molecule_program
-from piwsl.export.copies_form import CopiesForm, pair_edges
-from piwsl.export.exported import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
-from piwsl.export.forms import EdgesCore, GeneralForm, MinimumImages, MoleculeForm, OpenMMForm
-from piwsl.export.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
-from piwsl.export.trained import DTYPES, TrainedModel, check_elements, load_trained
+from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
+from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
+from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
+from piwsl.export.forms.scripted import (
+    CopiesForm,
+    EdgesCore,
+    GeneralForm,
+    MinimumImages,
+    MoleculeForm,
+    OpenMMForm,
+    pair_edges,
+)
+from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_trained
 from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
-from piwsl.models.molecule_copies import MoleculeCopies
-from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
 from piwsl.models.potential import Potential
+from piwsl.runs.files import atomic_path, sha256
 
 Format = Literal["torchscript", "aotinductor"]
 # All pairs of a molecule as one graph beat lists of edges up to about this size, and grow with its square.

@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from piwsl.data.files import sha256
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ModelFileError
-from piwsl.export.exported import INFO_ENTRY, ExportedPotential, load_exported
+from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported
 from piwsl.export.verify import verify_here
+from piwsl.runs.files import sha256
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger("piwsl.md")
@@ -99,8 +99,8 @@ def is_trained(model: Path) -> bool:
 def _exported_on_the_way(
     model: Path, species: IntArray | None, periodic: bool, precision: str | None, device: str
 ) -> ExportedPotential:
-    from piwsl.export.make import Exporter
-    from piwsl.export.trained import check_elements
+    from piwsl.export.exporter import Exporter
+    from piwsl.export.trained_file import check_elements
 
     exporter = Exporter([model], PRECISIONS[precision] if precision else None, device)
     same: list[Frame] = []

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from piwsl.errors import EngineError
-from piwsl.export.batch_neighbours import Batch, BatchNeighbours
 from piwsl.export.evaluation import (
     NO_PBC,
     PBC,
@@ -25,8 +24,9 @@ from piwsl.export.evaluation import (
     check_species,
     check_width,
 )
-from piwsl.export.exported import ExportedPotential
-from piwsl.export.package_call import PackageCalls
+from piwsl.export.exported_file import ExportedPotential
+from piwsl.export.forms.compiled import PackageCalls
+from piwsl.export.neighbors.batch import Batch, BatchNeighbours
 from piwsl.typing import FloatArray, IntArray
 
 # Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.

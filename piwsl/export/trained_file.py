@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
-from piwsl.data.files import atomic_path
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, ModelFileError
-from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.pairs import NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import NeighbourSums
 from piwsl.models.potential import Potential
+from piwsl.models.register import ModelConfig, build_potential
+from piwsl.runs.files import atomic_path
 
 TRAINED_FORMAT = "piwsl-trained"
 TRAINED_VERSION = 1

@@ -9,7 +9,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.md.model import open_model
+from piwsl.export.opening import open_model
 
 
 class PiwslCalculator(Calculator):

@@ -12,7 +12,7 @@ import torch
 
 from piwsl._version import __version__
 from piwsl.errors import MissingDependencyError
-from piwsl.md.forces.probe import (
+from piwsl.interfaces.openmm.probe import (
     OPENMMTORCH_DISTRIBUTIONS,
     Probe,
     first_line,

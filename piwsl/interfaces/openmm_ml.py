@@ -14,7 +14,7 @@ class PiwslPotentialFactory:
         """The potential of one model file; arguments and errors as `PiwslPotential`."""
         from openmmml.mlpotential import MLPotentialImpl
 
-        from piwsl.md.forces.openmm_ml_potential import PiwslPotential
+        from piwsl.interfaces.openmm_ml_potential import PiwslPotential
 
         # The base class stands in for methods that later versions of openmm-ml may ask for.
         return type("PiwslPotentialImpl", (PiwslPotential, MLPotentialImpl), {})(name, **args)

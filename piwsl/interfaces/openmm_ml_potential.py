@@ -1,11 +1,11 @@
-"""A piwsl potential as openmm-ml calls it; piwsl/md/openmm_ml.py is how openmm-ml finds it."""
+"""A piwsl potential as openmm-ml calls it; piwsl/interfaces/openmm_ml.py is how openmm-ml finds it."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from piwsl.errors import ConfigError, ElementError
-from piwsl.md.forces.openmm_force import openmm_force
+from piwsl.interfaces.openmm.force import openmm_force
 
 # Arguments that go on to openmm_force, which checks their values.
 _OPTIONS = ("device", "kind", "precision")

@@ -8,9 +8,9 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
-from piwsl.export.batch_neighbours import Batch, BatchNeighbours
-from piwsl.export.exported import read_exported_info
-from piwsl.md.model import is_trained, open_model
+from piwsl.export.exported_file import read_exported_info
+from piwsl.export.neighbors.batch import Batch, BatchNeighbours
+from piwsl.export.opening import is_trained, open_model
 
 try:
     from torch_sim.models.interface import ModelInterface

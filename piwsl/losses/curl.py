@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from piwsl.data.batch import Batch
 from piwsl.losses.prediction import sum_per_structure
 from piwsl.losses.randomness import Randomness
-from piwsl.models.direct import DirectPotential
+from piwsl.models.potential import DirectPotential
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from piwsl.data.batch import Batch
 from piwsl.losses.forward_mode import directional_derivative
 from piwsl.losses.points import Points
 from piwsl.losses.request import ORIGIN, Request, Work
-from piwsl.models.direct import DirectPotential
-from piwsl.models.potential import Potential
+from piwsl.models.potential import DirectPotential, Potential
 
 
 def evaluate(

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from piwsl.md.calculator import PiwslCalculator
-    from piwsl.md.forces.openmm_force import openmm_force
-    from piwsl.md.forces.system_xml import read_system
+    from piwsl.interfaces.ase import PiwslCalculator
+    from piwsl.interfaces.openmm.force import openmm_force
+    from piwsl.interfaces.openmm.system_xml import read_system
     from piwsl.md.protocol import MDProtocol
     from piwsl.md.run import run_md
 
@@ -15,9 +15,9 @@ __all__ = ["MDProtocol", "PiwslCalculator", "openmm_force", "read_system", "run_
 # Imported at first use: torch and the engines take seconds to load.
 _HOMES = {
     "MDProtocol": "piwsl.md.protocol",
-    "PiwslCalculator": "piwsl.md.calculator",
-    "openmm_force": "piwsl.md.forces.openmm_force",
-    "read_system": "piwsl.md.forces.system_xml",
+    "PiwslCalculator": "piwsl.interfaces.ase",
+    "openmm_force": "piwsl.interfaces.openmm.force",
+    "read_system": "piwsl.interfaces.openmm.system_xml",
     "run_md": "piwsl.md.run",
 }
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from piwsl.errors import EngineError
-from piwsl.md.engines.base import Energies, Snapshot, split_seed
-from piwsl.md.engines.replicas import ReplicaEngine
+from piwsl.md.engines.base import ReplicaEngine, Snapshot, split_seed
 from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
-from piwsl.md.signals import polite_interruption
 from piwsl.md.stop.violation import Violation
+from piwsl.runs.interruption import polite_interruption
+from piwsl.trajectories.thermo import Energies
 
 LOGGER = logging.getLogger("piwsl.md")
 # With --on-stop restart-from-good; a potential that leaves physics more often than that will do it again.

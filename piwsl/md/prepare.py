@@ -8,7 +8,8 @@ from ase.optimize import FIRE
 
 from piwsl.errors import ConfigError, DataError
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import atom_name, bonded_pairs
+from piwsl.md.structure import atom_name
+from piwsl.structures.bonds import bonded_pairs
 
 FREE_HYDROGEN_TIMESTEP = 0.5  # fs; a C-H stretch has a period of 11 fs, and errors grow with the square of the step
 MINIMISED_FORCE = 0.05  # eV/angstrom
@@ -48,7 +49,7 @@ def minimised(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
     Raises:
         DataError: the potential leads to structures that it cannot evaluate.
     """
-    from piwsl.md.calculator import PiwslCalculator
+    from piwsl.interfaces.ase import PiwslCalculator
 
     relaxed = atoms.copy()
     relaxed.calc = PiwslCalculator(model)

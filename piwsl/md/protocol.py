@@ -1,18 +1,106 @@
 """The protocol of a run: the one place where MD options have names, defaults and limits."""
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from piwsl.data.files import write_text
 from piwsl.errors import ConfigError
 from piwsl.md.ensembles import EngineName, Ensemble, check_engine, full_name, has_thermostat
 from piwsl.md.stop.specs import parse_rules
-from piwsl.md.temperature import Temperature, TemperatureSchedule
+from piwsl.runs.files import write_text
 from piwsl.units import PICOSECOND
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Fu et al., TMLR 2023, "Forces are not enough": 300 ps of molecules of MD17, a frame every 50 fs.
+    "fu2023": {
+        "ensemble": "nvt-nose-hoover",
+        "temperature": 500.0,
+        "timestep": 0.5,
+        "steps": 600_000,
+        "trajectory_interval": 100,
+    },
+    # Takamoto, Zaverkin and Niepert, ICML 2025: the same from 300 K at constant energy, for several seeds.
+    "piwsl2025": {
+        "ensemble": "nve",
+        "temperature": 300.0,
+        "timestep": 0.5,
+        "steps": 600_000,
+        "trajectory_interval": 100,
+    },
+}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Options of a published protocol.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    try:
+        return dict(PRESETS[name])
+    except KeyError:
+        raise ConfigError(f"unknown protocol {name!r}: there are {', '.join(PRESETS)}") from None
+
+
+@dataclass(frozen=True)
+class TemperatureSchedule:
+    """Straight lines through temperatures, K, that are equally far apart in time; a single one is constant."""
+
+    nodes: tuple[float, ...]
+
+    @classmethod
+    def of(cls, value: Any) -> "TemperatureSchedule":
+        """From a number, or numbers joined by colons: ``300``, ``300:500``, ``300:500:500:300``.
+
+        Raises:
+            ValueError: it is none of these, or a temperature is not positive.
+        """
+        if isinstance(value, cls):
+            return value
+        try:
+            nodes = tuple(float(part) for part in str(value).split(":"))
+        except ValueError:
+            raise ValueError("give kelvins, or several joined by colons such as 300:500") from None
+        if not all(0 < node < np.inf for node in nodes):
+            raise ValueError("a temperature is above 0 K")
+        return cls(nodes)
+
+    @property
+    def start(self) -> float:
+        """The first one."""
+        return self.nodes[0]
+
+    @property
+    def highest(self) -> float:
+        """The highest one."""
+        return max(self.nodes)
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same all the time."""
+        return len(set(self.nodes)) == 1
+
+    def at(self, fraction: float) -> float:
+        """Temperature after a fraction of the time, K."""
+        return float(np.interp(fraction, np.linspace(0, 1, len(self.nodes)), self.nodes))
+
+    def plain(self) -> float | str:
+        """As it is written in files."""
+        return self.start if len(self.nodes) == 1 else str(self)
+
+    def __str__(self) -> str:
+        return ":".join(f"{node:g}" for node in self.nodes)
+
+
+Temperature = Annotated[
+    TemperatureSchedule, BeforeValidator(TemperatureSchedule.of), PlainSerializer(TemperatureSchedule.plain)
+]
+
 
 # Options of which a restart may bring other values.
 _EXTENDABLE = {"steps"}

@@ -7,14 +7,14 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.md import run_directory as files
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, temperature
-from piwsl.md.output.frame import OutputFrame
-from piwsl.md.output.make import open_trajectory
-from piwsl.md.output.thermo import ThermoWriter
+from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, temperature
 from piwsl.md.restart import RestartState, RunIdentity, write_state
 from piwsl.md.stop.rules import StopRules
 from piwsl.md.stop.violation import Violation
 from piwsl.md.summary import now
+from piwsl.trajectories.files import create_trajectory
+from piwsl.trajectories.thermo import Energies, ThermoWriter
+from piwsl.trajectories.writer import OutputFrame
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
@@ -140,7 +140,7 @@ class Recorder:
 
     def _open(self, first: int) -> None:
         frames = max(first, 0) // self._protocol.trajectory_interval
-        self._trajectory = open_trajectory(self.directory / self._name, self._structure, self._protocol, frames)
+        self._trajectory = create_trajectory(self.directory / self._name, self._structure, self._protocol, frames)
         mass = float(self._masses.sum()) if self._structure.pbc.all() else None
         self._thermo = ThermoWriter(self.directory / files.THERMO, self._protocol.timestep, first, mass)
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from piwsl.data.files import write_npz
 from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import EngineState
-from piwsl.md.output.frame import writing
 from piwsl.md.protocol import MDProtocol
+from piwsl.runs.files import write_npz
+from piwsl.trajectories.writer import writing
 
 _KEPT = 2
 _ENGINE = "engine."  # prefix of the engine's arrays

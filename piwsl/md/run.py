@@ -10,24 +10,24 @@ from typing import Any
 
 from ase import Atoms
 
-from piwsl.data.lock import locked
 from piwsl.errors import UnphysicalError
+from piwsl.export.opening import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.job import Job
-from piwsl.md.model import EXPORTED_NAMES, is_trained, model_sha256
-from piwsl.md.output.frame import writing
 from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
 from piwsl.md.progress import Progress
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replica_run import run_replicas
+from piwsl.md.replicas.distributed import Spread, run_spread
+from piwsl.md.replicas.run import run_replicas
 from piwsl.md.restart import RunIdentity, structure_sha256
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.spread import Spread, run_spread
 from piwsl.md.structure import check_structure
 from piwsl.md.summary import verdict
-from piwsl.provenance import log_to_file
+from piwsl.runs.lock import locked
+from piwsl.runs.provenance import log_to_file
+from piwsl.trajectories.writer import writing
 
 
 @dataclass(frozen=True)

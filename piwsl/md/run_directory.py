@@ -11,11 +11,11 @@ import numpy as np
 from ase import Atoms
 from ase.io import read, write
 
-from piwsl.data.files import atomic_path, write_text
 from piwsl.errors import RunDirectoryError
+from piwsl.export.opening import EXPORTED_NAMES
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.model import EXPORTED_NAMES
-from piwsl.md.output.frame import writing
+from piwsl.runs.files import atomic_path, write_text
+from piwsl.trajectories.writer import writing
 
 CONFIG = "config.yaml"
 TOPOLOGY = "topology.pdb"

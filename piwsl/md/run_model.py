@@ -9,12 +9,12 @@ from ase import Atoms
 
 from piwsl.data.frames import Frame
 from piwsl.errors import ExportError
-from piwsl.export.exported import read_exported_info
-from piwsl.export.graph import SMALLEST_MOLECULE
-from piwsl.export.make import LARGEST_MOLECULE, Exporter
-from piwsl.md.forces.threads import replica_threads
-from piwsl.md.model import EXPORTED_NAMES, is_trained
+from piwsl.export.exported_file import read_exported_info
+from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
+from piwsl.export.forms.graph import SMALLEST_MOLECULE
+from piwsl.export.opening import EXPORTED_NAMES, is_trained
 from piwsl.md.protocol import MDProtocol
+from piwsl.runs.process import replica_threads
 
 LOGGER = logging.getLogger("piwsl.md")
 # Atoms of a call: as many as fit into the caches of a core, or fill a GPU.

@@ -6,25 +6,25 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from piwsl.export.exported import read_exported_info
+from piwsl.export.exported_file import read_exported_info
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation
 from piwsl.md.engines.base import Snapshot, phase_seed
 from piwsl.md.engines.make import Starts, make_engine
 from piwsl.md.ensembles import conserves_momentum
-from piwsl.md.forces.threads import choose_threads
 from piwsl.md.job import Job
 from piwsl.md.loop import Loop
-from piwsl.md.output.frame import writing
-from piwsl.md.output.topology import write_topology
 from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
 from piwsl.md.stop.rules import StopRules, make_rules
 from piwsl.md.stop.start import check_start
-from piwsl.md.structure import bonded_pairs, thermal_velocities, without_overall_motion
+from piwsl.md.structure import thermal_velocities, without_overall_motion
 from piwsl.md.summary import new_summary
-from piwsl.memory import keep_freed_memory, keep_largest_blocks
+from piwsl.runs.process import choose_threads, keep_freed_memory, keep_largest_blocks
+from piwsl.structures.bonds import bonded_pairs
+from piwsl.trajectories.topology import write_topology
+from piwsl.trajectories.writer import writing
 
 
 class Simulation:

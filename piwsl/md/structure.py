@@ -6,11 +6,9 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import get_distances
 from ase.io import read
-from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.molecule.bonds import CUTOFF_SCALE
-from piwsl.typing import FloatArray, IntArray
+from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
 # No two atoms of a molecule come closer than H-H, 0.74 angstrom; a strongly bent H-O-H keeps 1.5.
@@ -63,13 +61,6 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
                 f"{where}: atoms {pair} are {distances[0, nearest]:.2f} angstrom apart "
                 f"(closer than {CLOSEST_DISTANCE}): correct the structure"
             )
-
-
-def bonded_pairs(structure: Atoms) -> IntArray:
-    """Pairs (b, 2) of atoms within 1.2 times the sum of ASE's natural cutoffs, as the analysis counts them; i < j."""
-    first, second = neighbor_list("ij", structure, natural_cutoffs(structure, mult=CUTOFF_SCALE))
-    pairs = np.stack([first, second], axis=1).astype(np.int64)
-    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
 def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:

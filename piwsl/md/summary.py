@@ -4,12 +4,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from piwsl._version import __version__
-from piwsl.export.exported import read_exported_info
+from piwsl.export.exported_file import read_exported_info
 from piwsl.md import run_directory as files
-from piwsl.md.engines.replicas import ReplicaEngine
+from piwsl.md.engines.base import ReplicaEngine
 from piwsl.md.job import Job
 from piwsl.md.restart import RestartState
-from piwsl.provenance import versions
+from piwsl.runs.provenance import versions
 from piwsl.units import PICOSECOND
 
 

@@ -7,13 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from piwsl.errors import ConfigError
-from piwsl.models.ace import ACE
-from piwsl.models.direct import DirectPotential
-from piwsl.models.painn import DirectPaiNN, PaiNN
-from piwsl.models.pairs import NeighbourSums
-from piwsl.models.potential import Potential
-from piwsl.models.schnet import SchNet
-from piwsl.models.tensornet import TensorNet
+from piwsl.models.neighbor_sums.edge_list import NeighbourSums
+from piwsl.models.networks.ace import ACE
+from piwsl.models.networks.painn import DirectPaiNN, PaiNN
+from piwsl.models.networks.schnet import SchNet
+from piwsl.models.networks.tensornet import TensorNet
+from piwsl.models.potential import DirectPotential, Potential
 
 NETWORKS: dict[str, type[PaiNN] | type[SchNet] | type[TensorNet] | type[ACE]] = {
     "painn": PaiNN,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from piwsl.data.executors import POLL, Outcome, Task
 from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.runs.executors import POLL, Outcome, Task
 
 _ANSWER = 60.0  # s to wait for what the scheduler says is there
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from piwsl.data.lock import locked
 from piwsl.errors import RunDirectoryError
+from piwsl.runs.lock import locked
 
 PLAN_FILE = "plan.json"
 

@@ -1,4 +1,4 @@
-"""Where work is done: processes of this machine. (A Dask cluster: `piwsl.data.dask_cluster`.)"""
+"""Where work is done: processes of this machine. (A Dask cluster: `piwsl.runs.dask_cluster`.)"""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from piwsl.data.files import sha256
+from piwsl.runs.files import sha256
 
 # Reading takes seconds up to here. Beyond, a run would wait longer for the hash than for its first epoch.
 LARGEST_WHOLE = 4 * 2**30  # bytes

@@ -4,6 +4,8 @@ import ctypes
 import os
 import sys
 
+import torch
+
 # Names and numbers of mallopt(3) in the GNU C library.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _LARGEST_THRESHOLD = 32 * 2**20  # bytes; the library refuses more
@@ -46,3 +48,29 @@ def _mallopt(*wanted: tuple[int, int]) -> bool:
         return False
     results = [mallopt(name, value) for name, value in wanted]
     return set(results) == {1}
+
+
+# Up to here a step is many small operations: a second thread brings a fifth at best, and costs several times as much
+# where the processor it waits for is busy.
+SINGLE_THREAD_ATOMS = 100
+
+
+def choose_threads(n_atoms: int) -> None:
+    """Let torch use one thread for a small molecule, unless OMP_NUM_THREADS asks for a number; else its default."""
+    if n_atoms <= SINGLE_THREAD_ATOMS and not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(1)
+
+
+def replica_threads(device: str = "cpu") -> int:
+    """How many calls for replicas to make at a time, each in one thread: one a processor, or OMP_NUM_THREADS."""
+    if device != "cpu":
+        return 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(asked) if asked.isdigit() and int(asked) > 0 else _processors()
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

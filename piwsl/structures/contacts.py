@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 
-from piwsl.md.analysis.molecule.pairs import PairDistances
+from piwsl.structures.pairs import PairDistances
 from piwsl.typing import FloatArray, IntArray
 
 

@@ -7,7 +7,7 @@ from ase.formula import Formula
 from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.molecule.bonds import Bonds, find_bonds
+from piwsl.structures.bonds import Bonds, find_bonds
 from piwsl.typing import FloatArray, IntArray
 
 

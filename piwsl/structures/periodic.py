@@ -1,6 +1,5 @@
 """Atoms in a periodic cell: following them across its faces, and bonds that reach into its images."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +7,9 @@ from ase import Atoms
 from ase.neighborlist import natural_cutoffs
 from vesin import NeighborList
 
-from piwsl.errors import DataError
-from piwsl.md.analysis.frames.frame_source import FrameSource, Piece
-from piwsl.md.analysis.molecule.bonds import CUTOFF_SCALE, Bonds
-from piwsl.md.analysis.molecule.pairs import pair_kind
-from piwsl.md.elements import are_chemical
+from piwsl.structures.bonds import CUTOFF_SCALE, Bonds
+from piwsl.structures.metals import are_chemical
+from piwsl.structures.pairs import pair_kind
 from piwsl.typing import FloatArray, IntArray
 
 CANDIDATES = 1.5  # bonds are looked for among pairs up to this many times their longest length in the first frame
@@ -40,25 +37,6 @@ class Unwrapper:
         shifts = np.cumsum(jumps, axis=0) + (0.0 if self._shifts is None else self._shifts)
         self._last, self._shifts = fractions[-1:], shifts[-1:]
         return np.asarray(exact + shifts @ cells)
-
-
-def unwrapped(source: FrameSource) -> FrameSource:
-    """The frames of a periodic source without jumps across the faces of the cell."""
-
-    def read() -> Iterator[Piece]:
-        unwrap = Unwrapper()
-        for positions, cells in source.read():
-            if cells is None:
-                raise DataError("some frames have a cell and some have none: the trajectory is of no one system")
-            yield unwrap(positions, cells), cells
-
-    return replace(source, read=read)
-
-
-def first_frame(source: FrameSource) -> tuple[FloatArray, FloatArray | None]:
-    """Positions (atoms, 3) and cell (3, 3) of the first frame, angstrom; no cell in vacuum."""
-    positions, cells = next(iter(source.read()))
-    return np.asarray(positions[0], dtype=np.float64), None if cells is None else np.asarray(cells[0])
 
 
 def image_vectors(positions: FloatArray, cells: FloatArray, bonds: Bonds) -> FloatArray:

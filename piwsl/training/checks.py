@@ -5,9 +5,9 @@ from math import sqrt
 from ase.data import chemical_symbols
 
 from piwsl.errors import ConfigError
-from piwsl.training.frames import LabelCounts, TrainingFrames
+from piwsl.training.config import DisplacementConfig, LossConfig
+from piwsl.training.data import LabelCounts, TrainingFrames
 from piwsl.training.objective import acts
-from piwsl.training.sections import DisplacementConfig, LossConfig
 
 
 def displaces(loss: LossConfig) -> bool:

@@ -41,7 +41,7 @@ class TrainingFrames:
         split: indices of the frames of each part.
         report: on all frames of the source.
         source: file, directory, pattern, or name of a data set.
-        sha256: of the source, see `piwsl.training.source_hash`.
+        sha256: of the source, see `piwsl.runs.hashes`.
         labels: counts of ``training``, ``validation`` and ``test`` frames.
     """
 

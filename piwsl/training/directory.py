@@ -7,13 +7,12 @@ from shutil import rmtree
 from typing import Any
 
 from piwsl._version import __version__
-from piwsl.data.files import sha256, write_text
-from piwsl.data.lock import LOCK_FILE
 from piwsl.errors import RunDirectoryError
-from piwsl.provenance import versions
-from piwsl.training.config import load_config
+from piwsl.runs.files import sha256, write_text
+from piwsl.runs.lock import LOCK_FILE
+from piwsl.runs.provenance import versions
+from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.metrics import Errors
-from piwsl.training.sections import TrainingConfig
 from piwsl.training.setup import Setup
 
 CONFIG_FILE = "config.yaml"

@@ -13,22 +13,21 @@ from torch import Tensor
 
 from piwsl._version import __version__
 from piwsl.data.batch import Batch
-from piwsl.data.files import sha256, write_text
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.export.trained import DTYPES, load_trained
+from piwsl.export.trained_file import DTYPES, load_trained
 from piwsl.losses.prediction import Prediction
-from piwsl.training.callbacks import TrainingProgress
-from piwsl.training.config import dump, load_config
-from piwsl.training.devices import backend_of, chosen_device
+from piwsl.runs.files import sha256, write_text
+from piwsl.training.config import TrainingConfig, dump, load_config
+from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CONFIG_FILE, MODEL_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
+from piwsl.training.distributed.devices import backend_of, chosen_device
+from piwsl.training.distributed.process_group import first_ahead, is_first_process, of_first
+from piwsl.training.distributed.processes import joined, launched_processes
 from piwsl.training.evaluate import predictions
-from piwsl.training.frames import TrainingFrames
+from piwsl.training.fit import TrainingProgress
 from piwsl.training.metrics import ErrorCollector, Errors
-from piwsl.training.parallel import first_ahead, is_first_process, of_first
-from piwsl.training.processes import joined, launched_processes
 from piwsl.training.run import train
-from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import training_frames, with_absolute_sources
 from piwsl.training.start import with_network_of_start
 

@@ -1,8 +1,13 @@
 """Errors of a potential on labelled frames."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
@@ -11,11 +16,12 @@ from piwsl.losses.evaluation import evaluate
 from piwsl.losses.points import Points
 from piwsl.losses.prediction import Prediction, predict
 from piwsl.losses.request import ORIGIN, Request
-from piwsl.models.direct import DirectPotential
-from piwsl.models.potential import Potential
+from piwsl.models.potential import DirectPotential, Potential
+from piwsl.runs.files import atomic_path
+from piwsl.training.distributed.process_group import gathered, process_count, process_rank
 from piwsl.training.loader import evaluation_loader, usable
-from piwsl.training.metrics import Errors, ErrorSums
-from piwsl.training.parallel import gathered, process_count, process_rank
+from piwsl.training.metrics import ErrorCollector, Errors, ErrorSums
+from piwsl.typing import FloatArray
 
 WITH_STRESS = Request(energies=frozenset({ORIGIN}), forces=frozenset({ORIGIN}), stress=True)
 
@@ -70,3 +76,39 @@ def curl_of(potential: DirectPotential, frames: FrameSet, cutoff: float, dtype: 
     chosen = frames.select(range(0, len(frames), max(1, -(-len(frames) // most))))
     found = [measure_curl(potential, usable(made)) for made in evaluation_loader(chosen, 20, cutoff, dtype)]
     return Curl(torch.cat([curl.asymmetry for curl in found]), torch.cat([curl.mismatch for curl in found]))
+
+
+_MOST_POINTS = 200_000
+
+
+def parity_plot(collected: ErrorCollector, path: Path) -> None:
+    """Draw energies per atom (relative to the mean label) and force components against their labels."""
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    atoms = np.concatenate(collected.atoms)
+    labels = np.concatenate(collected.energy_labels) / np.maximum(atoms, 1)
+    energies = np.concatenate(collected.energies) / np.maximum(atoms, 1)
+    centre = labels.mean() if labels.size else 0.0
+    _panel(left, 1e3 * (labels - centre), 1e3 * (energies - centre), "energy [meV/atom]")
+    forces, force_labels = np.concatenate(collected.forces), np.concatenate(collected.force_labels)
+    _panel(right, force_labels.ravel(), forces.ravel(), "force component [eV/A]")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _panel(axes: Axes, labels: FloatArray, predictions: FloatArray, name: str) -> None:
+    axes.set_xlabel(f"reference {name}")
+    axes.set_ylabel(f"predicted {name}")
+    axes.spines[["top", "right"]].set_visible(False)
+    if not labels.size:
+        axes.text(0.5, 0.5, "no labels", transform=axes.transAxes, ha="center")
+        return
+    chosen = np.random.default_rng(0).permutation(len(labels))[:_MOST_POINTS]
+    low = min(labels.min(), predictions.min())
+    high = max(labels.max(), predictions.max())
+    axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
+    axes.plot(labels[chosen], predictions[chosen], ".", markersize=2, color="#0072B2", alpha=0.4, rasterized=True)
+    axes.set_aspect("equal")
+    error = np.abs(predictions - labels).mean()
+    axes.text(0.04, 0.94, f"MAE {error:.3g}", transform=axes.transAxes, va="top")

@@ -28,7 +28,7 @@ from piwsl.losses.directions import Direction
 from piwsl.losses.errors import ErrorFunction
 from piwsl.losses.request import FIRST
 from piwsl.losses.schedules import SHAPES, Schedule
-from piwsl.training.sections import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig
+from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig
 
 
 def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Objective:

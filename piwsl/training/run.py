@@ -6,23 +6,23 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from piwsl.data.files import write_text
-from piwsl.data.lock import locked
-from piwsl.export.trained import DTYPES, save_trained
-from piwsl.memory import keep_freed_memory
-from piwsl.models.fused import training_pairs
-from piwsl.models.pairs import use_pairs
+from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
+from piwsl.models.neighbor_sums.compiled import training_pairs
+from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.models.potential import Potential
-from piwsl.provenance import listening, log_to_file
-from piwsl.training.batches import share_of_process
-from piwsl.training.callbacks import TrainingProgress
+from piwsl.runs.files import write_text
+from piwsl.runs.lock import locked
+from piwsl.runs.process import keep_freed_memory
+from piwsl.runs.provenance import listening, log_to_file
 from piwsl.training.checks import fitting_loss
-from piwsl.training.config import dump
-from piwsl.training.devices import backend_of, chosen_device, reproducible, use_threads
+from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import (
+    BEST,
     CONFIG_FILE,
     LOG_FILE,
     MODEL_FILE,
@@ -34,15 +34,14 @@ from piwsl.training.directory import (
     make,
     write_summary,
 )
+from piwsl.training.distributed.devices import backend_of, chosen_device, reproducible, use_threads
+from piwsl.training.distributed.process_group import first_ahead, is_first_process, of_first, wait_for_all
+from piwsl.training.distributed.processes import joined, launched_processes
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.fitting import fit
-from piwsl.training.frames import TrainingFrames
+from piwsl.training.fit import TrainingProgress, fit
+from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
-from piwsl.training.outcome import best_weights, doubts, trained_model
-from piwsl.training.parallel import first_ahead, is_first_process, of_first, wait_for_all
-from piwsl.training.processes import joined, launched_processes
-from piwsl.training.sections import TrainingConfig
 from piwsl.training.setup import Setup
 from piwsl.training.sources import stored_split, training_frames, with_absolute_sources
 from piwsl.training.start import starting_potential, with_network_of_start
@@ -153,3 +152,56 @@ def _task(setup: Setup, potential: Potential) -> TrainingTask:
     use_pairs(potential.network, training_pairs(setup.device, config.mixed_precision))
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
     return TrainingTask(potential, objective, config.optimiser, config.seed)
+
+
+CHECK_FRAMES = 5
+FLAT = 0.5  # spread of predicted energies over that of the labels
+NOTABLE_SHARE = 0.2
+
+
+def best_weights(output: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of the best validation."""
+    stored = torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("potential."): value for name, value in stored.items()}
+
+
+def doubts(errors: Errors, consistency_share: float) -> list[str]:
+    """What the user should know although the run ended well."""
+    ratio = errors.energy_spread_ratio
+    if ratio is None or ratio >= FLAT:
+        return []
+    advice = "train longer"
+    if consistency_share > NOTABLE_SHARE:
+        advice = f"PITC and PISC made up to {consistency_share:.0%} of the loss: lower their coefficients"
+    return [f"the predicted energies spread only {ratio:.2f} times as much as the labels: {advice}"]
+
+
+def trained_model(
+    config: TrainingConfig,
+    frames: TrainingFrames,
+    potential: Potential,
+    validation: Errors,
+    test: Errors | None,
+    origin: dict[str, Any] | None = None,
+) -> TrainedModel:
+    """The trained file of a run; ``origin`` tells what it started from."""
+    step = max(1, len(frames.validation) // CHECK_FRAMES)
+    return TrainedModel(
+        config=config.model,
+        reference_energies={z: float(potential.reference_energies[z]) for z in potential.elements},
+        scale=float(potential.scale),
+        dtype=config.weights_dtype,
+        tensors={name: value.detach().cpu().clone() for name, value in potential.network.state_dict().items()},
+        check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
+        training={
+            "data": frames.source.name,
+            "data_sha256": frames.sha256,
+            "train_frames": len(frames.train),
+            "loss": config.loss.model_dump(),
+            "seed": config.seed,
+            "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
+            "start": origin,
+            "validation": asdict(validation),
+            "test": asdict(test) if test else None,
+        },
+    )

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from piwsl.training.sections import OptimiserConfig
+from piwsl.training.config import OptimiserConfig
 
 FIRST = 0.01  # share of the rate at the first step of the warm-up
 LAST = 1e-3  # share of the rate at the end of a cosine

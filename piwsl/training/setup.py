@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from piwsl.training.frames import TrainingFrames
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames
+from piwsl.training.distributed.processes import Processes
 from piwsl.training.loader import Share
-from piwsl.training.processes import Processes
-from piwsl.training.sections import TrainingConfig
 
 
 @dataclass(frozen=True)

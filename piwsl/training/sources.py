@@ -17,10 +17,10 @@ from piwsl.data.read import read_frames
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.runs.hashes import source_hash
 from piwsl.training.checks import check_displacement, check_labels, strangers
-from piwsl.training.frames import LabelCounts, TrainingFrames
-from piwsl.training.sections import DataConfig, TrainingConfig
-from piwsl.training.source_hash import source_hash
+from piwsl.training.config import DataConfig, TrainingConfig
+from piwsl.training.data import LabelCounts, TrainingFrames
 from piwsl.typing import BoolArray
 from piwsl.units import parse_units
 

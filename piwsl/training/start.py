@@ -1,5 +1,6 @@
 """What training starts from: random weights, or those of a trained file."""
 
+import difflib
 import logging
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,19 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from torch import Tensor
+from torch import Tensor, nn
 
 from piwsl.data.batch import collate
-from piwsl.data.files import sha256
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.errors import ConfigError, ElementError
-from piwsl.export.trained import DTYPES, TrainedModel, load_trained
-from piwsl.models.build import ModelConfig, build_potential
+from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models.potential import Potential
-from piwsl.training.frames import TrainingFrames
-from piwsl.training.freeze import freeze
-from piwsl.training.sections import TrainingConfig
+from piwsl.models.register import ModelConfig, build_potential
+from piwsl.runs.files import sha256
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames
 from piwsl.typing import BoolArray, FloatArray
 
 # A child of the log of a run, so that a display can listen to these lines alone.
@@ -236,3 +236,34 @@ def _symbols(numbers: list[int]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(str(size) for size in tensor.shape)
+
+
+def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Take the gradient from all weights whose names are, or begin up to a dot with, one of the prefixes.
+
+    ``messages.1`` fixes ``messages.1.filters.weight``, not ``messages.10.filters.weight``.
+
+    Returns:
+        Names of all fixed weights.
+
+    Raises:
+        ConfigError: a prefix fits no weight, or nothing is left to train.
+    """
+    weights = dict(network.named_parameters())
+    for prefix in prefixes:
+        matching = [name for name in weights if name == prefix or name.startswith(f"{prefix}.")]
+        if not matching:
+            near = difflib.get_close_matches(prefix, _beginnings(list(weights)), n=3, cutoff=0.4)
+            known = near or list(dict.fromkeys(name.split(".")[0] for name in weights))
+            raise ConfigError(f"start.freeze: no weight begins with {prefix!r}: near are {', '.join(known)}")
+        for name in matching:
+            weights[name].requires_grad_(False)
+    frozen = tuple(name for name, weight in weights.items() if not weight.requires_grad)
+    if len(frozen) == len(weights):
+        raise ConfigError(f"start.freeze: {', '.join(prefixes)} fixes all weights: nothing is left to train")
+    return frozen
+
+
+def _beginnings(names: list[str]) -> list[str]:
+    parts = [name.split(".") for name in names]
+    return list(dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)))

@@ -23,12 +23,12 @@ from torch import Tensor
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
-from piwsl.export.trained import DTYPES
+from piwsl.export.trained_file import DTYPES
 from piwsl.losses import Objective, Randomness
-from piwsl.models.build import build_potential
-from piwsl.models.fused import training_pairs
-from piwsl.models.pairs import use_pairs
+from piwsl.models.neighbor_sums.compiled import training_pairs
+from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.models.potential import Potential
+from piwsl.models.register import build_potential
 from piwsl.training.checks import fitting_loss
 from piwsl.training.loader import SeededOrder
 from piwsl.training.objective import build_objective

@@ -1,7 +1,9 @@
 """The Lightning task: one training step, one validation, the optimiser."""
 
 import logging
-from dataclasses import asdict
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,17 +13,104 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from piwsl.data.batch import Batch
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, PiwslError
 from piwsl.losses import ConsistencyTerm, Objective, Randomness
-from piwsl.losses.terms import local_mean
+from piwsl.losses.points import Points
+from piwsl.losses.terms import Term, local_mean
 from piwsl.models.potential import Potential
+from piwsl.training.config import OptimiserConfig
+from piwsl.training.distributed.process_group import gathered, global_mean, process_count, summed
 from piwsl.training.evaluate import labelled_points
-from piwsl.training.metrics import Errors
-from piwsl.training.parallel import global_mean, process_count
-from piwsl.training.record import DivergedError, StepRecord
+from piwsl.training.metrics import Errors, ErrorSums
 from piwsl.training.schedules import build_schedule
-from piwsl.training.sections import OptimiserConfig
-from piwsl.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Errors on the validation frames, and the weighted sum of the supervised terms."""
+
+    errors: Errors
+    loss: float
+
+
+class Validation:
+    """Collects predictions batch by batch; its loss does not depend on how the frames were divided.
+
+    Args:
+        terms: of the loss, with their coefficients.
+    """
+
+    def __init__(self, terms: Sequence[tuple[Term, float]]) -> None:
+        self.terms = terms
+        self._errors = ErrorSums()
+        self._sums = [0.0] * len(terms)
+        self._counts = [0] * len(terms)
+
+    def add(self, points: Points, batch: Batch) -> None:
+        """Add a batch."""
+        self._errors.add(points, batch)
+        for index, (term, _) in enumerate(self.terms):
+            if term.applies(batch):
+                values, labelled = term(points, batch)
+                self._sums[index] += float(values[labelled].detach().sum())
+                self._counts[index] += int(labelled.sum())
+
+    def result(self) -> ValidationResult:
+        """The result over all processes, the same on each."""
+        portions = gathered((self._errors, self._sums, self._counts))
+        loss = 0.0
+        for index, (_, coefficient) in enumerate(self.terms):
+            count = sum(counts[index] for _, _, counts in portions)
+            if count:
+                loss += coefficient * sum(sums[index] for _, sums, _ in portions) / count
+        return ValidationResult(ErrorSums.merged(errors for errors, _, _ in portions).errors(), loss)
+
+
+class DivergedError(PiwslError):
+    """The loss or its gradient is no longer a finite number."""
+
+
+class StepRecord:
+    """Loss terms of the parts of a step, on this process, until the step is done."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, Tensor]] = []
+        self._frames: list[Tensor] = []
+
+    def add(self, loss: Tensor, terms: dict[str, Tensor], frames: Tensor) -> None:
+        """Add a part: its loss, the terms of it, and the frames (S,) it was computed from."""
+        self._parts.append({"loss": loss.detach(), **terms})
+        self._frames.append(frames)
+
+    def finish(self, step: int, gradient_norm: Tensor) -> dict[str, float]:
+        """The loss and its terms, as means over parts and processes.
+
+        Raises:
+            DivergedError: the gradient, which is the same on all processes, is not finite; names step and frames.
+        """
+        names = list(dict.fromkeys(name for part in self._parts for name in part))
+        sums = [torch.stack([part[name] for part in self._parts if name in part]).sum() for name in names]
+        means = summed(torch.stack(sums)) / (len(self._parts) * process_count())
+        # One transfer to the processor for all figures.
+        *values, norm = torch.cat([means, gradient_norm.detach().to(means).reshape(1)]).tolist()
+        if not math.isfinite(norm):
+            self._stop(step, values[names.index("loss")])
+        self._parts, self._frames = [], []
+        return dict(zip(names, values, strict=True))
+
+    def _stop(self, step: int, loss: float) -> None:
+        mine = [
+            frames.tolist()
+            for part, frames in zip(self._parts, self._frames, strict=True)
+            if math.isfinite(loss) or not torch.isfinite(part["loss"])
+        ]
+        frames = [frame for process in gathered(mine) for part in process for frame in part]
+        what = "the gradient of the loss is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        raise DivergedError(
+            f"{what} at step {step} (frames {', '.join(map(str, frames))}): lower the learning rate or the "
+            "coefficients; the last checkpoint is kept"
+        )
+
 
 __all__ = ["LOGGER", "DivergedError", "TrainingTask"]
 

@@ -1,13 +1,141 @@
 """Extended XYZ: text that ASE and people read, with velocities and forces."""
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms
+from ase.io.extxyz import read_xyz
 
-from piwsl.md.output.append import AppendFile
-from piwsl.md.output.frame import OutputFrame, too_few
-from piwsl.typing import FloatArray
+from piwsl.errors import DataError
+from piwsl.structures.cells import complete_cells
+from piwsl.trajectories.source import PIECE, Piece
+from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
+from piwsl.typing import FloatArray, IntArray
+
+_TIME = re.compile(r"\btime_fs=\"?([^\s\"]+)")
+# Only of frames that state their time in fs: the columns of others are in other units.
+_VELOCITIES = re.compile(r"\bProperties=\S*:velocities:R:3")
+_READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, StopIteration)
+
+
+@dataclass(frozen=True)
+class ExtxyzFile:
+    """An extended XYZ file that was looked through once.
+
+    Attributes:
+        path: the file.
+        atoms, frames: their numbers; whole frames only.
+        times: (frames,) fs, where every frame states ``time_fs``.
+        is_cut: whether the file ends within a frame.
+        has_velocities: whether every frame has the columns ``velocities``, in angstrom/fs, of `piwsl md`.
+    """
+
+    path: Path
+    atoms: int
+    frames: int
+    times: FloatArray | None
+    is_cut: bool
+    has_velocities: bool = False
+
+    @classmethod
+    def open(cls, path: Path) -> "ExtxyzFile":
+        """Count the frames and collect their times.
+
+        Raises:
+            DataError: not extended XYZ, or frames of different numbers of atoms.
+        """
+        sizes, times = set(), []
+        frames = 0
+        moving = 0
+        is_cut = False
+        with path.open(encoding="utf-8") as stream:
+            try:
+                for lines in _frames(stream):
+                    is_cut = len(lines) < int(lines[0]) + 2 or not lines[-1].endswith("\n")
+                    if is_cut:
+                        break
+                    frames += 1
+                    sizes.add(int(lines[0]))
+                    moving += bool(_VELOCITIES.search(lines[1]))
+                    found = _TIME.search(lines[1])
+                    if found:
+                        times.append(float(found.group(1)))
+            except _READ_ERRORS as error:
+                raise _not_extxyz(path, frames, error) from None
+        if len(sizes) > 1:
+            raise DataError(f"{path}: frames of different numbers of atoms are no trajectory")
+        known = np.array(times) if len(times) == frames else None
+        return cls(path, max(sizes, default=0), frames, known, is_cut, 0 < moving == frames == len(times))
+
+    def pieces(self) -> Iterator[Piece]:
+        """Positions and cells, angstrom, in pieces of at most 1000 frames.
+
+        Raises:
+            DataError: a frame cannot be read.
+        """
+        for found in self._pieces():
+            periodic = all(one.pbc.any() for one in found)
+            cells = complete_cells(np.stack([one.cell.array for one in found])) if periodic else None
+            yield np.stack([one.positions for one in found]).astype(np.float32), cells
+
+    def velocities(self) -> Iterator[FloatArray]:
+        """Velocities of the same pieces, angstrom/fs: the columns ``velocities`` of `piwsl md`.
+
+        Raises:
+            DataError: a frame cannot be read.
+        """
+        for found in self._pieces():
+            yield np.stack([one.arrays["velocities"] for one in found])
+
+    def _pieces(self) -> Iterator[list[Atoms]]:
+        done = 0
+        with self.path.open(encoding="utf-8") as stream:
+            frames = islice(_frames(stream), self.frames)
+            while chosen := list(islice(frames, PIECE)):
+                found = []
+                for lines in chosen:
+                    try:
+                        found.append(next(read_xyz(StringIO("".join(lines)), index=0)))
+                    except _READ_ERRORS as error:
+                        raise _not_extxyz(self.path, done + len(found), error) from None
+                yield found
+                done += len(found)
+
+
+def states_times(path: Path) -> bool:
+    """Whether the first frame states its time in fs, as those of `piwsl md` do."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return _TIME.search("".join(islice(stream, 1, 2))) is not None
+
+
+def first_species(path: Path) -> IntArray:
+    """(atoms,) atomic numbers of the first frame.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with path.open(encoding="utf-8") as stream:
+        try:
+            return np.asarray(next(read_xyz(stream, index=0)).numbers, dtype=np.int64)
+        except _READ_ERRORS as error:
+            raise _not_extxyz(path, 0, error) from None
+
+
+def _frames(stream: TextIO) -> Iterator[list[str]]:
+    """The lines of each frame; of a cut one fewer than it states."""
+    while first := stream.readline():
+        yield [first, *islice(stream, int(first) + 1)]
+
+
+def _not_extxyz(path: Path, frames: int, error: BaseException) -> DataError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path}: frame {frames + 1} is not extended XYZ ({reason})")
 
 
 class ExtxyzWriter:

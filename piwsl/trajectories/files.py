@@ -4,17 +4,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from struct import unpack
+from typing import Protocol
 
 import mdtraj
 import numpy as np
+from ase import Atoms
 
-from piwsl.data.hdf5_file import open_hdf5
+from piwsl.data.formats.hdf5 import open_hdf5
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.cells import cell_vectors, complete_cells
-from piwsl.md.analysis.frames.dcd import DcdFile
-from piwsl.md.analysis.frames.extxyz import ExtxyzFile
-from piwsl.md.analysis.frames.frame_source import PIECE, FrameSource, Piece, Progress
-from piwsl.md.analysis.frames.xtc import frame_ends
+from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.trajectories.dcd import DcdFile
+from piwsl.trajectories.extxyz import ExtxyzFile
+from piwsl.trajectories.source import PIECE, FrameSource, Piece, Progress
+from piwsl.trajectories.writer import TrajectoryWriter
+from piwsl.trajectories.xtc import frame_ends
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER, PICOSECOND
 
@@ -226,3 +229,48 @@ def _cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:
 def _line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+class TrajectoryOptions(Protocol):
+    """Options of the trajectory that a run writes."""
+
+    @property
+    def trajectory_format(self) -> str:
+        """``dcd``, ``xtc``, ``extxyz`` or ``hdf5``."""
+
+    @property
+    def trajectory_interval(self) -> int:
+        """Steps between frames."""
+
+    @property
+    def timestep(self) -> float:
+        """Time step in fs."""
+
+    @property
+    def write(self) -> tuple[str, ...]:
+        """Arrays that are written beside positions: ``velocities``, ``forces``."""
+
+
+def create_trajectory(path: Path, structure: Atoms, options: TrajectoryOptions, keep: int = 0) -> TrajectoryWriter:
+    """Create a trajectory file, or continue one after its first ``keep`` frames.
+
+    Raises:
+        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+        MissingDependencyError: h5py is not installed, and the format is HDF5.
+    """
+    if options.trajectory_format == "xtc":
+        from piwsl.trajectories.xtc import XtcWriter
+
+        return XtcWriter(path, keep)
+    if options.trajectory_format == "extxyz":
+        from piwsl.trajectories.extxyz import ExtxyzWriter
+
+        return ExtxyzWriter(path, structure, options.write, keep)
+    if options.trajectory_format == "hdf5":
+        from piwsl.trajectories.hdf5 import Hdf5Writer
+
+        return Hdf5Writer(path, structure, options.write, keep)
+    from piwsl.trajectories.dcd import DcdWriter
+
+    interval, timestep = options.trajectory_interval, options.timestep
+    return DcdWriter(path, len(structure), bool(structure.pbc.any()), interval, timestep, keep)

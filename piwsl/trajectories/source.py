@@ -7,7 +7,8 @@ import numpy as np
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.cells import complete_cells
+from piwsl.structures.cells import complete_cells
+from piwsl.structures.periodic import Unwrapper
 from piwsl.typing import FloatArray, IntArray
 
 PIECE = 1000  # frames in memory at a time
@@ -149,3 +150,22 @@ class FrameSource:
 
 def _without_cells(read: Callable[[], Iterator[FloatArray]]) -> Callable[[], Iterator[Piece]]:
     return lambda: ((values, None) for values in read())
+
+
+def unwrapped(source: FrameSource) -> FrameSource:
+    """The frames of a periodic source without jumps across the faces of the cell."""
+
+    def read() -> Iterator[Piece]:
+        unwrap = Unwrapper()
+        for positions, cells in source.read():
+            if cells is None:
+                raise DataError("some frames have a cell and some have none: the trajectory is of no one system")
+            yield unwrap(positions, cells), cells
+
+    return replace(source, read=read)
+
+
+def first_frame(source: FrameSource) -> tuple[FloatArray, FloatArray | None]:
+    """Positions (atoms, 3) and cell (3, 3) of the first frame, angstrom; no cell in vacuum."""
+    positions, cells = next(iter(source.read()))
+    return np.asarray(positions[0], dtype=np.float64), None if cells is None else np.asarray(cells[0])

@@ -1,20 +1,27 @@
 """thermo.csv: energies and temperature in the course of a run, and the volume of a cell."""
 
 import csv
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
-from piwsl.data.files import write_text
-from piwsl.md.engines.base import Energies
-from piwsl.md.output.append import AppendFile
-from piwsl.md.output.frame import writing
+from piwsl.runs.files import write_text
+from piwsl.trajectories.writer import AppendFile, writing
 from piwsl.typing import FloatArray
 from piwsl.units import GRAMS_PER_ML, PICOSECOND
 
 COLUMNS = ("step", "time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
 CELL_COLUMNS = ("volume [A^3]", "density [g/cm^3]")
+
+
+@dataclass(frozen=True)
+class Energies:
+    """Potential and kinetic energy, eV."""
+
+    potential: float
+    kinetic: float
 
 
 class ThermoWriter:

@@ -6,9 +6,9 @@ import mdtraj
 import numpy as np
 from ase import Atoms
 
-from piwsl.data.files import atomic_path
-from piwsl.md.output.frame import OutputFrame, writing
-from piwsl.md.output.orientation import oriented
+from piwsl.runs.files import atomic_path
+from piwsl.trajectories.orientation import oriented
+from piwsl.trajectories.writer import OutputFrame, writing
 from piwsl.typing import IntArray
 from piwsl.units import NANOMETER
 

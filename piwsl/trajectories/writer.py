@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from piwsl.errors import RunDirectoryError
 from piwsl.typing import FloatArray
@@ -77,3 +77,75 @@ def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Ite
 def too_few(path: Path, frames: int, wanted: int) -> RunDirectoryError:
     """The error of a file that holds fewer frames than a restart needs."""
     return RunDirectoryError(f"{path}: holds {frames} frames, the restart needs {wanted}: start anew")
+
+
+_WAITING = 1 << 20  # bytes that wait in memory at most
+
+
+class AppendFile:
+    """Bytes at the end of a file. They wait in memory until a flush, or until they are many.
+
+    Where the disk takes only a part of them, the file is cut back to where the last whole addition ends.
+
+    Args:
+        path: file.
+        keep: bytes of an existing file to keep; the rest of it is cut off in place.
+
+    Raises:
+        RunDirectoryError: the disk refuses.
+    """
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        self._path = path
+        self._waiting = bytearray()
+        self._ends: list[int] = []  # of the additions that wait
+        with writing(path):
+            self._file: BinaryIO = path.open("r+b" if keep else "wb", buffering=0)
+            self._size = self._file.truncate(keep)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was ended."""
+        return self._file.closed
+
+    def add(self, content: bytes) -> None:
+        """Add something that belongs together."""
+        self._waiting += content
+        self._ends.append(len(self._waiting))
+        if len(self._waiting) > _WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        if not self._waiting:
+            return
+        content, ends = memoryview(self._waiting), self._ends
+        self._waiting, self._ends = bytearray(), []
+        with writing(self._path):
+            self._file.seek(self._size)
+            taken = 0
+            try:
+                while taken < len(content):
+                    taken += self._file.write(content[taken:])
+            except OSError:
+                taken = max((end for end in ends if end <= taken), default=0)
+                self._file.truncate(self._size + taken)
+                raise
+            finally:
+                self._size += taken
+
+    def overwrite(self, position: int, content: bytes) -> None:
+        """Replace bytes, such as a count in a header; nothing must be waiting."""
+        with writing(self._path):
+            self._file.seek(position)
+            self._file.write(content)
+
+    def close(self) -> None:
+        """Flush and end the file; once more does nothing."""
+        if self._file.closed:
+            return
+        try:
+            self.flush()
+        finally:
+            with writing(self._path):
+                self._file.close()

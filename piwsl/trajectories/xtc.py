@@ -6,22 +6,63 @@ file is its frames, one after another, so theirs are added to ours.
 
 import errno
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.xtc import frame_ends
-from piwsl.md.output.append import AppendFile
-from piwsl.md.output.frame import OutputFrame, too_few, writing
-from piwsl.md.output.orientation import oriented
+from piwsl.trajectories.orientation import oriented
+from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few, writing
 from piwsl.units import NANOMETER, PICOSECOND
+
+_MAGIC, _WIDE_MAGIC = 1995, 2023  # the second counts its bytes in 64 bits
+
+
+def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
+    """Bytes from the start of the file to the end of each whole frame.
+
+    Args:
+        stream: of the file.
+        name: of the file, for people.
+
+    Raises:
+        DataError: not an XTC file, or damaged.
+    """
+    size = stream.seek(0, 2)
+    frames = position = 0
+    while True:
+        stream.seek(position)
+        head = stream.read(96)
+        if len(head) < 56:
+            return
+        magic, atoms = struct.unpack(">ii", head[:8])
+        if magic not in (_MAGIC, _WIDE_MAGIC):
+            raise DataError(f"{name}: not an XTC file, or damaged after frame {frames}")
+        position += _frame_bytes(head, atoms, magic == _WIDE_MAGIC, size)
+        if position > size:
+            return
+        frames += 1
+        yield position
+
+
+def _frame_bytes(head: bytes, atoms: int, wide: bool, size: int) -> int:
+    """Length of a frame; beyond the size of the file where its header was cut."""
+    if atoms <= 9:
+        return 56 + 12 * atoms
+    start = 96 if wide else 92
+    if len(head) < start:
+        return size + 1
+    (count,) = struct.unpack(">q" if wide else ">i", head[88:start])
+    return int(start + (count + 3) // 4 * 4)
+
 
 _WAITING = 100  # frames that wait in memory at most
 

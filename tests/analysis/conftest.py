@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from tests import run_directories
+from tests.support import run_directories
 
 
 @pytest.fixture(scope="session")

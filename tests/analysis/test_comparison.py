@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.observables import Observable
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.verdict import _by_chance, judge
 from piwsl.errors import DataError
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.observables import Observable
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from piwsl.md.analysis.verdict import _by_chance, judge
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,17 @@ from ase.build import bulk, fcc111
 from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.quantities.radial import compare_coordination
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.statistics_file import read_reference_statistics
+from piwsl.analysis.verdict import judge
 from piwsl.errors import DataError
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.crystal.radial import compare_coordination
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.frames.trajectory_files import open_trajectory
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.analysis.statistics_file import read_reference_statistics
-from piwsl.md.analysis.verdict import judge
-from piwsl.md.output.frame import OutputFrame
-from piwsl.md.output.make import open_trajectory as begin_trajectory
 from piwsl.md.protocol import MDProtocol
+from piwsl.trajectories.files import create_trajectory, open_trajectory
+from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.writer import OutputFrame
 
 RUTILE = crystal(
     ["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]
@@ -167,7 +166,7 @@ def test_a_liquid_of_atoms_needs_no_bonds(runs, tmp_path):
 def test_a_slab_without_a_third_vector(tmp_path, kind):
     """As the trajectories of piwsl md hold it: neighbours across the sides, none above and below."""
     slab = fcc111("Cu", (4, 4, 3))
-    writer = begin_trajectory(tmp_path / f"trajectory.{kind}", slab, MDProtocol(trajectory_format=kind))
+    writer = create_trajectory(tmp_path / f"trajectory.{kind}", slab, MDProtocol(trajectory_format=kind))
     rng = np.random.default_rng(1)
     for step in range(1, 41):
         positions = slab.positions + rng.normal(scale=0.05, size=slab.positions.shape)

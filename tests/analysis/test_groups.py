@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from piwsl.analysis.groups import Row, RunGroup, mean_of, replica_directories, side_by_side, unique_names, verdict_of
+from piwsl.analysis.statistics.results import Measurement
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.analysis.groups import Row, RunGroup, mean_of, replica_directories, side_by_side, unique_names, verdict_of
-from piwsl.md.analysis.statistics.results import Measurement
-from tests import made_up
-from tests import run_directories as runs
+from tests.support import made_up
+from tests.support import run_directories as runs
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from ase import Atoms
 from ase.data import atomic_masses
 from scipy.spatial.transform import Rotation
 
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.reference import Reference, bundled_reference, read_reference
-from piwsl.md.analysis.run_directory import Run
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.reference import Reference, bundled_reference, read_reference
+from piwsl.analysis.run_directory import Run
+from piwsl.trajectories.source import FrameSource
 from piwsl.units import NANOMETER
-from tests.run_directories import topology_of, write_run
+from tests.support.run_directories import topology_of, write_run
 
 BINS, RANGE = 500, 10.0
 

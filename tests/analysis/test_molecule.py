@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.molecule.bond_statistics import compare_bond_statistics, compare_bonds
-from piwsl.md.analysis.molecule.bonds import find_bonds
-from piwsl.md.analysis.molecule.contacts import first_contact
-from piwsl.md.analysis.molecule.distances import distance_histogram
-from piwsl.md.analysis.molecule.stability import stable_time
-from piwsl.md.analysis.molecule.structure import find_stable_frames, structure_of
+from piwsl.analysis.molecule import find_stable_frames, structure_of
+from piwsl.analysis.quantities.bond_lengths import compare_bond_statistics, compare_bonds
+from piwsl.analysis.quantities.distances import distance_histogram
+from piwsl.analysis.quantities.stability import stable_time
+from piwsl.structures.bonds import find_bonds
+from piwsl.structures.contacts import first_contact
+from piwsl.trajectories.source import FrameSource
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import mdtraj
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.molecule.bond_statistics import compare_bonds
-from piwsl.md.analysis.molecule.bonds import find_bonds
-from piwsl.md.analysis.molecule.distances import distance_histogram
-from piwsl.md.analysis.reference import read_reference
-from piwsl.md.analysis.statistics.distributions import compare
+from piwsl.analysis.quantities.bond_lengths import compare_bonds
+from piwsl.analysis.quantities.distances import distance_histogram
+from piwsl.analysis.reference import read_reference
+from piwsl.analysis.statistics.distributions import compare
+from piwsl.structures.bonds import find_bonds
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
+from piwsl.analysis.reference import bundled_reference, read_reference
 from piwsl.errors import ConfigError, DataError
-from piwsl.md.analysis.molecule.same_molecule import check_formula, check_order
-from piwsl.md.analysis.reference import bundled_reference, read_reference
+from piwsl.structures.matching import check_formula, check_order
 
 
 @pytest.fixture

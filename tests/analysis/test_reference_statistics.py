@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.statistics_file import is_reference_statistics, read_reference_statistics
 from piwsl.errors import DataError
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.analysis.statistics_file import is_reference_statistics, read_reference_statistics
 
 
 @pytest.fixture(scope="module")

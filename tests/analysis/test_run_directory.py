@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from piwsl.analysis.run_directory import read_run
 from piwsl.errors import DataError, RunDirectoryError
-from piwsl.md.analysis.run_directory import read_run
 
 
 @pytest.fixture

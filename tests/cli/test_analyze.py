@@ -8,8 +8,8 @@ from ase.io import read, write
 
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
-from tests import run_directories as runs
-from tests.springs import springs_model
+from tests.support import run_directories as runs
+from tests.support.springs import springs_model
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import numpy as np
 from piwsl.data.convert import convert
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
-from tests.frame_sets import assert_same_frames, mixed_frames
-from tests.molecules import frame
+from tests.support.frame_sets import assert_same_frames, mixed_frames
+from tests.support.molecules import frame
 
 
 def test_convert_and_inspect(cli, tmp_path):

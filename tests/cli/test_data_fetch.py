@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from piwsl.data.datasets import DATASETS, Dataset, Protocol, RemoteFile, registry
-from tests.http_server import Server, Site
+from tests.support.http_server import Server, Site
 
 
 def water():

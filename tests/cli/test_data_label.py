@@ -7,9 +7,9 @@ import pytest
 from ase.build import bulk, molecule
 from ase.io import write
 
-from piwsl.data.executors import LocalProcesses, Outcome
+from piwsl.runs.executors import LocalProcesses, Outcome
 
-SPRINGS = "tests.faulty_calculators:Springs"
+SPRINGS = "tests.support.faulty_calculators:Springs"
 EMT = "ase.calculators.emt:EMT"
 
 

@@ -3,9 +3,9 @@ import contextlib
 import pytest
 
 from piwsl.cli.main import run
-from piwsl.md import environment
-from piwsl.md.environment import examine
-from piwsl.md.forces.probe import Probe
+from piwsl.interfaces import doctor as environment
+from piwsl.interfaces.doctor import examine
+from piwsl.interfaces.openmm.probe import Probe
 
 
 def test_the_doctor_tries_and_tells(capsys):

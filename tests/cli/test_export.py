@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from ase.io import write
 
-from piwsl.export.exported import load_exported
-from tests.models_for_tests import trained_file
-from tests.molecules import frame
+from piwsl.export.exported_file import load_exported
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame
 
 
 @pytest.fixture

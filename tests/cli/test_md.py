@@ -14,10 +14,10 @@ from ase.io import read, write
 
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
-from piwsl.md.output.thermo import read_thermo
 from piwsl.md.restart import newest_states, state_files
 from piwsl.md.stop.specs import KINDS
-from tests.springs import springs_model
+from piwsl.trajectories.thermo import read_thermo
+from tests.support.springs import springs_model
 
 
 @pytest.fixture

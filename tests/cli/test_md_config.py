@@ -9,9 +9,8 @@ from ase.build import molecule
 from ase.io import read, write
 
 from piwsl.cli.main import run
-from piwsl.md.presets import PRESETS
-from piwsl.md.protocol import MDProtocol
-from tests.springs import springs_model
+from piwsl.md.protocol import PRESETS, MDProtocol
+from tests.support.springs import springs_model
 
 
 @pytest.fixture

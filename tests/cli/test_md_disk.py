@@ -11,8 +11,8 @@ import pytest
 from ase.build import molecule
 from ase.io import read, write
 
-from piwsl.md.analysis.run_directory import read_run
-from tests.springs import springs_model
+from piwsl.analysis.run_directory import read_run
+from tests.support.springs import springs_model
 
 
 def limited(size: int):

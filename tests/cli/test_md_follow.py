@@ -14,7 +14,7 @@ from ase.io import read, write
 from piwsl.cli.md_follow import bars
 from piwsl.errors import RunDirectoryError
 from piwsl.md.live import look
-from tests.springs import springs_model
+from tests.support.springs import springs_model
 
 PIWSL = [sys.executable, "-m", "piwsl.cli"]
 

@@ -12,7 +12,7 @@ from piwsl.cli.md_progress import figures
 from piwsl.md.progress import Progress
 from piwsl.md.restart import newest_states, state_files
 from tests.cli.test_md import inputs, piwsl, start_in_background, wait_for_state
-from tests.springs import springs_model
+from tests.support.springs import springs_model
 
 __all__ = ["inputs"]
 NAMES = [f"replica-{number:03d}" for number in range(3)]

@@ -8,10 +8,10 @@ import pytest
 import torch
 import yaml
 
-from piwsl.data.files import sha256
-from piwsl.export.exported import load_exported
-from tests.models_for_tests import trained_file
-from tests.molecules import frame
+from piwsl.export.exported_file import load_exported
+from piwsl.runs.files import sha256
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame
 
 SMALL = [
     "-o",

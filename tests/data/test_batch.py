@@ -4,8 +4,8 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import neighbour_edges
-from tests.molecules import cell, frame
+from piwsl.structures.neighbors import neighbour_edges
+from tests.support.molecules import cell, frame
 
 
 def brute_force(made, cutoff):

@@ -9,8 +9,8 @@ from piwsl.data.convert import WRITERS, convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
-from tests.frame_sets import assert_same_frames, mixed_frames, periodic_frame
-from tests.molecules import frame
+from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame
+from tests.support.molecules import frame
 
 # Extended XYZ has 8 decimals of positions and forces; all others keep every bit.
 PRECISION = {".extxyz": 5.1e-9, ".xyz": 5.1e-9}

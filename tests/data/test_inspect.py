@@ -4,7 +4,7 @@ import pytest
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import inspect_frames
 from piwsl.units import KCAL_PER_MOL
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def frames(factor=1.0, length=1.0):

@@ -8,7 +8,7 @@ from ase.io import write
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL, LabelUnits, parse_units
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 KCAL = LabelUnits(KCAL_PER_MOL, 1.0)
 SPECIES = np.array([8, 1, 1])

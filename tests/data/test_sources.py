@@ -11,8 +11,8 @@ from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError, MissingDependencyError
 from piwsl.units import parse_units
-from tests.frame_sets import assert_same_frames, mixed_frames
-from tests.molecules import frame
+from tests.support.frame_sets import assert_same_frames, mixed_frames
+from tests.support.molecules import frame
 
 
 def fill(folder):

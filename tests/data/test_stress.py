@@ -10,7 +10,7 @@ from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
 from piwsl.units import parse_units
-from tests.frame_sets import mixed_frames, periodic_frame, symmetric_stress
+from tests.support.frame_sets import mixed_frames, periodic_frame, symmetric_stress
 
 STRESS = symmetric_stress()
 VOIGT = STRESS[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

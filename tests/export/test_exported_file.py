@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from piwsl.errors import ModelFileError
-from piwsl.export import exported as module
-from piwsl.export.exported import load_exported, read_exported_info, save_exported
-from piwsl.export.make import Exporter
-from tests.models_for_tests import trained_file
-from tests.molecules import frame
+from piwsl.export import exported_file as module
+from piwsl.export.exported_file import load_exported, read_exported_info, save_exported
+from piwsl.export.exporter import Exporter
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ElementError, ExportError
-from piwsl.export import make
+from piwsl.export import exporter as make
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported, read_exported_info
-from piwsl.export.make import Exporter
-from piwsl.export.trained import load_trained
+from piwsl.export.exported_file import load_exported, read_exported_info
+from piwsl.export.exporter import Exporter
+from piwsl.export.trained_file import load_trained
 from piwsl.units import KJ_PER_MOL, NANOMETER
-from tests.models_for_tests import trained_file
-from tests.molecules import frame, oxide
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame, oxide
 
 ETHANOL = frame("CH3CH2OH")
 LIMITS = {"float32": 1e-4, "float64": 1e-8}

@@ -7,15 +7,15 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ElementError, EngineError, ExportError
-from piwsl.export import make
+from piwsl.export import exporter as make
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.export.replicas import bind_replicas
-from piwsl.export.trained import load_trained
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.replica_evaluation import bind_replicas
+from piwsl.export.trained_file import load_trained
 from piwsl.units import KJ_PER_MOL, NANOMETER
-from tests.models_for_tests import trained_file
-from tests.molecules import frame, oxide
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame, oxide
 
 ETHANOL = frame("CH3CH2OH")
 NO_CELL = (False, False, False)
@@ -183,7 +183,7 @@ def test_refusals(files, tmp_path):
 
 
 def test_a_package_without_its_interface_runs_in_one_thread(files, monkeypatch, caplog):
-    monkeypatch.setattr("piwsl.export.package_call._library", lambda name: "none.so")
+    monkeypatch.setattr("piwsl.export.forms.compiled._library", lambda name: "none.so")
     bound = bind_replicas(load_exported(files / "three.pt2"), ETHANOL.species, threads=2)
     assert bound.threads == 1
     assert "three.pt2: replicas use one thread" in caplog.text

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from piwsl.errors import ModelFileError
-from piwsl.export.trained import load_trained
-from tests.models_for_tests import trained_file, trained_model
+from piwsl.export.trained_file import load_trained
+from tests.support.models_for_tests import trained_file, trained_model
 
 
 def test_round_trip(tmp_path):

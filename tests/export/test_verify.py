@@ -6,11 +6,11 @@ import pytest
 from piwsl.errors import ExportError, ModelFileError
 from piwsl.export import verify as module
 from piwsl.export.evaluation import Evaluation, bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
 from piwsl.export.verify import Expected, expectations, parity_variants, verify, verify_here
-from tests.models_for_tests import trained_file
-from tests.molecules import frame
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame
 
 WATER = frame("H2O")
 

@@ -10,12 +10,12 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 
-from piwsl.export.make import Exporter
+from piwsl.export.exporter import Exporter
 from piwsl.md import PiwslCalculator
 from piwsl.md.structure import thermal_velocities
-from tests.argon import argon_model
-from tests.models_for_tests import trained_file
-from tests.molecules import oxide
+from tests.support.argon import argon_model
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import oxide
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ase.io import write
 
-from piwsl.md.output.topology import write_topology
-from piwsl.md.structure import bonded_pairs
+from piwsl.structures.bonds import bonded_pairs
+from piwsl.trajectories.topology import write_topology
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -11,9 +11,9 @@ from openmmml import MLPotential
 
 from piwsl.errors import ConfigError, ElementError, ModelFileError
 from piwsl.md import PiwslCalculator
-from piwsl.md.structure import bonded_pairs
+from piwsl.structures.bonds import bonded_pairs
 from piwsl.units import KJ_PER_MOL
-from tests.models_for_tests import trained_file
+from tests.support.models_for_tests import trained_file
 
 BOX = 2.0  # nm
 
@@ -88,15 +88,15 @@ def test_importing_the_module_imports_nothing_but_the_standard_library():
     code = """
 import sys
 before = set(sys.modules)
-import piwsl.md.openmm_ml
+import piwsl.interfaces.openmm_ml
 print(sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))
 print(sorted(name for name in sys.modules if name.startswith("piwsl")))
 """
     lines = run_python(code).splitlines()
-    assert lines == ["['piwsl']", "['piwsl', 'piwsl._version', 'piwsl.md', 'piwsl.md.openmm_ml']"]
+    assert lines == ["['piwsl']", "['piwsl', 'piwsl._version', 'piwsl.md', 'piwsl.interfaces.openmm_ml']"]
 
 
-@pytest.mark.parametrize("broken", ["torch", "piwsl.errors", "piwsl.md.forces.openmm_force"])
+@pytest.mark.parametrize("broken", ["torch", "piwsl.errors", "piwsl.interfaces.openmm.force"])
 def test_other_potentials_do_without_what_is_broken_here(broken):
     code = f"""
 import sys

@@ -10,19 +10,19 @@ from ase.build import bulk, fcc111, molecule
 
 from piwsl.errors import ElementError, EngineError, MissingDependencyError, ModelFileError
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.export.trained import save_trained
-from tests.argon import argon_model
-from tests.models_for_tests import trained_file, trained_model
-from tests.molecules import frame, oxide
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.trained_file import save_trained
+from tests.support.argon import argon_model
+from tests.support.models_for_tests import trained_file, trained_model
+from tests.support.molecules import frame, oxide
 
 
 def test_absent_torch_sim_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_sim", None)
-    monkeypatch.delitem(sys.modules, "piwsl.md.torch_sim", raising=False)
+    monkeypatch.delitem(sys.modules, "piwsl.interfaces.torch_sim", raising=False)
     with pytest.raises(MissingDependencyError, match=r"Python 3\.12.*pip install 'piwsl\[torch-sim\]'"):
-        import_module("piwsl.md.torch_sim")
+        import_module("piwsl.interfaces.torch_sim")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def ts():
 
 @pytest.fixture
 def model_class(ts):
-    return import_module("piwsl.md.torch_sim").PiwslModel
+    return import_module("piwsl.interfaces.torch_sim").PiwslModel
 
 
 def general(path, **options):
@@ -164,7 +164,7 @@ def test_what_is_refused(ts, model_class, tmp_path, exported):
 
 
 def test_compiled_packages_are_refused(model_class, exported, monkeypatch):
-    module = import_module("piwsl.md.torch_sim")
+    module = import_module("piwsl.interfaces.torch_sim")
     info = {**load_exported(exported).info, "format_of_program": "aotinductor"}
     monkeypatch.setattr(module, "read_exported_info", lambda path: info)
     with pytest.raises(EngineError, match=r"aotinductor.*--format torchscript"):

@@ -11,7 +11,7 @@ from piwsl.data.frames import Frame
 from piwsl.losses import EnergyMAE, ForceL2MAE, NoisyNode, Points, TaylorLabels
 from piwsl.losses.request import FIRST
 from piwsl.units import KCAL_PER_MOL
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def numbers(*shape, seed):

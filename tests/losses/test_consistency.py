@@ -7,7 +7,7 @@ from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses import PISC, PITC, AbsoluteError, HuberError, PISCPaths, PITCBack, Points
 from piwsl.losses.request import Work
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 TERMS = [PITC, PITCBack, PISC, PISCPaths]
 BATCH = collate([frame("H2O"), frame("CO2")], 5.0, torch.float64)

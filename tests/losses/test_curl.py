@@ -3,9 +3,9 @@ from torch import nn
 
 from piwsl.data.batch import collate
 from piwsl.losses.curl import measure_curl
-from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.direct import DirectPotential
-from tests.molecules import frame
+from piwsl.models.potential import DirectPotential
+from piwsl.models.register import ModelConfig, build_potential
+from tests.support.molecules import frame
 
 
 class Field(nn.Module):

@@ -21,8 +21,8 @@ from piwsl.losses import (
     TowardsForceError,
     WeightedTerm,
 )
-from tests.molecules import frame, oxide
-from tests.potentials import painn
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import painn
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 

@@ -18,8 +18,8 @@ from piwsl.losses import (
 from piwsl.losses.directions import RandomDraw, unit_vectors
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.prediction import predict, slopes
-from tests.molecules import frame
-from tests.potentials import morse, painn
+from tests.support.molecules import frame
+from tests.support.potentials import morse, painn
 
 TRUTH = morse()
 NAMES = ["CH3CH2OH", "C6H6", "CH3CHO"]

@@ -17,8 +17,8 @@ from piwsl.losses import (
     TowardsForceError,
 )
 from piwsl.losses.lengths import nearest_neighbour_distances
-from tests.molecules import cell, frame, oxide
-from tests.potentials import painn
+from tests.support.molecules import cell, frame, oxide
+from tests.support.potentials import painn
 
 FRAMES = [frame("C6H6"), frame("H2O"), frame("CH3CH2OH", labelled=True)]
 BATCH = collate(FRAMES, 5.0, torch.float64)

@@ -26,8 +26,8 @@ from piwsl.losses import (
 )
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.request import Request, Work
-from tests.molecules import frame, oxide
-from tests.potentials import painn, truncated_morse
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import painn, truncated_morse
 
 CUTOFF = 3.0
 LONG = Displacement(length=Absolute(0.3))  # atoms cross the cutoff

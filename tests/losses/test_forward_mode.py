@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from piwsl.data.batch import collate
 from piwsl.losses.forward_mode import directional_derivative
-from piwsl.models.build import ModelConfig, build_potential
-from tests.molecules import frame
+from piwsl.models.register import ModelConfig, build_potential
+from tests.support.molecules import frame
 
 
 def gradients(potential, result):

@@ -26,8 +26,8 @@ from piwsl.losses import (
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.prediction import predict
 from piwsl.losses.request import Request
-from tests.molecules import frame
-from tests.potentials import ENERGIES, curling_springs, morse, painn
+from tests.support.molecules import frame
+from tests.support.potentials import ENERGIES, curling_springs, morse, painn
 
 SMALL, LARGE = frame("H2O"), frame("CH3CH2OH", seed=1)
 

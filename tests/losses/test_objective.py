@@ -23,8 +23,8 @@ from piwsl.losses import (
     TowardsDisagreement,
     WeightedTerm,
 )
-from tests.molecules import frame, oxide
-from tests.potentials import painn
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import painn
 
 LABELLED = [frame("H2O", labelled=True), oxide(labelled=True)]
 

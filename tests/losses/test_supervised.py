@@ -6,8 +6,8 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.losses import EnergyMAE, ForceL2MAE, Objective, Points, Randomness, StressMAE, WeightedTerm
-from tests.molecules import frame, oxide
-from tests.potentials import painn
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import painn
 
 NOTHING = np.full((3, 3), np.nan)
 TERMS = [EnergyMAE(), ForceL2MAE(), StressMAE()]

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from tests.springs import springs_model
+from tests.support.springs import springs_model
 
 
 @pytest.fixture

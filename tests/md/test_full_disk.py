@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from piwsl.analysis.run_directory import read_run
 from piwsl.errors import RunDirectoryError
-from piwsl.md.analysis.run_directory import read_run
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_md
-from piwsl.provenance import log_to_file
-from tests.limits import limited_files
+from piwsl.runs.provenance import log_to_file
+from tests.support.limits import limited_files
 
 SHORT = {"steps": 600, "trajectory_interval": 1, "report_interval": 100, "state_interval": 100}
 

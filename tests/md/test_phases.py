@@ -11,16 +11,15 @@ import pytest
 from ase.build import bulk
 from ase.io import read
 
+from piwsl.analysis.run_directory import read_run
 from piwsl.errors import ConfigError, EngineError, UnphysicalError
-from piwsl.md.analysis.run_directory import read_run
 from piwsl.md.dry_run import plan_run
 from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.progress import SpeedMeter
-from piwsl.md.protocol import MDProtocol
+from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 from piwsl.md.restart import newest_states
 from piwsl.md.run import run_md
-from piwsl.md.temperature import TemperatureSchedule
-from tests.argon import argon_model
+from tests.support.argon import argon_model
 
 ENGINES = ["openmm", "ase"]
 

@@ -10,18 +10,18 @@ import pytest
 from ase.io import read
 
 from piwsl.data.frames import Frame
-from piwsl.data.lock import locked
 from piwsl.errors import ConfigError, DataError, ElementError, ModelFileError, RunDirectoryError, UnphysicalError
-from piwsl.export.exported import load_exported, read_exported_info
-from piwsl.export.make import Exporter
+from piwsl.export.exported_file import load_exported, read_exported_info
+from piwsl.export.exporter import Exporter
+from piwsl.interfaces.openmm.force import OpenMMForce, python_force
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
-from piwsl.md.forces.openmm_force import OpenMMForce, python_force
-from piwsl.md.output.thermo import read_thermo
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
-from tests.models_for_tests import trained_file
+from piwsl.runs.lock import locked
+from piwsl.trajectories.thermo import read_thermo
+from tests.support.models_for_tests import trained_file
 
 SUMMARY_KEYS = {
     "piwsl_version", "versions", "command", "started", "finished", "wall_seconds", "system", "model", "engine", "force",

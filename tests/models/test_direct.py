@@ -9,12 +9,12 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses.prediction import predict
-from piwsl.models.build import ModelConfig, build_network, build_potential
-from piwsl.models.direct import DirectPotential
-from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.models.potential import DirectPotential
+from piwsl.models.register import ModelConfig, build_network, build_potential
 from piwsl.testing import ModelCheckError, check_model
-from tests.molecules import frame, oxide
-from tests.potentials import ENERGIES, painn
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import ENERGIES, painn
 
 FRAMES = [frame("H2O"), frame("CH3CH2OH"), oxide()]
 CUTOFF = 3.0

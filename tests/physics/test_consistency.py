@@ -11,8 +11,8 @@ from piwsl.data.batch import collate
 from piwsl.losses import PISC, PITC, Displacement, PISCPaths, PITCBack, Randomness
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.request import Request
-from tests.molecules import cell, frame
-from tests.potentials import STIFFNESS, curling_springs, lennard_jones, morse, springs
+from tests.support.molecules import cell, frame
+from tests.support.potentials import STIFFNESS, curling_springs, lennard_jones, morse, springs
 
 TERMS = [PITC, PITCBack, PISC, PISCPaths]
 LENGTHS = np.array([0.02, 0.01, 0.005])

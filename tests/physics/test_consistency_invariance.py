@@ -30,8 +30,8 @@ from piwsl.losses import (
 )
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.request import Request
-from tests.molecules import frame, oxide
-from tests.potentials import painn
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import painn
 
 CUTOFF = 3.0
 CONSISTENCY = [PITC(0.5), PITC(0.2, per_atom=True), PITCBack(0.1), PISC(0.5), PISC(0.3), PISCPaths(0.25)]

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 from ase.md.nvtberendsen import NVTBerendsen
 from scipy.stats import kstest
 
-from piwsl.md.calculator import PiwslCalculator
+from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.engines.base import Engine, Snapshot, kinetic_energy, temperature
 from piwsl.md.engines.make import make_engine
 from piwsl.md.protocol import MDProtocol
@@ -17,8 +17,8 @@ from piwsl.md.simulation import starts
 from piwsl.md.structure import thermal_velocities
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, ASE_TIME, BOLTZMANN
-from tests.argon import argon_model
-from tests.springs import springs_model
+from tests.support.argon import argon_model
+from tests.support.springs import springs_model
 
 THERMOSTATS = [
     ("openmm", "nvt-langevin"),

@@ -9,15 +9,15 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.stats import kstest
 
-from piwsl.export.exported import load_exported
+from piwsl.export.exported_file import load_exported
+from piwsl.interfaces.openmm.force import OpenMMForce, python_force
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.base import Engine, kinetic_energy, temperature
 from piwsl.md.engines.openmm import OpenMMEngine
-from piwsl.md.forces.openmm_force import OpenMMForce, python_force
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom, thermal_velocities
 from piwsl.units import BOLTZMANN
-from tests.springs import springs_model
+from tests.support.springs import springs_model
 
 ENGINES = {"openmm": OpenMMEngine, "ase": ASEEngine}
 

@@ -12,7 +12,7 @@ from piwsl.md import PiwslCalculator
 from piwsl.md.engines.base import kinetic_energy
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_md
-from tests.argon import argon_model
+from tests.support.argon import argon_model
 
 EVERY = 20
 GRAM_PER_AMU = 1.66053906892e-24

@@ -6,14 +6,13 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.stats import chi2, kstest
 
-from piwsl.md.engines.base import kinetic_energy
+from piwsl.md.engines.base import ReplicaEngine, kinetic_energy
 from piwsl.md.engines.native import NativeReplicas
 from piwsl.md.engines.openmm_replicas import OpenMMReplicas
-from piwsl.md.engines.replicas import ReplicaEngine
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.simulation import starts
 from piwsl.units import BOLTZMANN
-from tests.spring_replicas import SpringReplicas
+from tests.support.spring_replicas import SpringReplicas
 
 ENGINES = {"native": NativeReplicas, "openmm": OpenMMReplicas}
 

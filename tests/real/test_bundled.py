@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from piwsl.analysis import bundled_reference
 from piwsl.cli.main import run
-from piwsl.data.calculators import reference_calculator
 from piwsl.data.frames import Frame
 from piwsl.data.inspect import inspect_frames
+from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
 from piwsl.data.systems import RESOURCES, named_system
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.export.trained import load_trained
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.trained_file import load_trained
 from piwsl.md import PiwslCalculator
-from piwsl.md.analysis import bundled_reference
 from piwsl.training.evaluate import evaluate_potential
 
 ASPIRIN = named_system("aspirin")
@@ -101,7 +101,7 @@ def _eager_forces(potential, frame: Frame, cutoff: float):
 
 
 def _sha(path: Path) -> str:
-    from piwsl.data.files import sha256
+    from piwsl.runs.files import sha256
 
     return sha256(path)
 

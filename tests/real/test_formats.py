@@ -6,7 +6,7 @@ from piwsl.data.convert import WRITERS, convert
 from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.units import parse_units
-from tests.frame_sets import assert_same_frames
+from tests.support.frame_sets import assert_same_frames
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from ase.optimize import BFGS
 from ase.vibrations import Vibrations
 
-from piwsl.data.calculators import reference_calculator
+from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.systems import named_system
 from piwsl.md import PiwslCalculator
 

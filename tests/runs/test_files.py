@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from piwsl.data.files import atomic_path, sha256, write_text
+from piwsl.runs.files import atomic_path, sha256, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

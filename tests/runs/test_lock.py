@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from piwsl.data.lock import locked
 from piwsl.errors import RunDirectoryError
 from piwsl.md.run_directory import lock_files
+from piwsl.runs.lock import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from piwsl.data.lock import locked
+from piwsl.runs.lock import locked
 with locked(Path(sys.argv[1]), sys.argv[2:] or [".lock"]):
     print("held", flush=True)
     time.sleep(600)

@@ -7,7 +7,7 @@ import pytest
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 HUGE_BYTES = """
-from piwsl.memory import use_huge_pages
+from piwsl.runs.process import use_huge_pages
 {use}
 import torch
 block = torch.ones(64 * 2**20)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from piwsl.analysis.quantities.bond_lengths import compare_bonds
 from piwsl.errors import DataError
-from piwsl.md.analysis.molecule.bond_statistics import compare_bonds
-from piwsl.md.analysis.molecule.bonds import bond_lengths, bond_type, find_bonds
+from piwsl.structures.bonds import bond_lengths, bond_type, find_bonds
 
 
 def test_bonds_of_ethanol_by_type(runs):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.molecule.contacts import first_contact, unbonded_pairs
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.analysis.verdict import judge
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.verdict import judge
+from piwsl.structures.contacts import first_contact, unbonded_pairs
 
 HCCH = np.array([1, 6, 6, 1])
 BONDS = np.array([[0, 1], [1, 2], [2, 3]])

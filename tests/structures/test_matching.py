@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.run_directory import read_run
 from piwsl.errors import DataError
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.molecule.bonds import find_bonds
-from piwsl.md.analysis.molecule.same_molecule import map_atoms
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
+from piwsl.structures.bonds import find_bonds
+from piwsl.structures.matching import map_atoms
 
 
 @pytest.fixture(scope="module")

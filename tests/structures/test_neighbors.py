@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import neighbour_edges
-from piwsl.export.neighbour_list import SkinnedNeighbours
-from tests.molecules import frame
+from piwsl.structures.neighbors import SkinnedNeighbours, neighbour_edges
+from tests.support.molecules import frame
 
 CUTOFF = 4.0
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from piwsl.export.exported import save_exported
-from piwsl.export.forms import EdgesCore, GeneralForm
+from piwsl.export.exported_file import save_exported
+from piwsl.export.forms.scripted import EdgesCore, GeneralForm
 from piwsl.export.verify import carried_structures, eager, expectations
 from piwsl.models.potential import Potential
-from tests.molecules import cell
+from tests.support.molecules import cell
 
 CUTOFF = 6.0
 

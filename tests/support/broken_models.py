@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from piwsl.models.networks.radial import PolynomialCutoff
 from piwsl.models.potential import Potential
-from piwsl.models.radial import PolynomialCutoff
-from tests.potentials import ENERGIES, PairNetwork, painn
+from tests.support.potentials import ENERGIES, PairNetwork, painn
 
 CUTOFF = 3.0
 HONEST = painn(cutoff=CUTOFF)

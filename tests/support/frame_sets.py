@@ -3,7 +3,7 @@
 import numpy as np
 
 from piwsl.data.frames import Frame, FrameSet
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def periodic_frame(seed=0, **labels):

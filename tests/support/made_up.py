@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from tests import run_directories as runs
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.results import Difference, Measurement
+from tests.support import run_directories as runs
 
 
 def reference(frames: int = 600) -> Reference:

@@ -2,9 +2,9 @@
 
 import torch
 
-from piwsl.export.trained import DTYPES, TrainedModel, save_trained
-from piwsl.models.build import ModelConfig, build_network
-from tests.molecules import frame
+from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
+from piwsl.models.register import ModelConfig, build_network
+from tests.support.molecules import frame
 
 REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
 

@@ -4,11 +4,11 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from piwsl.export.replicas import BoundReplicas, ReplicaEvaluation
+from piwsl.export.replica_evaluation import BoundReplicas, ReplicaEvaluation
 
 
 class SpringReplicas(BoundReplicas):
-    """Springs between all atoms closer than 2.7 angstrom in a structure, as those of `tests.springs`."""
+    """Springs between all atoms closer than 2.7 angstrom in a structure, as those of `tests.support.springs`."""
 
     def __init__(self, atoms: Atoms) -> None:
         self.n_atoms, self.members, self.chunk, self.threads = len(atoms), 1, 1, 1

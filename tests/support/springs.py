@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from piwsl.export.exported import save_exported
+from piwsl.export.exported_file import save_exported
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
 

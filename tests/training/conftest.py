@@ -6,7 +6,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.training.config import load_config
-from tests.molecules import PairPotential, frame
+from tests.support.molecules import PairPotential, frame
 
 MORSE = PairPotential(lambda r: 4.0 * (1.0 - torch.exp(-1.5 * (r - 1.0))) ** 2)
 

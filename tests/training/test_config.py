@@ -5,8 +5,7 @@ import yaml
 
 import piwsl
 from piwsl.errors import ConfigError
-from piwsl.training.config import dump, load_config, template
-from piwsl.training.sections import TrainingConfig
+from piwsl.training.config import TrainingConfig, dump, load_config, template
 
 
 def test_template_is_the_defaults_with_words():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from piwsl.data.files import sha256
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.export.trained import load_trained
+from piwsl.export.trained_file import load_trained
+from piwsl.runs.files import sha256
 from piwsl.training.config import dump
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, train_ensemble
 from piwsl.training.evaluate import predictions

@@ -10,7 +10,7 @@ import torch
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
 from piwsl.training.loader import PartsOfSteps, SeededOrder, Share, evaluation_loader, train_loader, usable
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def test_order_visits_every_frame_once_a_pass_and_depends_on_the_seed():

@@ -8,7 +8,7 @@ from piwsl.data.batch import collate
 from piwsl.losses.points import Points
 from piwsl.losses.prediction import Prediction
 from piwsl.training.metrics import ErrorCollector, ErrorSums
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def test_errors_by_hand():

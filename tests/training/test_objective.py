@@ -6,11 +6,10 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses import Randomness, TowardsDisagreement, TowardsEnergyError, TowardsForceError
-from piwsl.training.config import validated
+from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, validated
 from piwsl.training.objective import build_displacement, build_objective
-from piwsl.training.sections import DisplacementConfig, LossConfig, ScheduleConfig
-from tests.molecules import frame, oxide
-from tests.potentials import painn
+from tests.support.molecules import frame, oxide
+from tests.support.potentials import painn
 
 FRAMES = [frame("H2O", labelled=True), oxide(labelled=True), frame("CH4", seed=2, labelled=True)]
 STEPS = range(3)

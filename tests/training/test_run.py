@@ -13,12 +13,12 @@ import pytest
 import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
-from piwsl.data.lock import locked
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.export.trained import load_trained
+from piwsl.export.trained_file import load_trained
+from piwsl.runs.lock import locked
 from piwsl.training.config import dump
-from piwsl.training.record import DivergedError
 from piwsl.training.run import train
+from piwsl.training.task import DivergedError
 
 
 def test_a_run_learns_and_explains_itself(small, tmp_path):

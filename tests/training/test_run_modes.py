@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
-from piwsl.export.trained import load_trained
-from piwsl.training.record import DivergedError
+from piwsl.export.trained_file import load_trained
 from piwsl.training.run import train
-from piwsl.training.task import TrainingTask
+from piwsl.training.task import DivergedError, TrainingTask
 
 
 def weights(result):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from piwsl.training.config import OptimiserConfig
 from piwsl.training.schedules import Plateau, build_schedule
-from piwsl.training.sections import OptimiserConfig
 
 
 def shares(count, **options):

@@ -10,13 +10,13 @@ import pytest
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import Protocol
-from piwsl.data.files import sha256
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.runs.files import sha256
+from piwsl.runs.hashes import source_hash
 from piwsl.training import sources
-from piwsl.training.frames import LabelCounts
+from piwsl.training.data import LabelCounts
 from piwsl.training.run import train
-from piwsl.training.source_hash import source_hash
 from piwsl.training.sources import (
     check_against_data,
     stored_split,
@@ -24,7 +24,7 @@ from piwsl.training.sources import (
     with_absolute_sources,
     with_forces_of,
 )
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def with_forces(frames):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from piwsl.data.files import sha256
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
-from piwsl.export.trained import load_trained, save_trained
-from piwsl.models.build import ModelConfig
+from piwsl.export.trained_file import load_trained, save_trained
+from piwsl.models.register import ModelConfig
+from piwsl.runs.files import sha256
 from piwsl.training.run import train
 from piwsl.training.sources import training_frames
 from piwsl.training.start import starting_potential, with_network_of_start
-from tests.models_for_tests import trained_file, trained_model
-from tests.molecules import frame
+from tests.support.models_for_tests import trained_file, trained_model
+from tests.support.molecules import frame
 
 PLAIN = ("loss.pitc=0", "loss.pisc=0", "optimiser.steps=20")
 

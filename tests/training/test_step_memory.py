@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
-from piwsl.training.batches import share_of_process
-from piwsl.training.processes import Processes
+from piwsl.training.distributed.processes import Processes
+from piwsl.training.loader import share_of_process
 from piwsl.training.run import train
 from piwsl.training.setup import Setup
 from piwsl.training.sources import training_frames
@@ -61,11 +61,11 @@ import sys, resource, torch
 from pathlib import Path
 from piwsl.data.batch import collate
 from piwsl.losses import Randomness
-from piwsl.models.build import build_potential
-from piwsl.models.fused import training_pairs
-from piwsl.models.pairs import use_pairs
+from piwsl.models.register import build_potential
+from piwsl.models.neighbor_sums.compiled import training_pairs
+from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.training.config import load_config
-from piwsl.memory import keep_freed_memory
+from piwsl.runs.process import keep_freed_memory
 from piwsl.training.objective import build_objective
 from piwsl.training.sources import training_frames
 

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from ase.build import molecule
+from tests.md.output.test_trajectories import PRECISION, frame, protocol
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.trajectory_files import read_trajectory
-from piwsl.md.output.make import open_trajectory
-from tests.md.output.test_trajectories import PRECISION, frame, protocol
+from piwsl.trajectories.files import create_trajectory, read_trajectory
 
 ATOMS = molecule("CH3CH2OH")
 FRAMES = [frame(number, ATOMS) for number in range(1, 2000)]
@@ -29,7 +28,7 @@ NUMBER = 6  # bytes of a message
 
 
 def write(path: Path, kind: str, keep: int, pipe: int) -> None:
-    writer = open_trajectory(path, ATOMS, protocol(kind), keep)
+    writer = create_trajectory(path, ATOMS, protocol(kind), keep)
     for number, one in enumerate(FRAMES[keep:], start=keep + 1):
         writer.write(one)
         if number % 5 == 0:
@@ -73,7 +72,7 @@ def killed_while_opening(path: Path, kind: str, keep: int) -> None:
     """A restart that is killed while it cuts; whatever it leaves, the next one can go on from."""
     child = os.fork()
     if child == 0:
-        open_trajectory(path, ATOMS, protocol(kind), keep)
+        create_trajectory(path, ATOMS, protocol(kind), keep)
         os._exit(1)
     time.sleep(random.random() * 0.01)
     os.kill(child, signal.SIGKILL)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.dcd import DcdFile
-from piwsl.md.analysis.frames.trajectory_files import read_trajectory
+from piwsl.trajectories.dcd import DcdFile
+from piwsl.trajectories.files import read_trajectory
 
 
 @pytest.fixture

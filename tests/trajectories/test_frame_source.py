@@ -9,13 +9,13 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 from ase.io import write
 
+from piwsl.analysis.quantities.distances import distance_histogram
+from piwsl.analysis.reference import Reference
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.dcd import cell_vectors
-from piwsl.md.analysis.frames.frame_source import PIECE, FrameSource
-from piwsl.md.analysis.frames.trajectory_files import open_trajectory
-from piwsl.md.analysis.molecule.distances import distance_histogram
-from piwsl.md.analysis.reference import Reference
+from piwsl.trajectories.dcd import cell_vectors
+from piwsl.trajectories.files import open_trajectory
+from piwsl.trajectories.source import PIECE, FrameSource
 
 FRAMES = 2300
 

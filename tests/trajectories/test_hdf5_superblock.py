@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from piwsl.md.output.hdf5_superblock import checksum, release
+from piwsl.trajectories.hdf5 import checksum, release
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from piwsl.errors import RunDirectoryError
-from piwsl.md.engines.base import Energies
-from piwsl.md.output.thermo import CELL_COLUMNS, COLUMNS, ThermoWriter, read_thermo
-from tests.limits import limited_files
+from piwsl.trajectories.thermo import CELL_COLUMNS, COLUMNS, Energies, ThermoWriter, read_thermo
+from tests.support.limits import limited_files
 
 
 def test_thermo_is_cut_and_continued(tmp_path: Path):

@@ -13,13 +13,12 @@ from ase.geometry import cell_to_cellpar
 from ase.io import read
 
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.analysis.frames.trajectory_files import read_trajectory
-from piwsl.md.output.frame import OutputFrame
-from piwsl.md.output.make import open_trajectory
-from piwsl.md.output.topology import write_topology
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import bonded_pairs
-from tests.limits import limited_files
+from piwsl.structures.bonds import bonded_pairs
+from piwsl.trajectories.files import create_trajectory, read_trajectory
+from piwsl.trajectories.topology import write_topology
+from piwsl.trajectories.writer import OutputFrame
+from tests.support.limits import limited_files
 
 PRECISION = {"dcd": 1e-5, "xtc": 6e-3, "extxyz": 1e-6, "hdf5": 1e-5}
 KINDS = list(PRECISION)
@@ -37,7 +36,7 @@ def frame(number: int, atoms, **more) -> OutputFrame:
 
 
 def write_frames(path: Path, atoms, kind: str, numbers, keep: int = 0, **options) -> None:
-    writer = open_trajectory(path, atoms, protocol(kind, **options), keep)
+    writer = create_trajectory(path, atoms, protocol(kind, **options), keep)
     for number in numbers:
         writer.write(frame(number, atoms))
     writer.close()
@@ -87,7 +86,7 @@ def test_any_cell_is_read_as_the_same_crystal(kind, handed, tmp_path):
     atoms = bulk("Ar").repeat((4, 4, 4))  # no vector of the primitive cell is along x
     atoms.set_cell(atoms.cell.array * handed)
     atoms.rattle(0.3, seed=1)
-    writer = open_trajectory(tmp_path / f"t.{kind}", atoms, protocol(kind))
+    writer = create_trajectory(tmp_path / f"t.{kind}", atoms, protocol(kind))
     writer.write(OutputFrame(100, 50.0, atoms.positions, atoms.cell.array))
     writer.close()
     write_topology(tmp_path / "topology.pdb", atoms, bonded_pairs(atoms))
@@ -103,7 +102,7 @@ def test_any_cell_is_read_as_the_same_crystal(kind, handed, tmp_path):
 
 def test_extended_xyz_holds_everything(tmp_path):
     atoms = bulk("Ar", cubic=True)
-    writer = open_trajectory(tmp_path / "t.extxyz", atoms, protocol("extxyz", write=("velocities", "forces")))
+    writer = create_trajectory(tmp_path / "t.extxyz", atoms, protocol("extxyz", write=("velocities", "forces")))
     made = frame(3, atoms, velocities=np.full((4, 3), 0.012345678), forces=np.arange(12.0).reshape(4, 3))
     writer.write(made)
     writer.close()
@@ -120,7 +119,7 @@ def test_hdf5_follows_the_conventions(tmp_path):
 
     atoms = bulk("Ar", cubic=True)
     atoms.set_cell(atoms.cell.array[[1, 2, 0]])  # its first vector along y: what is written has it along x
-    writer = open_trajectory(tmp_path / "t.hdf5", atoms, protocol("hdf5", write=("velocities", "forces")))
+    writer = create_trajectory(tmp_path / "t.hdf5", atoms, protocol("hdf5", write=("velocities", "forces")))
     made = frame(3, atoms, velocities=np.full((4, 3), 0.0125), forces=np.arange(12.0).reshape(4, 3))
     writer.write(made)
     writer.close()
@@ -164,7 +163,7 @@ def test_a_trajectory_is_cut_and_continued(kind, cut, ethanol, tmp_path, capfd):
     write_frames(path, ethanol, kind, range(1, 13))
     path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
     for _ in range(2):  # a restart that is killed at once is followed by another
-        open_trajectory(path, ethanol, protocol(kind), 7).close()
+        create_trajectory(path, ethanol, protocol(kind), 7).close()
         assert len(read_trajectory(path).positions) == 7
     write_frames(path, ethanol, kind, [20], keep=7)
     raw = read_trajectory(path)
@@ -186,7 +185,7 @@ def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
     assert len(raw.positions) == 11
     assert raw.notes == (f"{path.name} was cut within frame 12: its 11 whole frames are used",)
     with pytest.raises(RunDirectoryError, match="holds 11 frames, the restart needs 12"):
-        open_trajectory(path, ethanol, protocol(kind), 12)
+        create_trajectory(path, ethanol, protocol(kind), 12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,10 +193,10 @@ def test_too_few_frames_are_refused_and_the_file_stays(kind, ethanol, tmp_path):
     path = tmp_path / f"t.{kind}"
     write_frames(path, ethanol, kind, range(1, 13))
     with pytest.raises(RunDirectoryError, match="holds 12 frames, the restart needs 13"):
-        open_trajectory(path, ethanol, protocol(kind), 13)
+        create_trajectory(path, ethanol, protocol(kind), 13)
     assert len(read_trajectory(path).positions) == 12
     with pytest.raises(RunDirectoryError, match="holds 0 frames, the restart needs 3"):
-        open_trajectory(tmp_path / f"missing.{kind}", ethanol, protocol(kind), 3)
+        create_trajectory(tmp_path / f"missing.{kind}", ethanol, protocol(kind), 3)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +242,7 @@ def write_until_full(writer, frames, flushes: int) -> tuple[int, str]:
 def test_a_full_disk_is_one_line_and_leaves_whole_frames(kind, flushes, ethanol, tmp_path):
     path = tmp_path / f"t.{kind}"
     made = [frame(number, ethanol) for number in range(1, 2000)]
-    writer = open_trajectory(path, ethanol, protocol(kind))
+    writer = create_trajectory(path, ethanol, protocol(kind))
     flushed, said = write_until_full(writer, made, flushes)
     assert said == f"{path}: cannot be written (File too large): make room, then continue with --restart"
     writer.close()  # which has nothing to say any more
@@ -258,7 +257,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_frames(kind, flushes, ethanol,
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_disk_that_takes_nothing_is_one_line(kind, ethanol, tmp_path):
     def write() -> None:
-        with closing(open_trajectory(tmp_path / f"t.{kind}", ethanol, protocol(kind))) as writer:
+        with closing(create_trajectory(tmp_path / f"t.{kind}", ethanol, protocol(kind))) as writer:
             writer.write(frame(1, ethanol))
 
     with limited_files(10), pytest.raises(RunDirectoryError, match=r"cannot be written \(.*\): make room, then"):
@@ -269,4 +268,4 @@ def test_a_disk_that_takes_nothing_is_one_line(kind, ethanol, tmp_path):
 def test_what_is_no_file_is_one_line(kind, ethanol, tmp_path):
     (tmp_path / f"t.{kind}").mkdir()
     with pytest.raises(RunDirectoryError, match=rf"t\.{kind}: cannot be written \(Is a directory\): make it writable"):
-        open_trajectory(tmp_path / f"t.{kind}", ethanol, protocol(kind))
+        create_trajectory(tmp_path / f"t.{kind}", ethanol, protocol(kind))

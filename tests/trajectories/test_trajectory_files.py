@@ -3,7 +3,7 @@ import pytest
 from ase.build import molecule
 
 from piwsl.errors import DataError
-from piwsl.md.analysis.frames.trajectory_files import read_topology, read_trajectory
+from piwsl.trajectories.files import read_topology, read_trajectory
 
 BENZENE = molecule("C6H6")  # XTC compresses frames of more than nine atoms, and only those
 

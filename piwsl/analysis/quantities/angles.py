@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.md.analysis.molecule.bond_graph import BondGraph
-from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.distributions import DistributionComparison, Histogram, compare
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from piwsl.md.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
+from piwsl.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.structures.bonds import BondGraph
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import BOLTZMANN
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.md.analysis.molecule.bonds import Bonds, bond_lengths
-from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.md.analysis.statistics.distributions import DistributionComparison, Histogram, compare
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from piwsl.md.analysis.statistics.uncertainty import BlockSums, MicroBlocks, difference_of
+from piwsl.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
+from piwsl.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks, difference_of
+from piwsl.structures.bonds import Bonds, bond_lengths
 from piwsl.typing import FloatArray, IntArray
 
 BIN_WIDTH = 0.01  # angstrom

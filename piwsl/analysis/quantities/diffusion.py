@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from piwsl.md.analysis.statistics.uncertainty import BlockSums, difference_of
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.statistics.uncertainty import BlockSums, difference_of
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import BOLTZMANN, MILLIPASCAL_SECOND, PICOSECOND
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from piwsl.md.analysis.frames.frame_source import PIECE
-from piwsl.md.analysis.molecule.pairs import PairDistances, pair_indices, pair_kind
-from piwsl.md.analysis.molecule.slow_motion import ModeSampler, SlowModes
-from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.md.analysis.statistics.distributions import Histogram
-from piwsl.md.analysis.statistics.uncertainty import MicroBlocks
+from piwsl.analysis.quantities.slow_motion import ModeSampler, SlowModes
+from piwsl.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.analysis.statistics.distributions import Histogram
+from piwsl.analysis.statistics.uncertainty import MicroBlocks
+from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
+from piwsl.trajectories.source import PIECE
 from piwsl.typing import FloatArray, IntArray
 
 BINS = 500

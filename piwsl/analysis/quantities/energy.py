@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from piwsl.analysis.statistics.autocorrelation import inefficiency
+from piwsl.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums, block_average, error_limit
 from piwsl.errors import DataError
-from piwsl.md.analysis.statistics.autocorrelation import inefficiency
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from piwsl.md.analysis.statistics.uncertainty import Blocks, BlockSums, block_average, error_limit
 from piwsl.typing import FloatArray
 from piwsl.units import BOLTZMANN, PICOSECOND
 

@@ -7,13 +7,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
-from piwsl.md.analysis.crystal.images import neighbours
-from piwsl.md.analysis.molecule.pairs import pair_kind
-from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.distributions import Histogram, compare
-from piwsl.md.analysis.statistics.results import Difference, Distribution, Measurement
-from piwsl.md.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.distributions import Histogram, compare
+from piwsl.analysis.statistics.results import Difference, Distribution, Measurement
+from piwsl.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.structures.pairs import pair_kind
+from piwsl.structures.periodic import neighbours
 from piwsl.typing import FloatArray, IntArray
 
 RANGE = 8.0  # angstrom

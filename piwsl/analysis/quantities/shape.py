@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from piwsl.md.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.results import Difference, Measurement
-from piwsl.md.analysis.statistics.uncertainty import BlockSums, MicroBlocks, difference_of
+from piwsl.analysis.statistics.autocorrelation import SeriesMeans
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks, difference_of
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 

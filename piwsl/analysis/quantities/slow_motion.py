@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from piwsl.md.analysis.molecule.pairs import PairDistances
+from piwsl.structures.pairs import PairDistances
 from piwsl.typing import FloatArray, IntArray
 
 MOST_PAIRS = 300  # pairs that the slowest motion is looked for in

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.md.analysis.molecule.bonds import Bonds, bond_lengths
-from piwsl.md.analysis.statistics.results import Measurement, plain
+from piwsl.analysis.statistics.results import Measurement, plain
+from piwsl.structures.bonds import Bonds, bond_lengths
 from piwsl.typing import FloatArray
 
 LARGEST_DEVIATION = 0.5  # angstrom, of a bond from its mean length in the reference

@@ -3,10 +3,10 @@
 from typing import Any
 
 from piwsl._version import __version__
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.statistics.results import Difference, Measurement, significant
-from piwsl.md.analysis.verdict import picoseconds
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.statistics.results import Difference, Measurement, significant
+from piwsl.analysis.verdict import picoseconds
 
 
 def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.distributions import DistributionComparison
-from piwsl.md.analysis.statistics.results import SYMBOLS, Difference, Distribution, significant
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.distributions import DistributionComparison
+from piwsl.analysis.statistics.results import SYMBOLS, Difference, Distribution, significant
 from piwsl.typing import FloatArray
 
 _Entry = tuple[str, int, list[CurveComparison | DistributionComparison]]  # label, place, one for each replica

@@ -1,24 +1,29 @@
 """The report as one HTML page that needs nothing but itself."""
 
+import base64
+import hashlib
+import json
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
+from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from piwsl._version import __version__
-from piwsl.md.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
-from piwsl.md.analysis.statistics.results import Measurement, significant
-from piwsl.md.analysis.verdict import judge, picoseconds
-from piwsl.md.report.facts import highlights, how_all_made, how_made
-from piwsl.md.report.picture import picture_svg
-from piwsl.md.report.plots import Plot
-from piwsl.md.report.scene import MOST_NUMBERS, Scene, scene_of
-from piwsl.md.report.style import NARROW, WIDE
-from piwsl.md.report.svg import page_svg
-from piwsl.md.report.text import formula_html, measurement_html, name_text, sentence_text, subscript_html
-from piwsl.md.report.view import LIBRARY_NAME, allowed_scripts, library, license_text, scenes_json, script
+from piwsl.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
+from piwsl.analysis.report.facts import highlights, how_all_made, how_made
+from piwsl.analysis.report.plots import Plot
+from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
+from piwsl.analysis.report.style import NARROW, WIDE, page_svg
+from piwsl.analysis.statistics.results import Measurement, significant
+from piwsl.analysis.verdict import judge, picoseconds
+from piwsl.units import PICOSECOND
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
 @cache
 def _template(name: str) -> Template:
     environment = Environment(
-        loader=PackageLoader("piwsl.md.report", "templates"),
+        loader=PackageLoader("piwsl.analysis.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -138,3 +143,88 @@ def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
         for note in dict.fromkeys(note for one in group.members for note in one.notes):
             found.setdefault(note, []).append(group.name)
     return [(note, [] if len(names) == len(groups) else names) for note, names in found.items()]
+
+
+def measurement_html(found: Measurement | None) -> Markup:
+    """Value and error, with the unit in a quieter colour."""
+    if found is None:
+        return Markup("")
+    text = escape(found.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
+    unit = found.symbol.replace(" ", "\N{NO-BREAK SPACE}")
+    return text + (Markup('&nbsp;<span class="unit">{}</span>').format(unit) if unit else Markup(""))
+
+
+def formula_html(text: str) -> Markup:
+    """``C9H8O4`` with its numbers set low."""
+    return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))
+
+
+def name_text(text: str) -> str:
+    """Bonds are written with a dash, C\N{EN DASH}H, and angstroms stay with their number."""
+    text = text.replace(" Å", "\N{NO-BREAK SPACE}Å")
+    return re.sub(r"\b([A-Z][a-z]?)-([A-Z][a-z]?)\b", "\\1\N{EN DASH}\\2", text)
+
+
+def sentence_text(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def subscript_html(text: str) -> Markup:
+    """``h_ref`` with its index set low."""
+    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
+
+
+LIBRARY_NAME = "3Dmol.js 2.5.5"
+LIBRARY_FILE = "3Dmol-2.5.5.min.js"
+LICENSE_FILE = "3Dmol-LICENSE.txt"
+OWN_FILE = "viewer.js"
+
+
+@cache
+def _text(name: str) -> str:
+    return (files("piwsl.analysis.report") / "viewer" / name).read_text(encoding="utf-8")
+
+
+@cache
+def library() -> str:
+    """3Dmol.js, deflated, base64."""
+    return base64.b64encode(zlib.compress(_text(LIBRARY_FILE).encode(), 9)).decode("ascii")
+
+
+def license_text() -> str:
+    """Of 3Dmol.js and its parts: it goes wherever they go."""
+    return _text(LICENSE_FILE)
+
+
+def script() -> Markup:
+    """What runs the view; its own file, with nothing that ends a script element."""
+    return Markup(_text(OWN_FILE))
+
+
+def allowed_scripts() -> str:
+    """For the content security policy of the page: the view and 3Dmol.js by their hashes, nothing else."""
+    hashes = (hashlib.sha256(_text(name).encode()).digest() for name in (OWN_FILE, LIBRARY_FILE))
+    return " ".join(f"'sha256-{base64.b64encode(one).decode('ascii')}'" for one in hashes)
+
+
+def scenes_json(scenes: Sequence[Scene]) -> Markup:
+    """The frames for the script, safe inside a script element."""
+    text = json.dumps([_plain(scene) for scene in scenes], separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _plain(scene: Scene) -> dict[str, Any]:
+    times = scene.times / PICOSECOND
+    interval = float(np.diff(times).min()) if len(times) > 1 else float(times[0])
+    return {
+        "name": scene.name,
+        "symbols": scene.symbols,
+        "bonds": scene.bonds.tolist(),
+        "times": [round(float(time), 6) for time in times],
+        # The fewest that tell the frames apart.
+        "digits": next((n for n in range(6) if abs(round(interval, n) - interval) < 1e-3 * interval), 6),
+        "cell": [[[round(float(x), 3) for x in end] for end in edge] for edge in scene.edges],
+        "end": None if scene.end is None else round(scene.end / PICOSECOND, 6),
+        "positions": scene.encoded(),
+    }

@@ -7,11 +7,11 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report.figures import draw_panels, draw_with_difference
-from piwsl.md.report.overlays import Overlay, overlays_of
-from piwsl.md.report.style import Layout, Palette
-from piwsl.md.report.traces import draw_energies, draw_several_energies
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.figures import draw_panels, draw_with_difference
+from piwsl.analysis.report.overlays import Overlay, overlays_of
+from piwsl.analysis.report.style import Layout, Palette
+from piwsl.analysis.report.traces import draw_energies, draw_several_energies
 
 Drawing = Callable[[Layout, Palette], Figure]
 

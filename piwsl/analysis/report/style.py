@@ -1,13 +1,18 @@
 """Colours and sizes of the figures, for files and for the page."""
 
+import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import matplotlib
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from piwsl.analysis.report.plots import Plot
 
 PIXELS_PER_INCH = 72  # of SVG as matplotlib writes it: a point of the figure is a pixel of the page
 
@@ -40,7 +45,7 @@ LIGHT = Palette(
     "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
     "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 )  # fmt: skip
-# Colours of the page: stand-ins that `piwsl.md.report.svg` turns into CSS variables, so that they follow dark mode.
+# Colors of the page: placeholders that `page_svg` turns into CSS variables, so that they follow dark mode.
 PAGE = Palette(*(f"#0101{number:02x}" for number in range(1, len(fields(Palette)) + 1)))
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
@@ -119,3 +124,32 @@ def dress(axes: Axes, palette: Palette) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=palette.grid, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def file_svg(plot: Plot) -> str:
+    """The figure as the text of an SVG file on a white ground."""
+    return _drawn(plot, WIDE, LIGHT, ground="white")
+
+
+def page_svg(plot: Plot, layout: Layout) -> str:
+    """The figure as an ``<svg>`` element whose ids begin with its name and the width of the layout."""
+    text = _drawn(plot, layout, PAGE, ground="none")
+    text = text[text.index("<svg") :]
+    for field in fields(PAGE):
+        text = text.replace(getattr(PAGE, field.name), f"var(--{field.name})")
+    # Two figures of one page must not share ids.
+    name = f"{plot.name}-{layout.width}"
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
+
+
+def _drawn(plot: Plot, layout: Layout, palette: Palette, ground: str) -> str:
+    stream = io.StringIO()
+    with drawing(layout, palette):
+        figure = plot.draw(layout, palette)
+        figure.savefig(stream, format="svg", facecolor=ground, metadata={"Date": None})
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", stream.getvalue(), flags=re.DOTALL)
+    # A hundredth of a pixel is enough.
+    return re.sub(r'\bd="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), text)

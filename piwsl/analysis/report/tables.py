@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from piwsl.md.analysis.groups import Row, RunGroup
-from piwsl.md.analysis.statistics.curves import Curve
-from piwsl.md.analysis.statistics.results import Measurement, plain
-from piwsl.md.report.overlays import overlays_of
+from piwsl.analysis.groups import Row, RunGroup
+from piwsl.analysis.report.overlays import overlays_of
+from piwsl.analysis.statistics.curves import Curve
+from piwsl.analysis.statistics.results import Measurement, plain
 
 OBSERVABLE_COLUMNS = (
     "run", "key", "name", "unit", "value", "uncertainty", "reference", "reference_uncertainty", "difference",

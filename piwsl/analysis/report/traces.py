@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from piwsl.md.analysis.comparison import Comparison
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report.legend import add_legend, legend_height
-from piwsl.md.report.style import Layout, Palette, dress, new_figure
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.figures import add_legend, legend_height
+from piwsl.analysis.report.style import Layout, Palette, dress, new_figure
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 

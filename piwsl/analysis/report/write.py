@@ -4,14 +4,13 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from piwsl.data.files import atomic_path
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.page import render_page
+from piwsl.analysis.report.plots import Plot, plots_of
+from piwsl.analysis.report.style import LIGHT, WIDE, drawing, file_svg
+from piwsl.analysis.report.tables import curves_csv, json_text, observables_csv
 from piwsl.errors import RunDirectoryError
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report.page import render_page
-from piwsl.md.report.plots import Plot, plots_of
-from piwsl.md.report.style import LIGHT, WIDE, drawing
-from piwsl.md.report.svg import file_svg
-from piwsl.md.report.tables import curves_csv, json_text, observables_csv
+from piwsl.runs.files import atomic_path
 
 JSON_FILE = "analysis.json"
 OBSERVABLES_FILE = "observables.csv"

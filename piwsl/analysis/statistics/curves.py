@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from piwsl.md.analysis.statistics.results import Difference, Distribution, Measurement, plain
+from piwsl.analysis.statistics.results import Difference, Distribution, Measurement, plain
 from piwsl.typing import FloatArray
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.md.analysis.statistics.results import Difference, Distribution, Measurement
-from piwsl.md.analysis.statistics.uncertainty import CONFIDENCE, BlockSums, Statistic, half_scale
+from piwsl.analysis.statistics.results import Difference, Distribution, Measurement
+from piwsl.analysis.statistics.uncertainty import CONFIDENCE, BlockSums, Statistic, half_scale
 from piwsl.typing import FloatArray
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.results import Measurement
 from piwsl.errors import DataError
-from piwsl.md.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.md.analysis.statistics.results import Measurement
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import t as student
 
-from piwsl.md.analysis.statistics.autocorrelation import inefficiency
-from piwsl.md.analysis.statistics.results import Difference, Measurement
+from piwsl.analysis.statistics.autocorrelation import inefficiency
+from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.typing import FloatArray, IntArray
 
 MICRO_BLOCKS = 1000  # blocks that are summed over while the length of the final ones is not known

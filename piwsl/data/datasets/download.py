@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from piwsl.data.files import write_text
+from piwsl.runs.files import write_text
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # (bytes here, bytes in all or None where not known)
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from piwsl.data.file_labels import RawLabels, labelled_frame
+from piwsl.data.formats.hdf5 import open_hdf5, opened
+from piwsl.data.formats.labels import RawLabels, labelled_frame
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.handles import PerProcess
-from piwsl.data.hdf5_file import open_hdf5, opened
-from piwsl.data.lazy import LazyFrames
+from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import HARTREE, LabelUnits

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype
 
-from piwsl.data.file_labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, find_labels, labelled_frame
+from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, find_labels, labelled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits

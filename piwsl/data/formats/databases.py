@@ -10,10 +10,9 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.formats import UnknownFileTypeError
 
-from piwsl.data.file_labels import EV_ANGSTROM, find_labels, labelled_frame
+from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labelled_frame
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.handles import PerProcess
-from piwsl.data.lazy import LazyFrames, UnknownLayoutError
+from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits
 

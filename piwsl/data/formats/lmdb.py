@@ -16,11 +16,10 @@ from ase.db.core import now
 from ase.db.row import AtomsRow
 from ase.io.jsonio import decode, encode
 
-from piwsl.data.databases import row_frame
-from piwsl.data.file_labels import EV_ANGSTROM, results_of
+from piwsl.data.formats.databases import row_frame
+from piwsl.data.formats.labels import EV_ANGSTROM, results_of
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.handles import PerProcess
-from piwsl.data.lazy import LazyFrames, UnknownLayoutError
+from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
 from piwsl.errors import DataError, MissingDependencyError
 from piwsl.units import LabelUnits
 

@@ -5,7 +5,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from piwsl.data.file_labels import LARGEST_NUMBER
+from piwsl.data.formats.labels import LARGEST_NUMBER
 from piwsl.data.frames import Frame, FrameSet, check_label
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.errors import DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
-from piwsl.data.ase_files import read_ase
-from piwsl.data.file_labels import EV_ANGSTROM, RawLabels, labelled_frame
+from piwsl.data.formats.ase_files import read_ase
+from piwsl.data.formats.labels import EV_ANGSTROM, RawLabels, labelled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray, IntArray

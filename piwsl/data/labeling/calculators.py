@@ -6,8 +6,21 @@ from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
-from piwsl.data.calculator_options import PYSCF, check_options
 from piwsl.errors import ConfigError, MissingDependencyError
+
+PYSCF = "pyscf:"
+
+
+def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse options that a method does not have.
+
+    Raises:
+        ConfigError: names the unknown ones and the known.
+    """
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(f"{method} has no option {', '.join(unknown)}: there are {', '.join(sorted(known))}")
+
 
 _XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
 KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, or module:Class of an ASE calculator"
@@ -29,7 +42,7 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
     if method in _XTB:
         return _xtb(method, options)
     if method.startswith(PYSCF):
-        from piwsl.data.pyscf_calculator import PySCFCalculator
+        from piwsl.data.labeling.pyscf import PySCFCalculator
 
         return PySCFCalculator.from_name(method.removeprefix(PYSCF), options)
     if ":" in method:

@@ -3,12 +3,12 @@
 A trajectory is computed in chunks. Each finished chunk is one file that holds its frames and the state at
 its end, so an interrupted job goes on from the last chunk; the calculator forgets its wavefunction between
 chunks, so the continued trajectory is the one that would have come out without the interruption.
-(Labels for given structures: `piwsl.data.label_frames`.)
+(Labels for given structures: `piwsl.data.labeling.structures`.)
 """
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,48 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
-from piwsl.data.calculators import reference_calculator
-from piwsl.data.executors import Executor, LocalProcesses
-from piwsl.data.files import write_npz, write_text
-from piwsl.data.job_directory import PLAN_FILE, is_begun, only_job
-from piwsl.data.sampling_plan import SamplingPlan
+from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.errors import ConfigError, DataError
+from piwsl.runs.directory import PLAN_FILE, is_begun, only_job
+from piwsl.runs.executors import Executor, LocalProcesses
+from piwsl.runs.files import write_npz, write_text
 from piwsl.units import ASE_TIME, BOLTZMANN
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What to compute: everything that decides the numbers, so that equal plans give equal data."""
+
+    method: str = "gfn2-xtb"
+    trajectories: int = 4
+    steps: int = 50_000  # per trajectory, after equilibration
+    equilibration_steps: int = 4_000
+    frame_interval: int = 100  # steps between labelled frames
+    position_interval: int = 40  # steps between frames of the positions-only trajectory
+    chunk_steps: int = 2_000
+    temperature: float = 500.0  # K
+    timestep: float = 0.5  # fs
+    friction: float = 0.01  # 1/fs
+    force_tolerance: float = 0.005  # eV/angstrom, of the minimisation before
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the calculator, by name
+
+    def __post_init__(self) -> None:
+        for name in ("trajectories", "steps", "frame_interval", "position_interval", "chunk_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("frame_interval", "position_interval"):
+            if self.chunk_steps % getattr(self, name):
+                raise ConfigError(f"{name} must divide chunk_steps ({self.chunk_steps})")
+        for name in ("steps", "equilibration_steps"):
+            if getattr(self, name) % self.chunk_steps:
+                raise ConfigError(f"{name} must be a multiple of chunk_steps ({self.chunk_steps})")
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks of one trajectory, equilibration included."""
+        return (self.equilibration_steps + self.steps) // self.chunk_steps
+
 
 START_FILE = "minimised.xyz"
 FRAMES_FILE = "frames.npz"

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
-from piwsl.data.calculator_options import PYSCF, check_options
+from piwsl.data.labeling.calculators import PYSCF, check_options
 from piwsl.errors import ConfigError, MissingDependencyError
 from piwsl.units import BOHR, HARTREE
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
-from piwsl.data.calculators import forgets, reference_calculator
 from piwsl.data.frames import Frame
+from piwsl.data.labeling.calculators import forgets, reference_calculator
 from piwsl.typing import FloatArray
 
 

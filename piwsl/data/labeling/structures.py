@@ -1,29 +1,133 @@
 """Labels for given structures, computed one by one, here or on a cluster, each kept as soon as it is finished.
 
-(Labels along reference dynamics: `piwsl.data.label`.)
+(Labels along reference dynamics: `piwsl.data.labeling.dynamics`.)
 """
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
 from piwsl._version import __version__
-from piwsl.data.calculators import reference_calculator
 from piwsl.data.convert import convert
-from piwsl.data.executors import Executor, LocalProcesses
-from piwsl.data.files import sha256, write_text
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.job_directory import PLAN_FILE, is_begun, only_job
-from piwsl.data.label_store import LabelStore
-from piwsl.data.labelling_plan import LabellingPlan
-from piwsl.data.single_point import Failure, SinglePoint, single_point
+from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.errors import DataError
-from piwsl.provenance import versions
+from piwsl.runs.directory import PLAN_FILE, is_begun, only_job
+from piwsl.runs.executors import Executor, LocalProcesses
+from piwsl.runs.files import sha256, write_text
+from piwsl.runs.provenance import versions
+
+
+@dataclass(frozen=True)
+class LabellingPlan:
+    """Which method on which structures: equal plans give equal labels.
+
+    Attributes:
+        method: reference method, see `piwsl.data.labeling.calculators.reference_calculator`.
+        options: of its calculator, by name.
+        frames: number of structures.
+        structures: hash of all of them, in their order.
+    """
+
+    method: str
+    frames: int
+    structures: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, frames: Iterable[Frame], method: str, options: Mapping[str, Any] | None = None) -> "LabellingPlan":
+        """The plan for these structures; labels they have do not count."""
+        digest, count = hashlib.sha256(), 0
+        for frame in frames:
+            digest.update(np.asarray(frame.species, dtype="<i8").tobytes())
+            digest.update(np.asarray(frame.positions, dtype="<f8").tobytes())
+            digest.update(np.asarray(frame.cell, dtype="<f8").tobytes())
+            digest.update(bytes(frame.pbc))
+            count += 1
+        return cls(method, count, digest.hexdigest(), dict(options or {}))
+
+
+class LabelStore:
+    """What is finished of a job.
+
+    Attributes:
+        failures: reason by index of the structures whose newest try failed.
+
+    Args:
+        path: the file; made when the first line is added.
+
+    Raises:
+        DataError: a line other than the last is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.failures: dict[int, str] = {}
+        self._places: dict[int, int] = {}  # offset of the line that holds the labels
+        self._end = 0
+        if path.exists():
+            self._read()
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, index: int, result: SinglePoint | Failure) -> None:
+        """Keep what came out for a structure."""
+        entry: dict[str, Any] = {"index": index}
+        if isinstance(result, Failure):
+            entry["failure"] = result.reason
+        else:
+            entry |= {"energy": result.energy, "forces": result.forces.tolist()}
+            if result.stress is not None:
+                entry["stress"] = result.stress.tolist()
+        line = json.dumps(entry).encode() + b"\n"
+        with self.path.open("ab") as stream:
+            stream.write(line)
+        self._note(entry, self._end)
+        self._end += len(line)
+
+    def labels(self, index: int) -> SinglePoint | None:
+        """Labels of a structure, bit for bit; None where it has none."""
+        if index not in self._places:
+            return None
+        with self.path.open("rb") as stream:
+            stream.seek(self._places[index])
+            entry = json.loads(stream.readline())
+        stress = np.array(entry["stress"]) if "stress" in entry else None
+        return SinglePoint(entry["energy"], np.array(entry["forces"]), stress)
+
+    def _read(self) -> None:
+        with self.path.open("r+b") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.endswith(b"\n"):
+                    stream.truncate(self._end)  # the job was killed while it wrote this
+                    return
+                try:
+                    self._note(json.loads(line), self._end)
+                except (ValueError, KeyError, TypeError):
+                    raise DataError(
+                        f"{self.path}: line {number} is damaged: remove it, and run the job again"
+                    ) from None
+                self._end += len(line)
+
+    def _note(self, entry: dict[str, Any], place: int) -> None:
+        index = int(entry["index"])
+        if "failure" in entry:
+            self.failures[index] = str(entry["failure"])
+        else:
+            self._places[index] = place
+            self.failures.pop(index, None)
+
 
 STORE_FILE = "labels.jsonl"
 RESULT_FILE = "frames.xyz"
@@ -60,7 +164,7 @@ def label_frames(
 
     Args:
         frames: structures; labels they have are ignored.
-        method: see `piwsl.data.calculators.reference_calculator`.
+        method: see `piwsl.data.labeling.calculators.reference_calculator`.
         output: directory of the job. One that holds the same job is continued.
         options: of the calculator, by name.
         where: which processes compute; one of this machine.

@@ -14,9 +14,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from piwsl.errors import ExportError
-from piwsl.models.direct import DirectPotential
-from piwsl.models.molecule_pairs import MoleculePairs
-from piwsl.models.potential import Potential
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.models.potential import DirectPotential, Potential
 
 # Fewer atoms have no pairs, or a ring of none.
 SMALLEST_MOLECULE = 2

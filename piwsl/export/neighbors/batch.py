@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from vesin import NeighborList
 
-from piwsl.export.neighbour_list import SKIN
+from piwsl.structures.neighbors import SKIN
 
 
 @dataclass(frozen=True)

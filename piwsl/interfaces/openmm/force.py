@@ -1,22 +1,24 @@
 """An exported potential as an OpenMM force: TorchForce, or PythonForce with any exported file."""
 
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from piwsl.errors import ConfigError, EngineError
-from piwsl.export.evaluation import PBC, check_species, check_width
-from piwsl.export.exported import ExportedPotential
-from piwsl.md.forces.callback import ForceCallable
-from piwsl.md.forces.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
-from piwsl.md.forces.subset import Subset
-from piwsl.md.model import open_model
+from piwsl.errors import ConfigError, EngineError, PiwslError
+from piwsl.export.evaluation import PBC, bind, check_species, check_width
+from piwsl.export.exported_file import ExportedPotential, load_exported
+from piwsl.export.opening import open_model
+from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
 from piwsl.typing import FloatArray, IntArray
+from piwsl.units import KJ_PER_MOL, NANOMETER
 
 LOGGER = logging.getLogger("piwsl.md")
 Kind = Literal["auto", "torch", "python"]
@@ -176,3 +178,71 @@ def _angstrom(topology: Any) -> FloatArray | None:
     from openmm import unit
 
     return np.array(vectors.value_in_unit(unit.angstrom), dtype=np.float64)
+
+
+class ForceCallable:
+    """An OpenMM state to energy (kJ/mol) and forces (n, 3) in kJ/mol/nm.
+
+    It can be pickled, as serialising a System does: the exported file travels inside.
+    """
+
+    def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
+        self._potential = potential
+        self._species = np.asarray(species)
+        self._pbc = pbc
+        self._bound = bind(potential, self._species, pbc)
+
+    def __call__(self, state: Any) -> tuple[float, FloatArray]:
+        """Energy and forces at the positions of a state.
+
+        Raises:
+            RuntimeError: whatever went wrong, with its own text; OpenMM passes on nothing else of an exception.
+        """
+        try:
+            positions = state_positions(state) * NANOMETER
+            cell = state.getPeriodicBoxVectors(asNumpy=True)._value * NANOMETER if any(self._pbc) else None
+            found = self._bound(positions, cell)
+        except PiwslError as error:
+            raise RuntimeError(str(error)) from error
+        except Exception as error:
+            raise RuntimeError("".join(traceback.format_exception(error))) from error
+        return found.energy / KJ_PER_MOL, found.forces * (NANOMETER / KJ_PER_MOL)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "file": self._potential.content,
+            "name": self._potential.path.name,
+            "species": self._species.tolist(),
+            "pbc": self._pbc,
+            "device": self._potential.device,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device = state["device"] if torch.cuda.is_available() else "cpu"
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / state["name"]
+            path.write_bytes(state["file"])
+            self.__init__(load_exported(path, device), np.array(state["species"]), state["pbc"])  # type: ignore[misc]
+
+
+def state_positions(state: Any) -> FloatArray:
+    """Positions (n, 3) in nm; `State.getPositions` makes an object with units at every step, which takes 0.1 ms."""
+    values = np.empty((state._getNumParticles(), 3))
+    state._getVectorAsNumpy(state.Positions, values)
+    return values
+
+
+class Subset(nn.Module):
+    """The OpenMM form on chosen particles; all others feel no force."""
+
+    indices: Tensor
+
+    def __init__(self, form: nn.Module, indices: Tensor) -> None:
+        super().__init__()
+        self.form = form
+        self.register_buffer("indices", indices)
+
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions (N, 3) of all particles in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        energy, forces = self.form(positions.index_select(0, self.indices), box)
+        return energy, torch.zeros_like(positions).index_copy(0, self.indices, forces)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from piwsl.errors import DataError, EngineError
-from piwsl.md.forces.probe import first_line, import_openmm, import_openmmtorch
+from piwsl.interfaces.openmm.probe import first_line, import_openmm, import_openmmtorch
 
 
 def read_system(text: str) -> Any:

@@ -2,20 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
+from ase.md.verlet import VelocityVerlet
+from ase.units import kB
 
 from piwsl.errors import EngineError
-from piwsl.md.calculator import PiwslCalculator
-from piwsl.md.engines.ase_dynamics import DYNAMICS
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, phase_seed
+from piwsl.interfaces.ase import PiwslCalculator
+from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
-from piwsl.units import ASE_TIME
+from piwsl.units import ASE_TIME, BAR
 
 
 class ASEEngine:
@@ -92,3 +98,181 @@ class ASEEngine:
         kind = DYNAMICS[self.ensemble]
         arguments = (self._protocol, self._temperature, self._rng, self.degrees_of_freedom)
         self._dynamics = kind(self._atoms, *arguments)
+
+
+# What thermostat and barostat of ASE remember.
+_VARIABLES = {"_thermostat": ("_eta", "_p_eta"), "_barostat": ("_xi", "_p_xi")}
+
+
+class Dynamics:
+    """Velocity Verlet at constant energy; the others are its subclasses.
+
+    Args:
+        atoms: with calculator and velocities; ASE moves them in place.
+        protocol: time step, temperature, time constants.
+        temperature: K, at the start.
+        rng: random numbers.
+        degrees_of_freedom: that share the kinetic energy.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        protocol: MDProtocol,
+        temperature: float,
+        rng: np.random.Generator,
+        degrees_of_freedom: int,
+    ) -> None:
+        self.atoms, self.protocol, self.rng = atoms, protocol, rng
+        self.degrees_of_freedom = degrees_of_freedom
+        self.timestep = protocol.timestep / ASE_TIME
+        self.dynamics: Any = self.make(temperature)
+
+    def make(self, temperature: float) -> Any:
+        """ASE's object."""
+        return VelocityVerlet(self.atoms, self.timestep)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the thermostat, K."""
+
+    def extended(self) -> EngineState:
+        """Variables of thermostat and barostat."""
+        return {}
+
+    def set_extended(self, state: EngineState) -> None:
+        """Put them back."""
+
+
+class LangevinDynamics(Dynamics):
+    """Vanden-Eijnden and Ciccotti, Chem. Phys. Lett. 429, 310 (2006)."""
+
+    def make(self, temperature: float) -> Any:
+        """ASE's object."""
+        friction = self.protocol.friction * ASE_TIME
+        return Langevin(
+            self.atoms, self.timestep, temperature_K=temperature, friction=friction, fixcm=False, rng=self.rng
+        )
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the thermostat, K."""
+        self.dynamics.set_temperature(temperature_K=temperature)
+
+
+class CSVRDynamics(Dynamics):
+    """Canonical sampling through velocity rescaling.
+
+    Bussi, Donadio and Parrinello, J. Chem. Phys. 126, 014101 (2007).
+    """
+
+    def make(self, temperature: float) -> Any:
+        """ASE's object; it counts all coordinates."""
+        taut = self.protocol.thermostat_time / ASE_TIME
+        dynamics = Bussi(self.atoms, self.timestep, temperature_K=temperature, taut=taut, rng=self.rng)
+        dynamics.ndof = self.degrees_of_freedom
+        return _at(dynamics, temperature)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the thermostat, K."""
+        _at(self.dynamics, temperature)
+
+
+def _at(dynamics: Bussi, temperature: float) -> Bussi:
+    dynamics.temp = temperature * kB
+    dynamics.target_kinetic_energy = 0.5 * dynamics.temp * dynamics.ndof
+    return dynamics
+
+
+class NoseHooverDynamics(Dynamics):
+    """A chain of three: Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992).
+
+    ASE writes 3 N k T for the energy of the first bead's partner and counts all coordinates; N is set to a third of the
+    degrees of freedom, so that overall motion, which was removed, takes no part.
+    """
+
+    _PARTS: tuple[str, ...] = ("_thermostat",)
+
+    def make(self, temperature: float) -> Any:
+        """ASE's object."""
+        tdamp = self.protocol.thermostat_time / ASE_TIME
+        return NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.set_temperature(args[2])
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the thermostat, K: new masses of the beads, whose velocities stay."""
+        thermostat = self.dynamics._thermostat
+        thermostat._num_atoms_global = self.degrees_of_freedom / 3
+        thermostat._kT = kB * temperature
+        mass = thermostat._kT * thermostat._tdamp**2
+        rates = thermostat._p_eta / thermostat._Q
+        thermostat._Q[:] = mass
+        thermostat._Q[0] = self.degrees_of_freedom * mass
+        thermostat._p_eta = rates * thermostat._Q
+
+    def extended(self) -> EngineState:
+        """Positions and momenta of the beads."""
+        return {
+            f"{part}.{name}": np.array(getattr(getattr(self.dynamics, part), name))
+            for part in self._PARTS
+            for name in _VARIABLES[part]
+        }
+
+    def set_extended(self, state: EngineState) -> None:
+        """Put them back; ASE's object keeps positions and momenta of the atoms apart."""
+        for part in self._PARTS:
+            for name in _VARIABLES[part]:
+                setattr(getattr(self.dynamics, part), name, np.array(state[f"{part}.{name}"]))
+        self.dynamics._q, self.dynamics._p = self.atoms.get_positions(), self.atoms.get_momenta()
+
+
+class NPTDynamics(NoseHooverDynamics):
+    """Isotropic changes of the cell: Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994)."""
+
+    _PARTS = ("_thermostat", "_barostat")
+
+    def make(self, temperature: float) -> Any:
+        """ASE's object."""
+        return IsotropicMTKNPT(
+            self.atoms,
+            self.timestep,
+            temperature_K=temperature,
+            pressure_au=self.protocol.pressure * BAR,
+            tdamp=self.protocol.thermostat_time / ASE_TIME,
+            pdamp=self.protocol.barostat_time / ASE_TIME,
+        )
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set thermostat and barostat, K."""
+        super().set_temperature(temperature)
+        barostat, dynamics = self.dynamics._barostat, self.dynamics
+        barostat._kT = dynamics._kT = kB * temperature
+        dynamics._num_atoms_global = barostat._num_atoms_global = self.degrees_of_freedom / 3
+        mass = barostat._kT * barostat._pdamp**2
+        rate, rates = dynamics._p_eps / barostat._W, barostat._p_xi / barostat._R
+        barostat._W = (self.degrees_of_freedom + 3) * mass
+        barostat._R[:] = mass
+        barostat._R[0] = 9 * mass
+        dynamics._p_eps, barostat._p_xi = rate * barostat._W, rates * barostat._R
+
+    def extended(self) -> EngineState:
+        """Those of both chains, the strain of the cell, and the cell that it refers to."""
+        own = {"eps": self.dynamics._eps, "p_eps": self.dynamics._p_eps, "cell0": self.dynamics._cell0}
+        return super().extended() | {name: np.array(value) for name, value in own.items()}
+
+    def set_extended(self, state: EngineState) -> None:
+        """Put them back."""
+        super().set_extended(state)
+        self.dynamics._eps, self.dynamics._p_eps = float(state["eps"]), float(state["p_eps"])
+        self.dynamics._cell0 = np.array(state["cell0"])
+        self.dynamics._volume0 = abs(float(np.linalg.det(self.dynamics._cell0)))
+
+
+DYNAMICS: dict[str, type[Dynamics]] = {
+    "nve": Dynamics,
+    "nvt-langevin": LangevinDynamics,
+    "nvt-nose-hoover": NoseHooverDynamics,
+    "nvt-csvr": CSVRDynamics,
+    "npt": NPTDynamics,
+}

@@ -7,9 +7,7 @@ import torch
 from ase import Atoms
 
 from piwsl.export.evaluation import PBC
-from piwsl.md.engines.base import Engine, Snapshot
-from piwsl.md.engines.replicas import ReplicaEngine
-from piwsl.md.engines.single import SingleReplica
+from piwsl.md.engines.base import Engine, ReplicaEngine, SingleReplica, Snapshot
 from piwsl.md.protocol import MDProtocol
 
 Starts = Mapping[int, Snapshot]
@@ -53,9 +51,9 @@ def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> E
 
 
 def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int) -> ReplicaEngine:
-    from piwsl.export.replicas import bind_replicas
-    from piwsl.md.forces.threads import replica_threads
-    from piwsl.md.model import verified
+    from piwsl.export.opening import verified
+    from piwsl.export.replica_evaluation import bind_replicas
+    from piwsl.runs.process import replica_threads
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     potential = verified(model, device)

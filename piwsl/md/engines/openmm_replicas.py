@@ -9,15 +9,15 @@ import torch
 from ase import Atoms
 
 from piwsl.errors import EngineError
-from piwsl.export.replicas import BoundReplicas
-from piwsl.md.engines.base import Energies, EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
-from piwsl.md.engines.openmm import choose_platform
-from piwsl.md.engines.openmm_integrators import make_integrator
+from piwsl.export.replica_evaluation import BoundReplicas
+from piwsl.interfaces.openmm.force import state_positions
+from piwsl.interfaces.openmm.probe import first_line, import_openmm, probe_pythonforce
+from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
+from piwsl.md.engines.openmm import choose_platform, make_integrator
 from piwsl.md.ensembles import conserves_momentum
-from piwsl.md.forces.callback import state_positions
-from piwsl.md.forces.probe import first_line, import_openmm, probe_pythonforce
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
 

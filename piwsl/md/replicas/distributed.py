@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from piwsl.data.executors import Executor
-from piwsl.data.lock import locked
 from piwsl.errors import EngineError
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, take_up
 from piwsl.md.job import Job
-from piwsl.md.overview import Overview
 from piwsl.md.progress import Progress
-from piwsl.md.signals import Interruption, polite_interruption
+from piwsl.md.replicas.replica_summary import Overview
 from piwsl.md.simulation import Simulation
+from piwsl.runs.executors import Executor
+from piwsl.runs.interruption import Interruption, polite_interruption
+from piwsl.runs.lock import locked
 
 STOP = ".stop"  # a file that asks the workers to end at their next states
 _PAUSE = 2.0  # s between looks at what the workers have written

@@ -5,7 +5,7 @@ from typing import Any
 
 from piwsl.errors import UnphysicalError
 from piwsl.md import run_directory as files
-from piwsl.md.engines.replicas import ReplicaEngine
+from piwsl.md.engines.base import ReplicaEngine
 from piwsl.md.job import Job
 from piwsl.md.progress import Progress, nanoseconds_per_day
 from piwsl.md.restart import RestartState

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from piwsl.data.lock import locked
 from piwsl.errors import ConfigError
 from piwsl.md import run_directory as files
-from piwsl.md.overview import Overview
 from piwsl.md.progress import Progress
+from piwsl.md.replicas.replica_summary import Overview
 from piwsl.md.simulation import Simulation
+from piwsl.runs.lock import locked
 
 _FILES_OF_A_REPLICA = 3  # that are open while it runs
 _OTHER_FILES = 64

@@ -10,16 +10,17 @@ from scipy.sparse.csgraph import connected_components
 
 from piwsl.errors import ConfigError
 from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.export.replicas import OneReplica, bind_replicas
-from piwsl.md.engines.base import Energies, Snapshot
+from piwsl.export.opening import verified
+from piwsl.export.replica_evaluation import OneReplica, bind_replicas
+from piwsl.md.engines.base import Snapshot
 from piwsl.md.job import Job
-from piwsl.md.model import verified
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
 from piwsl.md.stop.specs import KINDS, Limits, parse_rules
 from piwsl.md.stop.thermal import CommitteeRule, EnergyDriftRule, TemperatureRule
 from piwsl.md.stop.violation import Violation
-from piwsl.md.structure import bonded_pairs
+from piwsl.structures.bonds import bonded_pairs
+from piwsl.trajectories.thermo import Energies
 
 # Keys of what the rules remember.
 _START_ENERGY = "total energy at the start"

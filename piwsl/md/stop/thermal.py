@@ -4,9 +4,10 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.export.evaluation import BoundPotential
-from piwsl.md.engines.base import Energies, Snapshot, kinetic_energy, temperature
+from piwsl.md.engines.base import Snapshot, kinetic_energy, temperature
 from piwsl.md.stop.violation import Violation, name_atoms
 from piwsl.md.structure import atom_name
+from piwsl.trajectories.thermo import Energies
 
 
 class TemperatureRule:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.typing import Edges, EdgeVectors
 
 

@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.cartesian import PartwiseLinear, TracelessSquares, limited, matrix_basis, product_of_matrices
-from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.models.pairs import EdgeList, NeighbourSums
-from piwsl.models.radial import RadialFeatures, edge_lengths
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.networks.cartesian import PartwiseLinear, TracelessSquares, limited, matrix_basis, product_of_matrices
+from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 FILTER_WIDTH = 64
@@ -181,7 +181,7 @@ class Interaction(nn.Module):
 
 
 class ACE(nn.Module):
-    """Cartesian ACE energy network; arguments as in `piwsl.models.painn.PaiNN`.
+    """Cartesian ACE energy network; arguments as in `piwsl.models.networks.painn.PaiNN`.
 
     The energy of an atom is a linear function of its scalars after every layer but the last, and a small network of
     those after the last (eqs. 12 and 13).

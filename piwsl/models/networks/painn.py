@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.pairs import EdgeList, NeighbourSums
-from piwsl.models.radial import RadialFeatures, edge_lengths
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 MAX_ATOMIC_NUMBER = 118

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.models.pairs import EdgeList, NeighbourSums
-from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff, edge_lengths
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.networks.radial import RADIAL_BASES, PolynomialCutoff, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 
@@ -43,7 +43,7 @@ class Interaction(nn.Module):
 
 
 class SchNet(nn.Module):
-    """SchNet energy network; arguments as in `piwsl.models.painn.PaiNN`."""
+    """SchNet energy network; arguments as in `piwsl.models.networks.painn.PaiNN`."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """TensorNet: equivariant message passing with Cartesian tensors (Simeon, De Fabritiis, NeurIPS 2023).
 
 Each channel of an atom holds a 3 x 3 matrix X = I + A + S: a multiple of the identity, an antisymmetric part and a
-symmetric traceless part. It is kept as its 1 + 3 + 5 components (`piwsl.models.cartesian`), in which channels are mixed
-and neighbours are summed; only products of matrices are taken in full.
+symmetric traceless part. It is kept as its 1 + 3 + 5 components (see `cartesian.py`), in which channels are mixed
+and neighbors are summed; only products of matrices are taken in full.
 """
 
 import math
@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.cartesian import PartwiseLinear, TracelessSquares, matrix_basis, product_of_matrices
-from piwsl.models.painn import MAX_ATOMIC_NUMBER
-from piwsl.models.pairs import EdgeList, NeighbourSums
-from piwsl.models.radial import RadialFeatures, edge_lengths
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.networks.cartesian import PartwiseLinear, TracelessSquares, matrix_basis, product_of_matrices
+from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 
@@ -122,7 +122,7 @@ class Interaction(nn.Module):
 
 
 class TensorNet(nn.Module):
-    """TensorNet energy network; arguments as in `piwsl.models.painn.PaiNN`.
+    """TensorNet energy network; arguments as in `piwsl.models.networks.painn.PaiNN`.
 
     Filters are linear in the radial functions, where the paper has a small network.
     """

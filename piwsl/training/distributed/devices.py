@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 
 from piwsl.errors import ConfigError
-from piwsl.training.processes import Processes
-from piwsl.training.sections import TrainingConfig
+from piwsl.training.config import TrainingConfig
+from piwsl.training.distributed.processes import Processes
 
 
 def backend_of(config: TrainingConfig) -> str:

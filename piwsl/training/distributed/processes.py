@@ -18,7 +18,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]  # they are there
 
 from piwsl.errors import ConfigError, PiwslError
-from piwsl.training.parallel import wait_for_all
+from piwsl.training.distributed.process_group import wait_for_all
 
 # One process may read, or wait for a download, while the others wait for it.
 PATIENCE = timedelta(hours=2)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from piwsl.data.files import atomic_path
+from piwsl.runs.files import atomic_path
 from piwsl.training.tuning.results import UNITS, TrialResult
 from piwsl.training.tuning.settings import RangeConfig, TuneConfig
 

@@ -1,26 +1,31 @@
 """One worker of a search: it takes trials from the study until all are done."""
 
+import os
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from optuna import Trial, TrialPruned
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import PiwslError
-from piwsl.training.callbacks import TrainingProgress
-from piwsl.training.frames import TrainingFrames
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames
+from piwsl.training.fit import TrainingProgress
 from piwsl.training.run import train
-from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import check_against_data
 from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
 from piwsl.training.tuning.settings import TuneConfig, present, with_settings
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfigured, next_trial, suggest
-from piwsl.training.tuning.workers import alive, fail_abandoned
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,3 +117,72 @@ class _Watch:
 def trial_directory(number: int) -> str:
     """Name of the run directory of a trial."""
     return f"trial-{number:04d}"
+
+
+BEAT = 60.0  # s between signs of life
+GRACE = 10 * BEAT  # s of silence after which a worker counts as dead
+_WORKER, _SEEN = "worker", "seen"
+
+
+@contextmanager
+def alive(trial: Trial) -> Iterator[None]:
+    """Give signs of life for the time of a trial."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            try:
+                trial.set_user_attr(_SEEN, time.time())
+            except StorageInternalError:  # a database that does not answer now may do so in a minute
+                continue
+            except UpdateFinishedTrialError:  # taken for dead after a long silence
+                return
+
+    trial.set_user_attr(_WORKER, {"host": host(), "pid": os.getpid()})
+    trial.set_user_attr(_SEEN, time.time())
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def fail_abandoned(study: Study) -> list[int]:
+    """Mark trials of dead workers as failed; their numbers."""
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _abandoned(trial):
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            found.append(trial.number)
+    return found
+
+
+def _abandoned(trial: FrozenTrial) -> bool:
+    worker: dict[str, Any] | None = trial.user_attrs.get(_WORKER)
+    begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    if time.time() - trial.user_attrs.get(_SEEN, begun) > GRACE:
+        return True
+    return worker is not None and worker["host"] == host() and not _process_exists(worker["pid"])
+
+
+def host() -> str:
+    """Where a process number means the same: the machine and, in containers, their space of process numbers."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()
+
+
+def _process_exists(pid: int) -> bool:
+    if os.name != "posix":  # signal 0 is no question elsewhere
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -9,8 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from piwsl.errors import ConfigError
-from piwsl.training.config import load_config, validated
-from piwsl.training.sections import Section, TrainingConfig
+from piwsl.training.config import Section, TrainingConfig, load_config, validated
 
 Scalar = bool | int | float | str | None
 # A trial must not change what it is judged by.

@@ -13,18 +13,17 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 
 from piwsl._version import __version__
-from piwsl.data.files import sha256, write_text
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
-from piwsl.export.trained import DTYPES, load_trained
-from piwsl.provenance import versions
-from piwsl.training.config import dump
-from piwsl.training.devices import chosen_device
+from piwsl.export.trained_file import DTYPES, load_trained
+from piwsl.runs.files import sha256, write_text
+from piwsl.runs.provenance import versions
+from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import MODEL_FILE
+from piwsl.training.distributed.devices import chosen_device
+from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import Errors
-from piwsl.training.processes import launched_processes
-from piwsl.training.sections import TrainingConfig
 from piwsl.training.sources import check_against_data, training_frames, with_absolute_sources
 from piwsl.training.start import with_network_of_start
 from piwsl.training.tuning.plots import history_plot, settings_plot

@@ -4,15 +4,14 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from piwsl.md.analysis.molecule.bond_graph import BondGraph
-from piwsl.md.analysis.molecule.bonds import find_bonds
-from piwsl.md.analysis.molecule.internal import (
+from piwsl.analysis.quantities.angles import (
     InternalCounter,
     angle_values,
     compare_internal,
     dihedral_values,
     torsion_profiles,
 )
+from piwsl.structures.bonds import BondGraph, find_bonds
 from piwsl.units import BOLTZMANN
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.crystal.diffusion import (
+from piwsl.analysis.quantities.diffusion import (
     DisplacementRecorder,
     Displacements,
     compare_diffusion,
@@ -82,7 +82,7 @@ def test_atoms_that_vibrate_do_not_diffuse_and_a_drift_of_all_is_no_diffusion():
 
 
 def test_long_runs_are_thinned(monkeypatch):
-    monkeypatch.setattr("piwsl.md.analysis.crystal.diffusion.MOST_FRAMES", 500)
+    monkeypatch.setattr("piwsl.analysis.quantities.diffusion.MOST_FRAMES", 500)
     species = np.array([3] * 50)
     found = displacements_of(walk(4003, 50, 0.5), species)["Li"]
     assert found.lags[1] == 9 * INTERVAL

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import maxwell
 
-from piwsl.md.analysis.molecule.distances import distance_histogram, slowest_motion
+from piwsl.analysis.quantities.distances import distance_histogram, slowest_motion
 
 
 def counted(positions):

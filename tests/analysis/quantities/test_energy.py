@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from piwsl.analysis.quantities.energy import energy_drift, temperature_statistics
 from piwsl.errors import DataError
-from piwsl.md.analysis.motion.energy import energy_drift, temperature_statistics
 from piwsl.units import BOLTZMANN
 
 

@@ -6,9 +6,9 @@ import pytest
 from ase.build import bulk
 from ase.spacegroup import crystal
 
-from piwsl.md.analysis.crystal.radial import RadialCounter, compare_coordination, compare_radial, first_shell
+from piwsl.analysis.quantities.radial import RadialCounter, compare_coordination, compare_radial, first_shell
 from piwsl.units import NANOMETER
-from tests.run_directories import topology_of
+from tests.support.run_directories import topology_of
 
 SALT = bulk("NaCl", "rocksalt", a=5.64, cubic=True) * (2, 2, 2)
 

@@ -5,7 +5,7 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
-from piwsl.md.analysis.molecule.shape import (
+from piwsl.analysis.quantities.shape import (
     GYRATION,
     RMSD,
     ShapeCounter,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from piwsl.analysis.quantities.spectrum import PowerSpectrum, compare_spectra, longest_interval, peaks
 from piwsl.errors import DataError
-from piwsl.md.analysis.motion.spectrum import PowerSpectrum, compare_spectra, longest_interval, peaks
 from piwsl.units import ACCELERATION, SPEED_OF_LIGHT
 
 CO, H2 = np.array([6, 8]), np.array([1, 1])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.molecule.bonds import Bonds
-from piwsl.md.analysis.molecule.stability import stable_time
+from piwsl.analysis.quantities.stability import stable_time
+from piwsl.structures.bonds import Bonds
 
 BOND = Bonds(np.array([[0, 1]]), np.array([1.0]), ("C-O",))
 

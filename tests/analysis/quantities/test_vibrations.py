@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.frames.trajectory_files import open_trajectory
-from piwsl.md.analysis.motion.vibrations import VibrationCounter, correlation_curve, frame_interval
-from piwsl.md.output.frame import OutputFrame
-from piwsl.md.output.make import open_trajectory as begin_trajectory
+from piwsl.analysis.quantities.spectrum import VibrationCounter, correlation_curve, frame_interval
 from piwsl.md.protocol import MDProtocol
+from piwsl.trajectories.files import create_trajectory, open_trajectory
+from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.writer import OutputFrame
 from piwsl.units import SPEED_OF_LIGHT
 
 CO = np.array([6, 8])
@@ -73,7 +72,7 @@ def test_velocities_come_from_the_files_of_a_run(tmp_path, kind):
     positions, velocities = stretch(1900, 2.0, 1200.0)
     molecule = Atoms(CO, positions[0])
     protocol = MDProtocol(trajectory_format=kind, write=("velocities",), trajectory_interval=4)
-    writer = begin_trajectory(tmp_path / f"trajectory.{kind}", molecule, protocol)
+    writer = create_trajectory(tmp_path / f"trajectory.{kind}", molecule, protocol)
     for frame in range(len(positions)):
         writer.write(OutputFrame(frame, 2.0 * (frame + 1), positions[frame], velocities=velocities[frame]))
     writer.close()

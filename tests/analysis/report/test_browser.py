@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report import write_analysis
-from tests import made_up
-from tests import run_directories as runs
-from tests.browser import BROWSER, Browser
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report import write_analysis
+from tests.support import made_up
+from tests.support import run_directories as runs
+from tests.support.browser import BROWSER, Browser
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
 LIGHT = {"ground": (255, 255, 255), "run": (0, 114, 178), "reference": (200, 207, 214)}

@@ -4,15 +4,14 @@ import matplotlib
 import numpy as np
 import pytest
 
-from piwsl.md import report
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report.figures import draw_panels, draw_with_difference
-from piwsl.md.report.overlays import overlays_of
-from piwsl.md.report.plots import plots_of
-from piwsl.md.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing
-from piwsl.md.report.svg import file_svg, page_svg
-from piwsl.md.report.traces import draw_energies, draw_several_energies
-from tests import made_up
+from piwsl.analysis import report
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.figures import draw_panels, draw_with_difference
+from piwsl.analysis.report.overlays import overlays_of
+from piwsl.analysis.report.plots import plots_of
+from piwsl.analysis.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing, file_svg, page_svg
+from piwsl.analysis.report.traces import draw_energies, draw_several_energies
+from tests.support import made_up
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.statistics.curves import Axis, Curve
-from piwsl.md.analysis.statistics.results import Distribution
-from piwsl.md.report.overlays import ALONE, axis_label, curve_of, overlays_of, pooled
-from tests import made_up
-from tests import run_directories as runs
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.overlays import ALONE, axis_label, curve_of, overlays_of, pooled
+from piwsl.analysis.statistics.curves import Axis, Curve
+from piwsl.analysis.statistics.results import Distribution
+from tests.support import made_up
+from tests.support import run_directories as runs
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.report import page
-from piwsl.md.report.page import render_page
-from piwsl.md.report.plots import plots_of
-from piwsl.md.report.view import allowed_scripts, library, license_text, script
-from tests import made_up
-from tests import run_directories as runs
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.report import page
+from piwsl.analysis.report.page import allowed_scripts, library, license_text, render_page, script
+from piwsl.analysis.report.plots import plots_of
+from piwsl.analysis.run_directory import read_run
+from tests.support import made_up
+from tests.support import run_directories as runs
 
 
 class Page(HTMLParser):

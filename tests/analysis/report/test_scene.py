@@ -7,14 +7,13 @@ from ase.build import bulk
 from ase.data import atomic_masses
 from scipy.spatial.transform import Rotation
 
-from piwsl.md.analysis.compare_run import compare_run
-from piwsl.md.analysis.frames.frame_source import FrameSource
-from piwsl.md.analysis.reference import Reference
-from piwsl.md.analysis.run_directory import read_run
-from piwsl.md.report.picture import picture_svg
-from piwsl.md.report.scene import PRECISION, scene_of, superposed
-from tests import made_up
-from tests import run_directories as runs
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.reference import Reference
+from piwsl.analysis.report.scene import PRECISION, picture_svg, scene_of, superposed
+from piwsl.analysis.run_directory import read_run
+from piwsl.trajectories.source import FrameSource
+from tests.support import made_up
+from tests.support import run_directories as runs
 
 
 def decoded(scene):

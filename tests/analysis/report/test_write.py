@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report import write, write_analysis
 from piwsl.errors import RunDirectoryError
-from piwsl.md.analysis.groups import RunGroup
-from piwsl.md.report import write, write_analysis
-from tests import made_up
-from tests import run_directories as runs
+from tests.support import made_up
+from tests.support import run_directories as runs
 
 NUMBERS = ["analysis.json", "curves.csv", "observables.csv"]
 PICTURES = [

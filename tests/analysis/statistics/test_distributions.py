@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, wasserstein_distance
 
-from piwsl.md.analysis.statistics.distributions import Histogram, compare
-from piwsl.md.analysis.statistics.uncertainty import Blocks, BlockSums
+from piwsl.analysis.statistics.distributions import Histogram, compare
+from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums
 
 EDGES = np.linspace(-6, 6, 121)
 

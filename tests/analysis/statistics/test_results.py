@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.statistics.results import Difference, Measurement, significant, with_uncertainty
+from piwsl.analysis.statistics.results import Difference, Measurement, significant, with_uncertainty
 
 
 @pytest.mark.parametrize(

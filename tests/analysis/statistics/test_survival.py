@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from piwsl.analysis.statistics.survival import survival, survival_curve
 from piwsl.errors import DataError
-from piwsl.md.analysis.statistics.survival import survival, survival_curve
 
 # Remission times in weeks of 21 leukaemia patients with 6-MP (Freireich et al., Blood 21, 699, 1963): the example of
 # textbooks, whose table of the estimator is below; True: relapse.

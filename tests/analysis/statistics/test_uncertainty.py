@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from piwsl.md.analysis.statistics.autocorrelation import LONGEST_SERIES, SeriesMeans, autocorrelation_time, inefficiency
-from piwsl.md.analysis.statistics.uncertainty import Blocks, BlockSums, MicroBlocks, block_average, difference_of
+from piwsl.analysis.statistics.autocorrelation import LONGEST_SERIES, SeriesMeans, autocorrelation_time, inefficiency
+from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums, MicroBlocks, block_average, difference_of
 
 
 def mean_of(sums):

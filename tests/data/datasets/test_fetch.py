@@ -21,7 +21,7 @@ from piwsl.data.datasets import Dataset, RemoteFile, data_folder, fetch, recorde
 from piwsl.data.read import dataset_frames
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL
-from tests.http_server import Server, Site
+from tests.support.http_server import Server, Site
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
 MD5 = f"md5:{md5(CONTENT).hexdigest()}"

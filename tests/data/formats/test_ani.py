@@ -7,7 +7,7 @@ import pytest
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
 from piwsl.units import HARTREE, KCAL_PER_MOL, parse_units
-from tests.frame_sets import assert_same_frames
+from tests.support.frame_sets import assert_same_frames
 
 FORMULAS = {"CH4": [6, 1, 1, 1, 1], "H2O": [8, 1, 1], "NH3": [7, 1, 1, 1]}
 

@@ -12,13 +12,13 @@ from ase.constraints import FixAtoms
 from ase.db import connect
 
 from piwsl.data.convert import convert
+from piwsl.data.formats.lmdb import write_lmdb
 from piwsl.data.lazy import UnknownLayoutError
-from piwsl.data.lmdb_files import write_lmdb
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL, parse_units
-from tests.frame_sets import assert_same_frames, mixed_frames, periodic_frame, symmetric_stress
-from tests.molecules import frame
+from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame, symmetric_stress
+from tests.support.molecules import frame
 
 
 def needs_backend(ending):
@@ -85,7 +85,7 @@ def test_ase_reads_what_piwsl_writes_to_lmdb(tmp_path):
 
 def test_an_lmdb_file_grows_with_its_content(tmp_path, monkeypatch):
     pytest.importorskip("lmdb")
-    monkeypatch.setattr("piwsl.data.lmdb_files._FIRST_MAP_SIZE", 1 << 15)
+    monkeypatch.setattr("piwsl.data.formats.lmdb._FIRST_MAP_SIZE", 1 << 15)
     frames = list(mixed_frames()) * 40
     write_lmdb(tmp_path / "a.lmdb", frames)
     assert_same_frames(read_frames(tmp_path / "a.lmdb").select([0, 277]), [frames[0], frames[277]])

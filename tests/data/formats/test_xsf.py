@@ -10,8 +10,8 @@ from ase.units import Hartree
 
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
-from tests.frame_sets import assert_same_frames, periodic_frame
-from tests.molecules import frame
+from tests.support.frame_sets import assert_same_frames, periodic_frame
+from tests.support.molecules import frame
 
 
 def aenet(made, forces=True, energy=True):

@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from piwsl.data.calculators import reference_calculator
-from piwsl.data.dask_cluster import DaskCluster
-from piwsl.data.executors import LocalProcesses
 from piwsl.data.frames import FrameSet
-from piwsl.data.label import sample_and_label
-from piwsl.data.label_frames import label_frames
+from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.dynamics import SamplingPlan, sample_and_label
+from piwsl.data.labeling.structures import label_frames
 from piwsl.data.read import read_frames
-from piwsl.data.sampling_plan import SamplingPlan
 from piwsl.errors import ConfigError, MissingDependencyError
-from tests.molecules import frame
+from piwsl.runs.dask_cluster import DaskCluster
+from piwsl.runs.executors import LocalProcesses
+from tests.support.molecules import frame
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 ROOT = Path(__file__).parents[2]
-SPRINGS = "tests.faulty_calculators:Springs"
+SPRINGS = "tests.support.faulty_calculators:Springs"
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from piwsl.data.calculators import reference_calculator
-from piwsl.data.executors import LocalProcesses, Outcome
-from piwsl.data.label import sample_and_label
+from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.dynamics import SamplingPlan, sample_and_label
 from piwsl.data.read import read_frames
-from piwsl.data.sampling_plan import SamplingPlan
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.runs.executors import LocalProcesses, Outcome
 
 PLAN = SamplingPlan(
     trajectories=2, steps=40, equilibration_steps=20, frame_interval=10, position_interval=5, chunk_steps=20, seed=3

@@ -8,12 +8,12 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed
 
-from piwsl.data.calculators import reference_calculator
 from piwsl.data.frames import Frame
-from piwsl.data.single_point import Failure, SinglePoint, single_point
+from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.errors import ConfigError, MissingDependencyError
 from piwsl.units import HARTREE
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 
 def energy(method, atoms, options=None):

@@ -14,18 +14,17 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from filelock import FileLock
 
-from piwsl.data.calculators import reference_calculator
-from piwsl.data.executors import LocalProcesses, Outcome
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.label_frames import label_frames
-from piwsl.data.label_store import LabelStore
+from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
+from piwsl.data.labeling.structures import LabelStore, label_frames
 from piwsl.data.read import read_frames
-from piwsl.data.single_point import Failure, SinglePoint, single_point
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from tests import faulty_calculators
-from tests.molecules import frame
+from piwsl.runs.executors import LocalProcesses, Outcome
+from tests.support import faulty_calculators
+from tests.support.molecules import frame
 
-SPRINGS = "tests.faulty_calculators:Springs"
+SPRINGS = "tests.support.faulty_calculators:Springs"
 ROOT = Path(__file__).parents[2]
 
 
@@ -146,7 +145,10 @@ def test_a_failure_that_is_gone_is_forgotten(tmp_path):
 
 @pytest.mark.parametrize(
     ("method", "options", "reason"),
-    [(SPRINGS, {"fail": [0, 1]}, "no convergence"), ("tests.faulty_calculators:NotANumber", {}, "not a finite number")],
+    [
+        (SPRINGS, {"fail": [0, 1]}, "no convergence"),
+        ("tests.support.faulty_calculators:NotANumber", {}, "not a finite number"),
+    ],
 )
 def test_nothing_labelled_is_an_error(tmp_path, method, options, reason):
     with pytest.raises(DataError, match=f"no frame could be labelled; frame 0: .*{reason}"):
@@ -161,7 +163,7 @@ def test_a_foreign_calculator_is_made_once(tmp_path):
 
 
 def test_processes_that_die_and_files_that_meet(tmp_path):
-    method, log = "tests.faulty_calculators:ThroughFiles", tmp_path / "log"
+    method, log = "tests.support.faulty_calculators:ThroughFiles", tmp_path / "log"
     options = {"kill": [1], "log": str(log)}
     labelled = label_frames(numbered(4), method, tmp_path / "job", options, LocalProcesses(1))
     assert labelled.failures == {1: "its process died (out of memory, or the program crashed)"}
@@ -189,7 +191,7 @@ def test_a_killed_job_goes_on(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from piwsl.data.label_frames import label_frames\n"
+        "from piwsl.data.labeling.structures import label_frames\n"
         "from piwsl.data.read import read_frames\n"
         "if __name__ == '__main__':\n"
         "    label_frames(read_frames(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), eval(sys.argv[5]))\n"
@@ -269,7 +271,7 @@ def test_another_job_is_refused(tmp_path):
         ("no_such_module:Class", {}, "No module named 'no_such_module'"),
         ("ase.calculators.emt:Emt", {}, "no attribute 'Emt'"),
         (SPRINGS, {"stiffness": 1}, "cannot be made"),
-        ("tests.faulty_calculators:no_calculator", {}, "no ASE calculator"),
+        ("tests.support.faulty_calculators:no_calculator", {}, "no ASE calculator"),
         (":", {}, "name an ASE calculator"),
     ],
 )

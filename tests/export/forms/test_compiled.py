@@ -9,13 +9,13 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import DataError, EngineError, ExportError, ModelFileError
-from piwsl.export import exported as exported_module
+from piwsl.export import exported_file as exported_module
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported, read_exported_info
-from piwsl.export.make import Exporter
-from piwsl.export.trained import load_trained
-from tests.models_for_tests import trained_file
-from tests.molecules import frame, oxide
+from piwsl.export.exported_file import load_exported, read_exported_info
+from piwsl.export.exporter import Exporter
+from piwsl.export.trained_file import load_trained
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import frame, oxide
 
 MOLECULE = frame("CH3CH2OH", seed=5)
 
@@ -115,7 +115,7 @@ def test_a_package_that_is_wrong_is_not_written(package, tmp_path, monkeypatch):
     def another(program, output):
         output.write_bytes(package.read_bytes())
 
-    monkeypatch.setattr("piwsl.export.make.compile_package", another)
+    monkeypatch.setattr("piwsl.export.exporter.compile_package", another)
     with pytest.raises(ExportError, match="disagrees with the model and is not written"):
         Exporter([other]).openmm(MOLECULE, tmp_path / "out.pt2", "aotinductor")
     assert not (tmp_path / "out.pt2").exists()

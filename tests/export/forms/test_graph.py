@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from piwsl.errors import ExportError
-from piwsl.export.graph import as_torchscript, record
+from piwsl.export.forms.graph import as_torchscript, record
 
 
 def test_constants_are_computed_once():

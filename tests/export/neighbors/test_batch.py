@@ -5,9 +5,9 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import neighbour_edges
-from piwsl.export.batch_neighbours import Batch, BatchNeighbours
-from tests.molecules import oxide
+from piwsl.export.neighbors.batch import Batch, BatchNeighbours
+from piwsl.structures.neighbors import neighbour_edges
+from tests.support.molecules import oxide
 
 CUTOFF = 4.0
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from piwsl.data.frames import Frame
-from piwsl.data.neighbours import neighbour_edges
-from piwsl.export.neighbour_search import NeighbourSearch
+from piwsl.export.neighbors.search import NeighbourSearch
+from piwsl.structures.neighbors import neighbour_edges
 
 CUTOFF = 4.0
 ALL_PBC = list(itertools.product((False, True), repeat=3))

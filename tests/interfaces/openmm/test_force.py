@@ -10,14 +10,15 @@ from openmm import app, unit
 
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, DataError, ElementError, EngineError
+from piwsl.export import opening as model
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.md import model, openmm_force, read_system
-from piwsl.md.forces.callback import ForceCallable
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.interfaces.openmm.force import ForceCallable
+from piwsl.md import openmm_force, read_system
 from piwsl.units import KJ_PER_MOL, NANOMETER
-from tests.models_for_tests import trained_file
-from tests.molecules import oxide
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import oxide
 
 KINDS = ["torch", "python"]
 FORCE = KJ_PER_MOL / NANOMETER

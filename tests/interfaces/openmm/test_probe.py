@@ -13,14 +13,14 @@ from ase.build import molecule
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, EngineError, ModelFileError
 from piwsl.export.evaluation import bind
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.interfaces.openmm import force as module
+from piwsl.interfaces.openmm.force import choose_force, python_force, torch_force
+from piwsl.interfaces.openmm.probe import Probe, probe_torchforce
 from piwsl.md import PiwslCalculator
-from piwsl.md.forces import openmm_force as module
-from piwsl.md.forces.openmm_force import choose_force, python_force, torch_force
-from piwsl.md.forces.probe import Probe, probe_torchforce
 from piwsl.units import KJ_PER_MOL, NANOMETER
-from tests.models_for_tests import trained_file
+from tests.support.models_for_tests import trained_file
 
 
 def in_openmm(force, atoms):
@@ -187,7 +187,7 @@ def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_mo
     def undefined_symbol():
         raise ImportError("libOpenMMTorch.so: undefined symbol: _ZN5torch3jit4load")
 
-    monkeypatch.setattr("piwsl.md.forces.probe.import_openmmtorch", undefined_symbol)
+    monkeypatch.setattr("piwsl.interfaces.openmm.probe.import_openmmtorch", undefined_symbol)
     probe_torchforce.cache_clear()
     try:
         with pytest.raises(EngineError) as caught:

@@ -8,21 +8,21 @@ from ase.build import bulk, molecule
 
 from piwsl.data.frames import Frame
 from piwsl.errors import EngineError, ModelFileError
-from piwsl.export.exported import load_exported
-from piwsl.export.make import Exporter
-from piwsl.export.replicas import bind_replicas
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.replica_evaluation import bind_replicas
 from piwsl.md.engines.make import make_engine
 from piwsl.md.engines.native import NativeReplicas
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.engines.openmm_replicas import OpenMMReplicas
-from piwsl.md.forces.threads import replica_threads
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import copies_per_call, prepare_replica_model
 from piwsl.md.simulation import starts
-from tests.models_for_tests import trained_file
-from tests.molecules import oxide
-from tests.spring_replicas import SpringReplicas
-from tests.springs import springs_model
+from piwsl.runs.process import replica_threads
+from tests.support.models_for_tests import trained_file
+from tests.support.molecules import oxide
+from tests.support.spring_replicas import SpringReplicas
+from tests.support.springs import springs_model
 
 ENGINES = {"native": NativeReplicas, "openmm": OpenMMReplicas}
 NVT = MDProtocol.of(temperature=300, friction=0.05, seed=7, replicas=5)

@@ -11,12 +11,12 @@ import mdtraj
 import numpy as np
 import pytest
 
-from piwsl.data.dask_cluster import DaskCluster, local_cluster
 from piwsl.errors import RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
+from piwsl.md.replicas.distributed import Spread
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
-from piwsl.md.spread import Spread
+from piwsl.runs.dask_cluster import DaskCluster, local_cluster
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 COUNT = 5

@@ -10,18 +10,18 @@ import pytest
 from ase.build import molecule
 from ase.io import read
 
+from piwsl.analysis import read_run
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
-from piwsl.export.make import Exporter
-from piwsl.md.analysis import read_run
-from piwsl.md.analysis.frames.dcd import DcdFile
-from piwsl.md.calculator import PiwslCalculator
-from piwsl.md.output.thermo import read_thermo
+from piwsl.export.exporter import Exporter
+from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replica_run import allow_open_files
+from piwsl.md.replicas.run import allow_open_files
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
-from tests.models_for_tests import trained_file
+from piwsl.trajectories.dcd import DcdFile
+from piwsl.trajectories.thermo import read_thermo
+from tests.support.models_for_tests import trained_file
 
 COUNT = 5
 NAMES = [f"replica-{number:03d}" for number in range(COUNT)]

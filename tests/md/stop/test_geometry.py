@@ -7,9 +7,8 @@ from ase.build import bulk, fcc111, molecule
 from ase.spacegroup import crystal
 
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
-from piwsl.md.stop.pairs import PairSearch
-from piwsl.md.structure import bonded_pairs
+from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule, PairSearch
+from piwsl.structures.bonds import bonded_pairs
 
 
 def at_rest(atoms):

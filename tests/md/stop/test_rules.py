@@ -9,8 +9,8 @@ from ase.build import bulk, molecule
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
 from piwsl.export.evaluation import Evaluation
-from piwsl.export.make import Exporter
-from piwsl.md.engines.base import Energies, Snapshot, kinetic_energy
+from piwsl.export.exporter import Exporter
+from piwsl.md.engines.base import Snapshot, kinetic_energy
 from piwsl.md.job import Job
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RunIdentity, newest_states
@@ -20,7 +20,8 @@ from piwsl.md.stop.specs import KINDS, Limits, parse_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.stop.thermal import CommitteeRule, TemperatureRule
 from piwsl.md.structure import thermal_velocities
-from tests.models_for_tests import trained_file
+from piwsl.trajectories.thermo import Energies
+from tests.support.models_for_tests import trained_file
 
 
 def rules_of(structure, model=None, **options):

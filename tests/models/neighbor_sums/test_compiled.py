@@ -11,11 +11,10 @@ pytest.importorskip("numba", reason="needs numba: pip install 'piwsl[fast]'")
 from piwsl.data.batch import collate
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.request import Request, Work
-from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.fused import FusedEdgeList, training_pairs
-from piwsl.models.kernels import Quadrilinear, Trilinear, contract
-from piwsl.models.pairs import EdgeList
-from tests.molecules import frame, oxide
+from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract, training_pairs
+from piwsl.models.neighbor_sums.edge_list import EdgeList
+from piwsl.models.register import ModelConfig, build_potential
+from tests.support.molecules import frame, oxide
 
 # Six pairs, one of them of an atom with its own image, and the edges they stand for.
 PAIRS = torch.tensor([[0, 0, 1, 2, 2, 3], [1, 2, 3, 3, 1, 3]])
@@ -96,7 +95,7 @@ def test_loops_are_compiled_where_nothing_can_be_kept():
     code = (
         "import numba.core.caching as caching, torch\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from piwsl.models.kernels import Trilinear, contract\n"
+        "from piwsl.models.neighbor_sums.compiled import Trilinear, contract\n"
         "ones = torch.ones(2, 1, 3)\n"
         "print(contract(Trilinear(), 0, torch.tensor([[0], [1]]), [None, torch.ones(1, 3), ones]).sum().item())"
     )

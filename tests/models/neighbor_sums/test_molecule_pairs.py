@@ -4,8 +4,8 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.molecule_pairs import MoleculePairs
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.models.register import ModelConfig, build_potential
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 NETWORKS = ["painn", "schnet", "tensornet", "ace"]

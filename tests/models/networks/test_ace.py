@@ -4,8 +4,8 @@ from ase.build import bulk, molecule
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.models.ace import ACE, TensorProduct
-from piwsl.models.cartesian import matrix_basis
+from piwsl.models.networks.ace import ACE, TensorProduct
+from piwsl.models.networks.cartesian import matrix_basis
 
 
 def matrices(components):

@@ -4,9 +4,9 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.models.build import ModelConfig, build_potential
+from piwsl.models.register import ModelConfig, build_potential
 from piwsl.testing import check_model
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FRAMES = [frame("H2O"), frame("CH3CH2OH"), frame("C6H6")]

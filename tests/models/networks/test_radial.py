@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from piwsl.models.radial import RADIAL_BASES, PolynomialCutoff
+from piwsl.models.networks.radial import RADIAL_BASES, PolynomialCutoff
 
 
 def test_cutoff_switches_smoothly():

@@ -6,11 +6,11 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.models.build import ModelConfig, build_potential
-from piwsl.models.fused import FusedEdgeList
-from piwsl.models.pairs import EdgeList
+from piwsl.models.neighbor_sums.compiled import FusedEdgeList
+from piwsl.models.neighbor_sums.edge_list import EdgeList
+from piwsl.models.register import ModelConfig, build_potential
 from piwsl.testing import check_model
-from tests.molecules import frame
+from tests.support.molecules import frame
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FRAMES = [frame("H2O"), frame("CH3CH2OH"), frame("C6H6")]

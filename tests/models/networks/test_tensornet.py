@@ -1,7 +1,7 @@
 import torch
 
-from piwsl.models.cartesian import matrix_basis
-from piwsl.models.tensornet import MatrixProducts
+from piwsl.models.networks.cartesian import matrix_basis
+from piwsl.models.networks.tensornet import MatrixProducts
 
 
 def test_basis_is_orthonormal_and_products_are_those_of_matrices():

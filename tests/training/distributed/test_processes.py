@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
-from piwsl.export.trained import load_trained
+from piwsl.export.trained_file import load_trained
 from piwsl.losses.terms import local_mean
-from piwsl.training.batches import share_of_process
 from piwsl.training.config import dump, load_config
-from piwsl.training.parallel import gathered, global_mean, of_first, process_count, summed
-from piwsl.training.processes import Processes, joined, launched_processes
+from piwsl.training.distributed.process_group import gathered, global_mean, of_first, process_count, summed
+from piwsl.training.distributed.processes import Processes, joined, launched_processes
+from piwsl.training.loader import share_of_process
 from piwsl.training.run import train
 from piwsl.training.sources import training_frames
 

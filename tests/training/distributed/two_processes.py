@@ -7,7 +7,7 @@ from piwsl.cli.main import run
 from piwsl.errors import DataError
 from piwsl.losses import Objective
 from piwsl.training.config import load_config
-from piwsl.training.processes import launched_processes
+from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.run import train
 
 folder = Path(sys.argv[1])

@@ -19,11 +19,11 @@ from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.training.config import load_config
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.sources import training_frames
-from piwsl.training.tune import tune
 from piwsl.training.tuning import study as study_module
+from piwsl.training.tuning.search import GRACE, fail_abandoned, host
 from piwsl.training.tuning.settings import extremes, load_settings, tune_config
 from piwsl.training.tuning.study import FirstAsConfigured, counted, next_trial, open_study, suggest
-from piwsl.training.tuning.workers import GRACE, fail_abandoned, host
+from piwsl.training.tuning.tune import tune
 
 SHORT = ("optimiser.steps=8", "optimiser.validation_interval=2", "optimiser.ema_decay=0", "loss.pitc=0", "loss.pisc=0")
 RATES = {"optimiser.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
@@ -60,7 +60,7 @@ def test_the_test_frames_are_looked_at_once(searched):
     for path in output.glob("trial-*/summary.json"):
         summary = json.loads(path.read_text())
         assert (summary["test"], summary["frames"]["test"]) == (None, 0)
-    from piwsl.export.trained import load_trained
+    from piwsl.export.trained_file import load_trained
 
     model = load_trained(result.best[0].directory / "model.pt")
     errors = evaluate_potential(model.potential(), training_frames(config).test, model.config.cutoff, torch.float32)

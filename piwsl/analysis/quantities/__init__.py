@@ -1,0 +1,1 @@
+"""Quantities that are measured on a trajectory, one per module."""

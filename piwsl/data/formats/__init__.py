@@ -1,0 +1,1 @@
+"""Readers and writers of files with labeled structures, one format per module."""

@@ -1,0 +1,1 @@
+"""Labels from reference methods: for given structures, or along reference dynamics."""

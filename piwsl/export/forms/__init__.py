@@ -1,0 +1,1 @@
+"""Forms of an exported potential: scripted, traced as a graph, compiled."""

@@ -1,0 +1,1 @@
+"""Neighbor lists that exported potentials use."""

@@ -1,0 +1,1 @@
+"""Exported potentials in other programs: ASE, OpenMM, openmm-ml, torch-sim."""

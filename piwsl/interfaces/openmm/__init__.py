@@ -1,0 +1,1 @@
+"""Exported potentials as OpenMM forces."""

@@ -1,1 +1,0 @@
-"""Trajectory files as sources of frames that need not fit into memory."""

@@ -1,1 +1,0 @@
-"""The exported potential as a force: direct calls, and the two ways into OpenMM."""

@@ -1,0 +1,1 @@
+"""Energy networks, one per module, and the layers they share."""

@@ -1,0 +1,1 @@
+"""Facts about a set of atoms: bonds, contacts, metals, cells, neighbors."""

@@ -1,0 +1,1 @@
+"""Trajectory files: reading and writing, one format per module."""
