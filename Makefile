@@ -1,4 +1,4 @@
-# make demo   train, export, run and analyse the bundled aspirin (about six minutes on two cores, after installation)
+# make demo   train, export, run and analyze the bundled aspirin (about six minutes on two cores, after installation)
 # make test   the whole test suite
 # make check  what CI runs: lint, types, import rules, tests
 
@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/piwsl train piwsl/resources/aspirin_demo.yaml --output $(DEMO)/train --force
 	$(BIN)/piwsl export $(DEMO)/train/model.pt --target openmm --system aspirin --output $(DEMO)/aspirin.pt --force
-	# A run that left physics (exit code 3) is analysed all the same: the report says what happened.
+	# A run that left physics (exit code 3) is analyzed all the same: the report says what happened.
 	$(BIN)/piwsl md --system aspirin --model $(DEMO)/aspirin.pt --steps 20000 --seed 1 --output $(DEMO)/md --force \
 		|| test $$? -eq 3
 	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis

@@ -4,7 +4,7 @@ python benchmarks/analysis.py [--frames 100000] [--rounds 5] counts the distance
 piwsl and with mdtraj.compute_distances and numpy.histogram, which take turns in one process with one thread.
 
 python benchmarks/analysis.py --memory [--sizes 10000,1000000] writes runs of so many frames - the bundled reference
-again and again, with noise - and analyses each in a process of its own. A million frames need 0.4 GB of disk.
+again and again, with noise - and analyzes each in a process of its own. A million frames need 0.4 GB of disk.
 
 Both print a table and a JSON line.
 """
@@ -105,7 +105,7 @@ def of_mdtraj(trajectory: mdtraj.Trajectory) -> FloatArray:
 
 
 def compare_memory(sizes: list[int], scratch: str | None) -> None:
-    """Analyse runs of these sizes, each in a fresh process."""
+    """Analyze runs of these sizes, each in a fresh process."""
     print("frames     trajectory [MB]   imported [MB]   peak [MB]   seconds")
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory(dir=scratch) as folder:
@@ -130,7 +130,7 @@ def compare_memory(sizes: list[int], scratch: str | None) -> None:
 
 
 def measure(path: Path) -> dict[str, float]:
-    """Analyse a run in this process; its resident memory before and at most."""
+    """Analyze a run in this process; its resident memory before and at most."""
     imported = resident("VmRSS")
     begin = time.perf_counter()
     compare_run(read_run(path), bundled_reference("aspirin"))

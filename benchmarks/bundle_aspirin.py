@@ -1,4 +1,4 @@
-"""Put two finished labelling jobs together as the bundled aspirin (see piwsl/resources/README.md).
+"""Put two finished labeling jobs together as the bundled aspirin (see piwsl/resources/README.md).
 
 python benchmarks/bundle_aspirin.py TRAIN_JOB REFERENCE_JOB [OUTPUT]
 """
@@ -24,7 +24,7 @@ TEST_FRAMES = 1000
 def bundle(train: Path, reference: Path, output: Path) -> None:
     """Copy structure and training frames; thin the test frames; write the reference trajectory as XTC."""
     output.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(train / "minimised.xyz", output / "aspirin.xyz")
+    shutil.copyfile(train / "minimized.xyz", output / "aspirin.xyz")
     shutil.copyfile(train / "frames.npz", output / "aspirin_train.npz")
     with np.load(reference / "frames.npz") as frames:
         arrays = {name: frames[name] for name in frames.files}
@@ -33,7 +33,7 @@ def bundle(train: Path, reference: Path, output: Path) -> None:
         arrays[name] = arrays[name][step - 1 :: step][:TEST_FRAMES]
     write_npz(output / "aspirin_test.npz", **arrays)
 
-    structure = read(train / "minimised.xyz")
+    structure = read(train / "minimized.xyz")
     write_topology(output / "aspirin_reference.pdb", structure, bonded_pairs(structure))
     with np.load(reference / "trajectory.npz") as trajectory:
         positions, interval = trajectory["coords"], float(trajectory["timestep"])

@@ -97,7 +97,7 @@ def piwsl(batch: int) -> list[Contestant]:
         "PITC+PISC k = 1/2": ["loss.mixing=0.5"],
         "PITC+PISC k = 0": ["loss.mixing=0"],
     }
-    program = [sys.executable, str(HERE / "piwsl_step.py"), "model.channels=128", f"optimiser.batch_size={batch}"]
+    program = [sys.executable, str(HERE / "piwsl_step.py"), "model.channels=128", f"optimizer.batch_size={batch}"]
     return [
         Contestant(f"piwsl {name}", labels, [*program, *overrides, *without], {})
         for labels, without in (("forces", []), ("energies", ["loss.forces=0"]))

@@ -58,10 +58,10 @@ def configuration(options: argparse.Namespace, overrides: Iterable[str], seed: i
             f"data.test={options.test}",
             "data.forces_fraction=0",
             f"start.init_from={options.model}",
-            f"optimiser.steps={options.steps}",
-            f"optimiser.learning_rate={options.learning_rate}",
-            "optimiser.validation_interval=100",
-            "optimiser.ema_decay=0.99",
+            f"optimizer.steps={options.steps}",
+            f"optimizer.learning_rate={options.learning_rate}",
+            "optimizer.validation_interval=100",
+            "optimizer.ema_decay=0.99",
             f"seed={seed}",
             f"threads={options.threads}",
             *overrides,
@@ -95,7 +95,7 @@ def show(name: str, runs: list[dict[str, float]], plain: list[dict[str, float]])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="trained file to start from")
-    parser.add_argument("data", type=Path, help="labelled frames")
+    parser.add_argument("data", type=Path, help="labeled frames")
     parser.add_argument("--units", help="of the data, if they state none")
     parser.add_argument("--output", type=Path, default=Path("runs/fine-tuning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

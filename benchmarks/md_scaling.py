@@ -1,11 +1,11 @@
 """Time and peak memory of an MD step from 21 to 10 000 atoms: cost must be linear in atoms.
 
 python benchmarks/md_scaling.py prints a table and a JSON line; about fifteen minutes. The structures are periodic
-cells of titanium dioxide (rutile), about 100 atoms in a cubic nanometre, with thermal displacements; the network PaiNN
+cells of titanium dioxide (rutile), about 100 atoms in a cubic nanometer, with thermal displacements; the network PaiNN
 with 64 channels, 3 layers and a cutoff of 5 angstrom, float32, random weights. A step moves all atoms by about 0.01
 angstrom at random and evaluates energy and forces, in a process of its own for each size and form:
 
-TorchScript: the file for OpenMM, called as TorchForce calls it, neighbours searched inside at every step;
+TorchScript: the file for OpenMM, called as TorchForce calls it, neighbors searched inside at every step;
 TorchScript, list with skin: the general file called from Python; compiled: the same, made with AOTInductor.
 """
 

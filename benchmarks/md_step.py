@@ -4,7 +4,7 @@ python benchmarks/md_step.py prints a table and a JSON line; about six minutes, 
 SchNetPack in an environment of its own. PaiNN with 128 channels, 3 layers, 20 radial functions and a cutoff of
 5 angstrom, float32, random weights; Langevin dynamics at 10 K with a step of 0.1 fs, which keeps the molecule as it is.
 
-SchNetPack runs as its calculator in ASE with its fastest neighbour list; piwsl as exported files in OpenMM, the
+SchNetPack runs as its calculator in ASE with its fastest neighbor list; piwsl as exported files in OpenMM, the
 Reference platform, and in ASE. Each contestant is a process of its own; they take turns of some steps, in a new order
 every round, so that whatever else the machine does meets all. Ratios are the medians of the ratios within a round.
 Where two threads are offered, piwsl takes one for a small molecule, as `piwsl md` does by itself.

@@ -14,7 +14,7 @@ from piwsl.data.batch import collate
 from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.data.systems import named_system
-from piwsl.losses import Randomness
+from piwsl.losses import FrameRandom
 from piwsl.models.neighbor_sums.compiled import training_pairs
 from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.models.register import build_potential
@@ -34,8 +34,8 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     potential = build_potential(config.model, fit_reference_energies(frames, frames.elements))
     use_pairs(potential, training_pairs(torch.device("cpu")))
     objective = build_objective(config.loss, config.displacement)
-    optimiser = TrainingTask(potential, objective, config.optimiser, config.seed).configure_optimizers()["optimizer"]
-    size, cutoff = config.optimiser.batch_size, config.model.cutoff + objective.margin
+    optimizer = TrainingTask(potential, objective, config.optimizer, config.seed).configure_optimizers()["optimizer"]
+    size, cutoff = config.optimizer.batch_size, config.model.cutoff + objective.margin
     start = time.process_time()
     batches = [
         collate(frames[first : first + size], cutoff, indices=range(first, first + size))
@@ -44,10 +44,10 @@ def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[
     collate_seconds = (time.process_time() - start) / BATCHES
 
     def step(number: int) -> float:
-        loss, _ = objective(potential, batches[number % BATCHES], Randomness(config.seed, number))
-        optimiser.zero_grad()
+        loss, _ = objective(potential, batches[number % BATCHES], FrameRandom(config.seed, number))
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return float(loss.detach())
 
     return step, {

@@ -1,6 +1,6 @@
 """SchNetPack's side of training_throughput.py; runs in the environment that script makes.
 
-PaiNN as SchNetPack's own configuration for MD17 builds it, its neighbour lists and its batches, made once beforehand.
+PaiNN as SchNetPack's own configuration for MD17 builds it, its neighbor lists and its batches, made once beforehand.
 """
 
 import argparse
@@ -25,10 +25,10 @@ CHANNELS, LAYERS, RADIAL_SIZE, CUTOFF = 128, 3, 20, 5.0
 
 
 def batches(frames: str, size: int) -> tuple[list[dict[str, torch.Tensor]], float]:
-    """All batches, and the CPU seconds that joining one takes with neighbour lists at hand."""
+    """All batches, and the CPU seconds that joining one takes with neighbor lists at hand."""
     with np.load(frames) as file:
         species, positions, energies, forces = (file[name] for name in ("species", "positions", "energies", "forces"))
-    neighbours = MatScipyNeighborList(cutoff=CUTOFF)
+    neighbors = MatScipyNeighborList(cutoff=CUTOFF)
     items = []
     for index in range(len(energies)):
         item = {
@@ -42,7 +42,7 @@ def batches(frames: str, size: int) -> tuple[list[dict[str, torch.Tensor]], floa
             properties.energy: torch.tensor([energies[index] - energies.mean()]),
             properties.forces: torch.tensor(forces[index]),
         }
-        item = neighbours(item)
+        item = neighbors(item)
         items.append({k: v.float() if v.dtype == torch.float64 else v for k, v in item.items()})
     start = time.process_time()
     made = list(AtomsLoader(items, batch_size=size))
@@ -70,7 +70,7 @@ def main() -> None:
         output_modules=[energy, spk.atomistic.Forces()] if supervised_forces else [energy],
     )
     model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, amsgrad=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, amsgrad=True)
     made, collate_seconds = batches(options.frames, options.batch)
 
     def step(number: int) -> float:
@@ -80,9 +80,9 @@ def main() -> None:
         if supervised_forces:
             error = predicted[properties.forces] - labels[properties.forces]
             loss = loss + 100.0 * torch.linalg.vector_norm(error, dim=-1).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return float(loss.detach())
 
     facts = {

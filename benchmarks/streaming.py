@@ -89,7 +89,7 @@ def measure(file: Path, steps: int, workers: int) -> dict[str, float]:
             "data": {"file": str(file), "validation": VALIDATION, "workers": workers},
             "model": {"channels": 16, "layers": 2},
             "loss": {"pitc": 0.0, "pisc": 0.0},
-            "optimiser": {"steps": steps, "batch_size": BATCH_SIZE, "validation_interval": steps},
+            "optimizer": {"steps": steps, "batch_size": BATCH_SIZE, "validation_interval": steps},
             "accelerator": "cpu",
             "threads": 1,
         }

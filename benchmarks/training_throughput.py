@@ -144,7 +144,7 @@ def main() -> None:
             rows = {one.key: row(one, times, options.batch) for one in contestants}
             show(rows, clock)
             results[f"threads_{threads}"] = {"rows": rows, "targets": targets(times)}
-    print("\nto make a batch (neighbour lists included for piwsl, at hand for SchNetPack), CPU ms:")
+    print("\nto make a batch (neighbor lists included for piwsl, at hand for SchNetPack), CPU ms:")
     for one, fact in zip(contestants, facts, strict=True):
         about = f"{fact['edges']} edges, {fact['parameters']} weights, {fact['library']}, PyTorch {fact['torch']}"
         print(f"{one.key:39}{fact['collate_ms']:6.2f}   {about}")

@@ -12,7 +12,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from piwsl.losses import PISC, PITC, Points, unit_vectors
+from piwsl.losses import PISC, PITC, PointPredictions, unit_vectors
 
 ATOMS = 4
 
@@ -34,7 +34,7 @@ class TinyModel(nn.Module):
 
 
 def pairs(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (S, 4, 3, 1) and unit vectors (S, 4, 3, 3) from each atom to its three neighbours."""
+    """Distances (S, 4, 3, 1) and unit vectors (S, 4, 3, 3) from each atom to its three neighbors."""
     clusters = positions.view(-1, ATOMS, 3)
     others = torch.tensor([[j for j in range(ATOMS) if j != i] for i in range(ATOMS)])
     vectors = clusters[:, others] - clusters.unsqueeze(2)
@@ -59,7 +59,7 @@ def clusters(count: int) -> Tensor:
 def consistency(model: nn.Module, positions: Tensor, structure_index: Tensor) -> Tensor:
     """PITC and PISC: two displaced copies, and what the model says at the three points."""
     d, e = (0.05 * unit_vectors(torch.randn_like(positions)) for _ in range(2))
-    points = Points.of([model(x) for x in (positions, positions + d, positions + e)], [d, e], structure_index)
+    points = PointPredictions.of([model(x) for x in (positions, positions + d, positions + e)], [d, e], structure_index)
     pitc, _ = PITC(mixing=0.5)(points)
     pisc, _ = PISC(mixing=0.5)(points)
     return 10.0 * pitc.mean() + 0.1 * pisc.mean()
@@ -77,15 +77,15 @@ def main(steps: int) -> None:
     energies, _ = truth(positions)
     structure_index = torch.arange(100).repeat_interleave(ATOMS)
     model = TinyModel()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     print("step  energy MAE [eV]  relative force error of the test clusters")
     for step in range(steps + 1):
         error = (model(positions)[0] - energies).abs().mean()
         if step % (steps // 5) == 0:
             print(f"{step:4d} {error.item():16.4f} {force_error(model, test):10.3f}")
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (error + consistency(model, positions, structure_index)).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python ml_mm.py model_openmm.pt --steps 2000         # any exported file for the atoms of aspirin.xyz
 
 openmm-ml makes the mixed system: the potential replaces every term within aspirin, the force field keeps water and what
-aspirin and water do to each other (mechanical embedding: fixed charges and Lennard-Jones, no polarisation).
+aspirin and water do to each other (mechanical embedding: fixed charges and Lennard-Jones, no polarization).
 """
 
 import argparse
@@ -138,7 +138,7 @@ def solvate() -> tuple[app.Modeller, openmm.System, list[int]]:
 def make_room(modeller: app.Modeller, mm_system: openmm.System, ml_atoms: list[int]) -> None:
     """Relax the new water by the force field alone, around a molecule that stays as it is.
 
-    The mixed system must not be minimised from here. The minimiser tries long steps, above all where it turns rigid
+    The mixed system must not be minimized from here. The minimizer tries long steps, above all where it turns rigid
     water into springs, and a potential knows nothing of the torn molecules that such steps lead to: it may end there.
     """
     held = copy.deepcopy(mm_system)

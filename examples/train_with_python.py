@@ -18,7 +18,7 @@ def main(output: Path, steps: int) -> None:
         {
             "data": {"system": "aspirin", "train": 500, "validation": 50},
             "loss": {"pitc": 1.0, "pisc": 0.01, "cadence": 10},
-            "optimiser": {"steps": steps, "batch_size": 5, "validation_interval": max(1, steps // 4)},
+            "optimizer": {"steps": steps, "batch_size": 5, "validation_interval": max(1, steps // 4)},
         }
     )
     result = train(config, output)

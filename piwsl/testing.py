@@ -32,7 +32,7 @@ TOLERANCES = {
 }
 _STEP = {torch.float32: 1e-2, torch.float64: 1e-4}  # angstrom
 _DEPTH = {torch.float32: 2e-2, torch.float64: 1e-3}  # of the cutoff: where the checks of its smoothness begin
-_MARGIN = 0.1  # angstrom that edges reach beyond the cutoff, so that moved atoms keep all their neighbours
+_MARGIN = 0.1  # angstrom that edges reach beyond the cutoff, so that moved atoms keep all their neighbors
 
 
 class ModelCheckError(AssertionError):

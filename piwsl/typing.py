@@ -1,7 +1,7 @@
 """Array and tensor names with shape and unit.
 
 N atoms, E edges, S structures, F channels. Positions and edge vectors in angstrom, energies in eV, forces in
-eV/angstrom. A directed edge (i, j) stands for neighbour j as seen from atom i; its vector is r_j - r_i.
+eV/angstrom. A directed edge (i, j) stands for neighbor j as seen from atom i; its vector is r_j - r_i.
 """
 
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Species: TypeAlias = Tensor  # (N,) atomic numbers, int64
 Positions: TypeAlias = Tensor  # (N, 3) angstrom
 Forces: TypeAlias = Tensor  # (N, 3) eV/angstrom
-Edges: TypeAlias = Tensor  # (2, E) int64: row 0 the centre i, row 1 the neighbour j
+Edges: TypeAlias = Tensor  # (2, E) int64: row 0 the center i, row 1 the neighbor j
 EdgeVectors: TypeAlias = Tensor  # (E, 3) r_j - r_i, angstrom
 StructureIndex: TypeAlias = Tensor  # (N,) int64: the structure an atom belongs to
 Energies: TypeAlias = Tensor  # (S,) eV

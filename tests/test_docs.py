@@ -49,9 +49,9 @@ ADDED = {
             "data.test=10",
             "model.channels=8",
             "model.layers=1",
-            "optimiser.steps=20",
-            "optimiser.batch_size=4",
-            "optimiser.validation_interval=10",
+            "optimizer.steps=20",
+            "optimizer.batch_size=4",
+            "optimizer.validation_interval=10",
             "threads=1",
         )
         for word in ("-o", setting)
@@ -298,7 +298,7 @@ def config_defaults() -> dict[str, object]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_named_keys_exist(page):
     for span in spans(page):
-        if re.fullmatch(r"(data|model|start|loss|displacement|optimiser)\.\w+", span) and not span.endswith(
+        if re.fullmatch(r"(data|model|start|loss|displacement|optimizer)\.\w+", span) and not span.endswith(
             (".pt", ".extxyz", ".xyz")
         ):
             assert span in config_defaults(), f"{name(page)}: {span} is no key of the configuration"

@@ -39,7 +39,7 @@ class Comparison:
     """A run measured against a reference.
 
     Attributes:
-        run: what was analysed.
+        run: what was analyzed.
         reference: what it was compared with.
         stability: by the bond rule.
         contact: the first collapse of unbonded atoms within the frames whose bonds hold, or None.

@@ -20,7 +20,7 @@ from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks
 from piwsl.structures.bonds import Bonds
 from piwsl.structures.contacts import Contact
 from piwsl.structures.metals import are_chemical, are_covalent, contact_scale, is_metal
-from piwsl.structures.periodic import image_vectors, neighbours
+from piwsl.structures.periodic import image_vectors, neighbors
 from piwsl.trajectories.source import FrameSource, first_frame
 from piwsl.typing import FloatArray, IntArray
 
@@ -87,7 +87,7 @@ class CellContacts:
     def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
         """The contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,) of all."""
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
-            i, j, _, distances = neighbours(places, cell, self._cutoff)
+            i, j, _, distances = neighbors(places, cell, self._cutoff)
             limits = covalent_radii[self._species[i]] + covalent_radii[self._species[j]]
             metal = self._metals[i] | self._metals[j]
             limits = limits * contact_scale(metal)

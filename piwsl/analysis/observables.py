@@ -95,7 +95,7 @@ def coordination_rows(found: Sequence[Coordination]) -> list[Observable]:
     return [
         Observable(
             f"coordination.{one.name.replace(' ', '_')}",
-            f"Neighbours {one.name}",
+            f"Neighbors {one.name}",
             one.run,
             one.reference,
             one.difference,

@@ -122,7 +122,7 @@ def read_run(path: Path, progress: Progress | None = None) -> Run:
     if not trajectory.is_file():
         found = [path / name for name in TRAJECTORY_FILES if (path / name).is_file()]
         if not found:
-            raise RunDirectoryError(f"{path}: holds no {' or '.join(TRAJECTORY_FILES)}: nothing to analyse")
+            raise RunDirectoryError(f"{path}: holds no {' or '.join(TRAJECTORY_FILES)}: nothing to analyze")
         trajectory = found[0]
     file = open_trajectory(trajectory)
     species = _species(path, summary)
@@ -167,7 +167,7 @@ def _species(path: Path, summary: dict[str, Any]) -> IntArray:
 
 def _read_thermo(path: Path) -> tuple[Thermo | None, tuple[str, ...]]:
     if not path.is_file():
-        return None, (f"no {path.name}: energies and temperature are not analysed",)
+        return None, (f"no {path.name}: energies and temperature are not analyzed",)
     values = array("d")  # a list of rows would take ten times the memory
     notes: tuple[str, ...] = ()
     with path.open(newline="", encoding="utf-8") as stream:
@@ -187,6 +187,6 @@ def _read_thermo(path: Path) -> tuple[Thermo | None, tuple[str, ...]]:
                     raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
                 notes = (f"{path.name} was cut within its last line: its {number - 2} whole rows are used",)
     if not values:
-        return None, (f"{path.name} has no rows: energies and temperature are not analysed",)
+        return None, (f"{path.name} has no rows: energies and temperature are not analyzed",)
     table = np.frombuffer(values).reshape(-1, len(COLUMNS))
     return Thermo(table[:, 0] * PICOSECOND, *table[:, 1:].T), notes

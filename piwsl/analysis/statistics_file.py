@@ -55,7 +55,7 @@ def save_statistics(statistics: ReferenceStatistics, path: Path) -> None:
         values["bond_images"] = bonds.images
     for kind, bond in structure.bonds.items():
         values |= _packed(f"bond.{kind}", bond.histogram)
-        values |= {f"bond.{kind}.count": bond.count, f"bond.{kind}.centre": bond.centre}
+        values |= {f"bond.{kind}.count": bond.count, f"bond.{kind}.center": bond.center}
         values |= {f"bond.{kind}.moments": bond.moments.sums}
     values |= _packed_crystal(structure) if isinstance(structure, CrystalStatistics) else _packed_molecule(structure)
     if structure.vibrations is not None:
@@ -110,8 +110,8 @@ def _unpacked_statistics(get: _Get) -> ReferenceStatistics:
     for kind in bonds.by_type():
         histogram = _unpacked(get, f"bond.{kind}")
         moments = BlockSums(get(f"bond.{kind}.moments"), histogram.blocks.samples)
-        count, centre = int(get(f"bond.{kind}.count")), float(get(f"bond.{kind}.centre"))
-        by_type[kind] = BondStatistics(count, centre, moments, histogram)
+        count, center = int(get(f"bond.{kind}.count")), float(get(f"bond.{kind}.center"))
+        by_type[kind] = BondStatistics(count, center, moments, histogram)
     length = float(get("length_fs"))
     return ReferenceStatistics(
         name=str(get("name")),
@@ -147,7 +147,7 @@ def _unpacked_molecule(get: _Get, frames: int, bonds: dict[str, BondStatistics])
 def _packed_crystal(structure: CrystalStatistics) -> dict[str, Any]:
     values = _packed_all("radial_kinds", "rdf", structure.radial, np.float64)
     for kind, radial in structure.radial.items():
-        values[f"rdf.{kind}.neighbours"] = np.array([radial.per_first, radial.per_second])
+        values[f"rdf.{kind}.neighbors"] = np.array([radial.per_first, radial.per_second])
     values |= _packed_all("angles", "angles", structure.angles) | _packed_sums("volume", structure.volume)
     values["elements"] = np.array(list(structure.displacements), dtype=np.str_)
     for element, found in structure.displacements.items():
@@ -158,7 +158,7 @@ def _packed_crystal(structure: CrystalStatistics) -> dict[str, Any]:
 def _unpacked_crystal(get: _Get, frames: int, bonds: dict[str, BondStatistics]) -> CrystalStatistics:
     radial = {}
     for kind, one in _unpacked_all(get, "radial_kinds", "rdf").items():
-        first, second = get(f"rdf.{kind}.neighbours")
+        first, second = get(f"rdf.{kind}.neighbors")
         radial[kind] = RadialHistogram(one.edges, one.blocks, one.beyond, one.unit, float(first), float(second))
     displacements = {
         str(name): Displacements(get(f"msd.{name}.lags"), get(f"msd.{name}.blocks")) for name in get("elements")

@@ -43,7 +43,7 @@ def _description(record: "Dataset", path: Path, folder: Path | None) -> list[str
         f"{record.name:<11}{record.content}; {frames}, {record.level}",
         f"file       {path}",
         f"checksum   {_verification(record, folder)}",
-        f"licence    {record.licence or f'not stated; see {record.file.page}'}",
+        f"license    {record.license or f'not stated; see {record.file.page}'}",
         f"cite       {record.citation}, https://doi.org/{record.doi}",
         f"train      {_training(record, path, folder)}",
     ]

@@ -29,13 +29,13 @@ _SHOWN = 5  # reasons of failures
 @click.option("--trajectories", default=DEFAULTS["trajectories"], help="Independent trajectories.")
 @click.option("--steps", default=DEFAULTS["steps"], help="Steps of each, after equilibration.")
 @click.option("--equilibration-steps", default=DEFAULTS["equilibration_steps"], help="Steps before.")
-@click.option("--frame-interval", default=DEFAULTS["frame_interval"], help="Steps between labelled frames.")
+@click.option("--frame-interval", default=DEFAULTS["frame_interval"], help="Steps between labeled frames.")
 @click.option("--position-interval", default=DEFAULTS["position_interval"], help="Steps between frames of positions.")
 @click.option("--chunk-steps", default=DEFAULTS["chunk_steps"], help="Steps between restart points.")
 @click.option("--temperature", default=DEFAULTS["temperature"], help="Temperature [K].")
 @click.option("--timestep", default=DEFAULTS["timestep"], help="Time step [fs].")
 @click.option("--friction", default=DEFAULTS["friction"], help="Langevin friction [1/fs].")
-@click.option("--force-tolerance", default=DEFAULTS["force_tolerance"], help="Of the minimisation before [eV/A].")
+@click.option("--force-tolerance", default=DEFAULTS["force_tolerance"], help="Of the minimization before [eV/A].")
 @click.option("--seed", default=DEFAULTS["seed"], type=click.IntRange(0), help="Random seed.")
 @click.pass_context
 def command(
@@ -52,7 +52,7 @@ def command(
     scheduler: str | None,
     **plan: Any,
 ) -> None:
-    """Label given structures, or sample and label by Langevin dynamics from a minimised structure.
+    """Label given structures, or sample and label by Langevin dynamics from a minimized structure.
 
     An interrupted job goes on where it was when the same command is given again.
 
@@ -116,13 +116,13 @@ def _label_frames(
 
     frames = read_frames(source, parse_units(units) if units else None)
     with counting_display("frames") as progress:
-        labelled = label_frames(frames, method, output, options, where, progress)
-    done = labelled.frames - len(labelled.failures)
-    click.echo(f"labelled {done} of {labelled.frames} frames with {method}: {labelled.file} (eV, angstrom)")
-    for index, reason in list(labelled.failures.items())[:_SHOWN]:
+        labeled = label_frames(frames, method, output, options, where, progress)
+    done = labeled.frames - len(labeled.failures)
+    click.echo(f"labeled {done} of {labeled.frames} frames with {method}: {labeled.file} (eV, angstrom)")
+    for index, reason in list(labeled.failures.items())[:_SHOWN]:
         click.echo(f"frame {index} has no labels: {reason}", err=True)
-    if len(labelled.failures) > _SHOWN:
-        click.echo(f"and {len(labelled.failures) - _SHOWN} more: {output / 'summary.json'}", err=True)
+    if len(labeled.failures) > _SHOWN:
+        click.echo(f"and {len(labeled.failures) - _SHOWN} more: {output / 'summary.json'}", err=True)
 
 
 def _sample(system: str | None, structure: Path | None, output: Path, plan: SamplingPlan, where: "Executor") -> None:
@@ -138,4 +138,4 @@ def _sample(system: str | None, structure: Path | None, output: Path, plan: Samp
         start = read_frames(structure)[0].atoms()
     with counting_display("chunks") as progress:
         sample_and_label(start, plan, output, where, progress)
-    click.echo(f"labelled frames: {output / 'frames.npz'}; positions: {output / 'trajectory.npz'}")
+    click.echo(f"labeled frames: {output / 'frames.npz'}; positions: {output / 'trajectory.npz'}")

@@ -1,4 +1,4 @@
-"""`piwsl evaluate`: errors of a trained potential on labelled structures."""
+"""`piwsl evaluate`: errors of a trained potential on labeled structures."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from piwsl.errors import RunDirectoryError
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--force", is_flag=True, help="Replace the plot.")
 def command(model: Path, data: str, units: str | None, plot: Path | None, as_json: bool, force: bool) -> None:
-    """Errors of a trained MODEL on the labelled frames of DATA, and a parity plot.
+    """Errors of a trained MODEL on the labeled frames of DATA, and a parity plot.
 
     DATA is a file, a directory, a pattern, or a named data set. Of a model with direct forces the curl is measured.
     """

@@ -41,8 +41,8 @@ class LazyGroup(click.Group):
 
 
 COMMANDS = {
-    "train": "Train a potential on labelled structures.",
-    "evaluate": "Errors of a trained potential on labelled structures.",
+    "train": "Train a potential on labeled structures.",
+    "evaluate": "Errors of a trained potential on labeled structures.",
     "export": "Freeze a trained potential into one TorchScript file.",
     "md": "Run molecular dynamics.",
     "analyze": "Compare a run with a reference.",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @click.command(name="train")
 @click.argument("config_file", type=click.Path(path_type=Path), required=False)
-@click.option("--system", help="A bundled system, such as aspirin: its labelled frames.")
-@click.option("--data", "data_file", help="Labelled frames: a file, a directory, a pattern, or a named data set.")
+@click.option("--system", help="A bundled system, such as aspirin: its labeled frames.")
+@click.option("--data", "data_file", help="Labeled frames: a file, a directory, a pattern, or a named data set.")
 @click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if they state none.")
 @click.option("--init-from", type=click.Path(path_type=Path), help="Trained file (model.pt) to fine-tune.")
 @click.option("--seeds", help="Train an ensemble: one model for each seed, such as 1,2,3.")
@@ -36,7 +36,7 @@ def command(
     force: bool,
     template: bool,
 ) -> None:
-    """Train a potential on labelled structures with supervised and weakly supervised losses.
+    """Train a potential on labeled structures with supervised and weakly supervised losses.
 
     \b
     piwsl train --system aspirin

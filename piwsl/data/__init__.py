@@ -1,1 +1,1 @@
-"""Files to labelled structures to batches of graphs; named systems; labelling."""
+"""Files to labeled structures to batches of graphs; named systems; labeling."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from piwsl.data.frames import Frame
-from piwsl.structures.neighbors import neighbour_edges
+from piwsl.structures.neighbors import neighbor_edges
 from piwsl.typing import Edges, Energies, Forces, Positions, Species, StructureIndex
 
 
@@ -114,7 +114,7 @@ def collate(
     frames: Sequence[Frame], cutoff: float, dtype: torch.dtype = torch.float32, indices: Sequence[int] | None = None
 ) -> Batch:
     """Join frames into a batch with all edges up to ``cutoff`` (angstrom)."""
-    graphs = [neighbour_edges(frame, cutoff) for frame in frames]
+    graphs = [neighbor_edges(frame.positions, frame.cell, frame.pbc, cutoff) for frame in frames]
     sizes = [len(frame.species) for frame in frames]
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     return Batch(

@@ -11,7 +11,7 @@ from ase.symbols import Symbols
 from piwsl.typing import BoolArray, FloatArray, IntArray
 
 
-class Labelled(Protocol):
+class Labeled(Protocol):
     """What a census looks at in a frame."""
 
     @property
@@ -58,7 +58,7 @@ class Census:
     periodic: BoolArray
 
     @classmethod
-    def of(cls, frames: Iterable[Labelled]) -> "Census":
+    def of(cls, frames: Iterable[Labeled]) -> "Census":
         """Look at every frame once."""
         table = CompositionTable()
         rows, energy, flags = array("i"), array("d"), bytearray()  # lists would need ten times the memory
@@ -103,7 +103,7 @@ class Census:
 
     @property
     def has_energy(self) -> BoolArray:
-        """Whether the energy is labelled (n,)."""
+        """Whether the energy is labeled (n,)."""
         return np.isfinite(self.energy)
 
     @property

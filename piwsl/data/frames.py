@@ -1,4 +1,4 @@
-"""Labelled structures: one frame, and sets of them."""
+"""Labeled structures: one frame, and sets of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,17 +42,17 @@ class Frame:
 
     @property
     def has_energy(self) -> bool:
-        """Whether the energy is labelled."""
+        """Whether the energy is labeled."""
         return bool(np.isfinite(self.energy))
 
     @property
     def has_forces(self) -> bool:
-        """Whether the forces are labelled."""
+        """Whether the forces are labeled."""
         return bool(np.isfinite(self.forces).all())
 
     @property
     def has_stress(self) -> bool:
-        """Whether the stress is labelled."""
+        """Whether the stress is labeled."""
         return bool(np.isfinite(self.stress).all())
 
     def atoms(self) -> Atoms:

@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
-from piwsl.structures.neighbors import neighbour_edges
+from piwsl.structures.neighbors import neighbor_edges
 from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 
@@ -24,7 +24,7 @@ LARGEST_SAMPLE = 20_000  # frames whose forces are read
 class DataReport:
     """Counts and ranges of a set of frames; energies in eV, lengths in angstrom.
 
-    Counts, formulas and energies are those of all frames. The forces are those of ``sample`` of the labelled frames,
+    Counts, formulas and energies are those of all frames. The forces are those of ``sample`` of the labeled frames,
     an even choice from a large set; the smallest distance is that of at most some thousands.
     """
 
@@ -73,7 +73,7 @@ class DataReport:
 def inspect_frames(frames: FrameSet) -> DataReport:
     """Count, measure and judge a set of frames; of a large set no more than one frame is held at a time."""
     census = frames.census
-    labelled = census.has_energy
+    labeled = census.has_energy
     sample = np.flatnonzero(census.has_forces)
     sample = sample[:: max(1, len(sample) // LARGEST_SAMPLE)].copy()
     force_rms, force_max = _forces(frames, sample)
@@ -83,10 +83,10 @@ def inspect_frames(frames: FrameSet) -> DataReport:
         elements=[chemical_symbols[z] for z in census.elements],
         atoms=(int(census.sizes.min()), int(census.sizes.max())),
         periodic_frames=int(census.periodic.sum()),
-        energies=int(labelled.sum()),
+        energies=int(labeled.sum()),
         forces=int(census.has_forces.sum()),
-        energy_per_atom=_energy_per_atom(census) if labelled.any() else None,
-        energy_spread=_spread(census) if labelled.any() else None,
+        energy_per_atom=_energy_per_atom(census) if labeled.any() else None,
+        energy_spread=_spread(census) if labeled.any() else None,
         force_rms=force_rms,
         force_max=force_max,
         smallest_distance=_smallest_distance(frames),
@@ -114,8 +114,8 @@ def _energy_per_atom(census: Census) -> tuple[float, float]:
 
 def _spread(census: Census) -> float:
     """Standard deviation of the energy among frames of the same formula (root of the mean variance)."""
-    labelled = census.has_energy
-    rows, energies = census.composition[labelled], census.energy[labelled]
+    labeled = census.has_energy
+    rows, energies = census.composition[labeled], census.energy[labeled]
     order = np.argsort(rows, kind="stable")
     groups = np.split(energies[order], np.flatnonzero(np.diff(rows[order])) + 1)
     variances = [float(np.var(group)) for group in groups if len(group) > 1]
@@ -127,7 +127,7 @@ def _smallest_distance(frames: FrameSet) -> float:
     smallest = _SEARCH_RADIUS
     for index in range(0, len(frames), max(1, len(frames) // _FRAMES_SEARCHED)):
         frame = frames[index]
-        found = neighbour_edges(frame, _SEARCH_RADIUS)
+        found = neighbor_edges(frame.positions, frame.cell, frame.pbc, _SEARCH_RADIUS)
         vectors = frame.positions[found.edges[1]] - frame.positions[found.edges[0]] + found.shifts
         if len(vectors):
             smallest = min(smallest, float(np.linalg.norm(vectors, axis=1).min()))

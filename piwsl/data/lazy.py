@@ -14,7 +14,7 @@ from piwsl.errors import DataError
 
 
 class UnknownLayoutError(DataError):
-    """A readable file that holds something else than labelled structures."""
+    """A readable file that holds something else than labeled structures."""
 
 
 class LazyFrames(Sequence[Frame], ABC):

@@ -72,7 +72,7 @@ _NOTES = 5  # notes on files of a directory
 
 
 def read_frames(source: Path | str, units: LabelUnits | None = None) -> FrameSet:
-    """Read labelled structures.
+    """Read labeled structures.
 
     Args:
         source: a file; a directory, of which all data files are read, also those one level deeper, in the order of
@@ -162,7 +162,7 @@ def _read_directory(path: Path, units: LabelUnits | None) -> FrameSet:
 
 
 def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> FrameSet:
-    """One set of several files; small neighbours become one list."""
+    """One set of several files; small neighbors become one list."""
     files = tuple(file for part in parts for file in part.files)
     notes = (f"joined {len(parts)} files: {_listed([file.name for file in files])}", *notes)
     said: dict[str, list[str]] = {}

@@ -12,15 +12,15 @@ def fit_reference_energies(frames: FrameSet, elements: list[int]) -> dict[int, f
     their mean, weighted with their number, which is the same fit.
     """
     census = frames.census
-    labelled = census.has_energy
-    number = np.bincount(census.composition[labelled], minlength=len(census.compositions))
+    labeled = census.has_energy
+    number = np.bincount(census.composition[labeled], minlength=len(census.compositions))
     occurring = number > 0
     if not occurring.any():
         return dict.fromkeys(elements, 0.0)
     # lstsq at machine precision: subtracting the mean energy per atom first keeps large totals well conditioned.
     sizes = census.compositions.sum(1)
-    per_atom = float(np.mean((census.energy / sizes[census.composition])[labelled]))
-    excess = np.where(labelled, census.energy - per_atom * sizes[census.composition], 0.0)
+    per_atom = float(np.mean((census.energy / sizes[census.composition])[labeled]))
+    excess = np.where(labeled, census.energy - per_atom * sizes[census.composition], 0.0)
     mean_excess = np.bincount(census.composition, excess, minlength=len(number))[occurring] / number[occurring]
     compositions = census.compositions[occurring]
     counts = np.stack([compositions[:, census.numbers == z].sum(1) for z in elements], axis=1).astype(float)

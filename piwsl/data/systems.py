@@ -17,9 +17,9 @@ class NamedSystem:
 
     Attributes:
         name: name on the command line.
-        structure_file: minimised structure.
-        train: labelled frames for training.
-        test: labelled frames of other trajectories.
+        structure_file: minimized structure.
+        train: labeled frames for training.
+        test: labeled frames of other trajectories.
         reference_topology: PDB file of the reference trajectory.
         reference_trajectory: reference dynamics.
         reference_timestep: fs between its frames.
@@ -39,7 +39,7 @@ class NamedSystem:
 
     @property
     def structure(self) -> Atoms:
-        """The minimised structure."""
+        """The minimized structure."""
         atoms = read(self.structure_file)
         assert isinstance(atoms, Atoms)
         return atoms

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from piwsl.errors import DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.structures.neighbors import SkinnedNeighbours
+from piwsl.structures.neighbors import SkinnedNeighbors
 from piwsl.typing import FloatArray, IntArray
 
 PBC = tuple[bool, bool, bool]
@@ -101,14 +101,14 @@ class BoundMolecule(BoundPotential):
 
 
 class BoundEdges(BoundPotential):
-    """Any structure; neighbours come from a list with a skin."""
+    """Any structure; neighbors come from a list with a skin."""
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
         self._potential = potential
         self._species = torch.as_tensor(np.asarray(species), dtype=torch.int64, device=potential.device)
         self._index = torch.zeros_like(self._species)
         self._pbc = pbc
-        self.neighbours = SkinnedNeighbours(potential.cutoff, pbc)
+        self.neighbors = SkinnedNeighbors(potential.cutoff, pbc)
         self._call = self._compiled if potential.format == "aotinductor" else self._scripted
         if potential.format == "aotinductor" and len(species) < 2:
             raise EngineError(f"{potential.path}: compiled for two atoms or more: use --format torchscript")
@@ -116,7 +116,7 @@ class BoundEdges(BoundPotential):
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
         positions = np.asarray(positions, dtype=np.float64)
-        edges, vectors = self.neighbours(positions, cell if any(self._pbc) else None)
+        edges, vectors = self.neighbors(positions, cell if any(self._pbc) else None)
         device, dtype = self._potential.device, self._potential.dtype
         energies, forces, virials = self._call(
             torch.as_tensor(edges, device=device), torch.as_tensor(vectors, dtype=dtype, device=device)

@@ -86,7 +86,7 @@ class Exporter:
     ) -> Verification:
         """Write a file with the species of a structure baked in.
 
-        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; else neighbours are searched.
+        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; else neighbors are searched.
         Several ``copies`` of such a molecule are evaluated in one call, each by itself.
 
         Raises:

@@ -75,7 +75,7 @@ def verified(model: Path, device: str = "cpu") -> ExportedPotential:
 
 @cache
 def _verify_once(model: Path, modified: int, size: int, device: str) -> None:
-    # A copy of its own: after the warm-up of a check, TorchScript has specialised on the structures it has seen.
+    # A copy of its own: after the warm-up of a check, TorchScript has specialized on the structures it has seen.
     result = verify_here(load_exported(model, device))
     LOGGER.info(f"{model.name} on {device}, against eager values it carries: {'; '.join(result.lines())}")
 

@@ -25,8 +25,8 @@ from piwsl.export.evaluation import (
     check_width,
 )
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.export.forms.compiled import PackageCalls
-from piwsl.export.neighbors.batch import Batch, BatchNeighbours
+from piwsl.export.forms.compiled import AotiRunners
+from piwsl.export.neighbors.batch import Batch, BatchNeighbors
 from piwsl.typing import FloatArray, IntArray
 
 # Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.
@@ -115,7 +115,7 @@ class BakedReplicas(BoundReplicas):
 
 
 class EdgesReplicas(BoundReplicas):
-    """Any structure, each chunk as one graph of parts without edges between them; neighbour lists have a skin."""
+    """Any structure, each chunk as one graph of parts without edges between them; neighbor lists have a skin."""
 
     def __init__(
         self, potential: ExportedPotential, species: IntArray, pbc: PBC, cell: FloatArray | None, threads: int
@@ -126,20 +126,20 @@ class EdgesReplicas(BoundReplicas):
         self._species = torch.as_tensor(np.asarray(species), dtype=torch.int64, device=self.device)
         self._cell = torch.zeros(3, 3, dtype=torch.float64) if cell is None else torch.from_numpy(np.array(cell))
         self._pbc = torch.tensor(pbc)
-        self._neighbours: dict[int, BatchNeighbours] = {}
+        self._neighbors: dict[int, BatchNeighbors] = {}
 
     def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         count, n_atoms, _ = positions.shape
         index = torch.arange(count, device=self.device).repeat_interleave(n_atoms)
         cells = self._cell.to(self.device).expand(count, 3, 3)
         batch = Batch(positions.reshape(-1, 3), cells, self._pbc.to(self.device).expand(count, 3), index)
-        if start not in self._neighbours:
-            self._neighbours[start] = BatchNeighbours(self._potential.cutoff)
-        edges, vectors = self._neighbours[start](batch)
+        if start not in self._neighbors:
+            self._neighbors[start] = BatchNeighbors(self._potential.cutoff)
+        edges, vectors = self._neighbors[start](batch)
         species = self._species.repeat(count)
         with torch.enable_grad():
             energies, forces, _ = self._potential.program.of_edges(species, edges, vectors, index, count)
-        # Atoms that are nowhere have no neighbours: their replica must not look like one at rest.
+        # Atoms that are nowhere have no neighbors: their replica must not look like one at rest.
         lost = 0.0 * positions
         return energies + lost.sum((1, 2)), forces.view(-1, count, n_atoms, 3) + lost
 
@@ -213,7 +213,7 @@ def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
     """What runs a compiled package: on a processor one for each thread, which do not wait for each other."""
     try:
         if potential.device == "cpu":
-            calls = PackageCalls(potential.content)
+            calls = AotiRunners(potential.content)
             return [calls.new() for _ in range(threads)]
     except EngineError as error:
         LOGGER.warning(f"{potential.path.name}: replicas use one thread: {error}")

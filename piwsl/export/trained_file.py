@@ -19,7 +19,7 @@ from torch import Tensor
 from piwsl._version import __version__
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, ModelFileError
-from piwsl.models.neighbor_sums.edge_list import NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.potential import Potential
 from piwsl.models.register import ModelConfig, build_potential
 from piwsl.runs.files import atomic_path
@@ -59,7 +59,7 @@ class TrainedModel:
         """Atomic numbers the model was made for."""
         return sorted(self.reference_energies)
 
-    def potential(self, pairs: NeighbourSums | None = None, dtype: str | None = None) -> Potential:
+    def potential(self, pairs: NeighborSums | None = None, dtype: str | None = None) -> Potential:
         """The eager potential, its weights frozen; ``dtype`` overrides that of the file."""
         potential = build_potential(self.config, self.reference_energies, self.scale, pairs)
         potential.network.load_state_dict(self.tensors)

@@ -2,7 +2,7 @@
 
 Compiled models have given wrong numbers elsewhere: for odd numbers of atoms, for a second molecule, after a warm-up. So
 every way into a program is tried on several structures, after a warm-up, against the eager potential with
-neighbours from vesin, and its forces and virial against differences of its energy.
+neighbors from vesin, and its forces and virial against differences of its energy.
 
 In float32 some structures magnify rounding, such as crystals where features vanish by symmetry: there forces may differ
 by twice what the eager model in float32 differs from itself in float64.
@@ -101,7 +101,7 @@ def expectations(frames: Sequence[Frame], yardstick: Evaluate, exact: Evaluate) 
 
 
 def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype = torch.float64) -> Evaluate:
-    """The mean of eager potentials with neighbour lists from vesin, as the yardstick."""
+    """The mean of eager potentials with neighbor lists from vesin, as the yardstick."""
 
     def evaluate(frame: Frame) -> Evaluation:
         batch = collate([frame], cutoff, dtype).to(potentials[0].scale.device)
@@ -113,10 +113,10 @@ def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype = t
     return evaluate
 
 
-def ways_into(potential: ExportedPotential) -> list[Evaluate]:
+def entry_points(potential: ExportedPotential) -> list[Evaluate]:
     """Every way a program is called: through its core, and as other programs call a TorchScript module."""
     if potential.copies > 1:
-        return ways_into_copies(potential)
+        return entry_points_of_copies(potential)
 
     def bound(frame: Frame) -> Evaluation:
         return bind(potential, frame.species, frame.pbc)(frame.positions, frame.cell if any(frame.pbc) else None)
@@ -198,7 +198,7 @@ def _compare(potential: ExportedPotential, expected: Sequence[Expected]) -> Veri
     energy = force = 0.0
     difference: float | None = None
     strained: float | None = None
-    for call in ways_into(potential):
+    for call in entry_points(potential):
         for _ in range(_WARM_UP):
             call(expected[0].frame)
         for one in expected:
@@ -271,7 +271,7 @@ _APART = 0.03
 Together = Callable[[FloatArray], tuple[float, FloatArray]]
 
 
-def ways_into_copies(potential: ExportedPotential) -> list[Callable[[Frame], Evaluation]]:
+def entry_points_of_copies(potential: ExportedPotential) -> list[Callable[[Frame], Evaluation]]:
     """Each copy by itself, as the engines for replicas see it, and all of them as OpenMM gets them."""
     bound = bind_replicas(potential, np.array(potential.molecule))
     together = _together if potential.format == "aotinductor" else _in_openmm

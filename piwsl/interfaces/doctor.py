@@ -33,7 +33,7 @@ _LIBRARIES = (
     ("openmm-torch", "torchforce-cpu", "TorchForce"),
     ("openmm-ml", "openmm-ml", "MLPotential, mixed systems"),
     ("torch-sim", "torch-sim", "PiwslModel, many structures as one batch"),
-    ("tblite", "label", "labelling"),
+    ("tblite", "label", "labeling"),
 )
 # Libraries whose distributions have other names.
 _DISTRIBUTIONS = {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
 from piwsl.export.exported_file import read_exported_info
-from piwsl.export.neighbors.batch import Batch, BatchNeighbours
+from piwsl.export.neighbors.batch import Batch, BatchNeighbors
 from piwsl.export.opening import is_trained, open_model
 
 try:
@@ -54,7 +54,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         self._compute_stress = compute_stress
         self._compute_forces = True
         self._elements = torch.tensor(self._potential.info["elements"], device=self._device)
-        self.neighbours = BatchNeighbours(self._potential.cutoff)
+        self.neighbors = BatchNeighbors(self._potential.cutoff)
 
     def forward(self, state: Any, **_: Any) -> dict[str, Tensor]:
         """Evaluate the S systems of a state with N atoms; called by torch-sim.
@@ -75,12 +75,12 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
             raise EngineError("stress of a system that is not periodic along all directions: use compute_stress=False")
         # torch-sim keeps lattice vectors in columns.
         batch = Batch(positions, cells.mT, pbc, state.system_idx)
-        edges, vectors = self.neighbours(batch)
+        edges, vectors = self.neighbors(batch)
         with torch.enable_grad():
             energies, forces, virials = self._potential.program.of_edges(
                 state.atomic_numbers.long(), edges, vectors.to(self._potential.dtype), state.system_idx, state.n_systems
             )
-        # Atoms that are nowhere have no neighbours: their system must not look like one at rest.
+        # Atoms that are nowhere have no neighbors: their system must not look like one at rest.
         lost = 0.0 * positions
         energy = energies.mean(0).index_add(0, state.system_idx, lost.sum(1))
         found = {"energy": energy, "forces": forces.mean(0) + lost}

@@ -11,10 +11,10 @@ from piwsl.losses.directions import (
 )
 from piwsl.losses.displacements import Displacement
 from piwsl.losses.errors import AbsoluteError, HuberError, SquaredError
-from piwsl.losses.lengths import Absolute, NearestNeighbourShare
+from piwsl.losses.lengths import FixedLength, FractionOfNearestNeighbor
 from piwsl.losses.objective import Objective
-from piwsl.losses.points import Points
-from piwsl.losses.randomness import Randomness
+from piwsl.losses.points import PointPredictions
+from piwsl.losses.randomness import FrameRandom
 from piwsl.losses.schedules import Cosine, Linear, Step
 from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, StressMAE
 from piwsl.losses.terms import Term, WeightedTerm
@@ -22,23 +22,23 @@ from piwsl.losses.terms import Term, WeightedTerm
 __all__ = [
     "PISC",
     "PITC",
-    "Absolute",
     "AbsoluteError",
     "ConsistencyTerm",
     "Cosine",
     "Displacement",
     "EnergyMAE",
+    "FixedLength",
     "ForceL2MAE",
+    "FractionOfNearestNeighbor",
+    "FrameRandom",
     "HuberError",
     "Linear",
-    "NearestNeighbourShare",
     "NoisyNode",
     "Objective",
     "PISCPaths",
     "PITCBack",
-    "Points",
+    "PointPredictions",
     "RandomDirection",
-    "Randomness",
     "SquaredError",
     "Step",
     "StressMAE",

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import Points
+from piwsl.losses.points import PointPredictions
 from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.request import FIRST, Request
+from piwsl.losses.request import FIRST, PredictionRequest
 from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, absolute_error
 
 
@@ -26,22 +26,22 @@ class NoisyNode:
     terms: Sequence[tuple[EnergyMAE | ForceL2MAE, float]] = ((EnergyMAE(FIRST), 1.0), (ForceL2MAE(FIRST), 100.0))
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """What its supervised terms want."""
-        return Request.union(term.request for term, _ in self.terms)
+        return PredictionRequest.union(term.request for term, _ in self.terms)
 
     def applies(self, batch: Batch) -> bool:
         """Whether one of its supervised terms has a label."""
         return any(term.applies(batch) for term, _ in self.terms)
 
-    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """Weighted supervised errors per structure (S,); a missing label adds nothing."""
         total = batch.energy.new_zeros(batch.n_structures)
         any_label = torch.zeros_like(batch.energy, dtype=torch.bool)
         for term, coefficient in self.terms:
-            values, labelled = term(points, batch)
-            total = total + coefficient * torch.where(labelled, values, torch.zeros_like(values))
-            any_label = any_label | labelled
+            values, labeled = term(points, batch)
+            total = total + coefficient * torch.where(labeled, values, torch.zeros_like(values))
+            any_label = any_label | labeled
         return total, any_label
 
 
@@ -55,16 +55,16 @@ class TaylorLabels:
     name: ClassVar[str] = "taylor_labels"
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """The energy of the displaced copy."""
-        return Request(energies=frozenset({FIRST}))
+        return PredictionRequest(energies=frozenset({FIRST}))
 
     def applies(self, batch: Batch) -> bool:
-        """Whether a structure has its energy and forces labelled."""
+        """Whether a structure has its energy and forces labeled."""
         return bool(torch.isfinite(batch.energy).any() and torch.isfinite(batch.forces).any())
 
-    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Absolute error per structure (S,), eV; known where energy and forces of all atoms are labelled."""
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Absolute error per structure (S,), eV; known where energy and forces of all atoms are labeled."""
         work = (points.displacements[0] * batch.forces).sum(-1)
         labels = batch.energy - sum_per_structure(work, batch.structure_index, batch.n_structures)
         return absolute_error(points.energies[FIRST], labels)

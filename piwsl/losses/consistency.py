@@ -17,8 +17,8 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
 from piwsl.losses.errors import ErrorFunction, SquaredError
-from piwsl.losses.points import Points
-from piwsl.losses.request import FIRST, ORIGIN, SECOND, Request, Work
+from piwsl.losses.points import PointPredictions
+from piwsl.losses.request import FIRST, ORIGIN, SECOND, PredictionRequest, Work
 
 Detach = Literal["none", "target", "energy"]
 
@@ -59,7 +59,7 @@ class ConsistencyTerm:
             raise ConfigError(f"mixing k = {self.mixing}: choose a value from 0 to 0.5")
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """Energies at the compared points and the works along the steps."""
         energies, works = {self.target.start}, {*self._works(self.target)}
         if isinstance(self.estimate, Expansion):
@@ -67,13 +67,13 @@ class ConsistencyTerm:
             works.update(self._works(self.estimate))
         else:
             energies.add(self.estimate)
-        return Request(energies=frozenset(energies), works=frozenset(works))
+        return PredictionRequest(energies=frozenset(energies), works=frozenset(works))
 
     def applies(self, batch: Batch) -> bool:
         """Always: no label is needed."""
         return True
 
-    def mismatch(self, points: Points) -> Tensor:
+    def mismatch(self, points: PointPredictions) -> Tensor:
         """Difference of the two estimates per structure (S,), eV."""
         target = self._expand(points, self.target, self.detach == "energy")
         if self.detach == "target":
@@ -82,7 +82,7 @@ class ConsistencyTerm:
             return self._expand(points, self.estimate, False) - target
         return points.energies[self.estimate] - target
 
-    def __call__(self, points: Points, batch: Batch | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: PointPredictions, batch: Batch | None = None) -> tuple[Tensor, Tensor]:
         """Loss per structure (S,); every structure takes part."""
         mismatch = self.mismatch(points)
         if self.per_atom:
@@ -93,7 +93,7 @@ class ConsistencyTerm:
         points = expansion if self.mixing > 0 else (expansion.start,)
         return [Work(point, *expansion) for point in points]
 
-    def _expand(self, points: Points, expansion: Expansion, detach_energy: bool) -> Tensor:
+    def _expand(self, points: PointPredictions, expansion: Expansion, detach_energy: bool) -> Tensor:
         weights = {expansion.start: 1.0 - self.mixing, expansion.end: self.mixing}
         energy = points.energies[expansion.start]
         if detach_energy:

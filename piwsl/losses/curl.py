@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 
 from piwsl.data.batch import Batch
 from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.randomness import Randomness
+from piwsl.losses.randomness import FrameRandom
 from piwsl.models.potential import DirectPotential
 
 
@@ -33,7 +33,7 @@ def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes
     """
     odd = even = batch.energy.new_zeros(batch.n_structures)
     for probe in range(probes):
-        vectors = Randomness(seed, 0).atoms(batch, probe).to(batch.positions.dtype)
+        vectors = FrameRandom(seed, 0).atoms(batch, probe).to(batch.positions.dtype)
         forward, reverse = _products(potential, batch, vectors)
         odd = odd + _squares(forward - reverse, batch)
         even = even + _squares(forward + reverse, batch)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.losses.prediction import predict, slopes, sum_per_structure
-from piwsl.losses.randomness import Randomness
+from piwsl.losses.randomness import FrameRandom
 from piwsl.models.potential import Potential
 
 
@@ -31,7 +31,7 @@ class Direction(Protocol):
 class RandomDraw:
     """The random vectors of one displacement of one step: what directions start from and fall back to."""
 
-    randomness: Randomness
+    randomness: FrameRandom
     purpose: int
 
     def vectors(self, batch: Batch, normal: bool = True) -> Tensor:
@@ -66,7 +66,7 @@ class TowardsForceError:
 
 @dataclass(frozen=True)
 class TowardsEnergyError:
-    """Along -sign(E_pred - E_ref) F_pred: the gradient of |E_pred - E_ref|. Random where no energy is labelled.
+    """Along -sign(E_pred - E_ref) F_pred: the gradient of |E_pred - E_ref|. Random where no energy is labeled.
 
     F_pred is -dE_pred/dx here, whatever forces the model has.
     """

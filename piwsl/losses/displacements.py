@@ -9,9 +9,9 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
 from piwsl.losses.directions import Direction, RandomDirection, RandomDraw, unit_vectors
-from piwsl.losses.lengths import Absolute, Length
+from piwsl.losses.lengths import FixedLength, Length
 from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.randomness import Randomness
+from piwsl.losses.randomness import FrameRandom
 from piwsl.models.potential import Potential
 
 # Purposes of random numbers; copy n adds 10 n.
@@ -40,7 +40,7 @@ class Displacement:
     """
 
     direction: Direction = field(default_factory=RandomDirection)
-    length: Length = field(default_factory=Absolute)
+    length: Length = field(default_factory=FixedLength)
     norm: Literal["atom", "structure"] = "atom"
     draw_length: bool = False
     probability: float = 1.0
@@ -55,11 +55,11 @@ class Displacement:
         """By how much two atoms can come closer, angstrom."""
         return 2.0 * self.length.largest
 
-    def copies(self, count: int, batch: Batch, randomness: Randomness, potential: Potential) -> list[Tensor]:
+    def copies(self, count: int, batch: Batch, randomness: FrameRandom, potential: Potential) -> list[Tensor]:
         """Displacements (N, 3) of several copies, angstrom, without gradient."""
         return [self(batch, randomness, potential, copy) for copy in range(count)]
 
-    def __call__(self, batch: Batch, randomness: Randomness, potential: Potential, copy: int = 0) -> Tensor:
+    def __call__(self, batch: Batch, randomness: FrameRandom, potential: Potential, copy: int = 0) -> Tensor:
         """Displacements (N, 3) of one copy, angstrom, without gradient."""
         direction = self.direction if copy == 0 or self.direction.passes == 0 else RandomDirection()
         draw = RandomDraw(randomness, 10 * copy + _DIRECTION)
@@ -71,7 +71,7 @@ class Displacement:
         if self.norm == "atom":
             vectors = _shortened(self._internal(vectors * lengths.unsqueeze(-1), batch), lengths, batch)
         else:
-            vectors = _normalised(self._internal(vectors, batch), lengths, batch)
+            vectors = _normalized(self._internal(vectors, batch), lengths, batch)
         if self.draw_length:
             shares = 1.0 - randomness.shares(batch, 10 * copy + _LENGTH)
             vectors = vectors * shares[batch.structure_index].unsqueeze(-1)
@@ -101,7 +101,7 @@ def _shortened(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
     return vectors * smallest[batch.structure_index].unsqueeze(-1)
 
 
-def _normalised(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+def _normalized(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
     """Vectors scaled so that the norm over a structure is the mean of its lengths."""
     index, count = batch.structure_index, batch.n_structures
     norms = sum_per_structure(vectors.square().sum(-1), index, count).sqrt()
@@ -114,7 +114,7 @@ def without_rigid_motion(vectors: Tensor, batch: Batch, rotation: bool) -> Tenso
     """Displacements (N, 3), float64, without their mean and, for molecules, without their rotation.
 
     All atoms count alike. The rotation is the infinitesimal one that fits best: omega = I^-1 sum_i r_i x d_i with
-    r_i from the centre; a linear molecule has no rotation about its axis. Cells, wires and slabs cannot turn.
+    r_i from the center; a linear molecule has no rotation about its axis. Cells, wires and slabs cannot turn.
     """
     index = batch.structure_index
     vectors = vectors - _means(vectors, batch)[index]
@@ -134,11 +134,11 @@ def without_rigid_motion(vectors: Tensor, batch: Batch, rotation: bool) -> Tenso
 
 
 def _free(batch: Batch) -> Tensor:
-    """Which structures are molecules (S,): no atom has a neighbour in a periodic image."""
-    centres, neighbours = batch.edges[0], batch.edges[1]
-    crossing = (batch.edge_shifts != 0).any(-1) & (centres != neighbours)
+    """Which structures are molecules (S,): no atom has a neighbor in a periodic image."""
+    centers, neighbors = batch.edges[0], batch.edges[1]
+    crossing = (batch.edge_shifts != 0).any(-1) & (centers != neighbors)
     crossings = torch.zeros_like(batch.volume).index_add(
-        0, batch.structure_index[centres], crossing.to(batch.volume.dtype)
+        0, batch.structure_index[centers], crossing.to(batch.volume.dtype)
     )
     return torch.isinf(batch.volume) & (crossings == 0)
 

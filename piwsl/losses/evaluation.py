@@ -12,14 +12,14 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.losses.forward_mode import directional_derivative
-from piwsl.losses.points import Points
-from piwsl.losses.request import ORIGIN, Request, Work
+from piwsl.losses.points import PointPredictions
+from piwsl.losses.request import ORIGIN, PredictionRequest, Work
 from piwsl.models.potential import DirectPotential, Potential
 
 
 def evaluate(
-    potential: Potential | DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: Request
-) -> Points:
+    potential: Potential | DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: PredictionRequest
+) -> PointPredictions:
     """What is requested of a batch and its displaced copies; everything can be differentiated for training.
 
     Args:
@@ -29,13 +29,15 @@ def evaluate(
         request: what is wanted.
     """
     if not request.points:
-        return Points(displacements, batch.structure_index, batch.n_atoms)
+        return PointPredictions(displacements, batch.structure_index, batch.n_atoms)
     if isinstance(potential, DirectPotential):
         return _direct(potential, batch, displacements, request)
     return _conservative(potential, batch, displacements, request)
 
 
-def _direct(potential: DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: Request) -> Points:
+def _direct(
+    potential: DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: PredictionRequest
+) -> PointPredictions:
     copies = batch.copies([None, *displacements], request.points)
     edge_vectors, strain = copies.edge_vectors(), None
     if request.stress:  # there is no head for it: the derivative of the energy
@@ -48,7 +50,7 @@ def _direct(potential: DirectPotential, batch: Batch, displacements: Sequence[Te
         (virial,) = torch.autograd.grad([energies.sum()], [strain], create_graph=True)
         stress = _stress(virial, copies)[: batch.n_structures]  # the structures themselves come first
     count = len(request.points)
-    return Points(
+    return PointPredictions(
         displacements=displacements,
         structure_index=batch.structure_index,
         n_atoms=batch.n_atoms,
@@ -58,10 +60,12 @@ def _direct(potential: DirectPotential, batch: Batch, displacements: Sequence[Te
     )
 
 
-def _conservative(potential: Potential, batch: Batch, displacements: Sequence[Tensor], request: Request) -> Points:
+def _conservative(
+    potential: Potential, batch: Batch, displacements: Sequence[Tensor], request: PredictionRequest
+) -> PointPredictions:
     with_forces, single = _plan(request)
     with_energy = [p for p in request.points if p not in with_forces and p not in single]
-    points = Points(displacements, batch.structure_index, batch.n_atoms)
+    points = PointPredictions(displacements, batch.structure_index, batch.n_atoms)
     energies, forces, works = dict(points.energies), dict(points.forces), dict(points.works)
     everywhere: list[Tensor | None] = [None, *displacements]
     stress = None
@@ -81,10 +85,10 @@ def _conservative(potential: Potential, batch: Batch, displacements: Sequence[Te
     if with_energy:
         found = potential.energies(*batch.copies(everywhere, with_energy).graph)
         energies.update(zip(with_energy, found.chunk(len(with_energy)), strict=True))
-    return Points(displacements, batch.structure_index, batch.n_atoms, energies, forces, works, stress)
+    return PointPredictions(displacements, batch.structure_index, batch.n_atoms, energies, forces, works, stress)
 
 
-def _plan(request: Request) -> tuple[list[int], dict[int, Work]]:
+def _plan(request: PredictionRequest) -> tuple[list[int], dict[int, Work]]:
     """Points that need forces, and those that need a single work with that work."""
     with_forces = {*request.forces, *([ORIGIN] if request.stress else [])}
     single: dict[int, Work] = {}

@@ -89,8 +89,8 @@ def _layer_norm(
 ) -> Tensor:
     """A layer norm in elementary steps; arguments as in PyTorch."""
     dimensions = tuple(range(-len(normalized_shape), 0))
-    centred = values - values.mean(dimensions, keepdim=True)
-    normed = centred * torch.rsqrt((centred * centred).mean(dimensions, keepdim=True) + eps)
+    centered = values - values.mean(dimensions, keepdim=True)
+    normed = centered * torch.rsqrt((centered * centered).mean(dimensions, keepdim=True) + eps)
     normed = normed if weight is None else normed * weight
     return normed if bias is None else normed + bias
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
 
-LARGEST_SHARE = 0.3  # of the distance to the nearest neighbour
+LARGEST_SHARE = 0.3  # of the distance to the nearest neighbor
 
 
 class Length(Protocol):
@@ -24,7 +24,7 @@ class Length(Protocol):
 
 
 @dataclass(frozen=True)
-class Absolute:
+class FixedLength:
     """The same length for every atom, angstrom."""
 
     length: float = 0.05
@@ -44,13 +44,13 @@ class Absolute:
 
 
 @dataclass(frozen=True)
-class NearestNeighbourShare:
-    """A share of the distance of each atom to its nearest neighbour.
+class FractionOfNearestNeighbor:
+    """A share of the distance of each atom to its nearest neighbor.
 
     Attributes:
         share: of the distance.
         cap: the largest share that is accepted.
-        reach: an atom with no neighbour within this distance counts as having one there, angstrom.
+        reach: an atom with no neighbor within this distance counts as having one there, angstrom.
     """
 
     share: float = 0.05
@@ -60,12 +60,12 @@ class NearestNeighbourShare:
     def __post_init__(self) -> None:
         if not 0.0 < self.cap <= LARGEST_SHARE:
             raise ConfigError(
-                f"cap {self.cap}, a share of the nearest-neighbour distance: choose one above 0 and at most "
+                f"cap {self.cap}, a share of the nearest-neighbor distance: choose one above 0 and at most "
                 f"{LARGEST_SHARE}"
             )
         if not 0.0 < self.share <= self.cap:
             raise ConfigError(
-                f"displacement of {self.share} of the nearest-neighbour distance: choose one above 0 and at most "
+                f"displacement of {self.share} of the nearest-neighbor distance: choose one above 0 and at most "
                 f"the cap, {self.cap}"
             )
 
@@ -76,13 +76,13 @@ class NearestNeighbourShare:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Lengths (N,), angstrom."""
-        return self.share * nearest_neighbour_distances(batch, self.reach)
+        return self.share * nearest_neighbor_distances(batch, self.reach)
 
 
-def nearest_neighbour_distances(batch: Batch, reach: float) -> Tensor:
-    """Distance of each atom to its nearest neighbour (N,), at most ``reach``, angstrom, float64."""
-    centres, neighbours = batch.edges[0], batch.edges[1]
+def nearest_neighbor_distances(batch: Batch, reach: float) -> Tensor:
+    """Distance of each atom to its nearest neighbor (N,), at most ``reach``, angstrom, float64."""
+    centers, neighbors = batch.edges[0], batch.edges[1]
     positions = batch.positions.detach().double()
-    vectors = positions[neighbours] - positions[centres] + batch.edge_shifts.double()
+    vectors = positions[neighbors] - positions[centers] + batch.edge_shifts.double()
     nearest = torch.full_like(positions[:, 0], reach)
-    return nearest.scatter_reduce(0, centres, torch.linalg.vector_norm(vectors, dim=-1), "amin")
+    return nearest.scatter_reduce(0, centers, torch.linalg.vector_norm(vectors, dim=-1), "amin")

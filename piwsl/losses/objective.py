@@ -9,8 +9,8 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.losses.displacements import Displacement
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.randomness import Randomness
-from piwsl.losses.request import Request
+from piwsl.losses.randomness import FrameRandom
+from piwsl.losses.request import PredictionRequest
 from piwsl.losses.terms import WeightedTerm, local_mean
 from piwsl.models.potential import Potential
 
@@ -39,7 +39,7 @@ class Objective:
     @property
     def copies(self) -> int:
         """Most displaced copies of a batch that a step makes."""
-        return Request.union(weighted.term.request for weighted in self.terms).copies
+        return PredictionRequest.union(weighted.term.request for weighted in self.terms).copies
 
     @property
     def undisplaced(self) -> "Objective":
@@ -59,7 +59,7 @@ class Objective:
         self,
         potential: Potential,
         batch: Batch,
-        randomness: Randomness,
+        randomness: FrameRandom,
         mean: Callable[[Tensor, Tensor], Tensor | None] = local_mean,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss and the value of each term that acted (detached).
@@ -72,17 +72,17 @@ class Objective:
         """
         acting = self.acting(randomness.step)
         asked = [weighted.term.request for weighted, _ in acting if weighted.term.applies(batch)]
-        request = Request.union(asked)
+        request = PredictionRequest.union(asked)
         displacements = self.displacement.copies(request.copies, batch, randomness, potential)
         points = evaluate(potential, batch, displacements, request)
         total = batch.energy.new_zeros(())
         parts: dict[str, Tensor] = {}
         for weighted, coefficient in acting:
             if weighted.term.applies(batch):
-                values, labelled = weighted.term(points, batch)
+                values, labeled = weighted.term(points, batch)
             else:  # a mean over several processes must be asked for on each
-                values, labelled = torch.zeros_like(batch.energy), torch.zeros_like(batch.energy, dtype=torch.bool)
-            value = mean(values, labelled)
+                values, labeled = torch.zeros_like(batch.energy), torch.zeros_like(batch.energy, dtype=torch.bool)
+            value = mean(values, labeled)
             if value is not None:
                 parts[weighted.term.name] = value.detach()
                 total = total + coefficient * value

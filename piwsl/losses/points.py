@@ -12,7 +12,7 @@ from piwsl.typing import Energies, Forces, StructureIndex
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class PointPredictions:
     """Energies, forces and works at points, as far as they were asked for.
 
     Attributes:
@@ -39,7 +39,7 @@ class Points:
         predictions: Sequence[tuple[Energies, Forces]],
         displacements: Sequence[Tensor],
         structure_index: StructureIndex | None = None,
-    ) -> "Points":
+    ) -> "PointPredictions":
         """Points from the energies (S,) and forces (N, 3) that any model gave at x, x + d, x + d', ...
 
         Without ``structure_index`` all atoms belong to one structure.

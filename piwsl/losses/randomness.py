@@ -10,7 +10,7 @@ from piwsl.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Randomness:
+class FrameRandom:
     """Numbers drawn per structure from (seed, step, frame), however the structures are divided among batches.
 
     Attributes:

@@ -24,7 +24,7 @@ class Work(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class PredictionRequest:
     """What is wanted at which points; stress is wanted only of the structures themselves."""
 
     energies: frozenset[int] = frozenset()
@@ -46,7 +46,7 @@ class Request:
         return sorted({*self.energies, *self.forces, *(work.point for work in self.works), *([0] * self.stress)})
 
     @classmethod
-    def union(cls, requests: Iterable["Request"]) -> "Request":
+    def union(cls, requests: Iterable["PredictionRequest"]) -> "PredictionRequest":
         """Everything that any of the requests wants."""
         requests = list(requests)
         return cls(

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import Points
+from piwsl.losses.points import PointPredictions
 from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.request import ORIGIN, Request
+from piwsl.losses.request import ORIGIN, PredictionRequest
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class EnergyMAE:
     point: int = ORIGIN
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """The energy."""
-        return Request(energies=frozenset({self.point}))
+        return PredictionRequest(energies=frozenset({self.point}))
 
     def applies(self, batch: Batch) -> bool:
-        """Whether an energy is labelled."""
+        """Whether an energy is labeled."""
         return bool(torch.isfinite(batch.energy).any())
 
-    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """|E - E_ref| per structure (S,)."""
         return absolute_error(points.energies[self.point], batch.energy)
 
@@ -41,15 +41,15 @@ class ForceL2MAE:
     point: int = ORIGIN
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """The forces."""
-        return Request(forces=frozenset({self.point}))
+        return PredictionRequest(forces=frozenset({self.point}))
 
     def applies(self, batch: Batch) -> bool:
-        """Whether a force is labelled."""
+        """Whether a force is labeled."""
         return bool(torch.isfinite(batch.forces).any())
 
-    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """mean_i |F_i - F_ref,i| per structure (S,)."""
         forces = points.forces[self.point]
         known = torch.isfinite(batch.forces).all(-1)
@@ -68,15 +68,15 @@ class StressMAE:
     name: ClassVar[str] = "stress"
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """The stress."""
-        return Request(stress=True)
+        return PredictionRequest(stress=True)
 
     def applies(self, batch: Batch) -> bool:
-        """Whether a stress is labelled."""
+        """Whether a stress is labeled."""
         return bool(torch.isfinite(batch.stress).any())
 
-    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """mean |stress - stress_ref| per structure (S,)."""
         assert points.stress is not None
         known = torch.isfinite(batch.stress).all(-1).all(-1)
@@ -86,7 +86,7 @@ class StressMAE:
 
 def absolute_error(energies: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """|E - E_ref| per structure (S,) and where there is a label."""
-    labelled = torch.isfinite(labels)
+    labeled = torch.isfinite(labels)
     # Replace missing labels before the arithmetic: 0 x NaN would poison the gradient.
-    reference = torch.where(labelled, labels, energies.detach())
-    return (energies - reference).abs(), labelled
+    reference = torch.where(labeled, labels, energies.detach())
+    return (energies - reference).abs(), labeled

@@ -7,8 +7,8 @@ from typing import Protocol
 from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import Points
-from piwsl.losses.request import Request
+from piwsl.losses.points import PointPredictions
+from piwsl.losses.request import PredictionRequest
 
 
 class Term(Protocol):
@@ -19,13 +19,13 @@ class Term(Protocol):
         """Name in logs and metrics."""
 
     @property
-    def request(self) -> Request:
+    def request(self) -> PredictionRequest:
         """What the term wants to know from the model."""
 
     def applies(self, batch: Batch) -> bool:
         """Whether any structure of the batch has the labels that the term compares with."""
 
-    def __call__(self, points: Points, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """Values (S,) and the mask (S,) of structures where the term has something to say."""
 
 
@@ -41,6 +41,6 @@ class WeightedTerm:
         return self.coefficient(step) if callable(self.coefficient) else self.coefficient
 
 
-def local_mean(values: Tensor, labelled: Tensor) -> Tensor | None:
-    """Mean of the values of labelled structures; None where there is none."""
-    return values[labelled].mean() if bool(labelled.any()) else None
+def local_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
+    """Mean of the values of labeled structures; None where there is none."""
+    return values[labeled].mean() if bool(labeled.any()) else None

@@ -57,7 +57,7 @@ def find_continuation(output: Path, identity: RunIdentity, spread: bool = False)
         raise RunDirectoryError(f"{output}: was stopped ({message}): it cannot be continued")
     states, damaged = newest_states({number: directories[number] for number in (left[:1] if spread else left)})
     first = next(iter(states.values()))
-    if identity.structure_sha256 == structure_sha256(files.read_start(output)):  # which may be a minimised one
+    if identity.structure_sha256 == structure_sha256(files.read_start(output)):  # which may be a minimized one
         identity = replace(identity, structure_sha256=first.identity.structure_sha256)
     changed = first.identity.differences(identity)
     if changed:
@@ -78,7 +78,7 @@ def _in_step(directories: Iterable[Path]) -> bool:
     return not names or bool(set.intersection(*names))
 
 
-def take_up(job: Job, replicas: Sequence[int]) -> Continuation | None:
+def resume_chunk(job: Job, replicas: Sequence[int]) -> Continuation | None:
     """Where replicas go on whose worker has ended; without states where all have left, None where they never began."""
     directories = {number: job.directory(number) for number in replicas}
     if not all((directory / files.SUMMARY).is_file() for directory in directories.values()):

@@ -12,7 +12,7 @@ from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RunIdentity
-from piwsl.md.run_directory import normalised
+from piwsl.md.run_directory import normalized
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import check_structure
@@ -43,7 +43,7 @@ class Plan:
 def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     """Make everything that a run needs, and a few of its steps; raises what the run would."""
     check_structure(structure)
-    structure = with_hydrogen_mass(normalised(structure), protocol.hydrogen_mass)
+    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     with tempfile.TemporaryDirectory() as scratch:
         exported = prepare_model(model, structure, protocol, Path(scratch))
         job = Job(structure, model, exported, RunIdentity(protocol, "", ""), Path(scratch))

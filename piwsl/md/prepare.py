@@ -1,4 +1,4 @@
-"""What happens to a start structure before the first step: masses, minimisation, advice."""
+"""What happens to a start structure before the first step: masses, minimization, advice."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from piwsl.md.structure import atom_name
 from piwsl.structures.bonds import bonded_pairs
 
 FREE_HYDROGEN_TIMESTEP = 0.5  # fs; a C-H stretch has a period of 11 fs, and errors grow with the square of the step
-MINIMISED_FORCE = 0.05  # eV/angstrom
-MINIMISATION_STEPS = 2000
+MINIMIZED_FORCE = 0.05  # eV/angstrom
+MINIMIZATION_STEPS = 2000
 _HYDROGEN = 1.008  # amu
 
 
@@ -43,7 +43,7 @@ def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
     return atoms
 
 
-def minimised(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
+def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
     """The structure relaxed by the potential until no force is above 0.05 eV/angstrom, and a line about it.
 
     Raises:
@@ -54,18 +54,18 @@ def minimised(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
     relaxed = atoms.copy()
     relaxed.calc = PiwslCalculator(model)
     before = float(relaxed.get_potential_energy())
-    optimiser = FIRE(relaxed, logfile=None)
-    converged = optimiser.run(fmax=MINIMISED_FORCE, steps=MINIMISATION_STEPS)
+    optimizer = FIRE(relaxed, logfile=None)
+    converged = optimizer.run(fmax=MINIMIZED_FORCE, steps=MINIMIZATION_STEPS)
     after = float(relaxed.get_potential_energy())
     if not np.isfinite(relaxed.positions).all() or not np.isfinite(after):
         raise DataError(
-            "minimisation: the potential leads to positions that are not finite numbers: check its training"
+            "minimization: the potential leads to positions that are not finite numbers: check its training"
         )
     moved = float(np.linalg.norm(relaxed.positions - atoms.positions, axis=1).max())
     relaxed.calc = None
-    end = "" if converged else f", not below {MINIMISED_FORCE:g} eV/angstrom yet"
+    end = "" if converged else f", not below {MINIMIZED_FORCE:g} eV/angstrom yet"
     return relaxed, (
-        f"minimised in {optimiser.nsteps} steps{end}: energy {after - before:+.3f} eV, "
+        f"minimized in {optimizer.nsteps} steps{end}: energy {after - before:+.3f} eV, "
         f"largest displacement {moved:.2f} angstrom"
     )
 

@@ -129,7 +129,7 @@ class MDProtocol(BaseModel):
     friction: float = Field(0.005, gt=0, le=1, description="Of Langevin dynamics, 1/fs.")
     thermostat_time: float = Field(100.0, gt=0, description="Time over which Nose-Hoover and CSVR thermostats act, fs.")
     barostat_time: float = Field(1000.0, gt=0, description="Time over which the barostat of ASE acts, fs.")
-    minimise: bool = Field(False, description="Relax the start structure first, to 0.05 eV/angstrom.")
+    minimize: bool = Field(False, description="Relax the start structure first, to 0.05 eV/angstrom.")
     equilibration: int = Field(
         0, ge=0, description="Steps before step 0, of which nothing is kept; in nve with a Langevin thermostat."
     )

@@ -15,7 +15,7 @@ from piwsl.export.opening import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.job import Job
-from piwsl.md.prepare import advice, minimised, with_hydrogen_mass
+from piwsl.md.prepare import advice, minimized, with_hydrogen_mass
 from piwsl.md.progress import Progress
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.distributed import Spread, run_spread
@@ -78,7 +78,7 @@ def run_md(
         PiwslError: other kinds for a model or an engine that cannot be used.
     """
     check_structure(structure)
-    structure = with_hydrogen_mass(files.normalised(structure), protocol.hydrogen_mass)
+    structure = with_hydrogen_mass(files.normalized(structure), protocol.hydrogen_mass)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     before = find_continuation(output, identity, spread is not None) if restart else None
     if before is None:
@@ -128,9 +128,9 @@ def _job(
         return Job(files.read_start(output), model, exported, identity, output), damaged
     exported = prepare_model(model, structure, protocol, scratch, chunk)
     lines = [(WARNING, line) for line in advice(structure, protocol)]
-    if protocol.minimise:
-        structure, said = minimised(structure, exported if protocol.replicas is None else model)
-        structure = files.normalised(structure)
+    if protocol.minimize:
+        structure, said = minimized(structure, exported if protocol.replicas is None else model)
+        structure = files.normalized(structure)
         lines.append((INFO, said))
     return Job(structure, model, exported, identity, output), lines
 

@@ -82,7 +82,7 @@ def clear(directory: Path) -> None:
         rmtree(directory / ANALYSIS)
 
 
-def normalised(structure: Atoms) -> Atoms:
+def normalized(structure: Atoms) -> Atoms:
     """The structure as `write_structure` keeps it: coordinates of 8 decimals, nothing but what the run needs."""
     return Atoms(
         structure.numbers,
@@ -120,7 +120,7 @@ def read_start(directory: Path) -> Atoms:
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise RunDirectoryError(f"{directory / START}: not readable ({error}): the run cannot be continued") from None
     assert isinstance(atoms, Atoms)
-    return normalised(atoms)
+    return normalized(atoms)
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class Simulation:
         self.job, self.before = job, before
         self.step = before.step if before else -job.protocol.equilibration
         self.recorders: dict[int, Recorder] = {}
-        _settle(job)
+        configure_process(job)
         self._build(starts(job.structure, job.protocol, replicas))
         self.warning = self._look_at_start()
 
@@ -155,7 +155,7 @@ class Simulation:
         return recorder
 
 
-def _settle(job: Job) -> None:
+def configure_process(job: Job) -> None:
     """Threads and memory of this process, as suits the run."""
     keep_freed_memory()
     if job.protocol.replicas is None:

@@ -46,7 +46,7 @@ class Potential(nn.Module):
     ) -> Energies:
         """Energy of each structure (S,), float64, eV.
 
-        ``edge_shifts`` (E, 3) in angstrom are added to r_j - r_i: the periodic image of the neighbour.
+        ``edge_shifts`` (E, 3) in angstrom are added to r_j - r_i: the periodic image of the neighbor.
         """
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures)

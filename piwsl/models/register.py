@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from piwsl.errors import ConfigError
-from piwsl.models.neighbor_sums.edge_list import NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.networks.ace import ACE
 from piwsl.models.networks.painn import DirectPaiNN, PaiNN
 from piwsl.models.networks.schnet import SchNet
@@ -39,8 +39,8 @@ class ModelConfig(BaseModel):
     )
 
 
-def build_network(config: ModelConfig, pairs: NeighbourSums | None = None) -> nn.Module:
-    """A new network; ``pairs`` says how sums over neighbours are taken (edge lists by default).
+def build_network(config: ModelConfig, pairs: NeighborSums | None = None) -> nn.Module:
+    """A new network; ``pairs`` says how sums over neighbors are taken (edge lists by default).
 
     Raises:
         ConfigError: direct forces of a network that has no force head.
@@ -65,7 +65,7 @@ def build_potential(
     config: ModelConfig,
     reference_energies: dict[int, float],
     scale: float = 1.0,
-    pairs: NeighbourSums | None = None,
+    pairs: NeighborSums | None = None,
 ) -> Potential:
     """A new potential for the elements of ``reference_energies`` (eV), with ``scale`` eV per unit of its network."""
     kind = DirectPotential if config.forces == "direct" else Potential

@@ -1,4 +1,4 @@
-"""The directory of a labelling job: one job at a time, and only the one it was begun with."""
+"""The directory of a labeling job: one job at a time, and only the one it was begun with."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ def is_begun(output: Path, plan: Mapping[str, Any], defaults: Mapping[str, Any])
             raise RunDirectoryError(f"{plan_file} is damaged: choose another --output") from None
         if found != json.loads(json.dumps(plan)):
             changed = ", ".join(sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key)))
-            raise RunDirectoryError(f"{output} holds another labelling job ({changed}): choose another --output")
+            raise RunDirectoryError(f"{output} holds another labeling job ({changed}): choose another --output")
         return True
     if output.exists() and any(not entry.name.startswith(".") for entry in output.iterdir()):
         raise RunDirectoryError(f"{output} is not empty: choose another --output")

@@ -160,7 +160,7 @@ class BondGraph:
     def rotatable(self) -> dict[str, tuple[int, int, int, int]]:
         """A dihedral about each bond that can rotate, by a name with its atoms, such as ``C3-C7-O8-C9``.
 
-        Such a bond is in no ring, and both its atoms have other neighbours. Bonds of higher order are among them where
+        Such a bond is in no ring, and both its atoms have other neighbors. Bonds of higher order are among them where
         their atoms have: a molecule does not say what order they are.
         """
         bridges = sorted(tuple(sorted(bond)) for bond in networkx.bridges(self.graph))
@@ -174,7 +174,7 @@ class BondGraph:
         return found
 
     def _heaviest(self, atoms: list[int]) -> int:
-        """Of neighbours; the first where several are."""
+        """Of neighbors; the first where several are."""
         return min(atoms, key=lambda one: (-len(self.graph[one]), self._symbols[one] == "H", one))
 
     def _sort_in(self, found: dict[str, list[tuple[int, ...]]], atoms: tuple[int, ...]) -> None:

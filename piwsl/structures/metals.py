@@ -1,6 +1,6 @@
 """Metals and non-metals: what holds them together in a cell, and how close they may come.
 
-Bonds between non-metals have a length. The distances of metals to their neighbours in oxides and alloys do not: they
+Bonds between non-metals have a length. The distances of metals to their neighbors in oxides and alloys do not: they
 change by half an angstrom where atoms hop or coordination shells distort, and are often below the sum of the covalent
 radii. In cells, rules about bonds look at the first only, and rules about contacts give the others more room.
 """
@@ -26,7 +26,7 @@ def are_covalent(species: IntArray, pairs: IntArray) -> BoolArray:
 def are_chemical(species: IntArray, pairs: IntArray) -> BoolArray:
     """Of pairs (p, 2) of close atoms: whether a chemist would call them bonded (p,).
 
-    Metals are so among themselves; where there are non-metals, two metals are neighbours of these, not of each other.
+    Metals are so among themselves; where there are non-metals, two metals are neighbors of these, not of each other.
     """
     metals = is_metal(species)
     return np.asarray(~metals[pairs].all(axis=1) | metals.all())

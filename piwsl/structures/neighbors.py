@@ -1,20 +1,19 @@
-"""Neighbour lists."""
+"""Neighbor lists: searched once, or with a skin for atoms that move."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from vesin import NeighborList
 
-from piwsl.data.frames import Frame
 from piwsl.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class NeighbourEdges:
+class NeighborEdges:
     """Directed edges of one structure.
 
     Attributes:
-        edges: (2, E) centre i and neighbour j; of those found by `neighbour_edges`, the second half are the first
+        edges: (2, E) center i and neighbor j; of those found by `neighbor_edges`, the second half are the first
             half the other way round, in the same order.
         shifts: (E, 3) angstrom, added to r_j - r_i.
     """
@@ -23,22 +22,29 @@ class NeighbourEdges:
     shifts: FloatArray
 
 
-def neighbour_edges(frame: Frame, cutoff: float) -> NeighbourEdges:
-    """All pairs within ``cutoff`` (angstrom), periodic images included: each pair once, then the other way round."""
+def neighbor_edges(
+    positions: FloatArray, cell: FloatArray, pbc: tuple[bool, bool, bool], cutoff: float
+) -> NeighborEdges:
+    """Return all pairs within a cutoff, periodic images included: each pair once, then in the other direction.
+
+    Args:
+        positions: (n, 3) angstrom.
+        cell: (3, 3) angstrom.
+        pbc: periodic directions.
+        cutoff: angstrom.
+    """
     finder = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
-    i, j, images = finder.compute(
-        points=frame.positions, box=frame.cell, periodic=np.array(frame.pbc), quantities="ijS"
-    )
+    i, j, images = finder.compute(points=positions, box=cell, periodic=np.array(pbc), quantities="ijS")
     once = np.stack([i, j]).astype(np.int64)
-    shifts = np.asarray(images, dtype=np.float64) @ frame.cell
-    return NeighbourEdges(np.concatenate([once, once[::-1]], axis=1), np.concatenate([shifts, -shifts]))
+    shifts = np.asarray(images, dtype=np.float64) @ cell
+    return NeighborEdges(np.concatenate([once, once[::-1]], axis=1), np.concatenate([shifts, -shifts]))
 
 
 # Angstrom. A thicker skin is searched less often and holds more pairs that are too far.
 SKIN = 0.5
 
 
-class SkinnedNeighbours:
+class SkinnedNeighbors:
     """Pairs within a cutoff of one structure whose atoms move.
 
     Args:

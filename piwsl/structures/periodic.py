@@ -56,7 +56,7 @@ class ImageBonds:
 
     def __init__(self, species: IntArray, positions: FloatArray, cell: FloatArray) -> None:
         radii = np.array(natural_cutoffs(Atoms(numbers=species), mult=CUTOFF_SCALE))
-        first, second, images, distances = neighbours(positions, cell, CANDIDATES * 2 * float(radii.max()))
+        first, second, images, distances = neighbors(positions, cell, CANDIDATES * 2 * float(radii.max()))
         limits = radii[first] + radii[second]
         near = distances < CANDIDATES * limits
         pairs = np.stack([first, second], axis=1)[near]
@@ -109,7 +109,7 @@ def images_of(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> Bonds:
     return Bonds(bonds.pairs, bonds.lengths, bonds.types, images)
 
 
-def neighbours(
+def neighbors(
     positions: FloatArray, cell: FloatArray, cutoff: float
 ) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
     """Pairs within a cutoff with all their images, each once: both atoms, the cells between them (p, 3), distances."""

@@ -7,13 +7,13 @@ from ase.data import chemical_symbols
 from piwsl.errors import ConfigError
 from piwsl.training.config import DisplacementConfig, LossConfig
 from piwsl.training.data import LabelCounts, TrainingFrames
-from piwsl.training.objective import acts
+from piwsl.training.objective import is_active
 
 
-def displaces(loss: LossConfig) -> bool:
+def uses_displacements(loss: LossConfig) -> bool:
     """Whether a term uses displaced copies."""
     terms = (loss.pitc, loss.pisc, loss.pitc_back, loss.pisc_paths, loss.noisy_node, loss.taylor_labels)
-    return any(acts(coefficient) for coefficient in terms)
+    return any(is_active(coefficient) for coefficient in terms)
 
 
 def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> list[str]:
@@ -30,21 +30,21 @@ def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: Tra
         raise ConfigError(
             f"{frames.source}: no training frame has an energy, forces or stress: there is nothing to fit"
         )
-    if acts(loss.stress) and not labels.stresses:
+    if is_active(loss.stress) and not labels.stresses:
         raise ConfigError(f"loss.stress: {where} a stress: set it to 0")
-    if acts(loss.taylor_labels) and not labels.both:
+    if is_active(loss.taylor_labels) and not labels.both:
         raise ConfigError(f"loss.taylor_labels: {where} an energy and forces, which E_ref - d.F_ref needs: set it to 0")
     fits = {
-        "energy": acts(loss.energy) and bool(labels.energies),
-        "forces": acts(loss.forces) and bool(labels.forces),
-        "stress": acts(loss.stress) and bool(labels.stresses),
+        "energy": is_active(loss.energy) and bool(labels.energies),
+        "forces": is_active(loss.forces) and bool(labels.forces),
+        "stress": is_active(loss.stress) and bool(labels.stresses),
     }
-    if acts(loss.noisy_node) and not any(fits.values()):
+    if is_active(loss.noisy_node) and not any(fits.values()):
         raise ConfigError(f"loss.noisy_node: {where} a label of a supervised term, which it repeats: set it to 0")
-    if not any(fits.values()) and not acts(loss.taylor_labels):
+    if not any(fits.values()) and not is_active(loss.taylor_labels):
         raise ConfigError("no supervised loss is left: set loss.energy or loss.forces above zero where labels exist")
     needed = {"force_error": labels.forces, "energy_error": labels.energies}
-    if displaces(loss) and not needed.get(displacement.direction, 1):
+    if uses_displacements(loss) and not needed.get(displacement.direction, 1):
         label = "forces" if displacement.direction == "force_error" else "an energy"
         raise ConfigError(
             f"displacement.direction: {displacement.direction}: {where} {label}: use normal, uniform or disagreement"
@@ -65,20 +65,20 @@ def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
 
 def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
     notes = []
-    if acts(loss.forces) and not labels.forces:
+    if is_active(loss.forces) and not labels.forces:
         notes.append("no training frame has forces: loss.forces is dropped, in the validation loss, too")
-    if acts(loss.energy) and not labels.energies:
+    if is_active(loss.energy) and not labels.energies:
         notes.append("no training frame has an energy: loss.energy is dropped, in the validation loss, too")
-    if labels.energies and not labels.forces and displaces(loss):
+    if labels.energies and not labels.forces and uses_displacements(loss):
         notes.append(
             "energies only: PITC and PISC with too large coefficients flatten the surface; compare with loss.pitc=0"
         )
-    if labels.stresses and not acts(loss.stress):
+    if labels.stresses and not is_active(loss.stress):
         notes.append(f"{labels.stresses} training frames have a stress, which loss.stress = 0 does not use")
     return notes
 
 
-def strangers(frames: TrainingFrames) -> list[str]:
+def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
     """Warnings of elements that the potential will be judged on without having been trained on them."""
     known = set(frames.train.elements)
     found = []
@@ -97,12 +97,12 @@ def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frame
     Raises:
         ConfigError: it is beyond the cap.
     """
-    if not displaces(loss):
+    if not uses_displacements(loss):
         return
     length, cap = displacement.length, displacement.cap
-    if displacement.measure == "nearest_neighbour":
+    if displacement.measure == "nearest_neighbor":
         if length > cap:
-            raise ConfigError(f"displacement.length: {length:.3g} of the nearest-neighbour distance: the cap is {cap}")
+            raise ConfigError(f"displacement.length: {length:.3g} of the nearest-neighbor distance: the cap is {cap}")
         return
     if displacement.norm == "structure":
         length = length / sqrt(frames.report.atoms[0])

@@ -23,7 +23,7 @@ class DataConfig(Section):
 
     system: str | None = Field(None, description="bundled system (aspirin), instead of a file")
     file: str | None = Field(
-        None, description="labelled frames: a file, a directory, a pattern such as 'runs/*.xyz', or a named data set"
+        None, description="labeled frames: a file, a directory, a pattern such as 'runs/*.xyz', or a named data set"
     )
     units: str | None = Field(None, description="units of the file, such as 'kcal/mol, angstrom', if it states none")
     train: int | None = Field(None, ge=1, description="training frames; empty: all that the others leave")
@@ -84,9 +84,9 @@ class DisplacementConfig(Section):
     direction: Literal["normal", "uniform", "force_error", "energy_error", "disagreement"] = Field(
         "normal", description="random (normal, uniform), or towards an error (the others, adversarial)"
     )
-    length: float = Field(0.05, gt=0, le=1.0, description="length [A], or share of the nearest-neighbour distance")
-    measure: Literal["absolute", "nearest_neighbour"] = Field("absolute", description="what the length is measured in")
-    cap: float = Field(0.3, gt=0, le=0.3, description="largest length, as a share of the nearest-neighbour distance")
+    length: float = Field(0.05, gt=0, le=1.0, description="length [A], or share of the nearest-neighbor distance")
+    measure: Literal["absolute", "nearest_neighbor"] = Field("absolute", description="what the length is measured in")
+    cap: float = Field(0.3, gt=0, le=0.3, description="largest length, as a share of the nearest-neighbor distance")
     norm: Literal["atom", "structure"] = Field("atom", description="length of each atom, or of all 3N components")
     draw_length: bool = Field(False, description="draw the length from (0, length] for each structure")
     probability: float = Field(1.0, gt=0, le=1, description="probability that an atom moves")
@@ -95,7 +95,7 @@ class DisplacementConfig(Section):
     )
 
 
-class OptimiserConfig(Section):
+class OptimizerConfig(Section):
     """How the weights are moved."""
 
     steps: int = Field(20_000, ge=1, description="training steps in all")
@@ -137,7 +137,7 @@ class TrainingConfig(Section):
     start: StartConfig = Field(StartConfig(), description="what training starts from")
     loss: LossConfig = Field(LossConfig(), description="coefficients and forms of the loss terms")
     displacement: DisplacementConfig = Field(DisplacementConfig(), description="where the displaced copies lie")
-    optimiser: OptimiserConfig = Field(OptimiserConfig(), description="how the weights are moved")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights are moved")
     seed: int = Field(0, ge=0, description="one seed for the split, the weights, the order and the displacements")
     dtype: Literal["float32", "float64", "bf16-mixed"] = Field(
         "float32", description="float type of the network; bf16-mixed computes in bfloat16 with float32 weights"

@@ -24,7 +24,7 @@ class LabelCounts:
         census = frames.census
         energy, forces = census.has_energy, census.has_forces
         counts = (energy, forces, energy & forces, census.has_stress)
-        return cls(len(frames), *(int(labelled.sum()) for labelled in counts))
+        return cls(len(frames), *(int(labeled.sum()) for labeled in counts))
 
     def __str__(self) -> str:
         return (

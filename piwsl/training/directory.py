@@ -103,11 +103,11 @@ def continuation(config: TrainingConfig, output: Path) -> Continuation:
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     words = {key: f"{key} was {before.get(key)}, is {after.get(key)}" for key in changed}
     harmless = {*WITHOUT_EFFECT}
-    if config.optimiser.steps > earlier.optimiser.steps:
-        if config.optimiser.schedule == "cosine":
-            words["optimiser.steps"] += " (the cosine schedule depends on it; the others allow more steps)"
+    if config.optimizer.steps > earlier.optimizer.steps:
+        if config.optimizer.schedule == "cosine":
+            words["optimizer.steps"] += " (the cosine schedule depends on it; the others allow more steps)"
         else:
-            harmless.add("optimiser.steps")
+            harmless.add("optimizer.steps")
     refused = [text for key, text in words.items() if key not in harmless]
     if refused:
         raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(refused)}")

@@ -22,7 +22,7 @@ from piwsl.training.config import TrainingConfig, dump, load_config
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CONFIG_FILE, MODEL_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
 from piwsl.training.distributed.devices import backend_of, chosen_device
-from piwsl.training.distributed.process_group import first_ahead, is_first_process, of_first
+from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
 from piwsl.training.distributed.processes import joined, launched_processes
 from piwsl.training.evaluate import predictions
 from piwsl.training.fit import TrainingProgress
@@ -105,8 +105,8 @@ def train_ensemble(
     config = with_network_of_start(with_absolute_sources(config))
     with joined(launched_processes(), backend_of(config)) as processes:
         device = chosen_device(config, processes)
-        of_first(lambda: _check_directory(config, output, resume, force))
-        with first_ahead():
+        from_rank_zero(lambda: _check_directory(config, output, resume, force))
+        with rank_zero_first():
             frames = training_frames(config)
         content: dict[str, Any] = {
             "piwsl_version": __version__,
@@ -115,19 +115,19 @@ def train_ensemble(
             "data_sha256": frames.sha256,
             "result": "unfinished",
         }
-        if is_first_process():
+        if is_rank_zero():
             if on_data:
                 on_data(frames)
             write_text(output / CONFIG_FILE, dump(config))
             write_text(output / ENSEMBLE_FILE, json.dumps(content, indent=1))
         for seed in seeds:
             member, directory = config.model_copy(update={"seed": seed}), output / f"seed-{seed}"
-            todo = of_first(partial(_todo, member, directory, resume))
+            todo = from_rank_zero(partial(_todo, member, directory, resume))
             if todo != "nothing":
-                if on_member and is_first_process():
+                if on_member and is_rank_zero():
                     on_member(seed, directory)
                 train(member, directory, todo == "rest", force, progress=progress, frames=frames)
-        return of_first(lambda: _result(output, content, frames, device))
+        return from_rank_zero(lambda: _result(output, content, frames, device))
 
 
 def _result(output: Path, content: dict[str, Any], frames: TrainingFrames, device: torch.device) -> EnsembleResult:
@@ -220,7 +220,7 @@ def _todo(config: TrainingConfig, directory: Path, resume: bool) -> Literal["all
         return "all"
     continuation(config, directory)  # refuses other settings
     finished = (directory / SUMMARY_FILE).exists() and (directory / MODEL_FILE).exists()
-    longer = config.optimiser.steps > load_config(directory / CONFIG_FILE).optimiser.steps
+    longer = config.optimizer.steps > load_config(directory / CONFIG_FILE).optimizer.steps
     return "nothing" if finished and not longer else "rest"
 
 

@@ -1,4 +1,4 @@
-"""Errors of a potential on labelled frames."""
+"""Errors of a potential on labeled frames."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +13,17 @@ from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.losses.curl import Curl, measure_curl
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.points import Points
+from piwsl.losses.points import PointPredictions
 from piwsl.losses.prediction import Prediction, predict
-from piwsl.losses.request import ORIGIN, Request
+from piwsl.losses.request import ORIGIN, PredictionRequest
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.runs.files import atomic_path
 from piwsl.training.distributed.process_group import gathered, process_count, process_rank
-from piwsl.training.loader import evaluation_loader, usable
+from piwsl.training.loader import evaluation_loader, raise_if_error
 from piwsl.training.metrics import ErrorCollector, Errors, ErrorSums
 from piwsl.typing import FloatArray
 
-WITH_STRESS = Request(energies=frozenset({ORIGIN}), forces=frozenset({ORIGIN}), stress=True)
+WITH_STRESS = PredictionRequest(energies=frozenset({ORIGIN}), forces=frozenset({ORIGIN}), stress=True)
 
 
 def predictions(
@@ -42,12 +42,12 @@ def evaluate_potential(potential: Potential, frames: FrameSet, cutoff: float, dt
     return ErrorSums.merged(gathered(sums)).errors()
 
 
-def labelled_points(potential: Potential, batch: Batch) -> Points:
+def labeled_points(potential: Potential, batch: Batch) -> PointPredictions:
     """Energies and forces of a batch, and its stress where there are labels of it; not made for training."""
     if bool(torch.isfinite(batch.stress).any()):
         return evaluate(potential, batch, [], WITH_STRESS)
     prediction = predict(potential, batch, create_graph=False)
-    return Points(
+    return PointPredictions(
         displacements=(),
         structure_index=batch.structure_index,
         n_atoms=batch.n_atoms,
@@ -64,17 +64,17 @@ def _evaluated(
     batch_size: int,
     processes: int = 1,
     rank: int = 0,
-) -> Iterator[tuple[Points, Batch]]:
+) -> Iterator[tuple[PointPredictions, Batch]]:
     device = potential.scale.device
     for made in evaluation_loader(frames, batch_size, cutoff, dtype, processes, rank):
-        batch = usable(made).to(device)
-        yield labelled_points(potential, batch), batch
+        batch = raise_if_error(made).to(device)
+        yield labeled_points(potential, batch), batch
 
 
 def curl_of(potential: DirectPotential, frames: FrameSet, cutoff: float, dtype: torch.dtype, most: int = 100) -> Curl:
     """Curl of direct forces for each of an even choice of at most ``most`` frames."""
     chosen = frames.select(range(0, len(frames), max(1, -(-len(frames) // most))))
-    found = [measure_curl(potential, usable(made)) for made in evaluation_loader(chosen, 20, cutoff, dtype)]
+    found = [measure_curl(potential, raise_if_error(made)) for made in evaluation_loader(chosen, 20, cutoff, dtype)]
     return Curl(torch.cat([curl.asymmetry for curl in found]), torch.cat([curl.mismatch for curl in found]))
 
 
@@ -89,8 +89,8 @@ def parity_plot(collected: ErrorCollector, path: Path) -> None:
     atoms = np.concatenate(collected.atoms)
     labels = np.concatenate(collected.energy_labels) / np.maximum(atoms, 1)
     energies = np.concatenate(collected.energies) / np.maximum(atoms, 1)
-    centre = labels.mean() if labels.size else 0.0
-    _panel(left, 1e3 * (labels - centre), 1e3 * (energies - centre), "energy [meV/atom]")
+    center = labels.mean() if labels.size else 0.0
+    _panel(left, 1e3 * (labels - center), 1e3 * (energies - center), "energy [meV/atom]")
     forces, force_labels = np.concatenate(collected.forces), np.concatenate(collected.force_labels)
     _panel(right, force_labels.ravel(), forces.ravel(), "force component [eV/A]")
     with atomic_path(path) as temporary:

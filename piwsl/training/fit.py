@@ -120,12 +120,12 @@ def fit(
         KeyboardInterrupt: the user, or the system, stopped the run.
     """
     config = setup.config
-    optimiser = config.optimiser
+    optimizer = config.optimizer
     with _quiet_lightning():
         trainer = Trainer(
-            max_steps=optimiser.steps,
+            max_steps=optimizer.steps,
             max_epochs=-1,
-            accumulate_grad_batches=optimiser.accumulate,
+            accumulate_grad_batches=optimizer.accumulate,
             precision="bf16-mixed" if config.mixed_precision else "32-true",
             callbacks=_callbacks(setup, progress),
             logger=_loggers(setup.output),
@@ -168,14 +168,14 @@ def _place(processes: Processes, device: torch.device) -> dict[str, Any]:
 
 
 def _callbacks(setup: Setup, progress: Callable[[TrainingProgress], None] | None) -> list[Callback]:
-    optimiser = setup.config.optimiser
+    optimizer = setup.config.optimizer
     callbacks: list[Callback] = [
-        AveragedWeights(optimiser.ema_decay),
+        AveragedWeights(optimizer.ema_decay),
         _checkpoint(setup.output, "best", monitor="validation/loss"),
         _checkpoint(setup.output, "last", monitor=None),
     ]
-    if optimiser.patience:
-        callbacks.append(EarlyStopping("validation/loss", patience=optimiser.patience))
+    if optimizer.patience:
+        callbacks.append(EarlyStopping("validation/loss", patience=optimizer.patience))
     if setup.processes.count > 1:
         callbacks.append(_EndsWhenTold())
     if progress:

@@ -48,7 +48,7 @@ class SeededOrder:
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """Which part of every batch this process takes, and in how many parts it computes it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Share:
         return mine
 
 
-class PartsOfSteps(Sampler[list[int]]):
+class StepSampler(Sampler[list[int]]):
     """Frames of the parts of steps, from the step that the run is at to its next validation.
 
     Args:
@@ -85,7 +85,7 @@ class PartsOfSteps(Sampler[list[int]]):
     """
 
     def __init__(
-        self, order: SeededOrder, share: Share, steps: Callable[[], int], current_step: Callable[[], int]
+        self, order: SeededOrder, share: BatchShard, steps: Callable[[], int], current_step: Callable[[], int]
     ) -> None:
         self.order = order
         self.share = share
@@ -103,7 +103,7 @@ class PartsOfSteps(Sampler[list[int]]):
                 yield part.tolist()
 
 
-def usable(batch: Batch | PiwslError) -> Batch:
+def raise_if_error(batch: Batch | PiwslError) -> Batch:
     """The batch that a loader gave.
 
     Raises:
@@ -142,7 +142,7 @@ def _end_quietly(worker: int) -> None:
 
 
 def train_loader(
-    frames: FrameSet, parts: PartsOfSteps, cutoff: float, dtype: torch.dtype, workers: int
+    frames: FrameSet, parts: StepSampler, cutoff: float, dtype: torch.dtype, workers: int
 ) -> DataLoader[Any]:
     """Batches of the steps to come; edges reach ``cutoff`` (angstrom).
 
@@ -173,25 +173,25 @@ def evaluation_loader(
 VALIDATION_BATCH = 50
 
 
-def share_of_process(config: TrainingConfig, frames: TrainingFrames, processes: Processes) -> Share:
+def share_of_process(config: TrainingConfig, frames: TrainingFrames, processes: Processes) -> BatchShard:
     """What a process computes of each batch.
 
     Raises:
         ConfigError: the batches, or the validation frames, cannot be shared among the processes.
     """
-    optimiser = config.optimiser
-    shares = processes.count * optimiser.accumulate
-    if optimiser.batch_size % shares:
+    optimizer = config.optimizer
+    shares = processes.count * optimizer.accumulate
+    if optimizer.batch_size % shares:
         raise ConfigError(
-            f"optimiser.batch_size = {optimiser.batch_size} cannot be divided by {processes.count} processes x "
-            f"{optimiser.accumulate} parts (optimiser.accumulate): use a multiple of {shares}"
+            f"optimizer.batch_size = {optimizer.batch_size} cannot be divided by {processes.count} processes x "
+            f"{optimizer.accumulate} parts (optimizer.accumulate): use a multiple of {shares}"
         )
     if len(frames.validation) < processes.count:
         raise ConfigError(
             f"{len(frames.validation)} validation frames for {processes.count} processes: raise data.validation or "
             "start fewer"
         )
-    return Share(optimiser.batch_size, optimiser.accumulate, processes.count, processes.rank)
+    return BatchShard(optimizer.batch_size, optimizer.accumulate, processes.count, processes.rank)
 
 
 class Batches(LightningDataModule):
@@ -210,7 +210,7 @@ class Batches(LightningDataModule):
         frames: TrainingFrames,
         config: TrainingConfig,
         margin: float,
-        share: Share,
+        share: BatchShard,
         current_step: Callable[[], int],
     ) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class Batches(LightningDataModule):
         dtype = DTYPES[config.weights_dtype]
         self._train = train_loader(
             frames.train,
-            PartsOfSteps(order, share, self.steps_to_validation, current_step),
+            StepSampler(order, share, self.steps_to_validation, current_step),
             config.model.cutoff + margin,
             dtype,
             config.data.workers,
@@ -233,9 +233,9 @@ class Batches(LightningDataModule):
 
     def steps_to_validation(self) -> int:
         """Steps until the next validation: at multiples of the interval, and at the end of the run."""
-        optimiser, step = self.config.optimiser, self.current_step()
-        interval = optimiser.validation_interval
-        return max(1, min(interval - step % interval, optimiser.steps - step))
+        optimizer, step = self.config.optimizer, self.current_step()
+        interval = optimizer.validation_interval
+        return max(1, min(interval - step % interval, optimizer.steps - step))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The steps until the next validation; Lightning asks for each epoch."""
@@ -247,4 +247,4 @@ class Batches(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Pass a batch on, or raise the error that stands in its place."""
-        return usable(batch)
+        return raise_if_error(batch)

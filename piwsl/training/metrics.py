@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import Points
+from piwsl.losses.points import PointPredictions
 from piwsl.losses.prediction import Prediction
 from piwsl.losses.request import ORIGIN
 from piwsl.typing import FloatArray
@@ -83,11 +83,11 @@ class ErrorSums:
     force: Deviations = field(default_factory=Deviations)
     stress: Deviations = field(default_factory=Deviations)
     predicted: Spread = field(default_factory=Spread)
-    labelled: Spread = field(default_factory=Spread)
+    labeled: Spread = field(default_factory=Spread)
 
-    def add(self, points: Points, batch: Batch) -> None:
+    def add(self, points: PointPredictions, batch: Batch) -> None:
         """Add what was predicted for a batch; structures and atoms without a label are left out."""
-        self.add_values(*_labelled(points.prediction(ORIGIN), batch))
+        self.add_values(*_labeled(points.prediction(ORIGIN), batch))
         if points.stress is not None:
             known = torch.isfinite(batch.stress).all(-1).all(-1)
             self.stress.add(_array(points.stress[known]) - _array(batch.stress[known]))
@@ -100,7 +100,7 @@ class ErrorSums:
         self.energy_per_atom.add((energies - labels) / atoms)
         self.force.add(forces - force_labels)
         self.predicted.add(energies / atoms)
-        self.labelled.add(labels / atoms)
+        self.labeled.add(labels / atoms)
 
     @classmethod
     def merged(cls, portions: Iterable["ErrorSums"]) -> "ErrorSums":
@@ -113,7 +113,7 @@ class ErrorSums:
 
     def errors(self) -> "Errors":
         """The errors of everything added so far."""
-        spread = self.labelled.deviation
+        spread = self.labeled.deviation
         return Errors(
             structures=self.energy.count,
             force_components=self.force.count,
@@ -132,7 +132,7 @@ OFFSET = 10  # error of the energies over what is left without their mean error:
 
 @dataclass
 class ErrorCollector:
-    """Keeps energies per structure and forces of labelled atoms, as a plot needs them."""
+    """Keeps energies per structure and forces of labeled atoms, as a plot needs them."""
 
     sums: ErrorSums = field(default_factory=ErrorSums)
     energies: list[FloatArray] = field(default_factory=list)
@@ -143,7 +143,7 @@ class ErrorCollector:
 
     def add(self, prediction: Prediction, batch: Batch) -> None:
         """Add a batch; structures and atoms without a label are left out."""
-        values = _labelled(prediction, batch)
+        values = _labeled(prediction, batch)
         self.sums.add_values(*values)
         lists = (self.energies, self.energy_labels, self.atoms, self.forces, self.force_labels)
         for kept, new in zip(lists, values, strict=True):
@@ -204,10 +204,8 @@ class Errors:
         return lines or ["no frame has a label: no error to report"]
 
 
-def _labelled(
-    prediction: Prediction, batch: Batch
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Energies, their labels and numbers of atoms of structures, forces and their labels of atoms, where labelled."""
+def _labeled(prediction: Prediction, batch: Batch) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Energies, their labels and numbers of atoms of structures, forces and their labels of atoms, where labeled."""
     known, atoms = torch.isfinite(batch.energy), torch.isfinite(batch.forces).all(-1)
     return (
         _array(prediction.energies[known]),

@@ -3,13 +3,13 @@
 from piwsl.losses import (
     PISC,
     PITC,
-    Absolute,
     AbsoluteError,
     Displacement,
     EnergyMAE,
+    FixedLength,
     ForceL2MAE,
+    FractionOfNearestNeighbor,
     HuberError,
-    NearestNeighbourShare,
     NoisyNode,
     Objective,
     PISCPaths,
@@ -50,7 +50,7 @@ def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Obj
         (TaylorLabels(), config.taylor_labels),
     ]
     return Objective(
-        terms=[WeightedTerm(term, _schedule(coefficient)) for term, coefficient in terms if acts(coefficient)],
+        terms=[WeightedTerm(term, _schedule(coefficient)) for term, coefficient in terms if is_active(coefficient)],
         displacement=build_displacement(displacement),
         cadence=config.cadence,
         warmup=config.warmup,
@@ -68,7 +68,9 @@ def build_displacement(config: DisplacementConfig) -> Displacement:
     }
     # What the cap means for an absolute length depends on the frames: `check_displacement` compares the two.
     length = (
-        Absolute(config.length) if config.measure == "absolute" else NearestNeighbourShare(config.length, config.cap)
+        FixedLength(config.length)
+        if config.measure == "absolute"
+        else FractionOfNearestNeighbor(config.length, config.cap)
     )
     return Displacement(
         direction=directions[config.direction],
@@ -80,7 +82,7 @@ def build_displacement(config: DisplacementConfig) -> Displacement:
     )
 
 
-def acts(coefficient: Coefficient) -> bool:
+def is_active(coefficient: Coefficient) -> bool:
     """Whether a coefficient is ever above zero."""
     return _largest(coefficient) > 0
 

@@ -35,7 +35,7 @@ from piwsl.training.directory import (
     write_summary,
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device, reproducible, use_threads
-from piwsl.training.distributed.process_group import first_ahead, is_first_process, of_first, wait_for_all
+from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
 from piwsl.training.distributed.processes import joined, launched_processes
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import TrainingProgress, fit
@@ -92,16 +92,16 @@ def train(
     config = with_network_of_start(with_absolute_sources(config))
     with joined(launched_processes(), backend_of(config)) as processes, reproducible(config.deterministic):
         device = chosen_device(config, processes)
-        earlier = of_first(lambda: continuation(config, output) if resume else check_free(output, force))
+        earlier = from_rank_zero(lambda: continuation(config, output) if resume else check_free(output, force))
         use_threads(config.threads)
         keep_freed_memory()
-        with first_ahead():
+        with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
         setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
         memory = step_memory(setup)
         if memory:
             memory.check()
-        if not is_first_process():
+        if not is_rank_zero():
             with listening(LOGGER, logging.NullHandler()):
                 return _train(setup, earlier, None, start)
         make(output)
@@ -137,8 +137,8 @@ def _train(
     validation = evaluate_potential(potential, frames.validation, config.model.cutoff, dtype)
     test = evaluate_potential(potential, frames.test, config.model.cutoff, dtype) if len(frames.test) else None
     seconds = time.perf_counter() - start
-    found = doubts(validation, task.consistency_share)
-    if is_first_process():
+    found = quality_warnings(validation, task.consistency_share)
+    if is_rank_zero():
         save_trained(trained_model(config, frames, potential, validation, test, begin.origin), output / MODEL_FILE)
         write_summary(setup, validation, test, seconds, found, begin.origin)
     for warning in found:
@@ -151,7 +151,7 @@ def _task(setup: Setup, potential: Potential) -> TrainingTask:
     config = setup.config
     use_pairs(potential.network, training_pairs(setup.device, config.mixed_precision))
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    return TrainingTask(potential, objective, config.optimiser, config.seed)
+    return TrainingTask(potential, objective, config.optimizer, config.seed)
 
 
 CHECK_FRAMES = 5
@@ -165,7 +165,7 @@ def best_weights(output: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 
-def doubts(errors: Errors, consistency_share: float) -> list[str]:
+def quality_warnings(errors: Errors, consistency_share: float) -> list[str]:
     """What the user should know although the run ended well."""
     ratio = errors.energy_spread_ratio
     if ratio is None or ratio >= FLAT:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from piwsl.training.config import OptimiserConfig
+from piwsl.training.config import OptimizerConfig
 
 FIRST = 0.01  # share of the rate at the first step of the warm-up
 LAST = 1e-3  # share of the rate at the end of a cosine
@@ -84,7 +84,7 @@ class Plateau(Schedule):
             self.reached, self.waited = self.reached * self.factor, 0
 
 
-def build_schedule(config: OptimiserConfig) -> Schedule:
+def build_schedule(config: OptimizerConfig) -> Schedule:
     """The schedule that a configuration names."""
     schedules: dict[str, Schedule] = {
         "constant": Schedule(config.warmup),

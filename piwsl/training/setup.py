@@ -8,7 +8,7 @@ import torch
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import Processes
-from piwsl.training.loader import Share
+from piwsl.training.loader import BatchShard
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Setup:
     output: Path
     processes: Processes
     device: torch.device
-    share: Share
+    share: BatchShard
 
     def words(self) -> str:
         """Where the run computes."""

@@ -18,7 +18,7 @@ from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.hashes import source_hash
-from piwsl.training.checks import check_displacement, check_labels, strangers
+from piwsl.training.checks import check_displacement, check_labels, unseen_element_warnings
 from piwsl.training.config import DataConfig, TrainingConfig
 from piwsl.training.data import LabelCounts, TrainingFrames
 from piwsl.typing import BoolArray
@@ -110,7 +110,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
     )
     result.report.notes.extend(check_against_data(config, result))
-    result.report.warnings.extend(strangers(result))
+    result.report.warnings.extend(unseen_element_warnings(result))
     return result
 
 

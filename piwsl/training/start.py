@@ -187,20 +187,20 @@ def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str
     order that they had in the file.
     """
     dtype = DTYPES[config.weights_dtype]
-    labelled = _some(train, train.census.has_energy)
-    if not labelled:
+    labeled = _some(train, train.census.has_energy)
+    if not labeled:
         return "reference energies: those of the file, since no training frame has an energy"
     residuals: list[FloatArray] = []
     with torch.no_grad():
-        for begin in range(0, len(labelled), _BATCH):
-            batch = collate(labelled[begin : begin + _BATCH], config.model.cutoff, dtype)
+        for begin in range(0, len(labeled), _BATCH):
+            batch = collate(labeled[begin : begin + _BATCH], config.model.cutoff, dtype)
             residuals.append((batch.energy - potential.energies(*batch.graph)).numpy())
     left = np.concatenate(residuals)
-    frames = FrameSet([replace(frame, energy=float(value)) for frame, value in zip(labelled, left, strict=True)])
+    frames = FrameSet([replace(frame, energy=float(value)) for frame, value in zip(labeled, left, strict=True)])
     correction = fit_reference_energies(frames, potential.elements)
     for number, energy in correction.items():
         potential.reference_energies[number] += energy
-    counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labelled])
+    counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labeled])
     energies = ", ".join(f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f}" for z in correction)
     return (
         f"reference energies: re-fitted on {len(left)} energies [eV]: {energies}; "
@@ -215,9 +215,9 @@ def _scale(frames: TrainingFrames) -> float:
     return force_rms or frames.report.energy_spread or 1.0
 
 
-def _some(frames: FrameSet, labelled: BoolArray) -> list[Frame]:
+def _some(frames: FrameSet, labeled: BoolArray) -> list[Frame]:
     """An even choice from the frames that have a label."""
-    indices = np.flatnonzero(labelled)
+    indices = np.flatnonzero(labeled)
     return [frames[int(index)] for index in indices[:: max(1, -(-len(indices) // MOST_FITTED))]]
 
 

@@ -24,7 +24,7 @@ from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import DTYPES
-from piwsl.losses import Objective, Randomness
+from piwsl.losses import FrameRandom, Objective
 from piwsl.models.neighbor_sums.compiled import training_pairs
 from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.models.potential import Potential
@@ -70,7 +70,7 @@ class StepMemory:
         if self.needed <= self.available:
             return
         advice = ["set loss.pisc: 0"] if self.copies > 1 else []
-        advice += ["lower optimiser.batch_size", "raise optimiser.accumulate"] if self.structures > 1 else []
+        advice += ["lower optimizer.batch_size", "raise optimizer.accumulate"] if self.structures > 1 else []
         advice += ["use fewer model.channels or model.layers"]
         raise ConfigError(
             f"a training step needs about {self.needed / GIGABYTE:.1f} GB, of {self.available / GIGABYTE:.1f} GB here: "
@@ -93,7 +93,7 @@ def step_memory(setup: Setup) -> StepMemory | None:
     atoms = int(setup.frames.train.census.sizes[part].sum())
     sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)
     probe = _batch(setup, [_cropped(_typical_frame(setup))], objective)
-    step = _fullest_step(objective, config.optimiser.steps)
+    step = _fullest_step(objective, config.optimizer.steps)
     with torch.autocast("cpu", torch.bfloat16) if config.dtype == "bf16-mixed" else nullcontext():
         kept = _kept_by_autograd(objective, potential, probe, step)
     edges = sample.edges.shape[1] * atoms / len(sample.species)
@@ -107,7 +107,7 @@ def step_memory(setup: Setup) -> StepMemory | None:
 
 def _largest_part(setup: Setup) -> IntArray:
     """The frames of the part of a step with most atoms in this run."""
-    share, steps = setup.share, setup.config.optimiser.steps
+    share, steps = setup.share, setup.config.optimizer.steps
     looked_at = min(steps, max(1, LOOKED_AT // share.batch_size)) * share.batch_size
     order = SeededOrder(len(setup.frames.train), setup.config.seed).frames(0, looked_at)
     parts = order.reshape(-1, share.size)
@@ -165,7 +165,7 @@ def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, 
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss, _ = objective(potential, batch, Randomness(0, step))
+        loss, _ = objective(potential, batch, FrameRandom(0, step))
     for weight in (*potential.parameters(), *potential.buffers()):
         storages.pop(weight.untyped_storage().data_ptr(), None)
     del loss  # until here, so that no storage was used twice

@@ -1,4 +1,4 @@
-"""The Lightning task: one training step, one validation, the optimiser."""
+"""The Lightning task: one training step, one validation, the optimizer."""
 
 import logging
 import math
@@ -14,13 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError, PiwslError
-from piwsl.losses import ConsistencyTerm, Objective, Randomness
-from piwsl.losses.points import Points
+from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
+from piwsl.losses.points import PointPredictions
 from piwsl.losses.terms import Term, local_mean
 from piwsl.models.potential import Potential
-from piwsl.training.config import OptimiserConfig
+from piwsl.training.config import OptimizerConfig
 from piwsl.training.distributed.process_group import gathered, global_mean, process_count, summed
-from piwsl.training.evaluate import labelled_points
+from piwsl.training.evaluate import labeled_points
 from piwsl.training.metrics import Errors, ErrorSums
 from piwsl.training.schedules import build_schedule
 
@@ -46,14 +46,14 @@ class Validation:
         self._sums = [0.0] * len(terms)
         self._counts = [0] * len(terms)
 
-    def add(self, points: Points, batch: Batch) -> None:
+    def add(self, points: PointPredictions, batch: Batch) -> None:
         """Add a batch."""
         self._errors.add(points, batch)
         for index, (term, _) in enumerate(self.terms):
             if term.applies(batch):
-                values, labelled = term(points, batch)
-                self._sums[index] += float(values[labelled].detach().sum())
-                self._counts[index] += int(labelled.sum())
+                values, labeled = term(points, batch)
+                self._sums[index] += float(values[labeled].detach().sum())
+                self._counts[index] += int(labeled.sum())
 
     def result(self) -> ValidationResult:
         """The result over all processes, the same on each."""
@@ -122,7 +122,7 @@ MEMORY = 0.1  # weight of the last step in the running share of the label-free t
 class TrainingTask(LightningModule):
     """A potential, what it is taught, and how its weights are moved."""
 
-    def __init__(self, potential: Potential, objective: Objective, config: OptimiserConfig, seed: int) -> None:
+    def __init__(self, potential: Potential, objective: Objective, config: OptimizerConfig, seed: int) -> None:
         super().__init__()
         self.potential = potential
         self.objective = objective
@@ -139,7 +139,7 @@ class TrainingTask(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one part of a step; the displacements depend only on seed, step and frame."""
         mean = local_mean if process_count() == 1 else global_mean
-        loss, terms = self.objective(self.potential, batch, Randomness(self.seed, self.global_step), mean)
+        loss, terms = self.objective(self.potential, batch, FrameRandom(self.seed, self.global_step), mean)
         self._record.add(loss, terms, batch.frame_index)
         if process_count() > 1 or not loss.requires_grad:
             # Each process waits for the gradients of all weights, also where its batch has no label that asks for them.
@@ -172,7 +172,7 @@ class TrainingTask(LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Collect the errors of one batch, in the precision of the weights."""
         with torch.autocast(self.device.type, enabled=False), torch.enable_grad():
-            self._validation.add(labelled_points(self.potential, batch), batch)
+            self._validation.add(labeled_points(self.potential, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole validation set."""
@@ -196,15 +196,15 @@ class TrainingTask(LightningModule):
         weights = self._trained()
         if not weights:
             raise ConfigError("all weights are fixed (start.freeze): nothing is left to train")
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             weights,
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             amsgrad=self.config.amsgrad,
             fused=True,
         )
-        scheduler = LambdaLR(optimiser, self.schedule)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _write(self, values: dict[str, float]) -> None:
         # Not through Lightning, whose count of the steps is off by one in a resumed run.

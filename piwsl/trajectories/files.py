@@ -97,7 +97,7 @@ def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
     else:
         found = _open_other(path, topology)
     if not found.frames:
-        raise DataError(f"{path}: holds no whole frame: nothing can be analysed")
+        raise DataError(f"{path}: holds no whole frame: nothing can be analyzed")
     return found
 
 

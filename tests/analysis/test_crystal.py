@@ -164,7 +164,7 @@ def test_a_liquid_of_atoms_needs_no_bonds(runs, tmp_path):
 
 @pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz", "hdf5"])
 def test_a_slab_without_a_third_vector(tmp_path, kind):
-    """As the trajectories of piwsl md hold it: neighbours across the sides, none above and below."""
+    """As the trajectories of piwsl md hold it: neighbors across the sides, none above and below."""
     slab = fcc111("Cu", (4, 4, 3))
     writer = create_trajectory(tmp_path / f"trajectory.{kind}", slab, MDProtocol(trajectory_format=kind))
     rng = np.random.default_rng(1)

@@ -145,7 +145,7 @@ def test_angles_and_dihedrals_are_those_of_mdtraj(halves):
 def test_shape_is_that_of_mdtraj(halves):
     masses = atomic_masses[halves.species]
     for positions, side in ((halves.first, "run"), (halves.second, "reference")):
-        # mdtraj weighs distances by mass, but takes them from the unweighted centre: the shift of the two is known.
+        # mdtraj weighs distances by mass, but takes them from the unweighted center: the shift of the two is known.
         shift = positions.mean(axis=1) - np.einsum("i,fij->fj", masses / masses.sum(), positions)
         theirs = NANOMETER * mdtraj.compute_rg(halves.angstrom(positions), masses=masses)
         radius = np.sqrt(theirs**2 - (shift**2).sum(axis=1)).mean()

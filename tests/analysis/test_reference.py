@@ -25,7 +25,7 @@ def test_npz(runs, tmp_path, positions, keys):
 
 
 @pytest.mark.parametrize("units", ["nm", "kcal/mol, nm"])
-def test_npz_in_nanometres(runs, tmp_path, positions, units):
+def test_npz_in_nanometers(runs, tmp_path, positions, units):
     np.savez(tmp_path / "r.npz", z=runs.ETHANOL.numbers, R=positions / 10)
     np.testing.assert_allclose(read_reference(tmp_path / "r.npz", units=units).frames.all(), positions)
 

@@ -45,7 +45,7 @@ def test_table_and_files(work, capsys):
     lines = shown.out.splitlines()
     assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps asked for."
     assert "note: trajectory.dcd was cut within frame 300: its 299 whole frames are used" in lines
-    assert "\x1b" not in shown.out  # no colours where there is no terminal
+    assert "\x1b" not in shown.out  # no colors where there is no terminal
     assert shown.err == ""  # and no bar
     (header,) = [line for line in lines if line.startswith("quantity")]
     assert header.split()[:4] == ["quantity", "run", "reference", "difference"]
@@ -280,7 +280,7 @@ def test_a_crystal_from_its_files_to_the_report(tmp_path, capsys):
         runs.write_run(tmp_path / name, positions, copper.numbers, cells=cells)
     assert analyze(tmp_path / "run", "--reference", tmp_path / "other") == 0
     lines = capsys.readouterr().out.splitlines()
-    (around,) = [line for line in lines if line.startswith("Neighbours Cu around Cu")]
+    (around,) = [line for line in lines if line.startswith("Neighbors Cu around Cu")]
     assert float(around.split()[4]) == pytest.approx(12, abs=0.05)
     assert any(line.startswith("Diffusion of Cu") for line in lines)
     page = (tmp_path / "run" / "analysis" / "report.html").read_text()

@@ -21,7 +21,7 @@ def test_convert_and_inspect(cli, tmp_path):
 
 
 def test_a_pattern_with_units(cli, tmp_path):
-    water = frame("H2O", labelled=True)
+    water = frame("H2O", labeled=True)
     for name in "ab":
         np.savez(
             tmp_path / f"{name}.npz",

@@ -55,7 +55,7 @@ def test_fetch(cli, site, tmp_path, monkeypatch):
         "test       water; 2 frames, PBE",
         f"file       {tmp_path / 'kept' / 'water.npz'}",
         f"checksum   md5:{md5(CONTENT).hexdigest()}, as published",
-        "licence    not stated; see https://example.org/page",
+        "license    not stated; see https://example.org/page",
         "cite       Me (2026), https://doi.org/10.1/1",
         "train      piwsl train --data test -o data.test=1",
     ]

@@ -42,7 +42,7 @@ def test_given_structures_through_a_real_process(cli, tmp_path):
     assert called.code == 0
     lines = called.out.splitlines()
     assert lines[0] == "0/2 frames"
-    assert lines[-1] == f"labelled 2 of 2 frames with {EMT}: labels/frames.xyz (eV, angstrom)"
+    assert lines[-1] == f"labeled 2 of 2 frames with {EMT}: labels/frames.xyz (eV, angstrom)"
     inspected = cli("data", "inspect", "labels/frames.xyz").out
     assert "energies on 2 and forces on 2 of 2 frames, stress on 2" in inspected
 
@@ -52,7 +52,7 @@ def test_failures_are_counted_and_the_job_goes_on(cli, here, waters):
     arguments = ("data", "label", "--frames", waters, "--method", SPRINGS, "--output", "labels")
     called = cli(*arguments, "--calculator-options", options)
     assert called.code == 0
-    assert called.out.splitlines()[-1].startswith("labelled 2 of 8 frames with ")
+    assert called.out.splitlines()[-1].startswith("labeled 2 of 8 frames with ")
     assert called.errors == [
         *(f"frame {index} has no labels: no convergence for structure {index}" for index in (0, 1, 2, 3, 5)),
         "and 1 more: labels/summary.json",
@@ -60,12 +60,12 @@ def test_failures_are_counted_and_the_job_goes_on(cli, here, waters):
     assert "energies on 2 and forces on 2 of 8 frames" in cli("data", "inspect", "labels/frames.xyz").out
 
 
-def test_nothing_labelled_is_exit_code_2(cli, here, waters):
+def test_nothing_labeled_is_exit_code_2(cli, here, waters):
     options = json.dumps({"fail": list(range(8))})
     arguments = ("data", "label", "--frames", waters, "--method", SPRINGS, "--output", "labels")
     called = cli(*arguments, "--calculator-options", options)
     assert called.code == 2
-    assert called.errors == ["piwsl: no frame could be labelled; frame 0: no convergence for structure 0"]
+    assert called.errors == ["piwsl: no frame could be labeled; frame 0: no convergence for structure 0"]
 
 
 def test_units_of_the_structures(cli, here, waters):
@@ -80,7 +80,7 @@ def test_dynamics_with_other_methods(cli, here, tmp_path):
     steps += ("--frame-interval", 2, "--position-interval", 1)
     called = cli("data", "label", "--structure", "start.xyz", "--method", "gfn1-xtb", "--output", "labels", *steps)
     assert called.code == 0
-    assert called.out.splitlines()[-1] == "labelled frames: labels/frames.npz; positions: labels/trajectory.npz"
+    assert called.out.splitlines()[-1] == "labeled frames: labels/frames.npz; positions: labels/trajectory.npz"
     assert json.loads(Path("labels/plan.json").read_text())["method"] == "gfn1-xtb"
     assert "energies on 2" in cli("data", "inspect", "labels/frames.npz").out
 

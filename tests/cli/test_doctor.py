@@ -27,7 +27,7 @@ def test_what_does_not_work_gets_an_install_line(capsys, monkeypatch):
     line = next(line for line in out.splitlines() if "TorchForce on Reference" in line)
     assert line.startswith("--")
     assert line.endswith("openmm-torch is not installed  ->  pip install 'piwsl[torchforce-cpu]'")
-    assert "tblite                     not installed; for labelling  ->  pip install 'piwsl[label]'" in out
+    assert "tblite                     not installed; for labeling  ->  pip install 'piwsl[label]'" in out
 
 
 @pytest.mark.parametrize("python", [(3, 11, 9), (3, 12, 0)])

@@ -108,8 +108,8 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(inputs, capsys):
 
 
 def test_flags_reach_the_protocol(inputs, capsys):
-    arguments = ["--minimise", "--hydrogen-mass", "2", "--equilibration", "10", "--on-stop", "record", "--steps", "20"]
+    arguments = ["--minimize", "--hydrogen-mass", "2", "--equilibration", "10", "--on-stop", "record", "--steps", "20"]
     assert piwsl(capsys, *inputs, *arguments)[0] == 0
     found = kept("runs/md-ethanol")
-    assert (found.minimise, found.hydrogen_mass, found.equilibration, found.on_stop) == (True, 2.0, 10, "record")
+    assert (found.minimize, found.hydrogen_mass, found.equilibration, found.on_stop) == (True, 2.0, 10, "record")
     assert read("runs/md-ethanol/start.extxyz").get_masses().tolist()[3:] == [2.0] * 6

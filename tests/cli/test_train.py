@@ -27,18 +27,18 @@ SMALL = [
     "-o",
     "threads=1",
     "-o",
-    "optimiser.steps=10",
+    "optimizer.steps=10",
     "-o",
-    "optimiser.batch_size=4",
+    "optimizer.batch_size=4",
     "-o",
-    "optimiser.validation_interval=5",
+    "optimizer.validation_interval=5",
 ]
 
 
 @pytest.fixture
 def water(tmp_path):
     """Random labels on 30 frames of water, in kcal/mol, in a file that states no units."""
-    frames = [frame("H2O", seed=seed, labelled=True) for seed in range(30)]
+    frames = [frame("H2O", seed=seed, labeled=True) for seed in range(30)]
     path = tmp_path / "water.npz"
     np.savez(
         path,

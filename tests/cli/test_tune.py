@@ -19,13 +19,13 @@ CONFIG = """
 data: {system: aspirin, train: 12, validation: 4, test: 4}
 model: {channels: 8, layers: 1, cutoff: 3.0}
 loss: {pitc: 0, pisc: 0}
-optimiser: {steps: 4, batch_size: 2, validation_interval: 2, warmup: 1}
+optimizer: {steps: 4, batch_size: 2, validation_interval: 2, warmup: 1}
 threads: 1
 tune:
   trials: 3
   random_trials: 2
   ranges:
-    optimiser.learning_rate: {low: 1.0e-4, high: 1.0e-1, log: true}
+    optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-1, log: true}
     loss.pisc: {choices: [0.0, 0.01]}
 """
 
@@ -38,7 +38,7 @@ def config_file(tmp_path):
 
 
 def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
-    done = cli("tune", config_file, "--output", "run", "--storage", "study.journal", "-o", "optimiser.steps=3")
+    done = cli("tune", config_file, "--output", "run", "--storage", "study.journal", "-o", "optimizer.steps=3")
     assert done.code == 0, done.errors
     lines = done.out.splitlines()
     assert "split              12 training, 4 validation, 4 test frames" in lines
@@ -48,17 +48,17 @@ def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
     pasted = done.out[done.out.index("# best settings") :].partition("\n\n")[0]
     best = yaml.safe_load(pasted)
     complete = load_config(Path("run/best.yaml"))
-    assert best["optimiser"]["learning_rate"] == complete.optimiser.learning_rate
-    assert complete.optimiser.steps == 3
+    assert best["optimizer"]["learning_rate"] == complete.optimizer.learning_rate
+    assert complete.optimizer.steps == 3
     assert sorted(path.name for path in Path("run").glob("trial-*")) == ["trial-0000", "trial-0001", "trial-0002"]
     assert not list(Path("run").glob("study.db"))
     other = cli("tune", config_file, "--output", "run", "--storage", "study.journal")
     assert other.errors == [
-        "piwsl: cannot go on with study 'piwsl' and other settings: optimiser.steps was 3, is 4: name another "
+        "piwsl: cannot go on with study 'piwsl' and other settings: optimizer.steps was 3, is 4: name another "
         "tune.study, or another --output"
     ]
     longer = cli(
-        "tune", config_file, "--output", "run", "--storage", "study.journal", "-o", "optimiser.steps=3", "--trials", "4"
+        "tune", config_file, "--output", "run", "--storage", "study.journal", "-o", "optimizer.steps=3", "--trials", "4"
     )
     assert longer.out.count("trial 3  ") == 1
     assert "4 trials" in longer.out
@@ -84,7 +84,7 @@ def test_two_workers_on_one_storage_do_each_trial_once(config_file, tmp_path):
     study = optuna.load_study(study_name="piwsl", storage=storage)
     done = [one for one in study.trials if one.state.name in ("COMPLETE", "PRUNED")]
     assert len(done) == 6
-    assert len({one.params["optimiser.learning_rate"] for one in done}) == 6
+    assert len({one.params["optimizer.learning_rate"] for one in done}) == 6
     assert len({one.user_attrs["directory"] for one in done}) == 6
     assert all((Path(one.user_attrs["directory"]) / "config.yaml").exists() for one in done)
     by_process = {one.user_attrs["worker"]["pid"] for one in done}

@@ -4,7 +4,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.structures.neighbors import neighbour_edges
+from piwsl.structures.neighbors import neighbor_edges
 from tests.support.molecules import cell, frame
 
 
@@ -24,7 +24,7 @@ def brute_force(made, cutoff):
 
 
 @pytest.mark.parametrize("periodic", [False, True])
-def test_neighbours_against_brute_force(periodic):
+def test_neighbors_against_brute_force(periodic):
     rng = np.random.default_rng(1)
     cell = np.array([[3.0, 0.0, 0.0], [0.9, 2.8, 0.0], [-0.3, 0.5, 3.3]])
     made = Frame(
@@ -35,7 +35,7 @@ def test_neighbours_against_brute_force(periodic):
         cell if periodic else np.zeros((3, 3)),
         (periodic, periodic, periodic),
     )
-    found = neighbour_edges(made, 4.5)
+    found = neighbor_edges(made.positions, made.cell, made.pbc, 4.5)
     vectors = made.positions[found.edges[1]] - made.positions[found.edges[0]] + found.shifts
     rows = sorted(zip(*found.edges.tolist(), np.linalg.norm(vectors, axis=1).round(9).tolist(), strict=True))
     expected = brute_force(made, 4.5)
@@ -62,7 +62,7 @@ def test_the_second_half_of_the_edges_is_the_first_the_other_way_round():
 
 
 def test_copies_are_displaced_batches():
-    frames = [frame("H2O", labelled=True), frame("CH4", labelled=True)]
+    frames = [frame("H2O", labeled=True), frame("CH4", labeled=True)]
     batch = collate(frames, 5.0, torch.float64)
     displacement = 0.1 * torch.ones_like(batch.positions)
     copies = batch.with_copies([displacement, -displacement])
@@ -76,7 +76,7 @@ def test_copies_are_displaced_batches():
     assert torch.isnan(copies.forces[8:]).all()
 
 
-def test_a_margin_keeps_all_neighbours_of_displaced_atoms():
+def test_a_margin_keeps_all_neighbors_of_displaced_atoms():
     made = frame("CH3CH2OH")
     rng = np.random.default_rng(0)
     with_margin = _pairs(made, 2.1 + 0.4)
@@ -91,4 +91,4 @@ def test_a_margin_keeps_all_neighbours_of_displaced_atoms():
 
 
 def _pairs(made, cutoff):
-    return {tuple(edge) for edge in neighbour_edges(made, cutoff).edges.T.tolist()}
+    return {tuple(edge) for edge in neighbor_edges(made.positions, made.cell, made.pbc, cutoff).edges.T.tolist()}

@@ -27,7 +27,7 @@ def test_all_labels_and_cells_come_back(tmp_path, ending):
 
 
 def molecule_frames(**changes):
-    made = [frame("H2O", seed=seed, labelled=True) for seed in range(5)]
+    made = [frame("H2O", seed=seed, labeled=True) for seed in range(5)]
     return FrameSet([Frame(**{**vars(one), **changes}) for one in made])
 
 
@@ -42,7 +42,7 @@ def test_npz_of_one_molecule(tmp_path, changes):
     [
         ([frame("H2O"), frame("CH4")], "frame 1 has other atoms"),
         ([periodic_frame()], "frame 0 has a cell"),
-        ([frame("H2O"), frame("H2O", labelled=True)], "1 of 2 frames have no energies"),
+        ([frame("H2O"), frame("H2O", labeled=True)], "1 of 2 frames have no energies"),
     ],
 )
 def test_what_npz_cannot_hold_is_refused(tmp_path, frames, message):

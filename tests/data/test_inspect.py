@@ -40,7 +40,7 @@ def test_wrong_length_units_are_noticed(length):
     assert any("apart" in text for text in inspect_frames(frames(length=length)).warnings)
 
 
-def test_unlabelled_frames_are_noticed():
+def test_unlabeled_frames_are_noticed():
     report = inspect_frames(FrameSet([frame("H2O")]))
     assert (report.energies, report.forces) == (0, 0)
     assert any("no frame has a label" in text for text in report.warnings)

@@ -69,9 +69,9 @@ def test_a_small_set_is_measured_whole():
 
 def test_the_fit_is_least_squares_over_all_frames():
     frames = list(Made(400))
-    labelled = [frame for frame in frames if frame.has_energy]
-    counts = np.array([[np.count_nonzero(frame.species == z) for z in TRUTH] for frame in labelled], dtype=float)
-    expected = np.linalg.lstsq(counts, [frame.energy for frame in labelled], rcond=None)[0]
+    labeled = [frame for frame in frames if frame.has_energy]
+    counts = np.array([[np.count_nonzero(frame.species == z) for z in TRUTH] for frame in labeled], dtype=float)
+    expected = np.linalg.lstsq(counts, [frame.energy for frame in labeled], rcond=None)[0]
     fitted = fit_reference_energies(FrameSet(frames), list(TRUTH))
     assert list(fitted.values()) == pytest.approx(expected, abs=1e-8)
 

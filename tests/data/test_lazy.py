@@ -160,7 +160,7 @@ def test_cut_files_are_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_absurd_labels_are_refused_when_their_frame_is_read(tmp_path, ending):
-    good, forces = frame("H2O", labelled=True), np.full((3, 3), 1e5)
+    good, forces = frame("H2O", labeled=True), np.full((3, 3), 1e5)
     bad = Frame(good.species, good.positions, 0.0, forces)
     convert(FrameSet([good, bad, good]), tmp_path / f"a{ending}")
     frames = read_frames(tmp_path / f"a{ending}")

@@ -90,14 +90,14 @@ def test_truncated_npz(tmp_path):
 def extxyz(path, reference_keys):
     structures = []
     for seed in range(3):
-        labelled = frame("H2O", seed=seed, labelled=True)
-        atoms = labelled.atoms()
+        labeled = frame("H2O", seed=seed, labeled=True)
+        atoms = labeled.atoms()
         if reference_keys:
-            atoms.info["REF_energy"] = labelled.energy
+            atoms.info["REF_energy"] = labeled.energy
             if seed != 1:
-                atoms.arrays["REF_forces"] = labelled.forces
+                atoms.arrays["REF_forces"] = labeled.forces
         else:
-            atoms.calc = SinglePointCalculator(atoms, energy=labelled.energy, forces=labelled.forces)
+            atoms.calc = SinglePointCalculator(atoms, energy=labeled.energy, forces=labeled.forces)
         structures.append(atoms)
     write(path, structures, format="extxyz")
 
@@ -106,14 +106,14 @@ def test_extxyz_reference_keys_and_partial_labels(tmp_path):
     extxyz(tmp_path / "a.xyz", reference_keys=True)
     frames = read_frames(tmp_path / "a.xyz")
     assert [f.has_forces for f in frames] == [True, False, True]
-    assert frames[2].energy == pytest.approx(frame("H2O", seed=2, labelled=True).energy, abs=1e-7)
+    assert frames[2].energy == pytest.approx(frame("H2O", seed=2, labeled=True).energy, abs=1e-7)
     assert frames.notes == ()
 
 
 def test_extxyz_calculator_results_are_read_and_said(tmp_path):
     extxyz(tmp_path / "a.xyz", reference_keys=False)
     frames = read_frames(tmp_path / "a.xyz")
-    assert np.allclose(frames[0].forces, frame("H2O", labelled=True).forces, atol=1e-7)
+    assert np.allclose(frames[0].forces, frame("H2O", labeled=True).forces, atol=1e-7)
     assert "3 of 3" in frames.notes[0]
 
 

@@ -17,7 +17,7 @@ from tests.support.molecules import frame
 
 def fill(folder):
     """Three data files, one of them deeper, and others."""
-    water, methane = (FrameSet([frame(name, labelled=True)]) for name in ("H2O", "CH4"))
+    water, methane = (FrameSet([frame(name, labeled=True)]) for name in ("H2O", "CH4"))
     convert(methane, folder / "b.npz")
     convert(mixed_frames(), folder / "a.h5")
     convert(water, folder / "deeper" / "c.npz")

@@ -1,4 +1,4 @@
-"""The calculator in ASE's own programmes: optimisers, cell filters, dynamics, and what they change between calls."""
+"""The calculator in ASE's own programmes: optimizers, cell filters, dynamics, and what they change between calls."""
 
 import numpy as np
 import pytest
@@ -32,14 +32,14 @@ def argon(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["openmm", "general"])
-@pytest.mark.parametrize("optimiser", [BFGS, FIRE])
-def test_optimisers_find_the_minimum(optimiser, form, ethanol, make_model):
+@pytest.mark.parametrize("optimizer", [BFGS, FIRE])
+def test_optimizers_find_the_minimum(optimizer, form, ethanol, make_model):
     lengths = ethanol.get_all_distances()
     calculator = PiwslCalculator(make_model(ethanol, form=form))
     ethanol.rattle(0.05, seed=1)
     ethanol.calc = calculator
     assert ethanol.get_potential_energy() > 0.1
-    assert optimiser(ethanol, logfile=None).run(fmax=1e-4, steps=300)
+    assert optimizer(ethanol, logfile=None).run(fmax=1e-4, steps=300)
     # Springs are at rest in the structure that they were made for.
     assert ethanol.get_potential_energy() == pytest.approx(0.0, abs=1e-7)
     assert np.abs(ethanol.get_all_distances() - lengths)[lengths < 2.7].max() < 1e-4
@@ -84,8 +84,8 @@ def test_the_energy_is_conserved_in_a_crystal(argon):
     kinetic = crystal.get_kinetic_energy()
     assert kinetic > 0.05
     assert np.abs(np.array(totals) - totals[0]).max() < 2e-3 * kinetic
-    # Atoms have moved so far that neighbours were searched again.
-    assert crystal.calc._bound.neighbours.searches > 2
+    # Atoms have moved so far that neighbors were searched again.
+    assert crystal.calc._bound.neighbors.searches > 2
 
 
 def changes_position(atoms):

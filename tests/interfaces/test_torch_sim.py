@@ -218,8 +218,8 @@ def test_the_energy_is_conserved(ts, model_class, argon):
     totals = torch.stack(totals)
     assert float(kinetic.min()) > 0.01
     assert float((totals - totals[0]).abs().max()) < 2e-3 * float(kinetic.min())
-    # One list of neighbours serves many steps.
-    assert 2 <= model.neighbours.searches < 60
+    # One list of neighbors serves many steps.
+    assert 2 <= model.neighbors.searches < 60
 
 
 def test_dynamics_at_constant_temperature_and_pressure(ts, model_class, argon):
@@ -243,7 +243,7 @@ def test_dynamics_at_constant_temperature_and_pressure(ts, model_class, argon):
     compare(argon, model, ts, ts.io.state_to_atoms(state))
 
 
-def test_optimisation_of_atoms_and_cell(ts, model_class, argon):
+def test_optimization_of_atoms_and_cell(ts, model_class, argon):
     structures = crystals()
     rng = np.random.default_rng(0)
     for atoms in structures:

@@ -8,7 +8,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.losses import EnergyMAE, ForceL2MAE, NoisyNode, Points, TaylorLabels
+from piwsl.losses import EnergyMAE, ForceL2MAE, NoisyNode, PointPredictions, TaylorLabels
 from piwsl.losses.request import FIRST
 from piwsl.units import KCAL_PER_MOL
 from tests.support.molecules import frame
@@ -22,12 +22,12 @@ def moved_points(batch):
     """Predictions out of the blue at the structures and at copies displaced by d."""
     shape = batch.positions.shape
     predictions = [(numbers(batch.n_structures, seed=n), numbers(*shape, seed=10 + n)) for n in range(2)]
-    return Points.of(predictions, [numbers(*shape, seed=20)], batch.structure_index)
+    return PointPredictions.of(predictions, [numbers(*shape, seed=20)], batch.structure_index)
 
 
 def gappy_batch():
     """All labels; an energy alone; forces alone; nothing."""
-    water, ethanol, methane = (frame(name, labelled=True) for name in ("H2O", "CH3CH2OH", "CH4"))
+    water, ethanol, methane = (frame(name, labeled=True) for name in ("H2O", "CH3CH2OH", "CH4"))
     frames = [
         water,
         replace(ethanol, forces=np.full((9, 3), np.nan)),
@@ -75,7 +75,7 @@ def test_taylor_labels_are_formed_in_electronvolts():
     batch = collate([lone], 5.0, torch.float64)
     step = torch.tensor([[0.5, 0.0, 0.0]], dtype=torch.float64)
     exact = torch.tensor([-2042.0 - KCAL_PER_MOL], dtype=torch.float64)
-    points = Points.of([(exact, batch.forces), (exact, batch.forces)], [step], batch.structure_index)
+    points = PointPredictions.of([(exact, batch.forces), (exact, batch.forces)], [step], batch.structure_index)
     assert float(TaylorLabels()(points, batch)[0]) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -85,7 +85,7 @@ def test_missing_labels_leave_no_trace_in_the_gradient(term):
     points = moved_points(batch)
     leaves = [points.energies[1].clone().requires_grad_(True), points.forces[1].clone().requires_grad_(True)]
     predictions = [(points.energies[0], points.forces[0]), (leaves[0], leaves[1])]
-    values, known = term(Points.of(predictions, points.displacements, batch.structure_index), batch)
+    values, known = term(PointPredictions.of(predictions, points.displacements, batch.structure_index), batch)
     values[known].mean().backward()
     assert torch.isfinite(leaves[0].grad).all()
     assert leaves[0].grad[2:].tolist() == [0.0, 0.0]

@@ -5,7 +5,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
-from piwsl.losses import PISC, PITC, AbsoluteError, HuberError, PISCPaths, PITCBack, Points
+from piwsl.losses import PISC, PITC, AbsoluteError, HuberError, PISCPaths, PITCBack, PointPredictions
 from piwsl.losses.request import Work
 from tests.support.molecules import frame
 
@@ -30,7 +30,7 @@ def leaves(requires_grad=False):
 
 
 def points(predictions=None):
-    return Points.of(predictions or leaves(), list(numbers(2, 6, 3, seed=6)), BATCH.structure_index)
+    return PointPredictions.of(predictions or leaves(), list(numbers(2, 6, 3, seed=6)), BATCH.structure_index)
 
 
 def by_hand(name, k=K):
@@ -121,7 +121,7 @@ def test_a_term_needs_only_what_it_asked_for():
     at = points()
     for kind in TERMS:
         request = kind(K).request
-        bare = Points(
+        bare = PointPredictions(
             at.displacements,
             at.structure_index,
             at.n_atoms,
@@ -134,7 +134,7 @@ def test_a_term_needs_only_what_it_asked_for():
 
 def test_points_of_one_structure_need_no_index():
     energies, forces = numbers(2, 1), numbers(2, 5, 3)
-    at = Points.of([(energies[0, 0], forces[0]), (energies[1, 0], forces[1])], [numbers(5, 3, seed=3)])
+    at = PointPredictions.of([(energies[0, 0], forces[0]), (energies[1, 0], forces[1])], [numbers(5, 3, seed=3)])
     assert at.n_structures == 1
     assert at.n_atoms.tolist() == [5]
     work = (at.displacements[0] * forces[0]).sum()

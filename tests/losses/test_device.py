@@ -10,10 +10,10 @@ from piwsl.losses import (
     Displacement,
     EnergyMAE,
     ForceL2MAE,
-    NearestNeighbourShare,
+    FractionOfNearestNeighbor,
+    FrameRandom,
     NoisyNode,
     Objective,
-    Randomness,
     StressMAE,
     TaylorLabels,
     TowardsDisagreement,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU th
 
 DISPLACEMENTS = [
     Displacement(draw_length=True, probability=0.7),
-    Displacement(TowardsForceError(), NearestNeighbourShare(0.1)),
+    Displacement(TowardsForceError(), FractionOfNearestNeighbor(0.1)),
     Displacement(TowardsEnergyError(), remove="rigid"),
     Displacement(TowardsDisagreement(), norm="structure", remove="translation"),
 ]
@@ -40,11 +40,11 @@ TERMS = [EnergyMAE(), ForceL2MAE(), StressMAE(), PITC(), PISC(0.0), NoisyNode(),
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
 def test_a_gpu_gives_the_losses_and_gradients_of_the_processor(displacement, forces):
     objective = Objective([WeightedTerm(term, 1.0) for term in TERMS], displacement)
-    batch = collate([frame("CH3CHO", labelled=True), oxide(labelled=True)], 3.0 + objective.margin, torch.float64)
+    batch = collate([frame("CH3CHO", labeled=True), oxide(labeled=True)], 3.0 + objective.margin, torch.float64)
     results = []
     for device in ("cpu", "cuda"):
         potential = painn(forces).to(device)
-        loss, _ = objective(potential, batch.to(device), Randomness(0, 0))
+        loss, _ = objective(potential, batch.to(device), FrameRandom(0, 0))
         loss.backward()
         slopes = [weight.grad.flatten().cpu() for weight in potential.parameters() if weight.grad is not None]
         results.append((loss.detach().cpu(), torch.cat(slopes)))

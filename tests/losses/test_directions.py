@@ -8,9 +8,9 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.losses import (
     PITC,
-    Absolute,
     Displacement,
-    Randomness,
+    FixedLength,
+    FrameRandom,
     TowardsDisagreement,
     TowardsEnergyError,
     TowardsForceError,
@@ -26,7 +26,7 @@ NAMES = ["CH3CH2OH", "C6H6", "CH3CHO"]
 DRAWS = 50
 
 
-def labelled(name, seed=0):
+def labeled(name, seed=0):
     """A frame with the labels of the true surface."""
     batch = collate([frame(name, seed=seed)], 12.0, torch.float64)
     energy, forces = (part.detach() for part in TRUTH(*batch.graph))
@@ -61,9 +61,9 @@ def disagreement(potential, batch, step):
 def compared(direction, measure, potential, structure, length):
     """The measure along the direction and along random ones of the same length, (DRAWS,) each."""
     batch = collate([structure] * DRAWS, 12.0, torch.float64)
-    adversarial, random = Displacement(direction, Absolute(length)), Displacement(length=Absolute(length))
+    adversarial, random = Displacement(direction, FixedLength(length)), Displacement(length=FixedLength(length))
     return tuple(
-        measure(potential, batch, one(batch, Randomness(0, 0), potential)).detach().numpy()
+        measure(potential, batch, one(batch, FrameRandom(0, 0), potential)).detach().numpy()
         for one in (adversarial, random)
     )
 
@@ -71,14 +71,14 @@ def compared(direction, measure, potential, structure, length):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("model", ["too stiff", "network"])
 def test_towards_the_force_error_raises_it(model, name):
-    towards, random = compared(TowardsForceError(), forces_error, models()[model], labelled(name), 0.01)
+    towards, random = compared(TowardsForceError(), forces_error, models()[model], labeled(name), 0.01)
     assert towards.min() > random.max()
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("model", ["too stiff", "network", "direct"])
 def test_towards_the_energy_error_raises_it(model, name):
-    towards, random = compared(TowardsEnergyError(), energy_error, models()[model], labelled(name), 0.01)
+    towards, random = compared(TowardsEnergyError(), energy_error, models()[model], labeled(name), 0.01)
     assert towards.min() > random.max()
 
 
@@ -93,7 +93,7 @@ def test_the_disagreement_follows_the_gradient_of_its_square():
     """Against finite differences of r(d)^2 at the random displacement that it starts from, with forces of any kind."""
     for potential in models().values():
         batch = collate([frame("H2O")], 12.0, torch.float64)
-        draw, lengths = RandomDraw(Randomness(0, 0), 1), torch.full((3,), 0.05, dtype=torch.float64)
+        draw, lengths = RandomDraw(FrameRandom(0, 0), 1), torch.full((3,), 0.05, dtype=torch.float64)
         start = draw.vectors(batch) * 0.05
         found = TowardsDisagreement()(batch, draw, lengths, potential)
         h, slope = 1e-5, torch.zeros(3, 3, dtype=torch.float64)
@@ -108,11 +108,11 @@ def test_the_disagreement_follows_the_gradient_of_its_square():
 
 def test_where_a_label_is_missing_the_direction_is_random():
     bare = frame("C6H6")
-    batch = collate([labelled("CH3CHO"), bare], 12.0, torch.float64)
+    batch = collate([labeled("CH3CHO"), bare], 12.0, torch.float64)
     potential = models()["too stiff"]
-    random = Displacement()(batch, Randomness(0, 0), None)
+    random = Displacement()(batch, FrameRandom(0, 0), None)
     for direction in (TowardsForceError(), TowardsEnergyError()):
-        step = Displacement(direction)(batch, Randomness(0, 0), potential)
+        step = Displacement(direction)(batch, FrameRandom(0, 0), potential)
         torch.testing.assert_close(step[7:], random[7:])
         assert not torch.allclose(step[:7], random[:7])
 
@@ -124,7 +124,7 @@ def test_the_energy_error_pushes_up_what_is_too_high_and_down_what_is_too_low():
     for shift, sign in ((0.1, 1.0), (-0.1, -1.0)):
         off = Frame(batch.species.numpy(), batch.positions.numpy(), float(energy) + shift, forces.numpy())
         vectors = TowardsEnergyError()(
-            collate([off], 12.0, torch.float64), RandomDraw(Randomness(0, 0), 1), torch.ones(7), potential
+            collate([off], 12.0, torch.float64), RandomDraw(FrameRandom(0, 0), 1), torch.ones(7), potential
         )
         torch.testing.assert_close(vectors, sign * forces)
 

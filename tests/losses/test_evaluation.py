@@ -12,26 +12,26 @@ from piwsl.data.batch import collate
 from piwsl.losses import (
     PISC,
     PITC,
-    Absolute,
     Displacement,
     EnergyMAE,
+    FixedLength,
     ForceL2MAE,
+    FrameRandom,
     NoisyNode,
     PISCPaths,
     PITCBack,
-    Points,
-    Randomness,
+    PointPredictions,
     StressMAE,
     TaylorLabels,
 )
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import Request, Work
+from piwsl.losses.request import PredictionRequest, Work
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn, truncated_morse
 
 CUTOFF = 3.0
-LONG = Displacement(length=Absolute(0.3))  # atoms cross the cutoff
-FRAMES = [frame("H2O", labelled=True), oxide(labelled=True), frame("CH3CHO", labelled=True, seed=1)]
+LONG = Displacement(length=FixedLength(0.3))  # atoms cross the cutoff
+FRAMES = [frame("H2O", labeled=True), oxide(labeled=True), frame("CH3CHO", labeled=True, seed=1)]
 SUPERVISED = {
     "no label": [],
     "energies": [EnergyMAE()],
@@ -46,7 +46,7 @@ CONSISTENCY = list(chain.from_iterable(combinations(ALL, count) for count in ran
 
 def batch_and_steps(displacement=LONG, frames=FRAMES):
     batch = collate(frames, CUTOFF + displacement.margin, torch.float64)
-    return batch, displacement.copies(2, batch, Randomness(1, 2), None)
+    return batch, displacement.copies(2, batch, FrameRandom(1, 2), None)
 
 
 def plainly(potential, batch, steps):
@@ -61,7 +61,7 @@ def plainly(potential, batch, steps):
         edge_shifts=batch.edge_shifts + (edges @ batch.edge_shifts.unsqueeze(-1)).squeeze(-1),
     )
     (virial,) = torch.autograd.grad(potential.energies(*strained.graph).sum(), strain, create_graph=True)
-    points = Points.of(predictions, steps, batch.structure_index)
+    points = PointPredictions.of(predictions, steps, batch.structure_index)
     return replace(points, stress=virial / batch.volume.view(-1, 1, 1))
 
 
@@ -88,7 +88,7 @@ def test_every_combination_of_terms_equals_plain_double_backward(labels, mixing,
         terms = [*SUPERVISED[labels], *(kind(mixing) for kind in chosen)]
         if not terms:
             continue
-        points = evaluate(potential, batch, steps, Request.union(term.request for term in terms))
+        points = evaluate(potential, batch, steps, PredictionRequest.union(term.request for term in terms))
         found = [mean(term, points, batch) for term in terms]
         for term, value in zip(terms, found, strict=True):
             assert float(value.detach()) == pytest.approx(float(losses[term].detach()), rel=1e-9), chosen
@@ -102,7 +102,7 @@ def test_energies_forces_and_works_are_those_of_each_copy_alone(forces):
     potential = painn(forces)
     batch, steps = batch_and_steps()
     works = frozenset({Work(0, 0, 1), Work(2, 2, 1), Work(2, 1, 0)})
-    points = evaluate(potential, batch, steps, Request(frozenset({0, 2}), frozenset({1}), works))
+    points = evaluate(potential, batch, steps, PredictionRequest(frozenset({0, 2}), frozenset({1}), works))
     for point, step in enumerate((0.0, *steps)):
         energies, own = potential(*batch.moved(batch.positions + step).graph)
         torch.testing.assert_close(points.energies[point], energies, rtol=1e-12, atol=1e-12)
@@ -159,7 +159,7 @@ def test_forces_are_made_only_where_they_are_needed(terms, expected):
     potential = painn(layers=1)
     watched = Watched(potential)
     batch, steps = batch_and_steps(frames=FRAMES[:1])
-    evaluate(potential, batch, steps, Request.union(term.request for term in terms))
+    evaluate(potential, batch, steps, PredictionRequest.union(term.request for term in terms))
     assert watched.calls == expected
 
 
@@ -168,7 +168,9 @@ def test_a_direct_potential_gives_its_own_forces_in_one_call():
     calls, inner = [], potential.energies_and_forces_of_edges
     potential.energies_and_forces_of_edges = lambda *graph: calls.append(graph[-1]) or inner(*graph)
     batch, steps = batch_and_steps()
-    points = evaluate(potential, batch, steps, Request.union([ForceL2MAE().request, PITC().request, PISC().request]))
+    points = evaluate(
+        potential, batch, steps, PredictionRequest.union([ForceL2MAE().request, PITC().request, PISC().request])
+    )
     assert calls == [3 * len(FRAMES)]
     _, own = potential(*batch.graph)
     torch.testing.assert_close(points.forces[0], own, rtol=1e-9, atol=1e-12)
@@ -188,7 +190,7 @@ def test_stress_is_the_energy_of_a_small_strain(forces):
     potential = painn(forces)
     structure = oxide()
     batch = collate([frame("H2O"), structure], CUTOFF, torch.float64)
-    points = evaluate(potential, batch, [], Request(stress=True))
+    points = evaluate(potential, batch, [], PredictionRequest(stress=True))
     h = 1e-4
     expected = np.zeros((3, 3))
     for a in range(3):
@@ -206,7 +208,7 @@ def test_stress_is_the_energy_of_a_small_strain(forces):
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
 def test_the_gradient_of_a_stress_loss_is_that_of_finite_differences(forces):
     potential = painn(forces, layers=1)
-    batch = collate([oxide(labelled=True)], CUTOFF, torch.float64)
+    batch = collate([oxide(labeled=True)], CUTOFF, torch.float64)
 
     def loss():
         return StressMAE()(evaluate(potential, batch, [], StressMAE().request), batch)[0].sum()
@@ -230,7 +232,7 @@ def pairs(batch):
 @pytest.mark.parametrize(
     ("potential", "harm"), [(painn(), 1e-8), (painn("direct"), 1e-8), (truncated_morse(CUTOFF), 1e-2)]
 )
-def test_neighbours_are_right_right_after_a_displacement(potential, harm):
+def test_neighbors_are_right_right_after_a_displacement(potential, harm):
     """Atoms cross the cutoff both ways; without the margin of the list there would be harm.
 
     It is small where a network fades out at the cutoff, so a pair energy that ends there with a jump is tried, too.
@@ -238,7 +240,7 @@ def test_neighbours_are_right_right_after_a_displacement(potential, harm):
     frames = [*FRAMES, frame("CH3CH2OH"), frame("C6H6")]
     batch, steps = batch_and_steps(frames=frames)
     short = collate(frames, CUTOFF, torch.float64)
-    request = Request(forces=frozenset({1, 2}))
+    request = PredictionRequest(forces=frozenset({1, 2}))
     points = evaluate(potential, batch, steps, request)
     wrong = evaluate(potential, short, steps, request)
     for point, step in enumerate(steps, start=1):
@@ -257,8 +259,8 @@ def test_neighbours_are_right_right_after_a_displacement(potential, harm):
 def test_lone_atoms_have_works_and_forces_of_zero(forces):
     potential = painn(forces)
     batch = collate([frame("O"), frame("H")], CUTOFF, torch.float64)
-    steps = Displacement().copies(2, batch, Randomness(0, 0), None)
-    for request in (PITC().request, PISC().request, ForceL2MAE().request, Request(stress=True)):
+    steps = Displacement().copies(2, batch, FrameRandom(0, 0), None)
+    for request in (PITC().request, PISC().request, ForceL2MAE().request, PredictionRequest(stress=True)):
         points = evaluate(potential, batch, steps, request)
         for work in request.works:
             assert points.work(work).detach().tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
@@ -271,13 +273,13 @@ def test_asking_for_nothing_asks_the_model_nothing(forces):
     potential = painn(forces)
     potential.energies_of_edges = potential.energies_and_forces_of_edges = None
     batch, _ = batch_and_steps()
-    points = evaluate(potential, batch, [], Request())
+    points = evaluate(potential, batch, [], PredictionRequest())
     assert points.n_structures == 3
     assert not points.energies
 
 
 def test_what_is_asked_for_is_counted():
-    request = Request.union([PITC(0.5).request, PISC(0.0).request, ForceL2MAE().request])
+    request = PredictionRequest.union([PITC(0.5).request, PISC(0.0).request, ForceL2MAE().request])
     assert request.energies == {0, 1, 2}
     assert request.works == {Work(0, 0, 1), Work(1, 0, 1), Work(2, 2, 1)}
     assert request.forces == {0}

@@ -10,14 +10,14 @@ from piwsl.data.batch import collate
 from piwsl.losses import (
     PISC,
     PITC,
-    Absolute,
     Displacement,
     EnergyMAE,
+    FixedLength,
     ForceL2MAE,
+    FrameRandom,
     NoisyNode,
     Objective,
     RandomDirection,
-    Randomness,
     TaylorLabels,
     TowardsEnergyError,
     TowardsForceError,
@@ -25,7 +25,7 @@ from piwsl.losses import (
 )
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.prediction import predict
-from piwsl.losses.request import Request
+from piwsl.losses.request import PredictionRequest
 from tests.support.molecules import frame
 from tests.support.potentials import ENERGIES, curling_springs, morse, painn
 
@@ -34,7 +34,7 @@ SMALL, LARGE = frame("H2O"), frame("CH3CH2OH", seed=1)
 
 def points(potential, frames, term, displacement=Displacement(), indices=None, reach=12.0):  # noqa: B008 (frozen)
     batch = collate(frames, reach, torch.float64, indices)
-    steps = displacement.copies(term.request.copies, batch, Randomness(0, 0), potential)
+    steps = displacement.copies(term.request.copies, batch, FrameRandom(0, 0), potential)
     return batch, evaluate(potential, batch, steps, term.request)
 
 
@@ -54,7 +54,7 @@ def test_2_the_mixing_k_has_an_effect(kind):
     for mixing in (0.0, 0.5):
         term = kind(mixing)
         long, short = (
-            float(term.mismatch(points(morse(), [LARGE], term, Displacement(length=Absolute(length)))[1]).detach())
+            float(term.mismatch(points(morse(), [LARGE], term, Displacement(length=FixedLength(length)))[1]).detach())
             for length in (0.02, 0.01)
         )
         ratios.append(long / short)
@@ -65,7 +65,7 @@ def test_2_the_mixing_k_has_an_effect(kind):
 @pytest.mark.parametrize("term", [PITC(), PISC(), NoisyNode(), TaylorLabels()])
 def test_3_the_displacement_has_the_length_that_was_asked(term):
     """What reaches the model, of every copy; scaled twice it would be 0.0025 angstrom."""
-    seen = positions_seen(Objective([WeightedTerm(term, 1.0)], Displacement(length=Absolute(0.05))))
+    seen = positions_seen(Objective([WeightedTerm(term, 1.0)], Displacement(length=FixedLength(0.05))))
     moved = [one - seen["origin"] for one in seen["copies"]]
     assert len(moved) == term.request.copies
     for step in moved:
@@ -77,7 +77,7 @@ def test_3_the_displacement_has_the_length_that_was_asked(term):
 def test_4_the_mean_direction_over_many_draws_is_zero(draw):
     batch = collate([LARGE], 3.0, torch.float64)
     displacement = Displacement(RandomDirection(draw))
-    steps = torch.stack([displacement(batch, Randomness(0, step), None) for step in range(400)]) / 0.05
+    steps = torch.stack([displacement(batch, FrameRandom(0, step), None) for step in range(400)]) / 0.05
     # Each component has variance 1/3; five standard errors of the mean of 3600 draws.
     assert steps.mean((0, 1)).abs().max() < 5.0 / (3 * 3600) ** 0.5
 
@@ -85,12 +85,12 @@ def test_4_the_mean_direction_over_many_draws_is_zero(draw):
 def test_5_structures_of_different_size_in_one_batch_give_what_they_give_alone():
     """Nothing is padded: neither loss nor energies nor forces of water know of the ethanol beside it."""
     potential, terms = painn(), [EnergyMAE(), ForceL2MAE(), PITC(), PISC()]
-    frames = [frame("H2O", labelled=True), frame("CH3CH2OH", labelled=True), frame("H2O", seed=3, labelled=True)]
-    request = Request.union(term.request for term in terms)
+    frames = [frame("H2O", labeled=True), frame("CH3CH2OH", labeled=True), frame("H2O", seed=3, labeled=True)]
+    request = PredictionRequest.union(term.request for term in terms)
 
     def results(chosen):
         batch = collate([frames[i] for i in chosen], 3.2, torch.float64, chosen)
-        steps = Displacement().copies(2, batch, Randomness(0, 0), potential)
+        steps = Displacement().copies(2, batch, FrameRandom(0, 0), potential)
         found = evaluate(potential, batch, steps, request)
         assert len(found.forces[0]) == sum(len(frames[i].species) for i in chosen)
         return torch.stack([term(found, batch)[0] for term in terms]).detach()
@@ -110,7 +110,7 @@ def test_6_forces_are_the_gradient_of_the_energy():
         up, down = (potential.energies(*batch.moved(batch.positions + s * step).graph) for s in (1, -1))
         assert float(forces[atom, axis]) == pytest.approx(-float((up - down).detach()) / (2 * h), abs=1e-6)
     # The works that PITC takes by forward differentiation are works of these forces.
-    step = Displacement()(batch, Randomness(0, 0), potential)
+    step = Displacement()(batch, FrameRandom(0, 0), potential)
     found = evaluate(potential, batch, [step], term.request)
     (work,) = (value for key, value in found.works.items() if key == (0, 0, 1))
     assert float(work.detach()) == pytest.approx(float((step * forces).sum()), rel=1e-10)
@@ -130,16 +130,16 @@ def test_7_taylor_labels_and_predictions_have_the_same_zero_and_unit():
     assert abs(frames[1].energy) > 0.9 * abs(2 * ENERGIES[6])
     values = {}
     for length in (0.002, 0.001):
-        displacement = Displacement(length=Absolute(length))
-        labelled, found = points(potential, frames, term, displacement, reach=3.2)
-        values[length] = term(found, labelled)[0].detach()
+        displacement = Displacement(length=FixedLength(length))
+        labeled, found = points(potential, frames, term, displacement, reach=3.2)
+        values[length] = term(found, labeled)[0].detach()
     assert (values[0.002] < 1e-3).all()
     torch.testing.assert_close(values[0.002] / values[0.001], torch.full((2,), 4.0).double(), rtol=0.2, atol=0)
 
 
 @pytest.mark.parametrize("length", [0.01, 0.1])
 def test_8_noisy_node_displaces_by_the_noise_that_was_asked(length):
-    displacement = Displacement(length=Absolute(length), draw_length=True)
+    displacement = Displacement(length=FixedLength(length), draw_length=True)
     longest = 0.0
     for step in range(20):
         seen = positions_seen(Objective([WeightedTerm(NoisyNode(), 1.0)], displacement), step)
@@ -157,12 +157,12 @@ def test_9_a_prediction_equal_to_its_label_divides_nothing_by_zero(direction, no
     perfect = replace(LARGE, energy=float(exact.energies.detach()), forces=exact.forces.detach().numpy())
     batch = collate([perfect], 3.2, torch.float64)
     assert torch.equal(predict(potential, batch).forces, batch.forces)
-    step = Displacement(direction, norm=norm)(batch, Randomness(0, 0), potential)
+    step = Displacement(direction, norm=norm)(batch, FrameRandom(0, 0), potential)
     assert torch.isfinite(step).all()
     assert float(step.abs().max()) > 0.001
     terms = [ForceL2MAE(), PITC(), PISC()]
     objective = Objective([WeightedTerm(term, 1.0) for term in terms], Displacement(direction, norm=norm))
-    loss, _ = objective(potential, batch, Randomness(0, 0))
+    loss, _ = objective(potential, batch, FrameRandom(0, 0))
     loss.backward()
     assert all(torch.isfinite(weight.grad).all() for weight in potential.parameters())
 
@@ -178,8 +178,8 @@ def positions_seen(objective, step=0):
         return inner(species, positions, *rest)
 
     potential.energies = energies
-    batch = collate([frame("CH3CH2OH", labelled=True)], 3.0 + objective.margin, torch.float64)
-    objective(potential, batch, Randomness(0, step))
+    batch = collate([frame("CH3CH2OH", labeled=True)], 3.0 + objective.margin, torch.float64)
+    objective(potential, batch, FrameRandom(0, step))
     copies = [one for one in recorded if not torch.equal(one, batch.positions)]
     return {"origin": batch.positions, "copies": copies}
 

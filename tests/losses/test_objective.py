@@ -8,16 +8,16 @@ from piwsl.data.batch import collate
 from piwsl.losses import (
     PISC,
     PITC,
-    Absolute,
     Displacement,
     EnergyMAE,
+    FixedLength,
     ForceL2MAE,
+    FrameRandom,
     Linear,
     NoisyNode,
     Objective,
     PISCPaths,
     PITCBack,
-    Randomness,
     Step,
     TaylorLabels,
     TowardsDisagreement,
@@ -26,7 +26,7 @@ from piwsl.losses import (
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 
-LABELLED = [frame("H2O", labelled=True), oxide(labelled=True)]
+LABELLED = [frame("H2O", labeled=True), oxide(labeled=True)]
 
 
 class Counting:
@@ -50,7 +50,7 @@ def weighted(*terms):
 
 def run(objective, step=0, frames=LABELLED, forces="conservative"):
     counting = Counting(forces)
-    loss, parts = objective(counting.potential, batch_for(objective, frames), Randomness(0, step))
+    loss, parts = objective(counting.potential, batch_for(objective, frames), FrameRandom(0, step))
     return float(loss.detach()), {name: float(part) for name, part in parts.items()}, counting.calls
 
 
@@ -113,7 +113,7 @@ def test_terms_without_labels_in_a_batch_are_left_out_and_not_evaluated():
 
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
 def test_a_step_without_any_label_and_term_is_zero_and_asks_the_model_nothing(forces):
-    """An unlabelled batch between two actions of PITC."""
+    """An unlabeled batch between two actions of PITC."""
     objective = Objective(weighted((EnergyMAE(), 1.0), (PITC(), 1.0)), cadence=10)
     loss, parts, calls = run(objective, 1, [frame("H2O")], forces)
     assert (loss, parts, calls) == (0.0, {}, [])
@@ -123,7 +123,7 @@ def test_a_frozen_weight_gets_no_gradient():
     potential = painn(layers=1)
     potential.network.embedding.requires_grad_(False)
     objective = Objective(weighted((EnergyMAE(), 1.0), (PITC(), 1.0)))
-    objective(potential, batch_for(objective), Randomness(0, 0))[0].backward()
+    objective(potential, batch_for(objective), FrameRandom(0, 0))[0].backward()
     assert potential.network.embedding.weight.grad is None
 
 
@@ -131,13 +131,13 @@ def test_the_mean_over_several_processes_is_asked_for_by_every_term_that_acts():
     """Also by one without labels here: other processes may have them, and all must ask alike."""
     asked = []
 
-    def mean(values, labelled):
-        asked.append(labelled.tolist())
-        return values[labelled].mean() if labelled.any() else values.sum()
+    def mean(values, labeled):
+        asked.append(labeled.tolist())
+        return values[labeled].mean() if labeled.any() else values.sum()
 
     objective = Objective(weighted((EnergyMAE(), 1.0), (ForceL2MAE(), 1.0), (PITC(), 1.0)))
     batch = batch_for(objective, [replace(frame("H2O"), energy=1.0), frame("CO2")])
-    _, parts = objective(painn(), batch, Randomness(0, 0), mean)
+    _, parts = objective(painn(), batch, FrameRandom(0, 0), mean)
     assert asked == [[True, False], [False, False], [True, True]]
     assert set(parts) == {"energy", "forces", "pitc"}
 
@@ -145,7 +145,7 @@ def test_the_mean_over_several_processes_is_asked_for_by_every_term_that_acts():
 def test_validation_measures_what_needs_no_copies():
     objective = Objective(
         weighted((EnergyMAE(), 1.0), (PITC(), 2.0), (PITCBack(), 1.0), (PISC(), 1.0), (PISCPaths(), 1.0)),
-        Displacement(length=Absolute(0.2)),
+        Displacement(length=FixedLength(0.2)),
         cadence=3,
         warmup=5,
     )
@@ -160,7 +160,7 @@ def test_the_loss_depends_on_the_seed_and_the_step():
     objective = Objective(weighted((PITC(0.0), 1.0)))
     potential, batch = painn(), batch_for(objective)
     losses = [
-        float(objective(potential, batch, Randomness(*one))[0].detach()) for one in ((0, 0), (0, 0), (0, 1), (1, 0))
+        float(objective(potential, batch, FrameRandom(*one))[0].detach()) for one in ((0, 0), (0, 0), (0, 1), (1, 0))
     ]
     assert losses[0] == losses[1]
     assert len(set(losses)) == 3
@@ -173,7 +173,7 @@ def test_adversarial_directions_leave_no_gradient_behind(forces):
     objective = Objective(weighted((PITC(0.0), 1.0), (PISC(0.0), 1.0)), displacement)
     potential = painn(forces)
     batch = batch_for(objective)
-    steps = displacement.copies(2, batch, Randomness(0, 3), potential)
+    steps = displacement.copies(2, batch, FrameRandom(0, 3), potential)
 
     class Given:
         margin = displacement.margin
@@ -184,7 +184,7 @@ def test_adversarial_directions_leave_no_gradient_behind(forces):
     gradients = []
     for one in (objective, replace(objective, displacement=Given())):
         potential.zero_grad()
-        one(potential, batch, Randomness(0, 3))[0].backward()
+        one(potential, batch, FrameRandom(0, 3))[0].backward()
         gradients.append(torch.cat([weight.grad.flatten() for weight in potential.parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-14)
 
@@ -207,13 +207,13 @@ def test_a_few_steps_lower_the_loss(forces, dtype):
     potential.network.to(dtype)
     potential.reference_energies.zero_()
     batch = collate(LABELLED, 3.0 + objective.margin, dtype)
-    optimiser = torch.optim.Adam(potential.parameters(), 0.01)
+    optimizer = torch.optim.Adam(potential.parameters(), 0.01)
     losses = []
     for step in range(15):
-        optimiser.zero_grad()
-        loss, _ = objective(potential, batch, Randomness(0, step))
+        optimizer.zero_grad()
+        loss, _ = objective(potential, batch, FrameRandom(0, step))
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert all(np.isfinite(losses))
     assert losses[-1] < 0.8 * losses[0]

@@ -1,4 +1,4 @@
-"""Phases of a run and what comes before: equilibration, schedules, minimisation, heavier hydrogen; violations."""
+"""Phases of a run and what comes before: equilibration, schedules, minimization, heavier hydrogen; violations."""
 
 import json
 import os
@@ -73,8 +73,8 @@ def test_equilibration_leaves_no_frames_and_no_overall_motion(engine, ethanol, m
     assert np.ptp(rows[:, 4]) < 0.02  # constant energy
     found = frames(tmp_path / "run")
     assert len(found) == 200
-    centres = np.einsum("i,fij->fj", ethanol.get_masses(), found) / ethanol.get_masses().sum()
-    assert np.abs(np.diff(centres, axis=0)).max() < 1e-5
+    centers = np.einsum("i,fij->fj", ethanol.get_masses(), found) / ethanol.get_masses().sum()
+    assert np.abs(np.diff(centers, axis=0)).max() < 1e-5
     assert (run.summary["steps_done"], run.summary["equilibration_steps"]) == (200, 300)
     assert np.abs(found[0] - ethanol.positions).max() > 0.05
 
@@ -99,21 +99,21 @@ def test_a_restart_within_either_phase_equals_the_whole(engine, where, ethanol, 
     assert np.allclose(thermo(tmp_path / "whole"), thermo(tmp_path / "cut"), atol=1e-7)
 
 
-def test_minimisation_starts_the_run_from_a_minimum(ethanol, make_model, tmp_path):
+def test_minimization_starts_the_run_from_a_minimum(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     moved = ethanol.copy()
     moved.rattle(0.05, seed=3)
-    options = protocol(minimise=True)
+    options = protocol(minimize=True)
     run_md(moved, model, options, tmp_path / "run")
     start = read(tmp_path / "run" / "start.extxyz")
     assert np.abs(start.get_all_distances() - ethanol.get_all_distances()).max() < 0.02
-    assert "minimised in" in (tmp_path / "run" / "md.log").read_text()
-    longer = protocol(minimise=True, steps=300)
+    assert "minimized in" in (tmp_path / "run" / "md.log").read_text()
+    longer = protocol(minimize=True, steps=300)
     assert run_md(moved, model, longer, tmp_path / "run", restart=True).completed  # from what it was given
-    assert run_md(start, model, protocol(minimise=True, steps=400), tmp_path / "run", restart=True).completed
+    assert run_md(start, model, protocol(minimize=True, steps=400), tmp_path / "run", restart=True).completed
 
 
-def test_heavier_hydrogens_take_their_mass_from_their_neighbours(ethanol):
+def test_heavier_hydrogens_take_their_mass_from_their_neighbors(ethanol):
     heavy = with_hydrogen_mass(ethanol, 3.0)
     assert heavy.get_masses().sum() == pytest.approx(ethanol.get_masses().sum())
     assert heavy.get_masses()[ethanol.numbers == 1].tolist() == [3.0] * 6

@@ -12,7 +12,7 @@ from piwsl.md.restart import (
     structure_sha256,
     write_state,
 )
-from piwsl.md.run_directory import normalised, write_structure
+from piwsl.md.run_directory import normalized, write_structure
 from piwsl.md.structure import load_structure
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
@@ -72,12 +72,12 @@ def test_a_structure_keeps_its_hash_through_its_file(ethanol, tmp_path):
     masses = ethanol.get_masses()
     masses[3] = 2.014
     ethanol.set_masses(masses)
-    clean = normalised(ethanol)
+    clean = normalized(ethanol)
     write_structure(tmp_path / "start.extxyz", clean)
-    again = normalised(load_structure(tmp_path / "start.extxyz"))
+    again = normalized(load_structure(tmp_path / "start.extxyz"))
     assert structure_sha256(again) == structure_sha256(clean)
     ethanol.positions[0, 0] += 1e-6
-    assert structure_sha256(normalised(ethanol)) != structure_sha256(clean)
+    assert structure_sha256(normalized(ethanol)) != structure_sha256(clean)
 
 
 def test_replicas_go_on_from_a_step_that_all_have(tmp_path):

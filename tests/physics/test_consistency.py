@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from piwsl.data.batch import collate
-from piwsl.losses import PISC, PITC, Displacement, PISCPaths, PITCBack, Randomness
+from piwsl.losses import PISC, PITC, Displacement, FrameRandom, PISCPaths, PITCBack
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.request import Request
 from tests.support.molecules import cell, frame
@@ -31,7 +31,7 @@ def molecules():
 
 def unit_steps(batch, seed=0):
     """Two displacements of one angstrom."""
-    return [step / 0.05 for step in Displacement().copies(2, batch, Randomness(seed, 0), springs())]
+    return [step / 0.05 for step in Displacement().copies(2, batch, FrameRandom(seed, 0), springs())]
 
 
 def order(term, potential, batch, route="works", lengths=LENGTHS):

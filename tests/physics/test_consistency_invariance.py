@@ -14,13 +14,13 @@ from piwsl.losses import (
     Displacement,
     EnergyMAE,
     ForceL2MAE,
-    NearestNeighbourShare,
+    FractionOfNearestNeighbor,
+    FrameRandom,
     NoisyNode,
     Objective,
     PISCPaths,
     PITCBack,
     RandomDirection,
-    Randomness,
     StressMAE,
     TaylorLabels,
     TowardsDisagreement,
@@ -42,7 +42,7 @@ DISPLACEMENTS = {
     "force error": Displacement(TowardsForceError()),
     "energy error": Displacement(TowardsEnergyError()),
     "disagreement": Displacement(TowardsDisagreement()),
-    "share of the distance": Displacement(length=NearestNeighbourShare(0.1)),
+    "share of the distance": Displacement(length=FractionOfNearestNeighbor(0.1)),
     "long": Displacement(length=Absolute(0.4)),
     "norm of the structure": Displacement(norm="structure"),
     "adversarial, norm of the structure": Displacement(TowardsDisagreement(), norm="structure"),
@@ -52,12 +52,12 @@ DISPLACEMENTS = {
     "no rigid motion": Displacement(remove="rigid", probability=0.7, draw_length=True),
 }
 FRAMES = [
-    frame("H2O", labelled=True),
-    frame("CH3CH2OH", seed=1, labelled=True),
-    oxide(labelled=True),
-    frame("O", labelled=True),
+    frame("H2O", labeled=True),
+    frame("CH3CH2OH", seed=1, labeled=True),
+    oxide(labeled=True),
+    frame("O", labeled=True),
     frame("CO2", rattle=0.0),
-    frame("C6H6", seed=2, labelled=True),
+    frame("C6H6", seed=2, labeled=True),
 ]
 
 
@@ -66,7 +66,7 @@ def potential(request):
     return painn(request.param, layers=1)
 
 
-def values(terms, potential, displacement, chosen, randomness=Randomness(3, 7), frames=FRAMES):  # noqa: B008 (frozen)
+def values(terms, potential, displacement, chosen, randomness=FrameRandom(3, 7), frames=FRAMES):  # noqa: B008 (frozen)
     """Value of each term for each of the chosen frames (terms, S), with a zero where there is no label."""
     batch = collate([frames[i] for i in chosen], CUTOFF + displacement.margin, torch.float64, chosen)
     steps = displacement.copies(2, batch, randomness, potential)
@@ -87,7 +87,7 @@ def test_a_batch_of_structures_of_different_size_equals_the_same_ones_alone(name
     assert (together > 0).sum() > together.numel() / 2
 
 
-class Turned(Randomness):
+class Turned(FrameRandom):
     """Random vectors that turn with the structures, as they would if they were drawn in their frame."""
 
     matrix = torch.eye(3, dtype=torch.float64)
@@ -117,6 +117,6 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_structures(potential):
 
     def loss(chosen):
         batch = collate([FRAMES[i] for i in chosen], CUTOFF + objective.margin, torch.float64, chosen)
-        return float(objective(potential, batch, Randomness(0, 0))[0].detach())
+        return float(objective(potential, batch, FrameRandom(0, 0))[0].detach())
 
     assert loss([0, 5]) == pytest.approx(0.5 * (loss([0]) + loss([5])), rel=1e-9)

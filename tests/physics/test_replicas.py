@@ -76,7 +76,7 @@ def test_nvt_samples_the_canonical_distribution_in_each_replica(kind, water):
     means = reduced.mean(0)
     scatter = ((means - freedom) ** 2).sum() / (2 * freedom / blocks)
     assert chi2.cdf(scatter, count) == pytest.approx(0.5, abs=0.4999)
-    # Neighbours in the list share no random numbers.
+    # Neighbors in the list share no random numbers.
     correlation = np.corrcoef(reduced.T)[np.triu_indices(count, 1)]
     assert np.abs(correlation).max() < 5.5 / np.sqrt(blocks)
 

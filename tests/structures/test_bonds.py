@@ -57,7 +57,7 @@ def test_gaussian_bond(runs):
     assert found.mean_difference.measured.value == pytest.approx(0.02, abs=0.003)
     assert [found.mean_difference.agrees, found.width_difference.agrees] == [False, False]
     density = found.distribution.reference
-    expected = np.exp(-((density.centres - 1.43) ** 2) / (2 * 0.05**2)) / (0.05 * np.sqrt(2 * np.pi))
+    expected = np.exp(-((density.centers - 1.43) ** 2) / (2 * 0.05**2)) / (0.05 * np.sqrt(2 * np.pi))
     assert np.abs(density.density - expected).sum() * 0.01 < 0.03
 
 

@@ -30,9 +30,9 @@ def test_bonds_tell_the_order(runs, seed):
     assert numbers[mapping].tolist() == atoms.numbers.tolist()
     heavy = atoms.numbers > 1
     assert found[heavy].tolist() == np.flatnonzero(heavy).tolist()  # no symmetry among them
-    neighbours = {int(j): int(i) for i, j in bonds.pairs if not heavy[j]}
+    neighbors = {int(j): int(i) for i, j in bonds.pairs if not heavy[j]}
     for place in np.flatnonzero(~heavy):
-        assert neighbours[int(found[place])] == neighbours[int(place)]  # at the same heavy atom
+        assert neighbors[int(found[place])] == neighbors[int(place)]  # at the same heavy atom
 
 
 def test_the_same_order_stays(runs):

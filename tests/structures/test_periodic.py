@@ -76,7 +76,7 @@ def bonds_of(atoms: Atoms):
 def test_every_image_of_a_small_cell_has_its_bonds(repeat):
     copper = bulk("Cu") * (repeat, repeat, repeat)
     bonds = bonds_of(copper)
-    assert len(bonds) == 6 * len(copper)  # twelve neighbours, each bond once
+    assert len(bonds) == 6 * len(copper)  # twelve neighbors, each bond once
     assert np.allclose(bonds.lengths, 3.61 / np.sqrt(2), atol=1e-6)
     diamond = bonds_of(bulk("C") * (repeat, repeat, repeat))
     assert len(diamond) == 2 * 2 * repeat**3

@@ -55,7 +55,7 @@ def along_z(species, positions, edges, index):
 
 
 def handed(species, positions, edges, index):
-    """The signed volume that three moments of the neighbours span: a rotation keeps it, a mirror image has -1 of it."""
+    """The signed volume that three moments of the neighbors span: a rotation keeps it, a mirror image has -1 of it."""
     vectors = positions[edges[1]] - positions[edges[0]]
     distances = vectors.norm(dim=-1, keepdim=True)
     zeros = torch.zeros_like(positions)

@@ -23,7 +23,7 @@ def symmetric_stress(seed=0):
 
 def mixed_frames():
     """Molecules and cells; each label is missing somewhere, alone and with others."""
-    water, ethanol = frame("H2O", labelled=True), frame("CH3CH2OH", seed=1, labelled=True)
+    water, ethanol = frame("H2O", labeled=True), frame("CH3CH2OH", seed=1, labeled=True)
     none = np.full((3, 3), np.nan)
     slab = periodic_frame(4, energy=np.nan)
     return FrameSet(

@@ -9,35 +9,35 @@ from piwsl.data.frames import Frame
 from piwsl.losses.prediction import Prediction
 
 
-def frame(name: str, rattle: float = 0.05, seed: int = 0, labelled: bool = False) -> Frame:
+def frame(name: str, rattle: float = 0.05, seed: int = 0, labeled: bool = False) -> Frame:
     """A molecule of ASE's G2 set, a little displaced from its minimum."""
     atoms = molecule(name)
     rng = np.random.default_rng(seed)
     atoms.positions += rng.normal(0.0, rattle, atoms.positions.shape)
-    return _frame(atoms, rng, labelled)
+    return _frame(atoms, rng, labeled)
 
 
-def cell(rattle: float = 0.1, seed: int = 0, labelled: bool = False, repeat: tuple[int, int, int] = (1, 1, 1)) -> Frame:
+def cell(rattle: float = 0.1, seed: int = 0, labeled: bool = False, repeat: tuple[int, int, int] = (1, 1, 1)) -> Frame:
     """A cubic cell of argon (4 atoms, 5.26 angstrom), a little displaced from its minimum, and a little sheared."""
     atoms = bulk("Ar", "fcc", a=5.26, cubic=True).repeat(repeat)
     rng = np.random.default_rng(seed)
     atoms.positions += rng.normal(0.0, rattle, atoms.positions.shape)
     shear = np.array([[1.0, 0.04, 0.0], [0.0, 1.0, 0.02], [0.0, 0.0, 1.0]])
     atoms.set_cell(atoms.cell.array @ shear, scale_atoms=True)
-    return _frame(atoms, rng, labelled)
+    return _frame(atoms, rng, labeled)
 
 
-def oxide(labelled: bool = False) -> Frame:
+def oxide(labeled: bool = False) -> Frame:
     """A small triclinic cell of oxygen, carbon and hydrogen, for networks: smaller than their cutoff."""
     rng = np.random.default_rng(5)
     lattice = np.array([[3.1, 0.0, 0.0], [0.4, 3.3, 0.0], [-0.2, 0.3, 2.9]])
     corners = np.array([[0.0, 0.0, 0.0], [0.5, 0.45, 0.1], [0.1, 0.5, 0.55]])
     atoms = Atoms([8, 6, 1], corners @ lattice + rng.normal(0.0, 0.05, (3, 3)), cell=lattice, pbc=True)
-    return _frame(atoms, rng, labelled)
+    return _frame(atoms, rng, labeled)
 
 
-def _frame(atoms, rng, labelled):
-    if not labelled:
+def _frame(atoms, rng, labeled):
+    if not labeled:
         return Frame.from_atoms(atoms)
     stress = rng.normal(size=(3, 3)) if all(atoms.pbc) else None
     symmetric = None if stress is None else 0.5 * (stress + stress.T)

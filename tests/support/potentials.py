@@ -59,7 +59,7 @@ def morse(depth=1.0, width=1.3, length=1.2):
 
 
 def truncated_morse(cutoff):
-    """Ends at the cutoff with a jump: whoever misses a neighbour, or counts one too many, is found out."""
+    """Ends at the cutoff with a jump: whoever misses a neighbor, or counts one too many, is found out."""
 
     def energy(edge_vectors):
         distances = edge_vectors.norm(dim=-1)

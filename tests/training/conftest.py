@@ -1,4 +1,4 @@
-"""A small labelled data set: water in an analytic force field, exact and quick."""
+"""A small labeled data set: water in an analytic force field, exact and quick."""
 
 import numpy as np
 import pytest
@@ -42,11 +42,11 @@ def small(water_file):
                 "model.channels=8",
                 "model.layers=1",
                 "model.cutoff=3.0",
-                "optimiser.steps=60",
-                "optimiser.batch_size=5",
-                "optimiser.validation_interval=20",
-                "optimiser.warmup=5",
-                "optimiser.learning_rate=5e-3",
+                "optimizer.steps=60",
+                "optimizer.batch_size=5",
+                "optimizer.validation_interval=20",
+                "optimizer.warmup=5",
+                "optimizer.learning_rate=5e-3",
                 "threads=1",
                 *overrides,
             ],

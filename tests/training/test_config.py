@@ -14,8 +14,8 @@ def test_template_is_the_defaults_with_words():
 
 
 def test_dump_round_trip(tmp_path):
-    config = load_config(None, ["data.system=aspirin", "loss.pitc=0.25", "optimiser.learning_rate=1e-4", "seed=7"])
-    assert config.optimiser.learning_rate == 1e-4
+    config = load_config(None, ["data.system=aspirin", "loss.pitc=0.25", "optimizer.learning_rate=1e-4", "seed=7"])
+    assert config.optimizer.learning_rate == 1e-4
     (tmp_path / "c.yaml").write_text(dump(config))
     assert load_config(tmp_path / "c.yaml") == config
 
@@ -30,9 +30,9 @@ def test_overrides_win_over_the_file(tmp_path):
     ("text", "message"),
     [
         ("loss: {pict: 1}", "unknown key loss.pict: did you mean loss.pitc?"),
-        ("optimizer: {steps: 3}", "did you mean optimiser"),
+        ("optimizer: {steps: 3}", "did you mean optimizer"),
         ("loss: {mixing: 0.7}", "loss.mixing = 0.7"),
-        ("optimiser: {steps: -5}", "optimiser.steps = -5"),
+        ("optimizer: {steps: -5}", "optimizer.steps = -5"),
         ("model: {network: transformer}", "model.network"),
         ("[1, 2", "not valid YAML"),
         ("- 3", "expected sections"),

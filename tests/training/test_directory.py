@@ -56,13 +56,13 @@ def test_what_decides_only_the_speed_may_change(small, earlier):
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau", "step"])
 def test_more_steps_unless_the_schedule_depends_on_them(small, earlier, schedule):
-    settings = f"optimiser.schedule={schedule}"
-    directory = earlier(settings, "optimiser.steps=30")
-    assert continuation(small(settings, "optimiser.steps=40"), directory).notes == (
-        "resumed: optimiser.steps was 30, is 40",
+    settings = f"optimizer.schedule={schedule}"
+    directory = earlier(settings, "optimizer.steps=30")
+    assert continuation(small(settings, "optimizer.steps=40"), directory).notes == (
+        "resumed: optimizer.steps was 30, is 40",
     )
-    with pytest.raises(RunDirectoryError, match=r"optimiser\.steps was 30, is 20$"):
-        continuation(small(settings, "optimiser.steps=20"), directory)
-    directory = earlier("optimiser.steps=30")
+    with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 30, is 20$"):
+        continuation(small(settings, "optimizer.steps=20"), directory)
+    directory = earlier("optimizer.steps=30")
     with pytest.raises(RunDirectoryError, match="the cosine schedule depends on it"):
-        continuation(small("optimiser.steps=40"), directory)
+        continuation(small("optimizer.steps=40"), directory)

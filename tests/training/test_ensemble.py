@@ -19,7 +19,7 @@ from piwsl.training.evaluate import predictions
 from piwsl.training.run import train
 from piwsl.training.sources import training_frames
 
-SHORT = ("optimiser.steps=20", "optimiser.batch_size=4", "loss.pitc=0", "loss.pisc=0", "data.forces_fraction=0.5")
+SHORT = ("optimizer.steps=20", "optimizer.batch_size=4", "loss.pitc=0", "loss.pisc=0", "data.forces_fraction=0.5")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_resumed_member_by_member(ensemble, tmp_path):
             raise StopError
 
     output = tmp_path / "run"
-    longer = config.model_copy(update={"optimiser": config.optimiser.model_copy(update={"validation_interval": 10})})
+    longer = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"validation_interval": 10})})
     with pytest.raises(StopError):
         train_ensemble(longer, output, [1, 2], on_member=lambda seed, _: begun.append(seed), progress=stop)
     assert begun == [1, 2]

@@ -9,7 +9,7 @@ import torch
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
-from piwsl.training.loader import PartsOfSteps, SeededOrder, Share, evaluation_loader, train_loader, usable
+from piwsl.training.loader import BatchShard, SeededOrder, StepSampler, evaluation_loader, raise_if_error, train_loader
 from tests.support.molecules import frame
 
 
@@ -31,8 +31,8 @@ def test_any_piece_of_the_order_is_the_same_piece(start, stop):
 @pytest.mark.parametrize(("processes", "parts"), [(1, 1), (2, 1), (1, 3), (2, 3)])
 def test_processes_and_parts_divide_every_batch(processes, parts):
     def batches(rank, step):
-        share = Share(12, parts, processes, rank)
-        return list(PartsOfSteps(SeededOrder(50, 0), share, lambda: 3, lambda: step))
+        share = BatchShard(12, parts, processes, rank)
+        return list(StepSampler(SeededOrder(50, 0), share, lambda: 3, lambda: step))
 
     whole = SeededOrder(50, 0)
     mine = [batches(rank, step=2) for rank in range(processes)]
@@ -45,11 +45,11 @@ def test_processes_and_parts_divide_every_batch(processes, parts):
 
 
 def test_evaluation_shares_hold_every_frame_once():
-    frames = FrameSet([frame("H2O", seed=seed, labelled=True) for seed in range(11)])
+    frames = FrameSet([frame("H2O", seed=seed, labeled=True) for seed in range(11)])
     seen = []
     for rank in range(3):
         for batch in evaluation_loader(frames, 2, 4.0, torch.float64, processes=3, rank=rank):
-            seen += usable(batch).frame_index.tolist()
+            seen += raise_if_error(batch).frame_index.tolist()
     assert sorted(seen) == list(range(11))
 
 
@@ -61,8 +61,8 @@ class Unreadable(list):
 
 
 def loader(workers, frames=None, steps=4):
-    frames = frames or FrameSet([frame("H2O", seed=seed, labelled=True) for seed in range(10)])
-    parts = PartsOfSteps(SeededOrder(len(frames), 0), Share(2), lambda: steps, lambda: 1)
+    frames = frames or FrameSet([frame("H2O", seed=seed, labeled=True) for seed in range(10)])
+    parts = StepSampler(SeededOrder(len(frames), 0), BatchShard(2), lambda: steps, lambda: 1)
     return train_loader(frames, parts, 4.0, torch.float64, workers)
 
 
@@ -98,5 +98,5 @@ def test_processes_that_read_ahead_change_nothing_and_end():
 def test_a_damaged_frame_is_one_line(workers):
     frames = FrameSet(Unreadable(frame("H2O", seed=seed) for seed in range(10)))
     with pytest.raises(DataError) as error:
-        _ = [usable(batch) for batch in loader(workers, frames, steps=5)]
+        _ = [raise_if_error(batch) for batch in loader(workers, frames, steps=5)]
     assert str(error.value) == "water.h5: frame 3 is damaged"

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from piwsl.data.batch import collate
-from piwsl.losses.points import Points
+from piwsl.losses.points import PointPredictions
 from piwsl.losses.prediction import Prediction
 from piwsl.training.metrics import ErrorCollector, ErrorSums
 from tests.support.molecules import frame
 
 
 def test_errors_by_hand():
-    frames = [frame("H2O", labelled=True), frame("CH4", labelled=True, seed=1), frame("H2O")]
+    frames = [frame("H2O", labeled=True), frame("CH4", labeled=True, seed=1), frame("H2O")]
     batch = collate(frames, 5.0, torch.float64)
     energies = torch.nan_to_num(batch.energy) + torch.tensor([0.3, -0.5, 7.0], dtype=torch.float64)
     forces = torch.nan_to_num(batch.forces) + 0.2
@@ -35,14 +35,14 @@ def parts_of(frames, shift):
         noise = torch.from_numpy(np.random.default_rng(start).normal(size=batch.n_structures))
         prediction = Prediction(torch.nan_to_num(batch.energy, nan=shift) + noise, torch.nan_to_num(batch.forces) + 0.2)
         sums = ErrorSums()
-        sums.add(Points.of([(prediction.energies, prediction.forces)], [], batch.structure_index), batch)
+        sums.add(PointPredictions.of([(prediction.energies, prediction.forces)], [], batch.structure_index), batch)
         portions.append((sums, prediction, batch))
     return portions
 
 
 @pytest.mark.parametrize("shift", [0.0, -1.0e6])  # far from zero, sums of squares would cancel
 def test_merged_portions_are_the_whole(shift):
-    frames = [frame(name, labelled=i % 4 != 0, seed=i) for i, name in enumerate(["H2O", "CH4", "NH3"] * 5)]
+    frames = [frame(name, labeled=i % 4 != 0, seed=i) for i, name in enumerate(["H2O", "CH4", "NH3"] * 5)]
     frames = [replace(one, energy=one.energy + shift) for one in frames]
     portions = parts_of(frames, shift)
     merged = ErrorSums.merged(sums for sums, _, _ in portions).errors()
@@ -58,11 +58,11 @@ def test_merged_portions_are_the_whole(shift):
     assert ErrorSums().errors().energy_mae is None
 
 
-def test_stress_is_reported_where_it_is_labelled():
-    frames = [frame("H2O", labelled=True), frame("H2O", labelled=True)]
+def test_stress_is_reported_where_it_is_labeled():
+    frames = [frame("H2O", labeled=True), frame("H2O", labeled=True)]
     stress = np.arange(9.0).reshape(3, 3)
     batch = collate([replace(frames[0], stress=stress), frames[1]], 5.0, torch.float64)
-    points = Points.of([(batch.energy, batch.forces)], [], batch.structure_index)
+    points = PointPredictions.of([(batch.energy, batch.forces)], [], batch.structure_index)
     sums = ErrorSums()
     sums.add(replace(points, stress=torch.from_numpy(np.stack([stress + 0.1, stress]))), batch)
     assert sums.errors().stress_mae == pytest.approx(0.1)
@@ -71,7 +71,7 @@ def test_stress_is_reported_where_it_is_labelled():
 
 @pytest.mark.parametrize(("noise", "said"), [(0.001, True), (1.0, False)])
 def test_another_level_of_theory_is_said(noise, said):
-    frames = [frame("H2O", labelled=True, seed=seed) for seed in range(4)] + [frame("CH4", labelled=True)]
+    frames = [frame("H2O", labeled=True, seed=seed) for seed in range(4)] + [frame("CH4", labeled=True)]
     batch = collate(frames, 5.0, torch.float64)
     errors = noise * torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0], dtype=torch.float64)
     collector = ErrorCollector()

@@ -5,13 +5,13 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
-from piwsl.losses import Randomness, TowardsDisagreement, TowardsEnergyError, TowardsForceError
+from piwsl.losses import FrameRandom, TowardsDisagreement, TowardsEnergyError, TowardsForceError
 from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, validated
 from piwsl.training.objective import build_displacement, build_objective
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 
-FRAMES = [frame("H2O", labelled=True), oxide(labelled=True), frame("CH4", seed=2, labelled=True)]
+FRAMES = [frame("H2O", labeled=True), oxide(labeled=True), frame("CH4", seed=2, labeled=True)]
 STEPS = range(3)
 
 # A configuration in which every term acts, and for each key a value that must change the losses of the first steps.
@@ -48,7 +48,7 @@ LOSS_CHANGES = {
 DISPLACEMENT_CHANGES = {
     "direction": ["uniform", "force_error", "energy_error", "disagreement"],
     "length": [0.1],
-    "measure": ["nearest_neighbour"],
+    "measure": ["nearest_neighbor"],
     "norm": ["structure"],
     "draw_length": [True],
     "probability": [0.5],
@@ -65,7 +65,7 @@ def fingerprint(loss, displacement=DisplacementConfig()):  # noqa: B008 (frozen)
     numbers = []
     for step in STEPS:
         potential.zero_grad()
-        total, _ = objective(potential, batch, Randomness(0, step))
+        total, _ = objective(potential, batch, FrameRandom(0, step))
         total.backward()
         numbers += [float(total.detach()), *(float(weight.grad.norm()) for weight in potential.parameters())]
     return torch.tensor(numbers, dtype=torch.float64)
@@ -137,8 +137,8 @@ def test_adversarial_directions_by_name(name, kind):
 
 
 def test_a_share_beyond_the_cap_is_refused():
-    config = DisplacementConfig(measure="nearest_neighbour", length=0.2, cap=0.1)
-    with pytest.raises(ConfigError, match=r"0\.2 of the nearest-neighbour distance.*at most the cap, 0\.1"):
+    config = DisplacementConfig(measure="nearest_neighbor", length=0.2, cap=0.1)
+    with pytest.raises(ConfigError, match=r"0\.2 of the nearest-neighbor distance.*at most the cap, 0\.1"):
         build_displacement(config)
 
 

@@ -23,7 +23,7 @@ from piwsl.training.task import DivergedError
 
 def test_a_run_learns_and_explains_itself(small, tmp_path):
     steps = []
-    result = train(small("optimiser.steps=200"), tmp_path / "run", progress=steps.append)
+    result = train(small("optimizer.steps=200"), tmp_path / "run", progress=steps.append)
     assert steps[-1].step == steps[-1].steps == 200
     assert {"energy", "forces", "pitc", "pisc"} <= set(steps[-1].losses)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -64,7 +64,7 @@ def metrics(folder):
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
 def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
-    config = small(f"optimiser.schedule={schedule}", "loss.cadence=3")
+    config = small(f"optimizer.schedule={schedule}", "loss.cadence=3")
     whole = weights(train(config, tmp_path / "whole"))
 
     class StopError(Exception):
@@ -86,7 +86,7 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
 
 
 def test_kill_and_resume_on_the_command_line(small, tmp_path):
-    config = small("optimiser.steps=160")
+    config = small("optimizer.steps=160")
     whole = weights(train(config, tmp_path / "whole"))
     (tmp_path / "c.yaml").write_text(dump(config))
     run = tmp_path / "killed"
@@ -124,7 +124,7 @@ run(sys.argv[1:])
 
 
 def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
-    (tmp_path / "c.yaml").write_text(dump(small("optimiser.steps=100000", "data.workers=1")))
+    (tmp_path / "c.yaml").write_text(dump(small("optimizer.steps=100000", "data.workers=1")))
     arguments = ["train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -164,28 +164,28 @@ def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(CombinedLoader, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(small("optimiser.steps=1000"), tmp_path / "run")
+        train(small("optimizer.steps=1000"), tmp_path / "run")
 
 
 def test_another_run_is_never_overwritten(small, tmp_path):
-    config = small("optimiser.steps=20")
+    config = small("optimizer.steps=20")
     train(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="--force"):
         train(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match=r"optimiser\.steps was 20, is 21 \(the cosine schedule depends on it"):
-        train(small("optimiser.steps=21"), tmp_path / "run", resume=True)
+    with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 20, is 21 \(the cosine schedule depends on it"):
+        train(small("optimizer.steps=21"), tmp_path / "run", resume=True)
     with pytest.raises(RunDirectoryError, match="no training run"):
         train(config, tmp_path / "elsewhere", resume=True)
-    train(small("optimiser.steps=20", "seed=3"), tmp_path / "run", force=True)
+    train(small("optimizer.steps=20", "seed=3"), tmp_path / "run", force=True)
 
 
 def test_a_run_can_be_made_longer(small, tmp_path):
-    settings = ["optimiser.schedule=plateau", "optimiser.plateau_patience=1", "optimiser.validation_interval=5"]
-    train(small(*settings, "optimiser.steps=10"), tmp_path / "run")
-    longer = train(small(*settings, "optimiser.steps=30"), tmp_path / "run", resume=True)
-    whole = train(small(*settings, "optimiser.steps=30"), tmp_path / "whole")
+    settings = ["optimizer.schedule=plateau", "optimizer.plateau_patience=1", "optimizer.validation_interval=5"]
+    train(small(*settings, "optimizer.steps=10"), tmp_path / "run")
+    longer = train(small(*settings, "optimizer.steps=30"), tmp_path / "run", resume=True)
+    whole = train(small(*settings, "optimizer.steps=30"), tmp_path / "whole")
     assert all(torch.equal(weights(whole)[name], value) for name, value in weights(longer).items())
-    assert "resumed: optimiser.steps was 10, is 30" in (tmp_path / "run" / "train.log").read_text()
+    assert "resumed: optimizer.steps was 10, is 30" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_energies_only(small, water_file, tmp_path):
@@ -205,9 +205,9 @@ def test_a_diverged_run_stops_and_keeps_its_checkpoint(small, tmp_path, monkeypa
     calls = []
 
     def poisoned(self, prediction, batch):
-        values, labelled = original(self, prediction, batch)
+        values, labeled = original(self, prediction, batch)
         calls.append(1)
-        return values * (float("nan") if len(calls) > 40 else 1.0), labelled
+        return values * (float("nan") if len(calls) > 40 else 1.0), labeled
 
     monkeypatch.setattr(EnergyMAE, "__call__", poisoned)
     with pytest.raises(DivergedError, match=r"the loss is nan at step \d+ \(frames"):
@@ -226,12 +226,12 @@ def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
 def test_a_flattened_surface_is_said(small, tmp_path):
     result = train(small("loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"), tmp_path / "run")
     assert "PITC and PISC made up to" in result.warnings[0]
-    hardly = train(small("optimiser.steps=2"), tmp_path / "short")
+    hardly = train(small("optimizer.steps=2"), tmp_path / "short")
     assert "train longer" in hardly.warnings[0]
 
 
 def test_the_last_steps_are_validated_too(small, tmp_path):
-    train(small("optimiser.steps=50"), tmp_path / "run")
+    train(small("optimizer.steps=50"), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
     assert [step in log for step in ("step 20:", "step 40:", "step 50:")] == [True] * 3
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -247,12 +247,12 @@ def test_force_replaces_nothing_but_a_training_run(small, tmp_path):
 
 
 def test_two_runs_do_not_train_in_one_directory(small, tmp_path):
-    begin = train(small("optimiser.steps=4", "optimiser.validation_interval=2"), tmp_path / "run").model.read_bytes()
+    begin = train(small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run").model.read_bytes()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     with locked(tmp_path / "run"):
         for option in ("force", "resume"):
             with pytest.raises(RunDirectoryError, match="another process works here"):
-                train(small("optimiser.steps=4", "optimiser.validation_interval=2"), tmp_path / "run", **{option: True})
+                train(small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run", **{option: True})
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert {path.name for path in after} - {path.name for path in before} <= {".lock"}
     assert all(after[path] == stamp for path, stamp in before.items() if path.is_file() and path.name != ".lock")

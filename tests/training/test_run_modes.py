@@ -20,10 +20,10 @@ def assert_same(one, two, tolerance=0.0):
 
 
 def test_a_step_in_parts_is_the_same_step(small, tmp_path):
-    common = ["dtype=float64", "optimiser.batch_size=6", "optimiser.steps=25", "optimiser.validation_interval=10"]
+    common = ["dtype=float64", "optimizer.batch_size=6", "optimizer.steps=25", "optimizer.validation_interval=10"]
     steps, losses = [], []
     whole = train(small(*common), tmp_path / "whole", progress=lambda p: losses.append(p.losses))
-    parts = train(small(*common, "optimiser.accumulate=3"), tmp_path / "parts", progress=steps.append)
+    parts = train(small(*common, "optimizer.accumulate=3"), tmp_path / "parts", progress=steps.append)
     assert_same(weights(whole), weights(parts), 1e-9)
     assert [progress.step for progress in steps] == list(range(1, 26))
     for expected, progress in zip(losses, steps, strict=True):
@@ -31,8 +31,8 @@ def test_a_step_in_parts_is_the_same_step(small, tmp_path):
 
 
 def test_a_run_in_parts_resumes_bit_by_bit(small, tmp_path):
-    length = ["optimiser.steps=18", "optimiser.validation_interval=6"]
-    config = small("optimiser.batch_size=6", "optimiser.accumulate=3", "optimiser.schedule=plateau", *length)
+    length = ["optimizer.steps=18", "optimizer.validation_interval=6"]
+    config = small("optimizer.batch_size=6", "optimizer.accumulate=3", "optimizer.schedule=plateau", *length)
     whole = train(config, tmp_path / "whole")
 
     class StopError(Exception):
@@ -52,20 +52,20 @@ def test_a_run_in_parts_resumes_bit_by_bit(small, tmp_path):
 
 def test_a_batch_that_cannot_be_divided(small, tmp_path):
     with pytest.raises(ConfigError, match=r"batch_size = 5 .* 1 processes x 2 parts .* multiple of 2"):
-        train(small("optimiser.accumulate=2"), tmp_path / "run")
+        train(small("optimizer.accumulate=2"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_reading_ahead_changes_nothing(small, tmp_path):
-    one = train(small("optimiser.steps=45"), tmp_path / "one")
-    two = train(small("optimiser.steps=45", "data.workers=1"), tmp_path / "two")
+    one = train(small("optimizer.steps=45"), tmp_path / "one")
+    two = train(small("optimizer.steps=45", "data.workers=1"), tmp_path / "two")
     assert_same(weights(one), weights(two))
 
 
 @pytest.mark.parametrize("loss", [[], ["loss.forces=0"]], ids=["forces", "energies"])
 def test_bfloat16_trains_and_keeps_float32_weights(small, tmp_path, loss):
     seen = []
-    config = small("dtype=bf16-mixed", "optimiser.steps=40", *loss)
+    config = small("dtype=bf16-mixed", "optimizer.steps=40", *loss)
     result = train(config, tmp_path / "run", progress=lambda p: seen.append(p.loss))
     assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
     model = load_trained(result.model)
@@ -75,20 +75,20 @@ def test_bfloat16_trains_and_keeps_float32_weights(small, tmp_path, loss):
 def test_validation_does_not_run_in_bfloat16(small, tmp_path, monkeypatch):
     from piwsl.training import task
 
-    original, within = task.labelled_points, []
+    original, within = task.labeled_points, []
 
     def watched(potential, batch):
         within.append(torch.is_autocast_enabled("cpu"))
         return original(potential, batch)
 
-    monkeypatch.setattr(task, "labelled_points", watched)
-    train(small("dtype=bf16-mixed", "optimiser.steps=2"), tmp_path / "run")
+    monkeypatch.setattr(task, "labeled_points", watched)
+    train(small("dtype=bf16-mixed", "optimizer.steps=2"), tmp_path / "run")
     assert within
     assert not any(within)
 
 
 def test_deterministic_runs_are_equal_bit_by_bit(small, tmp_path):
-    config = small("deterministic=true", "optimiser.steps=20")
+    config = small("deterministic=true", "optimizer.steps=20")
     used = []
     one = train(config, tmp_path / "a", progress=lambda _: used.append(torch.are_deterministic_algorithms_enabled()))
     assert all(used)
@@ -103,10 +103,10 @@ def test_a_gpu_that_is_not_there(small, tmp_path):
 
 
 def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
-    free = train(small("optimiser.steps=20"), tmp_path / "free")
-    fixing = ["start.freeze=[readout]", "optimiser.weight_decay=0.1"]
-    fixed = train(small("optimiser.steps=20", *fixing), tmp_path / "fixed")
-    start = train(small("optimiser.steps=1", "optimiser.learning_rate=1e-12"), tmp_path / "start")
+    free = train(small("optimizer.steps=20"), tmp_path / "free")
+    fixing = ["start.freeze=[readout]", "optimizer.weight_decay=0.1"]
+    fixed = train(small("optimizer.steps=20", *fixing), tmp_path / "fixed")
+    start = train(small("optimizer.steps=1", "optimizer.learning_rate=1e-12"), tmp_path / "start")
     first, last = weights(start), weights(fixed)
     for name in first:
         moved = float((last[name] - first[name]).abs().max())
@@ -116,8 +116,8 @@ def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
 
 
 def test_amsgrad_is_a_choice(small, tmp_path):
-    with_it = train(small("optimiser.steps=20"), tmp_path / "with")
-    without = train(small("optimiser.steps=20", "optimiser.amsgrad=false"), tmp_path / "without")
+    with_it = train(small("optimizer.steps=20"), tmp_path / "with")
+    without = train(small("optimizer.steps=20", "optimizer.amsgrad=false"), tmp_path / "without")
     assert not torch.equal(weights(with_it)["readout.0.weight"], weights(without)["readout.0.weight"])
 
 

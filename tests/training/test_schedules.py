@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from piwsl.training.config import OptimiserConfig
+from piwsl.training.config import OptimizerConfig
 from piwsl.training.schedules import Plateau, build_schedule
 
 
 def shares(count, **options):
-    schedule = build_schedule(OptimiserConfig(**options))
+    schedule = build_schedule(OptimizerConfig(**options))
     return [schedule(step) for step in range(count)]
 
 
@@ -53,8 +53,8 @@ def test_plateau_lowers_after_its_patience_and_not_during_the_warm_up():
 
 def test_a_stored_plateau_goes_on():
     def scheduler():
-        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        return LambdaLR(optimiser, Plateau(warmup=0, factor=0.5, patience=1))
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return LambdaLR(optimizer, Plateau(warmup=0, factor=0.5, patience=1))
 
     first, second = scheduler(), scheduler()
     for step in range(3):

@@ -57,7 +57,7 @@ class Counting(list):
 
 def test_hiding_forces_reads_no_frame(small):
     split = training_frames(small()).split
-    frames = Counting(frame("H2O", seed=seed, labelled=True) for seed in range(40))
+    frames = Counting(frame("H2O", seed=seed, labeled=True) for seed in range(40))
     census = Census.of(frames)
     frames.census = lambda: census
     view = with_forces_of(FrameSet(frames), 0.5, split)
@@ -127,7 +127,7 @@ def either(index: int, one: Frame) -> Frame:
         ("displacement.direction=force_error", without("forces"), "displacement.direction: force_error"),
         ("displacement.direction=energy_error", without("energy"), "displacement.direction: energy_error"),
         ("displacement.length=0.5", without(), "displacement.cap = 0.3 allows"),
-        ("displacement={length: 0.4, measure: nearest_neighbour}", without(), "the cap is 0.3"),
+        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "the cap is 0.3"),
     ],
 )
 def test_what_the_frames_cannot_give_is_refused(small, changed, override, how, message):
@@ -149,7 +149,7 @@ def test_noisy_node_needs_a_supervised_term(small, changed):
         ("loss.stress={shape: linear, first: 0, last: 0}",),
         ("displacement.length=0.5", "loss.pitc=0", "loss.pisc=0"),
         ("displacement.length=0.35", "displacement.norm=structure"),
-        ("displacement.length=0.25", "displacement.measure=nearest_neighbour"),
+        ("displacement.length=0.25", "displacement.measure=nearest_neighbor"),
         ("displacement.direction=force_error",),
     ],
 )
@@ -172,7 +172,7 @@ def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
 
 def test_hidden_forces_do_not_choose_the_weights(small, tmp_path):
     """The kept weights are those of the smallest energy error, not those of the smallest force error."""
-    config = small("data.forces_fraction=0", "loss.pitc=0", "loss.pisc=0", "loss.energy=2", "optimiser.steps=20")
+    config = small("data.forces_fraction=0", "loss.pitc=0", "loss.pisc=0", "loss.energy=2", "optimizer.steps=20")
     train(config, tmp_path / "run")
     rows = csv.DictReader((tmp_path / "run" / "metrics" / "metrics.csv").read_text().splitlines())
     validations = [row for row in rows if row["validation/loss"]]
@@ -257,7 +257,7 @@ def test_elements_that_only_the_test_frames_have_are_warned_of(small, tmp_path):
     from ase.io import write
 
     assert training_frames(small()).report.warnings == []
-    foreign = frame("CH3Cl", labelled=True)
+    foreign = frame("CH3Cl", labeled=True)
     atoms = foreign.atoms()
     atoms.info["REF_energy"] = foreign.energy
     write(tmp_path / "test.xyz", atoms, format="extxyz")
@@ -281,7 +281,7 @@ def test_directories_and_patterns_train(small, water_file, tmp_path):
 
 
 def test_a_resumed_run_keeps_its_split(small, tmp_path):
-    config = small("optimiser.steps=20")
+    config = small("optimizer.steps=20")
     first = training_frames(config)
     train(config, tmp_path / "run", frames=training_frames(small("seed=5")))
     seen = []

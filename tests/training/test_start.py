@@ -19,7 +19,7 @@ from piwsl.training.start import starting_potential, with_network_of_start
 from tests.support.models_for_tests import trained_file, trained_model
 from tests.support.molecules import frame
 
-PLAIN = ("loss.pitc=0", "loss.pisc=0", "optimiser.steps=20")
+PLAIN = ("loss.pitc=0", "loss.pisc=0", "optimizer.steps=20")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_another_network_or_width_is_refused_with_the_differences(small, file):
 
 
 def test_new_elements_are_listed_or_refused(fine_tuned):
-    chlorine = [frame("CH3Cl", seed=seed, labelled=True) for seed in range(4)]
+    chlorine = [frame("CH3Cl", seed=seed, labeled=True) for seed in range(4)]
     config = fine_tuned()
     frames = training_frames(config)
     more = FrameSet([*frames.train, *chlorine])

@@ -25,7 +25,7 @@ def estimate(config, processes=Processes()):  # noqa: B008
 
 
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(small, tmp_path):
-    config = small("optimiser.batch_size=200000", "optimiser.steps=1", "model.channels=256", "model.layers=6")
+    config = small("optimizer.batch_size=200000", "optimizer.steps=1", "model.channels=256", "model.layers=6")
     with pytest.raises(ConfigError, match=r"a training step needs about \d+\.\d GB, of .*; set loss.pisc: 0, or lower"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -35,14 +35,14 @@ def test_the_estimate_follows_batch_parts_copies_and_processes(small):
     def step(*overrides, processes=1):
         return estimate(small("model.channels=64", *overrides), Processes(processes, local_count=processes))
 
-    fixed = step("optimiser.batch_size=2").needed
-    whole = step("optimiser.batch_size=4000")
+    fixed = step("optimizer.batch_size=2").needed
+    whole = step("optimizer.batch_size=4000")
     assert (whole.structures, whole.atoms, whole.copies) == (4000, 12000, 2)
-    part = step("optimiser.batch_size=4000", "optimiser.accumulate=4")
+    part = step("optimizer.batch_size=4000", "optimizer.accumulate=4")
     assert (part.needed - fixed) / (whole.needed - fixed) == pytest.approx(0.25, abs=0.05)
-    plain = step("optimiser.batch_size=4000", "loss.pitc=0", "loss.pisc=0")
+    plain = step("optimizer.batch_size=4000", "loss.pitc=0", "loss.pisc=0")
     assert plain.needed - fixed < 0.6 * (whole.needed - fixed)
-    two = step("optimiser.batch_size=4000", processes=2)
+    two = step("optimizer.batch_size=4000", processes=2)
     assert two.structures == 2000
     assert two.needed == pytest.approx(whole.needed + fixed, rel=0.1)
 
@@ -85,7 +85,7 @@ def step(count):
 step(1)
 Path("/proc/self/clear_refs").write_text("5")
 before = int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
-step(config.optimiser.batch_size)
+step(config.optimizer.batch_size)
 peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 print(1024 * (peak - before))
 """
@@ -96,7 +96,7 @@ def test_the_estimate_is_right_within_a_factor_of_two(small, tmp_path):
     from piwsl.training.config import dump
 
     settings = ["model.channels=64", "model.layers=3", "model.cutoff=5"]
-    config = small(*settings, "optimiser.batch_size=800")
+    config = small(*settings, "optimizer.batch_size=800")
     (tmp_path / "c.yaml").write_text(dump(config))
     try:
         done = subprocess.run(
@@ -106,5 +106,5 @@ def test_the_estimate_is_right_within_a_factor_of_two(small, tmp_path):
         if "clear_refs" in error.stderr:
             pytest.skip("the peak of resident memory cannot be reset here")
         raise
-    expected = estimate(config).needed - estimate(small(*settings, "optimiser.batch_size=2")).needed
+    expected = estimate(config).needed - estimate(small(*settings, "optimizer.batch_size=2")).needed
     assert 0.5 < expected / int(done.stdout) < 2

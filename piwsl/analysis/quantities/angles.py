@@ -185,13 +185,13 @@ def compare_internal(run: InternalStatistics, reference: InternalStatistics) -> 
 
 
 def _compare_angles(run: Histogram, reference: Histogram) -> AngleComparison:
-    centres = (run.edges[1:] + run.edges[:-1]) / 2
+    centers = (run.edges[1:] + run.edges[:-1]) / 2
 
     def mean(counts: FloatArray) -> FloatArray:
-        return np.asarray(counts @ centres / counts.sum(-1))
+        return np.asarray(counts @ centers / counts.sum(-1))
 
     def width(counts: FloatArray) -> FloatArray:
-        return np.asarray(np.sqrt(np.maximum(counts @ centres**2 / counts.sum(-1) - mean(counts) ** 2, 0.0)))
+        return np.asarray(np.sqrt(np.maximum(counts @ centers**2 / counts.sum(-1) - mean(counts) ** 2, 0.0)))
 
     def both(statistic: Statistic) -> tuple[Measurement, Measurement, Difference]:
         measured = (one.blocks.measure(statistic, DEGREE) for one in (run, reference))
@@ -235,4 +235,4 @@ def _profile(histogram: Histogram, temperature: float) -> Curve:
         error = np.full_like(energy, np.nan)
         error[seen] = heat * found.error[seen] / found.density[seen]
         low, high = energy - error, energy + error
-    return Curve(found.centres, energy, low, high, found.samples)
+    return Curve(found.centers, energy, low, high, found.samples)

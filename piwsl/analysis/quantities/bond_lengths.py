@@ -61,13 +61,13 @@ class BondStatistics:
 
     Attributes:
         count: number of such bonds in the molecule.
-        centre: angstrom; the moments are about it.
-        moments: number, sum and sum of squares of the lengths less the centre.
+        center: angstrom; the moments are about it.
+        moments: number, sum and sum of squares of the lengths less the center.
         histogram: of the lengths.
     """
 
     count: int
-    centre: float
+    center: float
     moments: BlockSums
     histogram: Histogram
 
@@ -102,7 +102,7 @@ class _TypeCounter:
         low, high = float(lengths.min()) - 0.5, float(lengths.max()) + 0.5
         self._first_bin = int(np.floor(low / BIN_WIDTH))
         self._edges = np.arange(self._first_bin, np.ceil(high / BIN_WIDTH) + 1) * BIN_WIDTH
-        self._centre = float(lengths.mean())
+        self._center = float(lengths.mean())
         self._chosen, self._blocks = chosen, blocks
         self._moments = np.zeros((len(blocks), 3))
         self._counts = np.zeros((len(blocks), len(self._edges) + 1), dtype=np.int64)  # one bin more at both ends
@@ -110,7 +110,7 @@ class _TypeCounter:
 
     def add(self, lengths: FloatArray, first: int) -> None:
         chosen = lengths[:, self._chosen]
-        shifted = chosen - self._centre
+        shifted = chosen - self._center
         sums = np.stack([shifted.sum(axis=1), (shifted**2).sum(axis=1)], axis=1)
         self._series.add(sums, first)
         number = np.full((len(chosen), 1), float(len(self._chosen)))
@@ -125,7 +125,7 @@ class _TypeCounter:
         beyond = int(self._counts[:, [0, -1]].sum())
         histogram = Histogram(self._edges, counts, beyond, "angstrom")
         moments = self._blocks.merged(self._moments, per_sample)
-        return BondStatistics(len(self._chosen), self._centre, moments, histogram)
+        return BondStatistics(len(self._chosen), self._center, moments, histogram)
 
 
 def bond_statistics(positions: FloatArray, bonds: Bonds) -> dict[str, BondStatistics]:
@@ -153,10 +153,10 @@ def compare_bond_statistics(
 
 
 def _compare_type(kind: str, run: BondStatistics, reference: BondStatistics) -> BondLengths:
-    centre = reference.centre
+    center = reference.center
 
     def mean(sums: FloatArray) -> FloatArray:
-        return np.asarray(centre + sums[..., 1] / sums[..., 0])
+        return np.asarray(center + sums[..., 1] / sums[..., 0])
 
     return BondLengths(
         kind=kind,

@@ -77,8 +77,8 @@ class DisplacementRecorder:
     def add(self, positions: FloatArray, first: int) -> None:
         """Unwrapped positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
         chosen = positions[-first % self._each :: self._each]
-        centre = np.einsum("i,fij->fj", self._weights, chosen)
-        self._kept.append((chosen - centre[:, None]).astype(np.float32))
+        center = np.einsum("i,fij->fj", self._weights, chosen)
+        self._kept.append((chosen - center[:, None]).astype(np.float32))
 
     def displacements(self) -> dict[str, Displacements]:
         """By element; nothing where there are too few frames."""

@@ -81,11 +81,11 @@ def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrif
     """
     if len(times) < 3:
         raise DataError(f"the energy has {len(times)} rows: a drift needs three at least")
-    centred = np.asarray(times, dtype=np.float64) - np.mean(times)
+    centered = np.asarray(times, dtype=np.float64) - np.mean(times)
     energy = np.asarray(total, dtype=np.float64) * MILLI / atoms
-    spread = float(np.sum(centred**2))
-    slope = float(np.sum(centred * (energy - energy.mean())) / spread)  # meV/atom/fs
-    residual = energy - energy.mean() - slope * centred
+    spread = float(np.sum(centered**2))
+    slope = float(np.sum(centered * (energy - energy.mean())) / spread)  # meV/atom/fs
+    residual = energy - energy.mean() - slope * centered
     per_sample = inefficiency(residual)
     samples = int(len(times) / per_sample)
     variance = float(np.sum(residual**2)) / (len(times) - 2)

@@ -13,7 +13,7 @@ from piwsl.analysis.statistics.distributions import Histogram, compare
 from piwsl.analysis.statistics.results import Difference, Distribution, Measurement
 from piwsl.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
 from piwsl.structures.pairs import pair_kind
-from piwsl.structures.periodic import neighbours
+from piwsl.structures.periodic import neighbors
 from piwsl.typing import FloatArray, IntArray
 
 RANGE = 8.0  # angstrom
@@ -31,7 +31,7 @@ class RadialHistogram(Histogram):
     The last two columns of the blocks are sums over frames: pairs per volume (1/angstrom^3), and ones.
 
     Attributes:
-        per_first, per_second: neighbours per atom of the first and of the second element for each pair counted.
+        per_first, per_second: neighbors per atom of the first and of the second element for each pair counted.
     """
 
     per_first: float
@@ -53,7 +53,7 @@ class RadialHistogram(Histogram):
         return Distribution(self.edges, self.density(self.blocks.total), error, self.unit, self.blocks.samples, 0.0)
 
     def coordination(self, edge: float, of_second: bool) -> Statistic:
-        """Neighbours within a distance (angstrom) of an atom of the first, or of the second element, from sums."""
+        """Neighbors within a distance (angstrom) of an atom of the first, or of the second element, from sums."""
         bins = int(np.searchsorted(self.edges, edge + 1e-9)) - 1
         factor = self.per_second if of_second else self.per_first
 
@@ -70,7 +70,7 @@ class RadialCounter:
         species: (atoms,) atomic numbers.
         frames: how many will come.
         cell: (3, 3) angstrom, of the first frame. In one with a lattice vector shorter than 6 angstrom an atom is a
-            neighbour of its own images, else these are left out: their distances are those of the cell.
+            neighbor of its own images, else these are left out: their distances are those of the cell.
     """
 
     def __init__(self, species: IntArray, frames: int, cell: FloatArray) -> None:
@@ -107,7 +107,7 @@ class RadialCounter:
         bins = len(self._edges) - 1
         counts = np.zeros((len(positions), len(self.kinds), bins))
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True)):
-            i, j, _, distances = neighbours(places, cell, RANGE)
+            i, j, _, distances = neighbors(places, cell, RANGE)
             if not self._counts_own:
                 others = i != j
                 i, j, distances = i[others], j[others], distances[others]
@@ -151,12 +151,12 @@ def first_shell(distribution: Distribution) -> float | None:
 
 @dataclass(frozen=True)
 class Coordination:
-    """Neighbours of one element around another, within the first shell of the reference.
+    """Neighbors of one element around another, within the first shell of the reference.
 
     Attributes:
         name: such as ``O around Ti``.
         shell: angstrom.
-        run, reference, difference: number of neighbours.
+        run, reference, difference: number of neighbors.
     """
 
     name: str

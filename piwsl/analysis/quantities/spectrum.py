@@ -24,7 +24,7 @@ RESOLUTION = 10.0  # 1/cm, and width of a bin
 LARGEST = 4500.0  # 1/cm; nothing vibrates faster than H2
 FASTEST_WITH_HYDROGEN = 3700.0  # 1/cm; above the stretches of C-H, N-H and O-H
 FASTEST_WITHOUT = 2400.0  # 1/cm; above triple bonds
-MOST_SEGMENTS = 256  # sums that are kept; more are added to their neighbours
+MOST_SEGMENTS = 256  # sums that are kept; more are added to their neighbors
 PROMINENT = 0.05  # of the highest peak
 SAME_PEAK = 60.0  # 1/cm between a peak of the run and one of the reference
 
@@ -69,7 +69,7 @@ class PowerSpectrum:
         self._bins = np.searchsorted(self.edges, waves, side="right") - 1
         self._inside = (self._bins >= 0) & (self._bins < len(self.edges) - 1) & (waves < self.edges[-1])
         self._interval = None if velocities else interval
-        # A difference of neighbours is the mean velocity between them: sin(x) / x of it, for x = omega interval / 2.
+        # A difference of neighbors is the mean velocity between them: sin(x) / x of it, for x = omega interval / 2.
         self._weights = np.ones_like(waves) if velocities else np.sinc(waves * SPEED_OF_LIGHT * interval) ** -2
         self._last: FloatArray | None = None
         self._lags = interval * np.arange(self._frames // 2)
@@ -104,7 +104,7 @@ class PowerSpectrum:
 
     @property
     def correlation(self) -> tuple[FloatArray, BlockSums] | None:
-        """Lags (lags,) in fs, up to half a segment, and the autocorrelation of velocities by block, not normalised.
+        """Lags (lags,) in fs, up to half a segment, and the autocorrelation of velocities by block, not normalized.
 
         None where there is no whole segment.
         """
@@ -115,8 +115,8 @@ class PowerSpectrum:
 
     def _take(self, segment: FloatArray) -> None:
         # Overall translation holds no vibration.
-        centre = (self._masses[:, None] * segment).sum(1, keepdims=True) / self._masses.sum()
-        moved = (segment - centre) * self._window[:, None, None]
+        center = (self._masses[:, None] * segment).sum(1, keepdims=True) / self._masses.sum()
+        moved = (segment - center) * self._window[:, None, None]
         power = np.zeros(self._padded // 2 + 1)
         for atom, mass in enumerate(self._masses):  # one atom at a time bounds the memory
             transform = np.fft.rfft(moved[:, atom], self._padded, axis=0)
@@ -127,7 +127,7 @@ class PowerSpectrum:
         self._keep(np.concatenate([binned, correlation]))
 
     def _keep(self, power: FloatArray) -> None:
-        """The numbers of one more segment; where there are too many, neighbours are added up."""
+        """The numbers of one more segment; where there are too many, neighbors are added up."""
         if self._added % max(self._each, 1) == 0 or not self._sums:
             if len(self._sums) == MOST_SEGMENTS:
                 self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
@@ -143,8 +143,8 @@ class Peak:
     """A band of a spectrum.
 
     Attributes:
-        position: centre of mass of the band above its half height, 1/cm.
-        height: of the normalised spectrum, cm.
+        position: center of mass of the band above its half height, 1/cm.
+        height: of the normalized spectrum, cm.
         width: at half height, 1/cm.
     """
 
@@ -156,7 +156,7 @@ class Peak:
 def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
     """The bands that stand out of a spectrum by a twentieth of the highest, from low wavenumbers to high."""
     found = spectrum.distribution()
-    centres, density = found.centres, found.density
+    centers, density = found.centers, found.density
     places, _ = find_peaks(density, prominence=PROMINENT * density.max())
     bins, _, left, right = peak_widths(density, places, rel_height=0.5)
     bands = []
@@ -164,9 +164,9 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
         inside = np.arange(int(np.floor(start)), int(np.ceil(stop)) + 1).clip(0, len(density) - 1)
         inside = np.unique(inside)
 
-        def centre(totals: FloatArray, inside: IntArray = inside) -> FloatArray:
+        def center(totals: FloatArray, inside: IntArray = inside) -> FloatArray:
             part = totals[..., inside]
-            return np.asarray((part * centres[inside]).sum(-1) / part.sum(-1))
+            return np.asarray((part * centers[inside]).sum(-1) / part.sum(-1))
 
         def height(totals: FloatArray, place: int = int(place)) -> FloatArray:
             return np.asarray(spectrum.density(totals)[..., place])
@@ -174,7 +174,7 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
         samples = found.samples
         bands.append(
             Peak(
-                spectrum.blocks.measure(centre, "1/cm"),
+                spectrum.blocks.measure(center, "1/cm"),
                 spectrum.blocks.measure(height, "cm"),
                 Measurement(float(width) * RESOLUTION, None, "1/cm", samples),
             )
@@ -183,7 +183,7 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
 
 
 def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveComparison:
-    """Normalised spectra over each other, with a table of their bands."""
+    """Normalized spectra over each other, with a table of their bands."""
     difference = None
     if reference is not None:
         bins = min(len(run.edges), len(reference.edges)) - 1
@@ -233,10 +233,10 @@ class Vibrations:
     @property
     def curve(self) -> Curve:
         """The velocity autocorrelation, 1 at the start, with its standard error."""
-        values = _normalised(self.correlation.total)
+        values = _normalized(self.correlation.total)
         low = high = None
         if self.correlation.has_error:
-            error = self.correlation.deviations(_normalised).std(axis=0)
+            error = self.correlation.deviations(_normalized).std(axis=0)
             low, high = values - error, values + error
         return Curve(self.lags, values, low, high, self.correlation.samples)
 
@@ -292,5 +292,5 @@ def frame_interval(times: FloatArray | None) -> float | None:
     return interval if interval > 0 and np.abs(steps - interval).max() < 1e-3 * interval else None
 
 
-def _normalised(sums: FloatArray) -> FloatArray:
+def _normalized(sums: FloatArray) -> FloatArray:
     return np.asarray(sums / sums[..., :1])

@@ -136,13 +136,13 @@ def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
                 axes.fill_between(*band, color=palette.reference, alpha=0.7, linewidth=0, step=step)
             axes.plot(x, y, color=palette.outline, linewidth=2.4, drawstyle=style, label="reference")
     for line in overlay.lines:
-        colour, curve = palette.series[line.place % 6], line.curve
+        color, curve = palette.series[line.place % 6], line.curve
         if curve.low is not None and curve.high is not None:
             alpha = 0.25 if len(overlay.lines) == 1 else 0.14 if len(overlay.lines) < 4 else 0.08
             band = _thinned(curve.x, curve.low, curve.high)
-            axes.fill_between(*band, color=colour, alpha=alpha, linewidth=0, step=step)
+            axes.fill_between(*band, color=color, alpha=alpha, linewidth=0, step=step)
         dash = dash_of(line.place)
-        axes.plot(curve.x, curve.y, color=colour, linewidth=1.3, drawstyle=style, label=line.label, linestyle=dash)
+        axes.plot(curve.x, curve.y, color=color, linewidth=1.3, drawstyle=style, label=line.label, linestyle=dash)
 
 
 def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> None:
@@ -153,7 +153,7 @@ def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> N
 
 
 def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """A band of many points as the span of their neighbourhoods; lines are thinned where they are drawn."""
+    """A band of many points as the span of their neighborhoods; lines are thinned where they are drawn."""
     if len(x) <= MOST_POINTS:
         return x, low, high
     starts = np.linspace(0, len(x), MOST_POINTS, endpoint=False).astype(int)
@@ -195,7 +195,7 @@ def add_legend(
         figure: gets the legend.
         labels: name and place of each run.
         layout: of the figure.
-        palette: its colours.
+        palette: its colors.
         first: what stands before the runs, such as the reference.
         dashed: whether the lines of the figure are.
     """

@@ -29,7 +29,7 @@ class Line:
 
     Attributes:
         label: for the legend.
-        place: of the run among all runs: it has the same colour in every figure.
+        place: of the run among all runs: it has the same color in every figure.
         curve: what is drawn; the band of a distribution holds 95 of 100 cases, others one standard error.
     """
 
@@ -97,7 +97,7 @@ def curve_of(distribution: Distribution) -> Curve:
     low = high = None
     if error is not None:
         low, high = np.maximum(density - TWO_SIDED * error, 0.0), density + TWO_SIDED * error
-    return Curve(distribution.centres, density, low, high, distribution.samples)
+    return Curve(distribution.centers, density, low, high, distribution.samples)
 
 
 def pooled(curves: Sequence[Curve], width: float) -> Curve:

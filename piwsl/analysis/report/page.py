@@ -41,7 +41,7 @@ def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
     """The report of one run, or of several side by side, HTML.
 
     Args:
-        groups: what was analysed.
+        groups: what was analyzed.
         plots: its figures.
     """
     alone = len(groups) == 1 and groups[0].is_single
@@ -146,7 +146,7 @@ def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
 
 
 def measurement_html(found: Measurement | None) -> Markup:
-    """Value and error, with the unit in a quieter colour."""
+    """Value and error, with the unit in a quieter color."""
     if found is None:
         return Markup("")
     text = escape(found.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))

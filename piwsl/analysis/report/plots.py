@@ -31,7 +31,7 @@ TITLES = {
 }
 DISTANCES = (
     "h(r), the distribution of all interatomic distances over the stable frames. Below, what the run has "
-    "more (or less) than the reference; the grey band holds 95 % of what noise alone would show."
+    "more (or less) than the reference; the gray band holds 95 % of what noise alone would show."
 )
 SEVERAL_DISTANCES = (
     "h(r), the distribution of all interatomic distances over the stable frames of each run. Below, what each has "
@@ -42,7 +42,7 @@ BONDS = (
     "around the line is its 95 % interval."
 )
 SEVERAL_BONDS = "All bonds of one kind together; every area is 1. The bands around the lines are their 95 % intervals."
-ENERGIES = "Grey, the values of the run; blue, their running mean over a fiftieth of it."
+ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
 SEVERAL_ENERGIES = (
     "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that left physics."
 )
@@ -96,7 +96,7 @@ def _caption(overlays: list[Overlay]) -> str:
     curves += [one.reference for one in overlays if one.reference is not None]
     sentences = []
     if any(one.reference is not None for one in overlays):
-        sentences.append("Grey, the reference.")
+        sentences.append("Gray, the reference.")
     if all(one.is_density for one in overlays):
         sentences.append("Every area is 1. Bands are 95 % intervals.")
     elif any(one.low is not None for one in curves):

@@ -113,7 +113,7 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
 
 
 def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Frames of a crystal without the drift of its centre, and its cell, turned so that the cell is seen as a body.
+    """Frames of a crystal without the drift of its center, and its cell, turned so that the cell is seen as a body.
 
     Args:
         positions: (frames, atoms, 3), unwrapped.
@@ -125,13 +125,13 @@ def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tup
     """
     share = weights / weights.sum()
     drift = np.einsum("i,fij->fj", share, positions)
-    centred = positions - drift[:, None]
+    centered = positions - drift[:, None]
     corners = np.concatenate([np.zeros((1, 3)), cell]) - drift[0]
     turn, tilt = np.radians(TURNED), np.radians(TILTED)
     about_y = np.array([[np.cos(turn), 0, -np.sin(turn)], [0, 1, 0], [np.sin(turn), 0, np.cos(turn)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]])
     rotation = about_y @ about_x
-    return centred @ rotation, corners @ rotation
+    return centered @ rotation, corners @ rotation
 
 
 def superposed(positions: FloatArray, weights: FloatArray) -> FloatArray:
@@ -144,12 +144,12 @@ def superposed(positions: FloatArray, weights: FloatArray) -> FloatArray:
         weights: (atoms,).
     """
     share = (weights / weights.sum())[:, None]
-    centred = positions - (positions * share).sum(axis=1, keepdims=True)
-    _, _, axes = np.linalg.svd(centred[0] - centred[0].mean(axis=0), full_matrices=True)
-    first = centred[0] @ (axes.T * [1.0, 1.0, np.linalg.det(axes)])
-    u, _, v = np.linalg.svd(centred.transpose(0, 2, 1) @ (share * first))
+    centered = positions - (positions * share).sum(axis=1, keepdims=True)
+    _, _, axes = np.linalg.svd(centered[0] - centered[0].mean(axis=0), full_matrices=True)
+    first = centered[0] @ (axes.T * [1.0, 1.0, np.linalg.det(axes)])
+    u, _, v = np.linalg.svd(centered.transpose(0, 2, 1) @ (share * first))
     u[:, :, 2] *= np.sign(np.linalg.det(u @ v))[:, None]
-    return np.asarray(centred @ (u @ v))
+    return np.asarray(centered @ (u @ v))
 
 
 SIZE = (820.0, 420.0)  # pixels
@@ -166,8 +166,8 @@ def picture_svg(scene: Scene) -> Markup:
     high = np.concatenate([positions + radii[:, None], corners]).max(axis=0)
     span = np.maximum(high - low, 1e-6)
     scale = min(LARGEST_SCALE, 0.92 * SIZE[0] / span[0], 0.92 * SIZE[1] / span[1])
-    centre = (low + high) / 2
-    places, ends = (np.array(SIZE) / 2 + scale * (one - centre)[..., :2] * [1, -1] for one in (positions, edges))
+    center = (low + high) / 2
+    places, ends = (np.array(SIZE) / 2 + scale * (one - center)[..., :2] * [1, -1] for one in (positions, edges))
     depth = positions[:, 2]
     shapes = [
         (
@@ -185,11 +185,11 @@ def picture_svg(scene: Scene) -> Markup:
         for edge, ((x1, y1), (x2, y2)) in zip(edges, ends, strict=True)
     ]
     for place, number, radius, z in zip(places, scene.species, radii, depth, strict=True):
-        colour = "#" + "".join(f"{round(255 * float(part)):02x}" for part in jmol_colors[number])
+        color = "#" + "".join(f"{round(255 * float(part)):02x}" for part in jmol_colors[number])
         shapes.append(
             (
                 float(z),
-                f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius * scale:.1f}" fill="{colour}" '
+                f'<circle cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius * scale:.1f}" fill="{color}" '
                 'stroke="var(--muted)" stroke-width="1"/>',
             )
         )

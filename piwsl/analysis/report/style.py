@@ -1,4 +1,4 @@
-"""Colours and sizes of the figures, for files and for the page."""
+"""Colors and sizes of the figures, for files and for the page."""
 
 import io
 import re
@@ -19,7 +19,7 @@ PIXELS_PER_INCH = 72  # of SVG as matplotlib writes it: a point of the figure is
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by their role. Run and reference differ in lightness and in kind (line, area), too."""
+    """Colors by their role. Run and reference differ in lightness and in kind (line, area), too."""
 
     ink: str
     muted: str
@@ -40,7 +40,7 @@ class Palette:
         return (self.run, self.second, self.third, self.fourth, self.fifth, self.sixth)
 
 
-# The colours of Okabe and Ito, told apart with every kind of colour vision.
+# The colors of Okabe and Ito, told apart with every kind of color vision.
 LIGHT = Palette(
     "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
     "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",

@@ -39,12 +39,12 @@ def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> F
 
 
 def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: Palette) -> Figure:
-    """Running means of several runs; replicas of one run in one colour."""
+    """Running means of several runs; replicas of one run in one color."""
     labels = [(group.name, place) for place, group in enumerate(groups)]
     figure, upper, lower = _axes(layout, 26 + legend_height(labels, layout))
     last = 0.0
     for index, group in enumerate(groups):
-        colour = palette.series[index % 6]
+        color = palette.series[index % 6]
         for member in group.members:
             thermo = member.run.thermo
             if thermo is None:
@@ -52,9 +52,9 @@ def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: P
             width = 1.4 if group.is_single else 0.7
             times = thermo.times / PICOSECOND
             for axes, values in ((upper, thermo.temperature), (lower, _energy(member))):
-                axes.plot(*_running_mean(times, values), color=colour, linewidth=width)
+                axes.plot(*_running_mean(times, values), color=color, linewidth=width)
                 if not member.stable:
-                    axes.axvline(member.stable_time.value / PICOSECOND, color=colour, linewidth=0.9, dashes=(2, 2))
+                    axes.axvline(member.stable_time.value / PICOSECOND, color=color, linewidth=0.9, dashes=(2, 2))
             last = max(last, float(times[-1]))
     targets = {one.temperature.target for group in groups for one in group.members if one.temperature is not None}
     target = next(iter(targets), None)

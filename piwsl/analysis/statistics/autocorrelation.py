@@ -41,7 +41,7 @@ def autocorrelation_time(series: FloatArray) -> float:
 def inefficiency(*series: FloatArray) -> float:
     """Frames per independent sample: twice the longest autocorrelation time of the series, 1 at least.
 
-    Of long series the means of neighbours are looked at, which bounds the memory and loses nothing: the variance of
+    Of long series the means of neighbors are looked at, which bounds the memory and loses nothing: the variance of
     the mean, variance times inefficiency over length, is the same for both.
     """
     return max(1.0, *(_inefficiency(np.asarray(one, dtype=np.float64)) for one in series))
@@ -56,7 +56,7 @@ def _inefficiency(series: FloatArray) -> float:
 
 
 class SeriesMeans:
-    """Series of known length, kept as means of neighbours where they are long.
+    """Series of known length, kept as means of neighbors where they are long.
 
     Args:
         frames: length of the series.

@@ -42,7 +42,7 @@ class Curve:
         low = high = None
         if distribution.error is not None:
             low, high = distribution.density - distribution.error, distribution.density + distribution.error
-        return cls(distribution.centres, distribution.density, low, high, distribution.samples)
+        return cls(distribution.centers, distribution.density, low, high, distribution.samples)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

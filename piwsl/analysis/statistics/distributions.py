@@ -1,4 +1,4 @@
-"""Normalised histograms with error bands, and the distance between two of them."""
+"""Normalized histograms with error bands, and the distance between two of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class Histogram:
         return float(self.edges[1] - self.edges[0])
 
     def density(self, counts: FloatArray) -> FloatArray:
-        """Counts (..., bins) normalised to the integral 1."""
+        """Counts (..., bins) normalized to the integral 1."""
         total = counts.sum(axis=-1, keepdims=True)
         return np.asarray(counts / (np.maximum(total, 1.0) * self.width))
 

@@ -99,7 +99,7 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """A normalised histogram.
+    """A normalized histogram.
 
     Attributes:
         edges: (bins + 1,) in ``unit``.
@@ -118,7 +118,7 @@ class Distribution:
     beyond: float
 
     @property
-    def centres(self) -> FloatArray:
+    def centers(self) -> FloatArray:
         """(bins,) middle of each bin."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 

@@ -67,7 +67,7 @@ class Dataset:
         level: level of theory of the labels.
         citation: the paper.
         doi: of the paper.
-        licence: as stated by whoever publishes the file; None where nothing is stated.
+        license: as stated by whoever publishes the file; None where nothing is stated.
         file: where it lies.
         protocol: split of the paper on PITC and PISC.
         reference_energies: energy of an isolated atom at this level by element, eV, where published.
@@ -81,7 +81,7 @@ class Dataset:
     level: str
     citation: str
     doi: str
-    licence: str | None
+    license: str | None
     file: RemoteFile
     protocol: Protocol = Protocol()
     reference_energies: Mapping[str, float] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def _rmd17(molecule: str) -> Dataset:
         level="PBE/def2-SVP",
         citation="Christensen, von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2020)",
         doi="10.1088/2632-2153/abba6f",
-        licence="CC0",
+        license="CC0",
         file=RemoteFile(
             name=f"rmd17_{molecule}.npz",
             urls=_figshare(number),
@@ -163,7 +163,7 @@ def _md22(molecule: str) -> Dataset:
         level="PBE+MBD",
         citation="Chmiela et al., Sci. Adv. 9, eadf0873 (2023)",
         doi="10.1126/sciadv.adf0873",
-        licence=None,
+        license=None,
         file=RemoteFile(
             name=f"md22_{name}.npz",
             urls=_sgdml(f"repo/datasets/md22_{name}.npz"),
@@ -183,7 +183,7 @@ _ANI1X = Dataset(
     level="wB97x/6-31G(d)",
     citation="Smith et al., Sci. Data 7, 134 (2020)",
     doi="10.1038/s41597-020-0473-z",
-    licence="CC0",
+    license="CC0",
     file=RemoteFile(
         name="ani1x-release.h5",
         urls=("https://springernature.figshare.com/ndownloader/files/18112775", *_figshare(18112775)),
@@ -204,7 +204,7 @@ _TIO2 = Dataset(
     level="PBE",
     citation="Artrith, Urban, Comput. Mater. Sci. 114, 135 (2016)",
     doi="10.1016/j.commatsci.2015.11.047",
-    licence=None,
+    license=None,
     file=RemoteFile(
         name="aenet-example-02-TiO2-Chebyshev.tar.bz2",
         urls=("http://ann.atomistic.net/files/aenet-example-02-TiO2-Chebyshev.tar.bz2",),
@@ -225,7 +225,7 @@ _LMNTO = Dataset(
     level="SCAN",
     citation="Cooper, Kästner, Urban, Artrith, npj Comput. Mater. 6, 54 (2020)",
     doi="10.1038/s41524-020-0323-8",
-    licence=None,
+    license=None,
     file=RemoteFile(
         name="lmnto",
         urls=(),
@@ -244,7 +244,7 @@ _ASPIRIN_CCSD = Dataset(
     level="CCSD/cc-pVDZ",
     citation="Chmiela, Sauceda, Müller, Tkatchenko, Nat. Commun. 9, 3887 (2018)",
     doi="10.1038/s41467-018-06169-2",
-    licence=None,
+    license=None,
     file=RemoteFile(
         name="aspirin_ccsd.zip",
         urls=_sgdml("data/npz/aspirin_ccsd.zip"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from piwsl.data.formats.hdf5 import open_hdf5, opened
-from piwsl.data.formats.labels import RawLabels, labelled_frame
+from piwsl.data.formats.labels import RawLabels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.errors import DataError
@@ -62,7 +62,7 @@ def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -
 
 
 class AniFrames(LazyFrames):
-    """The labelled conformers of an ANI file, formula by formula.
+    """The labeled conformers of an ANI file, formula by formula.
 
     Attributes:
         conformers: all that are in the file.
@@ -113,7 +113,7 @@ class AniFrames(LazyFrames):
         for i in range(len(rows)):
             labels = RawLabels(_given(energies[i]), None if forces is None else _given(forces[i]))
             free = (np.zeros((3, 3)), (False, False, False))
-            yield labelled_frame(self.path, index + i, group.species, positions[i], *free, labels, self._units)
+            yield labeled_frame(self.path, index + i, group.species, positions[i], *free, labels, self._units)
 
 
 def _given(values: FloatArray) -> FloatArray | None:
@@ -121,7 +121,7 @@ def _given(values: FloatArray) -> FloatArray | None:
 
 
 def _groups(path: Path, file: "h5py.File", level: str) -> tuple[int, list[_Group]]:
-    """All conformers, and the formulas that have labelled ones."""
+    """All conformers, and the formulas that have labeled ones."""
     conformers, groups = 0, []
     levels: set[str] = set()
     for name, content in file.items():

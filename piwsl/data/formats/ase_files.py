@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype
 
-from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, find_labels, labelled_frame
+from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, find_labels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits
@@ -34,7 +34,7 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
                 labels = find_labels({**atoms.arrays, **atoms.info}, {} if atoms.calc is None else atoms.calc.results)
                 pbc = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
                 structure = (atoms.numbers, atoms.positions, atoms.cell.array, pbc)
-                frames.append(labelled_frame(path, len(frames), *structure, labels, units or EV_ANGSTROM))
+                frames.append(labeled_frame(path, len(frames), *structure, labels, units or EV_ANGSTROM))
                 from_results += labels.from_results
     except DataError:
         raise

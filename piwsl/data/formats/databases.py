@@ -10,7 +10,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.formats import UnknownFileTypeError
 
-from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labelled_frame
+from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
 from piwsl.errors import DataError
@@ -60,7 +60,7 @@ def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame
     named = {**row.data, **row.key_value_pairs}
     labels = find_labels(named, {name: row.get(name) for name in RESULTS})
     pbc = (bool(row.pbc[0]), bool(row.pbc[1]), bool(row.pbc[2]))
-    return labelled_frame(path, index, row["numbers"], row.positions, np.asarray(row.cell), pbc, labels, units)
+    return labeled_frame(path, index, row["numbers"], row.positions, np.asarray(row.cell), pbc, labels, units)
 
 
 class SqliteFrames(LazyFrames):

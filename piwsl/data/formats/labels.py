@@ -63,7 +63,7 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
     return replace(found, from_results=True) if found.exist else found
 
 
-def labelled_frame(
+def labeled_frame(
     path: Path,
     index: int,
     species: IntArray,

@@ -1,4 +1,4 @@
-"""The packed format: labelled structures of any size in one HDF5 file, for random access.
+"""The packed format: labeled structures of any size in one HDF5 file, for random access.
 
 All atoms of all frames stand one after another; ``offsets`` (n + 1) says where each frame begins. Lengths in
 angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension); each array states
@@ -117,8 +117,8 @@ class PackedFrames(LazyFrames):
             atoms = int(ends[0]), int(ends[-1])
             composition[start:stop] = table.rows(arrays.rows("species", *atoms), np.diff(ends))
             energy[start:stop] = arrays.rows("energy", start, stop)
-            labelled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
-            forces[start:stop] = np.logical_and.reduceat(labelled, ends[:-1] - ends[0])
+            labeled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
+            forces[start:stop] = np.logical_and.reduceat(labeled, ends[:-1] - ends[0])
             stress[start:stop] = np.isfinite(arrays.rows("stress", start, stop)).all((1, 2))
             periodic[start:stop] = arrays.rows("pbc", start, stop).any(1)
         return Census(*table.counts(), composition, energy, forces, stress, periodic)

@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from piwsl.data.formats.ase_files import read_ase
-from piwsl.data.formats.labels import EV_ANGSTROM, RawLabels, labelled_frame
+from piwsl.data.formats.labels import EV_ANGSTROM, RawLabels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray, IntArray
@@ -48,7 +48,7 @@ def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> 
         labels = RawLabels(float(energy), numbers[:, 3:] if numbers.shape[1] == 6 else None)
     except (KeyError, ValueError, IndexError) as error:
         raise DataError(f"{path}: not the XSF of aenet, or cut off ({error or type(error).__name__})") from None
-    return labelled_frame(path, 0, species, numbers[:, :3], cell, pbc, labels, units)
+    return labeled_frame(path, 0, species, numbers[:, :3], cell, pbc, labels, units)
 
 
 def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]]:

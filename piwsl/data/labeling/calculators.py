@@ -63,7 +63,7 @@ def _xtb(method: str, options: dict[str, Any]) -> BaseCalculator:
     try:
         from tblite.ase import TBLite
     except ImportError as error:
-        raise MissingDependencyError("tblite", f"labelling with {_XTB[method]}", "label") from error
+        raise MissingDependencyError("tblite", f"labeling with {_XTB[method]}", "label") from error
     check_options(method, options, set(TBLite.default_parameters) - {"method"})
     return TBLite(**{"accuracy": 0.1, "verbosity": 0, **options, "method": _XTB[method]})
 

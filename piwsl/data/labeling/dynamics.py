@@ -1,4 +1,4 @@
-"""Reference dynamics: Langevin trajectories of a quantum-chemical method, with labelled frames.
+"""Reference dynamics: Langevin trajectories of a quantum-chemical method, with labeled frames.
 
 A trajectory is computed in chunks. Each finished chunk is one file that holds its frames and the state at
 its end, so an interrupted job goes on from the last chunk; the calculator forgets its wavefunction between
@@ -34,13 +34,13 @@ class SamplingPlan:
     trajectories: int = 4
     steps: int = 50_000  # per trajectory, after equilibration
     equilibration_steps: int = 4_000
-    frame_interval: int = 100  # steps between labelled frames
+    frame_interval: int = 100  # steps between labeled frames
     position_interval: int = 40  # steps between frames of the positions-only trajectory
     chunk_steps: int = 2_000
     temperature: float = 500.0  # K
     timestep: float = 0.5  # fs
     friction: float = 0.01  # 1/fs
-    force_tolerance: float = 0.005  # eV/angstrom, of the minimisation before
+    force_tolerance: float = 0.005  # eV/angstrom, of the minimization before
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)  # of the calculator, by name
 
@@ -61,17 +61,17 @@ class SamplingPlan:
         return (self.equilibration_steps + self.steps) // self.chunk_steps
 
 
-START_FILE = "minimised.xyz"
+START_FILE = "minimized.xyz"
 FRAMES_FILE = "frames.npz"
 TRAJECTORY_FILE = "trajectory.npz"
 
 
-def minimise(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
-    """Relax a structure with a reference method; the result is centred and has no calculator."""
+def minimize(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
+    """Relax a structure with a reference method; the result is centered and has no calculator."""
     atoms = structure.copy()
     atoms.calc = reference_calculator(method, options)
     if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
-        raise ConfigError("the minimisation did not converge in 1000 steps: start from a better structure")
+        raise ConfigError("the minimization did not converge in 1000 steps: start from a better structure")
     relaxed: Atoms = atoms.copy()
     relaxed.positions -= relaxed.get_center_of_mass()
     return relaxed
@@ -87,7 +87,7 @@ def sample_and_label(
     """Run (or continue) the reference dynamics of a plan and collect its frames.
 
     Args:
-        structure: start structure; minimised first.
+        structure: start structure; minimized first.
         plan: what to compute.
         output: directory of the job. One that holds the same plan is continued.
         where: which processes compute, one trajectory each; one of this machine. Those of a cluster must see the
@@ -95,7 +95,7 @@ def sample_and_label(
         progress: called with (finished chunks, all chunks).
 
     Returns:
-        The directory, now with ``frames.npz`` (labelled frames) and ``trajectory.npz`` (positions).
+        The directory, now with ``frames.npz`` (labeled frames) and ``trajectory.npz`` (positions).
 
     Raises:
         RunDirectoryError: the directory holds another plan.
@@ -111,7 +111,7 @@ def sample_and_label(
 
     with only_job(output):
         if not begun:
-            relaxed = minimise(structure, plan.method, plan.force_tolerance, plan.options)
+            relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
             write(output / START_FILE, relaxed, format="extxyz")
             write_text(output / PLAN_FILE, json.dumps(asdict(plan), indent=1))
         tasks = ((plan, output, index) for index in range(plan.trajectories))

@@ -57,7 +57,7 @@ class PySCFCalculator(Calculator):
         try:
             from pyscf.dft import libxc
         except ImportError as error:
-            raise MissingDependencyError("pyscf", "labelling with PySCF", "pyscf") from error
+            raise MissingDependencyError("pyscf", "labeling with PySCF", "pyscf") from error
         if theory not in ("hf", *CORRELATED):
             try:
                 libxc.parse_xc(theory)

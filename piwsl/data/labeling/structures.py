@@ -26,7 +26,7 @@ from piwsl.runs.provenance import versions
 
 
 @dataclass(frozen=True)
-class LabellingPlan:
+class LabelingPlan:
     """Which method on which structures: equal plans give equal labels.
 
     Attributes:
@@ -42,7 +42,7 @@ class LabellingPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, frames: Iterable[Frame], method: str, options: Mapping[str, Any] | None = None) -> "LabellingPlan":
+    def of(cls, frames: Iterable[Frame], method: str, options: Mapping[str, Any] | None = None) -> "LabelingPlan":
         """The plan for these structures; labels they have do not count."""
         digest, count = hashlib.sha256(), 0
         for frame in frames:
@@ -136,7 +136,7 @@ _PROGRAMS = ("ase", "numpy", "tblite", "pyscf")
 
 
 @dataclass(frozen=True)
-class LabelledFrames:
+class LabeledFrames:
     """What a job gave.
 
     Attributes:
@@ -157,8 +157,8 @@ def label_frames(
     options: Mapping[str, Any] | None = None,
     where: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> LabelledFrames:
-    """Label (or go on labelling) structures with a reference method.
+) -> LabeledFrames:
+    """Label (or go on labeling) structures with a reference method.
 
     A structure whose calculation fails stays without labels, and is tried again when the job is run again.
 
@@ -172,11 +172,11 @@ def label_frames(
 
     Raises:
         ConfigError: the method or an option is not known.
-        DataError: not a single structure could be labelled.
+        DataError: not a single structure could be labeled.
         RunDirectoryError: the directory holds another job.
     """
     reference_calculator(method, options)  # what is wrong with it is said before anything is written
-    plan = asdict(LabellingPlan.of(frames, method, options))
+    plan = asdict(LabelingPlan.of(frames, method, options))
     begun = is_begun(output, plan, {})
     with only_job(output):
         if not begun:
@@ -185,11 +185,11 @@ def label_frames(
         started = time.monotonic()
         _compute(frames, plan, store, where or LocalProcesses(), progress)
         if not len(store):
-            raise DataError(f"no frame could be labelled; frame 0: {store.failures.get(0, 'no reason is known')}")
+            raise DataError(f"no frame could be labeled; frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
-        convert(FrameSet(_Labelled(frames, store), file), file, force=True)
+        convert(FrameSet(_Labeled(frames, store), file), file, force=True)
         write_text(output / SUMMARY_FILE, json.dumps(_summary(plan, frames, store, file, started), indent=1))
-    return LabelledFrames(file, len(frames), dict(sorted(store.failures.items())))
+    return LabeledFrames(file, len(frames), dict(sorted(store.failures.items())))
 
 
 def _compute(
@@ -223,7 +223,7 @@ def _summary(
     return {
         "plan": plan,
         "source": str(frames.source),
-        "labelled": len(store),
+        "labeled": len(store),
         "failures": {str(index): reason for index, reason in sorted(store.failures.items())},
         "result": {"file": file.name, "sha256": sha256(file), "units": "eV, angstrom"},
         "seconds": round(time.monotonic() - started, 1),  # of the last run of the job
@@ -232,7 +232,7 @@ def _summary(
     }
 
 
-class _Labelled(Sequence[Frame]):
+class _Labeled(Sequence[Frame]):
     """The structures with the labels of a store."""
 
     def __init__(self, frames: FrameSet, store: LabelStore) -> None:

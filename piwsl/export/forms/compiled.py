@@ -162,7 +162,7 @@ _Handle: TypeAlias = ctypes.c_void_p
 _Count: TypeAlias = ctypes.c_int64
 
 
-class PackageCalls:
+class AotiRunners:
     """The code of a package for a processor, loaded once more beside whatever else has loaded it.
 
     Args:
@@ -183,15 +183,15 @@ class PackageCalls:
         except (OSError, AttributeError, StopIteration) as error:
             raise EngineError(f"the compiled package cannot be called without Python's lock ({error})") from None
 
-    def new(self) -> "PackageCall":
+    def new(self) -> "AotiRunner":
         """Something that one thread can call."""
-        return PackageCall(self)
+        return AotiRunner(self)
 
 
-class PackageCall:
+class AotiRunner:
     """Float64 tensors to the results of the package, in the memory of one thread."""
 
-    def __init__(self, calls: PackageCalls) -> None:
+    def __init__(self, calls: AotiRunners) -> None:
         self._calls = calls
         self._container = _Handle()
         create = calls.program.AOTInductorModelContainerCreateWithDevice

@@ -1,13 +1,13 @@
 """The modules that are scripted: a potential with everything an engine needs around it.
 
-These classes, `NeighbourSearch`, `Potential` and the networks are the only code that TorchScript limits. M is the
+These classes, `NeighborSearch`, `Potential` and the networks are the only code that TorchScript limits. M is the
 number of members of an ensemble, one for a single model.
 """
 
 import torch
 from torch import Tensor, nn
 
-from piwsl.export.neighbors.search import NeighbourSearch
+from piwsl.export.neighbors.search import NeighborSearch
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.units import KJ_PER_MOL, NANOMETER
@@ -94,7 +94,7 @@ class GeneralForm(nn.Module):
     def __init__(self, core: EdgesCore, cutoff: float) -> None:
         super().__init__()
         self.core = core
-        self.search = NeighbourSearch(cutoff)
+        self.search = NeighborSearch(cutoff)
 
     def forward(
         self, species: Tensor, positions: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Neighbour lists of many structures at once, with a skin: a list is made anew only when it may be out of date."""
+"""Neighbor lists of many structures at once, with a skin: a list is made anew only when it may be out of date."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Batch:
     structure_index: Tensor
 
 
-class BatchNeighbours:
+class BatchNeighbors:
     """Pairs within a cutoff of structures whose atoms and cells change; other structures may come at any call.
 
     The search is done on the processor; what is done at every call, on the device of the batch.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class NeighbourSearch(nn.Module):
+class NeighborSearch(nn.Module):
     """Pairs of a molecule, cell, slab or wire, on any device; its cost grows linearly with the number of atoms.
 
     TorchScript can compile it. Few atoms in a wide cell are compared all with all, at their nearest images. Otherwise
@@ -120,7 +120,7 @@ class NeighbourSearch(nn.Module):
                 ranges[k] = math.ceil(self.reach * counts[k] / heights[k])
                 bins[k] = torch.floor((place - outside) * counts[k]).clamp(0, counts[k] - 1).to(torch.int64)
             else:
-                # Atoms far out share the outermost bin: neighbours stay neighbours.
+                # Atoms far out share the outermost bin: neighbors stay neighbors.
                 number = torch.floor((place - place.median()) / thickness)
                 number = number.clamp(-self.farthest[k], self.farthest[k]).to(torch.int64)
                 bins[k] = number - number.min()
@@ -159,20 +159,20 @@ class NeighbourSearch(nn.Module):
         keys = (bins[0] * width + bins[1] + ranges[1]) * length + bins[2] + ranges[2]
         keys, order = torch.sort(keys, dim=0, stable=True)
         points, atoms = points.index_select(0, order), atoms.index_select(0, order)
-        centres = torch.nonzero(inside.index_select(0, order)).squeeze(1)
+        centers = torch.nonzero(inside.index_select(0, order)).squeeze(1)
         # Columns around, from the own one on; those before it find the pair from the other side.
         rows = torch.arange(ranges[0] + 1, device=bins.device).unsqueeze(1) * width
         columns = (rows + torch.arange(-ranges[1], ranges[1] + 1, device=bins.device)).flatten()[ranges[1] :] * length
-        middles = keys.index_select(0, centres).unsqueeze(1) + columns
+        middles = keys.index_select(0, centers).unsqueeze(1) + columns
         begins = torch.searchsorted(keys, middles - ranges[2])
-        begins[:, 0] = centres + 1
+        begins[:, 0] = centers + 1
         ends = torch.searchsorted(keys, middles + ranges[2], right=True)
-        # Candidates: runs of points begin to end, one for each centre and column, one after the other.
+        # Candidates: runs of points begin to end, one for each center and column, one after the other.
         lengths = (ends - begins).flatten()
         run = torch.repeat_interleave(lengths)
         starts = ends.flatten() - lengths.cumsum(0)
         second = starts.index_select(0, run).add_(torch.arange(run.shape[0], device=bins.device))
-        first = centres.unsqueeze(1).expand(middles.shape).flatten().index_select(0, run)
+        first = centers.unsqueeze(1).expand(middles.shape).flatten().index_select(0, run)
         squares = torch.zeros(run.shape[0], dtype=points.dtype, device=points.device)
         for k in range(3):
             coordinate = points[:, k].contiguous()

@@ -183,7 +183,7 @@ def _angstrom(topology: Any) -> FloatArray | None:
 class ForceCallable:
     """An OpenMM state to energy (kJ/mol) and forces (n, 3) in kJ/mol/nm.
 
-    It can be pickled, as serialising a System does: the exported file travels inside.
+    It can be pickled, as serializing a System does: the exported file travels inside.
     """
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:

@@ -1,4 +1,4 @@
-"""Reading a serialised OpenMM System that holds a TorchForce.
+"""Reading a serialized OpenMM System that holds a TorchForce.
 
 ``XmlSerializer.deserialize`` crashes the process on such a System where openmm-torch was built for another OpenMM (1.10
 with OpenMM 8.6). Here the TorchForces are taken out of the text and made again from the modules inside it.
@@ -17,7 +17,7 @@ def read_system(text: str) -> Any:
     """An ``openmm.System`` from what ``XmlSerializer.serialize`` wrote; its TorchForces come last.
 
     Raises:
-        DataError: the text is no serialised System.
+        DataError: the text is no serialized System.
         EngineError: it holds a TorchForce, and openmm-torch cannot be imported here.
     """
     openmm = import_openmm()
@@ -30,9 +30,9 @@ def read_system(text: str) -> Any:
             forces.remove(entry)
         system = openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
     except (ElementTree.ParseError, openmm.OpenMMException) as error:
-        raise DataError(f"not a serialised OpenMM System ({first_line(error)})") from None
+        raise DataError(f"not a serialized OpenMM System ({first_line(error)})") from None
     if not isinstance(system, openmm.System):
-        raise DataError(f"not a serialised OpenMM System but a {type(system).__name__}")
+        raise DataError(f"not a serialized OpenMM System but a {type(system).__name__}")
     for entry in entries:
         system.addForce(_torch_force(entry))
     return system

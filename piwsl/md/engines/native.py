@@ -162,8 +162,8 @@ class NativeReplicas:
 
 Forces = Callable[[Tensor], Tensor]
 _LINKS = 3
-_CENTRE = -(2 ** (1 / 3)) / (2 - 2 ** (1 / 3))
-_FOURTH_ORDER = ((1 - _CENTRE) / 2, _CENTRE, (1 - _CENTRE) / 2)
+_CENTER = -(2 ** (1 / 3)) / (2 - 2 ** (1 / 3))
+_FOURTH_ORDER = ((1 - _CENTER) / 2, _CENTER, (1 - _CENTER) / 2)
 
 
 class Scheme(Protocol):

@@ -1,4 +1,4 @@
-"""OpenMM as engine. Nanometres, kJ/mol and ps stay inside this module."""
+"""OpenMM as engine. Nanometers, kJ/mol and ps stay inside this module."""
 
 from pathlib import Path
 from types import ModuleType

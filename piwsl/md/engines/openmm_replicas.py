@@ -1,4 +1,4 @@
-"""Replicas as molecules of one OpenMM System. Nanometres, kJ/mol and ps stay inside this module."""
+"""Replicas as molecules of one OpenMM System. Nanometers, kJ/mol and ps stay inside this module."""
 
 import traceback
 from collections.abc import Mapping

@@ -8,10 +8,10 @@ from typing import Any
 
 from piwsl.errors import EngineError
 from piwsl.md import run_directory as files
-from piwsl.md.continuation import Continuation, take_up
+from piwsl.md.continuation import Continuation, resume_chunk
 from piwsl.md.job import Job
 from piwsl.md.progress import Progress
-from piwsl.md.replicas.replica_summary import Overview
+from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.simulation import Simulation
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
@@ -54,7 +54,7 @@ def run_spread(simulation: Simulation, spread: Spread, progress: Callable[[Progr
     (job.output / STOP).unlink(missing_ok=True)
     if state is None:
         files.write_structure(job.output / files.START, job.structure)
-    overview = Overview(job, simulation.engine, state)
+    overview = ReplicaSummary(job, simulation.engine, state)
     chunks = [job.replicas[first : first + spread.chunk] for first in range(0, len(job.replicas), spread.chunk)]
     files.LOGGER.info(f"{len(chunks)} tasks of up to {spread.chunk} replicas")
     died = []
@@ -76,7 +76,7 @@ def carry_out(job: Job, replicas: Sequence[int]) -> None:
     if (job.output / STOP).exists():
         return
     with locked(job.output, files.lock_files(replicas), _LOST):
-        before = take_up(job, replicas)
+        before = resume_chunk(job, replicas)
         if before is None or not _ended(job, before):
             simulation = Simulation(job, list(before.states) if before else replicas, before)
             simulation.open()
@@ -108,7 +108,7 @@ class _Watch:
     def __init__(
         self,
         job: Job,
-        overview: Overview,
+        overview: ReplicaSummary,
         progress: Callable[[Progress], None] | None,
         interruption: Interruption,
     ) -> None:

@@ -13,7 +13,7 @@ from piwsl.md.summary import new_summary, now
 from piwsl.units import PICOSECOND
 
 
-class Overview:
+class ReplicaSummary:
     """Keeps summary.json of a run of replicas up to date.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 from piwsl.errors import ConfigError
 from piwsl.md import run_directory as files
 from piwsl.md.progress import Progress
-from piwsl.md.replicas.replica_summary import Overview
+from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.simulation import Simulation
 from piwsl.runs.lock import locked
 
@@ -24,7 +24,7 @@ def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | 
     state = next(iter(simulation.before.states.values())) if simulation.before else None
     if state is None:
         files.write_structure(simulation.job.output / files.START, simulation.job.structure)
-    overview = Overview(simulation.job, simulation.engine, state)
+    overview = ReplicaSummary(simulation.job, simulation.engine, state)
 
     def kept() -> None:
         overview.update({number: one.summary for number, one in simulation.recorders.items()})

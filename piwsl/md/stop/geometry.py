@@ -14,7 +14,7 @@ from piwsl.md.structure import atom_name
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.structures.contacts import unbonded_pairs
 from piwsl.structures.metals import are_covalent, contact_scale, is_metal
-from piwsl.structures.neighbors import SkinnedNeighbours
+from piwsl.structures.neighbors import SkinnedNeighbors
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray, IntArray
 
@@ -69,11 +69,11 @@ class PairSearch:
         # In order; the last is larger than any pair.
         self._bonded = np.append(bonds[:, 0] * self._count + bonds[:, 1], self._count**2)
         periodic = bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2])
-        self._neighbours = SkinnedNeighbours(2 * float(self._radii.max()), periodic)
+        self._neighbors = SkinnedNeighbors(2 * float(self._radii.max()), periodic)
 
     def __call__(self, snapshot: Snapshot) -> Pairs:
         """Those that are too close."""
-        edges, vectors = self._neighbours(snapshot.positions, snapshot.cell)
+        edges, vectors = self._neighbors(snapshot.positions, snapshot.cell)
         half = edges.shape[1] // 2  # the rest is the same the other way round
         first, second, vectors = edges[0, :half], edges[1, :half], vectors[:half]
         distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
@@ -199,7 +199,7 @@ class ContactRule:
 class IsolatedRule:
     """No atoms leave those that they started with.
 
-    Atoms closer than a limit, in a cell at their nearest images, are neighbours, and neighbours of neighbours make a
+    Atoms closer than a limit, in a cell at their nearest images, are neighbors, and neighbors of neighbors make a
     part of the structure. Parts that are apart at the start may stay apart, meet, and be one from then on or not;
     what has left is a part that is less than a part of the start.
 
@@ -261,7 +261,7 @@ class IsolatedRule:
         )
         order = np.argsort(distances)
         pairs = np.sort(np.stack([first, second], axis=1).astype(np.int64)[order], axis=1)
-        # Several images of a pair: the nearest. Atoms are no neighbours of themselves.
+        # Several images of a pair: the nearest. Atoms are no neighbors of themselves.
         _, nearest = np.unique(pairs[:, 0] * count + pairs[:, 1], return_index=True)
         nearest = nearest[pairs[nearest, 0] != pairs[nearest, 1]]
         pairs, distances = pairs[nearest], distances[order][nearest]

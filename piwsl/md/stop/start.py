@@ -20,7 +20,7 @@ def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | No
         A warning where a force is large.
 
     Raises:
-        DataError: energy or forces are not finite numbers, or a force is huge; the atom and its neighbour are named.
+        DataError: energy or forces are not finite numbers, or a force is huge; the atom and its neighbor are named.
     """
     sizes = np.sqrt((forces**2).sum(axis=1))
     bad = np.flatnonzero(~np.isfinite(sizes))
@@ -34,7 +34,7 @@ def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | No
     text += _nearest(structure, largest)
     if sizes[largest] > HUGE_FORCE:
         raise DataError(f"{text}: relax the structure, or check that the potential was trained for it")
-    return f"{text}: far from a minimum, the run may heat up (--minimise relaxes it first)"
+    return f"{text}: far from a minimum, the run may heat up (--minimize relaxes it first)"
 
 
 def _nearest(structure: Atoms, atom: int) -> str:

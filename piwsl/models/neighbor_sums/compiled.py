@@ -1,11 +1,11 @@
-"""Sums over neighbours as loops compiled by numba: no array of the size pairs x components x channels is ever made.
+"""Sums over neighbors as loops compiled by numba: no array of the size pairs x components x channels is ever made.
 
 Two multilinear forms over the pairs p = (i, j) of a graph, each pair once, with channels f and components c,
 
     T(g, W, x)    = sum_p sum_cf  W[p,f] (g[i,c,f] x[j,c,f] + g[j,c,f] x[i,c,f])
     Q(g, u, W, x) = sum_p sum_cf  u[p,c] W[p,f] (g[i,c,f] x[j,f] + s g[j,c,f] x[i,f])
 
-stand for all of them; s is the parity of u, which the way back has times s. A sum over neighbours is the derivative of
+stand for all of them; s is the parity of u, which the way back has times s. A sum over neighbors is the derivative of
 a form by g, and as the forms are multilinear the derivatives of derivatives are again derivatives of the same form.
 `contract` is one of these derivatives and can be differentiated any number of times, in reverse and in forward mode.
 
@@ -260,7 +260,7 @@ class FusedEdgeList(EdgeList):
     are made for the first half alone. All floats must be of one type, float32 or float64. Needs numba.
     """
 
-    def distinct(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+    def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
         """One edge (2, P) and edge vector (P, 3) of each pair."""
         count = edges.shape[1] // 2
         return edges[:, :count], edge_vectors[:count]
@@ -287,15 +287,15 @@ class FusedEdgeList(EdgeList):
 
 
 def training_pairs(device: torch.device, mixed_precision: bool = False) -> EdgeList:
-    """The fastest neighbour sums that can be trained with on a device; the log says which and why."""
+    """The fastest neighbor sums that can be trained with on a device; the log says which and why."""
     if device.type != "cpu":
-        LOGGER.info(f"neighbour sums: torch, on {device.type}")
+        LOGGER.info(f"neighbor sums: torch, on {device.type}")
         return EdgeList()
     if mixed_precision:
-        LOGGER.info("neighbour sums: torch (the compiled loops take no mixed precision)")
+        LOGGER.info("neighbor sums: torch (the compiled loops take no mixed precision)")
         return EdgeList()
     if find_spec("numba") is None:
-        LOGGER.info("neighbour sums: torch (numba would make training on this processor faster: piwsl[fast])")
+        LOGGER.info("neighbor sums: torch (numba would make training on this processor faster: piwsl[fast])")
         return EdgeList()
-    LOGGER.info("neighbour sums: compiled loops (numba)")
+    LOGGER.info("neighbor sums: compiled loops (numba)")
     return FusedEdgeList()

@@ -1,4 +1,4 @@
-"""Sums over neighbours, in two forms that give the same result.
+"""Sums over neighbors, in two forms that give the same result.
 
 A network holds one of these objects and never looks at the edges itself. `EdgeList` serves any batch of graphs;
 `MoleculePairs` serves one molecule of fixed size in dynamics.
@@ -16,9 +16,9 @@ from piwsl.typing import Edges, EdgeVectors
 
 
 class EdgeList(nn.Module):
-    """Neighbour sums over any list of edges."""
+    """Neighbor sums over any list of edges."""
 
-    def distinct(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+    def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
         """Edges and edge vectors for which filters and directions are made: here all of them."""
         return edges, edge_vectors
 
@@ -44,12 +44,12 @@ class EdgeList(nn.Module):
         return messages.new_zeros(shape).index_add(0, edges[0], messages)
 
 
-NeighbourSums: TypeAlias = EdgeList | MoleculePairs
-"""What a network takes its sums over neighbours with."""
+NeighborSums: TypeAlias = EdgeList | MoleculePairs
+"""What a network takes its sums over neighbors with."""
 
 
-def use_pairs(network: nn.Module, pairs: NeighbourSums) -> None:
-    """Let all parts of a network take their sums over neighbours in another way; the weights stay."""
+def use_pairs(network: nn.Module, pairs: NeighborSums) -> None:
+    """Let all parts of a network take their sums over neighbors in another way; the weights stay."""
     for part in network.modules():
         if isinstance(getattr(part, "pairs", None), EdgeList | MoleculePairs):
             part.pairs = pairs

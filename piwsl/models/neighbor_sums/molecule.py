@@ -1,4 +1,4 @@
-"""Sums over neighbours of one molecule of fixed size: each pair once, no gather or scatter in the large arrays.
+"""Sums over neighbors of one molecule of fixed size: each pair once, no gather or scatter in the large arrays.
 
 Atoms are thought of on a ring. Pair (k, i) joins atom i with atom i + k (mod n), k = 1 .. n/2, so arrays of pairs are
 (K, n, F) and "the other atom of each pair" is a shifted view of a padded array of atoms. Compilers turn the sums
@@ -21,7 +21,7 @@ from piwsl.typing import Edges, EdgeVectors
 
 
 class MoleculePairs(nn.Module):
-    """Neighbour sums over all pairs within each copy of a molecule; the edges are those of `pair_edges`, in that order.
+    """Neighbor sums over all pairs within each copy of a molecule; the edges are those of `pair_edges`, in that order.
 
     Args:
         n_atoms: atoms n of the molecule.
@@ -54,7 +54,7 @@ class MoleculePairs(nn.Module):
         steps = torch.arange(1, self.reach + 1, device=self.halves.device).unsqueeze(1) * self.copies
         return torch.stack([atoms.repeat(self.reach), ((atoms + steps) % self.rows).view(-1)])
 
-    def distinct(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+    def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
         """Edges and edge vectors for which filters and directions are made: each pair is there once already."""
         return edges, edge_vectors
 
@@ -242,7 +242,7 @@ class MoleculeCopies(MoleculePairs):
 
     def sum_outer(self, filters: Tensor, padded: Tensor, turned: Tensor, parity: float) -> Tensor:
         """What `outer` gives, from padded filters, padded atoms (..., F) and padded directions (K, ..., D, 1)."""
-        # For each atom a product of matrices, directions (D, K) times neighbours (K, F).
+        # For each atom a product of matrices, directions (D, K) times neighbors (K, F).
         ahead = self.of_pairs(filters) * self.ahead(padded)
         behind = self.of_pairs_behind(filters * self._before(padded))
         along, against = (_directions(one) for one in (self.of_pairs(turned), self.of_pairs_behind(turned)))

@@ -10,17 +10,17 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
 from piwsl.models.networks.cartesian import PartwiseLinear, TracelessSquares, limited, matrix_basis, product_of_matrices
 from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 FILTER_WIDTH = 64
-# Neighbours that count: keeps sums over them, and with that all products, of order one in new networks.
-TYPICAL_NEIGHBOURS = 8.0
+# Neighbors that count: keeps sums over them, and with that all products, of order one in new networks.
+TYPICAL_NEIGHBORS = 8.0
 # Largest norm of a channel's tensor before it is multiplied; typical ones are 1 to 2. Products of products grow with
-# high powers of the sums over neighbours: crystals of many neighbours and atoms that come too close would overflow.
+# high powers of the sums over neighbors: crystals of many neighbors and atoms that come too close would overflow.
 LARGEST_NORM = 5.0
 
 
@@ -81,7 +81,7 @@ class ClusterExpansion(nn.Module):
         self.mix = PartwiseLinear(channels, channels)
 
     def forward(self, species: Species, tensors: Tensor) -> Tensor:
-        """Species (N,) and sums over neighbours (N, 9, F) to messages (N, 9, F)."""
+        """Species (N,) and sums over neighbors (N, 9, F) to messages (N, 9, F)."""
         tensors = limited(tensors, self.largest)
         weights = self.weights(species).view(-1, self.count, self.channels)
         single, double, triple = weights.split_with_sizes([3, 11, 11], dim=1)
@@ -95,7 +95,7 @@ class ClusterExpansion(nn.Module):
 class Filters(nn.Module):
     """A small network from radial features to filters; the cutoff switch enters before its last, linear layer."""
 
-    def __init__(self, radial_size: int, channels: int, count: int, pairs: NeighbourSums) -> None:
+    def __init__(self, radial_size: int, channels: int, count: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -110,12 +110,12 @@ class Filters(nn.Module):
 
 
 class FirstInteraction(nn.Module):
-    """Interaction of the first layer, whose neighbours have only scalars."""
+    """Interaction of the first layer, whose neighbors have only scalars."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.pairs = pairs
-        self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBOURS)
+        self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBORS)
         self.filters = Filters(radial_size, channels, 3, pairs)
         self.sender = nn.Linear(channels, channels, bias=False)
         self.receiver = PartwiseLinear(channels, channels)
@@ -142,10 +142,10 @@ class FirstInteraction(nn.Module):
 class Interaction(nn.Module):
     """Interaction of a later layer: scalars along directions, vectors and matrices as they are."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.pairs = pairs
-        self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBOURS)
+        self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBORS)
         self.filters = Filters(radial_size, channels, 6, pairs)
         self.sender = PartwiseLinear(channels, channels)
         self.receiver = PartwiseLinear(2 * channels, channels)
@@ -194,7 +194,7 @@ class ACE(nn.Module):
         layers: int = 2,
         radial_size: int = 8,
         radial: str = "bessel",
-        pairs: NeighbourSums | None = None,
+        pairs: NeighborSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
@@ -205,7 +205,7 @@ class ACE(nn.Module):
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
         self.first = FirstInteraction(channels, radial_size, pairs)
         self.interactions = nn.ModuleList(Interaction(channels, radial_size, pairs) for _ in range(layers - 1))
-        _initialise([self.first, *self.interactions])
+        _initialize([self.first, *self.interactions])
         self.early_readouts = nn.ModuleList(nn.Linear(channels, 1) for _ in range(layers - 1))
         self.readout = nn.Sequential(nn.Linear(channels, 32), nn.SiLU(), nn.Linear(32, 1))
 
@@ -213,7 +213,7 @@ class ACE(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
+        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)
@@ -229,8 +229,8 @@ class ACE(nn.Module):
         return atomic
 
 
-def _initialise(interactions: list[nn.Module]) -> None:
-    """Weights with which sums over neighbours, products and messages are all of order one."""
+def _initialize(interactions: list[nn.Module]) -> None:
+    """Weights with which sums over neighbors, products and messages are all of order one."""
     modules = [module for interaction in interactions for module in interaction.modules()]
     for module in modules:
         if isinstance(module, nn.Linear):

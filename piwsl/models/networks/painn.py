@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
@@ -13,7 +13,7 @@ MAX_ATOMIC_NUMBER = 118
 class FirstMessage(nn.Module):
     """Message block of the first layer, where all vectors are still zero (eqs. 7 and 8 without their v term)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -32,7 +32,7 @@ class FirstMessage(nn.Module):
 class Message(nn.Module):
     """Message block (eqs. 7 and 8)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -47,7 +47,7 @@ class Message(nn.Module):
         directions: EdgeVectors,
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbours."""
+        """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbors."""
         for_scalars, for_vectors, for_carried = self.pairs.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
@@ -100,7 +100,7 @@ class PaiNNFeatures(nn.Module):
         layers: pairs of message and update blocks.
         radial_size: number of radial functions.
         radial: name of the radial basis (``bessel`` or ``gaussian``).
-        pairs: how sums over neighbours are taken.
+        pairs: how sums over neighbors are taken.
     """
 
     last_update: type[Update] = Update
@@ -112,7 +112,7 @@ class PaiNNFeatures(nn.Module):
         layers: int = 3,
         radial_size: int = 20,
         radial: str = "bessel",
-        pairs: NeighbourSums | None = None,
+        pairs: NeighborSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
@@ -129,7 +129,7 @@ class PaiNNFeatures(nn.Module):
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
-        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
+        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         directions = edge_vectors / distances.unsqueeze(-1)
@@ -181,7 +181,7 @@ class DirectPaiNN(PaiNNFeatures):
         layers: int = 3,
         radial_size: int = 20,
         radial: str = "bessel",
-        pairs: NeighbourSums | None = None,
+        pairs: NeighborSums | None = None,
     ) -> None:
         super().__init__(cutoff, channels, layers, radial_size, radial, pairs)
         self.force_head = ForceHead(channels)

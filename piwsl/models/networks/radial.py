@@ -43,18 +43,18 @@ class BesselBasis(nn.Module):
 class GaussianBasis(nn.Module):
     """Gaussians on an even grid from 0 to the cutoff, as wide as their spacing (Schütt et al. 2017, SchNet)."""
 
-    centres: Tensor
+    centers: Tensor
 
     def __init__(self, cutoff: float, size: int) -> None:
         super().__init__()
         self.size = size
-        centres = torch.linspace(0.0, cutoff, size, dtype=torch.float64)
-        self.coefficient = -0.5 / float(centres[1] - centres[0]) ** 2
-        self.register_buffer("centres", centres, persistent=False)
+        centers = torch.linspace(0.0, cutoff, size, dtype=torch.float64)
+        self.coefficient = -0.5 / float(centers[1] - centers[0]) ** 2
+        self.register_buffer("centers", centers, persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (E,) in angstrom to features (E, size)."""
-        offset = distances.unsqueeze(-1) - self.centres.to(distances.dtype)
+        offset = distances.unsqueeze(-1) - self.centers.to(distances.dtype)
         return torch.exp(self.coefficient * offset * offset)
 
 

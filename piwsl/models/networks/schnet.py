@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
 from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
 from piwsl.models.networks.radial import RADIAL_BASES, PolynomialCutoff, edge_lengths
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
@@ -22,7 +22,7 @@ class ShiftedSoftplus(nn.Module):
 class Interaction(nn.Module):
     """Interaction block: dense layer, continuous-filter convolution, two dense layers."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -52,7 +52,7 @@ class SchNet(nn.Module):
         layers: int = 3,
         radial_size: int = 32,
         radial: str = "gaussian",
-        pairs: NeighbourSums | None = None,
+        pairs: NeighborSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
@@ -68,7 +68,7 @@ class SchNet(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
+        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         envelope = self.envelope(distances).unsqueeze(-1)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighbourSums
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
 from piwsl.models.networks.cartesian import PartwiseLinear, TracelessSquares, matrix_basis, product_of_matrices
 from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
@@ -23,7 +23,7 @@ def squared_norms(tensors: Tensor) -> Tensor:
     return torch.cat((identity.sum(1), antisymmetric.sum(1), symmetric.sum(1)), dim=-1)
 
 
-def normalised(tensors: Tensor) -> Tensor:
+def normalized(tensors: Tensor) -> Tensor:
     """X / (|X|^2 + 1), (N, 9, F) -> (N, 9, F)."""
     return tensors / ((tensors * tensors).sum(1, keepdim=True) + 1.0)
 
@@ -55,16 +55,16 @@ class MatrixProducts(nn.Module):
 
 
 class Embedding(nn.Module):
-    """First tensors of an atom, from the elements and directions of its neighbours (section 3.1 of the paper)."""
+    """First tensors of an atom, from the elements and directions of its neighbors (section 3.1 of the paper)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
         # A linear layer on both elements of a pair is the sum of one on each.
-        self.centre = nn.Linear(channels, channels)
-        self.neighbour = nn.Linear(channels, channels, bias=False)
+        self.center = nn.Linear(channels, channels)
+        self.neighbor = nn.Linear(channels, channels, bias=False)
         self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
         self.norm = nn.LayerNorm(channels)
         self.gate = nn.Sequential(
@@ -82,18 +82,18 @@ class Embedding(nn.Module):
         """Species (N,), radial features (E, R + 1), and directions as A (E, 3) and S (E, 5), to tensors (N, 9, F)."""
         elements = self.elements(species)
         filters = self.pairs.filters(radial, self.filters.weight, self.channels)
-        centre, neighbour = self.centre(elements), self.neighbour(elements)
-        tensors = self._sums(neighbour, filters, directions, edges)
-        tensors = tensors + centre.unsqueeze(1) * self._sums(torch.ones_like(centre), filters, directions, edges)
+        center, neighbor = self.center(elements), self.neighbor(elements)
+        tensors = self._sums(neighbor, filters, directions, edges)
+        tensors = tensors + center.unsqueeze(1) * self._sums(torch.ones_like(center), filters, directions, edges)
         gates = self.gate(self.norm((tensors * tensors).sum(1))).view(-1, 3, self.channels)
         identity, antisymmetric, symmetric = self.mix(tensors).split_with_sizes([1, 3, 5], dim=1)
         return torch.cat((gates[:, 0:1] * identity, gates[:, 1:2] * antisymmetric, gates[:, 2:3] * symmetric), dim=1)
 
 
 class Interaction(nn.Module):
-    """Messages from the neighbours and the product with them (section 3.2 of the paper, its O(3) form)."""
+    """Messages from the neighbors and the product with them (section 3.2 of the paper, its O(3) form)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighbourSums) -> None:
+    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.pairs = pairs
@@ -103,8 +103,8 @@ class Interaction(nn.Module):
         self.products = MatrixProducts()
 
     def forward(self, tensors: Tensor, radial: Tensor, edges: Edges) -> Tensor:
-        """Tensors (N, 9, F) to the same, updated from the neighbours."""
-        tensors = normalised(tensors)
+        """Tensors (N, 9, F) to the same, updated from the neighbors."""
+        tensors = normalized(tensors)
         own = self.before(tensors)
         for_identity, for_antisymmetric, for_symmetric = self.pairs.filters(radial, self.filters.weight, self.channels)
         identity, antisymmetric, symmetric = own.split_with_sizes([1, 3, 5], dim=1)
@@ -116,7 +116,7 @@ class Interaction(nn.Module):
             ),
             dim=1,
         )
-        change = self.after(normalised(self.products.anticommutator(own, messages)))
+        change = self.after(normalized(self.products.anticommutator(own, messages)))
         updated: Tensor = tensors + change + self.products.square(change)
         return updated
 
@@ -134,7 +134,7 @@ class TensorNet(nn.Module):
         layers: int = 2,
         radial_size: int = 8,
         radial: str = "bessel",
-        pairs: NeighbourSums | None = None,
+        pairs: NeighborSums | None = None,
     ) -> None:
         super().__init__()
         pairs = EdgeList() if pairs is None else pairs
@@ -157,7 +157,7 @@ class TensorNet(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        edges, edge_vectors = self.pairs.distinct(edges, edge_vectors)
+        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)

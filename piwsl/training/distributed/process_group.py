@@ -20,7 +20,7 @@ def process_rank() -> int:
     return distributed.get_rank() if _together() else 0
 
 
-def is_first_process() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that writes files and talks to the user."""
     return process_rank() == 0
 
@@ -29,17 +29,17 @@ def _together() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def global_mean(values: Tensor, labelled: Tensor) -> Tensor | None:
-    """This process's share of the mean of ``values`` (S,) over the ``labelled`` (S,) structures of all processes.
+def global_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
+    """This process's share of the mean of ``values`` (S,) over the ``labeled`` (S,) structures of all processes.
 
     The shares are scaled so that their average over the processes is that mean. The gradients of the processes are
     averaged, too, so they become those of the mean. None, on all processes, where no process has a label.
     """
-    count = summed(labelled.sum().to(torch.float64))
+    count = summed(labeled.sum().to(torch.float64))
     if count == 0:
         return None
     # A process without a label gives a zero that still depends on its weights: their gradients are waited for.
-    return process_count() * values[labelled].sum() / count
+    return process_count() * values[labeled].sum() / count
 
 
 def summed(values: Tensor) -> Tensor:
@@ -60,22 +60,22 @@ def gathered(value: T) -> list[T]:
     return values  # type: ignore[return-value]  # each is filled
 
 
-def of_first(function: Callable[[], T]) -> T:
+def from_rank_zero(function: Callable[[], T]) -> T:
     """What ``function`` gives in the first process, for all; it is called nowhere else."""
     if process_count() == 1:
         return function()
-    value = [function() if is_first_process() else None]
+    value = [function() if is_rank_zero() else None]
     distributed.broadcast_object_list(value)
     return value[0]  # type: ignore[return-value]  # the first process sends what function gave
 
 
 @contextmanager
-def first_ahead() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """The first process runs the block before the others do: what it downloads is there for them."""
-    if not is_first_process():
+    if not is_rank_zero():
         wait_for_all()
     yield
-    if is_first_process():
+    if is_rank_zero():
         wait_for_all()
 
 

@@ -80,7 +80,7 @@ def _places(axes: Axes, chosen: RangeConfig, trials: Sequence[TrialResult], key:
 
 
 def _points(axes: Axes, trials: Sequence[TrialResult], factor: float, places: Sequence[float]) -> None:
-    for state, style, colour in (("completed", "o", _BLUE), ("stopped early", "v", "0.7")):
+    for state, style, color in (("completed", "o", _BLUE), ("stopped early", "v", "0.7")):
         chosen = [
             (place, factor * trial.value)
             for place, trial in zip(places, trials, strict=True)
@@ -88,7 +88,7 @@ def _points(axes: Axes, trials: Sequence[TrialResult], factor: float, places: Se
         ]
         if chosen:
             x, y = zip(*chosen, strict=True)
-            axes.plot(x, y, style, color=colour, markersize=5, label=state, clip_on=False)
+            axes.plot(x, y, style, color=color, markersize=5, label=state, clip_on=False)
 
 
 def _finish(axes: Axes, name: str, settings: TuneConfig) -> None:

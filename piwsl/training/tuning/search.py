@@ -100,7 +100,7 @@ class _Watch:
     def __init__(self, trial: Trial, settings: TuneConfig, config: TrainingConfig) -> None:
         self.trial = trial
         self.metric = f"validation_{settings.metric}"
-        self.interval = config.optimiser.validation_interval
+        self.interval = config.optimizer.validation_interval
         self.validations = 0
 
     def __call__(self, progress: TrainingProgress) -> None:

@@ -45,7 +45,7 @@ def test_error_bars_hold_what_they_say():
     for seed in range(40):
         found = displacements_of(walk(1000, 60, 0.3, seed), np.array([3] * 60))["Li"]
         coefficient = compare_diffusion("Li", found, None).run
-        pulls.append((coefficient.value * 60 / 59 - 0.3) / coefficient.uncertainty)  # of 60, one moves with the centre
+        pulls.append((coefficient.value * 60 / 59 - 0.3) / coefficient.uncertainty)  # of 60, one moves with the center
     assert abs(np.mean(pulls)) < 0.6
     assert 0.4 < np.mean(np.abs(pulls) < 1) < 0.85
 
@@ -63,9 +63,9 @@ def test_displacements_are_what_they_are_by_definition():
     species = np.array([1, 8])
     positions = walk(200, 2, 0.3)
     found = displacements_of(positions, species)
-    centre = (1.008 * positions[:, 0] + 15.999 * positions[:, 1]) / 17.007
+    center = (1.008 * positions[:, 0] + 15.999 * positions[:, 1]) / 17.007
     for atom, element in enumerate(("H", "O")):
-        local = positions[:, atom] - centre
+        local = positions[:, atom] - center
         for block in range(5):
             path = local[40 * block : 40 * (block + 1)]
             for lag in (0, 1, 7, 19):

@@ -27,7 +27,7 @@ def shaking(atoms, frames, amplitude, seed=0):
 
 
 def test_an_ideal_gas_has_no_structure():
-    """Also in a skewed cell smaller than twice the range, where most neighbours are images."""
+    """Also in a skewed cell smaller than twice the range, where most neighbors are images."""
     rng = np.random.default_rng(1)
     cells = np.repeat(np.array([[9.0, 0, 0], [3.0, 8.5, 0], [1.0, -2.0, 8.0]])[None], 400, axis=0)
     positions = rng.random((400, 40, 3)) @ cells
@@ -35,7 +35,7 @@ def test_an_ideal_gas_has_no_structure():
     assert sorted(found) == ["Ar-Ar", "Ar-He", "He-He"]
     for one in found.values():
         distribution = one.distribution()
-        far = distribution.centres > 2
+        far = distribution.centers > 2
         assert distribution.density[far].mean() == pytest.approx(1, abs=0.01)
         pulls = (distribution.density[far] - 1) / distribution.error[far]
         assert 0.7 < pulls.std() < 1.4
@@ -53,13 +53,13 @@ def test_mdtraj_finds_the_same_where_it_can():
         radii, theirs = mdtraj.compute_rdf(trajectory, pairs, (0.0, reach / NANOMETER), n_bins=bins)
         distribution = found[kind].distribution()
         ours = distribution.density[: len(theirs)]
-        assert np.allclose(distribution.centres[: len(theirs)], radii * NANOMETER, atol=1e-6)
+        assert np.allclose(distribution.centers[: len(theirs)], radii * NANOMETER, atol=1e-6)
         assert np.abs(ours - theirs).sum() < 0.02 * theirs.sum()  # distances are in single precision there
 
 
 @pytest.mark.parametrize("cubic", [True, False])
 def test_coordination_numbers_of_crystals(cubic):
-    """Six unlike neighbours and twelve like ones in rock salt, whatever the cell."""
+    """Six unlike neighbors and twelve like ones in rock salt, whatever the cell."""
     atoms = SALT if cubic else bulk("NaCl", "rocksalt", a=5.64)
     histograms = radial_of(atoms.numbers, *shaking(atoms, 200, 0.08))
     numbers = {one.name: one for kind, found in histograms.items() for one in compare_coordination(kind, found, found)}
@@ -70,7 +70,7 @@ def test_coordination_numbers_of_crystals(cubic):
     assert 2.82 < numbers["Na around Cl"].shell < 4.88
 
 
-def test_numbers_of_neighbours_differ_both_ways():
+def test_numbers_of_neighbors_differ_both_ways():
     titania = bulk("TiO2", "rutile", a=4.59, c=2.96, u=0.305) if False else None
     assert titania is None
 

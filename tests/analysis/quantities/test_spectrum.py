@@ -81,8 +81,8 @@ def test_powers_are_those_of_velocities_from_positions_too(interval, waves):
     for values, options in ((positions, {}), (velocities, {"velocities": True})):
         found = spectrum_of(values, interval, **options).distribution()
         width = found.edges[1] - found.edges[0]
-        low = found.density[(found.centres > 700) & (found.centres < 900)].sum() * width
-        high = found.density[np.abs(found.centres - waves[1]) < 100].sum() * width
+        low = found.density[(found.centers > 700) & (found.centers < 900)].sum() * width
+        high = found.density[np.abs(found.centers - waves[1]) < 100].sum() * width
         assert low + high == pytest.approx(1, abs=1e-3)
         assert high / low == pytest.approx((waves[1] / waves[0]) ** 2, rel=0.02)
 
@@ -137,5 +137,5 @@ def test_velocities_count_by_mass():
     light, heavy = peaks(spectrum_of(velocities, interval, np.array([1, 1, 8, 8]), masses, velocities=True))
     assert (light.position.value, heavy.position.value) == pytest.approx((900, 2000), abs=5)
     found = spectrum_of(velocities, interval, np.array([1, 1, 8, 8]), masses, velocities=True).distribution()
-    upper = found.centres > 1400
+    upper = found.centers > 1400
     assert found.density[upper].sum() / found.density[~upper].sum() == pytest.approx(16, rel=0.02)

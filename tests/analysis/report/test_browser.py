@@ -45,8 +45,8 @@ def side_by_side(tmp_path_factory):
     return write_analysis(groups, path / "analysis")["report.html"]
 
 
-def near(pixels, colour, within=12):
-    return int((np.abs(pixels - np.array(colour)).max(axis=-1) < within).sum())
+def near(pixels, color, within=12):
+    return int((np.abs(pixels - np.array(color)).max(axis=-1) < within).sum())
 
 
 def reds(pixels):
@@ -59,20 +59,20 @@ def drawn(stage):
     return np.abs(stage - stage[5, 5]).max(axis=-1) > 12
 
 
-@pytest.mark.parametrize(("dark", "colours"), [(False, LIGHT), (True, DARK)], ids=["light", "dark"])
-def test_opens_without_a_complaint_in_the_colours_of_the_page(browser, report, dark, colours):
+@pytest.mark.parametrize(("dark", "colors"), [(False, LIGHT), (True, DARK)], ids=["light", "dark"])
+def test_opens_without_a_complaint_in_the_colors_of_the_page(browser, report, dark, colors):
     page = browser.open(report, dark=dark)
     page.settle()
     assert page.complaints() == []
     assert page.requests() == [report.resolve().as_uri()]  # and nothing else
     pixels = page.picture()
-    assert near(pixels, colours["ground"]) > 0.5 * pixels.shape[0] * pixels.shape[1]
+    assert near(pixels, colors["ground"]) > 0.5 * pixels.shape[0] * pixels.shape[1]
     boxes = page.boxes("main > figure:not(#view)")
     assert len(boxes) == 6
     for left, top, width, height in boxes:
         figure = pixels[top : top + height, left : left + width]
-        assert near(figure, colours["run"]) > 300
-        assert near(figure, colours["ground"]) > 50_000
+        assert near(figure, colors["run"]) > 300
+        assert near(figure, colors["ground"]) > 50_000
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -230,8 +230,8 @@ def test_several_runs(browser, side_by_side):
     page.evaluate("new Promise((done) => setTimeout(done, 300))")
     assert (np.abs(page.picture("#view .stage") - before).max(axis=-1) > 40).sum() > 200
     pixels = page.picture()
-    for colour in ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0)):
-        assert near(pixels, colour) > 200, colour
+    for color in ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0)):
+        assert near(pixels, color) > 200, color
     assert page.complaints() == []
 
 

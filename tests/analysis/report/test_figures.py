@@ -85,7 +85,7 @@ def test_steps_are_drawn_as_steps(families):
     assert axes.get_ylim()[0] == 0
 
 
-def test_several_runs_differ_in_colour_and_dashes(groups):
+def test_several_runs_differ_in_color_and_dashes(groups):
     figure = draw_panels(overlays_of(groups)["bond"], WIDE, LIGHT)
     assert legend_of(figure) == ["reference", "run", "other"]
     ours, other = (line(figure.axes[0], label) for label in ("run", "other"))
@@ -140,7 +140,7 @@ def test_plots_have_names_of_files_and_captions(groups):
     assert list(plots) == ["h_of_r", "bond_lengths", "angle", "torsion", "spectrum", "survival", "energy"]
     assert plots["torsion"].title == "Torsion profiles"
     assert plots["torsion"].caption == (
-        "Grey, the reference. Bands are one standard error. Zero is the minimum of each profile."
+        "Gray, the reference. Bands are one standard error. Zero is the minimum of each profile."
     )
     assert plots["survival"].caption == "Bands are one standard error."
 

@@ -113,7 +113,7 @@ def test_ids_are_unique_and_references_lead_somewhere(good):
     assert used <= set(ids)
 
 
-def test_every_colour_of_the_page_is_defined_for_light_dark_and_print(good):
+def test_every_color_of_the_page_is_defined_for_light_dark_and_print(good):
     _, text = good
     used = set(re.findall(r"var\(--([a-z]+)\)", text))
     blocks = re.findall(r":root \{(.*?)\}", text, flags=re.DOTALL)

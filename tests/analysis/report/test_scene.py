@@ -80,8 +80,8 @@ def test_superposition_is_the_best_one(seed):
     found = superposed(frames, weights)
     share = weights / weights.sum()
     for frame, turned in zip(frames, found, strict=True):
-        centred = frame - share @ frame
-        _, deviation = Rotation.align_vectors(found[0], centred, weights)
+        centered = frame - share @ frame
+        _, deviation = Rotation.align_vectors(found[0], centered, weights)
         assert np.sqrt((weights[:, None] * (turned - found[0]) ** 2).sum()) == pytest.approx(deviation, abs=1e-6)
 
 

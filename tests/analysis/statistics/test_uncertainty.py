@@ -87,7 +87,7 @@ def test_unknown_error_gives_no_verdict(runs):
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9, 0.995])
-def test_long_series_are_judged_by_means_of_neighbours(runs, memory):
+def test_long_series_are_judged_by_means_of_neighbors(runs, memory):
     """The inefficiency of an AR(1) process is (1 + memory) / (1 - memory)."""
     series = runs.correlated(4 * LONGEST_SERIES + 17, 1, memory, seed=1)[:, 0] + 1e4
     found = inefficiency(series)

@@ -29,11 +29,11 @@ def needs_backend(ending):
 
 def fill(path):
     """Results, results with a fixed atom, REF_ labels beside other results, none at all; one row deleted."""
-    labelled, cell = frame("H2O", labelled=True), periodic_frame(1, stress=symmetric_stress())
+    labeled, cell = frame("H2O", labeled=True), periodic_frame(1, stress=symmetric_stress())
     with connect(path, append=False, use_lock_file=False) as database:
         for fixed in (False, True):
-            atoms = labelled.atoms()
-            atoms.calc = SinglePointCalculator(atoms, energy=labelled.energy, forces=labelled.forces)
+            atoms = labeled.atoms()
+            atoms.calc = SinglePointCalculator(atoms, energy=labeled.energy, forces=labeled.forces)
             atoms.set_constraint(FixAtoms([0]) if fixed else [])
             database.write(atoms)
         database.write(frame("C6H6").atoms())
@@ -45,8 +45,8 @@ def fill(path):
     if path.suffix != ".json":
         with connect(path, use_lock_file=False) as database:
             del database[3]
-        return [labelled, labelled, cell, frame("CH4")]
-    return [labelled, labelled, frame("C6H6"), cell, frame("CH4")]
+        return [labeled, labeled, cell, frame("CH4")]
+    return [labeled, labeled, frame("C6H6"), cell, frame("CH4")]
 
 
 @pytest.mark.parametrize("ending", [".db", ".json", ".aselmdb"])
@@ -59,10 +59,10 @@ def test_rows_written_by_ase(tmp_path, ending):
 def test_units_of_rows(tmp_path):
     fill(tmp_path / "a.db")
     frames = read_frames(tmp_path / "a.db", parse_units("kcal/mol, nm"))
-    labelled, cell = frame("H2O", labelled=True), periodic_frame(1)
-    assert frames[0].energy == pytest.approx(labelled.energy * KCAL_PER_MOL)
-    assert np.allclose(frames[0].forces, labelled.forces * KCAL_PER_MOL / 10)
-    assert np.allclose(frames[0].positions, labelled.positions * 10)
+    labeled, cell = frame("H2O", labeled=True), periodic_frame(1)
+    assert frames[0].energy == pytest.approx(labeled.energy * KCAL_PER_MOL)
+    assert np.allclose(frames[0].forces, labeled.forces * KCAL_PER_MOL / 10)
+    assert np.allclose(frames[0].positions, labeled.positions * 10)
     assert np.allclose(frames[2].cell, cell.cell * 10)
     assert np.allclose(frames[2].stress, symmetric_stress() * KCAL_PER_MOL / 1000)
 

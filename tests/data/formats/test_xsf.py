@@ -28,7 +28,7 @@ def aenet(made, forces=True, energy=True):
     return "\n".join([*lines, *rows, ""])
 
 
-@pytest.mark.parametrize("made", [periodic_frame(), frame("CH3CH2OH", labelled=True)], ids=["cell", "molecule"])
+@pytest.mark.parametrize("made", [periodic_frame(), frame("CH3CH2OH", labeled=True)], ids=["cell", "molecule"])
 def test_structures(tmp_path, made):
     (tmp_path / "a.xsf").write_text(aenet(made))
     assert_same_frames(read_frames(tmp_path / "a.xsf"), [made], 1e-15)

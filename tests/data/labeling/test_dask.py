@@ -1,4 +1,4 @@
-"""Labelling on a real Dask cluster of two worker processes, some of which die."""
+"""Labeling on a real Dask cluster of two worker processes, some of which die."""
 
 import sys
 import threading
@@ -45,10 +45,10 @@ def test_the_labels_are_those_of_this_machine(cluster, tmp_path):
     frames = FrameSet([frame(name, seed=seed) for seed, name in enumerate(["H2O", "CH4", "NH3"])])
     calls = []
     where = DaskCluster(cluster.scheduler_address)
-    labelled = label_frames(frames, "gfn2-xtb", tmp_path / "job", where=where, progress=lambda *a: calls.append(a))
-    assert labelled.failures == {}
+    labeled = label_frames(frames, "gfn2-xtb", tmp_path / "job", where=where, progress=lambda *a: calls.append(a))
+    assert labeled.failures == {}
     assert calls[-1] == (3, 3)
-    for before, after in zip(frames, read_frames(labelled.file), strict=True):
+    for before, after in zip(frames, read_frames(labeled.file), strict=True):
         atoms = before.atoms()
         atoms.calc = reference_calculator("gfn2-xtb")
         assert after.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
@@ -58,14 +58,14 @@ def test_failures_and_workers_that_die(cluster, tmp_path):
     """A failure is a failure; what killed its worker once goes on elsewhere; what always does is given up."""
     log = tmp_path / "log"
     options = {"fail": [0], "kill": [2], "log": str(log)}
-    labelled = label_frames(numbered(5), SPRINGS, tmp_path / "always", options, DaskCluster(cluster.scheduler_address))
-    assert labelled.failures == {0: "no convergence for structure 0", 2: "the workers that computed it died"}
-    assert [found.has_energy for found in read_frames(labelled.file)] == [False, True, False, True, True]
+    labeled = label_frames(numbered(5), SPRINGS, tmp_path / "always", options, DaskCluster(cluster.scheduler_address))
+    assert labeled.failures == {0: "no convergence for structure 0", 2: "the workers that computed it died"}
+    assert [found.has_energy for found in read_frames(labeled.file)] == [False, True, False, True, True]
 
     options = {"kill": [1], "once": str(tmp_path / "died")}
-    labelled = label_frames(numbered(4), SPRINGS, tmp_path / "once", options, DaskCluster(cluster.scheduler_address))
+    labeled = label_frames(numbered(4), SPRINGS, tmp_path / "once", options, DaskCluster(cluster.scheduler_address))
     assert (tmp_path / "died").exists()
-    assert labelled.failures == {}
+    assert labeled.failures == {}
 
 
 def test_trajectories_are_the_same_on_a_cluster(cluster, tmp_path):
@@ -76,7 +76,7 @@ def test_trajectories_are_the_same_on_a_cluster(cluster, tmp_path):
     here = sample_and_label(start, plan, tmp_path / "here", LocalProcesses(1))
     there = tmp_path / "there"
     there.mkdir()
-    for name in ("plan.json", "minimised.xyz"):  # the same start to the last bit
+    for name in ("plan.json", "minimized.xyz"):  # the same start to the last bit
         (there / name).write_bytes((here / name).read_bytes())
     sample_and_label(start, plan, there, DaskCluster(cluster.scheduler_address))
     with np.load(here / "frames.npz") as one, np.load(there / "frames.npz") as two:

@@ -76,9 +76,9 @@ def test_a_process_that_dies(job):
 
 
 def test_another_plan_is_refused(job):
-    with pytest.raises(RunDirectoryError, match="another labelling job"):
+    with pytest.raises(RunDirectoryError, match="another labeling job"):
         sample_and_label(molecule("H2O"), replace(PLAN, seed=4), job[0])
-    with pytest.raises(RunDirectoryError, match=r"another labelling job \(options\)"):
+    with pytest.raises(RunDirectoryError, match=r"another labeling job \(options\)"):
         sample_and_label(molecule("H2O"), replace(PLAN, options={"charge": 1}), job[0])
     assert json.loads((job[0] / "plan.json").read_text())["seed"] == 3
 

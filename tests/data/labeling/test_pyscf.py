@@ -124,7 +124,7 @@ def test_a_second_order_solver_takes_over():
         (frame("H2O"), "hf/sto-3g", {"spin": 1}, "Electron number 10 and spin 1 are not consistent"),
     ],
 )
-def test_structures_that_cannot_be_labelled(structure, method, options, reason):
+def test_structures_that_cannot_be_labeled(structure, method, options, reason):
     result = single_point(f"pyscf:{method}", options, structure)
     assert isinstance(result, Failure)
     assert reason in result.reason

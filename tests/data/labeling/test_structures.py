@@ -46,7 +46,7 @@ HERE = Here()
 
 def numbered(count):
     """Structures that say which they are, with labels that must not matter."""
-    frames = [frame("H2O", seed=index, labelled=True) for index in range(count)]
+    frames = [frame("H2O", seed=index, labeled=True) for index in range(count)]
     for index, structure in enumerate(frames):
         structure.positions[0, 0] = index
     return FrameSet(frames, Path("water"))
@@ -54,13 +54,13 @@ def numbered(count):
 
 def test_labels_are_those_of_the_method_in_their_order(tmp_path):
     names = ["H2O", "CH4", "H2O", "NH3", "CH3CH2OH"]
-    frames = FrameSet([frame(name, seed=seed, labelled=True) for seed, name in enumerate(names)])
+    frames = FrameSet([frame(name, seed=seed, labeled=True) for seed, name in enumerate(names)])
     calls = []
-    labelled = label_frames(frames, "gfn2-xtb", tmp_path / "job", where=HERE, progress=lambda *a: calls.append(a))
-    assert labelled.failures == {}
+    labeled = label_frames(frames, "gfn2-xtb", tmp_path / "job", where=HERE, progress=lambda *a: calls.append(a))
+    assert labeled.failures == {}
     assert calls[0] == (0, 5)
     assert calls[-1] == (5, 5)
-    result = read_frames(labelled.file)
+    result = read_frames(labeled.file)
     assert result.notes == ()  # the labels stand under the keys of the ecosystem
     for before, after in zip(frames, result, strict=True):
         atoms = before.atoms()
@@ -71,7 +71,7 @@ def test_labels_are_those_of_the_method_in_their_order(tmp_path):
         assert np.allclose(after.forces, atoms.get_forces(), atol=1e-7)
         assert not after.has_stress
     summary = json.loads((tmp_path / "job" / "summary.json").read_text())
-    assert summary["labelled"] == 5
+    assert summary["labeled"] == 5
     assert summary["result"]["units"] == "eV, angstrom"
     assert summary["versions"]["tblite"]
 
@@ -90,7 +90,7 @@ def test_gfn1_is_another_method_and_options_count():
     gfn1 = single_point("gfn1-xtb", {}, water).energy
     cation = single_point("gfn2-xtb", {"charge": 1, "multiplicity": 2}, water).energy
     assert abs(gfn1 - gfn2) > 10  # eV
-    assert 5 < cation - gfn2 < 25  # the ionisation energy of water is 12.6 eV
+    assert 5 < cation - gfn2 < 25  # the ionization energy of water is 12.6 eV
 
 
 def crystals(count):
@@ -104,8 +104,8 @@ def _rattled(seed):
 
 
 def test_any_ase_calculator_and_the_stress_of_a_cell(tmp_path):
-    labelled = label_frames(crystals(3), "ase.calculators.emt:EMT", tmp_path / "job", {"asap_cutoff": True}, HERE)
-    for seed, found in enumerate(read_frames(labelled.file)):
+    labeled = label_frames(crystals(3), "ase.calculators.emt:EMT", tmp_path / "job", {"asap_cutoff": True}, HERE)
+    for seed, found in enumerate(read_frames(labeled.file)):
         atoms = _rattled(seed)
         atoms.calc = EMT(asap_cutoff=True)
         assert found.energy == pytest.approx(atoms.get_potential_energy())
@@ -125,9 +125,9 @@ def test_a_cell_without_stress_in_the_method():
 def test_failures_are_kept_apart_and_tried_again(tmp_path):
     frames, job, log = numbered(5), tmp_path / "job", tmp_path / "log"
     options = {"fail": [1, 3], "log": str(log)}
-    labelled = label_frames(frames, SPRINGS, job, options, HERE)
-    assert labelled.failures == {1: "no convergence for structure 1", 3: "no convergence for structure 3"}
-    result = read_frames(labelled.file)
+    labeled = label_frames(frames, SPRINGS, job, options, HERE)
+    assert labeled.failures == {1: "no convergence for structure 1", 3: "no convergence for structure 3"}
+    result = read_frames(labeled.file)
     assert [found.has_energy and found.has_forces for found in result] == [True, False, True, False, True]
     assert [round(found.positions[0, 0]) for found in result] == [0, 1, 2, 3, 4]
     assert json.loads((job / "summary.json").read_text())["failures"]["3"] == "no convergence for structure 3"
@@ -150,8 +150,8 @@ def test_a_failure_that_is_gone_is_forgotten(tmp_path):
         ("tests.support.faulty_calculators:NotANumber", {}, "not a finite number"),
     ],
 )
-def test_nothing_labelled_is_an_error(tmp_path, method, options, reason):
-    with pytest.raises(DataError, match=f"no frame could be labelled; frame 0: .*{reason}"):
+def test_nothing_labeled_is_an_error(tmp_path, method, options, reason):
+    with pytest.raises(DataError, match=f"no frame could be labeled; frame 0: .*{reason}"):
         label_frames(numbered(2), method, tmp_path / "job", options, HERE)
     assert not (tmp_path / "job" / "frames.xyz").exists()
 
@@ -165,9 +165,9 @@ def test_a_foreign_calculator_is_made_once(tmp_path):
 def test_processes_that_die_and_files_that_meet(tmp_path):
     method, log = "tests.support.faulty_calculators:ThroughFiles", tmp_path / "log"
     options = {"kill": [1], "log": str(log)}
-    labelled = label_frames(numbered(4), method, tmp_path / "job", options, LocalProcesses(1))
-    assert labelled.failures == {1: "its process died (out of memory, or the program crashed)"}
-    result = read_frames(labelled.file)
+    labeled = label_frames(numbered(4), method, tmp_path / "job", options, LocalProcesses(1))
+    assert labeled.failures == {1: "its process died (out of memory, or the program crashed)"}
+    result = read_frames(labeled.file)
     assert [found.has_energy for found in result] == [True, False, True, True]
     for found in result[2:]:
         assert found.energy == pytest.approx(0.5 * np.square(found.positions).sum(), abs=1e-6)
@@ -216,10 +216,10 @@ def test_a_killed_job_goes_on(tmp_path):
     with store.open("ab") as stream:
         stream.write(b'{"index": 11, "energy": 1.0, "for')  # a kill in the middle of a line
     log.unlink()
-    labelled = label_frames(read_frames(tmp_path / "in.xyz"), SPRINGS, job, options, HERE)
+    labeled = label_frames(read_frames(tmp_path / "in.xyz"), SPRINGS, job, options, HERE)
     assert len(log.read_text().split()) == 12 - done
     whole = label_frames(read_frames(tmp_path / "in.xyz"), SPRINGS, tmp_path / "whole", options, HERE)
-    assert labelled.file.read_bytes() == whole.file.read_bytes()
+    assert labeled.file.read_bytes() == whole.file.read_bytes()
 
 
 def test_the_store_is_exact_and_finds_damage(tmp_path):
@@ -246,9 +246,9 @@ def test_the_store_is_exact_and_finds_damage(tmp_path):
 def test_another_job_is_refused(tmp_path):
     job = tmp_path / "job"
     label_frames(numbered(2), SPRINGS, job, where=HERE)
-    with pytest.raises(RunDirectoryError, match=r"another labelling job \(options\)"):
+    with pytest.raises(RunDirectoryError, match=r"another labeling job \(options\)"):
         label_frames(numbered(2), SPRINGS, job, {"pause": 0.1}, HERE)
-    with pytest.raises(RunDirectoryError, match=r"another labelling job \(frames, structures\)"):
+    with pytest.raises(RunDirectoryError, match=r"another labeling job \(frames, structures\)"):
         label_frames(numbered(3), SPRINGS, job, where=HERE)
     with FileLock(job / ".lock"), pytest.raises(RunDirectoryError, match="another process"):
         label_frames(numbered(2), SPRINGS, job, where=HERE)

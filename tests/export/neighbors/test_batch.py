@@ -5,8 +5,8 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from piwsl.data.frames import Frame
-from piwsl.export.neighbors.batch import Batch, BatchNeighbours
-from piwsl.structures.neighbors import neighbour_edges
+from piwsl.export.neighbors.batch import Batch, BatchNeighbors
+from piwsl.structures.neighbors import neighbor_edges
 from tests.support.molecules import oxide
 
 CUTOFF = 4.0
@@ -27,14 +27,15 @@ def listed(edges, vectors):
     return rows[np.lexsort(rows.T)]
 
 
-def check(neighbours, structures):
-    edges, vectors = (values.numpy() for values in neighbours(batch_of(structures)))
+def check(neighbors, structures):
+    edges, vectors = (values.numpy() for values in neighbors(batch_of(structures)))
     half = edges.shape[1] // 2
     assert np.array_equal(edges[:, half:], edges[::-1, :half])
     assert np.array_equal(vectors[half:], -vectors[:half])
     expected_edges, expected_vectors, start = [], [], 0
     for atoms in structures:
-        found = neighbour_edges(Frame.from_atoms(atoms), CUTOFF)
+        frame = Frame.from_atoms(atoms)
+        found = neighbor_edges(frame.positions, frame.cell, frame.pbc, CUTOFF)
         i, j = found.edges
         expected_edges.append(found.edges + start)
         expected_vectors.append(atoms.positions[j] - atoms.positions[i] + found.shifts)
@@ -64,75 +65,75 @@ def wire():
 )
 def test_moving_atoms_and_cells(structures):
     rng = np.random.default_rng(0)
-    neighbours = BatchNeighbours(CUTOFF)
+    neighbors = BatchNeighbors(CUTOFF)
     n_steps = 30
     for _ in range(n_steps):
-        check(neighbours, structures)
+        check(neighbors, structures)
         for atoms in structures:
             atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0.0, 2e-3, (3, 3))), scale_atoms=True)
             atoms.positions += rng.normal(0.0, 0.02, atoms.positions.shape)
-    assert len(structures) < neighbours.searches < 0.6 * n_steps * len(structures)
+    assert len(structures) < neighbors.searches < 0.6 * n_steps * len(structures)
 
 
 def test_only_structures_that_moved_are_searched():
     structures = [molecule("C6H6"), molecule("CH3CH2OH"), oxide().atoms()]
     structures[0].pbc = structures[1].pbc = True
     structures[0].cell = structures[1].cell = [9.0, 9.0, 9.0]
-    neighbours = BatchNeighbours(CUTOFF)
-    check(neighbours, structures)
+    neighbors = BatchNeighbors(CUTOFF)
+    check(neighbors, structures)
     structures[1].positions[0] += 0.24
-    check(neighbours, structures)
-    assert neighbours.searches == 3 + 1
+    check(neighbors, structures)
+    assert neighbors.searches == 3 + 1
     structures[0].positions[0] += 0.14
-    check(neighbours, structures)
-    assert neighbours.searches == 3 + 1
+    check(neighbors, structures)
+    assert neighbors.searches == 3 + 1
     structures[2].positions[0] += structures[2].cell[0]
-    check(neighbours, structures)
-    assert neighbours.searches == 3 + 2
+    check(neighbors, structures)
+    assert neighbors.searches == 3 + 2
 
 
 def test_each_structure_is_compared_with_where_it_was_searched():
     restless, slow = molecule("C6H6"), Atoms("Ar2", [[0.0, 0.0, 0.0], [6.0, 0.0, 0.0]])
-    neighbours = BatchNeighbours(CUTOFF)
+    neighbors = BatchNeighbors(CUTOFF)
     for step in range(30):
         restless.positions += 1.0
         slow.positions[1, 0] = 6.0 - 0.1 * step
-        check(neighbours, [restless, slow])
-    assert 30 + 8 <= neighbours.searches <= 30 + 15
+        check(neighbors, [restless, slow])
+    assert 30 + 8 <= neighbors.searches <= 30 + 15
 
 
 def test_strained_cells_keep_their_lists():
     structures = [bulk("Cu", "fcc", a=3.6), bulk("Ar", "fcc", a=5.26, cubic=True).repeat((3, 1, 1)), slab()]
     restless = molecule("H2O")
-    neighbours = BatchNeighbours(CUTOFF)
+    neighbors = BatchNeighbors(CUTOFF)
     for _ in range(16):
-        check(neighbours, [restless, *structures])
+        check(neighbors, [restless, *structures])
         restless.positions += 1.0
         for atoms in structures:
             atoms.set_cell(0.99 * atoms.cell.array, scale_atoms=True)
-    assert 16 + 2 * len(structures) <= neighbours.searches <= 16 + 3 * len(structures)
+    assert 16 + 2 * len(structures) <= neighbors.searches <= 16 + 3 * len(structures)
 
 
 def test_other_structures_at_the_next_call():
-    neighbours = BatchNeighbours(CUTOFF)
+    neighbors = BatchNeighbors(CUTOFF)
     first, second = molecule("CH3CH2OH"), molecule("CH3OCH3")
     for structures in ([first, second], [second, first], [second], [second, slab()], [second, oxide().atoms()]):
-        check(neighbours, structures)
+        check(neighbors, structures)
 
 
 def test_periodicity_that_changes():
     atoms = oxide().atoms()
-    neighbours = BatchNeighbours(CUTOFF)
+    neighbors = BatchNeighbors(CUTOFF)
     for pbc in (True, (True, False, True), False, True):
         atoms.pbc = pbc
-        check(neighbours, [atoms])
+        check(neighbors, [atoms])
 
 
 def test_atoms_that_are_nowhere():
     lost, found = molecule("H2O"), molecule("CH4")
-    neighbours = BatchNeighbours(CUTOFF)
-    neighbours(batch_of([lost, found]))
+    neighbors = BatchNeighbors(CUTOFF)
+    neighbors(batch_of([lost, found]))
     lost.positions[0, 0] = np.nan
-    edges, _ = neighbours(batch_of([lost, found]))
+    edges, _ = neighbors(batch_of([lost, found]))
     assert edges.shape[1] == 20
     assert edges.min() == 3

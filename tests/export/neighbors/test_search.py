@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from piwsl.data.frames import Frame
-from piwsl.export.neighbors.search import NeighbourSearch
-from piwsl.structures.neighbors import neighbour_edges
+from piwsl.export.neighbors.search import NeighborSearch
+from piwsl.structures.neighbors import neighbor_edges
 
 CUTOFF = 4.0
 ALL_PBC = list(itertools.product((False, True), repeat=3))
@@ -22,12 +22,12 @@ CELLS = {
 
 @pytest.fixture(scope="module")
 def scripted():
-    return torch.jit.script(NeighbourSearch(CUTOFF))
+    return torch.jit.script(NeighborSearch(CUTOFF))
 
 
 def searches(few):
     """The search, with all atoms taken for few, for many, or as they come."""
-    search = NeighbourSearch(CUTOFF)
+    search = NeighborSearch(CUTOFF)
     search.few = search.few if few is None else few
     return search
 
@@ -64,7 +64,7 @@ def expected(positions, cell=None, pbc=(True, True, True)):
     """What vesin finds."""
     cell, pbc = (np.zeros((3, 3)), (False,) * 3) if cell is None else (cell, pbc)
     frame = Frame(np.ones(len(positions), dtype=int), positions, np.nan, positions * np.nan, cell, pbc)
-    found = neighbour_edges(frame, CUTOFF)
+    found = neighbor_edges(frame.positions, frame.cell, frame.pbc, CUTOFF)
     return as_set(found.edges, positions[found.edges[1]] - positions[found.edges[0]] + found.shifts)
 
 
@@ -108,7 +108,7 @@ def test_pairs_of_many_atoms(pbc, scripted):
 
 
 @pytest.mark.parametrize("few", [0, 1000])
-def test_two_images_of_one_neighbour(few):
+def test_two_images_of_one_neighbor(few):
     length = 1.98 * CUTOFF
     positions = np.array([[0.0, 0.0, 0.0], [0.5 * length, 0.0, 0.0]])
     assert assert_as_expected(searches(few), positions, length * np.eye(3)) == 4
@@ -146,7 +146,7 @@ def test_without_pbc_a_cell_is_periodic_and_a_molecule_is_not():
 @pytest.mark.parametrize("few", [0, 1000])
 def test_fragments_that_drifted_apart(few):
     rng = np.random.default_rng(3)
-    fragments = [rng.normal(size=(15, 3)) + centre for centre in ([0.0, 0.0, 0.0], [1e4, 0.0, 5.0], [-1e7, 1e9, 2e5])]
+    fragments = [rng.normal(size=(15, 3)) + center for center in ([0.0, 0.0, 0.0], [1e4, 0.0, 5.0], [-1e7, 1e9, 2e5])]
     assert_as_expected(searches(few), np.concatenate(fragments[:2]))
     edges, _ = find(searches(few), np.concatenate(fragments))
     each = [find(searches(few), fragment)[0] + 15 * k for k, fragment in enumerate(fragments)]
@@ -254,7 +254,7 @@ def test_scripted_is_as_eager(scripted):
 
 def test_positions_with_gradients_and_in_single_precision_are_taken():
     positions = torch.rand(5, 3, requires_grad=True)
-    edges, vectors = NeighbourSearch(CUTOFF)(positions, None, None)
+    edges, vectors = NeighborSearch(CUTOFF)(positions, None, None)
     assert edges.shape == (2, 20)
     assert vectors.dtype == torch.float64
     assert not vectors.requires_grad

@@ -219,7 +219,7 @@ print(context.getState(energy=True).getPotentialEnergy()._value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_serialised_system_lives_on_in_a_new_process(files, ethanol, tmp_path, kind):
+def test_a_serialized_system_lives_on_in_a_new_process(files, ethanol, tmp_path, kind):
     numbers = np.append(ethanol.numbers, 18)
     positions = np.vstack([ethanol.positions, [9.0, 9.0, 9.0]])
     force = openmm_force(files / "openmm.pt", numbers, kind, atoms=list(range(9)))
@@ -239,7 +239,7 @@ def test_a_serialised_system_lives_on_in_a_new_process(files, ethanol, tmp_path,
 
 def test_texts_that_are_no_system():
     for text in ("", "<System>", openmm.XmlSerializer.serialize(openmm.VerletIntegrator(0.001))):
-        with pytest.raises(DataError, match="not a serialised OpenMM System"):
+        with pytest.raises(DataError, match="not a serialized OpenMM System"):
             read_system(text)
 
 

@@ -32,7 +32,7 @@ def in_openmm(force, atoms):
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
     context.setPositions(atoms.positions / NANOMETER)
-    for _ in range(3):  # TorchScript specialises after the first calls
+    for _ in range(3):  # TorchScript specializes after the first calls
         state = context.getState(energy=True, forces=True)
     forces = state.getForces(asNumpy=True)._value * KJ_PER_MOL / NANOMETER
     return state.getPotentialEnergy()._value * KJ_PER_MOL, forces, system
@@ -118,7 +118,7 @@ def test_a_file_that_is_not_ours(tmp_path: Path):
 
 
 @pytest.mark.parametrize("form", ["openmm", "general"])
-def test_a_python_force_survives_serialisation(form, ethanol, make_model):
+def test_a_python_force_survives_serialization(form, ethanol, make_model):
     path = make_model(ethanol, form=form)
     ethanol.rattle(0.1, seed=1)
     energy, forces, system = in_openmm(python_force(load_exported(path), ethanol.numbers), ethanol)

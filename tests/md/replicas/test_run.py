@@ -176,14 +176,14 @@ def test_a_shorter_run_replaces_all_of_a_longer_one(ethanol, make_model, run, tm
 def test_a_trained_model_is_exported_once(tmp_path):
     atoms = molecule("CH3CH2OH")
     model = trained_file(tmp_path / "model.pt", layers=1, channels=8)
-    options = {"temperature": 10, "timestep": 0.1, "steps": 20, "trajectory_interval": 10, "minimise": True}
+    options = {"temperature": 10, "timestep": 0.1, "steps": 20, "trajectory_interval": 10, "minimize": True}
     run_md(atoms, model, protocol(**options, replicas=4), tmp_path / "run")
     assert (tmp_path / "run" / "exported.pt").is_file()
     before = (tmp_path / "run" / "exported.pt").stat().st_mtime_ns
     run_md(atoms, model, protocol(**options | {"steps": 40}, replicas=4), tmp_path / "run", restart=True)
     assert (tmp_path / "run" / "exported.pt").stat().st_mtime_ns == before
     start = mdtraj.load(str(tmp_path / "run" / "replica-000" / "topology.pdb")).xyz[0] * 10
-    assert np.abs(start - atoms.positions).max() > 1e-3  # minimised
+    assert np.abs(start - atoms.positions).max() > 1e-3  # minimized
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_a_molecule_that_leaves_a_cluster_is_named_as_a_whole():
     assert "are" in violation.message
 
 
-def test_atoms_of_a_crystal_are_neighbours_across_its_boundary():
+def test_atoms_of_a_crystal_are_neighbors_across_its_boundary():
     atoms = bulk("Cu", cubic=True).repeat(2)
     rule = IsolatedRule(atoms, 3.0)
     snapshot = at_rest(atoms)

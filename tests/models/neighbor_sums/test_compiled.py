@@ -1,4 +1,4 @@
-"""The compiled neighbour sums are those of `EdgeList`, with all derivatives that training takes."""
+"""The compiled neighbor sums are those of `EdgeList`, with all derivatives that training takes."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_sums_equal_those_of_the_edge_list(channels, parity):
     filters, scalars, vectors = numbers(6, channels), numbers(4, channels, seed=1), numbers(4, 3, channels, seed=2)
     directions = numbers(6, 3, seed=3)
     both, both_ways = torch.cat((filters, filters)), torch.cat((directions, parity * directions))
-    edges, vectors_of_pairs = fused.distinct(EDGES, both_ways)
+    edges, vectors_of_pairs = fused.unique_pairs(EDGES, both_ways)
     assert torch.equal(edges, PAIRS)
     assert torch.equal(vectors_of_pairs, directions)
     torch.testing.assert_close(fused.scalars(filters, scalars, edges), plain.scalars(both, scalars, EDGES))

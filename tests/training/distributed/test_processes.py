@@ -12,7 +12,7 @@ from piwsl.errors import ConfigError
 from piwsl.export.trained_file import load_trained
 from piwsl.losses.terms import local_mean
 from piwsl.training.config import dump, load_config
-from piwsl.training.distributed.process_group import gathered, global_mean, of_first, process_count, summed
+from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
 from piwsl.training.distributed.processes import Processes, joined, launched_processes
 from piwsl.training.loader import share_of_process
 from piwsl.training.run import train
@@ -75,25 +75,25 @@ def test_uneven_machines_are_refused():
 def test_alone_nothing_is_sent():
     with joined(Processes(), "gloo"):
         assert not torch.distributed.is_initialized()
-        values, labelled = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])
-        assert global_mean(values, labelled) == local_mean(values, labelled)
+        values, labeled = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])
+        assert global_mean(values, labeled) == local_mean(values, labeled)
         assert global_mean(values, torch.zeros(3, dtype=torch.bool)) is None
         assert summed(values) is values
-        assert (gathered(3), of_first(lambda: 4), process_count()) == ([3], 4, 1)
+        assert (gathered(3), from_rank_zero(lambda: 4), process_count()) == ([3], 4, 1)
 
 
 def test_what_cannot_be_shared_is_refused(small):
-    config = small("optimiser.batch_size=6", "optimiser.accumulate=2")
+    config = small("optimizer.batch_size=6", "optimizer.accumulate=2")
     frames = training_frames(config)
     assert share_of_process(config, frames, Processes(3, 1)).size == 1
     with pytest.raises(ConfigError, match=r"batch_size = 6 cannot be divided by 4 processes x 2 parts.*multiple of 8"):
         share_of_process(config, frames, Processes(4))
     with pytest.raises(ConfigError, match="10 validation frames for 11 processes"):
-        share_of_process(small("optimiser.batch_size=22"), frames, Processes(11))
+        share_of_process(small("optimizer.batch_size=22"), frames, Processes(11))
 
 
 @pytest.fixture
-def partly_labelled(water_file, tmp_path):
+def partly_labeled(water_file, tmp_path):
     """Frames with energies on four of five and forces on every fourth."""
     import ase.io
 
@@ -110,9 +110,9 @@ def partly_labelled(water_file, tmp_path):
     return tmp_path / "partly.xyz"
 
 
-def test_two_processes_are_one(small, partly_labelled, tmp_path):
-    settings = ["data.validation=11", "dtype=float64", "optimiser.batch_size=4", "optimiser.steps=12"]
-    config = small(f"data.file={partly_labelled}", *settings, "optimiser.validation_interval=6", "loss.pitc=3")
+def test_two_processes_are_one(small, partly_labeled, tmp_path):
+    settings = ["data.validation=11", "dtype=float64", "optimizer.batch_size=4", "optimizer.steps=12"]
+    config = small(f"data.file={partly_labeled}", *settings, "optimizer.validation_interval=6", "loss.pitc=3")
     one = train(config, tmp_path / "one")
 
     class StopError(Exception):

@@ -25,8 +25,8 @@ from piwsl.training.tuning.settings import extremes, load_settings, tune_config
 from piwsl.training.tuning.study import FirstAsConfigured, counted, next_trial, open_study, suggest
 from piwsl.training.tuning.tune import tune
 
-SHORT = ("optimiser.steps=8", "optimiser.validation_interval=2", "optimiser.ema_decay=0", "loss.pitc=0", "loss.pisc=0")
-RATES = {"optimiser.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+SHORT = ("optimizer.steps=8", "optimizer.validation_interval=2", "optimizer.ema_decay=0", "loss.pitc=0", "loss.pisc=0")
+RATES = {"optimizer.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
 
 
 def section(tmp_path, **keys):
@@ -47,12 +47,12 @@ def test_all_trials_are_done_and_the_first_is_the_configuration(searched):
     _, _, result, output, seen = searched
     assert [trial.number for trial in seen] == [trial.number for trial in result.trials] == [0, 1, 2, 3]
     assert {trial.state for trial in result.trials} <= {"completed", "stopped early"}
-    assert result.trials[0].settings == {"optimiser.learning_rate": 5e-3, "loss.mixing": 0.5}
+    assert result.trials[0].settings == {"optimizer.learning_rate": 5e-3, "loss.mixing": 0.5}
     for trial in result.trials:
         run = load_config(output / f"trial-{trial.number:04d}" / "config.yaml")
-        assert run.optimiser.learning_rate == trial.settings["optimiser.learning_rate"]
+        assert run.optimizer.learning_rate == trial.settings["optimizer.learning_rate"]
         assert run.loss.mixing == trial.settings["loss.mixing"]
-    assert len({trial.settings["optimiser.learning_rate"] for trial in result.trials}) == 4
+    assert len({trial.settings["optimizer.learning_rate"] for trial in result.trials}) == 4
 
 
 def test_the_test_frames_are_looked_at_once(searched):
@@ -73,7 +73,7 @@ def test_the_test_frames_are_looked_at_once(searched):
 def test_what_it_leaves(searched):
     config, _, result, output, _ = searched
     best = load_config(output / "best.yaml")
-    assert best.optimiser.learning_rate == result.best[0].settings["optimiser.learning_rate"]
+    assert best.optimizer.learning_rate == result.best[0].settings["optimizer.learning_rate"]
     assert best.model == config.model
     rows = list(csv.DictReader((output / "trials.csv").read_text().splitlines()))
     assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
@@ -106,7 +106,7 @@ def test_other_settings_are_refused_with_the_differences(searched, small):
 
 
 def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
-    ranges = {"optimiser.learning_rate": {"choices": [5e-3, 1e30]}}
+    ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e30]}}
     settings = section(tmp_path, trials=4, ranges=ranges, metric="loss", storage=str(tmp_path / "study.journal"))
     result = tune(small(*SHORT), settings, tmp_path / "run")
     states = [trial.state for trial in result.trials]
@@ -114,24 +114,24 @@ def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
     assert states[0] == "completed"
     failed = [trial for trial in result.trials if trial.state == "failed"]
     assert failed
-    assert all(trial.settings["optimiser.learning_rate"] == 1e30 for trial in failed)
+    assert all(trial.settings["optimizer.learning_rate"] == 1e30 for trial in failed)
     assert "not finite" in failed[0].reason or "the loss is" in failed[0].reason
     # The value of a trial is the validation loss of the weights that were kept.
     best = torch.load(result.best[0].directory / "checkpoints" / "best.ckpt", weights_only=True)
     scores = [one["best_model_score"] for name, one in best["callbacks"].items() if "validation/loss" in name]
     assert result.best[0].value == pytest.approx(float(scores[0]), rel=1e-6)
-    only = section(tmp_path, trials=2, ranges={"optimiser.learning_rate": {"choices": [1e30, 1e31]}})
+    only = section(tmp_path, trials=2, ranges={"optimizer.learning_rate": {"choices": [1e30, 1e31]}})
     with pytest.raises(PiwslError, match="no trial was completed; the last one failed"):
         tune(small(*SHORT), only, tmp_path / "none")
 
 
 def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
-    ranges = {"optimiser.learning_rate": {"choices": [5e-3, 1e-9]}}
+    ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e-9]}}
     settings = section(tmp_path, trials=4, ranges=ranges, random_trials=1, prune_after=0)
     result = tune(small(*SHORT), settings, tmp_path / "run")
     stopped = [trial for trial in result.trials if trial.state == "stopped early"]
     assert stopped
-    assert all(trial.settings["optimiser.learning_rate"] == 1e-9 for trial in stopped)
+    assert all(trial.settings["optimizer.learning_rate"] == 1e-9 for trial in stopped)
     assert not (stopped[0].directory / "model.pt").exists()
     assert stopped[0].value > result.best[0].value
     never = settings.model_copy(update={"prune": False, "trials": 3})
@@ -140,7 +140,7 @@ def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
 
 
 def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
-    steps = ("optimiser.steps=60", "optimiser.validation_interval=6")
+    steps = ("optimizer.steps=60", "optimizer.validation_interval=6")
     whole = {**small(*SHORT, *steps).model_dump(mode="json"), "tune": {"trials": 2, "ranges": RATES}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(whole))
     command = [sys.executable, "-m", "piwsl.cli", "tune", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
@@ -219,13 +219,13 @@ def test_two_workers_that_ask_for_the_last_turn_at_once(monkeypatch):
 
 def test_values_lie_in_their_ranges_and_depend_on_seed_and_number(tmp_path):
     ranges = {
-        "optimiser.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
-        "optimiser.batch_size": {"low": 2, "high": 10, "step": 4},
+        "optimizer.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+        "optimizer.batch_size": {"low": 2, "high": 10, "step": 4},
         "loss.pitc": {"low": 1, "high": 3},
         "loss.mixing": {"choices": [0.0, 0.25]},
     }
     settings = section(tmp_path, ranges=ranges)
-    current = {"optimiser.learning_rate": 1e-3, "optimiser.batch_size": 5, "loss.pitc": 1.0, "loss.mixing": 0.5}
+    current = {"optimizer.learning_rate": 1e-3, "optimizer.batch_size": 5, "loss.pitc": 1.0, "loss.mixing": 0.5}
 
     def draw(seed, count=30):
         study, found = optuna.create_study(), []
@@ -237,11 +237,11 @@ def test_values_lie_in_their_ranges_and_depend_on_seed_and_number(tmp_path):
 
     found = draw(0)
     # The batch size of the configuration is not on the grid, its mixing no choice: these two are drawn.
-    assert (found[0]["optimiser.learning_rate"], found[0]["loss.pitc"]) == (1e-3, 1.0)
-    assert {one["optimiser.batch_size"] for one in found} == {2, 6, 10}
+    assert (found[0]["optimizer.learning_rate"], found[0]["loss.pitc"]) == (1e-3, 1.0)
+    assert {one["optimizer.batch_size"] for one in found} == {2, 6, 10}
     assert {one["loss.mixing"] for one in found} == {0.0, 0.25}
     assert all(isinstance(one["loss.pitc"], float) and 1 <= one["loss.pitc"] <= 3 for one in found)
-    below = sum(one["optimiser.learning_rate"] < 10**-2.5 for one in found)
+    below = sum(one["optimizer.learning_rate"] < 10**-2.5 for one in found)
     assert 5 < below < 25
     assert draw(0, 5) == found[:5]
     assert draw(1, 5) != found[:5]
@@ -275,7 +275,7 @@ def test_mistakes_in_the_section_are_one_line(tmp_path, tune_section, message):
     [
         ("force_mae", {"loss.pict": {"low": 1, "high": 2}}, "unknown key loss.pict: did you mean loss.pitc?"),
         ("force_mae", {"loss.mixing": {"low": 0.0, "high": 0.7}}, "loss.mixing = 0.7"),
-        ("force_mae", {"optimiser.schedule": {"choices": ["cosine", "cosin"]}}, "optimiser.schedule = 'cosin'"),
+        ("force_mae", {"optimizer.schedule": {"choices": ["cosine", "cosin"]}}, "optimizer.schedule = 'cosin'"),
         ("force_mae", {"data.train": {"low": 5, "high": 20}}, "decides the validation frames"),
         ("force_mae", {"seed": {"low": 0, "high": 9}}, "decides the validation frames"),
         ("loss", {"loss.forces": {"low": 1, "high": 9}}, "rescales the validation loss"),
