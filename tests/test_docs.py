@@ -441,7 +441,7 @@ class Reader:
 
 
 def user_files(folder: Path) -> None:
-    """What a reader of README.md has at hand: bundled frames as another programme would give them, in kcal/mol."""
+    """What a reader of README.md has at hand: bundled frames as another program would give them, in kcal/mol."""
     aspirin = named_system("aspirin")
     with np.load(aspirin.train) as bundled:
         np.savez(

@@ -1,6 +1,6 @@
 """The trained file: tensors and one JSON text, no code.
 
-It is the primary artefact; every other form is made from it.
+It is the primary artifact; every other form is made from it.
 """
 
 import json
