@@ -66,11 +66,11 @@ def canonical(output: Path) -> dict[str, object]:
     assert comparison.distances is not None
     difference = comparison.distances.difference
     return {
-        "NVT 500 K: result": run.summary["result"],
-        "NVT: force": run.summary["force"],
+        "NVT 500 K: result": run.summary.result,
+        "NVT: force": run.summary.force,
         "NVT: stable time [ps]": comparison.stable_time.value / 1000,
-        "NVT: wall time [min]": run.summary["wall_seconds"] / 60,
-        "NVT: steps/s": run.summary["speed"]["steps_per_second"],
+        "NVT: wall time [min]": run.summary.wall_seconds / 60,
+        "NVT: steps/s": run.summary.speed.steps_per_second,
         "h(r) error": difference.measured.value,
         "h(r) error of noise alone": difference.threshold,
     }

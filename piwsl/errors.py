@@ -1,4 +1,20 @@
-"""Errors a user can cause. Each carries one line: what is wrong, where, and what to do."""
+"""Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
+
+
+def reason(error: BaseException) -> str:
+    """Describe an exception of another library in one line, to be quoted in a message of piwsl.
+
+    Returns:
+        The text of the operating system for an `OSError` that has one, else the first line that is not empty, else
+        the name of the type.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError) and len(error.args) == 1:  # str() would put quotes around a message
+        text = str(error.args[0])
+        return text if " " in text else f"no entry {text!r}"
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
 
 
 class PiwslError(Exception):

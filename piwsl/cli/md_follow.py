@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from piwsl.md.live import LiveView, look
+from piwsl.md.live import LiveView, read_progress
 from piwsl.units import PICOSECOND
 
 _PAUSE = 1.0  # s between looks
@@ -26,13 +26,13 @@ def follow(directory: Path) -> None:
         RunDirectoryError: the directory holds no run.
     """
     console = Console()
-    view = look(directory)
+    view = read_progress(directory)
     try:
         if console.is_terminal:
             with Live(_picture(view, directory), console=console, refresh_per_second=4) as live:
                 while not view.ended:
                     time.sleep(_PAUSE)
-                    view = look(directory)
+                    view = read_progress(directory)
                     live.update(_picture(view, directory))
         else:
             _plain(view, directory)
@@ -44,22 +44,22 @@ def _plain(view: LiveView, directory: Path) -> None:
     """A line at each tenth of the run."""
     told = -1
     while True:
-        tenth = 10 * view.step // int(view.summary["steps_requested"])
+        tenth = 10 * view.step // view.summary.steps_requested
         if tenth > told or view.ended:
             told = tenth
             click.echo(", ".join(filter(None, (_headline(view), _state(view)))))
         if view.ended:
             return
         time.sleep(_PAUSE)
-        view = look(directory)
+        view = read_progress(directory)
 
 
 def _headline(view: LiveView) -> str:
     summary, step = view.summary, view.step
-    text = f"step {step} of {summary['steps_requested']} ({step * summary['timestep_fs'] / PICOSECOND:g} ps)"
-    speed = summary["speed"]["steps_per_second"]
-    if speed:
-        text += f", {speed:.0f} steps/s, {summary['speed']['ns_per_day']:.2f} ns/day"
+    text = f"step {step} of {summary.steps_requested} ({step * summary.timestep_fs / PICOSECOND:g} ps)"
+    speed = summary.speed
+    if speed.steps_per_second and speed.ns_per_day:
+        text += f", {speed.steps_per_second:.0f} steps/s, {speed.ns_per_day:.2f} ns/day"
     if view.columns.get("temperature [K]"):
         text += f", {view.columns['temperature [K]'][-1]:.0f} K"
     return text
@@ -68,16 +68,16 @@ def _headline(view: LiveView) -> str:
 def _state(view: LiveView) -> str:
     """How the run ended, or that nothing is heard of it; empty while it goes."""
     if view.ended:
-        stop = view.summary["stop"]
-        return str(view.summary["result"]) + (f": {stop['message']}" if stop else "")
+        stop = view.summary.stop
+        return view.summary.result + (f": {stop.message}" if stop else "")
     quiet = view.silence is not None and view.silence > 60
     return f"no news for {view.silence / 60:.0f} min" if quiet and view.silence else ""
 
 
 def _picture(view: LiveView, directory: Path) -> Group:
     summary = view.summary
-    title = Text(f"{summary['system']['name']}, {summary['ensemble']}, {summary['engine']}: {directory}", style="bold")
-    bar = ProgressBar(total=summary["steps_requested"], completed=view.step, width=_WIDTH)
+    title = Text(f"{summary.system.name}, {summary.ensemble}, {summary.engine}: {directory}", style="bold")
+    bar = ProgressBar(total=summary.steps_requested, completed=view.step, width=_WIDTH)
     table = Table.grid(padding=(0, 2))
     for name in _SHOWN:
         values = view.columns.get(name, [])[-_WIDTH:]

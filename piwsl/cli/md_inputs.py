@@ -8,8 +8,9 @@ from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS, check_molecule, named_system
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.run_directory import START, read_summary
+from piwsl.md.run_directory import START
 from piwsl.md.structure import load_structure
+from piwsl.runs.summary import MDSummary
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ def choose_inputs(named: Named, restart: bool, replicas: bool = False) -> Inputs
             )
         output = Path("runs") / f"md-{name}"
     if restart:
-        before = read_summary(output)
-        if before.get("replica") is not None:
+        before = MDSummary.read(output)
+        if before.replica is not None:
             raise RunDirectoryError(f"{output}: is one of the replicas in {output.parent}: continue that run")
-        name = str(before["system"]["name"])
-        model = model or Path(before["model"]["path"])
+        name = before.system.name
+        model = model or Path(before.model.path)
         structure = structure or (None if bundled else output / START)
     file = structure or (bundled.structure_file if bundled else None)
     if file is None:

@@ -8,6 +8,7 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md import run_directory as files
 from piwsl.md.job import Job, replica_directory
 from piwsl.md.restart import RestartState, RunIdentity, newest_states, state_files, structure_sha256
+from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ def find_continuation(output: Path, identity: RunIdentity, spread: bool = False)
             f"{output}: its replicas have no states of one step, as those of several tasks need not: "
             "continue with --dask-workers or --scheduler"
         )
-    summaries = {number: files.read_summary(directory) for number, directory in directories.items()}
-    left = [number for number in directories if summaries[number]["result"] != "stopped"]
+    summaries = {number: MDSummary.read(directory) for number, directory in directories.items()}
+    left = [number for number in directories if summaries[number].result != "stopped"]
     if not left:
-        message = next(iter(summaries.values()))["stop"]["message"]
-        raise RunDirectoryError(f"{output}: was stopped ({message}): it cannot be continued")
+        stop = next(iter(summaries.values())).stop
+        reason = f" ({stop.message})" if stop else ""
+        raise RunDirectoryError(f"{output}: was stopped{reason}: it cannot be continued")
     states, damaged = newest_states({number: directories[number] for number in (left[:1] if spread else left)})
     first = next(iter(states.values()))
     if identity.structure_sha256 == structure_sha256(files.read_start(output)):  # which may be a minimized one
@@ -71,9 +73,9 @@ def _in_step(directories: Iterable[Path]) -> bool:
     """Whether those that are left have begun, and have states of one step, whole or not."""
     names = []
     for directory in directories:
-        if not (directory / files.SUMMARY).is_file():
+        if not (directory / SUMMARY_FILE).is_file():
             return False
-        if files.read_summary(directory)["result"] != "stopped":
+        if MDSummary.read(directory).result != "stopped":
             names.append({path.name for path in state_files(directory)})
     return not names or bool(set.intersection(*names))
 
@@ -81,9 +83,9 @@ def _in_step(directories: Iterable[Path]) -> bool:
 def resume_chunk(job: Job, replicas: Sequence[int]) -> Continuation | None:
     """Where replicas go on whose worker has ended; without states where all have left, None where they never began."""
     directories = {number: job.directory(number) for number in replicas}
-    if not all((directory / files.SUMMARY).is_file() for directory in directories.values()):
+    if not all((directory / SUMMARY_FILE).is_file() for directory in directories.values()):
         return None
-    left = [number for number in replicas if files.read_summary(directories[number])["result"] != "stopped"]
+    left = [number for number in replicas if MDSummary.read(directories[number]).result != "stopped"]
     if not left:
         return Continuation()
     try:

@@ -3,9 +3,9 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from piwsl.md.run_directory import THERMO, read_summary
+from piwsl.md.run_directory import THERMO
+from piwsl.runs.summary import MDSummary
 
 _TAIL = 65536  # bytes of thermo.csv that are read
 
@@ -20,29 +20,29 @@ class LiveView:
         silence: s since the last row; None before the first.
     """
 
-    summary: dict[str, Any]
+    summary: MDSummary
     columns: dict[str, list[float]]
     silence: float | None
 
     @property
     def ended(self) -> bool:
         """Whether the run has ended by itself, and said so."""
-        return self.summary["finished"] is not None
+        return self.summary.ended
 
     @property
     def step(self) -> int:
         """The newest step that is known."""
         rows = self.columns.get("step", [])
-        return max(int(rows[-1]) if rows else 0, int(self.summary["steps_done"]))
+        return max(int(rows[-1]) if rows else 0, self.summary.steps_done)
 
 
-def look(directory: Path) -> LiveView:
+def read_progress(directory: Path) -> LiveView:
     """Read the newest state of a run; costs the same however long it is.
 
     Raises:
         RunDirectoryError: the directory holds no run.
     """
-    summary = read_summary(directory)
+    summary = MDSummary.read(directory)
     path = directory / THERMO
     if not path.is_file():
         return LiveView(summary, {}, None)

@@ -1,7 +1,6 @@
 """What one replica of a run leaves behind: frames, rows, states, and a summary that explains them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -11,7 +10,7 @@ from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, tempera
 from piwsl.md.restart import RestartState, RunIdentity, write_state
 from piwsl.md.stop.rules import StopRules
 from piwsl.md.stop.violation import Violation
-from piwsl.md.summary import now
+from piwsl.runs.summary import MDSummary, Result, SpeedRecord, ViolationRecord, now
 from piwsl.trajectories.files import create_trajectory
 from piwsl.trajectories.thermo import Energies, ThermoWriter
 from piwsl.trajectories.writer import OutputFrame
@@ -38,7 +37,7 @@ class Recorder:
         structure: Atoms,
         identity: RunIdentity,
         rules: StopRules,
-        summary: dict[str, Any],
+        summary: MDSummary,
         degrees_of_freedom: int,
         first: int,
     ) -> None:
@@ -48,7 +47,7 @@ class Recorder:
         self._structure, self._identity, self._protocol = structure, identity, identity.protocol
         self._freedom = degrees_of_freedom
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
-        self._earlier_seconds = float(summary["wall_seconds"])
+        self._earlier_seconds = summary.wall_seconds
         self._name = f"trajectory.{self._protocol.trajectory_format}"
         self._open(first)
 
@@ -69,16 +68,16 @@ class Recorder:
     def keep(self, state: EngineState, step: int) -> None:
         """Write a restart state, after everything that belongs to its step."""
         self.flush()
-        started, seconds = self.summary["started"], self.summary["wall_seconds"]
+        started, seconds = self.summary.started, self.summary.wall_seconds
         self.kept = RestartState(step, self._identity, state, self.rules.state(), started, seconds)
         write_state(self.directory, self.kept)
-        files.write_summary(self.directory, self.summary)
+        self.summary.write(self.directory)
 
     def note_speed(self, step: int, steps_per_second: float, ns_per_day: float, seconds: float) -> None:
         """Bring the summary up to date, ``seconds`` after the start of this session."""
-        self.summary["steps_done"] = step
-        self.summary["wall_seconds"] = round(self._earlier_seconds + seconds, 3)
-        self.summary["speed"] = {"steps_per_second": round(steps_per_second, 2), "ns_per_day": round(ns_per_day, 4)}
+        self.summary.steps_done = step
+        self.summary.wall_seconds = round(self._earlier_seconds + seconds, 3)
+        self.summary.speed = SpeedRecord(steps_per_second=round(steps_per_second, 2), ns_per_day=round(ns_per_day, 4))
 
     def temperature(self, snapshot: Snapshot) -> float:
         """Instantaneous temperature, K."""
@@ -93,16 +92,16 @@ class Recorder:
         """Remember what was violated, and keep its frame; this rule is not asked again."""
         name = f"violation-{violation.rule}.extxyz"
         self._broken_frame(name, violation, snapshot)
-        self.summary["violations"].append({**violation.as_dict(), "frame": name})
+        self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
         self.rules.retire(violation.rule)
         files.LOGGER.warning(f"{violation.message}: noted, the run goes on")
 
     def go_back(self, violation: Violation, snapshot: Snapshot) -> RestartState:
         """Cut the files to the last state, which is returned."""
         assert self.kept is not None
-        name = f"violation-{len(self.summary['violations'])}.extxyz"
+        name = f"violation-{len(self.summary.violations)}.extxyz"
         self._broken_frame(name, violation, snapshot)
-        self.summary["violations"].append({**violation.as_dict(), "frame": name})
+        self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
         files.LOGGER.warning(f"{violation.message}: back to step {self.kept.step}, with other random numbers")
         self.close()
         self._open(self.kept.step)
@@ -112,18 +111,18 @@ class Recorder:
         """End because of a violation."""
         self.violation = violation
         self._broken_frame(files.STOPPED, violation, snapshot)
-        self.summary["stop"] = violation.as_dict()
-        self.summary["outputs"]["stopped"] = files.STOPPED
+        self.summary.stop = ViolationRecord(**violation.as_dict())
+        self.summary.outputs["stopped"] = files.STOPPED
         self.finish("stopped")
 
-    def finish(self, result: str) -> None:
+    def finish(self, result: Result) -> None:
         """Close the files and write the summary: ``completed``, ``interrupted`` or ``stopped``."""
         self.close()
-        self.summary["finished"] = now()
-        self.summary["result"] = result
+        self.summary.finished = now()
+        self.summary.result = result
         if (self.directory / self._name).is_file():  # else stopped before the first frame
-            self.summary["outputs"]["trajectory"] = self._name
-        files.write_summary(self.directory, self.summary)
+            self.summary.outputs["trajectory"] = self._name
+        self.summary.write(self.directory)
 
     def close(self) -> None:
         """Close the files."""
@@ -134,7 +133,7 @@ class Recorder:
         """The line of an error about a violation."""
         time = violation.step * self._protocol.timestep / PICOSECOND
         return (
-            f"the run is no longer physics after {time:g} ps: {violation.message}; "
+            f"the run became unphysical after {time:g} ps: {violation.message}; "
             f"the frames until then are in {self.directory}, the broken one in {files.STOPPED}"
         )
 

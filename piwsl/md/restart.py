@@ -15,8 +15,7 @@ from ase import Atoms
 from piwsl.errors import RunDirectoryError
 from piwsl.md.engines.base import EngineState
 from piwsl.md.protocol import MDProtocol
-from piwsl.runs.files import write_npz
-from piwsl.trajectories.writer import writing
+from piwsl.runs.files import write_npz, writing
 
 _KEPT = 2
 _ENGINE = "engine."  # prefix of the engine's arrays

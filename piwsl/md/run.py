@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from logging import INFO, WARNING
 from pathlib import Path
 from shutil import move
-from typing import Any
 
 from ase import Atoms
 
@@ -25,22 +24,28 @@ from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import check_structure
 from piwsl.md.summary import verdict
+from piwsl.runs.files import writing
 from piwsl.runs.lock import locked
 from piwsl.runs.provenance import log_to_file
-from piwsl.trajectories.writer import writing
+from piwsl.runs.summary import MDSummary
 
 
 @dataclass(frozen=True)
 class MDRun:
-    """A run that ended: its directory and the content of its summary.json."""
+    """A run that ended.
+
+    Attributes:
+        directory: Run directory.
+        summary: Content of its summary.json.
+    """
 
     directory: Path
-    summary: dict[str, Any]
+    summary: MDSummary
 
     @property
     def completed(self) -> bool:
         """All steps were made; False where the run was interrupted."""
-        return bool(self.summary["result"] == "completed")
+        return self.summary.result == "completed"
 
 
 def run_md(
@@ -83,9 +88,9 @@ def run_md(
     before = find_continuation(output, identity, spread is not None) if restart else None
     if before is None:
         files.check_free(output, force)
-    elif files.read_summary(output)["result"] == "completed" and before.step == protocol.steps:
+    elif (summary := MDSummary.read(output)).result == "completed" and before.step == protocol.steps:
         files.LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
-        return MDRun(output, files.read_summary(output))
+        return MDRun(output, summary)
     with tempfile.TemporaryDirectory() as scratch:
         chunk = None if spread is None else spread.chunk
         job, said = _job(structure, model, identity, output, before, Path(scratch), chunk)

@@ -1,6 +1,5 @@
 """The directory of a run: what may be written where, and the summary that explains it."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +13,18 @@ from ase.io import read, write
 from piwsl.errors import RunDirectoryError
 from piwsl.export.opening import EXPORTED_NAMES
 from piwsl.md.engines.base import Snapshot
-from piwsl.runs.files import atomic_path, write_text
-from piwsl.trajectories.writer import writing
+from piwsl.runs.files import atomic_path, writing
+from piwsl.runs.summary import SUMMARY_FILE
 
 CONFIG = "config.yaml"
 TOPOLOGY = "topology.pdb"
 THERMO = "thermo.csv"
-SUMMARY = "summary.json"
 LOG = "md.log"
 START = "start.extxyz"
 STOPPED = "stopped.extxyz"
 ANALYSIS = "analysis"
 _PATTERNS = ("state-*.npz", "violation-*.extxyz", "trajectory.*", ".lock-*")
-_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY, LOG, START, STOPPED, *EXPORTED_NAMES)
+_FILES = (CONFIG, TOPOLOGY, THERMO, SUMMARY_FILE, LOG, START, STOPPED, *EXPORTED_NAMES)
 
 LOGGER = logging.getLogger("piwsl.md")
 
@@ -121,27 +119,3 @@ def read_start(directory: Path) -> Atoms:
         raise RunDirectoryError(f"{directory / START}: not readable ({error}): the run cannot be continued") from None
     assert isinstance(atoms, Atoms)
     return normalized(atoms)
-
-
-def write_summary(directory: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json.
-
-    Raises:
-        RunDirectoryError: the disk refuses.
-    """
-    with writing(directory / SUMMARY):
-        write_text(directory / SUMMARY, json.dumps(summary, indent=1) + "\n")
-
-
-def read_summary(directory: Path) -> dict[str, Any]:
-    """Read summary.json of a run.
-
-    Raises:
-        RunDirectoryError: there is none, or it is damaged.
-    """
-    try:
-        summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RunDirectoryError(f"{directory}: holds no run to restart: run without --restart") from None
-    assert isinstance(summary, dict)
-    return summary

@@ -1,7 +1,6 @@
 """Replicas of a job carried through equilibration and production."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,10 +20,11 @@ from piwsl.md.stop.rules import StopRules, make_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.structure import thermal_velocities, without_overall_motion
 from piwsl.md.summary import new_summary
+from piwsl.runs.files import writing
 from piwsl.runs.process import choose_threads, keep_freed_memory, keep_largest_blocks
+from piwsl.runs.summary import MDSummary
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
-from piwsl.trajectories.writer import writing
 
 
 class Simulation:
@@ -136,15 +136,15 @@ class Simulation:
         self._build(where)
         files.LOGGER.info(f"equilibrated for {protocol.equilibration} steps; now {protocol.ensemble}")
 
-    def _summary(self, number: int) -> dict[str, Any]:
+    def _summary(self, number: int) -> MDSummary:
         state = self.before.states[number] if self.before else None
         summary = new_summary(self.job, self.engine, number, state)
         if state is not None:
-            earlier = files.read_summary(self.job.directory(number))["violations"]
-            summary["violations"] = [one for one in earlier if one["step"] <= state.step]
+            earlier = MDSummary.read(self.job.directory(number)).violations
+            summary.violations = [violation for violation in earlier if violation.step <= state.step]
         return summary
 
-    def _recorder(self, number: int, summary: dict[str, Any]) -> Recorder:
+    def _recorder(self, number: int, summary: MDSummary) -> Recorder:
         job, rules = self.job, self._rules[number]
         freedom = self.engine.degrees_of_freedom
         recorder = Recorder(job.directory(number), job.structure, job.identity, rules, summary, freedom, self.step)

@@ -1,5 +1,6 @@
 """Writing files so that a reader never sees half of one."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from piwsl.errors import RunDirectoryError, reason
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
@@ -26,6 +31,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Turn failures of the disk within the block into one line.
+
+    Args:
+        path: File or directory that is written.
+        errors: Exceptions by which the library that writes reports them.
+
+    Raises:
+        RunDirectoryError: One of these exceptions was raised.
+    """
+    try:
+        yield
+    except errors as error:
+        full = isinstance(error, OSError) and error.errno in _FULL
+        advice = "make room" if full else "make it writable"
+        raise RunDirectoryError(
+            f"{path}: cannot be written ({reason(error)}): {advice}, then continue the run"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

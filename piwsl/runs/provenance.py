@@ -1,7 +1,8 @@
-"""What a run directory says about how it was made: versions and a log."""
+"""Records of how a job was run: versions, command line, log."""
 
 import logging
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,14 +11,21 @@ from pathlib import Path
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """Versions of Python and of packages; None where one is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """Return the versions of Python and of packages; None where one is not installed."""
+    installed: dict[str, str | None] = {"python": platform.python_version()}
     for name in packages:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
+
+
+def command_line() -> str:
+    """Return the command line of this process; empty in an interactive session or a notebook."""
+    if hasattr(sys, "ps1"):
+        return ""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @contextmanager

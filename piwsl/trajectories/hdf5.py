@@ -12,9 +12,10 @@ from ase.geometry import cell_to_cellpar
 
 from piwsl._version import __version__
 from piwsl.data.formats.hdf5 import h5py_module
+from piwsl.runs.files import writing
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few, writing
+from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
 from piwsl.units import NANOMETER, PICOSECOND
 
 _CHUNK = 64  # frames at most

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from piwsl.runs.files import write_text
-from piwsl.trajectories.writer import AppendFile, writing
+from piwsl.runs.files import write_text, writing
+from piwsl.trajectories.writer import AppendFile
 from piwsl.typing import FloatArray
 from piwsl.units import GRAMS_PER_ML, PICOSECOND
 

@@ -6,9 +6,9 @@ import mdtraj
 import numpy as np
 from ase import Atoms
 
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import atomic_path, writing
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import OutputFrame, writing
+from piwsl.trajectories.writer import OutputFrame
 from piwsl.typing import IntArray
 from piwsl.units import NANOMETER
 

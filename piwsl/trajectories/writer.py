@@ -1,17 +1,12 @@
 """A frame of a trajectory, and what writes it."""
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from piwsl.errors import RunDirectoryError
+from piwsl.runs.files import writing
 from piwsl.typing import FloatArray
-
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -50,28 +45,6 @@ class TrajectoryWriter(Protocol):
 
     def close(self) -> None:
         """End the file; once more does nothing."""
-
-
-@contextmanager
-def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
-    """Failures of the disk as one line.
-
-    Args:
-        path: that is written.
-        errors: how the library that writes reports them.
-
-    Raises:
-        RunDirectoryError: instead of these.
-    """
-    try:
-        yield
-    except errors as error:
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number else str(error).splitlines()[0]
-        advice = "make room" if number in _FULL else "make it writable"
-        raise RunDirectoryError(
-            f"{path}: cannot be written ({reason}): {advice}, then continue with --restart"
-        ) from None
 
 
 def too_few(path: Path, frames: int, wanted: int) -> RunDirectoryError:

@@ -19,8 +19,9 @@ import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 
 from piwsl.errors import DataError
+from piwsl.runs.files import writing
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few, writing
+from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
 from piwsl.units import NANOMETER, PICOSECOND
 
 _MAGIC, _WIDE_MAGIC = 1995, 2023  # the second counts its bytes in 64 bits

@@ -87,7 +87,7 @@ def test_ase_and_python_force_run_too(inputs, capsys):
         (["--model", "missing.pt"], "missing.pt: no such file"),
         (["--model", "ethanol.xyz"], "not a file of piwsl export"),
         (["--system", "water"], "unknown system 'water'"),
-        (["--restart"], "holds no run to restart"),
+        (["--restart"], "no such directory"),
         (["--restart", "--force"], "give one of them"),
         (["--output", "ethanol.xyz"], "is a file"),
     ],

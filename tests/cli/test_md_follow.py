@@ -13,7 +13,7 @@ from ase.io import read, write
 
 from piwsl.cli.md_follow import bars
 from piwsl.errors import RunDirectoryError
-from piwsl.md.live import look
+from piwsl.md.live import read_progress
 from tests.support.springs import springs_model
 
 PIWSL = [sys.executable, "-m", "piwsl.cli"]
@@ -38,7 +38,7 @@ def running(tmp_path, monkeypatch):
 
 
 def test_a_run_is_followed_to_its_end(running):
-    view = look(Path("run"))
+    view = read_progress(Path("run"))
     assert not view.ended
     assert 0 < view.step < 40000
     assert view.silence is not None
@@ -49,7 +49,7 @@ def test_a_run_is_followed_to_its_end(running):
     assert lines[-1].endswith(" K, completed")
     assert len(lines) > 1
     assert "\x1b" not in said.stdout
-    assert look(Path("run")).ended
+    assert read_progress(Path("run")).ended
 
 
 def test_on_a_terminal_there_are_bars(running):
@@ -78,5 +78,5 @@ def test_bars_go_from_the_lowest_to_the_highest():
 
 
 def test_a_directory_without_a_run(tmp_path):
-    with pytest.raises(RunDirectoryError, match="holds no run"):
-        look(tmp_path)
+    with pytest.raises(RunDirectoryError, match=r"holds no summary\.json"):
+        read_progress(tmp_path)

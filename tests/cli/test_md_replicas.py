@@ -51,7 +51,7 @@ def test_those_that_leave_give_exit_code_3(inputs, capsys):
     springs_model(Path("torn.pt"), read("ethanol.xyz"), first_bond=-3.0)
     code, _, errors = piwsl(capsys, "md", *inputs[:3], "torn.pt", "--replicas", "3", "--output", "run")
     assert (code, len(errors)) == (3, 1)
-    assert "3 of 3 replicas are no longer physics (replica-00" in errors[0]
+    assert "3 of 3 replicas became unphysical (replica-00" in errors[0]
 
 
 def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):

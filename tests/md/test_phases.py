@@ -75,7 +75,7 @@ def test_equilibration_leaves_no_frames_and_no_overall_motion(engine, ethanol, m
     assert len(found) == 200
     centers = np.einsum("i,fij->fj", ethanol.get_masses(), found) / ethanol.get_masses().sum()
     assert np.abs(np.diff(centers, axis=0)).max() < 1e-5
-    assert (run.summary["steps_done"], run.summary["equilibration_steps"]) == (200, 300)
+    assert (run.summary.steps_done, run.summary.equilibration_steps) == (200, 300)
     assert np.abs(found[0] - ethanol.positions).max() > 0.05
 
 
@@ -155,11 +155,11 @@ def test_a_violation_can_be_noted(ethanol, make_model, tmp_path):
     tight = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600}
     run = run_md(ethanol, model, protocol(**tight), tmp_path / "run")
     assert run.completed
-    (noted,) = run.summary["violations"]
-    assert (noted["rule"], noted["frame"]) == ("bond", "violation-bond.extxyz")
-    assert read(tmp_path / "run" / "violation-bond.extxyz").info["step"] == noted["step"]
+    (noted,) = run.summary.violations
+    assert (noted.rule, noted.frame) == ("bond", "violation-bond.extxyz")
+    assert read(tmp_path / "run" / "violation-bond.extxyz").info["step"] == noted.step
     assert len(frames(tmp_path / "run")) == 10
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["violations"] == [noted]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["violations"] == [noted.model_dump()]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -169,7 +169,7 @@ def test_a_run_can_go_back_to_what_was_good(engine, ethanol, make_model, tmp_pat
     limit = {"stop": ("temperature:580",), "temperature": 400, "steps": 1000}
     run = run_md(ethanol, make_model(ethanol), protocol(**options, **limit), tmp_path / "run")
     assert run.completed
-    assert 1 <= len(run.summary["violations"]) <= 10
+    assert 1 <= len(run.summary.violations) <= 10
     assert thermo(tmp_path / "run")[:, 0].tolist() == list(range(50, 1001, 50))
     assert len(frames(tmp_path / "run")) == 50
     assert "with other random numbers" in (tmp_path / "run" / "md.log").read_text()

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from piwsl.errors import EngineError
 from piwsl.md import run_directory as files
@@ -16,6 +15,7 @@ from piwsl.md.simulation import Simulation
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
 from piwsl.runs.lock import locked
+from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 STOP = ".stop"  # a file that asks the workers to end at their next states
 _PAUSE = 2.0  # s between looks at what the workers have written
@@ -35,7 +35,7 @@ class Spread:
     chunk: int
 
 
-def run_spread(simulation: Simulation, spread: Spread, progress: Callable[[Progress], None] | None) -> dict[str, Any]:
+def run_spread(simulation: Simulation, spread: Spread, progress: Callable[[Progress], None] | None) -> MDSummary:
     """Carry out a run of replicas elsewhere; gives its summary.
 
     Replicas of a worker that dies go on from their last states on another one.
@@ -85,7 +85,7 @@ def carry_out(job: Job, replicas: Sequence[int]) -> None:
 
 def _ended(job: Job, before: Continuation) -> bool:
     """All have left, or all that are left have made their steps and said so."""
-    results = [files.read_summary(job.directory(number))["result"] for number in before.states]
+    results = [MDSummary.read(job.directory(number)).result for number in before.states]
     return not results or (before.step == job.protocol.steps and set(results) == {"completed"})
 
 
@@ -128,5 +128,5 @@ class _Watch:
 
     def note(self, replicas: Sequence[int]) -> None:
         """Read the summaries of replicas that have begun."""
-        begun = [number for number in replicas if (self._job.directory(number) / files.SUMMARY).is_file()]
-        self._overview.update({number: files.read_summary(self._job.directory(number)) for number in begun})
+        begun = [number for number in replicas if (self._job.directory(number) / SUMMARY_FILE).is_file()]
+        self._overview.update({number: MDSummary.read(self._job.directory(number)) for number in begun})

@@ -1,7 +1,6 @@
 """A run of replicas: those that leave physics leave the run, and the others go on."""
 
 from collections.abc import Callable
-from typing import Any
 
 from piwsl.errors import ConfigError
 from piwsl.md import run_directory as files
@@ -9,12 +8,13 @@ from piwsl.md.progress import Progress
 from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.simulation import Simulation
 from piwsl.runs.lock import locked
+from piwsl.runs.summary import MDSummary
 
 _FILES_OF_A_REPLICA = 3  # that are open while it runs
 _OTHER_FILES = 64
 
 
-def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | None) -> dict[str, Any]:
+def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDSummary:
     """Carry out a run of replicas in this process; gives its summary.
 
     Raises:

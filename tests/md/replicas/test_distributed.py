@@ -61,7 +61,7 @@ def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_pat
     found = run_md(ethanol, model, protocol(), tmp_path / "spread", spread=Spread(cluster, 2))
     run_md(ethanol, model, protocol(), tmp_path / "whole")
     assert found.completed
-    assert [one["result"] for one in found.summary["replicas"]] == ["completed"] * COUNT
+    assert [one.result for one in found.summary.replicas] == ["completed"] * COUNT
     for name in NAMES:
         assert equal(tmp_path / "spread" / name, tmp_path / "whole" / name)
     assert "3 tasks of up to 2 replicas" in (tmp_path / "spread" / "md.log").read_text()
@@ -69,7 +69,7 @@ def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_pat
 
 def test_those_that_break_are_told_and_stay(cluster, ethanol, make_model, tmp_path):
     options = {"stop": ("temperature:1",), "steps": 100}
-    with pytest.raises(UnphysicalError, match="5 of 5 replicas are no longer physics"):
+    with pytest.raises(UnphysicalError, match="5 of 5 replicas became unphysical"):
         run_md(ethanol, make_model(ethanol), protocol(**options), tmp_path / "run", spread=Spread(cluster, 2))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["result"], {one["stop"]["rule"] for one in summary["replicas"]}) == ("stopped", {"temperature"})
@@ -116,8 +116,8 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
     thread.start()
     cut = run_md(ethanol, model, protocol(steps=10**7, state_interval=10**6), output, spread=Spread(cluster, 2))
     thread.join()
-    assert cut.summary["result"] == "interrupted"
-    steps = {one["directory"]: one["steps_done"] for one in cut.summary["replicas"]}
+    assert cut.summary.result == "interrupted"
+    steps = {one.directory: one.steps_done for one in cut.summary.replicas}
     assert 0 < steps[NAMES[0]] < 10**6
     assert steps[NAMES[0]] == steps[NAMES[1]]  # of one task
     assert not (output / ".stop").exists()

@@ -19,6 +19,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.run import allow_open_files
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
+from piwsl.runs.summary import MDSummary
 from piwsl.trajectories.dcd import DcdFile
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.models_for_tests import trained_file
@@ -67,22 +68,18 @@ def test_each_replica_is_a_run_of_its_own(engine, run, tmp_path):
     seen = []
     found = run("run", engine=engine, progress=seen.append)
     assert found.completed
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == found.summary
-    assert [one["directory"] for one in found.summary["replicas"]] == NAMES
-    assert [one["seed"] for one in found.summary["replicas"]] == [11, 12, 13, 14, 15]
-    assert {one["result"] for one in found.summary["replicas"]} == {"completed"}
-    assert (found.summary["engine"], found.summary["steps_done"]) == (engine, 200)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == found.summary.model_dump(mode="json")
+    assert [one.directory for one in found.summary.replicas] == NAMES
+    assert [one.seed for one in found.summary.replicas] == [11, 12, 13, 14, 15]
+    assert {one.result for one in found.summary.replicas} == {"completed"}
+    assert (found.summary.engine, found.summary.steps_done) == (engine, 200)
     assert MDProtocol.load(tmp_path / "run" / "config.yaml") == protocol(engine=engine)
     for number, name in enumerate(NAMES):
-        one = read_run(tmp_path / "run" / name)
-        assert (one.summary["replica"], one.summary["seed"], one.summary["result"]) == (
-            number,
-            11 + number,
-            "completed",
-        )
-        assert len(one.frames) == 10
+        summary = MDSummary.read(tmp_path / "run" / name)
+        assert (summary.replica, summary.seed, summary.result) == (number, 11 + number, "completed")
+        assert len(read_run(tmp_path / "run" / name).frames) == 10
         assert [int(row[0]) for row in read_thermo(tmp_path / "run" / name / "thermo.csv")] == [50, 100, 150, 200]
-        assert all((tmp_path / "run" / name / file).is_file() for file in one.summary["outputs"].values())
+        assert all((tmp_path / "run" / name / file).is_file() for file in summary.outputs.values())
     ends = np.array([frames(tmp_path / "run" / name)[-1] for name in NAMES])
     gaps = [np.abs(ends[i] - ends[j]).max() for i in range(COUNT) for j in range(i)]
     assert min(gaps) > 0.02
@@ -101,7 +98,7 @@ def test_one_that_breaks_leaves_and_the_others_go_on(run, tmp_path):
     run("whole", **options)
     hot = [max(float(row[5]) for row in read_thermo(tmp_path / "whole" / name / "thermo.csv")) for name in NAMES]
     limit = sorted(hot)[-2] - 1e-3
-    with pytest.raises(UnphysicalError, match=r"of 5 replicas are no longer physics \(replica-00") as error:
+    with pytest.raises(UnphysicalError, match=r"of 5 replicas became unphysical \(replica-00") as error:
         run("run", stop=(f"temperature:{limit}",), **options)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     left = [one for one in summary["replicas"] if one["result"] == "stopped"]
@@ -141,12 +138,12 @@ def test_when_all_have_left_it_is_over(run, tmp_path):
 def test_a_continued_run_equals_an_uninterrupted_one(ensemble, run, tmp_path):
     run("whole", ensemble=ensemble)
     cut = run("cut", ensemble=ensemble, progress=interrupted_at(90), check_interval=5, steps=10**7)
-    assert (cut.completed, cut.summary["result"]) == (False, "interrupted")
-    assert cut.summary["steps_done"] < 10**6
+    assert (cut.completed, cut.summary.result) == (False, "interrupted")
+    assert cut.summary.steps_done < 10**6
     path = tmp_path / "cut" / NAMES[2]
     newest = state_files(path)[0]
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])  # all go back to the one before
-    total = int(cut.summary["steps_done"]) + 200
+    total = int(cut.summary.steps_done) + 200
     again = run("cut", ensemble=ensemble, restart=True, check_interval=5, steps=total)
     assert again.completed
     assert "going back to step" in (tmp_path / "cut" / "md.log").read_text()

@@ -121,7 +121,7 @@ def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_
     limit = {"stop": ["energy-drift:1e-9"], "on_stop": "record"}
     noted = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options, **limit), tmp_path / "tight")
     # At every report, also between two checks; the time step makes the energy fluctuate.
-    assert [(one["rule"], one["step"]) for one in noted.summary["violations"]] == [("energy-drift", 5)]
+    assert [(one.rule, one.step) for one in noted.summary.violations] == [("energy-drift", 5)]
 
 
 def test_drift_is_for_constant_energy():
@@ -177,9 +177,9 @@ def test_what_was_noted_is_known_after_a_restart(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     options = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600, "state_interval": 50}
     first = run_md(ethanol, model, MDProtocol.of(**options, steps=100), tmp_path / "run")
-    assert [one["rule"] for one in first.summary["violations"]] == ["bond"]
+    assert [one.rule for one in first.summary.violations] == ["bond"]
     whole = run_md(ethanol, model, MDProtocol.of(**options, steps=200), tmp_path / "run", restart=True)
-    assert whole.summary["violations"] == first.summary["violations"]
+    assert whole.summary.violations == first.summary.violations
 
 
 def test_copies_do_not_share_what_they_remember(ethanol):

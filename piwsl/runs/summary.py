@@ -1,0 +1,234 @@
+"""Typed summaries: the JSON file in which a long job records its inputs, times, outputs and result.
+
+Each kind of job has one model on the common base `RunSummary`. Files are written and read through these models only.
+Keys of a later version are ignored; keys that an earlier version did not write have defaults.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from piwsl._version import __version__
+from piwsl.errors import RunDirectoryError
+from piwsl.runs.files import write_text, writing
+from piwsl.runs.provenance import command_line, versions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SUMMARY_FILE = "summary.json"
+
+Result = Literal["completed", "interrupted", "stopped"]
+
+
+def now() -> str:
+    """Return the time in ISO format, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def provenance(packages: Sequence[str], command: str = "") -> dict[str, Any]:
+    """Return the entries of a new summary that record how the job was started.
+
+    Args:
+        packages: names of the packages whose versions matter.
+        command: command line; empty: that of this process.
+    """
+    return {
+        "piwsl_version": __version__,
+        "versions": versions(packages),
+        "command": command or command_line(),
+        "started": now(),
+    }
+
+
+class RunSummary(BaseModel):
+    """What every long job records.
+
+    Attributes:
+        piwsl_version: version that wrote the file.
+        versions: version of Python and of the packages that matter, by name; None where one is not installed.
+        command: command line; empty in an interactive session.
+        started: ISO time of the first start, UTC.
+        finished: ISO time of the end, UTC; None while the job runs and after it was killed.
+        wall_seconds: duration of all sessions, s.
+        outputs: file names by purpose, relative to the directory.
+        result: ``interrupted`` until the job ends.
+    """
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    file_name: ClassVar[str] = SUMMARY_FILE
+    job: ClassVar[str] = "a run"  # for messages, with its article
+
+    piwsl_version: str = ""
+    versions: dict[str, str | None] = Field(default_factory=dict)
+    command: str = ""
+    started: str = ""
+    finished: str | None = None
+    wall_seconds: float = 0.0
+    outputs: dict[str, str] = Field(default_factory=dict)
+    result: Result
+
+    def write(self, directory: Path) -> None:
+        """Write the summary of a directory atomically.
+
+        Raises:
+            RunDirectoryError: The disk refuses.
+        """
+        path = directory / self.file_name
+        with writing(path):
+            write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, directory: Path) -> "Self":
+        """Read the summary of a directory.
+
+        Raises:
+            RunDirectoryError: There is none, or it is damaged, or it belongs to another kind of job.
+        """
+        path = directory / cls.file_name
+        if not directory.is_dir():
+            raise RunDirectoryError(f"{directory}: no such directory")
+        if not path.is_file():
+            raise RunDirectoryError(f"{directory}: holds no {cls.file_name}: it is not the directory of {cls.job}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:  # UnicodeDecodeError is one, too
+            raise RunDirectoryError(f"{path}: damaged: not JSON") from None
+        except OSError as error:
+            raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from None
+        if not isinstance(content, dict):
+            raise RunDirectoryError(f"{path}: damaged: not a JSON object")
+        return cls._checked(content, path)
+
+    @classmethod
+    def _checked(cls, content: dict[str, Any], path: Path) -> "Self":
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"]
+            if missing:
+                raise RunDirectoryError(
+                    f"{path}: not the summary of {cls.job}: it lacks {', '.join(dict.fromkeys(missing))}"
+                ) from None
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise RunDirectoryError(f"{path}: damaged: {key}: {first['msg'].lower()}") from None
+
+
+class SystemRecord(BaseModel):
+    """The simulated system: name, chemical formula, atomic numbers in order."""
+
+    name: str
+    formula: str = ""
+    species: list[int | str] = Field(default_factory=list)  # earlier versions wrote element symbols
+
+
+class ModelRecord(BaseModel):
+    """The potential of a run: the file as the user named it, its hash, and the description inside the exported file."""
+
+    path: str = ""
+    sha256: str = ""
+    info: dict[str, Any] = Field(default_factory=dict)
+
+
+class SpeedRecord(BaseModel):
+    """Speed of the last session; None before the first steps."""
+
+    steps_per_second: float | None = None
+    ns_per_day: float | None = None
+
+
+class ViolationRecord(BaseModel):
+    """A violated stop rule.
+
+    Attributes:
+        rule: name of the rule.
+        step: of the run.
+        message: one line.
+        value: what the rule measured; None where it is not a finite number.
+        limit: of the rule.
+        unit: of value and limit.
+        atoms: index (from 0) and element of the atoms involved.
+        frame: file with the frame, where the run continued after the violation.
+    """
+
+    rule: str
+    step: int
+    message: str = ""
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    atoms: list[dict[str, Any]] = Field(default_factory=list)
+    frame: str | None = None
+
+
+class ReplicaRecord(BaseModel):
+    """State of one replica in the summary of all."""
+
+    directory: str
+    seed: int
+    result: Result
+    steps_done: int
+    stop: ViolationRecord | None = None
+
+
+class MDSummary(RunSummary):
+    """Summary of a molecular dynamics run, of one of its replicas, or of all of them together.
+
+    Attributes:
+        system: what is simulated.
+        model: its potential.
+        engine: program that moves the atoms.
+        force: what calls the potential, such as ``TorchForce``.
+        force_reason: why this force was chosen.
+        platform: what computes, in the terms of the engine.
+        ensemble: such as ``nve``.
+        temperature_K: of thermostat and initial velocities; text such as ``300:500`` where it changes.
+        pressure_bar: of the barostat; None without one.
+        timestep_fs: time step.
+        equilibration_steps: steps before step 0.
+        steps_requested: steps of the protocol.
+        steps_done: steps so far; of replicas, the smallest number of those that remain.
+        trajectory_interval: steps between frames.
+        seed: of velocities and thermostat.
+        restarted_at_step: where the last session started; None in the first.
+        speed: of the last session.
+        stop: the violation that ended the run.
+        violations: those that did not end it.
+        replica: number of a replica; None for a single run and for the summary of all replicas.
+        replicas: state of each replica; None for a single run and for one replica.
+    """
+
+    job: ClassVar[str] = "a molecular dynamics run"
+
+    system: SystemRecord
+    model: ModelRecord = Field(default_factory=ModelRecord)
+    engine: str = ""
+    force: str = ""
+    force_reason: str = ""
+    platform: str = ""
+    ensemble: str
+    temperature_K: float | str
+    pressure_bar: float | None = None
+    timestep_fs: float
+    equilibration_steps: int = 0
+    steps_requested: int
+    steps_done: int
+    trajectory_interval: int
+    seed: int | None = None
+    restarted_at_step: int | None = None
+    speed: SpeedRecord = Field(default_factory=SpeedRecord)
+    stop: ViolationRecord | None = None
+    violations: list[ViolationRecord] = Field(default_factory=list)
+    replica: int | None = None
+    replicas: list[ReplicaRecord] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run ended by itself and recorded that."""
+        return self.finished is not None
