@@ -20,7 +20,8 @@ from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks
 from piwsl.structures.bonds import Bonds
 from piwsl.structures.contacts import Contact
 from piwsl.structures.metals import are_chemical, are_covalent, contact_scale, is_metal
-from piwsl.structures.periodic import image_vectors, neighbors
+from piwsl.structures.neighbors import PairSearch
+from piwsl.structures.periodic import image_vectors
 from piwsl.trajectories.source import FrameSource, first_frame
 from piwsl.typing import FloatArray, IntArray
 
@@ -82,12 +83,13 @@ class CellContacts:
         self._species = species
         self._bonded = {(int(i), int(j)) for i, j in bonds.pairs} | {(int(j), int(i)) for i, j in bonds.pairs}
         self._metals = is_metal(species)
-        self._cutoff = 2 * float(covalent_radii[species].max())
+        self._search = PairSearch(2 * float(covalent_radii[species].max()))
 
     def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
         """The contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,) of all."""
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
-            i, j, _, distances = neighbors(places, cell, self._cutoff)
+            near = self._search(places, cell, (True, True, True))
+            i, j, distances = near.first, near.second, near.distances
             limits = covalent_radii[self._species[i]] + covalent_radii[self._species[j]]
             metal = self._metals[i] | self._metals[j]
             limits = limits * contact_scale(metal)

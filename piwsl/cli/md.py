@@ -63,7 +63,7 @@ def command(
         watch(follow)
         return
     if options["stop"] == ("help",):
-        from piwsl.md.stop.specs import rules_help
+        from piwsl.md.stop.rules import rules_help
 
         click.echo(rules_help())
         return

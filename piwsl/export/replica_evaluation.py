@@ -16,8 +16,6 @@ from torch import Tensor
 
 from piwsl.errors import EngineError
 from piwsl.export.evaluation import (
-    NO_PBC,
-    PBC,
     BoundPotential,
     Evaluation,
     check_elements,
@@ -27,6 +25,7 @@ from piwsl.export.evaluation import (
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.export.forms.compiled import AotiRunners
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
+from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
 # Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RunIdentity
+
+if TYPE_CHECKING:
+    from piwsl.md.stop.rules import OwnRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,7 @@ class Job:
         output: directory of the run.
         name: of the system.
         command: the command line.
+        stop_rules: stop rules of the caller, beside those of the protocol.
     """
 
     structure: Atoms
@@ -31,6 +36,7 @@ class Job:
     output: Path
     name: str = "structure"
     command: str = ""
+    stop_rules: tuple["OwnRule", ...] = ()
 
     @property
     def protocol(self) -> MDProtocol:

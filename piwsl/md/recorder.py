@@ -8,8 +8,8 @@ from ase import Atoms
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, temperature
 from piwsl.md.restart import RestartState, RunIdentity, write_state
+from piwsl.md.stop.rule import Violation
 from piwsl.md.stop.rules import StopRules
-from piwsl.md.stop.violation import Violation
 from piwsl.runs.summary import MDSummary, Result, SpeedRecord, ViolationRecord, now
 from piwsl.trajectories.files import create_trajectory
 from piwsl.trajectories.thermo import Energies, ThermoWriter

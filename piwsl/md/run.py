@@ -1,7 +1,7 @@
 """A run of molecular dynamics from a protocol to a directory that explains itself."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
 from pathlib import Path
@@ -10,7 +10,7 @@ from shutil import move
 from ase import Atoms
 
 from piwsl.errors import UnphysicalError
-from piwsl.export.opening import EXPORTED_NAMES, is_trained, model_sha256
+from piwsl.export.loading import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.job import Job
@@ -22,6 +22,7 @@ from piwsl.md.replicas.run import run_replicas
 from piwsl.md.restart import RunIdentity, structure_sha256
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
+from piwsl.md.stop.rules import OwnRule, check_picklable
 from piwsl.md.structure import check_structure
 from piwsl.md.summary import verdict
 from piwsl.runs.files import writing
@@ -59,6 +60,7 @@ def run_md(
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
     spread: Spread | None = None,
+    stop_rules: Sequence[OwnRule] = (),
 ) -> MDRun:
     """Run molecular dynamics and write everything to a directory; replicas to a directory each in it.
 
@@ -75,6 +77,9 @@ def run_md(
         command: the command line, for the summary.
         progress: called a few times a second.
         spread: other processes for replicas; None: this one.
+        stop_rules: stop rules of your own, beside those of ``protocol.stop``: objects with ``name`` and ``check`` (see
+            `piwsl.md.StopRule`), of which every replica gets a copy, or classes or functions that make one from the
+            start structure. A restart needs them again.
 
     Raises:
         UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
@@ -83,6 +88,8 @@ def run_md(
         PiwslError: other kinds for a model or an engine that cannot be used.
     """
     check_structure(structure)
+    if spread is not None:
+        check_picklable(stop_rules)
     structure = with_hydrogen_mass(files.normalized(structure), protocol.hydrogen_mass)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     before = find_continuation(output, identity, spread is not None) if restart else None
@@ -94,7 +101,7 @@ def run_md(
     with tempfile.TemporaryDirectory() as scratch:
         chunk = None if spread is None else spread.chunk
         job, said = _job(structure, model, identity, output, before, Path(scratch), chunk)
-        job = replace(job, name=name, command=command)
+        job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
         numbers = list(before.states) if before else job.replicas
         simulation = Simulation(job, numbers if spread is None else numbers[:1], before)
         files.make(output)

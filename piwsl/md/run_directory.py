@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from piwsl.errors import RunDirectoryError
-from piwsl.export.opening import EXPORTED_NAMES
+from piwsl.export.loading import EXPORTED_NAMES
 from piwsl.md.engines.base import Snapshot
 from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.summary import SUMMARY_FILE

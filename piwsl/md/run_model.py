@@ -12,7 +12,7 @@ from piwsl.errors import ExportError
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
-from piwsl.export.opening import EXPORTED_NAMES, is_trained
+from piwsl.export.loading import EXPORTED_NAMES, is_trained
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.process import replica_threads
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import get_distances
 from ase.io import read
 
 from piwsl.errors import DataError
+from piwsl.structures.cells import periodic_directions
+from piwsl.structures.neighbors import neighbor_pairs
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
@@ -50,17 +51,15 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if len(bad):
         raise DataError(f"{where}: the position of atom {atom_name(atoms, int(bad[0]))} is not a finite number")
-    for first in range(len(atoms) - 1):
-        _, distances = get_distances(
-            atoms.positions[first : first + 1], atoms.positions[first + 1 :], cell=atoms.cell, pbc=atoms.pbc
+    close = neighbor_pairs(atoms.positions, atoms.cell.array, periodic_directions(atoms), CLOSEST_DISTANCE)
+    close = close.select(close.first != close.second)
+    if len(close.distances):
+        closest = int(close.distances.argmin())
+        i, j = sorted((int(close.first[closest]), int(close.second[closest])))
+        raise DataError(
+            f"{where}: atoms {atom_name(atoms, i)} and {atom_name(atoms, j)} are {close.distances[closest]:.2f} "
+            f"angstrom apart (closer than {CLOSEST_DISTANCE}): correct the structure"
         )
-        nearest = int(np.argmin(distances[0]))
-        if distances[0, nearest] < CLOSEST_DISTANCE:
-            pair = f"{atom_name(atoms, first)} and {atom_name(atoms, first + 1 + nearest)}"
-            raise DataError(
-                f"{where}: atoms {pair} are {distances[0, nearest]:.2f} angstrom apart "
-                f"(closer than {CLOSEST_DISTANCE}): correct the structure"
-            )
 
 
 def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:

@@ -15,7 +15,7 @@ from ase.io import read, write
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
 from piwsl.md.restart import newest_states, state_files
-from piwsl.md.stop.specs import KINDS
+from piwsl.md.stop.rules import RULES
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.springs import springs_model
 
@@ -57,7 +57,7 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
 def test_stop_rules_are_listed_and_named(inputs, capsys):
     code, out, _ = piwsl(capsys, "md", "--stop", "help")
     names = [line.split()[0] for line in out.splitlines()]
-    assert (code, names) == (0, ["rule", *KINDS])
+    assert (code, names) == (0, ["rule", *(rule.name for rule in RULES)])
     code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "bound:0.3")
     assert (code, errors) == (2, ["piwsl: unknown stop rule 'bound': did you mean 'bond'?"])
     code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "temperature:10", "--stop", "bond:off", "--steps", "50")

@@ -12,8 +12,8 @@ from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.distributions import Histogram, compare
 from piwsl.analysis.statistics.results import Difference, Distribution, Measurement
 from piwsl.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.structures.neighbors import PairSearch
 from piwsl.structures.pairs import pair_kind
-from piwsl.structures.periodic import neighbors
 from piwsl.typing import FloatArray, IntArray
 
 RANGE = 8.0  # angstrom
@@ -75,6 +75,7 @@ class RadialCounter:
 
     def __init__(self, species: IntArray, frames: int, cell: FloatArray) -> None:
         self._numbers = species
+        self._search = PairSearch(RANGE)
         around = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         lengths = np.linalg.norm(around[np.any(around, axis=1)] @ cell, axis=1)
         self._counts_own = bool(lengths.min() < SMALL_CELL)
@@ -107,7 +108,8 @@ class RadialCounter:
         bins = len(self._edges) - 1
         counts = np.zeros((len(positions), len(self.kinds), bins))
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True)):
-            i, j, _, distances = neighbors(places, cell, RANGE)
+            near = self._search(places, cell, (True, True, True))
+            i, j, distances = near.first, near.second, near.distances
             if not self._counts_own:
                 others = i != j
                 i, j, distances = i[others], j[others], distances[others]

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.errors import ConfigError, EngineError, PiwslError
-from piwsl.export.evaluation import PBC, bind, check_species, check_width
+from piwsl.export.evaluation import bind, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, load_exported
-from piwsl.export.opening import open_model
+from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
+from piwsl.structures.cells import PBC
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import KJ_PER_MOL, NANOMETER
 

@@ -9,14 +9,15 @@ import torch
 from ase import Atoms
 
 from piwsl.errors import EngineError
-from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.export.opening import open_model
+from piwsl.export.evaluation import BoundPotential, bind
+from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.force import OpenMMForce, choose_force
 from piwsl.interfaces.openmm.probe import first_line, import_openmm, probe_platform
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.structures.cells import periodic_directions
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
@@ -65,8 +66,7 @@ class OpenMMEngine:
         self.platform = choose_platform()
         device = "cuda" if self.platform == "CUDA" else "cpu"
         potential = open_model(model, structure.numbers, self._periodic, device=device)
-        pbc: PBC = (self._periodic, self._periodic, self._periodic)
-        direct = bind(potential, structure.numbers, pbc)
+        direct = bind(potential, structure.numbers, periodic_directions(structure))
         chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
         self.force, self.force_reason = chosen.kind, chosen.reason
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)

@@ -51,7 +51,7 @@ def open_model(
         raise ConfigError(f"precision {precision!r}: choose single or double")
     if is_trained(model):
         return _exported_on_the_way(model, species, periodic, precision, device)
-    potential = verified(model, device)
+    potential = load_verified(model, device)
     has = potential.info["dtype"]
     if precision is not None and has != PRECISIONS[precision]:
         raise ConfigError(
@@ -61,7 +61,7 @@ def open_model(
     return potential
 
 
-def verified(model: Path, device: str = "cpu") -> ExportedPotential:
+def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
     """Load an exported file; at the first time in a process, compare it with the eager values it carries.
 
     Raises:
