@@ -18,10 +18,9 @@ from torch import Tensor
 
 from piwsl._version import __version__
 from piwsl.data.frames import Frame
-from piwsl.errors import ElementError, ModelFileError
+from piwsl.errors import ElementError, ModelFileError, UnregisteredNetworkError
+from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
-from piwsl.models.potential import Potential
-from piwsl.models.register import ModelConfig, build_potential
 from piwsl.runs.files import atomic_path
 
 TRAINED_FORMAT = "piwsl-trained"
@@ -59,9 +58,14 @@ class TrainedModel:
         """Atomic numbers the model was made for."""
         return sorted(self.reference_energies)
 
-    def potential(self, pairs: NeighborSums | None = None, dtype: str | None = None) -> Potential:
-        """The eager potential, its weights frozen; ``dtype`` overrides that of the file."""
-        potential = build_potential(self.config, self.reference_energies, self.scale, pairs)
+    def potential(self, neighbor_sums: NeighborSums | None = None, dtype: str | None = None) -> Potential:
+        """Return the eager potential with frozen weights.
+
+        Args:
+            neighbor_sums: object that sums over neighbors; None: a list of edges.
+            dtype: float type of the network, ``float32`` or ``float64``; None: that of the file.
+        """
+        potential = build_potential(self.config, self.reference_energies, self.scale, neighbor_sums)
         potential.network.load_state_dict(self.tensors)
         potential.network.to(DTYPES[dtype or self.dtype])
         return potential.requires_grad_(False).eval()
@@ -73,7 +77,7 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         "format": TRAINED_FORMAT,
         "format_version": TRAINED_VERSION,
         "piwsl_version": model.piwsl_version,
-        "network": model.config.model_dump(),
+        "network": model.config.model_dump(mode="json"),
         "elements": model.elements,
         "reference_energies": {str(z): energy for z, energy in model.reference_energies.items()},
         "scale": model.scale,
@@ -101,6 +105,7 @@ def load_trained(path: Path) -> TrainedModel:
 
     Raises:
         ModelFileError: the file is missing, damaged, not ours, or of another format version.
+        UnregisteredNetworkError: no network has the name in the file; import the module that registers it first.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
@@ -112,6 +117,7 @@ def load_trained(path: Path) -> TrainedModel:
         # A pickle, a TorchScript archive and a truncated file all end here, unexecuted.
         raise ModelFileError(f"{path}: damaged or not a trained piwsl model (it was not opened further)") from None
     description = _description(path, content)
+    _check_network(path, description)
     try:
         numbers = {int(z): float(energy) for z, energy in description["reference_energies"].items()}
         no_energy = float("nan")
@@ -151,6 +157,16 @@ def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         known = " ".join(chemical_symbols[z] for z in model.elements)
         raise ElementError(f"the model was not trained on {names}: it knows {known}")
+
+
+def _check_network(path: Path, description: dict[str, Any]) -> None:
+    """Refuse a network that is not registered. A file never causes an import: importing executes code."""
+    network = description.get("network")
+    name = network.get("network") if isinstance(network, dict) else None
+    if isinstance(name, str) and name not in registered_networks():
+        raise UnregisteredNetworkError(
+            f"{path}: its network {name!r} is not registered here: import the module that registers it first"
+        )
 
 
 def _description(path: Path, content: object) -> dict[str, Any]:

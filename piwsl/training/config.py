@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl.errors import ConfigError
-from piwsl.models.register import ModelConfig
+from piwsl.models import ModelConfig, import_modules
 
 
 class Section(BaseModel):
@@ -129,10 +129,19 @@ class StartConfig(Section):
     freeze: tuple[str, ...] = Field((), description="weights that stay fixed: beginnings of their names")
 
 
+def _imported(modules: tuple[str, ...]) -> tuple[str, ...]:
+    import_modules(modules)
+    return modules
+
+
 class TrainingConfig(Section):
     """Everything that decides a training run."""
 
     data: DataConfig = Field(DataConfig(), description="which frames to learn from")
+    # Before `model`: fields are checked in this order.
+    imports: Annotated[tuple[str, ...], AfterValidator(_imported)] = Field(
+        (), description="Python modules to import first, which register networks of your own; their code is executed"
+    )
     model: ModelConfig = Field(ModelConfig(), description="which energy network, and how large")
     start: StartConfig = Field(StartConfig(), description="what training starts from")
     loss: LossConfig = Field(LossConfig(), description="coefficients and forms of the loss terms")
@@ -246,11 +255,19 @@ def template() -> str:
         value = field.default
         if isinstance(value, BaseModel):
             lines.append(f"\n# {field.description}\n{name}:")
-            for key, inner in type(value).model_fields.items():
-                lines.append(f"  {key}: {_yaml_value(getattr(value, key))}  # {inner.description}")
+            for key, (default, description) in _described(value).items():
+                lines.append(f"  {key}: {_yaml_value(default)}  # {description}")
         else:
             lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}")
     return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _described(section: BaseModel) -> dict[str, tuple[Any, str]]:
+    """Return the value and the description of each key of a section."""
+    if isinstance(section, ModelConfig):
+        return section.described()
+    fields = type(section).model_fields
+    return {key: (getattr(section, key), field.description or "") for key, field in fields.items()}
 
 
 def _yaml_value(value: Any) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
-from piwsl.models.neighbor_sums.compiled import training_pairs
-from piwsl.models.neighbor_sums.edge_list import use_pairs
-from piwsl.models.potential import Potential
+from piwsl.models import Potential, import_modules
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.runs.files import write_text
 from piwsl.runs.lock import locked
 from piwsl.runs.process import keep_freed_memory
@@ -89,6 +88,7 @@ def train(
         DivergedError: the loss is no longer finite.
     """
     start = time.perf_counter()
+    import_modules(config.imports)  # a worker that received the configuration has not imported them yet
     config = with_network_of_start(with_absolute_sources(config))
     with joined(launched_processes(), backend_of(config)) as processes, reproducible(config.deterministic):
         device = chosen_device(config, processes)
@@ -149,7 +149,9 @@ def _train(
 
 def _task(setup: Setup, potential: Potential) -> TrainingTask:
     config = setup.config
-    use_pairs(potential.network, training_pairs(setup.device, config.mixed_precision))
+    neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
+    LOGGER.info(f"neighbor sums: {reason}")
+    use_neighbor_sums(potential.network, neighbor_sums)
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
     return TrainingTask(potential, objective, config.optimizer, config.seed)
 

@@ -25,10 +25,8 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom, Objective
-from piwsl.models.neighbor_sums.compiled import training_pairs
-from piwsl.models.neighbor_sums.edge_list import use_pairs
-from piwsl.models.potential import Potential
-from piwsl.models.register import build_potential
+from piwsl.models import Potential, build_potential
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.training.checks import fitting_loss
 from piwsl.training.loader import SeededOrder
 from piwsl.training.objective import build_objective
@@ -71,7 +69,7 @@ class StepMemory:
             return
         advice = ["set loss.pisc: 0"] if self.copies > 1 else []
         advice += ["lower optimizer.batch_size", "raise optimizer.accumulate"] if self.structures > 1 else []
-        advice += ["use fewer model.channels or model.layers"]
+        advice += ["use a smaller network (such as fewer model.channels or model.layers)"]
         raise ConfigError(
             f"a training step needs about {self.needed / GIGABYTE:.1f} GB, of {self.available / GIGABYTE:.1f} GB here: "
             f"{self.structures} structures of {self.atoms} atoms in all, with {self.copies} displaced copies of each; "
@@ -87,8 +85,8 @@ def step_memory(setup: Setup) -> StepMemory | None:
         return None
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
     potential = build_potential(config.model, dict.fromkeys(setup.frames.train.elements, 0.0))
-    pairs = training_pairs(setup.device, config.mixed_precision)
-    use_pairs(potential.network.to(DTYPES[config.weights_dtype]), pairs)
+    neighbor_sums, _ = training_neighbor_sums(setup.device, config.mixed_precision)
+    use_neighbor_sums(potential.network.to(DTYPES[config.weights_dtype]), neighbor_sums)
     part = _largest_part(setup)
     atoms = int(setup.frames.train.census.sizes[part].sum())
     sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)

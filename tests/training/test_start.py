@@ -11,7 +11,7 @@ import torch
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
 from piwsl.export.trained_file import load_trained, save_trained
-from piwsl.models.register import ModelConfig
+from piwsl.models import ModelConfig
 from piwsl.runs.files import sha256
 from piwsl.training.run import train
 from piwsl.training.sources import training_frames

@@ -60,10 +60,9 @@ STEP = """
 import sys, resource, torch
 from pathlib import Path
 from piwsl.data.batch import collate
-from piwsl.losses import Randomness
-from piwsl.models.register import build_potential
-from piwsl.models.neighbor_sums.compiled import training_pairs
-from piwsl.models.neighbor_sums.edge_list import use_pairs
+from piwsl.losses import FrameRandom
+from piwsl.models import build_potential
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.training.config import load_config
 from piwsl.runs.process import keep_freed_memory
 from piwsl.training.objective import build_objective
@@ -75,12 +74,12 @@ config = load_config(Path(sys.argv[1]))
 frames = training_frames(config)
 objective = build_objective(config.loss, config.displacement)
 potential = build_potential(config.model, dict.fromkeys(frames.train.elements, 0.0))
-use_pairs(potential.network, training_pairs(torch.device("cpu")))
+use_neighbor_sums(potential.network, training_neighbor_sums(torch.device("cpu"))[0])
 
 def step(count):
     chosen = [frames.train[index % len(frames.train)] for index in range(count)]
     batch = collate(chosen, config.model.cutoff + objective.margin)
-    objective(potential, batch, Randomness(0, 0))[0].backward()
+    objective(potential, batch, FrameRandom(0, 0))[0].backward()
 
 step(1)
 Path("/proc/self/clear_refs").write_text("5")

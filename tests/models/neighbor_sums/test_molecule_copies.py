@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from piwsl.export.forms.graph import molecule_function, record
+from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
-from piwsl.models.register import ModelConfig, build_potential
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FORMS = {"pairs": MoleculePairs, "copies": MoleculeCopies}
