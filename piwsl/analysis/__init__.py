@@ -3,6 +3,7 @@
 Plain arrays go in - positions (frames, atoms, 3) in angstrom, times in fs - and small frozen objects come out.
 """
 
+from piwsl.analysis.analyze import Analysis, analyze
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.observables import Observable
@@ -23,6 +24,7 @@ from piwsl.structures.bonds import Bonds, bond_lengths, find_bonds
 from piwsl.trajectories.source import FrameSource
 
 __all__ = [
+    "Analysis",
     "Bonds",
     "Comparison",
     "Difference",
@@ -36,6 +38,7 @@ __all__ = [
     "Run",
     "Stability",
     "Verdict",
+    "analyze",
     "autocorrelation_time",
     "block_average",
     "bond_lengths",

@@ -216,7 +216,7 @@ def verdict_of(group: RunGroup) -> tuple[str, str]:
     if group.is_single:
         comparison = group.members[0]
         verdict = judge(comparison)
-        return verdict.stability, verdict.agreement if comparison.distances is not None else ""
+        return verdict.stability, verdict.agreement if comparison.compares_structure else ""
     broken = [one for one in group.members if not one.stable]
     count = len(group.members)
     if broken:

@@ -18,9 +18,8 @@ from markupsafe import Markup, escape
 from piwsl._version import __version__
 from piwsl.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
 from piwsl.analysis.report.facts import highlights, how_all_made, how_made
-from piwsl.analysis.report.plots import Plot
 from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
-from piwsl.analysis.report.style import NARROW, WIDE, page_svg
+from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
 from piwsl.analysis.statistics.results import Measurement, significant
 from piwsl.analysis.verdict import judge, picoseconds
 from piwsl.units import PICOSECOND

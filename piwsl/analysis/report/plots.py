@@ -1,19 +1,14 @@
 """Which figures a report has: their names, titles and captions."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-
-from matplotlib.figure import Figure
 
 from piwsl.analysis.groups import RunGroup
 from piwsl.analysis.report.figures import draw_panels, draw_with_difference
 from piwsl.analysis.report.overlays import Overlay, overlays_of
-from piwsl.analysis.report.style import Layout, Palette
+from piwsl.analysis.report.style import Drawing, Plot
 from piwsl.analysis.report.traces import draw_energies, draw_several_energies
-
-Drawing = Callable[[Layout, Palette], Figure]
 
 # Titles of the figures whose panels are of one family; others are called as their first panel, or as their key.
 TITLES = {
@@ -46,23 +41,6 @@ ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftiet
 SEVERAL_ENERGIES = (
     "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that left physics."
 )
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure of the report.
-
-    Attributes:
-        name: of its files, without suffix.
-        title: above it.
-        caption: below it.
-        draw: gives the figure in a layout and a palette.
-    """
-
-    name: str
-    title: str
-    caption: str
-    draw: Drawing
 
 
 def plots_of(groups: Sequence[RunGroup]) -> list[Plot]:
