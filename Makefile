@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-run
 
-.PHONY: install demo test lint check clean
+.PHONY: install demo test lint check docs clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,10 @@ lint: install
 	$(BIN)/lint-imports
 
 check: lint test
+
+docs: install
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+	@echo build/docs/index.html
 
 clean:
 	rm -rf $(DEMO) build dist *.egg-info
