@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from tests.support import run_directories
+from tests.support.exports import Exports
 from tests.support.springs import springs_model
 
 torch.set_num_threads(1)
@@ -50,6 +51,12 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         return springs_model(tmp_path / name, atoms, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Return the files of random models that the whole session shares."""
+    return Exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, DataError, ElementError, ModelFileError, RunDirectoryError, UnphysicalError
 from piwsl.export.exported_file import load_exported, read_exported_info
-from piwsl.export.exporter import Exporter
 from piwsl.interfaces.openmm.force import OpenMMForce, python_force
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
@@ -246,9 +244,8 @@ def test_a_trained_file_is_exported_into_the_run(engine, ethanol, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_real_network_gives_the_same_forces_everywhere(ethanol, tmp_path):
-    model = tmp_path / "exported.pt"
-    Exporter([trained_file(tmp_path / "model.pt")]).openmm(Frame.from_atoms(ethanol), model)
+def test_a_real_network_gives_the_same_forces_everywhere(ethanol, exports):
+    model = exports.openmm()
     ethanol.rattle(0.05, seed=1)
     reference = ASEEngine(model, ethanol, protocol()).forces()
     assert np.abs(reference).max() > 0.1
