@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from piwsl.md.protocol import MDProtocol
+from piwsl.models import ModelConfig, registered_network
 from piwsl.training.config import ScheduleConfig, TrainingConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -30,6 +31,12 @@ TRAINING = """\
 `piwsl train --template` prints these keys as a file. A key of a section is written as `section.key`
 on the command line (`-o loss.pitc=0.5`), and as a nested mapping in a file. [Tuning](tuning.md#keys)
 describes the section `tune`.
+"""
+
+OPTIONS = """\
+The other keys of this section are the options of the network. The built-in networks have the options
+below. The options of a network of your own are the arguments of its constructor (see
+[Which network](training.md#which-network)).
 """
 
 SCHEDULES = """\
@@ -62,6 +69,9 @@ def page() -> str:
             section = type(field.default)
             parts.append(f"### {name}\n\n{sentence(field.description)}\n")
             parts.append(HEADER + rows(section, f"{name}."))
+            if section is ModelConfig:
+                parts.append(OPTIONS)
+                parts.append(HEADER + rows(registered_network("painn").options, f"{name}."))
         else:
             top_level.append(name)
     parts.append("### Keys outside sections\n")

@@ -6,7 +6,7 @@ from importlib import import_module
 import click
 
 from piwsl._version import __version__
-from piwsl.errors import PiwslError, UnphysicalError
+from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError
 
 
 class LazyGroup(click.Group):
@@ -55,8 +55,19 @@ COMMANDS = {
 @click.group(cls=LazyGroup, modules=COMMANDS)
 @click.version_option(__version__, prog_name="piwsl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def piwsl(debug: bool) -> None:
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import a Python module first, such as one that registers a network. Its code is executed.",
+)
+def piwsl(debug: bool, modules: tuple[str, ...]) -> None:
     """Physics-informed weakly supervised potentials, from training to molecular dynamics."""
+    if modules:
+        from piwsl.models import import_modules
+
+        import_modules(modules)
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -74,5 +85,6 @@ def run(arguments: list[str] | None = None) -> None:
     except PiwslError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"piwsl: {error}", err=True)
+        hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
+        click.echo(f"piwsl: {error}{hint}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)

@@ -46,7 +46,7 @@ class ModelConfig(BaseModel):
         for key, value in options.items():
             if key not in network.options.model_fields:
                 known = [*cls.model_fields, *network.options.model_fields]
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+                near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean model.{near[0]}?" if near else f"the keys are {', '.join(known)}"
                 raise _invalid(key, value, f"network {name} has no such option: {hint}")
         # The errors of pydantic's own checks pass through with the name of their key.

@@ -77,7 +77,8 @@ def register_network(
     The forward method takes atomic numbers (N,), edges (2, E), edge vectors (E, 3) in angstrom and the structure of
     each atom (N,), and returns one energy per atom (N,). Each pair of atoms has two edges, one in each direction. Edges
     may be longer than the cutoff, so the network must give them no weight; its output must be smooth at the cutoff
-    (see `piwsl.models.PolynomialCutoff`). `piwsl.testing.check_network` checks all this.
+    (see `piwsl.models.PolynomialCutoff`). `piwsl.testing.check_network` checks all this. For an AOTInductor export,
+    write ``species.shape[0]`` instead of ``len(species)``, which would become a constant of the compiled program.
 
     The constructor takes ``cutoff`` in angstrom. Its other arguments become options in the section `model` of a
     configuration, with the type, default, limits and description in the signature. An argument ``neighbor_sums`` is
