@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from piwsl._version import __version__
+from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
 from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
-from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
+from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
     CopiesForm,
     EdgesCore,
@@ -143,7 +144,7 @@ class Exporter:
         images = MinimumImages(pair_edges(pairs), self.cutoff)
         vectors = images(positions, None).to(DTYPES[self.dtype])
         with self._network_errors("recorded as a graph"):
-            graph = as_torchscript(record(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
+            graph = as_torchscript(trace(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
         around = (graph, images, DTYPES[self.dtype], len(potentials))
         module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
         return self._scripted(module, info, frames, output)
@@ -166,7 +167,7 @@ class Exporter:
         with TemporaryDirectory() as folder:
             package = Path(folder) / "model.pt2"
             compile_package(program, package)
-            loaded = torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+            loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
             add_description(package, INFO_ENTRY, described({**info, **extra}))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from piwsl.compat.aotinductor import AotiRunners
 from piwsl.errors import EngineError
 from piwsl.export.evaluation import (
     BoundPotential,
@@ -23,7 +24,6 @@ from piwsl.export.evaluation import (
     check_width,
 )
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.export.forms.compiled import AotiRunners
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
 from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray

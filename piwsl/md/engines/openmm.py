@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from piwsl.compat.openmm import plain_value
 from piwsl.errors import EngineError
 from piwsl.export.evaluation import BoundPotential, bind
 from piwsl.export.loading import open_model
@@ -104,25 +105,25 @@ class OpenMMEngine:
     def snapshot(self) -> Snapshot:
         """Positions, and velocities half a step before them, as the integrators keep them."""
         state = self._context.getState(positions=True, velocities=True)
-        positions = state.getPositions(asNumpy=True)._value * NANOMETER
-        velocities = state.getVelocities(asNumpy=True)._value * _SPEED
+        positions = plain_value(state.getPositions(asNumpy=True)) * NANOMETER
+        velocities = plain_value(state.getVelocities(asNumpy=True)) * _SPEED
         if not self._periodic:
             return Snapshot(positions, velocities)
-        cell = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) * NANOMETER
+        cell = np.asarray(plain_value(state.getPeriodicBoxVectors(asNumpy=True))) * NANOMETER
         return Snapshot(self._unwrapped(positions, cell), velocities, cell)
 
     def energies(self) -> Energies:
         """Energies now, kinetic and potential of the same time: one evaluation of the potential."""
         state = self._context.getState(energy=True)
         return Energies(
-            state.getPotentialEnergy()._value * KJ_PER_MOL,
-            state.getKineticEnergy()._value * KJ_PER_MOL,
+            plain_value(state.getPotentialEnergy()) * KJ_PER_MOL,
+            plain_value(state.getKineticEnergy()) * KJ_PER_MOL,
         )
 
     def forces(self) -> FloatArray:
         """Forces (n, 3) now: one evaluation of the potential."""
         state = self._context.getState(forces=True)
-        return np.asarray(state.getForces(asNumpy=True)._value * _FORCE)
+        return np.asarray(plain_value(state.getForces(asNumpy=True)) * _FORCE)
 
     def state(self) -> EngineState:
         """Positions, velocities, OpenMM's State for any platform, and its checkpoint, which has the random state."""
