@@ -1,18 +1,20 @@
-"""Conservation of energy and statistics of the temperature."""
+"""Conservation of the total energy in a run at constant energy."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from piwsl.analysis.quantity import Frames, Highlight, Observable, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.autocorrelation import inefficiency
-from piwsl.analysis.statistics.results import Difference, Measurement
-from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums, block_average, error_limit
+from piwsl.analysis.statistics.results import Measurement
+from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray
-from piwsl.units import BOLTZMANN, PICOSECOND
+from piwsl.units import PICOSECOND
 
 MILLI = 1e3  # meV per eV
+FEWEST_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -38,34 +40,6 @@ class EnergyDrift:
         }
 
 
-@dataclass(frozen=True)
-class TemperatureStatistics:
-    """Kinetic temperature of a run.
-
-    Attributes:
-        mean, deviation: K.
-        target: of the thermostat, K; None for NVE.
-        target_difference: mean minus target, with what noise explains; None for NVE.
-        canonical_deviation: T sqrt(2 / degrees of freedom) at the target, K; None for NVE.
-    """
-
-    mean: Measurement
-    deviation: Measurement
-    target: float | None
-    target_difference: Difference | None
-    canonical_deviation: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "mean": self.mean.as_dict(),
-            "deviation": self.deviation.as_dict(),
-            "target": self.target,
-            "difference": None if self.target_difference is None else self.target_difference.as_dict(),
-            "canonical_deviation": self.canonical_deviation,
-        }
-
-
 def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrift:
     """Fit a straight line to the total energy.
 
@@ -79,8 +53,8 @@ def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrif
     Raises:
         DataError: fewer than three rows.
     """
-    if len(times) < 3:
-        raise DataError(f"the energy has {len(times)} rows: a drift needs three at least")
+    if len(times) < FEWEST_ROWS:
+        raise DataError(_too_few(len(times)))
     centered = np.asarray(times, dtype=np.float64) - np.mean(times)
     energy = np.asarray(total, dtype=np.float64) * MILLI / atoms
     spread = float(np.sum(centered**2))
@@ -100,34 +74,58 @@ def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrif
     return EnergyDrift(over(10 * PICOSECOND, "meV/atom/10 ps"), over(1000 * PICOSECOND, "meV/atom/ns"), fluctuation)
 
 
-def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target: float | None) -> TemperatureStatistics:
-    """Mean and spread of the temperature, and their values under a thermostat.
+class _DriftOfRows:
+    """Measures the rows of the stable part; frames are not needed."""
 
-    Args:
-        temperature: (rows,) K.
-        kinetic: (rows,) kinetic energy, eV; with the temperature it gives the degrees of freedom.
-        target: temperature of the thermostat, K; None for NVE.
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
 
-    Raises:
-        DataError: no rows.
-    """
-    values = np.asarray(temperature, dtype=np.float64)
-    if not len(values):
-        raise DataError("the temperature has no rows")
-    mean = block_average(values, "K")
-    shifted = values - mean.value
-    blocks = Blocks.automatic(len(values), inefficiency(shifted, shifted**2))
-    number = np.ones(len(values))
-    sums = BlockSums(blocks.sums(np.stack([number, shifted, shifted**2], axis=1)), blocks.samples)
-    deviation = sums.measure(
-        lambda s: np.asarray(np.sqrt(np.maximum(s[..., 2] / s[..., 0] - (s[..., 1] / s[..., 0]) ** 2, 0.0))), "K"
-    )
-    if target is None:
-        return TemperatureStatistics(mean, deviation, None, None, None)
-    measured = Measurement(mean.value - target, mean.uncertainty, "K", mean.samples)
-    count = len(Blocks.automatic(len(values), inefficiency(values)))
-    limit = error_limit(measured, [(mean, count)])
-    freedom = 2.0 * float(np.sum(kinetic)) / (BOLTZMANN * float(np.sum(values)))
-    return TemperatureStatistics(
-        mean, deviation, target, Difference(measured, limit, None), target * float(np.sqrt(2.0 / freedom))
-    )
+    def add(self, frames: Frames) -> None:
+        """Take no frames."""
+
+    def statistics(self) -> EnergyDrift | None:
+        """Return the drift; None of fewer than three rows."""
+        thermo = self._sample.thermo
+        if thermo is None or len(thermo.times) < FEWEST_ROWS:
+            return None
+        return energy_drift(thermo.times, thermo.total, len(self._sample.species))
+
+
+class EnergyConservation(Quantity[EnergyDrift]):
+    """Drift and fluctuation of the total energy; they need the energies of a run at constant energy."""
+
+    key = "energy_drift"
+    statistics = EnergyDrift
+    needs_frames = needs_reference = False
+    absent: ClassVar = {"energy_drift": None}
+
+    def collector(self, sample: Sample) -> _DriftOfRows | None:
+        """Return a collector, where the run has constant energy."""
+        return _DriftOfRows(sample) if _applies(sample) else None
+
+    def missing_note(self, sample: Sample) -> str | None:
+        """Return why there is no drift; without any rows the temperature states it."""
+        rows = 0 if sample.thermo is None else len(sample.thermo.times)
+        return _too_few(rows) if _applies(sample) and rows else None
+
+    def compare(
+        self, run: EnergyDrift, reference: EnergyDrift | None, sample: Sample
+    ) -> QuantityComparison[EnergyDrift]:
+        """Return the drift; it is compared with nothing."""
+        rows = [
+            Observable("energy_drift.per_10_ps", "Total-energy drift", run.per_10_ps),
+            Observable("energy_drift.per_ns", "Total-energy drift, per ns", run.per_ns),
+            Observable("energy_fluctuation", "Total-energy fluctuation", run.fluctuation),
+        ]
+        drift = run.per_10_ps
+        text = Measurement(drift.value, drift.uncertainty, "", 1).text()
+        highlights = [Highlight(text, "energy drift", drift.unit)]
+        return QuantityComparison(self.key, run, rows, plain={"energy_drift": run.as_dict()}, highlights=highlights)
+
+
+def _applies(sample: Sample) -> bool:
+    return sample.run is not None and sample.run.ensemble == "nve" and sample.thermo is not None
+
+
+def _too_few(rows: int) -> str:
+    return f"the energy has {rows} rows: a drift needs three at least"
