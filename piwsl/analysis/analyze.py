@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import Line, RunGroup, replica_directories, side_by_side, unique_names, verdict_of
+from piwsl.analysis.quantity import Quantity, checked_quantities
 from piwsl.analysis.reference import Reference, bundled_reference, read_reference
-from piwsl.analysis.reference_statistics import ReferenceStatistics
+from piwsl.analysis.reference_statistics import (
+    ReferenceStatistics,
+    is_reference_statistics,
+    read_reference_statistics,
+)
 from piwsl.analysis.run_directory import Run, read_run
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.survival import survival, survival_curve
-from piwsl.analysis.statistics_file import is_reference_statistics, read_reference_statistics
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.trajectories.source import first_frame
 
@@ -124,6 +128,7 @@ def analyze(
     reference_topology: str | Path | None = None,
     units: str | None = None,
     accept_mapping: bool = False,
+    quantities: Sequence[Quantity[Any]] | None = None,
     output: str | Path | None = None,
     report: bool = True,
     progress: ReadProgress | None = None,
@@ -138,6 +143,7 @@ def analyze(
         units: unit of length of an npz or XYZ reference that is not in angstrom, such as ``nm``.
         accept_mapping: accept another order of atoms than that of the reference, matched by the bonds of the first
             frame.
+        quantities: your own quantities, measured beside those of piwsl; they appear in table, JSON, CSV and report.
         output: directory for numbers, figures and report; None writes nothing.
         report: write ``report.html`` and figures to ``output``.
         progress: called with (what is read, frames read, all frames).
@@ -148,7 +154,8 @@ def analyze(
     Raises:
         RunDirectoryError: a directory holds no run, or ``output`` holds something else than an analysis.
         DataError: a run or the reference cannot be read, or they are different molecules.
-        ConfigError: a run is named twice, a unit is unknown, or the reference lacks its topology.
+        ConfigError: a run is named twice, a unit is unknown, the reference lacks its topology, or ``quantities`` holds
+            something else.
 
     Example:
         >>> analysis = analyze("runs/md-aspirin")  # doctest: +SKIP
@@ -164,12 +171,14 @@ def analyze(
         from piwsl.analysis.report import check_output
 
         check_output(Path(output))  # before the work, not after it
+    own = tuple(quantities or ())
+    checked_quantities((), own)
     names = unique_names(paths)
     directories = [replica_directories(path) for path in paths]
     count = sum(len(members) for members in directories)
     first = _read_run(directories[0][0], None)
     topology = None if reference_topology is None else Path(reference_topology)
-    statistics = _reference_statistics(first, reference, topology, units, progress)
+    statistics = _reference_statistics(first, reference, topology, units, own, progress)
     groups, number = [], 0
     for name, members in zip(names, directories, strict=True):
         comparisons = []
@@ -177,7 +186,7 @@ def analyze(
             number += 1
             label = f"run {path.name}, {number} of {count}" if count > 1 else "run"
             run = _read_run(path, progress and partial(progress, label))
-            comparisons.append(_compare(run, statistics, accept_mapping, is_named=count > 1))
+            comparisons.append(_compare(run, statistics, accept_mapping, own, is_named=count > 1))
         groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
     analysis = Analysis(tuple(groups))
     return analysis if output is None else Analysis(analysis.groups, analysis.save(output, report))
@@ -196,6 +205,7 @@ def _reference_statistics(
     reference: str | Path | Reference | ReferenceStatistics | None,
     topology: Path | None,
     units: str | None,
+    quantities: Sequence[Quantity[Any]],
     progress: ReadProgress | None,
 ) -> ReferenceStatistics:
     if isinstance(reference, ReferenceStatistics):
@@ -206,15 +216,17 @@ def _reference_statistics(
     elif not isinstance(reference, Reference):
         path = Path(reference)
         if is_reference_statistics(path):
-            return read_reference_statistics(path)
+            return read_reference_statistics(path, quantities)
         reference = read_reference(path, topology, units, show)
     in_vacuum = first_frame(run.frames)[1] is None
-    return (reference.in_vacuum() if in_vacuum else reference).statistics
+    return (reference.in_vacuum() if in_vacuum else reference).measured(quantities)
 
 
-def _compare(run: Run, reference: ReferenceStatistics, accept_mapping: bool, is_named: bool) -> Comparison:
+def _compare(
+    run: Run, reference: ReferenceStatistics, accept_mapping: bool, quantities: Sequence[Quantity[Any]], is_named: bool
+) -> Comparison:
     try:
-        return compare_run(run, reference, accept_mapping)
+        return compare_run(run, reference, accept_mapping, quantities)
     except DataError as error:
         if not is_named:
             raise

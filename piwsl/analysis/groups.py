@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from piwsl._version import __version__
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.observables import Observable
+from piwsl.analysis.quantity import Observable
 from piwsl.analysis.run_directory import SUMMARY_FILE
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.results import Measurement

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from piwsl.md.run_directory import THERMO
 from piwsl.runs.summary import MDSummary
-
-_TAIL = 65536  # bytes of thermo.csv that are read
+from piwsl.trajectories.thermo import read_latest
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,6 @@ def read_progress(directory: Path) -> LiveView:
     """
     summary = MDSummary.read(directory)
     path = directory / THERMO
-    if not path.is_file():
-        return LiveView(summary, {}, None)
-    with path.open("rb") as file:
-        header = file.readline().decode().strip().split(",")
-        size = path.stat().st_size
-        file.seek(max(file.tell(), size - _TAIL))
-        lines = file.read().decode(errors="replace").split("\n")[:-1]
-    if size > _TAIL:
-        lines = lines[1:]  # cut in the middle
-    rows = [[float(cell) for cell in line.split(",")] for line in lines if line.count(",") == len(header) - 1]
-    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    columns = read_latest(path)
+    rows = columns.get("step", [])
     return LiveView(summary, columns, time.time() - path.stat().st_mtime if rows else None)

@@ -1,41 +1,19 @@
-"""Conservation of energy and statistics of the temperature."""
+"""Kinetic temperature of a run, beside that of its thermostat."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from piwsl.analysis.quantity import Frames, Highlight, Observable, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.autocorrelation import inefficiency
 from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums, block_average, error_limit
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray
-from piwsl.units import BOLTZMANN, PICOSECOND
+from piwsl.units import BOLTZMANN
 
-MILLI = 1e3  # meV per eV
-
-
-@dataclass(frozen=True)
-class EnergyDrift:
-    """Change of the total energy of an NVE run.
-
-    Attributes:
-        per_10_ps: slope of a straight line through the total energy, meV/atom/10 ps.
-        per_ns: the same slope, meV/atom/ns.
-        fluctuation: standard deviation about the line, meV/atom.
-    """
-
-    per_10_ps: Measurement
-    per_ns: Measurement
-    fluctuation: Measurement
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "per_10_ps": self.per_10_ps.as_dict(),
-            "per_ns": self.per_ns.as_dict(),
-            "fluctuation": self.fluctuation.as_dict(),
-        }
+NO_ROWS = "the temperature has no rows"
 
 
 @dataclass(frozen=True)
@@ -66,40 +44,6 @@ class TemperatureStatistics:
         }
 
 
-def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrift:
-    """Fit a straight line to the total energy.
-
-    The error of the slope is that of least squares, widened by the correlation of the residuals.
-
-    Args:
-        times: (rows,) fs.
-        total: (rows,) total energy, eV.
-        atoms: number of atoms.
-
-    Raises:
-        DataError: fewer than three rows.
-    """
-    if len(times) < 3:
-        raise DataError(f"the energy has {len(times)} rows: a drift needs three at least")
-    centered = np.asarray(times, dtype=np.float64) - np.mean(times)
-    energy = np.asarray(total, dtype=np.float64) * MILLI / atoms
-    spread = float(np.sum(centered**2))
-    slope = float(np.sum(centered * (energy - energy.mean())) / spread)  # meV/atom/fs
-    residual = energy - energy.mean() - slope * centered
-    per_sample = inefficiency(residual)
-    samples = int(len(times) / per_sample)
-    variance = float(np.sum(residual**2)) / (len(times) - 2)
-    error = float(np.sqrt(variance * per_sample / spread)) if samples > 2 else None
-
-    def over(span: float, unit: str) -> Measurement:
-        return Measurement(slope * span, None if error is None else error * span, unit, samples)
-
-    blocks = Blocks.automatic(len(residual), inefficiency(residual**2))
-    squares = BlockSums(np.stack([blocks.sums(residual**2), np.diff(blocks.edges)], axis=1), blocks.samples)
-    fluctuation = squares.measure(lambda sums: np.asarray(np.sqrt(sums[..., 0] / sums[..., 1])), "meV/atom")
-    return EnergyDrift(over(10 * PICOSECOND, "meV/atom/10 ps"), over(1000 * PICOSECOND, "meV/atom/ns"), fluctuation)
-
-
 def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target: float | None) -> TemperatureStatistics:
     """Mean and spread of the temperature, and their values under a thermostat.
 
@@ -113,7 +57,7 @@ def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target:
     """
     values = np.asarray(temperature, dtype=np.float64)
     if not len(values):
-        raise DataError("the temperature has no rows")
+        raise DataError(NO_ROWS)
     mean = block_average(values, "K")
     shifted = values - mean.value
     blocks = Blocks.automatic(len(values), inefficiency(shifted, shifted**2))
@@ -131,3 +75,49 @@ def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target:
     return TemperatureStatistics(
         mean, deviation, target, Difference(measured, limit, None), target * float(np.sqrt(2.0 / freedom))
     )
+
+
+class _TemperatureOfRows:
+    """Measures the rows of the stable part; frames are not needed."""
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+
+    def add(self, frames: Frames) -> None:
+        """Take no frames."""
+
+    def statistics(self) -> TemperatureStatistics | None:
+        """Return the statistics; None without rows."""
+        thermo, run = self._sample.thermo, self._sample.run
+        if thermo is None or run is None or not len(thermo.times):
+            return None
+        return temperature_statistics(thermo.temperature, thermo.kinetic, run.target_temperature)
+
+
+class Temperature(Quantity[TemperatureStatistics]):
+    """Mean temperature; it needs the energies of a run."""
+
+    key = "temperature"
+    statistics = TemperatureStatistics
+    needs_frames = needs_reference = False
+    absent: ClassVar = {"temperature": None}
+
+    def collector(self, sample: Sample) -> _TemperatureOfRows | None:
+        """Return a collector, where the run wrote energies."""
+        return None if sample.thermo is None else _TemperatureOfRows(sample)
+
+    def missing_note(self, sample: Sample) -> str | None:
+        """Return why there is no temperature, of a run that wrote energies."""
+        return None if sample.thermo is None else NO_ROWS
+
+    def compare(
+        self, run: TemperatureStatistics, reference: TemperatureStatistics | None, sample: Sample
+    ) -> QuantityComparison[TemperatureStatistics]:
+        """Compare the mean with the thermostat, where there is one."""
+        expected, detail = None, "constant energy"
+        if run.target is not None:
+            expected = Measurement(run.target, 0.0, "K", run.mean.samples)
+            detail = f"thermostat at {run.target:g} K"
+        rows = [Observable("temperature", "Temperature", run.mean, expected, run.target_difference)]
+        highlights = [Highlight(run.mean.text(), "temperature", detail)]
+        return QuantityComparison(self.key, run, rows, plain={"temperature": run.as_dict()}, highlights=highlights)

@@ -1,12 +1,15 @@
 """Runs that end to be a molecule somewhere, seen in pieces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from piwsl.analysis.molecule import find_stable_frames, structure_of
+from piwsl.analysis.quantities import MOLECULE
 from piwsl.analysis.quantities.bond_lengths import compare_bond_statistics, compare_bonds
 from piwsl.analysis.quantities.distances import distance_histogram
-from piwsl.analysis.quantities.stability import stable_time
+from piwsl.analysis.quantities.stability import find_stability, stable_time
+from piwsl.analysis.quantity import Sample, measure, survey_frames
 from piwsl.structures.bonds import find_bonds
 from piwsl.structures.contacts import first_contact
 from piwsl.trajectories.source import FrameSource
@@ -39,10 +42,10 @@ def test_the_end_is_found_in_any_piece(runs, positions, change, frame):
     times = 50.0 * np.arange(1, 2601)
     bonds = find_bonds(numbers, positions)
     changed = change(positions, frame)
-    found = find_stable_frames(FrameSource.of_array(numbers, changed), times, bonds)
-    assert found.count == frame
-    assert found.stability == stable_time(changed, times, bonds)
-    holding = changed[: found.stability.frames]
+    found = find_stability(FrameSource.of_array(numbers, changed), times, bonds)
+    assert found.stable_frames == frame
+    assert replace(found, contact=None) == stable_time(changed, times, bonds)
+    holding = changed[: found.frames]
     assert found.contact == first_contact(holding, times, numbers, bonds.pairs)
     assert (found.contact is None) is (change is broken)
 
@@ -50,22 +53,22 @@ def test_the_end_is_found_in_any_piece(runs, positions, change, frame):
 def test_a_break_after_a_collapse_is_told_too(runs, positions):
     bonds = find_bonds(runs.ETHANOL.numbers, positions)
     changed = broken(collapsed(positions, 1200), 2300)
-    found = find_stable_frames(FrameSource.of_array(runs.ETHANOL.numbers, changed), np.arange(2600.0), bonds)
-    assert (found.count, found.contact.frame, found.stability.frames) == (1200, 1200, 2300)
+    found = find_stability(FrameSource.of_array(runs.ETHANOL.numbers, changed), np.arange(2600.0), bonds)
+    assert (found.stable_frames, found.contact.frame, found.frames) == (1200, 1200, 2300)
 
 
 def test_pieces_give_what_whole_arrays_give(runs, positions):
     numbers = runs.ETHANOL.numbers
     bonds = find_bonds(numbers, positions)
     source = FrameSource.of_array(numbers, positions)
-    modes = find_stable_frames(source, np.arange(2600.0), bonds).modes
-    found = structure_of(source, bonds, modes, 2200, positions[0])
+    surveys = survey_frames(MOLECULE, numbers)
+    find_stability(source, np.arange(2600.0), bonds, surveys.values())
+    found = measure(Sample(source, 2200, bonds, positions[0], None, "mine", surveys), MOLECULE)
     whole = distance_histogram(positions[:2200])
-    assert found.frames == 2200
-    np.testing.assert_array_equal(found.distances.all_pairs.blocks.total, whole.blocks.total)
-    assert found.distances.all_pairs.blocks.samples == pytest.approx(whole.blocks.samples, rel=0.2)
+    np.testing.assert_array_equal(found["h_of_r"].all_pairs.blocks.total, whole.blocks.total)
+    assert found["h_of_r"].all_pairs.blocks.samples == pytest.approx(whole.blocks.samples, rel=0.2)
     for ours, theirs in zip(
-        compare_bond_statistics(found.bonds, found.bonds),
+        compare_bond_statistics(found["bonds"], found["bonds"]),
         compare_bonds(positions[:2200], positions[:2200], bonds),
         strict=True,
     ):
