@@ -9,8 +9,8 @@ from ase import Atoms
 from piwsl.data.systems import SYSTEMS, check_molecule, named_system
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md.run_directory import START
-from piwsl.md.structure import load_structure
 from piwsl.runs.summary import MDSummary
+from piwsl.structures.files import load_structure
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from piwsl.cli.names import source_name
+from piwsl.data.read import source_name
 
 if TYPE_CHECKING:
     from piwsl.training.config import DataConfig, TrainingConfig

@@ -15,7 +15,7 @@ from piwsl.md.restart import RunIdentity
 from piwsl.md.run_directory import normalized
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import check_structure
+from piwsl.structures.files import check_structure
 
 _TRIAL = 2.0  # s of steps
 _WARM_UP = 5  # steps, in which compiled paths settle

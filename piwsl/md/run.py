@@ -23,12 +23,12 @@ from piwsl.md.restart import RunIdentity, structure_sha256
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
-from piwsl.md.structure import check_structure
 from piwsl.md.summary import verdict
 from piwsl.runs.files import writing
 from piwsl.runs.lock import locked
 from piwsl.runs.provenance import log_to_file
 from piwsl.runs.summary import MDSummary
+from piwsl.structures.files import check_structure
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from piwsl._version import __version__
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.export.trained_file import DTYPES, load_trained
+from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.prediction import Prediction
 from piwsl.runs.files import sha256, write_text
 from piwsl.training.config import TrainingConfig, dump, load_config
 from piwsl.training.data import TrainingFrames
-from piwsl.training.directory import CONFIG_FILE, MODEL_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
+from piwsl.training.directory import CONFIG_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
 from piwsl.training.distributed.processes import joined, launched_processes
@@ -30,8 +30,6 @@ from piwsl.training.metrics import ErrorCollector, Errors
 from piwsl.training.run import train
 from piwsl.training.sources import training_frames, with_absolute_sources
 from piwsl.training.start import with_network_of_start
-
-ENSEMBLE_FILE = "ensemble.json"
 
 
 @dataclass(frozen=True)
@@ -150,23 +148,6 @@ def ensemble_seeds(output: Path) -> list[int] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise RunDirectoryError(f"{output / ENSEMBLE_FILE} is damaged: name the seeds with --seeds") from None
-
-
-def member_models(output: Path) -> list[Path]:
-    """Trained files of the members of an ensemble.
-
-    Raises:
-        RunDirectoryError: the directory holds no finished ensemble.
-    """
-    try:
-        content = json.loads((output / ENSEMBLE_FILE).read_text(encoding="utf-8"))
-        models = [output / member["directory"] / MODEL_FILE for member in content["members"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunDirectoryError(f"{output} holds no finished ensemble: name trained files instead") from None
-    missing = next((model for model in models if not model.is_file()), None)
-    if missing is not None:
-        raise RunDirectoryError(f"{missing} is missing: go on with `piwsl train --seeds ... --resume`")
-    return models
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:

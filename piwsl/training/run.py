@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
+from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.runs.files import write_text
@@ -24,7 +24,6 @@ from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
     LOG_FILE,
-    MODEL_FILE,
     SPLIT_FILE,
     Continuation,
     check_free,

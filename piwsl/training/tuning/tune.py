@@ -14,12 +14,11 @@ from optuna.study import Study
 
 from piwsl._version import __version__
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
-from piwsl.export.trained_file import DTYPES, load_trained
+from piwsl.export.trained_file import DTYPES, MODEL_FILE, load_trained
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.provenance import versions
 from piwsl.training.config import TrainingConfig, dump
 from piwsl.training.data import TrainingFrames
-from piwsl.training.directory import MODEL_FILE
 from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
