@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
     from piwsl.training.evaluate import Evaluation, evaluate
     from piwsl.training.run import TrainingResult, train
-    from piwsl.training.tuning.tune import TuneResult, tune
+    from piwsl.training.tuning.results import TuneResult
+    from piwsl.training.tuning.tune import tune
 
 __all__ = [
     "ConfigError",
@@ -102,7 +103,7 @@ _HOMES = {
     "TrainedModel": "piwsl.export.trained_file",
     "TrainingConfig": "piwsl.training.config",
     "TrainingResult": "piwsl.training.run",
-    "TuneResult": "piwsl.training.tuning.tune",
+    "TuneResult": "piwsl.training.tuning.results",
     "analyze": "piwsl.analysis",
     "evaluate": "piwsl.training.evaluate",
     "export_model": "piwsl.export.export",

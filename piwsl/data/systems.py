@@ -63,6 +63,7 @@ def _bundled(name: str, reference_timestep: float) -> NamedSystem:
     )
 
 
+BUNDLED_LEVEL = "GFN2-xTB"  # of labels and trajectories
 SYSTEMS = {"aspirin": _bundled("aspirin", reference_timestep=20.0)}
 
 

@@ -86,14 +86,21 @@ def reporting(
 
 @contextmanager
 def counting(
-    progress: Callable[[int, int], None] | bool | None, unit: str, write: Callable[[str], None] = to_stderr
-) -> Iterator[Callable[[int, int], None] | None]:
+    progress: Callable[[int, Any], None] | bool | None,
+    unit: str,
+    write: Callable[[str], None] = to_stderr,
+    describe: Callable[[int, int | None], str] = lambda done, total: "",
+) -> Iterator[Callable[[int, Any], None] | None]:
     """Turn the argument ``progress`` of a function that counts into a callback (done, total); see `reporting`."""
     if callable(progress):
         yield progress
         return
-    with reporting(progress, unit, lambda step: step, write) as report:
-        yield None if report is None else lambda done, total: report(Step(done, total))
+    with reporting(progress, unit, _unchanged, write) as report:
+        yield None if report is None else lambda done, total: report(Step(done, total, describe(done, total)))
+
+
+def _unchanged(step: Step) -> Step:
+    return step
 
 
 @contextmanager
