@@ -10,9 +10,9 @@ The functions of a working day are attributes of this module and are imported at
     piwsl.analyze(run.directory)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from piwsl._lazy import attach
 from piwsl._version import __version__
 from piwsl.errors import (
     ConfigError,
@@ -89,45 +89,33 @@ __all__ = [
     "tune",
 ]
 
-# Imported at first use: torch and the engines take seconds to load.
-_PACKAGES = ("analysis", "data", "losses", "models", "testing")
-_HOMES = {
-    "EnsembleResult": "piwsl.training.ensemble",
-    "Evaluation": "piwsl.training.evaluate",
-    "ExportedModel": "piwsl.export.export",
-    "Frame": "piwsl.data.frames",
-    "FrameSet": "piwsl.data.frames",
-    "MDProtocol": "piwsl.md.protocol",
-    "MDRun": "piwsl.md.run",
-    "PiwslCalculator": "piwsl.interfaces.ase",
-    "TrainedModel": "piwsl.export.trained_file",
-    "TrainingConfig": "piwsl.training.config",
-    "TrainingResult": "piwsl.training.run",
-    "TuneResult": "piwsl.training.tuning.results",
-    "analyze": "piwsl.analysis",
-    "evaluate": "piwsl.training.evaluate",
-    "export_model": "piwsl.export.export",
-    "label": "piwsl.data.labeling.label",
-    "load_model": "piwsl.export.trained_file",
-    "openmm_force": "piwsl.interfaces.openmm.force",
-    "read_frames": "piwsl.data.read",
-    "run_md": "piwsl.md.run",
-    "sample": "piwsl.data.labeling.label",
-    "train": "piwsl.training.run",
-    "train_ensemble": "piwsl.training.ensemble",
-    "tune": "piwsl.training.tuning.tune",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"piwsl.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "EnsembleResult": "training.ensemble",
+        "Evaluation": "training.evaluate",
+        "ExportedModel": "export.export",
+        "Frame": "data.frames",
+        "FrameSet": "data.frames",
+        "MDProtocol": "md.protocol",
+        "MDRun": "md.run",
+        "PiwslCalculator": "interfaces.ase",
+        "TrainedModel": "export.trained_file",
+        "TrainingConfig": "training.config",
+        "TrainingResult": "training.run",
+        "TuneResult": "training.tuning.results",
+        "analyze": "analysis",
+        "evaluate": "training.evaluate",
+        "export_model": "export.export",
+        "label": "data.labeling.label",
+        "load_model": "export.trained_file",
+        "openmm_force": "interfaces.openmm.force",
+        "read_frames": "data.read",
+        "run_md": "md.run",
+        "sample": "data.labeling.label",
+        "train": "training.run",
+        "train_ensemble": "training.ensemble",
+        "tune": "training.tuning.tune",
+    },
+    packages=("analysis", "data", "losses", "models", "testing"),
+)
