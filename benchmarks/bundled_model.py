@@ -19,7 +19,7 @@ from piwsl.export.trained_file import load_trained
 from piwsl.interfaces.openmm.force import torch_force
 from piwsl.md import PiwslCalculator
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
@@ -58,7 +58,7 @@ def torchforce_against_ase() -> dict[str, float]:
 
 def canonical(output: Path) -> dict[str, object]:
     protocol = MDProtocol.of(steps=100_000, temperature=500, seed=1)
-    run = run_md(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
+    run = run_protocol(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
     (comparison,) = analyze(output, output=output / "analysis").comparisons
     difference = comparison["h_of_r"].all_pairs.difference
     return {
@@ -74,7 +74,7 @@ def canonical(output: Path) -> dict[str, object]:
 
 def constant_energy(output: Path) -> dict[str, object]:
     protocol = MDProtocol.of(steps=20_000, temperature=300, ensemble="nve", seed=1)
-    run_md(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
+    run_protocol(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
     drift = analyze(output).comparisons[0]["energy_drift"]
     return {f"NVE drift in 10 ps [{drift.per_10_ps.unit}]": drift.per_10_ps.value}
 

@@ -20,7 +20,7 @@ import torch
 
 from piwsl.cli.data import COMMANDS as DATA_COMMANDS
 from piwsl.cli.main import COMMANDS, piwsl, run
-from piwsl.cli.names import source_name
+from piwsl.data.read import source_name
 from piwsl.data.systems import RESOURCES, named_system
 from piwsl.errors import MissingDependencyError
 from piwsl.export.exported_file import read_exported_info

@@ -59,7 +59,7 @@ class Exporter:
         self.models = [load_trained(path) for path in self.paths]
         _check_members(self.paths, self.models)
         if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("--device cuda: PyTorch finds no GPU here")
+            raise ConfigError("device='cuda': PyTorch finds no GPU here")
         self.dtype = dtype or self.models[0].dtype
         self.device = device
         self.cutoff = self.models[0].config.cutoff
@@ -100,7 +100,7 @@ class Exporter:
             ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
         """
         if copies < 1:
-            raise ConfigError(f"--copies is {copies}: it must be at least 1")
+            raise ConfigError(f"copies is {copies}: it must be at least 1")
         species = structure.species.tolist()
         check_elements(self.models[0], species)
         same = [
@@ -110,7 +110,7 @@ class Exporter:
         info: dict[str, Any] = {"target": "openmm", "species": species, "units": _OPENMM_UNITS}
         if any(structure.pbc) and not all(structure.pbc):
             raise ExportError(
-                "OpenMM knows boxes that are periodic along all directions, or no box: use --target general"
+                "OpenMM takes boxes that are periodic along all directions, or no box: use target='general'"
             )
         if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
             raise ExportError(
@@ -121,13 +121,13 @@ class Exporter:
         if any(structure.pbc) or not in_one_graph:
             if copies > 1:
                 raise ConfigError(
-                    f"--copies takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
-                    "a file of --target general serves replicas of any structure"
+                    f"copies=N takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
+                    "a file of target='general' serves replicas of any structure"
                 )
             if form == "aotinductor":
                 raise ExportError(
                     f"the compiled form with baked species takes molecules of {SMALLEST_MOLECULE} to "
-                    f"{largest_molecule} atoms: use --target general, or --format torchscript"
+                    f"{largest_molecule} atoms: use target='general', or format='torchscript'"
                 )
             general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)

@@ -8,8 +8,8 @@ from ase.optimize import FIRE
 
 from piwsl.errors import ConfigError, DataError
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import atom_name
 from piwsl.structures.bonds import bonded_pairs
+from piwsl.structures.files import atom_name
 
 FREE_HYDROGEN_TIMESTEP = 0.5  # fs; a C-H stretch has a period of 11 fs, and errors grow with the square of the step
 MINIMIZED_FORCE = 0.05  # eV/angstrom

@@ -1,8 +1,12 @@
 """How far a run is and how fast it goes."""
 
+import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.units import PICOSECOND
 
 _NANOSECOND = 1000 * PICOSECOND  # fs
@@ -29,6 +33,20 @@ class Progress:
     temperature: float
     seconds_left: float
     replicas: int = 1
+
+    def text(self) -> str:
+        """Return speed, temperature and the time that is left as text."""
+        replicas = f" of {self.replicas} replicas" if self.replicas > 1 else ""
+        kelvin = "" if math.isnan(self.temperature) else f"{self.temperature:.0f} K, "
+        speed = f"{self.steps_per_second:.0f} steps/s{replicas}, {self.ns_per_day:.2f} ns/day"
+        return f"{speed}, {kelvin}{duration(self.seconds_left)} left"
+
+
+def reporting_progress(
+    progress: Callable[[Progress], None] | bool | None, write: Callable[[str], None] = to_stderr
+) -> AbstractContextManager[Callable[[Progress], None] | None]:
+    """Turn the argument ``progress`` of a run into a callback."""
+    return reporting(progress, "step", lambda state: Step(state.step, state.total, state.text()), write)
 
 
 def nanoseconds_per_day(steps_per_second: float, timestep: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from piwsl._version import __version__
 from piwsl.errors import RunDirectoryError
+from piwsl.export.trained_file import MODEL_FILE
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.lock import LOCK_FILE
 from piwsl.runs.provenance import versions
@@ -17,7 +18,6 @@ from piwsl.training.setup import Setup
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
-MODEL_FILE = "model.pt"
 SPLIT_FILE = "split.json"
 LOG_FILE = "train.log"
 CHECKPOINTS = "checkpoints"

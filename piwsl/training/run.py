@@ -3,28 +3,34 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
-from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
+from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.read import FrameSource
+from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
+from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
+from piwsl.runs import notebook
 from piwsl.runs.files import write_text
 from piwsl.runs.lock import locked
 from piwsl.runs.process import keep_freed_memory
 from piwsl.runs.provenance import listening, log_to_file
 from piwsl.training.checks import fitting_loss
 from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.curves import learning_curves
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
     LOG_FILE,
-    MODEL_FILE,
     SPLIT_FILE,
     Continuation,
     check_free,
@@ -38,6 +44,7 @@ from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zer
 from piwsl.training.distributed.processes import joined, launched_processes
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import TrainingProgress, fit
+from piwsl.training.inputs import Config, reporting_steps, resumable, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
@@ -50,7 +57,15 @@ from piwsl.training.task import LOGGER, DivergedError, TrainingTask
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came out: the model file and its errors on validation and test frames."""
+    """Result of a training run.
+
+    Attributes:
+        model: trained file.
+        validation: errors on the validation frames.
+        test: errors on the test frames; None without any.
+        seconds: duration, s.
+        warnings: what deserves attention although training ended well.
+    """
 
     model: Path
     validation: Errors
@@ -58,8 +73,89 @@ class TrainingResult:
     seconds: float
     warnings: list[str]
 
+    @property
+    def directory(self) -> Path:
+        """Run directory."""
+        return self.model.parent
+
+    @property
+    def errors(self) -> Errors:
+        """Errors on the test frames, or on the validation frames where there are no test frames."""
+        return self.test or self.validation
+
+    def plot(self) -> Figure:
+        """Draw the validation errors against the steps."""
+        return learning_curves(self.directory)
+
+    def __repr__(self) -> str:
+        errors = "; ".join(" ".join(line.split()) for line in self.errors.lines())
+        return f"TrainingResult({str(self.model)!r}; {errors})"
+
+    def _repr_html_(self) -> str:
+        parts = [("validation", self.validation), ("test", self.test)]
+        rows = [(part, *row) for part, errors in parts if errors is not None for row in errors.rows()]
+        return notebook.block(
+            notebook.facts([("model", self.model), ("time", f"{self.seconds / 60:.1f} min")]),
+            notebook.table(rows, ("frames", "", "MAE", "RMSE")),
+            notebook.lines(f"warning: {warning}" for warning in self.warnings),
+            notebook.picture(self.plot(), "validation errors by step"),
+        )
+
 
 def train(
+    data: FrameSource | None = None,
+    *,
+    config: Config | None = None,
+    system: str | None = None,
+    units: str | None = None,
+    init_from: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[TrainingProgress], None] | bool | None = None,
+    on_data: Callable[[TrainingFrames], None] | None = None,
+) -> TrainingResult:
+    """Train a potential on labeled structures.
+
+    Args:
+        data: labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
+            in memory (which need ``output``). None: what the configuration names.
+        config: `TrainingConfig`, YAML file, or mapping of sections such as ``{"loss": {"pitc": 0.5}}``.
+        system: bundled system, such as ``aspirin``, instead of data.
+        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        init_from: trained file to fine-tune.
+        output: run directory; default: ``runs/train-NAME``, named after the data.
+        resume: continue the run in ``output`` from its newest checkpoint.
+        force: replace another run in ``output``.
+        options: values by key, such as ``{"optimizer.steps": 2000}``, which take precedence over the configuration.
+        progress: called after every step; True or False shows or hides a bar; None shows one in notebooks and in
+            interactive sessions.
+        on_data: called with the frames, their report and their split before the first step.
+
+    Raises:
+        ConfigError: a key is unknown, a value is out of range, or the data lack what the configuration needs.
+        DataError: the data cannot be used.
+        RunDirectoryError: the directory contains another run, or none to resume.
+        DivergedError: the loss is no longer finite.
+    """
+    settings, tune, directory = training_inputs(
+        data,
+        config,
+        system=system,
+        units=units,
+        init_from=init_from,
+        output=output,
+        resume=resume,
+        options=options,
+    )
+    if tune is not None:
+        LOGGER.getChild("inputs").info(f"{config}: the section tune is for `piwsl tune`")
+    with resumable(directory), reporting_steps(progress) as report:
+        return run_training(settings, directory, resume, force, on_data, report)
+
+
+def run_training(
     config: TrainingConfig,
     output: Path,
     resume: bool = False,
@@ -68,10 +164,10 @@ def train(
     progress: Callable[[TrainingProgress], None] | None = None,
     frames: TrainingFrames | None = None,
 ) -> TrainingResult:
-    """Train a potential; the directory afterwards explains itself.
+    """Train a potential with a complete configuration.
 
-    Under torchrun or srun all processes call this; the first one writes and calls back. Where one fails all end: the
-    first to fail raises its error, the others SystemExit.
+    Under torchrun or srun all processes call this function; rank 0 writes files and calls back. If one process fails,
+    all of them end: the first to fail raises its error, the others raise SystemExit.
 
     Args:
         config: everything that decides the run.
@@ -198,6 +294,7 @@ def trained_model(
         training={
             "data": frames.source.name,
             "data_sha256": frames.sha256,
+            "level": level_of(frames),
             "train_frames": len(frames.train),
             "loss": config.loss.model_dump(),
             "seed": config.seed,
@@ -207,3 +304,11 @@ def trained_model(
             "test": asdict(test) if test else None,
         },
     )
+
+
+def level_of(frames: TrainingFrames) -> str | None:
+    """Return the level of theory of the labels, where the source is a bundled system or a named data set."""
+    if frames.source in [system.train for system in SYSTEMS.values()]:
+        return BUNDLED_LEVEL
+    name = str(frames.source)
+    return dataset(name).level if is_dataset(name) else None

@@ -45,7 +45,7 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     assert (code, errors) == (0, [])
     assert "force TorchForce (tried on Reference, works), platform Reference" in out
     assert "3000 steps of 0.5 fs (1.5 ps), nve from 300 K" in out
-    assert "100 %  step 3000 of 3000" in out
+    assert "step 3000/3000  " in out
     assert "ns/day" in out
     assert "completed: 3000 steps (1.5 ps), no stop rule violated" in out
     assert out.splitlines()[-1] == "results: runs/md-ethanol"
@@ -103,7 +103,7 @@ def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, wor
 def test_what_is_missing_is_said(inputs, capsys):
     assert "give --system NAME or --structure FILE" in piwsl(capsys, "md")[2][0]
     assert "give --model FILE" in piwsl(capsys, "md", *inputs[:2])[2][0]
-    assert "or --output of the run" in piwsl(capsys, "md", "--restart")[2][0]
+    assert "or --output DIRECTORY of the run" in piwsl(capsys, "md", "--restart")[2][0]
 
 
 def test_two_atoms_on_top_of_each_other(inputs, capsys):

@@ -13,7 +13,7 @@ from piwsl.md.restart import (
     write_state,
 )
 from piwsl.md.run_directory import normalized, write_structure
-from piwsl.md.structure import load_structure
+from piwsl.structures.files import load_structure
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
 

@@ -10,7 +10,7 @@ import torch
 from piwsl.errors import ConfigError
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.loader import share_of_process
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.setup import Setup
 from piwsl.training.sources import training_frames
 from piwsl.training.step_memory import StepMemory, step_memory
@@ -27,7 +27,7 @@ def estimate(config, processes=Processes()):  # noqa: B008
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(small, tmp_path):
     config = small("optimizer.batch_size=200000", "optimizer.steps=1", "model.channels=256", "model.layers=6")
     with pytest.raises(ConfigError, match=r"a training step needs about \d+\.\d GB, of .*; set loss.pisc: 0, or lower"):
-        train(config, tmp_path / "run")
+        run_training(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

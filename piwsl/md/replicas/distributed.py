@@ -1,15 +1,17 @@
 """Replicas of a run spread over processes that see the same files, such as the workers of a Dask cluster."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from piwsl.errors import EngineError
+from piwsl.errors import ConfigError, EngineError
 from piwsl.md import run_directory as files
 from piwsl.md.continuation import Continuation, resume_chunk
 from piwsl.md.job import Job
 from piwsl.md.progress import Progress
+from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.simulation import Simulation
 from piwsl.runs.executors import Executor
@@ -33,6 +35,40 @@ class Spread:
 
     executor: Executor
     chunk: int
+
+
+@contextmanager
+def spread_over(
+    scheduler: str | None, workers: int | None, n_atoms: int, protocol: MDProtocol
+) -> Iterator[Spread | None]:
+    """Provide Dask workers for replicas of ``n_atoms`` atoms within the block; None: this process moves them.
+
+    Raises:
+        ConfigError: both a scheduler and workers are given, there are no replicas, or the scheduler does not answer.
+        MissingDependencyError: Dask is not installed.
+    """
+    if scheduler is None and workers is None:
+        yield None
+        return
+    if scheduler is not None and workers is not None:
+        raise ConfigError("dask_workers=N starts a cluster and scheduler=ADDRESS names one: give one of them")
+    if protocol.replicas is None:
+        raise ConfigError("a Dask cluster moves replicas: add replicas=N")
+    import torch
+
+    from piwsl.md.run_model import copies_per_call
+    from piwsl.runs.dask_cluster import DaskCluster, local_cluster
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chunk = copies_per_call(n_atoms, protocol.replicas, workers or 1, device)
+    if scheduler is not None:
+        cluster = DaskCluster(scheduler)
+        cluster.check()
+        yield Spread(cluster, chunk)
+        return
+    assert workers is not None
+    with local_cluster(workers) as local:
+        yield Spread(local, chunk)
 
 
 def run_spread(simulation: Simulation, spread: Spread, progress: Callable[[Progress], None] | None) -> MDSummary:

@@ -10,8 +10,8 @@ from ase import Atoms
 from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot, kinetic_energy, temperature
 from piwsl.md.stop.rule import BuiltInRule, Phase, RuleFactory, Violation, name_atoms
-from piwsl.md.structure import atom_name
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.files import atom_name
 
 if TYPE_CHECKING:
     from piwsl.export.evaluation import BoundPotential

@@ -14,10 +14,10 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.stop.rule import BuiltInRule, Phase, Violation, name_atoms
-from piwsl.md.structure import atom_name
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.contacts import unbonded_pairs
+from piwsl.structures.files import atom_name
 from piwsl.structures.metals import are_covalent, contact_scale, is_metal
 from piwsl.structures.neighbors import PairSearch, SkinnedNeighbors
 from piwsl.typing import FloatArray, IntArray

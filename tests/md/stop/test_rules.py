@@ -14,7 +14,7 @@ from piwsl.md.engines.base import Snapshot, kinetic_energy
 from piwsl.md.job import Job
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RunIdentity, newest_states
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.md.stop.energies import CommitteeRule, TemperatureRule
 from piwsl.md.stop.rules import RULES, make_rules, parse_rules
 from piwsl.md.stop.start import check_start
@@ -110,7 +110,7 @@ def test_a_drift_of_the_energy_is_seen_and_remembered(ethanol):
 @pytest.mark.parametrize("engine", ["openmm", "ase"])
 def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_model, tmp_path):
     options = {"engine": engine, "ensemble": "nve", "steps": 20, "report_interval": 5, "check_interval": 10}
-    run = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options), tmp_path / "run")
+    run = run_protocol(ethanol, make_model(ethanol), MDProtocol.of(**options), tmp_path / "run")
     assert run.completed
     state = newest_states({0: tmp_path / "run"})[0][0]
     (kept,) = state.rules.values()
@@ -118,7 +118,7 @@ def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_
     kinetic = kinetic_energy(ethanol.get_masses(), thermal_velocities(ethanol, 500, rng))
     assert kept == pytest.approx(kinetic, rel=0.01)  # the springs are at rest in the start structure
     limit = {"stop": ["energy-drift:1e-9"], "on_stop": "record"}
-    noted = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options, **limit), tmp_path / "tight")
+    noted = run_protocol(ethanol, make_model(ethanol), MDProtocol.of(**options, **limit), tmp_path / "tight")
     # At every report, also between two checks; the time step makes the energy fluctuate.
     assert [(one.rule, one.step) for one in noted.summary.violations] == [("energy-drift", 5)]
 
@@ -155,7 +155,7 @@ def test_members_that_differ_stop_a_run(ethanol, tmp_path):
     json.dumps(violation.as_dict(), allow_nan=False)
     Exporter(members[:1]).general(tmp_path / "one.pt")
     with pytest.raises(ConfigError, match="is a single model, and not an ensemble"):
-        run_md(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
+        run_protocol(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -175,9 +175,9 @@ def test_a_retired_rule_is_not_asked(ethanol):
 def test_what_was_noted_is_known_after_a_restart(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     options = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600, "state_interval": 50}
-    first = run_md(ethanol, model, MDProtocol.of(**options, steps=100), tmp_path / "run")
+    first = run_protocol(ethanol, model, MDProtocol.of(**options, steps=100), tmp_path / "run")
     assert [one.rule for one in first.summary.violations] == ["bond"]
-    whole = run_md(ethanol, model, MDProtocol.of(**options, steps=200), tmp_path / "run", restart=True)
+    whole = run_protocol(ethanol, model, MDProtocol.of(**options, steps=200), tmp_path / "run", restart=True)
     assert whole.summary.violations == first.summary.violations
 
 
