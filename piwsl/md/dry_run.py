@@ -16,6 +16,7 @@ from piwsl.md.run_directory import normalized
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import check_structure
+from piwsl.runs.process import process_settings
 
 _TRIAL = 2.0  # s of steps
 _WARM_UP = 5  # steps, in which compiled paths settle
@@ -42,6 +43,11 @@ class Plan:
 
 def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     """Make everything that a run needs, and a few of its steps; raises what the run would."""
+    with process_settings(huge_pages=True):
+        return _plan(structure, model, protocol)
+
+
+def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     check_structure(structure)
     structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     with tempfile.TemporaryDirectory() as scratch:

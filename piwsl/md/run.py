@@ -26,6 +26,7 @@ from piwsl.md.structure import check_structure
 from piwsl.md.summary import verdict
 from piwsl.runs.files import writing
 from piwsl.runs.lock import locked
+from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import log_to_file
 from piwsl.runs.summary import MDSummary
 
@@ -82,6 +83,22 @@ def run_md(
         RunDirectoryError: ``output`` holds another run, or one that cannot be continued this way.
         PiwslError: other kinds for a model or an engine that cannot be used.
     """
+    with process_settings(huge_pages=True):
+        return _run(structure, model, protocol, output, name, restart, force, command, progress, spread)
+
+
+def _run(
+    structure: Atoms,
+    model: Path,
+    protocol: MDProtocol,
+    output: Path,
+    name: str,
+    restart: bool,
+    force: bool,
+    command: str,
+    progress: Callable[[Progress], None] | None,
+    spread: Spread | None,
+) -> MDRun:
     check_structure(structure)
     structure = with_hydrogen_mass(files.normalized(structure), protocol.hydrogen_mass)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
