@@ -20,6 +20,7 @@ from piwsl.md.restart import RunIdentity
 from piwsl.md.run_directory import normalized
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
+from piwsl.runs.process import process_settings
 from piwsl.structures.files import check_structure
 
 _TRIAL = 2.0  # s of steps
@@ -47,6 +48,11 @@ class Plan:
 
 def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     """Make everything that a run needs, and a few of its steps; raises what the run would."""
+    with process_settings(huge_pages=True):
+        return _plan(structure, model, protocol)
+
+
+def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     check_structure(structure)
     structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     with tempfile.TemporaryDirectory() as scratch:

@@ -34,6 +34,7 @@ from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
 from piwsl.runs.files import writing
 from piwsl.runs.lock import locked
+from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import log_to_file
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.files import check_structure
@@ -155,6 +156,23 @@ def run_protocol(
         RunDirectoryError: ``output`` holds another run, or one that cannot be continued this way.
         PiwslError: other kinds for a model or an engine that cannot be used.
     """
+    with process_settings(huge_pages=True):
+        return _run(structure, model, protocol, output, name, restart, force, command, progress, spread, stop_rules)
+
+
+def _run(
+    structure: Atoms,
+    model: Path,
+    protocol: MDProtocol,
+    output: Path,
+    name: str,
+    restart: bool,
+    force: bool,
+    command: str,
+    progress: Callable[[Progress], None] | None,
+    spread: Spread | None,
+    stop_rules: Sequence[OwnRule],
+) -> MDRun:
     check_structure(structure)
     if spread is not None:
         check_picklable(stop_rules)

@@ -21,7 +21,7 @@ from piwsl.md.stop.start import check_start
 from piwsl.md.structure import thermal_velocities, without_overall_motion
 from piwsl.md.summary import new_summary
 from piwsl.runs.files import writing
-from piwsl.runs.process import choose_threads, keep_freed_memory, keep_largest_blocks
+from piwsl.runs.process import choose_threads, keep_largest_blocks
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
@@ -156,8 +156,7 @@ class Simulation:
 
 
 def configure_process(job: Job) -> None:
-    """Threads and memory of this process, as suits the run."""
-    keep_freed_memory()
+    """Choose threads and memory of this process as suits the run, within `process_settings`."""
     if job.protocol.replicas is None:
         choose_threads(len(job.structure))
     if read_exported_info(job.exported)["format_of_program"] == "aotinductor":

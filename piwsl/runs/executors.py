@@ -11,6 +11,8 @@ from multiprocessing.connection import wait as wait_for_any
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
+from piwsl.runs.process import environment_variable
+
 Task: TypeAlias = tuple[int, tuple[Any, ...]]  # place in the list of tasks, arguments of the function
 POLL = 0.5  # s between two looks
 
@@ -68,7 +70,6 @@ class LocalProcesses:
         waiting: Callable[[], None] | None = None,
     ) -> Iterator[Outcome]:
         """See `Executor.run`. A task whose process dies is tried once more, alone."""
-        os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes: one molecule does not fill two threads
         queue = iter(enumerate(tasks))
         while lost := (yield from self._until_a_process_dies(function, queue, waiting, self.workers)):
             suspects = iter(lost)  # one of them killed its process: one at a time they show which
@@ -126,8 +127,10 @@ def _end_with_parent() -> None:
 def _submit(
     pool: ProcessPoolExecutor, function: Callable[..., Any], task: Task, running: dict[Future[Any], Task]
 ) -> bool:
-    try:
-        running[pool.submit(function, *task[1])] = task
-    except BrokenProcessPool:
-        return False
+    # A process that is started here inherits the variable: one molecule does not keep two threads busy.
+    with environment_variable("OMP_NUM_THREADS", "1"):
+        try:
+            running[pool.submit(function, *task[1])] = task
+        except BrokenProcessPool:
+            return False
     return True

@@ -21,6 +21,7 @@ from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_tr
 from piwsl.losses.prediction import Prediction
 from piwsl.runs import notebook
 from piwsl.runs.files import sha256, write_text
+from piwsl.runs.process import process_settings
 from piwsl.training.config import TrainingConfig, dump, load_config
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CONFIG_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
@@ -211,7 +212,10 @@ def run_ensemble(
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"seeds {', '.join(map(str, seeds))}: name different whole numbers from 0")
     config = with_network_of_start(with_absolute_sources(config))
-    with joined(launched_processes(), backend_of(config)) as processes:
+    with (
+        process_settings(config.threads, config.deterministic),
+        joined(launched_processes(), backend_of(config)) as processes,
+    ):
         device = chosen_device(config, processes)
         from_rank_zero(lambda: _check_directory(config, output, resume, force))
         with rank_zero_first():

@@ -21,7 +21,7 @@ from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_nei
 from piwsl.runs import notebook
 from piwsl.runs.files import write_text
 from piwsl.runs.lock import locked
-from piwsl.runs.process import keep_freed_memory
+from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import listening, log_to_file
 from piwsl.training.checks import fitting_loss
 from piwsl.training.config import TrainingConfig, dump
@@ -39,7 +39,7 @@ from piwsl.training.directory import (
     make,
     write_summary,
 )
-from piwsl.training.distributed.devices import backend_of, chosen_device, reproducible, use_threads
+from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
 from piwsl.training.distributed.processes import joined, launched_processes
 from piwsl.training.evaluate import evaluate_potential
@@ -186,11 +186,12 @@ def run_training(
     start = time.perf_counter()
     import_modules(config.imports)  # a worker that received the configuration has not imported them yet
     config = with_network_of_start(with_absolute_sources(config))
-    with joined(launched_processes(), backend_of(config)) as processes, reproducible(config.deterministic):
+    with (
+        process_settings(config.threads, config.deterministic),
+        joined(launched_processes(), backend_of(config)) as processes,
+    ):
         device = chosen_device(config, processes)
         earlier = from_rank_zero(lambda: continuation(config, output) if resume else check_free(output, force))
-        use_threads(config.threads)
-        keep_freed_memory()
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
         setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))

@@ -17,6 +17,7 @@ from piwsl.md.simulation import Simulation
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
 from piwsl.runs.lock import locked
+from piwsl.runs.process import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 STOP = ".stop"  # a file that asks the workers to end at their next states
@@ -111,7 +112,7 @@ def carry_out(job: Job, replicas: Sequence[int]) -> None:
     """Some replicas of a run from where they are to their end, in a worker."""
     if (job.output / STOP).exists():
         return
-    with locked(job.output, files.lock_files(replicas), _LOST):
+    with process_settings(huge_pages=True), locked(job.output, files.lock_files(replicas), _LOST):
         before = resume_chunk(job, replicas)
         if before is None or not _ended(job, before):
             simulation = Simulation(job, list(before.states) if before else replicas, before)

@@ -1,9 +1,5 @@
 """Where a run computes."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from piwsl.errors import ConfigError
@@ -33,24 +29,3 @@ def chosen_device(config: TrainingConfig, processes: Processes) -> torch.device:
             "accelerator: cpu"
         )
     return torch.device("cuda", processes.local_rank)
-
-
-def use_threads(threads: int | None) -> None:
-    """Processor threads of torch, all by default."""
-    if threads:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def reproducible(deterministic: bool) -> Iterator[None]:
-    """Only deterministic algorithms within the block, where asked for."""
-    if not deterministic:
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -16,6 +16,7 @@ from piwsl._version import __version__
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, load_trained
 from piwsl.runs.files import sha256, write_text
+from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import versions
 from piwsl.training.config import TrainingConfig, dump
 from piwsl.training.data import TrainingFrames
@@ -63,6 +64,17 @@ def run_study(
         PiwslError: no trial was completed, or the storage does not answer any more.
     """
     config = with_network_of_start(with_absolute_sources(config))
+    with process_settings(config.threads, config.deterministic):
+        return _run_study(config, settings, output, on_data, on_trial or (lambda _: None))
+
+
+def _run_study(
+    config: TrainingConfig,
+    settings: TuneConfig,
+    output: Path,
+    on_data: Callable[[TrainingFrames], None] | None,
+    on_trial: Callable[[TrialResult], None],
+) -> TuneResult:
     ends = extremes(config, settings)
     _check_directory(output)
     frames = training_frames(config)
@@ -81,7 +93,7 @@ def run_study(
     _write_settings(config, settings, output)
     try:
         _check_trials(study, output)
-        Worker(study, config, settings, frames, output).work(on_trial or (lambda _: None))
+        Worker(study, config, settings, frames, output).work(on_trial)
         return _result(study, config, settings, frames, output)
     except StorageInternalError as error:
         raise PiwslError(f"the storage of the study is lost ({_first_line(error)}): the same command goes on") from None
