@@ -454,6 +454,7 @@ def user_files(folder: Path) -> None:
     shutil.copyfile(aspirin.structure_file, folder / "aspirin.xyz")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
     readme = ROOT / "README.md"
     if not readme.is_file():

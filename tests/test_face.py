@@ -18,6 +18,7 @@ from tests.support.molecules import frame
 VERBS = [name for name in piwsl.__all__ if name != "__version__"]
 
 
+@pytest.mark.slow
 def test_import_is_fast_and_loads_nothing_heavy():
     script = (
         "import sys, time\n"

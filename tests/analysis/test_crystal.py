@@ -96,6 +96,7 @@ def test_a_larger_cell_and_hotter_atoms_differ(runs, tmp_path, reference):
     assert {"bond.O-Ti.width", "rdf.O-Ti", "angle.O-Ti-O.width"} <= {one.key for one in hotter.differing}
 
 
+@pytest.mark.slow
 def test_what_ends_the_stable_part(runs, tmp_path, reference):
     def hop(positions):
         positions[600:, 0, 0] += 0.6

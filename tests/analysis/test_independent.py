@@ -97,6 +97,7 @@ def test_h_of_r_is_that_of_mdtraj_and_numpy(halves):
         assert halves.found[f"{key}.wasserstein"].difference.measured.value == pytest.approx(moved, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_bonds_are_those_of_ase(halves):
     bonds = bonded(halves.species, halves.second[::10])
     assert len(bonds) == 21
@@ -142,6 +143,7 @@ def test_angles_and_dihedrals_are_those_of_mdtraj(halves):
     assert halves.found["dihedral.C-C-O-H.distribution"].difference.measured.value == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_shape_is_that_of_mdtraj(halves):
     masses = atomic_masses[halves.species]
     for positions, side in ((halves.first, "run"), (halves.second, "reference")):

@@ -37,6 +37,7 @@ def refuse(capsys, *arguments):
     return line
 
 
+@pytest.mark.slow
 def test_table_and_files(work, capsys):
     file = work / "run" / "trajectory.dcd"
     file.write_bytes(file.read_bytes()[:-20])
@@ -57,6 +58,7 @@ def test_table_and_files(work, capsys):
     assert names == {"analysis.json", "curves.csv", "figures", "observables.csv", "report.html"}
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_printed(work, capfd):
     reference = ("--reference", work / "reference.npz")
     assert analyze(work / "run", *reference, "--json", "--output", work / "o") == 0
@@ -95,6 +97,7 @@ def three(work):
     return work / "run", work / "base" / "md", work / "many"
 
 
+@pytest.mark.slow
 def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     monkeypatch.chdir(work)
     assert analyze(*three, "--reference", work / "reference.npz") == 0
@@ -117,6 +120,7 @@ def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     assert not (work / "run" / "analysis").exists()
 
 
+@pytest.mark.slow
 def test_json_of_several_is_a_list(work, three, capfd):
     reference = ("--reference", work / "reference.npz", "--output", work / "out", "--no-report")
     assert analyze(*three, *reference, "--json") == 0

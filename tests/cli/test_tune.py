@@ -64,6 +64,7 @@ def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
     assert "4 trials" in longer.out
 
 
+@pytest.mark.slow
 def test_two_workers_on_one_storage_do_each_trial_once(config_file, tmp_path):
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     command = [sys.executable, "-m", "piwsl.cli", "tune", str(config_file), "--storage", storage, "--trials", "6"]

@@ -72,6 +72,7 @@ def test_of_frames_in_memory_only_the_chosen_ones_are_pickled():
     assert again.elements == [1, 6]
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_from_pickles(tmp_path):
     """What a worker that is not forked gets."""
     write_ani(tmp_path / "ani.h5")
@@ -142,6 +143,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_cut_files_are_refused_in_one_line(tmp_path):
     """In processes of their own: what maps a file is killed where its end is missing."""
     paths = []

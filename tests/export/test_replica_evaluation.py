@@ -17,6 +17,8 @@ from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame, oxide
 
+pytestmark = pytest.mark.compile
+
 ETHANOL = frame("CH3CH2OH")
 NO_CELL = (False, False, False)
 

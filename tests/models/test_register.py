@@ -241,6 +241,7 @@ def test_invalid_options_are_an_error_of_pydantic_in_python():
         ModelConfig(network="tiny_pairs", widht=3)
 
 
+@pytest.mark.slow
 def test_training_works_without_numba():
     program = (
         "import sys; sys.modules['numba'] = None\n"

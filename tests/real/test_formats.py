@@ -8,6 +8,8 @@ from piwsl.data.read import read_frames
 from piwsl.units import parse_units
 from tests.support.frame_sets import assert_same_frames
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def titania(real_data):

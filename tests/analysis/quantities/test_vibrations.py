@@ -68,6 +68,7 @@ def test_forgetful_velocities_decay():
     assert np.abs(curve.y - np.exp(-curve.x / memory))[inside].max() < 0.12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["extxyz", "hdf5"])
 def test_velocities_come_from_the_files_of_a_run(tmp_path, kind):
     positions, velocities = stretch(1900, 2.0, 1200.0)

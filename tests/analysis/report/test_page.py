@@ -17,6 +17,8 @@ from piwsl.analysis.run_directory import read_run
 from tests.support import made_up
 from tests.support import run_directories as runs
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Collects what the tests look at."""

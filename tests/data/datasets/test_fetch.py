@@ -84,6 +84,7 @@ def test_a_later_call_goes_on_after_a_stop(site, register, tmp_path):
     assert names(tmp_path) == ["file.bin"]
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on(site, register, tmp_path):
     site.pause = 0.02
     script = (

@@ -185,6 +185,7 @@ def _group(leader):
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on(tmp_path):
     frames, job, log = numbered(12), tmp_path / "job", tmp_path / "log"
     options = {"pause": 0.2, "log": str(log)}

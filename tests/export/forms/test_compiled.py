@@ -17,6 +17,8 @@ from piwsl.export.trained_file import load_trained
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame, oxide
 
+pytestmark = pytest.mark.compile
+
 MOLECULE = frame("CH3CH2OH", seed=5)
 
 

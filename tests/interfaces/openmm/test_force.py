@@ -217,6 +217,7 @@ print(context.getState(energy=True).getPotentialEnergy()._value)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_serialized_system_lives_on_in_a_new_process(files, ethanol, tmp_path, kind):
     numbers = np.append(ethanol.numbers, 18)
