@@ -19,7 +19,7 @@ def command(source: str, output: Path, units: str | None, force: bool) -> None:
     .h5 (packed, for training on large sets), .extxyz, .npz (one molecule), .db or .aselmdb.
     """
     from piwsl import read_frames
-    from piwsl.data.convert import check_output, convert
+    from piwsl.data.write import check_output, convert
     from piwsl.runs.progress import counting
 
     check_output(output, force)

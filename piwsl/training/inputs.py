@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 from ase import Atoms
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames, source_name
 from piwsl.data.systems import is_system
+from piwsl.data.write import convert
 from piwsl.errors import ConfigError
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.training.config import DataConfig, TrainingConfig, load_config

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
+from piwsl.data.write import convert
 from tests.support.frame_sets import assert_same_frames, mixed_frames
 from tests.support.molecules import frame
 

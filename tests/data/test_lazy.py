@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet, Selection
 from piwsl.data.lazy import JoinedFrames, LazyFrames, PerProcess
 from piwsl.data.read import read_frames
+from piwsl.data.write import convert
 from piwsl.errors import DataError
 from tests.support.ani_files import write_ani
 from tests.support.frame_sets import assert_same_frames, mixed_frames

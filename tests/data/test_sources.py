@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import FrameSet
 from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
+from piwsl.data.write import convert
 from piwsl.errors import DataError, MissingDependencyError
 from piwsl.units import parse_units
 from tests.support.frame_sets import assert_same_frames, mixed_frames

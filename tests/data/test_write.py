@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from piwsl.data.convert import WRITERS, convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import read_frames
+from piwsl.data.write import WRITERS, convert
 from piwsl.errors import DataError
 from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame
 from tests.support.molecules import frame

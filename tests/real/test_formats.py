@@ -2,9 +2,9 @@
 
 import pytest
 
-from piwsl.data.convert import WRITERS, convert
 from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
+from piwsl.data.write import WRITERS, convert
 from piwsl.units import parse_units
 from tests.support.frame_sets import assert_same_frames
 

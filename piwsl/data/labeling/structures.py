@@ -14,10 +14,10 @@ from typing import Any, overload
 import numpy as np
 
 from piwsl._version import __version__
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
+from piwsl.data.write import convert
 from piwsl.errors import DataError
 from piwsl.runs.directory import PLAN_FILE, is_begun, only_job
 from piwsl.runs.executors import Executor, LocalProcesses

@@ -11,10 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.db import connect
 
-from piwsl.data.convert import convert
 from piwsl.data.formats.lmdb import write_lmdb
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.read import read_frames
+from piwsl.data.write import convert
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL, parse_units
 from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame, symmetric_stress
