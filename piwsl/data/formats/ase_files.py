@@ -3,14 +3,15 @@
 import gzip
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ase import Atoms
 from ase.io import iread
+from ase.io.extxyz import write_xyz
 from ase.io.formats import UnknownFileTypeError, filetype
 
-from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, find_labels, labeled_frame
+from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, STRESS_KEY, find_labels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits
@@ -60,3 +61,17 @@ def _structures(path: Path) -> Iterator[Atoms]:
     with gzip.open(path, "rt") as stream:
         text = io.StringIO(stream.read())
     yield from iread(text, index=":", format=filetype(path.with_suffix("").name, read=False))
+
+
+def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
+    """Write frames as extended XYZ, with the labels ``REF_energy``, ``REF_forces`` and ``REF_stress``."""
+    with path.open("w", encoding="utf-8") as stream:
+        for frame in frames:
+            atoms = frame.atoms()
+            if frame.has_energy:
+                atoms.info[ENERGY_KEY] = frame.energy
+            if frame.has_forces:
+                atoms.arrays[FORCES_KEY] = frame.forces
+            if frame.has_stress:
+                atoms.info[STRESS_KEY] = frame.stress.reshape(-1)
+            write_xyz(stream, [atoms], write_results=False)

@@ -1,6 +1,7 @@
 """ASE databases: SQLite files row by row, JSON files as a whole."""
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.formats import UnknownFileTypeError
 
-from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labeled_frame
+from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labeled_frame, results_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
 from piwsl.errors import DataError
@@ -122,3 +123,10 @@ def _ids(path: Path) -> np.ndarray:
             connection.close()
     except sqlite3.Error as error:
         raise DataError(f"{path}: not a readable SQLite file, or damaged ({error})") from None
+
+
+def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
+    """Write frames as an ASE database in an SQLite file; labels become results of a calculation."""
+    with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
+        for frame in frames:
+            database.write(results_of(frame))

@@ -1,6 +1,8 @@
 """Molecules in npz files: the key sets of rMD17 and of sGDML, and our own."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -90,3 +92,33 @@ def _labels(path: Path, arrays: dict[str, FloatArray], key: str, shape: tuple[in
     for index in range(shape[0]):
         check_label(path, index, key, values[index])
     return values
+
+
+def write_npz(path: Path, frames: Iterable[Frame]) -> None:
+    """Write frames of one molecule with the keys of rMD17, and their units.
+
+    Raises:
+        DataError: the frames differ in their atoms, have cells, or only some have a label.
+    """
+    positions, energies, forces, species = [], [], [], None
+    for index, frame in enumerate(frames):
+        species = frame.species if species is None else species
+        if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
+            raise DataError(
+                f"{path.suffix} holds frames of one molecule, and frame {index} has "
+                f"{'a cell' if frame.cell.any() or frame.has_stress else 'other atoms'}: write .h5 or .extxyz instead"
+            )
+        positions.append(frame.positions)
+        energies.append(frame.energy)
+        forces.append(frame.forces)
+    arrays: dict[str, Any] = {"nuclear_charges": species, "coords": np.array(positions)}
+    for name, labels in (("energies", np.array(energies)), ("forces", np.array(forces))):
+        missing = np.isnan(labels).reshape(len(labels), -1).any(1)
+        if missing.any() and not missing.all():
+            raise DataError(
+                f"{path.suffix} cannot say that a label is missing, and {missing.sum()} of {len(missing)} frames have "
+                f"no {name}: write .h5 or .extxyz instead"
+            )
+        if not missing.any():
+            arrays[name] = labels
+    np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))

@@ -14,7 +14,7 @@ from ase.db import connect
 from piwsl.data.formats.lmdb import write_lmdb
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.read import read_frames
-from piwsl.data.write import convert
+from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL, parse_units
 from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame, symmetric_stress
@@ -69,7 +69,7 @@ def test_units_of_rows(tmp_path):
 
 def test_ase_reads_what_piwsl_writes_to_lmdb(tmp_path):
     needs_backend(".aselmdb")
-    convert(mixed_frames(), tmp_path / "a.aselmdb")
+    write_frames(mixed_frames(), tmp_path / "a.aselmdb")
     with connect(tmp_path / "a.aselmdb", readonly=True, use_lock_file=False) as database:
         rows = list(database.select())
         assert database.count() == 7
@@ -94,7 +94,7 @@ def test_an_lmdb_file_grows_with_its_content(tmp_path, monkeypatch):
 
 def test_reading_leaves_files_as_they_are(tmp_path):
     sqlite3.connect(tmp_path / "notes.db").close()
-    convert(mixed_frames(), tmp_path / "a.db")
+    write_frames(mixed_frames(), tmp_path / "a.db")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     list(read_frames(tmp_path / "a.db"))
     with pytest.raises(UnknownLayoutError, match="expected an ASE database"):
