@@ -62,13 +62,13 @@ class ImageBonds:
 
     def __init__(self, species: IntArray, positions: FloatArray, cell: FloatArray) -> None:
         radii = np.array(natural_cutoffs(Atoms(numbers=species), mult=CUTOFF_SCALE))
-        found = neighbor_pairs(positions, cell, (True, True, True), CANDIDATES * 2 * float(radii.max()))
-        limits = radii[found.first] + radii[found.second]
-        near = found.distances < CANDIDATES * limits
-        pairs = np.stack([found.first, found.second], axis=1)[near]
+        neighbors = neighbor_pairs(positions, cell, (True, True, True), CANDIDATES * 2 * float(radii.max()))
+        limits = radii[neighbors.first] + radii[neighbors.second]
+        near = neighbors.distances < CANDIDATES * limits
+        pairs = np.stack([neighbors.first, neighbors.second], axis=1)[near]
         types = tuple(pair_kind(int(species[i]), int(species[j])) for i, j in pairs)
         self._species, self._limits = species, limits[near]
-        self._candidates = Bonds(pairs, np.zeros(len(pairs)), types, found.images[near])
+        self._candidates = Bonds(pairs, np.zeros(len(pairs)), types, neighbors.images[near])
         self._total = np.zeros(len(pairs))
         self._frames = 0
 

@@ -77,7 +77,7 @@ def test_a_directory_with_a_damaged_file_is_refused(tmp_path):
 
 def test_a_directory_without_data(tmp_path):
     (tmp_path / "README.md").write_text("text")
-    with pytest.raises(DataError, match="holds no data file"):
+    with pytest.raises(DataError, match="contains no data file"):
         read_frames(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_a_named_data_set(monkeypatch):
     [
         ("b.npy", "perhaps .*b.npz"),
         ("nowhere/b.npz", "there is no folder .*nowhere"),
-        ("b.npz#wb97x_dz", "only the HDF5 files of ANI"),
+        ("b.npz#wb97x_dz", "only HDF5 files of ANI"),
         ("a.h5#wb97x_dz", "leave '#wb97x_dz' out"),
     ],
 )

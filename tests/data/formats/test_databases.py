@@ -123,8 +123,8 @@ def pickled_lmdb(path):
     [
         ("a.db", other_sqlite, "tables songs; expected an ASE database"),
         ("a.lmdb", pickled_lmdb, "keys 0, length, ...; expected those of an ASE database"),
-        ("a.json", lambda path: path.write_text(json.dumps({"positions": [1, 2]})), "no ASE database"),
-        ("a.json", lambda path: path.write_text(json.dumps([1, 2])), "no ASE database"),
+        ("a.json", lambda path: path.write_text(json.dumps({"positions": [1, 2]})), "not an ASE database"),
+        ("a.json", lambda path: path.write_text(json.dumps([1, 2])), "not an ASE database"),
     ],
 )
 def test_files_of_something_else(tmp_path, name, make, message):
@@ -151,5 +151,5 @@ def test_wrong_shapes_in_a_row(tmp_path):
 
 def test_an_empty_database(tmp_path):
     connect(tmp_path / "a.db").count()
-    with pytest.raises(DataError, match="holds no structure"):
+    with pytest.raises(DataError, match="contains no structure"):
         read_frames(tmp_path / "a.db")
