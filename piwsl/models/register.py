@@ -103,7 +103,7 @@ def register_network(
         raise ConfigError(f"network name {name!r}: use letters, digits and underscores, and begin with a letter")
     _register_built_in()
     known = _NETWORKS.get(name)
-    if known is not None and _origin(known.energy) != _origin(network):
+    if known is not None and not _same_origin(_origin(known.energy), _origin(network)):
         raise ConfigError(f"network name {name!r} is taken by {'.'.join(_origin(known.energy))}: choose another name")
     _NETWORKS[name] = RegisteredNetwork(name, network, direct, _options(name, network))
     return network
@@ -161,6 +161,13 @@ def _register_built_in() -> None:
 
 def _origin(factory: NetworkFactory) -> tuple[str, str]:
     return factory.__module__, getattr(factory, "__qualname__", type(factory).__name__)
+
+
+def _same_origin(first: tuple[str, str], second: tuple[str, str]) -> bool:
+    """Compare origins; a script is `__main__` when it is executed and has its own name when it is imported."""
+    scripts = {"__main__", "__mp_main__"}
+    modules = {first[0], second[0]}
+    return first[1] == second[1] and (len(modules) == 1 or bool(modules & scripts))
 
 
 def _options(name: str, network: NetworkFactory) -> type[BaseModel]:

@@ -128,6 +128,9 @@ def test_what_cannot_be_registered_is_refused(name, network, message):
 
 def test_the_same_place_may_register_again():
     assert register_network("tiny_pairs", TinyPairs) is TinyPairs
+    as_script = type("TinyPairs", (TinyPairs,), {"__module__": "__main__"})
+    register_network("tiny_pairs", as_script)  # the module was executed as a script, and is then imported
+    register_network("tiny_pairs", TinyPairs)
 
 
 def test_no_force_head_and_no_neighbor_sums():

@@ -189,7 +189,9 @@ def test_no_server(register, tmp_path):
     with Server(Site()) as gone:
         pass
     register(gone.url(), "http://no-such-host.invalid/file")
-    with pytest.raises(DataError, match=r"refuses the connection; no-such-host\.invalid cannot be reached: its name cannot"):
+    with pytest.raises(
+        DataError, match=r"refuses the connection; no-such-host\.invalid cannot be reached: its name cannot"
+    ):
         fetch("test", tmp_path)
 
 
