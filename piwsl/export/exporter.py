@@ -15,7 +15,7 @@ from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError, ExportError
+from piwsl.errors import ConfigError, ExportError, reason
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
 from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
@@ -115,7 +115,7 @@ class Exporter:
         if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
             raise ExportError(
                 f"network {self.models[0].config.network} does not take neighbor_sums, so a molecule cannot become one "
-                "graph: use target general, or TorchScript and a single copy"
+                "graph: use target='general', or format='torchscript' and copies=1"
             )
         in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
         if any(structure.pbc) or not in_one_graph:
@@ -152,7 +152,7 @@ class Exporter:
     def _scripted(self, module: nn.Module, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
         info = self._info(info, "torchscript")
         buffer = io.BytesIO()
-        with self._network_errors("written as TorchScript", "; the general target has the form aotinductor"):
+        with self._network_errors("written as TorchScript", ": choose target='general', format='aotinductor'"):
             torch.jit.save(torch.jit.script(module.eval()), buffer)
         buffer.seek(0)
         # What is verified has been through a file.
@@ -197,9 +197,8 @@ class Exporter:
         except ExportError:
             raise
         except Exception as error:  # whatever a compiler meets in a network of the user
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             network = self.models[0].config.network
-            raise ExportError(f"network {network} cannot be {attempt} ({reason}){advice}") from error
+            raise ExportError(f"network {network} cannot be {attempt} ({reason(error)}){advice}") from error
 
     def _check_frames(self) -> list[Frame]:
         return list(self.models[0].check_frames)

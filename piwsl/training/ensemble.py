@@ -18,7 +18,7 @@ from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
-from piwsl.losses.prediction import Prediction
+from piwsl.losses.predictions import Prediction
 from piwsl.runs import notebook
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process import process_settings

@@ -177,7 +177,7 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
     """
     species = source.species
     if bonds.images is not None:
-        bonds = bonds.chosen(are_covalent(species, bonds.pairs))
+        bonds = bonds.select(are_covalent(species, bonds.pairs))
     watch = StabilityWatch(bonds, times)
     in_vacuum = ContactWatch(species, bonds.pairs) if bonds.images is None else None
     in_cell = None if bonds.images is None else CellContacts(species, bonds)

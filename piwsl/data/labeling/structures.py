@@ -14,10 +14,10 @@ from typing import Any, overload
 import numpy as np
 
 from piwsl._version import __version__
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
+from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.runs.directory import PLAN_FILE, is_begun, only_job
 from piwsl.runs.executors import Executor, LocalProcesses
@@ -187,7 +187,7 @@ def label_frames(
         if not len(store):
             raise DataError(f"no frame could be labeled; frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
-        convert(FrameSet(_Labeled(frames, store), file), file, force=True)
+        write_frames(FrameSet(_Labeled(frames, store), file), file, force=True)
         write_text(output / SUMMARY_FILE, json.dumps(_summary(plan, frames, store, file, started), indent=1))
     return LabeledFrames(file, len(frames), dict(sorted(store.failures.items())))
 

@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="needs numba: pip install 'piwsl[fast]'")
 
 from piwsl.data.batch import collate
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import PredictionRequest, Work
+from piwsl.losses.predictions import PredictionRequest, Work
 from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract
 from piwsl.models.neighbor_sums.edge_list import EdgeList, training_neighbor_sums

@@ -10,7 +10,7 @@ import torch
 
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import load_trained
-from piwsl.losses.terms import local_mean
+from piwsl.losses.objective import local_mean
 from piwsl.training.config import dump, load_config
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
 from piwsl.training.distributed.processes import Processes, joined, launched_processes
