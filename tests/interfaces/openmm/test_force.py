@@ -187,7 +187,7 @@ def test_what_does_not_go_together(files, ethanol):
         openmm_force(files / "openmm.pt", ethanol.numbers, kind="cuda")
     with pytest.raises(EngineError, match="general form"):
         openmm_force(files / "general.pt", ethanol.numbers, kind="torch")
-    with pytest.raises(ElementError, match="not made for Cl"):
+    with pytest.raises(ElementError, match="not trained on Cl"):
         openmm_force(files / "general.pt", [17, 1])
     with pytest.raises(ConfigError, match="CUDA graphs need a GPU"):
         openmm_force(files / "openmm.pt", ethanol.numbers, device="cpu", cuda_graphs=True)
