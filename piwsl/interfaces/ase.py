@@ -20,8 +20,8 @@ class PiwslCalculator(Calculator):
     the molecule for which it was exported, with its atoms in the same order. A trained file is exported in memory.
 
     The results are ``energy`` and ``free_energy`` (both the potential energy, eV), ``forces`` (n, 3) in eV/angstrom
-    and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in the order of Voigt and
-    positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the standard
+    and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in the order of Voigt
+    and positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the standard
     deviation of the forces, eV/angstrom.
 
     Args:
