@@ -21,8 +21,8 @@ class PiwslCalculator(Calculator):
 
     The results are ``energy`` and ``free_energy`` (both the potential energy, eV), ``forces`` (n, 3) in eV/angstrom
     and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in the order of Voigt
-    and positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the standard
-    deviation of the forces, eV/angstrom.
+    and positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the
+    standard deviation of the forces, eV/angstrom.
 
     Args:
         model: exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).

@@ -108,7 +108,7 @@ def test_copies_in_a_box_each_see_their_own_nearest_images(files):
         assert_same(bound(torch.from_numpy(cut)), energies[0], forces[0])
     with pytest.raises(EngineError, match=r"box is 6\.9 angstrom wide"):
         bind_replicas(load_exported(files / "three.pt"), ETHANOL.species, (True, True, True), 0.8 * cell)
-    with pytest.raises(EngineError, match="slabs and wires: export with target general"):
+    with pytest.raises(EngineError, match="slabs and wires: export with target='general'"):
         bind_replicas(load_exported(files / "three.pt"), ETHANOL.species, (True, True, False), cell)
 
 
@@ -173,7 +173,9 @@ def test_refusals(files, tmp_path):
     with pytest.raises(ConfigError, match="copies is 0"):
         exporter.openmm(ETHANOL, tmp_path / "out.pt", copies=0)
     exporter.openmm(oxide(), tmp_path / "cell.pt")
-    advice = r"give the trained model\.pt, or export with target general, or a molecule with target openmm and copies"
+    advice = (
+        r"give the trained model\.pt, or export with target='general', or a molecule with target='openmm' and copies=N"
+    )
     with pytest.raises(EngineError, match=advice):
         bind_replicas(load_exported(tmp_path / "cell.pt"), oxide().species, oxide().pbc, oxide().cell)
     with pytest.raises(ElementError, match="exported for 9 atoms, the structure has 3"):

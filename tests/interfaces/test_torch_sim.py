@@ -149,7 +149,7 @@ def test_an_ensemble_gives_means_and_deviations(ts, model_class, tmp_path):
 def test_what_is_refused(ts, model_class, tmp_path, exported):
     trained = trained_file(tmp_path / "model.pt")
     Exporter([trained]).openmm(frame("H2O"), tmp_path / "openmm.pt")
-    with pytest.raises(EngineError, match=r"target openmm.*target general"):
+    with pytest.raises(EngineError, match=r"target openmm.*target='general'"):
         model_class(tmp_path / "openmm.pt")
     with pytest.raises(ModelFileError, match="no such file"):
         model_class(tmp_path / "none.pt")
@@ -167,7 +167,7 @@ def test_compiled_packages_are_refused(model_class, exported, monkeypatch):
     module = import_module("piwsl.interfaces.torch_sim")
     info = {**load_exported(exported).info, "format_of_program": "aotinductor"}
     monkeypatch.setattr(module, "read_exported_info", lambda path: info)
-    with pytest.raises(EngineError, match=r"aotinductor.*format torchscript"):
+    with pytest.raises(EngineError, match=r"aotinductor.*format='torchscript'"):
         model_class(exported)
 
 

@@ -113,7 +113,7 @@ def test_a_file_that_is_not_ours(tmp_path: Path):
     with pytest.raises(ModelFileError, match="no such file"):
         PiwslCalculator(tmp_path / "missing.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ModelFileError, match="not a file of piwsl export"):
+    with pytest.raises(ModelFileError, match="not an exported file"):
         PiwslCalculator(tmp_path / "pickle.pt")
 
 
