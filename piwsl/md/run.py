@@ -197,7 +197,7 @@ def _run(
             if job.exported.parent == Path(scratch):
                 move(job.exported, output / job.exported.name)
                 simulation.job = replace(job, exported=output / job.exported.name)
-            with log_to_file(files.LOGGER, output / files.LOG):
+            with log_to_file(logging.getLogger("piwsl"), output / files.LOG):
                 for level, line in [*said, *([(WARNING, simulation.warning)] if simulation.warning else [])]:
                     files.LOGGER.log(level, line)
                 with writing(output / files.CONFIG):

@@ -75,7 +75,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
         if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
             LOGGER.warning(
                 f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
-                f"file of --target openmm --copies {copies}"
+                f"file of target='openmm' with copies={copies}"
             )
         return model
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)

@@ -171,12 +171,12 @@ def test_models_that_are_no_ensemble(tmp_path):
 
 @pytest.mark.slow
 def test_unknown_elements_are_refused(exports, tmp_path):
-    with pytest.raises(ElementError, match="Cl: it knows H C O"):
+    with pytest.raises(ElementError, match="Cl: it was trained on H C O"):
         Exporter([exports.trained()]).openmm(frame("CH3Cl"), tmp_path / "openmm.pt")
     exported = load_exported(exports.general())
     with pytest.raises(torch.jit.Error, match="not among those"):
         exported.program(torch.tensor([17, 17]), torch.eye(3)[:2])
-    with pytest.raises(ElementError, match="not made for Cl"):
+    with pytest.raises(ElementError, match="not trained on Cl"):
         bind(exported, frame("CH3Cl").species)
 
 

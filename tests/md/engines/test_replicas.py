@@ -170,7 +170,7 @@ def test_a_periodic_structure(network):
     assert np.isfinite(positions(engine)).all()
     assert np.array_equal(engine.snapshots()[2].cell, atoms.cell.array)
     other = MDProtocol.of(temperature=50, replicas=5, engine="openmm")
-    with pytest.raises(EngineError, match="molecules without a cell: choose --engine native"):
+    with pytest.raises(EngineError, match="molecules without a cell: choose engine='native'"):
         make_engine(network / "general.pt", atoms, other, where)
 
 
@@ -204,11 +204,11 @@ def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path)
 
 @pytest.mark.slow
 def test_long_runs_compile_and_go_without_where_there_is_no_compiler(network, ethanol, tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "piwsl.md")
+    caplog.set_level(logging.INFO, "piwsl")
     monkeypatch.setenv("PATH", str(tmp_path))
     path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4, work=1e8)
     assert path.name == "exported.pt"
-    assert "not compiled: --format aotinductor needs a C++ compiler" in caplog.text
+    assert "not compiled: format='aotinductor' needs a C++ compiler" in caplog.text
 
 
 @pytest.mark.parametrize(
