@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.groups import Line, RunGroup, replica_directories, side_by_side, unique_names, verdict_of
+from piwsl.analysis.groups import Line, RunGroup, side_by_side
 from piwsl.analysis.quantity import Quantity, checked_quantities
 from piwsl.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.analysis.reference_statistics import (
@@ -16,9 +16,10 @@ from piwsl.analysis.reference_statistics import (
     is_reference_statistics,
     read_reference_statistics,
 )
-from piwsl.analysis.run_directory import Run, read_run
+from piwsl.analysis.run_directory import Run, read_run, replica_directories
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.survival import survival, survival_curve
+from piwsl.analysis.verdict import verdict_of
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.trajectories.source import first_frame
 
@@ -239,3 +240,19 @@ def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:
         return ()
     times = [comparison.stable_time.value for comparison in comparisons]
     return (survival_curve(survival(times, [not comparison.stable for comparison in comparisons])),)
+
+
+def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """A short name for each directory: its last parts, as many as tell them all apart.
+
+    Raises:
+        ConfigError: a directory is named twice.
+    """
+    whole = [path.resolve() for path in paths]
+    for index, path in enumerate(whole):
+        if path in whole[:index]:
+            raise ConfigError(f"{paths[index]}: named twice: name each run once")
+    parts = 1
+    while len({path.parts[-parts:] for path in whole}) < len(whole):
+        parts += 1
+    return tuple("/".join(path.parts[-parts:]) for path in whole)

@@ -1,9 +1,7 @@
 """Several runs side by side: each a column; replicas of one run together are one column."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +10,9 @@ from scipy.stats import binom
 from piwsl._version import __version__
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.quantity import Observable
-from piwsl.analysis.run_directory import SUMMARY_FILE
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.results import Measurement
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
-from piwsl.analysis.verdict import judge, picoseconds
-from piwsl.errors import ConfigError, RunDirectoryError
 
 FORMAT = "piwsl-analysis-replicas"
 FORMAT_VERSION = 1
@@ -106,43 +101,6 @@ class RunGroup:
         }
 
 
-def replica_directories(path: Path) -> tuple[Path, ...]:
-    """The run directories of a directory of replicas; the directory itself where it is one run.
-
-    Raises:
-        RunDirectoryError: its summary names replicas that cannot be directories in it.
-    """
-    try:
-        summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return (path,)  # whoever reads it as a run says what is wrong
-    if not isinstance(summary, dict) or "replicas" not in summary:
-        return (path,)
-    entries = summary["replicas"] if isinstance(summary["replicas"], list) else []
-    # Either names, or objects that say more of each.
-    names = [one.get("directory") if isinstance(one, dict) else one for one in entries]
-    plain = [one for one in names if isinstance(one, str) and Path(one).name == one not in ("", "..")]
-    if not plain or len(set(plain)) < len(names):
-        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' does not name different directories")
-    return tuple(path / one for one in plain)
-
-
-def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """A short name for each directory: its last parts, as many as tell them all apart.
-
-    Raises:
-        ConfigError: a directory is named twice.
-    """
-    whole = [path.resolve() for path in paths]
-    for index, path in enumerate(whole):
-        if path in whole[:index]:
-            raise ConfigError(f"{paths[index]}: named twice: name each run once")
-    parts = 1
-    while len({path.parts[-parts:] for path in whole}) < len(whole):
-        parts += 1
-    return tuple("/".join(path.parts[-parts:]) for path in whole)
-
-
 def mean_of(found: Sequence[Measurement]) -> Measurement:
     """Mean over replicas; its standard error is that of their spread. One stays as it is."""
     if len(found) == 1:
@@ -209,25 +167,3 @@ def side_by_side(groups: Sequence[RunGroup]) -> tuple[Line, ...]:
         same = len({None if one is None else one.value for one in found}) == 1
         lines.append(Line(key, name, found[0] if same else None, cells))
     return tuple(lines)
-
-
-def verdict_of(group: RunGroup) -> tuple[str, str]:
-    """Two sentences: how long it was physical, and how much of it is like the reference; the second may be empty."""
-    if group.is_single:
-        comparison = group.members[0]
-        verdict = judge(comparison)
-        return verdict.stability, verdict.agreement if comparison.compares_structure else ""
-    broken = [one for one in group.members if not one.stable]
-    count = len(group.members)
-    if broken:
-        first = min(one.stable_time.value for one in broken)
-        stability = (
-            f"{count - len(broken)} of {count} replicas stable; the first to break did so at {picoseconds(first)}."
-        )
-    else:
-        shortest = min(one.stable_time.value for one in group.members)
-        stability = f"All {count} replicas stable, for {picoseconds(shortest)} or longer."
-    verdicts = [row.agrees for row in group.rows if row.agrees is not None]
-    if not verdicts:
-        return stability, ""
-    return stability, f"{sum(verdicts)} of {len(verdicts)} observables agree with the reference within noise."

@@ -6,6 +6,7 @@ from math import isnan
 from scipy.stats import binom
 
 from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.groups import RunGroup
 from piwsl.analysis.quantity import Observable
 from piwsl.analysis.statistics.results import significant
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
@@ -75,9 +76,9 @@ def _stability(comparison: Comparison) -> str:
             f"is {significant(contact.distance, 2)} Å apart."
         )
     time = picoseconds(comparison.stability.time.value)
-    if run.summary["result"] == "stopped":
-        stop = run.summary.get("stop") or {}
-        reason = str(stop.get("message") or stop.get("rule") or "a stop rule").rstrip(".")
+    if run.summary.result == "stopped":
+        stop = run.summary.stop
+        reason = "a stop rule" if stop is None else (stop.message or stop.rule).rstrip(".")
         return f"Not stable: stopped after {picoseconds(run.done_time)} of {picoseconds(run.requested_time)}; {reason}."
     if not comparison.complete:
         return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} asked for."
@@ -109,3 +110,28 @@ def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
     ]
     few = binom.sf(len(differing) - 1, compared, 1 - CONFIDENCE) > 1 - CONFIDENCE
     return bool(few) and len(ratios) == len(differing) and max(ratios, default=0.0) < FAR_OUTSIDE
+
+
+def verdict_of(group: RunGroup) -> tuple[str, str]:
+    """Return two sentences: how long a group was stable, and how much of it agrees with the reference.
+
+    The second is empty where no structure was compared.
+    """
+    if group.is_single:
+        comparison = group.members[0]
+        verdict = judge(comparison)
+        return verdict.stability, verdict.agreement if comparison.compares_structure else ""
+    broken = [one for one in group.members if not one.stable]
+    count = len(group.members)
+    if broken:
+        first = min(one.stable_time.value for one in broken)
+        stability = (
+            f"{count - len(broken)} of {count} replicas stable; the first to break did so at {picoseconds(first)}."
+        )
+    else:
+        shortest = min(one.stable_time.value for one in group.members)
+        stability = f"All {count} replicas stable, for {picoseconds(shortest)} or longer."
+    verdicts = [row.agrees for row in group.rows if row.agrees is not None]
+    if not verdicts:
+        return stability, ""
+    return stability, f"{sum(verdicts)} of {len(verdicts)} observables agree with the reference within noise."

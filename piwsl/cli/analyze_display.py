@@ -12,8 +12,9 @@ from rich.text import Text
 
 from piwsl.analysis import Analysis, Comparison, Observable, judge
 from piwsl.analysis.analyze import ReadProgress
-from piwsl.analysis.groups import Row, RunGroup, side_by_side, verdict_of
+from piwsl.analysis.groups import Row, RunGroup, side_by_side
 from piwsl.analysis.statistics.results import significant
+from piwsl.analysis.verdict import verdict_of
 
 HEADERS = ("quantity", "run", "reference", "difference", "noise limit", "samples", "")
 MARKS = {True: "=", False: "*", None: "?"}

@@ -69,8 +69,8 @@ def test_json_is_all_that_is_printed(work, capfd):
 def test_errors_are_one_line_and_leave_nothing(work, capsys):
     before = sorted(work.rglob("*"))
     ours, reference = work / "run", ("--reference", work / "reference.npz")
-    assert "no such run directory" in refuse(capsys, work / "none", *reference)
-    assert "not a finished run" in refuse(capsys, work, *reference)
+    assert "no such directory" in refuse(capsys, work / "none", *reference)
+    assert "holds no summary.json" in refuse(capsys, work, *reference)
     assert "no reference for 'ethanol'" in refuse(capsys, ours)
     assert "no such file" in refuse(capsys, ours, "--reference", work / "none.npz")
     assert "unknown" in refuse(capsys, ours, *reference, "--units", "parsec")
@@ -90,8 +90,7 @@ def three(work):
     broken[60:, 8] += 4
     runs.write_run(work / "many" / "replica-000", runs.shaking(200, seed=4))
     runs.write_run(work / "many" / "replica-001", broken)
-    entries = [{"directory": f"replica-00{number}", "seed": number} for number in (0, 1)]
-    (work / "many" / "summary.json").write_text(json.dumps({"replicas": entries}))
+    runs.write_replica_summary(work / "many", ["replica-000", "replica-001"])
     return work / "run", work / "base" / "md", work / "many"
 
 
@@ -158,8 +157,8 @@ def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, m
     (scrambled / "thermo.csv").write_bytes(b"\xff\xfe\x81\n")
     before = sorted(work.rglob("*"))
     good = three[0]
-    assert f"{work / 'none'}: no such run directory" in refuse(capsys, good, work / "none", *reference)
-    assert "not a finished run" in refuse(capsys, good, work / "base", *reference)
+    assert f"{work / 'none'}: no such directory" in refuse(capsys, good, work / "none", *reference)
+    assert "holds no summary.json" in refuse(capsys, good, work / "base", *reference)
     assert f"{damaged / 'summary.json'}: damaged: not JSON" in refuse(capsys, good, damaged, *reference)
     assert f"{scrambled}: cannot be read (not text)" in refuse(capsys, good, scrambled, *reference)
     assert f"{water}: run and reference are different molecules" in refuse(capsys, good, water, *reference)

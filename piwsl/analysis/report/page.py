@@ -17,11 +17,11 @@ from markupsafe import Markup, escape
 
 from piwsl._version import __version__
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
+from piwsl.analysis.groups import RunGroup, mean_of, side_by_side
 from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
 from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
 from piwsl.analysis.statistics.results import Measurement, significant
-from piwsl.analysis.verdict import judge, picoseconds
+from piwsl.analysis.verdict import judge, picoseconds, verdict_of
 from piwsl.units import PICOSECOND
 
 
@@ -188,42 +188,40 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
         end = "to the end of the run"
     rows = [(picoseconds(comparison.stable_time.value), "stable time", end)]
     rows += [(entry.value, entry.name, entry.detail) for part in comparison.compared for entry in part.highlights]
-    speed = run.summary.get("speed") or {}
-    if len(rows) < MOST_HIGHLIGHTS and speed.get("steps_per_second"):
-        rows.append((f"{speed['steps_per_second']:.4g} steps/s", "speed", f"{speed.get('ns_per_day', 0):.3g} ns/day"))
+    speed = run.summary.speed
+    if len(rows) < MOST_HIGHLIGHTS and speed.steps_per_second:
+        rows.append((f"{speed.steps_per_second:.4g} steps/s", "speed", f"{speed.ns_per_day or 0.0:.3g} ns/day"))
     return rows
 
 
 def how_made(comparison: Comparison) -> list[tuple[str, str]]:
     """Names and values for the last section; what the summary does not say is left out."""
-    summary = comparison.run.summary
-    model, speed, versions = (summary.get(key) or {} for key in ("model", "speed", "versions"))
-    force = " - ".join(str(summary[key]) for key in ("force", "force_reason") if summary.get(key))
-    steps = f"{summary['steps_done']:,} of {summary['steps_requested']:,}, {summary['timestep_fs']:g} fs each"
-    ensemble = f"{comparison.run.ensemble.upper()}, {summary['temperature_K']:g} K"
-    if comparison.run.ensemble == "nve":
-        ensemble += " at the start"
+    summary, reference_length = comparison.run.summary, comparison.reference.length
+    model, speed = summary.model, summary.speed.steps_per_second
+    temperature = summary.temperature_K
+    kelvin = f"{temperature} K" if isinstance(temperature, str) else f"{temperature:g} K"
+    at_start = " at the start" if comparison.run.ensemble == "nve" else ""
     reference = f"{comparison.reference.name}, {comparison.reference.frames:,} frames"
-    if comparison.reference.length is not None:
-        reference += f" over {picoseconds(comparison.reference.length)}"
+    if reference_length is not None:
+        reference += f" over {picoseconds(reference_length)}"
     entries: list[tuple[str, Any]] = [
-        ("Command", summary.get("command")),
-        ("Model", model.get("path")),
-        ("SHA-256 of the model", model.get("sha256")),
-        ("Engine", " on ".join(str(summary[key]) for key in ("engine", "platform") if summary.get(key))),
-        ("Force", force),
-        ("Ensemble", ensemble),
-        ("Steps", steps),
-        ("Frames", f"{len(comparison.run.frames):,}, one every {summary['trajectory_interval']:,} steps"),
-        ("Seed", summary.get("seed")),
-        ("Speed", f"{speed['steps_per_second']:.4g} steps/s" if speed.get("steps_per_second") else None),
-        ("Started", summary.get("started")),
-        ("Finished", summary.get("finished")),
-        ("Result", summary.get("result")),
+        ("Command", summary.command),
+        ("Model", model.path),
+        ("SHA-256 of the model", model.sha256),
+        ("Engine", " on ".join(filter(None, (summary.engine, summary.platform)))),
+        ("Force", " - ".join(filter(None, (summary.force, summary.force_reason)))),
+        ("Ensemble", f"{comparison.run.ensemble.upper()}, {kelvin}{at_start}"),
+        ("Steps", f"{summary.steps_done:,} of {summary.steps_requested:,}, {summary.timestep_fs:g} fs each"),
+        ("Frames", f"{len(comparison.run.frames):,}, one every {summary.trajectory_interval:,} steps"),
+        ("Seed", summary.seed),
+        ("Speed", f"{speed:.4g} steps/s" if speed else None),
+        ("Started", summary.started),
+        ("Finished", summary.finished),
+        ("Result", summary.result),
         ("Reference", reference),
         ("SHA-256 of the reference", comparison.reference.digest),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
-        ("piwsl", f"{summary.get('piwsl_version', 'not known')} (run), {__version__} (analysis)"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items() if version)),
+        ("piwsl", f"{summary.piwsl_version or 'not known'} (run), {__version__} (analysis)"),
     ]
     return [(name, str(value)) for name, value in entries if value not in (None, "")]
 
