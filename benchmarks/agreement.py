@@ -18,7 +18,7 @@ import numpy as np
 
 from piwsl.analysis import Reference, Run, bundled_reference, compare_run, read_reference
 from piwsl.runs.summary import MDSummary, SystemRecord
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 
 INTERVAL = 50.0  # fs; only for frames without times

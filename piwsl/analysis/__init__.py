@@ -28,7 +28,7 @@ from piwsl.analysis.statistics.results import Difference, Distribution, Measurem
 from piwsl.analysis.statistics.uncertainty import block_average
 from piwsl.analysis.verdict import Verdict, judge
 from piwsl.structures.bonds import Bonds, bond_lengths, find_bonds
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 
 __all__ = [
     "Analysis",

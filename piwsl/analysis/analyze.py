@@ -21,7 +21,7 @@ from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.survival import survival, survival_curve
 from piwsl.analysis.verdict import verdict_of
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.trajectories.source import first_frame
+from piwsl.trajectories.frame_source import first_frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

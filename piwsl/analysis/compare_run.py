@@ -23,7 +23,7 @@ from piwsl.analysis.run_directory import Run
 from piwsl.errors import DataError
 from piwsl.structures.matching import check_formula, check_order, map_atoms
 from piwsl.structures.periodic import images_of
-from piwsl.trajectories.source import first_frame, unwrapped
+from piwsl.trajectories.frame_source import first_frame, unwrapped
 
 
 def compare_run(

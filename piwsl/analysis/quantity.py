@@ -22,7 +22,7 @@ from piwsl.analysis.statistics.uncertainty import block_average
 from piwsl.errors import ConfigError
 from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths
 from piwsl.structures.periodic import image_vectors
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.trajectories.thermo import Thermo
 from piwsl.typing import FloatArray, IntArray
 

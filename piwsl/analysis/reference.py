@@ -16,7 +16,7 @@ from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
 from piwsl.trajectories.extxyz import first_species, states_times
 from piwsl.trajectories.files import open_trajectory, read_topology
-from piwsl.trajectories.source import FrameSource, Progress, first_frame, unwrapped
+from piwsl.trajectories.frame_source import FrameSource, Progress, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
 

@@ -15,7 +15,7 @@ from piwsl.errors import DataError
 from piwsl.runs.files import atomic_path
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
-from piwsl.trajectories.source import FrameSource, first_frame, unwrapped
+from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"

@@ -10,7 +10,7 @@ from piwsl.errors import DataError, RunDirectoryError
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 from piwsl.structures.matching import formula_of
 from piwsl.trajectories.files import open_trajectory, read_topology
-from piwsl.trajectories.source import FrameSource, Progress
+from piwsl.trajectories.frame_source import FrameSource, Progress
 from piwsl.trajectories.thermo import Thermo
 from piwsl.typing import FloatArray, IntArray
 

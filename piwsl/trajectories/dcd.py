@@ -4,6 +4,7 @@ Written here, and not by mdtraj, whose writer cannot go on in a file and does no
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from ase.geometry import cell_to_cellpar
 
 from piwsl.errors import DataError
 from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note, piece_ranges
+from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray
 
 _HEADER_RECORD = 84  # bytes; also tells the byte order
@@ -102,6 +104,21 @@ class DcdFile:
         """The frames as they are in the file."""
         offset = self._start + first * self._frame.itemsize
         return np.fromfile(self.path, self._frame, last - first, offset=offset)
+
+
+def open_dcd(path: Path) -> TrajectoryFile:
+    """Count the frames of a DCD file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = DcdFile.open(path)
+
+    def read() -> Iterator[Piece]:
+        for first, last in piece_ranges(file.frames):
+            yield file.read(first, last), file.cells(first, last)
+
+    return TrajectoryFile(file.atoms, file.frames, None, read, cut_note(path, file.frames, file.spare))
 
 
 _TITLE = b"written by piwsl".ljust(80)

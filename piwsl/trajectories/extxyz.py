@@ -14,8 +14,8 @@ from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError
 from piwsl.structures.cells import complete_cells
-from piwsl.trajectories.source import PIECE, Piece
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
+from piwsl.trajectories.frame_source import PIECE, Piece, TrajectoryFile, cut_note
+from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray, IntArray
 
 _TIME = re.compile(r"\btime_fs=\"?([^\s\"]+)")
@@ -106,6 +106,18 @@ class ExtxyzFile:
                         raise _not_extxyz(self.path, done + len(found), error) from None
                 yield found
                 done += len(found)
+
+
+def open_extxyz(path: Path) -> TrajectoryFile:
+    """Count the frames of an extended XYZ file, and read their times.
+
+    Raises:
+        DataError: not extended XYZ, or frames of different numbers of atoms.
+    """
+    file = ExtxyzFile.open(path)
+    notes = cut_note(path, file.frames, int(file.is_cut))
+    velocities = file.velocities if file.has_velocities else None
+    return TrajectoryFile(file.atoms, file.frames, file.times, file.pieces, notes, velocities)
 
 
 def states_times(path: Path) -> bool:

@@ -1,7 +1,8 @@
-"""Where frames come from: a file, an array, a set without order - gone through in pieces, as often as needed."""
+"""Sources of frames - a file, an array, a set without order - that are read in pieces, as often as needed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,8 +11,11 @@ from piwsl.errors import DataError
 from piwsl.structures.cells import complete_cells
 from piwsl.structures.periodic import Unwrapper
 from piwsl.typing import FloatArray, IntArray
+from piwsl.units import NANOMETER
 
 PIECE = 1000  # frames in memory at a time
+# What the readers of mdtraj raise on files that are not what their name states.
+READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
 Progress = Callable[[int, int], None]  # called with (frames read, all frames)
 # Positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom; None without cells.
 Piece = tuple[FloatArray, FloatArray | None]
@@ -169,3 +173,52 @@ def first_frame(source: FrameSource) -> tuple[FloatArray, FloatArray | None]:
     """Positions (atoms, 3) and cell (3, 3) of the first frame, angstrom; no cell in vacuum."""
     positions, cells = next(iter(source.read()))
     return np.asarray(positions[0], dtype=np.float64), None if cells is None else np.asarray(cells[0])
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryFile:
+    """A trajectory file of which the frames were counted; they are read on demand.
+
+    Attributes:
+        atoms, frames: their numbers.
+        times: (frames,) fs, where the file states them.
+        read: opens the file anew and gives its pieces.
+        notes: remarks of the reader, such as a file that was cut.
+        read_velocities: as ``read``, gives velocities (f, atoms, 3), angstrom/fs, where the file has them.
+    """
+
+    atoms: int
+    frames: int
+    times: FloatArray | None
+    read: Callable[[], Iterator[Piece]]
+    notes: tuple[str, ...] = ()
+    read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+
+    def source(
+        self,
+        species: IntArray,
+        times: FloatArray | None = None,
+        notes: tuple[str, ...] = (),
+        progress: Progress | None = None,
+    ) -> FrameSource:
+        """The file with the elements of its atoms (atoms,), and with these times instead of its own."""
+        times = self.times if times is None else times
+        return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress, self.read_velocities)
+
+
+def piece_ranges(frames: int) -> Iterator[tuple[int, int]]:
+    """Yield first and last frame (exclusive) of each piece."""
+    for first in range(0, frames, PIECE):
+        yield first, min(first + PIECE, frames)
+
+
+def angstrom_of(values: FloatArray) -> FloatArray:
+    """Return lengths in nm as single precision in angstrom."""
+    return np.asarray(np.asarray(values, dtype=np.float32) * np.float32(NANOMETER))
+
+
+def cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:
+    """Return the note on a file with ``spare`` bytes after its last whole frame; none without any."""
+    if not spare:
+        return ()
+    return (f"{path.name} was cut within frame {frames + 1}: its {frames} whole frames are used",)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ from ase import Atoms
 from ase.geometry import cell_to_cellpar
 
 from piwsl._version import __version__
-from piwsl.data.formats.hdf5 import h5py_module
+from piwsl.data.formats.hdf5 import h5py_module, open_hdf5
+from piwsl.errors import DataError
 from piwsl.runs.files import writing
 from piwsl.structures.bonds import bonded_pairs
+from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, angstrom_of, piece_ranges
+from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
+from piwsl.typing import FloatArray
 from piwsl.units import NANOMETER, PICOSECOND
 
 _CHUNK = 64  # frames at most
@@ -23,6 +28,39 @@ _CHUNK_BYTES = 1 << 18  # of positions, about
 _METADATA, _CHUNK_METADATA = 1 << 16, 256  # bytes; more than headers and indices take, at first and for each chunk
 _FORMAT = ("v110", "v110")  # the oldest with SWMR, for readers of other versions
 _ERRORS = (OSError, RuntimeError)  # h5py raises either
+
+
+def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
+    """Count the frames of an HDF5 file in the conventions of mdtraj; it may still grow.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with open_hdf5(path, growing=True) as file:
+        if "coordinates" not in file or "time" not in file:
+            raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
+        frames, atoms = file["coordinates"].shape[:2]
+        times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
+        has_cells = "cell_lengths" in file and "cell_angles" in file
+        has_velocities = "velocities" in file
+
+    def read() -> Iterator[Piece]:
+        with open_hdf5(path, growing=True) as file:
+            for first, last in piece_ranges(frames):
+                cells = None
+                if has_cells:
+                    lengths, angles = (
+                        np.asarray(file[name][first:last], dtype=np.float64) for name in ("cell_lengths", "cell_angles")
+                    )
+                    cells = complete_cells(cell_vectors(lengths * NANOMETER, angles))
+                yield angstrom_of(file["coordinates"][first:last]), cells
+
+    def read_velocities() -> Iterator[FloatArray]:
+        with open_hdf5(path, growing=True) as file:
+            for first, last in piece_ranges(frames):
+                yield np.asarray(file["velocities"][first:last], dtype=np.float64) * (NANOMETER / PICOSECOND)
+
+    return TrajectoryFile(atoms, frames, times, read, read_velocities=read_velocities if has_velocities else None)
 
 
 class Hdf5Writer:

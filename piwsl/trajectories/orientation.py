@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from ase.cell import Cell
 
-from piwsl.trajectories.writer import OutputFrame
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.typing import FloatArray
 
 

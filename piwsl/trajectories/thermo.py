@@ -10,7 +10,7 @@ import numpy as np
 
 from piwsl.errors import DataError
 from piwsl.runs.files import atomic_path, writing
-from piwsl.trajectories.writer import AppendFile
+from piwsl.trajectories.frame_writer import AppendFile
 from piwsl.typing import BoolArray, FloatArray
 from piwsl.units import GRAMS_PER_ML, PICOSECOND
 

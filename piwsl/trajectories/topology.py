@@ -7,8 +7,8 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.runs.files import atomic_path, writing
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import OutputFrame
 from piwsl.typing import IntArray
 from piwsl.units import NANOMETER
 

@@ -18,8 +18,8 @@ from piwsl.analysis.verdict import judge
 from piwsl.errors import DataError
 from piwsl.md.protocol import MDProtocol
 from piwsl.trajectories.files import create_trajectory, open_trajectory
-from piwsl.trajectories.source import FrameSource
-from piwsl.trajectories.writer import OutputFrame
+from piwsl.trajectories.frame_source import FrameSource
+from piwsl.trajectories.frame_writer import OutputFrame
 
 RUTILE = crystal(
     ["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]

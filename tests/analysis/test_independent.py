@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.analysis.run_directory import Run
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.units import NANOMETER
 from tests.support.run_directories import topology_of, write_run
 

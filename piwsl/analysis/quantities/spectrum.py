@@ -17,7 +17,7 @@ from piwsl.analysis.statistics.distributions import Histogram, compare
 from piwsl.analysis.statistics.results import Measurement
 from piwsl.analysis.statistics.uncertainty import BlockSums
 from piwsl.errors import DataError
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND, SPEED_OF_LIGHT
 

@@ -16,7 +16,7 @@ from piwsl.structures.bonds import Bonds, bond_lengths
 from piwsl.structures.contacts import Contact, ContactWatch
 from piwsl.structures.metals import are_covalent, contact_scale, is_metal
 from piwsl.structures.neighbors import PairSearch
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 
 LARGEST_DEVIATION = 0.5  # angstrom, of a bond from its mean length in the reference

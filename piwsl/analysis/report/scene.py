@@ -13,7 +13,7 @@ from piwsl.analysis.comparison import Comparison
 from piwsl.errors import DataError
 from piwsl.structures.bonds import find_bonds
 from piwsl.structures.metals import are_chemical
-from piwsl.trajectories.source import first_frame
+from piwsl.trajectories.frame_source import first_frame
 from piwsl.typing import FloatArray, IntArray
 
 MOST_FRAMES = 200
