@@ -75,7 +75,7 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
         """Return the content of ``analysis.json``: a dictionary for one group, a list for several."""
-        from piwsl.analysis.report.tables import numbers_of
+        from piwsl.analysis.report.write import numbers_of
 
         return numbers_of(self.groups)
 
@@ -248,11 +248,11 @@ def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:
     Raises:
         ConfigError: a directory is named twice.
     """
-    whole = [path.resolve() for path in paths]
-    for index, path in enumerate(whole):
-        if path in whole[:index]:
+    resolved = [path.resolve() for path in paths]
+    for index, path in enumerate(resolved):
+        if path in resolved[:index]:
             raise ConfigError(f"{paths[index]}: named twice: name each run once")
     parts = 1
-    while len({path.parts[-parts:] for path in whole}) < len(whole):
+    while len({path.parts[-parts:] for path in resolved}) < len(resolved):
         parts += 1
-    return tuple("/".join(path.parts[-parts:]) for path in whole)
+    return tuple("/".join(path.parts[-parts:]) for path in resolved)

@@ -73,16 +73,16 @@ class RunGroup:
     @property
     def stable(self) -> bool:
         """All members are."""
-        return all(one.stable for one in self.members)
+        return all(member.stable for member in self.members)
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """All numbers, in the order of the table."""
-        found: dict[str, list[Observable]] = {}
+        by_key: dict[str, list[Observable]] = {}
         for member in self.members:
-            for one in member.observables:
-                found.setdefault(one.key, []).append(one)
-        return tuple(_row(observables) for observables in found.values())
+            for row in member.observables:
+                by_key.setdefault(row.key, []).append(row)
+        return tuple(_row(observables) for observables in by_key.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: of a run what `Comparison` gives, of replicas these and what they have in common."""
@@ -94,34 +94,36 @@ class RunGroup:
             "format_version": FORMAT_VERSION,
             "piwsl_version": __version__,
             "stable": self.stable,
-            "stable_replicas": sum(one.stable for one in self.members),
+            "stable_replicas": sum(member.stable for member in self.members),
             "observables": {row.key: _plain_row(row) for row in self.rows},
             "curves": {curve.key: curve.as_dict() for curve in self.curves},
-            "replicas": [one.as_dict() for one in self.members],
+            "replicas": [member.as_dict() for member in self.members],
         }
 
 
-def mean_of(found: Sequence[Measurement]) -> Measurement:
+def mean_of(measurements: Sequence[Measurement]) -> Measurement:
     """Mean over replicas; its standard error is that of their spread. One stays as it is."""
-    if len(found) == 1:
-        return found[0]
-    values = np.array([one.value for one in found])
+    if len(measurements) == 1:
+        return measurements[0]
+    values = np.array([entry.value for entry in measurements])
     error = float(values.std(ddof=1) / np.sqrt(len(values)))
-    return Measurement(float(values.mean()), error, found[0].unit, sum(one.samples for one in found))
+    return Measurement(float(values.mean()), error, measurements[0].unit, sum(entry.samples for entry in measurements))
 
 
 def _row(observables: list[Observable]) -> Row:
-    runs = [one.run for one in observables if one.run is not None]
-    differences = [one.difference for one in observables if one.difference is not None]
-    references = {(one.reference.value, one.reference.unit): one.reference for one in observables if one.reference}
-    thresholds = [one.threshold for one in differences if one.threshold is not None]
-    verdicts = [one.agrees for one in differences if one.agrees is not None]
+    runs = [entry.run for entry in observables if entry.run is not None]
+    differences = [entry.difference for entry in observables if entry.difference is not None]
+    references = {
+        (entry.reference.value, entry.reference.unit): entry.reference for entry in observables if entry.reference
+    }
+    thresholds = [entry.threshold for entry in differences if entry.threshold is not None]
+    verdicts = [entry.agrees for entry in differences if entry.agrees is not None]
     return Row(
         observables[0].key,
         observables[0].name,
         mean_of(runs) if runs else None,
         next(iter(references.values())) if len(references) == 1 else None,
-        mean_of([one.measured for one in differences]) if differences else None,
+        mean_of([entry.measured for entry in differences]) if differences else None,
         float(np.mean(thresholds)) if thresholds else None,
         len(verdicts),
         sum(verdicts),
@@ -132,7 +134,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
     measured = {"run": row.run, "reference": row.reference, "difference": row.difference}
     return {
         "name": row.name,
-        **{side: None if one is None else one.as_dict() for side, one in measured.items()},
+        **{side: None if value is None else value.as_dict() for side, value in measured.items()},
         "threshold": row.threshold,
         "judged": row.judged,
         "agreeing": row.agreeing,
@@ -163,7 +165,7 @@ def side_by_side(groups: Sequence[RunGroup]) -> tuple[Line, ...]:
     lines = []
     for key, name in names.items():
         cells = tuple(column.get(key) for column in columns)
-        found = [cell.reference for cell in cells if cell is not None]
-        same = len({None if one is None else one.value for one in found}) == 1
-        lines.append(Line(key, name, found[0] if same else None, cells))
+        references = [cell.reference for cell in cells if cell is not None]
+        same = len({None if reference is None else reference.value for reference in references}) == 1
+        lines.append(Line(key, name, references[0] if same else None, cells))
     return tuple(lines)

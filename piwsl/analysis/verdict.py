@@ -34,10 +34,10 @@ class Verdict:
 
 def judge(comparison: Comparison) -> Verdict:
     """Put a comparison into words."""
-    compared = [one for one in comparison.observables if one.difference is not None]
-    agreeing = tuple(one for one in compared if one.agrees is True)
-    differing = tuple(one for one in compared if one.agrees is False)
-    undecided = tuple(one for one in compared if one.agrees is None)
+    compared = [row for row in comparison.observables if row.difference is not None]
+    agreeing = tuple(row for row in compared if row.agrees is True)
+    differing = tuple(row for row in compared if row.agrees is False)
+    undecided = tuple(row for row in compared if row.agrees is None)
     return Verdict(
         _stability(comparison),
         _agreement(
@@ -104,9 +104,9 @@ def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> s
 def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
     """Whether so many differences, none far beyond its threshold, are to be expected of equal distributions."""
     ratios = [
-        abs(one.difference.measured.value) / one.difference.threshold
-        for one in differing
-        if one.difference is not None and one.difference.threshold
+        abs(row.difference.measured.value) / row.difference.threshold
+        for row in differing
+        if row.difference is not None and row.difference.threshold
     ]
     few = binom.sf(len(differing) - 1, compared, 1 - CONFIDENCE) > 1 - CONFIDENCE
     return bool(few) and len(ratios) == len(differing) and max(ratios, default=0.0) < FAR_OUTSIDE
@@ -121,15 +121,15 @@ def verdict_of(group: RunGroup) -> tuple[str, str]:
         comparison = group.members[0]
         verdict = judge(comparison)
         return verdict.stability, verdict.agreement if comparison.compares_structure else ""
-    broken = [one for one in group.members if not one.stable]
+    broken = [member for member in group.members if not member.stable]
     count = len(group.members)
     if broken:
-        first = min(one.stable_time.value for one in broken)
+        first = min(member.stable_time.value for member in broken)
         stability = (
             f"{count - len(broken)} of {count} replicas stable; the first to break did so at {picoseconds(first)}."
         )
     else:
-        shortest = min(one.stable_time.value for one in group.members)
+        shortest = min(member.stable_time.value for member in group.members)
         stability = f"All {count} replicas stable, for {picoseconds(shortest)} or longer."
     verdicts = [row.agrees for row in group.rows if row.agrees is not None]
     if not verdicts:

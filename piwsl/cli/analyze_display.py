@@ -57,7 +57,7 @@ def _print_one(comparison: Comparison) -> None:
     if comparison.compares_structure:
         click.echo(verdict.agreement)
     click.echo()
-    rows = [(cells(one), STYLES[one.agrees] if one.difference else "") for one in comparison.observables]
+    rows = [(cells(row), STYLES[row.agrees] if row.difference else "") for row in comparison.observables]
     _print_table(HEADERS, [(texts, ["", "", "", "", "", "", style]) for texts, style in rows], is_last_text=True)
     for note in comparison.notes:
         click.echo(f"note: {note}")
@@ -79,7 +79,7 @@ def _print_several(groups: Sequence[RunGroup]) -> None:
     click.echo("= within noise of the reference, * differs by more than noise, ? too few samples to say")
     notes: dict[str, list[str]] = {}
     for group in groups:
-        for note in dict.fromkeys(note for one in group.members for note in one.notes):
+        for note in dict.fromkeys(note for member in group.members for note in member.notes):
             notes.setdefault(note, []).append(group.name)
     for note, names in notes.items():
         click.echo(f"note: {note}" if len(names) == len(groups) else f"note: {', '.join(names)}: {note}")
@@ -123,10 +123,10 @@ def cells(row: Observable) -> tuple[str, ...]:
     difference, samples = "", 0 if row.run is None else row.run.samples
     limit = verdict = ""
     if row.difference is not None:
-        found = row.difference
-        difference, samples = found.measured.text(), found.measured.samples
-        limit = significant(found.threshold)
-        verdict = {True: "within noise", False: "differs", None: "not known"}[found.agrees]
+        compared = row.difference
+        difference, samples = compared.measured.text(), compared.measured.samples
+        limit = significant(compared.threshold)
+        verdict = {True: "within noise", False: "differs", None: "not known"}[compared.agrees]
     run = "" if row.run is None else row.run.text()
     reference = "" if row.reference is None else row.reference.text()
     return row.name, run, reference, difference, limit, str(samples), verdict

@@ -82,18 +82,18 @@ class DcdFile:
         Raises:
             DataError: the frames are damaged.
         """
-        found = self._records(first, last)
-        if any((found[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
+        records = self._records(first, last)
+        if any((records[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
             raise DataError(f"{self.path}: damaged between frames {first + 1} and {last}")
-        return np.stack([found[axis] for axis in "xyz"], axis=-1).astype(np.float32)
+        return np.stack([records[axis] for axis in "xyz"], axis=-1).astype(np.float32)
 
     def cells(self, first: int, last: int) -> FloatArray | None:
         """Cell vectors in rows (last - first, 3, 3) of these frames, angstrom; None where they have none."""
         if "cell" not in (self._frame.names or ()):
             return None
-        found = self._records(first, last)["cell"]
+        records = self._records(first, last)["cell"]
         # a, gamma, b, beta, alpha, c; the angles in degrees, or as their cosines (CHARMM, NAMD, OpenMM).
-        lengths, angles = found[:, [0, 2, 5]].astype(np.float64), found[:, [4, 3, 1]].astype(np.float64)
+        lengths, angles = records[:, [0, 2, 5]].astype(np.float64), records[:, [4, 3, 1]].astype(np.float64)
         if not (lengths > 0).any(axis=1).all():
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
@@ -183,14 +183,14 @@ class DcdWriter:
 
 def _joined(records: list[bytes]) -> bytes:
     """Records of Fortran: each between its length and its length."""
-    return b"".join(struct.pack("<i", len(one)) + one + struct.pack("<i", len(one)) for one in records)
+    return b"".join(struct.pack("<i", len(record)) + record + struct.pack("<i", len(record)) for record in records)
 
 
 def _bytes_to_keep(path: Path, keep: int) -> int:
     try:
-        found = DcdFile.open(path)
+        file = DcdFile.open(path)
     except (DataError, FileNotFoundError):
         raise too_few(path, 0, keep) from None
-    if found.frames < keep:
-        raise too_few(path, found.frames, keep)
-    return found.bytes_of(keep)
+    if file.frames < keep:
+        raise too_few(path, file.frames, keep)
+    return file.bytes_of(keep)

@@ -63,9 +63,9 @@ class ExtxyzFile:
                     frames += 1
                     sizes.add(int(lines[0]))
                     moving += bool(_VELOCITIES.search(lines[1]))
-                    found = _TIME.search(lines[1])
-                    if found:
-                        times.append(float(found.group(1)))
+                    match = _TIME.search(lines[1])
+                    if match:
+                        times.append(float(match.group(1)))
             except _READ_ERRORS as error:
                 raise _not_extxyz(path, frames, error) from None
         if len(sizes) > 1:
@@ -79,10 +79,10 @@ class ExtxyzFile:
         Raises:
             DataError: a frame cannot be read.
         """
-        for found in self._pieces():
-            periodic = all(one.pbc.any() for one in found)
-            cells = complete_cells(np.stack([one.cell.array for one in found])) if periodic else None
-            yield np.stack([one.positions for one in found]).astype(np.float32), cells
+        for structures in self._pieces():
+            periodic = all(atoms.pbc.any() for atoms in structures)
+            cells = complete_cells(np.stack([atoms.cell.array for atoms in structures])) if periodic else None
+            yield np.stack([atoms.positions for atoms in structures]).astype(np.float32), cells
 
     def velocities(self) -> Iterator[FloatArray]:
         """Velocities of the same pieces, angstrom/fs: the columns ``velocities`` of `piwsl md`.
@@ -90,22 +90,22 @@ class ExtxyzFile:
         Raises:
             DataError: a frame cannot be read.
         """
-        for found in self._pieces():
-            yield np.stack([one.arrays["velocities"] for one in found])
+        for structures in self._pieces():
+            yield np.stack([atoms.arrays["velocities"] for atoms in structures])
 
     def _pieces(self) -> Iterator[list[Atoms]]:
         done = 0
         with self.path.open(encoding="utf-8") as stream:
             frames = islice(_frames(stream), self.frames)
             while chosen := list(islice(frames, PIECE)):
-                found = []
+                structures = []
                 for lines in chosen:
                     try:
-                        found.append(next(read_xyz(StringIO("".join(lines)), index=0)))
+                        structures.append(next(read_xyz(StringIO("".join(lines)), index=0)))
                     except _READ_ERRORS as error:
-                        raise _not_extxyz(self.path, done + len(found), error) from None
-                yield found
-                done += len(found)
+                        raise _not_extxyz(self.path, done + len(structures), error) from None
+                yield structures
+                done += len(structures)
 
 
 def open_extxyz(path: Path) -> TrajectoryFile:
@@ -178,7 +178,7 @@ class ExtxyzWriter:
 
     def write(self, frame: OutputFrame) -> None:
         """Add a frame."""
-        columns = [one for one in (frame.positions, frame.velocities, frame.forces) if one is not None]
+        columns = [values for values in (frame.positions, frame.velocities, frame.forces) if values is not None]
         rows = self._rows % tuple(np.concatenate(columns, axis=1).ravel().tolist())
         self._file.add(f"{len(self._structure)}\n{self._comment(frame)}\n{rows}".encode())
 
@@ -192,7 +192,7 @@ class ExtxyzWriter:
 
     def _comment(self, frame: OutputFrame) -> str:
         lattice = "" if frame.cell is None else f'Lattice="{_numbers(frame.cell)}" '
-        periodic = " ".join("FT"[int(one)] for one in self._structure.pbc)
+        periodic = " ".join("FT"[int(axis)] for axis in self._structure.pbc)
         return f'{lattice}Properties={self._properties} step={frame.step} time_fs={frame.time!r} pbc="{periodic}"'
 
 
@@ -201,11 +201,11 @@ def _numbers(values: FloatArray) -> str:
 
 
 def _bytes_to_keep(path: Path, lines: int, keep: int) -> int:
-    found = 0
+    frames = 0
     if path.is_file():
         with path.open("rb") as file:
-            while found < keep and all(file.readline().endswith(b"\n") for _ in range(lines)):
-                found += 1
-            if found == keep:
+            while frames < keep and all(file.readline().endswith(b"\n") for _ in range(lines)):
+                frames += 1
+            if frames == keep:
                 return file.tell()
-    raise too_few(path, found, keep)
+    raise too_few(path, frames, keep)

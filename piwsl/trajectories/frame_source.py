@@ -116,12 +116,12 @@ class FrameSource:
     def at(self, indices: IntArray) -> FloatArray:
         """Positions (chosen, atoms, 3) of the frames with these indices, in ascending order; one pass."""
         wanted = np.sort(np.asarray(indices, dtype=np.int64))
-        found = []
+        chosen = []
         for first, positions in self.pieces(int(wanted[-1]) + 1 if len(wanted) else 0):
             inside = wanted[(wanted >= first) & (wanted < first + len(positions))]
             if len(inside):
-                found.append(np.array(positions[inside - first]))
-        return np.concatenate(found) if found else np.zeros((0, len(self.species), 3), dtype=np.float32)
+                chosen.append(np.array(positions[inside - first]))
+        return np.concatenate(chosen) if chosen else np.zeros((0, len(self.species), 3), dtype=np.float32)
 
     def all(self) -> FloatArray:
         """Positions (frames, atoms, 3) of all frames at once: for sources that are known to be small."""
@@ -140,8 +140,8 @@ class FrameSource:
         """The same frames as those of a molecule in vacuum."""
 
         def positions() -> Iterator[FloatArray]:
-            for found, _ in self.read():
-                yield found
+            for values, _ in self.read():
+                yield values
 
         return replace(self, read=_without_cells(positions))
 

@@ -169,14 +169,14 @@ def _take_room(path: Path, size: int) -> None:
 
 def _check_frames(path: Path, keep: int) -> None:
     """Free a file of a killed process, and see that it holds as many frames."""
-    found = 0
+    frames = 0
     with writing(path, _ERRORS):
         if path.is_file() and path.stat().st_size:
             release(path)
             with h5py_module().File(path, "r", locking=False) as file:
-                found = min(len(file[name]) for name in _names(file))
-    if found < keep:
-        raise too_few(path, found, keep)
+                frames = min(len(file[name]) for name in _names(file))
+    if frames < keep:
+        raise too_few(path, frames, keep)
 
 
 def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:

@@ -149,12 +149,12 @@ class Diffusion:
 
 def compare_diffusion(element: str, run: Displacements, reference: Displacements | None) -> Diffusion:
     """From straight lines through the mean square displacements of each block of time."""
-    theirs = None if reference is None else reference.sums
+    expected = None if reference is None else reference.sums
     return Diffusion(
         element,
         run.sums.measure(mean_of_sums, UNIT),
-        None if theirs is None else theirs.measure(mean_of_sums, UNIT),
-        None if theirs is None else difference_of(run.sums, theirs, mean_of_sums, UNIT),
+        None if expected is None else expected.measure(mean_of_sums, UNIT),
+        None if expected is None else difference_of(run.sums, expected, mean_of_sums, UNIT),
     )
 
 

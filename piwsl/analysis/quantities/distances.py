@@ -86,8 +86,8 @@ class ModeSampler:
         """Look at positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
         chosen = positions[-first % self._each :: self._each]
         for begin in range(0, len(chosen), self._distances.chunk):
-            found = self._distances.of(chosen[begin : begin + self._distances.chunk])
-            self._sample.extend(found[self.pairs].T.copy())
+            distances = self._distances.of(chosen[begin : begin + self._distances.chunk])
+            self._sample.extend(distances[self.pairs].T.copy())
         while len(self._sample) >= 2 * MODE_FRAMES:
             self._sample = self._sample[::2]
             self._each *= 2
@@ -165,16 +165,16 @@ class DistanceCounter:
             lengths = [stop - start for _, start, stop in parts]
             places += np.repeat(np.arange(len(parts), dtype=np.int32) * self._row, lengths)
         # That of torch counts 32-bit integers as they are.
-        found = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
-        self._counts[parts[0][0] : parts[-1][0] + 1] += found.numpy().reshape(len(parts), self._row)
+        counts = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
+        self._counts[parts[0][0] : parts[-1][0] + 1] += counts.numpy().reshape(len(parts), self._row)
 
     def statistics(self) -> DistanceHistograms:
         """h(r) in blocks of several times the slowest motion."""
         per_sample = self._series.inefficiency() if self._modes.count else float(max(self._blocks.frames, 1))
         per_sample = min(per_sample, float(max(self._blocks.frames, 1)))
         by_kind = self._counts.reshape(len(self._blocks), len(self.kinds), self._bins + 1)
-        found = {kind: self._histogram(by_kind[:, index], per_sample) for index, kind in enumerate(self.kinds)}
-        return DistanceHistograms(self._histogram(by_kind.sum(axis=1), per_sample), found)
+        histograms = {kind: self._histogram(by_kind[:, index], per_sample) for index, kind in enumerate(self.kinds)}
+        return DistanceHistograms(self._histogram(by_kind.sum(axis=1), per_sample), histograms)
 
     def _histogram(self, counts: IntArray, per_sample: float) -> Histogram:
         edges = np.linspace(0.0, self._largest, self._bins + 1)

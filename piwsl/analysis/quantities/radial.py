@@ -94,7 +94,7 @@ class RadialCounter:
         self._kind = np.zeros((int(elements.max()) + 1,) * 2, dtype=np.int64)
         for pair, name in names.items():
             self._kind[pair] = self.kinds.index(name)
-        counts = {int(one): int((species == one).sum()) for one in elements}
+        counts = {int(number): int((species == number).sum()) for number in elements}
         self._pairs = np.zeros(len(self.kinds))
         self._first, self._second = np.zeros(len(self.kinds)), np.zeros(len(self.kinds))
         for (a, b), name in names.items():
@@ -194,10 +194,10 @@ def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHisto
     if shell is None:
         return ()
     first, second = kind.split("-")
-    found = []
+    numbers = []
     for around, other, of_second in ((first, second, False), (second, first, True))[: 1 if first == second else 2]:
         statistic = run.coordination(shell, of_second)
-        found.append(
+        numbers.append(
             Coordination(
                 f"{other} around {around}",
                 shell,
@@ -206,7 +206,7 @@ def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHisto
                 difference_of(run.blocks, reference.blocks, statistic, ""),
             )
         )
-    return tuple(found)
+    return tuple(numbers)
 
 
 def compare_radial(kind: str, run: RadialHistogram, reference: RadialHistogram) -> CurveComparison:

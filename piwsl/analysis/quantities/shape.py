@@ -25,12 +25,14 @@ def rmsd(positions: FloatArray, structure: FloatArray, masses: FloatArray) -> Fl
     Kabsch, Acta Cryst. A 32, 922 (1976): the singular values of the covariance give it without the rotation.
     """
     weights = masses / masses.sum()
-    ours = positions - np.einsum("i,fij->fj", weights, positions)[:, None]
-    theirs = structure - weights @ structure
-    covariance = np.einsum("i,fia,ib->fab", weights, ours, theirs)
+    centered = positions - np.einsum("i,fij->fj", weights, positions)[:, None]
+    centered_structure = structure - weights @ structure
+    covariance = np.einsum("i,fia,ib->fab", weights, centered, centered_structure)
     values = np.linalg.svd(covariance, compute_uv=False)
     values[:, 2] *= np.sign(np.linalg.det(covariance))  # a rotation, and no reflection
-    square = np.einsum("i,fij,fij->f", weights, ours, ours) + np.einsum("i,ij,ij", weights, theirs, theirs)
+    square = np.einsum("i,fij,fij->f", weights, centered, centered) + np.einsum(
+        "i,ij,ij", weights, centered_structure, centered_structure
+    )
     return np.asarray(np.sqrt(np.maximum(square - 2 * values.sum(1), 0.0)))
 
 
@@ -87,14 +89,14 @@ class ShapeCounter:
     def add(self, frames: Frames) -> None:
         """Take the next piece."""
         exact, first = np.asarray(frames.positions, dtype=np.float64), frames.first
-        found = {
+        shapes = {
             RMSD: rmsd(exact, self._structure, self._masses),
             GYRATION: gyration_radius(exact, self._masses),
             **{name: ring_planarity(exact, ring) for name, ring in self._rings.items()},
         }
         start = -first % self._thinning
         self._places.append(np.arange(first + start, first + len(exact), self._thinning))
-        for name, values in found.items():
+        for name, values in shapes.items():
             self._blocks.add(self._sums[name], np.stack([np.ones_like(values), values], axis=1), first)
             self._memory[name].add(values[:, None], first)
             self._points[name].append(values[start :: self._thinning].copy())  # and not the whole piece

@@ -91,9 +91,9 @@ class PowerSpectrum:
         self._waiting.append(values)
         self._held += len(values)
         while self._held >= self._frames:
-            whole = np.concatenate(self._waiting)
-            self._take(whole[: self._frames])
-            self._waiting, self._held = [whole[self._frames :]], len(whole) - self._frames
+            joined = np.concatenate(self._waiting)
+            self._take(joined[: self._frames])
+            self._waiting, self._held = [joined[self._frames :]], len(joined) - self._frames
 
     @property
     def histogram(self) -> Histogram | None:
@@ -131,7 +131,7 @@ class PowerSpectrum:
         """The numbers of one more segment; where there are too many, neighbors are added up."""
         if self._added % max(self._each, 1) == 0 or not self._sums:
             if len(self._sums) == MOST_SEGMENTS:
-                self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
+                self._sums = [first + second for first, second in zip(self._sums[::2], self._sums[1::2], strict=True)]
                 self._each = 2 * max(self._each, 1)
             self._sums.append(power)
         else:
@@ -156,8 +156,8 @@ class Peak:
 
 def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
     """The bands that stand out of a spectrum by a twentieth of the highest, from low wavenumbers to high."""
-    found = spectrum.distribution()
-    centers, density = found.centers, found.density
+    distribution = spectrum.distribution()
+    centers, density = distribution.centers, distribution.density
     places, _ = find_peaks(density, prominence=PROMINENT * density.max())
     bins, _, left, right = peak_widths(density, places, rel_height=0.5)
     bands = []
@@ -172,7 +172,7 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
         def height(totals: FloatArray, place: int = int(place)) -> FloatArray:
             return np.asarray(spectrum.density(totals)[..., place])
 
-        samples = found.samples
+        samples = distribution.samples
         bands.append(
             Peak(
                 spectrum.blocks.measure(center, "1/cm"),
@@ -191,12 +191,16 @@ def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveCompari
         run, reference = _first_bins(run, bins), _first_bins(reference, bins)
         difference = compare(run, reference).difference
     numbers: dict[str, tuple[Measurement | None, Measurement | None]] = {}
-    theirs = peaks(reference) if reference is not None else ()
+    reference_bands = peaks(reference) if reference is not None else ()
     for number, band in enumerate(peaks(run), start=1):
-        near = [one for one in theirs if abs(one.position.value - band.position.value) <= SAME_PEAK]
-        other = min(near, key=lambda one: abs(one.position.value - band.position.value), default=None)
+        near = [
+            candidate
+            for candidate in reference_bands
+            if abs(candidate.position.value - band.position.value) <= SAME_PEAK
+        ]
+        match = min(near, key=lambda candidate: abs(candidate.position.value - band.position.value), default=None)
         for what in ("position", "height", "width"):
-            pair = (getattr(band, what), None if other is None else getattr(other, what))
+            pair = (getattr(band, what), None if match is None else getattr(match, what))
             numbers[f"band {number}, {what}"] = pair
     samples = run.blocks.samples
     return CurveComparison(

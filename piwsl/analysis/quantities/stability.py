@@ -158,7 +158,7 @@ class CellContacts:
             for pair in np.flatnonzero((distances < limits) & (i != j)):
                 atoms = int(i[pair]), int(j[pair])
                 if atoms not in self._bonded:
-                    kind = "-".join(sorted(chemical_symbols[int(self._species[one])] for one in atoms))
+                    kind = "-".join(sorted(chemical_symbols[int(self._species[atom])] for atom in atoms))
                     apart, limit = float(distances[pair]), float(limits[pair])
                     return Contact(frame, float(times[frame]), atoms, kind, apart, limit, bool(metal[pair]))
         return None

@@ -65,8 +65,8 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
     height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
     figure = new_figure(layout, height + legend_height(_labels(overlays), layout))
     grid = figure.subplots(rows, columns, squeeze=False)
-    same_labels = len({(axis_label(one.horizontal), axis_label(one.vertical)) for one in overlays}) == 1
-    all_densities = all(one.is_density for one in overlays)
+    same_labels = len({(axis_label(entry.horizontal), axis_label(entry.vertical)) for entry in overlays}) == 1
+    all_densities = all(entry.is_density for entry in overlays)
     for axes, overlay in zip_longest(grid.flat, overlays):
         if overlay is None:
             axes.set_visible(False)
@@ -95,14 +95,14 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
 
 
 def _labels(overlays: Sequence[Overlay]) -> list[tuple[str, int]]:
-    return sorted({(line.label, line.place) for one in overlays for line in one.lines}, key=lambda label: label[1])
+    return sorted({(line.label, line.place) for entry in overlays for line in entry.lines}, key=lambda label: label[1])
 
 
 def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> None:
     labels = _labels(overlays)
     first: Patch | Line2D | None = None
-    if any(one.reference is not None for one in overlays):
-        if any(one.is_density for one in overlays):
+    if any(entry.reference is not None for entry in overlays):
+        if any(entry.is_density for entry in overlays):
             first = Patch(facecolor=palette.reference, edgecolor=palette.outline, label="reference")
         else:
             first = Line2D([], [], color=palette.outline, linewidth=2.4, label="reference")
@@ -167,10 +167,10 @@ def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArr
 def _support(overlay: Overlay) -> tuple[float, float]:
     """Where there is something to see, with a margin."""
     curves = [line.curve for line in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
-    spans = [_inside(one, overlay.is_density) for one in curves]
-    low, high = min(one[0] for one in spans), max(one[1] for one in spans)
+    spans = [_inside(entry, overlay.is_density) for entry in curves]
+    low, high = min(entry[0] for entry in spans), max(entry[1] for entry in spans)
     margin = 0.03 * (high - low) if overlay.is_density else 0.0
-    first, last = min(float(one.x[0]) for one in curves), max(float(one.x[-1]) for one in curves)
+    first, last = min(float(entry.x[0]) for entry in curves), max(float(entry.x[-1]) for entry in curves)
     return (max(low - margin, first), min(high + margin, last)) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -282,7 +282,9 @@ def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: P
                 if not member.stable:
                     axes.axvline(member.stable_time.value / PICOSECOND, color=color, linewidth=0.9, dashes=(2, 2))
             last = max(last, float(times[-1]))
-    targets = {one.run.target_temperature for group in groups for one in group.members if one.run.thermo is not None}
+    targets = {
+        member.run.target_temperature for group in groups for member in group.members if member.run.thermo is not None
+    }
     target = next(iter(targets), None)
     if len(targets) == 1 and target is not None:
         _thermostat(upper, target, palette)

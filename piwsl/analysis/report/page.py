@@ -110,46 +110,47 @@ def _figure(plot: Plot) -> PageFigure:
 
 def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
     """One of each run; of replicas the one that broke first."""
-    found = []
+    scenes = []
     for group in groups:
-        member = min(group.members, key=lambda one: one.stable_time.value)
+        member = min(group.members, key=lambda entry: entry.stable_time.value)
         name = group.name if group.is_single else f"{group.name}/{member.run.path.name}"
-        found.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
-    return [one for one in found if one is not None]
+        scenes.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
+    return [entry for entry in scenes if entry is not None]
 
 
 def _numbers(groups: Sequence[RunGroup]) -> list[tuple[str, str, Measurement | None, list[Measurement | None]]]:
     """What is read from the curves: (curve, number, of the reference, of each run; of replicas the mean)."""
     references: dict[tuple[str, str], Measurement | None] = {}
-    found: dict[tuple[str, str], list[list[Measurement]]] = {}
+    numbers: dict[tuple[str, str], list[list[Measurement]]] = {}
     for place, group in enumerate(groups):
-        for curve in [*(curve for one in group.members for curve in one.curves), *group.curves]:
-            for name, (ours, theirs) in curve.numbers.items():
+        for curve in [*(curve for entry in group.members for curve in entry.curves), *group.curves]:
+            for name, (of_run, of_reference) in curve.numbers.items():
                 key = (curve.name, name)
-                references[key] = references.get(key) or theirs
-                columns = found.setdefault(key, [[] for _ in groups])
-                if ours is not None:
-                    columns[place].append(ours)
+                references[key] = references.get(key) or of_reference
+                columns = numbers.setdefault(key, [[] for _ in groups])
+                if of_run is not None:
+                    columns[place].append(of_run)
     return [
-        (*key, references[key], [mean_of(one) if one else None for one in columns]) for key, columns in found.items()
+        (*key, references[key], [mean_of(entry) if entry else None for entry in columns])
+        for key, columns in numbers.items()
     ]
 
 
 def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
     """Each note once, with the runs that have it; no names where all do."""
-    found: dict[str, list[str]] = {}
+    names_by_note: dict[str, list[str]] = {}
     for group in groups:
-        for note in dict.fromkeys(note for one in group.members for note in one.notes):
-            found.setdefault(note, []).append(group.name)
-    return [(note, [] if len(names) == len(groups) else names) for note, names in found.items()]
+        for note in dict.fromkeys(note for member in group.members for note in member.notes):
+            names_by_note.setdefault(note, []).append(group.name)
+    return [(note, [] if len(names) == len(groups) else names) for note, names in names_by_note.items()]
 
 
-def measurement_html(found: Measurement | None) -> Markup:
+def measurement_html(measurement: Measurement | None) -> Markup:
     """Value and error, with the unit in a quieter color."""
-    if found is None:
+    if measurement is None:
         return Markup("")
-    text = escape(found.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
-    unit = found.symbol.replace(" ", "\N{NO-BREAK SPACE}")
+    text = escape(measurement.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
+    unit = measurement.symbol.replace(" ", "\N{NO-BREAK SPACE}")
     return text + (Markup('&nbsp;<span class="unit">{}</span>').format(unit) if unit else Markup(""))
 
 
@@ -228,11 +229,11 @@ def how_made(comparison: Comparison) -> list[tuple[str, str]]:
 
 def how_all_made(group: RunGroup) -> list[tuple[str, str]]:
     """Of replicas what all share once, the rest one after the other."""
-    found: dict[str, dict[str, None]] = {}
+    values_by_name: dict[str, dict[str, None]] = {}
     for member in group.members:
         for name, value in how_made(member):
-            found.setdefault(name, {})[value] = None
-    return [(name, "; ".join(values)) for name, values in found.items()]
+            values_by_name.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in values_by_name.items()]
 
 
 LIBRARY_NAME = "3Dmol.js 2.5.5"
@@ -265,7 +266,7 @@ def script() -> Markup:
 def allowed_scripts() -> str:
     """For the content security policy of the page: the view and 3Dmol.js by their hashes, nothing else."""
     hashes = (hashlib.sha256(_text(name).encode()).digest() for name in (OWN_FILE, LIBRARY_FILE))
-    return " ".join(f"'sha256-{base64.b64encode(one).decode('ascii')}'" for one in hashes)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in hashes)
 
 
 def scenes_json(scenes: Sequence[Scene]) -> Markup:

@@ -167,7 +167,7 @@ def picture_svg(scene: Scene) -> Markup:
     span = np.maximum(high - low, 1e-6)
     scale = min(LARGEST_SCALE, 0.92 * SIZE[0] / span[0], 0.92 * SIZE[1] / span[1])
     center = (low + high) / 2
-    places, ends = (np.array(SIZE) / 2 + scale * (one - center)[..., :2] * [1, -1] for one in (positions, edges))
+    places, ends = (np.array(SIZE) / 2 + scale * (points - center)[..., :2] * [1, -1] for points in (positions, edges))
     depth = positions[:, 2]
     shapes = [
         (

@@ -44,7 +44,7 @@ def inefficiency(*series: FloatArray) -> float:
     Of long series the means of neighbors are looked at, which bounds the memory and loses nothing: the variance of
     the mean, variance times inefficiency over length, is the same for both.
     """
-    return max(1.0, *(_inefficiency(np.asarray(one, dtype=np.float64)) for one in series))
+    return max(1.0, *(_inefficiency(np.asarray(column, dtype=np.float64)) for column in series))
 
 
 def _inefficiency(series: FloatArray) -> float:
@@ -88,10 +88,11 @@ class SeriesMeans:
         means = self._sums / counts[:, None]
         variance = self._squares / self._frames - (self._sums.sum(axis=0) / self._frames) ** 2
         ratios = np.divide(means.var(axis=0), variance, out=np.zeros_like(variance), where=variance > 0)
-        found = [
-            self._each * ratio * 2.0 * autocorrelation_time(one) for ratio, one in zip(ratios, means.T, strict=True)
+        inefficiencies = [
+            self._each * ratio * 2.0 * autocorrelation_time(column)
+            for ratio, column in zip(ratios, means.T, strict=True)
         ]
-        return float(max(1.0, *found))
+        return float(max(1.0, *inefficiencies))
 
 
 def cell_starts(first: int, count: int, each: int) -> tuple[IntArray, IntArray]:

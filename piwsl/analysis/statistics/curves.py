@@ -46,10 +46,10 @@ class Curve:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        found: dict[str, Any] = {"samples": self.samples}
+        plain_values: dict[str, Any] = {"samples": self.samples}
         for name, values in (("x", self.x), ("y", self.y), ("low", self.low), ("high", self.high)):
-            found[name] = None if values is None else [plain(float(f"{value:.6g}")) for value in values]
-        return found
+            plain_values[name] = None if values is None else [plain(float(f"{value:.6g}")) for value in values]
+        return plain_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,8 @@ class CurveComparison:
             "reference": None if self.reference is None else self.reference.as_dict(),
             "difference": None if self.difference is None else self.difference.as_dict(),
             "numbers": {
-                name: [None if one is None else one.as_dict() for one in pair] for name, pair in self.numbers.items()
+                name: [None if value is None else value.as_dict() for value in pair]
+                for name, pair in self.numbers.items()
             },
             "notes": list(self.notes),
         }

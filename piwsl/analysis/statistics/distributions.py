@@ -91,7 +91,7 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
     distribution differ. How much is taken from the bootstrap over the blocks of both sides, each about its own mean:
     no assumption on frame intervals or lengths is needed.
     """
-    ours, theirs = run.distribution(), reference.distribution()
+    run_distribution, reference_distribution = run.distribution(), reference.distribution()
     noise = None
     if run.blocks.has_error and reference.blocks.has_error:
         noise = run.blocks.deviations(run.density, stream=1) - reference.blocks.deviations(reference.density, stream=2)
@@ -99,9 +99,9 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
     halved = None
     if halves is not None:
         first, second = (reference.density(half) for half in halves)
-        halved = (first - second, half_scale(ours.samples, theirs.samples))
-    gap = ours.density - theirs.density
-    samples = min(ours.samples, theirs.samples)
+        halved = (first - second, half_scale(run_distribution.samples, reference_distribution.samples))
+    gap = run_distribution.density - reference_distribution.density
+    samples = min(run_distribution.samples, reference_distribution.samples)
     width = run.width
 
     def area(gaps: FloatArray) -> FloatArray:
@@ -119,4 +119,6 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
             floor = float(distance(halved[0])) * halved[1]
         return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor)
 
-    return DistributionComparison(ours, theirs, difference(area, run.area_unit), difference(moved, run.unit))
+    return DistributionComparison(
+        run_distribution, reference_distribution, difference(area, run.area_unit), difference(moved, run.unit)
+    )

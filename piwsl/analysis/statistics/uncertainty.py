@@ -158,17 +158,17 @@ def block_average(series: FloatArray, unit: str) -> Measurement:
 
 def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, unit: str) -> Difference:
     """Difference of a scalar statistic, run minus reference, with its error and what noise explains."""
-    ours, theirs = run.measure(statistic, unit), reference.measure(statistic, unit)
+    of_run, of_reference = run.measure(statistic, unit), reference.measure(statistic, unit)
     halves = reference.halves()
     floor = None
     if halves is not None:
         floor = abs(float(statistic(halves[0]) - statistic(halves[1]))) * half_scale(run.samples, reference.samples)
-    measured = difference(ours, theirs)
-    if abs(measured.value) < ROUNDING * abs(theirs.value):
+    measured = difference(of_run, of_reference)
+    if abs(measured.value) < ROUNDING * abs(of_reference.value):
         measured = replace(measured, value=0.0)
-    limit = error_limit(measured, [(ours, len(run.sums)), (theirs, len(reference.sums))])
+    limit = error_limit(measured, [(of_run, len(run.sums)), (of_reference, len(reference.sums))])
     if limit is not None:
-        limit = max(limit, ROUNDING * abs(theirs.value))
+        limit = max(limit, ROUNDING * abs(of_reference.value))
     return Difference(measured, limit, floor)
 
 
@@ -181,12 +181,12 @@ def half_scale(run: int, reference: int) -> float:
     return float(np.sqrt((1 / run + 1 / reference) / (4 / reference)))
 
 
-def difference(ours: Measurement, theirs: Measurement) -> Measurement:
+def difference(run: Measurement, reference: Measurement) -> Measurement:
     """``ours`` minus ``theirs``, errors added in squares; no error where one of them has none."""
     error = None
-    if ours.uncertainty is not None and theirs.uncertainty is not None:
-        error = float(np.hypot(ours.uncertainty, theirs.uncertainty))
-    return Measurement(ours.value - theirs.value, error, ours.unit, min(ours.samples, theirs.samples))
+    if run.uncertainty is not None and reference.uncertainty is not None:
+        error = float(np.hypot(run.uncertainty, reference.uncertainty))
+    return Measurement(run.value - reference.value, error, run.unit, min(run.samples, reference.samples))
 
 
 def error_limit(measured: Measurement, parts: Sequence[tuple[Measurement, int]]) -> float | None:
