@@ -150,7 +150,7 @@ def analyze(
         progress: called with (what is read, frames read, all frames).
 
     Returns:
-        Every number with its uncertainty and what noise alone explains.
+        Every number with its uncertainty, its difference from the reference, and the noise limit of that difference.
 
     Raises:
         RunDirectoryError: a directory holds no run, or ``output`` holds something else than an analysis.
@@ -243,7 +243,7 @@ def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:
 
 
 def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """A short name for each directory: its last parts, as many as tell them all apart.
+    """Return a short name for each directory: the fewest of its last parts that make all names different.
 
     Raises:
         ConfigError: a directory is named twice.

@@ -28,7 +28,7 @@ class Comparison:
         run: what was analyzed.
         reference: what it was compared with.
         stability: by the bond rule, with the first collapse of unbonded atoms.
-        notes: what a reader of the numbers should know.
+        notes: remarks on the numbers, such as frames that were left out.
         compared: one entry for each quantity that could be measured, in the order of the table.
     """
 
@@ -67,20 +67,20 @@ class Comparison:
 
     @property
     def stable(self) -> bool:
-        """No broken bond and no collapse in the trajectory, and no stop rule ended the run."""
+        """Whether no bond broke, no atoms collapsed, and no stop rule ended the run."""
         is_whole = self.stability.broken is None and self.stability.contact is None
         return is_whole and self.run.summary.result != "stopped"
 
     @property
     def complete(self) -> bool:
-        """The trajectory reaches to the end of what was asked for."""
+        """Whether the trajectory reaches the requested length."""
         return self.run.requested_time - float(self.run.times[-1]) < self.stability.resolution
 
     @property
     def stable_time(self) -> Measurement:
         """Until the first broken frame, the stop rule, or the end, fs.
 
-        Stop rules look more often than frames are written, so a run can end by one before a frame shows it.
+        Stop rules are checked more often than frames are written, so a run can end before a frame shows the violation.
         """
         if self.stability.contact is not None:
             return Measurement(self.stability.contact.time, None, "fs", 1)

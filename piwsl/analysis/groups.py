@@ -25,8 +25,8 @@ class Row:
     Attributes:
         key, name: as of the `Observable`.
         run, reference, difference: of replicas the mean over them, with its standard error from their spread.
-        threshold: what noise alone explains; of replicas the mean of theirs.
-        judged: replicas whose data say whether they agree.
+        threshold: largest difference that noise alone explains; of replicas the mean of their thresholds.
+        judged: replicas whose data suffice to decide whether they agree.
         agreeing: replicas that agree with the reference within noise.
     """
 
@@ -41,9 +41,9 @@ class Row:
 
     @property
     def agrees(self) -> bool | None:
-        """False where more replicas differ than chance explains; None where it is not compared or nobody knows.
+        """False where more replicas differ than chance explains; None where it is not compared or cannot be decided.
 
-        Each replica alike to the reference falls outside its threshold in 5 of 100 cases.
+        A replica that equals the reference falls outside its threshold in 5 of 100 cases.
         """
         if not self.judged:
             return None
@@ -67,12 +67,12 @@ class RunGroup:
 
     @property
     def is_single(self) -> bool:
-        """One run, no replicas."""
+        """Whether this is one run without replicas."""
         return len(self.members) == 1
 
     @property
     def stable(self) -> bool:
-        """All members are."""
+        """Whether all members are stable."""
         return all(member.stable for member in self.members)
 
     @property
@@ -85,7 +85,7 @@ class RunGroup:
         return tuple(_row(observables) for observables in by_key.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: of a run what `Comparison` gives, of replicas these and what they have in common."""
+        """Return plain values for JSON: of a run those of its `Comparison`; of replicas these and the common rows."""
         if self.is_single:
             return {"name": self.name, **self.members[0].as_dict()}
         return {
@@ -102,7 +102,7 @@ class RunGroup:
 
 
 def mean_of(measurements: Sequence[Measurement]) -> Measurement:
-    """Mean over replicas; its standard error is that of their spread. One stays as it is."""
+    """Return the mean over replicas with the standard error from their spread; a single replica is unchanged."""
     if len(measurements) == 1:
         return measurements[0]
     values = np.array([entry.value for entry in measurements])
@@ -159,7 +159,7 @@ class Line:
 
 
 def side_by_side(groups: Sequence[RunGroup]) -> tuple[Line, ...]:
-    """The table of all runs, a column each."""
+    """Return the table of all runs, one column for each."""
     columns = [{row.key: row for row in group.rows} for group in groups]
     names = {key: row.name for column in columns for key, row in column.items()}
     lines = []

@@ -1,4 +1,4 @@
-"""The outcome of a comparison in sentences, for the terminal and the report."""
+"""Verdict: the outcome of a comparison in sentences, for terminal, report and notebook."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -12,16 +12,16 @@ from piwsl.analysis.statistics.results import significant
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND
 
-FAR_OUTSIDE = 1.5  # times its threshold: no longer put down to chance
+FAR_OUTSIDE = 1.5  # times its threshold: beyond this, chance is no explanation
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reader should know first.
+    """The outcome of a comparison.
 
     Attributes:
-        stability: one sentence, how long the run stayed what it was.
-        agreement: one sentence, how much of it is like the reference.
+        stability: one sentence, how long the run was stable.
+        agreement: one sentence, how many observables agree with the reference.
         agreeing, differing, undecided: the observables that were compared.
     """
 

@@ -1,4 +1,4 @@
-"""What `piwsl analyze` shows: progress while it reads, the table at the end."""
+"""Display of `piwsl analyze`: progress while it reads, the table at the end."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ def _print_several(groups: Sequence[RunGroup]) -> None:
 
 
 def several_cell(cell: Row | None) -> str:
-    """Value, how many of several replicas agree, and the mark of its verdict."""
+    """Return the value, the number of replicas that agree, and the mark of the verdict."""
     if cell is None:
         return ""
     value = cell.run or cell.difference
@@ -99,7 +99,7 @@ def several_cell(cell: Row | None) -> str:
 def _print_table(
     headers: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], Sequence[str]]], is_last_text: bool = False
 ) -> None:
-    """Left, then numbers to the right; the last column to the left where it is text."""
+    """Print the first column to the left and numbers to the right; the last column to the left where it is text."""
     last = len(headers) - is_last_text
     if sys.stdout.isatty():
         table = Table(*headers, box=None, pad_edge=False, header_style="dim")
@@ -119,7 +119,7 @@ def _print_table(
 
 
 def cells(row: Observable) -> tuple[str, ...]:
-    """The texts of one line, in the order of `HEADERS`."""
+    """Return the texts of one line, in the order of `HEADERS`."""
     difference, samples = "", 0 if row.run is None else row.run.samples
     limit = verdict = ""
     if row.difference is not None:

@@ -1,6 +1,6 @@
 """DCD: single precision positions and the cell's lengths and angles, in frames of one size.
 
-Written here, and not by mdtraj, whose writer cannot go on in a file and does not report a full disk.
+piwsl has its own writer because that of mdtraj can neither continue a file nor report a full disk.
 """
 
 import struct
@@ -18,7 +18,7 @@ from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.typing import FloatArray
 
-_HEADER_RECORD = 84  # bytes; also tells the byte order
+_HEADER_RECORD = 84  # bytes; its value also shows the byte order
 _CELL_RECORD = 48
 
 
@@ -101,7 +101,7 @@ class DcdFile:
         return complete_cells(cell_vectors(lengths, angles))
 
     def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
-        """The frames as they are in the file."""
+        """Read the frames as the file stores them."""
         offset = self._start + first * self._frame.itemsize
         return np.fromfile(self.path, self._frame, last - first, offset=offset)
 
@@ -182,7 +182,7 @@ class DcdWriter:
 
 
 def _joined(records: list[bytes]) -> bytes:
-    """Records of Fortran: each between its length and its length."""
+    """Join Fortran records: each is preceded and followed by its length."""
     return b"".join(struct.pack("<i", len(record)) + record + struct.pack("<i", len(record)) for record in records)
 
 

@@ -31,12 +31,12 @@ OPENERS = {
 
 @dataclass(frozen=True, eq=False)
 class RawTrajectory:
-    """What a trajectory file holds, in memory.
+    """The content of a trajectory file, in memory.
 
     Attributes:
         positions: (frames, atoms, 3) angstrom, float32.
         times: (frames,) fs, where the file states them.
-        notes: sentences on what the reader met, such as a cut file.
+        notes: remarks of the reader, such as a file that was cut.
     """
 
     positions: FloatArray
@@ -63,14 +63,14 @@ def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
 
 
 def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
-    """All frames of a small trajectory at once; arguments and errors are those of `open_trajectory`."""
+    """Read all frames of a small trajectory at once; arguments and errors are those of `open_trajectory`."""
     file = open_trajectory(path, topology)
     source = file.source(np.zeros(file.atoms, dtype=np.int64), progress=progress)
     return RawTrajectory(source.all(), file.times, file.notes)
 
 
 def read_topology(path: Path) -> IntArray:
-    """Atomic numbers (atoms,) of a topology file that mdtraj reads, such as PDB.
+    """Read the atomic numbers (atoms,) of a topology file that mdtraj reads, such as PDB.
 
     Raises:
         DataError: missing, not readable, or with an atom of no element.
@@ -127,7 +127,7 @@ class TrajectoryOptions(Protocol):
 
     @property
     def write(self) -> tuple[str, ...]:
-        """Arrays that are written beside positions: ``velocities``, ``forces``."""
+        """Arrays written beside positions: ``velocities``, ``forces``."""
 
 
 def create_trajectory(path: Path, structure: Atoms, options: TrajectoryOptions, keep: int = 0) -> TrajectoryWriter:

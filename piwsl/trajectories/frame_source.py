@@ -29,10 +29,10 @@ class FrameSource:
         species: (atoms,) atomic numbers.
         frames: number of frames.
         times: (frames,) fs, or None for frames without times.
-        read: opens the source anew and gives its pieces of at most 1000 frames, in order.
-        notes: what the reader has to say, such as where a file was cut.
+        read: opens the source anew and yields its pieces of at most 1000 frames, in order.
+        notes: remarks of the reader, such as where a file was cut.
         progress: called with (frames read, all frames) after each piece of every pass.
-        read_velocities: as ``read``, gives the velocities (f, atoms, 3) of each piece, angstrom/fs; None: it has none.
+        read_velocities: as ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
     """
 
     species: IntArray
@@ -54,7 +54,7 @@ class FrameSource:
         times: FloatArray | None = None,
         cells: FloatArray | None = None,
     ) -> "FrameSource":
-        """Frames in memory: positions (frames, atoms, 3), cells (frames, 3, 3), angstrom; times (frames,) in fs."""
+        """Return a source of positions (frames, atoms, 3), cells (frames, 3, 3), angstrom, and times (frames,), fs."""
 
         def read() -> Iterator[Piece]:
             for first in range(0, len(positions), PIECE):
@@ -65,7 +65,7 @@ class FrameSource:
 
     @classmethod
     def of_frames(cls, frames: FrameSet, name: object, progress: Progress | None = None) -> "FrameSource":
-        """A set of frames without order. Frames of another molecule than the first are a `DataError` when read."""
+        """Return a source of frames without order; reading raises a `DataError` where the molecules differ."""
         species = frames[0].species
 
         def read() -> Iterator[Piece]:
@@ -82,10 +82,10 @@ class FrameSource:
         return cls(species, len(frames), None, read, progress=progress)
 
     def pieces(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
-        """The index of the first frame and the positions (f, atoms, 3) of each piece, angstrom.
+        """Yield the index of the first frame and the positions (f, atoms, 3), angstrom, of each piece.
 
         Args:
-            stop: index of the frame to stop before; None goes through all.
+            stop: index of the frame to stop before; None reads all.
 
         Raises:
             DataError: the source is damaged.
@@ -94,7 +94,7 @@ class FrameSource:
             yield first, positions
 
     def pieces_with_cells(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray, FloatArray | None]]:
-        """As `pieces`, with the cells (f, 3, 3) of the frames where they have any."""
+        """Yield what `pieces` yields, with the cells (f, 3, 3) of the frames where they have any."""
         end = self.frames if stop is None else min(stop, self.frames)
         first = 0
         if end == 0:
@@ -109,7 +109,7 @@ class FrameSource:
                 return
 
     def velocities(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
-        """As `pieces`, of velocities (f, atoms, 3), angstrom/fs, of a source that has them."""
+        """Yield what `pieces` yields, with velocities (f, atoms, 3), angstrom/fs, instead of positions."""
         assert self.read_velocities is not None
         yield from replace(self, read=_without_cells(self.read_velocities)).pieces(stop)
 
@@ -128,7 +128,7 @@ class FrameSource:
         return self.at(np.arange(self.frames))
 
     def reordered(self, order: IntArray) -> "FrameSource":
-        """The same frames with atom ``order[k]`` in place k."""
+        """Return the same frames with atom ``order[k]`` at index k."""
 
         def read() -> Iterator[Piece]:
             for positions, cells in self.read():
@@ -137,7 +137,7 @@ class FrameSource:
         return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
 
     def without_cells(self) -> "FrameSource":
-        """The same frames as those of a molecule in vacuum."""
+        """Return the same frames as those of a molecule in vacuum."""
 
         def positions() -> Iterator[FloatArray]:
             for values, _ in self.read():
@@ -157,13 +157,15 @@ def _without_cells(read: Callable[[], Iterator[FloatArray]]) -> Callable[[], Ite
 
 
 def unwrapped(source: FrameSource) -> FrameSource:
-    """The frames of a periodic source without jumps across the faces of the cell."""
+    """Return the frames of a periodic source without jumps across the faces of the cell."""
 
     def read() -> Iterator[Piece]:
         unwrap = Unwrapper()
         for positions, cells in source.read():
             if cells is None:
-                raise DataError("some frames have a cell and some have none: the trajectory is of no one system")
+                raise DataError(
+                    "some frames have a cell and some have none: the trajectory does not belong to one system"
+                )
             yield unwrap(positions, cells), cells
 
     return replace(source, read=read)
@@ -182,9 +184,9 @@ class TrajectoryFile:
     Attributes:
         atoms, frames: their numbers.
         times: (frames,) fs, where the file states them.
-        read: opens the file anew and gives its pieces.
+        read: opens the file anew and yields its pieces.
         notes: remarks of the reader, such as a file that was cut.
-        read_velocities: as ``read``, gives velocities (f, atoms, 3), angstrom/fs, where the file has them.
+        read_velocities: as ``read``, yields velocities (f, atoms, 3), angstrom/fs, where the file has them.
     """
 
     atoms: int
@@ -201,7 +203,7 @@ class TrajectoryFile:
         notes: tuple[str, ...] = (),
         progress: Progress | None = None,
     ) -> FrameSource:
-        """The file with the elements of its atoms (atoms,), and with these times instead of its own."""
+        """Return a source with the elements of the atoms (atoms,), and with times in place of those of the file."""
         times = self.times if times is None else times
         return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress, self.read_velocities)
 

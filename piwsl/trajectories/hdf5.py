@@ -66,13 +66,13 @@ def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
 class Hdf5Writer:
     """An HDF5 file, to which frames are added in HDF5's mode of one writer and many readers (SWMR).
 
-    A kill leaves what was flushed; others read the file while it grows, with ``swmr=True``. Frames wait in memory
-    until a flush. Structures with a cell are turned to its standard orientation.
+    A killed process leaves the flushed frames. Other processes can read the file while it grows, with ``swmr=True``.
+    Frames wait in memory until a flush. Structures with a cell are turned to its standard orientation.
 
     Args:
         path: file.
         structure: whose atoms move.
-        write: ``velocities`` and ``forces``, where they are wanted.
+        write: ``velocities`` and ``forces``, where requested.
         keep: frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
@@ -155,7 +155,7 @@ def _names(file: Any) -> list[str]:
 
 
 def _take_room(path: Path, size: int) -> None:
-    """Lengthen a file by zeros to a size. HDF5 does not survive a disk that refuses, so it must not meet one."""
+    """Extend a file with zeros to a size. HDF5 cannot recover from a full disk, so the space is reserved first."""
     with path.open("ab", buffering=0) as file:
         end = file.tell()
         missing = size - end
@@ -168,7 +168,7 @@ def _take_room(path: Path, size: int) -> None:
 
 
 def _check_frames(path: Path, keep: int) -> None:
-    """Free a file of a killed process, and see that it holds as many frames."""
+    """Release a file of a killed process, and check that it holds as many frames."""
     frames = 0
     with writing(path, _ERRORS):
         if path.is_file() and path.stat().st_size:
@@ -180,7 +180,7 @@ def _check_frames(path: Path, keep: int) -> None:
 
 
 def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
-    """A file without frames."""
+    """Return a file without frames."""
     attributes = {"conventions": "Pande", "conventionVersion": "1.1", "program": "piwsl"}
     attributes |= {"programVersion": __version__, "application": "piwsl", "title": "piwsl md"}
     count = len(structure)

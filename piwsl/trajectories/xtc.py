@@ -1,7 +1,7 @@
 """XTC: compressed positions, rounded to 0.01 angstrom, and the cell.
 
-mdtraj compresses, in a scratch file, since its writer cannot go on in a file and does not report a full disk. An XTC
-file is its frames, one after another, so theirs are added to ours.
+mdtraj compresses into a scratch file, since its writer can neither continue a file nor report a full disk. An XTC file
+is a sequence of frames, so those of the scratch file are appended.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""The shape of a molecule as it moves: distance from a structure, radius of gyration, flatness of rings."""
+"""Shape of a molecule as it moves: RMSD from a structure, radius of gyration, planarity of rings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +102,7 @@ class ShapeCounter:
             self._points[name].append(values[start :: self._thinning].copy())  # and not the whole piece
 
     def statistics(self) -> ShapeStatistics:
-        """In blocks of several times the correlation of each."""
+        """Return means in blocks of several times the correlation of each."""
         return ShapeStatistics(
             {name: self._blocks.merged(self._sums[name], self._memory[name].inefficiency()) for name in self._names},
             {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._points.items()},
@@ -121,7 +121,7 @@ class ShapeComparison:
 
 
 def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[ShapeComparison, ...]:
-    """Means over the frames of each."""
+    """Compare the means over the frames."""
     return tuple(
         ShapeComparison(
             name,
@@ -134,7 +134,7 @@ def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[Sh
 
 
 def rmsd_curve(run: ShapeStatistics, times: FloatArray) -> CurveComparison:
-    """Distance from the first structure of the reference against time; ``times`` (frames,) are those of the run, fs."""
+    """Return the distance from the first structure of the reference against the times (frames,) of the run, fs."""
     values = run.series[RMSD]
     curve = Curve(times[run.frames] / PICOSECOND, values, None, None, run.sums[RMSD].samples)
     axes = Axis("Time", "ps"), Axis("RMSD, weighted by mass", "Å")

@@ -1,4 +1,4 @@
-"""The vibrational power spectrum: what frequencies the atoms move at.
+"""Vibrational power spectrum and velocity autocorrelation.
 
 The power spectrum of mass-weighted velocities is the Fourier transform of their autocorrelation function
 (Wiener-Khinchin). Where there are positions only, velocities are their finite differences; what these lose of each
@@ -31,13 +31,13 @@ SAME_PEAK = 60.0  # 1/cm between a peak of the run and one of the reference
 
 
 def longest_interval(species: IntArray) -> float:
-    """Frames must not be farther apart than this, fs, for the fastest vibration of a molecule to be seen."""
+    """Return the longest time between frames, fs, that resolves the fastest vibration of a molecule."""
     fastest = FASTEST_WITH_HYDROGEN if (np.asarray(species) == 1).any() else FASTEST_WITHOUT
     return 0.5 / (fastest * SPEED_OF_LIGHT)
 
 
 def shortest_segment() -> float:
-    """Time that the resolution needs, fs."""
+    """Return the length of a segment, fs, that the resolution needs."""
     return 1 / (RESOLUTION * SPEED_OF_LIGHT)
 
 
@@ -48,7 +48,7 @@ class PowerSpectrum:
         masses: (atoms,) amu.
         species: (atoms,) atomic numbers.
         interval: between frames, fs.
-        velocities: what comes are velocities, and not positions.
+        velocities: whether `add` gets velocities instead of positions.
 
     Raises:
         DataError: frames are too far apart for the fastest vibration.
@@ -128,7 +128,7 @@ class PowerSpectrum:
         self._keep(np.concatenate([binned, correlation]))
 
     def _keep(self, power: FloatArray) -> None:
-        """The numbers of one more segment; where there are too many, neighbors are added up."""
+        """Keep the sums of one more segment; where there are too many, neighbors are added."""
         if self._added % max(self._each, 1) == 0 or not self._sums:
             if len(self._sums) == MOST_SEGMENTS:
                 self._sums = [first + second for first, second in zip(self._sums[::2], self._sums[1::2], strict=True)]
@@ -155,7 +155,7 @@ class Peak:
 
 
 def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
-    """The bands that stand out of a spectrum by a twentieth of the highest, from low wavenumbers to high."""
+    """Return the bands with a prominence of a twentieth of the highest, by ascending wavenumber."""
     distribution = spectrum.distribution()
     centers, density = distribution.centers, distribution.density
     places, _ = find_peaks(density, prominence=PROMINENT * density.max())
@@ -184,7 +184,7 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
 
 
 def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveComparison:
-    """Normalized spectra over each other, with a table of their bands."""
+    """Compare normalized spectra, with a table of their bands."""
     difference = None
     if reference is not None:
         bins = min(len(run.edges), len(reference.edges)) - 1
@@ -223,7 +223,7 @@ def _first_bins(histogram: Histogram, bins: int) -> Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Vibrations:
-    """What the velocities of a trajectory say.
+    """Vibrations of a trajectory, from its velocities.
 
     Attributes:
         spectrum: their power by wavenumber.
@@ -277,7 +277,7 @@ class VibrationCounter:
 
 
 def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveComparison:
-    """The velocity autocorrelation over that of the reference; their difference is that of the spectra."""
+    """Compare the velocity autocorrelations; their difference is that of the spectra."""
     return CurveComparison(
         "vacf",
         "Velocity autocorrelation",
@@ -289,7 +289,7 @@ def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveCom
 
 
 def frame_interval(times: FloatArray | None) -> float | None:
-    """Time between frames, fs; None where they have no times, or not at equal intervals."""
+    """Return the time between frames, fs; None without times or without equal intervals."""
     if times is None or len(times) < 2:
         return None
     steps = np.diff(times)

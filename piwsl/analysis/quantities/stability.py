@@ -85,7 +85,7 @@ class Stability:
 
 
 class StabilityWatch:
-    """Looks for the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
+    """Finds the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
 
     The rule of Fu et al., TMLR 2023 (arXiv 2210.07237). A frame with a position that is no number is broken too.
 
@@ -98,11 +98,11 @@ class StabilityWatch:
         self._bonds, self._times = bonds, times
 
     def find(self, positions: FloatArray, first: int) -> BrokenBond | None:
-        """The break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``."""
+        """Return the break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``, or None."""
         return self.find_lengths(bond_lengths(positions, self._bonds.pairs), positions, first)
 
     def find_lengths(self, lengths: FloatArray, positions: FloatArray, first: int) -> BrokenBond | None:
-        """The same where the lengths of the bonds (f, bonds), angstrom, are known."""
+        """Return the break in a piece whose bond lengths (f, bonds), angstrom, are given."""
         bonds = self._bonds
         # "not within" instead of "beyond": a comparison with NaN is false.
         outside = ~(np.abs(lengths - bonds.lengths) <= LARGEST_DEVIATION)
@@ -134,7 +134,7 @@ class StabilityWatch:
 
 
 class CellContacts:
-    """Looks for the first frame with an unbonded pair too close for its covalent radii, in any image.
+    """Finds the first frame with an unbonded pair too close for its covalent radii, in any image.
 
     Args:
         species: (atoms,) atomic numbers.
@@ -148,7 +148,7 @@ class CellContacts:
         self._search = PairSearch(2 * float(covalent_radii[species].max()))
 
     def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
-        """The contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,) of all."""
+        """Return the contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,)."""
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
             near = self._search(places, cell, (True, True, True))
             i, j, distances = near.first, near.second, near.distances
@@ -201,6 +201,6 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
 
 
 def stable_time(positions: FloatArray, times: FloatArray, bonds: Bonds) -> Stability:
-    """Stable time of frames in memory (frames, atoms, 3), angstrom, by the rule of `StabilityWatch`."""
+    """Return the stable time of frames in memory (frames, atoms, 3), angstrom, by the rule of `StabilityWatch`."""
     watch = StabilityWatch(bonds, times)
     return watch.stability(watch.find(positions, 0))

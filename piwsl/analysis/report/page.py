@@ -27,7 +27,7 @@ from piwsl.units import PICOSECOND
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure of the page in its two widths, and what is said about it."""
+    """A figure of the page in its two widths, with title and caption."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class PageFigure:
 
 
 def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
-    """The report of one run, or of several side by side, HTML.
+    """Render the report of one run, or of several side by side, as HTML.
 
     Args:
         groups: what was analyzed.
@@ -109,7 +109,7 @@ def _figure(plot: Plot) -> PageFigure:
 
 
 def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
-    """One of each run; of replicas the one that broke first."""
+    """Return one scene for each run; of replicas that of the first to break."""
     scenes = []
     for group in groups:
         member = min(group.members, key=lambda entry: entry.stable_time.value)
@@ -119,7 +119,7 @@ def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
 
 
 def _numbers(groups: Sequence[RunGroup]) -> list[tuple[str, str, Measurement | None, list[Measurement | None]]]:
-    """What is read from the curves: (curve, number, of the reference, of each run; of replicas the mean)."""
+    """Return the numbers read from the curves: (curve, number, of the reference, of each run; of replicas the mean)."""
     references: dict[tuple[str, str], Measurement | None] = {}
     numbers: dict[tuple[str, str], list[list[Measurement]]] = {}
     for place, group in enumerate(groups):
@@ -137,7 +137,7 @@ def _numbers(groups: Sequence[RunGroup]) -> list[tuple[str, str, Measurement | N
 
 
 def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
-    """Each note once, with the runs that have it; no names where all do."""
+    """Return each note once, with the names of its runs; no names where all have it."""
     names_by_note: dict[str, list[str]] = {}
     for group in groups:
         for note in dict.fromkeys(note for member in group.members for note in member.notes):
@@ -146,7 +146,7 @@ def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
 
 
 def measurement_html(measurement: Measurement | None) -> Markup:
-    """Value and error, with the unit in a quieter color."""
+    """Format value and error, with the unit in a quieter color."""
     if measurement is None:
         return Markup("")
     text = escape(measurement.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
@@ -179,7 +179,7 @@ MOST_HIGHLIGHTS = 4  # with the speed, which comes last
 
 
 def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """The few numbers that a reader wants at once: (value, what it is, how to see it)."""
+    """Return the numbers at the top of the page: (value, name, detail)."""
     run = comparison.run
     if not comparison.stable:
         end = f"of {picoseconds(run.requested_time)}, then no longer physics"
@@ -196,7 +196,7 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 
 def how_made(comparison: Comparison) -> list[tuple[str, str]]:
-    """Names and values for the last section; what the summary does not say is left out."""
+    """Return names and values for the last section; entries that the summary lacks are left out."""
     summary, reference_length = comparison.run.summary, comparison.reference.length
     model, speed = summary.model, summary.speed.steps_per_second
     temperature = summary.temperature_K
@@ -228,7 +228,7 @@ def how_made(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def how_all_made(group: RunGroup) -> list[tuple[str, str]]:
-    """Of replicas what all share once, the rest one after the other."""
+    """Return the entries of replicas: shared values once, others one after another."""
     values_by_name: dict[str, dict[str, None]] = {}
     for member in group.members:
         for name, value in how_made(member):
@@ -254,23 +254,23 @@ def library() -> str:
 
 
 def license_text() -> str:
-    """Of 3Dmol.js and its parts: it goes wherever they go."""
+    """Return the license of 3Dmol.js and its parts, which must accompany them."""
     return _text(LICENSE_FILE)
 
 
 def script() -> Markup:
-    """What runs the view; its own file, with nothing that ends a script element."""
+    """Return the script of the 3-D view; it contains nothing that ends a script element."""
     return Markup(_text(OWN_FILE))
 
 
 def allowed_scripts() -> str:
-    """For the content security policy of the page: the view and 3Dmol.js by their hashes, nothing else."""
+    """Return the hashes of the two scripts for the content security policy of the page."""
     hashes = (hashlib.sha256(_text(name).encode()).digest() for name in (OWN_FILE, LIBRARY_FILE))
     return " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in hashes)
 
 
 def scenes_json(scenes: Sequence[Scene]) -> Markup:
-    """The frames for the script, safe inside a script element."""
+    """Return the frames as JSON that is safe inside a script element."""
     text = json.dumps([_plain(scene) for scene in scenes], separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
@@ -283,7 +283,7 @@ def _plain(scene: Scene) -> dict[str, Any]:
         "symbols": scene.symbols,
         "bonds": scene.bonds.tolist(),
         "times": [round(float(time), 6) for time in times],
-        # The fewest that tell the frames apart.
+        # The fewest that distinguish the frames.
         "digits": next((n for n in range(6) if abs(round(interval, n) - interval) < 1e-3 * interval), 6),
         "cell": [[[round(float(x), 3) for x in end] for end in edge] for edge in scene.edges],
         "end": None if scene.end is None else round(scene.end / PICOSECOND, 6),

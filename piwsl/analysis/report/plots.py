@@ -55,7 +55,7 @@ def _caption(overlays: list[Overlay]) -> str:
     if all(entry.is_density for entry in overlays):
         sentences.append("Every area is 1. Bands are 95 % intervals.")
     elif any(entry.low is not None for entry in curves):
-        sentences.append("Bands are entry standard error.")
+        sentences.append("Bands are one standard error.")
     notes = dict.fromkeys(note for entry in overlays for note in entry.notes)
     sentences += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes if note]
     return " ".join(sentences)

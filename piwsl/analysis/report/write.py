@@ -35,7 +35,7 @@ def check_output(output: Path) -> None:
     """Refuse a directory that holds anything but an earlier analysis, which may be replaced.
 
     Raises:
-        RunDirectoryError: it holds something else, or is no directory, or cannot be looked into.
+        RunDirectoryError: it holds something else, or is no directory, or cannot be read.
     """
     try:
         if not output.exists():
@@ -55,8 +55,8 @@ def check_output(output: Path) -> None:
 def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
     """Write analysis.json and the tables; with a report also report.html and the figures as PNG and SVG.
 
-    Everything is made before the first file is written. What an earlier analysis left there and this one does not
-    have is removed.
+    Everything is computed before the first file is written. Files of an earlier analysis that this one does not write
+    are removed.
 
     Returns:
         The files by name, in the order in which they were written; the report last.
@@ -129,7 +129,7 @@ def curves_csv(groups: Sequence[RunGroup]) -> str:
 
 
 def verdict_word(agrees: bool | None) -> str:
-    """What a table says of a difference."""
+    """Return the word for a verdict in a table."""
     return {True: "within noise", False: "differs", None: "not known"}[agrees]
 
 

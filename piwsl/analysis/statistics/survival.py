@@ -1,4 +1,4 @@
-"""How long replicas stay physical, where some are still whole at their end: the estimator of Kaplan and Meier."""
+"""Survival of replicas, some of which are still stable at their end: the estimator of Kaplan and Meier."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from piwsl.units import PICOSECOND
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """The probability of being whole, constant between the times at which replicas broke.
+    """Probability of being stable, constant between the times at which replicas broke.
 
     Attributes:
         times: (k + 1,) fs, 0 and each time at which some broke.
@@ -60,7 +60,7 @@ class Survival:
         return Measurement(float(areas.sum()), error if self.broken.sum() else None, "fs", self.replicas)
 
     def median(self) -> float | None:
-        """Time until half have broken, fs; None where it has not come."""
+        """Time until half have broken, fs; None where fewer have."""
         below = np.flatnonzero(self.probability <= 0.5)
         return float(self.times[below[0]]) if len(below) else None
 
@@ -93,7 +93,7 @@ def survival(times: Sequence[float], broken: Sequence[bool]) -> Survival:
 
 
 def survival_curve(estimate: Survival) -> CurveComparison:
-    """The curve as it is drawn, with its mean and median, in ps."""
+    """Return the curve that is drawn, with its mean and median, in ps."""
     low, high = estimate.band()
     ends = [estimate.longest] if estimate.longest > estimate.times[-1] else []
     times = np.append(estimate.times, ends) / PICOSECOND
