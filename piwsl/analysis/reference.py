@@ -101,7 +101,7 @@ class Reference:
         """Return the frames without their cells, as those of a molecule that is whole in the first frame."""
         if not self.is_periodic:
             return self
-        note = f"the cell of {self.name} is not looked at: the run has none"
+        note = f"the cell of {self.name} is ignored: the run has none"
         frames = unwrapped(self.frames).without_cells()
         return Reference(self.name, replace(frames, notes=(*frames.notes, note)))
 
@@ -131,10 +131,10 @@ def read_reference(
     kind = path.suffix.lower()
     if kind in BARE_TRAJECTORIES or kind in FULL_TRAJECTORIES:
         if units:
-            raise ConfigError(f"{path.name}: {kind} trajectories have one unit: leave out --units")
+            raise ConfigError(f"{path.name}: {kind} trajectories have one unit: leave out the units")
         return _read_trajectory(path, topology, progress)
     if topology is not None:
-        raise ConfigError(f"{path.name}: holds its own species: leave out --reference-topology")
+        raise ConfigError(f"{path.name}: holds its own species: leave out the reference topology")
     return _read_frames(path, units, progress)
 
 
@@ -153,7 +153,7 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
     try:
         system = named_system(name)
     except PiwslError as error:
-        raise ConfigError(f"no reference for {name!r}: name one with --reference FILE ({error})") from None
+        raise ConfigError(f"no reference for {name!r}: name one with reference=FILE ({error})") from None
     file = open_trajectory(Path(system.reference_trajectory))
     times = float(system.reference_timestep) * np.arange(file.frames)
     species = np.asarray(system.structure.numbers, dtype=np.int64)
@@ -162,7 +162,7 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
 
 def _read_trajectory(path: Path, topology: Path | None, progress: Progress | None) -> Reference:
     if topology is None and path.suffix.lower() in BARE_TRAJECTORIES:
-        raise ConfigError(f"{path.name} holds positions only: name its topology with --reference-topology FILE.pdb")
+        raise ConfigError(f"{path.name} holds positions only: name its topology with reference_topology=FILE.pdb")
     species = read_topology(topology or path)
     file = open_trajectory(path, topology)
     if file.atoms != len(species):

@@ -60,9 +60,9 @@ def _stability(comparison: Comparison) -> str:
         i, j = broken.atoms
         length = f"is {significant(broken.length, 3)} Å long instead of {significant(broken.reference_length, 3)} Å"
         if isnan(broken.length):
-            length = "has no length: positions are no numbers"
+            length = "has no length: positions are not finite numbers"
         if i == j:
-            length = "positions are no numbers"
+            length = "positions are not finite numbers"
         bond = length if i == j else f"the {broken.kind} bond of atoms {i} and {j} {length}"
         if broken.frame == 0:
             return f"Not stable: broken in the first frame, at {picoseconds(broken.time)}; {bond}."
@@ -81,7 +81,7 @@ def _stability(comparison: Comparison) -> str:
         reason = "a stop rule" if stop is None else (stop.message or stop.rule).rstrip(".")
         return f"Not stable: stopped after {picoseconds(run.done_time)} of {picoseconds(run.requested_time)}; {reason}."
     if not comparison.complete:
-        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} asked for."
+        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} requested."
     return f"Stable for all {picoseconds(run.requested_time)}."
 
 
@@ -98,7 +98,7 @@ def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> s
         sentence = f"{agreeing} of {judged} observables agree with the reference within noise."
     if differing and chance:
         sentence += " One in twenty falls outside by chance, and these are not far outside."
-    return sentence + (f" On {undecided} more the data do not say." if undecided else "")
+    return sentence + (f" {undecided} more cannot be decided: too few samples." if undecided else "")
 
 
 def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:

@@ -29,7 +29,7 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
     if sorted(run) != sorted(reference):
         raise DataError(
             f"run and reference are different molecules: {formula_of(run)} and {formula_of(reference)} "
-            f"({name}): name another --reference"
+            f"({name}): name another reference"
         )
 
 
@@ -49,7 +49,7 @@ def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray
     first = int(np.flatnonzero(run != reference)[0])
     hint = "reorder one of them"
     if mapping is not None:
-        hint = "their bonds tell how they correspond: accept that with --map-atoms"
+        hint = "their bonds tell how they correspond: accept that with accept_mapping=True"
     raise DataError(
         f"run and reference ({name}) have their atoms in different order: atom {first} is "
         f"{chemical_symbols[int(run[first])]} in the run, {chemical_symbols[int(reference[first])]} in the reference: "

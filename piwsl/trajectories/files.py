@@ -94,7 +94,7 @@ def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
         try:
             yield from mdtraj.iterload(str(path), chunk=PIECE, **options)
         except READ_ERRORS as error:
-            hint = "" if topology else ": name its topology with --reference-topology"
+            hint = "" if topology else ": name its topology with reference_topology=FILE"
             raise DataError(f"{path}: not a trajectory that mdtraj reads ({reason(error)}){hint}") from None
 
     def read() -> Iterator[Piece]:

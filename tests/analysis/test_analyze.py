@@ -49,9 +49,7 @@ def test_the_output_holds_the_numbers_of_the_result(work, single, tmp_path):
 
 def test_several_runs_and_progress(work):
     calls = []
-    several = analyze(
-        [work / "run", work / "many"], reference=work / "reference.npz", progress=lambda *call: calls.append(call)
-    )
+    several = analyze([work / "run", work / "many"], reference=work / "reference.npz", progress=calls.append)
     first, second = several.verdict.splitlines()
     assert first.startswith("run: Stable for all 10 ps.")
     assert second.startswith("many: 1 of 2 replicas stable")

@@ -43,7 +43,7 @@ def test_table_and_files(work, capsys):
     assert analyze(work / "run", "--reference", work / "reference.npz") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps asked for."
+    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps requested."
     assert "note: trajectory.dcd was cut within frame 300: its 299 whole frames are used" in lines
     assert "\x1b" not in shown.out  # no colors where there is no terminal
     assert shown.err == ""  # and no bar
@@ -226,7 +226,7 @@ def test_atoms_in_another_order_are_mapped_when_asked_for(work, capsys):
     runs.write_run(work / "turned", runs.shaking(50, seed=1)[:, order], numbers=runs.ETHANOL.numbers[order])
     assert "--map-atoms" in refuse(capsys, work / "turned", "--reference", work / "reference.npz")
     assert analyze(work / "turned", "--reference", work / "reference.npz", "--map-atoms") == 0
-    assert "as their bonds tell" in capsys.readouterr().out
+    assert "by their bonds, and so are their indices" in capsys.readouterr().out
 
 
 def test_a_reference_in_the_box_of_another_program(work, capsys):
@@ -237,7 +237,7 @@ def test_a_reference_in_the_box_of_another_program(work, capsys):
     reference = ("--reference", work / "boxed.xtc", "--reference-topology", topology, "--no-report")
     assert analyze(work / "run", *reference) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "note: the cell of boxed.xtc is not looked at: the run has none" in lines
+    assert "note: the cell of boxed.xtc is ignored: the run has none" in lines
     assert any(line.startswith("h(r) error") for line in lines)
 
 

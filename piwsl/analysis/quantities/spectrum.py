@@ -59,7 +59,7 @@ class PowerSpectrum:
         if interval > longest:
             raise DataError(
                 f"no vibrational spectrum: frames are {interval:g} fs apart, and the fastest vibration needs one every "
-                f"{longest:.1f} fs (piwsl md --trajectory-interval)"
+                f"{longest:.1f} fs: run with a shorter trajectory interval"
             )
         self._masses = np.asarray(masses, dtype=np.float64)
         self._frames = int(np.ceil(shortest_segment() / interval))
@@ -316,7 +316,7 @@ class VibrationalSpectrum(Quantity[Vibrations]):
         """Return what a spectrum needs."""
         return (
             f"no vibrational spectrum: it needs frames every {longest_interval(sample.species):.1f} fs, "
-            f"for longer than {shortest_segment() / PICOSECOND:.1f} ps (piwsl md --trajectory-interval)"
+            f"for longer than {shortest_segment() / PICOSECOND:.1f} ps: run with a shorter trajectory interval"
         )
 
     def compare(

@@ -182,9 +182,9 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page: (value, name, detail)."""
     run = comparison.run
     if not comparison.stable:
-        end = f"of {picoseconds(run.requested_time)}, then no longer physics"
+        end = f"of {picoseconds(run.requested_time)}, then unphysical"
     elif not comparison.complete:
-        end = f"of {picoseconds(run.requested_time)} asked for"
+        end = f"of {picoseconds(run.requested_time)} requested"
     else:
         end = "to the end of the run"
     rows = [(picoseconds(comparison.stable_time.value), "stable time", end)]

@@ -12,7 +12,7 @@ from piwsl.analysis.report.style import Drawing, Plot
 
 ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
 SEVERAL_ENERGIES = (
-    "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that left physics."
+    "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that became unphysical."
 )
 
 

@@ -41,15 +41,15 @@ def check_output(output: Path) -> None:
         if not output.exists():
             return
         if not output.is_dir():
-            raise RunDirectoryError(f"{output}: a file, not a directory: choose another --output")
+            raise RunDirectoryError(f"{output}: a file, not a directory: choose another output=DIR")
         foreign = sorted(file.name for file in output.iterdir() if file.name not in OWN)
         if (output / FIGURES).is_dir():
             pictures = (file for file in (output / FIGURES).iterdir() if file.suffix not in (".png", ".svg"))
             foreign += sorted(f"{FIGURES}/{file.name}" for file in pictures)
     except OSError as error:
-        raise RunDirectoryError(f"{output}: {error.strerror}: choose another --output") from None
+        raise RunDirectoryError(f"{output}: {error.strerror}: choose another output=DIR") from None
     if foreign:
-        raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another --output")
+        raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another output=DIR")
 
 
 def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
