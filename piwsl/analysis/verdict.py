@@ -88,7 +88,7 @@ def _stability(comparison: Comparison) -> str:
 def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> str:
     judged = agreeing + differing
     if not judged:
-        return "Too few independent samples to tell whether the run is like the reference."
+        return "Too few independent samples to decide whether the run agrees with the reference."
     if not differing:
         which = f"All {judged} observables compared agree" if judged > 1 else "The one observable compared agrees"
         sentence = f"{which} with the reference within noise."

@@ -137,7 +137,7 @@ def _print_several(groups: "Sequence[RunGroup]") -> None:
             styles.append("" if cell is None or cell.difference is None else STYLES[cell.agrees])
         rows.append((tuple(texts), styles))
     _print_table(("quantity", "reference", *(group.name for group in groups)), rows)
-    click.echo("= within noise of the reference, * differs by more than noise, ? too few samples to say")
+    click.echo("= within noise of the reference, * differs by more than noise, ? too few samples to decide")
     notes: dict[str, list[str]] = {}
     for group in groups:
         for note in dict.fromkeys(note for member in group.members for note in member.notes):

@@ -108,7 +108,7 @@ def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     assert bond.count("Å") == 4
     assert bond[-1] in "=*?"
     assert bond.count("/2") == 1  # so many of two replicas agree
-    assert "= within noise of the reference, * differs by more than noise, ? too few samples to say" in lines
+    assert "= within noise of the reference, * differs by more than noise, ? too few samples to decide" in lines
     assert "note: many: structure is compared over the 60 frames before the first broken one" in lines
     assert lines[-1] == "report: analysis/report.html"
     assert shown.err == ""
