@@ -51,7 +51,7 @@ def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray
     first = int(np.flatnonzero(run != reference)[0])
     hint = "reorder one of them"
     if mapping is not None:
-        hint = "their bonds tell how they correspond: accept that with --map-atoms"
+        hint = "their bonds tell how they correspond: accept that with accept_mapping=True"
     raise DataError(
         f"run and reference ({name}) have their atoms in different order: atom {first} is "
         f"{chemical_symbols[int(run[first])]} in the run, {chemical_symbols[int(reference[first])]} in the reference: "

@@ -12,7 +12,7 @@ from piwsl.analysis.quantities.stability import find_stability, stable_time
 from piwsl.analysis.quantity import Sample, measure, survey_frames
 from piwsl.structures.bonds import find_bonds
 from piwsl.structures.contacts import ContactWatch
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 
 
 @pytest.fixture(scope="module")

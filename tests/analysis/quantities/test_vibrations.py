@@ -10,8 +10,8 @@ from piwsl.analysis.quantities.spectrum import VibrationCounter, correlation_cur
 from piwsl.analysis.quantity import Frames
 from piwsl.md.protocol import MDProtocol
 from piwsl.trajectories.files import create_trajectory, open_trajectory
-from piwsl.trajectories.source import FrameSource
-from piwsl.trajectories.writer import OutputFrame
+from piwsl.trajectories.frame_source import FrameSource
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.units import SPEED_OF_LIGHT
 
 CO = np.array([6, 8])
