@@ -103,10 +103,11 @@ def command(
 
 def _options(ctx: click.Context, config: Path | None, protocol: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """What was said: by a published protocol, by the file, on the command line; the later goes before."""
-    from piwsl.md.protocol import preset, read_options
+    from piwsl.md.protocol import preset
+    from piwsl.runs.config import read_mapping
 
     given = {name: value for name, value in options.items() if _was_given(ctx, name)}
-    written = read_options(config) if config else {}
+    written = read_mapping(config) if config else {}
     return {**(preset(protocol) if protocol else {}), **written, **given}
 
 

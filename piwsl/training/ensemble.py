@@ -17,9 +17,10 @@ from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES, load_trained
 from piwsl.losses.prediction import Prediction
+from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process import process_settings
-from piwsl.training.config import TrainingConfig, dump, load_config
+from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CONFIG_FILE, MODEL_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
 from piwsl.training.distributed.devices import backend_of, chosen_device
@@ -122,7 +123,7 @@ def train_ensemble(
         if is_rank_zero():
             if on_data:
                 on_data(frames)
-            write_text(output / CONFIG_FILE, dump(config))
+            write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / ENSEMBLE_FILE, json.dumps(content, indent=1))
         for seed in seeds:
             member, directory = config.model_copy(update={"seed": seed}), output / f"seed-{seed}"

@@ -14,12 +14,13 @@ from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
 from piwsl.models.neighbor_sums.compiled import training_pairs
 from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.models.potential import Potential
+from piwsl.runs.config import to_yaml
 from piwsl.runs.files import write_text
 from piwsl.runs.lock import locked
 from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import listening, log_to_file
 from piwsl.training.checks import fitting_loss
-from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import (
     BEST,
@@ -111,7 +112,7 @@ def train(
                 on_data(frames)
             if earlier is None:
                 clear(output)
-            write_text(output / CONFIG_FILE, dump(config))
+            write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
             with log_to_file(LOGGER, output / LOG_FILE):
                 for line in [*frames.lines(), f"computed on: {setup.words()}", *(earlier.notes if earlier else ())]:

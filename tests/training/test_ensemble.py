@@ -12,8 +12,8 @@ import torch
 
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
+from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
-from piwsl.training.config import dump
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, train_ensemble
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import train
@@ -134,7 +134,7 @@ def test_a_member_resumed_by_itself_keeps_the_split(ensemble):
 def test_two_processes_train_the_same_ensemble(ensemble, tmp_path):
     """Every member is trained by both processes; the first one writes and prints."""
     config, alone, _ = ensemble
-    (tmp_path / "c.yaml").write_text(dump(config.model_copy(update={"accelerator": "cpu"})))
+    (tmp_path / "c.yaml").write_text(to_yaml(config.model_copy(update={"accelerator": "cpu"})))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [
         "-m",

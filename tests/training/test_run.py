@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
+from piwsl.runs.config import to_yaml
 from piwsl.runs.lock import locked
-from piwsl.training.config import dump
 from piwsl.training.run import train
 from piwsl.training.task import DivergedError
 
@@ -88,7 +88,7 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
 def test_kill_and_resume_on_the_command_line(small, tmp_path):
     config = small("optimizer.steps=160")
     whole = weights(train(config, tmp_path / "whole"))
-    (tmp_path / "c.yaml").write_text(dump(config))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "piwsl.cli", "train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -124,7 +124,7 @@ run(sys.argv[1:])
 
 
 def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
-    (tmp_path / "c.yaml").write_text(dump(small("optimizer.steps=100000", "data.workers=1")))
+    (tmp_path / "c.yaml").write_text(to_yaml(small("optimizer.steps=100000", "data.workers=1")))
     arguments = ["train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(

@@ -93,11 +93,11 @@ print(1024 * (peak - before))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_the_estimate_is_right_within_a_factor_of_two(small, tmp_path):
-    from piwsl.training.config import dump
+    from piwsl.runs.config import to_yaml
 
     settings = ["model.channels=64", "model.layers=3", "model.cutoff=5"]
     config = small(*settings, "optimizer.batch_size=800")
-    (tmp_path / "c.yaml").write_text(dump(config))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
     try:
         done = subprocess.run(
             [sys.executable, "-c", STEP, tmp_path / "c.yaml"], check=True, capture_output=True, text=True, timeout=300

@@ -15,10 +15,11 @@ from optuna.study import Study
 from piwsl._version import __version__
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES, load_trained
+from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import versions
-from piwsl.training.config import TrainingConfig, dump
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import MODEL_FILE
 from piwsl.training.distributed.devices import chosen_device
@@ -201,7 +202,7 @@ def _result(
         trained = load_trained(model)
         potential = trained.potential().to(chosen_device(config, launched_processes()))
         test = evaluate_potential(potential, frames.test, trained.config.cutoff, DTYPES[trained.dtype])
-    write_text(output / BEST_FILE, dump(found))
+    write_text(output / BEST_FILE, to_yaml(found))
     write_text(output / TABLE_FILE, trials_csv(trials, settings.metric))
     history_plot(trials, settings, output / HISTORY_PLOT)
     settings_plot(trials, settings, output / SETTINGS_PLOT)

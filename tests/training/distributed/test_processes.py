@@ -11,7 +11,8 @@ import torch
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import load_trained
 from piwsl.losses.terms import local_mean
-from piwsl.training.config import dump, load_config
+from piwsl.runs.config import to_yaml
+from piwsl.training.config import load_config
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
 from piwsl.training.distributed.processes import Processes, joined, launched_processes
 from piwsl.training.loader import share_of_process
@@ -124,7 +125,7 @@ def test_two_processes_are_one(small, partly_labeled, tmp_path):
 
     with pytest.raises(StopError):
         train(config, tmp_path / "broken", progress=stop)
-    (tmp_path / "config.yaml").write_text(dump(config))
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
     script = Path(__file__).with_name("two_processes.py")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", script, tmp_path],

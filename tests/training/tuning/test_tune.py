@@ -250,8 +250,11 @@ def test_values_lie_in_their_ranges_and_depend_on_seed_and_number(tmp_path):
 @pytest.mark.parametrize(
     ("tune_section", "message"),
     [
-        ("{trails: 3, ranges: {loss.pitc: {low: 1, high: 2}}}", "unknown key tune.trails: did you mean trials?"),
-        ("{ranges: {loss.pitc: {low: 1, hihg: 2}}}", "unknown key tune.ranges.loss.pitc.hihg: did you mean high?"),
+        ("{trails: 3, ranges: {loss.pitc: {low: 1, high: 2}}}", "unknown key tune.trails: did you mean tune.trials?"),
+        (
+            "{ranges: {loss.pitc: {low: 1, hihg: 2}}}",
+            "unknown key tune.ranges.loss.pitc.hihg: did you mean tune.ranges.loss.pitc.high?",
+        ),
         ("{ranges: {loss.pitc: {low: 2, high: 1}}}", "tune.ranges.loss.pitc: low 2 must lie below high 1"),
         ("{ranges: {loss.pitc: {low: 0, high: 1, log: true}}}", "log needs low above 0"),
         ("{ranges: {loss.pitc: {low: 1}}}", "give low and high, or choices"),
