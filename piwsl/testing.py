@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
+from piwsl.errors import reason_of
 from piwsl.typing import FloatArray
 
 PotentialCall = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -186,7 +187,7 @@ class _Check:
             try:
                 found = self._call([frame], moved, device=device)
             except RuntimeError as error:
-                raise ModelCheckError(f"{self.name}: on {device}: {str(error).splitlines()[0]}") from error
+                raise ModelCheckError(f"{self.name}: on {device}: {reason_of(error)}") from error
             self._same(f"{device} against cpu", self._call([frame]), found)
 
     def batching(self, frames: Sequence[Frame]) -> None:

@@ -6,6 +6,7 @@ from importlib import import_module
 import click
 
 from piwsl._version import __version__
+from piwsl.cli.flags import with_flags
 from piwsl.errors import PiwslError, UnphysicalError
 
 
@@ -74,5 +75,5 @@ def run(arguments: list[str] | None = None) -> None:
     except PiwslError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"piwsl: {error}", err=True)
+        click.echo(f"piwsl: {with_flags(str(error))}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from piwsl.cli.flags import with_flags
 from piwsl.cli.md_options import protocol_options
 from piwsl.errors import ConfigError, UnphysicalError
 from piwsl.runs.process import use_huge_pages
@@ -78,7 +79,10 @@ def command(
     from piwsl.md.run import run_md
 
     click.echo(f"{inputs.name}: {resolved.summary()} -> {inputs.output}")
-    with replicas_elsewhere(scheduler, dask_workers, inputs.structure, resolved) as spread, md_display() as progress:
+    with (
+        replicas_elsewhere(scheduler, dask_workers, inputs.structure, resolved) as distributed,
+        md_display() as progress,
+    ):
         try:
             run = run_md(
                 inputs.structure,
@@ -90,7 +94,7 @@ def command(
                 force=force,
                 command=shlex.join(["piwsl", *sys.argv[1:]]),
                 progress=progress,
-                spread=spread,
+                distributed=distributed,
             )
         except UnphysicalError:
             click.echo(f"results: {inputs.output}")
@@ -135,7 +139,7 @@ def _plan(inputs: "Inputs", protocol: "MDProtocol") -> None:
     for line in [*plan.lines, f"output      {inputs.output}"]:
         click.echo(line)
     for line in plan.warnings:
-        click.echo(f"warning: {line}")
+        click.echo(f"warning: {with_flags(line)}")
 
 
 def _was_given(ctx: click.Context, name: str) -> bool:

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from piwsl.cli.flags import with_flags
 from piwsl.md.progress import Progress
 from piwsl.runs.provenance import listening
 
-LOGGER = logging.getLogger("piwsl.md")
+LOGGER = logging.getLogger("piwsl")
 
 
 class _Echo(logging.Handler):
@@ -27,10 +28,11 @@ class _Echo(logging.Handler):
         if record.levelno >= logging.ERROR:
             return  # comes back as the error of the command
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        line = prefix + with_flags(record.getMessage())
         if self._console:
-            self._console.print(prefix + record.getMessage(), markup=False, highlight=False)
+            self._console.print(line, markup=False, highlight=False)
         else:
-            click.echo(prefix + record.getMessage())
+            click.echo(line)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from ase import Atoms
 
 from piwsl.errors import ConfigError
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replicas.distributed import Spread
+from piwsl.md.replicas.distributed import DistributedReplicas
 
 
 @contextmanager
 def replicas_elsewhere(
     scheduler: str | None, workers: int | None, structure: Atoms, protocol: MDProtocol
-) -> Iterator[Spread | None]:
+) -> Iterator[DistributedReplicas | None]:
     """The workers that options name, as long as the block lasts; None: this process.
 
     Raises:
@@ -37,8 +37,8 @@ def replicas_elsewhere(
     if scheduler is not None:
         cluster = DaskCluster(scheduler)
         cluster.check()
-        yield Spread(cluster, chunk)
+        yield DistributedReplicas(cluster, chunk)
         return
     assert workers is not None
     with local_cluster(workers) as local:
-        yield Spread(local, chunk)
+        yield DistributedReplicas(local, chunk)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from piwsl.errors import ModelFileError
+from piwsl.errors import ModelFileError, reason_of
 from piwsl.runs.files import atomic_path
 
 EXPORT_FORMAT = "piwsl-exported"
@@ -149,7 +149,7 @@ def _load_script(path: Path, info: dict[str, Any], device: str) -> Any:
     try:
         return torch.jit.load(str(path), map_location=device)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
+        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 
 
 def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
@@ -163,7 +163,7 @@ def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
     try:
         return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except RuntimeError as error:
-        raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
+        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 
 
 def compiled_for(device: str) -> dict[str, str]:

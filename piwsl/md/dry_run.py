@@ -7,15 +7,12 @@ from pathlib import Path
 
 from ase import Atoms
 
-from piwsl.md.job import Job
-from piwsl.md.prepare import advice, with_hydrogen_mass
+from piwsl.md.job import Job, RunIdentity
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.restart import RunIdentity
-from piwsl.md.run_directory import normalized
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import check_structure
+from piwsl.md.structure import advice, check_structure, normalized, with_hydrogen_mass
 from piwsl.runs.process import process_settings
 
 _TRIAL = 2.0  # s of steps

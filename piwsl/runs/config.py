@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from piwsl.errors import ConfigError, reason
+from piwsl.errors import ConfigError, reason_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,9 +29,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}: not valid YAML: {error.problem or 'unreadable'}{line}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {reason(error)}") from None
+        raise ConfigError(f"{path}: not valid YAML: {reason_of(error)}") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({reason(error)})") from None
+        raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -161,7 +161,7 @@ def _hint(model: type[BaseModel], parts: list[str], section: str) -> str:
         return f"did you mean {section}{parent}{near[0]}?"
     known = [key for key in _all_keys(model) if f"{key}." != parent]
     same_name = [key for key in known if key.rpartition(".")[2] == american]
-    near = same_name or get_close_matches(".".join(parts), known, n=1, cutoff=0.6)
+    near = same_name or (get_close_matches(american, known, n=1) if not parent else [])
     return f"did you mean {section}{near[0]}?" if near else f"known keys are {', '.join(siblings)}"
 
 

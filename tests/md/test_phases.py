@@ -14,11 +14,11 @@ from ase.io import read
 from piwsl.analysis.run_directory import read_run
 from piwsl.errors import ConfigError, EngineError, UnphysicalError
 from piwsl.md.dry_run import plan_run
-from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.progress import SpeedMeter
 from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 from piwsl.md.restart import newest_states
 from piwsl.md.run import run_md
+from piwsl.md.structure import advice, with_hydrogen_mass
 from tests.support.argon import argon_model
 
 ENGINES = ["openmm", "ase"]

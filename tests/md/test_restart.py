@@ -12,8 +12,8 @@ from piwsl.md.restart import (
     structure_sha256,
     write_state,
 )
-from piwsl.md.run_directory import normalized, write_structure
-from piwsl.md.structure import load_structure
+from piwsl.md.run_directory import write_structure
+from piwsl.md.structure import load_structure, normalized
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
 

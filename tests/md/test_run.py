@@ -19,7 +19,7 @@ from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_md
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import locked
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.models_for_tests import trained_file
 
@@ -83,7 +83,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(engine, ensemble, ethanol, 
 def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol, make_model, tmp_path, monkeypatch):
     model, output = make_model(ethanol), tmp_path / "run"
     run_md(ethanol, model, protocol(steps=100), output)
-    import piwsl.md.continuation as module
+    import piwsl.md.restart as module
 
     newest = module.newest_states
 

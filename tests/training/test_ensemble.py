@@ -14,10 +14,10 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
+from piwsl.training.data import training_frames
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, train_ensemble
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import train
-from piwsl.training.sources import training_frames
 
 SHORT = ("optimizer.steps=20", "optimizer.batch_size=4", "loss.pitc=0", "loss.pisc=0", "data.forces_fraction=0.5")
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import locked
 from piwsl.training.run import train
 from piwsl.training.task import DivergedError
 

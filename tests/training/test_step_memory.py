@@ -8,18 +8,26 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
+from piwsl.models.neighbor_sums.compiled import training_pairs
+from piwsl.models.neighbor_sums.edge_list import use_pairs
+from piwsl.training.data import fitting_loss, training_frames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.fit import Setup
 from piwsl.training.loader import share_of_process
+from piwsl.training.objective import build_objective
 from piwsl.training.run import train
-from piwsl.training.setup import Setup
-from piwsl.training.sources import training_frames
+from piwsl.training.start import starting_potential
 from piwsl.training.step_memory import StepMemory, step_memory
 
 
 def estimate(config, processes=Processes()):  # noqa: B008
     frames = training_frames(config)
     share = share_of_process(config, frames, processes)
-    memory = step_memory(Setup(config, frames, Path("run"), processes, torch.device("cpu"), share))
+    setup = Setup(config, frames, Path("run"), processes, torch.device("cpu"), share)
+    potential = starting_potential(config, frames).potential
+    use_pairs(potential.network, training_pairs(setup.device))
+    objective = build_objective(fitting_loss(config.loss, frames), config.displacement)
+    memory = step_memory(setup, objective, potential)
     assert memory is not None
     return memory
 
@@ -60,14 +68,14 @@ STEP = """
 import sys, resource, torch
 from pathlib import Path
 from piwsl.data.batch import collate
-from piwsl.losses import Randomness
+from piwsl.losses import FrameRandom
 from piwsl.models.register import build_potential
 from piwsl.models.neighbor_sums.compiled import training_pairs
 from piwsl.models.neighbor_sums.edge_list import use_pairs
 from piwsl.training.config import load_config
 from piwsl.runs.process import keep_freed_memory
 from piwsl.training.objective import build_objective
-from piwsl.training.sources import training_frames
+from piwsl.training.data import training_frames
 
 torch.set_num_threads(1)
 keep_freed_memory()
@@ -80,7 +88,7 @@ use_pairs(potential.network, training_pairs(torch.device("cpu")))
 def step(count):
     chosen = [frames.train[index % len(frames.train)] for index in range(count)]
     batch = collate(chosen, config.model.cutoff + objective.margin)
-    objective(potential, batch, Randomness(0, 0))[0].backward()
+    objective(potential, batch, FrameRandom(0, 0))[0].backward()
 
 step(1)
 Path("/proc/self/clear_refs").write_text("5")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piwsl.errors import DataError, MissingDependencyError
+from piwsl.errors import DataError, MissingDependencyError, reason_of
 
 if TYPE_CHECKING:
     import h5py
@@ -29,10 +29,9 @@ def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
     try:
         return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, **options)
     except OSError as error:
-        reason = " ".join(str(error).split())
-        if "SWMR writing" in reason:  # open for writing, but not to one that lets others read
+        if "SWMR writing" in str(error):  # open for writing, but not to one that lets others read
             raise DataError(f"{path}: is being cut, or was left open by a killed run: continue that first") from None
-        raise DataError(f"{path}: not a readable HDF5 file, or cut off ({reason})") from None
+        raise DataError(f"{path}: not a readable HDF5 file, or cut off ({reason_of(error)})") from None
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def opened(path: Path) -> Iterator["h5py.File"]:
         try:
             yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({' '.join(str(error).split())})") from None
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
 
 
 def h5py_module() -> Any:

@@ -20,7 +20,7 @@ from piwsl.data.formats.databases import row_frame
 from piwsl.data.formats.labels import EV_ANGSTROM, results_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
-from piwsl.errors import DataError, MissingDependencyError
+from piwsl.errors import DataError, MissingDependencyError, reason_of
 from piwsl.units import LabelUnits
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _opened(path: Path) -> "lmdb.Environment":
             str(path), subdir=False, readonly=True, lock=False, readahead=False, meminit=False
         )
     except library.Error as error:
-        raise DataError(f"{path}: not a readable LMDB file ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: not a readable LMDB file ({reason_of(error)})") from None
     # LMDB maps the file: a page beyond its end would kill the process.
     expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if path.stat().st_size < expected:

@@ -13,11 +13,11 @@ from piwsl.export.trained_file import load_trained
 from piwsl.losses.terms import local_mean
 from piwsl.runs.config import to_yaml
 from piwsl.training.config import load_config
+from piwsl.training.data import training_frames
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
-from piwsl.training.distributed.processes import Processes, joined, launched_processes
+from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.loader import share_of_process
 from piwsl.training.run import train
-from piwsl.training.sources import training_frames
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -74,7 +74,7 @@ def test_uneven_machines_are_refused():
 
 
 def test_alone_nothing_is_sent():
-    with joined(Processes(), "gloo"):
+    with process_group(Processes(), "gloo"):
         assert not torch.distributed.is_initialized()
         values, labeled = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])
         assert global_mean(values, labeled) == local_mean(values, labeled)

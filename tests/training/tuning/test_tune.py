@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.training.config import load_config
+from piwsl.training.data import training_frames
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.sources import training_frames
 from piwsl.training.tuning import study as study_module
 from piwsl.training.tuning.search import GRACE, fail_abandoned, host
 from piwsl.training.tuning.settings import extremes, load_settings, tune_config
