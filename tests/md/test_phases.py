@@ -48,7 +48,7 @@ def test_a_schedule_is_read_and_followed():
         MDProtocol.of(temperature="300:0")
     with pytest.raises(ConfigError, match="nve has no thermostat"):
         MDProtocol.of(temperature="300:400", ensemble="nve")
-    with pytest.raises(ConfigError, match="openmm has no nvt-csvr: choose --engine ase"):
+    with pytest.raises(ConfigError, match="openmm has no nvt-csvr: choose `engine=ase`"):
         MDProtocol.of(ensemble="nvt-csvr")
 
 

@@ -58,7 +58,7 @@ def test_a_changed_number_is_noticed(tmp_path):
 
 
 def test_no_state_at_all(tmp_path):
-    with pytest.raises(RunDirectoryError, match="no state to restart from: run without --restart"):
+    with pytest.raises(RunDirectoryError, match="no state to restart from: start anew with `force=True`"):
         newest_states({0: tmp_path})
 
 

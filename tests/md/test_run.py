@@ -138,7 +138,7 @@ def test_another_run_is_never_overwritten(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
     run_md(ethanol, model, protocol(), output)
     (output / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="holds another run"):
+    with pytest.raises(RunDirectoryError, match="holds a molecular dynamics run already"):
         run_md(ethanol, model, protocol(), output)
     run_md(ethanol, model, protocol(steps=40, trajectory_format="xtc"), output, force=True)
     assert (output / "notes.txt").read_text() == "mine"

@@ -93,7 +93,7 @@ def test_resumed_member_by_member(ensemble, tmp_path):
     assert begun == [1, 2]
     assert json.loads((output / "ensemble.json").read_text())["result"] == "unfinished"
     assert ensemble_seeds(output) == [1, 2]
-    with pytest.raises(RunDirectoryError, match="--resume goes on"):
+    with pytest.raises(RunDirectoryError, match=r"continue it with `resume=True`, replace it with `force=True`"):
         train_ensemble(longer, output, [1, 2])
     with pytest.raises(RunDirectoryError, match=r"seed was 0, is 7"):
         train_ensemble(longer.model_copy(update={"seed": 7}), output, [1, 2], resume=True)

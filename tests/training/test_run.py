@@ -170,7 +170,7 @@ def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
 def test_another_run_is_never_overwritten(small, tmp_path):
     config = small("optimizer.steps=20")
     train(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="--force"):
+    with pytest.raises(RunDirectoryError, match="replace it with `force=True`"):
         train(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 20, is 21 \(the cosine schedule depends on it"):
         train(small("optimizer.steps=21"), tmp_path / "run", resume=True)

@@ -131,7 +131,7 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
     assert not (output / ".stop").exists()
     total = max(steps.values()) + 100
     if len(set(steps.values())) > 1:
-        with pytest.raises(RunDirectoryError, match="continue with --dask-workers or --scheduler"):
+        with pytest.raises(RunDirectoryError, match="continue on a Dask cluster"):
             run_md(ethanol, model, protocol(steps=total, state_interval=10**6), output, restart=True)
     longer = protocol(steps=total, state_interval=10**6)
     again = run_md(ethanol, model, longer, output, distributed=DistributedReplicas(cluster, 2), restart=True)
