@@ -28,8 +28,8 @@ import numpy as np
 from race import processor, rounded
 
 from piwsl.analysis import Reference, bundled_reference, compare_run, read_run
-from piwsl.analysis.quantities.distances import BINS, RANGE, DistanceCounter
-from piwsl.analysis.quantities.slow_motion import ModeSampler
+from piwsl.analysis.quantities.distances import BINS, RANGE, DistanceCounter, ModeSampler
+from piwsl.analysis.quantity import Frames
 from piwsl.data.systems import named_system
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER
@@ -92,8 +92,8 @@ def of_piwsl(species: IntArray, positions: FloatArray) -> FloatArray:
         sampler.add(positions[first : first + PIECE], first)
     counter = DistanceCounter(species, len(positions), sampler.modes())
     for first in range(0, len(positions), PIECE):
-        counter.add(positions[first : first + PIECE], first)
-    histogram = counter.histograms().all_pairs
+        counter.add(Frames(first, positions[first : first + PIECE]))
+    histogram = counter.statistics().all_pairs
     return histogram.density(histogram.blocks.total)
 
 

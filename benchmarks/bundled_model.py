@@ -11,9 +11,7 @@ from tempfile import mkdtemp
 import numpy as np
 import torch
 
-from piwsl.analysis import bundled_reference, compare_run, read_run
-from piwsl.analysis.groups import RunGroup
-from piwsl.analysis.report import write_analysis
+from piwsl.analysis import analyze
 from piwsl.data.read import read_frames
 from piwsl.data.systems import named_system
 from piwsl.export.exported_file import load_exported
@@ -21,7 +19,7 @@ from piwsl.export.trained_file import load_trained
 from piwsl.interfaces.openmm.force import torch_force
 from piwsl.md import PiwslCalculator
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
@@ -60,11 +58,9 @@ def torchforce_against_ase() -> dict[str, float]:
 
 def canonical(output: Path) -> dict[str, object]:
     protocol = MDProtocol.of(steps=100_000, temperature=500, seed=1)
-    run = run_md(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
-    comparison = compare_run(read_run(output), bundled_reference("aspirin"))
-    write_analysis([RunGroup("aspirin", (comparison,))], output / "analysis")
-    assert comparison.distances is not None
-    difference = comparison.distances.difference
+    run = run_protocol(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
+    (comparison,) = analyze(output, output=output / "analysis").comparisons
+    difference = comparison["h_of_r"].all_pairs.difference
     return {
         "NVT 500 K: result": run.summary.result,
         "NVT: force": run.summary.force,
@@ -78,9 +74,8 @@ def canonical(output: Path) -> dict[str, object]:
 
 def constant_energy(output: Path) -> dict[str, object]:
     protocol = MDProtocol.of(steps=20_000, temperature=300, ensemble="nve", seed=1)
-    run_md(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
-    drift = compare_run(read_run(output), bundled_reference("aspirin")).drift
-    assert drift is not None
+    run_protocol(ASPIRIN.structure, ASPIRIN.exported, protocol, output, name="aspirin", force=True)
+    drift = analyze(output).comparisons[0]["energy_drift"]
     return {f"NVE drift in 10 ps [{drift.per_10_ps.unit}]": drift.per_10_ps.value}
 
 

@@ -16,7 +16,7 @@ from piwsl.data.frames import Frame
 from piwsl.errors import PiwslError
 from piwsl.export.exporter import Exporter
 from piwsl.export.trained_file import TrainedModel, save_trained
-from piwsl.models.register import ModelConfig, build_network
+from piwsl.models import ModelConfig, build_network
 
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
 KINDS = [("painn", "conservative"), ("painn", "direct"), ("schnet", "conservative"), ("tensornet", "conservative")]

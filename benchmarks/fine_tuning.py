@@ -18,7 +18,7 @@ from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.data import training_frames
 from piwsl.training.directory import SUMMARY_FILE
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.start import starting_potential, with_network_of_start
 
 VARIANTS = {
@@ -41,7 +41,7 @@ def errors_of_run(options: argparse.Namespace, variant: str, seed: int) -> dict[
     name = variant.replace(" ", "").replace(",", "-").replace("=", "")
     output = options.output / f"{name}-{seed}"
     if not (output / SUMMARY_FILE).exists():
-        train(configuration(options, VARIANTS[variant], seed), output, force=True)
+        run_training(configuration(options, VARIANTS[variant], seed), output, force=True)
     test = json.loads((output / SUMMARY_FILE).read_text())["test"]
     return {"energy": 1e3 * test["energy_mae"], "forces": 1e3 * test["force_mae"]}
 

@@ -21,7 +21,7 @@ from piwsl.data.systems import named_system
 from piwsl.md.engines.make import make_engine
 from piwsl.md.progress import Progress
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.md.simulation import starts
 
 
@@ -57,7 +57,7 @@ def overhead(steps: int) -> None:
         last_step, last = progress.step, perf_counter()
 
     with TemporaryDirectory() as folder:
-        run_md(aspirin.structure, aspirin.exported, protocol, Path(folder) / "run", progress=interleaved)
+        run_protocol(aspirin.structure, aspirin.exported, protocol, Path(folder) / "run", progress=interleaved)
     # A weighted mean, not the median: states and reports come seldom, and count.
     cost = float(np.average(costs[5:], weights=alone[5:]) - 1)
     print(f"{len(costs)} turns, engine alone {1e3 * np.median(alone):.3f} ms a step")
@@ -76,7 +76,9 @@ def memory(steps: int) -> None:
             print(f"{progress.step:10} steps {seen[-1][1]:8.1f} MB peak", flush=True)
 
     with TemporaryDirectory() as folder:
-        run_md(aspirin.structure, aspirin.exported, MDProtocol.of(steps=steps), Path(folder) / "run", progress=look)
+        run_protocol(
+            aspirin.structure, aspirin.exported, MDProtocol.of(steps=steps), Path(folder) / "run", progress=look
+        )
 
 
 def main() -> None:

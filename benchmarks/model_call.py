@@ -31,7 +31,7 @@ from piwsl.data.systems import named_system
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
-from piwsl.export.forms.graph import molecule_function, record
+from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.trained_file import load_trained
 from piwsl.md import openmm_force
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
@@ -49,7 +49,7 @@ def multiply_adds(model: Path, frame: Frame) -> float:
     first, second = pairs.pair_edges()
     vectors = torch.from_numpy(frame.positions).float()
     vectors = vectors[second] - vectors[first]
-    graph = record(
+    graph = trace(
         molecule_function([load_trained(model).potential(pairs)], pairs, torch.from_numpy(frame.species)), [vectors]
     )
     with FlopCounterMode(display=False) as counter:

@@ -6,7 +6,7 @@ import torch
 
 from piwsl.data.frames import Frame
 from piwsl.export.trained_file import TrainedModel, save_trained
-from piwsl.models.register import ModelConfig, build_network
+from piwsl.models import ModelConfig, build_network
 
 REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0, 22: -1600.0}
 

@@ -76,7 +76,7 @@ def measure(file: Path, steps: int, workers: int) -> dict[str, float]:
     # Here, because processes that read ahead import this script, too.
     from piwsl.training.config import TrainingConfig
     from piwsl.training.fit import TrainingProgress
-    from piwsl.training.run import train
+    from piwsl.training.run import run_training
 
     start = time.perf_counter()
     times: list[float] = []
@@ -94,7 +94,7 @@ def measure(file: Path, steps: int, workers: int) -> dict[str, float]:
             "threads": 1,
         }
     )
-    train(config, file.parent / "run", progress=progress)
+    run_training(config, file.parent / "run", progress=progress)
     first = len(times) // 10  # warm
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     frames = read_frames(file)

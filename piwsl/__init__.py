@@ -1,5 +1,121 @@
-"""Physics-informed weakly supervised interatomic potentials, from training to molecular dynamics."""
+"""Physics-informed weakly supervised interatomic potentials, from training to molecular dynamics.
 
+The functions of a working day are attributes of this module and are imported at first use:
+
+    import piwsl
+
+    result = piwsl.train("aspirin", options={"optimizer.steps": 2000})
+    exported = piwsl.export_model(result.model, target="openmm", system="aspirin")
+    run = piwsl.run_md("aspirin", exported, steps=20_000)
+    piwsl.analyze(run.directory)
+"""
+
+from typing import TYPE_CHECKING
+
+from piwsl._lazy import attach
 from piwsl._version import __version__
+from piwsl.errors import (
+    ConfigError,
+    DataError,
+    ElementError,
+    EngineError,
+    ExportError,
+    MissingDependencyError,
+    ModelFileError,
+    PiwslError,
+    RunDirectoryError,
+    UnphysicalError,
+)
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from piwsl import analysis, data, losses, models, testing
+    from piwsl.analysis import analyze
+    from piwsl.data.frames import Frame, FrameSet
+    from piwsl.data.labeling.label import label, sample
+    from piwsl.data.read import read_frames
+    from piwsl.export.export import ExportedModel, export_model
+    from piwsl.export.trained_file import TrainedModel, load_model
+    from piwsl.interfaces.ase import PiwslCalculator
+    from piwsl.interfaces.openmm.force import openmm_force
+    from piwsl.md.protocol import MDProtocol
+    from piwsl.md.run import MDRun, run_md
+    from piwsl.training.config import TrainingConfig
+    from piwsl.training.ensemble import EnsembleResult, train_ensemble
+    from piwsl.training.evaluate import Evaluation, evaluate
+    from piwsl.training.run import TrainingResult, train
+    from piwsl.training.tuning.results import TuneResult
+    from piwsl.training.tuning.tune import tune
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "ElementError",
+    "EngineError",
+    "EnsembleResult",
+    "Evaluation",
+    "ExportError",
+    "ExportedModel",
+    "Frame",
+    "FrameSet",
+    "MDProtocol",
+    "MDRun",
+    "MissingDependencyError",
+    "ModelFileError",
+    "PiwslCalculator",
+    "PiwslError",
+    "RunDirectoryError",
+    "TrainedModel",
+    "TrainingConfig",
+    "TrainingResult",
+    "TuneResult",
+    "UnphysicalError",
+    "__version__",
+    "analysis",
+    "analyze",
+    "data",
+    "evaluate",
+    "export_model",
+    "label",
+    "load_model",
+    "losses",
+    "models",
+    "openmm_force",
+    "read_frames",
+    "run_md",
+    "sample",
+    "testing",
+    "train",
+    "train_ensemble",
+    "tune",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "EnsembleResult": "training.ensemble",
+        "Evaluation": "training.evaluate",
+        "ExportedModel": "export.export",
+        "Frame": "data.frames",
+        "FrameSet": "data.frames",
+        "MDProtocol": "md.protocol",
+        "MDRun": "md.run",
+        "PiwslCalculator": "interfaces.ase",
+        "TrainedModel": "export.trained_file",
+        "TrainingConfig": "training.config",
+        "TrainingResult": "training.run",
+        "TuneResult": "training.tuning.results",
+        "analyze": "analysis",
+        "evaluate": "training.evaluate",
+        "export_model": "export.export",
+        "label": "data.labeling.label",
+        "load_model": "export.trained_file",
+        "openmm_force": "interfaces.openmm.force",
+        "read_frames": "data.read",
+        "run_md": "md.run",
+        "sample": "data.labeling.label",
+        "train": "training.run",
+        "train_ensemble": "training.ensemble",
+        "tune": "training.tuning.tune",
+    },
+    packages=("analysis", "data", "losses", "models", "testing"),
+)

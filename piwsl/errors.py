@@ -33,6 +33,10 @@ class ModelFileError(PiwslError):
     """A trained or exported model file is missing, damaged or not ours."""
 
 
+class UnregisteredNetworkError(ModelFileError):
+    """A trained file names a network that no imported module has registered."""
+
+
 class ElementError(PiwslError):
     """A structure holds an element that the model was not made for."""
 

@@ -3,15 +3,19 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from ase.build import molecule
 from numpy.typing import ArrayLike
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
-from piwsl.errors import reason_of
+from piwsl.errors import ConfigError
+from piwsl.models import ModelConfig, build_potential
 from piwsl.typing import FloatArray
 
 PotentialCall = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -90,6 +94,42 @@ def check_model(
     # An atom less: odd numbers of atoms become even ones.
     check.name = "all frames in one batch, each also without its last atom"
     check.batching([one for frame in frames for one in (frame, _without_last(frame))])
+
+
+def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> None:
+    """Check the laws of a registered network, with random weights, on water, ethanol and chloromethane.
+
+    Args:
+        name: name under which the network was registered.
+        dtype: type of positions and forces.
+        **options: keys of the section `model` of a configuration, such as ``cutoff`` or ``width``.
+
+    Raises:
+        ConfigError: no network has this name, or an option is wrong.
+        ModelCheckError: as `check_model`.
+    """
+    try:
+        config = ModelConfig(network=name, **options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"model.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    frames = [Frame.from_atoms(molecule(formula)) for formula in ("H2O", "CH3CH2OH", "CH3Cl")]
+    potential = build_potential(config, dict.fromkeys((1, 6, 8, 17), 0.0))
+    potential.network.to(dtype)
+    batch = collate(frames, config.cutoff, dtype)
+    try:
+        energies = potential.network(batch.species, batch.edges, batch.edge_vectors(), batch.structure_index)
+    except Exception as error:  # the network may raise anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason}") from error
+    if config.forces == "direct":
+        energies = energies[0]
+    if energies.shape != batch.species.shape:
+        raise ModelCheckError(
+            f"network {name} returns energies of shape {tuple(energies.shape)}, expected one per atom, "
+            f"{tuple(batch.species.shape)}"
+        )
+    check_model(potential, frames, config.cutoff, dtype, conservative=config.forces == "conservative")
 
 
 class _Check:
@@ -187,7 +227,7 @@ class _Check:
             try:
                 found = self._call([frame], moved, device=device)
             except RuntimeError as error:
-                raise ModelCheckError(f"{self.name}: on {device}: {reason_of(error)}") from error
+                raise ModelCheckError(f"{self.name}: on {device}: {str(error).splitlines()[0]}") from error
             self._same(f"{device} against cpu", self._call([frame]), found)
 
     def batching(self, frames: Sequence[Frame]) -> None:

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+MAX_ATOMIC_NUMBER = 118
+
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
-Species: TypeAlias = Tensor  # (N,) atomic numbers, int64
+Species: TypeAlias = Tensor  # (N,) atomic numbers, int64, 1 to MAX_ATOMIC_NUMBER
 Positions: TypeAlias = Tensor  # (N, 3) angstrom
 Forces: TypeAlias = Tensor  # (N, 3) eV/angstrom
 Edges: TypeAlias = Tensor  # (2, E) int64: row 0 the center i, row 1 the neighbor j

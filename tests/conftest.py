@@ -1,29 +1,65 @@
-"""What several tests share."""
+"""Settings of every test, and the fixtures that several packages share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
-# One molecule does not fill two threads, and the tests run in two processes: of numpy, and of the processes that tests
-# start. To be set before numpy is imported.
+# One molecule does not fill two threads, and the tests run in two processes. Child processes inherit the variable;
+# numpy reads it at import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from ase import Atoms
+from ase.build import molecule
+
+from tests.support import run_directories
+from tests.support.exports import Exports
+from tests.support.springs import springs_model
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Also after a test that trained with more."""
+    """Restore one thread after a test that trained with more."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real reference data; tests that need it are skipped where it is absent."""
+    """Return the folder of real reference data; skip the test where it is absent."""
     folder = Path(os.environ.get("PIWSL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "rmd17_aspirin.npz").is_file():
         pytest.skip(f"real reference data are not at {folder} (set PIWSL_DATA)")
     return folder
+
+
+@pytest.fixture
+def ethanol() -> Atoms:
+    """Return the equilibrium structure of ethanol."""
+    return molecule("CH3CH2OH")
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an exported file with harmonic springs (see `tests.support.springs`)."""
+
+    def make(atoms: Atoms, name: str = "springs.pt", **options) -> Path:
+        return springs_model(tmp_path / name, atoms, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Return the files of random models that the whole session shares."""
+    return Exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="session")
+def runs() -> ModuleType:
+    """Return the functions that write run directories by hand."""
+    return run_directories

@@ -20,12 +20,12 @@ import torch
 
 from piwsl.cli.data import COMMANDS as DATA_COMMANDS
 from piwsl.cli.main import COMMANDS, piwsl, run
-from piwsl.cli.names import source_name
+from piwsl.data.read import source_name
 from piwsl.data.systems import RESOURCES, named_system
 from piwsl.errors import MissingDependencyError
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.verify import TOLERANCES
-from piwsl.md.stop.specs import KINDS
+from piwsl.md.stop.rules import rules_table
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.tuning.settings import load_settings
 from piwsl.units import KCAL_PER_MOL
@@ -358,9 +358,9 @@ def test_every_extra_is_documented():
 
 def test_every_stop_rule_is_documented():
     header, *rows = table("molecular_dynamics.md", "nan")
-    assert header == ["rule", "limit", "asked", "violated when"]
+    assert header == ["rule", "limit", "active", "violated when"]
     said = [[cell.replace("`", "") for cell in row] for row in rows]
-    assert said == [[name, kind.default_limit, kind.default, kind.help] for name, kind in KINDS.items()]
+    assert said == [list(row) for row in rules_table()]
 
 
 def test_tolerances_of_the_export_are_those_of_the_code():
@@ -441,7 +441,7 @@ class Reader:
 
 
 def user_files(folder: Path) -> None:
-    """What a reader of README.md has at hand: bundled frames as another programme would give them, in kcal/mol."""
+    """What a reader of README.md has at hand: bundled frames as another program would give them, in kcal/mol."""
     aspirin = named_system("aspirin")
     with np.load(aspirin.train) as bundled:
         np.savez(

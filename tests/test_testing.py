@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from piwsl.models.networks.radial import PolynomialCutoff
-from piwsl.models.register import NETWORKS
 from piwsl.testing import ModelCheckError, check_model
-from tests.models.test_networks import potential
+from tests.models.networks.test_networks import potential
 from tests.support import broken_models as broken
 from tests.support.broken_models import CUTOFF, HONEST, WithExtra, inside, switched
 from tests.support.molecules import frame
 from tests.support.potentials import painn
 
 WATER, ETHANOL = frame("H2O"), frame("CH3CH2OH")
+
+BUILT_IN = ["painn", "schnet", "tensornet", "ace"]
 
 
 def refused(model, law, frames=(WATER,), dtype=torch.float64, **options):
@@ -87,7 +88,7 @@ def test_three_powers_are_smooth_enough(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUILT_IN)
 def test_a_cosine_cutoff_in_our_own_networks_is_found(network, dtype, monkeypatch):
     """What keeps them smooth is the switch of `piwsl.models.networks.radial`: with a cosine the force has a kink."""
 
@@ -131,6 +132,6 @@ def test_other_numbers_on_another_device():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUILT_IN)
 def test_our_own_networks_agree_on_a_gpu(network):
     check_model(potential(network, cutoff=CUTOFF, layers=2), [WATER, ETHANOL], CUTOFF, devices=["cuda"])

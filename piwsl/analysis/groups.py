@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from piwsl._version import __version__
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.observables import Observable
+from piwsl.analysis.quantity import Observable
 from piwsl.analysis.run_directory import SUMMARY_FILE
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.results import Measurement
@@ -216,7 +216,7 @@ def verdict_of(group: RunGroup) -> tuple[str, str]:
     if group.is_single:
         comparison = group.members[0]
         verdict = judge(comparison)
-        return verdict.stability, verdict.agreement if comparison.distances is not None else ""
+        return verdict.stability, verdict.agreement if comparison.compares_structure else ""
     broken = [one for one in group.members if not one.stable]
     count = len(group.members)
     if broken:

@@ -1,15 +1,17 @@
 """What a run is compared with: a reference trajectory, or a set of frames without order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
 
-from piwsl.analysis.reference_statistics import ReferenceStatistics, collect_statistics
+from piwsl.analysis.quantity import Quantity
+from piwsl.analysis.reference_statistics import ReferenceStatistics, collect_statistics, save_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.analysis.statistics_file import save_statistics
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
 from piwsl.trajectories.extxyz import first_species, states_times
@@ -73,7 +75,16 @@ class Reference:
         """
         return collect_statistics(self.name, self.frames)
 
-    def save_statistics(self, path: Path) -> None:
+    def measured(self, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
+        """Return the statistics with those of your own quantities; without any, they are kept.
+
+        Raises:
+            DataError: as `statistics`.
+            ConfigError: ``quantities`` holds something else, or two have one key.
+        """
+        return collect_statistics(self.name, self.frames, quantities) if quantities else self.statistics
+
+    def save_statistics(self, path: str | Path) -> None:
         """Save `statistics` as npz, so that nobody needs the frames again.
 
         Raises:

@@ -1,18 +1,25 @@
-"""What a comparison needs of a reference, without its frames: collected once, and saved by `statistics_file`."""
+"""Statistics of a reference: what a comparison needs of it, without its frames; collected once, saved as npz."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
-from piwsl.analysis.crystal import CrystalStatistics, crystal_structure_of
-from piwsl.analysis.molecule import StructureStatistics, structure_of
-from piwsl.analysis.quantities.slow_motion import ModeSampler
+from piwsl.analysis.quantities import standard_quantities
+from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
 from piwsl.errors import DataError
+from piwsl.runs.files import atomic_path
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
 from piwsl.trajectories.source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
+
+FORMAT = "piwsl-reference-statistics"
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,65 +31,65 @@ class ReferenceStatistics:
         species: (atoms,) atomic numbers.
         bonds: of the reference.
         start: (atoms, 3) angstrom, its first frame.
-        structure: histograms and moments over all its frames, of a molecule or of a periodic cell.
+        is_periodic: whether its frames have cells.
+        frames: number of frames.
+        measured: statistics over all its frames, by the key of their quantity.
         length: from the first to the last frame, fs; None for frames without times.
         digest: SHA-256 of the elements and of the positions in single precision.
-        notes: what the reader had to say.
+        notes: remarks of the reader.
     """
 
     name: str
     species: IntArray
     bonds: Bonds
     start: FloatArray
-    structure: StructureStatistics | CrystalStatistics
+    is_periodic: bool
+    frames: int
+    measured: Mapping[str, Any]
     length: float | None
     digest: str
     notes: tuple[str, ...] = ()
 
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return self.structure.frames
 
-    @property
-    def is_periodic(self) -> bool:
-        """Whether its frames have cells."""
-        return isinstance(self.structure, CrystalStatistics)
+def collect_statistics(name: str, source: FrameSource, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
+    """Collect the statistics of a source of frames, in two passes over it.
 
-
-def collect_statistics(name: str, source: FrameSource) -> ReferenceStatistics:
-    """Statistics of a source of frames, in two passes over it.
+    Args:
+        name: of the reference.
+        source: its frames.
+        quantities: your own, measured beside those of `piwsl.analysis.quantities`.
 
     Raises:
         DataError: a position is not a finite number, there are no bonds, or the source is damaged.
+        ConfigError: ``quantities`` holds something else, or two have one key.
     """
     start, cell = first_frame(source)
+    measured_quantities = checked_quantities(standard_quantities(cell is not None), quantities)
+    surveys = survey_frames(measured_quantities, source.species)
     check = _Checked(name, source.species)
-    if cell is None:
-        means, sampler = MeanDistances(source.species), ModeSampler(len(source.species))
-        for first, positions in source.pieces():
-            check.add(positions, first)
+    means = MeanDistances(source.species) if cell is None else None
+    images = None if cell is None else ImageBonds(source.species, start, cell)
+    source = source if cell is None else unwrapped(source)
+    for first, positions, cells in source.pieces_with_cells():
+        check.add(positions, first)
+        if means is not None:
             means.add(positions)
-            sampler.add(positions, first)
-        bonds = means.bonds()
-        structure: StructureStatistics | CrystalStatistics = structure_of(
-            source, bonds, sampler.modes(), source.frames, start
-        )
-    else:
-        source = unwrapped(source)
-        images = ImageBonds(source.species, start, cell)
-        for first, positions, cells in source.pieces_with_cells():
-            assert cells is not None  # as `unwrapped` sees to
-            check.add(positions, first)
+        if images is not None and cells is not None:
             images.add(positions, cells)
-        bonds = images.bonds()
-        structure = crystal_structure_of(source, bonds, source.frames)
+        for survey in surveys.values():
+            survey.add(positions, first)
+    bonds = (means or images).bonds()  # type: ignore[union-attr]
+    sample = Sample(source, source.frames, bonds, start, cell, name, surveys)
+    measured = measure(sample, measured_quantities)
     length = None if source.times is None else float(source.times[-1] - source.times[0])
-    return ReferenceStatistics(name, source.species, bonds, start, structure, length, check.digest, source.notes)
+    return ReferenceStatistics(
+        name, source.species, bonds, start, cell is not None, source.frames, measured, length, check.digest,
+        source.notes,
+    )  # fmt: skip
 
 
 class _Checked:
-    """Sees that positions are numbers, and tells one reference from another."""
+    """Checks that positions are numbers, and hashes them."""
 
     def __init__(self, name: str, species: IntArray) -> None:
         self._name = name
@@ -97,3 +104,108 @@ class _Checked:
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()
+
+
+def save_statistics(
+    statistics: ReferenceStatistics, path: str | Path, quantities: Sequence[Quantity[Any]] = ()
+) -> None:
+    """Write an npz file, whole or not at all; `read_reference_statistics` reads it.
+
+    Args:
+        statistics: of the reference.
+        path: the file.
+        quantities: your own that were measured.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path, bonds = Path(path), statistics.bonds
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": statistics.name,
+        "species": statistics.species,
+        "frames": statistics.frames,
+        "length_fs": np.nan if statistics.length is None else statistics.length,
+        "sha256": statistics.digest,
+        "notes": np.array(statistics.notes, dtype=np.str_),
+        "is_periodic": statistics.is_periodic,
+        "bond_pairs": bonds.pairs,
+        "bond_lengths": bonds.lengths,
+        "bond_types": np.array(bonds.types, dtype=np.str_),
+        "start": statistics.start,
+    }
+    if bonds.images is not None:
+        values["bond_images"] = bonds.images
+    for quantity in (*standard_quantities(statistics.is_periodic), *quantities):
+        if quantity.key in statistics.measured:
+            arrays = quantity.save(statistics.measured[quantity.key])
+            values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **values)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def is_reference_statistics(path: Path) -> bool:
+    """Return whether a file holds the statistics of a reference (and not its frames)."""
+    if not path.is_file() or not is_zipfile(path):
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return "format" in archive.files and str(archive["format"]) == FORMAT
+    except (OSError, ValueError, BadZipFile):
+        return False
+
+
+def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
+    """Read what `save_statistics` wrote.
+
+    Args:
+        path: the file.
+        quantities: your own; without their statistics in the file they are not compared with the reference.
+
+    Raises:
+        DataError: missing, damaged, something else, or of another version of piwsl.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if not is_reference_statistics(path):
+        raise DataError(f"{path}: holds no statistics of a reference: make them with --save-reference")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            version = int(archive["format_version"])
+            if version > FORMAT_VERSION:
+                raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
+            if version < FORMAT_VERSION:
+                raise DataError(f"{path}: of an older piwsl: make it again with --save-reference")
+            return _restored(dict(archive), quantities)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: damaged ({reason}): make it again with --save-reference") from None
+
+
+def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) -> ReferenceStatistics:
+    is_periodic = bool(values["is_periodic"])
+    types = tuple(str(kind) for kind in values["bond_types"])
+    images = values["bond_images"] if is_periodic else None
+    measured = {}
+    for quantity in checked_quantities(standard_quantities(is_periodic), quantities):
+        prefix = f"{quantity.key}/"
+        arrays = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        if arrays:
+            measured[quantity.key] = quantity.load(arrays)
+    length = float(values["length_fs"])
+    return ReferenceStatistics(
+        name=str(values["name"]),
+        species=values["species"],
+        bonds=Bonds(values["bond_pairs"], values["bond_lengths"], types, images),
+        start=values["start"],
+        is_periodic=is_periodic,
+        frames=int(values["frames"]),
+        measured=measured,
+        length=None if np.isnan(length) else length,
+        digest=str(values["sha256"]),
+        notes=tuple(str(note) for note in values["notes"]),
+    )

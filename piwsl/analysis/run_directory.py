@@ -1,8 +1,6 @@
 """A run directory of `piwsl md`, read into arrays."""
 
-import csv
 import json
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,31 +12,13 @@ from piwsl.errors import DataError, RunDirectoryError
 from piwsl.structures.matching import formula_of
 from piwsl.trajectories.files import open_trajectory, read_topology
 from piwsl.trajectories.source import FrameSource, Progress
+from piwsl.trajectories.thermo import Thermo
 from piwsl.typing import FloatArray, IntArray
-from piwsl.units import PICOSECOND
 
 SUMMARY_FILE = "summary.json"
 THERMO_FILE = "thermo.csv"
 TOPOLOGY_FILE = "topology.pdb"
 TRAJECTORY_FILES = tuple(f"trajectory.{kind}" for kind in ("dcd", "xtc", "extxyz", "hdf5"))
-COLUMNS = ("time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
-
-
-@dataclass(frozen=True, eq=False)
-class Thermo:
-    """The rows of thermo.csv.
-
-    Attributes:
-        times: (rows,) fs.
-        potential, kinetic, total: (rows,) eV.
-        temperature: (rows,) K.
-    """
-
-    times: FloatArray
-    potential: FloatArray
-    kinetic: FloatArray
-    total: FloatArray
-    temperature: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +113,7 @@ def read_run(path: Path, progress: Progress | None = None) -> Run:
     interval = float(summary["trajectory_interval"]) * float(summary["timestep_fs"])
     # The first frame is written after the first interval, not at the start.
     times = interval * np.arange(1, file.frames + 1)
-    thermo, thermo_notes = _read_thermo(path / THERMO_FILE)
+    thermo, thermo_notes = Thermo.read(path / THERMO_FILE)
     return Run(path, summary, file.source(species, times, thermo_notes, progress), thermo)
 
 
@@ -163,30 +143,3 @@ def _species(path: Path, summary: dict[str, Any]) -> IntArray:
     except KeyError as error:
         raise RunDirectoryError(f"{path / SUMMARY_FILE}: {error} is no element") from None
     return np.array(numbers, dtype=np.int64)
-
-
-def _read_thermo(path: Path) -> tuple[Thermo | None, tuple[str, ...]]:
-    if not path.is_file():
-        return None, (f"no {path.name}: energies and temperature are not analyzed",)
-    values = array("d")  # a list of rows would take ten times the memory
-    notes: tuple[str, ...] = ()
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = csv.reader(stream)
-        header = next(lines, [])
-        missing = [name for name in COLUMNS if name not in header]
-        if missing:
-            raise DataError(f"{path}: has no column {missing[0]!r}")
-        columns = [header.index(name) for name in COLUMNS]
-        for number, line in enumerate(lines, start=2):
-            try:
-                if len(line) != len(header):
-                    raise ValueError
-                values.extend([float(line[column]) for column in columns])
-            except ValueError:
-                if next(lines, None) is not None:
-                    raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
-                notes = (f"{path.name} was cut within its last line: its {number - 2} whole rows are used",)
-    if not values:
-        return None, (f"{path.name} has no rows: energies and temperature are not analyzed",)
-    table = np.frombuffer(values).reshape(-1, len(COLUMNS))
-    return Thermo(table[:, 0] * PICOSECOND, *table[:, 1:].T), notes

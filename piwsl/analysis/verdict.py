@@ -6,7 +6,7 @@ from math import isnan
 from scipy.stats import binom
 
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.observables import Observable
+from piwsl.analysis.quantity import Observable
 from piwsl.analysis.statistics.results import significant
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND
@@ -66,7 +66,7 @@ def _stability(comparison: Comparison) -> str:
         if broken.frame == 0:
             return f"Not stable: broken in the first frame, at {picoseconds(broken.time)}; {bond}."
         return f"Not stable: broken at {picoseconds(broken.time)} of {picoseconds(run.requested_time)}; {bond}."
-    contact = comparison.contact
+    contact = comparison.stability.contact
     if contact is not None:
         i, j = contact.atoms
         return (

@@ -50,22 +50,29 @@ def command(
     Several runs are shown side by side; replicas of a run are one column. Writes analysis.json, tables, figures and
     report.html; an earlier analysis there is replaced.
     """
-    from piwsl.analysis import save_statistics
-    from piwsl.analysis.report import check_output, json_text, write_analysis
-    from piwsl.cli.analyze_display import print_groups
-    from piwsl.cli.analyze_runs import analyze_runs
+    from piwsl.analysis import analyze, save_statistics
+    from piwsl.analysis.report import json_text
+    from piwsl.cli.analyze_display import print_analysis, reading
     from piwsl.errors import ConfigError
 
     if reference is None and (reference_topology is not None or units is not None):
         raise ConfigError("--reference-topology and --units belong to a --reference: name it")
     if output is None:
         output = Path("analysis") if len(run_directories) > 1 else run_directories[0] / "analysis"
-    check_output(output)  # before the work, not after it
-    groups = analyze_runs(run_directories, reference, reference_topology, units, map_atoms)
+    with reading() as progress:
+        analysis = analyze(
+            run_directories,
+            reference=reference,
+            reference_topology=reference_topology,
+            units=units,
+            accept_mapping=map_atoms,
+            output=output,
+            report=with_report,
+            progress=progress,
+        )
     if save_reference is not None:
-        save_statistics(groups[0].members[0].reference, save_reference)
-    files = write_analysis(groups, output, with_report)
+        save_statistics(analysis.reference, save_reference)
     if as_json:
-        click.echo(json_text(groups))
+        click.echo(json_text(analysis.groups))
     else:
-        print_groups(groups, files)
+        print_analysis(analysis)

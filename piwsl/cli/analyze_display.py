@@ -1,9 +1,8 @@
 """What `piwsl analyze` shows: progress while it reads, the table at the end."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -11,7 +10,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from piwsl.analysis import Comparison, Observable, judge
+from piwsl.analysis import Analysis, Comparison, Observable, judge
+from piwsl.analysis.analyze import ReadProgress
 from piwsl.analysis.groups import Row, RunGroup, side_by_side, verdict_of
 from piwsl.analysis.statistics.results import significant
 
@@ -21,28 +21,33 @@ STYLES = {True: "", False: "bold yellow", None: "dim"}
 
 
 @contextmanager
-def reading(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, None elsewhere."""
+def reading() -> Iterator[ReadProgress | None]:
+    """Show a bar for what is read, on a terminal only: yields its callback, or None."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"reading the {what}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("reading", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=f"reading the {what}", completed=done, total=total)
+
+        yield show
 
 
-def print_groups(groups: Sequence[RunGroup], files: dict[str, Path]) -> None:
-    """Verdicts, table and files: with rich on a terminal, in plain columns elsewhere."""
+def print_analysis(analysis: Analysis) -> None:
+    """Print verdicts, table and files: with rich on a terminal, in plain columns elsewhere."""
+    groups = analysis.groups
     if len(groups) == 1 and groups[0].is_single:
         _print_one(groups[0].members[0])
     else:
         _print_several(groups)
     click.echo()
-    if "report.html" in files:
-        click.echo(f"report: {files['report.html']}")
+    if "report.html" in analysis.files:
+        click.echo(f"report: {analysis.files['report.html']}")
     else:
-        click.echo(f"numbers: {files['analysis.json']}")
+        click.echo(f"numbers: {analysis.files['analysis.json']}")
 
 
 def _print_one(comparison: Comparison) -> None:

@@ -2,11 +2,11 @@
 
 import click
 
-from piwsl.cli.main import LazyGroup
+from piwsl.cli.command import LazyGroup
 
 COMMANDS = {
     "fetch": "Download a named data set.",
-    "inspect": "Say what a file holds and whether it can be what it says.",
+    "inspect": "Report the content of a file and whether it is plausible.",
     "convert": "Write frames in another format.",
     "label": "Label structures with a reference method.",
 }

@@ -4,28 +4,29 @@ from pathlib import Path
 
 import click
 
+from piwsl.cli.command import Command
 
-@click.command(name="convert")
+
+@click.command(name="convert", cls=Command)
 @click.argument("source", metavar="INPUT")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--units", help="Units of INPUT, such as 'kcal/mol, angstrom', if it states none.")
-@click.option("--force", is_flag=True, help="Replace OUTPUT where it exists.")
+@click.option("--units", help="Units of INPUT, such as 'kcal/mol, angstrom', if it does not state them.")
+@click.option("--force", is_flag=True, help="Replace an existing OUTPUT.")
 def command(source: str, output: Path, units: str | None, force: bool) -> None:
     """Write the frames of INPUT to OUTPUT, in eV and angstrom.
 
-    INPUT is a file, a directory, a pattern in quotes, or a named data set. The ending of OUTPUT names the format:
-    .h5 (packed, for training from large sets), .extxyz, .npz (one molecule), .db or .aselmdb.
+    INPUT is a file, a directory, a pattern in quotes, or a named data set. The suffix of OUTPUT selects the format:
+    .h5 (packed, for training on large sets), .extxyz, .npz (one molecule), .db or .aselmdb.
     """
-    from piwsl.cli.progress import counting_display
+    from piwsl import read_frames
     from piwsl.data.convert import check_output, convert
-    from piwsl.data.read import read_frames
-    from piwsl.units import parse_units
+    from piwsl.runs.progress import counting
 
     check_output(output, force)
-    frames = read_frames(source, parse_units(units) if units else None)
+    frames = read_frames(source, units)
     for note in frames.notes:
         click.echo(f"note: {note}")
-    with counting_display("frames") as progress:
+    with counting(True, "frames", click.echo) as progress:
         counts = convert(frames, output, force, progress)
     stresses = f", stress on {counts['stresses']}" if counts["stresses"] else ""
     click.echo(

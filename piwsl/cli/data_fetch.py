@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from piwsl.cli.command import Command
+
 if TYPE_CHECKING:
     from piwsl.data.datasets import Dataset
 
 
-@click.command(name="fetch")
+@click.command(name="fetch", cls=Command)
 @click.argument("name", required=False)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to keep it.  [default: the user's cache]")
-@click.option("--list", "listed", is_flag=True, help="List the data sets and stop.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to keep the file.  [default: the user's cache]")
+@click.option("--list", "listed", is_flag=True, help="List the data sets and exit.")
 def command(name: str | None, folder: Path | None, listed: bool) -> None:
-    """Download a named data set, once, and verify it.
+    """Download a named data set once and verify it.
 
-    An interrupted download goes on where it was. The variable PIWSL_DATA_DIR names another folder for all commands.
+    Repeat the command to resume an interrupted download. The environment variable PIWSL_DATA_DIR sets another folder
+    for all commands.
 
     \b
     piwsl data fetch --list
@@ -26,15 +29,19 @@ def command(name: str | None, folder: Path | None, listed: bool) -> None:
         _print_list()
         return
     if name is None:
-        raise click.UsageError("name a data set, or --list them")
-    from piwsl.cli.progress import download_display
+        raise click.UsageError("name a data set, or list them with --list")
     from piwsl.data.datasets import dataset, fetch
+    from piwsl.runs.progress import counting
 
     record = dataset(name)
-    with download_display(record.name) as progress:
+    with counting(True, "", describe=_megabytes) as progress:
         path = fetch(name, folder, progress)
     for line in _description(record, path, folder):
         click.echo(line)
+
+
+def _megabytes(done: int, total: int | None) -> str:
+    return f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
 
 
 def _description(record: "Dataset", path: Path, folder: Path | None) -> list[str]:
@@ -56,8 +63,8 @@ def _verification(record: "Dataset", folder: Path | None) -> str:
         return f"{record.file.checksum}, as published"
     digest = recorded_sha256(record.name, folder)
     if digest is None:
-        return "none: this copy came by hand and could not be verified"
-    return f"none is published, so this copy could not be verified; sha256:{digest} is kept and checked from now on"
+        return "none: this copy was downloaded by hand and could not be verified"
+    return f"none is published, so this copy could not be verified; sha256:{digest} is stored and checked from now on"
 
 
 def _training(record: "Dataset", path: Path, folder: Path | None) -> str:
@@ -96,6 +103,6 @@ def _print_list() -> None:
         for row in (titles, *rows):
             click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     click.echo(
-        "file: checksum - verified against a published one; no checksum - none is published, the first copy counts; "
-        "by hand - no address of the file is known, download it from its page. No address was tried by the developers."
+        "file: checksum - verified against a published checksum; no checksum - none is published, so that of the first "
+        "copy is stored; by hand - download the file from its page. The developers tried none of the addresses."
     )

@@ -1,19 +1,20 @@
-"""`piwsl data inspect`: say what a file holds."""
+"""`piwsl data inspect`: report the content of a file."""
 
 import click
 
+from piwsl.cli.command import Command
 
-@click.command(name="inspect")
+
+@click.command(name="inspect", cls=Command)
 @click.argument("source", metavar="FILE")
-@click.option("--units", help="Units of the file, such as 'kcal/mol, angstrom', if it states none.")
+@click.option("--units", help="Units of the file, such as 'kcal/mol, angstrom', if it does not state them.")
 def command(source: str, units: str | None) -> None:
-    """Say what FILE holds and whether it can be what it says.
+    """Report the content of FILE and whether its numbers are plausible.
 
     FILE is a file, a directory, a pattern in quotes, or a named data set.
     """
+    from piwsl import read_frames
     from piwsl.data.inspect import inspect_frames
-    from piwsl.data.read import read_frames
-    from piwsl.units import parse_units
 
-    for line in inspect_frames(read_frames(source, parse_units(units) if units else None)).lines():
+    for line in inspect_frames(read_frames(source, units)).lines():
         click.echo(line)

@@ -1,146 +1,156 @@
 """`piwsl md`: run molecular dynamics."""
 
-import shlex
-import sys
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 from click.core import ParameterSource
 
-from piwsl.cli.flags import with_flags
-from piwsl.cli.md_options import protocol_options
-from piwsl.errors import ConfigError, UnphysicalError
+from piwsl.cli.command import Command, with_flags
+from piwsl.md.ensembles import ALIASES, Ensemble
+from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 from piwsl.runs.process import use_huge_pages
 
-if TYPE_CHECKING:
-    from piwsl.cli.md_inputs import Inputs
-    from piwsl.md.protocol import MDProtocol
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-@click.command(name="md", context_settings={"show_default": True})
-@click.option("--system", help="A bundled system such as aspirin: structure and model; or a molecule of rMD17.")
+def protocol_options(function: Decorated) -> Decorated:
+    """Add an option for every field of `MDProtocol`; limits are checked by the protocol itself."""
+    for name, field in reversed(MDProtocol.model_fields.items()):
+        flag = f"--{name.replace('_', '-')}"
+        default = str(field.default) if isinstance(field.default, TemperatureSchedule) else field.default
+        several = get_origin(field.annotation) is tuple
+        function = click.option(
+            f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag,
+            name,
+            type=_click_type(get_args(field.annotation)[0] if several else field.annotation),
+            multiple=several,
+            default=default,
+            help=field.description,
+        )(function)
+    return function
+
+
+def _click_type(annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        short = ALIASES if annotation is Ensemble else ()
+        return click.Choice([*get_args(annotation), *short])
+    if get_origin(annotation) is UnionType:
+        return next(kind for kind in get_args(annotation) if kind is not type(None))
+    return str if annotation is TemperatureSchedule else annotation
+
+
+@click.command(name="md", cls=Command, context_settings={"show_default": True})
+@click.option("--system", help="Bundled system such as aspirin, with structure and model; or a molecule of rMD17.")
 @click.option("--structure", type=click.Path(path_type=Path), help="Start structure, any file ASE reads.")
 @click.option("--model", type=click.Path(path_type=Path), help="Exported potential, or a trained model.pt.")
-@click.option("--output", type=click.Path(path_type=Path), help="Directory of the run.  [default: runs/md-NAME]")
-@click.option("--config", type=click.Path(path_type=Path), help="YAML file of options; those given here go before.")
-@click.option("--protocol", help="Options of a published study: fu2023, piwsl2025; all others go before.")
-@click.option("--template", is_flag=True, help="Print a file for --config with all options, and stop.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen and how long it would take, and stop.")
-@click.option("--follow", type=click.Path(path_type=Path), help="Watch the run in a directory, and stop when it ends.")
+@click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/md-NAME]")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="YAML file with options. Command-line options take precedence."
+)
+@click.option("--protocol", help="Options of a published study: fu2023, piwsl2025. All others take precedence.")
+@click.option("--template", is_flag=True, help="Print a file for --config with all options and exit.")
+@click.option("--dry-run", is_flag=True, help="Show the planned run and its estimated duration and exit.")
+@click.option("--follow", type=click.Path(path_type=Path), help="Watch the run in a directory until it ends.")
 @click.option("--restart", is_flag=True, help="Continue the run in --output; --steps is the total.")
 @click.option("--force", is_flag=True, help="Replace another run in --output.")
-@click.option("--scheduler", help="Dask scheduler such as tcp://10.0.0.1:8786; its workers move the replicas.")
-@click.option("--dask-workers", type=click.IntRange(1), help="Dask workers of this machine that move the replicas.")
+@click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers move the replicas.")
+@click.option("--dask-workers", type=click.IntRange(1), help="Number of Dask workers on this machine for the replicas.")
 @protocol_options
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
-    config: Path | None,
-    protocol: str | None,
     template: bool,
     dry_run: bool,
     follow: Path | None,
     restart: bool,
-    force: bool,
     scheduler: str | None,
     dask_workers: int | None,
-    **options: Any,
+    force: bool,
+    **arguments: Any,
 ) -> None:
     """Run molecular dynamics with an exported or trained potential.
 
-    The run stops when it is no longer physics (exit code 3). Ctrl-C writes a restart state first.
+    The run stops when its structure becomes unphysical (exit code 3). Ctrl-C writes a restart state first.
     """
-    use_huge_pages()
     if template:
-        from piwsl.cli.md_template import template as text
-
-        click.echo(text(), nl=False)
+        click.echo(md_template(), nl=False)
         return
     if follow is not None:
         from piwsl.cli.md_follow import follow as watch
 
         watch(follow)
         return
-    if options["stop"] == ("help",):
-        from piwsl.md.stop.specs import rules_help
+    if arguments["stop"] == ("help",):
+        from piwsl.md.stop.rules import rules_help
 
         click.echo(rules_help())
         return
-    if restart and force:
-        raise ConfigError("--restart continues a run and --force replaces it: give one of them")
-    inputs, resolved = _resolve(_options(ctx, config, protocol, options), restart)
+    use_huge_pages()
+    # A default of the command line must not take precedence over a file or a published protocol.
+    given = {name: value for name, value in arguments.items() if _is_given(ctx, name)}
     if dry_run:
-        _plan(inputs, resolved)
+        _print_plan(given, restart)
         return
-    from piwsl.cli.md_progress import md_display
-    from piwsl.cli.md_spread import replicas_elsewhere
+    from piwsl.cli.logs import echoing
+    from piwsl.md.progress import reporting_progress
     from piwsl.md.run import run_md
 
-    click.echo(f"{inputs.name}: {resolved.summary()} -> {inputs.output}")
-    with (
-        replicas_elsewhere(scheduler, dask_workers, inputs.structure, resolved) as distributed,
-        md_display() as progress,
-    ):
-        try:
-            run = run_md(
-                inputs.structure,
-                inputs.model,
-                resolved,
-                inputs.output,
-                name=inputs.name,
-                restart=restart,
-                force=force,
-                command=shlex.join(["piwsl", *sys.argv[1:]]),
-                progress=progress,
-                distributed=distributed,
-            )
-        except UnphysicalError:
-            click.echo(f"results: {inputs.output}")
-            raise
-    click.echo(f"results: {run.directory}")
+    with echoing("piwsl", _printer(ctx.command)), reporting_progress(True, click.echo) as progress:
+        run = run_md(
+            restart=restart, force=force, scheduler=scheduler, dask_workers=dask_workers, progress=progress, **given
+        )
     if not run.completed:
         click.echo("continue with the same command and --restart")
         raise click.Abort  # exit code 130
 
 
-def _options(ctx: click.Context, config: Path | None, protocol: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """What was said: by a published protocol, by the file, on the command line; the later goes before."""
-    from piwsl.md.protocol import preset
-    from piwsl.runs.config import read_mapping
-
-    given = {name: value for name, value in options.items() if _was_given(ctx, name)}
-    written = read_mapping(config) if config else {}
-    return {**(preset(protocol) if protocol else {}), **written, **given}
-
-
-def _resolve(options: dict[str, Any], restart: bool) -> "tuple[Inputs, MDProtocol]":
-    from piwsl.md.protocol import MDProtocol
-
-    names: dict[str, Any] = {
-        name: options.pop(name) for name in ("system", "structure", "model", "output") if name in options
-    }
-    protocol = MDProtocol.of(**options)  # a bad option is said before anything slow is loaded
-
-    from piwsl.cli.md_inputs import Named, choose_inputs
-
-    chosen = choose_inputs(Named.of(names), restart, protocol.replicas is not None)
-    if restart:
-        kept = MDProtocol.load(chosen.output / "config.yaml")
-        protocol = MDProtocol.of(**{**kept.model_dump(), **options})
-    return chosen, protocol
-
-
-def _plan(inputs: "Inputs", protocol: "MDProtocol") -> None:
-    from piwsl.md.dry_run import plan_run
-
-    plan = plan_run(inputs.structure, inputs.model, protocol)
-    for line in [*plan.lines, f"output      {inputs.output}"]:
-        click.echo(line)
-    for line in plan.warnings:
-        click.echo(f"warning: {with_flags(line)}")
-
-
-def _was_given(ctx: click.Context, name: str) -> bool:
+def _is_given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _printer(command: click.Command) -> Callable[[logging.LogRecord], None]:
+    """Return a function that prints the log of a run; errors come back as exceptions."""
+
+    def show(record: logging.LogRecord) -> None:
+        if record.levelno < logging.ERROR:
+            prefix = "warning: " if record.levelno >= logging.WARNING else ""
+            click.echo(prefix + with_flags(record.getMessage(), command))
+
+    return show
+
+
+def _print_plan(given: dict[str, Any], restart: bool) -> None:
+    from piwsl.md.dry_run import plan_md
+
+    plan = plan_md(restart=restart, **given)
+    for line in [*plan.lines, *(f"warning: {text}" for text in plan.warnings)]:
+        click.echo(line)
+
+
+# Keys of a configuration beside the fields of the protocol.
+_INPUTS = {
+    "system": "Bundled system such as aspirin, or a molecule of rMD17 with structure and model of your own.",
+    "structure": "Start structure, any file ASE reads.",
+    "model": "Exported potential, or a trained model.pt.",
+    "output": "Run directory.",
+}
+
+
+def md_template() -> str:
+    """Return a file for `piwsl md --config` with every option, its default and its meaning."""
+    import yaml
+
+    lines = ["# piwsl md --config FILE; command-line options take precedence over this file.", ""]
+    for name, text in _INPUTS.items():
+        lines += [f"# {text}", f"#{name}:", ""]
+    defaults = MDProtocol().model_dump()
+    for name, field in MDProtocol.model_fields.items():
+        choices = f" One of {', '.join(get_args(field.annotation))}." if get_origin(field.annotation) is Literal else ""
+        value = yaml.safe_dump({name: list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name]})
+        lines += [f"# {field.description}{choices}", value]
+    return "\n".join(lines).rstrip() + "\n"

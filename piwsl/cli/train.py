@@ -1,29 +1,36 @@
 """`piwsl train`: train a potential, or an ensemble of them."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from piwsl.cli.names import source_name
+from piwsl.cli.command import Command, with_flags
 
 if TYPE_CHECKING:
-    from piwsl.training.config import DataConfig, TrainingConfig
+    from piwsl.training.data import TrainingFrames
+    from piwsl.training.ensemble import EnsembleResult
+    from piwsl.training.run import TrainingResult
 
 
-@click.command(name="train")
+@click.command(name="train", cls=Command)
 @click.argument("config_file", type=click.Path(path_type=Path), required=False)
-@click.option("--system", help="A bundled system, such as aspirin: its labeled frames.")
+@click.option("--system", help="Bundled system, such as aspirin, whose labeled frames are used.")
 @click.option("--data", "data_file", help="Labeled frames: a file, a directory, a pattern, or a named data set.")
-@click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if they state none.")
+@click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if they are not stated.")
 @click.option("--init-from", type=click.Path(path_type=Path), help="Trained file (model.pt) to fine-tune.")
-@click.option("--seeds", help="Train an ensemble: one model for each seed, such as 1,2,3.")
+@click.option("--seeds", help="Train an ensemble with one model per seed, such as 1,2,3.")
 @click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/train-NAME]")
 @click.option("-o", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. -o loss.pitc=0.5")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the run directory.")
-@click.option("--force", is_flag=True, help="Start anew although the run directory holds a run.")
-@click.option("--template", is_flag=True, help="Print a commented configuration of all defaults and stop.")
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the run directory.")
+@click.option("--force", is_flag=True, help="Replace an existing run in the run directory.")
+@click.option("--template", is_flag=True, help="Print a commented configuration with all defaults and exit.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     config_file: Path | None,
     system: str | None,
     data_file: str | None,
@@ -44,104 +51,119 @@ def command(
     piwsl train config.yaml -o loss.pitc=0.5 --seeds 1,2,3
     piwsl train --data ccsd.npz --units kcal/mol --init-from runs/train-aspirin/model.pt
     """
-    from piwsl.training import config as configuration
-    from piwsl.training.distributed.processes import launched_processes
-    from piwsl.training.tuning.settings import load_settings
+    from piwsl.cli.logs import echoing
+    from piwsl.training import config
+    from piwsl.training.ensemble import ensemble_seeds, train_ensemble
+    from piwsl.training.inputs import reporting_steps
+    from piwsl.training.run import train
 
     if template:
-        click.echo(configuration.template(), nl=False)
+        click.echo(config.template(), nl=False)
         return
-    options: dict[str, Any] = {
-        "data.system": system,
-        "data.file": data_file,
-        "data.units": units,
-        "start.init_from": init_from,
+    arguments: dict[str, Any] = {
+        "config": config_file,
+        "system": system,
+        "units": units,
+        "init_from": init_from,
+        "output": output,
+        "resume": resume,
+        "force": force,
+        "options": key_values(overrides),
     }
-    named = [f"{key}={value}" for key, value in options.items() if value is not None]
-    if resume and output is not None and not (config_file or named):
-        config_file = output / "config.yaml"
-    if config_file is None:
-        config = configuration.load_config(None, [*named, *overrides])
-    else:
-        config, tune = load_settings(config_file, [*named, *overrides])
-        if tune is not None and launched_processes().rank == 0:
-            click.echo(f"note: {config_file}: the section tune is for `piwsl tune`", err=True)
-    output = output or Path("runs") / f"train-{data_name(config.data)}"
-    members = _seeds(seeds, output, resume)
-    if members is None:
-        _run(config, output, resume, force)
-    else:
-        _run_ensemble(config, output, members, resume, force)
+    members = _seeds(seeds)
+    if members is None and resume and output is not None:
+        members = ensemble_seeds(output)
+    with echoing("piwsl.training", _printer(ctx.command)), reporting_steps(True, click.echo) as progress:
+        if members is None:
+            _print_result(train(data_file, progress=progress, on_data=print_data, **arguments))
+        else:
+            ensemble = train_ensemble(
+                data_file, seeds=members, progress=progress, on_data=print_data, on_member=_print_member, **arguments
+            )
+            _print_ensemble(ensemble)
 
 
-def data_name(data: "DataConfig") -> str:
-    """A word for the data of a configuration, for the name of a directory."""
-    return data.system or source_name(data.file or "")
+def key_values(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the overrides ``KEY=VALUE`` of a command line by key.
 
-
-def _seeds(text: str | None, output: Path, resume: bool) -> list[int] | None:
-    """Seeds of an ensemble; those of the directory where it is resumed without naming them."""
+    Raises:
+        ConfigError: one of them has no equals sign.
+    """
     from piwsl.errors import ConfigError
-    from piwsl.training.ensemble import ensemble_seeds
 
-    if text is None:
-        return ensemble_seeds(output) if resume else None
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"override {override!r}: write section.key=value")
+    return {key: value for key, _, value in (override.partition("=") for override in overrides)}
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    from piwsl.errors import ConfigError
+
     try:
-        return [int(seed) for seed in text.split(",")]
+        return None if text is None else [int(seed) for seed in text.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {text}: write whole numbers with commas, such as 1,2,3") from None
 
 
-def _run(config: "TrainingConfig", output: Path, resume: bool, force: bool) -> None:
-    from piwsl.cli.train_progress import training_display
+def is_silent() -> bool:
+    """Return whether another of several processes prints."""
     from piwsl.training.distributed.processes import launched_processes
-    from piwsl.training.run import train
 
-    try:
-        with training_display() as display:
-            result = train(config, output, resume, force, on_data=display.data, progress=display.step)
-    except KeyboardInterrupt:
-        _interrupted(output)
-    if launched_processes().rank > 0:
+    return launched_processes().rank > 0
+
+
+def print_data(frames: "TrainingFrames") -> None:
+    """Print the data report and the split."""
+    for line in frames.lines():
+        click.echo(line, err=line.startswith("warning:"))
+
+
+def _printer(command: click.Command) -> Any:
+    """Return a function that prints what the log of a run starts with, and how to resume."""
+    silent = is_silent()
+
+    def show(record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if silent:
+            return
+        if record.name == "piwsl.training.start":
+            click.echo(f"start: {text}")
+        elif record.name == "piwsl.training.inputs":
+            prefix = "note: " if record.levelno == logging.INFO else ""
+            click.echo(f"{prefix}{with_flags(text, command)}", err=True)
+        elif text.startswith(("computed on:", "resumed:")):
+            click.echo(text)
+
+    return show
+
+
+def _print_member(seed: int, directory: Path) -> None:
+    click.echo(f"member             seed {seed}, in {directory}")
+
+
+def _print_result(result: "TrainingResult") -> None:
+    if is_silent():
         return
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     for title, errors in (("validation", result.validation), ("test", result.test)):
-        if errors is not None:
-            for line in errors.lines():
-                click.echo(f"{title:<11}{line}")
+        for line in errors.lines() if errors is not None else ():
+            click.echo(f"{title:<11}{line}")
     click.echo(f"model      {result.model}  ({result.seconds / 60:.1f} min)")
 
 
-def _run_ensemble(config: "TrainingConfig", output: Path, seeds: list[int], resume: bool, force: bool) -> None:
-    from piwsl.cli.ensemble_table import ensemble_lines
-    from piwsl.cli.train_progress import training_display
-    from piwsl.training.distributed.processes import launched_processes
-    from piwsl.training.ensemble import train_ensemble
-
-    try:
-        with training_display() as display:
-            result = train_ensemble(
-                config,
-                output,
-                seeds,
-                resume,
-                force,
-                on_data=display.data,
-                on_member=display.member,
-                progress=display.step,
-            )
-    except KeyboardInterrupt:
-        _interrupted(output)
-    if launched_processes().rank > 0:
+def _print_ensemble(result: "EnsembleResult") -> None:
+    if is_silent():
         return
     for member in result.members:
         for warning in member.warnings:
             click.echo(f"warning: seed {member.seed}: {warning}", err=True)
-    for line in ensemble_lines(result):
-        click.echo(line)
-
-
-def _interrupted(output: Path) -> None:
-    click.echo(f"interrupted: `piwsl train --resume --output {output}` goes on from the last checkpoint", err=True)
-    raise click.Abort from None
+    titles, rows = result.table()
+    click.echo(f"{result.judged_on + ' errors':<18}  {'  '.join(titles)}")
+    for name, cells in rows:
+        aligned = (cell.rjust(len(title)) for cell, title in zip(cells, titles, strict=True))
+        click.echo(f"{name:<18}  {'  '.join(aligned)}")
+    for member in result.members:
+        click.echo(f"model      {member.model}")
+    click.echo(f"ensemble   {result.file}")

@@ -1,54 +1,74 @@
 """`piwsl tune`: search for good coefficients and settings."""
 
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from piwsl.cli.command import Command
 
-@click.command(name="tune")
+if TYPE_CHECKING:
+    from piwsl.training.tuning.results import TrialResult, TuneResult
+
+_SHOWN = 10  # trials in the table of the best
+
+
+@click.command(name="tune", cls=Command)
 @click.argument("config_file", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the search.  [default: runs/tune-NAME]")
 @click.option("--storage", help="Database URL (sqlite:///study.db, postgresql://...) or journal file of the study.")
-@click.option("--trials", type=click.IntRange(1), help="Trials in all, over all workers.")
+@click.option("--trials", type=click.IntRange(1), help="Number of trials in all, over all workers.")
 @click.option("-o", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. -o loss.pisc=0")
 def command(
     config_file: Path, output: Path | None, storage: str | None, trials: int | None, overrides: tuple[str, ...]
 ) -> None:
     """Search the ranges of the section tune of CONFIG_FILE for the smallest validation error.
 
-    The same command joins a search that runs, or goes on with one that was interrupted: start it as often as there
-    are processors or machines, with one --storage that all can reach. The test frames are looked at once, at the end.
+    The same command joins a running search or resumes an interrupted one: start it once per processor or machine,
+    with one --storage that all of them can reach. The test frames are evaluated once, at the end.
     """
-    from importlib.util import find_spec
-
-    from piwsl.cli.train import data_name
-    from piwsl.errors import ConfigError, MissingDependencyError
-
-    if find_spec("optuna") is None:
-        raise MissingDependencyError("optuna", "the search for settings", "tune")
-    from piwsl.cli.tune_display import TuneDisplay
-    from piwsl.training.distributed.processes import launched_processes
-    from piwsl.training.tuning.settings import load_settings
+    from piwsl.cli.train import key_values, print_data
     from piwsl.training.tuning.tune import tune
 
-    if launched_processes().count > 1:
-        raise ConfigError(
-            "piwsl tune trains each trial in one process: instead of torchrun or srun with several tasks, start it "
-            "several times on one --storage"
-        )
-    config, settings = load_settings(config_file, overrides)
-    if settings is None:
-        raise ConfigError(
-            f"{config_file}: holds no section tune: add for instance "
-            "'tune: {trials: 30, ranges: {loss.pitc: {low: 0.01, high: 100, log: true}}}'"
-        )
-    chosen = {"storage": storage, "trials": trials}
-    settings = settings.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    output = output or Path("runs") / f"tune-{data_name(config.data)}"
-    display = TuneDisplay(settings)
     try:
-        result = tune(config, settings, output, on_data=display.data, on_trial=display.trial)
+        result = tune(
+            config_file,
+            output=output,
+            storage=storage,
+            trials=trials,
+            options=key_values(overrides),
+            progress=_print_trial,
+            on_data=print_data,
+        )
     except KeyboardInterrupt:
-        click.echo("interrupted: the same command goes on", err=True)
+        click.echo("interrupted: repeat the command to resume", err=True)
         raise click.Abort from None
-    display.result(result, output)
+    _print_result(result)
+
+
+def _print_trial(trial: "TrialResult") -> None:
+    from piwsl.training.tuning.results import setting_text
+
+    settings = "  ".join(f"{key} {setting_text(value)}" for key, value in trial.settings.items())
+    value = f"  {trial.value_text}" if trial.value is not None else ""
+    reason = f"  ({trial.reason})" if trial.reason else ""
+    minutes = "" if trial.seconds is None else f"  {trial.seconds / 60:.1f} min"
+    click.echo(f"trial {trial.number}  {trial.state}{value}  {settings}{minutes}{reason}")
+
+
+def _print_result(result: "TuneResult") -> None:
+    from piwsl.training.tuning.results import settings_yaml, table
+
+    counts = Counter(trial.state for trial in result.trials)
+    click.echo(f"{len(result.trials)} trials: {', '.join(f'{number} {state}' for state, number in counts.items())}")
+    for line in table(result.best[:_SHOWN], result.settings.metric):
+        click.echo(line)
+    if result.config is None:
+        click.echo(f"{result.running} trials are running in other workers: the last worker writes the result")
+        return
+    click.echo(f"\n# best settings (trial {result.best[0].number}), chosen by the validation frames")
+    click.echo(settings_yaml(result.best[0].settings))
+    for line in result.test.lines() if result.test is not None else ():
+        click.echo(f"test       {line}")
+    click.echo(f"complete configuration {result.directory / 'best.yaml'}; table, plots and summary beside it")

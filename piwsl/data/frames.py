@@ -8,9 +8,11 @@ from typing import overload
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.errors import DataError
+from piwsl.runs import notebook
 from piwsl.typing import FloatArray, IntArray
 
 # No structure near a minimum of any method has labels beyond these.
@@ -18,7 +20,7 @@ LARGEST_FORCE = 1.0e4  # eV/angstrom
 LARGEST_ENERGY = 1.0e9  # eV
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frame:
     """One structure with the labels it has.
 
@@ -55,8 +57,14 @@ class Frame:
         """Whether the stress is labeled."""
         return bool(np.isfinite(self.stress).all())
 
+    def __repr__(self) -> str:
+        labels = [f"energy {self.energy:.4f} eV"] if self.has_energy else []
+        labels += [name for name, known in (("forces", self.has_forces), ("stress", self.has_stress)) if known]
+        formula = self.atoms().get_chemical_formula("hill")
+        return f"Frame({formula}, {len(self.species)} atoms, {', '.join(labels) or 'no labels'})"
+
     def atoms(self) -> Atoms:
-        """The structure without its labels."""
+        """Return the structure without its labels."""
         return Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc)
 
     @classmethod
@@ -77,7 +85,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FrameSet(Sequence[Frame]):
     """Frames with where they came from and what their reader has to say about them.
 
@@ -107,6 +115,21 @@ class FrameSet(Sequence[Frame]):
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self.frames)
+
+    def __repr__(self) -> str:
+        return f"FrameSet({len(self)} frames{f' from {self.source}' if self.source else ''})"
+
+    def _repr_html_(self) -> str:
+        pairs: list[tuple[str, object]] = [("frames", len(self)), ("source", self.source or "memory")]
+        if isinstance(self.frames, list):  # the census of a large file takes minutes
+            census = self.census
+            pairs += [
+                ("elements", " ".join(chemical_symbols[number] for number in census.elements)),
+                ("energies", int(census.has_energy.sum())),
+                ("forces", int(census.has_forces.sum())),
+                ("stress", int(census.has_stress.sum())),
+            ]
+        return notebook.block(notebook.facts(pairs), notebook.lines(f"note: {note}" for note in self.notes))
 
     def select(self, indices: Iterable[int]) -> "FrameSet":
         """The frames with these indices, in this order; none is read for it."""

@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
-from piwsl.structures.neighbors import neighbor_edges
+from piwsl.structures.neighbors import PairSearch
 from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 
@@ -123,14 +123,11 @@ def _spread(census: Census) -> float:
 
 
 def _smallest_distance(frames: FrameSet) -> float:
-    """Smallest distance between two atoms, over an even choice of frames (up to a search radius)."""
-    smallest = _SEARCH_RADIUS
+    """Return the smallest distance between two atoms, over an even choice of frames (up to a search radius)."""
+    search, smallest = PairSearch(_SEARCH_RADIUS), _SEARCH_RADIUS
     for index in range(0, len(frames), max(1, len(frames) // _FRAMES_SEARCHED)):
         frame = frames[index]
-        found = neighbor_edges(frame.positions, frame.cell, frame.pbc, _SEARCH_RADIUS)
-        vectors = frame.positions[found.edges[1]] - frame.positions[found.edges[0]] + found.shifts
-        if len(vectors):
-            smallest = min(smallest, float(np.linalg.norm(vectors, axis=1).min()))
+        smallest = float(search(frame.positions, frame.cell, frame.pbc).distances.min(initial=smallest))
     return smallest
 
 

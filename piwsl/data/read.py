@@ -1,10 +1,14 @@
 """One door to every source of frames: a file, a directory, a pattern, or a named data set."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from glob import glob, has_magic
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from ase import Atoms
 
 from piwsl.data.datasets import DATASETS, dataset, fetch, is_dataset, recorded_sha256
 from piwsl.data.formats.ani import DEFAULT_LEVEL, is_ani, read_ani
@@ -42,7 +46,7 @@ def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = N
         keys = ", ".join(list(file)[:5]) or "(none)"
     if packed:
         if units is not None:
-            raise DataError(f"{path}: a packed file is in eV and angstrom: leave --units out")
+            raise DataError(f"{path}: a packed file is in eV and angstrom: leave units out")
         if level is not None:
             raise DataError(f"{path}: a packed file holds one level of theory: leave '#{level}' out")
         return read_packed(path)
@@ -71,14 +75,15 @@ _NAMED = 3  # files named in a note
 _NOTES = 5  # notes on files of a directory
 
 
-def read_frames(source: Path | str, units: LabelUnits | None = None) -> FrameSet:
+def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> FrameSet:
     """Read labeled structures.
 
     Args:
         source: a file; a directory, of which all data files are read, also those one level deeper, in the order of
             their names; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
             ``ani1x.h5#ccsd(t)_cbs`` names the level of theory in an ANI file.
-        units: units of the numbers, where the files do not state them; ASE formats count as eV and angstrom.
+        units: units of the labels, such as ``kcal/mol, angstrom``, where the files do not state them; ASE formats
+            count as eV and angstrom.
 
     Returns:
         Frames in eV and angstrom, float64, NaN where a label is missing. Those of large formats are read, and judged,
@@ -89,6 +94,7 @@ def read_frames(source: Path | str, units: LabelUnits | None = None) -> FrameSet
             label is absurd.
         MissingDependencyError: the format needs a library that is not installed.
     """
+    units = parse_units(units) if isinstance(units, str) else units
     path, text = Path(source), str(source)
     if path.is_file():
         return _read_file(path, units)
@@ -105,9 +111,38 @@ def read_frames(source: Path | str, units: LabelUnits | None = None) -> FrameSet
         return _joined(path, [_read_file(name, units) for name in files], ())
     if is_dataset(text):
         if units is not None:
-            raise DataError(f"{text}: the units of a named data set are known: leave --units out")
+            raise DataError(f"{text}: the units of a named data set are known: leave units out")
         return dataset_frames(text)
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
+
+
+def source_name(source: str) -> str:
+    """Return a word for a file, directory, pattern or named data set, for names of output files."""
+    name = source.rstrip("/").rpartition("/")[2].split(".")[0]
+    return re.sub(r"\W+", "-", name).strip("-") or "unnamed"
+
+
+FrameSource: TypeAlias = FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[Atoms] | str | PathLike[str]
+
+
+def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> FrameSet:
+    """Return frames from whatever names or holds structures.
+
+    Args:
+        source: frames, ASE structures (their calculators, if any, are not called), or what `read_frames` reads.
+        units: units of the labels of a file that does not state them.
+
+    Raises:
+        DataError: the source cannot be read, or units are given for frames in memory.
+    """
+    if isinstance(source, str | PathLike):
+        return read_frames(source if isinstance(source, str) else Path(source), units)
+    if units is not None:
+        raise DataError("units describe a file: frames in memory are in eV and angstrom")
+    if isinstance(source, FrameSet):
+        return source
+    structures: Iterable[Frame | Atoms] = (source,) if isinstance(source, Frame | Atoms) else source
+    return FrameSet([one if isinstance(one, Frame) else Frame.from_atoms(one) for one in structures])
 
 
 def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> FrameSet:

@@ -1,12 +1,16 @@
 """Named systems: what comes with the package."""
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from ase import Atoms
 from ase.io import read
 
+from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
+from piwsl.structures.files import check_structure, load_structure
 
 RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
@@ -59,6 +63,7 @@ def _bundled(name: str, reference_timestep: float) -> NamedSystem:
     )
 
 
+BUNDLED_LEVEL = "GFN2-xTB"  # of labels and trajectories
 SYSTEMS = {"aspirin": _bundled("aspirin", reference_timestep=20.0)}
 
 
@@ -87,7 +92,7 @@ def check_molecule(name: str, structure: Atoms) -> None:
         raise ConfigError(f"unknown system {name!r}: known are {', '.join(MOLECULES)}; else give a file")
     formula = structure.get_chemical_formula("hill")
     if formula != MOLECULES[name]:
-        raise ConfigError(f"--system {name} is {MOLECULES[name]}, the structure is {formula}")
+        raise ConfigError(f"system={name!r} is {MOLECULES[name]}, the structure is {formula}")
 
 
 def named_system(name: str) -> NamedSystem:
@@ -100,3 +105,53 @@ def named_system(name: str) -> NamedSystem:
         return SYSTEMS[name]
     except KeyError:
         raise ConfigError(f"unknown system {name!r}: bundled are {', '.join(SYSTEMS)}; else give a file") from None
+
+
+Structure: TypeAlias = Atoms | Frame | str | PathLike[str]
+
+
+def is_system(name: object) -> bool:
+    """Return whether a value is the name of a bundled system and not that of a file here."""
+    return isinstance(name, str) and name in SYSTEMS and not Path(name).exists()
+
+
+def find_structure(structure: Structure | None = None, system: str | None = None) -> Atoms:
+    """Return the structure that the arguments ``structure`` and ``system`` of a function name.
+
+    Args:
+        structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
+        system: bundled system, or a molecule of rMD17, which comes without a structure and is compared with the
+            given one.
+
+    Raises:
+        ConfigError: no structure is named, the system is unknown, or its formula differs from that of the structure.
+        DataError: the structure cannot be read or used.
+    """
+    if structure is None:
+        if system is None:
+            raise ConfigError("no structure: give system=NAME or structure=FILE")
+        if system not in SYSTEMS:
+            if system in MOLECULES:
+                raise ConfigError(f"system={system!r} comes without a structure: give structure=FILE")
+            named_system(system)
+        return named_system(system).structure
+    if isinstance(structure, Atoms | Frame):
+        atoms = structure.copy() if isinstance(structure, Atoms) else structure.atoms()
+        check_structure(atoms)
+    elif isinstance(structure, str) and is_system(structure):
+        atoms = named_system(structure).structure
+    else:
+        atoms = load_structure(Path(structure))
+    if system is not None:
+        check_molecule(system, atoms)
+    atoms.calc = None
+    return atoms
+
+
+def structure_name(structure: Structure | None, system: str | None) -> str | None:
+    """Return a name for results of a structure: that of the system, or that of the file; None for atoms in memory."""
+    if system is not None:
+        return system
+    if isinstance(structure, str | PathLike):
+        return Path(structure).stem
+    return None

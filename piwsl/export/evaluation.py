@@ -9,11 +9,9 @@ from torch import Tensor
 
 from piwsl.errors import DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
+from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.structures.neighbors import SkinnedNeighbors
 from piwsl.typing import FloatArray, IntArray
-
-PBC = tuple[bool, bool, bool]
-NO_PBC: PBC = (False, False, False)
 
 
 @dataclass(frozen=True, eq=False)

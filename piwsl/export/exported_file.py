@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from piwsl.compat.torch import load_package
 from piwsl.errors import ModelFileError, reason_of
 from piwsl.runs.files import atomic_path
 
@@ -161,7 +162,7 @@ def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
                 "compile it here with `piwsl export --format aotinductor`"
             )
     try:
-        return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+        return load_package(path)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 

@@ -1,7 +1,8 @@
 """`piwsl export`: exported files made from trained files, verified before they are written."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from piwsl._version import __version__
+from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
 from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
-from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, record
+from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
     CopiesForm,
     EdgesCore,
@@ -28,8 +30,8 @@ from piwsl.export.forms.scripted import (
 )
 from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_trained
 from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
+from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
-from piwsl.models.potential import Potential
 from piwsl.runs.files import atomic_path, sha256
 
 Format = Literal["torchscript", "aotinductor"]
@@ -57,7 +59,7 @@ class Exporter:
         self.models = [load_trained(path) for path in self.paths]
         _check_members(self.paths, self.models)
         if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("--device cuda: PyTorch finds no GPU here")
+            raise ConfigError("device='cuda': PyTorch finds no GPU here")
         self.dtype = dtype or self.models[0].dtype
         self.device = device
         self.cutoff = self.models[0].config.cutoff
@@ -73,7 +75,10 @@ class Exporter:
         frames = parity_variants(self._check_frames())
         if form == "aotinductor":
             frames = [frame for frame in frames if len(frame.species) > 1]
-            return self._compiled(edges_program(core, self._edges_example(frames)), info, frames, output)
+            example = self._edges_example(frames)
+            with self._network_errors("recorded as a graph"):
+                program = edges_program(core, example)
+            return self._compiled(program, info, frames, output)
         return self._scripted(GeneralForm(core, self.cutoff), info, frames, output)
 
     def openmm(
@@ -95,7 +100,7 @@ class Exporter:
             ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
         """
         if copies < 1:
-            raise ConfigError(f"--copies is {copies}: it must be at least 1")
+            raise ConfigError(f"copies is {copies}: it must be at least 1")
         species = structure.species.tolist()
         check_elements(self.models[0], species)
         same = [
@@ -105,18 +110,24 @@ class Exporter:
         info: dict[str, Any] = {"target": "openmm", "species": species, "units": _OPENMM_UNITS}
         if any(structure.pbc) and not all(structure.pbc):
             raise ExportError(
-                "OpenMM knows boxes that are periodic along all directions, or no box: use --target general"
+                "OpenMM takes boxes that are periodic along all directions, or no box: use target='general'"
             )
-        if any(structure.pbc) or not SMALLEST_MOLECULE <= len(species) <= largest_molecule:
+        if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
+            raise ExportError(
+                f"network {self.models[0].config.network} does not take neighbor_sums, so a molecule cannot become one "
+                "graph: use target general, or TorchScript and a single copy"
+            )
+        in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
+        if any(structure.pbc) or not in_one_graph:
             if copies > 1:
                 raise ConfigError(
-                    f"--copies takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
-                    "a file of --target general serves replicas of any structure"
+                    f"copies=N takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
+                    "a file of target='general' serves replicas of any structure"
                 )
             if form == "aotinductor":
                 raise ExportError(
                     f"the compiled form with baked species takes molecules of {SMALLEST_MOLECULE} to "
-                    f"{largest_molecule} atoms: use --target general, or --format torchscript"
+                    f"{largest_molecule} atoms: use target='general', or format='torchscript'"
                 )
             general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
@@ -127,11 +138,13 @@ class Exporter:
         numbers = torch.tensor(species, device=self.device)
         positions = torch.from_numpy(structure.positions).to(self.device).repeat(copies, 1)
         if form == "aotinductor":
-            program = molecule_program(potentials, pairs, numbers, positions, DTYPES[self.dtype])
+            with self._network_errors("recorded as a graph"):
+                program = molecule_program(potentials, pairs, numbers, positions, DTYPES[self.dtype])
             return self._compiled(program, {**info, "units": _UNITS}, frames, output)
         images = MinimumImages(pair_edges(pairs), self.cutoff)
         vectors = images(positions, None).to(DTYPES[self.dtype])
-        graph = as_torchscript(record(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
+        with self._network_errors("recorded as a graph"):
+            graph = as_torchscript(trace(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
         around = (graph, images, DTYPES[self.dtype], len(potentials))
         module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
         return self._scripted(module, info, frames, output)
@@ -139,7 +152,8 @@ class Exporter:
     def _scripted(self, module: nn.Module, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
         info = self._info(info, "torchscript")
         buffer = io.BytesIO()
-        torch.jit.save(torch.jit.script(module.eval()), buffer)
+        with self._network_errors("written as TorchScript", "; the general target has the form aotinductor"):
+            torch.jit.save(torch.jit.script(module.eval()), buffer)
         buffer.seek(0)
         # What is verified has been through a file.
         scripted = torch.jit.load(buffer, map_location=self.device)
@@ -153,7 +167,7 @@ class Exporter:
         with TemporaryDirectory() as folder:
             package = Path(folder) / "model.pt2"
             compile_package(program, package)
-            loaded = torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+            loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
             add_description(package, INFO_ENTRY, described({**info, **extra}))
@@ -171,6 +185,22 @@ class Exporter:
     def _potentials(self, pairs: MoleculePairs | None = None) -> list[Potential]:
         return [model.potential(pairs, self.dtype).to(self.device) for model in self.models]
 
+    def _take_neighbor_sums(self) -> bool:
+        configs = [model.config for model in self.models]
+        return all(registered_network(one.network).takes_neighbor_sums(one.forces == "direct") for one in configs)
+
+    @contextmanager
+    def _network_errors(self, attempt: str, advice: str = "") -> Iterator[None]:
+        """Report in one line that PyTorch cannot represent a network in the form of an export."""
+        try:
+            yield
+        except ExportError:
+            raise
+        except Exception as error:  # whatever a compiler meets in a network of the user
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            network = self.models[0].config.network
+            raise ExportError(f"network {network} cannot be {attempt} ({reason}){advice}") from error
+
     def _check_frames(self) -> list[Frame]:
         return list(self.models[0].check_frames)
 
@@ -187,7 +217,7 @@ class Exporter:
             "format_of_program": form,
             "members": len(self.models),
             "elements": first.elements,
-            "network": first.config.model_dump(),
+            "network": first.config.model_dump(mode="json"),
             "cutoff": self.cutoff,
             "dtype": self.dtype,
             "stress": first.config.forces == "conservative",

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from piwsl.compat.aotinductor import AotiRunners
 from piwsl.errors import EngineError
 from piwsl.export.evaluation import (
-    NO_PBC,
-    PBC,
     BoundPotential,
     Evaluation,
     check_elements,
@@ -25,8 +24,8 @@ from piwsl.export.evaluation import (
     check_width,
 )
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.export.forms.compiled import AotiRunners
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
+from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
 # Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.

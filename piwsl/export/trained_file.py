@@ -1,6 +1,6 @@
 """The trained file: tensors and one JSON text, no code.
 
-It is the primary artefact; every other form is made from it.
+It is the primary artifact; every other form is made from it.
 """
 
 import json
@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,29 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
-from piwsl.data.frames import Frame
-from piwsl.errors import ElementError, ModelFileError
+from piwsl.data.batch import collate
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.read import FrameSource, as_frames
+from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError
+from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
-from piwsl.models.potential import Potential
-from piwsl.models.register import ModelConfig, build_potential
+from piwsl.runs import notebook
 from piwsl.runs.files import atomic_path
 
+MODEL_FILE = "model.pt"  # in the directory of a training run
+ENSEMBLE_FILE = "ensemble.json"  # in the directory of an ensemble
 TRAINED_FORMAT = "piwsl-trained"
 TRAINED_VERSION = 1
 UNITS = {"energy": "eV", "length": "angstrom", "force": "eV/angstrom"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainedModel:
-    """What a trained file holds.
+    """Content of a trained file: a network with its weights, and how it was trained.
+
+    ``elements``, ``symbols``, ``cutoff``, ``units``, ``level`` and `predict` are what users need; the attributes
+    below are the content of the file.
 
     Attributes:
         config: the network.
@@ -56,15 +64,85 @@ class TrainedModel:
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers the model was made for."""
+        """Atomic numbers that the model was trained on."""
         return sorted(self.reference_energies)
 
-    def potential(self, pairs: NeighborSums | None = None, dtype: str | None = None) -> Potential:
-        """The eager potential, its weights frozen; ``dtype`` overrides that of the file."""
-        potential = build_potential(self.config, self.reference_energies, self.scale, pairs)
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbols of `elements`."""
+        return [chemical_symbols[number] for number in self.elements]
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff radius of the neighbor list, angstrom."""
+        return float(self.config.cutoff)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units of energies, lengths and forces."""
+        return dict(UNITS)
+
+    @property
+    def level(self) -> str | None:
+        """Level of theory of the labels; None where the data do not state it."""
+        level = self.training.get("level")
+        return None if level is None else str(level)
+
+    def predict(self, structures: FrameSource, *, device: str = "cpu", batch_size: int = 50) -> FrameSet:
+        """Return structures with the energies (eV) and forces (eV/angstrom) that the model predicts for them.
+
+        Args:
+            structures: frames, ASE structures, or what `piwsl.read_frames` reads.
+            device: ``cpu`` or ``cuda``.
+            batch_size: structures that are evaluated together.
+
+        Returns:
+            Frames in the order of the structures; their stress has no value.
+
+        Raises:
+            ElementError: a structure contains an element that the model was not trained on.
+            DataError: the structures cannot be read.
+        """
+        frames = as_frames(structures)
+        check_elements(self, frames.elements)
+        potential, dtype = self.potential().to(device), DTYPES[self.dtype]
+        predicted: list[Frame] = []
+        for first in range(0, len(frames), batch_size):
+            some = [frames[index] for index in range(first, min(first + batch_size, len(frames)))]
+            energies, forces = potential(*collate(some, self.cutoff, dtype).to(device).graph)
+            parts = forces.detach().to("cpu", torch.float64).split([len(frame.species) for frame in some])
+            for frame, energy, part in zip(some, energies.tolist(), parts, strict=True):
+                predicted.append(Frame.from_atoms(frame.atoms(), energy, part.numpy()))
+        return FrameSet(predicted, frames.source)
+
+    def potential(self, neighbor_sums: NeighborSums | None = None, dtype: str | None = None) -> Potential:
+        """Return the eager potential with frozen weights.
+
+        Args:
+            neighbor_sums: object that sums over neighbors; None: a list of edges.
+            dtype: float type of the network, ``float32`` or ``float64``; None: that of the file.
+        """
+        potential = build_potential(self.config, self.reference_energies, self.scale, neighbor_sums)
         potential.network.load_state_dict(self.tensors)
         potential.network.to(DTYPES[dtype or self.dtype])
         return potential.requires_grad_(False).eval()
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.config.network}, {' '.join(self.symbols)}, cutoff {self.cutoff:g} angstrom)"
+
+    def _repr_html_(self) -> str:
+        return notebook.facts(
+            [
+                ("network", ", ".join(f"{key} {value}" for key, value in self.config.model_dump().items())),
+                ("elements", " ".join(self.symbols)),
+                ("cutoff", f"{self.cutoff:g} angstrom"),
+                ("level of theory", self.level),
+                ("precision", self.dtype),
+                ("trained on", self.training.get("data")),
+                ("training frames", self.training.get("train_frames")),
+                ("written by piwsl", self.piwsl_version),
+            ]
+        )
 
 
 def save_trained(model: TrainedModel, path: Path) -> None:
@@ -73,7 +151,7 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         "format": TRAINED_FORMAT,
         "format_version": TRAINED_VERSION,
         "piwsl_version": model.piwsl_version,
-        "network": model.config.model_dump(),
+        "network": model.config.model_dump(mode="json"),
         "elements": model.elements,
         "reference_energies": {str(z): energy for z, energy in model.reference_energies.items()},
         "scale": model.scale,
@@ -96,11 +174,21 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         torch.save(content, temporary)
 
 
+def load_model(path: str | PathLike[str]) -> TrainedModel:
+    """Read a trained file, such as the ``model.pt`` of a training run; nothing in it is executed.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, not a trained file of piwsl, or of another format version.
+    """
+    return load_trained(Path(path))
+
+
 def load_trained(path: Path) -> TrainedModel:
     """Read a trained file; nothing in it is executed.
 
     Raises:
         ModelFileError: the file is missing, damaged, not ours, or of another format version.
+        UnregisteredNetworkError: no network has the name in the file; import the module that registers it first.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
@@ -112,6 +200,7 @@ def load_trained(path: Path) -> TrainedModel:
         # A pickle, a TorchScript archive and a truncated file all end here, unexecuted.
         raise ModelFileError(f"{path}: damaged or not a trained piwsl model (it was not opened further)") from None
     description = _description(path, content)
+    _check_network(path, description)
     try:
         numbers = {int(z): float(energy) for z, energy in description["reference_energies"].items()}
         no_energy = float("nan")
@@ -140,6 +229,23 @@ def load_trained(path: Path) -> TrainedModel:
         raise ModelFileError(f"{path}: its description is incomplete or damaged") from None
 
 
+def member_models(directory: Path) -> list[Path]:
+    """Return the trained files of the members of an ensemble.
+
+    Raises:
+        RunDirectoryError: the directory contains no finished ensemble.
+    """
+    try:
+        content = json.loads((directory / ENSEMBLE_FILE).read_text(encoding="utf-8"))
+        models = [directory / member["directory"] / MODEL_FILE for member in content["members"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunDirectoryError(f"{directory} contains no finished ensemble: name trained files instead") from None
+    missing = next((model for model in models if not model.is_file()), None)
+    if missing is not None:
+        raise RunDirectoryError(f"{missing} is missing: finish the ensemble with resume=True")
+    return models
+
+
 def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
     """Refuse a structure with an element that the model never saw.
 
@@ -151,6 +257,16 @@ def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         known = " ".join(chemical_symbols[z] for z in model.elements)
         raise ElementError(f"the model was not trained on {names}: it knows {known}")
+
+
+def _check_network(path: Path, description: dict[str, Any]) -> None:
+    """Refuse a network that is not registered. A file never causes an import: importing executes code."""
+    network = description.get("network")
+    name = network.get("network") if isinstance(network, dict) else None
+    if isinstance(name, str) and name not in registered_networks():
+        raise UnregisteredNetworkError(
+            f"{path}: its network {name!r} is not registered here: import the module that registers it first"
+        )
 
 
 def _description(path: Path, content: object) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.export.opening import open_model
+from piwsl.export.evaluation import BoundPotential, bind
+from piwsl.export.loading import open_model
+from piwsl.structures.cells import periodic_directions
 
 
 class PiwslCalculator(Calculator):
@@ -67,8 +68,7 @@ class PiwslCalculator(Calculator):
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
         if self._bound is None or self._last is None or not _same_atoms(self._last, structure):
-            pbc: PBC = (bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2]))
-            self._bound = bind(self.potential, structure.numbers, pbc)
+            self._bound = bind(self.potential, structure.numbers, periodic_directions(structure))
             self._last = structure.copy()
         self._last.positions[:] = structure.positions
         self._last.cell.array[:] = structure.cell.array

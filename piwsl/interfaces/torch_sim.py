@@ -9,8 +9,8 @@ from torch import Tensor
 
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
 from piwsl.export.exported_file import read_exported_info
+from piwsl.export.loading import is_trained, open_model
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
-from piwsl.export.opening import is_trained, open_model
 
 try:
     from torch_sim.models.interface import ModelInterface

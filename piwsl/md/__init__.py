@@ -7,15 +7,34 @@ if TYPE_CHECKING:
     from piwsl.interfaces.ase import PiwslCalculator
     from piwsl.interfaces.openmm.force import openmm_force
     from piwsl.interfaces.openmm.system_xml import read_system
+    from piwsl.md.engines.base import Snapshot
     from piwsl.md.protocol import MDProtocol
     from piwsl.md.run import run_md
+    from piwsl.md.stop.rule import StopRule, Violation, name_atoms
+    from piwsl.trajectories.thermo import Energies
 
-__all__ = ["MDProtocol", "PiwslCalculator", "openmm_force", "read_system", "run_md"]
+__all__ = [
+    "Energies",
+    "MDProtocol",
+    "PiwslCalculator",
+    "Snapshot",
+    "StopRule",
+    "Violation",
+    "name_atoms",
+    "openmm_force",
+    "read_system",
+    "run_md",
+]
 
 # Imported at first use: torch and the engines take seconds to load.
 _HOMES = {
+    "Energies": "piwsl.trajectories.thermo",
     "MDProtocol": "piwsl.md.protocol",
     "PiwslCalculator": "piwsl.interfaces.ase",
+    "Snapshot": "piwsl.md.engines.base",
+    "StopRule": "piwsl.md.stop.rule",
+    "Violation": "piwsl.md.stop.rule",
+    "name_atoms": "piwsl.md.stop.rule",
     "openmm_force": "piwsl.interfaces.openmm.force",
     "read_system": "piwsl.interfaces.openmm.system_xml",
     "run_md": "piwsl.md.run",

@@ -2,18 +2,24 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
+from piwsl.data.systems import Structure
+from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import advice, check_structure, normalized, with_hydrogen_mass
+from piwsl.md.structure import advice, normalized, with_hydrogen_mass
 from piwsl.runs.process import process_settings
+from piwsl.structures.files import check_structure
 
 _TRIAL = 2.0  # s of steps
 _WARM_UP = 5  # steps, in which compiled paths settle
@@ -84,3 +90,29 @@ def _duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
+def plan_md(
+    structure: Structure | None = None,
+    model: str | PathLike[str] | None = None,
+    *,
+    system: str | None = None,
+    config: Mapping[str, Any] | str | PathLike[str] | None = None,
+    protocol: MDProtocol | str | None = None,
+    output: str | PathLike[str] | None = None,
+    restart: bool = False,
+    **options: Any,
+) -> Plan:
+    """Return what `piwsl.run_md` would do with the same arguments; writes nothing, and raises what the run would."""
+    inputs = md_inputs(
+        structure,
+        model,
+        system=system,
+        config=config,
+        protocol=protocol,
+        output=output,
+        restart=restart,
+        options=options,
+    )
+    plan = plan_run(inputs.structure, inputs.model, inputs.protocol)
+    return replace(plan, lines=[*plan.lines, f"output      {inputs.output}"])

@@ -4,11 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 
 from piwsl.md.protocol import MDProtocol
+
+if TYPE_CHECKING:
+    from piwsl.md.stop.rules import OwnRule
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Job:
         output: Directory of the run.
         name: Name of the system.
         command: Command line.
+        stop_rules: Stop rules of the caller, beside those of the protocol.
     """
 
     structure: Atoms
@@ -58,6 +63,7 @@ class Job:
     output: Path
     name: str = "structure"
     command: str = ""
+    stop_rules: tuple["OwnRule", ...] = ()
 
     @property
     def protocol(self) -> MDProtocol:

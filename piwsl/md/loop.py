@@ -10,7 +10,7 @@ from piwsl.md.engines.base import ReplicaEngine, Snapshot, split_seed
 from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
-from piwsl.md.stop.violation import Violation
+from piwsl.md.stop.rule import Violation
 from piwsl.runs.interruption import polite_interruption
 from piwsl.trajectories.thermo import Energies
 

@@ -1,16 +1,20 @@
 """The progress of a run, as it reports it and as another process reads it from its directory."""
 
+import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from piwsl.md.run_directory import THERMO
+from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.runs.summary import MDSummary
+from piwsl.trajectories.thermo import read_latest
 from piwsl.units import PICOSECOND
 
 _NANOSECOND = 1000 * PICOSECOND  # fs
 _DAY = 86400.0  # s
-_TAIL = 65536  # bytes of thermo.csv that are read
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,20 @@ class Progress:
     temperature: float
     seconds_left: float
     replicas: int = 1
+
+    def text(self) -> str:
+        """Return speed, temperature and the time that is left as text."""
+        replicas = f" of {self.replicas} replicas" if self.replicas > 1 else ""
+        kelvin = "" if math.isnan(self.temperature) else f"{self.temperature:.0f} K, "
+        speed = f"{self.steps_per_second:.0f} steps/s{replicas}, {self.ns_per_day:.2f} ns/day"
+        return f"{speed}, {kelvin}{duration(self.seconds_left)} left"
+
+
+def reporting_progress(
+    progress: Callable[[Progress], None] | bool | None, write: Callable[[str], None] = to_stderr
+) -> AbstractContextManager[Callable[[Progress], None] | None]:
+    """Turn the argument ``progress`` of a run into a callback."""
+    return reporting(progress, "step", lambda state: Step(state.step, state.total, state.text()), write)
 
 
 def nanoseconds_per_day(steps_per_second: float, timestep: float) -> float:
@@ -118,15 +136,6 @@ def read_progress(directory: Path) -> LiveView:
     """
     summary = MDSummary.read(directory)
     path = directory / THERMO
-    if not path.is_file():
-        return LiveView(summary, {}, None)
-    with path.open("rb") as file:
-        header = file.readline().decode().strip().split(",")
-        size = path.stat().st_size
-        file.seek(max(file.tell(), size - _TAIL))
-        lines = file.read().decode(errors="replace").split("\n")[:-1]
-    if size > _TAIL:
-        lines = lines[1:]  # cut in the middle
-    rows = [[float(cell) for cell in line.split(",")] for line in lines if line.count(",") == len(header) - 1]
-    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    columns = read_latest(path)
+    rows = columns.get("step", [])
     return LiveView(summary, columns, time.time() - path.stat().st_mtime if rows else None)

@@ -10,8 +10,8 @@ from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, temperature
 from piwsl.md.job import RunIdentity
 from piwsl.md.restart import RestartState, write_state
+from piwsl.md.stop.rule import Violation
 from piwsl.md.stop.rules import StopRules
-from piwsl.md.stop.violation import Violation
 from piwsl.runs.summary import MDSummary, Result, SpeedRecord, ViolationRecord, now
 from piwsl.trajectories.files import create_trajectory
 from piwsl.trajectories.thermo import Energies, ThermoWriter

@@ -109,7 +109,7 @@ def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartSta
     if not common:
         cause = f"; {next(iter(damaged.values()))[0]}" if damaged else ""
         directory = next(iter(directories.values()))
-        raise RunDirectoryError(f"{directory}: no state to restart from{cause}: start anew with `force=True`")
+        raise RunDirectoryError(f"{directory}: no state to restart from{cause}: start anew with force=True")
     newest = max(common)
     return whole[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
 
@@ -165,7 +165,7 @@ def find_continuation(output: Path, identity: RunIdentity, distributed: bool = F
     elif any(map(state_files, directories.values())) and not _in_step(directories.values()):
         raise RunDirectoryError(
             f"{output}: its replicas have no states of one step, as those of several tasks need not: "
-            "continue on a Dask cluster (`dask_workers` or `scheduler`)"
+            "continue on a Dask cluster with dask_workers=N or scheduler=ADDRESS"
         )
     summaries = {number: MDSummary.read(directory) for number, directory in directories.items()}
     remaining = [number for number in directories if summaries[number].result != "stopped"]

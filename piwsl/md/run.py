@@ -1,32 +1,41 @@
-"""A run of molecular dynamics from a protocol to a directory that explains itself."""
+"""A run of molecular dynamics, from what the caller names to a directory that explains itself."""
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
+from os import PathLike
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 from ase import Atoms
+from matplotlib.figure import Figure
 
-from piwsl.errors import UnphysicalError
-from piwsl.export.opening import EXPORTED_NAMES, is_trained, model_sha256
+from piwsl.data.systems import Structure
+from piwsl.errors import ConfigError, UnphysicalError
+from piwsl.export.loading import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md import run_directory as files
+from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity, structure_sha256
-from piwsl.md.progress import Progress
+from piwsl.md.progress import Progress, reporting_progress
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replicas.distributed import DistributedReplicas, run_distributed
+from piwsl.md.replicas.distributed import DistributedReplicas, distributed_replicas, run_distributed
 from piwsl.md.replicas.run import run_replicas
 from piwsl.md.restart import Continuation, find_continuation
 from piwsl.md.run_directory import MD_RUN
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import advice, check_structure, minimized, normalized, with_hydrogen_mass
+from piwsl.md.stop.rules import OwnRule, check_picklable
+from piwsl.md.structure import advice, minimized, normalized, with_hydrogen_mass
+from piwsl.md.thermo_figure import thermo_figure
+from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process import process_settings
 from piwsl.runs.summary import MDSummary
+from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND
 
 LOGGER = logging.getLogger(__name__)
@@ -46,11 +55,68 @@ class MDRun:
 
     @property
     def completed(self) -> bool:
-        """All steps were made; False where the run was interrupted."""
+        """Whether all steps were made; False where the run was interrupted."""
         return self.summary.result == "completed"
 
+    @property
+    def result(self) -> str:
+        """Outcome: ``completed``, ``interrupted`` or ``stopped``."""
+        return self.summary.result
 
-def run_md(
+    @property
+    def steps(self) -> int:
+        """Number of steps; of replicas, the smallest number of those that remain."""
+        return self.summary.steps_done
+
+    @property
+    def stable(self) -> bool:
+        """Whether no stop rule was violated, in any replica."""
+        stops = [self.summary.stop, *(replica.stop for replica in self.summary.replicas or ())]
+        return not self.summary.violations and not any(stops)
+
+    @classmethod
+    def read(cls, directory: str | PathLike[str]) -> "MDRun":
+        """Return the run in a directory, such as that of a run which stop rules ended with an error.
+
+        Raises:
+            RunDirectoryError: the directory contains no run.
+        """
+        return cls(Path(directory), MDSummary.read(Path(directory)))
+
+    def plot(self) -> Figure:
+        """Draw energies and temperature against time; of replicas, those of each."""
+        return thermo_figure(self._thermo_files())
+
+    def _thermo_files(self) -> list[Path]:
+        names = [replica.directory for replica in self.summary.replicas or ()] or ["."]
+        return [path for path in (self.directory / name / files.THERMO for name in names) if path.is_file()]
+
+    def __repr__(self) -> str:
+        return f"MDRun({str(self.directory)!r}, {self.result}, {self.steps} steps)"
+
+    def _repr_html_(self) -> str:
+        summary = self.summary
+        violations = [*summary.violations, *([summary.stop] if summary.stop else [])]
+        speed = summary.speed.ns_per_day
+        pairs = [
+            ("directory", self.directory),
+            ("system", f"{summary.system.name}, {summary.system.formula}"),
+            ("result", f"{self.result} after {self.steps} of {summary.steps_requested} steps"),
+            ("length", f"{self.steps * summary.timestep_fs / PICOSECOND:g} ps"),
+            ("ensemble", f"{summary.ensemble}, {summary.temperature_K} K"),
+            ("engine", ", ".join(filter(None, (summary.engine, summary.force, summary.platform)))),
+            ("speed", "" if speed is None else f"{speed:.2f} ns/day"),
+        ]
+        replicas = [(one.directory, one.result, one.steps_done) for one in summary.replicas or ()]
+        return notebook.block(
+            notebook.facts(pairs),
+            notebook.table(replicas, ("replica", "result", "steps")) if replicas else "",
+            notebook.lines(f"violated: {violation.message}" for violation in violations),
+            notebook.picture(self.plot(), "energies and temperature by time") if self._thermo_files() else "",
+        )
+
+
+def run_protocol(
     structure: Atoms,
     model: Path,
     protocol: MDProtocol,
@@ -61,10 +127,11 @@ def run_md(
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
     distributed: DistributedReplicas | None = None,
+    stop_rules: Sequence[OwnRule] = (),
 ) -> MDRun:
-    """Run molecular dynamics and write everything to a directory; replicas to a directory each in it.
+    """Run molecular dynamics with complete inputs and write everything to a directory.
 
-    Messages go to the loggers below ``piwsl`` and to ``md.log``.
+    Replicas have a directory each within it. Lines about the run are logged and written to ``md.log``.
 
     Args:
         structure: start structure.
@@ -77,6 +144,9 @@ def run_md(
         command: the command line, for the summary.
         progress: called a few times a second.
         distributed: other processes for replicas; None: this one.
+        stop_rules: stop rules of your own, beside those of ``protocol.stop``: objects with ``name`` and ``check`` (see
+            `piwsl.md.StopRule`), of which every replica gets a copy, or classes or functions that make one from the
+            start structure. A restart needs them again.
 
     Raises:
         UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
@@ -85,7 +155,9 @@ def run_md(
         PiwslError: other kinds for a model or an engine that cannot be used.
     """
     with process_settings(huge_pages=True):
-        return _run(structure, model, protocol, output, name, restart, force, command, progress, distributed)
+        return _run(
+            structure, model, protocol, output, name, restart, force, command, progress, distributed, stop_rules
+        )
 
 
 def _run(
@@ -99,8 +171,11 @@ def _run(
     command: str,
     progress: Callable[[Progress], None] | None,
     distributed: DistributedReplicas | None,
+    stop_rules: Sequence[OwnRule],
 ) -> MDRun:
     check_structure(structure)
+    if distributed is not None:
+        check_picklable(stop_rules)
     structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     directory = RunDirectory(output, MD_RUN)
@@ -113,7 +188,7 @@ def _run(
     with tempfile.TemporaryDirectory() as scratch:
         chunk = None if distributed is None else distributed.chunk
         job, lines = _job(structure, model, identity, output, before, Path(scratch), chunk)
-        job = replace(job, name=name, command=command)
+        job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
         numbers = list(before.states) if before else job.replicas
         simulation = Simulation(job, numbers if distributed is None else numbers[:1], before)
         if simulation.warning:
@@ -186,3 +261,87 @@ def verdict(summary: MDSummary) -> str:
         text += ", no stop rule violated"
     speed = summary.speed
     return f"{text}; {speed.steps_per_second or 0.0:.0f} steps/s, {speed.ns_per_day or 0.0:.2f} ns/day"
+
+
+def run_md(
+    structure: Structure | None = None,
+    model: str | PathLike[str] | None = None,
+    *,
+    system: str | None = None,
+    config: Mapping[str, Any] | str | PathLike[str] | None = None,
+    protocol: MDProtocol | str | None = None,
+    output: str | PathLike[str] | None = None,
+    restart: bool = False,
+    force: bool = False,
+    progress: Callable[[Progress], None] | bool | None = None,
+    stop_rules: Sequence[OwnRule] = (),
+    scheduler: str | None = None,
+    dask_workers: int | None = None,
+    **options: Any,
+) -> MDRun:
+    """Run molecular dynamics with an exported or trained potential.
+
+    A run stops when its structure becomes unphysical. Ctrl-C writes a restart state first.
+
+    Args:
+        structure: start structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
+        model: exported potential, or a trained file, which is exported for the structure; None: the model of the
+            bundled system.
+        system: bundled system, or a molecule of rMD17, with which the structure is compared.
+        config: YAML file or mapping with options, and with ``system``, ``structure``, ``model`` and ``output``.
+        protocol: `MDProtocol`, or the name of a published one (``fu2023``, ``piwsl2025``).
+        output: run directory; default: ``runs/md-NAME``, named after the system or the structure.
+        restart: continue the run in ``output``; ``steps`` is the total number of steps.
+        force: replace another run in ``output``.
+        progress: called a few times a second; True or False shows or hides a bar; None shows one in notebooks and in
+            interactive sessions.
+        stop_rules: stop rules of your own, beside those of the option ``stop``: objects with ``name`` and ``check``
+            (see `piwsl.md.StopRule`), or functions that make one from the start structure. A restart needs them again.
+        scheduler: address of a Dask scheduler whose workers move replicas.
+        dask_workers: number of Dask workers on this machine that move replicas.
+        **options: fields of `MDProtocol`, such as ``steps``, ``temperature`` (K), ``timestep`` (fs) and ``ensemble``.
+            They take precedence over ``config``, and ``config`` over ``protocol``.
+
+    Raises:
+        UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
+        ConfigError: something is missing, or an option is unknown or out of range.
+        DataError: the start structure cannot be used.
+        RunDirectoryError: the directory contains another run, or one that cannot be continued this way.
+        ModelFileError: the model file is missing, damaged or not a file of piwsl.
+        ElementError: the model was not made for an element of the structure.
+    """
+    if restart and force:
+        raise ConfigError("restart=True continues a run and force=True replaces it: give one of them")
+    inputs = md_inputs(
+        structure,
+        model,
+        system=system,
+        config=config,
+        protocol=protocol,
+        output=output,
+        restart=restart,
+        options=options,
+    )
+    LOGGER.info(f"{inputs.name}: {inputs.protocol.summary()} -> {inputs.output}")
+    try:
+        with (
+            distributed_replicas(scheduler, dask_workers, len(inputs.structure), inputs.protocol) as distributed,
+            reporting_progress(progress) as report,
+        ):
+            run = run_protocol(
+                inputs.structure,
+                inputs.model,
+                inputs.protocol,
+                inputs.output,
+                name=inputs.name,
+                restart=restart,
+                force=force,
+                progress=report,
+                distributed=distributed,
+                stop_rules=stop_rules,
+            )
+    except UnphysicalError:
+        LOGGER.info(f"results: {inputs.output}")
+        raise
+    LOGGER.info(f"results: {run.directory}")
+    return run

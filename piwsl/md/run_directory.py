@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from piwsl.errors import RunDirectoryError, reason_of
-from piwsl.export.opening import EXPORTED_NAMES
+from piwsl.export.loading import EXPORTED_NAMES
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.structure import normalized
 from piwsl.runs.directory import DirectoryKind, RunDirectory

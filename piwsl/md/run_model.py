@@ -12,7 +12,7 @@ from piwsl.errors import ExportError
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
-from piwsl.export.opening import EXPORTED_NAMES, is_trained
+from piwsl.export.loading import EXPORTED_NAMES, is_trained
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.process import replica_threads
 
@@ -75,7 +75,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
         if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
             LOGGER.warning(
                 f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
-                f"file exported with `target=openmm` and `copies={copies}`"
+                f"file exported with target='openmm' and copies={copies}"
             )
         return model
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)

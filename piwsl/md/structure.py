@@ -1,74 +1,22 @@
-"""The structure that a run starts from: reading, checks, masses, minimization, initial velocities."""
+"""The structure that a run starts from: masses, minimization, initial velocities, degrees of freedom."""
 
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import get_distances
-from ase.io import read
 from ase.optimize import FIRE
 
-from piwsl.errors import ConfigError, DataError, reason_of
+from piwsl.errors import ConfigError, DataError
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.bonds import bonded_pairs
+from piwsl.structures.files import atom_name
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
-
-# No two atoms of a molecule come closer than H-H, 0.74 angstrom; a strongly bent H-O-H keeps 1.5.
-CLOSEST_DISTANCE = 0.5  # angstrom
-
 
 FREE_HYDROGEN_TIMESTEP = 0.5  # fs; a C-H stretch has a period of 11 fs, and errors grow with the square of the step
 MINIMIZED_FORCE = 0.05  # eV/angstrom
 MINIMIZATION_STEPS = 2000
 _HYDROGEN = 1.008  # amu
-
-
-def atom_name(atoms: Atoms, index: int) -> str:
-    """``C3`` is the atom of index 3, a carbon; indices start at 0."""
-    return f"{atoms.symbols[index]}{index}"
-
-
-def load_structure(path: Path) -> Atoms:
-    """Read the last structure of a file that ASE knows.
-
-    Raises:
-        DataError: the file is missing or not readable, or the structure fails `check_structure`.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        atoms = read(path, index=-1)
-    except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise DataError(f"{path}: not a structure file that ASE reads ({reason_of(error)})") from None
-    assert isinstance(atoms, Atoms)
-    check_structure(atoms, str(path))
-    atoms.calc = None
-    return atoms
-
-
-def check_structure(atoms: Atoms, where: str = "structure") -> None:
-    """Refuse a structure that no potential can start from.
-
-    Raises:
-        DataError: it has no atoms, a position that is not a finite number, or two atoms on top of each other.
-    """
-    if len(atoms) == 0:
-        raise DataError(f"{where}: has no atoms")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
-        raise DataError(f"{where}: the position of atom {atom_name(atoms, int(bad[0]))} is not a finite number")
-    for first in range(len(atoms) - 1):
-        _, distances = get_distances(
-            atoms.positions[first : first + 1], atoms.positions[first + 1 :], cell=atoms.cell, pbc=atoms.pbc
-        )
-        nearest = int(np.argmin(distances[0]))
-        if distances[0, nearest] < CLOSEST_DISTANCE:
-            pair = f"{atom_name(atoms, first)} and {atom_name(atoms, first + 1 + nearest)}"
-            raise DataError(
-                f"{where}: atoms {pair} are {distances[0, nearest]:.2f} angstrom apart "
-                f"(closer than {CLOSEST_DISTANCE}): correct the structure"
-            )
 
 
 def normalized(structure: Atoms) -> Atoms:
@@ -145,7 +93,7 @@ def advice(atoms: Atoms, protocol: MDProtocol) -> list[str]:
             found.append(
                 f"a timestep of {protocol.timestep:g} fs is long for hydrogens of {light.min():.1f} amu: "
                 f"take {longest:.1f} fs"
-                + ("" if protocol.hydrogen_mass else ", or make them heavier (`hydrogen_mass=3`)")
+                + ("" if protocol.hydrogen_mass else ", or make them heavier (hydrogen_mass=3)")
             )
     return found
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
-from piwsl.typing import Edges, EdgeVectors, Energies, Positions, Species, StructureIndex
+from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Energies, Positions, Species, StructureIndex
 
 
 class Potential(nn.Module):

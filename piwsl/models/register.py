@@ -1,73 +1,189 @@
-"""Networks by name, and a potential from its configuration."""
+"""The register of energy networks: every network has a name, under which configurations and model files refer to it."""
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+import difflib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias, TypeVar, overload
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 from torch import nn
 
 from piwsl.errors import ConfigError
-from piwsl.models.neighbor_sums.edge_list import NeighborSums
-from piwsl.models.networks.ace import ACE
-from piwsl.models.networks.painn import DirectPaiNN, PaiNN
-from piwsl.models.networks.schnet import SchNet
-from piwsl.models.networks.tensornet import TensorNet
-from piwsl.models.potential import DirectPotential, Potential
 
-NETWORKS: dict[str, type[PaiNN] | type[SchNet] | type[TensorNet] | type[ACE]] = {
-    "painn": PaiNN,
-    "schnet": SchNet,
-    "tensornet": TensorNet,
-    "ace": ACE,
-}
-WITH_FORCE_HEAD: dict[str, type[DirectPaiNN]] = {"painn": DirectPaiNN}
+NetworkFactory: TypeAlias = Callable[..., nn.Module]
+F = TypeVar("F", bound=NetworkFactory)
+
+# Arguments of a network that are not options of its own.
+_CUTOFF, _NEIGHBOR_SUMS = "cutoff", "neighbor_sums"
+_RESERVED = ("network", "forces")
+_NAME = re.compile(r"[A-Za-z]\w*")
 
 
-class ModelConfig(BaseModel):
-    """Which energy network, and how large."""
+@dataclass(frozen=True)
+class RegisteredNetwork:
+    """A network with its name.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        name: name in configurations and model files.
+        energy: makes the network that returns energies.
+        direct: makes the network that returns energies and forces; None if there is none.
+        options: the network's own options, as fields with type, default, limits and help.
+    """
 
-    network: Literal["painn", "schnet", "tensornet", "ace"] = Field("painn", description="energy network")
-    cutoff: float = Field(5.0, gt=0.5, le=20.0, description="range of the interaction [A]")
-    channels: int = Field(64, ge=4, le=1024, multiple_of=2, description="features of an atom")
-    layers: int = Field(3, ge=1, le=12, description="interaction layers")
-    radial_size: int = Field(20, ge=2, le=256, description="number of radial functions")
-    radial: Literal["bessel", "gaussian"] = Field("bessel", description="radial functions")
-    forces: Literal["conservative", "direct"] = Field(
-        "conservative", description="gradient of the energy, or a head of their own (painn)"
-    )
+    name: str
+    energy: NetworkFactory
+    direct: NetworkFactory | None
+    options: type[BaseModel]
+
+    def takes_neighbor_sums(self, direct: bool = False) -> bool:
+        """Return whether the constructor has the argument ``neighbor_sums``.
+
+        Only such networks have the fast forms: compiled loops in training, one graph of a molecule in an export.
+        """
+        factory = self.direct if direct else self.energy
+        return factory is not None and _NEIGHBOR_SUMS in inspect.signature(factory).parameters
 
 
-def build_network(config: ModelConfig, pairs: NeighborSums | None = None) -> nn.Module:
-    """A new network; ``pairs`` says how sums over neighbors are taken (edge lists by default).
+_NETWORKS: dict[str, RegisteredNetwork] = {}
+
+
+@overload
+def register_network(name: str, *, direct: NetworkFactory | None = None) -> Callable[[F], F]: ...
+
+
+@overload
+def register_network(name: str, network: F, *, direct: NetworkFactory | None = None) -> F: ...
+
+
+def register_network(
+    name: str, network: F | None = None, *, direct: NetworkFactory | None = None
+) -> F | Callable[[F], F]:
+    """Give an energy network a name in configurations, trained files and exports.
+
+    Call it with a class (or any function that returns a module), or use it as a decorator of the class::
+
+        @register_network("my_network")
+        class MyNetwork(nn.Module):
+            def __init__(self, cutoff: float, width: Annotated[int, Field(ge=1, description="hidden units")] = 32):
+                ...
+
+            def forward(self, species, edges, edge_vectors, structure_index): ...
+
+    The forward method takes atomic numbers (N,), edges (2, E), edge vectors (E, 3) in angstrom and the structure of
+    each atom (N,), and returns one energy per atom (N,). Each pair of atoms has two edges, one in each direction. Edges
+    may be longer than the cutoff, so the network must give them no weight; its output must be smooth at the cutoff
+    (see `piwsl.models.PolynomialCutoff`). `piwsl.testing.check_network` checks all this. For an AOTInductor export,
+    write ``species.shape[0]`` instead of ``len(species)``, which would become a constant of the compiled program.
+
+    The constructor takes ``cutoff`` in angstrom. Its other arguments become options in the section `model` of a
+    configuration, with the type, default, limits and description in the signature. An argument ``neighbor_sums`` is
+    special: it receives the object that sums over neighbors (see `piwsl.models.EdgeList`).
+
+    Args:
+        name: letters, digits and underscores. A name can be registered again only from the same place, as when a
+            notebook cell is executed twice.
+        network: class or function that returns the network; leave it out to use the call as a decorator.
+        direct: class or function with the same arguments, for ``forces: direct``. The module it returns gives the
+            energy (N,) and the force (N, 3) of each atom.
+
+    Returns:
+        The network itself, or a decorator.
 
     Raises:
-        ConfigError: direct forces of a network that has no force head.
+        ConfigError: the name is taken or not valid, or the options cannot be read from the signature.
     """
-    networks: Mapping[str, Callable[..., nn.Module]] = WITH_FORCE_HEAD if config.forces == "direct" else NETWORKS
-    if config.network not in networks:
-        raise ConfigError(
-            f"model.forces: {config.network} has no force head: choose conservative, or network "
-            f"{' or '.join(WITH_FORCE_HEAD)}"
-        )
-    return networks[config.network](
-        cutoff=config.cutoff,
-        channels=config.channels,
-        layers=config.layers,
-        radial_size=config.radial_size,
-        radial=config.radial,
-        pairs=pairs,
+    if network is None:
+        return lambda decorated: register_network(name, decorated, direct=direct)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"network name {name!r}: use letters, digits and underscores, and begin with a letter")
+    _register_built_in()
+    known = _NETWORKS.get(name)
+    if known is not None and _origin(known.energy) != _origin(network):
+        raise ConfigError(f"network name {name!r} is taken by {'.'.join(_origin(known.energy))}: choose another name")
+    _NETWORKS[name] = RegisteredNetwork(name, network, direct, _options(name, network))
+    return network
+
+
+def registered_network(name: str) -> RegisteredNetwork:
+    """Look up a network.
+
+    Raises:
+        ConfigError: no network has this name; the message names the nearest one.
+    """
+    _register_built_in()
+    if name in _NETWORKS:
+        return _NETWORKS[name]
+    near = difflib.get_close_matches(name, _NETWORKS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"registered are {', '.join(_NETWORKS)}"
+    raise ConfigError(
+        f"no network is registered as {name!r} ({hint}): import the module that registers a network of your own first "
+        "(key `imports` of a training configuration)"
     )
 
 
-def build_potential(
-    config: ModelConfig,
-    reference_energies: dict[int, float],
-    scale: float = 1.0,
-    pairs: NeighborSums | None = None,
-) -> Potential:
-    """A new potential for the elements of ``reference_energies`` (eV), with ``scale`` eV per unit of its network."""
-    kind = DirectPotential if config.forces == "direct" else Potential
-    network = build_network(config, pairs)
-    return kind(network, list(reference_energies), list(reference_energies.values()), scale)
+def registered_networks() -> list[str]:
+    """Return the names of all networks, built-in ones first."""
+    _register_built_in()
+    return list(_NETWORKS)
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import Python modules that register networks. Importing a module executes its code.
+
+    Modules are also searched in the current directory.
+
+    Args:
+        names: such as ``my_networks`` or ``my_package.networks``.
+
+    Raises:
+        ConfigError: a module does not exist or raises an error.
+    """
+    sys.path.insert(0, os.getcwd())
+    try:
+        for name in names:
+            try:
+                import_module(name)
+            except Exception as error:  # the module may raise anything
+                reason = " ".join(str(error).split()) or "no message"
+                raise ConfigError(f"module {name!r} cannot be imported ({type(error).__name__}: {reason})") from error
+    finally:
+        sys.path.pop(0)
+
+
+def _register_built_in() -> None:
+    import_module("piwsl.models.networks")
+
+
+def _origin(factory: NetworkFactory) -> tuple[str, str]:
+    return factory.__module__, getattr(factory, "__qualname__", type(factory).__name__)
+
+
+def _options(name: str, network: NetworkFactory) -> type[BaseModel]:
+    """Read the options of a network from the signature of its constructor."""
+    try:
+        parameters = dict(inspect.signature(network, eval_str=True).parameters)
+    except (TypeError, ValueError, NameError) as error:
+        raise ConfigError(f"network {name!r}: its signature cannot be read ({error})") from None
+    if _CUTOFF not in parameters:
+        raise ConfigError(f"network {name!r}: its constructor must take `cutoff` (angstrom)")
+    fields: dict[str, Any] = {}
+    for key, parameter in parameters.items():
+        if key in (_CUTOFF, _NEIGHBOR_SUMS):
+            continue
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigError(f"network {name!r}: its constructor takes {parameter}: name each option instead")
+        if key in _RESERVED:
+            raise ConfigError(f"network {name!r}: the key model.{key} exists already: choose another argument name")
+        if parameter.annotation is parameter.empty:
+            raise ConfigError(f"network {name!r}: its argument {key} has no type")
+        fields[key] = (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+    try:
+        return create_model(f"{name}_options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+    except (PydanticUserError, NameError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"network {name!r}: an option cannot stand in a configuration ({reason})") from None

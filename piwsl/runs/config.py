@@ -62,7 +62,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
     Raises:
         ConfigError: An override has no equals sign.
     """
-    merged = dict(values)
+    result = dict(values)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -70,16 +70,17 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
         nested: Any = _scalar(text)
         for name in reversed(key.split(".")):
             nested = {name: nested}
-        merged = _merge(merged, nested)
-    return merged
+        result = merged(result, nested)
+    return result
 
 
-def _merge(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
+def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with others in their place where both have a key."""
+    result = dict(values)
     for key, value in new.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
 
 
 def _scalar(text: str) -> Any:

@@ -1,8 +1,4 @@
-"""The directory of a long job: who may use it, what belongs to it, one process at a time.
-
-Messages put the Python arguments of the verbs in backticks, such as `` `force=True` ``; the command line shows them as
-its options.
-"""
+"""The directory of a long job: who may use it, what belongs to it, one process at a time."""
 
 import logging
 import time
@@ -65,18 +61,18 @@ class RunDirectory:
             RunDirectoryError: It holds something else, or a job while ``force`` is not given, or it is a file.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path}: is a file: choose another `output`")
+            raise RunDirectoryError(f"{self.path}: is a file: choose another output=DIRECTORY")
         if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
             return
         job = self.kind.job
         if not self.holds_job:
             plain = job.partition(" ")[2]
-            raise RunDirectoryError(f"{self.path}: is not empty and holds no {plain}: choose another `output`")
+            message = f"{self.path}: is not empty and holds no {plain}: choose another output=DIRECTORY"
+            raise RunDirectoryError(message)
         if not force:
-            resume = f"continue it with `{self.kind.resume}=True`, " if self.kind.resume else ""
-            raise RunDirectoryError(
-                f"{self.path}: holds {job} already: {resume}replace it with `force=True`, or choose another `output`"
-            )
+            resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume else ""
+            advice = f"{resume}replace it with force=True, or choose another output=DIRECTORY"
+            raise RunDirectoryError(f"{self.path}: holds {job} already: {advice}")
 
     def create(self) -> None:
         """Make the directory, where it does not exist, and make sure that it can be written.
@@ -116,7 +112,9 @@ class RunDirectory:
         return log_to_file(logging.getLogger("piwsl"), self.path / self.kind.log)
 
     def _unwritable(self, error: OSError) -> RunDirectoryError:
-        return RunDirectoryError(f"{self.path}: cannot be written ({reason_of(error)}): choose another `output`")
+        return RunDirectoryError(
+            f"{self.path}: cannot be written ({reason_of(error)}): choose another output=DIRECTORY"
+        )
 
 
 @contextmanager

@@ -7,9 +7,11 @@ import networkx
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.neighborlist import natural_cutoffs
 
 from piwsl.errors import DataError
+from piwsl.structures.cells import periodic_directions
+from piwsl.structures.neighbors import neighbor_pairs
 from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
 from piwsl.typing import BoolArray, FloatArray, IntArray
 
@@ -198,6 +200,9 @@ def _in_order(graph: "networkx.Graph[int]", cycle: list[int]) -> list[int]:
 
 def bonded_pairs(structure: Atoms) -> IntArray:
     """Pairs (b, 2) of atoms within 1.2 times the sum of ASE's natural cutoffs, as the analysis counts them; i < j."""
-    first, second = neighbor_list("ij", structure, natural_cutoffs(structure, mult=CUTOFF_SCALE))
-    pairs = np.stack([first, second], axis=1).astype(np.int64)
+    radii = np.array(natural_cutoffs(structure, mult=CUTOFF_SCALE))
+    longest = 2 * float(radii.max(initial=0.0))
+    near = neighbor_pairs(structure.positions, structure.cell.array, periodic_directions(structure), longest)
+    bonded = near.distances < radii[near.first] + radii[near.second]
+    pairs = np.sort(np.stack([near.first, near.second], axis=1)[bonded], axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)

@@ -1,11 +1,20 @@
-"""Cells as trajectory files know them."""
+"""Periodic cells: directions, lattice vectors, lengths and angles."""
 
 import numpy as np
+from ase import Atoms
 from ase.geometry import complete_cell
 
 from piwsl.typing import FloatArray
 
 VACUUM = 1000.0  # angstrom; in directions that are not periodic
+
+PBC = tuple[bool, bool, bool]
+NO_PBC: PBC = (False, False, False)
+
+
+def periodic_directions(structure: Atoms) -> PBC:
+    """Return the periodic directions of a structure as plain booleans."""
+    return bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2])
 
 
 def complete_cells(vectors: FloatArray) -> FloatArray | None:

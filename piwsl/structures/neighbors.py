@@ -1,11 +1,68 @@
-"""Neighbor lists: searched once, or with a skin for atoms that move."""
+"""Neighbor lists: the search for all pairs within a cutoff, and a list with a skin for atoms that move."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from vesin import NeighborList
 
-from piwsl.typing import FloatArray, IntArray
+from piwsl.structures.cells import PBC
+from piwsl.typing import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborPairs:
+    """Pairs of atoms within a cutoff, each once, every periodic image of a pair for itself.
+
+    Attributes:
+        first, second: (P,) indices i and j of the atoms.
+        images: (P, 3) whole cells that are added to atom j.
+        distances: (P,) angstrom.
+    """
+
+    first: IntArray
+    second: IntArray
+    images: IntArray
+    distances: FloatArray
+
+    def select(self, mask: BoolArray) -> "NeighborPairs":
+        """Return the pairs of a mask (P,)."""
+        return NeighborPairs(self.first[mask], self.second[mask], self.images[mask], self.distances[mask])
+
+
+class PairSearch:
+    """Search for all pairs of atoms within a cutoff, in molecules, cells, slabs and wires.
+
+    The cost grows linearly with the number of atoms. Repeated calls reuse the memory of the search.
+
+    Args:
+        cutoff: angstrom.
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        self._list = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None, pbc: PBC) -> NeighborPairs:
+        """Return the pairs, sorted by their first and then by their second atom.
+
+        An atom and its own image count as a pair where the cell is narrower than the cutoff.
+
+        Args:
+            positions: (n, 3) angstrom; all finite, else no search comes to an end.
+            cell: (3, 3) angstrom; None without one.
+            pbc: periodic directions.
+        """
+        box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell)
+        first, second, images, distances = self._list.compute(
+            points=positions, box=box, periodic=np.array(pbc), quantities="ijSd"
+        )
+        return NeighborPairs(
+            first.astype(np.int64), second.astype(np.int64), images.astype(np.int64), np.asarray(distances)
+        )
+
+
+def neighbor_pairs(positions: FloatArray, cell: FloatArray | None, pbc: PBC, cutoff: float) -> NeighborPairs:
+    """Return all pairs within a cutoff (angstrom); the other arguments as in `PairSearch`."""
+    return PairSearch(cutoff)(positions, cell, pbc)
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,8 +70,8 @@ class NeighborEdges:
     """Directed edges of one structure.
 
     Attributes:
-        edges: (2, E) center i and neighbor j; of those found by `neighbor_edges`, the second half are the first
-            half the other way round, in the same order.
+        edges: (2, E) center i and neighbor j; in the result of `neighbor_edges`, the second half is the first
+            half in the other direction, in the same order.
         shifts: (E, 3) angstrom, added to r_j - r_i.
     """
 
@@ -22,9 +79,7 @@ class NeighborEdges:
     shifts: FloatArray
 
 
-def neighbor_edges(
-    positions: FloatArray, cell: FloatArray, pbc: tuple[bool, bool, bool], cutoff: float
-) -> NeighborEdges:
+def neighbor_edges(positions: FloatArray, cell: FloatArray, pbc: PBC, cutoff: float) -> NeighborEdges:
     """Return all pairs within a cutoff, periodic images included: each pair once, then in the other direction.
 
     Args:
@@ -33,14 +88,13 @@ def neighbor_edges(
         pbc: periodic directions.
         cutoff: angstrom.
     """
-    finder = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
-    i, j, images = finder.compute(points=positions, box=cell, periodic=np.array(pbc), quantities="ijS")
-    once = np.stack([i, j]).astype(np.int64)
-    shifts = np.asarray(images, dtype=np.float64) @ cell
+    pairs = neighbor_pairs(positions, cell, pbc, cutoff)
+    once = np.stack([pairs.first, pairs.second])
+    shifts = pairs.images.astype(np.float64) @ cell
     return NeighborEdges(np.concatenate([once, once[::-1]], axis=1), np.concatenate([shifts, -shifts]))
 
 
-# Angstrom. A thicker skin is searched less often and holds more pairs that are too far.
+# Angstrom. A thicker skin is searched less often and holds more pairs beyond the cutoff.
 SKIN = 0.5
 
 
@@ -53,19 +107,23 @@ class SkinnedNeighbors:
         skin: extra range of the list, angstrom.
     """
 
-    def __init__(self, cutoff: float, pbc: tuple[bool, bool, bool], skin: float = SKIN) -> None:
+    def __init__(self, cutoff: float, pbc: PBC, skin: float = SKIN) -> None:
         self._cutoff = cutoff
-        self._pbc = np.array(pbc)
+        self._pbc = pbc
         self._skin = skin
-        self._finder = NeighborList(cutoff=cutoff + skin, full_list=False, sorted=True)
+        self._search_pairs = PairSearch(cutoff + skin)
         self._reference: FloatArray | None = None
         self._cell = np.zeros((3, 3))
         self.searches = 0
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None) -> tuple[IntArray, FloatArray]:
-        """Edges (2, E) and edge vectors (E, 3) within the cutoff: each pair once, then the other way round.
+        """Return edges (2, E) and edge vectors (E, 3) within the cutoff: each pair once, then in the other direction.
 
-        Positions (n, 3) and cell (3, 3) in angstrom; a list is searched anew, too, where the cell has changed.
+        The list is searched anew when atoms have moved too far or the cell has changed.
+
+        Args:
+            positions: (n, 3) angstrom.
+            cell: (3, 3) angstrom; None without one.
         """
         cell = np.zeros((3, 3)) if cell is None else cell
         if self._is_stale(positions, cell):
@@ -86,9 +144,9 @@ class SkinnedNeighbors:
         self.searches += 1
         self._reference, self._cell = positions.copy(), cell.copy()
         if not np.isfinite(positions).all():
-            # A run that has exploded: no search comes to an end there, and stop rules want to see the positions.
+            # A run that has exploded: no search comes to an end there, and stop rules still need the positions.
             self._pairs, self._shifts = np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3))
             return
-        first, second, images = self._finder.compute(points=positions, box=cell, periodic=self._pbc, quantities="ijS")
-        self._pairs = np.stack([first, second]).astype(np.int64)
-        self._shifts = np.asarray(images, dtype=np.float64) @ cell
+        pairs = self._search_pairs(positions, cell, self._pbc)
+        self._pairs = np.stack([pairs.first, pairs.second])
+        self._shifts = pairs.images.astype(np.float64) @ cell

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import natural_cutoffs
-from vesin import NeighborList
 
 from piwsl.structures.bonds import CUTOFF_SCALE, Bonds
 from piwsl.structures.metals import are_chemical
+from piwsl.structures.neighbors import neighbor_pairs
 from piwsl.structures.pairs import pair_kind
 from piwsl.typing import FloatArray, IntArray
 
@@ -56,13 +56,13 @@ class ImageBonds:
 
     def __init__(self, species: IntArray, positions: FloatArray, cell: FloatArray) -> None:
         radii = np.array(natural_cutoffs(Atoms(numbers=species), mult=CUTOFF_SCALE))
-        first, second, images, distances = neighbors(positions, cell, CANDIDATES * 2 * float(radii.max()))
-        limits = radii[first] + radii[second]
-        near = distances < CANDIDATES * limits
-        pairs = np.stack([first, second], axis=1)[near]
+        found = neighbor_pairs(positions, cell, (True, True, True), CANDIDATES * 2 * float(radii.max()))
+        limits = radii[found.first] + radii[found.second]
+        near = found.distances < CANDIDATES * limits
+        pairs = np.stack([found.first, found.second], axis=1)[near]
         types = tuple(pair_kind(int(species[i]), int(species[j])) for i, j in pairs)
         self._species, self._limits = species, limits[near]
-        self._candidates = Bonds(pairs, np.zeros(len(pairs)), types, images[near])
+        self._candidates = Bonds(pairs, np.zeros(len(pairs)), types, found.images[near])
         self._total = np.zeros(len(pairs))
         self._frames = 0
 
@@ -107,13 +107,3 @@ def images_of(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> Bonds:
         for place, image in zip(sorted(places, key=lambda one: float(bonds.lengths[one])), chosen, strict=True):
             images[place] = image
     return Bonds(bonds.pairs, bonds.lengths, bonds.types, images)
-
-
-def neighbors(
-    positions: FloatArray, cell: FloatArray, cutoff: float
-) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """Pairs within a cutoff with all their images, each once: both atoms, the cells between them (p, 3), distances."""
-    search = NeighborList(cutoff=cutoff, full_list=False)
-    found = search.compute(points=positions, box=cell, periodic=True, quantities="ijSd")
-    first, second, images, distances = (np.asarray(one) for one in found)
-    return first.astype(np.int64), second.astype(np.int64), images.astype(np.int64), distances

@@ -1,13 +1,13 @@
 """The training configuration: typed, with a description of each key; unknown keys are errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from piwsl.models.register import ModelConfig
-from piwsl.runs.config import read_mapping, validate, with_overrides
+from piwsl.models import ModelConfig, import_modules
+from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 
 
 class Section(BaseModel):
@@ -127,10 +127,19 @@ class StartConfig(Section):
     freeze: tuple[str, ...] = Field((), description="weights that stay fixed: beginnings of their names")
 
 
+def _imported(modules: tuple[str, ...]) -> tuple[str, ...]:
+    import_modules(modules)
+    return modules
+
+
 class TrainingConfig(Section):
     """Everything that decides a training run."""
 
     data: DataConfig = Field(DataConfig(), description="which frames to learn from")
+    # Before `model`: fields are checked in this order.
+    imports: Annotated[tuple[str, ...], AfterValidator(_imported)] = Field(
+        (), description="Python modules to import first, which register networks of your own; their code is executed"
+    )
     model: ModelConfig = Field(ModelConfig(), description="which energy network, and how large")
     start: StartConfig = Field(StartConfig(), description="what training starts from")
     loss: LossConfig = Field(LossConfig(), description="coefficients and forms of the loss terms")
@@ -155,17 +164,20 @@ class TrainingConfig(Section):
         return "float64" if self.dtype == "float64" else "float32"
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingConfig:
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> TrainingConfig:
     """Read a YAML file and apply overrides such as ``section.key=value``.
 
     Args:
         path: The file; None: all keys have their defaults.
         overrides: They take precedence over the file.
+        base: Nested values over which the file takes precedence.
 
     Raises:
         ConfigError: The file is no YAML mapping, a key is unknown, or a value is out of range.
     """
-    values = read_mapping(path) if path is not None else {}
+    values = merged(base or {}, read_mapping(path) if path is not None else {})
     return validate(TrainingConfig, with_overrides(values, overrides), str(path) if path else "options")
 
 
@@ -176,11 +188,19 @@ def template() -> str:
         value = field.default
         if isinstance(value, BaseModel):
             lines.append(f"\n# {field.description}\n{name}:")
-            for key, inner in type(value).model_fields.items():
-                lines.append(f"  {key}: {_yaml_value(getattr(value, key))}  # {inner.description}")
+            for key, (default, description) in _described(value).items():
+                lines.append(f"  {key}: {_yaml_value(default)}  # {description}")
         else:
             lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}")
     return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _described(section: BaseModel) -> dict[str, tuple[Any, str]]:
+    """Return the value and the description of each key of a section."""
+    if isinstance(section, ModelConfig):
+        return section.described()
+    fields = type(section).model_fields
+    return {key: (getattr(section, key), field.description or "") for key, field in fields.items()}
 
 
 def _yaml_value(value: Any) -> str:

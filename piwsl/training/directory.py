@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from piwsl.errors import RunDirectoryError
+from piwsl.export.trained_file import MODEL_FILE
 from piwsl.runs.directory import DirectoryKind
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.metrics import Errors
 
 CONFIG_FILE = "config.yaml"
-MODEL_FILE = "model.pt"
 SPLIT_FILE = "split.json"
 LOG_FILE = "train.log"
 CHECKPOINTS = "checkpoints"

@@ -1,12 +1,13 @@
 """Ensembles: the same training with several seeds, and the mean of the predictions of its members."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, Field
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
+from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.export.trained_file import DTYPES, load_trained
+from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.prediction import Prediction
+from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text
@@ -24,18 +27,25 @@ from piwsl.runs.process import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources
-from piwsl.training.directory import CONFIG_FILE, MODEL_FILE, TrainingSummary, continuation
+from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
 from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import predictions
 from piwsl.training.fit import TrainingProgress
+from piwsl.training.inputs import Config, reporting_steps, resumable, training_inputs
 from piwsl.training.metrics import ErrorCollector, Errors
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.start import with_network_of_start
 
-ENSEMBLE_FILE = "ensemble.json"
 ENSEMBLE = DirectoryKind(job="an ensemble", marks=(ENSEMBLE_FILE,), resume="resume")
+# Title, field of the errors, factor.
+_COLUMNS = (
+    ("energy MAE [meV]", "energy_mae", 1e3),
+    ("energy RMSE [meV]", "energy_rmse", 1e3),
+    ("force MAE [meV/A]", "force_mae", 1e3),
+    ("force RMSE [meV/A]", "force_rmse", 1e3),
+)
 
 
 class MemberRecord(BaseModel):
@@ -105,11 +115,109 @@ class EnsembleResult:
 
     @property
     def judged_on(self) -> str:
-        """What the errors of members and committee are compared on."""
+        """Frames on which the errors of members and committee are compared: ``test`` or ``validation``."""
         return "validation" if self.test is None else "test"
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the ensemble, which `piwsl.export_model` takes."""
+        return self.file.parent
+
+    def table(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
+        """Return the titles of the errors, and names and errors of members, mean, deviation and committee."""
+        together = self.test or self.validation
+        columns = [column for column in _COLUMNS if getattr(together, column[1]) is not None]
+        members = [[getattr(member.errors, name) for _, name, _ in columns] for member in self.members]
+        spread = [mean_and_deviation(values) for values in zip(*members, strict=True)]
+        rows: list[tuple[str, Sequence[float | None]]] = [
+            *((f"seed {member.seed}", values) for member, values in zip(self.members, members, strict=True)),
+            ("mean", [both and both[0] for both in spread]),
+            ("standard deviation", [both and both[1] for both in spread]),
+            ("mean prediction", [getattr(together, name) for _, name, _ in columns]),
+        ]
+        factors = [factor for _, _, factor in columns]
+        texts = [
+            (
+                name,
+                [
+                    "-" if value is None else f"{factor * value:.1f}"
+                    for value, factor in zip(values, factors, strict=True)
+                ],
+            )
+            for name, values in rows
+        ]
+        return [title for title, _, _ in columns], texts
+
+    def __repr__(self) -> str:
+        errors = "; ".join(" ".join(line.split()) for line in (self.test or self.validation).lines())
+        return f"EnsembleResult({len(self.members)} members in {str(self.directory)!r}; mean prediction: {errors})"
+
+    def _repr_html_(self) -> str:
+        titles, rows = self.table()
+        return notebook.block(
+            notebook.facts([("ensemble", self.directory), ("errors on", f"{self.judged_on} frames")]),
+            notebook.table([(name, *cells) for name, cells in rows], ("", *titles)),
+            notebook.lines(
+                f"warning: seed {member.seed}: {warning}" for member in self.members for warning in member.warnings
+            ),
+        )
 
 
 def train_ensemble(
+    data: FrameSource | None = None,
+    *,
+    seeds: Sequence[int] | None = None,
+    config: Config | None = None,
+    system: str | None = None,
+    units: str | None = None,
+    init_from: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[TrainingProgress], None] | bool | None = None,
+    on_data: Callable[[TrainingFrames], None] | None = None,
+    on_member: Callable[[int, Path], None] | None = None,
+) -> EnsembleResult:
+    """Train an ensemble: one potential for each seed, all on the same frames.
+
+    Args:
+        data: see `piwsl.train`, as all other arguments.
+        seeds: seeds of the members; None with ``resume``: those of the ensemble in ``output``.
+        config: see `piwsl.train`.
+        system: see `piwsl.train`.
+        units: see `piwsl.train`.
+        init_from: see `piwsl.train`.
+        output: directory of the ensemble, with a run directory for each member.
+        resume: keep finished members and continue the others.
+        force: train all members anew.
+        options: see `piwsl.train`.
+        progress: see `piwsl.train`; called after every step of a member.
+        on_data: called with the frames before the first member is trained.
+        on_member: called with seed and directory before a member is trained.
+
+    Raises:
+        ConfigError: no seeds, a seed is named twice, or see `piwsl.train`.
+        RunDirectoryError: the directory contains something else, or an ensemble with other settings.
+    """
+    settings, _, directory = training_inputs(
+        data,
+        config,
+        system=system,
+        units=units,
+        init_from=init_from,
+        output=output,
+        resume=resume,
+        options=options,
+    )
+    seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
+    if seeds is None:
+        raise ConfigError("an ensemble needs seeds=1,2,3")
+    with resumable(directory), reporting_steps(progress) as report:
+        return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report)
+
+
+def run_ensemble(
     config: TrainingConfig,
     output: Path,
     seeds: Sequence[int],
@@ -168,7 +276,7 @@ def train_ensemble(
             if left != "nothing":
                 if on_member and is_rank_zero():
                     on_member(seed, member_directory)
-                train(member, member_directory, left == "rest", force, progress=progress, frames=frames)
+                run_training(member, member_directory, left == "rest", force, progress=progress, frames=frames)
         return from_rank_zero(lambda: _result(output, summary, frames, device))
 
 
@@ -192,22 +300,6 @@ def ensemble_seeds(output: Path) -> list[int] | None:
         RunDirectoryError: The summary of the ensemble is damaged.
     """
     return EnsembleSummary.read(output).seeds if (output / ENSEMBLE_FILE).exists() else None
-
-
-def member_models(output: Path) -> list[Path]:
-    """Return the trained files of the members of an ensemble.
-
-    Raises:
-        RunDirectoryError: The directory holds no finished ensemble.
-    """
-    summary = EnsembleSummary.read(output)
-    if summary.result != "completed":
-        raise RunDirectoryError(f"{output}: holds an unfinished ensemble: continue its training with `resume=True`")
-    models = [output / member.directory / MODEL_FILE for member in summary.members]
-    missing = next((model for model in models if not model.is_file()), None)
-    if missing is not None:
-        raise RunDirectoryError(f"{missing}: is missing: train it again with `resume=True`")
-    return models
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:

@@ -88,9 +88,13 @@ class ErrorSums:
     def add(self, points: PointPredictions, batch: Batch) -> None:
         """Add what was predicted for a batch; structures and atoms without a label are left out."""
         self.add_values(*_labeled(points.prediction(ORIGIN), batch))
-        if points.stress is not None:
+        self.add_stress(points.stress, batch)
+
+    def add_stress(self, stress: torch.Tensor | None, batch: Batch) -> None:
+        """Add predicted stress (S, 3, 3) of a batch; structures without a label are left out."""
+        if stress is not None:
             known = torch.isfinite(batch.stress).all(-1).all(-1)
-            self.stress.add(_array(points.stress[known]) - _array(batch.stress[known]))
+            self.stress.add(_array(stress[known]) - _array(batch.stress[known]))
 
     def add_values(
         self, energies: FloatArray, labels: FloatArray, atoms: FloatArray, forces: FloatArray, force_labels: FloatArray
@@ -141,10 +145,11 @@ class ErrorCollector:
     forces: list[FloatArray] = field(default_factory=list)
     force_labels: list[FloatArray] = field(default_factory=list)
 
-    def add(self, prediction: Prediction, batch: Batch) -> None:
+    def add(self, prediction: Prediction, batch: Batch, stress: torch.Tensor | None = None) -> None:
         """Add a batch; structures and atoms without a label are left out."""
         values = _labeled(prediction, batch)
         self.sums.add_values(*values)
+        self.sums.add_stress(stress, batch)
         lists = (self.energies, self.energy_labels, self.atoms, self.forces, self.force_labels)
         for kept, new in zip(lists, values, strict=True):
             kept.append(new)
@@ -189,8 +194,22 @@ class Errors:
     energy_spread_ratio: float | None
     stress_mae: float | None = None
 
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return quantity, mean absolute and root mean square error as texts, for tables."""
+        values = (
+            ("energy [meV]", self.energy_mae, self.energy_rmse),
+            ("energy [meV/atom]", self.energy_per_atom_mae, None),
+            ("forces [meV/A]", self.force_mae, self.force_rmse),
+            ("stress [meV/A^3]", self.stress_mae, None),
+        )
+        return [
+            (name, f"{1e3 * mae:.3g}", "" if rmse is None else f"{1e3 * rmse:.3g}")
+            for name, mae, rmse in values
+            if mae is not None
+        ]
+
     def lines(self) -> list[str]:
-        """The errors as text, with units."""
+        """Return the errors as text, with units."""
         lines = []
         if self.energy_mae is not None and self.energy_rmse is not None and self.energy_per_atom_mae is not None:
             lines.append(

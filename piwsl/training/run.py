@@ -3,18 +3,23 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
-from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
-from piwsl.models.neighbor_sums.compiled import training_pairs
-from piwsl.models.neighbor_sums.edge_list import use_pairs
-from piwsl.models.potential import Potential
+from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.read import FrameSource
+from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
+from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
+from piwsl.models import Potential, import_modules
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
+from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256, write_text
@@ -22,12 +27,12 @@ from piwsl.runs.process import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
 from piwsl.training.config import TrainingConfig
+from piwsl.training.curves import learning_curves
 from piwsl.training.data import TrainingFrames, fitting_loss, stored_split, training_frames, with_absolute_sources
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
     LOG_FILE,
-    MODEL_FILE,
     SPLIT_FILE,
     TRAINING_RUN,
     Continuation,
@@ -39,6 +44,7 @@ from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zer
 from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
+from piwsl.training.inputs import Config, reporting_steps, resumable, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
@@ -51,7 +57,15 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came out: the model file and its errors on validation and test frames."""
+    """Result of a training run.
+
+    Attributes:
+        model: trained file.
+        validation: errors on the validation frames.
+        test: errors on the test frames; None without any.
+        seconds: duration, s.
+        warnings: what deserves attention although training ended well.
+    """
 
     model: Path
     validation: Errors
@@ -59,8 +73,89 @@ class TrainingResult:
     seconds: float
     warnings: list[str]
 
+    @property
+    def directory(self) -> Path:
+        """Run directory."""
+        return self.model.parent
+
+    @property
+    def errors(self) -> Errors:
+        """Errors on the test frames, or on the validation frames where there are no test frames."""
+        return self.test or self.validation
+
+    def plot(self) -> Figure:
+        """Draw the validation errors against the steps."""
+        return learning_curves(self.directory)
+
+    def __repr__(self) -> str:
+        errors = "; ".join(" ".join(line.split()) for line in self.errors.lines())
+        return f"TrainingResult({str(self.model)!r}; {errors})"
+
+    def _repr_html_(self) -> str:
+        parts = [("validation", self.validation), ("test", self.test)]
+        rows = [(part, *row) for part, errors in parts if errors is not None for row in errors.rows()]
+        return notebook.block(
+            notebook.facts([("model", self.model), ("time", f"{self.seconds / 60:.1f} min")]),
+            notebook.table(rows, ("frames", "", "MAE", "RMSE")),
+            notebook.lines(f"warning: {warning}" for warning in self.warnings),
+            notebook.picture(self.plot(), "validation errors by step"),
+        )
+
 
 def train(
+    data: FrameSource | None = None,
+    *,
+    config: Config | None = None,
+    system: str | None = None,
+    units: str | None = None,
+    init_from: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[TrainingProgress], None] | bool | None = None,
+    on_data: Callable[[TrainingFrames], None] | None = None,
+) -> TrainingResult:
+    """Train a potential on labeled structures.
+
+    Args:
+        data: labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
+            in memory (which need ``output``). None: what the configuration names.
+        config: `TrainingConfig`, YAML file, or mapping of sections such as ``{"loss": {"pitc": 0.5}}``.
+        system: bundled system, such as ``aspirin``, instead of data.
+        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        init_from: trained file to fine-tune.
+        output: run directory; default: ``runs/train-NAME``, named after the data.
+        resume: continue the run in ``output`` from its newest checkpoint.
+        force: replace another run in ``output``.
+        options: values by key, such as ``{"optimizer.steps": 2000}``, which take precedence over the configuration.
+        progress: called after every step; True or False shows or hides a bar; None shows one in notebooks and in
+            interactive sessions.
+        on_data: called with the frames, their report and their split before the first step.
+
+    Raises:
+        ConfigError: a key is unknown, a value is out of range, or the data lack what the configuration needs.
+        DataError: the data cannot be used.
+        RunDirectoryError: the directory contains another run, or none to resume.
+        DivergedError: the loss is no longer finite.
+    """
+    settings, tune, directory = training_inputs(
+        data,
+        config,
+        system=system,
+        units=units,
+        init_from=init_from,
+        output=output,
+        resume=resume,
+        options=options,
+    )
+    if tune is not None:
+        LOGGER.getChild("inputs").info(f"{config}: the section tune is for `piwsl tune`")
+    with resumable(directory), reporting_steps(progress) as report:
+        return run_training(settings, directory, resume, force, on_data, report)
+
+
+def run_training(
     config: TrainingConfig,
     output: Path,
     resume: bool = False,
@@ -69,10 +164,10 @@ def train(
     progress: Callable[[TrainingProgress], None] | None = None,
     frames: TrainingFrames | None = None,
 ) -> TrainingResult:
-    """Train a potential; the directory afterwards explains itself.
+    """Train a potential with a complete configuration.
 
-    Under torchrun or srun all processes call this; the first one writes and calls back. Where one fails all end: the
-    first to fail raises its error, the others SystemExit.
+    Under torchrun or srun all processes call this function; rank 0 writes files and calls back. If one process fails,
+    all of them end: the first to fail raises its error, the others raise SystemExit.
 
     Args:
         config: everything that decides the run.
@@ -89,6 +184,7 @@ def train(
         DivergedError: the loss is no longer finite.
     """
     began = time.perf_counter()
+    import_modules(config.imports)  # a worker that received the configuration has not imported them yet
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
@@ -102,7 +198,7 @@ def train(
         setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
         torch.manual_seed(config.seed)
         start = starting_potential(config, frames)
-        task = _task(setup, start.potential)
+        task, neighbor_sums = _task(setup, start.potential)
         memory = step_memory(setup, task.objective, start.potential)
         if memory:
             memory.check()
@@ -118,9 +214,8 @@ def train(
             write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
             with directory.log():
-                for line in [*frames.lines(), f"computed on: {setup.describe_device()}"]:
-                    LOGGER.info(line)
-                for line in earlier.notes if earlier else ():
+                facts = [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
+                for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
                 return _train(setup, task, start, earlier, progress, began)
@@ -180,11 +275,13 @@ def _summary(setup: Setup, result: TrainingResult, origin: dict[str, Any] | None
     )
 
 
-def _task(setup: Setup, potential: Potential) -> TrainingTask:
+def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
+    """Return the task, and why its sums over neighbors are computed the way they are."""
     config = setup.config
-    use_pairs(potential.network, training_pairs(setup.device, config.mixed_precision))
+    neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
+    use_neighbor_sums(potential.network, neighbor_sums)
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    return TrainingTask(potential, objective, config.optimizer, config.seed)
+    return TrainingTask(potential, objective, config.optimizer, config.seed), reason
 
 
 CHECK_FRAMES = 5
@@ -229,6 +326,7 @@ def trained_model(
         training={
             "data": frames.source.name,
             "data_sha256": frames.sha256,
+            "level": level_of(frames),
             "train_frames": len(frames.train),
             "loss": config.loss.model_dump(),
             "seed": config.seed,
@@ -238,3 +336,11 @@ def trained_model(
             "test": asdict(test) if test else None,
         },
     )
+
+
+def level_of(frames: TrainingFrames) -> str | None:
+    """Return the level of theory of the labels, where the source is a bundled system or a named data set."""
+    if frames.source in [system.train for system in SYSTEMS.values()]:
+        return BUNDLED_LEVEL
+    name = str(frames.source)
+    return dataset(name).level if is_dataset(name) else None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from piwsl.data.batch import collate
@@ -15,8 +16,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.errors import ConfigError, ElementError
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
-from piwsl.models.potential import Potential
-from piwsl.models.register import ModelConfig, build_potential
+from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.runs.files import sha256
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
@@ -81,12 +81,24 @@ def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     path = config.start.init_from
     if path is None:
         return config
-    own, here, defaults = load_trained(path).config, config.model, ModelConfig()
-    kept = {key: value for key, value in here.model_dump().items() if value != getattr(defaults, key)}
+    start = config.start.model_copy(update={"init_from": path.resolve()})
+    model = _network_of_start(load_trained(path).config, config.model)
+    return config.model_copy(update={"model": model, "start": start})
+
+
+def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
+    defaults = ModelConfig(network=here.network).model_dump() | {"network": ModelConfig().network}
+    kept = {key: value for key, value in here.model_dump().items() if value != defaults[key]}
     if "forces" in here.model_fields_set:
         kept["forces"] = here.forces
-    start = config.start.model_copy(update={"init_from": path.resolve()})
-    return config.model_copy(update={"model": ModelConfig(**{**own.model_dump(), **kept}), "start": start})
+    values = own.model_dump()
+    if kept.get("network", own.network) != own.network:  # options of one network mean nothing to another
+        values = {key: values[key] for key in ("cutoff", "forces")}
+    try:
+        return ModelConfig(**{**values, **kept})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"start.init_from: model.{first['loc'][0]}: {first['msg']}") from None
 
 
 def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> StartingPoint:
@@ -225,7 +237,11 @@ def _some(frames: FrameSet, labeled: BoolArray) -> list[Frame]:
 
 def _network_differences(file: ModelConfig, here: ModelConfig) -> list[str]:
     own, chosen = file.model_dump(), here.model_dump()
-    return [f"model.{key} is {own[key]} in the file, {chosen[key]} here" for key in own if own[key] != chosen[key]]
+    return [
+        f"model.{key} is {own.get(key, 'absent')} in the file, {chosen.get(key, 'absent')} here"
+        for key in {**own, **chosen}
+        if own.get(key) != chosen.get(key)
+    ]
 
 
 def _network_words(model: ModelConfig) -> str:

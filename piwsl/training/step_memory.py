@@ -25,7 +25,7 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom, Objective
-from piwsl.models.potential import Potential
+from piwsl.models import Potential
 from piwsl.training.fit import Setup
 from piwsl.training.loader import SeededOrder
 from piwsl.typing import IntArray
@@ -66,7 +66,7 @@ class StepMemory:
             return
         advice = ["set loss.pisc: 0"] if self.copies > 1 else []
         advice += ["lower optimizer.batch_size", "raise optimizer.accumulate"] if self.structures > 1 else []
-        advice += ["use fewer model.channels or model.layers"]
+        advice += ["use a smaller network (such as fewer model.channels or model.layers)"]
         raise ConfigError(
             f"a training step needs about {self.needed / GIGABYTE:.1f} GB, of {self.available / GIGABYTE:.1f} GB here: "
             f"{self.structures} structures of {self.atoms} atoms in all, with {self.copies} displaced copies of each; "

@@ -1,19 +1,22 @@
 """thermo.csv: energies and temperature in the course of a run, and the volume of a cell."""
 
 import csv
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
-from piwsl.runs.files import write_text, writing
+from piwsl.errors import DataError
+from piwsl.runs.files import atomic_path, writing
 from piwsl.trajectories.writer import AppendFile
-from piwsl.typing import FloatArray
+from piwsl.typing import BoolArray, FloatArray
 from piwsl.units import GRAMS_PER_ML, PICOSECOND
 
 COLUMNS = ("step", "time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
 CELL_COLUMNS = ("volume [A^3]", "density [g/cm^3]")
+_TAIL = 65536  # bytes at the end of the file that `read_latest` looks at
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,12 @@ class ThermoWriter:
 
     def __init__(self, path: Path, timestep: float, keep_until: int = 0, mass: float | None = None) -> None:
         self._timestep, self._mass = timestep, mass
-        rows = [row for row in read_thermo(path) if int(row[0]) <= keep_until] if keep_until > 0 else []
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([COLUMNS + CELL_COLUMNS if mass else COLUMNS, *rows])
-        with writing(path):
-            write_text(path, text.getvalue())
-        self._file = AppendFile(path, keep=len(text.getvalue()))
+        rows = (row for row in iterate_rows(path) if int(row[0]) <= keep_until) if keep_until > 0 else ()
+        with writing(path), atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS + CELL_COLUMNS if mass else COLUMNS)
+            writer.writerows(rows)
+        self._file = AppendFile(path, keep=path.stat().st_size)
 
     def write(self, step: int, energies: Energies, temperature: float, cell: FloatArray | None = None) -> None:
         """Add a row; ``cell`` (3, 3) in angstrom."""
@@ -68,10 +70,91 @@ class ThermoWriter:
         self._file.close()
 
 
-def read_thermo(path: Path) -> list[list[str]]:
-    """Whole rows of a thermo.csv, without the header; a half-written last row is left out."""
+def iterate_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the whole rows of a thermo.csv, without the header; a half-written last row is left out."""
     if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut
-    header, *rows = list(csv.reader(lines)) or [[]]
-    return [row for row in rows if len(row) == len(header) and row[0].isdigit()]
+        return
+    with path.open(newline="", encoding="utf-8") as stream:
+        whole_lines = (line for line in stream if line.endswith("\n"))
+        rows = csv.reader(whole_lines)
+        header = next(rows, [])
+        for row in rows:
+            if len(row) == len(header) and row[0].isdigit():
+                yield row
+
+
+def read_thermo(path: Path) -> list[list[str]]:
+    """Return what `iterate_rows` yields."""
+    return list(iterate_rows(path))
+
+
+@dataclass(frozen=True, eq=False)
+class Thermo:
+    """The rows of thermo.csv.
+
+    Attributes:
+        times: (rows,) fs.
+        potential, kinetic, total: (rows,) eV.
+        temperature: (rows,) K.
+    """
+
+    times: FloatArray
+    potential: FloatArray
+    kinetic: FloatArray
+    total: FloatArray
+    temperature: FloatArray
+
+    def chosen(self, rows: BoolArray) -> "Thermo":
+        """Return the rows of a mask (rows,)."""
+        return Thermo(*(column[rows] for column in self._columns))
+
+    @property
+    def _columns(self) -> tuple[FloatArray, ...]:
+        return self.times, self.potential, self.kinetic, self.total, self.temperature
+
+    @classmethod
+    def read(cls, path: Path) -> tuple["Thermo | None", tuple[str, ...]]:
+        """Read the columns of a thermo.csv, and notes on what is missing; None where there are no rows.
+
+        Raises:
+            DataError: a column is missing, or a row within the file is damaged.
+        """
+        if not path.is_file():
+            return None, (f"no {path.name}: energies and temperature are not analyzed",)
+        values = array("d")  # a list of rows would take ten times the memory
+        notes: tuple[str, ...] = ()
+        with path.open(newline="", encoding="utf-8") as stream:
+            lines = csv.reader(stream)
+            header = next(lines, [])
+            missing = [name for name in COLUMNS[1:] if name not in header]
+            if missing:
+                raise DataError(f"{path}: has no column {missing[0]!r}")
+            columns = [header.index(name) for name in COLUMNS[1:]]
+            for number, line in enumerate(lines, start=2):
+                try:
+                    if len(line) != len(header):
+                        raise ValueError
+                    values.extend([float(line[column]) for column in columns])
+                except ValueError:
+                    if next(lines, None) is not None:
+                        raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
+                    notes = (f"{path.name} was cut within its last line: its {number - 2} whole rows are used",)
+        if not values:
+            return None, (f"{path.name} has no rows: energies and temperature are not analyzed",)
+        table = np.frombuffer(values).reshape(-1, len(columns))
+        return cls(table[:, 0] * PICOSECOND, *table[:, 1:].T), notes
+
+
+def read_latest(path: Path) -> dict[str, list[float]]:
+    """Return the latest rows of a thermo.csv by column, the newest last; costs the same however long the run is."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        header = file.readline().decode().strip().split(",")
+        size = path.stat().st_size
+        file.seek(max(file.tell(), size - _TAIL))
+        lines = file.read().decode(errors="replace").split("\n")[:-1]
+    if size > _TAIL:
+        lines = lines[1:]  # cut in the middle
+    rows = [[float(cell) for cell in line.split(",")] for line in lines if line.count(",") == len(header) - 1]
+    return {name: [row[index] for row in rows] for index, name in enumerate(header)}

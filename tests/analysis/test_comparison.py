@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from piwsl.analysis.compare_run import compare_run
-from piwsl.analysis.observables import Observable
+from piwsl.analysis.quantity import Observable
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.run_directory import read_run
 from piwsl.analysis.statistics.results import Difference, Measurement
@@ -29,7 +29,7 @@ def test_run_of_the_same_molecule_agrees(runs, tmp_path, reference):
     assert not words.undecided
     assert len(words.differing) <= 5  # of 50, each right in 95 of 100 cases
     assert {one.key for one in words.agreeing} >= {"h_of_r", "bond.C-O.mean", "temperature"}
-    assert found.distances.run.samples > 100
+    assert found["h_of_r"].all_pairs.run.samples > 100
 
 
 def test_json_has_every_number_and_no_nan(runs, tmp_path, reference):
@@ -62,16 +62,16 @@ def test_only_stable_frames_are_compared(runs, tmp_path, reference):
     assert found.stable_time.value == 301 * 50.0
     assert judge(found).stability.startswith("Not stable: broken at 15.05 ps of 20 ps; the C-H bond of atoms ")
     whole = compared(runs, tmp_path / "first", reference, runs.shaking(400, seed=4)[:300])
-    np.testing.assert_array_equal(found.distances.run.density, whole.distances.run.density)
-    assert found.bonds[0].mean == whole.bonds[0].mean
+    np.testing.assert_array_equal(found["h_of_r"].all_pairs.run.density, whole["h_of_r"].all_pairs.run.density)
+    assert found["bonds"][0].mean == whole["bonds"][0].mean
     # what comes after the break is no physics: 300 of 400 rows of energies
-    assert found.temperature.mean.value == pytest.approx(np.mean(found.run.thermo.temperature[:300]))
+    assert found["temperature"].mean.value == pytest.approx(np.mean(found.run.thermo.temperature[:300]))
 
 
 def test_broken_in_the_first_frame(runs, tmp_path, reference):
     found = compared(runs, tmp_path / "run", reference, 3 * runs.shaking(20, seed=5))
-    assert found.distances is None
-    assert found.bonds == ()
+    assert "h_of_r" not in found
+    assert "bonds" not in found
     assert "no structure is compared" in " ".join(found.notes)
     assert judge(found).stability.startswith("Not stable: broken in the first frame")
     json.dumps(found.as_dict(), allow_nan=False)
@@ -114,8 +114,8 @@ def test_constant_energy(runs, tmp_path, reference):
     total = -100 + 9 * 0.5e-3 * times / 10_000  # 0.5 meV/atom in 10 ps
     rows = np.stack([total - kinetic, kinetic, total, kinetic * 860], axis=1)
     found = compared(runs, tmp_path / "run", reference, runs.shaking(400, seed=10), thermo=rows, ensemble="nve")
-    assert found.drift.per_10_ps.value == pytest.approx(0.5, rel=1e-3)
-    assert found.temperature.target is None
+    assert found["energy_drift"].per_10_ps.value == pytest.approx(0.5, rel=1e-3)
+    assert found["temperature"].target is None
     assert "energy_drift.per_ns" in {one.key for one in found.observables}
     assert "constant-energy" in " ".join(found.notes)
 

@@ -12,8 +12,8 @@ from ase.spacegroup import crystal
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.quantities.radial import compare_coordination
 from piwsl.analysis.reference import Reference
+from piwsl.analysis.reference_statistics import read_reference_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.analysis.statistics_file import read_reference_statistics
 from piwsl.analysis.verdict import judge
 from piwsl.errors import DataError
 from piwsl.md.protocol import MDProtocol
@@ -106,7 +106,7 @@ def test_what_ends_the_stable_part(runs, tmp_path, reference):
     moved = compared(runs, tmp_path / "hop", reference, change=hop)
     assert moved.stable  # metals hop: their bonds have no length that must hold
     fallen = compared(runs, tmp_path / "fallen", reference, change=collapse)
-    assert (fallen.contact.frame, fallen.contact.atoms) == (600, (0, 1))
+    assert (fallen.stability.contact.frame, fallen.stability.contact.atoms) == (600, (0, 1))
     assert "the Ti-Ti pair of atoms 0 and 1 is " in judge(fallen).stability
     assert {one.key for one in fallen.observables} >= {"stable_time.contact", "rdf.O-O"}
     lost = compared(runs, tmp_path / "lost", reference, change=lambda p: p.__setitem__((700, 3), np.nan))
@@ -141,9 +141,9 @@ def test_oxygens_that_collapse_are_seen_in_the_image(runs, tmp_path):
         positions[frame, 1, 0] = max(5.0 - 0.4 * (frame - 9), -10.0)
     run = read_run(runs.write_run(tmp_path / "run", positions, argon, cells=cells))
     found = compare_run(run, reference)
-    assert found.contact is not None
-    assert found.contact.atoms == (0, 1)
-    assert found.contact.kind == "Ar-Ar"
+    assert found.stability.contact is not None
+    assert found.stability.contact.atoms == (0, 1)
+    assert found.stability.contact.kind == "Ar-Ar"
     assert found.stability.broken is None
     assert not found.stable
     assert "collapsed" in judge(found).stability
@@ -159,7 +159,7 @@ def test_a_liquid_of_atoms_needs_no_bonds(runs, tmp_path):
     assert found.stable
     assert found.compares_structure
     assert any(note.startswith("no bonds in the cell of mine") for note in found.notes)
-    assert found.bonds == ()
+    assert found["bonds"] == ()
 
 
 @pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz", "hdf5"])
@@ -173,8 +173,8 @@ def test_a_slab_without_a_third_vector(tmp_path, kind):
         writer.write(OutputFrame(step, 0.5 * step, positions, cell=slab.cell.array))
     writer.close()
     frames = open_trajectory(tmp_path / f"trajectory.{kind}").source(slab.numbers)
-    found = Reference("slab", frames).statistics.structure
-    (around,) = compare_coordination("Cu-Cu", found.radial["Cu-Cu"], found.radial["Cu-Cu"])
+    radial = Reference("slab", frames).statistics.measured["rdf"]["Cu-Cu"]
+    (around,) = compare_coordination("Cu-Cu", radial, radial)
     assert around.run.value == pytest.approx((12 + 9 + 9) / 3, abs=0.01)
 
 
@@ -202,7 +202,7 @@ def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     run = read_run(runs.write_run(tmp_path / "run", jumping, cells=cells))
     found = compare_run(run, alone)
     assert "the cell of the run is not looked at: vacuum has none" in found.notes
-    assert found.distances is not None
+    assert "h_of_r" in found
     assert found.stable
     other = compare_run(read_run(runs.write_run(tmp_path / "other", runs.shaking(400, seed=7))), boxed)
     assert "the cell of boxed is not looked at: the run has none" in other.notes

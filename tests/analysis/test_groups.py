@@ -35,12 +35,12 @@ def test_a_single_run_keeps_its_numbers(groups):
 
 def test_replicas_have_the_mean_and_the_error_of_their_spread(groups):
     (row,) = [row for row in groups[1].rows if row.key == "bond.C-H.mean"]
-    values = [member.bonds[1].mean.value for member in groups[1].members]
+    values = [member["bonds"][1].mean.value for member in groups[1].members]
     assert row.run.value == pytest.approx(np.mean(values))
     assert row.run.uncertainty == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
-    assert row.run.samples == sum(member.bonds[1].mean.samples for member in groups[1].members)
+    assert row.run.samples == sum(member["bonds"][1].mean.samples for member in groups[1].members)
     assert row.judged == 3
-    assert row.reference == groups[1].members[0].bonds[1].reference_mean
+    assert row.reference == groups[1].members[0]["bonds"][1].reference_mean
 
 
 def test_spread_of_replicas_covers_the_truth():
@@ -64,7 +64,7 @@ def test_side_by_side(groups):
     assert next(iter(lines)) == "stable_time"
     bond = lines["bond.C-O.mean"]
     assert [cell.run.samples > 0 for cell in bond.cells] == [True, True]
-    assert bond.reference == groups[0].members[0].bonds[2].reference_mean
+    assert bond.reference == groups[0].members[0]["bonds"][2].reference_mean
     assert lines["stable_time"].reference is None
 
 

@@ -172,7 +172,7 @@ def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
     reference = bundled_reference("aspirin")
     frames = reference.frames.all()[:200]
     write_run(tmp_path / "runs" / "md-aspirin", frames, reference.species)
-    page = (Path(__file__).parents[3] / "docs" / "analysis.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "docs/analysis.md", "exec"), {})

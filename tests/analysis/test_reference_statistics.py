@@ -3,8 +3,8 @@ import pytest
 
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference
+from piwsl.analysis.reference_statistics import is_reference_statistics, read_reference_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.analysis.statistics_file import is_reference_statistics, read_reference_statistics
 from piwsl.errors import DataError
 
 
@@ -57,7 +57,7 @@ def test_other_files(runs, tmp_path, saved):
 def test_damaged_and_newer_statistics(saved):
     with np.load(saved) as archive:
         values = dict(archive)
-    missing = {name: value for name, value in values.items() if name != "h_of_r.blocks"}
+    missing = {name: value for name, value in values.items() if name != "h_of_r/all_pairs.blocks.sums"}
     np.savez(saved, **missing)
     with pytest.raises(DataError, match="damaged"):
         read_reference_statistics(saved)

@@ -13,7 +13,7 @@ def test_convert_and_inspect(cli, tmp_path):
     convert(mixed_frames(), tmp_path / "in.extxyz")
     called = cli("data", "convert", "in.extxyz", "deep/out.h5")
     assert called.code == 0
-    assert "7/7 frames" in called.out
+    assert "frames 7/7" in called.out
     assert "deep/out.h5: 7 frames, energies on 4, forces on 5, stress on 1; 0." in called.out
     assert_same_frames(read_frames("deep/out.h5"), mixed_frames(), 1e-8)
     called = cli("data", "inspect", "deep/out.h5")

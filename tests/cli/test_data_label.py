@@ -41,7 +41,7 @@ def test_given_structures_through_a_real_process(cli, tmp_path):
     called = cli("data", "label", "--frames", "in.xyz", "--method", EMT, "--output", "labels", "--workers", 1)
     assert called.code == 0
     lines = called.out.splitlines()
-    assert lines[0] == "0/2 frames"
+    assert lines[:2] == ["frames 1/2", "frames 2/2"]
     assert lines[-1] == f"labeled 2 of 2 frames with {EMT}: labels/frames.xyz (eV, angstrom)"
     inspected = cli("data", "inspect", "labels/frames.xyz").out
     assert "energies on 2 and forces on 2 of 2 frames, stress on 2" in inspected
@@ -93,8 +93,8 @@ def test_dynamics_with_other_methods(cli, here, tmp_path):
         (["--frames", "in.xyz", "--steps", "10"], "--steps belongs to dynamics, not to --frames"),
         (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance belongs to dynamics"),
         (["--system", "aspirin", "--units", "eV"], "--units belongs to --frames"),
-        (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers is not used with --sch"),
-        (["--frames", "in.xyz", "--calculator-options", "charge=1"], "--calculator-options is no JSON"),
+        (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N is not used with --sch"),
+        (["--frames", "in.xyz", "--calculator-options", "charge=1"], "--calculator-options is not JSON"),
         (["--frames", "in.xyz", "--calculator-options", "[1]"], "--calculator-options is [1]"),
         (["--frames", "in.xyz", "--method", "b3lyp"], "unknown method 'b3lyp': use one of gfn2-xtb, gfn1-xtb, pyscf:"),
         (["--frames", "in.xyz", "--method", "pyscf:nope/sto-3g"], "PySCF has no functional 'nope'"),

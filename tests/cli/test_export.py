@@ -59,7 +59,7 @@ def test_copies_of_a_molecule(cli, water):
     assert (exported.copies, exported.species) == (3, 3 * [8, 1, 1])
     refused = cli("export", "model.pt", "--copies", "3")
     assert refused.errors == [
-        "piwsl: --copies belongs to --target openmm: the general form takes any number of structures"
+        "piwsl: --copies N needs --target openmm: the general form takes any number of structures"
     ]
 
 
@@ -67,8 +67,8 @@ def test_copies_of_a_molecule(cli, water):
     ("arguments", "message"),
     [
         (["model.pt", "--device", "cuda"], "PyTorch finds no GPU here"),
-        (["model.pt", "--structure", "water.xyz"], "belong to --target openmm"),
-        (["model.pt", "--target", "openmm"], "name either --system or --structure"),
+        (["model.pt", "--structure", "water.xyz"], "need --target openmm"),
+        (["model.pt", "--target", "openmm"], "either --system NAME or --structure FILE"),
         (["--info", "model.pt"], "not an exported piwsl potential"),
         (["--info", "water.xyz"], "damaged or not a file of piwsl export"),
         ([".", "model.pt"], "is a directory"),

@@ -15,7 +15,7 @@ from ase.io import read, write
 from piwsl.cli.main import run
 from piwsl.data.systems import named_system
 from piwsl.md.restart import newest_states, state_files
-from piwsl.md.stop.specs import KINDS
+from piwsl.md.stop.rules import RULES
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.springs import springs_model
 
@@ -45,7 +45,7 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     assert (code, errors) == (0, [])
     assert "force TorchForce (tried on Reference, works), platform Reference" in out
     assert "3000 steps of 0.5 fs (1.5 ps), nve from 300 K" in out
-    assert "100 %  step 3000 of 3000" in out
+    assert "step 3000/3000  " in out
     assert "ns/day" in out
     assert "completed: 3000 steps (1.5 ps), no stop rule violated" in out
     assert out.splitlines()[-1] == "results: runs/md-ethanol"
@@ -57,7 +57,7 @@ def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
 def test_stop_rules_are_listed_and_named(inputs, capsys):
     code, out, _ = piwsl(capsys, "md", "--stop", "help")
     names = [line.split()[0] for line in out.splitlines()]
-    assert (code, names) == (0, ["rule", *KINDS])
+    assert (code, names) == (0, ["rule", *(rule.name for rule in RULES)])
     code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "bound:0.3")
     assert (code, errors) == (2, ["piwsl: unknown stop rule 'bound': did you mean 'bond'?"])
     code, _, errors = piwsl(capsys, "md", *inputs, "--stop", "temperature:10", "--stop", "bond:off", "--steps", "50")
@@ -103,7 +103,7 @@ def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, wor
 def test_what_is_missing_is_said(inputs, capsys):
     assert "give --system NAME or --structure FILE" in piwsl(capsys, "md")[2][0]
     assert "give --model FILE" in piwsl(capsys, "md", *inputs[:2])[2][0]
-    assert "or --output of the run" in piwsl(capsys, "md", "--restart")[2][0]
+    assert "or --output DIRECTORY of the run" in piwsl(capsys, "md", "--restart")[2][0]
 
 
 def test_two_atoms_on_top_of_each_other(inputs, capsys):

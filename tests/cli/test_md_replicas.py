@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from piwsl.cli.md_progress import figures
 from piwsl.md.progress import Progress
 from piwsl.md.restart import newest_states, state_files
 from tests.cli.test_md import inputs, piwsl, start_in_background, wait_for_state
@@ -42,9 +41,9 @@ def test_what_is_said(inputs, capsys):
 
 def test_progress_in_words():
     known = Progress(10, 100, 50.0, 6.5, 301.2, 2.0, replicas=3)
-    assert figures(known) == "50 steps/s of 3 replicas, 6.50 ns/day, 301 K, 0:00:02 left"
+    assert known.text() == "50 steps/s of 3 replicas, 6.50 ns/day, 301 K, 0:00:02 left"
     elsewhere = Progress(10, 100, 50.0, 6.5, float("nan"), 2.0)
-    assert figures(elsewhere) == "50 steps/s, 6.50 ns/day, 0:00:02 left"
+    assert elsewhere.text() == "50 steps/s, 6.50 ns/day, 0:00:02 left"
 
 
 def test_those_that_leave_give_exit_code_3(inputs, capsys):

@@ -9,7 +9,6 @@ from multiprocessing import get_context
 import h5py
 import numpy as np
 import pytest
-from tests.data.test_ani import write_ani
 from torch.utils.data import DataLoader
 
 from piwsl.data.convert import convert
@@ -17,6 +16,7 @@ from piwsl.data.frames import Frame, FrameSet, Selection
 from piwsl.data.lazy import JoinedFrames, LazyFrames, PerProcess
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
+from tests.support.ani_files import write_ani
 from tests.support.frame_sets import assert_same_frames, mixed_frames
 from tests.support.molecules import frame
 

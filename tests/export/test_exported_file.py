@@ -8,16 +8,11 @@ from torch import nn
 from piwsl.errors import ModelFileError
 from piwsl.export import exported_file as module
 from piwsl.export.exported_file import load_exported, read_exported_info, save_exported
-from piwsl.export.exporter import Exporter
-from tests.support.models_for_tests import trained_file
-from tests.support.molecules import frame
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exported")
-    Exporter([trained_file(folder / "model.pt")]).openmm(frame("CH3CH2OH"), folder / "openmm.pt")
-    return folder / "openmm.pt"
+@pytest.fixture
+def good(exports):
+    return exports.openmm()
 
 
 def test_a_torchscript_file_that_is_not_ours(tmp_path):
@@ -26,9 +21,9 @@ def test_a_torchscript_file_that_is_not_ours(tmp_path):
         load_exported(tmp_path / "foreign.pt")
 
 
-def test_a_trained_file_is_not_an_exported_one(tmp_path):
+def test_a_trained_file_is_not_an_exported_one(exports):
     with pytest.raises(ModelFileError, match="not an exported piwsl potential"):
-        load_exported(trained_file(tmp_path / "model.pt"))
+        load_exported(exports.trained())
 
 
 def test_missing_and_truncated_files(tmp_path, good):

@@ -53,11 +53,9 @@ def test_the_molecule_form_equals_the_model(tmp_path, network, dtype):
         assert np.allclose(found[1], forces, atol=LIMITS[dtype])
 
 
-def test_a_molecule_in_a_box_is_seen_whole_where_the_box_cuts_it(tmp_path):
-    path = trained_file(tmp_path / "model.pt", dtype="float64")
-    Exporter([path]).openmm(ETHANOL, tmp_path / "openmm.pt")
-    exported = load_exported(tmp_path / "openmm.pt")
-    energy, forces = eager(path, ETHANOL)
+def test_a_molecule_in_a_box_is_seen_whole_where_the_box_cuts_it(exports):
+    exported = load_exported(exports.openmm())
+    energy, forces = eager(exports.trained(), ETHANOL)
     cell = np.array([[9.0, 0.0, 0.0], [2.0, 9.5, 0.0], [-1.0, 3.0, 9.2]])
     wrapped = ETHANOL.positions - np.floor(ETHANOL.positions @ np.linalg.inv(cell) + 0.1) @ cell
     assert np.abs(wrapped - ETHANOL.positions).max() > 5.0
@@ -91,11 +89,9 @@ def test_the_general_form_equals_the_model_for_any_structure(tmp_path, network):
             assert np.allclose(virial, virial.T, atol=1e-8)
 
 
-def test_virial_is_minus_the_derivative_by_strain(tmp_path):
-    path = trained_file(tmp_path / "model.pt", dtype="float64", frames=("H2O",))
-    Exporter([path]).general(tmp_path / "general.pt")
+def test_virial_is_minus_the_derivative_by_strain(exports):
     made = oxide()
-    bound = bind(load_exported(tmp_path / "general.pt"), made.species, made.pbc)
+    bound = bind(load_exported(exports.general()), made.species, made.pbc)
     virial = bound(made.positions, made.cell).virial
     for row, column in ((0, 0), (1, 2), (2, 1)):
         strain = np.zeros((3, 3))
@@ -167,12 +163,10 @@ def test_models_that_are_no_ensemble(tmp_path):
         Exporter(paths)
 
 
-def test_unknown_elements_are_refused(tmp_path):
-    path = trained_file(tmp_path / "model.pt")
+def test_unknown_elements_are_refused(exports, tmp_path):
     with pytest.raises(ElementError, match="Cl: it knows H C O"):
-        Exporter([path]).openmm(frame("CH3Cl"), tmp_path / "openmm.pt")
-    Exporter([path]).general(tmp_path / "general.pt")
-    exported = load_exported(tmp_path / "general.pt")
+        Exporter([exports.trained()]).openmm(frame("CH3Cl"), tmp_path / "openmm.pt")
+    exported = load_exported(exports.general())
     with pytest.raises(torch.jit.Error, match="not among those"):
         exported.program(torch.tensor([17, 17]), torch.eye(3)[:2])
     with pytest.raises(ElementError, match="not made for Cl"):

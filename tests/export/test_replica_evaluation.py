@@ -183,7 +183,7 @@ def test_refusals(files, tmp_path):
 
 
 def test_a_package_without_its_interface_runs_in_one_thread(files, monkeypatch, caplog):
-    monkeypatch.setattr("piwsl.export.forms.compiled._library", lambda name: "none.so")
+    monkeypatch.setattr("piwsl.compat.aotinductor._library", lambda name: "none.so")
     bound = bind_replicas(load_exported(files / "three.pt2"), ETHANOL.species, threads=2)
     assert bound.threads == 1
     assert "three.pt2: replicas use one thread" in caplog.text

@@ -7,19 +7,15 @@ from piwsl.errors import ExportError, ModelFileError
 from piwsl.export import verify as module
 from piwsl.export.evaluation import Evaluation, bind
 from piwsl.export.exported_file import load_exported
-from piwsl.export.exporter import Exporter
 from piwsl.export.verify import Expected, expectations, parity_variants, verify, verify_here
-from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
 WATER = frame("H2O")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("verify")
-    Exporter([trained_file(folder / "model.pt", dtype="float64")]).general(folder / "general.pt")
-    return load_exported(folder / "general.pt")
+def exported(exports):
+    return load_exported(exports.general())
 
 
 def as_it_is(potential):
@@ -52,14 +48,14 @@ def test_each_kind_of_lie_is_found(exported, monkeypatch, wrong):
         # Agrees with a yardstick that is as wrong, not with its own energy.
         return replace(said, forces=1.01 * said.forces)
 
-    monkeypatch.setattr(module, "ways_into", lambda potential: [lying])
+    monkeypatch.setattr(module, "entry_points", lambda potential: [lying])
     with pytest.raises(ExportError, match="not written"):
         verify(exported, expected_of(lying if wrong == "derivative" else as_it_is(exported)))
 
 
 def test_nan_never_passes(exported, monkeypatch):
     nan = Evaluation(float("nan"), np.full((3, 3), np.nan), np.full((3, 3), np.nan))
-    monkeypatch.setattr(module, "ways_into", lambda potential: [lambda made: nan])
+    monkeypatch.setattr(module, "entry_points", lambda potential: [lambda made: nan])
     with pytest.raises(ExportError, match="nan"):
         verify(exported, expected_of(as_it_is(exported)))
 

@@ -10,20 +10,15 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 
-from piwsl.export.exporter import Exporter
 from piwsl.md import PiwslCalculator
 from piwsl.md.structure import thermal_velocities
 from tests.support.argon import argon_model
-from tests.support.models_for_tests import trained_file
 from tests.support.molecules import oxide
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    """An exported file for any structure of H, C and O, with random weights."""
-    folder = tmp_path_factory.mktemp("network")
-    Exporter([trained_file(folder / "model.pt", dtype="float64")]).general(folder / "general.pt")
-    return folder / "general.pt"
+@pytest.fixture
+def network(exports):
+    return exports.general()
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,9 @@ def general(path, **options):
     return path
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return general(tmp_path_factory.mktemp("exported") / "general.pt", dtype="float64")
+@pytest.fixture
+def exported(exports):
+    return exports.general()
 
 
 def direct(path, atoms):

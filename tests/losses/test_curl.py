@@ -3,8 +3,8 @@ from torch import nn
 
 from piwsl.data.batch import collate
 from piwsl.losses.curl import measure_curl
+from piwsl.models import ModelConfig, build_potential
 from piwsl.models.potential import DirectPotential
-from piwsl.models.register import ModelConfig, build_potential
 from tests.support.molecules import frame
 
 

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from piwsl.data.batch import collate
 from piwsl.losses.forward_mode import directional_derivative
-from piwsl.models.register import ModelConfig, build_potential
+from piwsl.models import ModelConfig, build_potential
 from tests.support.molecules import frame
 
 

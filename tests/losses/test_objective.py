@@ -26,7 +26,7 @@ from piwsl.losses import (
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 
-LABELLED = [frame("H2O", labeled=True), oxide(labeled=True)]
+LABELED = [frame("H2O", labeled=True), oxide(labeled=True)]
 
 
 class Counting:
@@ -40,7 +40,7 @@ class Counting:
         setattr(self.potential, name, lambda *graph: self.calls.append(graph[-1]) or inner(*graph))
 
 
-def batch_for(objective, frames=LABELLED):
+def batch_for(objective, frames=LABELED):
     return collate(frames, 3.0 + objective.margin, torch.float64)
 
 
@@ -48,7 +48,7 @@ def weighted(*terms):
     return [WeightedTerm(term, coefficient) for term, coefficient in terms]
 
 
-def run(objective, step=0, frames=LABELLED, forces="conservative"):
+def run(objective, step=0, frames=LABELED, forces="conservative"):
     counting = Counting(forces)
     loss, parts = objective(counting.potential, batch_for(objective, frames), FrameRandom(0, step))
     return float(loss.detach()), {name: float(part) for name, part in parts.items()}, counting.calls
@@ -206,7 +206,7 @@ def test_a_few_steps_lower_the_loss(forces, dtype):
     potential = painn(forces, layers=1)
     potential.network.to(dtype)
     potential.reference_energies.zero_()
-    batch = collate(LABELLED, 3.0 + objective.margin, dtype)
+    batch = collate(LABELED, 3.0 + objective.margin, dtype)
     optimizer = torch.optim.Adam(potential.parameters(), 0.01)
     losses = []
     for step in range(15):

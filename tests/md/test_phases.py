@@ -17,7 +17,7 @@ from piwsl.md.dry_run import plan_run
 from piwsl.md.progress import SpeedMeter
 from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 from piwsl.md.restart import newest_states
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.md.structure import advice, with_hydrogen_mass
 from tests.support.argon import argon_model
 
@@ -48,14 +48,14 @@ def test_a_schedule_is_read_and_followed():
         MDProtocol.of(temperature="300:0")
     with pytest.raises(ConfigError, match="nve has no thermostat"):
         MDProtocol.of(temperature="300:400", ensemble="nve")
-    with pytest.raises(ConfigError, match="openmm has no nvt-csvr: choose `engine=ase`"):
+    with pytest.raises(ConfigError, match="openmm has no nvt-csvr: choose engine='ase'"):
         MDProtocol.of(ensemble="nvt-csvr")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_heats_up(engine, ethanol, make_model, tmp_path):
     options = {"temperature": "50:1000", "friction": 0.1, "steps": 6000, "report_interval": 20, "engine": engine}
-    run_md(ethanol, make_model(ethanol), protocol(**options), tmp_path / "run")
+    run_protocol(ethanol, make_model(ethanol), protocol(**options), tmp_path / "run")
     kelvin = thermo(tmp_path / "run")[:, 5]
     third = len(kelvin) // 3
     for part, expected in enumerate((50 + 950 / 6, 525, 1000 - 950 / 6)):
@@ -67,7 +67,7 @@ def test_a_run_heats_up(engine, ethanol, make_model, tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_equilibration_leaves_no_frames_and_no_overall_motion(engine, ethanol, make_model, tmp_path):
     options = {"ensemble": "nve", "equilibration": 300, "temperature": 400, "friction": 0.1, "engine": engine}
-    run = run_md(ethanol, make_model(ethanol), protocol(**options, trajectory_interval=1), tmp_path / "run")
+    run = run_protocol(ethanol, make_model(ethanol), protocol(**options, trajectory_interval=1), tmp_path / "run")
     rows = thermo(tmp_path / "run")
     assert rows[:, 0].tolist() == [50, 100, 150, 200]
     assert np.ptp(rows[:, 4]) < 0.02  # constant energy
@@ -88,12 +88,12 @@ def test_a_restart_within_either_phase_equals_the_whole(engine, where, ethanol, 
         if progress.step >= where:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run_md(ethanol, model, options, tmp_path / "whole")
+    run_protocol(ethanol, model, options, tmp_path / "whole")
     monkeypatch.setattr(SpeedMeter, "due", lambda meter: True)
-    cut = run_md(ethanol, model, options, tmp_path / "cut", progress=interrupt)
+    cut = run_protocol(ethanol, model, options, tmp_path / "cut", progress=interrupt)
     assert not cut.completed
     assert (newest_states({0: tmp_path / "cut"})[0][0].step < 0) == (where < 0)
-    again = run_md(ethanol, model, options, tmp_path / "cut", restart=True)
+    again = run_protocol(ethanol, model, options, tmp_path / "cut", restart=True)
     assert again.completed
     assert np.array_equal(frames(tmp_path / "whole"), frames(tmp_path / "cut"))
     assert np.allclose(thermo(tmp_path / "whole"), thermo(tmp_path / "cut"), atol=1e-7)
@@ -104,13 +104,13 @@ def test_minimization_starts_the_run_from_a_minimum(ethanol, make_model, tmp_pat
     moved = ethanol.copy()
     moved.rattle(0.05, seed=3)
     options = protocol(minimize=True)
-    run_md(moved, model, options, tmp_path / "run")
+    run_protocol(moved, model, options, tmp_path / "run")
     start = read(tmp_path / "run" / "start.extxyz")
     assert np.abs(start.get_all_distances() - ethanol.get_all_distances()).max() < 0.02
     assert "minimized in" in (tmp_path / "run" / "md.log").read_text()
     longer = protocol(minimize=True, steps=300)
-    assert run_md(moved, model, longer, tmp_path / "run", restart=True).completed  # from what it was given
-    assert run_md(start, model, protocol(minimize=True, steps=400), tmp_path / "run", restart=True).completed
+    assert run_protocol(moved, model, longer, tmp_path / "run", restart=True).completed  # from what it was given
+    assert run_protocol(start, model, protocol(minimize=True, steps=400), tmp_path / "run", restart=True).completed
 
 
 def test_heavier_hydrogens_take_their_mass_from_their_neighbors(ethanol):
@@ -133,7 +133,7 @@ def test_a_long_step_is_warned_of(ethanol):
 def test_npt_needs_a_box(ethanol, make_model, tmp_path):
     for engine in ENGINES:
         with pytest.raises(EngineError, match="npt changes the box"):
-            run_md(ethanol, make_model(ethanol), protocol(ensemble="npt", engine=engine), tmp_path / "run")
+            run_protocol(ethanol, make_model(ethanol), protocol(ensemble="npt", engine=engine), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -142,10 +142,10 @@ def test_a_crystal_in_npt_is_continued_exactly(engine, tmp_path):
     atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
     model = argon_model(tmp_path / "argon.pt")
     options = {"ensemble": "npt", "temperature": 30, "timestep": 5, "engine": engine, "state_interval": 50}
-    run_md(atoms, model, protocol(**options), tmp_path / "whole")
-    run_md(atoms, model, protocol(**options, on_stop="record"), tmp_path / "half")  # another run
-    run_md(atoms, model, protocol(**{**options, "steps": 100}), tmp_path / "cut")
-    run_md(atoms, model, protocol(**options), tmp_path / "cut", restart=True)
+    run_protocol(atoms, model, protocol(**options), tmp_path / "whole")
+    run_protocol(atoms, model, protocol(**options, on_stop="record"), tmp_path / "half")  # another run
+    run_protocol(atoms, model, protocol(**{**options, "steps": 100}), tmp_path / "cut")
+    run_protocol(atoms, model, protocol(**options), tmp_path / "cut", restart=True)
     assert np.allclose(thermo(tmp_path / "whole"), thermo(tmp_path / "cut"), atol=1e-7)
     assert np.allclose(frames(tmp_path / "whole"), frames(tmp_path / "cut"), atol=1e-5)
 
@@ -153,7 +153,7 @@ def test_a_crystal_in_npt_is_continued_exactly(engine, tmp_path):
 def test_a_violation_can_be_noted(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     tight = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600}
-    run = run_md(ethanol, model, protocol(**tight), tmp_path / "run")
+    run = run_protocol(ethanol, model, protocol(**tight), tmp_path / "run")
     assert run.completed
     (noted,) = run.summary.violations
     assert (noted.rule, noted.frame) == ("bond", "violation-bond.extxyz")
@@ -167,7 +167,7 @@ def test_a_run_can_go_back_to_what_was_good(engine, ethanol, make_model, tmp_pat
     """With a rule that is violated now and then, the run ends whole, each frame once."""
     options = {"on_stop": "restart-from-good", "engine": engine, "friction": 0.1, "seed": 4, "state_interval": 20}
     limit = {"stop": ("temperature:580",), "temperature": 400, "steps": 1000}
-    run = run_md(ethanol, make_model(ethanol), protocol(**options, **limit), tmp_path / "run")
+    run = run_protocol(ethanol, make_model(ethanol), protocol(**options, **limit), tmp_path / "run")
     assert run.completed
     assert 1 <= len(run.summary.violations) <= 10
     assert thermo(tmp_path / "run")[:, 0].tolist() == list(range(50, 1001, 50))
@@ -178,7 +178,7 @@ def test_a_run_can_go_back_to_what_was_good(engine, ethanol, make_model, tmp_pat
 def test_what_is_wrong_again_and_again_ends_the_run(ethanol, make_model, tmp_path):
     options = protocol(on_stop="restart-from-good", stop=("bond:0.005",), temperature=600)
     with pytest.raises(UnphysicalError, match="bond"):
-        run_md(ethanol, make_model(ethanol), options, tmp_path / "run")
+        run_protocol(ethanol, make_model(ethanol), options, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["result"], len(summary["violations"])) == ("stopped", 10)
 

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, DataError, ElementError, ModelFileError, RunDirectoryError, UnphysicalError
 from piwsl.export.exported_file import load_exported, read_exported_info
-from piwsl.export.exporter import Exporter
 from piwsl.interfaces.openmm.force import OpenMMForce, python_force
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.runs.directory import locked
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.models_for_tests import trained_file
@@ -49,7 +47,7 @@ def steps_of(directory: Path):
 def test_a_run_explains_itself(engine, ethanol, make_model, tmp_path):
     seen = []
     model = make_model(ethanol)
-    run = run_md(
+    run = run_protocol(
         ethanol, model, protocol(engine=engine), tmp_path / "run", name="ethanol", command="c", progress=seen.append
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -72,9 +70,9 @@ def test_a_run_explains_itself(engine, ethanol, make_model, tmp_path):
 def test_a_continued_run_equals_an_uninterrupted_one(engine, ensemble, ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     options = {"engine": engine, "ensemble": ensemble, "trajectory_format": "xtc"}
-    run_md(ethanol, model, protocol(**options), tmp_path / "whole")
-    run_md(ethanol, model, protocol(**options, steps=130), tmp_path / "parts")
-    run = run_md(ethanol, model, protocol(**options), tmp_path / "parts", restart=True)
+    run_protocol(ethanol, model, protocol(**options), tmp_path / "whole")
+    run_protocol(ethanol, model, protocol(**options, steps=130), tmp_path / "parts")
+    run = run_protocol(ethanol, model, protocol(**options), tmp_path / "parts", restart=True)
     assert (run.summary.steps_done, run.summary.restarted_at_step) == (200, 130)
     assert np.array_equal(frames(tmp_path / "parts"), frames(tmp_path / "whole"))
     assert (tmp_path / "parts" / "thermo.csv").read_text() == (tmp_path / "whole" / "thermo.csv").read_text()
@@ -82,7 +80,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(engine, ensemble, ethanol, 
 
 def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol, make_model, tmp_path, monkeypatch):
     model, output = make_model(ethanol), tmp_path / "run"
-    run_md(ethanol, model, protocol(steps=100), output)
+    run_protocol(ethanol, model, protocol(steps=100), output)
     import piwsl.md.restart as module
 
     newest = module.newest_states
@@ -93,7 +91,7 @@ def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol
         return states, damaged
 
     monkeypatch.setattr(module, "newest_states", foreign)
-    run = run_md(ethanol, model, protocol(), output, restart=True)
+    run = run_protocol(ethanol, model, protocol(), output, restart=True)
     assert run.completed
     assert "the thermostat draws new random numbers" in (output / "md.log").read_text()
     positions = frames(output)
@@ -102,12 +100,12 @@ def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol
 
 def test_a_damaged_newest_state_falls_back_and_everything_is_cut_to_it(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
-    run_md(ethanol, model, protocol(), tmp_path / "whole")
+    run_protocol(ethanol, model, protocol(), tmp_path / "whole")
     output = tmp_path / "run"
-    run_md(ethanol, model, protocol(steps=170), output)
+    run_protocol(ethanol, model, protocol(steps=170), output)
     newest = state_files(output)[0]
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    run = run_md(ethanol, model, protocol(), output, restart=True)
+    run = run_protocol(ethanol, model, protocol(), output, restart=True)
     assert run.summary.restarted_at_step == 100
     assert steps_of(output) == [50, 100, 150, 200]
     assert np.array_equal(frames(output), frames(tmp_path / "whole"))
@@ -116,31 +114,31 @@ def test_a_damaged_newest_state_falls_back_and_everything_is_cut_to_it(ethanol, 
 
 def test_a_restart_refuses_what_changed(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
-    run_md(ethanol, model, protocol(), output)
+    run_protocol(ethanol, model, protocol(), output)
     before = (output / "thermo.csv").read_bytes()
     with pytest.raises(RunDirectoryError, match=r"changed are timestep: 0\.5 -> 1\.0; seed: 0 -> 4"):
-        run_md(ethanol, model, protocol(timestep=1.0, seed=4), output, restart=True)
+        run_protocol(ethanol, model, protocol(timestep=1.0, seed=4), output, restart=True)
     with pytest.raises(RunDirectoryError, match="changed are model: sha256"):
-        run_md(ethanol, make_model(ethanol, "other.pt", limit=9.0), protocol(), output, restart=True)
+        run_protocol(ethanol, make_model(ethanol, "other.pt", limit=9.0), protocol(), output, restart=True)
     moved = ethanol.copy()
     moved.positions[0] += 0.01
     with pytest.raises(RunDirectoryError, match="changed are structure: sha256"):
-        run_md(moved, model, protocol(), output, restart=True)
+        run_protocol(moved, model, protocol(), output, restart=True)
     with pytest.raises(ConfigError, match=r"steps is 150, but .* already has 200"):
-        run_md(ethanol, model, protocol(steps=150), output, restart=True)
+        run_protocol(ethanol, model, protocol(steps=150), output, restart=True)
     with pytest.raises(RunDirectoryError, match=r"holds no summary\.json|no such directory"):
-        run_md(ethanol, model, protocol(), tmp_path / "empty", restart=True)
+        run_protocol(ethanol, model, protocol(), tmp_path / "empty", restart=True)
     assert (output / "thermo.csv").read_bytes() == before
     assert not (tmp_path / "empty").exists()
 
 
 def test_another_run_is_never_overwritten(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
-    run_md(ethanol, model, protocol(), output)
+    run_protocol(ethanol, model, protocol(), output)
     (output / "notes.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="holds a molecular dynamics run already"):
-        run_md(ethanol, model, protocol(), output)
-    run_md(ethanol, model, protocol(steps=40, trajectory_format="xtc"), output, force=True)
+        run_protocol(ethanol, model, protocol(), output)
+    run_protocol(ethanol, model, protocol(steps=40, trajectory_format="xtc"), output, force=True)
     assert (output / "notes.txt").read_text() == "mine"
     assert not (output / "trajectory.dcd").exists()
     assert [path.name for path in state_files(output)] == ["state-000000040.npz", "state-000000000.npz"]
@@ -150,7 +148,7 @@ def test_another_run_is_never_overwritten(ethanol, make_model, tmp_path):
 def test_a_breaking_bond_stops_the_run(engine, ethanol, make_model, tmp_path):
     model, output = make_model(ethanol, first_bond=-3.0), tmp_path / "run"
     with pytest.raises(UnphysicalError, match=r"bond C0-C1 is .* the broken one in stopped\.extxyz") as caught:
-        run_md(ethanol, model, protocol(engine=engine, steps=100_000), output)
+        run_protocol(ethanol, model, protocol(engine=engine, steps=100_000), output)
     assert "\n" not in str(caught.value)
     summary = json.loads((output / "summary.json").read_text())
     stop = summary["stop"]
@@ -163,7 +161,7 @@ def test_a_breaking_bond_stops_the_run(engine, ethanol, make_model, tmp_path):
     start = read(output / "start.extxyz")
     assert abs(broken.get_distance(0, 1) - start.get_distance(0, 1)) == pytest.approx(stop["value"], abs=1e-6)
     with pytest.raises(RunDirectoryError, match=r"was stopped .*bond C0-C1.* cannot be continued"):
-        run_md(ethanol, model, protocol(engine=engine, steps=100_000), output, restart=True)
+        run_protocol(ethanol, model, protocol(engine=engine, steps=100_000), output, restart=True)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -171,7 +169,7 @@ def test_nan_stops_the_run(engine, ethanol, make_model, tmp_path):
     longest = np.sort(ethanol.get_all_distances()[ethanol.get_all_distances() < 2.7])[-1]
     model = make_model(ethanol, limit=float(longest) + 0.05)
     with pytest.raises(UnphysicalError, match="is not a finite number"):
-        run_md(ethanol, model, protocol(engine=engine, steps=100_000, trajectory_interval=2), tmp_path / "run")
+        run_protocol(ethanol, model, protocol(engine=engine, steps=100_000, trajectory_interval=2), tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["stop"]["rule"] == "nan"
     assert np.isfinite(frames(tmp_path / "run")).all()
@@ -179,7 +177,7 @@ def test_nan_stops_the_run(engine, ethanol, make_model, tmp_path):
 
 def test_heat_stops_the_run(ethanol, make_model, tmp_path):
     with pytest.raises(UnphysicalError, match=r"temperature .* K is above 400 K"):
-        run_md(ethanol, make_model(ethanol), protocol(stop=("temperature:400",), steps=20_000), tmp_path / "run")
+        run_protocol(ethanol, make_model(ethanol), protocol(stop=("temperature:400",), steps=20_000), tmp_path / "run")
 
 
 def test_nothing_is_written_for_a_bad_start(ethanol, make_model, tmp_path):
@@ -187,24 +185,24 @@ def test_nothing_is_written_for_a_bad_start(ethanol, make_model, tmp_path):
     overlapping = ethanol.copy()
     overlapping.positions[4] = overlapping.positions[1] + [0.2, 0, 0]
     with pytest.raises(DataError, match=r"C1 and H4 are 0\.20 angstrom apart"):
-        run_md(overlapping, model, protocol(), output)
+        run_protocol(overlapping, model, protocol(), output)
     stretched = ethanol.copy()
     stretched.positions[0] += [20, 0, 0]
     with pytest.raises(DataError, match="eV/angstrom on atom C0"):
-        run_md(stretched, make_model(ethanol, "far.pt", limit=100.0), protocol(), output)
+        run_protocol(stretched, make_model(ethanol, "far.pt", limit=100.0), protocol(), output)
     with pytest.raises(ModelFileError, match="no such file"):
-        run_md(ethanol, tmp_path / "missing.pt", protocol(), output)
+        run_protocol(ethanol, tmp_path / "missing.pt", protocol(), output)
     truncated = tmp_path / "truncated.pt"
     truncated.write_bytes(model.read_bytes()[:1000])
     with pytest.raises(ModelFileError, match="damaged"):
-        run_md(ethanol, truncated, protocol(), output)
+        run_protocol(ethanol, truncated, protocol(), output)
     assert not output.exists()
 
 
 def test_a_large_force_at_the_start_is_a_warning(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     ethanol.positions[3] *= 1.2
-    run_md(ethanol, model, protocol(steps=1), tmp_path / "run")
+    run_protocol(ethanol, model, protocol(steps=1), tmp_path / "run")
     assert "WARNING start structure: force of" in (tmp_path / "run" / "md.log").read_text()
 
 
@@ -217,13 +215,15 @@ def test_sigterm_writes_a_state_first(ethanol, make_model, tmp_path):
         if not kill.ident:
             kill.start()
 
-    run = run_md(ethanol, model, protocol(steps=10_000_000), output, progress=progress)
+    run = run_protocol(ethanol, model, protocol(steps=10_000_000), output, progress=progress)
     assert signal.getsignal(signal.SIGTERM) is before
     done = run.summary.steps_done
     assert (run.summary.result, run.completed) == ("interrupted", False)
     assert state_files(output)[0].name == f"state-{done:09d}.npz"
     total = done + 100
-    again = run_md(ethanol, model, protocol(steps=10_000_000).model_copy(update={"steps": total}), output, restart=True)
+    again = run_protocol(
+        ethanol, model, protocol(steps=10_000_000).model_copy(update={"steps": total}), output, restart=True
+    )
     assert again.completed
     assert len(frames(output)) == total // 20
 
@@ -231,24 +231,23 @@ def test_sigterm_writes_a_state_first(ethanol, make_model, tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_trained_file_is_exported_into_the_run(engine, ethanol, tmp_path):
     model, output = trained_file(tmp_path / "model.pt"), tmp_path / "run"
-    run = run_md(ethanol, model, protocol(engine=engine, steps=20, temperature=50), output)
+    run = run_protocol(ethanol, model, protocol(engine=engine, steps=20, temperature=50), output)
     assert run.summary.model.path == str(model)
     assert run.summary.model.info["target"] == "openmm"
     written = read_exported_info(output / "exported.pt")
     del written["check"]  # structures and what the model said of them
     assert written == run.summary.model.info
-    again = run_md(ethanol, model, protocol(engine=engine, steps=40, temperature=50), output, restart=True)
+    again = run_protocol(ethanol, model, protocol(engine=engine, steps=40, temperature=50), output, restart=True)
     assert (again.completed, again.summary.restarted_at_step) == (True, 20)
     unknown = ethanol.copy()
     unknown.numbers[0] = 14
     with pytest.raises(ElementError, match="Si"):
-        run_md(unknown, model, protocol(engine=engine), tmp_path / "other")
+        run_protocol(unknown, model, protocol(engine=engine), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def test_a_real_network_gives_the_same_forces_everywhere(ethanol, tmp_path):
-    model = tmp_path / "exported.pt"
-    Exporter([trained_file(tmp_path / "model.pt")]).openmm(Frame.from_atoms(ethanol), model)
+def test_a_real_network_gives_the_same_forces_everywhere(ethanol, exports):
+    model = exports.openmm()
     ethanol.rattle(0.05, seed=1)
     reference = ASEEngine(model, ethanol, protocol()).forces()
     assert np.abs(reference).max() > 0.1
@@ -259,11 +258,11 @@ def test_a_real_network_gives_the_same_forces_everywhere(ethanol, tmp_path):
 
 def test_a_run_that_goes_on_is_neither_replaced_nor_continued(ethanol, make_model, tmp_path):
     model, protocol = make_model(ethanol), MDProtocol.of(steps=20, state_interval=10)
-    run_md(ethanol, model, protocol, tmp_path / "run")
+    run_protocol(ethanol, model, protocol, tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     longer = MDProtocol.of(steps=40, state_interval=10)
     with locked(tmp_path / "run"):
         for option in ("force", "restart"):
             with pytest.raises(RunDirectoryError, match="another process works here"):
-                run_md(ethanol, model, longer, tmp_path / "run", **{option: True})
+                run_protocol(ethanol, model, longer, tmp_path / "run", **{option: True})
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

@@ -9,9 +9,9 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses.prediction import predict
+from piwsl.models import ModelConfig, build_network, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential
-from piwsl.models.register import ModelConfig, build_network, build_potential
 from piwsl.testing import ModelCheckError, check_model
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import ENERGIES, painn
@@ -130,7 +130,7 @@ def test_it_is_made_by_configuration():
     assert isinstance(build_potential(ModelConfig(forces="direct", channels=8), ENERGIES), DirectPotential)
     assert not isinstance(build_potential(ModelConfig(channels=8), ENERGIES), DirectPotential)
     dense = build_network(ModelConfig(forces="direct", channels=8), MoleculePairs(5))
-    assert dense.first_message.pairs.n_atoms == 5
+    assert dense.first_message.neighbor_sums.n_atoms == 5
 
 
 @pytest.mark.parametrize("network", ["schnet", "tensornet"])

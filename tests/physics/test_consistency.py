@@ -10,7 +10,7 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.losses import PISC, PITC, Displacement, FrameRandom, PISCPaths, PITCBack
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import Request
+from piwsl.losses.request import PredictionRequest
 from tests.support.molecules import cell, frame
 from tests.support.potentials import STIFFNESS, curling_springs, lennard_jones, morse, springs
 
@@ -21,7 +21,7 @@ LENGTHS = np.array([0.02, 0.01, 0.005])
 def mismatch(term, potential, batch, steps, route="works"):
     request = term.request
     if route == "forces":
-        request = Request.union([request, Request(forces=frozenset(range(request.copies + 1)))])
+        request = PredictionRequest.union([request, PredictionRequest(forces=frozenset(range(request.copies + 1)))])
     return term.mismatch(evaluate(potential, batch, steps, request)).detach()
 
 

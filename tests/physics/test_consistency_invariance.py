@@ -10,9 +10,9 @@ from piwsl.data.batch import collate
 from piwsl.losses import (
     PISC,
     PITC,
-    Absolute,
     Displacement,
     EnergyMAE,
+    FixedLength,
     ForceL2MAE,
     FractionOfNearestNeighbor,
     FrameRandom,
@@ -29,7 +29,7 @@ from piwsl.losses import (
     WeightedTerm,
 )
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import Request
+from piwsl.losses.request import PredictionRequest
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 
@@ -43,7 +43,7 @@ DISPLACEMENTS = {
     "energy error": Displacement(TowardsEnergyError()),
     "disagreement": Displacement(TowardsDisagreement()),
     "share of the distance": Displacement(length=FractionOfNearestNeighbor(0.1)),
-    "long": Displacement(length=Absolute(0.4)),
+    "long": Displacement(length=FixedLength(0.4)),
     "norm of the structure": Displacement(norm="structure"),
     "adversarial, norm of the structure": Displacement(TowardsDisagreement(), norm="structure"),
     "drawn length": Displacement(draw_length=True),
@@ -70,7 +70,7 @@ def values(terms, potential, displacement, chosen, randomness=FrameRandom(3, 7),
     """Value of each term for each of the chosen frames (terms, S), with a zero where there is no label."""
     batch = collate([frames[i] for i in chosen], CUTOFF + displacement.margin, torch.float64, chosen)
     steps = displacement.copies(2, batch, randomness, potential)
-    points = evaluate(potential, batch, steps, Request.union(term.request for term in terms))
+    points = evaluate(potential, batch, steps, PredictionRequest.union(term.request for term in terms))
     rows = [torch.where(mask, value, 0.0) for value, mask in (term(points, batch) for term in terms)]
     return torch.stack(rows).detach()
 

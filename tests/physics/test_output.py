@@ -11,7 +11,7 @@ from ase.io import read
 from piwsl.md import PiwslCalculator
 from piwsl.md.engines.base import kinetic_energy
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from tests.support.argon import argon_model
 
 EVERY = 20
@@ -29,7 +29,7 @@ def written(request, tmp_path_factory):
             engine=request.param, ensemble="npt", temperature=30, timestep=5, steps=200, trajectory_interval=EVERY,
             report_interval=EVERY, trajectory_format=kind, write=("velocities", "forces"),
         )  # fmt: skip
-        run_md(atoms, model, protocol, folder / kind)
+        run_protocol(atoms, model, protocol, folder / kind)
     return folder, model
 
 

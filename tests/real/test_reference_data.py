@@ -5,7 +5,7 @@ import pytest
 from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.training.config import load_config
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.units import parse_units
 
 
@@ -30,7 +30,7 @@ def test_rmd17_trains_by_naming_the_file_and_its_units(real_data, tmp_path):
             "threads=1",
         ],
     )
-    result = train(config, tmp_path / "run")
+    result = run_training(config, tmp_path / "run")
     assert result.test is not None
     assert result.test.force_mae < 0.6
 
@@ -72,5 +72,5 @@ def test_periodic_cells_train(real_data, tmp_path):
             "threads=1",
         ],
     )
-    result = train(config, tmp_path / "run")
+    result = run_training(config, tmp_path / "run")
     assert result.validation.force_mae is not None

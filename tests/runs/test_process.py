@@ -106,8 +106,6 @@ from piwsl.data.frames import Frame
 from piwsl.export.trained_file import load_trained
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_md
-from piwsl.runs.config import validate
-from piwsl.training.config import TrainingConfig
 from piwsl.training.run import train
 
 model = Path(sys.argv[2])
@@ -116,19 +114,16 @@ digest = lambda arrays: hashlib.sha256(b"".join(np.ascontiguousarray(array).toby
 
 def job_md():
     protocol = MDProtocol.of(engine="ase", steps=10, trajectory_interval=5, trajectory_format="extxyz")
-    run_md(atoms, model, protocol, folder / "md")
+    run_md(atoms, model, protocol=protocol, output=folder / "md")
     return digest(frame.positions for frame in read(folder / "md/trajectory.extxyz", ":"))
 
 def job_train():
-    config = validate(
-        TrainingConfig,
-        {
-            "data": {"system": "aspirin", "train": 8, "validation": 4, "test": 0},
-            "optimizer": {"steps": 4, "batch_size": 4, "validation_interval": 2},
-            "model": {"channels": 8, "layers": 1},
-        },
-    )
-    train(config, folder / "train")
+    config = {
+        "data": {"system": "aspirin", "train": 8, "validation": 4, "test": 0},
+        "optimizer": {"steps": 4, "batch_size": 4, "validation_interval": 2},
+        "model": {"channels": 8, "layers": 1},
+    }
+    train(config=config, output=folder / "train")
     tensors = load_trained(folder / "train/model.pt").tensors
     return digest(tensors[name].numpy() for name in sorted(tensors))
 

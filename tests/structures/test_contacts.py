@@ -45,8 +45,8 @@ def test_a_collapsed_run_is_not_called_stable(runs, tmp_path):
     found = compare_run(read_run(runs.write_run(tmp_path / "run", positions)), reference)
     assert found.stability.broken is None
     assert not found.stable
-    assert found.contact.frame == 250
-    assert found.stable_time.value == found.contact.time
+    assert found.stability.contact.frame == 250
+    assert found.stable_time.value == found.stability.contact.time
     assert judge(found).stability.startswith("Not stable: collapsed at")
     assert any("250 frames before" in note for note in found.notes)
     assert found.as_dict()["contact"]["kind"] == "H-H"

@@ -59,8 +59,10 @@ def test_the_mapping_is_offered_and_accepted(runs, tmp_path, reference):
     straight = compare_run(read_run(runs.write_run(tmp_path / "straight", positions)), reference)
     assert found.run.species.tolist() == runs.ETHANOL.numbers.tolist()
     assert any("order of mine" in note for note in found.notes)
-    np.testing.assert_allclose(found.distances.run.density, straight.distances.run.density, atol=1e-3)
-    for ours, theirs in zip(found.bonds, straight.bonds, strict=True):
+    np.testing.assert_allclose(
+        found["h_of_r"].all_pairs.run.density, straight["h_of_r"].all_pairs.run.density, atol=1e-3
+    )
+    for ours, theirs in zip(found["bonds"], straight["bonds"], strict=True):
         assert ours.mean.value == pytest.approx(theirs.mean.value, abs=1e-5)
 
 

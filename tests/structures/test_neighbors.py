@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from piwsl.data.frames import Frame
-from piwsl.structures.neighbors import SkinnedNeighbors, neighbor_edges
+from piwsl.structures.neighbors import SkinnedNeighbors, neighbor_edges, neighbor_pairs
 from tests.support.molecules import frame
 
 CUTOFF = 4.0
@@ -60,3 +60,22 @@ def test_an_explosion_ends():
     edges, _ = neighbors(positions * np.nan, None)
     assert edges.shape == (2, 0)
     assert neighbors(positions, None)[0].shape[1] == 6
+
+
+@pytest.mark.parametrize("pbc", [(False,) * 3, (True,) * 3, (True, True, False)])
+def test_every_pair_and_image_is_there_once(pbc):
+    """In a cell narrower than the cutoff an atom is a neighbor of its own images."""
+    rng = np.random.default_rng(1)
+    cell = np.array([[3.0, 0.0, 0.0], [0.5, 3.5, 0.0], [0.2, -0.4, 6.0]])
+    positions = rng.uniform(size=(6, 3)) @ cell
+    pairs = neighbor_pairs(positions, cell, pbc, CUTOFF)
+    once = [(int(i), int(j), *map(int, s)) for i, j, s in zip(pairs.first, pairs.second, pairs.images, strict=True)]
+    both = [*once, *((j, i, -a, -b, -c) for i, j, a, b, c in once)]
+    axes = [range(-3, 4) if periodic else (0,) for periodic in pbc]
+    images = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    vectors = positions[None, :, None] + (images @ cell)[None, None] - positions[:, None, None]
+    distances = np.linalg.norm(vectors, axis=-1)
+    within = np.argwhere((distances < CUTOFF) & (distances > 0))
+    assert sorted(both) == sorted((int(i), int(j), *map(int, images[k])) for i, j, k in within)
+    shifted = positions[pairs.second] + pairs.images @ cell - positions[pairs.first]
+    assert pairs.distances == pytest.approx(np.linalg.norm(shifted, axis=1))

@@ -9,6 +9,7 @@ import numpy as np
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.quantity import QuantityComparison
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.run_directory import read_run
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
@@ -25,7 +26,8 @@ def comparison(
 ) -> Comparison:
     """Of a run directory written at ``path``."""
     found = compare_run(read_run(runs.write_run(path, positions, **options)), reference())
-    return replace(found, curves=curves)
+    without = tuple(replace(entry, curves=()) for entry in found.compared)
+    return replace(found, compared=(*without, QuantityComparison("made up", None, curves=curves)))
 
 
 def single(path: Path, seed: int = 1, curves: tuple[CurveComparison, ...] = (), **options: Any) -> RunGroup:

@@ -3,7 +3,7 @@
 import torch
 
 from piwsl.export.trained_file import DTYPES, TrainedModel, save_trained
-from piwsl.models.register import ModelConfig, build_network
+from piwsl.models import ModelConfig, build_network
 from tests.support.molecules import frame
 
 REFERENCE_ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from piwsl.models import ModelConfig, build_potential
 from piwsl.models.networks.radial import PolynomialCutoff
 from piwsl.models.potential import DirectPotential, Potential
-from piwsl.models.register import ModelConfig, build_potential
 
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0, 18: -500.0}
 STIFFNESS = torch.tensor([[3.0, 0.4, 0.1], [0.4, 2.0, -0.3], [0.1, -0.3, 1.0]], dtype=torch.float64)

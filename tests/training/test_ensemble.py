@@ -15,9 +15,9 @@ from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
 from piwsl.training.data import training_frames
-from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, train_ensemble
+from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, run_ensemble
 from piwsl.training.evaluate import predictions
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 
 SHORT = ("optimizer.steps=20", "optimizer.batch_size=4", "loss.pitc=0", "loss.pisc=0", "data.forces_fraction=0.5")
 
@@ -27,7 +27,7 @@ def ensemble(tmp_path_factory, small):
     """An ensemble of seeds 1 and 2, and its configuration."""
     output = tmp_path_factory.mktemp("ensemble") / "run"
     config = small(*SHORT)
-    return config, train_ensemble(config, output, [1, 2]), output
+    return config, run_ensemble(config, output, [1, 2]), output
 
 
 def weights(directory):
@@ -89,17 +89,17 @@ def test_resumed_member_by_member(ensemble, tmp_path):
     output = tmp_path / "run"
     longer = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"validation_interval": 10})})
     with pytest.raises(StopError):
-        train_ensemble(longer, output, [1, 2], on_member=lambda seed, _: begun.append(seed), progress=stop)
+        run_ensemble(longer, output, [1, 2], on_member=lambda seed, _: begun.append(seed), progress=stop)
     assert begun == [1, 2]
     assert json.loads((output / "ensemble.json").read_text())["result"] == "unfinished"
     assert ensemble_seeds(output) == [1, 2]
-    with pytest.raises(RunDirectoryError, match=r"continue it with `resume=True`, replace it with `force=True`"):
-        train_ensemble(longer, output, [1, 2])
+    with pytest.raises(RunDirectoryError, match=r"continue it with resume=True, replace it with force=True"):
+        run_ensemble(longer, output, [1, 2])
     with pytest.raises(RunDirectoryError, match=r"seed was 0, is 7"):
-        train_ensemble(longer.model_copy(update={"seed": 7}), output, [1, 2], resume=True)
+        run_ensemble(longer.model_copy(update={"seed": 7}), output, [1, 2], resume=True)
     steps = []
     begun.clear()
-    resumed = train_ensemble(
+    resumed = run_ensemble(
         longer,
         output,
         [1, 2, 3],
@@ -112,7 +112,7 @@ def test_resumed_member_by_member(ensemble, tmp_path):
     assert len(steps) == 30
     assert [member.seed for member in resumed.members] == [1, 2, 3]
     # The first member never ran again; the second equals an uninterrupted one.
-    whole = train(longer.model_copy(update={"seed": 2}), tmp_path / "whole", frames=training_frames(longer))
+    whole = run_training(longer.model_copy(update={"seed": 2}), tmp_path / "whole", frames=training_frames(longer))
     assert all(
         torch.equal(value, weights(output / "seed-2")[name]) for name, value in weights(tmp_path / "whole").items()
     )
@@ -122,7 +122,7 @@ def test_resumed_member_by_member(ensemble, tmp_path):
 def test_a_member_resumed_by_itself_keeps_the_split(ensemble):
     config, result, output = ensemble
     seen = []
-    again = train(
+    again = run_training(
         config.model_copy(update={"seed": 2}), output / "seed-2", resume=True, on_data=lambda one: seen.append(one)
     )
     expected = training_frames(config)
@@ -160,13 +160,13 @@ def test_two_processes_train_the_same_ensemble(ensemble, tmp_path):
 def test_wrong_seeds_and_foreign_directories(small, tmp_path):
     for seeds in ([], [1, 1], [-1]):
         with pytest.raises(ConfigError, match="different whole numbers"):
-            train_ensemble(small(), tmp_path / "run", seeds)
+            run_ensemble(small(), tmp_path / "run", seeds)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="holds no ensemble"):
-        train_ensemble(small(), tmp_path / "other", [1], force=True)
+        run_ensemble(small(), tmp_path / "other", [1], force=True)
     with pytest.raises(RunDirectoryError, match="holds no ensemble to resume"):
-        train_ensemble(small(), tmp_path / "other", [1], resume=True)
+        run_ensemble(small(), tmp_path / "other", [1], resume=True)
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
     assert not (tmp_path / "run").exists()
 

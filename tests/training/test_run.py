@@ -17,13 +17,13 @@ from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import locked
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.task import DivergedError
 
 
 def test_a_run_learns_and_explains_itself(small, tmp_path):
     steps = []
-    result = train(small("optimizer.steps=200"), tmp_path / "run", progress=steps.append)
+    result = run_training(small("optimizer.steps=200"), tmp_path / "run", progress=steps.append)
     assert steps[-1].step == steps[-1].steps == 200
     assert {"energy", "forces", "pitc", "pisc"} <= set(steps[-1].losses)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -50,9 +50,9 @@ def weights(result):
 
 
 def test_same_seed_same_model_other_seed_another(small, tmp_path):
-    one = weights(train(small(), tmp_path / "a"))
-    two = weights(train(small(), tmp_path / "b"))
-    three = weights(train(small("seed=1"), tmp_path / "c"))
+    one = weights(run_training(small(), tmp_path / "a"))
+    two = weights(run_training(small(), tmp_path / "b"))
+    three = weights(run_training(small("seed=1"), tmp_path / "c"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not all(torch.equal(one[name], three[name]) for name in one)
 
@@ -65,7 +65,7 @@ def metrics(folder):
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
 def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
     config = small(f"optimizer.schedule={schedule}", "loss.cadence=3")
-    whole = weights(train(config, tmp_path / "whole"))
+    whole = weights(run_training(config, tmp_path / "whole"))
 
     class StopError(Exception):
         pass
@@ -75,9 +75,9 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
             raise StopError
 
     with pytest.raises(StopError):
-        train(config, tmp_path / "broken", progress=stop)
+        run_training(config, tmp_path / "broken", progress=stop)
     first = []
-    resumed = weights(train(config, tmp_path / "broken", resume=True, progress=lambda p: first.append(p.step)))
+    resumed = weights(run_training(config, tmp_path / "broken", resume=True, progress=lambda p: first.append(p.step)))
     assert first[0] == 41
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     rows = metrics(tmp_path / "whole" / "metrics")
@@ -87,7 +87,7 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
 
 def test_kill_and_resume_on_the_command_line(small, tmp_path):
     config = small("optimizer.steps=160")
-    whole = weights(train(config, tmp_path / "whole"))
+    whole = weights(run_training(config, tmp_path / "whole"))
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "piwsl.cli", "train"]
@@ -164,26 +164,26 @@ def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(CombinedLoader, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(small("optimizer.steps=1000"), tmp_path / "run")
+        run_training(small("optimizer.steps=1000"), tmp_path / "run")
 
 
 def test_another_run_is_never_overwritten(small, tmp_path):
     config = small("optimizer.steps=20")
-    train(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="replace it with `force=True`"):
-        train(config, tmp_path / "run")
+    run_training(config, tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="replace it with force=True"):
+        run_training(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 20, is 21 \(the cosine schedule depends on it"):
-        train(small("optimizer.steps=21"), tmp_path / "run", resume=True)
+        run_training(small("optimizer.steps=21"), tmp_path / "run", resume=True)
     with pytest.raises(RunDirectoryError, match="no training run"):
-        train(config, tmp_path / "elsewhere", resume=True)
-    train(small("optimizer.steps=20", "seed=3"), tmp_path / "run", force=True)
+        run_training(config, tmp_path / "elsewhere", resume=True)
+    run_training(small("optimizer.steps=20", "seed=3"), tmp_path / "run", force=True)
 
 
 def test_a_run_can_be_made_longer(small, tmp_path):
     settings = ["optimizer.schedule=plateau", "optimizer.plateau_patience=1", "optimizer.validation_interval=5"]
-    train(small(*settings, "optimizer.steps=10"), tmp_path / "run")
-    longer = train(small(*settings, "optimizer.steps=30"), tmp_path / "run", resume=True)
-    whole = train(small(*settings, "optimizer.steps=30"), tmp_path / "whole")
+    run_training(small(*settings, "optimizer.steps=10"), tmp_path / "run")
+    longer = run_training(small(*settings, "optimizer.steps=30"), tmp_path / "run", resume=True)
+    whole = run_training(small(*settings, "optimizer.steps=30"), tmp_path / "whole")
     assert all(torch.equal(weights(whole)[name], value) for name, value in weights(longer).items())
     assert "resumed: optimizer.steps was 10, is 30" in (tmp_path / "run" / "train.log").read_text()
 
@@ -192,7 +192,7 @@ def test_energies_only(small, water_file, tmp_path):
     with np.load(water_file) as archive:
         content = {key: archive[key] for key in archive.files if key != "forces"}
     np.savez(tmp_path / "energies.npz", **content)
-    result = train(small(f"data.file={tmp_path / 'energies.npz'}", "loss.mixing=0.0"), tmp_path / "run")
+    result = run_training(small(f"data.file={tmp_path / 'energies.npz'}", "loss.mixing=0.0"), tmp_path / "run")
     assert result.test is not None
     assert result.test.energy_mae is not None
     assert result.test.force_mae is None
@@ -211,27 +211,27 @@ def test_a_diverged_run_stops_and_keeps_its_checkpoint(small, tmp_path, monkeypa
 
     monkeypatch.setattr(EnergyMAE, "__call__", poisoned)
     with pytest.raises(DivergedError, match=r"the loss is nan at step \d+ \(frames"):
-        train(small(), tmp_path / "run")
+        run_training(small(), tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
 def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
     with pytest.raises(DataError, match="choose smaller sizes"):
-        train(small("data.train=100"), tmp_path / "run")
+        run_training(small("data.train=100"), tmp_path / "run")
     with pytest.raises(ConfigError, match="no supervised loss"):
-        train(small("loss.energy=0", "loss.forces=0"), tmp_path / "run")
+        run_training(small("loss.energy=0", "loss.forces=0"), tmp_path / "run")
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
 def test_a_flattened_surface_is_said(small, tmp_path):
-    result = train(small("loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"), tmp_path / "run")
+    result = run_training(small("loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"), tmp_path / "run")
     assert "PITC and PISC made up to" in result.warnings[0]
-    hardly = train(small("optimizer.steps=2"), tmp_path / "short")
+    hardly = run_training(small("optimizer.steps=2"), tmp_path / "short")
     assert "train longer" in hardly.warnings[0]
 
 
 def test_the_last_steps_are_validated_too(small, tmp_path):
-    train(small("optimizer.steps=50"), tmp_path / "run")
+    run_training(small("optimizer.steps=50"), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
     assert [step in log for step in ("step 20:", "step 40:", "step 50:")] == [True] * 3
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -242,17 +242,21 @@ def test_force_replaces_nothing_but_a_training_run(small, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("steps: 3\n")
     with pytest.raises(RunDirectoryError, match="holds no training run"):
-        train(small(), tmp_path / "other", force=True)
+        run_training(small(), tmp_path / "other", force=True)
     assert (tmp_path / "other" / "config.yaml").read_text() == "steps: 3\n"
 
 
 def test_two_runs_do_not_train_in_one_directory(small, tmp_path):
-    begin = train(small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run").model.read_bytes()
+    begin = run_training(
+        small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run"
+    ).model.read_bytes()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     with locked(tmp_path / "run"):
         for option in ("force", "resume"):
             with pytest.raises(RunDirectoryError, match="another process works here"):
-                train(small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run", **{option: True})
+                run_training(
+                    small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run", **{option: True}
+                )
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert {path.name for path in after} - {path.name for path in before} <= {".lock"}
     assert all(after[path] == stamp for path, stamp in before.items() if path.is_file() and path.name != ".lock")

@@ -6,7 +6,7 @@ import torch
 
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import load_trained
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.task import DivergedError, TrainingTask
 
 
@@ -22,8 +22,8 @@ def assert_same(one, two, tolerance=0.0):
 def test_a_step_in_parts_is_the_same_step(small, tmp_path):
     common = ["dtype=float64", "optimizer.batch_size=6", "optimizer.steps=25", "optimizer.validation_interval=10"]
     steps, losses = [], []
-    whole = train(small(*common), tmp_path / "whole", progress=lambda p: losses.append(p.losses))
-    parts = train(small(*common, "optimizer.accumulate=3"), tmp_path / "parts", progress=steps.append)
+    whole = run_training(small(*common), tmp_path / "whole", progress=lambda p: losses.append(p.losses))
+    parts = run_training(small(*common, "optimizer.accumulate=3"), tmp_path / "parts", progress=steps.append)
     assert_same(weights(whole), weights(parts), 1e-9)
     assert [progress.step for progress in steps] == list(range(1, 26))
     for expected, progress in zip(losses, steps, strict=True):
@@ -33,7 +33,7 @@ def test_a_step_in_parts_is_the_same_step(small, tmp_path):
 def test_a_run_in_parts_resumes_bit_by_bit(small, tmp_path):
     length = ["optimizer.steps=18", "optimizer.validation_interval=6"]
     config = small("optimizer.batch_size=6", "optimizer.accumulate=3", "optimizer.schedule=plateau", *length)
-    whole = train(config, tmp_path / "whole")
+    whole = run_training(config, tmp_path / "whole")
 
     class StopError(Exception):
         pass
@@ -43,22 +43,22 @@ def test_a_run_in_parts_resumes_bit_by_bit(small, tmp_path):
             raise StopError
 
     with pytest.raises(StopError):
-        train(config, tmp_path / "broken", progress=stop)
+        run_training(config, tmp_path / "broken", progress=stop)
     steps = []
-    resumed = train(config, tmp_path / "broken", resume=True, progress=lambda p: steps.append(p.step))
+    resumed = run_training(config, tmp_path / "broken", resume=True, progress=lambda p: steps.append(p.step))
     assert steps == list(range(13, 19))
     assert_same(weights(whole), weights(resumed))
 
 
 def test_a_batch_that_cannot_be_divided(small, tmp_path):
     with pytest.raises(ConfigError, match=r"batch_size = 5 .* 1 processes x 2 parts .* multiple of 2"):
-        train(small("optimizer.accumulate=2"), tmp_path / "run")
+        run_training(small("optimizer.accumulate=2"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_reading_ahead_changes_nothing(small, tmp_path):
-    one = train(small("optimizer.steps=45"), tmp_path / "one")
-    two = train(small("optimizer.steps=45", "data.workers=1"), tmp_path / "two")
+    one = run_training(small("optimizer.steps=45"), tmp_path / "one")
+    two = run_training(small("optimizer.steps=45", "data.workers=1"), tmp_path / "two")
     assert_same(weights(one), weights(two))
 
 
@@ -66,7 +66,7 @@ def test_reading_ahead_changes_nothing(small, tmp_path):
 def test_bfloat16_trains_and_keeps_float32_weights(small, tmp_path, loss):
     seen = []
     config = small("dtype=bf16-mixed", "optimizer.steps=40", *loss)
-    result = train(config, tmp_path / "run", progress=lambda p: seen.append(p.loss))
+    result = run_training(config, tmp_path / "run", progress=lambda p: seen.append(p.loss))
     assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
     model = load_trained(result.model)
     assert {tensor.dtype for tensor in model.tensors.values() if tensor.is_floating_point()} == {torch.float32}
@@ -82,7 +82,7 @@ def test_validation_does_not_run_in_bfloat16(small, tmp_path, monkeypatch):
         return original(potential, batch)
 
     monkeypatch.setattr(task, "labeled_points", watched)
-    train(small("dtype=bf16-mixed", "optimizer.steps=2"), tmp_path / "run")
+    run_training(small("dtype=bf16-mixed", "optimizer.steps=2"), tmp_path / "run")
     assert within
     assert not any(within)
 
@@ -90,23 +90,25 @@ def test_validation_does_not_run_in_bfloat16(small, tmp_path, monkeypatch):
 def test_deterministic_runs_are_equal_bit_by_bit(small, tmp_path):
     config = small("deterministic=true", "optimizer.steps=20")
     used = []
-    one = train(config, tmp_path / "a", progress=lambda _: used.append(torch.are_deterministic_algorithms_enabled()))
+    one = run_training(
+        config, tmp_path / "a", progress=lambda _: used.append(torch.are_deterministic_algorithms_enabled())
+    )
     assert all(used)
     assert not torch.are_deterministic_algorithms_enabled()
-    assert_same(weights(one), weights(train(config, tmp_path / "b")))
+    assert_same(weights(one), weights(run_training(config, tmp_path / "b")))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(small, tmp_path):
     with pytest.raises(ConfigError, match="torch finds no CUDA device here"):
-        train(small("accelerator=gpu"), tmp_path / "run")
+        run_training(small("accelerator=gpu"), tmp_path / "run")
 
 
 def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
-    free = train(small("optimizer.steps=20"), tmp_path / "free")
+    free = run_training(small("optimizer.steps=20"), tmp_path / "free")
     fixing = ["start.freeze=[readout]", "optimizer.weight_decay=0.1"]
-    fixed = train(small("optimizer.steps=20", *fixing), tmp_path / "fixed")
-    start = train(small("optimizer.steps=1", "optimizer.learning_rate=1e-12"), tmp_path / "start")
+    fixed = run_training(small("optimizer.steps=20", *fixing), tmp_path / "fixed")
+    start = run_training(small("optimizer.steps=1", "optimizer.learning_rate=1e-12"), tmp_path / "start")
     first, last = weights(start), weights(fixed)
     for name in first:
         moved = float((last[name] - first[name]).abs().max())
@@ -116,8 +118,8 @@ def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
 
 
 def test_amsgrad_is_a_choice(small, tmp_path):
-    with_it = train(small("optimizer.steps=20"), tmp_path / "with")
-    without = train(small("optimizer.steps=20", "optimizer.amsgrad=false"), tmp_path / "without")
+    with_it = run_training(small("optimizer.steps=20"), tmp_path / "with")
+    without = run_training(small("optimizer.steps=20", "optimizer.amsgrad=false"), tmp_path / "without")
     assert not torch.equal(weights(with_it)["readout.0.weight"], weights(without)["readout.0.weight"])
 
 
@@ -134,7 +136,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(small, tmp_path
 
     monkeypatch.setattr(TrainingTask, "training_step", poisoned)
     with pytest.raises(DivergedError, match=r"gradient of the loss is not finite at step 39 \(frames \d+"):
-        train(small(), tmp_path / "run")
+        run_training(small(), tmp_path / "run")
     for name in ("best", "last"):
         checkpoint = torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 20

@@ -22,7 +22,7 @@ from piwsl.training.data import (
     with_absolute_sources,
     with_forces_of,
 )
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from tests.support.molecules import frame
 
 
@@ -172,7 +172,7 @@ def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
 def test_hidden_forces_do_not_choose_the_weights(small, tmp_path):
     """The kept weights are those of the smallest energy error, not those of the smallest force error."""
     config = small("data.forces_fraction=0", "loss.pitc=0", "loss.pisc=0", "loss.energy=2", "optimizer.steps=20")
-    train(config, tmp_path / "run")
+    run_training(config, tmp_path / "run")
     rows = csv.DictReader((tmp_path / "run" / "metrics" / "metrics.csv").read_text().splitlines())
     validations = [row for row in rows if row["validation/loss"]]
     assert validations
@@ -183,9 +183,9 @@ def test_hidden_forces_do_not_choose_the_weights(small, tmp_path):
 
 def test_nothing_is_written_when_the_configuration_does_not_fit_the_data(small, tmp_path):
     with pytest.raises(ConfigError, match=r"loss\.stress"):
-        train(small("loss.stress=1"), tmp_path / "run")
+        run_training(small("loss.stress=1"), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"displacement\.length"):
-        train(small("displacement.length=0.9"), tmp_path / "run")
+        run_training(small("displacement.length=0.9"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -282,16 +282,16 @@ def test_directories_and_patterns_train(small, water_file, tmp_path):
 def test_a_resumed_run_keeps_its_split(small, tmp_path):
     config = small("optimizer.steps=20")
     first = training_frames(config)
-    train(config, tmp_path / "run", frames=training_frames(small("seed=5")))
+    run_training(config, tmp_path / "run", frames=training_frames(small("seed=5")))
     seen = []
-    train(config, tmp_path / "run", resume=True, on_data=lambda frames: seen.append(frames.split))
+    run_training(config, tmp_path / "run", resume=True, on_data=lambda frames: seen.append(frames.split))
     assert seen == [training_frames(small("seed=5")).split]
     assert seen[0] != first.split
     split = tmp_path / "run" / "split.json"
     assert stored_split(Path(tmp_path / "none.json")) is None
     split.write_text(split.read_text().replace("]", ", 99]", 1))
     with pytest.raises(DataError, match="the data changed"):
-        train(config, tmp_path / "run", resume=True)
+        run_training(config, tmp_path / "run", resume=True)
     split.write_text("{")
     with pytest.raises(RunDirectoryError, match="damaged"):
-        train(config, tmp_path / "run", resume=True)
+        run_training(config, tmp_path / "run", resume=True)

@@ -11,10 +11,10 @@ import torch
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
 from piwsl.export.trained_file import load_trained, save_trained
-from piwsl.models.register import ModelConfig
+from piwsl.models import ModelConfig
 from piwsl.runs.files import sha256
 from piwsl.training.data import training_frames
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.start import starting_potential, with_network_of_start
 from tests.support.models_for_tests import trained_file, trained_model
 from tests.support.molecules import frame
@@ -140,7 +140,7 @@ def test_new_elements_are_listed_or_refused(fine_tuned):
 
 def test_fixed_weights_do_not_move(fine_tuned, file, tmp_path):
     before = load_trained(file).tensors
-    result = train(fine_tuned("start.freeze=[embedding, messages.0]"), tmp_path / "run")
+    result = run_training(fine_tuned("start.freeze=[embedding, messages.0]"), tmp_path / "run")
     after = load_trained(result.model)
     moved = {name for name, value in after.tensors.items() if not torch.equal(value, before[name])}
     assert not any(name.startswith(("embedding", "messages.0")) for name in moved)
@@ -163,17 +163,17 @@ def test_fixed_weights_do_not_move(fine_tuned, file, tmp_path):
 )
 def test_wrong_freeze_is_refused(fine_tuned, tmp_path, prefixes, message):
     with pytest.raises(ConfigError, match=message):
-        train(fine_tuned(f"start.freeze={prefixes}"), tmp_path / "run")
+        run_training(fine_tuned(f"start.freeze={prefixes}"), tmp_path / "run")
 
 
 def test_a_fine_tuned_run_resumes_with_the_configuration_it_was_given(fine_tuned, file, tmp_path):
     given = fine_tuned().model_copy(update={"model": ModelConfig()})
-    result = train(given, tmp_path / "run")
+    result = run_training(given, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    again = train(given, tmp_path / "run", resume=True)
+    again = run_training(given, tmp_path / "run", resume=True)
     assert again.validation == result.validation
     assert summary["result"] == "completed"
     assert summary["start"]["init_from_sha256"] == sha256(file)
     kept = given.model_copy(update={"start": given.start.model_copy(update={"reference_energies": "keep"})})
     with pytest.raises(RunDirectoryError, match=r"start\.reference_energies was refit, is keep"):
-        train(kept, tmp_path / "run", resume=True)
+        run_training(kept, tmp_path / "run", resume=True)

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
-from piwsl.models.neighbor_sums.compiled import training_pairs
-from piwsl.models.neighbor_sums.edge_list import use_pairs
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.training.data import fitting_loss, training_frames
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.fit import Setup
 from piwsl.training.loader import share_of_process
 from piwsl.training.objective import build_objective
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.start import starting_potential
 from piwsl.training.step_memory import StepMemory, step_memory
 
@@ -25,7 +24,7 @@ def estimate(config, processes=Processes()):  # noqa: B008
     share = share_of_process(config, frames, processes)
     setup = Setup(config, frames, Path("run"), processes, torch.device("cpu"), share)
     potential = starting_potential(config, frames).potential
-    use_pairs(potential.network, training_pairs(setup.device))
+    use_neighbor_sums(potential.network, training_neighbor_sums(setup.device)[0])
     objective = build_objective(fitting_loss(config.loss, frames), config.displacement)
     memory = step_memory(setup, objective, potential)
     assert memory is not None
@@ -35,7 +34,7 @@ def estimate(config, processes=Processes()):  # noqa: B008
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(small, tmp_path):
     config = small("optimizer.batch_size=200000", "optimizer.steps=1", "model.channels=256", "model.layers=6")
     with pytest.raises(ConfigError, match=r"a training step needs about \d+\.\d GB, of .*; set loss.pisc: 0, or lower"):
-        train(config, tmp_path / "run")
+        run_training(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -69,9 +68,8 @@ import sys, resource, torch
 from pathlib import Path
 from piwsl.data.batch import collate
 from piwsl.losses import FrameRandom
-from piwsl.models.register import build_potential
-from piwsl.models.neighbor_sums.compiled import training_pairs
-from piwsl.models.neighbor_sums.edge_list import use_pairs
+from piwsl.models import build_potential
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.training.config import load_config
 from piwsl.runs.process import keep_freed_memory
 from piwsl.training.objective import build_objective
@@ -83,7 +81,7 @@ config = load_config(Path(sys.argv[1]))
 frames = training_frames(config)
 objective = build_objective(config.loss, config.displacement)
 potential = build_potential(config.model, dict.fromkeys(frames.train.elements, 0.0))
-use_pairs(potential.network, training_pairs(torch.device("cpu")))
+use_neighbor_sums(potential.network, training_neighbor_sums(torch.device("cpu"))[0])
 
 def step(count):
     chosen = [frames.train[index % len(frames.train)] for index in range(count)]

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from ase.build import molecule
-from tests.md.output.test_trajectories import PRECISION, frame, protocol
 
 from piwsl.errors import DataError
 from piwsl.trajectories.files import create_trajectory, read_trajectory
+from tests.trajectories.test_trajectories import PRECISION, frame, protocol
 
 ATOMS = molecule("CH3CH2OH")
 FRAMES = [frame(number, ATOMS) for number in range(1, 2000)]

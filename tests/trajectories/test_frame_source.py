@@ -130,7 +130,7 @@ def test_memory_does_not_grow_with_the_frames(runs):
 
 
 def test_h_of_r_of_elements_adds_up_to_that_of_all(runs, positions):
-    found = Reference.of_frames("mine", runs.ETHANOL.numbers, positions).statistics.structure.distances
+    found = Reference.of_frames("mine", runs.ETHANOL.numbers, positions).statistics.measured["h_of_r"]
     assert sorted(found.by_kind) == ["C-C", "C-H", "C-O", "H-H", "O-H"]
     total = sum(one.blocks.total for one in found.by_kind.values())
     np.testing.assert_array_equal(total, found.all_pairs.blocks.total)

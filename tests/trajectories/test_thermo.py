@@ -26,7 +26,7 @@ def test_thermo_is_cut_and_continued(tmp_path: Path):
 
 
 def test_a_cell_has_volume_and_density(tmp_path: Path):
-    """Water: 55.5 mol in a litre are 0.998 kg."""
+    """Water: 55.5 mol in a liter are 0.998 kg."""
     path = tmp_path / "thermo.csv"
     writer = ThermoWriter(path, 0.5, mass=18.015)
     side = (1e27 / (55.4 * 6.02214076e23)) ** (1 / 3)  # angstrom, of one molecule

@@ -22,7 +22,7 @@ from tests.support.limits import limited_files
 
 PRECISION = {"dcd": 1e-5, "xtc": 6e-3, "extxyz": 1e-6, "hdf5": 1e-5}
 KINDS = list(PRECISION)
-ROOT = str(Path(__file__).parents[3])
+ROOT = str(Path(__file__).parents[2])
 
 
 def protocol(kind: str, **options) -> MDProtocol:

@@ -1,1 +1,51 @@
-"""Quantities that are measured on a trajectory, one per module."""
+"""Quantities that are measured on trajectories, one per file, and the lists of them.
+
+A new quantity is a class derived from `piwsl.analysis.quantity.Quantity` in a file of this package and an entry in one
+of the lists below, whose order is that of the table.
+"""
+
+from typing import Any
+
+from piwsl.analysis.quantities.angles import Angles
+from piwsl.analysis.quantities.bond_lengths import BondLengthsByType
+from piwsl.analysis.quantities.diffusion import DiffusionByElement
+from piwsl.analysis.quantities.dihedrals import Dihedrals
+from piwsl.analysis.quantities.distances import Distances
+from piwsl.analysis.quantities.energy_drift import EnergyConservation
+from piwsl.analysis.quantities.radial import RadialDistributions
+from piwsl.analysis.quantities.shape import Shape
+from piwsl.analysis.quantities.spectrum import VibrationalSpectrum
+from piwsl.analysis.quantities.temperature import Temperature
+from piwsl.analysis.quantities.torsions import TorsionProfiles
+from piwsl.analysis.quantities.volume import VolumePerAtom
+from piwsl.analysis.quantity import Quantity
+
+MOLECULE: tuple[Quantity[Any], ...] = (
+    Distances(),
+    BondLengthsByType(),
+    Angles(),
+    Dihedrals(),
+    TorsionProfiles(),
+    VibrationalSpectrum(),
+    Shape(),
+)
+CELL: tuple[Quantity[Any], ...] = (
+    RadialDistributions(),
+    BondLengthsByType(),
+    Angles(),
+    VolumePerAtom(),
+    DiffusionByElement(),
+    VibrationalSpectrum(),
+)
+# Of the energies of a run, whether of a molecule or of a cell.
+ENERGIES: tuple[Quantity[Any], ...] = (Temperature(), EnergyConservation())
+
+
+def standard_quantities(is_periodic: bool) -> tuple[Quantity[Any], ...]:
+    """Return the quantities of a periodic cell, or of a molecule."""
+    return (*(CELL if is_periodic else MOLECULE), *ENERGIES)
+
+
+def absent_values() -> dict[str, Any]:
+    """Return all keys of ``analysis.json`` that quantities fill, with their values where these were not compared."""
+    return {key: value for quantity in (*MOLECULE, *CELL, *ENERGIES) for key, value in quantity.absent.items()}

@@ -1,24 +1,23 @@
-"""Angles and dihedrals of a molecule: their distributions by type, and free energies of rotation."""
+"""Angles between bonds: means, widths and distributions by type."""
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
+from ase.data import chemical_symbols
 
+from piwsl.analysis.quantity import FigureText, Frames, Observable, Panel, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
 from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
-from piwsl.structures.bonds import BondGraph
+from piwsl.structures.bonds import Bonds
+from piwsl.structures.metals import are_chemical
 from piwsl.typing import FloatArray, IntArray
-from piwsl.units import BOLTZMANN
 
 ANGLE_BIN = 1.0  # degrees
-DIHEDRAL_BIN = 5.0
 DEGREE = "degree"
-MOST_WATCHED = 4  # dihedrals of a type whose correlation is looked at
-MILLI = 1000.0  # eV to meV
 
 
 def angle_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
@@ -33,86 +32,36 @@ def angles_between(one: FloatArray, other: FloatArray) -> FloatArray:
     return np.asarray(np.degrees(np.arctan2(across, (one * other).sum(-1))))
 
 
-def dihedral_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
-    """Dihedrals (frames, k) in degrees, -180 to 180, of quadruples (k, 4); 0 is cis, as IUPAC has it."""
-    first, axis, last = (positions[:, atoms[:, i + 1]] - positions[:, atoms[:, i]] for i in range(3))
-    before, after = np.cross(first, axis), np.cross(axis, last)
-    along = np.linalg.norm(axis, axis=-1) * (first * after).sum(-1)
-    return np.asarray(np.degrees(np.arctan2(along, (before * after).sum(-1))))
-
-
-@dataclass(frozen=True, eq=False)
-class InternalStatistics:
-    """Histograms of a trajectory, block by block.
-
-    Attributes:
-        angles, dihedrals: by type.
-        rotations: by the name of a bond that can rotate.
-    """
-
-    angles: dict[str, Histogram]
-    dihedrals: dict[str, Histogram]
-    rotations: dict[str, Histogram]
-
-
-class InternalCounter:
-    """Collects angles and dihedrals of frames that come in pieces.
+class DegreeCounter:
+    """A histogram in equal bins of degrees, and the series that show its correlation.
 
     Args:
-        graph: of the molecule.
-        frames: how many will come.
+        low, high, width: degrees, of the edges and of a bin.
+        blocks: of the frames that will come.
+        columns: number of series.
     """
-
-    def __init__(self, graph: BondGraph, frames: int) -> None:
-        blocks = MicroBlocks(frames)
-        self._angle_atoms, self._dihedral_atoms = graph.angles(), graph.dihedrals()
-        self._rotation_atoms = {name: np.array([atoms], dtype=np.int64) for name, atoms in graph.rotatable().items()}
-        self._angles = {kind: AngleCounter(blocks) for kind in self._angle_atoms}
-        self._dihedrals = {kind: DihedralCounter(len(atoms), blocks) for kind, atoms in self._dihedral_atoms.items()}
-        self._rotations = {name: DihedralCounter(1, blocks) for name in self._rotation_atoms}
-
-    def add(self, positions: FloatArray, first: int) -> None:
-        """Positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
-        for kind, angles in self._angle_atoms.items():
-            self._angles[kind].add(angle_values(positions, angles), first)
-        for kind, dihedrals in self._dihedral_atoms.items():
-            self._dihedrals[kind].add(dihedral_values(positions, dihedrals), first)
-        for name, dihedrals in self._rotation_atoms.items():
-            self._rotations[name].add(dihedral_values(positions, dihedrals), first)
-
-    def statistics(self) -> InternalStatistics:
-        """In blocks of several times the correlation of each."""
-        return InternalStatistics(
-            *(
-                {name: one.histogram() for name, one in counters.items()}
-                for counters in (self._angles, self._dihedrals, self._rotations)
-            )
-        )
-
-
-class _Counter:
-    """A histogram of one type, in equal bins of degrees."""
 
     def __init__(self, low: float, high: float, width: float, blocks: MicroBlocks, columns: int) -> None:
         self._edges = np.linspace(low, high, round((high - low) / width) + 1)
         self._blocks = blocks
         self._counts = np.zeros((len(blocks), len(self._edges) - 1), dtype=np.int64)
-        self._series = SeriesMeans(blocks.frames, columns)
+        self.series = SeriesMeans(blocks.frames, columns)
 
     def histogram(self) -> Histogram:
-        """In blocks of several times what forgets slowest."""
-        counts = self._blocks.merged(self._counts, self._series.inefficiency())
+        """Return the histogram in blocks of several times the longest correlation."""
+        counts = self._blocks.merged(self._counts, self.series.inefficiency())
         return Histogram(self._edges, counts, 0, DEGREE)
 
-    def _count(self, values: FloatArray, first: int) -> None:
+    def count(self, values: FloatArray, first: int) -> None:
+        """Count values (f, k), degrees, of the frames from ``first`` on."""
         width = self._edges[1] - self._edges[0]
         places = ((values - self._edges[0]) / width).astype(np.int64).clip(0, len(self._edges) - 2)
         for block, start, stop in self._blocks.parts(first, len(values)):
             self._counts[block] += np.bincount(places[start:stop].ravel(), minlength=self._counts.shape[1])
 
 
-class AngleCounter(_Counter):
-    """Angles of one type; their sums tell how fast they are forgotten.
+class AngleCounter(DegreeCounter):
+    """Angles of one type; the series of their sums show the correlation.
 
     Args:
         blocks: of the frames that will come.
@@ -124,27 +73,82 @@ class AngleCounter(_Counter):
     def add(self, values: FloatArray, first: int) -> None:
         """Angles (f, k), degrees, of the frames from ``first`` on."""
         radians = np.radians(values)
-        self._series.add(np.stack([radians.sum(1), (radians**2).sum(1)], axis=1), first)
-        self._count(values, first)
+        self.series.add(np.stack([radians.sum(1), (radians**2).sum(1)], axis=1), first)
+        self.count(values, first)
 
 
-class DihedralCounter(_Counter):
-    """Dihedrals of one type; what each of them forgets, on the circle, is looked at.
+class MoleculeAngles:
+    """Collects the angles of a molecule by type.
 
     Args:
-        count: of such dihedrals in the structure.
-        blocks: of the frames that will come.
+        sample: the trajectory.
     """
 
-    def __init__(self, count: int, blocks: MicroBlocks) -> None:
-        self._watched = np.unique(np.linspace(0, count - 1, min(count, MOST_WATCHED)).astype(np.int64))
-        super().__init__(-180.0, 180.0, DIHEDRAL_BIN, blocks, 2 * len(self._watched))
+    def __init__(self, sample: Sample) -> None:
+        blocks = MicroBlocks(sample.frames)
+        self._atoms = sample.graph.angles()
+        self._counters = {kind: AngleCounter(blocks) for kind in self._atoms}
 
-    def add(self, values: FloatArray, first: int) -> None:
-        """Dihedrals (f, k), degrees, of the frames from ``first`` on."""
-        watched = np.radians(values[:, self._watched])
-        self._series.add(np.concatenate([np.sin(watched), np.cos(watched)], axis=1), first)
-        self._count(values, first)
+    def add(self, frames: Frames) -> None:
+        """Take the next piece."""
+        for kind, atoms in self._atoms.items():
+            self._counters[kind].add(angle_values(frames.positions, atoms), frames.first)
+
+    def statistics(self) -> dict[str, Histogram]:
+        """Return histograms by type, in blocks of several times the correlation of each."""
+        return {kind: counter.histogram() for kind, counter in self._counters.items()}
+
+
+class CellAngles:
+    """Collects the angles between the bonds of a periodic cell by type.
+
+    Args:
+        sample: the trajectory.
+    """
+
+    def __init__(self, sample: Sample) -> None:
+        blocks = MicroBlocks(sample.frames)
+        self._arms = Arms(sample.species, sample.bonds)
+        self._counters = {kind: AngleCounter(blocks) for kind in self._arms.pairs}
+
+    def add(self, frames: Frames) -> None:
+        """Take the next piece."""
+        for kind, counter in self._counters.items():
+            counter.add(self._arms.angles(frames.bond_vectors, kind), frames.first)
+
+    def statistics(self) -> dict[str, Histogram]:
+        """Return histograms by type, in blocks of several times the correlation of each."""
+        return {kind: counter.histogram() for kind, counter in self._counters.items()}
+
+
+class Arms:
+    """Angles between the bonds of each atom, by type.
+
+    Args:
+        species: (atoms,) atomic numbers.
+        bonds: with images; of metals only among themselves.
+    """
+
+    def __init__(self, species: IntArray, bonds: Bonds) -> None:
+        chemical = are_chemical(species, bonds.pairs)
+        ends: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # of each atom: bond, direction, other atom
+        for bond, (i, j) in enumerate(bonds.pairs):
+            if chemical[bond]:
+                ends[int(i)].append((bond, 1, int(j)))
+                ends[int(j)].append((bond, -1, int(i)))
+        found: dict[str, list[tuple[int, int, int, int]]] = defaultdict(list)
+        symbols = [chemical_symbols[int(number)] for number in species]
+        for middle, arms in ends.items():
+            for place, (bond, sign, first) in enumerate(arms):
+                for other, other_sign, last in arms[place + 1 :]:
+                    low, high = sorted((symbols[first], symbols[last]))
+                    found[f"{low}-{symbols[middle]}-{high}"].append((bond, sign, other, other_sign))
+        self.pairs = {kind: np.array(rows, dtype=np.int64) for kind, rows in sorted(found.items())}
+
+    def angles(self, vectors: FloatArray, kind: str) -> FloatArray:
+        """Angles (f, k) in degrees of a type, from the vectors of the bonds (f, bonds, 3)."""
+        bond, sign, other, other_sign = self.pairs[kind].T
+        return angles_between(sign[:, None] * vectors[:, bond], other_sign[:, None] * vectors[:, other])
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,30 +165,8 @@ class AngleComparison:
     distribution: DistributionComparison
 
 
-@dataclass(frozen=True, eq=False)
-class InternalComparison:
-    """Angles and dihedrals by type."""
-
-    angles: dict[str, AngleComparison]
-    dihedrals: dict[str, DistributionComparison]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "angles": {kind: one.distribution.as_dict() for kind, one in self.angles.items()},
-            "dihedrals": {kind: one.as_dict() for kind, one in self.dihedrals.items()},
-        }
-
-
-def compare_internal(run: InternalStatistics, reference: InternalStatistics) -> InternalComparison:
-    """Run over reference."""
-    return InternalComparison(
-        {kind: _compare_angles(one, reference.angles[kind]) for kind, one in run.angles.items()},
-        {kind: compare(one, reference.dihedrals[kind]) for kind, one in run.dihedrals.items()},
-    )
-
-
-def _compare_angles(run: Histogram, reference: Histogram) -> AngleComparison:
+def compare_angles(run: Histogram, reference: Histogram) -> AngleComparison:
+    """Compare mean, width and distribution of the angles of one type."""
     centers = (run.edges[1:] + run.edges[:-1]) / 2
 
     def mean(counts: FloatArray) -> FloatArray:
@@ -194,45 +176,42 @@ def _compare_angles(run: Histogram, reference: Histogram) -> AngleComparison:
         return np.asarray(np.sqrt(np.maximum(counts @ centers**2 / counts.sum(-1) - mean(counts) ** 2, 0.0)))
 
     def both(statistic: Statistic) -> tuple[Measurement, Measurement, Difference]:
-        measured = (one.blocks.measure(statistic, DEGREE) for one in (run, reference))
+        measured = (side.blocks.measure(statistic, DEGREE) for side in (run, reference))
         return *measured, difference_of(run.blocks, reference.blocks, statistic, DEGREE)  # type: ignore[return-value]
 
     return AngleComparison(both(mean), both(width), compare(run, reference))
 
 
-def torsion_profiles(
-    run: InternalStatistics, reference: InternalStatistics, temperature: float
-) -> tuple[CurveComparison, ...]:
-    """Free energy of rotation about each bond, -kT ln p less its lowest value, in meV; empty bins are NaN.
+class Angles(Quantity[dict[str, Histogram]]):
+    """Angles of a molecule or of a periodic cell."""
 
-    Args:
-        run, reference: to be shown over each other.
-        temperature: K, of both.
-    """
-    return tuple(
-        CurveComparison(
-            f"torsion.{name}",
-            name,
-            Axis("Dihedral", "°"),
-            Axis("Free energy", "meV"),
-            _profile(one, temperature),
-            _profile(reference.rotations[name], temperature),
-            compare(one, reference.rotations[name]).difference,
-            notes=(f"-kT ln p at {temperature:g} K; the difference is that of the distributions",),
+    key = "angles"
+    statistics = dict[str, Histogram]
+    absent: ClassVar = {"angles": {}}
+
+    def collector(self, sample: Sample) -> MoleculeAngles | CellAngles:
+        """Return a collector for a molecule or for a cell."""
+        return MoleculeAngles(sample) if sample.cell is None else CellAngles(sample)
+
+    def compare(
+        self, run: dict[str, Histogram], reference: dict[str, Histogram] | None, sample: Sample
+    ) -> QuantityComparison[dict[str, AngleComparison]]:
+        """Compare the angles of each type."""
+        assert reference is not None
+        angles = {kind: compare_angles(histogram, reference[kind]) for kind, histogram in run.items()}
+        rows = []
+        for kind, angle in angles.items():
+            distribution = angle.distribution.difference
+            rows += [
+                Observable(f"angle.{kind}.mean", f"{kind} angle", *angle.mean),
+                Observable(f"angle.{kind}.width", f"{kind} angle, width", *angle.width),
+                Observable(f"angle.{kind}.distribution", f"{kind} angle, distribution", difference=distribution),
+            ]
+        return QuantityComparison(
+            self.key,
+            angles,
+            rows,
+            panels=[Panel(f"angle.{kind}", kind, angle.distribution, "Angle") for kind, angle in angles.items()],
+            plain={"angles": {kind: angle.distribution.as_dict() for kind, angle in angles.items()}},
+            figures={"angle": FigureText("Bond angles")},
         )
-        for name, one in run.rotations.items()
-    )
-
-
-def _profile(histogram: Histogram, temperature: float) -> Curve:
-    found = histogram.distribution()
-    seen = found.density > 0
-    energy = np.full(len(found.density), np.nan)
-    heat = MILLI * BOLTZMANN * temperature
-    energy[seen] = -heat * np.log(found.density[seen] / found.density.max())
-    low = high = None
-    if found.error is not None:
-        error = np.full_like(energy, np.nan)
-        error[seen] = heat * found.error[seen] / found.density[seen]
-        low, high = energy - error, energy + error
-    return Curve(found.centers, energy, low, high, found.samples)

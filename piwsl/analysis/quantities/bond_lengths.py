@@ -1,15 +1,16 @@
-"""Bond-length distributions per pair of elements, run against reference."""
+"""Bond lengths by pair of elements: means, widths and distributions."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from piwsl.analysis.quantity import FigureText, Frames, Observable, Panel, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
 from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks, difference_of
-from piwsl.structures.bonds import Bonds, bond_lengths
+from piwsl.structures.bonds import Bonds
 from piwsl.typing import FloatArray, IntArray
 
 BIN_WIDTH = 0.01  # angstrom
@@ -84,15 +85,15 @@ class BondCounter:
         self._blocks = MicroBlocks(frames)
         self._types = {kind: _TypeCounter(bonds.lengths[at], at, self._blocks) for kind, at in bonds.by_type().items()}
 
-    def add(self, lengths: FloatArray, first: int) -> None:
-        """Lengths (f, bonds), angstrom, of the frames from ``first`` on."""
-        lengths = np.asarray(lengths, dtype=np.float64)
-        for one in self._types.values():
-            one.add(lengths, first)
+    def add(self, frames: Frames) -> None:
+        """Take the bond lengths of the next piece."""
+        lengths = np.asarray(frames.bond_lengths, dtype=np.float64)
+        for counter in self._types.values():
+            counter.add(lengths, frames.first)
 
     def statistics(self) -> dict[str, BondStatistics]:
         """By type, in blocks of several times the correlation of its lengths."""
-        return {kind: one.statistics() for kind, one in self._types.items()}
+        return {kind: counter.statistics() for kind, counter in self._types.items()}
 
 
 class _TypeCounter:
@@ -131,7 +132,7 @@ class _TypeCounter:
 def bond_statistics(positions: FloatArray, bonds: Bonds) -> dict[str, BondStatistics]:
     """Of frames in memory (frames, atoms, 3), angstrom."""
     counter = BondCounter(bonds, len(positions))
-    counter.add(bond_lengths(positions, bonds.pairs), 0)
+    counter.add(Frames(0, positions, None, bonds))
     return counter.statistics()
 
 
@@ -174,3 +175,54 @@ def _compare_type(kind: str, run: BondStatistics, reference: BondStatistics) -> 
 def _width(sums: FloatArray) -> FloatArray:
     mean = sums[..., 1] / sums[..., 0]
     return np.asarray(np.sqrt(np.maximum(sums[..., 2] / sums[..., 0] - mean**2, 0.0)))
+
+
+FIGURE = FigureText(
+    "Bond lengths",
+    "bond_lengths",
+    "All bonds of one kind together; every area is 1. An overlap of 1 means equal distributions; the band around the "
+    "line is its 95 % interval.",
+    "All bonds of one kind together; every area is 1. The bands around the lines are their 95 % intervals.",
+)
+
+
+class BondLengthsByType(Quantity[dict[str, BondStatistics]]):
+    """Bond lengths of a molecule or of a periodic cell."""
+
+    key = "bonds"
+    statistics = dict[str, BondStatistics]
+    absent: ClassVar = {"bonds": {}}
+
+    def collector(self, sample: Sample) -> BondCounter:
+        """Return a counter of bond lengths."""
+        return BondCounter(sample.bonds, sample.frames)
+
+    def compare(
+        self, run: dict[str, BondStatistics], reference: dict[str, BondStatistics] | None, sample: Sample
+    ) -> QuantityComparison[tuple[BondLengths, ...]]:
+        """Compare the bonds of each type."""
+        assert reference is not None
+        bonds = compare_bond_statistics(run, reference)
+        notes = []
+        if not bonds:
+            name = sample.reference_name
+            notes.append(f"no bonds in the cell of {name}: if it should have some, check the unit of positions")
+        return QuantityComparison(
+            self.key,
+            bonds,
+            [row for bond in bonds for row in _rows(bond)],
+            panels=[Panel(f"bond.{bond.kind}", bond.kind, bond.distribution, "Bond length") for bond in bonds],
+            plain={"bonds": {bond.kind: bond.as_dict() for bond in bonds}},
+            notes=notes,
+            figures={"bond": FIGURE},
+        )
+
+
+def _rows(bond: BondLengths) -> list[Observable]:
+    key, name, lengths = f"bond.{bond.kind}", bond.kind, bond.distribution
+    return [
+        Observable(f"{key}.mean", f"{name} length", bond.mean, bond.reference_mean, bond.mean_difference),
+        Observable(f"{key}.width", f"{name} width", bond.width, bond.reference_width, bond.width_difference),
+        Observable(f"{key}.distribution", f"{name} distribution", difference=lengths.difference),
+        Observable(f"{key}.wasserstein", f"{name} distribution, Wasserstein", difference=lengths.wasserstein),
+    ]

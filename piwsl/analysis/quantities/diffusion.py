@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 
+from piwsl.analysis.quantities.spectrum import frame_interval
+from piwsl.analysis.quantity import FigureText, Frames, Observable, Quantity, QuantityComparison, Sample
+from piwsl.analysis.scalar_quantity import mean_of_sums
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.analysis.statistics.uncertainty import BlockSums, difference_of
@@ -57,6 +60,19 @@ class Displacements:
         return np.flatnonzero(self.lags >= SHORTEST_FIT * self.lags[-1])
 
 
+@dataclass(frozen=True, eq=False)
+class DiffusionStatistics:
+    """Displacements of all elements.
+
+    Attributes:
+        by_element: displacements by chemical symbol.
+        volume: mean volume of the cell, angstrom^3; NaN in vacuum.
+    """
+
+    by_element: dict[str, Displacements]
+    volume: float
+
+
 class DisplacementRecorder:
     """Keeps evenly spaced frames of an unwrapped trajectory, of which the total momentum has been taken.
 
@@ -73,28 +89,33 @@ class DisplacementRecorder:
         self._species = species
         self._weights = atomic_masses[species] / atomic_masses[species].sum()
         self._kept: list[FloatArray] = []
+        self._volume = self._frames = 0.0
 
-    def add(self, positions: FloatArray, first: int) -> None:
-        """Unwrapped positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
-        chosen = positions[-first % self._each :: self._each]
+    def add(self, frames: Frames) -> None:
+        """Take the next piece; its positions are unwrapped."""
+        self._frames += len(frames)
+        self._volume += np.nan if frames.cells is None else float(np.abs(np.linalg.det(frames.cells)).sum())
+        chosen = frames.positions[-frames.first % self._each :: self._each]
         center = np.einsum("i,fij->fj", self._weights, chosen)
         self._kept.append((chosen - center[:, None]).astype(np.float32))
 
-    def displacements(self) -> dict[str, Displacements]:
-        """By element; nothing where there are too few frames."""
+    def statistics(self) -> DiffusionStatistics | None:
+        """Return the displacements by element; None where there are too few frames."""
         positions = np.concatenate(self._kept)
         length = len(positions) // BLOCKS
         if length < FEWEST:
-            return {}
+            return None
         lags = length // 2
-        found = {}
+        displacements = {}
         for number in np.unique(self._species):
             atoms = np.flatnonzero(self._species == number)
             blocks = [
                 _mean_square(positions[block * length : (block + 1) * length, atoms], lags) for block in range(BLOCKS)
             ]
-            found[chemical_symbols[int(number)]] = Displacements(self._interval * np.arange(lags), np.stack(blocks))
-        return found
+            displacements[chemical_symbols[int(number)]] = Displacements(
+                self._interval * np.arange(lags), np.stack(blocks)
+            )
+        return DiffusionStatistics(displacements, self._volume / self._frames)
 
 
 def _mean_square(positions: FloatArray, lags: int) -> FloatArray:
@@ -131,9 +152,9 @@ def compare_diffusion(element: str, run: Displacements, reference: Displacements
     theirs = None if reference is None else reference.sums
     return Diffusion(
         element,
-        run.sums.measure(_mean, UNIT),
-        None if theirs is None else theirs.measure(_mean, UNIT),
-        None if theirs is None else difference_of(run.sums, theirs, _mean, UNIT),
+        run.sums.measure(mean_of_sums, UNIT),
+        None if theirs is None else theirs.measure(mean_of_sums, UNIT),
+        None if theirs is None else difference_of(run.sums, theirs, mean_of_sums, UNIT),
     )
 
 
@@ -169,5 +190,38 @@ def finite_size_note(temperature: float, volume: float) -> str:
     )
 
 
-def _mean(sums: FloatArray) -> FloatArray:
-    return np.asarray(sums[..., 1] / sums[..., 0])
+class DiffusionByElement(Quantity[DiffusionStatistics]):
+    """Mean square displacements and diffusion coefficients; they need frames at equal intervals."""
+
+    key = "diffusion"
+    statistics = DiffusionStatistics
+    needs_reference = False
+
+    def collector(self, sample: Sample) -> DisplacementRecorder | None:
+        """Return a recorder of positions, where frames have equal intervals."""
+        interval = frame_interval(sample.times)
+        return None if interval is None else DisplacementRecorder(sample.species, sample.frames, interval)
+
+    def missing_note(self, sample: Sample) -> str:
+        """Return what diffusion coefficients need."""
+        return "too few frames for diffusion coefficients: a hundred are needed"
+
+    def compare(
+        self, run: DiffusionStatistics, reference: DiffusionStatistics | None, sample: Sample
+    ) -> QuantityComparison[tuple[Diffusion, ...]]:
+        """Compare the coefficients, where the frames of the reference have times."""
+        coefficients, curves = [], []
+        for element, displacements in run.by_element.items():
+            expected = None if reference is None else reference.by_element.get(element)
+            coefficients.append(compare_diffusion(element, displacements, expected))
+            curves.append(displacement_curve(element, displacements, expected, coefficients[-1].difference))
+        rows = [
+            Observable(f"diffusion.{entry.element}", f"Diffusion of {entry.element}", entry.run, entry.reference,
+                       entry.difference)
+            for entry in coefficients
+        ]  # fmt: skip
+        notes = []
+        if sample.temperature is not None and np.isfinite(run.volume):
+            notes.append(finite_size_note(sample.temperature, run.volume))
+        figures = {"msd": FigureText("Mean square displacements")}
+        return QuantityComparison(self.key, tuple(coefficients), rows, curves, notes=notes, figures=figures)

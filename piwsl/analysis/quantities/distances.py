@@ -1,13 +1,26 @@
-"""h(r), the histogram of all interatomic distances, for all pairs together and for each pair of elements."""
+"""h(r), the histogram of all interatomic distances, for all pairs together and for each pair of elements.
+
+The slowest motion of the molecule decides how many of its frames are independent.
+"""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from piwsl.analysis.quantities.slow_motion import ModeSampler, SlowModes
+from piwsl.analysis.quantity import (
+    FigureText,
+    Frames,
+    Highlight,
+    Observable,
+    Panel,
+    Quantity,
+    QuantityComparison,
+    Sample,
+)
 from piwsl.analysis.statistics.autocorrelation import SeriesMeans
-from piwsl.analysis.statistics.distributions import Histogram
+from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
 from piwsl.analysis.statistics.uncertainty import MicroBlocks
 from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
 from piwsl.trajectories.source import PIECE
@@ -15,6 +28,78 @@ from piwsl.typing import FloatArray, IntArray
 
 BINS = 500
 RANGE = 10.0  # angstrom
+MOST_PAIRS = 300  # pairs that the slowest motion is looked for in
+MODES = 3
+MODE_FRAMES = 2000  # frames at least that the modes are made from, where there are as many
+FIGURE = FigureText(
+    "Interatomic distances",
+    caption="h(r), the distribution of all interatomic distances over the stable frames. Below, what the run has "
+    "more (or less) than the reference; the gray band holds 95 % of what noise alone would show.",
+    caption_of_several="h(r), the distribution of all interatomic distances over the stable frames of each run. Below, "
+    "what each has more (or less) than the reference.",
+    shows_difference=True,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SlowModes:
+    """The leading principal components of the pair distances.
+
+    Large slow motions (torsions) set them, and bond vibrations do not hide them.
+
+    Attributes:
+        pairs: (p,) rows of the pairs that they are made from.
+        means: (p,) angstrom.
+        vectors: (p, modes); no modes where there are fewer than two frames or atoms.
+    """
+
+    pairs: IntArray
+    means: FloatArray
+    vectors: FloatArray
+
+    @property
+    def count(self) -> int:
+        """Number of modes."""
+        return int(self.vectors.shape[1])
+
+    def project(self, distances: FloatArray) -> FloatArray:
+        """Their values (frames, modes) for the distances (all pairs, frames), angstrom."""
+        chosen = distances if len(self.pairs) == len(distances) else distances[self.pairs]
+        return np.asarray(chosen.T @ self.vectors - self.means @ self.vectors)
+
+
+class ModeSampler:
+    """Collects an even sample of frames that come in pieces, of a number that is not known, in bounded memory.
+
+    Args:
+        atoms: of the molecule.
+    """
+
+    def __init__(self, atoms: int) -> None:
+        count = atoms * (atoms - 1) // 2
+        self.pairs = np.unique(np.linspace(0, max(count - 1, 0), min(count, MOST_PAIRS)).astype(np.int64))
+        self._distances = PairDistances(atoms)
+        self._each = 1
+        self._sample: list[FloatArray] = []
+
+    def add(self, positions: FloatArray, first: int) -> None:
+        """Look at positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
+        chosen = positions[-first % self._each :: self._each]
+        for begin in range(0, len(chosen), self._distances.chunk):
+            found = self._distances.of(chosen[begin : begin + self._distances.chunk])
+            self._sample.extend(found[self.pairs].T.copy())
+        while len(self._sample) >= 2 * MODE_FRAMES:
+            self._sample = self._sample[::2]
+            self._each *= 2
+
+    def modes(self) -> SlowModes:
+        """The modes of what was collected."""
+        if len(self._sample) < 2 or not len(self.pairs):
+            return SlowModes(self.pairs, np.zeros(len(self.pairs)), np.zeros((len(self.pairs), 0)))
+        sample = np.stack(self._sample)
+        covariance = np.cov(sample, rowvar=False).reshape(len(self.pairs), len(self.pairs))
+        vectors = np.linalg.eigh(covariance)[1][:, -MODES:]
+        return SlowModes(self.pairs, sample.mean(axis=0), vectors.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +144,9 @@ class DistanceCounter:
         self._modes = modes
         self._series = SeriesMeans(frames, modes.count)
 
-    def add(self, positions: FloatArray, first: int) -> None:
-        """Count positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
+    def add(self, frames: Frames) -> None:
+        """Count the distances of the next piece."""
+        positions, first = frames.positions, frames.first
         for begin in range(0, len(positions), self._distances.chunk):
             piece = positions[begin : begin + self._distances.chunk]
             distances = self._distances.of(piece)
@@ -82,7 +168,7 @@ class DistanceCounter:
         found = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
         self._counts[parts[0][0] : parts[-1][0] + 1] += found.numpy().reshape(len(parts), self._row)
 
-    def histograms(self) -> DistanceHistograms:
+    def statistics(self) -> DistanceHistograms:
         """h(r) in blocks of several times the slowest motion."""
         per_sample = self._series.inefficiency() if self._modes.count else float(max(self._blocks.frames, 1))
         per_sample = min(per_sample, float(max(self._blocks.frames, 1)))
@@ -96,6 +182,81 @@ class DistanceCounter:
         return Histogram(edges, inside, int(counts[:, self._bins].sum()), "angstrom")
 
 
+@dataclass(frozen=True, eq=False)
+class DistanceComparison:
+    """h(r) of run and reference.
+
+    Attributes:
+        all_pairs: of all pairs of atoms.
+        by_kind: of the pairs of each two elements, such as ``C-H``.
+    """
+
+    all_pairs: DistributionComparison
+    by_kind: dict[str, DistributionComparison]
+
+
+class Distances(Quantity[DistanceHistograms]):
+    """h(r) of a molecule."""
+
+    key = "h_of_r"
+    statistics = DistanceHistograms
+    absent: ClassVar = {"h_of_r": None, "h_of_r_by_pair": {}}
+
+    def survey(self, species: IntArray) -> ModeSampler:
+        """Return the sampler of the slow motions."""
+        return ModeSampler(len(species))
+
+    def collector(self, sample: Sample) -> DistanceCounter:
+        """Return a counter of distances."""
+        sampler = sample.surveys[self.key]
+        assert isinstance(sampler, ModeSampler)
+        return DistanceCounter(sample.species, sample.frames, sampler.modes())
+
+    def compare(
+        self, run: DistanceHistograms, reference: DistanceHistograms | None, sample: Sample
+    ) -> QuantityComparison[DistanceComparison]:
+        """Compare h(r) of all pairs, and of each pair of elements."""
+        assert reference is not None
+        all_pairs = compare(run.all_pairs, reference.all_pairs)
+        by_kind = {kind: compare(histogram, reference.by_kind[kind]) for kind, histogram in run.by_kind.items()}
+        rows = _rows("h_of_r", "h(r)", all_pairs)
+        for kind, comparison in by_kind.items():
+            rows += _rows(f"h_of_r.{kind}", f"h(r) {kind}", comparison)
+        return QuantityComparison(
+            self.key,
+            DistanceComparison(all_pairs, by_kind),
+            rows,
+            panels=[Panel("h_of_r", "h(r)", all_pairs, "Interatomic distance r", "h(r)")],
+            plain={
+                "h_of_r": all_pairs.as_dict(),
+                "h_of_r_by_pair": {kind: comparison.as_dict() for kind, comparison in by_kind.items()},
+            },
+            highlights=[Highlight.of_difference(all_pairs.difference, "h(r) error, ∫|h \N{MINUS SIGN} h_ref| dr")],
+            notes=_notes(all_pairs),
+            figures={"h_of_r": FIGURE},
+        )
+
+
+def _rows(key: str, name: str, comparison: DistributionComparison) -> list[Observable]:
+    return [
+        Observable(key, f"{name} error", difference=comparison.difference),
+        Observable(f"{key}.wasserstein", f"{name}, Wasserstein", difference=comparison.wasserstein),
+    ]
+
+
+def _notes(comparison: DistributionComparison) -> list[str]:
+    notes = []
+    for side, distribution in (("run", comparison.run), ("reference", comparison.reference)):
+        if distribution.samples < 2:
+            notes.append(f"the {side} holds fewer than two independent structures: no error bar, no verdict on h(r)")
+        if distribution.beyond > 0:
+            notes.append(
+                f"{distribution.beyond:.2%} of the distances of the {side} are beyond {distribution.edges[-1]:g} Å, "
+                "outside h(r)"
+            )
+    return notes
+
+
 def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float = RANGE) -> Histogram:
     """h(r) of frames in memory with blocks from their slowest motion.
 
@@ -105,8 +266,8 @@ def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float =
     """
     species = np.zeros(positions.shape[1], dtype=np.int64)
     counter = DistanceCounter(species, len(positions), _modes(positions), bins, largest)
-    counter.add(positions, 0)
-    return counter.histograms().all_pairs
+    counter.add(Frames(0, positions))
+    return counter.statistics().all_pairs
 
 
 def slowest_motion(positions: FloatArray) -> float:

@@ -1,19 +1,28 @@
 """Radial distribution functions g(r) of periodic cells, and the coordination numbers that follow from them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
+from piwsl.analysis.quantity import (
+    FigureText,
+    Frames,
+    Highlight,
+    Observable,
+    Quantity,
+    QuantityComparison,
+    Sample,
+)
 from piwsl.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.distributions import Histogram, compare
 from piwsl.analysis.statistics.results import Difference, Distribution, Measurement
 from piwsl.analysis.statistics.uncertainty import MicroBlocks, Statistic, difference_of
+from piwsl.structures.neighbors import PairSearch
 from piwsl.structures.pairs import pair_kind
-from piwsl.structures.periodic import neighbors
 from piwsl.typing import FloatArray, IntArray
 
 RANGE = 8.0  # angstrom
@@ -75,6 +84,7 @@ class RadialCounter:
 
     def __init__(self, species: IntArray, frames: int, cell: FloatArray) -> None:
         self._numbers = species
+        self._search = PairSearch(RANGE)
         around = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         lengths = np.linalg.norm(around[np.any(around, axis=1)] @ cell, axis=1)
         self._counts_own = bool(lengths.min() < SMALL_CELL)
@@ -102,12 +112,15 @@ class RadialCounter:
         self._sums = np.zeros((len(self._blocks), len(self.kinds), len(self._edges) + 1))
         self._series = SeriesMeans(frames, len(self.kinds) * BANDS)
 
-    def add(self, positions: FloatArray, cells: FloatArray, first: int) -> None:
-        """Positions (f, atoms, 3) in cells (f, 3, 3), angstrom, of the frames from ``first`` on."""
+    def add(self, frames: Frames) -> None:
+        """Count the pairs of the next piece."""
+        positions, cells, first = frames.positions, frames.cells, frames.first
+        assert cells is not None
         bins = len(self._edges) - 1
         counts = np.zeros((len(positions), len(self.kinds), bins))
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True)):
-            i, j, _, distances = neighbors(places, cell, RANGE)
+            near = self._search(places, cell, (True, True, True))
+            i, j, distances = near.first, near.second, near.distances
             if not self._counts_own:
                 others = i != j
                 i, j, distances = i[others], j[others], distances[others]
@@ -121,7 +134,7 @@ class RadialCounter:
         values = np.concatenate([counts, ideal[..., None], np.ones_like(ideal)[..., None]], axis=-1)
         self._blocks.add(self._sums, values, first)
 
-    def histograms(self) -> dict[str, RadialHistogram]:
+    def statistics(self) -> dict[str, RadialHistogram]:
         """By kind such as ``O-Ti``, in blocks of several times what the structure needs to forget itself."""
         per_sample = self._series.inefficiency()
         return {
@@ -207,3 +220,70 @@ def compare_radial(kind: str, run: RadialHistogram, reference: RadialHistogram) 
         Curve.of(reference.distribution()),
         compare(run, reference).difference,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class RadialComparison:
+    """g(r) and coordination numbers of run and reference.
+
+    Attributes:
+        radial: g(r) by pair of elements, such as ``O-Ti``.
+        coordination: of the first shells.
+    """
+
+    radial: dict[str, CurveComparison]
+    coordination: tuple[Coordination, ...]
+
+
+class RadialDistributions(Quantity[dict[str, RadialHistogram]]):
+    """g(r) of a periodic cell, and the coordination numbers of its first shells."""
+
+    key = "rdf"
+    statistics = dict[str, RadialHistogram]
+    absent: ClassVar = {"coordination": {}}
+
+    def collector(self, sample: Sample) -> RadialCounter | None:
+        """Return a counter of pairs, where there is a cell."""
+        return None if sample.cell is None else RadialCounter(sample.species, sample.frames, sample.cell)
+
+    def compare(
+        self, run: dict[str, RadialHistogram], reference: dict[str, RadialHistogram] | None, sample: Sample
+    ) -> QuantityComparison[RadialComparison]:
+        """Compare g(r) and coordination numbers of each pair of elements."""
+        assert reference is not None
+        kinds = [kind for kind in run if kind in reference]
+        radial = {kind: compare_radial(kind, run[kind], reference[kind]) for kind in kinds}
+        shells = [compare_coordination(kind, run[kind], reference[kind]) for kind in kinds]
+        coordination = tuple(entry for shell in shells for entry in shell)
+        rows = [
+            Observable(curve.key, f"g(r) {kind}", difference=curve.difference)
+            for kind, curve in radial.items()
+            if curve.difference is not None
+        ]
+        rows += [
+            Observable(f"coordination.{entry.name.replace(' ', '_')}", f"Neighbors {entry.name}", entry.run,
+                       entry.reference, entry.difference)
+            for entry in coordination
+        ]  # fmt: skip
+        notes = []
+        if not all(shells):
+            notes.append("of some pairs of elements the reference shows no shell that ends: no coordination number")
+        return QuantityComparison(
+            self.key,
+            RadialComparison(radial, coordination),
+            rows,
+            tuple(radial.values()),
+            plain={"coordination": {entry.name: entry.as_dict() for entry in coordination}},
+            highlights=_highlights(radial),
+            notes=notes,
+            figures={"rdf": FigureText("Radial distribution functions")},
+        )
+
+
+def _highlights(radial: dict[str, CurveComparison]) -> list[Highlight]:
+    """Return the g(r) that is farthest off for its noise."""
+    differences = {kind: curve.difference for kind, curve in radial.items() if curve.difference is not None}
+    if not differences:
+        return []
+    kind, worst = max(differences.items(), key=lambda entry: entry[1].measured.value / (entry[1].threshold or 1.0))
+    return [Highlight.of_difference(worst, f"g(r) error of {kind}, the largest for its noise")]

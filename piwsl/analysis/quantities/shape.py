@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from piwsl.analysis.quantity import Frames, Observable, Quantity, QuantityComparison, Sample
+from piwsl.analysis.scalar_quantity import mean_of_sums
 from piwsl.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.results import Difference, Measurement
@@ -13,7 +16,6 @@ from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 
 MOST_POINTS = 2000  # of a curve against time
-ROUNDING = 1e-5  # relative, of volumes: files keep seven digits of lengths
 RMSD, GYRATION = "RMSD", "radius of gyration"
 
 
@@ -82,9 +84,9 @@ class ShapeCounter:
         self._points: dict[str, list[FloatArray]] = {name: [] for name in self._names}
         self._places: list[IntArray] = []
 
-    def add(self, positions: FloatArray, first: int) -> None:
-        """Positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
-        exact = np.asarray(positions, dtype=np.float64)
+    def add(self, frames: Frames) -> None:
+        """Take the next piece."""
+        exact, first = np.asarray(frames.positions, dtype=np.float64), frames.first
         found = {
             RMSD: rmsd(exact, self._structure, self._masses),
             GYRATION: gyration_radius(exact, self._masses),
@@ -121,22 +123,12 @@ def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[Sh
     return tuple(
         ShapeComparison(
             name,
-            one.measure(_mean, "angstrom"),
-            reference.sums[name].measure(_mean, "angstrom"),
-            difference_of(one, reference.sums[name], _mean, "angstrom"),
+            sums.measure(mean_of_sums, "angstrom"),
+            reference.sums[name].measure(mean_of_sums, "angstrom"),
+            difference_of(sums, reference.sums[name], mean_of_sums, "angstrom"),
         )
-        for name, one in run.sums.items()
+        for name, sums in run.sums.items()
     )
-
-
-def compare_volumes(run: BlockSums, reference: BlockSums) -> ShapeComparison:
-    """Volume per atom of a periodic cell, from numbers of frames and sums, angstrom^3."""
-    unit = "angstrom^3"
-    ours, theirs = run.measure(_mean, unit), reference.measure(_mean, unit)
-    found = difference_of(run, reference, _mean, unit)
-    if found.limit is not None:  # cells that stay as they are have no noise, but files round them
-        found = replace(found, limit=max(found.limit, ROUNDING * theirs.value))
-    return ShapeComparison("volume per atom", ours, theirs, found)
 
 
 def rmsd_curve(run: ShapeStatistics, times: FloatArray) -> CurveComparison:
@@ -148,5 +140,30 @@ def rmsd_curve(run: ShapeStatistics, times: FloatArray) -> CurveComparison:
     return CurveComparison("rmsd", "Distance from a structure", *axes, curve, notes=(note,))
 
 
-def _mean(sums: FloatArray) -> FloatArray:
-    return np.asarray(sums[..., 1] / sums[..., 0])
+class Shape(Quantity[ShapeStatistics]):
+    """RMSD, radius of gyration, and planarity of rings of a molecule."""
+
+    key = "shape"
+    statistics = ShapeStatistics
+
+    def collector(self, sample: Sample) -> ShapeCounter:
+        """Return a counter of the shape against the first frame of the reference."""
+        return ShapeCounter(sample.start, sample.masses, sample.graph.rings(), sample.frames)
+
+    def compare(
+        self, run: ShapeStatistics, reference: ShapeStatistics | None, sample: Sample
+    ) -> QuantityComparison[tuple[ShapeComparison, ...]]:
+        """Compare the means."""
+        assert reference is not None
+        shapes = compare_shapes(run, reference)
+        rows = []
+        for shape in shapes:
+            name = shape.name if shape.name.isupper() else shape.name.capitalize()
+            key = f"shape.{shape.name.replace(' ', '_')}"
+            rows.append(Observable(key, name, shape.mean, shape.reference_mean, shape.difference))
+        curves = [] if sample.times is None else [rmsd_curve(run, sample.times)]
+        return QuantityComparison(self.key, shapes, rows, curves)
+
+    def save(self, statistics: ShapeStatistics) -> dict[str, Any]:
+        """Return the means; the series of a reference are not compared."""
+        return super().save(replace(statistics, series={}, frames=statistics.frames[:0]))

@@ -11,6 +11,7 @@ import numpy as np
 from ase.data import atomic_masses
 from scipy.signal import find_peaks, peak_widths
 
+from piwsl.analysis.quantity import Frames, Observable, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.distributions import Histogram, compare
 from piwsl.analysis.statistics.results import Measurement
@@ -18,7 +19,7 @@ from piwsl.analysis.statistics.uncertainty import BlockSums
 from piwsl.errors import DataError
 from piwsl.trajectories.source import FrameSource
 from piwsl.typing import FloatArray, IntArray
-from piwsl.units import SPEED_OF_LIGHT
+from piwsl.units import PICOSECOND, SPEED_OF_LIGHT
 
 RESOLUTION = 10.0  # 1/cm, and width of a bin
 LARGEST = 4500.0  # 1/cm; nothing vibrates faster than H2
@@ -253,13 +254,13 @@ class VibrationCounter:
             has_velocities = source.read_velocities is not None
             self._spectrum = PowerSpectrum(masses, source.species, interval, velocities=has_velocities)
 
-    def add(self, positions: FloatArray, first: int) -> None:
-        """Positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
+    def add(self, frames: Frames) -> None:
+        """Take the next piece."""
         if self._spectrum is not None and self._source.read_velocities is None:
-            self._spectrum.add(positions, first)
+            self._spectrum.add(frames.positions, frames.first)
 
-    def vibrations(self) -> Vibrations | None:
-        """None where frames have no equal intervals, too long ones, or end before one segment."""
+    def statistics(self) -> Vibrations | None:
+        """Return the vibrations; None without equal and short intervals, or without one whole segment."""
         if self._spectrum is None:
             return None
         if self._source.read_velocities is not None:
@@ -294,3 +295,32 @@ def frame_interval(times: FloatArray | None) -> float | None:
 
 def _normalized(sums: FloatArray) -> FloatArray:
     return np.asarray(sums / sums[..., :1])
+
+
+class VibrationalSpectrum(Quantity[Vibrations]):
+    """Vibrational spectrum and velocity autocorrelation; they need frames close enough, or velocities."""
+
+    key = "spectrum"
+    statistics = Vibrations
+    needs_reference = False
+
+    def collector(self, sample: Sample) -> VibrationCounter:
+        """Return a counter of the vibrations."""
+        return VibrationCounter(sample.source, sample.frames)
+
+    def missing_note(self, sample: Sample) -> str:
+        """Return what a spectrum needs."""
+        return (
+            f"no vibrational spectrum: it needs frames every {longest_interval(sample.species):.1f} fs, "
+            f"for longer than {shortest_segment() / PICOSECOND:.1f} ps (piwsl md --trajectory-interval)"
+        )
+
+    def compare(
+        self, run: Vibrations, reference: Vibrations | None, sample: Sample
+    ) -> QuantityComparison[CurveComparison]:
+        """Compare the spectra, where the frames of the reference are close enough."""
+        spectrum = compare_spectra(run.spectrum, None if reference is None else reference.spectrum)
+        rows = []
+        if spectrum.difference is not None:
+            rows.append(Observable(spectrum.key, spectrum.name, difference=spectrum.difference))
+        return QuantityComparison(self.key, spectrum, rows, (spectrum, correlation_curve(run, reference)))

@@ -1,20 +1,30 @@
-"""How long a run stays a molecule."""
+"""How long a run stays what it began as: bonds that hold, and atoms that do not collapse.
 
+This decides which frames the other quantities are measured on.
+"""
+
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols, covalent_radii
 
+from piwsl.analysis.quantity import Survey, frames_of
 from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.structures.bonds import Bonds, bond_lengths
-from piwsl.typing import FloatArray
+from piwsl.structures.contacts import Contact, ContactWatch
+from piwsl.structures.metals import are_covalent, contact_scale, is_metal
+from piwsl.structures.neighbors import PairSearch
+from piwsl.trajectories.source import FrameSource
+from piwsl.typing import FloatArray, IntArray
 
 LARGEST_DEVIATION = 0.5  # angstrom, of a bond from its mean length in the reference
 
 
 @dataclass(frozen=True)
 class BrokenBond:
-    """The first frame that is no longer the molecule, and the bond that says so.
+    """The first frame with a broken bond.
 
     Attributes:
         frame: index of the frame.
@@ -38,11 +48,12 @@ class Stability:
     """Stable time of one run.
 
     Attributes:
-        time: until the first broken frame, or until the end, fs. One run is one sample: no error bar.
-        frames: number of frames before the first broken one.
-        all_frames: number of frames looked at.
+        time: until the first frame with a broken bond, or until the end, fs. One run is one sample: no error bar.
+        frames: number of frames before the first with a broken bond.
+        all_frames: number of frames of the run.
         resolution: interval between frames, fs.
         broken: what broke, or None: the stable time is then a lower bound.
+        contact: the first collapse of unbonded atoms within the frames whose bonds hold, or None.
     """
 
     time: Measurement
@@ -50,9 +61,15 @@ class Stability:
     all_frames: int
     resolution: float
     broken: BrokenBond | None
+    contact: Contact | None = None
+
+    @property
+    def stable_frames(self) -> int:
+        """Number of frames before the first with a broken bond or a collapse."""
+        return self.frames if self.contact is None else self.contact.frame
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON, without the contact."""
         broken = None if self.broken is None else asdict(self.broken)
         if broken is not None:
             broken |= {key: plain(broken[key]) for key in ("length", "reference_length")}
@@ -107,13 +124,80 @@ class StabilityWatch:
             float(bonds.lengths[bond]),
         )
 
-    def stability(self, broken: BrokenBond | None) -> Stability:
-        """What was found over the whole run."""
+    def stability(self, broken: BrokenBond | None, contact: Contact | None = None) -> Stability:
+        """Return the outcome for the whole run."""
         times = self._times
         resolution = float(times[1] - times[0]) if len(times) > 1 else float(times[0])
         end = float(times[-1]) if broken is None else broken.time
         frames = len(times) if broken is None else broken.frame
-        return Stability(Measurement(end, None, "fs", 1), frames, len(times), resolution, broken)
+        return Stability(Measurement(end, None, "fs", 1), frames, len(times), resolution, broken, contact)
+
+
+class CellContacts:
+    """Looks for the first frame with an unbonded pair too close for its covalent radii, in any image.
+
+    Args:
+        species: (atoms,) atomic numbers.
+        bonds: between non-metals.
+    """
+
+    def __init__(self, species: IntArray, bonds: Bonds) -> None:
+        self._species = species
+        self._bonded = {(int(i), int(j)) for i, j in bonds.pairs} | {(int(j), int(i)) for i, j in bonds.pairs}
+        self._metals = is_metal(species)
+        self._search = PairSearch(2 * float(covalent_radii[species].max()))
+
+    def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
+        """The contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,) of all."""
+        for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
+            near = self._search(places, cell, (True, True, True))
+            i, j, distances = near.first, near.second, near.distances
+            limits = covalent_radii[self._species[i]] + covalent_radii[self._species[j]]
+            metal = self._metals[i] | self._metals[j]
+            limits = limits * contact_scale(metal)
+            for pair in np.flatnonzero((distances < limits) & (i != j)):
+                atoms = int(i[pair]), int(j[pair])
+                if atoms not in self._bonded:
+                    kind = "-".join(sorted(chemical_symbols[int(self._species[one])] for one in atoms))
+                    apart, limit = float(distances[pair]), float(limits[pair])
+                    return Contact(frame, float(times[frame]), atoms, kind, apart, limit, bool(metal[pair]))
+        return None
+
+
+def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys: Iterable[Survey] = ()) -> Stability:
+    """Find the stable part of a run, in one pass that ends at the first frame with a broken bond.
+
+    In a periodic cell only bonds between non-metals must hold.
+
+    Args:
+        source: frames of the run; unwrapped in a periodic cell.
+        times: (frames,) fs since its start.
+        bonds: of the reference, with the images of the run.
+        surveys: they see the stable frames.
+    """
+    species = source.species
+    if bonds.images is not None:
+        bonds = bonds.chosen(are_covalent(species, bonds.pairs))
+    watch = StabilityWatch(bonds, times)
+    in_vacuum = ContactWatch(species, bonds.pairs) if bonds.images is None else None
+    in_cell = None if bonds.images is None else CellContacts(species, bonds)
+    broken: BrokenBond | None = None
+    contact: Contact | None = None
+    for frames in frames_of(source, bonds):
+        # Bonds that break after a collapse still count: the bond rule is a measure of its own.
+        broken = watch.find_lengths(frames.bond_lengths, frames.positions, frames.first)
+        if contact is None:
+            holding = frames if broken is None else frames.before(broken.frame)
+            if in_vacuum is not None:
+                contact = in_vacuum.find(holding.positions, frames.first, times)
+            elif in_cell is not None and holding.cells is not None:
+                contact = in_cell.find(holding.positions, holding.cells, frames.first, times)
+            stable = holding if contact is None else holding.before(contact.frame)
+            for survey in surveys:
+                survey.add(stable.positions, frames.first)
+        if broken is not None:
+            break
+    return watch.stability(broken, contact)
 
 
 def stable_time(positions: FloatArray, times: FloatArray, bonds: Bonds) -> Stability:

@@ -6,19 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.quantity import Panel
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
-from piwsl.analysis.statistics.distributions import DistributionComparison
 from piwsl.analysis.statistics.results import SYMBOLS, Difference, Distribution, significant
 from piwsl.typing import FloatArray
 
-_Entry = tuple[str, int, list[CurveComparison | DistributionComparison]]  # label, place, one for each replica
-# Names of the axes of distributions by family; h_of_r.C-H is a part of h(r).
-DISTRIBUTION_AXES = {
-    "h_of_r": ("Interatomic distance r", "h(r)"),
-    "bond": ("Bond length", "Probability density"),
-    "angle": ("Angle", "Probability density"),
-}
-FIRST = ("h_of_r", "rdf", "bond")  # families that the page begins with
+_Entry = tuple[str, int, list[Panel | CurveComparison]]  # label, place, one for each replica
 ALONE = "run"  # label of a run that is not compared with others
 TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
 
@@ -72,17 +65,17 @@ class Overlay:
 
 
 def overlays_of(groups: Sequence[RunGroup]) -> dict[str, list[Overlay]]:
-    """Everything that can be drawn against something else than time, by family, in the order of the page."""
+    """Return everything that is drawn against something else than time, by family, in the order of the page."""
     entries: dict[str, list[_Entry]] = {}
     for place, group in enumerate(groups):
         label = group.name if len(groups) > 1 or not group.is_single else ALONE
-        for key, found in _found(group).items():
-            entries.setdefault(key, []).append((label, place, found))
-    families: dict[str, list[Overlay]] = {family: [] for family in FIRST}
+        for key, drawn in _drawn(group).items():
+            entries.setdefault(key, []).append((label, place, drawn))
+    families: dict[str, list[Overlay]] = {}
     for key, runs in entries.items():
         overlay = _overlay(key, runs)
         families.setdefault(overlay.family, []).append(overlay)
-    return {family: overlays for family, overlays in families.items() if overlays}
+    return families
 
 
 def axis_label(axis: Axis) -> str:
@@ -117,63 +110,47 @@ def _on(points: FloatArray, curve: Curve) -> FloatArray:
     return np.asarray(np.interp(points, curve.x, curve.y, left=np.nan, right=np.nan))
 
 
-def _found(group: RunGroup) -> dict[str, list[CurveComparison | DistributionComparison]]:
-    """By key, one for each member that has it; curves of the group stand for themselves."""
-    found: dict[str, list[CurveComparison | DistributionComparison]] = {}
-    for member in group.members:
-        if member.distances is not None:
-            found.setdefault("h_of_r", []).append(member.distances)
-        for bond in member.bonds:
-            found.setdefault(f"bond.{bond.kind}", []).append(bond.distribution)
-        for kind, angle in ({} if member.internal is None else member.internal.angles).items():
-            found.setdefault(f"angle.{kind}", []).append(angle.distribution)
-        for curve in member.curves:
-            found.setdefault(curve.key, []).append(curve)
-    for curve in group.curves:
-        found.setdefault(curve.key, []).append(curve)
-    return found
+def _drawn(group: RunGroup) -> dict[str, list[Panel | CurveComparison]]:
+    """Return what is drawn by key, one for each member that has it; curves of the group stand for themselves."""
+    drawn: dict[str, list[Panel | CurveComparison]] = {}
+    for item in (*(item for member in group.members for item in member.drawn), *group.curves):
+        drawn.setdefault(item.key, []).append(item)
+    return drawn
 
 
 def _overlay(key: str, runs: list[_Entry]) -> Overlay:
     first = runs[0][2][0]
-    alone = len(runs) == 1 and len(runs[0][2]) == 1
-    if isinstance(first, DistributionComparison):
-        lines = tuple(
-            Line(label, place, pooled([curve_of(one.run) for one in _distributions(found)], TWO_SIDED))
-            for label, place, found in runs
-        )
-        unit = first.run.unit
-        family, _, name = key.partition(".")
-        horizontal, vertical = DISTRIBUTION_AXES[family]
+    is_alone = len(runs) == 1 and len(runs[0][2]) == 1
+    if isinstance(first, Panel):
+        panels = [(label, place, [item for item in drawn if isinstance(item, Panel)]) for label, place, drawn in runs]
+        unit = first.distribution.run.unit
         return Overlay(
             key,
-            name or vertical,
-            Axis(horizontal, unit),
-            Axis(vertical, f"1/{SYMBOLS.get(unit, unit)}"),
-            lines,
-            curve_of(first.reference),
+            first.name,
+            Axis(first.horizontal, unit),
+            Axis(first.vertical, f"1/{SYMBOLS.get(unit, unit)}"),
+            tuple(
+                Line(label, place, pooled([curve_of(panel.distribution.run) for panel in entries], TWO_SIDED))
+                for label, place, entries in panels
+            ),
+            curve_of(first.distribution.reference),
             is_density=True,
-            remark=f"overlap {first.overlap.value:.2f}" if alone else "",
+            remark=f"overlap {first.distribution.overlap.value:.2f}" if is_alone else "",
         )
+    curves = [
+        (label, place, [item for item in drawn if isinstance(item, CurveComparison)]) for label, place, drawn in runs
+    ]
     return Overlay(
         key,
         first.name,
         first.horizontal,
         first.vertical,
-        tuple(Line(label, place, pooled([one.run for one in _curves(found)], 1.0)) for label, place, found in runs),
+        tuple(Line(label, place, pooled([curve.run for curve in entries], 1.0)) for label, place, entries in curves),
         first.reference,
         is_steps=first.is_steps,
-        remark=_remark(first.difference) if alone else "",
-        notes=tuple(dict.fromkeys(note for _, _, found in runs for one in _curves(found) for note in one.notes)),
+        remark=_remark(first.difference) if is_alone else "",
+        notes=tuple(dict.fromkeys(note for _, _, entries in curves for curve in entries for note in curve.notes)),
     )
-
-
-def _distributions(found: Sequence[CurveComparison | DistributionComparison]) -> list[DistributionComparison]:
-    return [one for one in found if isinstance(one, DistributionComparison)]
-
-
-def _curves(found: Sequence[CurveComparison | DistributionComparison]) -> list[CurveComparison]:
-    return [one for one in found if isinstance(one, CurveComparison)]
 
 
 def _remark(difference: Difference | None) -> str:

@@ -16,11 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from piwsl._version import __version__
+from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
-from piwsl.analysis.report.facts import highlights, how_all_made, how_made
-from piwsl.analysis.report.plots import Plot
 from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
-from piwsl.analysis.report.style import NARROW, WIDE, page_svg
+from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
 from piwsl.analysis.statistics.results import Measurement, significant
 from piwsl.analysis.verdict import judge, picoseconds
 from piwsl.units import PICOSECOND
@@ -173,6 +172,69 @@ def sentence_text(text: str) -> str:
 def subscript_html(text: str) -> Markup:
     """``h_ref`` with its index set low."""
     return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
+
+
+MOST_HIGHLIGHTS = 4  # with the speed, which comes last
+
+
+def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """The few numbers that a reader wants at once: (value, what it is, how to see it)."""
+    run = comparison.run
+    if not comparison.stable:
+        end = f"of {picoseconds(run.requested_time)}, then no longer physics"
+    elif not comparison.complete:
+        end = f"of {picoseconds(run.requested_time)} asked for"
+    else:
+        end = "to the end of the run"
+    rows = [(picoseconds(comparison.stable_time.value), "stable time", end)]
+    rows += [(entry.value, entry.name, entry.detail) for part in comparison.compared for entry in part.highlights]
+    speed = run.summary.get("speed") or {}
+    if len(rows) < MOST_HIGHLIGHTS and speed.get("steps_per_second"):
+        rows.append((f"{speed['steps_per_second']:.4g} steps/s", "speed", f"{speed.get('ns_per_day', 0):.3g} ns/day"))
+    return rows
+
+
+def how_made(comparison: Comparison) -> list[tuple[str, str]]:
+    """Names and values for the last section; what the summary does not say is left out."""
+    summary = comparison.run.summary
+    model, speed, versions = (summary.get(key) or {} for key in ("model", "speed", "versions"))
+    force = " - ".join(str(summary[key]) for key in ("force", "force_reason") if summary.get(key))
+    steps = f"{summary['steps_done']:,} of {summary['steps_requested']:,}, {summary['timestep_fs']:g} fs each"
+    ensemble = f"{comparison.run.ensemble.upper()}, {summary['temperature_K']:g} K"
+    if comparison.run.ensemble == "nve":
+        ensemble += " at the start"
+    reference = f"{comparison.reference.name}, {comparison.reference.frames:,} frames"
+    if comparison.reference.length is not None:
+        reference += f" over {picoseconds(comparison.reference.length)}"
+    entries: list[tuple[str, Any]] = [
+        ("Command", summary.get("command")),
+        ("Model", model.get("path")),
+        ("SHA-256 of the model", model.get("sha256")),
+        ("Engine", " on ".join(str(summary[key]) for key in ("engine", "platform") if summary.get(key))),
+        ("Force", force),
+        ("Ensemble", ensemble),
+        ("Steps", steps),
+        ("Frames", f"{len(comparison.run.frames):,}, one every {summary['trajectory_interval']:,} steps"),
+        ("Seed", summary.get("seed")),
+        ("Speed", f"{speed['steps_per_second']:.4g} steps/s" if speed.get("steps_per_second") else None),
+        ("Started", summary.get("started")),
+        ("Finished", summary.get("finished")),
+        ("Result", summary.get("result")),
+        ("Reference", reference),
+        ("SHA-256 of the reference", comparison.reference.digest),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
+        ("piwsl", f"{summary.get('piwsl_version', 'not known')} (run), {__version__} (analysis)"),
+    ]
+    return [(name, str(value)) for name, value in entries if value not in (None, "")]
+
+
+def how_all_made(group: RunGroup) -> list[tuple[str, str]]:
+    """Of replicas what all share once, the rest one after the other."""
+    found: dict[str, dict[str, None]] = {}
+    for member in group.members:
+        for name, value in how_made(member):
+            found.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in found.items()]
 
 
 LIBRARY_NAME = "3Dmol.js 2.5.5"

@@ -1,94 +1,49 @@
-"""Which figures a report has: their names, titles and captions."""
+"""What a report draws: the curves of runs over that of the reference, by figure, with titles and captions."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
-from matplotlib.figure import Figure
-
 from piwsl.analysis.groups import RunGroup
-from piwsl.analysis.report.figures import draw_panels, draw_with_difference
+from piwsl.analysis.quantity import FigureText
+from piwsl.analysis.report.figures import draw_energies, draw_panels, draw_several_energies, draw_with_difference
 from piwsl.analysis.report.overlays import Overlay, overlays_of
-from piwsl.analysis.report.style import Layout, Palette
-from piwsl.analysis.report.traces import draw_energies, draw_several_energies
+from piwsl.analysis.report.style import Drawing, Plot
 
-Drawing = Callable[[Layout, Palette], Figure]
-
-# Titles of the figures whose panels are of one family; others are called as their first panel, or as their key.
-TITLES = {
-    "h_of_r": "Interatomic distances",
-    "bond": "Bond lengths",
-    "angle": "Bond angles",
-    "dihedral": "Dihedral angles",
-    "torsion": "Torsion profiles",
-    "rdf": "Radial distribution functions",
-    "msd": "Mean square displacements",
-    "vacf": "Velocity autocorrelation",
-    "rmsd": "RMSD",
-    "spectrum": "Vibrational spectrum",
-    "survival": "Survival",
-}
-DISTANCES = (
-    "h(r), the distribution of all interatomic distances over the stable frames. Below, what the run has "
-    "more (or less) than the reference; the gray band holds 95 % of what noise alone would show."
-)
-SEVERAL_DISTANCES = (
-    "h(r), the distribution of all interatomic distances over the stable frames of each run. Below, what each has "
-    "more (or less) than the reference."
-)
-BONDS = (
-    "All bonds of one kind together; every area is 1. An overlap of 1 means equal distributions; the band "
-    "around the line is its 95 % interval."
-)
-SEVERAL_BONDS = "All bonds of one kind together; every area is 1. The bands around the lines are their 95 % intervals."
 ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
 SEVERAL_ENERGIES = (
     "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that left physics."
 )
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A figure of the report.
-
-    Attributes:
-        name: of its files, without suffix.
-        title: above it.
-        caption: below it.
-        draw: gives the figure in a layout and a palette.
-    """
-
-    name: str
-    title: str
-    caption: str
-    draw: Drawing
-
-
 def plots_of(groups: Sequence[RunGroup]) -> list[Plot]:
-    """The figures of one run, or of several over each other, in the order of the page."""
-    alone = len(groups) == 1 and groups[0].is_single
-    plots = [_plot(family, overlays, alone) for family, overlays in overlays_of(groups).items()]
-    if alone and groups[0].members[0].run.thermo is not None:
+    """Return the figures of one run, or of several over each other, in the order of the page."""
+    is_alone = len(groups) == 1 and groups[0].is_single
+    texts = {
+        family: text
+        for group in groups
+        for member in group.members
+        for entry in member.compared
+        for family, text in entry.figures.items()
+    }
+    plots = [_plot(family, overlays, texts.get(family), is_alone) for family, overlays in overlays_of(groups).items()]
+    if is_alone and groups[0].members[0].run.thermo is not None:
         draw: Drawing = partial(draw_energies, groups[0].members[0])
         plots.append(Plot("energy", "Temperature and energy", ENERGIES, draw))
-    elif any(one.run.thermo is not None for group in groups for one in group.members):
+    elif any(member.run.thermo is not None for group in groups for member in group.members):
         plots.append(Plot("energy", "Temperature and energy", SEVERAL_ENERGIES, partial(draw_several_energies, groups)))
     return plots
 
 
-def _plot(family: str, overlays: list[Overlay], alone: bool) -> Plot:
+def _plot(family: str, overlays: list[Overlay], text: FigureText | None, is_alone: bool) -> Plot:
     first = overlays[0]
-    if family == "h_of_r":
-        return Plot(
-            "h_of_r", TITLES[family], DISTANCES if alone else SEVERAL_DISTANCES, partial(draw_with_difference, first)
-        )
-    draw: Drawing = partial(draw_panels, overlays)
-    if family == "bond":
-        return Plot("bond_lengths", TITLES[family], BONDS if alone else SEVERAL_BONDS, draw)
-    known = TITLES.get(family) or family.replace("_", " ").capitalize()
-    title = first.name if len(overlays) == 1 else known
-    return Plot(re.sub(r"[^A-Za-z0-9-]+", "_", family), title, _caption(overlays), draw)
+    text = text or FigureText(family.replace("_", " ").capitalize())
+    caption = text.caption if is_alone else text.caption_of_several
+    # A single panel has no name of its own.
+    title = first.name if len(overlays) == 1 and caption is None else text.title
+    draw: Drawing = partial(draw_with_difference, first) if text.shows_difference else partial(draw_panels, overlays)
+    name = text.file or re.sub(r"[^A-Za-z0-9-]+", "_", family)
+    return Plot(name, title, _caption(overlays) if caption is None else caption, draw)
 
 
 def _caption(overlays: list[Overlay]) -> str:

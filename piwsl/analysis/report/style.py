@@ -2,17 +2,16 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from hashlib import sha256
 
 import matplotlib
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-from piwsl.analysis.report.plots import Plot
 
 PIXELS_PER_INCH = 72  # of SVG as matplotlib writes it: a point of the figure is a pixel of the page
 
@@ -81,6 +80,26 @@ WIDE = Layout(width=820, text=12.5, columns=4)
 NARROW = Layout(width=350, text=12.0, columns=2)
 
 
+Drawing = Callable[[Layout, Palette], Figure]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the report.
+
+    Attributes:
+        name: of its files, without suffix.
+        title: above it.
+        caption: below it.
+        draw: gives the figure in a layout and a palette.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Drawing
+
+
 @contextmanager
 def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
     """Settings of matplotlib while a figure is made and written; those from before come back."""
@@ -133,12 +152,21 @@ def file_svg(plot: Plot) -> str:
 
 def page_svg(plot: Plot, layout: Layout) -> str:
     """The figure as an ``<svg>`` element whose ids begin with its name and the width of the layout."""
-    text = _drawn(plot, layout, PAGE, ground="none")
-    text = text[text.index("<svg") :]
+    text = _element(plot, _drawn(plot, layout, PAGE, ground="none"), f"{plot.name}-{layout.width}")
     for field in fields(PAGE):
         text = text.replace(getattr(PAGE, field.name), f"var(--{field.name})")
-    # Two figures of one page must not share ids.
-    name = f"{plot.name}-{layout.width}"
+    return text
+
+
+def notebook_svg(plot: Plot) -> str:
+    """Return the figure as an ``<svg>`` element on a white ground, with ids that no other output shares."""
+    text = _drawn(plot, WIDE, LIGHT, ground="white")
+    return _element(plot, text, f"{plot.name}-{sha256(text.encode()).hexdigest()[:12]}")
+
+
+def _element(plot: Plot, text: str, name: str) -> str:
+    """Return the ``<svg>`` element alone; two figures of one page must not share ids, so these begin with ``name``."""
+    text = text[text.index("<svg") :]
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)

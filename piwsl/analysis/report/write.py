@@ -6,8 +6,8 @@ from pathlib import Path
 
 from piwsl.analysis.groups import RunGroup
 from piwsl.analysis.report.page import render_page
-from piwsl.analysis.report.plots import Plot, plots_of
-from piwsl.analysis.report.style import LIGHT, WIDE, drawing, file_svg
+from piwsl.analysis.report.plots import plots_of
+from piwsl.analysis.report.style import LIGHT, WIDE, Plot, drawing, file_svg
 from piwsl.analysis.report.tables import curves_csv, json_text, observables_csv
 from piwsl.errors import RunDirectoryError
 from piwsl.runs.files import atomic_path

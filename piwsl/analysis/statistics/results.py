@@ -86,6 +86,10 @@ class Difference:
         """Whether the difference is within the threshold; None where the data do not say."""
         return None if self.threshold is None else abs(self.measured.value) <= self.threshold
 
+    def noise_text(self) -> str:
+        """Return how far noise alone would put it, in words."""
+        return "noise unknown" if self.limit is None else f"noise alone: up to {significant(self.threshold)}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

@@ -12,7 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.frames import Frame, check_label
 from piwsl.errors import DataError
-from piwsl.typing import FloatArray, IntArray
+from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
 from piwsl.units import LabelUnits
 
 ENERGY_KEY = "REF_energy"
@@ -20,7 +20,6 @@ FORCES_KEY = "REF_forces"
 STRESS_KEY = "REF_stress"
 VIRIAL_KEYS = ("REF_virial", "REF_virials")
 
-LARGEST_NUMBER = 118
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
 
 
@@ -121,8 +120,8 @@ def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) ->
     """
     if not len(frame.species):
         raise DataError(f"{path}: frame {index}: holds no atom")
-    if frame.species.min() < 1 or frame.species.max() > LARGEST_NUMBER:
-        raise DataError(f"{path}: frame {index}: holds an atomic number beyond 1 to {LARGEST_NUMBER}")
+    if frame.species.min() < 1 or frame.species.max() > MAX_ATOMIC_NUMBER:
+        raise DataError(f"{path}: frame {index}: holds an atomic number beyond 1 to {MAX_ATOMIC_NUMBER}")
     if not np.isfinite(frame.positions).all() or not np.isfinite(frame.cell).all():
         raise DataError(f"{path}: frame {index}: a position is not a finite number")
     for name, label in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):

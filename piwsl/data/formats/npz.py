@@ -5,11 +5,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from piwsl.data.formats.labels import LARGEST_NUMBER
 from piwsl.data.frames import Frame, FrameSet, check_label
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.errors import DataError
-from piwsl.typing import FloatArray
+from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray
 from piwsl.units import LabelUnits, parse_units
 
 # name of the layout -> keys of (species, positions, energies, forces)
@@ -69,8 +68,8 @@ def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], un
     energies = _labels(path, arrays, energy_key, (count,), units.energy)
     forces = _labels(path, arrays, forces_key, positions.shape, units.force)
     numbers = species.astype(np.int64)
-    if numbers.min(initial=1) < 1 or numbers.max(initial=1) > LARGEST_NUMBER:
-        raise DataError(f"{path}: {species_key} holds an atomic number beyond 1 to {LARGEST_NUMBER}")
+    if numbers.min(initial=1) < 1 or numbers.max(initial=1) > MAX_ATOMIC_NUMBER:
+        raise DataError(f"{path}: {species_key} holds an atomic number beyond 1 to {MAX_ATOMIC_NUMBER}")
     positions = positions.astype(np.float64) * units.length
     infinite = np.flatnonzero(~np.isfinite(positions).all((1, 2)))
     if len(infinite):

@@ -29,8 +29,10 @@ def is_begun(directory: RunDirectory, plan: Mapping[str, Any], defaults: Mapping
     try:
         stored = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError):
-        raise RunDirectoryError(f"{path}: damaged: choose another `output`") from None
+        raise RunDirectoryError(f"{path}: damaged: choose another output=DIRECTORY") from None
     if stored != json.loads(json.dumps(plan)):
         changed = ", ".join(sorted(key for key in {*stored, *plan} if stored.get(key) != plan.get(key)))
-        raise RunDirectoryError(f"{directory.path}: holds another labeling job ({changed}): choose another `output`")
+        raise RunDirectoryError(
+            f"{directory.path}: holds another labeling job ({changed}): choose another output=DIRECTORY"
+        )
     return True

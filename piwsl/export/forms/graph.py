@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import get_decompositions
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from piwsl.compat.torch import copies_to_device, trace_operations
 from piwsl.errors import ExportError
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential, Potential
@@ -62,23 +61,15 @@ def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, spe
     return evaluate
 
 
-def record(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool = False) -> GraphModule:
-    """The operations of a function of tensors, constants folded.
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool = False) -> GraphModule:
+    """Return the operations of a function of tensors as a graph, with constants folded.
 
     Args:
         function: runs once, on ``inputs``.
         inputs: examples; their shapes are fixed unless ``symbolic``.
         symbolic: keep the sizes of the inputs open.
-
-    Raises:
-        ExportError: an operation is tied to a device, so the graph could not be moved.
     """
-    # TorchScript's tracer does not know the derivative of a layer norm.
-    aten = torch.ops.aten
-    simpler: Any = get_decompositions([aten.native_layer_norm, aten.native_layer_norm_backward])
-    graph = make_fx(function, simpler, tracing_mode="symbolic" if symbolic else "real", _allow_non_fake_inputs=True)(
-        *inputs
-    )
+    graph = trace_operations(function, inputs, symbolic)
     graph.graph.eliminate_dead_code()
     _simplify(graph)
     _fold_constants(graph)
@@ -135,7 +126,7 @@ def _simplify(graph: GraphModule) -> None:
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in (aten.detach.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
-        elif node.target is aten._to_copy.default:
+        elif copies_to_device(node.target):
             node.kwargs = {name: value for name, value in node.kwargs.items() if name != "device"}
 
 

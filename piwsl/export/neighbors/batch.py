@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from vesin import NeighborList
 
-from piwsl.structures.neighbors import SKIN
+from piwsl.structures.neighbors import SKIN, PairSearch
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class BatchNeighbors:
     def __init__(self, cutoff: float, skin: float = SKIN) -> None:
         self._cutoff = cutoff
         self._skin = skin
-        self._finder = NeighborList(cutoff=cutoff + skin, full_list=False, sorted=True)
+        self._search_pairs = PairSearch(cutoff + skin)
         self._reference: Batch | None = None
         self._lists: list[tuple[Tensor, Tensor]] = []
         self.searches = 0
@@ -107,11 +106,10 @@ class BatchNeighbors:
         """Pairs (2, P) of one structure, each once, and the image (P, 3) of the second atom, in lattice vectors."""
         if not (positions.isfinite().all() and cell.isfinite().all()):
             return _nothing()  # no search comes to an end among atoms that are nowhere
-        first, second, images = self._finder.compute(
-            points=positions.numpy(), box=np.ascontiguousarray(cell.numpy()), periodic=pbc.numpy(), quantities="ijS"
-        )
-        pairs = np.stack([first, second]).astype(np.int64)
-        return torch.from_numpy(pairs), torch.from_numpy(np.asarray(images, dtype=np.float64))
+        periodic = bool(pbc[0]), bool(pbc[1]), bool(pbc[2])
+        pairs = self._search_pairs(positions.numpy(), cell.numpy(), periodic)
+        edges = torch.from_numpy(np.stack([pairs.first, pairs.second]))
+        return edges, torch.from_numpy(pairs.images.astype(np.float64))
 
 
 def _same_structures(first: Batch, second: Batch) -> bool:

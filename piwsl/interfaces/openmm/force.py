@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from piwsl.compat.openmm import plain_value, state_positions
 from piwsl.errors import ConfigError, EngineError, PiwslError
-from piwsl.export.evaluation import PBC, bind, check_species, check_width
+from piwsl.export.evaluation import bind, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, load_exported
-from piwsl.export.opening import open_model
+from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
+from piwsl.structures.cells import PBC
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
@@ -200,7 +202,7 @@ class ForceCallable:
         """
         try:
             positions = state_positions(state) * NANOMETER
-            cell = state.getPeriodicBoxVectors(asNumpy=True)._value * NANOMETER if any(self._pbc) else None
+            cell = plain_value(state.getPeriodicBoxVectors(asNumpy=True)) * NANOMETER if any(self._pbc) else None
             found = self._bound(positions, cell)
         except PiwslError as error:
             raise RuntimeError(str(error)) from error
@@ -223,13 +225,6 @@ class ForceCallable:
             path = Path(folder) / state["name"]
             path.write_bytes(state["file"])
             self.__init__(load_exported(path, device), np.array(state["species"]), state["pbc"])  # type: ignore[misc]
-
-
-def state_positions(state: Any) -> FloatArray:
-    """Positions (n, 3) in nm; `State.getPositions` makes an object with units at every step, which takes 0.1 ms."""
-    values = np.empty((state._getNumParticles(), 3))
-    state._getVectorAsNumpy(state.Positions, values)
-    return values
 
 
 class Subset(nn.Module):

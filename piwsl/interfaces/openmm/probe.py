@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from piwsl.compat.openmm import plain_value, state_positions
 from piwsl.errors import MissingDependencyError
 
 # Names under which openmm-torch is distributed.
@@ -122,7 +123,7 @@ def _try_force(openmm: ModuleType, force: object, platform: str) -> float:
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(platform))
     context.setPositions([openmm.Vec3(0.1, 0, 0), openmm.Vec3(0, 0.2, 0)])
     integrator.step(1)
-    return float(context.getState(forces=True).getForces(asNumpy=True)._value[0, 0])
+    return float(plain_value(context.getState(forces=True).getForces(asNumpy=True))[0, 0])
 
 
 def _judge(measured: float, what: str, platform: str) -> Probe:
@@ -139,7 +140,7 @@ def _script_spring() -> torch.jit.ScriptModule:
 
 
 def _spring_in_python(state: object) -> tuple[float, object]:
-    positions = state.getPositions(asNumpy=True)._value  # type: ignore[attr-defined]
+    positions = state_positions(state)
     return float(_SPRING / 2 * (positions**2).sum()), -_SPRING * positions
 
 

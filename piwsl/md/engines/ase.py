@@ -13,6 +13,7 @@ from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 from ase.units import kB
 
+from piwsl.compat.ase import chain_variables, set_barostat, set_chain_variables, set_thermostat
 from piwsl.errors import EngineError
 from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
@@ -100,10 +101,6 @@ class ASEEngine:
         self._dynamics = kind(self._atoms, *arguments)
 
 
-# What thermostat and barostat of ASE remember.
-_VARIABLES = {"_thermostat": ("_eta", "_p_eta"), "_barostat": ("_xi", "_p_xi")}
-
-
 class Dynamics:
     """Velocity Verlet at constant energy; the others are its subclasses.
 
@@ -183,57 +180,35 @@ def _at(dynamics: Bussi, temperature: float) -> Bussi:
 
 
 class NoseHooverDynamics(Dynamics):
-    """A chain of three: Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992).
-
-    ASE writes 3 N k T for the energy of the first bead's partner and counts all coordinates; N is set to a third of the
-    degrees of freedom, so that overall motion, which was removed, takes no part.
-    """
-
-    _PARTS: tuple[str, ...] = ("_thermostat",)
-
-    def make(self, temperature: float) -> Any:
-        """ASE's object."""
-        tdamp = self.protocol.thermostat_time / ASE_TIME
-        return NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+    """A chain of three beads: Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992)."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.set_temperature(args[2])
 
+    def make(self, temperature: float) -> Any:
+        """Return ASE's object."""
+        tdamp = self.protocol.thermostat_time / ASE_TIME
+        return NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+
     def set_temperature(self, temperature: float) -> None:
-        """Set the thermostat, K: new masses of the beads, whose velocities stay."""
-        thermostat = self.dynamics._thermostat
-        thermostat._num_atoms_global = self.degrees_of_freedom / 3
-        thermostat._kT = kB * temperature
-        mass = thermostat._kT * thermostat._tdamp**2
-        rates = thermostat._p_eta / thermostat._Q
-        thermostat._Q[:] = mass
-        thermostat._Q[0] = self.degrees_of_freedom * mass
-        thermostat._p_eta = rates * thermostat._Q
+        """Set the temperature of the thermostat, K."""
+        set_thermostat(self.dynamics, temperature, self.degrees_of_freedom)
 
     def extended(self) -> EngineState:
-        """Positions and momenta of the beads."""
-        return {
-            f"{part}.{name}": np.array(getattr(getattr(self.dynamics, part), name))
-            for part in self._PARTS
-            for name in _VARIABLES[part]
-        }
+        """Return positions and momenta of the beads."""
+        return chain_variables(self.dynamics)
 
     def set_extended(self, state: EngineState) -> None:
-        """Put them back; ASE's object keeps positions and momenta of the atoms apart."""
-        for part in self._PARTS:
-            for name in _VARIABLES[part]:
-                setattr(getattr(self.dynamics, part), name, np.array(state[f"{part}.{name}"]))
-        self.dynamics._q, self.dynamics._p = self.atoms.get_positions(), self.atoms.get_momenta()
+        """Set positions and momenta of the beads."""
+        set_chain_variables(self.dynamics, self.atoms, state)
 
 
 class NPTDynamics(NoseHooverDynamics):
     """Isotropic changes of the cell: Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994)."""
 
-    _PARTS = ("_thermostat", "_barostat")
-
     def make(self, temperature: float) -> Any:
-        """ASE's object."""
+        """Return ASE's object."""
         return IsotropicMTKNPT(
             self.atoms,
             self.timestep,
@@ -244,29 +219,9 @@ class NPTDynamics(NoseHooverDynamics):
         )
 
     def set_temperature(self, temperature: float) -> None:
-        """Set thermostat and barostat, K."""
-        super().set_temperature(temperature)
-        barostat, dynamics = self.dynamics._barostat, self.dynamics
-        barostat._kT = dynamics._kT = kB * temperature
-        dynamics._num_atoms_global = barostat._num_atoms_global = self.degrees_of_freedom / 3
-        mass = barostat._kT * barostat._pdamp**2
-        rate, rates = dynamics._p_eps / barostat._W, barostat._p_xi / barostat._R
-        barostat._W = (self.degrees_of_freedom + 3) * mass
-        barostat._R[:] = mass
-        barostat._R[0] = 9 * mass
-        dynamics._p_eps, barostat._p_xi = rate * barostat._W, rates * barostat._R
-
-    def extended(self) -> EngineState:
-        """Those of both chains, the strain of the cell, and the cell that it refers to."""
-        own = {"eps": self.dynamics._eps, "p_eps": self.dynamics._p_eps, "cell0": self.dynamics._cell0}
-        return super().extended() | {name: np.array(value) for name, value in own.items()}
-
-    def set_extended(self, state: EngineState) -> None:
-        """Put them back."""
-        super().set_extended(state)
-        self.dynamics._eps, self.dynamics._p_eps = float(state["eps"]), float(state["p_eps"])
-        self.dynamics._cell0 = np.array(state["cell0"])
-        self.dynamics._volume0 = abs(float(np.linalg.det(self.dynamics._cell0)))
+        """Set the temperature of thermostat and barostat, K."""
+        set_thermostat(self.dynamics, temperature, self.degrees_of_freedom)
+        set_barostat(self.dynamics, temperature, self.degrees_of_freedom)
 
 
 DYNAMICS: dict[str, type[Dynamics]] = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from ase import Atoms
 
-from piwsl.export.evaluation import PBC
 from piwsl.md.engines.base import Engine, ReplicaEngine, SingleReplica, Snapshot
 from piwsl.md.protocol import MDProtocol
+from piwsl.structures.cells import periodic_directions
 
 Starts = Mapping[int, Snapshot]
 
@@ -51,17 +51,16 @@ def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> E
 
 
 def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int) -> ReplicaEngine:
-    from piwsl.export.opening import verified
+    from piwsl.export.loading import load_verified
     from piwsl.export.replica_evaluation import bind_replicas
     from piwsl.runs.process import replica_threads
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    potential = verified(model, device)
-    pbc: PBC = (bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2]))
+    potential = load_verified(model, device)
     threads = replica_threads(device)
     if device == "cpu":
         torch.set_num_threads(1)  # threads of its own would wait actively on the processors of the others
-    bound = bind_replicas(potential, structure.numbers, pbc, structure.cell.array, threads)
+    bound = bind_replicas(potential, structure.numbers, periodic_directions(structure), structure.cell.array, threads)
     if protocol.engine == "openmm":
         from piwsl.md.engines.openmm_replicas import OpenMMReplicas
 

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from piwsl.compat.openmm import plain_value
 from piwsl.errors import EngineError
-from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.export.opening import open_model
+from piwsl.export.evaluation import BoundPotential, bind
+from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.force import OpenMMForce, choose_force
 from piwsl.interfaces.openmm.probe import first_line, import_openmm, probe_platform
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.structures.cells import periodic_directions
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
@@ -65,8 +67,7 @@ class OpenMMEngine:
         self.platform = choose_platform()
         device = "cuda" if self.platform == "CUDA" else "cpu"
         potential = open_model(model, structure.numbers, self._periodic, device=device)
-        pbc: PBC = (self._periodic, self._periodic, self._periodic)
-        direct = bind(potential, structure.numbers, pbc)
+        direct = bind(potential, structure.numbers, periodic_directions(structure))
         chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
         self.force, self.force_reason = chosen.kind, chosen.reason
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
@@ -104,25 +105,25 @@ class OpenMMEngine:
     def snapshot(self) -> Snapshot:
         """Positions, and velocities half a step before them, as the integrators keep them."""
         state = self._context.getState(positions=True, velocities=True)
-        positions = state.getPositions(asNumpy=True)._value * NANOMETER
-        velocities = state.getVelocities(asNumpy=True)._value * _SPEED
+        positions = plain_value(state.getPositions(asNumpy=True)) * NANOMETER
+        velocities = plain_value(state.getVelocities(asNumpy=True)) * _SPEED
         if not self._periodic:
             return Snapshot(positions, velocities)
-        cell = np.asarray(state.getPeriodicBoxVectors(asNumpy=True)._value) * NANOMETER
+        cell = np.asarray(plain_value(state.getPeriodicBoxVectors(asNumpy=True))) * NANOMETER
         return Snapshot(self._unwrapped(positions, cell), velocities, cell)
 
     def energies(self) -> Energies:
         """Energies now, kinetic and potential of the same time: one evaluation of the potential."""
         state = self._context.getState(energy=True)
         return Energies(
-            state.getPotentialEnergy()._value * KJ_PER_MOL,
-            state.getKineticEnergy()._value * KJ_PER_MOL,
+            plain_value(state.getPotentialEnergy()) * KJ_PER_MOL,
+            plain_value(state.getKineticEnergy()) * KJ_PER_MOL,
         )
 
     def forces(self) -> FloatArray:
         """Forces (n, 3) now: one evaluation of the potential."""
         state = self._context.getState(forces=True)
-        return np.asarray(state.getForces(asNumpy=True)._value * _FORCE)
+        return np.asarray(plain_value(state.getForces(asNumpy=True)) * _FORCE)
 
     def state(self) -> EngineState:
         """Positions, velocities, OpenMM's State for any platform, and its checkpoint, which has the random state."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from piwsl.compat.openmm import plain_value, state_positions
 from piwsl.errors import EngineError
 from piwsl.export.replica_evaluation import BoundReplicas
-from piwsl.interfaces.openmm.force import state_positions
 from piwsl.interfaces.openmm.probe import first_line, import_openmm, probe_pythonforce
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
 from piwsl.md.engines.openmm import choose_platform, make_integrator
@@ -93,8 +93,8 @@ class OpenMMReplicas:
         if not self._numbers:
             return []
         state = self._context.getState(positions=True, velocities=True)
-        positions = self._by_replica(state.getPositions(asNumpy=True)._value) * NANOMETER
-        velocities = self._by_replica(state.getVelocities(asNumpy=True)._value) * _SPEED
+        positions = self._by_replica(plain_value(state.getPositions(asNumpy=True))) * NANOMETER
+        velocities = self._by_replica(plain_value(state.getVelocities(asNumpy=True))) * _SPEED
         return [Snapshot(x, v) for x, v in zip(positions, velocities, strict=True)]
 
     def energies(self) -> list[Energies]:
@@ -112,7 +112,7 @@ class OpenMMReplicas:
             self._callable.energies = np.zeros(0)
             return np.zeros((0, len(self._masses), 3))
         state = self._context.getState(forces=True)
-        return self._by_replica(state.getForces(asNumpy=True)._value) * _FORCE
+        return self._by_replica(plain_value(state.getForces(asNumpy=True))) * _FORCE
 
     def state(self, replica: int) -> EngineState:
         """Positions and velocities; the state of the random numbers is that of all replicas together."""

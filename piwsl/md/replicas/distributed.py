@@ -2,14 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from piwsl.errors import EngineError
+from piwsl.errors import ConfigError, EngineError
 from piwsl.md import run_directory as files
 from piwsl.md.job import Job
 from piwsl.md.progress import Progress
+from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.restart import Continuation, resume_chunk
 from piwsl.md.simulation import Simulation
@@ -36,6 +38,40 @@ class DistributedReplicas:
 
     executor: Executor
     chunk: int
+
+
+@contextmanager
+def distributed_replicas(
+    scheduler: str | None, workers: int | None, n_atoms: int, protocol: MDProtocol
+) -> Iterator[DistributedReplicas | None]:
+    """Provide Dask workers for replicas of ``n_atoms`` atoms within the block; None: this process moves them.
+
+    Raises:
+        ConfigError: both a scheduler and workers are given, there are no replicas, or the scheduler does not answer.
+        MissingDependencyError: Dask is not installed.
+    """
+    if scheduler is None and workers is None:
+        yield None
+        return
+    if scheduler is not None and workers is not None:
+        raise ConfigError("dask_workers=N starts a cluster and scheduler=ADDRESS names one: give one of them")
+    if protocol.replicas is None:
+        raise ConfigError("a Dask cluster moves replicas: add replicas=N")
+    import torch
+
+    from piwsl.md.run_model import copies_per_call
+    from piwsl.runs.dask_cluster import DaskCluster, local_cluster
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chunk = copies_per_call(n_atoms, protocol.replicas, workers or 1, device)
+    if scheduler is not None:
+        cluster = DaskCluster(scheduler)
+        cluster.check()
+        yield DistributedReplicas(cluster, chunk)
+        return
+    assert workers is not None
+    with local_cluster(workers) as local:
+        yield DistributedReplicas(local, chunk)
 
 
 def run_distributed(
@@ -74,7 +110,7 @@ def run_distributed(
             watch.read(chunk)
     (job.output / STOP).unlink(missing_ok=True)
     if died:
-        raise EngineError(f"{'; '.join(died)}: continue with `restart=True`")
+        raise EngineError(f"{'; '.join(died)}: continue with restart=True")
     return replica_summary.finish()
 
 

@@ -1,186 +1,226 @@
-"""The rules of a run, made of what its protocol names."""
+"""The stop rules of a run: the list of all rules, those that a protocol names, and those of the caller."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ase import Atoms
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from piwsl.errors import ConfigError
-from piwsl.export.evaluation import PBC, BoundPotential, bind
-from piwsl.export.opening import verified
-from piwsl.export.replica_evaluation import OneReplica, bind_replicas
-from piwsl.md.engines.base import Snapshot
-from piwsl.md.job import Job
-from piwsl.md.protocol import MDProtocol
+from piwsl.md.stop.energies import CommitteeRule, EnergyDriftRule, TemperatureRule
 from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
-from piwsl.md.stop.specs import KINDS, Limits, parse_rules
-from piwsl.md.stop.thermal import CommitteeRule, EnergyDriftRule, TemperatureRule
-from piwsl.md.stop.violation import Violation
-from piwsl.structures.bonds import bonded_pairs
-from piwsl.trajectories.thermo import Energies
+from piwsl.md.stop.rule import BuiltInRule, Phase, RuleWithMemory, RuleWithStart, StopRule, Violation
 
-# Keys of what the rules remember.
-_START_ENERGY = "total energy at the start"
-_RETIRED = "retired: "
+if TYPE_CHECKING:
+    from piwsl.md.engines.base import Snapshot
+    from piwsl.md.job import Job
+    from piwsl.trajectories.thermo import Energies
 
-# The kinetic energy of a diatomic exceeds ten times its mean once in 10^10 independent draws.
-HOTTER = 10.0
+# In the order in which they are checked.
+RULES: tuple[type[BuiltInRule], ...] = (
+    FiniteRule,
+    BondRule,
+    ContactRule,
+    TemperatureRule,
+    IsolatedRule,
+    EnergyDriftRule,
+    CommitteeRule,
+)
+_BY_NAME = {rule.name: rule for rule in RULES}
+_OPTIONAL = [rule.name for rule in RULES if not rule.required]
+
+# A rule of the caller: an object, of which each replica gets a copy, or what makes one from the start structure.
+OwnRule: TypeAlias = "StopRule | Callable[[Atoms], StopRule]"
+
+_RETIRED = "retired: "  # keys of restart states
 
 
-class SnapshotRule(Protocol):
-    """Looks at the atoms and reports what is wrong, or None."""
-
-    name: str
-
-    def check(self, snapshot: Snapshot, step: int) -> Violation | None:
-        """The violation in a snapshot of a step."""
+def rules_table() -> list[tuple[str, str, str, str]]:
+    """Return a row of each rule: name, default limit and unit, when it is active, what violates it."""
+    return [(rule.name, rule.default_limit(), rule.active, rule.help) for rule in RULES]
 
 
-class EnergyRule(Protocol):
-    """The same for rules that need energies, or cost an evaluation: they are asked at report intervals."""
+def rules_help() -> str:
+    """Return the table of all rules as text."""
+    rows = [("rule", "limit", "active", "violated when"), *rules_table()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )
 
-    name: str
 
-    def check_energies(self, snapshot: Snapshot, energies: Energies, step: int) -> Violation | None:
-        """The violation in a snapshot of a step."""
+def parse_rules(specs: Sequence[str]) -> dict[str, tuple[float, ...] | None]:
+    """Parse specifications such as ``bond:0.5``, ``temperature:100-900``, ``committee`` and ``contact:off``.
+
+    ``none`` switches off all rules that are not required.
+
+    Returns:
+        The limits of each rule that is named: empty for the default, None where the rule is switched off.
+
+    Raises:
+        ConfigError: a name is unknown or given twice, or a limit is not a positive number.
+    """
+    if list(specs) == ["none"]:
+        return dict.fromkeys(_OPTIONAL)
+    named: dict[str, tuple[float, ...] | None] = {}
+    for spec in specs:
+        if spec == "none":
+            raise ConfigError("stop rule none switches off all others but nan: give it alone, or NAME:off for each")
+        name, colon, text = spec.partition(":")
+        if name not in _BY_NAME:
+            near = get_close_matches(name, _BY_NAME, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_BY_NAME)}"
+            raise ConfigError(f"unknown stop rule {name!r}: {advice}")
+        if name in named:
+            raise ConfigError(f"stop rule {name} is given twice")
+        rule = _BY_NAME[name]
+        if text != "off":
+            named[name] = rule.parse(text) if colon else ()
+        elif rule.required:
+            raise ConfigError(f"stop rule {name} cannot be switched off: no run can continue after it")
+        else:
+            named[name] = None
+    return named
+
+
+def check_rules(specs: Sequence[str], ensemble: str) -> None:
+    """Refuse specifications that cannot be parsed, and rules that cannot work in an ensemble.
+
+    Raises:
+        ConfigError: see `parse_rules`; or a rule does not go with the ensemble.
+    """
+    for name, limits in parse_rules(specs).items():
+        reason = _BY_NAME[name].reason_against(ensemble)
+        if limits is not None and reason is not None:
+            raise ConfigError(f"stop rule {name}: {reason}")
 
 
 class StopRules:
-    """The rules of one replica, in the order in which they are asked."""
+    """The rules of one replica, in the order in which they are checked."""
 
-    def __init__(self, often: Sequence[SnapshotRule], at_reports: Sequence[EnergyRule]) -> None:
-        self._often, self._at_reports = list(often), list(at_reports)
+    def __init__(self, rules: Sequence[StopRule]) -> None:
+        self._rules = list(rules)
         self._retired: list[str] = []
 
     @property
     def names(self) -> list[str]:
-        """Of the rules that are asked."""
-        often, at_reports = [rule.name for rule in self._often], [rule.name for rule in self._at_reports]
-        return list(dict.fromkeys(often + at_reports))
+        """Names of the rules that are checked."""
+        return [rule.name for rule in self._rules]
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """The first violation; with energies also of the rules that need them."""
-        for rule in self._often:
-            violation = rule.check(snapshot, step)
+        """Return the first violation; rules that need energies are skipped where there are none."""
+        for rule in self._rules:
+            violation = rule.check(snapshot, energies, step)
             if violation is not None:
-                return violation
-        for needing in self._at_reports if energies is not None else ():
-            violation = needing.check_energies(snapshot, energies, step)  # type: ignore[arg-type]  # not None here
-            if violation is not None:
-                return violation
+                return violation if violation.rule == rule.name else replace(violation, rule=rule.name)
         return None
 
     @property
     def need_start(self) -> bool:
-        """Whether a rule compares with energies of the start, which it has not got yet."""
-        return self._drift is not None and self._drift.start is None
+        """Whether a rule lacks the energies of the start, with which it compares."""
+        return any(rule.needs_start for rule in self._rules if isinstance(rule, RuleWithStart))
 
     def begin(self, energies: Energies) -> None:
-        """Take the energies of the start, unless they are there."""
-        if self._drift is not None and self._drift.start is None:
-            self._drift.begin(energies)
+        """Give the energies of the start to the rules that lack them."""
+        for rule in self._rules:
+            if isinstance(rule, RuleWithStart) and rule.needs_start:
+                rule.begin(energies)
 
     def retire(self, name: str) -> None:
-        """Ask a rule no longer."""
+        """Stop checking a rule."""
         self._retired.append(name)
-        self._often = [rule for rule in self._often if rule.name != name]
-        self._at_reports = [rule for rule in self._at_reports if rule.name != name]
+        self._rules = [rule for rule in self._rules if rule.name != name]
 
     def state(self) -> dict[str, float]:
-        """What the rules remember, for a restart state."""
-        found = {_RETIRED + name: 1.0 for name in self._retired}
-        if self._drift is not None and self._drift.start is not None:
-            found[_START_ENERGY] = self._drift.start
-        return found
+        """Return what the rules remember, for a restart state."""
+        state = {_RETIRED + name: 1.0 for name in self._retired}
+        for rule in self._rules:
+            if isinstance(rule, RuleWithMemory):
+                state |= rule.state()
+        return state
 
     def restore(self, state: dict[str, float]) -> None:
-        """Take it up again."""
-        if self._drift is not None:
-            self._drift.start = state.get(_START_ENERGY)
+        """Take over what the rules remembered."""
+        for rule in self._rules:
+            if isinstance(rule, RuleWithMemory):
+                rule.restore(state)
         for key in state:
             if key.startswith(_RETIRED):
                 self.retire(key.removeprefix(_RETIRED))
 
-    @property
-    def _drift(self) -> EnergyDriftRule | None:
-        return next((rule for rule in self._at_reports if isinstance(rule, EnergyDriftRule)), None)
-
 
 def make_rules(job: Job, ensemble: str, degrees_of_freedom: int, replicas: int = 1) -> list[StopRules]:
-    """The rules of the phase of a run in an ensemble, for each of its replicas.
+    """Make the rules of a phase of a run, for each of its replicas.
+
+    Args:
+        job: the run.
+        ensemble: ensemble of the phase.
+        degrees_of_freedom: that share the kinetic energy of a replica.
+        replicas: how many replicas there are.
 
     Raises:
         ConfigError: a rule does not fit the run.
     """
-    structure, protocol = job.structure, job.protocol
-    named = parse_rules(protocol.stop)
-    chosen = {name: limits for name in KINDS if (limits := _limits(name, named, structure, ensemble)) is not None}
-    committee = _committee(structure, job.exported) if "committee" in chosen else None
-    return [_rules(structure, protocol, degrees_of_freedom, chosen, committee) for _ in range(replicas)]
+    phase = Phase(job.structure, ensemble, degrees_of_freedom, job.protocol.temperature.highest, job.exported)
+    named = parse_rules(job.protocol.stop)
+    factories = []
+    for rule in RULES:
+        limits = named.get(rule.name, () if rule.is_active(phase) else None)
+        # A rule of production may be named that cannot work during equilibration.
+        if limits is not None and rule.reason_against(ensemble) is None:
+            factories.append(rule.factory(phase, limits))
+    rules = []
+    for _ in range(replicas):
+        own = [_make_own(source, job.structure) for source in job.stop_rules]
+        made = [*(factory() for factory in factories), *own]
+        _check_names([rule.name for rule in own])
+        rules.append(StopRules(made))
+    return rules
 
 
-def _rules(
-    structure: Atoms,
-    protocol: MDProtocol,
-    degrees_of_freedom: int,
-    chosen: dict[str, tuple[float, ...]],
-    committee: BoundPotential | None,
-) -> StopRules:
-    """The rules of one replica; ``chosen`` are limits by name."""
-    finite = FiniteRule(structure)
-    often: list[SnapshotRule] = [finite]
-    at_reports: list[EnergyRule] = [finite]
-    if "bond" in chosen:
-        often.append(BondRule(structure, chosen["bond"][0]))
-    if "contact" in chosen:
-        often.append(ContactRule(structure, *chosen["contact"]))
-    if "temperature" in chosen:
-        values = chosen["temperature"] or (HOTTER * protocol.temperature.highest,)
-        lowest, highest = values if len(values) == 2 else (0.0, values[0])
-        often.append(TemperatureRule(structure, degrees_of_freedom, lowest, highest))
-    if "isolated" in chosen:
-        often.append(IsolatedRule(structure, *chosen["isolated"]))
-    if "energy-drift" in chosen:
-        at_reports.append(EnergyDriftRule(structure, *chosen["energy-drift"]))
-    if committee is not None:
-        at_reports.append(CommitteeRule(structure, committee, *chosen["committee"]))
-    return StopRules(often, at_reports)
+def check_picklable(own_rules: Sequence[OwnRule]) -> None:
+    """Refuse rules of the caller that cannot be sent to other processes.
+
+    Raises:
+        ConfigError: a rule cannot be pickled.
+    """
+    for source in own_rules:
+        try:
+            pickle.dumps(source)
+        except Exception as error:  # whatever an object of the caller raises
+            raise ConfigError(
+                f"stop_rules: {source!r} cannot be sent to other processes ({str(error).splitlines()[0]}): "
+                "define it at the top level of a module"
+            ) from None
 
 
-def _limits(name: str, named: dict[str, Limits | None], structure: Atoms, ensemble: str) -> tuple[float, ...] | None:
-    """Limits of a rule that is asked in this run; None where it is not."""
-    kind = KINDS[name]
-    default = () if kind.limit is None else (kind.limit,)
-    if name in named:
-        said = named[name]
-        if said is None:
-            return None
-        if name == "energy-drift" and ensemble != "nve":
-            return None  # equilibration; a protocol without nve is refused
-        return said.values or default
-    asked = {
-        "always": True,
-        "when named": False,
-        "nve": ensemble == "nve",
-        "one molecule in vacuum": not structure.pbc.any() and _one_molecule(structure),
-    }
-    return default if asked[kind.default] else None
+def _make_own(source: OwnRule, structure: Atoms) -> StopRule:
+    """Return the rule of one replica: a copy of an object, or what a class or function makes."""
+    rule: Any = source
+    if isinstance(source, type) or not hasattr(source, "check"):
+        if not callable(source):
+            raise ConfigError(
+                f"stop_rules: {source!r} is no stop rule: give an object with name and check, or what makes one"
+            )
+        rule = source(structure)
+    else:
+        rule = deepcopy(source)
+    if not isinstance(getattr(rule, "name", None), str) or not callable(getattr(rule, "check", None)):
+        raise ConfigError(f"stop_rules: {rule!r} is no stop rule: it needs a name and a method check")
+    checked: StopRule = rule
+    return checked
 
 
-def _one_molecule(structure: Atoms) -> bool:
-    bonds, count = bonded_pairs(structure), len(structure)
-    graph = coo_matrix(([1] * len(bonds), (bonds[:, 0], bonds[:, 1])), shape=(count, count))
-    return bool(connected_components(graph, directed=False)[0] == 1)
-
-
-def _committee(structure: Atoms, model: Path) -> BoundPotential:
-    pbc: PBC = (bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2]))
-    potential = verified(model)
-    if potential.members < 2:
-        raise ConfigError(f"stop rule committee: {model} is a single model, and not an ensemble")
-    if potential.copies > 1:
-        return OneReplica(bind_replicas(potential, structure.numbers))
-    return bind(potential, structure.numbers, pbc)
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse names of own rules that another rule has, or that cannot stand in the name of a file."""
+    for place, name in enumerate(names):
+        if name in _BY_NAME or name in names[:place]:
+            raise ConfigError(f"stop_rules: there is another stop rule {name!r}: choose another name")
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ConfigError(f"stop_rules: the name {name!r} cannot stand in a file name: use letters, digits and -")

@@ -5,7 +5,7 @@ from ase import Atoms
 from ase.geometry import get_distances
 
 from piwsl.errors import DataError
-from piwsl.md.structure import atom_name
+from piwsl.structures.files import atom_name
 from piwsl.typing import FloatArray
 
 # Thermal forces at 500 K stay below about 5 eV/angstrom.

@@ -13,10 +13,8 @@ This module needs numba. The loops run in one thread: a second pool of threads b
 for work actively, made training slower on two cores.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -250,9 +248,6 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-LOGGER = logging.getLogger("piwsl.training.pairs")  # a line of the log of a run
-
-
 class FusedEdgeList(EdgeList):
     """Neighbor sums by compiled loops over the P = E / 2 pairs; eager mode on CPU only.
 
@@ -275,27 +270,8 @@ class FusedEdgeList(EdgeList):
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
         """sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
-        from piwsl.models.neighbor_sums.compiled import Trilinear, contract
-
         return contract(Trilinear(), 0, edges, [None, filters, values])
 
     def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
         """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (P, D) with u_ji = parity u_ij -> (N, D, F)."""
-        from piwsl.models.neighbor_sums.compiled import Quadrilinear, contract
-
         return contract(Quadrilinear(parity), 0, edges, [None, directions, filters, values])
-
-
-def training_pairs(device: torch.device, mixed_precision: bool = False) -> EdgeList:
-    """The fastest neighbor sums that can be trained with on a device; the log says which and why."""
-    if device.type != "cpu":
-        LOGGER.info(f"neighbor sums: torch, on {device.type}")
-        return EdgeList()
-    if mixed_precision:
-        LOGGER.info("neighbor sums: torch (the compiled loops take no mixed precision)")
-        return EdgeList()
-    if find_spec("numba") is None:
-        LOGGER.info("neighbor sums: torch (numba would make training on this processor faster: piwsl[fast])")
-        return EdgeList()
-    LOGGER.info("neighbor sums: compiled loops (numba)")
-    return FusedEdgeList()

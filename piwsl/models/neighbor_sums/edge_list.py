@@ -6,6 +6,7 @@ A network holds one of these objects and never looks at the edges itself. `EdgeL
 Filters are one row an edge, (E, F); atoms carry scalars (N, F), or vectors and tensors of D components (N, D, F).
 """
 
+from importlib.util import find_spec
 from typing import TypeAlias
 
 import torch
@@ -45,11 +46,28 @@ class EdgeList(nn.Module):
 
 
 NeighborSums: TypeAlias = EdgeList | MoleculePairs
-"""What a network takes its sums over neighbors with."""
+"""Objects that a network takes its sums over neighbors with."""
 
 
-def use_pairs(network: nn.Module, pairs: NeighborSums) -> None:
-    """Let all parts of a network take their sums over neighbors in another way; the weights stay."""
+def use_neighbor_sums(network: nn.Module, neighbor_sums: NeighborSums) -> None:
+    """Replace the object that sums over neighbors in all parts of a network; the weights stay."""
     for part in network.modules():
-        if isinstance(getattr(part, "pairs", None), EdgeList | MoleculePairs):
-            part.pairs = pairs
+        if isinstance(getattr(part, "neighbor_sums", None), EdgeList | MoleculePairs):
+            part.neighbor_sums = neighbor_sums
+
+
+def training_neighbor_sums(device: torch.device, mixed_precision: bool = False) -> tuple[EdgeList, str]:
+    """Choose the fastest neighbor sums that can be differentiated for training on a device.
+
+    Returns:
+        The neighbor sums, and a line for the log: which they are, and why.
+    """
+    if device.type != "cpu":
+        return EdgeList(), f"torch, on {device.type}"
+    if mixed_precision:
+        return EdgeList(), "torch (the compiled loops do not support mixed precision)"
+    if find_spec("numba") is None:
+        return EdgeList(), "torch (numba would make training on this CPU faster: piwsl[fast])"
+    from piwsl.models.neighbor_sums.compiled import FusedEdgeList  # needs numba
+
+    return FusedEdgeList(), "compiled loops (numba)"

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
 from piwsl.models.networks.cartesian import PartwiseLinear, TracelessSquares, limited, matrix_basis, product_of_matrices
-from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialSize
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
-from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
+from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 FILTER_WIDTH = 64
 # Neighbors that count: keeps sums over them, and with that all products, of order one in new networks.
@@ -95,10 +95,10 @@ class ClusterExpansion(nn.Module):
 class Filters(nn.Module):
     """A small network from radial features to filters; the cutoff switch enters before its last, linear layer."""
 
-    def __init__(self, radial_size: int, channels: int, count: int, pairs: NeighborSums) -> None:
+    def __init__(self, radial_size: int, channels: int, count: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.first = nn.Linear(radial_size + 1, FILTER_WIDTH)
         self.activation = nn.SiLU()
         self.last = nn.Linear(FILTER_WIDTH, count * channels, bias=False)
@@ -106,17 +106,17 @@ class Filters(nn.Module):
     def forward(self, radial: Tensor) -> list[Tensor]:
         """Radial features (E, R + 1), of which the last is the switch, to ``count`` filters (E, F)."""
         hidden = self.activation(self.first(radial)) * radial[:, -1:]
-        return self.pairs.filters(hidden, self.last.weight, self.channels)
+        return self.neighbor_sums.filters(hidden, self.last.weight, self.channels)
 
 
 class FirstInteraction(nn.Module):
     """Interaction of the first layer, whose neighbors have only scalars."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBORS)
-        self.filters = Filters(radial_size, channels, 3, pairs)
+        self.filters = Filters(radial_size, channels, 3, neighbor_sums)
         self.sender = nn.Linear(channels, channels, bias=False)
         self.receiver = PartwiseLinear(channels, channels)
         self.expansion = ClusterExpansion(channels)
@@ -129,9 +129,9 @@ class FirstInteraction(nn.Module):
         sent = self.sender(scalars)
         sums = torch.cat(
             (
-                self.pairs.scalars(filters[0], sent, edges).unsqueeze(1),
-                self.pairs.outer(filters[1], sent, vectors, -1.0, edges),
-                self.pairs.outer(filters[2], sent, matrices, 1.0, edges),
+                self.neighbor_sums.scalars(filters[0], sent, edges).unsqueeze(1),
+                self.neighbor_sums.outer(filters[1], sent, vectors, -1.0, edges),
+                self.neighbor_sums.outer(filters[2], sent, matrices, 1.0, edges),
             ),
             dim=1,
         )
@@ -142,11 +142,11 @@ class FirstInteraction(nn.Module):
 class Interaction(nn.Module):
     """Interaction of a later layer: scalars along directions, vectors and matrices as they are."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.scale = 1.0 / math.sqrt(TYPICAL_NEIGHBORS)
-        self.filters = Filters(radial_size, channels, 6, pairs)
+        self.filters = Filters(radial_size, channels, 6, neighbor_sums)
         self.sender = PartwiseLinear(channels, channels)
         self.receiver = PartwiseLinear(2 * channels, channels)
         self.expansion = ClusterExpansion(channels)
@@ -161,17 +161,17 @@ class Interaction(nn.Module):
         scalars = sent_scalars.squeeze(1)
         along = torch.cat(
             (
-                self.pairs.scalars(filters[0], scalars, edges).unsqueeze(1),
-                self.pairs.outer(filters[1], scalars, vectors, -1.0, edges),
-                self.pairs.outer(filters[2], scalars, matrices, 1.0, edges),
+                self.neighbor_sums.scalars(filters[0], scalars, edges).unsqueeze(1),
+                self.neighbor_sums.outer(filters[1], scalars, vectors, -1.0, edges),
+                self.neighbor_sums.outer(filters[2], scalars, matrices, 1.0, edges),
             ),
             dim=1,
         )
         carried = torch.cat(
             (
-                self.pairs.scalars(filters[3], scalars, edges).unsqueeze(1),
-                self.pairs.vectors(filters[4], sent_vectors, edges),
-                self.pairs.vectors(filters[5], sent_matrices, edges),
+                self.neighbor_sums.scalars(filters[3], scalars, edges).unsqueeze(1),
+                self.neighbor_sums.vectors(filters[4], sent_vectors, edges),
+                self.neighbor_sums.vectors(filters[5], sent_matrices, edges),
             ),
             dim=1,
         )
@@ -190,21 +190,21 @@ class ACE(nn.Module):
     def __init__(
         self,
         cutoff: float = 5.0,
-        channels: int = 64,
-        layers: int = 2,
-        radial_size: int = 8,
-        radial: str = "bessel",
-        pairs: NeighborSums | None = None,
+        channels: Channels = 64,
+        layers: Layers = 3,
+        radial_size: RadialSize = 20,
+        radial: RadialBasis = "bessel",
+        neighbor_sums: NeighborSums | None = None,
     ) -> None:
         super().__init__()
-        pairs = EdgeList() if pairs is None else pairs
+        neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
         self.cutoff = cutoff
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.squares = TracelessSquares()
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        self.first = FirstInteraction(channels, radial_size, pairs)
-        self.interactions = nn.ModuleList(Interaction(channels, radial_size, pairs) for _ in range(layers - 1))
+        self.first = FirstInteraction(channels, radial_size, neighbor_sums)
+        self.interactions = nn.ModuleList(Interaction(channels, radial_size, neighbor_sums) for _ in range(layers - 1))
         _initialize([self.first, *self.interactions])
         self.early_readouts = nn.ModuleList(nn.Linear(channels, 1) for _ in range(layers - 1))
         self.readout = nn.Sequential(nn.Linear(channels, 32), nn.SiLU(), nn.Linear(32, 1))
@@ -213,7 +213,7 @@ class ACE(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
+        edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)

@@ -4,38 +4,37 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
+from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialSize
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
-from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
-
-MAX_ATOMIC_NUMBER = 118
+from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 
 class FirstMessage(nn.Module):
     """Message block of the first layer, where all vectors are still zero (eqs. 7 and 8 without their v term)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.context = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 2 * channels))
         self.filters = nn.Linear(radial_size + 1, 2 * channels, bias=False)
 
     def forward(self, scalars: Tensor, radial: Tensor, directions: EdgeVectors, edges: Edges) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) to updated scalars (N, F) and the first vectors (N, 3, F)."""
-        for_scalars, for_vectors = self.pairs.filters(radial, self.filters.weight, self.channels)
+        for_scalars, for_vectors = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors = self.context(scalars).split(self.channels, dim=-1)
-        new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
-        vectors = self.pairs.outer(for_vectors, to_vectors, directions, -1.0, edges)
+        new_scalars = self.neighbor_sums.scalars(for_scalars, to_scalars, edges)
+        vectors = self.neighbor_sums.outer(for_vectors, to_vectors, directions, -1.0, edges)
         return scalars + new_scalars, vectors
 
 
 class Message(nn.Module):
     """Message block (eqs. 7 and 8)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.context = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 3 * channels))
         self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
 
@@ -48,11 +47,11 @@ class Message(nn.Module):
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbors."""
-        for_scalars, for_vectors, for_carried = self.pairs.filters(radial, self.filters.weight, self.channels)
+        for_scalars, for_vectors, for_carried = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
-        new_scalars = self.pairs.scalars(for_scalars, to_scalars, edges)
-        new_vectors = self.pairs.outer(for_vectors, to_vectors, directions, -1.0, edges)
-        carried = self.pairs.vectors(for_carried, to_carried.unsqueeze(1) * vectors, edges)
+        new_scalars = self.neighbor_sums.scalars(for_scalars, to_scalars, edges)
+        new_vectors = self.neighbor_sums.outer(for_vectors, to_vectors, directions, -1.0, edges)
+        carried = self.neighbor_sums.vectors(for_carried, to_carried.unsqueeze(1) * vectors, edges)
         return scalars + new_scalars, vectors + new_vectors + carried
 
 
@@ -108,28 +107,28 @@ class PaiNNFeatures(nn.Module):
     def __init__(
         self,
         cutoff: float = 5.0,
-        channels: int = 64,
-        layers: int = 3,
-        radial_size: int = 20,
-        radial: str = "bessel",
-        pairs: NeighborSums | None = None,
+        channels: Channels = 64,
+        layers: Layers = 3,
+        radial_size: RadialSize = 20,
+        radial: RadialBasis = "bessel",
+        neighbor_sums: NeighborSums | None = None,
     ) -> None:
         super().__init__()
-        pairs = EdgeList() if pairs is None else pairs
+        neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
         self.cutoff = cutoff
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        self.first_message = FirstMessage(channels, radial_size, pairs)
+        self.first_message = FirstMessage(channels, radial_size, neighbor_sums)
         updates = [Update] * (layers - 1) + [self.last_update]
         self.first_update = updates[0](channels)
-        self.messages = nn.ModuleList(Message(channels, radial_size, pairs) for _ in range(layers - 1))
+        self.messages = nn.ModuleList(Message(channels, radial_size, neighbor_sums) for _ in range(layers - 1))
         self.updates = nn.ModuleList(update(channels) for update in updates[1:])
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), nn.SiLU(), nn.Linear(channels // 2, 1))
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
         """Scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
-        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
+        edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         directions = edge_vectors / distances.unsqueeze(-1)
@@ -177,13 +176,13 @@ class DirectPaiNN(PaiNNFeatures):
     def __init__(
         self,
         cutoff: float = 5.0,
-        channels: int = 64,
-        layers: int = 3,
-        radial_size: int = 20,
-        radial: str = "bessel",
-        pairs: NeighborSums | None = None,
+        channels: Channels = 64,
+        layers: Layers = 3,
+        radial_size: RadialSize = 20,
+        radial: RadialBasis = "bessel",
+        neighbor_sums: NeighborSums | None = None,
     ) -> None:
-        super().__init__(cutoff, channels, layers, radial_size, radial, pairs)
+        super().__init__(cutoff, channels, layers, radial_size, radial, neighbor_sums)
         self.force_head = ForceHead(channels)
 
     def forward(

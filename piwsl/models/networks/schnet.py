@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
-from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialSize
 from piwsl.models.networks.radial import RADIAL_BASES, PolynomialCutoff, edge_lengths
-from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
+from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 
 class ShiftedSoftplus(nn.Module):
@@ -22,10 +22,10 @@ class ShiftedSoftplus(nn.Module):
 class Interaction(nn.Module):
     """Interaction block: dense layer, continuous-filter convolution, two dense layers."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.filters = nn.Sequential(nn.Linear(radial_size, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
         self.before = nn.Linear(channels, channels, bias=False)
         self.after = nn.Sequential(nn.Linear(channels, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
@@ -37,8 +37,8 @@ class Interaction(nn.Module):
         # (Sequential knows no types, and TorchScript wants nothing after "ignore".)
         bias = self.filters[2].bias.unsqueeze(1)  # type: ignore[operator]
         weight = torch.cat((self.filters[2].weight, bias), dim=1)  # type: ignore[arg-type]
-        filters = self.pairs.filters(torch.cat((hidden * envelope, envelope), dim=1), weight, self.channels)[0]
-        new_scalars: Tensor = self.after(self.pairs.scalars(filters, self.before(scalars), edges))
+        filters = self.neighbor_sums.filters(torch.cat((hidden * envelope, envelope), dim=1), weight, self.channels)[0]
+        new_scalars: Tensor = self.after(self.neighbor_sums.scalars(filters, self.before(scalars), edges))
         return scalars + new_scalars
 
 
@@ -48,27 +48,27 @@ class SchNet(nn.Module):
     def __init__(
         self,
         cutoff: float = 5.0,
-        channels: int = 64,
-        layers: int = 3,
-        radial_size: int = 32,
-        radial: str = "gaussian",
-        pairs: NeighborSums | None = None,
+        channels: Channels = 64,
+        layers: Layers = 3,
+        radial_size: RadialSize = 20,
+        radial: RadialBasis = "bessel",
+        neighbor_sums: NeighborSums | None = None,
     ) -> None:
         super().__init__()
-        pairs = EdgeList() if pairs is None else pairs
+        neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
         self.cutoff = cutoff
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.radial = RADIAL_BASES[radial](cutoff, radial_size)
         self.envelope = PolynomialCutoff(cutoff)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        self.interactions = nn.ModuleList(Interaction(channels, radial_size, pairs) for _ in range(layers))
+        self.interactions = nn.ModuleList(Interaction(channels, radial_size, neighbor_sums) for _ in range(layers))
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), ShiftedSoftplus(), nn.Linear(channels // 2, 1))
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
+        edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         envelope = self.envelope(distances).unsqueeze(-1)

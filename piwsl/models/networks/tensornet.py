@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
 from piwsl.models.networks.cartesian import PartwiseLinear, TracelessSquares, matrix_basis, product_of_matrices
-from piwsl.models.networks.painn import MAX_ATOMIC_NUMBER
+from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialSize
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
-from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
+from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 
 def squared_norms(tensors: Tensor) -> Tensor:
@@ -57,10 +57,10 @@ class MatrixProducts(nn.Module):
 class Embedding(nn.Module):
     """First tensors of an atom, from the elements and directions of its neighbors (section 3.1 of the paper)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
         # A linear layer on both elements of a pair is the sum of one on each.
         self.center = nn.Linear(channels, channels)
@@ -73,15 +73,15 @@ class Embedding(nn.Module):
         self.mix = PartwiseLinear(channels, channels)
 
     def _sums(self, values: Tensor, filters: list[Tensor], directions: list[Tensor], edges: Edges) -> Tensor:
-        identity = math.sqrt(3.0) * self.pairs.scalars(filters[0], values, edges).unsqueeze(1)
-        antisymmetric = self.pairs.outer(filters[1], values, directions[0], -1.0, edges)
-        symmetric = self.pairs.outer(filters[2], values, directions[1], 1.0, edges)
+        identity = math.sqrt(3.0) * self.neighbor_sums.scalars(filters[0], values, edges).unsqueeze(1)
+        antisymmetric = self.neighbor_sums.outer(filters[1], values, directions[0], -1.0, edges)
+        symmetric = self.neighbor_sums.outer(filters[2], values, directions[1], 1.0, edges)
         return torch.cat((identity, antisymmetric, symmetric), dim=1)
 
     def forward(self, species: Species, radial: Tensor, directions: list[Tensor], edges: Edges) -> Tensor:
         """Species (N,), radial features (E, R + 1), and directions as A (E, 3) and S (E, 5), to tensors (N, 9, F)."""
         elements = self.elements(species)
-        filters = self.pairs.filters(radial, self.filters.weight, self.channels)
+        filters = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         center, neighbor = self.center(elements), self.neighbor(elements)
         tensors = self._sums(neighbor, filters, directions, edges)
         tensors = tensors + center.unsqueeze(1) * self._sums(torch.ones_like(center), filters, directions, edges)
@@ -93,10 +93,10 @@ class Embedding(nn.Module):
 class Interaction(nn.Module):
     """Messages from the neighbors and the product with them (section 3.2 of the paper, its O(3) form)."""
 
-    def __init__(self, channels: int, radial_size: int, pairs: NeighborSums) -> None:
+    def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
         self.before = PartwiseLinear(channels, channels)
         self.after = PartwiseLinear(channels, channels)
@@ -106,13 +106,15 @@ class Interaction(nn.Module):
         """Tensors (N, 9, F) to the same, updated from the neighbors."""
         tensors = normalized(tensors)
         own = self.before(tensors)
-        for_identity, for_antisymmetric, for_symmetric = self.pairs.filters(radial, self.filters.weight, self.channels)
+        for_identity, for_antisymmetric, for_symmetric = self.neighbor_sums.filters(
+            radial, self.filters.weight, self.channels
+        )
         identity, antisymmetric, symmetric = own.split_with_sizes([1, 3, 5], dim=1)
         messages = torch.cat(
             (
-                self.pairs.vectors(for_identity, identity, edges),
-                self.pairs.vectors(for_antisymmetric, antisymmetric, edges),
-                self.pairs.vectors(for_symmetric, symmetric, edges),
+                self.neighbor_sums.vectors(for_identity, identity, edges),
+                self.neighbor_sums.vectors(for_antisymmetric, antisymmetric, edges),
+                self.neighbor_sums.vectors(for_symmetric, symmetric, edges),
             ),
             dim=1,
         )
@@ -130,20 +132,20 @@ class TensorNet(nn.Module):
     def __init__(
         self,
         cutoff: float = 5.0,
-        channels: int = 64,
-        layers: int = 2,
-        radial_size: int = 8,
-        radial: str = "bessel",
-        pairs: NeighborSums | None = None,
+        channels: Channels = 64,
+        layers: Layers = 3,
+        radial_size: RadialSize = 20,
+        radial: RadialBasis = "bessel",
+        neighbor_sums: NeighborSums | None = None,
     ) -> None:
         super().__init__()
-        pairs = EdgeList() if pairs is None else pairs
+        neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
         self.cutoff = cutoff
-        self.pairs = pairs
+        self.neighbor_sums = neighbor_sums
         self.radial = RadialFeatures(cutoff, radial_size, radial)
         self.squares = TracelessSquares()
-        self.embedding = Embedding(channels, radial_size, pairs)
-        self.interactions = nn.ModuleList(Interaction(channels, radial_size, pairs) for _ in range(layers))
+        self.embedding = Embedding(channels, radial_size, neighbor_sums)
+        self.interactions = nn.ModuleList(Interaction(channels, radial_size, neighbor_sums) for _ in range(layers))
         self.norm = nn.LayerNorm(3 * channels)
         self.readout = nn.Sequential(
             nn.Linear(3 * channels, channels),
@@ -157,7 +159,7 @@ class TensorNet(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Energy of each atom (N,), in units of the potential's scale."""
-        edges, edge_vectors = self.pairs.unique_pairs(edges, edge_vectors)
+        edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)

@@ -20,6 +20,11 @@ _MARGIN = 0.05  # of the axis, beside its range
 
 
 def history_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path) -> None:
+    """Save the figure of `history_figure`."""
+    _save(history_figure(trials, settings), path)
+
+
+def history_figure(trials: Sequence[TrialResult], settings: TuneConfig) -> Figure:
     """Draw the error of each trial by its number, and the smallest so far."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,7 +44,7 @@ def history_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path
         axes.plot(failed, [bottom] * len(failed), "x", color="0.5", label="failed", clip_on=False)
     _finish(axes, "trial", settings)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    _save(figure, path)
+    return figure
 
 
 def settings_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path) -> None:

@@ -21,7 +21,7 @@ from piwsl.errors import PiwslError, reason_of
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames, check_against_data
 from piwsl.training.fit import TrainingProgress
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
 from piwsl.training.tuning.settings import TuneConfig, present, with_settings
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfigured, next_trial, suggest
@@ -57,7 +57,7 @@ class Worker:
             if trial is None:
                 return
             self._do(trial)
-            on_trial(trial_result(self.study.get_trials(deepcopy=False)[trial.number]))
+            on_trial(trial_result(self.study.get_trials(deepcopy=False)[trial.number], self.settings.metric))
 
     def _do(self, trial: Trial) -> None:
         begin = time.perf_counter()
@@ -86,7 +86,7 @@ class Worker:
         directory = self.output / trial_directory(trial.number)
         trial.set_user_attr(DIRECTORY, str(directory.resolve()))
         frames = replace(self.frames, test=FrameSet([]))
-        result = train(config, directory, frames=frames, progress=_Watch(trial, settings, config))
+        result = run_training(config, directory, frames=frames, progress=_Watch(trial, settings, config))
         value = validation_loss(directory) if settings.metric == "loss" else getattr(result.validation, settings.metric)
         if value is None:
             raise PiwslError(f"the validation frames have no label for {settings.metric}")

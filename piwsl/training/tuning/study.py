@@ -49,7 +49,7 @@ def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> St
         changed = "; ".join(f"{key} was {before.get(key)}, is {agreed.get(key)}" for key in keys)
         raise RunDirectoryError(
             f"cannot go on with study {settings.study!r} and other settings: {changed}: name another tune.study, or "
-            "another `output`"
+            "another output=DIRECTORY"
         )
     return study
 

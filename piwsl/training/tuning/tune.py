@@ -1,241 +1,81 @@
-"""Search for good settings: trials on the validation frames, one look at the test frames at the end."""
+"""Search for good coefficients and settings: the function behind `piwsl tune`."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import timezone
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from optuna.exceptions import StorageInternalError
-from optuna.study import Study
-from pydantic import BaseModel
-
-from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
-from piwsl.export.trained_file import DTYPES, load_trained
-from piwsl.runs.config import to_yaml
-from piwsl.runs.directory import DirectoryKind, RunDirectory
-from piwsl.runs.files import sha256, write_text, writing
-from piwsl.runs.process import process_settings
-from piwsl.runs.summary import RunSummary, iso, now, provenance
-from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames, check_against_data, training_frames, with_absolute_sources
-from piwsl.training.directory import MODEL_FILE
-from piwsl.training.distributed.devices import chosen_device
+from piwsl.data.read import FrameSource
+from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.runs.progress import Step, reporting
+from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import launched_processes
-from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.metrics import Errors
-from piwsl.training.start import with_network_of_start
-from piwsl.training.tuning.plots import history_plot, settings_plot
-from piwsl.training.tuning.results import TrialResult, all_results, best_first, trials_csv
-from piwsl.training.tuning.search import Worker
-from piwsl.training.tuning.settings import Scalar, TuneConfig, extremes, with_settings
-from piwsl.training.tuning.study import STUDY_FILE, open_study
+from piwsl.training.inputs import Config, resumable, training_inputs
+from piwsl.training.tuning.settings import TuneConfig
 
-CONFIG_FILE = "tune.yaml"
-BEST_FILE = "best.yaml"
-TABLE_FILE = "trials.csv"
-HISTORY_PLOT, SETTINGS_PLOT = "history.png", "settings.png"
-SEARCH = DirectoryKind(job="a search", marks=(CONFIG_FILE, STUDY_FILE))
-_NOT_AGREED = ("accelerator", "threads", "data.file", "data.test_file", "data.workers")
-
-
-class BestTrial(BaseModel):
-    """The best trial in the summary of a search."""
-
-    trial: int
-    settings: dict[str, Scalar]
-    value: float | None
-    model: str | None
-    model_sha256: str | None
-
-
-class TuneSummary(RunSummary):
-    """Summary of a search; ``wall_seconds`` is the sum over all trials.
-
-    Attributes:
-        inputs: source of the data and its hash.
-        metric: error by which trials are compared.
-        trials: number of trials by state.
-        best: the best trial.
-        test: test errors of its model; None without test frames, or where its model is not here.
-    """
-
-    job: ClassVar[str] = "a search"
-
-    inputs: dict[str, str]
-    metric: str
-    trials: dict[str, int]
-    best: BestTrial
-    test: Errors | None = None
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What a worker knows when it ends.
-
-    Attributes:
-        trials: all trials of the study.
-        best: completed trials, the smallest validation error first.
-        running: trials under way in other workers; the result is final when there is none.
-        config: the best configuration, complete; None while trials run, or where none was completed.
-        test: test errors of the best trial's model; None without test frames, or where its model is not here.
-    """
-
-    trials: list[TrialResult]
-    best: list[TrialResult]
-    running: int
-    config: TrainingConfig | None
-    test: Errors | None
+if TYPE_CHECKING:
+    from piwsl.training.tuning.results import TrialResult, TuneResult
 
 
 def tune(
-    config: TrainingConfig,
-    settings: TuneConfig,
-    output: Path,
+    config: Config,
+    *,
+    data: FrameSource | None = None,
+    output: str | PathLike[str] | None = None,
+    storage: str | None = None,
+    trials: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: "Callable[[TrialResult], None] | bool | None" = None,
     on_data: Callable[[TrainingFrames], None] | None = None,
-    on_trial: Callable[[TrialResult], None] | None = None,
-) -> TuneResult:
-    """Do trials until the study has as many as asked for; the same call joins or goes on with a study.
+) -> "TuneResult":
+    """Search the ranges of the section `tune` of a configuration for the smallest validation error.
 
-    Each trial is a training run in ``output/trial-NUMBER`` without test frames. The worker that ends last writes the
-    best configuration, a table, two plots and a summary, with the test errors of the best model.
+    The same call joins a running search, or continues an interrupted one. Test frames are evaluated once, at the end,
+    with the best model.
 
     Args:
-        config: what the trials change.
-        settings: the section `tune`.
-        output: directory of the search; workers of one study may share it.
+        config: YAML file, or mapping, with a section `tune`, such as
+            ``{"tune": {"trials": 30, "ranges": {"loss.pitc": {"low": 0.01, "high": 100, "log": True}}}}``.
+        data: labeled frames, see `piwsl.train`; None: what the configuration names.
+        output: directory of the search; default: ``runs/tune-NAME``, named after the data.
+        storage: database URL, or journal file, that several workers share; default: a file in ``output``.
+        trials: trials in all, over all workers; default: what the section `tune` contains.
+        options: values by key that take precedence over the configuration.
+        progress: called after every trial of this worker; True or False shows or hides a bar.
         on_data: called with the frames before the first trial.
-        on_trial: called after every trial of this worker.
 
     Raises:
-        ConfigError: a range does not fit the configuration or the data, or the storage cannot be opened.
-        RunDirectoryError: the directory holds something else, or the study was made with other settings.
-        PiwslError: no trial was completed, or the storage does not answer any more.
+        MissingDependencyError: Optuna is not installed.
+        ConfigError: there is no section `tune`, or a range does not fit the configuration or the data.
+        RunDirectoryError: the directory contains something else, or the study was made with other settings.
+        PiwslError: no trial was completed, or the storage is lost.
     """
-    config = with_network_of_start(with_absolute_sources(config))
-    with process_settings(config.threads, config.deterministic):
-        return _tune(config, settings, output, on_data, on_trial or (lambda _: None))
+    if find_spec("optuna") is None:
+        raise MissingDependencyError("optuna", "the search for settings", "tune")
+    from piwsl.training.tuning.run import run_study
 
-
-def _tune(
-    config: TrainingConfig,
-    settings: TuneConfig,
-    output: Path,
-    on_data: Callable[[TrainingFrames], None] | None,
-    on_trial: Callable[[TrialResult], None],
-) -> TuneResult:
-    ends = extremes(config, settings)
-    directory = RunDirectory(output, SEARCH)
-    if not directory.holds_job:
-        directory.check_free()
-    frames = training_frames(config)
-    for end in ends:
-        check_against_data(end, frames)
-    _check_metric(settings, frames)
-    if settings.metric == "force_mae" and not frames.labels["training"].forces:
-        frames.report.notes.append(
-            "no training frame has forces, but trials are judged by those of the validation frames: metric energy_mae "
-            "would not use them"
+    if launched_processes().count > 1:
+        raise ConfigError(
+            "a search trains each trial in one process: instead of torchrun or srun with several tasks, start it "
+            "several times with the same storage"
         )
-    if on_data:
-        on_data(frames)
-    with _prepared(directory):
-        study = open_study(settings, output, _agreed(config, settings, frames))
-    _write_settings(config, settings, output)
-    try:
-        _check_trials(study, output)
-        Worker(study, config, settings, frames, output).work(on_trial)
-        return _result(study, config, settings, frames, output)
-    except StorageInternalError as error:
-        raise PiwslError(f"the storage of the study is lost ({reason_of(error)}): the same command goes on") from None
+    training, section, directory = training_inputs(data, config, output=output, options=options, purpose="tune")
+    if section is None:
+        raise ConfigError(
+            f"{config if isinstance(config, str | PathLike) else 'configuration'}: contains no section tune: add for "
+            "instance 'tune: {trials: 30, ranges: {loss.pitc: {low: 0.01, high: 100, log: true}}}'"
+        )
+    chosen = {"storage": storage, "trials": trials}
+    section = section.model_copy(update={key: value for key, value in chosen.items() if value is not None})
+    with resumable(directory, "the same call"), _reporting(progress, section) as report:
+        return run_study(training, section, directory, on_data, report)
 
 
-def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
-    labels = frames.labels["validation"]
-    counts = {"force_mae": (labels.forces, "forces"), "energy_mae": (labels.energies, "an energy")}
-    count, label = counts.get(settings.metric, (1, ""))
-    if not count:
-        raise ConfigError(f"tune.metric: {settings.metric}: no validation frame has {label}: choose another metric")
+def _reporting(progress: "Callable[[TrialResult], None] | bool | None", settings: TuneConfig) -> Any:
+    from piwsl.training.tuning.results import setting_text
 
+    def describe(trial: "TrialResult") -> Step:
+        values = "  ".join(f"{key} {setting_text(value)}" for key, value in trial.settings.items())
+        return Step(trial.number + 1, settings.trials, f"{trial.value_text}  {values}")
 
-def _check_trials(study: Study, output: Path) -> None:
-    if not study.get_trials(deepcopy=False) and any(output.glob("trial-*")):
-        raise RunDirectoryError(f"{output}: holds trials of another study: choose another `output`, or delete them")
-
-
-@contextmanager
-def _prepared(directory: RunDirectory) -> Iterator[None]:
-    """Make the directory for the block; remove it where it is new and empty and the block fails."""
-    existed = directory.path.exists()
-    directory.create()
-    try:
-        yield
-    except PiwslError:
-        if not existed:
-            with suppress(OSError):  # another worker writes in it
-                directory.path.rmdir()
-        raise
-
-
-def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) -> None:
-    whole = {**config.model_dump(mode="json"), "tune": settings.model_dump(mode="json", exclude_defaults=True)}
-    with writing(output / CONFIG_FILE):
-        write_text(output / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
-
-
-def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
-    """What workers of one study must have in common, flat; files count by their content."""
-    ranges = {key: chosen.model_dump(exclude_defaults=True, mode="json") for key, chosen in settings.ranges.items()}
-    common = {"tune.metric": settings.metric, "tune.ranges": ranges, "data.sha256": frames.sha256}
-    for section, values in config.model_dump(mode="json").items():
-        flat = {f"{section}.{key}": value for key, value in values.items()} if isinstance(values, dict) else None
-        common.update(flat or {section: values})
-    return {key: value for key, value in common.items() if key not in _NOT_AGREED}
-
-
-def _result(
-    study: Study, config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames, output: Path
-) -> TuneResult:
-    trials = all_results(study)
-    best = best_first(trials)
-    running = sum(trial.state == "running" for trial in trials)
-    if not best and not running:
-        reasons = [trial.reason for trial in trials if trial.reason]
-        raise PiwslError(f"no trial was completed; the last one failed: {reasons[-1]}" if reasons else "no trial")
-    if running:
-        return TuneResult(trials, best, running, None, None)
-    best_config = with_settings(config, best[0].settings)
-    model = best[0].directory / MODEL_FILE if best[0].directory else None
-    test = None
-    if model is not None and model.exists() and len(frames.test):
-        trained = load_trained(model)
-        potential = trained.potential().to(chosen_device(config, launched_processes()))
-        test = evaluate_potential(potential, frames.test, trained.config.cutoff, DTYPES[trained.dtype])
-    write_text(output / BEST_FILE, to_yaml(best_config))
-    write_text(output / TABLE_FILE, trials_csv(trials, settings.metric))
-    history_plot(trials, settings, output / HISTORY_PLOT)
-    settings_plot(trials, settings, output / SETTINGS_PLOT)
-    started = study.get_trials(deepcopy=False)[0].datetime_start
-    TuneSummary(
-        **provenance(("torch", "lightning", "numpy", "optuna"))
-        | {"started": iso(started.astimezone(timezone.utc)) if started else ""},
-        finished=now(),
-        wall_seconds=round(sum(trial.seconds or 0.0 for trial in trials), 1),
-        inputs={"data": str(frames.source), "sha256": frames.sha256},
-        metric=f"validation/{settings.metric}",
-        trials=dict(Counter(trial.state for trial in trials)),
-        best=BestTrial(
-            trial=best[0].number,
-            settings=best[0].settings,
-            value=best[0].value,
-            model=str(model) if model else None,
-            model_sha256=sha256(model) if model is not None and model.exists() else None,
-        ),
-        test=test,
-        outputs={"best": BEST_FILE, "trials": TABLE_FILE, "history": HISTORY_PLOT, "settings": SETTINGS_PLOT},
-        result="completed",
-    ).write(output)
-    return TuneResult(trials, best, 0, best_config, test)
+    return reporting(progress, "trials", describe)

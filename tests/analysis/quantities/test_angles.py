@@ -4,14 +4,13 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from piwsl.analysis.quantities.angles import (
-    InternalCounter,
-    angle_values,
-    compare_internal,
-    dihedral_values,
-    torsion_profiles,
-)
+from piwsl.analysis.quantities.angles import Angles, angle_values, compare_angles
+from piwsl.analysis.quantities.dihedrals import Dihedrals, dihedral_values
+from piwsl.analysis.quantities.torsions import TorsionProfiles, torsion_profiles
+from piwsl.analysis.quantity import Sample, measure
+from piwsl.analysis.statistics.distributions import compare
 from piwsl.structures.bonds import BondGraph, find_bonds
+from piwsl.trajectories.source import FrameSource
 from piwsl.units import BOLTZMANN
 
 
@@ -19,11 +18,14 @@ def graph_of(atoms: Atoms) -> BondGraph:
     return BondGraph(atoms.numbers, find_bonds(atoms.numbers, atoms.positions[None]))
 
 
-def statistics_of(positions, graph, piece=1000):
-    counter = InternalCounter(graph, len(positions))
-    for first in range(0, len(positions), piece):
-        counter.add(positions[first : first + piece], first)
-    return counter.statistics()
+def statistics_of(positions, numbers, quantity, piece=1000):
+    def read():
+        for first in range(0, len(positions), piece):
+            yield positions[first : first + piece], None
+
+    bonds = find_bonds(numbers, positions[:1])
+    sample = Sample(FrameSource(numbers, len(positions), None, read), len(positions), bonds, positions[0], None, "mine")
+    return measure(sample, [quantity])[quantity.key]
 
 
 def test_types_of_ethanol():
@@ -83,8 +85,10 @@ def test_a_free_energy_is_that_of_its_potential():
         weight = np.exp(-barrier * (1 + np.cos(np.radians(3 * angles))) / heat)
         return rotated(angles[rng.uniform(size=len(angles)) < weight][:count])
 
-    graph = BondGraph(H2O2, find_bonds(H2O2, rotated([100.0])))
-    one, other = statistics_of(draw(20_000), graph), statistics_of(draw(20_000), graph, piece=77)
+    draws = draw(20_000), draw(20_000)
+    one, other = (
+        statistics_of(frames, H2O2, TorsionProfiles(), piece) for frames, piece in zip(draws, (1000, 77), strict=True)
+    )
     profile = torsion_profiles(one, other, 500.0)[0]
     assert profile.key == "torsion.H0-O1-O2-H3"
     assert profile.difference.agrees
@@ -94,16 +98,15 @@ def test_a_free_energy_is_that_of_its_potential():
     assert np.median(error) < 4
     assert np.abs(pulls - np.median(pulls)).max() < 5
     assert pulls.std() < 1.6
-    stiff = statistics_of(draw(20_000, 30.0), graph)
+    stiff = statistics_of(draw(20_000, 30.0), H2O2, TorsionProfiles())
     assert not torsion_profiles(stiff, other, 500.0)[0].difference.agrees
-    found = compare_internal(one, other)
-    assert set(found.angles) == {"H-O-O"}
-    assert found.dihedrals["H-O-O-H"].difference.agrees
+    assert set(statistics_of(draws[0], H2O2, Angles())) == {"H-O-O"}
+    dihedrals = [statistics_of(frames, H2O2, Dihedrals())["H-O-O-H"] for frames in draws]
+    assert compare(*dihedrals).difference.agrees
 
 
 def test_what_was_never_seen_is_no_number():
-    graph = BondGraph(H2O2, find_bonds(H2O2, rotated([100.0])))
-    narrow = statistics_of(rotated(np.linspace(80, 100, 500)), graph)
+    narrow = statistics_of(rotated(np.linspace(80, 100, 500)), H2O2, TorsionProfiles())
     profile = torsion_profiles(narrow, narrow, 300.0)[0]
     assert np.isnan(profile.run.y[(profile.run.x < 70) | (profile.run.x > 110)]).all()
     assert np.isfinite(profile.run.y[(profile.run.x > 82) & (profile.run.x < 98)]).all()
@@ -119,15 +122,18 @@ def test_mean_and_width_of_an_angle():
         return np.stack([np.zeros((count, 3)), *ends], 1)
 
     numbers = np.array([8, 1, 1])
-    graph = BondGraph(numbers, find_bonds(numbers, water(104.5, 0.0, 1)))
-    reference = statistics_of(water(104.5, 4.0), graph)
-    same = compare_internal(statistics_of(water(104.5, 4.0), graph), reference).angles["H-O-H"]
+
+    def compared(mean, width):
+        return compare_angles(statistics_of(water(mean, width), numbers, Angles())["H-O-H"], reference)
+
+    reference = statistics_of(water(104.5, 4.0), numbers, Angles())["H-O-H"]
+    same = compared(104.5, 4.0)
     assert same.mean[0].value == pytest.approx(104.5, abs=0.3)
     assert same.width[0].value == pytest.approx(4.0, abs=0.2)
     assert same.mean[0].uncertainty == pytest.approx(4.0 / np.sqrt(4000), rel=0.3)
     assert same.mean[2].agrees
     assert same.width[2].agrees
-    wider = compare_internal(statistics_of(water(104.5, 4.6), graph), reference).angles["H-O-H"]
+    wider = compared(104.5, 4.6)
     assert wider.mean[2].agrees
     assert not wider.width[2].agrees
-    assert not compare_internal(statistics_of(water(105.5, 4.0), graph), reference).angles["H-O-H"].mean[2].agrees
+    assert not compared(105.5, 4.0).mean[2].agrees

@@ -10,6 +10,7 @@ from piwsl.analysis.quantities.diffusion import (
     displacement_curve,
     finite_size_note,
 )
+from piwsl.analysis.quantity import Frames
 
 INTERVAL = 50.0  # fs
 
@@ -17,8 +18,9 @@ INTERVAL = 50.0  # fs
 def displacements_of(positions, species, piece=333):
     recorder = DisplacementRecorder(species, len(positions), INTERVAL)
     for first in range(0, len(positions), piece):
-        recorder.add(positions[first : first + piece], first)
-    return recorder.displacements()
+        recorder.add(Frames(first, positions[first : first + piece]))
+    statistics = recorder.statistics()
+    return {} if statistics is None else statistics.by_element
 
 
 def walk(frames, atoms, coefficient, seed=0):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from piwsl.analysis.quantities.energy import energy_drift, temperature_statistics
+from piwsl.analysis.quantities.energy_drift import energy_drift
+from piwsl.analysis.quantities.temperature import temperature_statistics
 from piwsl.errors import DataError
 from piwsl.units import BOLTZMANN
 

@@ -7,6 +7,7 @@ from ase.build import bulk
 from ase.spacegroup import crystal
 
 from piwsl.analysis.quantities.radial import RadialCounter, compare_coordination, compare_radial, first_shell
+from piwsl.analysis.quantity import Frames
 from piwsl.units import NANOMETER
 from tests.support.run_directories import topology_of
 
@@ -16,8 +17,8 @@ SALT = bulk("NaCl", "rocksalt", a=5.64, cubic=True) * (2, 2, 2)
 def radial_of(species, positions, cells, piece=100):
     counter = RadialCounter(species, len(positions), cells[0])
     for first in range(0, len(positions), piece):
-        counter.add(positions[first : first + piece], cells[first : first + piece], first)
-    return counter.histograms()
+        counter.add(Frames(first, positions[first : first + piece], cells[first : first + piece]))
+    return counter.statistics()
 
 
 def shaking(atoms, frames, amplitude, seed=0):

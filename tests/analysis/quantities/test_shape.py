@@ -15,6 +15,7 @@ from piwsl.analysis.quantities.shape import (
     rmsd,
     rmsd_curve,
 )
+from piwsl.analysis.quantity import Frames
 
 BENZENE = molecule("C6H6")
 MASSES = BENZENE.get_masses()
@@ -32,7 +33,7 @@ def moving(frames, noise=0.05, seed=0, scale=1.0):
 def statistics_of(positions, piece=1000):
     counter = ShapeCounter(BENZENE.positions, MASSES, [RING], len(positions))
     for first in range(0, len(positions), piece):
-        counter.add(positions[first : first + piece], first)
+        counter.add(Frames(first, positions[first : first + piece]))
     return counter.statistics()
 
 

@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms
 
 from piwsl.analysis.quantities.spectrum import VibrationCounter, correlation_curve, frame_interval
+from piwsl.analysis.quantity import Frames
 from piwsl.md.protocol import MDProtocol
 from piwsl.trajectories.files import create_trajectory, open_trajectory
 from piwsl.trajectories.source import FrameSource
@@ -24,8 +25,8 @@ def vibrations_of(positions, interval, velocities=None, species=CO):
         )
     counter = VibrationCounter(source, len(positions))
     for first, piece in source.pieces():
-        counter.add(piece, first)
-    return counter.vibrations()
+        counter.add(Frames(first, piece))
+    return counter.statistics()
 
 
 def stretch(frames, interval, wave, damping=0.0):
@@ -84,8 +85,8 @@ def test_velocities_come_from_the_files_of_a_run(tmp_path, kind):
     assert np.array_equal(next(iter(swapped.velocities()))[1], found[:1000, ::-1])
     counter = VibrationCounter(source, 1900)
     for first, piece in source.pieces():
-        counter.add(np.zeros_like(piece), first)  # positions are not looked at
-    assert counter.vibrations().curve.y[1] == pytest.approx(np.cos(2 * np.pi * SPEED_OF_LIGHT * 1200 * 2), abs=1e-3)
+        counter.add(Frames(first, np.zeros_like(piece)))  # positions are not looked at
+    assert counter.statistics().curve.y[1] == pytest.approx(np.cos(2 * np.pi * SPEED_OF_LIGHT * 1200 * 2), abs=1e-3)
 
 
 def test_frames_far_apart_or_without_times_have_no_vibrations():

@@ -6,11 +6,10 @@ import pytest
 
 from piwsl.analysis import report
 from piwsl.analysis.groups import RunGroup
-from piwsl.analysis.report.figures import draw_panels, draw_with_difference
+from piwsl.analysis.report.figures import draw_energies, draw_panels, draw_several_energies, draw_with_difference
 from piwsl.analysis.report.overlays import overlays_of
 from piwsl.analysis.report.plots import plots_of
 from piwsl.analysis.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing, file_svg, page_svg
-from piwsl.analysis.report.traces import draw_energies, draw_several_energies
 from tests.support import made_up
 
 
@@ -42,7 +41,7 @@ def legend_of(figure):
 
 def test_h_of_r_shows_the_numbers(comparison, families):
     upper, lower = draw_with_difference(families["h_of_r"][0], WIDE, LIGHT).axes
-    found = comparison.distances
+    found = comparison["h_of_r"].all_pairs
     np.testing.assert_allclose(line(upper, "run").get_ydata(), found.run.density)
     np.testing.assert_allclose(lower.lines[0].get_ydata(), found.run.density - found.reference.density)
     assert upper.get_ylabel() == "h(r)  [1/Å]"
@@ -54,7 +53,7 @@ def test_a_panel_for_each_bond_type(comparison, families):
     assert [axes.get_title(loc="left") for axes in panels] == [
         f"{a}\N{EN DASH}{b}" for a, b in ("CC", "CH", "CO", "OH")
     ]
-    for axes, bond in zip(panels, comparison.bonds, strict=True):
+    for axes, bond in zip(panels, comparison["bonds"], strict=True):
         np.testing.assert_allclose(line(axes, "run").get_ydata(), bond.distribution.run.density)
 
 

@@ -26,7 +26,7 @@ def test_families_of_one_run(groups):
     assert [one.name for one in families["torsion"]] == ["C-C-O-H", "H-C-C-H"]
     (distances,) = families["h_of_r"]
     assert [line.label for line in distances.lines] == [ALONE]
-    found = groups[0].members[0].distances
+    found = groups[0].members[0]["h_of_r"].all_pairs
     assert distances.lines[0].curve.y is found.run.density
     assert distances.reference.y is found.reference.density
     assert distances.is_density
@@ -44,7 +44,7 @@ def test_runs_keep_their_place(groups):
 
 def test_replicas_are_one_line_with_the_band_of_their_spread(groups):
     (distances,) = overlays_of(groups)["h_of_r"]
-    first, second = (one.distances.run.density for one in groups[2].members)
+    first, second = (one["h_of_r"].all_pairs.run.density for one in groups[2].members)
     curve = distances.lines[2].curve
     np.testing.assert_allclose(curve.y, (first + second) / 2)
     np.testing.assert_allclose(curve.high - curve.y, 1.96 * np.abs(first - second) / 2, atol=1e-12)

@@ -64,7 +64,7 @@ def test_tables(tmp_path):
     lines = {(row["run"], row["key"]): row for row in rows(files["observables.csv"])}
     assert len(lines) == len(one.rows) + len(groups[1].rows)
     row = lines["one", "bond.C-H.mean"]
-    bond = one.members[0].bonds[1]
+    bond = one.members[0]["bonds"][1]
     assert float(row["value"]) == pytest.approx(bond.mean.value, rel=1e-7)
     assert float(row["reference"]) == pytest.approx(bond.reference_mean.value, rel=1e-7)
     assert float(row["difference_uncertainty"]) == pytest.approx(bond.mean_difference.measured.uncertainty, rel=1e-7)

@@ -4,7 +4,7 @@ import pytest
 from piwsl.analysis.statistics.survival import survival, survival_curve
 from piwsl.errors import DataError
 
-# Remission times in weeks of 21 leukaemia patients with 6-MP (Freireich et al., Blood 21, 699, 1963): the example of
+# Remission times in weeks of 21 leukemia patients with 6-MP (Freireich et al., Blood 21, 699, 1963): the example of
 # textbooks, whose table of the estimator is below; True: relapse.
 TIMES = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
 BROKEN = [1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from piwsl.errors import ExportError
-from piwsl.export.forms.graph import as_torchscript, record
+from piwsl.export.forms.graph import as_torchscript, trace
 
 
 def test_constants_are_computed_once():
@@ -13,7 +13,7 @@ def test_constants_are_computed_once():
     def function(x):
         return x @ (weight * 2.0).t() + table[index].sum(0)
 
-    graph = record(function, [torch.zeros(2, 3)])
+    graph = trace(function, [torch.zeros(2, 3)])
     called = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
     assert called == ["aten.mm.default", "aten.add.Tensor"]
     x = torch.randn(2, 3)
@@ -26,10 +26,10 @@ def test_derivatives_are_recorded():
         return torch.autograd.grad([x.sin().sum()], [x])[0]
 
     x = torch.randn(4)
-    torch.testing.assert_close(record(function, [torch.zeros(4)])(x), x.cos())
+    torch.testing.assert_close(trace(function, [torch.zeros(4)])(x), x.cos())
 
 
 def test_an_operation_tied_to_a_device_is_refused():
-    graph = record(lambda x: x + torch.rand(3, device="cpu"), [torch.zeros(3)])
+    graph = trace(lambda x: x + torch.rand(3, device="cpu"), [torch.zeros(3)])
     with pytest.raises(ExportError, match="tied to a device: rand"):
         as_torchscript(graph, [torch.zeros(3)])

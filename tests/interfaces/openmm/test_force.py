@@ -1,4 +1,5 @@
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -8,16 +9,12 @@ import pytest
 from ase.build import molecule
 from openmm import app, unit
 
-from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, DataError, ElementError, EngineError
-from piwsl.export import opening as model
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
-from piwsl.export.exporter import Exporter
 from piwsl.interfaces.openmm.force import ForceCallable
 from piwsl.md import openmm_force, read_system
 from piwsl.units import KJ_PER_MOL, NANOMETER
-from tests.support.models_for_tests import trained_file
 from tests.support.molecules import oxide
 
 KINDS = ["torch", "python"]
@@ -25,14 +22,16 @@ FORCE = KJ_PER_MOL / NANOMETER
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Ethanol with a random network, all in float64: trained, OpenMM form, general form."""
+def files(exports, tmp_path_factory):
+    """Copy the files of a random network in float64: trained, for ethanol, for any structure, for a cell."""
     folder = tmp_path_factory.mktemp("forces")
-    trained = trained_file(folder / "model.pt", dtype="float64")
-    exporter = Exporter([trained])
-    exporter.openmm(Frame.from_atoms(molecule("CH3CH2OH")), folder / "openmm.pt")
-    exporter.general(folder / "general.pt")
-    exporter.openmm(oxide(), folder / "cell.pt")
+    for name, path in (
+        ("model.pt", exports.trained()),
+        ("openmm.pt", exports.openmm()),
+        ("general.pt", exports.general()),
+        ("cell.pt", exports.cell()),
+    ):
+        shutil.copy(path, folder / name)
     return folder
 
 
@@ -156,11 +155,11 @@ def test_several_forces_and_systems_at_once(files, ethanol):
     assert evaluate(system, ethanol.positions, group={3})[0] == pytest.approx(single[0], rel=1e-12)
 
 
-def test_the_choice_and_its_reason_are_logged(files, ethanol, caplog):
-    caplog.set_level(logging.INFO, "piwsl.md")
-    model._verify_once.cache_clear()  # other tests have loaded these files
-    openmm_force(files / "openmm.pt", ethanol.numbers)
-    openmm_force(files / "general.pt", ethanol.numbers)
+def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path):
+    caplog.set_level(logging.INFO, "piwsl")
+    # New files, since a file is verified once a process.
+    openmm_force(shutil.copy(exports.openmm(), tmp_path / "openmm.pt"), ethanol.numbers)
+    openmm_force(shutil.copy(exports.general(), tmp_path / "general.pt"), ethanol.numbers)
     text = caplog.text
     assert "TorchForce: tried on Reference, works" in text
     assert "PythonForce: general.pt is the general form" in text

@@ -15,7 +15,7 @@ from piwsl.errors import RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.distributed import DistributedReplicas
 from piwsl.md.restart import state_files
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.runs.dask_cluster import DaskCluster, local_cluster
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
@@ -58,8 +58,8 @@ def wait_for(condition, seconds=60):
 
 def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_path):
     model = make_model(ethanol)
-    found = run_md(ethanol, model, protocol(), tmp_path / "spread", distributed=DistributedReplicas(cluster, 2))
-    run_md(ethanol, model, protocol(), tmp_path / "whole")
+    found = run_protocol(ethanol, model, protocol(), tmp_path / "spread", distributed=DistributedReplicas(cluster, 2))
+    run_protocol(ethanol, model, protocol(), tmp_path / "whole")
     assert found.completed
     assert [one.result for one in found.summary.replicas] == ["completed"] * COUNT
     for name in NAMES:
@@ -70,7 +70,7 @@ def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_pat
 def test_those_that_break_are_told_and_stay(cluster, ethanol, make_model, tmp_path):
     options = {"stop": ("temperature:1",), "steps": 100}
     with pytest.raises(UnphysicalError, match="5 of 5 replicas became unphysical"):
-        run_md(
+        run_protocol(
             ethanol,
             make_model(ethanol),
             protocol(**options),
@@ -100,13 +100,13 @@ def test_a_killed_worker_loses_nothing(cluster, ethanol, make_model, tmp_path):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    found = run_md(ethanol, model, protocol(steps=steps), output, distributed=DistributedReplicas(cluster, 2))
+    found = run_protocol(ethanol, model, protocol(steps=steps), output, distributed=DistributedReplicas(cluster, 2))
     thread.join()
     assert len(killed) == 2
     assert found.completed
     restarted = [json.loads((output / name / "summary.json").read_text())["restarted_at_step"] for name in NAMES]
     assert any(restarted)
-    run_md(ethanol, model, protocol(steps=steps), tmp_path / "whole")
+    run_protocol(ethanol, model, protocol(steps=steps), tmp_path / "whole")
     for name in NAMES:
         assert equal(output / name, tmp_path / "whole" / name)
 
@@ -120,7 +120,7 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    cut = run_md(
+    cut = run_protocol(
         ethanol, model, protocol(steps=10**7, state_interval=10**6), output, distributed=DistributedReplicas(cluster, 2)
     )
     thread.join()
@@ -132,10 +132,10 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
     total = max(steps.values()) + 100
     if len(set(steps.values())) > 1:
         with pytest.raises(RunDirectoryError, match="continue on a Dask cluster"):
-            run_md(ethanol, model, protocol(steps=total, state_interval=10**6), output, restart=True)
+            run_protocol(ethanol, model, protocol(steps=total, state_interval=10**6), output, restart=True)
     longer = protocol(steps=total, state_interval=10**6)
-    again = run_md(ethanol, model, longer, output, distributed=DistributedReplicas(cluster, 2), restart=True)
+    again = run_protocol(ethanol, model, longer, output, distributed=DistributedReplicas(cluster, 2), restart=True)
     assert again.completed
-    run_md(ethanol, model, longer, tmp_path / "whole")
+    run_protocol(ethanol, model, longer, tmp_path / "whole")
     for name in NAMES:
         assert equal(output / name, tmp_path / "whole" / name)

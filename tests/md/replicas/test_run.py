@@ -18,7 +18,7 @@ from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.run import allow_open_files
 from piwsl.md.restart import state_files
-from piwsl.md.run import run_md
+from piwsl.md.run import run_protocol
 from piwsl.runs.summary import MDSummary
 from piwsl.trajectories.dcd import DcdFile
 from piwsl.trajectories.thermo import read_thermo
@@ -58,7 +58,7 @@ def run(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
 
     def start(name, restart=False, progress=None, **options):
-        return run_md(ethanol, model, protocol(**options), tmp_path / name, restart=restart, progress=progress)
+        return run_protocol(ethanol, model, protocol(**options), tmp_path / name, restart=restart, progress=progress)
 
     return start
 
@@ -165,7 +165,7 @@ def test_equilibration_comes_first_for_each(run, tmp_path):
 def test_a_shorter_run_replaces_all_of_a_longer_one(ethanol, make_model, run, tmp_path):
     run("run")
     (tmp_path / "run" / NAMES[4] / "notes.txt").write_text("of the user")
-    run_md(ethanol, make_model(ethanol), protocol(replicas=2), tmp_path / "run", force=True)
+    run_protocol(ethanol, make_model(ethanol), protocol(replicas=2), tmp_path / "run", force=True)
     assert sorted(path.name for path in (tmp_path / "run").glob("replica-*")) == [NAMES[0], NAMES[1], NAMES[4]]
     assert [path.name for path in (tmp_path / "run" / NAMES[4]).iterdir()] == ["notes.txt"]
 
@@ -174,10 +174,10 @@ def test_a_trained_model_is_exported_once(tmp_path):
     atoms = molecule("CH3CH2OH")
     model = trained_file(tmp_path / "model.pt", layers=1, channels=8)
     options = {"temperature": 10, "timestep": 0.1, "steps": 20, "trajectory_interval": 10, "minimize": True}
-    run_md(atoms, model, protocol(**options, replicas=4), tmp_path / "run")
+    run_protocol(atoms, model, protocol(**options, replicas=4), tmp_path / "run")
     assert (tmp_path / "run" / "exported.pt").is_file()
     before = (tmp_path / "run" / "exported.pt").stat().st_mtime_ns
-    run_md(atoms, model, protocol(**options | {"steps": 40}, replicas=4), tmp_path / "run", restart=True)
+    run_protocol(atoms, model, protocol(**options | {"steps": 40}, replicas=4), tmp_path / "run", restart=True)
     assert (tmp_path / "run" / "exported.pt").stat().st_mtime_ns == before
     start = mdtraj.load(str(tmp_path / "run" / "replica-000" / "topology.pdb")).xyz[0] * 10
     assert np.abs(start - atoms.positions).max() > 1e-3  # minimized
@@ -187,10 +187,10 @@ def test_a_trained_model_is_exported_once(tmp_path):
     ("options", "words"),
     [
         ({"engine": "ase"}, "engine ase moves one structure: choose native"),
-        ({"engine": "native", "replicas": None}, "engine native moves replicas: set `replicas`"),
+        ({"engine": "native", "replicas": None}, "engine native moves replicas: add replicas=N"),
         (
             {"ensemble": "nvt-nose-hoover", "engine": "openmm"},
-            "engine openmm has no nvt-nose-hoover for replicas: choose `engine=native`, or another ensemble",
+            "engine openmm has no nvt-nose-hoover for replicas: choose engine='native', or another ensemble",
         ),
         ({"ensemble": "npt"}, "engine native has no npt for replicas: choose nve or nvt-langevin or nvt-nose-hoover"),
         ({"on_stop": "restart-from-good"}, "replicas leave where they break"),
@@ -229,7 +229,7 @@ def test_an_ensemble_is_asked_replica_by_replica(tmp_path):
     Exporter(members).openmm(Frame.from_atoms(atoms), tmp_path / "both.pt", copies=3)
     options = {"temperature": 10, "timestep": 0.1, "steps": 20, "report_interval": 10, "replicas": 4}
     with pytest.raises(UnphysicalError, match="4 of 4"):
-        run_md(atoms, tmp_path / "both.pt", protocol(**options, stop=("committee:1e-6",)), tmp_path / "run")
+        run_protocol(atoms, tmp_path / "both.pt", protocol(**options, stop=("committee:1e-6",)), tmp_path / "run")
     calculators = [PiwslCalculator(member) for member in members]
     for number in range(4):
         directory = tmp_path / "run" / f"replica-{number:03d}"
@@ -243,4 +243,4 @@ def test_an_ensemble_is_asked_replica_by_replica(tmp_path):
         spread = np.linalg.norm(np.std(forces, axis=0, ddof=1), axis=1).max()
         assert stop["value"] == pytest.approx(spread, rel=1e-3)
     wide = protocol(**options, stop=("committee:100",))
-    assert run_md(atoms, tmp_path / "both.pt", wide, tmp_path / "wide").completed
+    assert run_protocol(atoms, tmp_path / "both.pt", wide, tmp_path / "wide").completed

@@ -7,7 +7,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.spacegroup import crystal
 
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule, PairSearch
+from piwsl.md.stop.geometry import BondRule, CloseContacts, ContactRule, FiniteRule, IsolatedRule
 from piwsl.structures.bonds import bonded_pairs
 
 
@@ -27,9 +27,9 @@ def test_a_long_bond_is_named_with_its_atoms(ethanol):
     length = np.linalg.norm(direction)
     snapshot.positions[3] += direction / length * 0.499
     rule = BondRule(ethanol, 0.5)
-    assert rule.check(snapshot, 70) is None
+    assert rule.check(snapshot, None, 70) is None
     snapshot.positions[3] += direction / length * 0.002
-    violation = rule.check(snapshot, 70)
+    violation = rule.check(snapshot, None, 70)
     assert violation is not None
     assert violation.atoms == [{"index": 2, "element": "O"}, {"index": 3, "element": "H"}]
     assert (violation.rule, violation.limit, violation.step) == ("bond", 0.5, 70)
@@ -42,19 +42,19 @@ def test_a_collapse_is_seen_although_all_bonds_hold(ethanol):
     """Two hydrogens of the methyl group fall onto each other, as a potential trained in minutes once did."""
     rule = ContactRule(ethanol, 1.0)
     snapshot = at_rest(ethanol)
-    pairs = rule._search(snapshot)[0]
+    pairs = rule._candidates(snapshot)[0]
     assert {frozenset(pair) for pair in pairs.tolist()}.isdisjoint(map(frozenset, bonded_pairs(ethanol).tolist()))
     assert len(pairs) + len(bonded_pairs(ethanol)) == 9 * 8 // 2
     carbon, length = ethanol.positions[0], np.linalg.norm(ethanol.positions[7] - ethanol.positions[0])
     direction = 0.75 * (ethanol.positions[6] - carbon) + 0.25 * (ethanol.positions[7] - carbon)
     snapshot.positions[7] = carbon + direction / np.linalg.norm(direction) * length
-    assert BondRule(ethanol, 0.5).check(snapshot, 30) is None
-    violation = rule.check(snapshot, 30)
+    assert BondRule(ethanol, 0.5).check(snapshot, None, 30) is None
+    violation = rule.check(snapshot, None, 30)
     assert violation is not None
     assert {atom["index"] for atom in violation.atoms} == {6, 7}
     assert violation.limit == pytest.approx(0.62)
     assert violation.message.startswith("step 30: atoms H6 and H7, which are not bonded, are 0.")
-    assert ContactRule(ethanol, 0.5).check(snapshot, 30) is None
+    assert ContactRule(ethanol, 0.5).check(snapshot, None, 30) is None
 
 
 def test_contacts_across_a_cell_boundary_count():
@@ -64,30 +64,30 @@ def test_contacts_across_a_cell_boundary_count():
     atoms.pbc = True
     rule = ContactRule(atoms, 1.0)
     snapshot = at_rest(atoms)
-    assert rule.check(snapshot, 1) is None
+    assert rule.check(snapshot, None, 1) is None
     snapshot.positions[1, 2] = 5.9
-    assert rule.check(snapshot, 1).value == pytest.approx(0.3)
+    assert rule.check(snapshot, None, 1).value == pytest.approx(0.3)
 
 
 def test_a_short_bond_counts_too_and_lengths_can_be_a_reference_mean(ethanol):
     rule = BondRule(ethanol, 0.5, BondRule(ethanol, 0.5).lengths + 0.6)
-    violation = rule.check(at_rest(ethanol), 1)
+    violation = rule.check(at_rest(ethanol), None, 1)
     assert violation is not None
     assert violation.value == pytest.approx(0.6)
 
 
 def test_a_single_atom_has_no_bonds():
-    assert BondRule(molecule("O"), 0.5).check(at_rest(molecule("O")), 1) is None
+    assert BondRule(molecule("O"), 0.5).check(at_rest(molecule("O")), None, 1) is None
 
 
 def test_nan_is_named(ethanol):
     snapshot = at_rest(ethanol)
     snapshot.velocities[5, 2] = np.inf
-    violation = FiniteRule(ethanol).check(snapshot, 3)
+    violation = FiniteRule(ethanol).check(snapshot, None, 3)
     assert violation is not None
     assert violation.message == "step 3: position or velocity of atom H5 is not a finite number"
     json.dumps(violation.as_dict(), allow_nan=False)
-    assert FiniteRule(ethanol).check(at_rest(ethanol), 3) is None
+    assert FiniteRule(ethanol).check(at_rest(ethanol), None, 3) is None
 
 
 def test_a_bond_across_the_boundary_follows_the_box():
@@ -96,18 +96,20 @@ def test_a_bond_across_the_boundary_follows_the_box():
     rule = BondRule(atoms, 0.3)
     assert rule.lengths == pytest.approx([0.74])
     grown = Snapshot(atoms.positions * 7 / 6, atoms.positions, atoms.cell.array * 7 / 6)
-    assert rule.check(grown, 1) is None
-    assert rule.check(Snapshot(atoms.positions, atoms.positions, atoms.cell.array * 7 / 6), 1).value == pytest.approx(1)
+    assert rule.check(grown, None, 1) is None
+    assert rule.check(
+        Snapshot(atoms.positions, atoms.positions, atoms.cell.array * 7 / 6), None, 1
+    ).value == pytest.approx(1)
 
 
 def test_contacts_of_a_large_structure_are_searched():
     atoms = bulk("Cu", cubic=True).repeat(5)  # 500 atoms
     rule = ContactRule(atoms, 1.0)
-    assert rule.check(at_rest(atoms), 1) is None
+    assert rule.check(at_rest(atoms), None, 1) is None
     far = np.linalg.norm(atoms.positions - atoms.positions[7], axis=1).argmax()
     snapshot = at_rest(atoms)
     snapshot.positions[far] = snapshot.positions[7] + [0.5, 0, 0] + atoms.cell.array[0]
-    violation = rule.check(snapshot, 2)
+    violation = rule.check(snapshot, None, 2)
     assert violation is not None
     assert {atom["index"] for atom in violation.atoms} == {7, int(far)}
     assert violation.value == pytest.approx(0.5)
@@ -116,13 +118,13 @@ def test_contacts_of_a_large_structure_are_searched():
 
 def test_an_atom_that_leaves_is_named(ethanol):
     rule = IsolatedRule(ethanol, 3.0)
-    assert rule.check(at_rest(ethanol), 0) is None
+    assert rule.check(at_rest(ethanol), None, 0) is None
     snapshot = at_rest(ethanol)
     away = snapshot.positions[3] - snapshot.positions[1]
     snapshot.positions[3] += 2.5 * away / np.linalg.norm(away)
     gap = np.sort(np.linalg.norm(snapshot.positions - snapshot.positions[3], axis=1))[1]
     assert gap > 3.0
-    violation = rule.check(snapshot, 40)
+    violation = rule.check(snapshot, None, 40)
     assert violation is not None
     assert violation.atoms == [{"index": 3, "element": "H"}]
     assert violation.value == pytest.approx(gap)
@@ -134,11 +136,11 @@ def test_parts_that_were_apart_may_stay_apart():
     pair.positions[3:] += [6.0, 0, 0]
     rule = IsolatedRule(pair, 3.0)
     snapshot = at_rest(pair)
-    assert rule.check(snapshot, 1) is None
+    assert rule.check(snapshot, None, 1) is None
     snapshot.positions[3:] += [20.0, 0, 0]
-    assert rule.check(snapshot, 2) is None
+    assert rule.check(snapshot, None, 2) is None
     snapshot.positions[4] += [5.0, 0, 0]
-    violation = rule.check(snapshot, 3)
+    violation = rule.check(snapshot, None, 3)
     assert [atom["index"] for atom in violation.atoms] == [4]
 
 
@@ -148,7 +150,7 @@ def test_a_molecule_that_leaves_a_cluster_is_named_as_a_whole():
     rule = IsolatedRule(pair, 3.0)
     snapshot = at_rest(pair)
     snapshot.positions[3:] += [4.0, 0, 0]
-    violation = rule.check(snapshot, 3)
+    violation = rule.check(snapshot, None, 3)
     assert len(violation.atoms) == 3
     assert "are" in violation.message
 
@@ -157,11 +159,11 @@ def test_atoms_of_a_crystal_are_neighbors_across_its_boundary():
     atoms = bulk("Cu", cubic=True).repeat(2)
     rule = IsolatedRule(atoms, 3.0)
     snapshot = at_rest(atoms)
-    assert rule.check(snapshot, 0) is None
+    assert rule.check(snapshot, None, 0) is None
     snapshot.positions[5] += atoms.cell.array.sum(0)  # engines do not wrap, and an atom may have gone round
-    assert rule.check(snapshot, 1) is None
+    assert rule.check(snapshot, None, 1) is None
     wide = Snapshot(snapshot.positions * 1.3, snapshot.velocities, snapshot.cell * 1.3)
-    assert rule.check(wide, 2) is not None
+    assert rule.check(wide, None, 2) is not None
 
 
 def test_an_atom_that_leaves_while_other_parts_meet_is_seen():
@@ -171,9 +173,9 @@ def test_an_atom_that_leaves_while_other_parts_meet_is_seen():
     rule = IsolatedRule(pair, 3.0)
     snapshot = at_rest(pair)
     snapshot.positions[3:] -= [3.3, 0, 0]
-    assert rule.check(snapshot, 1) is None
+    assert rule.check(snapshot, None, 1) is None
     snapshot.positions[1] += [0, 9.0, 0]
-    assert rule.check(snapshot, 2).atoms == [{"index": 1, "element": "H"}]
+    assert rule.check(snapshot, None, 2).atoms == [{"index": 1, "element": "H"}]
 
 
 def test_a_part_that_was_small_from_the_start_has_not_left(ethanol):
@@ -183,7 +185,7 @@ def test_a_part_that_was_small_from_the_start_has_not_left(ethanol):
     snapshot = at_rest(both)
     methyl = [0, 6, 7, 8]
     snapshot.positions[methyl] += 3.0 * (snapshot.positions[0] - snapshot.positions[1])
-    violation = rule.check(snapshot, 2)
+    violation = rule.check(snapshot, None, 2)
     assert [atom["index"] for atom in violation.atoms] == methyl
     gap = both.get_all_distances()[0, 1] * 4
     assert violation.value == pytest.approx(gap)
@@ -195,21 +197,21 @@ def test_what_has_left_is_seen_again(ethanol):
     rule = IsolatedRule(ethanol, 3.0)
     broken = at_rest(ethanol)
     broken.positions[3] += [0, 0, 9.0]
-    assert rule.check(broken, 40) is not None
-    assert rule.check(at_rest(ethanol), 30) is None
-    assert rule.check(broken, 40) is not None
+    assert rule.check(broken, None, 40) is not None
+    assert rule.check(at_rest(ethanol), None, 30) is None
+    assert rule.check(broken, None, 40) is not None
 
 
 def test_atoms_are_followed_without_a_search_as_long_as_nothing_moves_far(ethanol, monkeypatch):
     rule = IsolatedRule(ethanol, 3.0)
     searches = []
-    found = rule._parts
-    monkeypatch.setattr(rule, "_parts", lambda snapshot: searches.append(1) or found(snapshot))
+    found = rule._fragments
+    monkeypatch.setattr(rule, "_fragments", lambda snapshot: searches.append(1) or found(snapshot))
     snapshot = at_rest(ethanol)
     rng = np.random.default_rng(0)
     for step in range(50):
         snapshot.positions[:] = ethanol.positions + rng.uniform(-0.3, 0.3, (9, 3))
-        assert rule.check(snapshot, step) is None
+        assert rule.check(snapshot, None, step) is None
     assert not searches
 
 
@@ -218,13 +220,13 @@ def test_a_slab_keeps_to_its_plane():
     atoms.pbc = (True, True, False)
     snapshot = at_rest(atoms)
     isolated, contact = IsolatedRule(atoms, 3.0), ContactRule(atoms, 0.9)
-    assert (isolated.check(snapshot, 0), contact.check(snapshot, 0)) == (None, None)
+    assert (isolated.check(snapshot, None, 0), contact.check(snapshot, None, 0)) == (None, None)
     top = int(atoms.positions[:, 2].argmax())
     snapshot.positions[top, 2] += 4.0
-    assert [atom["index"] for atom in isolated.check(snapshot, 1).atoms] == [top]
+    assert [atom["index"] for atom in isolated.check(snapshot, None, 1).atoms] == [top]
     snapshot = at_rest(atoms)
     snapshot.positions[top] = snapshot.positions[8] + atoms.cell.array[0] + [0.4, 0, 0]  # no bond at the start
-    violation = contact.check(snapshot, 1)
+    violation = contact.check(snapshot, None, 1)
     assert {atom["index"] for atom in violation.atoms} == {8, top}
     assert violation.value == pytest.approx(0.4)
 
@@ -237,7 +239,7 @@ def test_two_halves_of_a_large_crystal():
     long[0, 0] += 8.0
     right = atoms.positions[:, 0] > 0.55 * atoms.cell[0, 0]
     snapshot.positions[right] += [4.0, 0, 0]
-    violation = rule.check(Snapshot(snapshot.positions, snapshot.velocities, long), 1)
+    violation = rule.check(Snapshot(snapshot.positions, snapshot.velocities, long), None, 1)
     assert [atom["index"] for atom in violation.atoms] == np.flatnonzero(right).tolist()
     half = atoms.cell[0, 0] / 12  # between layers, and how far the atoms of one are shifted against those of the next
     assert violation.value == pytest.approx(np.hypot(half + 4.0, half))
@@ -251,15 +253,15 @@ def test_molecules_in_cells_are_searched_too():
     atoms.pbc = True
     free, periodic = ContactRule(molecule("CH3CH2OH"), 1.0), ContactRule(atoms, 1.0)
     snapshot = at_rest(atoms)
-    assert periodic.check(snapshot, 1) is None
+    assert periodic.check(snapshot, None, 1) is None
     snapshot.positions[7] = snapshot.positions[6] + [0.0, 0.0, 0.5]
-    inside = periodic.check(snapshot, 1)
-    assert inside == free.check(Snapshot(snapshot.positions, snapshot.velocities), 1)
+    inside = periodic.check(snapshot, None, 1)
+    assert inside == free.check(Snapshot(snapshot.positions, snapshot.velocities), None, 1)
     snapshot.positions[7] += 12.0
-    across = periodic.check(snapshot, 1)
+    across = periodic.check(snapshot, None, 1)
     assert across.atoms == inside.atoms
     assert across.value == pytest.approx(0.5)
-    assert isinstance(periodic._search, PairSearch)
+    assert isinstance(periodic._candidates, CloseContacts)
 
 
 def test_atoms_that_change_their_company_have_not_left():
@@ -267,7 +269,7 @@ def test_atoms_that_change_their_company_have_not_left():
     rule = IsolatedRule(atoms, 3.0)
     snapshot = at_rest(atoms)
     snapshot.positions[:, 0] = [0, 2, 20, 22, 4, 24]  # parts of 4 and 2, then 3 and 3
-    assert rule.check(snapshot, 1) is None
+    assert rule.check(snapshot, None, 1) is None
 
 
 def test_metals_in_cells_have_room_to_hop_but_not_to_collapse():
@@ -277,13 +279,13 @@ def test_metals_in_cells_have_room_to_hop_but_not_to_collapse():
     bonds, contacts = BondRule(rutile, 0.5), ContactRule(rutile, 1.0)
     assert len(bonds.bonds) == 0
     snapshot = at_rest(rutile)
-    assert contacts.check(snapshot, 0) is None  # although two Ti are closer than the sum of their radii
+    assert contacts.check(snapshot, None, 0) is None  # although two Ti are closer than the sum of their radii
     snapshot.positions[0, 0] += 0.6
-    assert bonds.check(snapshot, 1) is None
-    assert contacts.check(snapshot, 1) is None
+    assert bonds.check(snapshot, None, 1) is None
+    assert contacts.check(snapshot, None, 1) is None
     oxygen = int(np.flatnonzero(rutile.numbers == 8)[0])
     snapshot.positions[0] = snapshot.positions[oxygen] + [0.0, 0.0, 1.2]
-    found = contacts.check(snapshot, 2)
+    found = contacts.check(snapshot, None, 2)
     assert found.value < found.limit
     assert "bonded" not in found.message
     assert found.limit == pytest.approx(0.6 * (1.60 + 1.60))  # to another Ti, which is closer for its size

@@ -14,11 +14,10 @@ from piwsl.md.engines.base import Snapshot, kinetic_energy
 from piwsl.md.job import Job, RunIdentity
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import newest_states
-from piwsl.md.run import run_md
-from piwsl.md.stop.rules import make_rules
-from piwsl.md.stop.specs import KINDS, Limits, parse_rules
+from piwsl.md.run import run_protocol
+from piwsl.md.stop.energies import CommitteeRule, TemperatureRule
+from piwsl.md.stop.rules import RULES, make_rules, parse_rules
 from piwsl.md.stop.start import check_start
-from piwsl.md.stop.thermal import CommitteeRule, TemperatureRule
 from piwsl.md.structure import thermal_velocities
 from piwsl.trajectories.thermo import Energies
 from tests.support.models_for_tests import trained_file
@@ -45,10 +44,10 @@ def test_what_is_asked_by_default(ethanol):
 @pytest.mark.parametrize(
     ("specs", "expected"),
     [
-        (["bond:0.3", "contact:off"], {"bond": Limits((0.3,)), "contact": None}),
-        (["committee"], {"committee": Limits(None)}),
-        (["temperature:100-900.5"], {"temperature": Limits((100.0, 900.5))}),
-        (["none"], {name: None for name in KINDS if name != "nan"}),
+        (["bond:0.3", "contact:off"], {"bond": (0.3,), "contact": None}),
+        (["committee"], {"committee": ()}),
+        (["temperature:100-900.5"], {"temperature": (100.0, 900.5)}),
+        (["none"], {rule.name: None for rule in RULES if rule.name != "nan"}),
         ([], {}),
     ],
 )
@@ -61,7 +60,7 @@ def test_rules_are_read(specs, expected):
     [
         (["bound:0.3"], "unknown stop rule 'bound': did you mean 'bond'?"),
         (["xyz"], "there are nan, bond"),
-        (["bond:0.3", "bond:off"], "stop rule bond is there twice"),
+        (["bond:0.3", "bond:off"], "stop rule bond is given twice"),
         (["bond:x"], "stop rule bond:x: give a limit above 0 such as bond:0.5, or bond:off"),
         (["bond:-1"], "give a limit above 0"),
         (["bond:0"], "give a limit above 0"),
@@ -81,10 +80,10 @@ def test_what_is_wrong_is_one_line(specs, words):
 
 def test_temperature_bounds(ethanol):
     hot = Snapshot(ethanol.positions, thermal_velocities(ethanol, 6000, np.random.default_rng(0)))
-    violation = TemperatureRule(ethanol, 27, 0, 3000).check(hot, 9)
+    violation = TemperatureRule(ethanol, 27, 0, 3000).check(hot, None, 9)
     assert violation is not None
     assert "is above 3000 K; most energy in atom" in violation.message
-    cold = TemperatureRule(ethanol, 27, 10, 3000).check(Snapshot(ethanol.positions, 0 * ethanol.positions), 9)
+    cold = TemperatureRule(ethanol, 27, 10, 3000).check(Snapshot(ethanol.positions, 0 * ethanol.positions), None, 9)
     assert cold is not None
     assert "temperature 0 K is below 10 K" in cold.message
     assert rules_of(ethanol, temperature="300:900", stop=["bond:off"]).check(hot, None, 1) is None  # ten times 900
@@ -111,7 +110,7 @@ def test_a_drift_of_the_energy_is_seen_and_remembered(ethanol):
 @pytest.mark.parametrize("engine", ["openmm", "ase"])
 def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_model, tmp_path):
     options = {"engine": engine, "ensemble": "nve", "steps": 20, "report_interval": 5, "check_interval": 10}
-    run = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options), tmp_path / "run")
+    run = run_protocol(ethanol, make_model(ethanol), MDProtocol.of(**options), tmp_path / "run")
     assert run.completed
     state = newest_states({0: tmp_path / "run"})[0][0]
     (kept,) = state.rules.values()
@@ -119,7 +118,7 @@ def test_a_run_compares_with_the_energy_of_its_first_step(engine, ethanol, make_
     kinetic = kinetic_energy(ethanol.get_masses(), thermal_velocities(ethanol, 500, rng))
     assert kept == pytest.approx(kinetic, rel=0.01)  # the springs are at rest in the start structure
     limit = {"stop": ["energy-drift:1e-9"], "on_stop": "record"}
-    noted = run_md(ethanol, make_model(ethanol), MDProtocol.of(**options, **limit), tmp_path / "tight")
+    noted = run_protocol(ethanol, make_model(ethanol), MDProtocol.of(**options, **limit), tmp_path / "tight")
     # At every report, also between two checks; the time step makes the energy fluctuate.
     assert [(one.rule, one.step) for one in noted.summary.violations] == [("energy-drift", 5)]
 
@@ -142,21 +141,21 @@ def test_members_that_differ_stop_a_run(ethanol, tmp_path):
     still = Snapshot(ethanol.positions, 0 * ethanol.positions)
     rule = next(
         rule
-        for rule in rules_of(ethanol, tmp_path / "both.pt", stop=["committee:1e-6"])._at_reports
+        for rule in rules_of(ethanol, tmp_path / "both.pt", stop=["committee:1e-6"])._rules
         if isinstance(rule, CommitteeRule)
     )
-    violation = rule.check_energies(still, Energies(0, 0), 50)
+    violation = rule.check(still, Energies(0, 0), 50)
     assert violation is not None
     assert violation.message.startswith("step 50: members differ by ")
     rule.limit = 1000.0
-    assert rule.check_energies(still, Energies(0, 0), 50) is None
+    assert rule.check(still, Energies(0, 0), 50) is None
     lost = CommitteeRule(ethanol, lambda *_: Evaluation(0.0, np.zeros((9, 3)), None, np.full((9, 3), np.nan)), 0.3)
-    violation = lost.check_energies(still, Energies(0, 0), 50)
+    violation = lost.check(still, Energies(0, 0), 50)
     assert violation.value is None
     json.dumps(violation.as_dict(), allow_nan=False)
     Exporter(members[:1]).general(tmp_path / "one.pt")
     with pytest.raises(ConfigError, match="is a single model, and not an ensemble"):
-        run_md(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
+        run_protocol(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -176,9 +175,9 @@ def test_a_retired_rule_is_not_asked(ethanol):
 def test_what_was_noted_is_known_after_a_restart(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     options = {"stop": ("bond:0.02",), "on_stop": "record", "temperature": 600, "state_interval": 50}
-    first = run_md(ethanol, model, MDProtocol.of(**options, steps=100), tmp_path / "run")
+    first = run_protocol(ethanol, model, MDProtocol.of(**options, steps=100), tmp_path / "run")
     assert [one.rule for one in first.summary.violations] == ["bond"]
-    whole = run_md(ethanol, model, MDProtocol.of(**options, steps=200), tmp_path / "run", restart=True)
+    whole = run_protocol(ethanol, model, MDProtocol.of(**options, steps=200), tmp_path / "run", restart=True)
     assert whole.summary.violations == first.summary.violations
 
 

@@ -10,10 +10,10 @@ pytest.importorskip("numba", reason="needs numba: pip install 'piwsl[fast]'")
 
 from piwsl.data.batch import collate
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import Request, Work
-from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract, training_pairs
-from piwsl.models.neighbor_sums.edge_list import EdgeList
-from piwsl.models.register import ModelConfig, build_potential
+from piwsl.losses.request import PredictionRequest, Work
+from piwsl.models import ModelConfig, build_potential
+from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract
+from piwsl.models.neighbor_sums.edge_list import EdgeList, training_neighbor_sums
 from tests.support.molecules import frame, oxide
 
 # Six pairs, one of them of an atom with its own image, and the edges they stand for.
@@ -71,11 +71,11 @@ def test_training_gradients_equal_those_of_the_edge_list(network):
     config = ModelConfig(network=network, channels=8, layers=2, radial_size=6)
     batch = collate([frame("CH3CH2OH"), oxide(), frame("H2O")], 5.2, torch.float64)
     moves = [0.05 * torch.sin(7.0 * batch.positions), 0.05 * torch.cos(5.0 * batch.positions)]
-    request = Request(frozenset({0, 1, 2}), frozenset({0}), frozenset({Work(0, 0, 1), Work(1, 0, 1)}))
+    request = PredictionRequest(frozenset({0, 1, 2}), frozenset({0}), frozenset({Work(0, 0, 1), Work(1, 0, 1)}))
     gradients = []
     for pairs in (EdgeList(), FusedEdgeList()):
         torch.manual_seed(0)
-        potential = build_potential(config, dict.fromkeys((1, 6, 8), 0.0), pairs=pairs).double()
+        potential = build_potential(config, dict.fromkeys((1, 6, 8), 0.0), neighbor_sums=pairs).double()
         points = evaluate(potential, batch, moves, request)
         parts = [*points.energies.values(), *points.forces.values(), points.work(Work(0, 0, 1)), *points.works.values()]
         sum(part.square().sum() for part in parts).backward()
@@ -85,9 +85,9 @@ def test_training_gradients_equal_those_of_the_edge_list(network):
 
 
 def test_processors_train_with_compiled_loops():
-    assert isinstance(training_pairs(torch.device("cpu")), FusedEdgeList)
-    assert type(training_pairs(torch.device("cuda"))) is EdgeList
-    assert type(training_pairs(torch.device("cpu"), mixed_precision=True)) is EdgeList
+    assert isinstance(training_neighbor_sums(torch.device("cpu"))[0], FusedEdgeList)
+    assert type(training_neighbor_sums(torch.device("cuda"))[0]) is EdgeList
+    assert type(training_neighbor_sums(torch.device("cpu"), mixed_precision=True)[0]) is EdgeList
 
 
 def test_loops_are_compiled_where_nothing_can_be_kept():

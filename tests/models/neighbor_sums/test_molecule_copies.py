@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from piwsl.export.forms.graph import molecule_function, record
+from piwsl.export.forms.graph import molecule_function, trace
+from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
-from piwsl.models.register import ModelConfig, build_potential
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FORMS = {"pairs": MoleculePairs, "copies": MoleculeCopies}
@@ -73,7 +73,7 @@ def test_copies_cost_no_operation_more(network):
     for copies in (1, 3):
         pairs = MoleculePairs(6, copies)
         evaluate = function(network, pairs, torch.float32)
-        graph = record(evaluate, [vectors(pairs, torch.randn(copies, 6, 3))])
+        graph = trace(evaluate, [vectors(pairs, torch.randn(copies, 6, 3))])
         operations.append([str(node.target) for node in graph.graph.nodes if node.op == "call_function"])
     assert operations[0] == operations[1]
 
@@ -83,6 +83,6 @@ def test_views_that_repeat_elements_are_not_stored():
     pairs = MoleculePairs(40, 20)
     species = torch.randint(0, 3, (40,), generator=torch.Generator().manual_seed(0))
     evaluate = function(("painn", "conservative"), pairs, torch.float32, torch.tensor([1, 6, 8])[species])
-    graph = record(evaluate, [torch.randn(pairs.pair_edges().shape[1], 3)])
+    graph = trace(evaluate, [torch.randn(pairs.pair_edges().shape[1], 3)])
     largest = max(buffer.numel() for buffer in graph.buffers())
     assert largest < 2 * (pairs.rows + 2 * pairs.margin) * 8

@@ -4,17 +4,17 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
+from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
-from piwsl.models.register import ModelConfig, build_potential
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 NETWORKS = ["painn", "schnet", "tensornet", "ace"]
 
 
-def potential(network, pairs=None):
+def potential(network, neighbor_sums=None):
     torch.manual_seed(0)
     config = ModelConfig(network=network, channels=8, layers=2, cutoff=3.0, radial_size=6)
-    made = build_potential(config, ENERGIES, 1.7, pairs)
+    made = build_potential(config, ENERGIES, 1.7, neighbor_sums)
     made.network.double().requires_grad_(False)
     return made
 

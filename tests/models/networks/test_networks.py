@@ -4,7 +4,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.models.register import ModelConfig, build_potential
+from piwsl.models import ModelConfig, build_potential
 from piwsl.testing import check_model
 from tests.support.molecules import frame
 
@@ -12,9 +12,11 @@ ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FRAMES = [frame("H2O"), frame("CH3CH2OH"), frame("C6H6")]
 
 
-def potential(network="painn", dtype=torch.float32, seed=0, pairs=None, **options):
+def potential(network="painn", dtype=torch.float32, seed=0, neighbor_sums=None, **options):
     torch.manual_seed(seed)
-    made = build_potential(ModelConfig(network=network, channels=16, **options), ENERGIES, scale=1.7, pairs=pairs)
+    made = build_potential(
+        ModelConfig(network=network, channels=16, **options), ENERGIES, scale=1.7, neighbor_sums=neighbor_sums
+    )
     made.network.to(dtype)
     return made
 

@@ -6,9 +6,9 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
+from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList
 from piwsl.models.neighbor_sums.edge_list import EdgeList
-from piwsl.models.register import ModelConfig, build_potential
 from piwsl.testing import check_model
 from tests.support.molecules import frame
 
@@ -19,10 +19,10 @@ FRAMES = [frame("H2O"), frame("CH3CH2OH"), frame("C6H6")]
 pytestmark = pytest.mark.parametrize("network", ["tensornet", "ace"])
 
 
-def potential(network, dtype=torch.float64, pairs=None, cutoff=3.0, **options):
+def potential(network, dtype=torch.float64, neighbor_sums=None, cutoff=3.0, **options):
     torch.manual_seed(0)
     config = ModelConfig(network=network, channels=16, layers=2, radial_size=8, cutoff=cutoff, **options)
-    made = build_potential(config, ENERGIES, scale=1.7, pairs=pairs)
+    made = build_potential(config, ENERGIES, scale=1.7, neighbor_sums=neighbor_sums)
     made.network.to(dtype)
     return made
 
@@ -59,8 +59,8 @@ def test_mirror_images_of_a_chiral_molecule_have_one_energy(network):
 def test_compiled_sums_equal_edge_lists_and_so_do_the_gradients_of_weights(network):
     pytest.importorskip("numba")
     results = []
-    for pairs in (EdgeList(), FusedEdgeList()):
-        model = potential(network, pairs=pairs)
+    for neighbor_sums in (EdgeList(), FusedEdgeList()):
+        model = potential(network, neighbor_sums=neighbor_sums)
         batch = collate(FRAMES, 3.0, torch.float64)
         inputs = (batch.species, batch.positions, batch.edges, batch.edge_shifts, batch.structure_index, 3)
         energies, forces = model(*inputs, create_graph=True)

@@ -17,7 +17,7 @@ from piwsl.training.data import training_frames
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.loader import share_of_process
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -114,7 +114,7 @@ def partly_labeled(water_file, tmp_path):
 def test_two_processes_are_one(small, partly_labeled, tmp_path):
     settings = ["data.validation=11", "dtype=float64", "optimizer.batch_size=4", "optimizer.steps=12"]
     config = small(f"data.file={partly_labeled}", *settings, "optimizer.validation_interval=6", "loss.pitc=3")
-    one = train(config, tmp_path / "one")
+    one = run_training(config, tmp_path / "one")
 
     class StopError(Exception):
         pass
@@ -124,7 +124,7 @@ def test_two_processes_are_one(small, partly_labeled, tmp_path):
             raise StopError
 
     with pytest.raises(StopError):
-        train(config, tmp_path / "broken", progress=stop)
+        run_training(config, tmp_path / "broken", progress=stop)
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     script = Path(__file__).with_name("two_processes.py")
     done = subprocess.run(

@@ -8,12 +8,12 @@ from piwsl.errors import DataError
 from piwsl.losses import Objective
 from piwsl.training.config import load_config
 from piwsl.training.distributed.processes import launched_processes
-from piwsl.training.run import train
+from piwsl.training.run import run_training
 
 folder = Path(sys.argv[1])
 config = load_config(folder / "config.yaml")
-train(config, folder / "two")
-train(config, folder / "broken", resume=True)
+run_training(config, folder / "two")
+run_training(config, folder / "broken", resume=True)
 
 original = Objective.__call__
 

@@ -20,10 +20,10 @@ from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.tuning import study as study_module
+from piwsl.training.tuning.run import run_study
 from piwsl.training.tuning.search import GRACE, fail_abandoned, host
 from piwsl.training.tuning.settings import extremes, load_settings, tune_config
 from piwsl.training.tuning.study import FirstAsConfigured, counted, next_trial, open_study, suggest
-from piwsl.training.tuning.tune import tune
 
 SHORT = ("optimizer.steps=8", "optimizer.validation_interval=2", "optimizer.ema_decay=0", "loss.pitc=0", "loss.pisc=0")
 RATES = {"optimizer.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
@@ -40,7 +40,7 @@ def searched(tmp_path_factory, small):
     config = small(*SHORT)
     settings = section(folder, trials=4, ranges={**RATES, "loss.mixing": {"choices": [0.0, 0.5]}})
     seen = []
-    return config, settings, tune(config, settings, folder / "run", on_trial=seen.append), folder / "run", seen
+    return config, settings, run_study(config, settings, folder / "run", on_trial=seen.append), folder / "run", seen
 
 
 def test_all_trials_are_done_and_the_first_is_the_configuration(searched):
@@ -87,9 +87,9 @@ def test_what_it_leaves(searched):
 def test_a_finished_search_only_tells_its_result_and_may_be_made_longer(searched):
     config, settings, result, output, _ = searched
     new = []
-    again = tune(config, settings, output, on_trial=new.append)
+    again = run_study(config, settings, output, on_trial=new.append)
     assert (new, again.trials, again.test) == ([], result.trials, result.test)
-    longer = tune(config, settings.model_copy(update={"trials": 5}), output, on_trial=new.append)
+    longer = run_study(config, settings.model_copy(update={"trials": 5}), output, on_trial=new.append)
     assert [trial.number for trial in new] == [4]
     assert longer.trials[:4] == result.trials
 
@@ -98,17 +98,17 @@ def test_other_settings_are_refused_with_the_differences(searched, small):
     config, settings, _, output, _ = searched
     before = (output / "tune.yaml").read_text()
     with pytest.raises(RunDirectoryError, match=r"loss\.pitc was 0\.0, is 2\.0"):
-        tune(small(*SHORT, "loss.pitc=2"), settings, output)
+        run_study(small(*SHORT, "loss.pitc=2"), settings, output)
     assert (output / "tune.yaml").read_text() == before
     with pytest.raises(RunDirectoryError, match=r"tune\.metric was force_mae, is energy_mae"):
-        tune(config, settings.model_copy(update={"metric": "energy_mae"}), output)
-    tune(config.model_copy(update={"threads": None}), settings, output)
+        run_study(config, settings.model_copy(update={"metric": "energy_mae"}), output)
+    run_study(config.model_copy(update={"threads": None}), settings, output)
 
 
 def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
     ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e30]}}
     settings = section(tmp_path, trials=4, ranges=ranges, metric="loss", storage=str(tmp_path / "study.journal"))
-    result = tune(small(*SHORT), settings, tmp_path / "run")
+    result = run_study(small(*SHORT), settings, tmp_path / "run")
     states = [trial.state for trial in result.trials]
     assert len(states) == 4
     assert states[0] == "completed"
@@ -122,20 +122,20 @@ def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
     assert result.best[0].value == pytest.approx(float(scores[0]), rel=1e-6)
     only = section(tmp_path, trials=2, ranges={"optimizer.learning_rate": {"choices": [1e30, 1e31]}})
     with pytest.raises(PiwslError, match="no trial was completed; the last one failed"):
-        tune(small(*SHORT), only, tmp_path / "none")
+        run_study(small(*SHORT), only, tmp_path / "none")
 
 
 def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
     ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e-9]}}
     settings = section(tmp_path, trials=4, ranges=ranges, random_trials=1, prune_after=0)
-    result = tune(small(*SHORT), settings, tmp_path / "run")
+    result = run_study(small(*SHORT), settings, tmp_path / "run")
     stopped = [trial for trial in result.trials if trial.state == "stopped early"]
     assert stopped
     assert all(trial.settings["optimizer.learning_rate"] == 1e-9 for trial in stopped)
     assert not (stopped[0].directory / "model.pt").exists()
     assert stopped[0].value > result.best[0].value
     never = settings.model_copy(update={"prune": False, "trials": 3})
-    result = tune(small(*SHORT), never, tmp_path / "all")
+    result = run_study(small(*SHORT), never, tmp_path / "all")
     assert {trial.state for trial in result.trials} == {"completed"}
 
 
@@ -152,7 +152,7 @@ def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     config, settings = load_settings(tmp_path / "c.yaml")
-    result = tune(config, settings, tmp_path / "run")
+    result = run_study(config, settings, tmp_path / "run")
     assert sorted(trial.state for trial in result.trials) == ["abandoned", "completed", "completed"]
     assert result.running == 0
 
@@ -171,8 +171,8 @@ def test_an_interrupted_trial_is_done_again(small, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "train", interrupted)
     settings = section(tmp_path, trials=2)
     with pytest.raises(KeyboardInterrupt):
-        tune(small(*SHORT), settings, tmp_path / "run")
-    result = tune(small(*SHORT), settings, tmp_path / "run")
+        run_study(small(*SHORT), settings, tmp_path / "run")
+    result = run_study(small(*SHORT), settings, tmp_path / "run")
     assert [trial.state for trial in result.trials] == ["completed", "abandoned", "completed"]
 
 
@@ -288,7 +288,7 @@ def test_mistakes_in_the_section_are_one_line(tmp_path, tune_section, message):
 def test_ranges_are_tried_before_the_first_trial(small, tmp_path, metric, ranges, message):
     settings = section(tmp_path, metric=metric, ranges=ranges)
     with pytest.raises(ConfigError) as error:
-        tune(small(), settings, tmp_path / "run")
+        run_study(small(), settings, tmp_path / "run")
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -299,9 +299,11 @@ def test_the_metric_needs_its_label(small, water_file, tmp_path):
     np.savez(tmp_path / "energies.npz", **content)
     config = small(f"data.file={tmp_path / 'energies.npz'}", "loss.pisc=0", "loss.pitc=0")
     with pytest.raises(ConfigError, match="no validation frame has forces"):
-        tune(config, section(tmp_path), tmp_path / "run")
+        run_study(config, section(tmp_path), tmp_path / "run")
     hidden, said = small(*SHORT, "data.forces_fraction=0"), []
-    tune(hidden, section(tmp_path, trials=1), tmp_path / "hidden", on_data=lambda frames: said.extend(frames.lines()))
+    run_study(
+        hidden, section(tmp_path, trials=1), tmp_path / "hidden", on_data=lambda frames: said.extend(frames.lines())
+    )
     assert any("metric energy_mae would not use them" in line for line in said)
 
 
@@ -315,18 +317,18 @@ def test_a_schedule_can_be_searched(small, tmp_path):
 
 def test_a_storage_that_cannot_be_opened_and_foreign_directories(small, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="cannot be opened"):
-        tune(small(), section(tmp_path, storage="sqlite:////nowhere/at/all.db"), tmp_path / "run")
+        run_study(small(), section(tmp_path, storage="sqlite:////nowhere/at/all.db"), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"cannot be opened|not installed"):
-        tune(small(), section(tmp_path, storage="postgresql://nobody@localhost:1/none"), tmp_path / "run")
+        run_study(small(), section(tmp_path, storage="postgresql://nobody@localhost:1/none"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="holds no search"):
-        tune(small(), section(tmp_path), tmp_path / "other")
+        run_study(small(), section(tmp_path), tmp_path / "other")
     (tmp_path / "run" / "trial-0000").mkdir(parents=True)
     (tmp_path / "run" / "tune.yaml").touch()
     with pytest.raises(RunDirectoryError, match="trials of another study"):
-        tune(small(), section(tmp_path), tmp_path / "run")
+        run_study(small(), section(tmp_path), tmp_path / "run")
 
 
 def test_a_database_that_another_worker_is_making_is_waited_for(tmp_path, monkeypatch):

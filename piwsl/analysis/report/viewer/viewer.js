@@ -8,7 +8,7 @@
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   };
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
   async function unpack(scene) {
     const steps = new Int16Array(await inflate(scene.positions));
@@ -30,7 +30,7 @@
     model.addAtoms(atoms);
     viewer.removeAllShapes();
     for (const [[x, y, z], [u, v, w]] of scene.cell) {
-      viewer.addLine({ start: { x, y, z }, end: { x: u, y: v, z: w }, color: colour("muted") });
+      viewer.addLine({ start: { x, y, z }, end: { x: u, y: v, z: w }, color: color("muted") });
     }
     return model;
   }
@@ -45,7 +45,7 @@
     const stage = find("stage"), slider = find("slider"), button = find("play"), label = find("time");
     const choice = find("choice");
     view.classList.add("live");
-    const viewer = $3Dmol.createViewer(stage, { backgroundColor: colour("raised"), antialias: true });
+    const viewer = $3Dmol.createViewer(stage, { backgroundColor: color("raised"), antialias: true });
     if (!viewer) throw new Error("3Dmol.js made no view");
     const style = { stick: { radius: 0.11, colorscheme: "Jmol" }, sphere: { scale: 0.24, colorscheme: "Jmol" } };
     let scene, steps, model, timer = null;
@@ -90,7 +90,7 @@
     // The wheel scrolls the page; with Ctrl it zooms.
     stage.addEventListener("wheel", (event) => { if (!event.ctrlKey) event.stopPropagation(); }, true);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      viewer.setBackgroundColor(colour("raised"));
+      viewer.setBackgroundColor(color("raised"));
       viewer.render();
     });
     addEventListener("resize", () => viewer.resize());

@@ -1,0 +1,241 @@
+"""Analyze runs of molecular dynamics: the function behind `piwsl analyze`, and its result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.groups import Line, RunGroup, replica_directories, side_by_side, unique_names, verdict_of
+from piwsl.analysis.quantity import Quantity, checked_quantities
+from piwsl.analysis.reference import Reference, bundled_reference, read_reference
+from piwsl.analysis.reference_statistics import (
+    ReferenceStatistics,
+    is_reference_statistics,
+    read_reference_statistics,
+)
+from piwsl.analysis.run_directory import Run, read_run
+from piwsl.analysis.statistics.curves import CurveComparison
+from piwsl.analysis.statistics.survival import survival, survival_curve
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.trajectories.source import first_frame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ReadProgress = Callable[[str, int, int], None]  # called with (what is read, frames read, all frames)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Runs measured against one reference. A notebook shows the verdict, the table and a plot.
+
+    Attributes:
+        groups: one for each path given to `analyze`: a run, or the replicas of one.
+        files: files written, by name; empty where no output directory was given.
+    """
+
+    groups: tuple[RunGroup, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every run, replicas one by one."""
+        return tuple(member for group in self.groups for member in group.members)
+
+    @property
+    def reference(self) -> ReferenceStatistics:
+        """Statistics of the reference, the same for all runs."""
+        return self.groups[0].members[0].reference
+
+    @property
+    def verdict(self) -> str:
+        """One line for each group: how long it was stable, and how many observables agree with the reference."""
+        sentences = [" ".join(filter(None, verdict_of(group))) for group in self.groups]
+        if len(self.groups) == 1:
+            return sentences[0]
+        return "\n".join(f"{group.name}: {text}" for group, text in zip(self.groups, sentences, strict=True))
+
+    @property
+    def rows(self) -> tuple[Line, ...]:
+        """The table: one line for each quantity, with a cell for each group."""
+        return side_by_side(self.groups)
+
+    @property
+    def curves(self) -> dict[str, tuple[CurveComparison, ...]]:
+        """Functions of one variable by key (``rdf.Cu-Cu``, ``spectrum``, ...), one for each run that has it."""
+        curves: dict[str, list[CurveComparison]] = {}
+        for group in self.groups:
+            for curve in [*(curve for member in group.members for curve in member.curves), *group.curves]:
+                curves.setdefault(curve.key, []).append(curve)
+        return {key: tuple(entries) for key, entries in curves.items()}
+
+    def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return the content of ``analysis.json``: a dictionary for one group, a list for several."""
+        from piwsl.analysis.report.tables import numbers_of
+
+        return numbers_of(self.groups)
+
+    def save(self, output: str | Path, report: bool = True) -> dict[str, Path]:
+        """Write numbers, tables, figures and the report page; an earlier analysis in the directory is replaced.
+
+        Args:
+            output: directory.
+            report: write ``report.html`` and the figures, too.
+
+        Returns:
+            Paths of the files by name.
+
+        Raises:
+            RunDirectoryError: the directory holds something else, or cannot be written.
+        """
+        from piwsl.analysis.report import write_analysis
+
+        return write_analysis(self.groups, Path(output), report)
+
+    def plot(self, name: str | None = None) -> "Figure":
+        """Draw a figure of the report.
+
+        Args:
+            name: of the figure, as its file is called (``bond_lengths``, ``rdf``, ...). By default the first one:
+                h(r) of a molecule, g(r) of a periodic cell.
+
+        Raises:
+            ConfigError: there is no figure of this name.
+        """
+        from piwsl.analysis.report.plots import plots_of
+        from piwsl.analysis.report.style import LIGHT, WIDE, drawing
+
+        plots = {plot.name: plot for plot in plots_of(self.groups)}
+        chosen = next(iter(plots), None) if name is None else name
+        if chosen not in plots:
+            raise ConfigError(f"figure {chosen!r}: not in this analysis, which has {', '.join(plots) or 'none'}")
+        with drawing(WIDE, LIGHT):
+            return plots[chosen].draw(WIDE, LIGHT)
+
+    def _repr_html_(self) -> str:
+        from piwsl.analysis.report.notebook import notebook_html
+
+        return notebook_html(self.groups)
+
+
+def analyze(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    reference: str | Path | Reference | ReferenceStatistics | None = None,
+    reference_topology: str | Path | None = None,
+    units: str | None = None,
+    accept_mapping: bool = False,
+    quantities: Sequence[Quantity[Any]] | None = None,
+    output: str | Path | None = None,
+    report: bool = True,
+    progress: ReadProgress | None = None,
+) -> Analysis:
+    """Measure runs against a reference.
+
+    Args:
+        runs: a run directory, a directory of replicas, or several of either.
+        reference: trajectory, npz, extended XYZ, run directory or saved statistics; None takes the reference of the
+            bundled system of the first run.
+        reference_topology: PDB file of a reference that holds positions only (DCD, XTC, ...).
+        units: unit of length of an npz or XYZ reference that is not in angstrom, such as ``nm``.
+        accept_mapping: accept another order of atoms than that of the reference, matched by the bonds of the first
+            frame.
+        quantities: your own quantities, measured beside those of piwsl; they appear in table, JSON, CSV and report.
+        output: directory for numbers, figures and report; None writes nothing.
+        report: write ``report.html`` and figures to ``output``.
+        progress: called with (what is read, frames read, all frames).
+
+    Returns:
+        Every number with its uncertainty and what noise alone explains.
+
+    Raises:
+        RunDirectoryError: a directory holds no run, or ``output`` holds something else than an analysis.
+        DataError: a run or the reference cannot be read, or they are different molecules.
+        ConfigError: a run is named twice, a unit is unknown, the reference lacks its topology, or ``quantities`` holds
+            something else.
+
+    Example:
+        >>> analysis = analyze("runs/md-aspirin")  # doctest: +SKIP
+        >>> print(analysis.verdict)  # doctest: +SKIP
+        >>> analysis.plot()  # doctest: +SKIP
+    """
+    paths = [Path(runs)] if isinstance(runs, (str, Path)) else [Path(path) for path in runs]
+    if not paths:
+        raise ConfigError("runs: name at least one run directory")
+    if (reference is None or not isinstance(reference, (str, Path))) and (reference_topology or units):
+        raise ConfigError("reference_topology and units belong to a reference file: name it")
+    if output is not None:
+        from piwsl.analysis.report import check_output
+
+        check_output(Path(output))  # before the work, not after it
+    own = tuple(quantities or ())
+    checked_quantities((), own)
+    names = unique_names(paths)
+    directories = [replica_directories(path) for path in paths]
+    count = sum(len(members) for members in directories)
+    first = _read_run(directories[0][0], None)
+    topology = None if reference_topology is None else Path(reference_topology)
+    statistics = _reference_statistics(first, reference, topology, units, own, progress)
+    groups, number = [], 0
+    for name, members in zip(names, directories, strict=True):
+        comparisons = []
+        for path in members:
+            number += 1
+            label = f"run {path.name}, {number} of {count}" if count > 1 else "run"
+            run = _read_run(path, progress and partial(progress, label))
+            comparisons.append(_compare(run, statistics, accept_mapping, own, is_named=count > 1))
+        groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
+    analysis = Analysis(tuple(groups))
+    return analysis if output is None else Analysis(analysis.groups, analysis.save(output, report))
+
+
+def _read_run(path: Path, progress: Callable[[int, int], None] | None) -> Run:
+    try:
+        return read_run(path, progress)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise RunDirectoryError(f"{path}: cannot be read ({reason})") from None
+
+
+def _reference_statistics(
+    run: Run,
+    reference: str | Path | Reference | ReferenceStatistics | None,
+    topology: Path | None,
+    units: str | None,
+    quantities: Sequence[Quantity[Any]],
+    progress: ReadProgress | None,
+) -> ReferenceStatistics:
+    if isinstance(reference, ReferenceStatistics):
+        return reference
+    show = progress and partial(progress, "reference")
+    if reference is None:
+        reference = bundled_reference(run.name, show)
+    elif not isinstance(reference, Reference):
+        path = Path(reference)
+        if is_reference_statistics(path):
+            return read_reference_statistics(path, quantities)
+        reference = read_reference(path, topology, units, show)
+    in_vacuum = first_frame(run.frames)[1] is None
+    return (reference.in_vacuum() if in_vacuum else reference).measured(quantities)
+
+
+def _compare(
+    run: Run, reference: ReferenceStatistics, accept_mapping: bool, quantities: Sequence[Quantity[Any]], is_named: bool
+) -> Comparison:
+    try:
+        return compare_run(run, reference, accept_mapping, quantities)
+    except DataError as error:
+        if not is_named:
+            raise
+        raise DataError(f"{run.path}: {error}") from None
+
+
+def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:
+    """Return the survival curve of replicas; a single run has none."""
+    if len(comparisons) < 2:
+        return ()
+    times = [comparison.stable_time.value for comparison in comparisons]
+    return (survival_curve(survival(times, [not comparison.stable for comparison in comparisons])),)

@@ -1,0 +1,73 @@
+"""Free-energy profiles of rotation about the bonds of a molecule that can rotate."""
+
+import numpy as np
+
+from piwsl.analysis.quantities.dihedrals import DihedralCollector
+from piwsl.analysis.quantity import FigureText, Quantity, QuantityComparison, Sample
+from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
+from piwsl.analysis.statistics.distributions import Histogram, compare
+from piwsl.typing import IntArray
+from piwsl.units import BOLTZMANN
+
+MILLI = 1000.0  # eV to meV
+
+
+class TorsionProfiles(Quantity[dict[str, Histogram]]):
+    """Torsion profiles; they need a temperature."""
+
+    key = "torsions"
+    statistics = dict[str, Histogram]
+
+    def collector(self, sample: Sample) -> DihedralCollector:
+        """Return a collector of one dihedral for each bond that can rotate."""
+        atoms: dict[str, IntArray] = {
+            name: np.array([four], dtype=np.int64) for name, four in sample.graph.rotatable().items()
+        }
+        return DihedralCollector(atoms, sample.frames)
+
+    def compare(
+        self, run: dict[str, Histogram], reference: dict[str, Histogram] | None, sample: Sample
+    ) -> QuantityComparison[None]:
+        """Compare the profiles of each bond, where the temperature is known."""
+        assert reference is not None
+        temperature = sample.temperature
+        curves = () if temperature is None else torsion_profiles(run, reference, temperature)
+        return QuantityComparison(self.key, None, curves=curves, figures={"torsion": FigureText("Torsion profiles")})
+
+
+def torsion_profiles(
+    run: dict[str, Histogram], reference: dict[str, Histogram], temperature: float
+) -> tuple[CurveComparison, ...]:
+    """Return the free energy of rotation about each bond, -kT ln p less its lowest value, in meV; empty bins are NaN.
+
+    Args:
+        run, reference: histograms of the dihedral by the name of the bond.
+        temperature: K, of both.
+    """
+    return tuple(
+        CurveComparison(
+            f"torsion.{name}",
+            name,
+            Axis("Dihedral", "°"),
+            Axis("Free energy", "meV"),
+            _profile(histogram, temperature),
+            _profile(reference[name], temperature),
+            compare(histogram, reference[name]).difference,
+            notes=(f"-kT ln p at {temperature:g} K; the difference is that of the distributions",),
+        )
+        for name, histogram in run.items()
+    )
+
+
+def _profile(histogram: Histogram, temperature: float) -> Curve:
+    distribution = histogram.distribution()
+    is_visited = distribution.density > 0
+    energy = np.full(len(distribution.density), np.nan)
+    heat = MILLI * BOLTZMANN * temperature
+    energy[is_visited] = -heat * np.log(distribution.density[is_visited] / distribution.density.max())
+    low = high = None
+    if distribution.error is not None:
+        error = np.full_like(energy, np.nan)
+        error[is_visited] = heat * distribution.error[is_visited] / distribution.density[is_visited]
+        low, high = energy - error, energy + error
+    return Curve(distribution.centers, energy, low, high, distribution.samples)

@@ -1,0 +1,99 @@
+"""Commands of `piwsl`: imported when they are called, with suggestions, and errors that name options."""
+
+import re
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import click
+
+from piwsl.errors import PiwslError
+
+# Options of other commands that a message may recommend.
+_FORMS = ("target", "format", "dtype", "copies")
+_ARGUMENT = re.compile(r"(?<![\w.'-])([a-z][a-z_]*)=('[^']*'|True\b|[A-Z][A-Z_.]*\b|\d[\w.]*)")
+# Spellings of before version 0.1.
+RENAMED = {"--minimise": "--minimize", "--no-minimise": "--no-minimize", "--neighbours": "--neighbors"}
+
+
+class Command(click.Command):
+    """A command whose errors name options where the functions below name arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; an option that was renamed is answered with its new name."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name in RENAMED:
+                raise click.UsageError(f"{error.option_name} is now {RENAMED[error.option_name]}", ctx) from None
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command.
+
+        Raises:
+            PiwslError: with flags in its message.
+        """
+        try:
+            return super().invoke(ctx)
+        except PiwslError as error:
+            error.args = (with_flags(str(error), self),)
+            raise
+
+
+def with_flags(message: str, command: click.Command) -> str:
+    """Return a message with ``name=value`` of Python arguments replaced by the options of a command."""
+    flags = {option.name: option.opts[-1] for option in command.params if isinstance(option, click.Option)}
+    flags = {**{name: f"--{name}" for name in _FORMS}, **flags}
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        flag = flags.get(name) or next((text for text in flags.values() if text == f"--{name.replace('_', '-')}"), None)
+        if flag is None:
+            return match[0]
+        if value == "True":
+            return flag
+        return f"{flag} {value if ' ' in value else value.strip(chr(39))}"
+
+    return _ARGUMENT.sub(option, message)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of `piwsl.cli`, each with a `command` object.
+
+    Args:
+        modules: one line of help of each command, by its name, in the order in which they are listed.
+        prefix: beginning of the names of the modules.
+    """
+
+    def __init__(self, *args: object, modules: dict[str, str], prefix: str = "", **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they come
+        self.modules = modules
+        self.prefix = prefix
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in order."""
+        return list(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command."""
+        if cmd_name not in self.modules:
+            return None
+        command = import_module(f"piwsl.cli.{self.prefix}{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with the nearest name."""
+        name = args[0]
+        near = get_close_matches(name, self.modules, n=1, cutoff=0.5)
+        if name not in self.modules and near and not name.startswith("-"):
+            ctx.fail(f"no command {name!r}: did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.modules.items()))

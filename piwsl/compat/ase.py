@@ -1,0 +1,84 @@
+"""Private interfaces of ASE: thermostat and barostat chains. Each function names the version last seen to work."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from ase.units import kB
+
+# Variables of the chains: attributes of the objects in these attributes of the dynamics.
+_CHAINS = {"_thermostat": ("_eta", "_p_eta"), "_barostat": ("_xi", "_p_xi")}
+
+
+def set_thermostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> None:
+    """Set the temperature of a Nose-Hoover chain: new masses of its beads, whose velocities stay.
+
+    ASE writes 3 N k T for the energy of the partner of the first bead and counts all coordinates; N is set to a third
+    of the degrees of freedom, so that overall motion, which was removed, takes no part. Seen with ASE 3.29.
+
+    Args:
+        dynamics: `NoseHooverChainNVT` or `IsotropicMTKNPT`.
+        temperature: K.
+        degrees_of_freedom: that share the kinetic energy.
+    """
+    thermostat = dynamics._thermostat
+    thermostat._num_atoms_global = degrees_of_freedom / 3
+    thermostat._kT = kB * temperature
+    mass = thermostat._kT * thermostat._tdamp**2
+    rates = thermostat._p_eta / thermostat._Q
+    thermostat._Q[:] = mass
+    thermostat._Q[0] = degrees_of_freedom * mass
+    thermostat._p_eta = rates * thermostat._Q
+
+
+def set_barostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> None:
+    """Set the temperature of the barostat of `IsotropicMTKNPT`; arguments as in `set_thermostat`.
+
+    Seen with ASE 3.29.
+    """
+    barostat = dynamics._barostat
+    barostat._kT = dynamics._kT = kB * temperature
+    dynamics._num_atoms_global = barostat._num_atoms_global = degrees_of_freedom / 3
+    mass = barostat._kT * barostat._pdamp**2
+    rate, rates = dynamics._p_eps / barostat._W, barostat._p_xi / barostat._R
+    barostat._W = (degrees_of_freedom + 3) * mass
+    barostat._R[:] = mass
+    barostat._R[0] = 9 * mass
+    dynamics._p_eps, barostat._p_xi = rate * barostat._W, rates * barostat._R
+
+
+def chain_variables(dynamics: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return the variables of the chains and, with a barostat, the strain and the reference cell.
+
+    Seen with ASE 3.29.
+
+    Args:
+        dynamics: `NoseHooverChainNVT` or `IsotropicMTKNPT`.
+    """
+    variables = {
+        f"{chain}.{name}": np.array(getattr(getattr(dynamics, chain), name))
+        for chain, names in _CHAINS.items()
+        if hasattr(dynamics, chain)
+        for name in names
+    }
+    if hasattr(dynamics, "_barostat"):
+        strain = {"eps": dynamics._eps, "p_eps": dynamics._p_eps, "cell0": dynamics._cell0}
+        variables |= {name: np.array(value) for name, value in strain.items()}
+    return variables
+
+
+def set_chain_variables(dynamics: Any, atoms: Atoms, variables: dict[str, npt.NDArray[Any]]) -> None:
+    """Set the variables of `chain_variables`; positions and momenta, which ASE keeps twice, are those of the atoms.
+
+    Seen with ASE 3.29.
+    """
+    for chain, names in _CHAINS.items():
+        if hasattr(dynamics, chain):
+            for name in names:
+                setattr(getattr(dynamics, chain), name, np.array(variables[f"{chain}.{name}"]))
+    dynamics._q, dynamics._p = atoms.get_positions(), atoms.get_momenta()
+    if hasattr(dynamics, "_barostat"):
+        dynamics._eps, dynamics._p_eps = float(variables["eps"]), float(variables["p_eps"])
+        dynamics._cell0 = np.array(variables["cell0"])
+        dynamics._volume0 = abs(float(np.linalg.det(dynamics._cell0)))

@@ -1,0 +1,122 @@
+"""Labels for structures in one call: those that are given, or those along reference dynamics."""
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from piwsl.data.frames import FrameSet
+from piwsl.data.labeling.dynamics import FRAMES_FILE, SamplingPlan, sample_and_label
+from piwsl.data.labeling.structures import label_frames
+from piwsl.data.read import FrameSource, as_frames, read_frames
+from piwsl.data.systems import Structure, find_structure
+from piwsl.errors import ConfigError
+from piwsl.runs.executors import Executor, LocalProcesses
+from piwsl.runs.progress import counting
+
+
+def label(
+    structures: FrameSource,
+    method: str = SamplingPlan.method,
+    *,
+    output: str | PathLike[str],
+    units: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
+) -> FrameSet:
+    """Compute energies, forces and, of cells, stress of structures with a reference method.
+
+    The same call continues an interrupted job. A structure whose calculation fails has no labels, is named in the
+    notes of the result, and is tried again by the next call.
+
+    Args:
+        structures: frames, ASE structures, a file, a directory, a pattern, or a named data set; labels that they have
+            are ignored.
+        method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, or ``module:Class`` of an ASE calculator.
+        output: directory of the job.
+        units: units of a file that does not state them.
+        options: options of the calculator, by name.
+        workers: processes of this machine, one thread each; default 1.
+        scheduler: address of a Dask scheduler whose workers compute instead.
+        progress: called with (finished structures, all structures); True or False shows or hides a bar.
+
+    Returns:
+        The labeled frames in their order, in eV and angstrom, which are also in ``output/frames.xyz``.
+
+    Raises:
+        ConfigError: the method or an option is unknown.
+        DataError: the structures cannot be read, or not a single one could be labeled.
+        RunDirectoryError: the directory holds another job.
+    """
+    frames = as_frames(structures, units)
+    with counting(progress, "frames") as report:
+        done = label_frames(frames, method, Path(output), options, executor(workers, scheduler), report)
+    notes = tuple(f"frame {index} has no labels: {reason}" for index, reason in done.failures.items())
+    labeled = read_frames(done.file)
+    return FrameSet(labeled.frames, done.file, notes, labeled.files)
+
+
+def sample(
+    structure: Structure | None = None,
+    method: str = SamplingPlan.method,
+    *,
+    output: str | PathLike[str],
+    system: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
+    **plan: Any,
+) -> FrameSet:
+    """Sample a structure by Langevin dynamics with a reference method, and keep labeled frames.
+
+    The structure is minimized first. The same call continues an interrupted job.
+
+    Args:
+        structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
+        method: see `label`.
+        output: directory of the job.
+        system: bundled system whose structure is used.
+        options: options of the calculator, by name.
+        workers: processes of this machine, one trajectory and one thread each; default 1.
+        scheduler: address of a Dask scheduler whose workers compute instead.
+        progress: called with (finished chunks, all chunks); True or False shows or hides a bar.
+        **plan: fields of `piwsl.data.labeling.dynamics.SamplingPlan`, such as ``trajectories``, ``steps``,
+            ``temperature`` (K) and ``timestep`` (fs).
+
+    Returns:
+        The labeled frames in eV and angstrom, which are also in ``output/frames.npz``; ``output/trajectory.npz``
+        contains positions alone, at shorter intervals.
+
+    Raises:
+        ConfigError: no structure is named, or an option is unknown or out of range.
+        DataError: the structure cannot be read, or a process that computed a trajectory died.
+        RunDirectoryError: the directory holds another job.
+    """
+    try:
+        settings = SamplingPlan(method=method, options=dict(options or {}), **plan)
+    except TypeError:
+        known = ", ".join(name for name in SamplingPlan.__dataclass_fields__ if name not in ("method", "options"))
+        unknown = next(name for name in plan if name not in SamplingPlan.__dataclass_fields__)
+        raise ConfigError(f"unknown option {unknown!r} of the dynamics: use one of {known}") from None
+    atoms = find_structure(structure, system)
+    with counting(progress, "chunks") as report:
+        directory = sample_and_label(atoms, settings, Path(output), executor(workers, scheduler), report)
+    return read_frames(directory / FRAMES_FILE)
+
+
+def executor(workers: int | None, scheduler: str | None) -> Executor:
+    """Return the processes that compute: those of a Dask scheduler, or ``workers`` of this machine.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if scheduler is None:
+        return LocalProcesses(workers or 1)
+    if workers is not None:
+        raise ConfigError("workers=N is not used with scheduler=ADDRESS: give one of them")
+    from piwsl.runs.dask_cluster import DaskCluster
+
+    return DaskCluster(scheduler)

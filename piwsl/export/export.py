@@ -1,0 +1,138 @@
+"""An exported file in one call: which model, which structure, where to, and what was verified."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from piwsl.data.frames import Frame
+from piwsl.data.systems import Structure, find_structure
+from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError
+from piwsl.export.exporter import Exporter, Format
+from piwsl.export.trained_file import member_models
+from piwsl.export.verify import Verification
+from piwsl.runs import notebook
+
+Target = Literal["general", "openmm"]
+SUFFIXES: dict[Format, str] = {"torchscript": ".pt", "aotinductor": ".pt2"}
+
+
+@dataclass(frozen=True)
+class ExportedModel(PathLike[str]):
+    """An exported file, which was compared with its model before it was written. It can be used as a path.
+
+    Attributes:
+        path: the file.
+        target: ``general`` (any structure of its elements) or ``openmm`` (species baked in).
+        format: ``torchscript`` or ``aotinductor``.
+        device: where a compiled file runs.
+        dtype: float type of the network.
+        symbols: chemical symbols of the elements it was trained on.
+        members: models of an ensemble; 1 for a single model.
+        verification: the largest differences from the model that were measured.
+    """
+
+    path: Path
+    target: Target
+    format: Format
+    device: str
+    dtype: str
+    symbols: tuple[str, ...]
+    members: int
+    verification: Verification
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"ExportedModel({str(self.path)!r}, {self.target}, {self.format}, {self.dtype})"
+
+    def _repr_html_(self) -> str:
+        return notebook.block(
+            notebook.facts(
+                [
+                    ("file", self.path),
+                    ("target", self.target),
+                    ("format", self.format),
+                    ("precision", self.dtype),
+                    ("elements", " ".join(self.symbols)),
+                    ("models", self.members if self.members > 1 else None),
+                ]
+            ),
+            notebook.heading(f"verified on {self.verification.structures} structures"),
+            notebook.lines(self.verification.lines()),
+        )
+
+
+def export_model(
+    model: str | PathLike[str] | Sequence[str | PathLike[str]],
+    output: str | PathLike[str] | None = None,
+    *,
+    target: Target = "general",
+    structure: Structure | None = None,
+    system: str | None = None,
+    format: Format = "torchscript",
+    copies: int = 1,
+    dtype: Literal["float32", "float64"] | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    force: bool = False,
+) -> ExportedModel:
+    """Freeze a trained model into one file, after comparing the file with the model.
+
+    Args:
+        model: trained file, several of them, or the directory of an ensemble. Several models become one file that
+            returns the mean of their energies and forces, and the standard deviation of the forces.
+        output: file to write; default: beside the model, with the target in its name.
+        target: ``general`` takes any structure of the model's elements, in eV and angstrom. ``openmm`` has the species
+            of one structure baked in, for plain OpenMM scripts and fastest evaluation.
+        structure: structure whose species are baked in: ASE structure, frame, or file. Only for ``openmm``.
+        system: bundled system instead of a structure.
+        format: ``torchscript`` runs on any machine; ``aotinductor`` is compiled for this one.
+        copies: copies of the structure that one call evaluates, each by itself. Only for ``openmm``.
+        dtype: float type of the network; default: that of the trained file.
+        device: where a compiled file will run.
+        force: replace the output file.
+
+    Raises:
+        ConfigError: the arguments do not go together, or the models of an ensemble differ.
+        ModelFileError: a trained file is missing, damaged or not a file of piwsl.
+        ElementError: the structure contains an element that the model was not trained on.
+        ExportError: the file would disagree with the model, or cannot be compiled; nothing is written.
+        RunDirectoryError: the output file exists.
+    """
+    choices = {"target": (target, ("general", "openmm")), "format": (format, tuple(SUFFIXES))}
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ConfigError(f"{name} is {value!r}: use one of {', '.join(known)}")
+    if target == "general" and (system or structure is not None):
+        raise ConfigError("structure=FILE and system=NAME need target='openmm': the general form takes any species")
+    if target == "general" and copies > 1:
+        raise ConfigError("copies=N needs target='openmm': the general form takes any number of structures")
+    if target == "openmm" and (system is None) == (structure is None):
+        raise ConfigError("target='openmm' needs the species of a structure: give either system=NAME or structure=FILE")
+    paths, stem = _trained_files(model)
+    path = Path(output) if output is not None else stem.with_name(f"{stem.name}-{target}{SUFFIXES[format]}")
+    if path.exists() and not force:
+        raise RunDirectoryError(f"{path} exists: replace it with force=True, or choose another output")
+    exporter = Exporter(paths, dtype, device)
+    if target == "general":
+        verification = exporter.general(path, format)
+    else:
+        frame = Frame.from_atoms(find_structure(structure, system))
+        verification = exporter.openmm(frame, path, format, copies=copies)
+    first = exporter.models[0]
+    return ExportedModel(path, target, format, device, exporter.dtype, tuple(first.symbols), len(paths), verification)
+
+
+def _trained_files(model: str | PathLike[str] | Sequence[str | PathLike[str]]) -> tuple[list[Path], Path]:
+    """Return the trained files, and the path that the default output is named after."""
+    paths = [Path(model)] if isinstance(model, str | PathLike) else [Path(one) for one in model]
+    if not paths:
+        raise ConfigError("no model: give at least one trained file")
+    if len(paths) == 1 and paths[0].is_dir():
+        return member_models(paths[0]), paths[0] / "ensemble"
+    directory = next((path for path in paths if path.is_dir()), None)
+    if directory is not None:
+        raise ModelFileError(f"{directory} is a directory: name trained files, or one directory of an ensemble")
+    return paths, paths[0].with_name(paths[0].stem)

@@ -1,0 +1,116 @@
+"""Which structure, model, protocol and directory the arguments of `piwsl.run_md` mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from piwsl.data.systems import SYSTEMS, Structure, find_structure, is_system, named_system, structure_name
+from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.md.protocol import MDProtocol, preset
+from piwsl.md.run_directory import CONFIG, START
+from piwsl.runs.config import read_mapping
+from piwsl.runs.summary import MDSummary
+
+_INPUTS = ("system", "structure", "model", "output")
+
+
+@dataclass(frozen=True, eq=False)
+class MDInputs:
+    """What a run needs.
+
+    Attributes:
+        name: name of the system.
+        structure: start structure.
+        model: exported or trained file.
+        protocol: how to run.
+        output: run directory.
+    """
+
+    name: str
+    structure: Atoms
+    model: Path
+    protocol: MDProtocol
+    output: Path
+
+
+def md_inputs(
+    structure: Structure | None,
+    model: str | PathLike[str] | None,
+    *,
+    system: str | None = None,
+    config: Mapping[str, Any] | str | PathLike[str] | None = None,
+    protocol: MDProtocol | str | None = None,
+    output: str | PathLike[str] | None = None,
+    restart: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> MDInputs:
+    """Return what the arguments mean; see `piwsl.run_md`.
+
+    Options take precedence over the configuration, and the configuration over the protocol. A restart takes from its
+    run what is not named. Replicas of a bundled system use its trained model, from which a file for many copies can be
+    made.
+
+    Raises:
+        ConfigError: something is missing, or an option is unknown or out of range.
+        DataError: the structure cannot be used.
+        RunDirectoryError: ``restart`` without a run.
+    """
+    given = {**_configured(config), **_named(structure=structure, model=model, system=system, output=output)}
+    if is_system(given.get("structure")):
+        given["system"] = given.pop("structure")
+    chosen = {**_preset(protocol), **{key: given.pop(key) for key in list(given) if key not in _INPUTS}}
+    chosen.update(options or {})
+    resolved = MDProtocol.of(**chosen)  # a mistake is reported before anything slow happens
+    system, structure = given.get("system"), given.get("structure")
+    name, directory = _name_and_directory(system, structure, given.get("output"), restart)
+    model = given.get("model")
+    if restart:
+        before = MDSummary.read(directory)
+        if before.replica is not None:
+            raise RunDirectoryError(f"{directory}: is one of the replicas in {directory.parent}: continue that run")
+        name = before.system.name
+        model = before.model.path if model is None else model
+        if structure is None and system not in SYSTEMS:
+            structure = directory / START
+        resolved = MDProtocol.of(**{**MDProtocol.load(directory / CONFIG).model_dump(), **chosen})
+    atoms = find_structure(structure, system)
+    if model is None and system in SYSTEMS:
+        known = named_system(system)
+        model = known.model if resolved.replicas is not None else known.exported
+    if model is None:
+        raise ConfigError("no model: give model=FILE, an exported potential or a trained model.pt")
+    return MDInputs(name or directory.name, atoms, Path(model), resolved, directory)
+
+
+def _named(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _configured(config: Mapping[str, Any] | str | PathLike[str] | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    return dict(config) if isinstance(config, Mapping) else read_mapping(Path(config))
+
+
+def _preset(protocol: MDProtocol | str | None) -> dict[str, Any]:
+    if protocol is None:
+        return {}
+    return preset(protocol) if isinstance(protocol, str) else protocol.model_dump()
+
+
+def _name_and_directory(
+    system: str | None, structure: Structure | None, output: str | PathLike[str] | None, restart: bool
+) -> tuple[str | None, Path]:
+    name = structure_name(structure, system)
+    if name is None and structure is not None:
+        name = find_structure(structure).get_chemical_formula("hill")
+    if output is not None:
+        return name, Path(output)
+    if name is None:
+        more = ", or output=DIRECTORY of the run" if restart else ""
+        raise ConfigError(f"no structure: give system=NAME or structure=FILE{more}")
+    return name, Path("runs") / f"md-{name}"

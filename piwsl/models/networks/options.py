@@ -1,0 +1,10 @@
+"""Options that the built-in networks share, with their limits and their help in a configuration."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+Channels: TypeAlias = Annotated[int, Field(ge=4, le=1024, multiple_of=2, description="features of an atom")]
+Layers: TypeAlias = Annotated[int, Field(ge=1, le=12, description="interaction layers")]
+RadialSize: TypeAlias = Annotated[int, Field(ge=2, le=256, description="number of radial functions")]
+RadialBasis: TypeAlias = Annotated[Literal["bessel", "gaussian"], Field(description="radial functions")]

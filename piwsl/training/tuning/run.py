@@ -1,0 +1,222 @@
+"""The search itself: trials on the validation frames, one evaluation of the test frames at the end."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from optuna.exceptions import StorageInternalError
+from optuna.study import Study
+from pydantic import BaseModel
+
+from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
+from piwsl.export.trained_file import DTYPES, MODEL_FILE, load_trained
+from piwsl.runs.config import to_yaml
+from piwsl.runs.directory import DirectoryKind, RunDirectory
+from piwsl.runs.files import sha256, write_text, writing
+from piwsl.runs.process import process_settings
+from piwsl.runs.summary import RunSummary, iso, now, provenance
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames, check_against_data, training_frames, with_absolute_sources
+from piwsl.training.distributed.devices import chosen_device
+from piwsl.training.distributed.processes import launched_processes
+from piwsl.training.evaluate import evaluate_potential
+from piwsl.training.metrics import Errors
+from piwsl.training.start import with_network_of_start
+from piwsl.training.tuning.plots import history_plot, settings_plot
+from piwsl.training.tuning.results import TrialResult, TuneResult, all_results, best_first, trials_csv
+from piwsl.training.tuning.search import Worker
+from piwsl.training.tuning.settings import Scalar, TuneConfig, extremes, with_settings
+from piwsl.training.tuning.study import STUDY_FILE, open_study
+
+CONFIG_FILE = "tune.yaml"
+BEST_FILE = "best.yaml"
+TABLE_FILE = "trials.csv"
+HISTORY_PLOT, SETTINGS_PLOT = "history.png", "settings.png"
+SEARCH = DirectoryKind(job="a search", marks=(CONFIG_FILE, STUDY_FILE))
+_NOT_AGREED = ("accelerator", "threads", "data.file", "data.test_file", "data.workers")
+
+
+class BestTrial(BaseModel):
+    """The best trial in the summary of a search."""
+
+    trial: int
+    settings: dict[str, Scalar]
+    value: float | None
+    model: str | None
+    model_sha256: str | None
+
+
+class TuneSummary(RunSummary):
+    """Summary of a search; ``wall_seconds`` is the sum over all trials.
+
+    Attributes:
+        inputs: source of the data and its hash.
+        metric: error by which trials are compared.
+        trials: number of trials by state.
+        best: the best trial.
+        test: test errors of its model; None without test frames, or where its model is not here.
+    """
+
+    job: ClassVar[str] = "a search"
+
+    inputs: dict[str, str]
+    metric: str
+    trials: dict[str, int]
+    best: BestTrial
+    test: Errors | None = None
+
+
+def run_study(
+    config: TrainingConfig,
+    settings: TuneConfig,
+    output: Path,
+    on_data: Callable[[TrainingFrames], None] | None = None,
+    on_trial: Callable[[TrialResult], None] | None = None,
+) -> TuneResult:
+    """Do trials until the study has as many as asked for; the same call joins or goes on with a study.
+
+    Each trial is a training run in ``output/trial-NUMBER`` without test frames. The worker that ends last writes the
+    best configuration, a table, two plots and a summary, with the test errors of the best model.
+
+    Args:
+        config: what the trials change.
+        settings: the section `tune`.
+        output: directory of the search; workers of one study may share it.
+        on_data: called with the frames before the first trial.
+        on_trial: called after every trial of this worker.
+
+    Raises:
+        ConfigError: a range does not fit the configuration or the data, or the storage cannot be opened.
+        RunDirectoryError: the directory holds something else, or the study was made with other settings.
+        PiwslError: no trial was completed, or the storage does not answer any more.
+    """
+    config = with_network_of_start(with_absolute_sources(config))
+    with process_settings(config.threads, config.deterministic):
+        return _run_study(config, settings, output, on_data, on_trial or (lambda _: None))
+
+
+def _run_study(
+    config: TrainingConfig,
+    settings: TuneConfig,
+    output: Path,
+    on_data: Callable[[TrainingFrames], None] | None,
+    on_trial: Callable[[TrialResult], None],
+) -> TuneResult:
+    ends = extremes(config, settings)
+    directory = RunDirectory(output, SEARCH)
+    if not directory.holds_job:
+        directory.check_free()
+    frames = training_frames(config)
+    for end in ends:
+        check_against_data(end, frames)
+    _check_metric(settings, frames)
+    if settings.metric == "force_mae" and not frames.labels["training"].forces:
+        frames.report.notes.append(
+            "no training frame has forces, but trials are judged by those of the validation frames: metric energy_mae "
+            "would not use them"
+        )
+    if on_data:
+        on_data(frames)
+    with _prepared(directory):
+        study = open_study(settings, output, _agreed(config, settings, frames))
+    _write_settings(config, settings, output)
+    try:
+        _check_trials(study, output)
+        Worker(study, config, settings, frames, output).work(on_trial)
+        return _result(study, config, settings, frames, output)
+    except StorageInternalError as error:
+        raise PiwslError(f"the storage of the study is lost ({reason_of(error)}): the same command goes on") from None
+
+
+def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
+    labels = frames.labels["validation"]
+    counts = {"force_mae": (labels.forces, "forces"), "energy_mae": (labels.energies, "an energy")}
+    count, label = counts.get(settings.metric, (1, ""))
+    if not count:
+        raise ConfigError(f"tune.metric: {settings.metric}: no validation frame has {label}: choose another metric")
+
+
+def _check_trials(study: Study, output: Path) -> None:
+    if not study.get_trials(deepcopy=False) and any(output.glob("trial-*")):
+        raise RunDirectoryError(
+            f"{output}: holds trials of another study: choose another output=DIRECTORY, or delete them"
+        )
+
+
+@contextmanager
+def _prepared(directory: RunDirectory) -> Iterator[None]:
+    """Make the directory for the block; remove it where it is new and empty and the block fails."""
+    existed = directory.path.exists()
+    directory.create()
+    try:
+        yield
+    except PiwslError:
+        if not existed:
+            with suppress(OSError):  # another worker writes in it
+                directory.path.rmdir()
+        raise
+
+
+def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) -> None:
+    whole = {**config.model_dump(mode="json"), "tune": settings.model_dump(mode="json", exclude_defaults=True)}
+    with writing(output / CONFIG_FILE):
+        write_text(output / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
+
+
+def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
+    """What workers of one study must have in common, flat; files count by their content."""
+    ranges = {key: chosen.model_dump(exclude_defaults=True, mode="json") for key, chosen in settings.ranges.items()}
+    common = {"tune.metric": settings.metric, "tune.ranges": ranges, "data.sha256": frames.sha256}
+    for section, values in config.model_dump(mode="json").items():
+        flat = {f"{section}.{key}": value for key, value in values.items()} if isinstance(values, dict) else None
+        common.update(flat or {section: values})
+    return {key: value for key, value in common.items() if key not in _NOT_AGREED}
+
+
+def _result(
+    study: Study, config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames, output: Path
+) -> TuneResult:
+    trials = all_results(study, settings.metric)
+    best = best_first(trials)
+    running = sum(trial.state == "running" for trial in trials)
+    if not best and not running:
+        reasons = [trial.reason for trial in trials if trial.reason]
+        raise PiwslError(f"no trial was completed; the last one failed: {reasons[-1]}" if reasons else "no trial")
+    if running:
+        return TuneResult(output, settings, trials, best, running, None, None)
+    best_config = with_settings(config, best[0].settings)
+    model = best[0].directory / MODEL_FILE if best[0].directory else None
+    test = None
+    if model is not None and model.exists() and len(frames.test):
+        trained = load_trained(model)
+        potential = trained.potential().to(chosen_device(config, launched_processes()))
+        test = evaluate_potential(potential, frames.test, trained.config.cutoff, DTYPES[trained.dtype])
+    write_text(output / BEST_FILE, to_yaml(best_config))
+    write_text(output / TABLE_FILE, trials_csv(trials, settings.metric))
+    history_plot(trials, settings, output / HISTORY_PLOT)
+    settings_plot(trials, settings, output / SETTINGS_PLOT)
+    started = study.get_trials(deepcopy=False)[0].datetime_start
+    TuneSummary(
+        **provenance(("torch", "lightning", "numpy", "optuna"))
+        | {"started": iso(started.astimezone(timezone.utc)) if started else ""},
+        finished=now(),
+        wall_seconds=round(sum(trial.seconds or 0.0 for trial in trials), 1),
+        inputs={"data": str(frames.source), "sha256": frames.sha256},
+        metric=f"validation/{settings.metric}",
+        trials=dict(Counter(trial.state for trial in trials)),
+        best=BestTrial(
+            trial=best[0].number,
+            settings=best[0].settings,
+            value=best[0].value,
+            model=str(model) if model else None,
+            model_sha256=sha256(model) if model is not None and model.exists() else None,
+        ),
+        test=test,
+        outputs={"best": BEST_FILE, "trials": TABLE_FILE, "history": HISTORY_PLOT, "settings": SETTINGS_PLOT},
+        result="completed",
+    ).write(output)
+    return TuneResult(output, settings, trials, best, 0, best_config, test)
