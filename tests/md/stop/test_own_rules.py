@@ -1,4 +1,4 @@
-"""Stop rules of the caller, handed to `run_md`."""
+"""Stop rules of the caller, handed to `run_protocol`."""
 
 import json
 import pickle
@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from piwsl.errors import ConfigError, UnphysicalError
-from piwsl.md import MDProtocol, Violation, name_atoms, run_md
+from piwsl.md import MDProtocol, Violation, name_atoms
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.job import Job
 from piwsl.md.replicas.distributed import DistributedReplicas
+from piwsl.md.run import run_protocol
 from piwsl.md.restart import RunIdentity
 from piwsl.md.stop.rules import make_rules
 from piwsl.runs.executors import LocalProcesses, Outcome
@@ -60,7 +61,7 @@ def rules_of(structure, *stop_rules, replicas=1, **options):
 def test_an_own_rule_ends_a_run_like_a_built_in_one(given, ethanol, make_model, tmp_path):
     rule = TooLong if given == "class" else TooLong(ethanol)
     with pytest.raises(UnphysicalError, match=r"step \d+: the ends are \d\.\d\d angstrom apart"):
-        run_md(ethanol, make_model(ethanol), MDProtocol.of(steps=100), tmp_path / "run", stop_rules=[rule])
+        run_protocol(ethanol, make_model(ethanol), MDProtocol.of(steps=100), tmp_path / "run", stop_rules=[rule])
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["result"] == "stopped"
     assert (summary["stop"]["rule"], summary["stop"]["step"]) == ("too-long", 20)
@@ -77,11 +78,11 @@ def test_an_own_rule_is_noted_once_and_remembers_over_a_restart(ethanol, make_mo
         return counted[-1]
 
     first = MDProtocol.of(steps=50, **options)
-    run = run_md(ethanol, model, first, tmp_path / "run", stop_rules=[TooLong, lambda s: renamed(rule(s))])
+    run = run_protocol(ethanol, model, first, tmp_path / "run", stop_rules=[TooLong, lambda s: renamed(rule(s))])
     assert [(v["rule"], v["frame"]) for v in run.summary["violations"]] == [("too-long", "violation-too-long.extxyz")]
     assert counted[-1].checked == 4  # not at the step of the violation
     longer = MDProtocol.of(steps=100, **options)
-    again = run_md(
+    again = run_protocol(
         ethanol, model, longer, tmp_path / "run", restart=True, stop_rules=[TooLong, lambda s: renamed(rule(s))]
     )
     assert again.summary["violations"] == run.summary["violations"]
@@ -138,9 +139,16 @@ def test_what_is_no_rule_is_refused_in_one_line(rules, words, ethanol):
 
 
 def test_other_processes_need_rules_that_can_be_pickled(ethanol, make_model, tmp_path):
-    protocol, spread = MDProtocol.of(steps=40, replicas=2), DistributedReplicas(LocalProcesses(1), 1)
+    protocol, workers = MDProtocol.of(steps=40, replicas=2), DistributedReplicas(LocalProcesses(1), 1)
     with pytest.raises(ConfigError, match="cannot be sent to other processes"):
-        run_md(ethanol, make_model(ethanol), protocol, tmp_path / "run", spread=spread, stop_rules=[lambda s: never(s)])
+        run_protocol(
+            ethanol,
+            make_model(ethanol),
+            protocol,
+            tmp_path / "run",
+            distributed=workers,
+            stop_rules=[lambda s: never(s)],
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -156,7 +164,7 @@ class Pickled:
 def test_workers_check_own_rules(ethanol, make_model, tmp_path):
     protocol = MDProtocol.of(steps=40, replicas=2)
     with pytest.raises(UnphysicalError, match="2 of 2 replicas"):
-        run_md(
+        run_protocol(
             ethanol,
             make_model(ethanol),
             protocol,
