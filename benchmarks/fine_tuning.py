@@ -15,10 +15,10 @@ from statistics import mean, stdev
 
 from piwsl.export.trained_file import DTYPES
 from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.data import training_frames
 from piwsl.training.directory import SUMMARY_FILE
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.run import run_training
-from piwsl.training.sources import training_frames
 from piwsl.training.start import starting_potential, with_network_of_start
 
 VARIANTS = {

@@ -1,7 +1,7 @@
 """Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
 
 
-def reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Describe an exception of another library in one line, to be quoted in a message of piwsl.
 
     Returns:

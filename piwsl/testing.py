@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError, reason
+from piwsl.errors import ConfigError, reason_of
 from piwsl.models import ModelConfig, build_potential
 from piwsl.typing import FloatArray
 
@@ -127,7 +127,7 @@ def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any)
     try:
         energies = potential.network(batch.species, batch.edges, batch.edge_vectors(), batch.structure_index)
     except Exception as error:  # the network may raise anything
-        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason(error)}") from error
+        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason_of(error)}") from error
     if config.forces == "direct":
         energies = energies[0]
     if energies.shape != batch.species.shape:

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from piwsl.md.live import LiveView, read_progress
+from piwsl.md.progress import LiveView, read_progress
 from piwsl.units import PICOSECOND
 
 _PAUSE = 1.0  # s between looks

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar, overload
 
 from piwsl.data.census import Census
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 
 
 class UnknownLayoutError(DataError):
@@ -93,8 +93,7 @@ class LazyFrames(Sequence[Frame], ABC):
             raise self._damaged("a frame", error) from error
 
     def _damaged(self, where: str, error: Exception) -> DataError:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return DataError(f"{self.path}: {where}: not readable, the file is damaged ({reason})")
+        return DataError(f"{self.path}: {where}: not readable, the file is damaged ({reason_of(error)})")
 
     def probe(self) -> None:
         """Read the first and the last frame, to detect a damaged file early.

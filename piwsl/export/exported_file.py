@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from piwsl.compat.torch import load_package
-from piwsl.errors import ModelFileError
+from piwsl.errors import ModelFileError, reason_of
 from piwsl.runs.files import atomic_path
 
 EXPORT_FORMAT = "piwsl-exported"
@@ -148,7 +148,7 @@ def _load_script(path: Path, info: dict[str, Any], device: str) -> Any:
     try:
         return torch.jit.load(str(path), map_location=device)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
+        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 
 
 def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
@@ -162,7 +162,7 @@ def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
     try:
         return load_package(path)
     except RuntimeError as error:
-        raise ModelFileError(f"{path}: damaged ({str(error).splitlines()[0]}): export it again") from None
+        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 
 
 def compiled_for(device: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError, ExportError, reason
+from piwsl.errors import ConfigError, ExportError, reason_of
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
 from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
@@ -198,7 +198,7 @@ class Exporter:
             raise
         except Exception as error:  # whatever a compiler meets in a network of the user
             network = self.models[0].config.network
-            raise ExportError(f"network {network} cannot be {attempt} ({reason(error)}){advice}") from error
+            raise ExportError(f"network {network} cannot be {attempt} ({reason_of(error)}){advice}") from error
 
     def _check_frames(self) -> list[Frame]:
         return list(self.models[0].check_frames)

@@ -12,14 +12,12 @@ from ase import Atoms
 
 from piwsl.data.systems import Structure
 from piwsl.md.inputs import md_inputs
-from piwsl.md.job import Job
-from piwsl.md.prepare import advice, with_hydrogen_mass
+from piwsl.md.job import Job, RunIdentity
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.restart import RunIdentity
-from piwsl.md.run_directory import normalized
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
+from piwsl.md.structure import advice, normalized, with_hydrogen_mass
 from piwsl.runs.process import process_settings
 from piwsl.structures.files import check_structure
 

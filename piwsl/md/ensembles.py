@@ -27,10 +27,10 @@ def check_engine(ensemble: str, engine: str, replicas: bool = False) -> None:
     """
     known, what = (_REPLICAS, " for replicas") if replicas else (_SINGLE, "")
     if engine not in known:
-        wanted = "moves replicas: add --replicas" if engine == "native" else "moves one structure: choose native"
+        wanted = "moves replicas: add replicas=N" if engine == "native" else "moves one structure: choose native"
         raise ConfigError(f"engine {engine} {wanted}")
     if ensemble not in known[engine]:
-        others = [f"--engine {name}" for name, has in known.items() if ensemble in has]
+        others = [f"engine='{name}'" for name, has in known.items() if ensemble in has]
         wanted = f"{' or '.join(others)}, or another ensemble" if others else " or ".join(known[engine])
         raise ConfigError(f"engine {engine} has no {ensemble}{what}: choose {wanted}")
 

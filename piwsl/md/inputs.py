@@ -10,8 +10,9 @@ from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS, Structure, find_structure, is_system, named_system, structure_name
 from piwsl.errors import ConfigError, RunDirectoryError
-from piwsl.md.protocol import MDProtocol, preset, read_options
+from piwsl.md.protocol import MDProtocol, preset
 from piwsl.md.run_directory import CONFIG, START
+from piwsl.runs.config import read_mapping
 from piwsl.runs.summary import MDSummary
 
 _INPUTS = ("system", "structure", "model", "output")
@@ -92,7 +93,7 @@ def _named(**arguments: Any) -> dict[str, Any]:
 def _configured(config: Mapping[str, Any] | str | PathLike[str] | None) -> dict[str, Any]:
     if config is None:
         return {}
-    return dict(config) if isinstance(config, Mapping) else read_options(Path(config))
+    return dict(config) if isinstance(config, Mapping) else read_mapping(Path(config))
 
 
 def _preset(protocol: MDProtocol | str | None) -> dict[str, Any]:

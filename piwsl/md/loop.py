@@ -14,7 +14,7 @@ from piwsl.md.stop.rule import Violation
 from piwsl.runs.interruption import polite_interruption
 from piwsl.trajectories.thermo import Energies
 
-LOGGER = logging.getLogger("piwsl.md")
+LOGGER = logging.getLogger(__name__)
 # With --on-stop restart-from-good; a potential that leaves physics more often than that will do it again.
 MOST_RETURNS = 10
 
@@ -27,8 +27,8 @@ class Loop:
         recorders: one for each replica of the engine, by its number.
         protocol: when what happens.
         progress: called a few times a second.
-        kept: called when states have been written.
-        asked: called before every block of steps: whether somebody wants an end, beside signals.
+        on_checkpoint: called when states were written.
+        should_stop: polled before each block of steps; return True to stop early, as signals do.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Loop:
         recorders: Mapping[int, Recorder],
         protocol: MDProtocol,
         progress: Callable[[Progress], None] | None,
-        kept: Callable[[], None] | None = None,
-        asked: Callable[[], bool] | None = None,
+        on_checkpoint: Callable[[], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._engine, self._recorders = engine, recorders
-        self._protocol, self._progress, self._kept = protocol, progress, kept
-        self._asked = asked or (lambda: False)
+        self._protocol, self._progress, self._on_checkpoint = protocol, progress, on_checkpoint
+        self._should_stop = should_stop or (lambda: False)
         self._returns = 0
 
     def run(self, first: int, last: int, meter: SpeedMeter) -> int:
@@ -52,7 +52,7 @@ class Loop:
         if any(self._recorders[replica].kept is None for replica in self._engine.replicas):
             self._keep(step, meter)
         with polite_interruption() as interruption, np.errstate(all="ignore"):
-            while step < last and self._engine.replicas and not (interruption.requested or self._asked()):
+            while step < last and self._engine.replicas and not (interruption.requested or self._should_stop()):
                 if not protocol.temperature.constant:
                     self._engine.set_temperature(protocol.temperature_at(step))
                 end = min(last, self._next_event(step))
@@ -145,5 +145,5 @@ class Loop:
             recorder = self._recorders[replica]
             recorder.note_speed(step, *meter.speed(step), meter.seconds)
             recorder.keep(self._engine.state(replica), step)
-        if self._kept:
-            self._kept()
+        if self._on_checkpoint:
+            self._on_checkpoint()

@@ -1,12 +1,16 @@
-"""How far a run is and how fast it goes."""
+"""The progress of a run, as it reports it and as another process reads it from its directory."""
 
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
+from piwsl.md.run_directory import THERMO
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
+from piwsl.runs.summary import MDSummary
+from piwsl.trajectories.thermo import read_latest
 from piwsl.units import PICOSECOND
 
 _NANOSECOND = 1000 * PICOSECOND  # fs
@@ -96,3 +100,42 @@ class SpeedMeter:
         self._told = time.perf_counter()
         left = (self._total - step) / rate if rate > 0 else float("inf")
         return Progress(step, self._total, rate, nanoseconds * replicas, mean, left, replicas)
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """State of a run.
+
+    Attributes:
+        summary: content of summary.json.
+        columns: of thermo.csv, name to the latest values, the newest last.
+        silence: s since the last row; None before the first.
+    """
+
+    summary: MDSummary
+    columns: dict[str, list[float]]
+    silence: float | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended by itself, and said so."""
+        return self.summary.ended
+
+    @property
+    def step(self) -> int:
+        """The newest step that is known."""
+        rows = self.columns.get("step", [])
+        return max(int(rows[-1]) if rows else 0, self.summary.steps_done)
+
+
+def read_progress(directory: Path) -> LiveView:
+    """Read the newest state of a run; costs the same however long it is.
+
+    Raises:
+        RunDirectoryError: the directory holds no run.
+    """
+    summary = MDSummary.read(directory)
+    path = directory / THERMO
+    columns = read_latest(path)
+    rows = columns.get("step", [])
+    return LiveView(summary, columns, time.time() - path.stat().st_mtime if rows else None)

@@ -1,16 +1,15 @@
 """The protocol of a run: the one place where MD options have names, defaults and limits."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from piwsl.errors import ConfigError
 from piwsl.md.ensembles import EngineName, Ensemble, check_engine, full_name, has_thermostat
+from piwsl.runs.config import read_mapping, to_yaml, validate
 from piwsl.runs.files import write_text
 from piwsl.units import PICOSECOND
 
@@ -189,10 +188,7 @@ class MDProtocol(BaseModel):
         Raises:
             ConfigError: an option is unknown or out of range, or two do not go together.
         """
-        try:
-            return cls(**options)
-        except ValidationError as error:
-            raise ConfigError(_one_line(error, list(cls.model_fields))) from None
+        return validate(cls, options)
 
     def temperature_at(self, step: int) -> float:
         """What the thermostat is set to at a step; equilibration has negative steps and the first temperature, K."""
@@ -229,7 +225,7 @@ class MDProtocol(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write as YAML."""
-        write_text(path, yaml.safe_dump(self.model_dump(), sort_keys=False))
+        write_text(path, to_yaml(self))
 
     @classmethod
     def load(cls, path: Path) -> "MDProtocol":
@@ -238,31 +234,4 @@ class MDProtocol(BaseModel):
         Raises:
             ConfigError: the file is missing or not a protocol.
         """
-        return cls.of(**read_options(path))
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """Options of a YAML file, as they stand there.
-
-    Raises:
-        ConfigError: the file is missing or holds something else.
-    """
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable ({str(error).splitlines()[0]})") from None
-    if not isinstance(options, dict):
-        raise ConfigError(f"{path}: not a mapping of options")
-    return options
-
-
-def _one_line(error: ValidationError, known: list[str]) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        near = get_close_matches(name, known, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
-        return f"unknown option {name!r}: {advice}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should", "it should").replace("greater than or equal to", "at least")
-    return f"{name.replace('_', ' ')} is {first['input']!r}: {message}"
+        return validate(cls, read_mapping(path), str(path))

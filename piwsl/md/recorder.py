@@ -1,5 +1,6 @@
 """What one replica of a run leaves behind: frames, rows, states, and a summary that explains them."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ from ase import Atoms
 
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, temperature
-from piwsl.md.restart import RestartState, RunIdentity, write_state
+from piwsl.md.job import RunIdentity
+from piwsl.md.restart import RestartState, write_state
 from piwsl.md.stop.rule import Violation
 from piwsl.md.stop.rules import StopRules
 from piwsl.runs.summary import MDSummary, Result, SpeedRecord, ViolationRecord, now
@@ -16,6 +18,8 @@ from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.trajectories.thermo import Energies, ThermoWriter
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -94,7 +98,7 @@ class Recorder:
         self._broken_frame(name, violation, snapshot)
         self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
         self.rules.retire(violation.rule)
-        files.LOGGER.warning(f"{violation.message}: noted, the run goes on")
+        LOGGER.warning(f"{violation.message}: noted, the run goes on")
 
     def go_back(self, violation: Violation, snapshot: Snapshot) -> RestartState:
         """Cut the files to the last state, which is returned."""
@@ -102,7 +106,7 @@ class Recorder:
         name = f"violation-{len(self.summary.violations)}.extxyz"
         self._broken_frame(name, violation, snapshot)
         self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
-        files.LOGGER.warning(f"{violation.message}: back to step {self.kept.step}, with other random numbers")
+        LOGGER.warning(f"{violation.message}: back to step {self.kept.step}, with other random numbers")
         self.close()
         self._open(self.kept.step)
         return self.kept

@@ -1,10 +1,10 @@
-"""Restart states: written atomically with a checksum, the two newest kept."""
+"""Restart: states written atomically with a checksum, of which the two newest are kept, and where a run continues."""
 
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,36 +12,21 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from piwsl.errors import RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError, reason_of
+from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState
+from piwsl.md.job import Job, RunIdentity, replica_directory, structure_sha256
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.files import write_npz, writing
+from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 _KEPT = 2
 _ENGINE = "engine."  # prefix of the engine's arrays
 
 
 @dataclass(frozen=True)
-class RunIdentity:
-    """What a run is about. A restart must agree with it in everything but the number of steps."""
-
-    protocol: MDProtocol
-    model_sha256: str
-    structure_sha256: str
-
-    def differences(self, other: "RunIdentity") -> list[str]:
-        """What differs, in words: ``name: this -> other``."""
-        found = self.protocol.differences(other.protocol)
-        for name in ("model", "structure"):
-            mine, theirs = getattr(self, f"{name}_sha256"), getattr(other, f"{name}_sha256")
-            if mine != theirs:
-                found.append(f"{name}: sha256 {mine[:12]} -> {theirs[:12]}")
-        return found
-
-
-@dataclass(frozen=True)
 class RestartState:
-    """Where a run was after a step."""
+    """State of a run, or of a replica, after a step."""
 
     step: int
     identity: RunIdentity
@@ -51,19 +36,11 @@ class RestartState:
     wall_seconds: float = 0.0  # of all sessions so far
 
 
-def structure_sha256(atoms: Atoms) -> str:
-    """Hash of species, masses, positions and cell."""
-    digest = hashlib.sha256()
-    for array in (atoms.numbers, atoms.get_masses(), atoms.positions, atoms.cell.array, atoms.pbc):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def write_state(directory: Path, state: RestartState) -> Path:
-    """Write ``state-STEP.npz``, steps of equilibration included, and remove all but the two newest.
+    """Write ``state-STEP.npz``, where STEP counts equilibration, too, and remove all but the two newest.
 
     Raises:
-        RunDirectoryError: the disk refuses.
+        RunDirectoryError: The disk refuses.
     """
     description = {
         "step": state.step,
@@ -85,7 +62,7 @@ def write_state(directory: Path, state: RestartState) -> Path:
 
 
 def state_files(directory: Path) -> list[Path]:
-    """State files, the newest first."""
+    """Return the state files of a directory, the newest first."""
     return sorted(directory.glob("state-*.npz"), reverse=True)
 
 
@@ -93,7 +70,7 @@ def read_state(path: Path) -> RestartState:
     """Read a state file.
 
     Raises:
-        RunDirectoryError: it is damaged.
+        RunDirectoryError: It is damaged.
     """
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -105,33 +82,36 @@ def read_state(path: Path) -> RestartState:
             MDProtocol.of(**description["protocol"]), description["model_sha256"], description["structure_sha256"]
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunDirectoryError(f"{path}: damaged ({error})") from None
+        raise RunDirectoryError(f"{path}: damaged ({reason_of(error)})") from None
     engine = {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
     times = description["started"], description["wall_seconds"]
     return RestartState(description["step"], identity, engine, description["rules"], *times)
 
 
 def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartState], list[str]]:
-    """Whole states of the newest step that all of some directories have, and a line for each newer one with damage.
+    """Read the whole states of the newest step that all directories have.
+
+    Returns:
+        The states by the numbers of the directories, and a line for each newer file that is damaged.
 
     Raises:
-        RunDirectoryError: there is no such step.
+        RunDirectoryError: There is no such step.
     """
-    found: dict[str, dict[int, RestartState]] = {}
+    whole: dict[str, dict[int, RestartState]] = {}
     damaged: dict[str, list[str]] = {}
     for number, directory in directories.items():
         for path in state_files(directory):
             try:
-                found.setdefault(path.name, {})[number] = read_state(path)
+                whole.setdefault(path.name, {})[number] = read_state(path)
             except RunDirectoryError as error:
                 damaged.setdefault(path.name, []).append(str(error))
-    common = [name for name, states in found.items() if len(states) == len(directories)]
+    common = [name for name, states in whole.items() if len(states) == len(directories)]
     if not common:
-        reason = f"; {next(iter(damaged.values()))[0]}" if damaged else ""
+        cause = f"; {next(iter(damaged.values()))[0]}" if damaged else ""
         directory = next(iter(directories.values()))
-        raise RunDirectoryError(f"{directory}: no state to restart from{reason}: run without --restart")
+        raise RunDirectoryError(f"{directory}: no state to restart from{cause}: start anew with force=True")
     newest = max(common)
-    return found[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
+    return whole[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
 
 
 def _checksum(arrays: dict[str, Any]) -> str:
@@ -141,3 +121,100 @@ def _checksum(arrays: dict[str, Any]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """Where a run continues.
+
+    Attributes:
+        structure: Start structure of the run.
+        identity: Identity of the run, with the requested number of steps.
+        states: States of one step, by the numbers of the replicas that remain.
+        damaged: A line for each newer state file that cannot be read.
+    """
+
+    structure: Atoms
+    identity: RunIdentity
+    states: dict[int, RestartState] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Step of all states."""
+        return next(iter(self.states.values())).step
+
+
+def find_continuation(output: Path, identity: RunIdentity, distributed: bool = False) -> Continuation:
+    """Return the newest whole states of the same run at a step that all its replicas have.
+
+    Args:
+        output: Directory of the run.
+        identity: Identity of the run that is to continue.
+        distributed: Replicas are moved by several processes, each with steps of its own: the state of one suffices.
+
+    Raises:
+        RunDirectoryError: There are none, or they belong to another run, or stop rules ended it.
+        ConfigError: The run already has more steps than requested.
+    """
+    numbers = range(identity.protocol.replicas or 1)
+    directories = {number: replica_directory(output, identity.protocol, number) for number in numbers}
+    if distributed:
+        started = [number for number, directory in directories.items() if state_files(directory)]
+        directories = {number: directories[number] for number in started or [0]}
+    elif any(map(state_files, directories.values())) and not _in_step(directories.values()):
+        raise RunDirectoryError(
+            f"{output}: its replicas have no states of one step, as those of several tasks need not: "
+            "continue on a Dask cluster with dask_workers=N or scheduler=ADDRESS"
+        )
+    summaries = {number: MDSummary.read(directory) for number, directory in directories.items()}
+    remaining = [number for number in directories if summaries[number].result != "stopped"]
+    if not remaining:
+        stop = next(iter(summaries.values())).stop
+        message = f" ({stop.message})" if stop else ""
+        raise RunDirectoryError(f"{output}: was stopped{message}: it cannot be continued")
+    if distributed:
+        remaining = remaining[:1]
+    states, damaged = newest_states({number: directories[number] for number in remaining})
+    first = next(iter(states.values()))
+    structure = files.read_start(output)
+    if identity.structure_sha256 == structure_sha256(structure):  # which is a minimized one where that was requested
+        identity = replace(identity, structure_sha256=first.identity.structure_sha256)
+    changed = first.identity.differences(identity)
+    if changed:
+        raise RunDirectoryError(f"{output}: a restart continues the same run, but changed are {'; '.join(changed)}")
+    if identity.protocol.steps < first.step:
+        raise ConfigError(f"steps is {identity.protocol.steps}, but {output} already has {first.step}: it is the total")
+    states = {number: replace(state, identity=identity) for number, state in states.items()}
+    return Continuation(structure, identity, states, tuple(damaged))
+
+
+def _in_step(directories: Iterable[Path]) -> bool:
+    """Whether the replicas that remain have started, and have states of one step, whole or not."""
+    names = []
+    for directory in directories:
+        if not (directory / SUMMARY_FILE).is_file():
+            return False
+        if MDSummary.read(directory).result != "stopped":
+            names.append({path.name for path in state_files(directory)})
+    return not names or bool(set.intersection(*names))
+
+
+def resume_chunk(job: Job, replicas: Sequence[int]) -> Continuation | None:
+    """Return where replicas continue whose worker ended.
+
+    Returns:
+        None where they never started; without states where none of them remains.
+    """
+    directories = {number: job.directory(number) for number in replicas}
+    if not all((directory / SUMMARY_FILE).is_file() for directory in directories.values()):
+        return None
+    remaining = [number for number in replicas if MDSummary.read(directories[number]).result != "stopped"]
+    if not remaining:
+        return Continuation(job.structure, job.identity)
+    try:
+        states, damaged = newest_states({number: directories[number] for number in remaining})
+    except RunDirectoryError:
+        return None
+    states = {number: replace(state, identity=job.identity) for number, state in states.items()}
+    return Continuation(job.structure, job.identity, states, tuple(damaged))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from logging import INFO, WARNING
 from os import PathLike
 from pathlib import Path
-from shutil import move
+from shutil import copyfile
 from typing import Any
 
 from ase import Atoms
@@ -17,25 +17,23 @@ from piwsl.data.systems import Structure
 from piwsl.errors import ConfigError, UnphysicalError
 from piwsl.export.loading import EXPORTED_NAMES, is_trained, model_sha256
 from piwsl.md import run_directory as files
-from piwsl.md.continuation import Continuation, find_continuation
 from piwsl.md.inputs import md_inputs
-from piwsl.md.job import Job
-from piwsl.md.prepare import advice, minimized, with_hydrogen_mass
+from piwsl.md.job import Job, RunIdentity, structure_sha256
 from piwsl.md.progress import Progress, reporting_progress
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replicas.distributed import Spread, run_spread, spread_over
+from piwsl.md.replicas.distributed import DistributedReplicas, distributed_replicas, run_distributed
 from piwsl.md.replicas.run import run_replicas
-from piwsl.md.restart import RunIdentity, structure_sha256
+from piwsl.md.restart import Continuation, find_continuation
+from piwsl.md.run_directory import MD_RUN
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
-from piwsl.md.summary import verdict
+from piwsl.md.structure import advice, minimized, normalized, with_hydrogen_mass
 from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
-from piwsl.runs.files import writing
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import RunDirectory
+from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process import process_settings
-from piwsl.runs.provenance import log_to_file
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND
@@ -128,7 +126,7 @@ def run_protocol(
     force: bool = False,
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
-    spread: Spread | None = None,
+    distributed: DistributedReplicas | None = None,
     stop_rules: Sequence[OwnRule] = (),
 ) -> MDRun:
     """Run molecular dynamics with complete inputs and write everything to a directory.
@@ -145,7 +143,7 @@ def run_protocol(
         force: replace another run in ``output``.
         command: the command line, for the summary.
         progress: called a few times a second.
-        spread: other processes for replicas; None: this one.
+        distributed: other processes for replicas; None: this one.
         stop_rules: stop rules of your own, beside those of ``protocol.stop``: objects with ``name`` and ``check`` (see
             `piwsl.md.StopRule`), of which every replica gets a copy, or classes or functions that make one from the
             start structure. A restart needs them again.
@@ -157,7 +155,9 @@ def run_protocol(
         PiwslError: other kinds for a model or an engine that cannot be used.
     """
     with process_settings(huge_pages=True):
-        return _run(structure, model, protocol, output, name, restart, force, command, progress, spread, stop_rules)
+        return _run(
+            structure, model, protocol, output, name, restart, force, command, progress, distributed, stop_rules
+        )
 
 
 def _run(
@@ -170,39 +170,46 @@ def _run(
     force: bool,
     command: str,
     progress: Callable[[Progress], None] | None,
-    spread: Spread | None,
+    distributed: DistributedReplicas | None,
     stop_rules: Sequence[OwnRule],
 ) -> MDRun:
     check_structure(structure)
-    if spread is not None:
+    if distributed is not None:
         check_picklable(stop_rules)
-    structure = with_hydrogen_mass(files.normalized(structure), protocol.hydrogen_mass)
+    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
-    before = find_continuation(output, identity, spread is not None) if restart else None
+    directory = RunDirectory(output, MD_RUN)
+    before = find_continuation(output, identity, distributed is not None) if restart else None
     if before is None:
-        files.check_free(output, force)
+        directory.check_free(force)
     elif (summary := MDSummary.read(output)).result == "completed" and before.step == protocol.steps:
-        files.LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
+        LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
         return MDRun(output, summary)
     with tempfile.TemporaryDirectory() as scratch:
-        chunk = None if spread is None else spread.chunk
-        job, said = _job(structure, model, identity, output, before, Path(scratch), chunk)
+        chunk = None if distributed is None else distributed.chunk
+        job, lines = _job(structure, model, identity, output, before, Path(scratch), chunk)
         job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
         numbers = list(before.states) if before else job.replicas
-        simulation = Simulation(job, numbers if spread is None else numbers[:1], before)
-        files.make(output)
-        with locked(output):
+        simulation = Simulation(job, numbers if distributed is None else numbers[:1], before)
+        if simulation.warning:
+            lines.append((WARNING, simulation.warning))
+        directory.create()
+        with directory.lock():
             if before is None:
                 files.clear(output)
-            if job.exported.parent == Path(scratch):
-                move(job.exported, output / job.exported.name)
-                simulation.job = replace(job, exported=output / job.exported.name)
-            with log_to_file(logging.getLogger("piwsl"), output / files.LOG):
-                for level, line in [*said, *([(WARNING, simulation.warning)] if simulation.warning else [])]:
-                    files.LOGGER.log(level, line)
+            kept = output / job.exported.name if job.exported.parent == Path(scratch) else job.exported
+            if kept != job.exported:  # the simulation uses its file to the end, others find the copy
+                with writing(kept), atomic_path(kept) as temporary:
+                    copyfile(job.exported, temporary)
+            with directory.log():
+                for level, line in lines:
+                    LOGGER.log(level, line)
                 with writing(output / files.CONFIG):
                     protocol.save(output / files.CONFIG)
-                return _carry_out(simulation, spread, progress)
+                if distributed is not None:
+                    shared = replace(job, exported=kept)
+                    return MDRun(output, run_distributed(shared, simulation, distributed, progress))
+                return _move(simulation, progress)
 
 
 def _job(
@@ -214,39 +221,46 @@ def _job(
     scratch: Path,
     chunk: int | None,
 ) -> tuple[Job, list[tuple[int, str]]]:
-    """Everything decided, with new files in ``scratch``; and lines for the log with their levels."""
+    """Decide everything, with new files in ``scratch``; return also lines for the log with their levels."""
     protocol = identity.protocol
     if before is not None:
-        identity = next(iter(before.states.values())).identity
-        found = [output / name for name in EXPORTED_NAMES if (output / name).is_file()]
-        exported = (
-            found[0] if found and is_trained(model) else prepare_model(model, structure, protocol, scratch, chunk)
-        )
-        damaged = [(WARNING, f"{line}: going back to step {before.step}") for line in before.damaged]
-        return Job(files.read_start(output), model, exported, identity, output), damaged
+        exported = next((output / name for name in EXPORTED_NAMES if (output / name).is_file()), None)
+        if exported is None or not is_trained(model):
+            exported = prepare_model(model, structure, protocol, scratch, chunk)
+        damaged = [(WARNING, f"{line}: the run continues from step {before.step}") for line in before.damaged]
+        return Job(before.structure, model, exported, before.identity, output), damaged
     exported = prepare_model(model, structure, protocol, scratch, chunk)
     lines = [(WARNING, line) for line in advice(structure, protocol)]
     if protocol.minimize:
-        structure, said = minimized(structure, exported if protocol.replicas is None else model)
-        structure = files.normalized(structure)
-        lines.append((INFO, said))
+        structure, text = minimized(structure, exported if protocol.replicas is None else model)
+        structure = normalized(structure)
+        lines.append((INFO, text))
     return Job(structure, model, exported, identity, output), lines
 
 
-def _carry_out(simulation: Simulation, spread: Spread | None, progress: Callable[[Progress], None] | None) -> MDRun:
+def _move(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDRun:
+    """Carry out a run in this process."""
     job = simulation.job
-    if spread is not None:
-        return MDRun(job.output, run_spread(simulation, spread, progress))
     if job.protocol.replicas is not None:
         return MDRun(job.output, run_replicas(simulation, progress))
     simulation.open()
     simulation.run(progress)
     recorder = simulation.recorders[0]
     if recorder.violation is not None:
-        files.LOGGER.error(f"stopped: {recorder.violation.message}")
+        LOGGER.error(f"stopped: {recorder.violation.message}")
         raise UnphysicalError(recorder.broken(recorder.violation))
-    files.LOGGER.info(verdict(recorder.summary))
+    LOGGER.info(verdict(recorder.summary))
     return MDRun(job.output, recorder.summary)
+
+
+def verdict(summary: MDSummary) -> str:
+    """Describe in one line how a run ended."""
+    picoseconds = summary.steps_done * summary.timestep_fs / PICOSECOND
+    text = f"{summary.result}: {summary.steps_done} steps ({picoseconds:g} ps)"
+    if summary.result == "completed":
+        text += ", no stop rule violated"
+    speed = summary.speed
+    return f"{text}; {speed.steps_per_second or 0.0:.0f} steps/s, {speed.ns_per_day or 0.0:.2f} ns/day"
 
 
 def run_md(
@@ -311,7 +325,7 @@ def run_md(
     LOGGER.info(f"{inputs.name}: {inputs.protocol.summary()} -> {inputs.output}")
     try:
         with (
-            spread_over(scheduler, dask_workers, len(inputs.structure), inputs.protocol) as spread,
+            distributed_replicas(scheduler, dask_workers, len(inputs.structure), inputs.protocol) as distributed,
             reporting_progress(progress) as report,
         ):
             run = run_protocol(
@@ -323,7 +337,7 @@ def run_md(
                 restart=restart,
                 force=force,
                 progress=report,
-                spread=spread,
+                distributed=distributed,
                 stop_rules=stop_rules,
             )
     except UnphysicalError:

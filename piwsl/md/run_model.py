@@ -16,7 +16,7 @@ from piwsl.export.loading import EXPORTED_NAMES, is_trained
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.process import replica_threads
 
-LOGGER = logging.getLogger("piwsl.md")
+LOGGER = logging.getLogger(__name__)
 # Atoms of a call: as many as fit into the caches of a core, or fill a GPU.
 CALL_ATOMS = {"cpu": 168, "cuda": 21504}
 # Steps times atoms of all replicas from which on compiling is worth half a minute: it halves some 40 us of each.
@@ -75,7 +75,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
         if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
             LOGGER.warning(
                 f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
-                f"file of target='openmm' with copies={copies}"
+                f"file exported with target='openmm' and copies={copies}"
             )
         return model
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)

@@ -1,5 +1,6 @@
-"""Replicas of a job carried through equilibration and production."""
+"""Replicas of a job, moved through equilibration and production."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,8 +8,7 @@ from ase import Atoms
 
 from piwsl.export.exported_file import read_exported_info
 from piwsl.md import run_directory as files
-from piwsl.md.continuation import Continuation
-from piwsl.md.engines.base import Snapshot, phase_seed
+from piwsl.md.engines.base import ReplicaEngine, Snapshot, phase_seed
 from piwsl.md.engines.make import Starts, make_engine
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.job import Job
@@ -16,15 +16,17 @@ from piwsl.md.loop import Loop
 from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
+from piwsl.md.restart import Continuation, RestartState
 from piwsl.md.stop.rules import StopRules, make_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.structure import thermal_velocities, without_overall_motion
-from piwsl.md.summary import new_summary
 from piwsl.runs.files import writing
 from piwsl.runs.process import choose_threads, keep_largest_blocks
-from piwsl.runs.summary import MDSummary
+from piwsl.runs.summary import MDSummary, ModelRecord, SystemRecord, provenance
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Simulation:
@@ -60,9 +62,9 @@ class Simulation:
 
     def open(self) -> None:
         """Prepare the directories, and bring the engine to its first step."""
-        log, protocol = files.LOGGER, self.job.protocol
+        protocol = self.job.protocol
         kind = "" if self.engine.force == "ASE" else f"force {self.engine.force} ({self.engine.force_reason}), "
-        log.info(f"engine {self.engine.name}, {kind}platform {self.engine.platform}")
+        LOGGER.info(f"engine {self.engine.name}, {kind}platform {self.engine.platform}")
         if self.before is not None:
             states = {number: state.engine for number, state in self.before.states.items()}
             seeds = {
@@ -70,7 +72,7 @@ class Simulation:
             }
             exact = self.engine.restore(states, seeds)
             note = "" if exact else "; the thermostat draws new random numbers"
-            log.info(f"continued from step {self.step} to {protocol.steps}{note}")
+            LOGGER.info(f"continued from step {self.step} to {protocol.steps}{note}")
             return
         for number in self.engine.replicas:
             directory = self.job.directory(number)
@@ -84,15 +86,15 @@ class Simulation:
     def run(
         self,
         progress: Callable[[Progress], None] | None = None,
-        kept: Callable[[], None] | None = None,
-        asked: Callable[[], bool] | None = None,
+        on_checkpoint: Callable[[], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         """Equilibration, where there is any left, and production; stops early where somebody interrupts.
 
         Args:
             progress: called a few times a second.
-            kept: called when states have been written.
-            asked: called often: whether somebody wants an end.
+            on_checkpoint: called when states were written.
+            should_stop: polled before each block of steps; return True to stop early.
         """
         protocol = self.job.protocol
         meter = SpeedMeter(self.step, protocol.steps, protocol.timestep)
@@ -104,7 +106,7 @@ class Simulation:
                 for number in self.engine.replicas:
                     self.recorders[number] = self._recorder(number, summaries[number])
                 self.before = None
-                loop = Loop(self.engine, self.recorders, protocol, progress, kept, asked)
+                loop = Loop(self.engine, self.recorders, protocol, progress, on_checkpoint, should_stop)
                 self.step = loop.run(self.step, last, meter)
                 if self.step < last or not self.engine.replicas:
                     break
@@ -134,7 +136,7 @@ class Simulation:
         for number in where:
             self.recorders[number].close()
         self._build(where)
-        files.LOGGER.info(f"equilibrated for {protocol.equilibration} steps; now {protocol.ensemble}")
+        LOGGER.info(f"equilibrated for {protocol.equilibration} steps; now {protocol.ensemble}")
 
     def _summary(self, number: int) -> MDSummary:
         state = self.before.states[number] if self.before else None
@@ -181,3 +183,53 @@ def _at_rest(structure: Atoms, snapshot: Snapshot) -> Snapshot:
     if snapshot.cell is not None:
         atoms.set_cell(snapshot.cell)
     return Snapshot(snapshot.positions, without_overall_motion(atoms, snapshot.velocities), snapshot.cell)
+
+
+def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: RestartState | None) -> MDSummary:
+    """Return the summary of a run that starts or continues, to be kept up to date.
+
+    Args:
+        job: The run.
+        engine: Engine that moves it.
+        replica: Number of the replica; None for the summary of all replicas.
+        state: State to continue from, or None.
+    """
+    protocol, structure = job.protocol, job.structure
+    outputs = {"config": files.CONFIG, "start": files.START, "log": files.LOG}
+    if protocol.replicas is None:
+        outputs |= {"topology": files.TOPOLOGY, "thermo": files.THERMO}
+    elif replica is not None:
+        outputs = {"start": files.START, "topology": files.TOPOLOGY, "thermo": files.THERMO}
+    summary = MDSummary(
+        **provenance(("torch", "openmm", "ase", "mdtraj", "numpy"), job.command),
+        system=SystemRecord(
+            name=job.name,
+            formula=structure.get_chemical_formula(),
+            species=[int(number) for number in structure.numbers],
+        ),
+        model=ModelRecord(
+            path=str(job.model.resolve()),
+            sha256=job.identity.model_sha256,
+            info={key: value for key, value in read_exported_info(job.exported).items() if key != "check"},
+        ),
+        engine=engine.name,
+        force=engine.force,
+        force_reason=engine.force_reason,
+        platform=engine.platform,
+        ensemble=protocol.ensemble,
+        temperature_K=protocol.temperature.plain(),
+        pressure_bar=protocol.pressure if protocol.ensemble == "npt" else None,
+        timestep_fs=protocol.timestep,
+        equilibration_steps=protocol.equilibration,
+        steps_requested=protocol.steps,
+        steps_done=0,
+        trajectory_interval=protocol.trajectory_interval,
+        seed=protocol.seed_of(replica or 0),
+        replica=None if protocol.replicas is None else replica,
+        outputs=outputs,
+        result="interrupted",  # what a killed run leaves behind
+    )
+    if state is not None:
+        summary.started, summary.wall_seconds = state.started, state.wall_seconds
+        summary.steps_done = summary.restarted_at_step = state.step
+    return summary

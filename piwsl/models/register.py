@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 from torch import nn
 
-from piwsl.errors import ConfigError, reason
+from piwsl.errors import ConfigError, reason_of
 
 NetworkFactory: TypeAlias = Callable[..., nn.Module]
 F = TypeVar("F", bound=NetworkFactory)
@@ -150,7 +150,7 @@ def import_modules(names: Sequence[str]) -> None:
                 import_module(name)
             except Exception as error:  # the module may raise anything
                 kind = type(error).__name__
-                raise ConfigError(f"module {name!r} cannot be imported ({kind}: {reason(error)})") from error
+                raise ConfigError(f"module {name!r} cannot be imported ({kind}: {reason_of(error)})") from error
     finally:
         sys.path.pop(0)
 
@@ -192,4 +192,4 @@ def _options(name: str, network: NetworkFactory) -> type[BaseModel]:
     try:
         return create_model(f"{name}_options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
     except (PydanticUserError, NameError) as error:
-        raise ConfigError(f"network {name!r}: an option cannot be a configuration key ({reason(error)})") from None
+        raise ConfigError(f"network {name!r}: an option cannot be a configuration key ({reason_of(error)})") from None

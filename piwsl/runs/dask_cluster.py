@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.errors import ConfigError, MissingDependencyError, reason_of
 from piwsl.runs.executors import POLL, Outcome, Task
 
 _ANSWER = 60.0  # s to wait for what the scheduler says is there
@@ -136,8 +136,7 @@ class DaskCluster:
         try:
             return Client(self.address, timeout=min(self.patience, 10.0), set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
-            text = " ".join(str(error).split())
-            raise ConfigError(f"no Dask scheduler at {self.address} ({text})") from None
+            raise ConfigError(f"no Dask scheduler at {self.address} ({reason_of(error)})") from None
 
     def _threads(self, client: Any) -> int:
         """Threads of all workers; waits for a first one."""

@@ -1,52 +1,143 @@
-"""The directory of a labeling job: one job at a time, and only the one it was begun with."""
+"""The directory of a long job: who may use it, what belongs to it, one process at a time."""
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from shutil import rmtree
 
-from piwsl.errors import RunDirectoryError
-from piwsl.runs.lock import locked
+from filelock import FileLock, Timeout
 
-PLAN_FILE = "plan.json"
+from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.runs.provenance import log_to_file
+
+LOCK_FILE = ".lock"
 
 
-def is_begun(output: Path, plan: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    """Whether a directory holds this job already.
+@dataclass(frozen=True)
+class DirectoryKind:
+    """The directories of one kind of job.
+
+    Attributes:
+        job: The job in messages, with its article, such as ``a training run``.
+        marks: Names of which any shows that a directory holds such a job.
+        own: Patterns of the files and folders that belong to the job; nothing else is ever removed.
+        log: Name of the log; empty: the job writes none.
+        resume: Python argument that continues a job; empty: the same call does.
+    """
+
+    job: str
+    marks: tuple[str, ...]
+    own: tuple[str, ...] = ()
+    log: str = ""
+    resume: str = ""
+
+
+class RunDirectory:
+    """One directory of a job.
 
     Args:
-        output: the directory.
-        plan: of the job, as JSON has it.
-        defaults: of what plans of earlier versions did not say.
-
-    Raises:
-        RunDirectoryError: it holds another job, or something else.
+        path: The directory; it need not exist.
+        kind: Kind of job that uses it.
     """
-    plan_file = output / PLAN_FILE
-    if output.exists() and not output.is_dir():
-        raise RunDirectoryError(f"{output} is a file: choose another --output")
-    if plan_file.exists():
+
+    def __init__(self, path: Path, kind: DirectoryKind) -> None:
+        self.path, self.kind = path, kind
+
+    @property
+    def holds_job(self) -> bool:
+        """Whether it holds a job of its kind, finished or not."""
+        return any((self.path / name).exists() for name in self.kind.marks)
+
+    def check_free(self, force: bool = False) -> None:
+        """Refuse a directory that holds something; hidden files do not count. Nothing is touched.
+
+        Args:
+            force: Accept another job of this kind, which is to be replaced.
+
+        Raises:
+            RunDirectoryError: It holds something else, or a job while ``force`` is not given, or it is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path}: is a file: choose another output=DIRECTORY")
+        if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
+            return
+        job = self.kind.job
+        if not self.holds_job:
+            plain = job.partition(" ")[2]
+            message = f"{self.path}: is not empty and holds no {plain}: choose another output=DIRECTORY"
+            raise RunDirectoryError(message)
+        if not force:
+            resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume else ""
+            advice = f"{resume}replace it with force=True, or choose another output=DIRECTORY"
+            raise RunDirectoryError(f"{self.path}: holds {job} already: {advice}")
+
+    def create(self) -> None:
+        """Make the directory, where it does not exist, and make sure that it can be written.
+
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
         try:
-            found = {**defaults, **json.loads(plan_file.read_text())}
-        except (ValueError, TypeError):
-            raise RunDirectoryError(f"{plan_file} is damaged: choose another --output") from None
-        if found != json.loads(json.dumps(plan)):
-            changed = ", ".join(sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key)))
-            raise RunDirectoryError(f"{output} holds another labeling job ({changed}): choose another --output")
-        return True
-    if output.exists() and any(not entry.name.startswith(".") for entry in output.iterdir()):
-        raise RunDirectoryError(f"{output} is not empty: choose another --output")
-    return False
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.kind.log:
+                (self.path / self.kind.log).touch()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def clear(self) -> None:
+        """Remove the files and folders of an earlier job, and nothing else.
+
+        Raises:
+            RunDirectoryError: One of them cannot be removed.
+        """
+        try:
+            for pattern in self.kind.own:
+                for entry in self.path.glob(pattern):
+                    if entry.is_dir() and not entry.is_symlink():
+                        rmtree(entry)
+                    else:
+                        entry.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from the same job within the block; see `locked`."""
+        return locked(self.path)
+
+    def log(self) -> AbstractContextManager[None]:
+        """Write the lines of all loggers of piwsl to the log within the block."""
+        return log_to_file(logging.getLogger("piwsl"), self.path / self.kind.log)
+
+    def _unwritable(self, error: OSError) -> RunDirectoryError:
+        return RunDirectoryError(
+            f"{self.path}: cannot be written ({reason_of(error)}): choose another output=DIRECTORY"
+        )
 
 
 @contextmanager
-def only_job(output: Path) -> Iterator[None]:
-    """Keep other processes from the same job.
+def locked(directory: Path, names: Sequence[str] = (LOCK_FILE,), patience: float = 0.0) -> Iterator[None]:
+    """Hold files of a directory as locks within the block; they are released however the process ends.
+
+    Args:
+        directory: An existing directory.
+        names: Names of the lock files.
+        patience: Time to wait for another process, over all of them, s.
 
     Raises:
-        RunDirectoryError: one is at work.
+        RunDirectoryError: Another process holds one, or the directory cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with locked(output):
+    deadline = time.monotonic() + patience
+    with ExitStack() as held:
+        for name in names:
+            try:
+                held.enter_context(FileLock(directory / name).acquire(max(deadline - time.monotonic(), 0.0)))
+            except Timeout:
+                raise RunDirectoryError(f"{directory}: another process works here: wait for its end") from None
+            except NotImplementedError:  # a file system without locks
+                continue
+            except OSError as error:
+                raise RunDirectoryError(f"{directory}: cannot be written ({reason_of(error)})") from None
         yield

@@ -1,24 +1,24 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: written so that a reader never sees half of one, and hashed."""
 
 import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from piwsl.errors import RunDirectoryError, reason
+from piwsl.errors import RunDirectoryError, reason_of
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it there when the block ends without an error."""
+    """Yield a temporary path beside ``path`` and move it there when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -50,7 +50,7 @@ def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Ite
         full = isinstance(error, OSError) and error.errno in _FULL
         advice = "make room" if full else "make it writable"
         raise RunDirectoryError(
-            f"{path}: cannot be written ({reason(error)}): {advice}, then continue the run"
+            f"{path}: cannot be written ({reason_of(error)}): {advice}, then continue the run"
         ) from None
 
 
@@ -66,10 +66,40 @@ def write_npz(path: Path, **arrays: Any) -> None:
         np.savez_compressed(temporary, **arrays)
 
 
+# Reading takes seconds up to here. Beyond, a run would wait longer for the hash than for its first epoch.
+LARGEST_WHOLE = 4 * 2**30  # bytes
+_BLOCKS, _BLOCK = 64, 2**20  # blocks of a large file that count, bytes of one
+
+
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def source_hash(files: Sequence[Path], largest: int = LARGEST_WHOLE) -> str:
+    """Return one hash for the files that a run learns from: of one, its SHA-256; of several, that of their hashes.
+
+    Files of more than ``largest`` bytes in all are not read whole: the hash is then that of their sizes and of 64
+    blocks of a megabyte each, and begins with ``sampled:``.
+    """
+    if sum(path.stat().st_size for path in files) > largest:
+        return f"sampled:{_joined([_sampled(path) for path in files])}"
+    return _joined([sha256(path) for path in files])
+
+
+def _joined(hashes: list[str]) -> str:
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _sampled(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        for block in range(_BLOCKS):
+            stream.seek(block * max(0, size - _BLOCK) // (_BLOCKS - 1))
+            digest.update(stream.read(_BLOCK))
     return digest.hexdigest()

@@ -27,7 +27,12 @@ Result = Literal["completed", "interrupted", "stopped"]
 
 def now() -> str:
     """Return the time in ISO format, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return iso(datetime.now(timezone.utc))
+
+
+def iso(time: datetime) -> str:
+    """Return a time in ISO format, to the second."""
+    return time.isoformat(timespec="seconds")
 
 
 def provenance(packages: Sequence[str], command: str = "") -> dict[str, Any]:
@@ -52,7 +57,7 @@ class RunSummary(BaseModel):
         piwsl_version: version that wrote the file.
         versions: version of Python and of the packages that matter, by name; None where one is not installed.
         command: command line; empty in an interactive session.
-        started: ISO time of the first start, UTC.
+        started: ISO time of the start, UTC.
         finished: ISO time of the end, UTC; None while the job runs and after it was killed.
         wall_seconds: duration of all sessions, s.
         outputs: file names by purpose, relative to the directory.

@@ -1,15 +1,13 @@
-"""The training configuration: typed, forbids unknown keys, and says the nearest known one."""
+"""The training configuration: typed, with a description of each key; unknown keys are errors."""
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from piwsl.errors import ConfigError
 from piwsl.models import ModelConfig, import_modules
+from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 
 
 class Section(BaseModel):
@@ -166,90 +164,25 @@ class TrainingConfig(Section):
         return "float64" if self.dtype == "float64" else "float32"
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML file and apply ``section.key=value`` overrides.
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> TrainingConfig:
+    """Read a YAML file and apply overrides such as ``section.key=value``.
+
+    Args:
+        path: The file; None: all keys have their defaults.
+        overrides: They take precedence over the file.
+        base: Nested values over which the file takes precedence.
 
     Raises:
-        ConfigError: the file is no YAML mapping, a key is unknown, or a value is out of range.
+        ConfigError: The file is no YAML mapping, a key is unknown, or a value is out of range.
     """
-    values: dict[str, Any] = dict(base or {})
-    if path is not None:
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file")
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(loaded, dict | None):
-            raise ConfigError(f"{path}: expected sections such as data, model, loss; see `piwsl train --template`")
-        _merge(values, loaded or {})
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise ConfigError(f"override {override!r}: write section.key=value")
-        nested: Any = _scalar(text)
-        for name in reversed(key.split(".")):
-            nested = {name: nested}
-        _merge(values, nested)
-    return validated(values, str(path) if path else "options")
-
-
-def validated(values: dict[str, Any], where: str) -> TrainingConfig:
-    """Check a mapping against the configuration.
-
-    Raises:
-        ConfigError: one line naming the key, what is wrong, and the nearest known key.
-    """
-    try:
-        return TrainingConfig(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(TrainingConfig)), n=1, cutoff=0.4)
-            hint = f": did you mean {near[0]}?" if near else ": see `piwsl train --template`"
-            raise ConfigError(f"{where}: unknown key {key}{hint}") from None
-        raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg'].lower()}") from None
-
-
-def _scalar(text: str) -> Any:
-    """A value as YAML reads it, and numbers such as 1e-3, which YAML 1.1 takes for text."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _merge(values: dict[str, Any], new: dict[str, Any]) -> None:
-    for key, value in new.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            merged = dict(values[key])
-            _merge(merged, value)
-            values[key] = merged
-        else:
-            values[key] = value
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
-
-
-def dump(config: TrainingConfig) -> str:
-    """The configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    values = merged(base or {}, read_mapping(path) if path is not None else {})
+    return validate(TrainingConfig, with_overrides(values, overrides), str(path) if path else "options")
 
 
 def template() -> str:
-    """A configuration of all defaults, each key with its meaning."""
+    """Return a configuration of all defaults in YAML, each key with its meaning."""
     lines: list[str] = []
     for name, field in TrainingConfig.model_fields.items():
         value = field.default

@@ -1,11 +1,31 @@
-"""The frames of a training run by purpose, and which labels they have."""
+"""The frames of a training run: read, split, and checked against the configuration."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
+from typing import overload
+from zlib import crc32
 
-from piwsl.data.frames import FrameSet
-from piwsl.data.inspect import DataReport
-from piwsl.data.split import Split
+import numpy as np
+from ase.data import chemical_symbols
+
+from piwsl.data.census import Census
+from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.inspect import DataReport, inspect_frames
+from piwsl.data.read import read_frames
+from piwsl.data.split import Split, random_split
+from piwsl.data.systems import named_system
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.runs.files import source_hash
+from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
+from piwsl.training.objective import is_active
+from piwsl.typing import BoolArray
+from piwsl.units import parse_units
+
+_FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
 
 
 @dataclass(frozen=True)
@@ -41,7 +61,7 @@ class TrainingFrames:
         split: indices of the frames of each part.
         report: on all frames of the source.
         source: file, directory, pattern, or name of a data set.
-        sha256: of the source, see `piwsl.runs.hashes`.
+        sha256: of the source, see `piwsl.runs.files`.
         labels: counts of ``training``, ``validation`` and ``test`` frames.
     """
 
@@ -59,3 +79,250 @@ class TrainingFrames:
         sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test frames"
         counts = [f"{purpose + ' labels':<18} {count}" for purpose, count in self.labels.items() if count.frames]
         return [*self.report.lines(), f"split              {sizes}", *counts]
+
+
+class HiddenForces(Sequence[Frame]):
+    """Frames of which some keep their forces for themselves; none is read before it is asked for.
+
+    Attributes:
+        base: the frames.
+        shown: whether the forces of a frame are shown (n,).
+    """
+
+    def __init__(self, base: FrameSet, shown: BoolArray) -> None:
+        self.base = base
+        self.shown = shown
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "HiddenForces": ...
+
+    def __getitem__(self, index: int | slice) -> "Frame | HiddenForces":
+        if isinstance(index, slice):
+            return HiddenForces(self.base.select(range(*index.indices(len(self)))), self.shown[index])
+        frame = self.base[index]
+        return frame if self.shown[index] else replace(frame, forces=np.full_like(frame.forces, np.nan))
+
+    def census(self) -> Census:
+        """Composition and remaining labels of every frame."""
+        census = self.base.census
+        return replace(census, has_forces=census.has_forces & self.shown)
+
+
+def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
+    """The same configuration, valid from any working directory; names of data sets stay names."""
+    named = {key: getattr(config.data, key) for key in ("file", "test_file")}
+    absolute = {key: _absolute(source) for key, source in named.items() if source is not None}
+    return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
+
+
+def training_frames(config: TrainingConfig, split: Split | None = None) -> TrainingFrames:
+    """Read and split the frames that a configuration names.
+
+    Args:
+        config: of the run; the seed decides the split.
+        split: of an earlier start of the run, taken instead of a new one.
+
+    Raises:
+        ConfigError: no file and no system, or both; or the configuration asks for what the frames do not have.
+        DataError: a file cannot be used.
+    """
+    data = config.data
+    if (data.file is None) == (data.system is None):
+        raise ConfigError("name either data.file or data.system (for instance `piwsl train --system aspirin`)")
+    units = parse_units(data.units) if data.units else None
+    test_source = data.test_file
+    if data.system is not None:
+        system = named_system(data.system)
+        source, units = str(system.train), None
+        if test_source is None and data.test is None:
+            test_source = str(system.test)
+    else:
+        assert data.file is not None
+        source = data.file
+    frames = read_frames(source, units)
+    split = split or _split(data, frames, config.seed)
+    if max(max(part, default=0) for part in (split.train, split.validation, split.test)) >= len(frames):
+        raise DataError(f"{source}: {len(frames)} frames are fewer than when this run was split: the data changed")
+    test = read_frames(test_source, units) if test_source else frames.select(split.test)
+    train = with_forces_of(frames.select(split.train), data.forces_fraction, split)
+    validation = frames.select(split.validation)
+    parts = {"training": train, "validation": validation, "test": test}
+    result = TrainingFrames(
+        train=train,
+        validation=validation,
+        test=test,
+        split=split,
+        report=inspect_frames(frames),
+        source=Path(source),
+        sha256=source_hash(frames.files),
+        labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
+    )
+    result.report.notes.extend(check_against_data(config, result))
+    result.report.warnings.extend(unseen_element_warnings(result))
+    return result
+
+
+def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
+    """Compare a configuration with frames already read; notes for the user.
+
+    Raises:
+        ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
+    """
+    notes = check_labels(config.loss, config.displacement, frames)
+    check_displacement(config.loss, config.displacement, frames)
+    return notes
+
+
+def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
+    """Hide the forces of all but a share of the training frames.
+
+    The frames are put in an order that belongs to the split, and the first of them are shown: those of a smaller
+    fraction are among those of a larger one.
+    """
+    if fraction >= 1:
+        return frames
+    seed = np.random.SeedSequence([crc32(np.array(split.train, dtype="<i8").tobytes()), _FORCES_SHOWN])
+    order = np.random.default_rng(seed).permutation(len(frames))
+    shown = np.zeros(len(frames), dtype=bool)
+    shown[order[: round(fraction * len(frames))]] = True
+    return replace(frames, frames=HiddenForces(frames, shown))
+
+
+def stored_split(path: Path) -> Split | None:
+    """The split that an earlier start of a run wrote; None where it was interrupted before.
+
+    Raises:
+        RunDirectoryError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        return Split(*([int(index) for index in parts[name]] for name in ("train", "validation", "test")))
+    except (OSError, KeyError, TypeError, ValueError):
+        raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+
+
+def _absolute(source: str) -> str:
+    path = Path(source)
+    return source if is_dataset(source) and not path.exists() else str(path.resolve())
+
+
+def _split(data: DataConfig, frames: FrameSet, seed: int) -> Split:
+    """A new split; a named data set is split as published where the sizes of its test or validation set are empty."""
+    validation, test = data.validation, data.test
+    if data.file is not None and is_dataset(data.file):
+        protocol = dataset(data.file).protocol
+        validation = validation or protocol.validation
+        test = protocol.test if test is None and data.test_file is None else test
+    return random_split(len(frames), data.train, validation, test or 0, seed)
+
+
+def uses_displacements(loss: LossConfig) -> bool:
+    """Whether a term uses displaced copies."""
+    terms = (loss.pitc, loss.pisc, loss.pitc_back, loss.pisc_paths, loss.noisy_node, loss.taylor_labels)
+    return any(is_active(coefficient) for coefficient in terms)
+
+
+def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> list[str]:
+    """Compare the loss with the labels of the training frames; notes for the user.
+
+    A default that asks for a label which no frame has is dropped with a note. What a user must have set is refused.
+
+    Raises:
+        ConfigError: a term has no label anywhere, or none is left that compares with labels.
+    """
+    labels = frames.labels["training"]
+    where = f"no training frame of {frames.source} has"
+    if not (labels.energies or labels.forces or labels.stresses):
+        raise ConfigError(
+            f"{frames.source}: no training frame has an energy, forces or stress: there is nothing to fit"
+        )
+    if is_active(loss.stress) and not labels.stresses:
+        raise ConfigError(f"loss.stress: {where} a stress: set it to 0")
+    if is_active(loss.taylor_labels) and not labels.both:
+        raise ConfigError(f"loss.taylor_labels: {where} an energy and forces, which E_ref - d.F_ref needs: set it to 0")
+    fits = {
+        "energy": is_active(loss.energy) and bool(labels.energies),
+        "forces": is_active(loss.forces) and bool(labels.forces),
+        "stress": is_active(loss.stress) and bool(labels.stresses),
+    }
+    if is_active(loss.noisy_node) and not any(fits.values()):
+        raise ConfigError(f"loss.noisy_node: {where} a label of a supervised term, which it repeats: set it to 0")
+    if not any(fits.values()) and not is_active(loss.taylor_labels):
+        raise ConfigError("no supervised loss is left: set loss.energy or loss.forces above zero where labels exist")
+    needed = {"force_error": labels.forces, "energy_error": labels.energies}
+    if uses_displacements(loss) and not needed.get(displacement.direction, 1):
+        label = "forces" if displacement.direction == "force_error" else "an energy"
+        raise ConfigError(
+            f"displacement.direction: {displacement.direction}: {where} {label}: use normal, uniform or disagreement"
+        )
+    return _notes(loss, labels)
+
+
+def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
+    """The loss without the supervised terms whose label no training frame has.
+
+    They would have no effect on a step, but the validation loss would choose the weights by labels that training must
+    not know, such as forces that ``data.forces_fraction: 0`` hides.
+    """
+    labels = frames.labels["training"]
+    counts = {"energy": labels.energies, "forces": labels.forces, "stress": labels.stresses}
+    return loss.model_copy(update={name: 0.0 for name, count in counts.items() if not count})
+
+
+def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
+    notes = []
+    if is_active(loss.forces) and not labels.forces:
+        notes.append("no training frame has forces: loss.forces is dropped, in the validation loss, too")
+    if is_active(loss.energy) and not labels.energies:
+        notes.append("no training frame has an energy: loss.energy is dropped, in the validation loss, too")
+    if labels.energies and not labels.forces and uses_displacements(loss):
+        notes.append(
+            "energies only: PITC and PISC with too large coefficients flatten the surface; compare with loss.pitc=0"
+        )
+    if labels.stresses and not is_active(loss.stress):
+        notes.append(f"{labels.stresses} training frames have a stress, which loss.stress = 0 does not use")
+    return notes
+
+
+def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
+    """Warnings of elements that the potential will be judged on without having been trained on them."""
+    known = set(frames.train.elements)
+    found = []
+    for purpose, part in (("validation", frames.validation), ("test", frames.test)):
+        new = [chemical_symbols[number] for number in part.elements if number not in known]
+        if new:
+            found.append(f"{purpose} frames hold {', '.join(new)}, which no training frame has: their errors mislead")
+    return found
+
+
+def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> None:
+    """Compare the length of displacements with the distances between atoms.
+
+    A length of all 3N components counts with its share of one atom in the smallest structure.
+
+    Raises:
+        ConfigError: it is beyond the cap.
+    """
+    if not uses_displacements(loss):
+        return
+    length, cap = displacement.length, displacement.cap
+    if displacement.measure == "nearest_neighbor":
+        if length > cap:
+            raise ConfigError(f"displacement.length: {length:.3g} of the nearest-neighbor distance: the cap is {cap}")
+        return
+    if displacement.norm == "structure":
+        length = length / sqrt(frames.report.atoms[0])
+    closest = frames.report.smallest_distance
+    if length > cap * closest:
+        raise ConfigError(
+            f"displacement.length: {length:.3g} A, but two atoms of {frames.source} are {closest:.3f} A apart and "
+            f"displacement.cap = {cap} allows {cap * closest:.3f} A: choose a smaller length"
+        )

@@ -1,18 +1,18 @@
-"""Ensembles: the same training with several seeds, and what its members say together."""
+"""Ensembles: the same training with several seeds, and the mean of the predictions of its members."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
-from piwsl._version import __version__
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
@@ -20,22 +20,25 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.predictions import Prediction
 from piwsl.runs import notebook
+from piwsl.runs.config import to_yaml
+from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process import process_settings
-from piwsl.training.config import TrainingConfig, dump, load_config
-from piwsl.training.data import TrainingFrames
-from piwsl.training.directory import CONFIG_FILE, SPLIT_FILE, SUMMARY_FILE, continuation
+from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
+from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources
+from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
-from piwsl.training.distributed.processes import joined, launched_processes
+from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import predictions
 from piwsl.training.fit import TrainingProgress
 from piwsl.training.inputs import Config, reporting_steps, resumable, training_inputs
 from piwsl.training.metrics import ErrorCollector, Errors
 from piwsl.training.run import run_training
-from piwsl.training.sources import training_frames, with_absolute_sources
 from piwsl.training.start import with_network_of_start
 
+ENSEMBLE = DirectoryKind(job="an ensemble", marks=(ENSEMBLE_FILE,), resume="resume")
 # Title, field of the errors, factor.
 _COLUMNS = (
     ("energy MAE [meV]", "energy_mae", 1e3),
@@ -43,6 +46,41 @@ _COLUMNS = (
     ("force MAE [meV/A]", "force_mae", 1e3),
     ("force RMSE [meV/A]", "force_rmse", 1e3),
 )
+
+
+class MemberRecord(BaseModel):
+    """A member in the summary of its ensemble."""
+
+    seed: int
+    directory: str
+    model_sha256: str
+    validation: Errors
+    test: Errors | None = None
+
+
+class EnsembleSummary(RunSummary):
+    """Summary of an ensemble; all but the first three entries are empty until it is complete.
+
+    Attributes:
+        seeds: seeds of the members.
+        split_seed: seed of the split of the frames.
+        data_sha256: hash of the data.
+        members: directories, hashes and errors.
+        mean: mean of the errors of the members, by part and quantity.
+        standard_deviation: the same.
+        committee: errors of the mean of their predictions, by part.
+    """
+
+    file_name: ClassVar[str] = ENSEMBLE_FILE
+    job: ClassVar[str] = "an ensemble"
+
+    seeds: list[int]
+    split_seed: int
+    data_sha256: str = ""
+    members: list[MemberRecord] = Field(default_factory=list)
+    mean: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    standard_deviation: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    committee: dict[str, Errors | None] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,54 +252,54 @@ def run_ensemble(
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
-        joined(launched_processes(), backend_of(config)) as processes,
+        process_group(launched_processes(), backend_of(config)) as processes,
     ):
         device = chosen_device(config, processes)
         from_rank_zero(lambda: _check_directory(config, output, resume, force))
         with rank_zero_first():
             frames = training_frames(config)
-        content: dict[str, Any] = {
-            "piwsl_version": __version__,
-            "seeds": list(seeds),
-            "split_seed": config.seed,
-            "data_sha256": frames.sha256,
-            "result": "unfinished",
-        }
+        summary = EnsembleSummary(
+            **provenance(("torch", "lightning", "numpy")),
+            seeds=list(seeds),
+            split_seed=config.seed,
+            data_sha256=frames.sha256,
+            result="interrupted",
+        )
         if is_rank_zero():
             if on_data:
                 on_data(frames)
-            write_text(output / CONFIG_FILE, dump(config))
-            write_text(output / ENSEMBLE_FILE, json.dumps(content, indent=1))
+            write_text(output / CONFIG_FILE, to_yaml(config))
+            summary.write(output)
         for seed in seeds:
-            member, directory = config.model_copy(update={"seed": seed}), output / f"seed-{seed}"
-            todo = from_rank_zero(partial(_todo, member, directory, resume))
-            if todo != "nothing":
+            member, member_directory = config.model_copy(update={"seed": seed}), output / f"seed-{seed}"
+            left = from_rank_zero(partial(_work_left, member, member_directory, resume))
+            if left != "nothing":
                 if on_member and is_rank_zero():
-                    on_member(seed, directory)
-                run_training(member, directory, todo == "rest", force, progress=progress, frames=frames)
-        return from_rank_zero(lambda: _result(output, content, frames, device))
+                    on_member(seed, member_directory)
+                run_training(member, member_directory, left == "rest", force, progress=progress, frames=frames)
+        return from_rank_zero(lambda: _result(output, summary, frames, device))
 
 
-def _result(output: Path, content: dict[str, Any], frames: TrainingFrames, device: torch.device) -> EnsembleResult:
-    members = [_finished(seed, output / f"seed-{seed}") for seed in content["seeds"]]
+def _result(output: Path, summary: EnsembleSummary, frames: TrainingFrames, device: torch.device) -> EnsembleResult:
+    members = [_finished(seed, output / f"seed-{seed}") for seed in summary.seeds]
     result = EnsembleResult(
         members,
         committee_errors(members, frames.validation, device),
         committee_errors(members, frames.test, device) if len(frames.test) else None,
         output / ENSEMBLE_FILE,
     )
-    write_text(result.file, json.dumps({**content, **_summary(result), "result": "completed"}, indent=1))
+    _complete(summary, result)
+    summary.write(output)
     return result
 
 
 def ensemble_seeds(output: Path) -> list[int] | None:
-    """Seeds of the ensemble in a directory; None where there is none."""
-    try:
-        return [int(seed) for seed in json.loads((output / ENSEMBLE_FILE).read_text(encoding="utf-8"))["seeds"]]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunDirectoryError(f"{output / ENSEMBLE_FILE} is damaged: name the seeds with --seeds") from None
+    """Return the seeds of the ensemble in a directory; None where there is none.
+
+    Raises:
+        RunDirectoryError: The summary of the ensemble is damaged.
+    """
+    return EnsembleSummary.read(output).seeds if (output / ENSEMBLE_FILE).exists() else None
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:
@@ -290,27 +328,23 @@ def mean_prediction(members: Sequence[Prediction]) -> Prediction:
     """The mean of what several models predict for the same batch."""
     first = members[0]
     names = [field.name for field in fields(first) if isinstance(getattr(first, field.name), Tensor)]
-    return replace(first, **{name: torch.stack([getattr(one, name) for one in members]).mean(0) for name in names})
+    return replace(
+        first, **{name: torch.stack([getattr(member, name) for member in members]).mean(0) for name in names}
+    )
 
 
 def _check_directory(config: TrainingConfig, output: Path, resume: bool, force: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise RunDirectoryError(f"{output} is a file: choose another --output")
-    holds_ensemble = (output / ENSEMBLE_FILE).exists()
-    if resume:
-        if not holds_ensemble:
-            raise RunDirectoryError(f"{output} holds no ensemble to resume")
+    directory = RunDirectory(output, ENSEMBLE)
+    if not resume:
+        directory.check_free(force)
+    elif directory.holds_job:
         continuation(config, output)  # refuses other settings
-    elif output.is_dir() and any(output.iterdir()) and not (holds_ensemble and force):
-        if not holds_ensemble or (output / SPLIT_FILE).exists():
-            raise RunDirectoryError(f"{output} is not empty and holds no ensemble: choose another --output")
-        raise RunDirectoryError(
-            f"{output} holds an ensemble: --resume goes on, --force starts anew, or choose --output"
-        )
+    else:
+        raise RunDirectoryError(f"{output}: holds no ensemble to resume")
 
 
-def _todo(config: TrainingConfig, directory: Path, resume: bool) -> Literal["all", "rest", "nothing"]:
-    """What is left of the training of a member."""
+def _work_left(config: TrainingConfig, directory: Path, resume: bool) -> Literal["all", "rest", "nothing"]:
+    """Return what is left of the training of a member."""
     if not resume or not (directory / CONFIG_FILE).exists():
         return "all"
     continuation(config, directory)  # refuses other settings
@@ -320,38 +354,38 @@ def _todo(config: TrainingConfig, directory: Path, resume: bool) -> Literal["all
 
 
 def _finished(seed: int, directory: Path) -> Member:
-    summary = json.loads((directory / SUMMARY_FILE).read_text(encoding="utf-8"))
-    test = Errors(**summary["test"]) if summary["test"] else None
-    return Member(seed, directory, Errors(**summary["validation"]), test, tuple(summary["warnings"]))
+    summary = TrainingSummary.read(directory)
+    return Member(seed, directory, summary.validation, summary.test, tuple(summary.warnings))
 
 
-def _summary(result: EnsembleResult) -> dict[str, Any]:
-    """Members, mean and standard deviation of their errors, and the errors of the committee."""
+def _complete(summary: EnsembleSummary, result: EnsembleResult) -> None:
+    """Add members, mean and standard deviation of their errors, and the errors of the committee."""
     parts: dict[str, list[Errors]] = {"validation": [member.validation for member in result.members]}
     if result.test is not None:
         parts["test"] = [member.test for member in result.members if member.test is not None]
     names = [field.name for field in fields(Errors)]
-    spread = {
-        part: {name: mean_and_deviation([getattr(one, name) for one in errors]) for name in names}
+    statistics = {
+        part: {name: mean_and_deviation([getattr(member, name) for member in errors]) for name in names}
         for part, errors in parts.items()
     }
-    return {
-        "members": [
-            {
-                "seed": member.seed,
-                "directory": member.directory.name,
-                "model_sha256": sha256(member.model),
-                "validation": asdict(member.validation),
-                "test": asdict(member.test) if member.test else None,
-            }
-            for member in result.members
-        ],
-        "mean": {part: {name: value and value[0] for name, value in one.items()} for part, one in spread.items()},
-        "standard_deviation": {
-            part: {name: value and value[1] for name, value in one.items()} for part, one in spread.items()
-        },
-        "committee": {
-            "validation": asdict(result.validation),
-            "test": asdict(result.test) if result.test else None,
-        },
+    summary.members = [
+        MemberRecord(
+            seed=member.seed,
+            directory=member.directory.name,
+            model_sha256=sha256(member.model),
+            validation=member.validation,
+            test=member.test,
+        )
+        for member in result.members
+    ]
+    summary.mean = {
+        part: {name: value and value[0] for name, value in values.items()} for part, values in statistics.items()
     }
+    summary.standard_deviation = {
+        part: {name: value and value[1] for name, value in values.items()} for part, values in statistics.items()
+    }
+    summary.committee = {"validation": result.validation, "test": result.test}
+    started, ended = datetime.fromisoformat(summary.started), datetime.now(timezone.utc)
+    summary.finished, summary.wall_seconds = iso(ended), round((ended - started).total_seconds(), 1)
+    summary.outputs = {"config": CONFIG_FILE}
+    summary.result = "completed"

@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run."""
+"""The Lightning trainer of a run, and what it works with."""
 
 import logging
 import signal
@@ -22,11 +22,40 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from piwsl.runs.files import atomic_path
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
-from piwsl.training.loader import Batches
-from piwsl.training.setup import Setup
+from piwsl.training.loader import Batches, BatchShard
 from piwsl.training.task import TrainingTask
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run in this process, once its configuration was checked against data and machine.
+
+    Attributes:
+        config: everything that decides the run.
+        frames: its frames by purpose.
+        output: its directory.
+        processes: that work on it.
+        device: of this process.
+        share: of each batch that this process computes.
+    """
+
+    config: TrainingConfig
+    frames: TrainingFrames
+    output: Path
+    processes: Processes
+    device: torch.device
+    share: BatchShard
+
+    def describe_device(self) -> str:
+        """Describe where the run computes."""
+        if self.processes.count == 1:
+            return self.device.type
+        machines = f" on {self.processes.nodes} machines" if self.processes.nodes > 1 else ""
+        return f"{self.processes.count} {self.device.type} processes{machines}"
 
 
 class AveragedWeights(WeightAveraging):

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,40 +20,39 @@ from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_tra
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
 from piwsl.runs import notebook
-from piwsl.runs.files import write_text
-from piwsl.runs.lock import locked
+from piwsl.runs.config import to_yaml
+from piwsl.runs.directory import RunDirectory
+from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process import process_settings
-from piwsl.runs.provenance import listening, log_to_file
-from piwsl.training.checks import fitting_loss
-from piwsl.training.config import TrainingConfig, dump
+from piwsl.runs.provenance import listening
+from piwsl.runs.summary import iso, provenance
+from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import TrainingFrames
+from piwsl.training.data import TrainingFrames, fitting_loss, stored_split, training_frames, with_absolute_sources
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
     LOG_FILE,
     SPLIT_FILE,
+    TRAINING_RUN,
     Continuation,
-    check_free,
-    clear,
+    TrainingSummary,
     continuation,
-    make,
-    write_summary,
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
-from piwsl.training.distributed.processes import joined, launched_processes
+from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.fit import TrainingProgress, fit
+from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
-from piwsl.training.setup import Setup
-from piwsl.training.sources import stored_split, training_frames, with_absolute_sources
-from piwsl.training.start import starting_potential, with_network_of_start
+from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
 from piwsl.training.step_memory import step_memory
-from piwsl.training.task import LOGGER, DivergedError, TrainingTask
+from piwsl.training.task import DivergedError, TrainingTask
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -183,45 +183,53 @@ def run_training(
         DataError, ConfigError: the frames cannot be used, or the machine lacks what the configuration asks for.
         DivergedError: the loss is no longer finite.
     """
-    start = time.perf_counter()
+    began = time.perf_counter()
     import_modules(config.imports)  # a worker that received the configuration has not imported them yet
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
-        joined(launched_processes(), backend_of(config)) as processes,
+        process_group(launched_processes(), backend_of(config)) as processes,
     ):
         device = chosen_device(config, processes)
-        earlier = from_rank_zero(lambda: continuation(config, output) if resume else check_free(output, force))
+        directory = RunDirectory(output, TRAINING_RUN)
+        earlier = from_rank_zero(lambda: continuation(config, output) if resume else directory.check_free(force))
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
         setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
-        memory = step_memory(setup)
+        torch.manual_seed(config.seed)
+        start = starting_potential(config, frames)
+        task, neighbor_sums = _task(setup, start.potential)
+        memory = step_memory(setup, task.objective, start.potential)
         if memory:
             memory.check()
         if not is_rank_zero():
-            with listening(LOGGER, logging.NullHandler()):
-                return _train(setup, earlier, None, start)
-        make(output)
-        with locked(output):
+            with listening(logging.getLogger("piwsl"), logging.NullHandler()):
+                return _train(setup, task, start, earlier, None, began)
+        directory.create()
+        with directory.lock():
             if on_data:
                 on_data(frames)
             if earlier is None:
-                clear(output)
-            write_text(output / CONFIG_FILE, dump(config))
+                directory.clear()
+            write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
-            with log_to_file(LOGGER, output / LOG_FILE):
-                for line in [*frames.lines(), f"computed on: {setup.words()}", *(earlier.notes if earlier else ())]:
+            with directory.log():
+                facts = [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
+                for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
-                return _train(setup, earlier, progress, start)
+                start.log()
+                return _train(setup, task, start, earlier, progress, began)
 
 
 def _train(
-    setup: Setup, earlier: Continuation | None, progress: Callable[[TrainingProgress], None] | None, start: float
+    setup: Setup,
+    task: TrainingTask,
+    start: StartingPoint,
+    earlier: Continuation | None,
+    progress: Callable[[TrainingProgress], None] | None,
+    began: float,
 ) -> TrainingResult:
     config, frames, output = setup.config, setup.frames, setup.output
-    torch.manual_seed(config.seed)
-    begin = starting_potential(config, frames)
-    task = _task(setup, begin.potential)
     try:
         fit(setup, task, earlier.checkpoint if earlier else None, progress)
     except DivergedError as error:
@@ -233,24 +241,47 @@ def _train(
     dtype = DTYPES[config.weights_dtype]
     validation = evaluate_potential(potential, frames.validation, config.model.cutoff, dtype)
     test = evaluate_potential(potential, frames.test, config.model.cutoff, dtype) if len(frames.test) else None
-    seconds = time.perf_counter() - start
-    found = quality_warnings(validation, task.consistency_share)
+    seconds = time.perf_counter() - began
+    warnings = quality_warnings(validation, task.consistency_share)
+    result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
-        save_trained(trained_model(config, frames, potential, validation, test, begin.origin), output / MODEL_FILE)
-        write_summary(setup, validation, test, seconds, found, begin.origin)
-    for warning in found:
+        save_trained(trained_model(config, frames, potential, validation, test, start.origin), result.model)
+        _summary(setup, result, start.origin).write(output)
+    for warning in warnings:
         LOGGER.warning(warning)
     LOGGER.info(f"done after {seconds:.0f} s: {'; '.join((test or validation).lines())}")
-    return TrainingResult(output / MODEL_FILE, validation, test, seconds, found)
+    return result
 
 
-def _task(setup: Setup, potential: Potential) -> TrainingTask:
+def _summary(setup: Setup, result: TrainingResult, origin: dict[str, Any] | None) -> TrainingSummary:
+    frames = setup.frames
+    ended = datetime.now(timezone.utc)
+    return TrainingSummary(
+        **provenance(("torch", "lightning", "numpy")) | {"started": iso(ended - timedelta(seconds=result.seconds))},
+        finished=iso(ended),
+        wall_seconds=round(result.seconds, 1),
+        computed_on=setup.describe_device(),
+        inputs={"data": str(frames.source), "sha256": frames.sha256},
+        start=origin,
+        frames={"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
+        data_report=frames.report.lines(),
+        seed=setup.config.seed,
+        validation=result.validation,
+        test=result.test,
+        warnings=result.warnings,
+        outputs={"model": MODEL_FILE, "config": CONFIG_FILE, "split": SPLIT_FILE, "log": LOG_FILE},
+        model_sha256=sha256(result.model),
+        result="completed",
+    )
+
+
+def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
+    """Return the task, and why its sums over neighbors are computed the way they are."""
     config = setup.config
     neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
-    LOGGER.info(f"neighbor sums: {reason}")
     use_neighbor_sums(potential.network, neighbor_sums)
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    return TrainingTask(potential, objective, config.optimizer, config.seed)
+    return TrainingTask(potential, objective, config.optimizer, config.seed), reason
 
 
 CHECK_FRAMES = 5

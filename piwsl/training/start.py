@@ -22,8 +22,7 @@ from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.typing import BoolArray, FloatArray
 
-# A child of the log of a run, so that a display can listen to these lines alone.
-LOGGER = logging.getLogger("piwsl.training.start")
+LOGGER = logging.getLogger(__name__)
 
 MOST_FITTED = 5000  # frames that re-fitted reference energies and the scale are computed from
 _BATCH = 50
@@ -53,8 +52,13 @@ class StartingPoint:
     notes: tuple[str, ...] = ()
     origin: dict[str, Any] | None = None
 
+    def log(self) -> None:
+        """Write `lines` to the log."""
+        for line in self.lines():
+            LOGGER.info(line)
+
     def lines(self) -> list[str]:
-        """The notes and the lists of weights as text; nothing for an ordinary start from random weights."""
+        """Return the notes and the lists of weights as text; nothing for an ordinary start from random weights."""
         lists = (
             ("loaded", self.loaded),
             ("new, not in the file", self.missing),
@@ -98,11 +102,11 @@ def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
 
 
 def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> StartingPoint:
-    """The potential that a run begins with, for the elements of its training and validation frames.
+    """Build the potential that a run starts with, for the elements of its training and validation frames.
 
     From random weights, the reference energies are fitted to the training labels and the scale is the RMS force.
     From a trained file, weights and scale are those of the file, and the reference energies are re-fitted so that
-    training starts at zero mean error, or kept. What was taken is logged.
+    training starts at zero mean error, or kept.
 
     Raises:
         ModelFileError: the trained file cannot be read.
@@ -119,8 +123,6 @@ def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> Starti
         point = _from_file(config, frames.train, elements)
     frozen = freeze(point.potential.network, config.start.freeze)
     point = replace(point, frozen=frozen, origin=_origin(config))
-    for line in point.lines():
-        LOGGER.info(line)
     return point
 
 

@@ -25,12 +25,9 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom, Objective
-from piwsl.models import Potential, build_potential
-from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
-from piwsl.training.checks import fitting_loss
+from piwsl.models import Potential
+from piwsl.training.fit import Setup
 from piwsl.training.loader import SeededOrder
-from piwsl.training.objective import build_objective
-from piwsl.training.setup import Setup
 from piwsl.typing import IntArray
 
 PEAK = 1.4  # peak of a step over what autograd keeps
@@ -77,16 +74,21 @@ class StepMemory:
         )
 
 
-def step_memory(setup: Setup) -> StepMemory | None:
-    """Estimate the memory of a run; None where the system does not tell what it has."""
+def step_memory(setup: Setup, objective: Objective, potential: Potential) -> StepMemory | None:
+    """Estimate the memory of the steps of a run.
+
+    Args:
+        setup: The run.
+        objective: Its loss.
+        potential: Its potential, before training, on the CPU; it is left as it is.
+
+    Returns:
+        None where the system does not report its memory.
+    """
     config = setup.config
     available = _memory_of(setup.device)
     if available is None:
         return None
-    objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    potential = build_potential(config.model, dict.fromkeys(setup.frames.train.elements, 0.0))
-    neighbor_sums, _ = training_neighbor_sums(setup.device, config.mixed_precision)
-    use_neighbor_sums(potential.network.to(DTYPES[config.weights_dtype]), neighbor_sums)
     part = _largest_part(setup)
     atoms = int(setup.frames.train.census.sizes[part].sum())
     sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)

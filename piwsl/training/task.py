@@ -112,9 +112,7 @@ class StepRecord:
         )
 
 
-__all__ = ["LOGGER", "DivergedError", "TrainingTask"]
-
-LOGGER = logging.getLogger("piwsl.training")
+LOGGER = logging.getLogger(__name__)
 WRITTEN = 50  # steps between the losses in the metrics file
 MEMORY = 0.1  # weight of the last step in the running share of the label-free terms
 

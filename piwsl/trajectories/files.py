@@ -9,7 +9,7 @@ import mdtraj
 import numpy as np
 from ase import Atoms
 
-from piwsl.errors import DataError, reason
+from piwsl.errors import DataError, reason_of
 from piwsl.structures.cells import complete_cells
 from piwsl.trajectories.dcd import DcdWriter, open_dcd
 from piwsl.trajectories.extxyz import ExtxyzWriter, open_extxyz
@@ -80,7 +80,7 @@ def read_topology(path: Path) -> IntArray:
     try:
         topology = mdtraj.load_topology(str(path))
     except READ_ERRORS as error:
-        raise DataError(f"{path}: not a topology that mdtraj reads ({reason(error)}): use a PDB file") from None
+        raise DataError(f"{path}: not a topology that mdtraj reads ({reason_of(error)}): use a PDB file") from None
     numbers = [0 if atom.element is None else int(atom.element.atomic_number) for atom in topology.atoms]
     if not numbers or min(numbers) < 1:
         raise DataError(f"{path}: holds no atoms, or atoms without an element: use a PDB file with its element column")
@@ -95,7 +95,7 @@ def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
             yield from mdtraj.iterload(str(path), chunk=PIECE, **options)
         except READ_ERRORS as error:
             hint = "" if topology else ": name its topology with reference_topology=FILE"
-            raise DataError(f"{path}: not a trajectory that mdtraj reads ({reason(error)}){hint}") from None
+            raise DataError(f"{path}: not a trajectory that mdtraj reads ({reason_of(error)}){hint}") from None
 
     def read() -> Iterator[Piece]:
         for piece in stream():

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 
-from piwsl.errors import DataError, reason
+from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import writing
 from piwsl.structures.cells import complete_cells
 from piwsl.trajectories.frame_source import READ_ERRORS, Piece, TrajectoryFile, angstrom_of, cut_note, piece_ranges
@@ -94,7 +94,7 @@ def open_xtc(path: Path) -> TrajectoryFile:
                         None if box is None or not np.ndim(box) else complete_cells(angstrom_of(box)),
                     )
         except READ_ERRORS as error:
-            raise DataError(f"{path}: damaged ({reason(error)})") from None
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
 
     return TrajectoryFile(atoms, frames, np.array(times), read, cut_note(path, frames, spare))
 

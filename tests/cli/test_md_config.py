@@ -66,8 +66,8 @@ def test_published_protocols_are_protocols(name):
     ("arguments", "words"),
     [
         (["--protocol", "fu2022"], "unknown protocol 'fu2022': there are fu2023, piwsl2025"),
-        (["--config", "missing.yaml"], "missing.yaml: not readable"),
-        (["--config", "bad.yaml"], "unknown option 'temprature': did you mean 'temperature'?"),
+        (["--config", "missing.yaml"], "missing.yaml: no such file"),
+        (["--config", "bad.yaml"], "unknown key temprature: did you mean temperature?"),
         (["--system", "ethanol", "--structure", "water.xyz"], "--system ethanol is C2H6O, the structure is H2O"),
         (["--system", "methanol"], "unknown system 'methanol': known are aspirin"),
         (["--temperature", "300:"], "give kelvins, or several joined by colons"),

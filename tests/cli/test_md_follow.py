@@ -13,7 +13,7 @@ from ase.io import read, write
 
 from piwsl.cli.md_follow import bars
 from piwsl.errors import RunDirectoryError
-from piwsl.md.live import read_progress
+from piwsl.md.progress import read_progress
 from tests.support.springs import springs_model
 
 PIWSL = [sys.executable, "-m", "piwsl.cli"]

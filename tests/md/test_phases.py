@@ -14,11 +14,11 @@ from ase.io import read
 from piwsl.analysis.run_directory import read_run
 from piwsl.errors import ConfigError, EngineError, UnphysicalError
 from piwsl.md.dry_run import plan_run
-from piwsl.md.prepare import advice, with_hydrogen_mass
 from piwsl.md.progress import SpeedMeter
 from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 from piwsl.md.restart import newest_states
 from piwsl.md.run import run_protocol
+from piwsl.md.structure import advice, with_hydrogen_mass
 from tests.support.argon import argon_model
 
 ENGINES = ["openmm", "ase"]
@@ -48,7 +48,7 @@ def test_a_schedule_is_read_and_followed():
         MDProtocol.of(temperature="300:0")
     with pytest.raises(ConfigError, match="nve has no thermostat"):
         MDProtocol.of(temperature="300:400", ensemble="nve")
-    with pytest.raises(ConfigError, match="openmm has no nvt-csvr: choose --engine ase"):
+    with pytest.raises(ConfigError, match="openmm has no nvt-csvr: choose engine='ase'"):
         MDProtocol.of(ensemble="nvt-csvr")
 
 

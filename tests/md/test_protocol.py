@@ -9,13 +9,14 @@ from piwsl.md.protocol import MDProtocol
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": -5}, "steps is -5: it should be at least 1"),
-        ({"temperature": 0}, "temperature is 0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"timestep": -0.5}, "timestep is -0.5"),
-        ({"engine": "lammps"}, "engine is 'lammps'"),
-        ({"temprature": 300}, "did you mean 'temperature'?"),
-        ({"seed": 2**31}, "seed is 2147483648"),
+        ({"steps": -5}, "steps = -5: it must be at least 1"),
+        ({"temperature": 0}, "temperature = 0: a temperature is above 0 K"),
+        ({"temperature": float("nan")}, "temperature = nan"),
+        ({"timestep": -0.5}, "timestep = -0.5"),
+        ({"engine": "lammps"}, "engine = 'lammps'"),
+        ({"temprature": 300}, "unknown key temprature: did you mean temperature?"),
+        ({"minimise": True}, "unknown key minimise: it is now minimize"),
+        ({"seed": 2**31}, "seed = 2147483648"),
     ],
 )
 def test_a_bad_option_is_one_line(options, words):

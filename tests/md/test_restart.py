@@ -12,7 +12,8 @@ from piwsl.md.restart import (
     structure_sha256,
     write_state,
 )
-from piwsl.md.run_directory import normalized, write_structure
+from piwsl.md.run_directory import write_structure
+from piwsl.md.structure import normalized
 from piwsl.structures.files import load_structure
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
@@ -58,7 +59,7 @@ def test_a_changed_number_is_noticed(tmp_path):
 
 
 def test_no_state_at_all(tmp_path):
-    with pytest.raises(RunDirectoryError, match="no state to restart from: run without --restart"):
+    with pytest.raises(RunDirectoryError, match="no state to restart from: start anew with force=True"):
         newest_states({0: tmp_path})
 
 

@@ -17,7 +17,7 @@ from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_protocol
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import locked
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.models_for_tests import trained_file
 
@@ -81,7 +81,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(engine, ensemble, ethanol, 
 def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol, make_model, tmp_path, monkeypatch):
     model, output = make_model(ethanol), tmp_path / "run"
     run_protocol(ethanol, model, protocol(steps=100), output)
-    import piwsl.md.continuation as module
+    import piwsl.md.restart as module
 
     newest = module.newest_states
 
@@ -136,7 +136,7 @@ def test_another_run_is_never_overwritten(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
     run_protocol(ethanol, model, protocol(), output)
     (output / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="holds another run"):
+    with pytest.raises(RunDirectoryError, match="holds a molecular dynamics run already"):
         run_protocol(ethanol, model, protocol(), output)
     run_protocol(ethanol, model, protocol(steps=40, trajectory_format="xtc"), output, force=True)
     assert (output / "notes.txt").read_text() == "mine"

@@ -7,12 +7,12 @@ import pytest
 
 from piwsl.errors import RunDirectoryError
 from piwsl.md.run_directory import lock_files
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import locked
 with locked(Path(sys.argv[1]), sys.argv[2:] or [".lock"]):
     print("held", flush=True)
     time.sleep(600)

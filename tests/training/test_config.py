@@ -5,7 +5,8 @@ import yaml
 
 import piwsl
 from piwsl.errors import ConfigError
-from piwsl.training.config import TrainingConfig, dump, load_config, template
+from piwsl.runs.config import to_yaml
+from piwsl.training.config import TrainingConfig, load_config, template
 
 
 def test_template_is_the_defaults_with_words():
@@ -16,7 +17,7 @@ def test_template_is_the_defaults_with_words():
 def test_dump_round_trip(tmp_path):
     config = load_config(None, ["data.system=aspirin", "loss.pitc=0.25", "optimizer.learning_rate=1e-4", "seed=7"])
     assert config.optimizer.learning_rate == 1e-4
-    (tmp_path / "c.yaml").write_text(dump(config))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
     assert load_config(tmp_path / "c.yaml") == config
 
 
@@ -30,12 +31,18 @@ def test_overrides_win_over_the_file(tmp_path):
     ("text", "message"),
     [
         ("loss: {pict: 1}", "unknown key loss.pict: did you mean loss.pitc?"),
-        ("optimizer: {steps: 3}", "did you mean optimizer"),
-        ("loss: {mixing: 0.7}", "loss.mixing = 0.7"),
+        ("optimizr: {steps: 3}", "did you mean optimizer"),
+        ("loss: {mixing: 0.7}", "loss.mixing = 0.7: it must be at most 0.5"),
+        ("optimiser: {steps: 3}", "unknown key optimiser: it is now optimizer"),
+        ("learning_rate: 3", "unknown key learning_rate: did you mean optimizer.learning_rate?"),
+        ("loss: {pitc: {shap: linear}}", "unknown key loss.pitc.shap: did you mean loss.pitc.shape?"),
+        ("loss: {4: 3}", "the key 4 in loss is not text"),
+        ("loss: {no: 3}", "the key False in loss is not text"),
+        ("displacement: {zzz: 3}", "unknown key displacement.zzz: known keys are direction, length"),
         ("optimizer: {steps: -5}", "optimizer.steps = -5"),
         ("model: {network: transformer}", "model.network"),
         ("[1, 2", "not valid YAML"),
-        ("- 3", "expected sections"),
+        ("- 3", "expected keys with values, not a list"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, text, message):

@@ -3,7 +3,7 @@
 import pytest
 
 from piwsl.errors import RunDirectoryError
-from piwsl.training.config import dump
+from piwsl.runs.config import to_yaml
 from piwsl.training.directory import continuation
 
 
@@ -12,7 +12,7 @@ def earlier(small, tmp_path):
     """A directory whose run had these settings."""
 
     def begun(*overrides):
-        (tmp_path / "config.yaml").write_text(dump(small(*overrides)))
+        (tmp_path / "config.yaml").write_text(to_yaml(small(*overrides)))
         return tmp_path
 
     return begun

@@ -12,12 +12,12 @@ import torch
 
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
+from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
-from piwsl.training.config import dump
+from piwsl.training.data import training_frames
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, run_ensemble
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import run_training
-from piwsl.training.sources import training_frames
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,7 @@ def test_resumed_member_by_member(ensemble, tmp_path):
     assert begun == [1, 2]
     assert json.loads((output / "ensemble.json").read_text())["result"] == "unfinished"
     assert ensemble_seeds(output) == [1, 2]
-    with pytest.raises(RunDirectoryError, match="--resume goes on"):
+    with pytest.raises(RunDirectoryError, match=r"continue it with resume=True, replace it with force=True"):
         run_ensemble(longer, output, [1, 2])
     with pytest.raises(RunDirectoryError, match=r"seed was 0, is 7"):
         run_ensemble(longer.model_copy(update={"seed": 7}), output, [1, 2], resume=True)
@@ -136,7 +136,7 @@ def test_a_member_resumed_by_itself_keeps_the_split(ensemble):
 def test_two_processes_train_the_same_ensemble(ensemble, tmp_path):
     """Every member is trained by both processes; the first one writes and prints."""
     config, alone, _ = ensemble
-    (tmp_path / "c.yaml").write_text(dump(config.model_copy(update={"accelerator": "cpu"})))
+    (tmp_path / "c.yaml").write_text(to_yaml(config.model_copy(update={"accelerator": "cpu"})))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [
         "-m",

@@ -6,7 +6,8 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses import FrameRandom, TowardsDisagreement, TowardsEnergyError, TowardsForceError
-from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, validated
+from piwsl.runs.config import validate
+from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, TrainingConfig
 from piwsl.training.objective import build_displacement, build_objective
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
@@ -160,7 +161,7 @@ def test_a_share_beyond_the_cap_is_refused():
 )
 def test_values_out_of_range_are_refused_in_one_line(values):
     with pytest.raises(ConfigError) as error:
-        validated(values, "options")
+        validate(TrainingConfig, values)
     section, keys = next(iter(values.items()))
     assert f"{section}.{next(iter(keys))}" in str(error.value)
     assert "\n" not in str(error.value)

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
-from piwsl.runs.lock import locked
-from piwsl.training.config import dump
+from piwsl.runs.config import to_yaml
+from piwsl.runs.directory import locked
 from piwsl.training.run import run_training
 from piwsl.training.task import DivergedError
 
@@ -92,7 +92,7 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
 def test_kill_and_resume_on_the_command_line(small, tmp_path):
     config = small("optimizer.steps=160")
     whole = weights(run_training(config, tmp_path / "whole"))
-    (tmp_path / "c.yaml").write_text(dump(config))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "piwsl.cli", "train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -129,7 +129,7 @@ run(sys.argv[1:])
 
 @pytest.mark.slow
 def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
-    (tmp_path / "c.yaml").write_text(dump(small("optimizer.steps=100000", "data.workers=1")))
+    (tmp_path / "c.yaml").write_text(to_yaml(small("optimizer.steps=100000", "data.workers=1")))
     arguments = ["train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -176,7 +176,7 @@ def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
 def test_another_run_is_never_overwritten(small, tmp_path):
     config = small("optimizer.steps=20")
     run_training(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="--force"):
+    with pytest.raises(RunDirectoryError, match="replace it with force=True"):
         run_training(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 20, is 21 \(the cosine schedule depends on it"):
         run_training(small("optimizer.steps=21"), tmp_path / "run", resume=True)

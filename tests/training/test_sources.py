@@ -12,18 +12,17 @@ from piwsl.data.census import Census
 from piwsl.data.datasets import Protocol
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.runs.files import sha256
-from piwsl.runs.hashes import source_hash
-from piwsl.training import sources
-from piwsl.training.data import LabelCounts
-from piwsl.training.run import run_training
-from piwsl.training.sources import (
+from piwsl.runs.files import sha256, source_hash
+from piwsl.training import data as sources
+from piwsl.training.data import (
+    LabelCounts,
     check_against_data,
     stored_split,
     training_frames,
     with_absolute_sources,
     with_forces_of,
 )
+from piwsl.training.run import run_training
 from tests.support.molecules import frame
 
 

@@ -13,8 +13,8 @@ from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectory
 from piwsl.export.trained_file import load_trained, save_trained
 from piwsl.models import ModelConfig
 from piwsl.runs.files import sha256
+from piwsl.training.data import training_frames
 from piwsl.training.run import run_training
-from piwsl.training.sources import training_frames
 from piwsl.training.start import starting_potential, with_network_of_start
 from tests.support.models_for_tests import trained_file, trained_model
 from tests.support.molecules import frame

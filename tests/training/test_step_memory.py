@@ -8,18 +8,25 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
+from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
+from piwsl.training.data import fitting_loss, training_frames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.fit import Setup
 from piwsl.training.loader import share_of_process
+from piwsl.training.objective import build_objective
 from piwsl.training.run import run_training
-from piwsl.training.setup import Setup
-from piwsl.training.sources import training_frames
+from piwsl.training.start import starting_potential
 from piwsl.training.step_memory import StepMemory, step_memory
 
 
 def estimate(config, processes=Processes()):  # noqa: B008
     frames = training_frames(config)
     share = share_of_process(config, frames, processes)
-    memory = step_memory(Setup(config, frames, Path("run"), processes, torch.device("cpu"), share))
+    setup = Setup(config, frames, Path("run"), processes, torch.device("cpu"), share)
+    potential = starting_potential(config, frames).potential
+    use_neighbor_sums(potential.network, training_neighbor_sums(setup.device)[0])
+    objective = build_objective(fitting_loss(config.loss, frames), config.displacement)
+    memory = step_memory(setup, objective, potential)
     assert memory is not None
     return memory
 
@@ -66,7 +73,7 @@ from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_nei
 from piwsl.training.config import load_config
 from piwsl.runs.process import keep_freed_memory
 from piwsl.training.objective import build_objective
-from piwsl.training.sources import training_frames
+from piwsl.training.data import training_frames
 
 torch.set_num_threads(1)
 keep_freed_memory()
@@ -93,11 +100,11 @@ print(1024 * (peak - before))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_the_estimate_is_right_within_a_factor_of_two(small, tmp_path):
-    from piwsl.training.config import dump
+    from piwsl.runs.config import to_yaml
 
     settings = ["model.channels=64", "model.layers=3", "model.cutoff=5"]
     config = small(*settings, "optimizer.batch_size=800")
-    (tmp_path / "c.yaml").write_text(dump(config))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
     try:
         done = subprocess.run(
             [sys.executable, "-c", STEP, tmp_path / "c.yaml"], check=True, capture_output=True, text=True, timeout=300

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piwsl.data.datasets.registry import Dataset, RemoteFile, dataset
-from piwsl.errors import DataError, MissingDependencyError
+from piwsl.errors import DataError, MissingDependencyError, reason_of
 from piwsl.runs.files import sha256, write_text
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _disk_errors(record: Dataset, folder: Path) -> Iterator[None]:
             raise DataError(
                 f"{record.name}: the disk of {folder} is full: downloaded parts are kept, resume later"
             ) from None
-        raise DataError(f"{record.name}: {folder} cannot be written ({error.strerror or error})") from None
+        raise DataError(f"{record.name}: {folder} cannot be written ({reason_of(error)})") from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ase.io.formats import UnknownFileTypeError, filetype
 
 from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, STRESS_KEY, find_labels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.units import LabelUnits
 
 
@@ -40,8 +40,7 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     except DataError:
         raise
     except (UnknownFileTypeError, OSError, ValueError, KeyError, IndexError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not readable after {len(frames)} frames ({reason})") from None
+        raise DataError(f"{path}: not readable after {len(frames)} frames ({reason_of(error)})") from None
     if not frames:
         raise DataError(f"{path}: contains no structure")
     notes: tuple[str, ...] = ()

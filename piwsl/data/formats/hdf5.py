@@ -1,11 +1,11 @@
-"""Opening of HDF5 files."""
+"""Opening HDF5 files safely."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piwsl.errors import DataError, MissingDependencyError
+from piwsl.errors import DataError, MissingDependencyError, reason_of
 
 if TYPE_CHECKING:
     import h5py
@@ -18,28 +18,25 @@ def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
 
     Args:
         path: the file.
-        growing: whether another process may be writing to the file in SWMR mode, or was killed while writing.
+        growing: another process may be adding to it (in HDF5's mode SWMR), or may have been killed while it did.
 
     Raises:
-        DataError: the file is not an HDF5 file, or truncated.
-        MissingDependencyError: h5py is not installed.
+        DataError: no HDF5 file, or cut off.
+        MissingDependencyError: without h5py.
     """
     module = h5py_module()
     options = {"swmr": True, "locking": False} if growing else {}
     try:
         return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, **options)
     except OSError as error:
-        reason = " ".join(str(error).split())
-        if "SWMR writing" in reason:  # open for writing in a mode without readers
-            raise DataError(
-                f"{path}: is being truncated, or was left open by a killed run: resume that run first"
-            ) from None
-        raise DataError(f"{path}: not a readable HDF5 file, or truncated ({reason})") from None
+        if "SWMR writing" in str(error):  # open for writing, but not to one that lets others read
+            raise DataError(f"{path}: is being cut, or was left open by a killed run: continue that first") from None
+        raise DataError(f"{path}: not a readable HDF5 file, or cut off ({reason_of(error)})") from None
 
 
 @contextmanager
 def opened(path: Path) -> Iterator["h5py.File"]:
-    """Open a file for a block of code, in which errors of h5py mean a damaged file.
+    """`open_hdf5` for a block; what fails within it is a damaged file.
 
     Raises:
         DataError: the file is damaged.
@@ -48,11 +45,11 @@ def opened(path: Path) -> Iterator["h5py.File"]:
         try:
             yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({' '.join(str(error).split())})") from None
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
 
 
 def h5py_module() -> Any:
-    """Return the library h5py.
+    """The library h5py.
 
     Raises:
         MissingDependencyError: it is not installed.

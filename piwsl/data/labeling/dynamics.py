@@ -19,8 +19,9 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.errors import ConfigError, DataError
-from piwsl.runs.directory import PLAN_FILE, is_begun, only_job
+from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import write_npz, write_text
 from piwsl.units import ASE_TIME, BOLTZMANN
@@ -102,14 +103,16 @@ def sample_and_label(
         DataError: a process that computed a trajectory died.
     """
     output = output.resolve()
-    begun = is_begun(output, asdict(plan), asdict(SamplingPlan()))
+    directory = RunDirectory(output, LABELING)
+    begun = is_begun(directory, asdict(plan), asdict(SamplingPlan()))
     total = plan.trajectories * plan.chunks
 
     def count() -> None:
         if progress:
             progress(len(list(output.glob("trajectory-*/chunk-*.npz"))), total)
 
-    with only_job(output):
+    directory.create()
+    with directory.lock():
         if not begun:
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
             write(output / START_FILE, relaxed, format="extxyz")

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from piwsl.data.labeling.calculators import PYSCF, check_options
-from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.errors import ConfigError, MissingDependencyError, reason_of
 from piwsl.units import BOHR, HARTREE
 
 CORRELATED = ("mp2", "ccsd", "ccsd(t)")
@@ -122,7 +122,7 @@ class PySCFCalculator(Calculator):
                 warnings.simplefilter("ignore")  # where else a basis might be found
                 return gto.M(atom=structure, unit="Bohr", basis=self.basis, charge=charge, spin=int(spin), verbose=0)
         except (RuntimeError, KeyError) as error:
-            raise CalculationFailed(" ".join(str(error).split())) from None
+            raise CalculationFailed(reason_of(error)) from None
 
     def _mp2(self, field: Any) -> tuple[float, Any]:
         """Total energy [hartree] and its gradient (n, 3) [hartree/bohr]."""

@@ -12,6 +12,7 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from piwsl.data.frames import Frame
 from piwsl.data.labeling.calculators import forgets, reference_calculator
+from piwsl.errors import reason_of
 from piwsl.typing import FloatArray
 
 
@@ -46,8 +47,7 @@ def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> Singl
                 calculator.directory = scratch  # programs that work through files must not meet in one folder
             return _labels(calculator, frame)
     except Exception as error:  # whatever a quantum-chemistry program raises: the other structures go on
-        text = " ".join(str(error).split())
-        return Failure(text if text else type(error).__name__)
+        return Failure(reason_of(error))
 
 
 def _calculator(method: str, options: Mapping[str, Any]) -> BaseCalculator:

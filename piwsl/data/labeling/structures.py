@@ -9,20 +9,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
-from piwsl._version import __version__
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.data.write import write_frames
 from piwsl.errors import DataError
-from piwsl.runs.directory import PLAN_FILE, is_begun, only_job
+from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import sha256, write_text
-from piwsl.runs.provenance import versions
+from piwsl.runs.summary import RunSummary, now, provenance
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,6 @@ class LabelStore:
 
 STORE_FILE = "labels.jsonl"
 RESULT_FILE = "frames.xyz"
-SUMMARY_FILE = "summary.json"
 _PROGRAMS = ("ase", "numpy", "tblite", "pyscf")
 
 
@@ -177,18 +176,20 @@ def label_frames(
     """
     reference_calculator(method, options)  # what is wrong with it is said before anything is written
     plan = asdict(LabelingPlan.of(frames, method, options))
-    begun = is_begun(output, plan, {})
-    with only_job(output):
+    directory = RunDirectory(output, LABELING)
+    begun = is_begun(directory, plan, {})
+    directory.create()
+    with directory.lock():
         if not begun:
             write_text(output / PLAN_FILE, json.dumps(plan, indent=1))
         store = LabelStore(output / STORE_FILE)
-        started = time.monotonic()
+        started = time.perf_counter()
         _compute(frames, plan, store, where or LocalProcesses(), progress)
         if not len(store):
             raise DataError(f"no frame could be labeled; frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
         write_frames(FrameSet(_Labeled(frames, store), file), file, force=True)
-        write_text(output / SUMMARY_FILE, json.dumps(_summary(plan, frames, store, file, started), indent=1))
+        _summary(plan, frames, store, file, started).write(output)
     return LabeledFrames(file, len(frames), dict(sorted(store.failures.items())))
 
 
@@ -217,19 +218,43 @@ def _bare(frame: Frame) -> Frame:
     return replace(frame, energy=np.nan, forces=no_forces, stress=no_stress)
 
 
+class LabelingSummary(RunSummary):
+    """Summary of a labeling job; times are those of its last session.
+
+    Attributes:
+        plan: what was computed.
+        source: where the structures came from.
+        labeled: number of structures with labels.
+        failures: reason by index of those without.
+        units: of the labeled frames.
+        frames_sha256: hash of the file with the labeled frames.
+    """
+
+    job: ClassVar[str] = "a labeling job"
+
+    plan: dict[str, Any]
+    source: str
+    labeled: int
+    failures: dict[str, str]
+    units: str = "eV, angstrom"
+    frames_sha256: str
+
+
 def _summary(
     plan: Mapping[str, Any], frames: FrameSet, store: LabelStore, file: Path, started: float
-) -> dict[str, Any]:
-    return {
-        "plan": plan,
-        "source": str(frames.source),
-        "labeled": len(store),
-        "failures": {str(index): reason for index, reason in sorted(store.failures.items())},
-        "result": {"file": file.name, "sha256": sha256(file), "units": "eV, angstrom"},
-        "seconds": round(time.monotonic() - started, 1),  # of the last run of the job
-        "piwsl_version": __version__,
-        "versions": versions(_PROGRAMS),
-    }
+) -> LabelingSummary:
+    return LabelingSummary(
+        **provenance(_PROGRAMS),
+        finished=now(),
+        wall_seconds=round(time.perf_counter() - started, 1),
+        plan=dict(plan),
+        source=str(frames.source),
+        labeled=len(store),
+        failures={str(index): text for index, text in sorted(store.failures.items())},
+        frames_sha256=sha256(file),
+        outputs={"frames": file.name, "labels": STORE_FILE, "plan": PLAN_FILE},
+        result="completed",
+    )
 
 
 class _Labeled(Sequence[Frame]):

@@ -1,5 +1,6 @@
-"""Replicas of a run spread over processes that see the same files, such as the workers of a Dask cluster."""
+"""Replicas of a run, distributed over processes that see the same files, such as the workers of a Dask cluster."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,30 +9,31 @@ from pathlib import Path
 
 from piwsl.errors import ConfigError, EngineError
 from piwsl.md import run_directory as files
-from piwsl.md.continuation import Continuation, resume_chunk
 from piwsl.md.job import Job
 from piwsl.md.progress import Progress
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.replica_summary import ReplicaSummary
+from piwsl.md.restart import Continuation, resume_chunk
 from piwsl.md.simulation import Simulation
+from piwsl.runs.directory import locked
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
-from piwsl.runs.lock import locked
 from piwsl.runs.process import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
-STOP = ".stop"  # a file that asks the workers to end at their next states
-_PAUSE = 2.0  # s between looks at what the workers have written
-_LOST = 60.0  # s in which a worker that has lost its scheduler notices that
+LOGGER = logging.getLogger(__name__)
+STOP = ".stop"  # a file: workers end at their next states
+_PAUSE = 2.0  # s between two readings of the summaries of the replicas
+_LOST = 60.0  # s after which a worker has noticed that its scheduler is gone
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Where replicas run.
+class DistributedReplicas:
+    """Other processes that move the replicas.
 
     Attributes:
-        executor: calls a function for many arguments.
-        chunk: replicas of a call.
+        executor: Calls a function for many arguments.
+        chunk: Number of replicas of a call.
     """
 
     executor: Executor
@@ -39,9 +41,9 @@ class Spread:
 
 
 @contextmanager
-def spread_over(
+def distributed_replicas(
     scheduler: str | None, workers: int | None, n_atoms: int, protocol: MDProtocol
-) -> Iterator[Spread | None]:
+) -> Iterator[DistributedReplicas | None]:
     """Provide Dask workers for replicas of ``n_atoms`` atoms within the block; None: this process moves them.
 
     Raises:
@@ -65,51 +67,55 @@ def spread_over(
     if scheduler is not None:
         cluster = DaskCluster(scheduler)
         cluster.check()
-        yield Spread(cluster, chunk)
+        yield DistributedReplicas(cluster, chunk)
         return
     assert workers is not None
     with local_cluster(workers) as local:
-        yield Spread(local, chunk)
+        yield DistributedReplicas(local, chunk)
 
 
-def run_spread(simulation: Simulation, spread: Spread, progress: Callable[[Progress], None] | None) -> MDSummary:
-    """Carry out a run of replicas elsewhere; gives its summary.
+def run_distributed(
+    job: Job, simulation: Simulation, distributed: DistributedReplicas, progress: Callable[[Progress], None] | None
+) -> MDSummary:
+    """Carry out a run of replicas in other processes and return its summary.
 
-    Replicas of a worker that dies go on from their last states on another one.
+    Replicas of a worker that dies continue from their last states on another one.
 
     Args:
-        simulation: of one replica, which was tried and is not used.
-        spread: where to.
-        progress: called as workers write states.
+        job: The run, with files that the other processes see.
+        simulation: A simulation of one replica, which shows that the engine works; it is not run.
+        distributed: The other processes.
+        progress: Called as workers write states.
 
     Raises:
-        UnphysicalError: some have left physics; everything is written before.
-        EngineError: workers have died again and again.
+        UnphysicalError: Replicas became unphysical; everything is written before.
+        EngineError: Workers died again and again.
     """
-    job = simulation.job
     state = next(iter(simulation.before.states.values())) if simulation.before else None
     (job.output / STOP).unlink(missing_ok=True)
     if state is None:
         files.write_structure(job.output / files.START, job.structure)
-    overview = ReplicaSummary(job, simulation.engine, state)
-    chunks = [job.replicas[first : first + spread.chunk] for first in range(0, len(job.replicas), spread.chunk)]
-    files.LOGGER.info(f"{len(chunks)} tasks of up to {spread.chunk} replicas")
+    replica_summary = ReplicaSummary(job, simulation.engine, state)
+    chunks = [
+        job.replicas[first : first + distributed.chunk] for first in range(0, len(job.replicas), distributed.chunk)
+    ]
+    LOGGER.info(f"{len(chunks)} tasks of up to {distributed.chunk} replicas")
     died = []
     with polite_interruption() as interruption:
-        watch = _Watch(job, overview, progress, interruption)
-        for outcome in spread.executor.run(carry_out, [(job, list(chunk)) for chunk in chunks], watch.look):
+        watch = _Watch(job, replica_summary, progress, interruption)
+        for outcome in distributed.executor.run(carry_out, [(job, list(chunk)) for chunk in chunks], watch.poll):
             chunk = chunks[outcome.index]
             if outcome.died:
                 died.append(f"{job.directory(chunk[0]).name} to {job.directory(chunk[-1]).name}: {outcome.died}")
-            watch.note(chunk)
+            watch.read(chunk)
     (job.output / STOP).unlink(missing_ok=True)
     if died:
-        raise EngineError(f"{'; '.join(died)}: continue with --restart")
-    return overview.finish()
+        raise EngineError(f"{'; '.join(died)}: continue with restart=True")
+    return replica_summary.finish()
 
 
 def carry_out(job: Job, replicas: Sequence[int]) -> None:
-    """Some replicas of a run from where they are to their end, in a worker."""
+    """Move some replicas of a run to their end, in a worker."""
     if (job.output / STOP).exists():
         return
     with process_settings(huge_pages=True), locked(job.output, files.lock_files(replicas), _LOST):
@@ -117,53 +123,53 @@ def carry_out(job: Job, replicas: Sequence[int]) -> None:
         if before is None or not _ended(job, before):
             simulation = Simulation(job, list(before.states) if before else replicas, before)
             simulation.open()
-            simulation.run(asked=_Asked(job.output))
+            simulation.run(should_stop=_StopFile(job.output))
 
 
 def _ended(job: Job, before: Continuation) -> bool:
-    """All have left, or all that are left have made their steps and said so."""
+    """Whether no replica remains, or all that remain made their steps and recorded that."""
     results = [MDSummary.read(job.directory(number)).result for number in before.states]
     return not results or (before.step == job.protocol.steps and set(results) == {"completed"})
 
 
-class _Asked:
-    """Whether the run was asked to end: looks once a second."""
+class _StopFile:
+    """Returns True when the stop file exists, which is checked once a second."""
 
     def __init__(self, output: Path) -> None:
-        self._file, self._looked = output / STOP, time.monotonic()
+        self._file, self._checked = output / STOP, time.monotonic()
 
     def __call__(self) -> bool:
-        if time.monotonic() - self._looked < 1.0:
+        if time.monotonic() - self._checked < 1.0:
             return False
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         return self._file.exists()
 
 
 class _Watch:
-    """Keeps the overview up to date from what workers write, and tells how far they are."""
+    """Keeps the summary of all replicas up to date from what workers write, and reports progress."""
 
     def __init__(
         self,
         job: Job,
-        overview: ReplicaSummary,
+        replica_summary: ReplicaSummary,
         progress: Callable[[Progress], None] | None,
         interruption: Interruption,
     ) -> None:
-        self._job, self._overview, self._progress = job, overview, progress
+        self._job, self._replica_summary, self._progress = job, replica_summary, progress
         self._interruption = interruption
-        self._told = time.monotonic()
+        self._updated = time.monotonic()
 
-    def look(self) -> None:
-        """Called often; looks seldom."""
+    def poll(self) -> None:
+        """Check for an interruption, and read the summaries now and then. Called often."""
         if self._interruption.requested and not (self._job.output / STOP).exists():
             (self._job.output / STOP).touch()
-        if time.monotonic() - self._told >= _PAUSE:
-            self.note(self._job.replicas)
+        if time.monotonic() - self._updated >= _PAUSE:
+            self.read(self._job.replicas)
             if self._progress:
-                self._progress(self._overview.progress())
-            self._told = time.monotonic()
+                self._progress(self._replica_summary.progress())
+            self._updated = time.monotonic()
 
-    def note(self, replicas: Sequence[int]) -> None:
-        """Read the summaries of replicas that have begun."""
+    def read(self, replicas: Sequence[int]) -> None:
+        """Read the summaries of replicas that have started."""
         begun = [number for number in replicas if (self._job.directory(number) / SUMMARY_FILE).is_file()]
-        self._overview.update({number: MDSummary.read(self._job.directory(number)) for number in begun})
+        self._replica_summary.update({number: MDSummary.read(self._job.directory(number)) for number in begun})

@@ -1,17 +1,19 @@
 """The summary of a run of replicas, which stands above the summaries of the replicas."""
 
+import logging
 import time
 from collections.abc import Mapping
 
 from piwsl.errors import UnphysicalError
-from piwsl.md import run_directory as files
 from piwsl.md.engines.base import ReplicaEngine
 from piwsl.md.job import Job
 from piwsl.md.progress import Progress, nanoseconds_per_day
 from piwsl.md.restart import RestartState
-from piwsl.md.summary import new_summary
+from piwsl.md.simulation import new_summary
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary, ReplicaRecord, Result, SpeedRecord, now
 from piwsl.units import PICOSECOND
+
+LOGGER = logging.getLogger(__name__)
 
 
 class ReplicaSummary:
@@ -73,9 +75,9 @@ class ReplicaSummary:
         speed = self.summary.speed.ns_per_day or 0.0
         text = f"{done} of {count} replicas completed their {length:g} ps; {speed:.2f} ns/day in all"
         if not stopped:
-            files.LOGGER.info(f"{text}; no stop rule violated" if done == count else text)
+            LOGGER.info(f"{text}; no stop rule violated" if done == count else text)
             return self.summary
-        files.LOGGER.info(text)
+        LOGGER.info(text)
         shown = [
             f"{record.directory} at step {record.steps_done}: {record.stop.message if record.stop else 'stopped'}"
             for record in stopped[:3]

@@ -1,4 +1,4 @@
-"""A run of replicas: those that leave physics leave the run, and the others go on."""
+"""A run of replicas in this process: a replica that becomes unphysical is removed, and the others continue."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from piwsl.md import run_directory as files
 from piwsl.md.progress import Progress
 from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.simulation import Simulation
-from piwsl.runs.lock import locked
+from piwsl.runs.directory import locked
 from piwsl.runs.summary import MDSummary
 
 _FILES_OF_A_REPLICA = 3  # that are open while it runs
@@ -15,25 +15,25 @@ _OTHER_FILES = 64
 
 
 def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDSummary:
-    """Carry out a run of replicas in this process; gives its summary.
+    """Carry out a run of replicas in this process and return its summary.
 
     Raises:
-        UnphysicalError: some have left physics; everything is written before.
+        UnphysicalError: Replicas became unphysical; everything is written before.
     """
     allow_open_files(_FILES_OF_A_REPLICA * len(simulation.engine.replicas) + _OTHER_FILES)
     state = next(iter(simulation.before.states.values())) if simulation.before else None
     if state is None:
         files.write_structure(simulation.job.output / files.START, simulation.job.structure)
-    overview = ReplicaSummary(simulation.job, simulation.engine, state)
+    replica_summary = ReplicaSummary(simulation.job, simulation.engine, state)
 
-    def kept() -> None:
-        overview.update({number: one.summary for number, one in simulation.recorders.items()})
+    def on_checkpoint() -> None:
+        replica_summary.update({number: recorder.summary for number, recorder in simulation.recorders.items()})
 
     with locked(simulation.job.output, files.lock_files(simulation.engine.replicas)):
         simulation.open()
-        simulation.run(progress, kept)
-        kept()
-    return overview.finish()
+        simulation.run(progress, on_checkpoint)
+        on_checkpoint()
+    return replica_summary.finish()
 
 
 def allow_open_files(count: int) -> None:

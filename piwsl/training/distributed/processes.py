@@ -161,7 +161,7 @@ class LaunchedEnvironment(ClusterEnvironment):
 
 
 @contextmanager
-def joined(processes: Processes, backend: str) -> Iterator[Processes]:
+def process_group(processes: Processes, backend: str) -> Iterator[Processes]:
     """The processes work together within the block; with one process nothing happens.
 
     An error in one of them ends all, and only the first to fail tells: in the others SystemExit takes its place.

@@ -1,42 +1,73 @@
-"""Search for good settings: trials on the validation frames, one look at the test frames at the end."""
+"""The search itself: trials on the validation frames, one evaluation of the test frames at the end."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from datetime import timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
+from pydantic import BaseModel
 
-from piwsl._version import __version__
-from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
+from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, load_trained
-from piwsl.runs.files import sha256, write_text
+from piwsl.runs.config import to_yaml
+from piwsl.runs.directory import DirectoryKind, RunDirectory
+from piwsl.runs.files import sha256, write_text, writing
 from piwsl.runs.process import process_settings
-from piwsl.runs.provenance import versions
-from piwsl.training.config import TrainingConfig, dump
-from piwsl.training.data import TrainingFrames
+from piwsl.runs.summary import RunSummary, iso, now, provenance
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames, check_against_data, training_frames, with_absolute_sources
 from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.sources import check_against_data, training_frames, with_absolute_sources
+from piwsl.training.metrics import Errors
 from piwsl.training.start import with_network_of_start
 from piwsl.training.tuning.plots import history_plot, settings_plot
 from piwsl.training.tuning.results import TrialResult, TuneResult, all_results, best_first, trials_csv
 from piwsl.training.tuning.search import Worker
-from piwsl.training.tuning.settings import TuneConfig, extremes, with_settings
+from piwsl.training.tuning.settings import Scalar, TuneConfig, extremes, with_settings
 from piwsl.training.tuning.study import STUDY_FILE, open_study
 
 CONFIG_FILE = "tune.yaml"
 BEST_FILE = "best.yaml"
 TABLE_FILE = "trials.csv"
-SUMMARY_FILE = "summary.json"
 HISTORY_PLOT, SETTINGS_PLOT = "history.png", "settings.png"
+SEARCH = DirectoryKind(job="a search", marks=(CONFIG_FILE, STUDY_FILE))
 _NOT_AGREED = ("accelerator", "threads", "data.file", "data.test_file", "data.workers")
+
+
+class BestTrial(BaseModel):
+    """The best trial in the summary of a search."""
+
+    trial: int
+    settings: dict[str, Scalar]
+    value: float | None
+    model: str | None
+    model_sha256: str | None
+
+
+class TuneSummary(RunSummary):
+    """Summary of a search; ``wall_seconds`` is the sum over all trials.
+
+    Attributes:
+        inputs: source of the data and its hash.
+        metric: error by which trials are compared.
+        trials: number of trials by state.
+        best: the best trial.
+        test: test errors of its model; None without test frames, or where its model is not here.
+    """
+
+    job: ClassVar[str] = "a search"
+
+    inputs: dict[str, str]
+    metric: str
+    trials: dict[str, int]
+    best: BestTrial
+    test: Errors | None = None
 
 
 def run_study(
@@ -76,7 +107,9 @@ def _run_study(
     on_trial: Callable[[TrialResult], None],
 ) -> TuneResult:
     ends = extremes(config, settings)
-    _check_directory(output)
+    directory = RunDirectory(output, SEARCH)
+    if not directory.holds_job:
+        directory.check_free()
     frames = training_frames(config)
     for end in ends:
         check_against_data(end, frames)
@@ -88,7 +121,7 @@ def _run_study(
         )
     if on_data:
         on_data(frames)
-    with _prepared(output):
+    with _prepared(directory):
         study = open_study(settings, output, _agreed(config, settings, frames))
     _write_settings(config, settings, output)
     try:
@@ -96,11 +129,7 @@ def _run_study(
         Worker(study, config, settings, frames, output).work(on_trial)
         return _result(study, config, settings, frames, output)
     except StorageInternalError as error:
-        raise PiwslError(f"the storage of the study is lost ({_first_line(error)}): the same command goes on") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise PiwslError(f"the storage of the study is lost ({reason_of(error)}): the same command goes on") from None
 
 
 def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
@@ -111,45 +140,31 @@ def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
         raise ConfigError(f"tune.metric: {settings.metric}: no validation frame has {label}: choose another metric")
 
 
-def _check_directory(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise RunDirectoryError(f"{output} is a file: choose another --output")
-    if (
-        output.is_dir()
-        and any(output.iterdir())
-        and not any((output / name).exists() for name in (CONFIG_FILE, STUDY_FILE))
-    ):
-        raise RunDirectoryError(f"{output} is not empty and holds no search: choose another --output")
-
-
 def _check_trials(study: Study, output: Path) -> None:
     if not study.get_trials(deepcopy=False) and any(output.glob("trial-*")):
-        raise RunDirectoryError(f"{output} holds trials of another study: choose another --output, or delete them")
+        raise RunDirectoryError(
+            f"{output}: holds trials of another study: choose another output=DIRECTORY, or delete them"
+        )
 
 
 @contextmanager
-def _prepared(output: Path) -> Iterator[None]:
-    """The directory is there within the block; if it is new, empty, and the block fails, it goes again."""
-    existed = output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
+def _prepared(directory: RunDirectory) -> Iterator[None]:
+    """Make the directory for the block; remove it where it is new and empty and the block fails."""
+    existed = directory.path.exists()
+    directory.create()
     try:
         yield
     except PiwslError:
         if not existed:
             with suppress(OSError):  # another worker writes in it
-                output.rmdir()
+                directory.path.rmdir()
         raise
 
 
 def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) -> None:
     whole = {**config.model_dump(mode="json"), "tune": settings.model_dump(mode="json", exclude_defaults=True)}
-    try:
+    with writing(output / CONFIG_FILE):
         write_text(output / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
-    except OSError as error:
-        raise RunDirectoryError(f"{output} cannot be written: {error.strerror}") from None
 
 
 def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
@@ -173,33 +188,35 @@ def _result(
         raise PiwslError(f"no trial was completed; the last one failed: {reasons[-1]}" if reasons else "no trial")
     if running:
         return TuneResult(output, settings, trials, best, running, None, None)
-    found = with_settings(config, best[0].settings)
+    best_config = with_settings(config, best[0].settings)
     model = best[0].directory / MODEL_FILE if best[0].directory else None
     test = None
     if model is not None and model.exists() and len(frames.test):
         trained = load_trained(model)
         potential = trained.potential().to(chosen_device(config, launched_processes()))
         test = evaluate_potential(potential, frames.test, trained.config.cutoff, DTYPES[trained.dtype])
-    write_text(output / BEST_FILE, dump(found))
+    write_text(output / BEST_FILE, to_yaml(best_config))
     write_text(output / TABLE_FILE, trials_csv(trials, settings.metric))
     history_plot(trials, settings, output / HISTORY_PLOT)
     settings_plot(trials, settings, output / SETTINGS_PLOT)
-    summary = {
-        "piwsl_version": __version__,
-        "versions": versions(("torch", "lightning", "numpy", "optuna")),
-        "inputs": {"data": str(frames.source), "sha256": frames.sha256},
-        "metric": f"validation/{settings.metric}",
-        "trials": Counter(trial.state for trial in trials),
-        "best": {
-            "trial": best[0].number,
-            "settings": best[0].settings,
-            "value": best[0].value,
-            "model": str(model) if model else None,
-            "model_sha256": sha256(model) if model is not None and model.exists() else None,
-        },
-        "test": asdict(test) if test else None,
-        "outputs": [BEST_FILE, TABLE_FILE, HISTORY_PLOT, SETTINGS_PLOT],
-        "result": "completed",
-    }
-    write_text(output / SUMMARY_FILE, json.dumps(summary, indent=1))
-    return TuneResult(output, settings, trials, best, 0, found, test)
+    started = study.get_trials(deepcopy=False)[0].datetime_start
+    TuneSummary(
+        **provenance(("torch", "lightning", "numpy", "optuna"))
+        | {"started": iso(started.astimezone(timezone.utc)) if started else ""},
+        finished=now(),
+        wall_seconds=round(sum(trial.seconds or 0.0 for trial in trials), 1),
+        inputs={"data": str(frames.source), "sha256": frames.sha256},
+        metric=f"validation/{settings.metric}",
+        trials=dict(Counter(trial.state for trial in trials)),
+        best=BestTrial(
+            trial=best[0].number,
+            settings=best[0].settings,
+            value=best[0].value,
+            model=str(model) if model else None,
+            model_sha256=sha256(model) if model is not None and model.exists() else None,
+        ),
+        test=test,
+        outputs={"best": BEST_FILE, "trials": TABLE_FILE, "history": HISTORY_PLOT, "settings": SETTINGS_PLOT},
+        result="completed",
+    ).write(output)
+    return TuneResult(output, settings, trials, best, 0, best_config, test)

@@ -17,12 +17,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from piwsl.data.frames import FrameSet
-from piwsl.errors import PiwslError
+from piwsl.errors import PiwslError, reason_of
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames
+from piwsl.training.data import TrainingFrames, check_against_data
 from piwsl.training.fit import TrainingProgress
 from piwsl.training.run import run_training
-from piwsl.training.sources import check_against_data
 from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
 from piwsl.training.tuning.settings import TuneConfig, present, with_settings
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfigured, next_trial, suggest
@@ -72,7 +71,7 @@ class Worker:
                 except TrialPruned:
                     state = TrialState.PRUNED
                 except (PiwslError, torch.OutOfMemoryError) as error:
-                    trial.set_user_attr(REASON, " ".join(str(error).split()))
+                    trial.set_user_attr(REASON, reason_of(error))
                 trial.set_user_attr(SECONDS, time.perf_counter() - begin)
         finally:
             # Another worker may have taken this one for dead after a long silence: then its word stands.

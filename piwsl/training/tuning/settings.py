@@ -1,19 +1,19 @@
 """The section `tune` of a configuration file: which settings are searched, how, and by which error."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from piwsl.errors import ConfigError
-from piwsl.training.config import Section, TrainingConfig, load_config, validated
+from piwsl.runs.config import read_mapping, validate, with_overrides
+from piwsl.training.config import Section, TrainingConfig
 
 Scalar = bool | int | float | str | None
 # A trial must not change what it is judged by.
 _DATA = "data"
+_NO_SECTION = object()
 _SUPERVISED = ("loss.energy", "loss.forces", "loss.stress")
 
 
@@ -70,47 +70,33 @@ class TuneConfig(Section):
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainingConfig, TuneConfig | None]:
-    """Read a training configuration that may hold a section `tune`; None where it does not.
+    """Read a training configuration that may hold a section `tune`.
 
-    Overrides ``section.key=value`` are applied to the training configuration.
+    Args:
+        path: YAML file.
+        overrides: Values such as ``section.key=value`` for the training configuration.
+
+    Returns:
+        The training configuration, and the section `tune`; None where the file has none.
 
     Raises:
-        ConfigError: one line naming the key, what is wrong, and the nearest known key.
+        ConfigError: One line that names the key, what is wrong, and the nearest known key.
     """
-    content = _mapping(path)
-    if "tune" not in content:
-        return load_config(path, overrides), None
-    section = content.pop("tune")
-    try:
-        config = load_config(None, overrides, base=content)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {str(error).removeprefix('options: ')}") from None
-    return config, tune_config(section, path)
+    content = read_mapping(path)
+    section = content.pop("tune", None) if "tune" in content else _NO_SECTION
+    config = validate(TrainingConfig, with_overrides(content, overrides), str(path))
+    return config, None if section is _NO_SECTION else tune_config(section, path)
 
 
 def tune_config(section: object, path: Path) -> TuneConfig:
     """Check a section `tune`.
 
     Raises:
-        ConfigError: one line naming the key, what is wrong, and the nearest known key.
+        ConfigError: One line that names the key, what is wrong, and the nearest known key.
     """
     if not isinstance(section, dict):
         raise ConfigError(f"{path}: tune: expected keys such as trials, metric and ranges")
-    try:
-        return TuneConfig(**section)
-    except ValidationError as error:
-        first = error.errors()[0]
-        parts = [str(part) for part in first["loc"]]
-        key = ".".join(["tune", *parts])
-        if first["type"] == "extra_forbidden":
-            known = RangeConfig.model_fields if parts[0] == "ranges" else TuneConfig.model_fields
-            near = difflib.get_close_matches(parts[-1], list(known), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown key {key}: {hint}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path}: {key}: {message[0].lower()}{message[1:]}") from None
-    except TypeError:
-        raise ConfigError(f"{path}: tune: its keys must be names") from None
+    return validate(TuneConfig, section, str(path), "tune")
 
 
 def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> TrainingConfig:
@@ -128,7 +114,7 @@ def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> Tra
                 inner[section] = {}
             inner = inner[section]
         inner[name] = value
-    return validated(values, "tune.ranges")
+    return validate(TrainingConfig, values, "tune.ranges")
 
 
 def present(config: TrainingConfig, key: str) -> Any:
@@ -151,12 +137,3 @@ def extremes(config: TrainingConfig, settings: TuneConfig) -> list[TrainingConfi
         if settings.metric == "loss" and key.startswith(_SUPERVISED):
             raise ConfigError(f"tune.ranges: {key} rescales the validation loss: use metric force_mae or energy_mae")
     return [with_settings(config, {key: end}) for key, chosen in settings.ranges.items() for end in chosen.ends]
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    """The content of a YAML file; empty where it is none, which `load_config` then explains."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}

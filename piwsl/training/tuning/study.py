@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError, reason_of
 from piwsl.training.tuning.settings import Scalar, TuneConfig
 
 STUDY_FILE = "study.db"
@@ -49,7 +49,7 @@ def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> St
         changed = "; ".join(f"{key} was {before.get(key)}, is {agreed.get(key)}" for key in keys)
         raise RunDirectoryError(
             f"cannot go on with study {settings.study!r} and other settings: {changed}: name another tune.study, or "
-            "another --output"
+            "another output=DIRECTORY"
         )
     return study
 
@@ -66,12 +66,14 @@ def _connect(url: str, settings: TuneConfig) -> Study:
                 storage=_storage(url), study_name=settings.study, pruner=pruner, load_if_exists=True
             )
         except ImportError as error:
-            raise ConfigError(f"storage {url}: the driver of this database is not installed ({error})") from None
+            raise ConfigError(
+                f"storage {url}: the driver of this database is not installed ({reason_of(error)})"
+            ) from None
         except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
             # Two workers that make the tables of a new database at once: one of them finds them half made.
             half_made = isinstance(error, IntegrityError) or "already exists" in str(error)
             if not half_made or attempt == _ATTEMPTS - 1:
-                raise ConfigError(f"storage {url} cannot be opened: {str(error).splitlines()[0]}") from None
+                raise ConfigError(f"storage {url} cannot be opened: {reason_of(error)}") from None
             time.sleep(0.2)
     raise AssertionError
 

@@ -72,7 +72,7 @@ def test_labels_are_those_of_the_method_in_their_order(tmp_path):
         assert not after.has_stress
     summary = json.loads((tmp_path / "job" / "summary.json").read_text())
     assert summary["labeled"] == 5
-    assert summary["result"]["units"] == "eV, angstrom"
+    assert summary["units"] == "eV, angstrom"
     assert summary["versions"]["tblite"]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from piwsl.errors import RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.replicas.distributed import Spread
+from piwsl.md.replicas.distributed import DistributedReplicas
 from piwsl.md.restart import state_files
 from piwsl.md.run import run_protocol
 from piwsl.runs.dask_cluster import DaskCluster, local_cluster
@@ -60,7 +60,7 @@ def wait_for(condition, seconds=60):
 
 def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_path):
     model = make_model(ethanol)
-    found = run_protocol(ethanol, model, protocol(), tmp_path / "spread", spread=Spread(cluster, 2))
+    found = run_protocol(ethanol, model, protocol(), tmp_path / "spread", distributed=DistributedReplicas(cluster, 2))
     run_protocol(ethanol, model, protocol(), tmp_path / "whole")
     assert found.completed
     assert [one.result for one in found.summary.replicas] == ["completed"] * COUNT
@@ -72,7 +72,13 @@ def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_pat
 def test_those_that_break_are_told_and_stay(cluster, ethanol, make_model, tmp_path):
     options = {"stop": ("temperature:1",), "steps": 100}
     with pytest.raises(UnphysicalError, match="5 of 5 replicas became unphysical"):
-        run_protocol(ethanol, make_model(ethanol), protocol(**options), tmp_path / "run", spread=Spread(cluster, 2))
+        run_protocol(
+            ethanol,
+            make_model(ethanol),
+            protocol(**options),
+            tmp_path / "run",
+            distributed=DistributedReplicas(cluster, 2),
+        )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["result"], {one["stop"]["rule"] for one in summary["replicas"]}) == ("stopped", {"temperature"})
 
@@ -96,7 +102,7 @@ def test_a_killed_worker_loses_nothing(cluster, ethanol, make_model, tmp_path):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    found = run_protocol(ethanol, model, protocol(steps=steps), output, spread=Spread(cluster, 2))
+    found = run_protocol(ethanol, model, protocol(steps=steps), output, distributed=DistributedReplicas(cluster, 2))
     thread.join()
     assert len(killed) == 2
     assert found.completed
@@ -116,7 +122,9 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    cut = run_protocol(ethanol, model, protocol(steps=10**7, state_interval=10**6), output, spread=Spread(cluster, 2))
+    cut = run_protocol(
+        ethanol, model, protocol(steps=10**7, state_interval=10**6), output, distributed=DistributedReplicas(cluster, 2)
+    )
     thread.join()
     assert cut.summary.result == "interrupted"
     steps = {one.directory: one.steps_done for one in cut.summary.replicas}
@@ -125,10 +133,10 @@ def test_an_interrupted_run_writes_states_and_goes_on_here_or_there(cluster, eth
     assert not (output / ".stop").exists()
     total = max(steps.values()) + 100
     if len(set(steps.values())) > 1:
-        with pytest.raises(RunDirectoryError, match="continue with --dask-workers or --scheduler"):
+        with pytest.raises(RunDirectoryError, match="continue on a Dask cluster"):
             run_protocol(ethanol, model, protocol(steps=total, state_interval=10**6), output, restart=True)
     longer = protocol(steps=total, state_interval=10**6)
-    again = run_protocol(ethanol, model, longer, output, spread=Spread(cluster, 2), restart=True)
+    again = run_protocol(ethanol, model, longer, output, distributed=DistributedReplicas(cluster, 2), restart=True)
     assert again.completed
     run_protocol(ethanol, model, longer, tmp_path / "whole")
     for name in NAMES:

@@ -189,10 +189,10 @@ def test_a_trained_model_is_exported_once(tmp_path):
     ("options", "words"),
     [
         ({"engine": "ase"}, "engine ase moves one structure: choose native"),
-        ({"engine": "native", "replicas": None}, "engine native moves replicas: add --replicas"),
+        ({"engine": "native", "replicas": None}, "engine native moves replicas: add replicas=N"),
         (
             {"ensemble": "nvt-nose-hoover", "engine": "openmm"},
-            "engine openmm has no nvt-nose-hoover for replicas: choose --engine native, or another ensemble",
+            "engine openmm has no nvt-nose-hoover for replicas: choose engine='native', or another ensemble",
         ),
         ({"ensemble": "npt"}, "engine native has no npt for replicas: choose nve or nvt-langevin or nvt-nose-hoover"),
         ({"on_stop": "restart-from-good"}, "replicas leave where they break"),

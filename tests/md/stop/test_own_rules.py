@@ -1,4 +1,4 @@
-"""Stop rules of the caller, handed to a run."""
+"""Stop rules of the caller, handed to `run_protocol`."""
 
 import json
 import pickle
@@ -10,7 +10,7 @@ from piwsl.errors import ConfigError, UnphysicalError
 from piwsl.md import MDProtocol, Violation, name_atoms
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.job import Job
-from piwsl.md.replicas.distributed import Spread
+from piwsl.md.replicas.distributed import DistributedReplicas
 from piwsl.md.restart import RunIdentity
 from piwsl.md.run import run_protocol
 from piwsl.md.stop.rules import make_rules
@@ -79,15 +79,13 @@ def test_an_own_rule_is_noted_once_and_remembers_over_a_restart(ethanol, make_mo
 
     first = MDProtocol.of(steps=50, **options)
     run = run_protocol(ethanol, model, first, tmp_path / "run", stop_rules=[TooLong, lambda s: renamed(rule(s))])
-    assert [(noted.rule, noted.frame) for noted in run.summary.violations] == [
-        ("too-long", "violation-too-long.extxyz")
-    ]
+    assert [(v["rule"], v["frame"]) for v in run.summary["violations"]] == [("too-long", "violation-too-long.extxyz")]
     assert counted[-1].checked == 4  # not at the step of the violation
     longer = MDProtocol.of(steps=100, **options)
     again = run_protocol(
         ethanol, model, longer, tmp_path / "run", restart=True, stop_rules=[TooLong, lambda s: renamed(rule(s))]
     )
-    assert again.summary.violations == run.summary.violations
+    assert again.summary["violations"] == run.summary["violations"]
     assert counted[-1].checked == 9
 
 
@@ -141,10 +139,15 @@ def test_what_is_no_rule_is_refused_in_one_line(rules, words, ethanol):
 
 
 def test_other_processes_need_rules_that_can_be_pickled(ethanol, make_model, tmp_path):
-    protocol, spread = MDProtocol.of(steps=40, replicas=2), Spread(LocalProcesses(1), 1)
+    protocol, workers = MDProtocol.of(steps=40, replicas=2), DistributedReplicas(LocalProcesses(1), 1)
     with pytest.raises(ConfigError, match="cannot be sent to other processes"):
         run_protocol(
-            ethanol, make_model(ethanol), protocol, tmp_path / "run", spread=spread, stop_rules=[lambda s: never(s)]
+            ethanol,
+            make_model(ethanol),
+            protocol,
+            tmp_path / "run",
+            distributed=workers,
+            stop_rules=[lambda s: never(s)],
         )
     assert not (tmp_path / "run").exists()
 
@@ -166,7 +169,7 @@ def test_workers_check_own_rules(ethanol, make_model, tmp_path):
             make_model(ethanol),
             protocol,
             tmp_path / "run",
-            spread=Spread(Pickled(), 1),
+            distributed=DistributedReplicas(Pickled(), 1),
             stop_rules=[TooLong],
         )
     for replica in ("replica-000", "replica-001"):

@@ -11,9 +11,9 @@ from piwsl.errors import ConfigError, DataError
 from piwsl.export.evaluation import Evaluation
 from piwsl.export.exporter import Exporter
 from piwsl.md.engines.base import Snapshot, kinetic_energy
-from piwsl.md.job import Job
+from piwsl.md.job import Job, RunIdentity
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.restart import RunIdentity, newest_states
+from piwsl.md.restart import newest_states
 from piwsl.md.run import run_protocol
 from piwsl.md.stop.energies import CommitteeRule, TemperatureRule
 from piwsl.md.stop.rules import RULES, make_rules, parse_rules

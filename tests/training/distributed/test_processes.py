@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from piwsl.losses.terms import local_mean
 
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import load_trained
-from piwsl.losses.objective import local_mean
-from piwsl.training.config import dump, load_config
+from piwsl.runs.config import to_yaml
+from piwsl.training.config import load_config
+from piwsl.training.data import training_frames
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
-from piwsl.training.distributed.processes import Processes, joined, launched_processes
+from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.loader import share_of_process
 from piwsl.training.run import run_training
-from piwsl.training.sources import training_frames
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -73,7 +74,7 @@ def test_uneven_machines_are_refused():
 
 
 def test_alone_nothing_is_sent():
-    with joined(Processes(), "gloo"):
+    with process_group(Processes(), "gloo"):
         assert not torch.distributed.is_initialized()
         values, labeled = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])
         assert global_mean(values, labeled) == local_mean(values, labeled)
@@ -110,7 +111,6 @@ def partly_labeled(water_file, tmp_path):
     return tmp_path / "partly.xyz"
 
 
-@pytest.mark.slow
 def test_two_processes_are_one(small, partly_labeled, tmp_path):
     settings = ["data.validation=11", "dtype=float64", "optimizer.batch_size=4", "optimizer.steps=12"]
     config = small(f"data.file={partly_labeled}", *settings, "optimizer.validation_interval=6", "loss.pitc=3")
@@ -125,7 +125,7 @@ def test_two_processes_are_one(small, partly_labeled, tmp_path):
 
     with pytest.raises(StopError):
         run_training(config, tmp_path / "broken", progress=stop)
-    (tmp_path / "config.yaml").write_text(dump(config))
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
     script = Path(__file__).with_name("two_processes.py")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", script, tmp_path],

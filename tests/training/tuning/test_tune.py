@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.training.config import load_config
+from piwsl.training.data import training_frames
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.sources import training_frames
 from piwsl.training.tuning import study as study_module
 from piwsl.training.tuning.run import run_study
 from piwsl.training.tuning.search import GRACE, fail_abandoned, host
@@ -256,8 +256,11 @@ def test_values_lie_in_their_ranges_and_depend_on_seed_and_number(tmp_path):
 @pytest.mark.parametrize(
     ("tune_section", "message"),
     [
-        ("{trails: 3, ranges: {loss.pitc: {low: 1, high: 2}}}", "unknown key tune.trails: did you mean trials?"),
-        ("{ranges: {loss.pitc: {low: 1, hihg: 2}}}", "unknown key tune.ranges.loss.pitc.hihg: did you mean high?"),
+        ("{trails: 3, ranges: {loss.pitc: {low: 1, high: 2}}}", "unknown key tune.trails: did you mean tune.trials?"),
+        (
+            "{ranges: {loss.pitc: {low: 1, hihg: 2}}}",
+            "unknown key tune.ranges.loss.pitc.hihg: did you mean tune.ranges.loss.pitc.high?",
+        ),
         ("{ranges: {loss.pitc: {low: 2, high: 1}}}", "tune.ranges.loss.pitc: low 2 must lie below high 1"),
         ("{ranges: {loss.pitc: {low: 0, high: 1, log: true}}}", "log needs low above 0"),
         ("{ranges: {loss.pitc: {low: 1}}}", "give low and high, or choices"),

@@ -1,0 +1,38 @@
+"""The plan in the directory of a labeling job: only the job that was started there may continue."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from piwsl.errors import RunDirectoryError
+from piwsl.runs.directory import DirectoryKind, RunDirectory
+
+PLAN_FILE = "plan.json"
+LABELING = DirectoryKind(job="a labeling job", marks=(PLAN_FILE,))
+
+
+def is_begun(directory: RunDirectory, plan: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Return whether a directory holds this job already.
+
+    Args:
+        directory: Directory of the job.
+        plan: Plan of the job.
+        defaults: Values of keys that plans of earlier versions lack.
+
+    Raises:
+        RunDirectoryError: It holds another job, or something else.
+    """
+    if not directory.holds_job:
+        directory.check_free()
+        return False
+    path = directory.path / PLAN_FILE
+    try:
+        stored = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError):
+        raise RunDirectoryError(f"{path}: damaged: choose another output=DIRECTORY") from None
+    if stored != json.loads(json.dumps(plan)):
+        changed = ", ".join(sorted(key for key in {*stored, *plan} if stored.get(key) != plan.get(key)))
+        raise RunDirectoryError(
+            f"{directory.path}: holds another labeling job ({changed}): choose another output=DIRECTORY"
+        )
+    return True

@@ -1,0 +1,209 @@
+"""Configurations: YAML files and options checked against a pydantic model, with one line for each mistake."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from piwsl.errors import ConfigError, reason_of
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping whose keys are text, at every level; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: The file is missing, not YAML, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}: not valid YAML: {error.problem or 'unreadable'}{line}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {reason_of(error)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys with values, not {_kind(content)}")
+    _check_keys(content, path, "")
+    return content
+
+
+def _check_keys(content: Any, path: Path, prefix: str) -> None:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if not isinstance(key, str):
+                where = f" in {prefix.removesuffix('.')}" if prefix else ""
+                raise ConfigError(f"{path}: the key {key!r}{where} is not text: put it in quotes")
+            _check_keys(value, path, f"{prefix}{key}.")
+    elif isinstance(content, list):
+        for item in content:
+            _check_keys(item, path, prefix)
+
+
+def _kind(content: Any) -> str:
+    return "a list" if isinstance(content, list) else f"the value {content!r}"
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return nested values with overrides such as ``section.key=value`` applied.
+
+    Raises:
+        ConfigError: An override has no equals sign.
+    """
+    result = dict(values)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"override {override!r}: write section.key=value")
+        nested: Any = _scalar(text)
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        result = merged(result, nested)
+    return result
+
+
+def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with others in their place where both have a key."""
+    result = dict(values)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def _scalar(text: str) -> Any:
+    """Return a value as YAML reads it, and numbers such as 1e-3, which YAML 1.1 takes for text."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def validate(model: type[Model], values: Mapping[str, Any], where: str = "", section: str = "") -> Model:
+    """Check values against a model.
+
+    Args:
+        model: The configuration.
+        values: Nested values.
+        where: Where they come from, such as the name of a file: the message begins with it.
+        section: Name of the section that the model describes; empty: the whole configuration.
+
+    Raises:
+        ConfigError: One line that names the key, what is wrong with it, and the nearest known key.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        prefix = f"{where}: " if where else ""
+        raise ConfigError(prefix + _explain(model, error, values, f"{section}." if section else "")) from None
+
+
+def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str, Any], section: str) -> str:
+    errors = error.errors()
+    # Of a union there is an error for each branch: an unknown key in one of them is the most specific.
+    first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
+    parts = _key_parts(first["loc"], values)
+    key = section + ".".join(parts)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}: {_hint(model, parts, section)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should", "it must").replace("greater than or equal to", "at least")
+    message = message.replace("less than or equal to", "at most")
+    message = message[:1].lower() + message[1:]
+    if first["type"] in ("missing", "value_error") and not isinstance(first["input"], str | int | float):
+        return f"{key}: {message}" if key else message
+    return f"{key} = {first['input']!r}: {message}"
+
+
+def _key_parts(location: Sequence[int | str], values: Any) -> list[str]:
+    """Return the keys of a location of pydantic, without the names of branches of unions that stand among them."""
+    parts = []
+    for position, part in enumerate(location):
+        if isinstance(values, Mapping):
+            last = position == len(location) - 1
+            if part not in values and not last:
+                continue
+            values = values.get(part)
+        elif isinstance(values, list | tuple) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            continue
+        parts.append(str(part))
+    return parts
+
+
+def _hint(model: type[BaseModel], parts: list[str], section: str) -> str:
+    """Advise what to write instead of an unknown key."""
+    siblings = _fields_of(model, parts[:-1])
+    parent = "".join(f"{part}." for part in parts[:-1])
+    american = _american(parts[-1])
+    if american in siblings:
+        return f"it is now {section}{parent}{american}"
+    near = get_close_matches(parts[-1], siblings, n=1)
+    if near:
+        return f"did you mean {section}{parent}{near[0]}?"
+    known = [key for key in _all_keys(model) if f"{key}." != parent]
+    same_name = [key for key in known if key.rpartition(".")[2] == american]
+    near = same_name or (get_close_matches(american, known, n=1) if not parent else [])
+    return f"did you mean {section}{near[0]}?" if near else f"known keys are {', '.join(siblings)}"
+
+
+def _american(name: str) -> str:
+    """Return a name of earlier versions, whose keys were spelled the British way, as it is spelled now."""
+    return re.sub("neighbour", "neighbor", re.sub("(optim|minim)is", r"\1iz", name)).replace("labell", "label")
+
+
+def _fields_of(model: type[BaseModel], parts: Sequence[str]) -> list[str]:
+    """Return the names of the fields of the section at a key."""
+    annotation: Any = model
+    for part in parts:
+        for candidate in _alternatives(annotation):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel) and part in candidate.model_fields:
+                annotation = candidate.model_fields[part].annotation
+                break
+            if get_origin(candidate) is dict:
+                annotation = get_args(candidate)[1]
+                break
+    for candidate in _alternatives(annotation):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return list(candidate.model_fields)
+    return list(model.model_fields)
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the types of a union, and what an annotated type stands for."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [inner for member in get_args(annotation) for inner in _alternatives(member)]
+    return [annotation]
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _all_keys(field.annotation, f"{prefix}{name}.")
+
+
+def to_yaml(config: BaseModel) -> str:
+    """Return a configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
