@@ -125,10 +125,15 @@ def _step(progress: TrainingProgress) -> Step:
 
 
 @contextmanager
-def resumable(output: Path, how: str = "resume=True") -> Iterator[None]:
-    """Log how to continue where the user interrupts the block."""
+def resumable(advice: str) -> Iterator[None]:
+    """Log an advice where the user interrupts the block."""
     try:
         yield
     except KeyboardInterrupt:
-        LOGGER.warning(f"interrupted: {how} continues {output} from the last checkpoint")
+        LOGGER.warning(f"interrupted: {advice}")
         raise
+
+
+def resume_advice(output: Path) -> str:
+    """Return how an interrupted training run is continued."""
+    return f"resume=True continues {output} from the last checkpoint"
