@@ -15,10 +15,11 @@ result = piwsl.train(
     force=True,
     options={
         "data.train": 400,
+        "data.validation": 50,
         "model.channels": 32,
         "model.layers": 2,
-        "loss.cadence": 5,
-        "optimizer.steps": 500,
+        "loss.cadence": 10,
+        "optimizer.steps": 400,
         "optimizer.validation_interval": 100,
     },
 )
