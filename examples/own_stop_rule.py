@@ -8,8 +8,8 @@ import sys
 import numpy as np
 from ase import Atoms
 
-from piwsl.errors import UnphysicalError
-from piwsl.md import Energies, Snapshot, Violation, name_atoms, run_md
+import piwsl
+from piwsl.md import Energies, Snapshot, Violation, name_atoms
 
 SHORTEST = 0.9  # of the distance at the start
 
@@ -46,8 +46,10 @@ class CurledUp:
 
 def main(model: str, structure: str) -> None:
     try:
-        run = run_md(structure, model, steps=20_000, temperature=500.0, stop_rules=[CurledUp], output="run")
-    except UnphysicalError as error:
+        run = piwsl.run_md(
+            structure, model, output="run", steps=20_000, temperature=500.0, stop=["bond:0.6"], stop_rules=[CurledUp]
+        )
+    except piwsl.UnphysicalError as error:
         print(error)
     else:
         print(f"{run.result} after {run.steps} steps")

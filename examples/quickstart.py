@@ -34,7 +34,14 @@ exported
 
 # %%
 run = piwsl.run_md(
-    "aspirin", exported, output="quickstart/md", force=True, steps=4000, temperature=300, on_stop="record"
+    "aspirin",
+    exported,
+    output="quickstart/md",
+    force=True,
+    steps=4000,
+    trajectory_interval=20,
+    temperature=300,
+    on_stop="record",
 )
 run
 

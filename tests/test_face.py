@@ -167,7 +167,7 @@ SHORTER = {
     '"model.layers": 2': '"model.layers": 1',
     '"optimizer.steps": 400': '"optimizer.steps": 4',
     '"optimizer.validation_interval": 100': '"optimizer.validation_interval": 2',
-    "steps=4000": "steps=40",
+    "steps=4000": "steps=400",
 }
 
 
@@ -181,7 +181,7 @@ def test_the_notebook_runs_and_its_results_display_themselves(tmp_path, monkeypa
     exec(compile(text, "quickstart.py", "exec"), cells)
     assert "MAE" in check_html(cells["result"])
     assert "verified on" in check_html(cells["exported"])
-    assert "after 40 of 40 steps" in check_html(cells["run"])
+    assert "after 400 of 400 steps" in check_html(cells["run"])
     assert "<table" in cells["analysis"]._repr_html_()
     assert (tmp_path / "quickstart/analysis/report.html").exists()
     assert cells["analysis"].verdict in capfd.readouterr().out
