@@ -20,17 +20,17 @@ INTRODUCTION = """\
 # Configuration
 
 This page lists every key of the configuration of [training](training.md) and of
-[molecular dynamics](molecular_dynamics.md), with its type, default and meaning. It is generated from
-the types in the code by `python docs/configuration.py`. A key that is not set keeps its default; an
-unknown key is an error.
+[molecular dynamics](molecular_dynamics.md), with its type, default and meaning. A key that is not
+set keeps its default; an unknown key is an error. `python docs/configuration.py` generates this
+page from the types in the code.
 """
 
 TRAINING = """\
 ## Training
 
 `piwsl train --template` prints these keys as a file. A key of a section is written as `section.key`
-on the command line (`-o loss.pitc=0.5`), and as a nested mapping in a file. [Tuning](tuning.md#keys)
-describes the section `tune`.
+on the command line (`-o loss.pitc=0.5`), and as a nested mapping in a file.
+[Tuning](tuning.md#keys) describes the section `tune`.
 """
 
 OPTIONS = """\
