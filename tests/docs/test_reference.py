@@ -11,7 +11,7 @@ import torch
 from piwsl.data.systems import named_system
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.verify import TOLERANCES
-from piwsl.md.stop.specs import KINDS
+from piwsl.md.stop.rules import rules_table
 from tests.support.pages import DOCS, extras, options, require, spans, table
 
 
@@ -54,9 +54,9 @@ def test_every_extra_is_documented():
 
 def test_every_stop_rule_is_documented():
     header, *rows = table(DOCS / "molecular_dynamics.md", "nan")
-    assert header == ["rule", "limit", "asked", "violated when"]
+    assert header == ["rule", "limit", "active", "violated when"]
     documented = [[cell.replace("`", "") for cell in row] for row in rows]
-    assert documented == [[name, kind.default_limit, kind.default, kind.help] for name, kind in KINDS.items()]
+    assert documented == [list(row) for row in rules_table()]
 
 
 def test_tolerances_of_the_export_are_those_of_the_code():
