@@ -1,6 +1,6 @@
-"""The commands of README.md run, in order, in a temporary directory.
+"""The commands and the Python example of README.md run, in order, in a temporary directory.
 
-What makes them short stands in `SHORTER` and `ADDED`, and the files that a user has in `user_files`.
+`SHORTER`, `ADDED` and `SHORTER_PYTHON` make them short; `user_files` writes the files of a user.
 """
 
 import json
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from piwsl.cli.main import run
-from piwsl.cli.names import source_name
+from piwsl.data.read import source_name
 from piwsl.data.systems import RESOURCES, named_system
 from piwsl.units import KCAL_PER_MOL
-from tests.support.pages import COMPUTED, DOCS, ROOT, console, find_command, require, spans
+from tests.support.pages import COMPUTED, DOCS, ROOT, console, fences, find_command, require, spans
 
 # Values of options in the commands of README.md -> values for the test.
 SHORTER = {("md", "--steps"): "400"}
@@ -36,6 +36,12 @@ ADDED = {
         )
         for word in ("-o", setting)
     ],
+}
+# Text of the Python example -> text for the test.
+SHORTER_PYTHON = {
+    'output="model")': 'output="model", options=OPTIONS)',
+    "export_model(result.model,": "export_model(BUNDLED_MODEL,",
+    "steps=100_000": "steps=400",
 }
 USER_FRAMES = 100
 
@@ -98,3 +104,21 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
     assert keys
     assert keys <= set(spans(DOCS / "files.md"))
     assert sorted(path.name for path in RESOURCES.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
+    require(*(file for file in COMPUTED if file.parent == RESOURCES))
+    example = next(block for block in fences(ROOT / "README.md", "python") if "piwsl.train(" in block)
+    for text, shorter in SHORTER_PYTHON.items():
+        assert text in example
+        example = example.replace(text, shorter)
+    options = dict(word.split("=") for word in ADDED["train"] if word != "-o")
+    names = {
+        "OPTIONS": {key: int(value) for key, value in options.items()},
+        "BUNDLED_MODEL": named_system("aspirin").model,
+    }
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["run"].completed
+    assert (tmp_path / "analysis" / "report.html").is_file()
