@@ -18,7 +18,7 @@ ABOUT = {
     "molecular_dynamics.md": ("md",),
     "analysis.md": ("analyze",),
 }
-SHELL = {"cd", "cp", "git", "source"}  # programs that are not checked
+SHELL = {"cd", "cp", "git", "pre-commit", "source"}  # programs that are not checked
 PATHS = re.compile(r"(?:piwsl|docs|examples|benchmarks|tests)/[\w./-]+")
 
 
@@ -104,6 +104,7 @@ NAMED_PATHS = sorted(
         for page in PAGES
         for text in (*console(page), *spans(page))
         for path in PATHS.findall(text)
+        if "NAME" not in path  # a pattern
         if text.startswith(path) or f" {path}" in text
     }
 )
