@@ -136,14 +136,14 @@ class MDProtocol(BaseModel):
     )
     steps: int = Field(100_000, ge=1, description="Total number of steps, including those before a restart.")
     hydrogen_mass: float | None = Field(
-        None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, taken from the atoms they are bonded to."
+        None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, transferred from the atoms they are bonded to."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial velocities and thermostat.")
     replicas: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        description="Independent copies of the structure that run together; replica R has the seed plus R.",
+        description="Number of independent copies that run together; replica R has the seed plus R.",
     )
     trajectory_interval: int = Field(100, ge=1, description="Steps between frames.")
     trajectory_format: Literal["dcd", "xtc", "extxyz", "hdf5"] = Field("dcd", description="Format of the trajectory.")
