@@ -18,7 +18,7 @@ ATOMS = 4
 
 
 class TinyModel(nn.Module):
-    """Clusters of four equal atoms whose pair energies and pair forces are separate functions of the distance."""
+    """Clusters of four equal atoms: one function of the distance for pair energies, another one for pair forces."""
 
     def __init__(self) -> None:
         super().__init__()
