@@ -11,8 +11,8 @@ from piwsl.md import MDProtocol, Violation, name_atoms
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.job import Job
 from piwsl.md.replicas.distributed import DistributedReplicas
-from piwsl.md.run import run_protocol
 from piwsl.md.restart import RunIdentity
+from piwsl.md.run import run_protocol
 from piwsl.md.stop.rules import make_rules
 from piwsl.runs.executors import LocalProcesses, Outcome
 
