@@ -1,4 +1,4 @@
-"""What a run would do and how long it would take, without writing anything."""
+"""A dry run: the plan of a run and its estimated duration, without writing anything."""
 
 import tempfile
 import time
@@ -29,13 +29,13 @@ _FRAME_BYTES = {"dcd": 12, "xtc": 4, "hdf5": 12, "extxyz": 60}
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would be.
+    """Plan of a run.
 
     Attributes:
-        lines: for people.
-        warnings: what is worth a second thought.
-        seconds_per_step: measured.
-        seconds: the whole run would take.
+        lines: Description, one fact a line.
+        warnings: Warnings about the protocol.
+        seconds_per_step: Measured duration of a step, s.
+        seconds: Estimated duration of the run, s.
     """
 
     lines: list[str]
@@ -45,7 +45,7 @@ class Plan:
 
 
 def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
-    """Make everything that a run needs, and a few of its steps; raises what the run would."""
+    """Prepare a run and make a few of its steps; raises what the run would raise."""
     with process_settings(huge_pages=True):
         return _plan(structure, model, protocol)
 

@@ -1,4 +1,4 @@
-"""Ensembles: what each keeps, and which engine has it."""
+"""Ensembles: what each conserves, and which engines support it."""
 
 from typing import Literal, get_args
 
@@ -15,15 +15,15 @@ _REPLICAS = {"native": ("nve", "nvt-langevin", "nvt-nose-hoover"), "openmm": ("n
 
 
 def full_name(name: object) -> object:
-    """The name of an ensemble for a short one; anything else as it is."""
+    """Return the name of an ensemble for its short name, and anything else unchanged."""
     return ALIASES.get(name, name) if isinstance(name, str) else name
 
 
 def check_engine(ensemble: str, engine: str, replicas: bool = False) -> None:
-    """Refuse an ensemble that an engine lacks, for a single structure or for replicas.
+    """Refuse an ensemble that an engine does not support, for a single structure or for replicas.
 
     Raises:
-        ConfigError: it does; the engine that has it is named.
+        ConfigError: The engine does not support it; the message names the engine that does.
     """
     known, what = (_REPLICAS, " for replicas") if replicas else (_SINGLE, "")
     if engine not in known:
@@ -36,10 +36,10 @@ def check_engine(ensemble: str, engine: str, replicas: bool = False) -> None:
 
 
 def has_thermostat(ensemble: str) -> bool:
-    """Whether a temperature is held."""
+    """Return whether the ensemble has a thermostat."""
     return ensemble != "nve"
 
 
 def conserves_momentum(ensemble: str, engine: str) -> bool:
-    """Whether a momentum of zero stays zero: everywhere but under Langevin's random forces."""
+    """Return whether zero momentum stays zero, which random forces of Langevin dynamics prevent."""
     return not (ensemble == "nvt-langevin" or (ensemble == "npt" and engine == "openmm"))

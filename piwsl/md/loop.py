@@ -15,12 +15,12 @@ from piwsl.runs.interruption import polite_interruption
 from piwsl.trajectories.thermo import Energies
 
 LOGGER = logging.getLogger(__name__)
-# With --on-stop restart-from-good; a potential that leaves physics more often than that will do it again.
+# With on_stop restart-from-good; a potential that fails more often than that will fail again.
 MOST_RETURNS = 10
 
 
 class Loop:
-    """Moves the replicas of an engine and serves their recorders.
+    """Moves the replicas of an engine and calls their recorders.
 
     Args:
         engine: where the replicas are.
@@ -46,7 +46,7 @@ class Loop:
         self._returns = 0
 
     def run(self, first: int, last: int, meter: SpeedMeter) -> int:
-        """Go from a step to another, where nobody interrupts; returns the step reached."""
+        """Move from one step to another and return the step reached, which is less after an interruption."""
         step, protocol = first, self._protocol
         self._begin()
         if any(self._recorders[replica].kept is None for replica in self._engine.replicas):
@@ -66,11 +66,11 @@ class Loop:
         return step
 
     def _begin(self) -> None:
-        """Give stop rules the energies that they compare with."""
+        """Pass the initial energies to stop rules that compare with them."""
         rules = [self._recorders[replica].rules for replica in self._engine.replicas]
-        if any(one.need_start for one in rules):
-            for one, energies in zip(rules, self._engine.energies(), strict=True):
-                one.begin(energies)
+        if any(replica_rules.need_start for replica_rules in rules):
+            for replica_rules, energies in zip(rules, self._engine.energies(), strict=True):
+                replica_rules.begin(energies)
 
     def _advance(self, steps: int, end: int) -> None:
         try:
@@ -81,7 +81,7 @@ class Loop:
                 raise
 
     def _serve(self, step: int, meter: SpeedMeter) -> int:
-        """All events of a step; returns the step from which to go on."""
+        """Handle all events of a step; return the step from which the run continues."""
         protocol = self._protocol
         checked, framed, reported = (
             step % interval == 0
@@ -111,12 +111,12 @@ class Loop:
         return step
 
     def _violated(self, replica: int, violation: Violation, snapshot: Snapshot, meter: SpeedMeter) -> int | None:
-        """Do what the protocol says; a step where the run goes back to it."""
-        recorder, wish = self._recorders[replica], self._protocol.on_stop
-        if wish == "record" and violation.rule != "nan":
+        """Handle a violation as the protocol requires; return the step to which the run goes back, or None."""
+        recorder, action = self._recorders[replica], self._protocol.on_stop
+        if action == "record" and violation.rule != "nan":
             recorder.note(violation, snapshot)
             return None
-        if wish == "restart-from-good" and self._returns < MOST_RETURNS:
+        if action == "restart-from-good" and self._returns < MOST_RETURNS:
             self._returns += 1
             state = recorder.go_back(violation, snapshot)
             self._engine.restore({replica: state.engine}, {replica: 0})
@@ -126,7 +126,7 @@ class Loop:
         recorder.stop(violation, snapshot)
         self._engine.remove(replica)
         if self._engine.replicas:
-            LOGGER.warning(f"{recorder.directory.name} leaves: {violation.message}")
+            LOGGER.warning(f"{recorder.directory.name} stopped: {violation.message}")
         return None
 
     def _next_event(self, step: int) -> int:

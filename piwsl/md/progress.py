@@ -19,7 +19,7 @@ _DAY = 86400.0  # s
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress callback gets.
+    """State of a run, as passed to a progress callback.
 
     Attributes:
         step, total: of each replica.
@@ -54,12 +54,12 @@ def reporting_progress(
 
 
 def nanoseconds_per_day(steps_per_second: float, timestep: float) -> float:
-    """Speed in ns/day of steps of ``timestep`` fs."""
+    """Return the speed in ns/day of steps of ``timestep`` fs."""
     return steps_per_second * timestep * _DAY / _NANOSECOND
 
 
 class SpeedMeter:
-    """Speed of a session, and when its progress is worth telling.
+    """Speed of a session, and when its progress is due.
 
     Args:
         first: step at which the session starts.
@@ -71,40 +71,40 @@ class SpeedMeter:
     def __init__(self, first: int, total: int, timestep: float, pause: float = 0.2) -> None:
         self._first, self._total, self._timestep, self._pause = first, total, timestep, pause
         self._began = time.perf_counter()
-        self._told = self._began
+        self._reported = self._began
         self._temperatures: list[float] = []
 
     @property
     def seconds(self) -> float:
-        """Since the start of the session."""
+        """Time since the start of the session, s."""
         return time.perf_counter() - self._began
 
     def speed(self, step: int) -> tuple[float, float]:
-        """Steps per second and nanoseconds per day of this session."""
+        """Return steps per second and nanoseconds per day of this session."""
         rate = (step - self._first) / max(self.seconds, 1e-9)
         return rate, nanoseconds_per_day(rate, self._timestep)
 
     def add(self, temperature: float) -> None:
-        """Note a temperature."""
+        """Add a temperature."""
         self._temperatures.append(temperature)
 
     def due(self) -> bool:
-        """Whether enough time has gone since the last call."""
-        return time.perf_counter() - self._told >= self._pause
+        """Return whether enough time passed since the last report."""
+        return time.perf_counter() - self._reported >= self._pause
 
     def progress(self, step: int, replicas: int) -> Progress:
-        """The state of things now, with so many replicas; starts a new pause."""
+        """Return the present progress with a number of replicas, and start a new pause."""
         rate, nanoseconds = self.speed(step)
         mean = sum(self._temperatures) / len(self._temperatures) if self._temperatures else float("nan")
         self._temperatures.clear()
-        self._told = time.perf_counter()
+        self._reported = time.perf_counter()
         left = (self._total - step) / rate if rate > 0 else float("inf")
         return Progress(step, self._total, rate, nanoseconds * replicas, mean, left, replicas)
 
 
 @dataclass(frozen=True)
 class LiveView:
-    """State of a run.
+    """State of a run, read from its directory.
 
     Attributes:
         summary: content of summary.json.
@@ -118,18 +118,18 @@ class LiveView:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended by itself, and said so."""
+        """Whether the run ended by itself and recorded that."""
         return self.summary.ended
 
     @property
     def step(self) -> int:
-        """The newest step that is known."""
+        """The newest known step."""
         rows = self.columns.get("step", [])
         return max(int(rows[-1]) if rows else 0, self.summary.steps_done)
 
 
 def read_progress(directory: Path) -> LiveView:
-    """Read the newest state of a run; costs the same however long it is.
+    """Read the newest state of a run; the cost does not depend on its length.
 
     Raises:
         RunDirectoryError: the directory holds no run.

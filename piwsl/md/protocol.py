@@ -53,7 +53,7 @@ class TemperatureSchedule:
 
     @classmethod
     def of(cls, value: Any) -> "TemperatureSchedule":
-        """From a number, or numbers joined by colons: ``300``, ``300:500``, ``300:500:500:300``.
+        """Return the schedule of a number, or of numbers joined by colons: ``300``, ``300:500``, ``300:500:500:300``.
 
         Raises:
             ValueError: it is none of these, or a temperature is not positive.
@@ -70,25 +70,25 @@ class TemperatureSchedule:
 
     @property
     def start(self) -> float:
-        """The first one."""
+        """The first temperature, K."""
         return self.nodes[0]
 
     @property
     def highest(self) -> float:
-        """The highest one."""
+        """The highest temperature, K."""
         return max(self.nodes)
 
     @property
     def constant(self) -> bool:
-        """Whether it is the same all the time."""
+        """Whether the temperature does not change."""
         return len(set(self.nodes)) == 1
 
     def at(self, fraction: float) -> float:
-        """Temperature after a fraction of the time, K."""
+        """Return the temperature after a fraction of the time, K."""
         return float(np.interp(fraction, np.linspace(0, 1, len(self.nodes)), self.nodes))
 
     def plain(self) -> float | str:
-        """As it is written in files."""
+        """Return the value that files contain: a number, or text for several temperatures."""
         return self.start if len(self.nodes) == 1 else str(self)
 
     def __str__(self) -> str:
@@ -173,7 +173,9 @@ class MDProtocol(BaseModel):
     def _check_together(self) -> "MDProtocol":
         check_engine(self.ensemble, self.engine, self.replicas is not None)
         if self.replicas is not None and self.on_stop == "restart-from-good":
-            raise ConfigError("replicas leave where they break, and the others go on: choose on_stop stop or record")
+            raise ConfigError(
+                "an unphysical replica is removed, and the others continue: choose on_stop stop or record"
+            )
         if self.stop:
             from piwsl.md.stop.rules import check_rules  # torch and the rest take a second to load
 
@@ -195,19 +197,19 @@ class MDProtocol(BaseModel):
         return validate(cls, options)
 
     def temperature_at(self, step: int) -> float:
-        """What the thermostat is set to at a step; equilibration has negative steps and the first temperature, K."""
+        """Return the temperature of the thermostat at a step, K; equilibration (negative steps) has the first one."""
         return self.temperature.at(max(step, 0) / self.steps)
 
     def ensemble_at(self, step: int) -> Ensemble:
-        """The ensemble of the step after ``step``: equilibration for nve needs a thermostat."""
+        """Return the ensemble of the step after ``step``; equilibration for nve needs a thermostat."""
         return self.ensemble if step >= 0 or has_thermostat(self.ensemble) else "nvt-langevin"
 
     def seed_of(self, replica: int) -> int:
-        """The seed of a replica: that of a single run which does the same."""
+        """Return the seed of a replica, which is that of the equivalent single run."""
         return (self.seed + replica) % 2**31
 
     def summary(self) -> str:
-        """One line for people."""
+        """Describe the protocol in one line."""
         length = self.steps * self.timestep / PICOSECOND
         where = "from" if self.ensemble == "nve" else "at"
         pressure = f" and {self.pressure:g} bar" if self.ensemble == "npt" else ""
@@ -219,9 +221,9 @@ class MDProtocol(BaseModel):
         )
 
     def differences(self, other: "MDProtocol") -> list[str]:
-        """Options that differ, as ``name: mine -> other``; ``steps`` may differ, since a run can be extended.
+        """List options that differ, as ``name: mine -> other``.
 
-        Not where the temperature changes in the course of the steps: that would be another course.
+        ``steps`` may differ, since a run can be extended, unless the temperature depends on their number.
         """
         free = _EXTENDABLE if self.temperature.constant else set()
         mine, theirs = self.model_dump(exclude=free), other.model_dump(exclude=free)

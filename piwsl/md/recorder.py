@@ -1,4 +1,4 @@
-"""What one replica of a run leaves behind: frames, rows, states, and a summary that explains them."""
+"""The files of one replica: frames, rows of thermo.csv, restart states, and the summary."""
 
 import logging
 from pathlib import Path
@@ -23,7 +23,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Asks the stop rules and feeds the writers of one replica. Later events see earlier ones on disk.
+    """Checks the stop rules and writes the files of one replica. Later events see earlier ones on disk.
 
     Args:
         directory: of the run.
@@ -56,7 +56,7 @@ class Recorder:
         self._open(first)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """What is no longer physics; with energies also the rules that need them."""
+        """Return the first violation; with energies, also of the rules that need them."""
         return self.rules.check(snapshot, energies, step)
 
     def frame(self, snapshot: Snapshot, forces: FloatArray | None, step: int) -> None:
@@ -78,30 +78,30 @@ class Recorder:
         self.summary.write(self.directory)
 
     def note_speed(self, step: int, steps_per_second: float, ns_per_day: float, seconds: float) -> None:
-        """Bring the summary up to date, ``seconds`` after the start of this session."""
+        """Update the summary, ``seconds`` after the start of this session."""
         self.summary.steps_done = step
         self.summary.wall_seconds = round(self._earlier_seconds + seconds, 3)
         self.summary.speed = SpeedRecord(steps_per_second=round(steps_per_second, 2), ns_per_day=round(ns_per_day, 4))
 
     def temperature(self, snapshot: Snapshot) -> float:
-        """Instantaneous temperature, K."""
+        """Return the instantaneous temperature, K."""
         return temperature(kinetic_energy(self._masses, snapshot.velocities), self._freedom)
 
     def flush(self) -> None:
-        """Show others everything up to now."""
+        """Write everything up to now to disk."""
         self._trajectory.flush()
         self._thermo.flush()
 
     def note(self, violation: Violation, snapshot: Snapshot) -> None:
-        """Remember what was violated, and keep its frame; this rule is not asked again."""
+        """Record a violation with its frame, and retire the rule."""
         name = f"violation-{violation.rule}.extxyz"
         self._broken_frame(name, violation, snapshot)
         self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
         self.rules.retire(violation.rule)
-        LOGGER.warning(f"{violation.message}: noted, the run goes on")
+        LOGGER.warning(f"{violation.message}: recorded, the run continues")
 
     def go_back(self, violation: Violation, snapshot: Snapshot) -> RestartState:
-        """Cut the files to the last state, which is returned."""
+        """Cut the files back to the last state and return it."""
         assert self.kept is not None
         name = f"violation-{len(self.summary.violations)}.extxyz"
         self._broken_frame(name, violation, snapshot)
@@ -134,7 +134,7 @@ class Recorder:
         self._thermo.close()
 
     def broken(self, violation: Violation) -> str:
-        """The line of an error about a violation."""
+        """Return the line of an error about a violation."""
         time = violation.step * self._protocol.timestep / PICOSECOND
         return (
             f"the run became unphysical after {time:g} ps: {violation.message}; "

@@ -72,7 +72,7 @@ def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = No
 
 
 def read_start(directory: Path) -> Atoms:
-    """The start structure of a run, with its masses.
+    """Read the start structure of a run, with its masses.
 
     Raises:
         RunDirectoryError: it is missing or damaged.

@@ -26,7 +26,7 @@ COMPILED_FROM = 3e6
 def prepare_model(
     model: Path, structure: Atoms, protocol: MDProtocol, directory: Path, chunk: int | None = None
 ) -> Path:
-    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+    """Return the exported file to run: ``model`` itself, or a new file in ``directory``.
 
     Args:
         model: exported or trained file.
@@ -54,7 +54,7 @@ def prepare_model(
 
 
 def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies: int, work: float = 0) -> Path:
-    """The exported file to run: ``model`` itself, or what is made of it in ``directory``.
+    """Return the exported file to run: ``model`` itself, or a new file in ``directory``.
 
     A trained file becomes a file of several copies of a molecule, compiled where the run is long and there is a
     compiler, or the general form of a periodic or large structure.
@@ -94,7 +94,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
 
 
 def copies_per_call(n_atoms: int, replicas: int, threads: int, device: str = "cpu") -> int:
-    """How many replicas to evaluate in a call: about as many as are fastest, evenly spread over calls and threads."""
+    """Return the number of replicas in a call: about the fastest number, divided evenly over calls and threads."""
     wanted = max(1, round(CALL_ATOMS[device] / n_atoms))
     share = math.ceil(replicas / threads)
     return math.ceil(share / math.ceil(share / wanted))

@@ -35,7 +35,7 @@ class Simulation:
     Args:
         job: what to run.
         replicas: which of its replicas, those that an earlier run has lost left out.
-        before: where an earlier run is taken up; None at a start.
+        before: where an earlier run continues; None for a new run.
 
     Raises:
         EngineError: the engine cannot run it.
@@ -52,8 +52,8 @@ class Simulation:
 
     @property
     def violated(self) -> dict[int, Recorder]:
-        """Replicas that are no longer physics."""
-        return {number: one for number, one in self.recorders.items() if one.violation is not None}
+        """Recorders of the replicas that became unphysical."""
+        return {number: recorder for number, recorder in self.recorders.items() if recorder.violation is not None}
 
     @property
     def completed(self) -> bool:
@@ -89,7 +89,7 @@ class Simulation:
         on_checkpoint: Callable[[], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Equilibration, where there is any left, and production; stops early where somebody interrupts.
+        """Run what is left of equilibration, and production; an interruption ends it early.
 
         Args:
             progress: called a few times a second.
@@ -124,15 +124,15 @@ class Simulation:
         )
 
     def _look_at_start(self) -> str | None:
-        """All replicas start from the same structure."""
+        """Check the forces on the start structure, which all replicas share."""
         return check_start(self.job.structure, self.engine.energies()[0].potential, self.engine.forces()[0])
 
     def _next_phase(self) -> None:
-        """Production, from where equilibration has left the atoms."""
+        """Start production where equilibration ended."""
         job, protocol = self.job, self.job.protocol
         where = dict(zip(self.engine.replicas, self.engine.snapshots(), strict=True))
         if conserves_momentum(protocol.ensemble, protocol.engine):
-            where = {number: _at_rest(job.structure, one) for number, one in where.items()}
+            where = {number: _at_rest(job.structure, snapshot) for number, snapshot in where.items()}
         for number in where:
             self.recorders[number].close()
         self._build(where)
@@ -166,18 +166,18 @@ def configure_process(job: Job) -> None:
 
 
 def starts(structure: Atoms, protocol: MDProtocol, replicas: Sequence[int]) -> dict[int, Snapshot]:
-    """The start structure with velocities of each replica's own seed."""
-    found = {}
+    """Return the start structure with velocities drawn from the seed of each replica."""
+    snapshots = {}
     cell = np.array(structure.cell.array) if structure.pbc.any() else None
     for number in replicas:
         rng = np.random.default_rng(np.random.SeedSequence([protocol.seed_of(number), 0]))
         velocities = thermal_velocities(structure, protocol.temperature.start, rng)
-        found[number] = Snapshot(structure.positions.copy(), velocities, cell)
-    return found
+        snapshots[number] = Snapshot(structure.positions.copy(), velocities, cell)
+    return snapshots
 
 
 def _at_rest(structure: Atoms, snapshot: Snapshot) -> Snapshot:
-    """Without overall motion."""
+    """Return a snapshot without overall motion."""
     atoms = structure.copy()
     atoms.positions = snapshot.positions
     if snapshot.cell is not None:

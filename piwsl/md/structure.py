@@ -31,9 +31,10 @@ def normalized(structure: Atoms) -> Atoms:
 
 
 def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
-    """Hydrogens of a mass (amu), the difference taken from the heavy atom each is bonded to; total masses stay.
+    """Give hydrogens a mass (amu) and subtract the difference from the heavy atoms they are bonded to.
 
-    Vibrations of hydrogen become slower, so that a longer time step serves; structure averages stay what they are.
+    Vibrations of hydrogen become slower, so that a longer time step is possible; averages over structures and the
+    total mass do not change.
 
     Raises:
         ConfigError: a heavy atom would become lighter than its hydrogens.
@@ -57,7 +58,7 @@ def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
 
 
 def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
-    """The structure relaxed by the potential until no force is above 0.05 eV/angstrom, and a line about it.
+    """Relax a structure with its potential until no force is above 0.05 eV/angstrom; return it and a line about it.
 
     Raises:
         DataError: the potential leads to structures that it cannot evaluate.
@@ -84,22 +85,22 @@ def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
 
 
 def advice(atoms: Atoms, protocol: MDProtocol) -> list[str]:
-    """Warnings about a protocol for a structure."""
-    found = []
+    """Return warnings about a protocol for a structure."""
+    warnings = []
     light = atoms.get_masses()[atoms.numbers == 1]
     if len(light):
         longest = FREE_HYDROGEN_TIMESTEP * np.sqrt(light.min() / _HYDROGEN)
         if protocol.timestep > 1.0001 * longest:
-            found.append(
+            warnings.append(
                 f"a timestep of {protocol.timestep:g} fs is long for hydrogens of {light.min():.1f} amu: "
                 f"take {longest:.1f} fs"
                 + ("" if protocol.hydrogen_mass else ", or make them heavier (hydrogen_mass=3)")
             )
-    return found
+    return warnings
 
 
 def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:
-    """Maxwell-Boltzmann velocities (n, 3), angstrom/fs, without overall translation and rotation.
+    """Draw Maxwell-Boltzmann velocities (n, 3), angstrom/fs, without overall translation and rotation.
 
     Their expected kinetic energy is that of `degrees_of_freedom` at the temperature; it is not rescaled, so
     repeated draws are canonical.
@@ -110,7 +111,7 @@ def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generato
 
 
 def without_overall_motion(atoms: Atoms, velocities: FloatArray) -> FloatArray:
-    """Velocities (n, 3) less overall translation and, where nothing is periodic, rotation."""
+    """Subtract overall translation and, without a cell, rotation from velocities (n, 3)."""
     masses = atoms.get_masses()[:, None]
     velocities = velocities - (masses * velocities).sum(0) / masses.sum()
     if not atoms.pbc.any():
@@ -122,7 +123,7 @@ def without_overall_motion(atoms: Atoms, velocities: FloatArray) -> FloatArray:
 
 
 def degrees_of_freedom(atoms: Atoms, conserves_momentum: bool) -> int:
-    """Kinetic degrees of freedom: 3n, less the overall motion where it stays as it is, and was removed."""
+    """Return the kinetic degrees of freedom: 3n, without overall motion where it is conserved and was removed."""
     total = 3 * len(atoms)
     if not conserves_momentum:
         return total
@@ -135,6 +136,6 @@ def degrees_of_freedom(atoms: Atoms, conserves_momentum: bool) -> int:
 
 
 def _inertia(arms: FloatArray, masses: FloatArray) -> FloatArray:
-    """Tensor of inertia (3, 3), amu angstrom^2."""
+    """Return the tensor of inertia (3, 3), amu angstrom^2."""
     squares = (masses * arms**2).sum()
     return np.asarray(squares * np.eye(3) - (masses * arms).T @ arms)

@@ -1,4 +1,4 @@
-"""Where work is done: a Dask cluster."""
+"""An executor of tasks: a Dask cluster."""
 
 import asyncio
 import logging
@@ -14,12 +14,12 @@ from typing import Any
 from piwsl.errors import ConfigError, MissingDependencyError, reason_of
 from piwsl.runs.executors import POLL, Outcome, Task
 
-_ANSWER = 60.0  # s to wait for what the scheduler says is there
+_ANSWER = 60.0  # s to wait for a result that the scheduler has announced
 
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator["DaskCluster"]:
-    """A Dask cluster of some processes of this machine with a thread each, which ends with the block.
+    """Start a Dask cluster of processes of this machine with one thread each, for the duration of the block.
 
     Raises:
         MissingDependencyError: Dask is not installed.
@@ -28,7 +28,7 @@ def local_cluster(workers: int) -> Iterator["DaskCluster"]:
         from distributed import LocalCluster
     except ImportError as error:
         raise MissingDependencyError("dask.distributed", "a Dask cluster", "dask") from error
-    # Ctrl-C in a terminal goes to all processes of it; who ends what is for this process to say.
+    # Ctrl-C in a terminal reaches all of its processes; this process decides which of them end.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         cluster = LocalCluster(workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
@@ -72,7 +72,7 @@ class DaskCluster:
         client = self._client()
         try:
             killed = yield from self._work(client, function, enumerate(tasks), waiting)
-            for task in killed:  # perhaps it only stood beside the one that kills: once more, alone
+            for task in killed:  # another task may have killed the worker: try it once more, alone
                 if (yield from self._work(client, function, iter([task]), waiting)):
                     yield Outcome(task[0], died="the workers that computed it died")
         finally:
@@ -111,7 +111,7 @@ class DaskCluster:
                 waiting()
 
     def _came_out(self, future: Any) -> tuple[Any, BaseException | None]:
-        """Value and exception of a future that is done."""
+        """Return value and exception of a finished future."""
         try:
             if future.status == "error":
                 return None, future.exception(timeout=_ANSWER)
@@ -120,7 +120,7 @@ class DaskCluster:
             raise self._lost() from None
 
     def _ready(self, running: dict[Any, Task]) -> list[Any]:
-        """Futures that are done; waits a little for one."""
+        """Return finished futures, after waiting a little for one."""
         for _ in range(int(POLL / 0.02)):
             done = [future for future in running if future.done()]
             if done:
@@ -139,11 +139,11 @@ class DaskCluster:
             raise ConfigError(f"no Dask scheduler at {self.address} ({reason_of(error)})") from None
 
     def _threads(self, client: Any) -> int:
-        """Threads of all workers; waits for a first one."""
+        """Return the number of threads of all workers, after waiting for a first one."""
         deadline = time.monotonic() + self.patience
         while True:
             if client.status != "running":
-                raise self._lost()  # its work went with the connection
+                raise self._lost()  # its work is lost with the connection
             try:
                 threads = sum(client.nthreads().values())
             except (asyncio.CancelledError, CancelledError, OSError, TimeoutError, AttributeError):
@@ -153,9 +153,9 @@ class DaskCluster:
             if time.monotonic() > deadline:
                 raise ConfigError(
                     f"the Dask scheduler at {self.address} has had no workers for {self.patience:g} s: start some "
-                    f"(dask worker {self.address}); what is finished is kept"
+                    f"(dask worker {self.address}); finished results are kept"
                 )
             time.sleep(0.1)
 
     def _lost(self) -> ConfigError:
-        return ConfigError(f"the Dask scheduler at {self.address} is gone: what is finished is kept, run it again")
+        return ConfigError(f"the Dask scheduler at {self.address} is gone: finished results are kept, run it again")

@@ -1,4 +1,4 @@
-"""Where work is done: processes of this machine. (A Dask cluster: `piwsl.runs.dask_cluster`.)"""
+"""Executors of tasks: processes of this machine; `piwsl.runs.dask_cluster` has a Dask cluster."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -14,12 +14,12 @@ from typing import Any, Protocol, TypeAlias
 from piwsl.runs.process import environment_variable
 
 Task: TypeAlias = tuple[int, tuple[Any, ...]]  # place in the list of tasks, arguments of the function
-POLL = 0.5  # s between two looks
+POLL = 0.5  # s between two polls
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """Outcome of a task.
 
     Attributes:
         index: place in the list of tasks.
@@ -72,7 +72,7 @@ class LocalProcesses:
         """See `Executor.run`. A task whose process dies is tried once more, alone."""
         queue = iter(enumerate(tasks))
         while lost := (yield from self._until_a_process_dies(function, queue, waiting, self.workers)):
-            suspects = iter(lost)  # one of them killed its process: one at a time they show which
+            suspects = iter(lost)  # one of them killed its process: run one at a time, they show which
             while guilty := (yield from self._until_a_process_dies(function, suspects, waiting, workers=0)):
                 yield Outcome(guilty[0][0], died="its process died (out of memory, or the program crashed)")
 
@@ -113,7 +113,7 @@ class LocalProcesses:
 
 
 def _end_with_parent() -> None:
-    """A killed job must not leave processes behind that go on computing."""
+    """End this process with its parent: a killed job must not leave processes behind."""
     parent = parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""A polite end: SIGTERM and Ctrl-C are noted and the run ends at the next block of steps."""
+"""Interruption: SIGTERM and Ctrl-C are recorded, and the run ends at the next block of steps."""
 
 import signal
 import threading
@@ -8,13 +8,13 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether the run was asked to end."""
+    """Whether an interruption was requested."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def request(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler. A second Ctrl-C ends at once."""
+        """Handle a signal: record it; a second Ctrl-C ends the process at once."""
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
@@ -22,7 +22,7 @@ class Interruption:
 
 @contextmanager
 def polite_interruption() -> Iterator[Interruption]:
-    """Note SIGTERM and SIGINT within the block instead of dying; only the main thread can."""
+    """Record SIGTERM and SIGINT within the block instead of ending; in threads other than the main one, do nothing."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

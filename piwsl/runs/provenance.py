@@ -30,7 +30,7 @@ def command_line() -> str:
 
 @contextmanager
 def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
-    """Hand the lines of a logger to a handler, and close it afterwards."""
+    """Attach a handler to a logger within the block, and close it afterwards."""
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -43,7 +43,7 @@ def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None
 
 
 class _LogFile(logging.FileHandler):
-    """A log that is given up when it cannot be written, instead of a traceback for each line."""
+    """A log file that is abandoned when it cannot be written, instead of a traceback for each line."""
 
     def __init__(self, logger: logging.Logger, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
@@ -52,16 +52,16 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         self._logger.removeHandler(self)
         reason = getattr(sys.exc_info()[1], "strerror", None)
-        self._logger.warning(f"{self.baseFilename}: cannot be written ({reason}): what follows is not in it")
+        self._logger.warning(f"{self.baseFilename}: cannot be written ({reason}): it ends here")
 
     def close(self) -> None:
-        with suppress(OSError):  # it was said
+        with suppress(OSError):  # a warning was logged
             super().close()
 
 
 @contextmanager
 def log_to_file(logger: logging.Logger, path: Path) -> Iterator[None]:
-    """Add the lines of a logger to a file, with their times. A full disk ends that, and the logger says so."""
+    """Append the lines of a logger to a file, with times; after a failure of the disk, warn and stop writing."""
     handler = _LogFile(logger, path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     with listening(logger, handler):

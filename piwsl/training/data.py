@@ -30,7 +30,7 @@ _FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """How many frames of a set have which labels."""
+    """Numbers of frames of a set with each kind of label."""
 
     frames: int
     energies: int
@@ -75,14 +75,14 @@ class TrainingFrames:
     labels: dict[str, LabelCounts]
 
     def lines(self) -> list[str]:
-        """The report, the split and the labels of each part as text, one fact a line."""
+        """Return the report, the split and the labels of each part as text, one fact a line."""
         sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test frames"
         counts = [f"{purpose + ' labels':<18} {count}" for purpose, count in self.labels.items() if count.frames]
         return [*self.report.lines(), f"split              {sizes}", *counts]
 
 
 class HiddenForces(Sequence[Frame]):
-    """Frames of which some keep their forces for themselves; none is read before it is asked for.
+    """Frames of which some have their forces hidden; each is read on access.
 
     Attributes:
         base: the frames.
@@ -109,13 +109,13 @@ class HiddenForces(Sequence[Frame]):
         return frame if self.shown[index] else replace(frame, forces=np.full_like(frame.forces, np.nan))
 
     def census(self) -> Census:
-        """Composition and remaining labels of every frame."""
+        """Return composition and remaining labels of every frame."""
         census = self.base.census
         return replace(census, has_forces=census.has_forces & self.shown)
 
 
 def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
-    """The same configuration, valid from any working directory; names of data sets stay names."""
+    """Return the configuration with absolute paths; names of data sets stay as they are."""
     named = {key: getattr(config.data, key) for key in ("file", "test_file")}
     absolute = {key: _absolute(source) for key, source in named.items() if source is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
@@ -126,7 +126,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
 
     Args:
         config: of the run; the seed decides the split.
-        split: of an earlier start of the run, taken instead of a new one.
+        split: split of an earlier session, used instead of a new one.
 
     Raises:
         ConfigError: no file and no system, or both; or the configuration asks for what the frames do not have.
@@ -169,7 +169,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
 
 
 def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
-    """Compare a configuration with frames already read; notes for the user.
+    """Compare a configuration with frames that were read; return notes for the user.
 
     Raises:
         ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
@@ -195,7 +195,7 @@ def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
 
 
 def stored_split(path: Path) -> Split | None:
-    """The split that an earlier start of a run wrote; None where it was interrupted before.
+    """Read the split that an earlier session of a run wrote; None where it was interrupted before.
 
     Raises:
         RunDirectoryError: the file is damaged.
@@ -215,7 +215,7 @@ def _absolute(source: str) -> str:
 
 
 def _split(data: DataConfig, frames: FrameSet, seed: int) -> Split:
-    """A new split; a named data set is split as published where the sizes of its test or validation set are empty."""
+    """Make a new split; a named data set is split as published where no sizes are given."""
     validation, test = data.validation, data.test
     if data.file is not None and is_dataset(data.file):
         protocol = dataset(data.file).protocol
@@ -225,15 +225,15 @@ def _split(data: DataConfig, frames: FrameSet, seed: int) -> Split:
 
 
 def uses_displacements(loss: LossConfig) -> bool:
-    """Whether a term uses displaced copies."""
+    """Return whether a term uses displaced copies."""
     terms = (loss.pitc, loss.pisc, loss.pitc_back, loss.pisc_paths, loss.noisy_node, loss.taylor_labels)
     return any(is_active(coefficient) for coefficient in terms)
 
 
 def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> list[str]:
-    """Compare the loss with the labels of the training frames; notes for the user.
+    """Compare the loss with the labels of the training frames; return notes for the user.
 
-    A default that asks for a label which no frame has is dropped with a note. What a user must have set is refused.
+    A default term whose label no frame has is dropped with a note; a term that the user must have set is refused.
 
     Raises:
         ConfigError: a term has no label anywhere, or none is left that compares with labels.
@@ -267,10 +267,10 @@ def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: Tra
 
 
 def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
-    """The loss without the supervised terms whose label no training frame has.
+    """Return the loss without the supervised terms whose label no training frame has.
 
     They would have no effect on a step, but the validation loss would choose the weights by labels that training must
-    not know, such as forces that ``data.forces_fraction: 0`` hides.
+    not use, such as forces that ``data.forces_fraction: 0`` hides.
     """
     labels = frames.labels["training"]
     counts = {"energy": labels.energies, "forces": labels.forces, "stress": labels.stresses}
@@ -293,14 +293,16 @@ def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
 
 
 def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
-    """Warnings of elements that the potential will be judged on without having been trained on them."""
+    """Return warnings of elements that occur in validation or test frames only."""
     known = set(frames.train.elements)
-    found = []
+    warnings = []
     for purpose, part in (("validation", frames.validation), ("test", frames.test)):
         new = [chemical_symbols[number] for number in part.elements if number not in known]
         if new:
-            found.append(f"{purpose} frames hold {', '.join(new)}, which no training frame has: their errors mislead")
-    return found
+            warnings.append(
+                f"{purpose} frames hold {', '.join(new)}, which no training frame has: their errors mislead"
+            )
+    return warnings
 
 
 def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> None:

@@ -303,7 +303,7 @@ def ensemble_seeds(output: Path) -> list[int] | None:
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """Mean and standard deviation (of a sample; 0 for a single value); None where one is missing."""
+    """Return mean and sample standard deviation (0 for a single value); None where a value is missing."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -311,7 +311,7 @@ def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | 
 
 
 def committee_errors(members: Sequence[Member], frames: FrameSet, device: torch.device) -> Errors:
-    """Errors of the mean of the members' energies and forces, computed on a device."""
+    """Compute the errors of the mean of the energies and forces of the members on a device."""
     collector = ErrorCollector()
     each: list[Iterator[tuple[Prediction, Batch]]] = []
     for member in members:
@@ -325,7 +325,7 @@ def committee_errors(members: Sequence[Member], frames: FrameSet, device: torch.
 
 
 def mean_prediction(members: Sequence[Prediction]) -> Prediction:
-    """The mean of what several models predict for the same batch."""
+    """Return the mean of the predictions of several models for the same batch."""
     first = members[0]
     names = [field.name for field in fields(first) if isinstance(getattr(first, field.name), Tensor)]
     return replace(

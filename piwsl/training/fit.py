@@ -83,7 +83,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """State of a run for whoever displays it; errors are those of the latest validation (eV, angstrom)."""
+    """State of a run, as passed to a progress callback; errors are those of the latest validation (eV, angstrom)."""
 
     step: int
     steps: int
@@ -105,7 +105,7 @@ class ProgressCallback(Callback):
         self.start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where the run begins, or goes on."""
+        """Record the step at which the run starts or continues."""
         self.last_step = trainer.global_step
 
     def on_train_batch_end(
@@ -142,7 +142,7 @@ def fit(
     checkpoint: Path | None,
     progress: Callable[[TrainingProgress], None] | None,
 ) -> None:
-    """Move the weights of a task, from the beginning or from a checkpoint.
+    """Train a task, from the beginning or from a checkpoint.
 
     Raises:
         DivergedError: the loss is no longer finite.
@@ -170,7 +170,7 @@ def fit(
         batches = Batches(setup.frames, config, task.objective.margin, setup.share, lambda: task.global_step)
         try:
             trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
+        except SystemExit:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
         except RuntimeError as error:
             # Between two epochs Lightning cannot clean up after Ctrl-C: its loader has no iterator then.
@@ -180,7 +180,7 @@ def fit(
 
 
 def _place(processes: Processes, device: torch.device) -> dict[str, Any]:
-    """Options of the trainer that say where it computes, so that it does not guess."""
+    """Return the options of the trainer that determine devices and processes."""
     if processes.count == 1:
         return {
             "accelerator": device.type.replace("cuda", "gpu"),
@@ -206,14 +206,14 @@ def _callbacks(setup: Setup, progress: Callable[[TrainingProgress], None] | None
     if optimizer.patience:
         callbacks.append(EarlyStopping("validation/loss", patience=optimizer.patience))
     if setup.processes.count > 1:
-        callbacks.append(_EndsWhenTold())
+        callbacks.append(_EndsOnSignal())
     if progress:
         callbacks.append(ProgressCallback(progress))
     return callbacks
 
 
 def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    """A checkpoint at the end of an epoch: there a resumed run starts with whole steps."""
+    """Make a checkpoint callback for the ends of epochs, where a resumed run starts with whole steps."""
     return ModelCheckpoint(
         output / CHECKPOINTS,
         filename=name,
@@ -223,15 +223,15 @@ def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint
     )
 
 
-class _EndsWhenTold(Callback):
-    """A process among several ends at once on SIGTERM.
+class _EndsOnSignal(Callback):
+    """Ends a process of several at once on SIGTERM.
 
-    Lightning's way, to finish the step, waits for the others: in vain when the launcher ends this process because
-    another has failed.
+    Lightning finishes the step first and waits for the other processes, in vain when the launcher ends this process
+    because another one failed.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Undo what Lightning has just set."""
+        """Undo the signal handler of Lightning."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -244,7 +244,7 @@ def _loggers(output: Path) -> list[Logger]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning's own messages go; what a user needs to know is said by the command line."""
+    """Silence messages of Lightning that do not concern the user."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Batches in a fixed order: what a step learns from depends only on the seed and the step."""
+"""Batches in a fixed order: the frames of a step depend only on the seed and the step."""
 
 import multiprocessing
 import sys
@@ -31,7 +31,7 @@ class SeededOrder:
         self._known: tuple[int, IntArray] = (-1, np.arange(0))
 
     def frames(self, start: int, stop: int) -> IntArray:
-        """The frames from position ``start`` up to ``stop``, without it."""
+        """Return the frames from position ``start`` up to ``stop``, exclusive."""
         pieces = []
         while start < stop:
             number, place = divmod(start, self.count)
@@ -49,7 +49,7 @@ class SeededOrder:
 
 @dataclass(frozen=True)
 class BatchShard:
-    """Which part of every batch this process takes, and in how many parts it computes it.
+    """The part of every batch that this process computes, and the number of parts it is divided into.
 
     Attributes:
         batch_size: structures of a step, over all processes and parts.
@@ -69,7 +69,7 @@ class BatchShard:
         return self.batch_size // (self.parts * self.processes)
 
     def of(self, batch: IntArray) -> IntArray:
-        """The parts (parts, size) of this process of a batch (batch_size,)."""
+        """Return the parts (parts, size) of a batch (batch_size,) that this process computes."""
         mine: IntArray = batch.reshape(self.parts, self.processes, self.size)[:, self.rank]
         return mine
 
@@ -80,8 +80,8 @@ class StepSampler(Sampler[list[int]]):
     Args:
         order: of the frames.
         share: of this process.
-        steps: says how many steps are left until the next validation.
-        current_step: says at which step the run is.
+        steps: Returns the number of steps until the next validation.
+        current_step: Returns the present step of the run.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class StepSampler(Sampler[list[int]]):
 
 
 def raise_if_error(batch: Batch | PiwslError) -> Batch:
-    """The batch that a loader gave.
+    """Return the batch of a loader.
 
     Raises:
-        PiwslError: it could not be made.
+        PiwslError: The batch could not be made.
     """
     if isinstance(batch, PiwslError):
         raise batch
@@ -123,7 +123,7 @@ class _Batches(Dataset[Batch | PiwslError]):
         self.dtype = dtype
 
     def __getitem__(self, indices: list[int]) -> Batch | PiwslError:
-        # An error travels as a value: raised in a process of a loader, it would arrive with a traceback in its text.
+        # Errors are returned: raised in a process of a loader, their text would contain a traceback.
         try:
             return collate([self.frames[index] for index in indices], self.cutoff, self.dtype, indices)
         except PiwslError as error:
@@ -131,7 +131,7 @@ class _Batches(Dataset[Batch | PiwslError]):
 
 
 def _end_quietly(worker: int) -> None:
-    """Of threads of a worker whose reader has ended: that its connection is gone is no news."""
+    """Suppress connection errors in workers whose parent has exited."""
     shown = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -144,10 +144,10 @@ def _end_quietly(worker: int) -> None:
 def train_loader(
     frames: FrameSet, parts: StepSampler, cutoff: float, dtype: torch.dtype, workers: int
 ) -> DataLoader[Any]:
-    """Batches of the steps to come; edges reach ``cutoff`` (angstrom).
+    """Return batches of the next steps; edges reach ``cutoff`` (angstrom).
 
-    ``workers`` processes read ahead. They are kept from one epoch to the next. They start from a clean server process
-    (not as copies of this one, whose threads and open files they could not use) and end with this one.
+    ``workers`` processes read ahead and stay for all epochs. They start from a clean server process instead of copies
+    of this one, whose threads and open files they could not use, and end with this process.
     """
     options: dict[str, Any] = {}
     if workers:
@@ -164,7 +164,7 @@ def train_loader(
 def evaluation_loader(
     frames: FrameSet, batch_size: int, cutoff: float, dtype: torch.dtype, processes: int = 1, rank: int = 0
 ) -> DataLoader[Any]:
-    """Batches of this process's share of the frames, in order; edges reach ``cutoff`` (angstrom)."""
+    """Return batches of the frames of this process, in order; edges reach ``cutoff`` (angstrom)."""
     mine = range(rank, len(frames), processes)
     batches = [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
     return DataLoader(_Batches(frames, cutoff, dtype), batch_size=None, sampler=batches)
@@ -174,7 +174,7 @@ VALIDATION_BATCH = 50
 
 
 def share_of_process(config: TrainingConfig, frames: TrainingFrames, processes: Processes) -> BatchShard:
-    """What a process computes of each batch.
+    """Return the shard of each batch that a process computes.
 
     Raises:
         ConfigError: the batches, or the validation frames, cannot be shared among the processes.
@@ -232,17 +232,17 @@ class Batches(LightningDataModule):
         )
 
     def steps_to_validation(self) -> int:
-        """Steps until the next validation: at multiples of the interval, and at the end of the run."""
+        """Return the number of steps until the next validation: multiples of the interval, and the end of the run."""
         optimizer, step = self.config.optimizer, self.current_step()
         interval = optimizer.validation_interval
         return max(1, min(interval - step % interval, optimizer.steps - step))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The steps until the next validation; Lightning asks for each epoch."""
+        """Return the loader of the steps until the next validation; Lightning calls this for each epoch."""
         return self._train
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """This process's share of the validation frames, in order."""
+        """Return the loader of the validation frames of this process, in order."""
         return self._validation
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:

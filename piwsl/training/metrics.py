@@ -74,7 +74,7 @@ class Spread:
 
 @dataclass
 class ErrorSums:
-    """What the errors of a set of frames are made from; its size does not depend on that of the set."""
+    """Sums from which the errors of a set of frames are computed; their size does not depend on that of the set."""
 
     energy: Deviations = field(default_factory=Deviations)
     energy_per_atom: Deviations = field(default_factory=Deviations)
@@ -106,7 +106,7 @@ class ErrorSums:
 
     @classmethod
     def merged(cls, portions: Iterable["ErrorSums"]) -> "ErrorSums":
-        """The sums of all frames from those of portions of them, merged in this order."""
+        """Merge the sums of portions of the frames in this order."""
         total = cls()
         for portion in portions:
             for part in fields(cls):
@@ -114,7 +114,7 @@ class ErrorSums:
         return total
 
     def errors(self) -> "Errors":
-        """The errors of everything added so far."""
+        """Return the errors of everything added so far."""
         spread = self.labeled.deviation
         return Errors(
             structures=self.energy.count,
@@ -153,11 +153,11 @@ class ErrorCollector:
             kept.append(new)
 
     def errors(self) -> "Errors":
-        """The errors of everything added so far."""
+        """Return the errors of everything added so far."""
         return self.sums.errors()
 
     def offset_note(self) -> str | None:
-        """A line where all energies are off by about the same, as between levels of theory; None otherwise."""
+        """Return a line where all energies are shifted alike, as between levels of theory; None otherwise."""
         if not self.energies:
             return None
         atoms = np.concatenate(self.atoms)

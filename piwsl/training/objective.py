@@ -1,4 +1,4 @@
-"""The objective that a configuration describes."""
+"""Build the objective of a configuration."""
 
 from piwsl.losses import (
     PISC,
@@ -32,7 +32,7 @@ from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, S
 
 
 def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Objective:
-    """The objective that a configuration describes; terms that never act are left out."""
+    """Build the objective of a configuration, without terms that never act."""
     form = (config.mixing, _error(config), config.detach, config.per_atom)
     noisy: list[tuple[EnergyMAE | ForceL2MAE, float]] = [
         (EnergyMAE(FIRST), _largest(config.energy)),
@@ -58,7 +58,7 @@ def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Obj
 
 
 def build_displacement(config: DisplacementConfig) -> Displacement:
-    """The displacement that a configuration describes."""
+    """Build the displacement of a configuration."""
     directions: dict[str, Direction] = {
         "normal": RandomDirection("normal"),
         "uniform": RandomDirection("uniform"),
@@ -83,7 +83,7 @@ def build_displacement(config: DisplacementConfig) -> Displacement:
 
 
 def is_active(coefficient: Coefficient) -> bool:
-    """Whether a coefficient is ever above zero."""
+    """Return whether a coefficient is ever above zero."""
     return _largest(coefficient) > 0
 
 

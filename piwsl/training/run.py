@@ -290,13 +290,13 @@ NOTABLE_SHARE = 0.2
 
 
 def best_weights(output: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of the best validation."""
+    """Read the averaged weights of the best validation."""
     stored = torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 
 def quality_warnings(errors: Errors, consistency_share: float) -> list[str]:
-    """What the user should know although the run ended well."""
+    """Return warnings about the quality of a potential whose training completed."""
     ratio = errors.energy_spread_ratio
     if ratio is None or ratio >= FLAT:
         return []
@@ -314,7 +314,7 @@ def trained_model(
     test: Errors | None,
     origin: dict[str, Any] | None = None,
 ) -> TrainedModel:
-    """The trained file of a run; ``origin`` tells what it started from."""
+    """Return the trained file of a run; ``origin`` describes its start."""
     step = max(1, len(frames.validation) // CHECK_FRAMES)
     return TrainedModel(
         config=config.model,

@@ -20,16 +20,16 @@ class Schedule:
     warmup: int
 
     def __call__(self, step: int) -> float:
-        """Share of the highest rate at a step of the run."""
+        """Return the share of the highest rate at a step of the run."""
         growth = FIRST + (1.0 - FIRST) * step / self.warmup if step < self.warmup else 1.0
         return growth * self.share(step)
 
     def share(self, step: int) -> float:
-        """The schedule without its warm-up."""
+        """Return the share of the rate without the warm-up."""
         return 1.0
 
     def validated(self, step: int, loss: float) -> None:
-        """Take note of a validation at a step of the run."""
+        """Record a validation at a step of the run."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Cosine(Schedule):
     steps: int
 
     def share(self, step: int) -> float:
-        """1 up to the end of the warm-up, a thousandth from ``steps`` on."""
+        """Return 1 up to the end of the warm-up, and a thousandth from ``steps`` on."""
         length = max(1, self.steps - self.warmup)
         done = min(1.0, max(0, step - self.warmup) / length)
         return LAST + (1.0 - LAST) * 0.5 * (1.0 + math.cos(math.pi * done))
@@ -53,7 +53,7 @@ class Staircase(Schedule):
     factor: float
 
     def share(self, step: int) -> float:
-        """A power of the factor."""
+        """Return a power of the factor."""
         return float(self.factor ** (step // self.interval))
 
 
@@ -71,7 +71,7 @@ class Plateau(Schedule):
     waited: int = 0
 
     def share(self, step: int) -> float:
-        """What the validations so far left of the rate."""
+        """Return the share that is left after the validations so far."""
         return self.reached
 
     def validated(self, step: int, loss: float) -> None:
@@ -85,7 +85,7 @@ class Plateau(Schedule):
 
 
 def build_schedule(config: OptimizerConfig) -> Schedule:
-    """The schedule that a configuration names."""
+    """Build the schedule of a configuration."""
     schedules: dict[str, Schedule] = {
         "constant": Schedule(config.warmup),
         "cosine": Cosine(config.warmup, config.steps),

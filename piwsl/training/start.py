@@ -1,4 +1,4 @@
-"""What training starts from: random weights, or those of a trained file."""
+"""The start of training: random weights, or those of a trained file."""
 
 import difflib
 import logging
@@ -30,7 +30,7 @@ _BATCH = 50
 
 @dataclass(frozen=True, eq=False)
 class StartingPoint:
-    """A potential as training finds it.
+    """A potential at the start of training.
 
     Attributes:
         potential: with its weights loaded, fixed weights without gradient.
@@ -70,10 +70,10 @@ class StartingPoint:
 
 
 def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
-    """The configuration with the network of ``start.init_from`` where the keys of `model` stand at their defaults.
+    """Return the configuration with the network of ``start.init_from`` where keys of `model` have their defaults.
 
-    ``model.forces`` is that of the file unless it was named at all: a potential trained with direct forces can go on
-    as a conservative one, although that is the default.
+    ``model.forces`` is that of the file unless it was given explicitly: a potential trained with direct forces can be
+    continued as a conservative one, although that is the default.
 
     Raises:
         ModelFileError: the trained file cannot be read.
@@ -174,7 +174,7 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
 def _load(
     potential: Potential, file: TrainedModel, model: ModelConfig, name: str, differences: list[str]
 ) -> StartingPoint:
-    """Load what has the same name and shape; refuse where that is no weight matrix."""
+    """Load weights of the same name and shape; refuse a file without a common weight matrix."""
     here, there = potential.network.state_dict(), file.tensors
     same = {key: there[key] for key in here if key in there and here[key].shape == there[key].shape}
     if file.config.network != model.network or not any(value.ndim > 1 for value in same.values()):
@@ -223,14 +223,14 @@ def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str
 
 
 def _scale(frames: TrainingFrames) -> float:
-    """The RMS force that training sees, else the spread of the energies (eV)."""
+    """Return the RMS force of the training frames, or the spread of the energies without forces (eV)."""
     squares = [np.square(frame.forces).mean(1) for frame in _some(frames.train, frames.train.census.has_forces)]
     force_rms = float(np.sqrt(np.concatenate(squares).mean())) if squares else 0.0
     return force_rms or frames.report.energy_spread or 1.0
 
 
 def _some(frames: FrameSet, labeled: BoolArray) -> list[Frame]:
-    """An even choice from the frames that have a label."""
+    """Choose evenly from the frames that have a label."""
     indices = np.flatnonzero(labeled)
     return [frames[int(index)] for index in indices[:: max(1, -(-len(indices) // MOST_FITTED))]]
 

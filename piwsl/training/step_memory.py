@@ -1,9 +1,9 @@
-"""The memory that a training step will need, before it is asked for.
+"""Estimate of the memory of a training step, before it is allocated.
 
 A step keeps what its backward pass will read: for every edge and every atom of the batch and of its displaced copies
-some features of each layer, and more where forces are differentiated again. How much depends on network and loss. So
-no formula stands here: the loss of one small structure is computed, and the tensors that autograd keeps for it are
-counted. They grow in proportion to edges and atoms, up to the largest part of a step that the run will see.
+some features of each layer, and more where forces are differentiated again. The amount depends on network and loss.
+There is no formula: the loss of one small structure is computed, and the tensors that autograd keeps for it are
+counted. They grow in proportion to edges and atoms, up to the largest part of a step of the run.
 
 The peak of a step is higher by what the backward pass adds. Measured as the peak of resident memory (VmHWM) of one
 step on aspirin, in batches of 4, 16, 24 and 48, it is 1.1 to 1.9 times what is kept, 1.4 on average: PaiNN with 64 and
@@ -106,7 +106,7 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
 
 
 def _largest_part(setup: Setup) -> IntArray:
-    """The frames of the part of a step with most atoms in this run."""
+    """Return the frames of the part of a step with most atoms in this run."""
     share, steps = setup.share, setup.config.optimizer.steps
     looked_at = min(steps, max(1, LOOKED_AT // share.batch_size)) * share.batch_size
     order = SeededOrder(len(setup.frames.train), setup.config.seed).frames(0, looked_at)
@@ -116,7 +116,7 @@ def _largest_part(setup: Setup) -> IntArray:
 
 
 def _typical_frame(setup: Setup) -> Frame:
-    """The frame of median size among those with most labels: all terms of the loss act on it."""
+    """Return the frame of median size among those with most labels: all terms of the loss act on it."""
     census = setup.frames.train.census
     labels = census.has_energy * 1 + census.has_forces * 2 + census.has_stress * 1
     candidates = np.flatnonzero(labels == labels.max())
@@ -125,7 +125,7 @@ def _typical_frame(setup: Setup) -> Frame:
 
 
 def _cropped(frame: Frame) -> Frame:
-    """The atoms around the first one, as a molecule: what a structure keeps is in proportion to its edges."""
+    """Return the atoms around the first one as a molecule: the memory is proportional to the edges."""
     distances = np.linalg.norm(frame.positions - frame.positions[0], axis=1)
     nearest = np.argsort(distances, kind="stable")[:PROBE_ATOMS]
     if len(nearest) == len(frame.species):
@@ -146,14 +146,14 @@ def _batch(setup: Setup, frames: list[Frame], objective: Objective) -> Batch:
 
 
 def _fullest_step(objective: Objective, steps: int) -> int:
-    """A step where as many terms act as ever."""
+    """Return a step at which the largest number of terms acts."""
     last = steps - 1
     displaced = objective.warmup + max(0, last - objective.warmup) // objective.cadence * objective.cadence
     return max((0, objective.warmup, displaced), key=lambda step: len(objective.acting(step)))
 
 
 def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, step: int) -> int:
-    """Bytes that autograd keeps for the backward pass of a loss, without the weights."""
+    """Return the bytes that autograd keeps for the backward pass of a loss, without the weights."""
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, 
 
 
 def _memory_of(device: torch.device) -> float | None:
-    """Memory of a GPU, or of this machine as far as this process may use it."""
+    """Return the memory of a GPU, or of this machine as far as this process may use it."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -189,7 +189,7 @@ def _memory_of(device: torch.device) -> float | None:
 
 
 def _resident() -> float:
-    """Memory that this process has now."""
+    """Return the resident memory of this process."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

@@ -56,7 +56,7 @@ class Validation:
                 self._counts[index] += int(labeled.sum())
 
     def result(self) -> ValidationResult:
-        """The result over all processes, the same on each."""
+        """Return the result over all processes, on each of them."""
         portions = gathered((self._errors, self._sums, self._counts))
         loss = 0.0
         for index, (_, coefficient) in enumerate(self.terms):
@@ -83,7 +83,7 @@ class StepRecord:
         self._frames.append(frames)
 
     def finish(self, step: int, gradient_norm: Tensor) -> dict[str, float]:
-        """The loss and its terms, as means over parts and processes.
+        """Return the loss and its terms, as means over parts and processes.
 
         Raises:
             DivergedError: the gradient, which is the same on all processes, is not finite; names step and frames.
@@ -118,7 +118,7 @@ MEMORY = 0.1  # weight of the last step in the running share of the label-free t
 
 
 class TrainingTask(LightningModule):
-    """A potential, what it is taught, and how its weights are moved."""
+    """A potential, its objective, and its optimizer."""
 
     def __init__(self, potential: Potential, objective: Objective, config: OptimizerConfig, seed: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class TrainingTask(LightningModule):
         self._record = StepRecord()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of one part of a step; the displacements depend only on seed, step and frame."""
+        """Compute the loss of one part of a step; the displacements depend only on seed, step and frame."""
         mean = local_mean if process_count() == 1 else global_mean
         loss, terms = self.objective(self.potential, batch, FrameRandom(self.seed, self.global_step), mean)
         self._record.add(loss, terms, batch.frame_index)
@@ -155,7 +155,7 @@ class TrainingTask(LightningModule):
         self._note_share()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """Write the losses of the step just done, now and then."""
+        """Log the losses of the last step at intervals."""
         whole = (batch_index + 1) % self.config.accumulate == 0
         if whole and self.global_step % min(WRITTEN, self.config.validation_interval) == 0:
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]  # of the next step
@@ -186,7 +186,7 @@ class TrainingTask(LightningModule):
         self.log("validation/loss", result.loss, logger=False, batch_size=1)  # what checkpoints are chosen by
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW for the weights that are not fixed, with the schedule asked for.
+        """Return AdamW for the weights that are not fixed, with the schedule of the configuration.
 
         Raises:
             ConfigError: all weights are fixed.
@@ -210,9 +210,11 @@ class TrainingTask(LightningModule):
             logger.log_metrics(values, self.global_step)
 
     def _note_share(self) -> None:
-        """Follow what the label-free terms make of the loss, as a running mean over the steps where they act."""
+        """Update the running mean of the share of the label-free terms in the loss, over steps where they act."""
         acting = self.objective.acting(self.global_step)
-        weights = {one.term.name: weight for one, weight in acting if isinstance(one.term, ConsistencyTerm)}
+        weights = {
+            weighted.term.name: weight for weighted, weight in acting if isinstance(weighted.term, ConsistencyTerm)
+        }
         if weights:
             share = sum(weight * self.losses[name] for name, weight in weights.items())
             self._running_share += MEMORY * (share / max(self.losses["loss"], 1e-30) - self._running_share)

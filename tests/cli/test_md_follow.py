@@ -82,3 +82,8 @@ def test_bars_go_from_the_lowest_to_the_highest():
 def test_a_directory_without_a_run(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"holds no summary\.json"):
         read_progress(tmp_path)
+    followed = subprocess.run([*PIWSL, "md", "--follow", str(tmp_path)], capture_output=True, text=True)
+    assert followed.returncode == 2
+    assert followed.stderr == (
+        f"piwsl: {tmp_path}: holds no summary.json: it is not the directory of a molecular dynamics run\n"
+    )

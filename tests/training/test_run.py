@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
+from piwsl.models import PaiNN
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import locked
 from piwsl.training.run import run_training
@@ -272,3 +273,15 @@ def test_two_runs_do_not_train_in_one_directory(small, tmp_path):
     assert {path.name for path in after} - {path.name for path in before} <= {".lock"}
     assert all(after[path] == stamp for path, stamp in before.items() if path.is_file() and path.name != ".lock")
     assert (tmp_path / "run" / "model.pt").read_bytes() == begin
+
+
+def test_a_run_builds_its_network_once(small, tmp_path, monkeypatch):
+    built, original = [], PaiNN.__init__
+
+    def counted(network, *arguments, **options):
+        built.append(network)
+        original(network, *arguments, **options)
+
+    monkeypatch.setattr(PaiNN, "__init__", counted)
+    run_training(small("optimizer.steps=1"), tmp_path / "run")
+    assert len(built) == 1

@@ -12,7 +12,7 @@ PYSCF = "pyscf:"
 
 
 def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse options that a method does not have.
+    """Refuse options that a method does not support.
 
     Raises:
         ConfigError: names the unknown ones and the known.
@@ -50,11 +50,11 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
     raise ConfigError(f"unknown method {method!r}: use one of {KNOWN}")
 
 
-def forgets(method: str) -> bool:
-    """Whether a calculator of this method must be made anew for each structure.
+def needs_fresh_calculator(method: str) -> bool:
+    """Return whether each structure needs a new calculator of this method.
 
-    The methods above begin from the wavefunction of the structure before, which would make a label depend on the
-    order; a foreign calculator may take long to make, so it is kept.
+    The built-in methods start from the wavefunction of the previous structure, so labels would depend on the order.
+    Calculators of other packages may take long to make and are reused.
     """
     return method in _XTB or method.startswith(PYSCF)
 

@@ -1,8 +1,8 @@
 """Reference dynamics: Langevin trajectories of a quantum-chemical method, with labeled frames.
 
 A trajectory is computed in chunks. Each finished chunk is one file that holds its frames and the state at
-its end, so an interrupted job goes on from the last chunk; the calculator forgets its wavefunction between
-chunks, so the continued trajectory is the one that would have come out without the interruption.
+its end, so an interrupted job continues from the last chunk. The calculator starts without a wavefunction in every
+chunk, so the continued trajectory equals one without interruption.
 (Labels for given structures: `piwsl.data.labeling.structures`.)
 """
 
@@ -29,7 +29,7 @@ from piwsl.units import ASE_TIME, BOLTZMANN
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What to compute: everything that decides the numbers, so that equal plans give equal data."""
+    """Everything that determines the data: equal plans give equal data."""
 
     method: str = "gfn2-xtb"
     trajectories: int = 4
@@ -68,7 +68,7 @@ TRAJECTORY_FILE = "trajectory.npz"
 
 
 def minimize(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
-    """Relax a structure with a reference method; the result is centered and has no calculator."""
+    """Relax a structure with a reference method; return it centered, without a calculator."""
     atoms = structure.copy()
     atoms.calc = reference_calculator(method, options)
     if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
@@ -135,7 +135,7 @@ def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
 
 def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
     if not (output / START_FILE).is_file():
-        raise ConfigError(f"{output} is not seen by the process that should compute a trajectory: use a shared folder")
+        raise ConfigError(f"{output} is not visible to the process that computes a trajectory: use a shared folder")
     atoms = read(output / START_FILE)
     assert isinstance(atoms, Atoms)
     rng = np.random.default_rng(np.random.SeedSequence([plan.seed, trajectory]))

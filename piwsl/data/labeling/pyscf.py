@@ -90,7 +90,7 @@ class PySCFCalculator(Calculator):
         self.results = {"energy": float(energy) * HARTREE, "forces": -np.asarray(gradient) * HARTREE / BOHR}
 
     def _mean_field(self, atoms: Atoms) -> Any:
-        """The converged Hartree-Fock or Kohn-Sham solution."""
+        """Return the converged Hartree-Fock or Kohn-Sham solution."""
         from pyscf import dft, scf
 
         molecule = self._molecule(atoms)

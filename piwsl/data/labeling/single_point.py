@@ -1,4 +1,4 @@
-"""The labels of one structure by a reference method."""
+"""Labels of one structure by a reference method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
 from piwsl.data.frames import Frame
-from piwsl.data.labeling.calculators import forgets, reference_calculator
+from piwsl.data.labeling.calculators import needs_fresh_calculator, reference_calculator
 from piwsl.errors import reason_of
 from piwsl.typing import FloatArray
 
@@ -27,13 +27,13 @@ class SinglePoint:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a structure has no labels, in one line."""
+    """Reason why a structure has no labels, in one line."""
 
     reason: str
 
 
 def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> SinglePoint | Failure:
-    """Energy, forces and, in a periodic cell and where the method has it, stress of a structure; no error escapes.
+    """Compute energy, forces and, in a periodic cell, the stress of a structure; errors are returned, not raised.
 
     Args:
         method: see `reference_calculator`.
@@ -44,14 +44,14 @@ def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> Singl
         calculator = _calculator(method, options)
         with TemporaryDirectory(prefix="piwsl-label-") as scratch:
             if "directory" not in options and hasattr(calculator, "directory"):
-                calculator.directory = scratch  # programs that work through files must not meet in one folder
+                calculator.directory = scratch  # programs that communicate through files need folders of their own
             return _labels(calculator, frame)
-    except Exception as error:  # whatever a quantum-chemistry program raises: the other structures go on
+    except Exception as error:  # a quantum-chemistry program may raise anything; other structures continue
         return Failure(reason_of(error))
 
 
 def _calculator(method: str, options: Mapping[str, Any]) -> BaseCalculator:
-    if forgets(method):
+    if needs_fresh_calculator(method):
         return reference_calculator(method, options)
     return _kept(method, dumps(options, sort_keys=True))
 

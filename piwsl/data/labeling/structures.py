@@ -1,4 +1,4 @@
-"""Labels for given structures, computed one by one, here or on a cluster, each kept as soon as it is finished.
+"""Labels for given structures, computed one by one, here or on a cluster, and stored one by one.
 
 (Labels along reference dynamics: `piwsl.data.labeling.dynamics`.)
 """
@@ -43,7 +43,7 @@ class LabelingPlan:
 
     @classmethod
     def of(cls, frames: Iterable[Frame], method: str, options: Mapping[str, Any] | None = None) -> "LabelingPlan":
-        """The plan for these structures; labels they have do not count."""
+        """Return the plan for structures; labels that they have are ignored."""
         digest, count = hashlib.sha256(), 0
         for frame in frames:
             digest.update(np.asarray(frame.species, dtype="<i8").tobytes())
@@ -55,7 +55,7 @@ class LabelingPlan:
 
 
 class LabelStore:
-    """What is finished of a job.
+    """Results of a labeling job, each stored as soon as it is computed.
 
     Attributes:
         failures: reason by index of the structures whose newest try failed.
@@ -82,7 +82,7 @@ class LabelStore:
         return len(self._places)
 
     def add(self, index: int, result: SinglePoint | Failure) -> None:
-        """Keep what came out for a structure."""
+        """Store the result of a structure."""
         entry: dict[str, Any] = {"index": index}
         if isinstance(result, Failure):
             entry["failure"] = result.reason
@@ -97,7 +97,7 @@ class LabelStore:
         self._end += len(line)
 
     def labels(self, index: int) -> SinglePoint | None:
-        """Labels of a structure, bit for bit; None where it has none."""
+        """Return the labels of a structure, bit for bit; None where it has none."""
         if index not in self._places:
             return None
         with self.path.open("rb") as stream:
@@ -136,7 +136,7 @@ _PROGRAMS = ("ase", "numpy", "tblite", "pyscf")
 
 @dataclass(frozen=True)
 class LabeledFrames:
-    """What a job gave.
+    """Result of a labeling job.
 
     Attributes:
         file: extended XYZ in eV and angstrom, frames in their order.
@@ -157,7 +157,7 @@ def label_frames(
     where: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabeledFrames:
-    """Label (or go on labeling) structures with a reference method.
+    """Label structures with a reference method, or continue an interrupted job.
 
     A structure whose calculation fails stays without labels, and is tried again when the job is run again.
 
@@ -174,7 +174,7 @@ def label_frames(
         DataError: not a single structure could be labeled.
         RunDirectoryError: the directory holds another job.
     """
-    reference_calculator(method, options)  # what is wrong with it is said before anything is written
+    reference_calculator(method, options)  # a mistake is reported before anything is written
     plan = asdict(LabelingPlan.of(frames, method, options))
     directory = RunDirectory(output, LABELING)
     begun = is_begun(directory, plan, {})
@@ -258,7 +258,7 @@ def _summary(
 
 
 class _Labeled(Sequence[Frame]):
-    """The structures with the labels of a store."""
+    """Structures with the labels of a store."""
 
     def __init__(self, frames: FrameSet, store: LabelStore) -> None:
         self.frames = frames

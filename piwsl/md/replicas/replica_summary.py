@@ -1,4 +1,4 @@
-"""The summary of a run of replicas, which stands above the summaries of the replicas."""
+"""The summary of a run of replicas, next to the summaries of the replicas."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""Devices and backends of the processes of a run."""
 
 import torch
 
@@ -8,15 +8,15 @@ from piwsl.training.distributed.processes import Processes
 
 
 def backend_of(config: TrainingConfig) -> str:
-    """What processes speak through: nccl between GPUs, gloo otherwise."""
+    """Return the backend of communication: nccl between GPUs, gloo otherwise."""
     return "nccl" if config.accelerator != "cpu" and torch.cuda.is_available() else "gloo"
 
 
 def chosen_device(config: TrainingConfig, processes: Processes) -> torch.device:
-    """The device of this process.
+    """Return the device of this process.
 
     Raises:
-        ConfigError: a GPU was asked for and there is none, or not one for each process.
+        ConfigError: A GPU is required and there is none, or not one for each process.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.accelerator == "gpu" and not gpus:

@@ -1,4 +1,4 @@
-"""What the processes of one run say to each other; in a run of one process nothing is sent."""
+"""Collective operations between the processes of a run; with a single process nothing is sent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,29 +11,29 @@ T = TypeVar("T")
 
 
 def process_count() -> int:
-    """Processes of the run."""
-    return distributed.get_world_size() if _together() else 1
+    """Return the number of processes of the run."""
+    return distributed.get_world_size() if _in_group() else 1
 
 
 def process_rank() -> int:
-    """Number of this process, from 0."""
-    return distributed.get_rank() if _together() else 0
+    """Return the rank of this process."""
+    return distributed.get_rank() if _in_group() else 0
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process that writes files and talks to the user."""
+    """Return whether this process has rank 0, which writes files and reports to the user."""
     return process_rank() == 0
 
 
-def _together() -> bool:
+def _in_group() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
 def global_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
-    """This process's share of the mean of ``values`` (S,) over the ``labeled`` (S,) structures of all processes.
+    """Return the share of this process in the mean of ``values`` (S,) over the ``labeled`` (S,) structures.
 
-    The shares are scaled so that their average over the processes is that mean. The gradients of the processes are
-    averaged, too, so they become those of the mean. None, on all processes, where no process has a label.
+    The mean is taken over all processes. Shares are scaled so that their average over the processes is the mean;
+    gradients are averaged, too, and become those of the mean. On all processes None where no process has a label.
     """
     count = summed(labeled.sum().to(torch.float64))
     if count == 0:
@@ -43,7 +43,7 @@ def global_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum of a tensor over the processes, the same on each."""
+    """Return the sum of a tensor over all processes, on each of them."""
     if process_count() == 1:
         return values
     total = values.detach().clone()
@@ -52,7 +52,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(value: T) -> list[T]:
-    """The values of all processes, in their order, on each of them."""
+    """Return the values of all processes in the order of ranks, on each of them."""
     if process_count() == 1:
         return [value]
     values: list[T | None] = [None] * process_count()
@@ -61,7 +61,7 @@ def gathered(value: T) -> list[T]:
 
 
 def from_rank_zero(function: Callable[[], T]) -> T:
-    """What ``function`` gives in the first process, for all; it is called nowhere else."""
+    """Call ``function`` on rank 0 and broadcast the result."""
     if process_count() == 1:
         return function()
     value = [function() if is_rank_zero() else None]
@@ -71,7 +71,7 @@ def from_rank_zero(function: Callable[[], T]) -> T:
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """The first process runs the block before the others do: what it downloads is there for them."""
+    """Run the block on rank 0 before the other ranks run it: files that it downloads exist for them."""
     if not is_rank_zero():
         wait_for_all()
     yield
@@ -80,6 +80,6 @@ def rank_zero_first() -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Go on when all processes have come here."""
+    """Wait until all processes reach this call."""
     # A collective with a value: a barrier of nccl would need the device.
     gathered(None)

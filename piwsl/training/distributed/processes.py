@@ -1,4 +1,4 @@
-"""The processes of a run: where their launcher put them, how they join, and how an error in one ends all."""
+"""The processes of a run: their ranks, the process group, and how an error in one process ends all."""
 
 import atexit
 import itertools
@@ -30,7 +30,7 @@ _WITHIN = threading.Lock()
 
 
 class LostProcessError(PiwslError):
-    """Another process of the run is gone."""
+    """Another process of the run has disappeared."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Processes:
 
 
 def launched_processes(environment: Mapping[str, str] = os.environ) -> Processes:
-    """The processes that torchrun or srun started; a single one otherwise.
+    """Return the processes that torchrun or srun started; a single one otherwise.
 
     Raises:
         ConfigError: the machines have different numbers of processes.
@@ -99,7 +99,9 @@ def _of_slurm(environment: Mapping[str, str]) -> Processes:
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", environment["SLURM_STEP_NUM_TASKS"])
     match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", tasks)
     if match is None:
-        raise ConfigError(f"srun put {tasks} processes on the machines: ask for the same number with --ntasks-per-node")
+        raise ConfigError(
+            f"srun put {tasks} processes on the machines: request the same number with srun --ntasks-per-node"
+        )
     hosts = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", "127.0.0.1"))
     job = 100 * int(environment.get("SLURM_JOB_ID", "0")) + int(environment.get("SLURM_STEP_ID", "0"))
     return Processes(
@@ -114,7 +116,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Processes:
 
 
 class LaunchedEnvironment(ClusterEnvironment):
-    """Tells Lightning where its processes are; they exist already."""
+    """Describes the launched processes to Lightning."""
 
     def __init__(self, processes: Processes) -> None:
         super().__init__()
@@ -124,47 +126,47 @@ class LaunchedEnvironment(ClusterEnvironment):
 
     @property
     def main_address(self) -> str:
-        """Where the processes meet."""
+        """Address or port of rank 0."""
         return self.processes.address
 
     @property
     def main_port(self) -> int:
-        """Where the processes meet."""
+        """Address or port of rank 0."""
         return self.processes.port
 
     @staticmethod
     def detect() -> bool:
-        """Never chosen by Lightning itself."""
+        """Return False: Lightning never chooses this environment itself."""
         return False
 
     def world_size(self) -> int:
-        """Processes in all."""
+        """Return the number of processes."""
         return self.processes.count
 
     def set_world_size(self, size: int) -> None:
-        """Fixed by the launcher."""
+        """Do nothing: the launcher determines it."""
 
     def global_rank(self) -> int:
-        """Number of this process."""
+        """Return the rank of this process."""
         return self.processes.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Fixed by the launcher."""
+        """Do nothing: the launcher determines it."""
 
     def local_rank(self) -> int:
-        """Number of this process on its machine."""
+        """Return the rank of this process on its machine."""
         return self.processes.local_rank
 
     def node_rank(self) -> int:
-        """Number of this machine."""
+        """Return the number of this machine."""
         return self.processes.node
 
 
 @contextmanager
 def process_group(processes: Processes, backend: str) -> Iterator[Processes]:
-    """The processes work together within the block; with one process nothing happens.
+    """Connect the processes within the block; with a single process do nothing.
 
-    An error in one of them ends all, and only the first to fail tells: in the others SystemExit takes its place.
+    An error in one process ends all of them: the first to fail raises it, the others raise SystemExit.
 
     Raises:
         LostProcessError: another process disappeared without an error of its own.
@@ -173,10 +175,10 @@ def process_group(processes: Processes, backend: str) -> Iterator[Processes]:
         yield processes
         return
     with _WITHIN:
-        yield from _together(processes, backend)
+        yield from _connected(processes, backend)
 
 
-def _together(processes: Processes, backend: str) -> Iterator[Processes]:
+def _connected(processes: Processes, backend: str) -> Iterator[Processes]:
     watch = _Watch(PrefixStore(f"run {next(_NUMBERS)}", _meeting_place(processes)))
     try:
         _join(processes, backend)
@@ -188,8 +190,8 @@ def _together(processes: Processes, backend: str) -> Iterator[Processes]:
             raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
         if isinstance(error, RuntimeError) and re.search(r"gloo|Gloo|NCCL|[Cc]onnection", str(error)):
             raise LostProcessError(
-                "another process of the run is gone (killed for its memory?): look for its message; "
-                "`piwsl train --resume` goes on"
+                "another process of the run is gone (killed for its memory?): look for its message, then continue "
+                "the run with resume=True"
             ) from error
         raise
     watch.stop()
@@ -210,10 +212,10 @@ def _join(processes: Processes, backend: str) -> None:
         timeout=PATIENCE,
         device_id=device,
     )
-    atexit.register(_part)
+    atexit.register(_leave_group)
 
 
-def _part() -> None:
+def _leave_group() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -228,7 +230,7 @@ def _meeting_place(processes: Processes) -> Store:
 
 
 class _Watch:
-    """Knows whether a process failed, and ends this one where it waits for a failed one without end."""
+    """Watches for a failed process, and ends this process where it would wait for a failed one forever."""
 
     KEY = "failures"
 
@@ -243,7 +245,7 @@ class _Watch:
         self.thread.join(GRACE)
 
     def fail(self) -> bool:
-        """Report that this process failed; True for the first to do so."""
+        """Report that this process failed; return True on the first that does."""
         try:
             return bool(self.store.add(self.KEY, 1) == 1)
         except RuntimeError:  # the meeting place is gone, with the process that held it

@@ -1,4 +1,4 @@
-"""What came out of a search: its trials, the best settings, and files that say so."""
+"""Results of a search: trials, best settings, and files that contain them."""
 
 import csv
 import io
@@ -113,14 +113,14 @@ class TuneResult:
 
 
 def all_results(study: Study, metric: str) -> list[TrialResult]:
-    """The results of all trials that had a turn."""
+    """Return the results of all trials that count."""
     return [
         trial_result(trial, metric) for trial in study.get_trials(deepcopy=False) if SURPLUS not in trial.user_attrs
     ]
 
 
 def trial_result(trial: FrozenTrial, metric: str) -> TrialResult:
-    """The result of a trial of Optuna."""
+    """Return the result of a trial of Optuna."""
     attributes = trial.user_attrs
     abandoned = trial.state == TrialState.FAIL and REASON not in attributes
     directory = attributes.get(DIRECTORY)
@@ -137,7 +137,7 @@ def trial_result(trial: FrozenTrial, metric: str) -> TrialResult:
 
 
 def validation_loss(directory: Path) -> float:
-    """Smallest validation loss that a run logged: that of the weights it kept.
+    """Return the smallest validation loss that a run logged, which is that of its weights.
 
     Raises:
         PiwslError: it logged none.
@@ -152,13 +152,13 @@ def validation_loss(directory: Path) -> float:
 
 
 def best_first(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Completed trials, the smallest error first."""
+    """Return completed trials, the smallest error first."""
     completed = [trial for trial in trials if trial.state == "completed" and trial.value is not None]
     return sorted(completed, key=lambda trial: trial.value if trial.value is not None else 0.0)
 
 
 def value_text(metric: str, value: float | None) -> str:
-    """An error with its unit."""
+    """Return an error with its unit."""
     if value is None:
         return "-"
     _, factor, unit = UNITS[metric]
@@ -166,7 +166,7 @@ def value_text(metric: str, value: float | None) -> str:
 
 
 def setting_text(value: Scalar) -> str:
-    """A setting in few digits."""
+    """Return a setting with few digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -183,7 +183,7 @@ def table(trials: Sequence[TrialResult], metric: str) -> list[str]:
 
 
 def settings_yaml(settings: dict[str, Scalar]) -> str:
-    """Settings as YAML, to be pasted into a configuration."""
+    """Return settings as YAML, to be pasted into a configuration."""
     nested: dict[str, Any] = {}
     for key, value in settings.items():
         *sections, name = key.split(".")
@@ -195,7 +195,7 @@ def settings_yaml(settings: dict[str, Scalar]) -> str:
 
 
 def trials_csv(trials: Sequence[TrialResult], metric: str) -> str:
-    """All trials as CSV; the error in eV and angstrom."""
+    """Return all trials as CSV; errors are in eV and angstrom."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

@@ -77,7 +77,7 @@ def run_study(
     on_data: Callable[[TrainingFrames], None] | None = None,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> TuneResult:
-    """Do trials until the study has as many as asked for; the same call joins or goes on with a study.
+    """Run trials until the study has the requested number; the same call joins or continues a study.
 
     Each trial is a training run in ``output/trial-NUMBER`` without test frames. The worker that ends last writes the
     best configuration, a table, two plots and a summary, with the test errors of the best model.
@@ -92,7 +92,7 @@ def run_study(
     Raises:
         ConfigError: a range does not fit the configuration or the data, or the storage cannot be opened.
         RunDirectoryError: the directory holds something else, or the study was made with other settings.
-        PiwslError: no trial was completed, or the storage does not answer any more.
+        PiwslError: No trial was completed, or the storage is lost.
     """
     config = with_network_of_start(with_absolute_sources(config))
     with process_settings(config.threads, config.deterministic):
@@ -129,7 +129,9 @@ def _run_study(
         Worker(study, config, settings, frames, output).work(on_trial)
         return _result(study, config, settings, frames, output)
     except StorageInternalError as error:
-        raise PiwslError(f"the storage of the study is lost ({reason_of(error)}): the same command goes on") from None
+        raise PiwslError(
+            f"the storage of the study is lost ({reason_of(error)}): repeat the call to continue"
+        ) from None
 
 
 def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
@@ -168,7 +170,7 @@ def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) 
 
 
 def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
-    """What workers of one study must have in common, flat; files count by their content."""
+    """Return the flat settings that all workers of a study must share; files are compared by their content."""
     ranges = {key: chosen.model_dump(exclude_defaults=True, mode="json") for key, chosen in settings.ranges.items()}
     common = {"tune.metric": settings.metric, "tune.ranges": ranges, "data.sha256": frames.sha256}
     for section, values in config.model_dump(mode="json").items():

@@ -74,7 +74,7 @@ class Worker:
                     trial.set_user_attr(REASON, reason_of(error))
                 trial.set_user_attr(SECONDS, time.perf_counter() - begin)
         finally:
-            # Another worker may have taken this one for dead after a long silence: then its word stands.
+            # After a long silence another worker may have marked this trial as failed: then that stands.
             self.study.tell(trial, value, state, skip_if_finished=True)
 
     def _train(self, trial: Trial) -> float:
@@ -103,7 +103,7 @@ class _Watch:
         self.validations = 0
 
     def __call__(self, progress: TrainingProgress) -> None:
-        """Called after every step; a validation shows in the step after it."""
+        """Report a new validation; called after every step, and a validation appears in the step after it."""
         validations = (progress.step - 1) // self.interval
         value = getattr(progress, self.metric)
         if validations > self.validations and value is not None:
@@ -114,18 +114,18 @@ class _Watch:
 
 
 def trial_directory(number: int) -> str:
-    """Name of the run directory of a trial."""
+    """Return the name of the run directory of a trial."""
     return f"trial-{number:04d}"
 
 
-BEAT = 60.0  # s between signs of life
+BEAT = 60.0  # s between heartbeats
 GRACE = 10 * BEAT  # s of silence after which a worker counts as dead
 _WORKER, _SEEN = "worker", "seen"
 
 
 @contextmanager
 def alive(trial: Trial) -> Iterator[None]:
-    """Give signs of life for the time of a trial."""
+    """Send heartbeats for the duration of a trial."""
     over = threading.Event()
 
     def beat() -> None:
@@ -134,7 +134,7 @@ def alive(trial: Trial) -> Iterator[None]:
                 trial.set_user_attr(_SEEN, time.time())
             except StorageInternalError:  # a database that does not answer now may do so in a minute
                 continue
-            except UpdateFinishedTrialError:  # taken for dead after a long silence
+            except UpdateFinishedTrialError:  # marked as failed after a long silence
                 return
 
     trial.set_user_attr(_WORKER, {"host": host(), "pid": os.getpid()})
@@ -149,13 +149,13 @@ def alive(trial: Trial) -> Iterator[None]:
 
 
 def fail_abandoned(study: Study) -> list[int]:
-    """Mark trials of dead workers as failed; their numbers."""
-    found = []
+    """Mark trials of dead workers as failed; return their numbers."""
+    numbers = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _abandoned(trial):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            found.append(trial.number)
-    return found
+            numbers.append(trial.number)
+    return numbers
 
 
 def _abandoned(trial: FrozenTrial) -> bool:
@@ -167,7 +167,7 @@ def _abandoned(trial: FrozenTrial) -> bool:
 
 
 def host() -> str:
-    """Where a process number means the same: the machine and, in containers, their space of process numbers."""
+    """Return the name of the space of process numbers: the machine and, in containers, their namespace."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -176,7 +176,7 @@ def host() -> str:
 
 
 def _process_exists(pid: int) -> bool:
-    if os.name != "posix":  # signal 0 is no question elsewhere
+    if os.name != "posix":  # signal 0 has another meaning elsewhere
         return True
     try:
         os.kill(pid, 0)

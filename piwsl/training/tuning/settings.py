@@ -11,7 +11,7 @@ from piwsl.runs.config import read_mapping, validate, with_overrides
 from piwsl.training.config import Section, TrainingConfig
 
 Scalar = bool | int | float | str | None
-# A trial must not change what it is judged by.
+# A trial must not change the data or the errors by which it is compared.
 _DATA = "data"
 _NO_SECTION = object()
 _SUPERVISED = ("loss.energy", "loss.forces", "loss.stress")
@@ -46,7 +46,7 @@ class RangeConfig(Section):
         return self.choices if self.choices is not None else (self.low, self.high)
 
     def is_integer(self, current: object) -> bool:
-        """Whether whole numbers are meant, given the present value of the setting."""
+        """Return whether the range consists of whole numbers, given the present value of the setting."""
         whole = all(isinstance(value, int) for value in (self.low, self.high, self.step) if value is not None)
         return whole and not isinstance(current, float) and not isinstance(current, Mapping)
 
@@ -102,7 +102,7 @@ def tune_config(section: object, path: Path) -> TuneConfig:
 
 
 def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> TrainingConfig:
-    """The configuration with some keys, such as ``loss.pitc``, set.
+    """Return the configuration with some keys, such as ``loss.pitc``, set.
 
     Raises:
         ConfigError: a key is unknown or a value out of range.
@@ -120,7 +120,7 @@ def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> Tra
 
 
 def present(config: TrainingConfig, key: str) -> Any:
-    """The value of a key such as ``loss.pitc``; None where a section lies in between."""
+    """Return the value of a key such as ``loss.pitc``; None where its section has no such key."""
     value: Any = config.model_dump(mode="json")
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -128,7 +128,7 @@ def present(config: TrainingConfig, key: str) -> Any:
 
 
 def extremes(config: TrainingConfig, settings: TuneConfig) -> list[TrainingConfig]:
-    """The configuration with each range at each of its ends, for checks before the first trial.
+    """Return the configuration with each range at each of its ends, for checks before the first trial.
 
     Raises:
         ConfigError: a key is unknown, a value out of range, or a trial would change what it is judged by.

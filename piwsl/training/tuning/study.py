@@ -1,4 +1,4 @@
-"""The study: where trials are kept, and which of them count."""
+"""The study: the storage of trials, and which of them count."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ _BUSY = 60  # s to wait for a locked SQLite file
 
 
 def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> Study:
-    """Make the study, or join it.
+    """Create the study, or join it.
 
     Args:
         settings: section `tune`.
@@ -100,7 +100,7 @@ class FirstAsConfigured(TPESampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """One value: that of the configuration in trial 0 where the range holds it."""
+        """Draw one value: that of the configuration in trial 0 where the range contains it."""
         value = self.configured.get(param_name)
         if value is not None and _holds(param_distribution, value):
             return value
@@ -116,19 +116,19 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that use up their turn: all but those whose worker died."""
+    """Return the trials that count: all but those whose worker died."""
     return [trial for trial in trials if trial.state != TrialState.FAIL or REASON in trial.user_attrs]
 
 
 def next_trial(study: Study, trials: int) -> optuna.Trial | None:
-    """A new trial, or None where all have been done or are under way.
+    """Return a new trial, or None where all are finished or running.
 
-    Two workers may ask at the same moment: then the later number is beyond the last turn and is given up.
+    Two workers may request one at the same moment: the surplus trial with the later number is given up.
     """
     if len(counted(study.get_trials(deepcopy=False))) >= trials:
         return None
     trial = study.ask()
-    earlier = [one for one in counted(study.get_trials(deepcopy=False)) if one.number < trial.number]
+    earlier = [other for other in counted(study.get_trials(deepcopy=False)) if other.number < trial.number]
     if len(earlier) >= trials:
         trial.set_user_attr(SURPLUS, True)
         study.tell(trial, state=TrialState.FAIL)
@@ -137,7 +137,7 @@ def next_trial(study: Study, trials: int) -> optuna.Trial | None:
 
 
 def suggest(trial: optuna.Trial, settings: TuneConfig, current: dict[str, Any]) -> dict[str, Scalar]:
-    """Values for all ranges; ``current`` holds those of the configuration."""
+    """Draw values for all ranges; ``current`` contains those of the configuration."""
     values: dict[str, Scalar] = {}
     for key, chosen in settings.ranges.items():
         if chosen.choices is not None:
