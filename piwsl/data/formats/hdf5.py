@@ -1,4 +1,4 @@
-"""Opening HDF5 files safely."""
+"""Opening of HDF5 files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,25 +18,27 @@ def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
 
     Args:
         path: the file.
-        growing: another process may be adding to it (in HDF5's mode SWMR), or may have been killed while it did.
+        growing: whether another process may be writing to the file in SWMR mode, or was killed while writing.
 
     Raises:
-        DataError: no HDF5 file, or cut off.
-        MissingDependencyError: without h5py.
+        DataError: the file is not an HDF5 file, or truncated.
+        MissingDependencyError: h5py is not installed.
     """
     module = h5py_module()
     options = {"swmr": True, "locking": False} if growing else {}
     try:
         return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, **options)
     except OSError as error:
-        if "SWMR writing" in str(error):  # open for writing, but not to one that lets others read
-            raise DataError(f"{path}: is being cut, or was left open by a killed run: continue that first") from None
-        raise DataError(f"{path}: not a readable HDF5 file, or cut off ({reason_of(error)})") from None
+        if "SWMR writing" in str(error):  # open for writing in a mode without readers
+            raise DataError(
+                f"{path}: is being truncated, or was left open by a killed run: resume that run first"
+            ) from None
+        raise DataError(f"{path}: not a readable HDF5 file, or truncated ({reason_of(error)})") from None
 
 
 @contextmanager
 def opened(path: Path) -> Iterator["h5py.File"]:
-    """`open_hdf5` for a block; what fails within it is a damaged file.
+    """Open a file for a block of code, in which errors of h5py mean a damaged file.
 
     Raises:
         DataError: the file is damaged.
@@ -49,7 +51,7 @@ def opened(path: Path) -> Iterator["h5py.File"]:
 
 
 def h5py_module() -> Any:
-    """The library h5py.
+    """Return the library h5py.
 
     Raises:
         MissingDependencyError: it is not installed.

@@ -1,7 +1,7 @@
 """ASE databases in LMDB files (.aselmdb, .lmdb), as fairchem's data sets use them.
 
-An entry is a row of an ASE database as JSON, compressed by zlib; its key is its number from 1. ``nextid`` and
-``deleted_ids`` say which numbers exist. Files with pickled entries are never read.
+An entry is a row of an ASE database as JSON, compressed by zlib; its key is its number, counted from 1. ``nextid`` and
+``deleted_ids`` define which numbers exist. Files with pickled entries are never read.
 """
 
 import zlib
@@ -36,14 +36,14 @@ _OPEN: WeakValueDictionary[tuple[int, int], PerProcess["lmdb.Environment"]] = We
 
 
 def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Frames of an ASE database in an LMDB file, read when they are asked for.
+    """Open an ASE database in an LMDB file; frames are read on access.
 
-    Labels are ``REF_...`` among the key-value pairs and data of a row; where there is none, its results.
+    Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
 
     Raises:
-        UnknownLayoutError: an LMDB file of something else.
-        DataError: the file is damaged or holds no row.
-        MissingDependencyError: without lmdb.
+        UnknownLayoutError: the LMDB file is not an ASE database.
+        DataError: the file is damaged or contains no row.
+        MissingDependencyError: lmdb is not installed.
     """
     frames = LmdbFrames(path, units or EV_ANGSTROM)
     frames.probe()
@@ -81,7 +81,7 @@ def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
     """Write frames as an ASE database in an LMDB file; labels become results of a calculation.
 
     Raises:
-        MissingDependencyError: without lmdb.
+        MissingDependencyError: lmdb is not installed.
     """
     library = _lmdb()
     with library.open(str(path), subdir=False, lock=False, map_size=_FIRST_MAP_SIZE, sync=False) as environment:
@@ -147,11 +147,11 @@ def _opened(path: Path) -> "lmdb.Environment":
         )
     except library.Error as error:
         raise DataError(f"{path}: not a readable LMDB file ({reason_of(error)})") from None
-    # LMDB maps the file: a page beyond its end would kill the process.
+    # LMDB maps the file into memory: access to a page beyond its end would kill the process.
     expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if path.stat().st_size < expected:
         environment.close()
-        raise DataError(f"{path}: cut off: {path.stat().st_size} bytes of {expected}: copy or download it again")
+        raise DataError(f"{path}: truncated, {path.stat().st_size} of {expected} bytes: copy or download it again")
     return environment
 
 

@@ -111,6 +111,7 @@ def partly_labeled(water_file, tmp_path):
     return tmp_path / "partly.xyz"
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(small, partly_labeled, tmp_path):
     settings = ["data.validation=11", "dtype=float64", "optimizer.batch_size=4", "optimizer.steps=12"]
     config = small(f"data.file={partly_labeled}", *settings, "optimizer.validation_interval=6", "loss.pitc=3")
