@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, reason_of
 from piwsl.models import ModelConfig, build_potential
 from piwsl.typing import FloatArray
 
@@ -120,8 +120,7 @@ def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any)
     try:
         energies = potential.network(batch.species, batch.edges, batch.edge_vectors(), batch.structure_index)
     except Exception as error:  # the network may raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason}") from error
+        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason_of(error)}") from error
     if config.forces == "direct":
         energies = energies[0]
     if energies.shape != batch.species.shape:
@@ -227,7 +226,7 @@ class _Check:
             try:
                 found = self._call([frame], moved, device=device)
             except RuntimeError as error:
-                raise ModelCheckError(f"{self.name}: on {device}: {str(error).splitlines()[0]}") from error
+                raise ModelCheckError(f"{self.name}: on {device}: {reason_of(error)}") from error
             self._same(f"{device} against cpu", self._call([frame]), found)
 
     def batching(self, frames: Sequence[Frame]) -> None:

@@ -14,7 +14,7 @@ from piwsl.export.verify import verify_here
 from piwsl.runs.files import sha256
 from piwsl.typing import IntArray
 
-LOGGER = logging.getLogger("piwsl.md")
+LOGGER = logging.getLogger(__name__)
 EXPORTED_NAMES = ("exported.pt", "exported.pt2")
 PRECISIONS = {"single": "float32", "double": "float64"}
 

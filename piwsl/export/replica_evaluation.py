@@ -31,7 +31,7 @@ from piwsl.typing import FloatArray, IntArray
 # Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.
 CHUNK_ATOMS = {"cpu": 256, "cuda": 32768}
 
-LOGGER = logging.getLogger("piwsl.md")
+LOGGER = logging.getLogger(__name__)
 Program = Callable[[Tensor], tuple[Tensor, Tensor]]
 Run = Callable[[list[Tensor]], list[Tensor]]
 

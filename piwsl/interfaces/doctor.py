@@ -11,11 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from piwsl._version import __version__
-from piwsl.errors import MissingDependencyError
+from piwsl.errors import MissingDependencyError, reason_of
 from piwsl.interfaces.openmm.probe import (
     OPENMMTORCH_DISTRIBUTIONS,
     Probe,
-    first_line,
     import_openmm,
     probe_platform,
     probe_pythonforce,
@@ -119,4 +118,4 @@ def _guarded(probe: "partial[Probe]") -> Probe:
     try:
         return probe()
     except Exception as error:  # a report must reach its end
-        return Probe(False, first_line(error))
+        return Probe(False, reason_of(error))

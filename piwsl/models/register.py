@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 from torch import nn
 
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, reason_of
 
 NetworkFactory: TypeAlias = Callable[..., nn.Module]
 F = TypeVar("F", bound=NetworkFactory)
@@ -149,7 +149,7 @@ def import_modules(names: Sequence[str]) -> None:
             try:
                 import_module(name)
             except Exception as error:  # the module may raise anything
-                reason = " ".join(str(error).split()) or "no message"
+                reason = reason_of(error)
                 raise ConfigError(f"module {name!r} cannot be imported ({type(error).__name__}: {reason})") from error
     finally:
         sys.path.pop(0)
@@ -185,5 +185,5 @@ def _options(name: str, network: NetworkFactory) -> type[BaseModel]:
     try:
         return create_model(f"{name}_options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
     except (PydanticUserError, NameError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise ConfigError(f"network {name!r}: an option cannot stand in a configuration ({reason})") from None

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.data.formats.hdf5 import open_hdf5
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.structures.cells import cell_vectors, complete_cells
 from piwsl.trajectories.dcd import DcdFile
 from piwsl.trajectories.extxyz import ExtxyzFile
@@ -119,7 +119,7 @@ def read_topology(path: Path) -> IntArray:
     try:
         topology = mdtraj.load_topology(str(path))
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: not a topology that mdtraj reads ({_line(error)}): use a PDB file") from None
+        raise DataError(f"{path}: not a topology that mdtraj reads ({reason_of(error)}): use a PDB file") from None
     numbers = [0 if atom.element is None else int(atom.element.atomic_number) for atom in topology.atoms]
     if not numbers or min(numbers) < 1:
         raise DataError(f"{path}: holds no atoms, or atoms without an element: use a PDB file with its element column")
@@ -155,7 +155,7 @@ def _open_xtc(path: Path) -> TrajectoryFile:
                     xyz, _, _, box = stream.read(last - first)
                     yield _angstrom(xyz), None if box is None or not np.ndim(box) else complete_cells(_angstrom(box))
         except _READ_ERRORS as error:
-            raise DataError(f"{path}: damaged ({_line(error)})") from None
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
 
     return TrajectoryFile(atoms, frames, np.array(times), read, _cut_note(path, frames, spare))
 
@@ -196,7 +196,7 @@ def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
             yield from mdtraj.iterload(str(path), chunk=PIECE, **options)
         except _READ_ERRORS as error:
             hint = "" if topology else ": name its topology with --reference-topology"
-            raise DataError(f"{path}: not a trajectory that mdtraj reads ({_line(error)}){hint}") from None
+            raise DataError(f"{path}: not a trajectory that mdtraj reads ({reason_of(error)}){hint}") from None
 
     def read() -> Iterator[Piece]:
         for piece in stream():
@@ -224,11 +224,6 @@ def _cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:
     if not spare:
         return ()
     return (f"{path.name} was cut within frame {frames + 1}: its {frames} whole frames are used",)
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 class TrajectoryOptions(Protocol):

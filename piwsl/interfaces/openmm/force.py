@@ -22,7 +22,7 @@ from piwsl.structures.cells import PBC
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
-LOGGER = logging.getLogger("piwsl.md")
+LOGGER = logging.getLogger(__name__)
 Kind = Literal["auto", "torch", "python"]
 
 
