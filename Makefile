@@ -9,11 +9,12 @@ LOWEST := .venv-lowest
 DEMO := demo-run
 # One file at a time on each worker: the tests of a file share what is slow to make.
 PYTEST := -m pytest -n 2 --dist loadfile --durations 15
-FAST := not (slow or compile or browser or cluster)
+SLOW := slow or compile or browser or cluster
+FAST := not ($(SLOW))
 # All extras but torchforce-*, whose plugin needs a newer torch than the lowest, and torch-sim.
 LOWEST_EXTRAS := openmm-ml,fast,data,label,pyscf,dask,tune,tensorboard,dev
 
-.PHONY: help install demo test test-fast test-lowest lint check docs dist clean
+.PHONY: help install demo test test-fast test-slow test-lowest coverage lint check docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +37,17 @@ demo: install  ## train, export, run and analyze the bundled aspirin (about six 
 		|| test $$? -eq 3
 	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis
 
-test: install  ## run all tests and print the coverage (about 12 minutes on two cores)
-	$(BIN)/python $(PYTEST) --cov --cov-report term:skip-covered
+test: install  ## run all tests (about 12 minutes on two cores)
+	$(BIN)/python $(PYTEST)
 
 test-fast: install  ## run the fast tests (less than 2 minutes on two cores)
 	$(BIN)/python $(PYTEST) -m '$(FAST)'
+
+test-slow: install  ## run the tests that test-fast leaves out
+	$(BIN)/python $(PYTEST) -m '$(SLOW)'
+
+coverage: install  ## run the fast tests and print their coverage
+	$(BIN)/python $(PYTEST) -m '$(FAST)' --cov --cov-report term:skip-covered
 
 test-lowest: $(LOWEST)/.installed  ## run the fast tests with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python $(PYTEST) -m '$(FAST)' -W default

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from piwsl.analysis import Reference, Run, bundled_reference, compare_run, read_reference
-from piwsl.trajectories.source import FrameSource
+from piwsl.runs.summary import MDSummary, SystemRecord
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 
 INTERVAL = 50.0  # fs; only for frames without times
@@ -78,16 +79,16 @@ def count(pairs: Iterator[tuple[FloatArray, FloatArray, IntArray]]) -> tuple[Cou
 def run_of(positions: FloatArray, species: IntArray) -> Run:
     """Frames as those of a run."""
     times = INTERVAL * np.arange(1, len(positions) + 1)
-    summary = {
-        "system": {"name": "frames"},
-        "ensemble": "nvt",
-        "temperature_K": 500.0,
-        "timestep_fs": INTERVAL,
-        "steps_requested": len(positions),
-        "steps_done": len(positions),
-        "trajectory_interval": 1,
-        "result": "completed",
-    }
+    summary = MDSummary(
+        system=SystemRecord(name="frames"),
+        ensemble="nvt",
+        temperature_K=500.0,
+        timestep_fs=INTERVAL,
+        steps_requested=len(positions),
+        steps_done=len(positions),
+        trajectory_interval=1,
+        result="completed",
+    )
     return Run(Path("frames"), summary, FrameSource.of_array(species, positions, times), None)
 
 

@@ -181,7 +181,7 @@ def write_run(path: Path, frames: int) -> None:
         "trajectory_interval": INTERVAL,
         "steps_requested": frames * INTERVAL,
         "steps_done": frames * INTERVAL,
-        "result": "finished",
+        "result": "completed",
         "outputs": {"trajectory": "trajectory.dcd"},
     }
     (path / "summary.json").write_text(json.dumps(summary))

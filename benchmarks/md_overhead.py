@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40_000, help="of each (40 000)")
     parser.add_argument("--memory", type=int, metavar="STEPS", help="look at memory in a run of so many steps")
     options = parser.parse_args()
-    logging.getLogger("piwsl.md").setLevel(logging.ERROR)
+    logging.getLogger("piwsl").setLevel(logging.ERROR)
     if options.memory:
         memory(options.memory)
     else:

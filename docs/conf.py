@@ -24,6 +24,8 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["README.md"]  # the index on a code host; see `index_from_readme`
+# Pages outside docs that README.md links to -> pages of the site that include them.
+INCLUDED = {"../piwsl/resources/README.md": "bundled_aspirin.md", "../CONTRIBUTING.md": "contributing.md"}
 
 myst_heading_anchors = 3
 
@@ -62,7 +64,9 @@ def index_from_readme(_app: Sphinx, name: str, source: list[str]) -> None:
     """Put README.md, the index on a code host, at the beginning of the index of the site."""
     if name == "index":
         readme = (HERE / "README.md").read_text(encoding="utf-8")
-        source[0] = readme.replace("../piwsl/resources/README.md", "bundled_aspirin.md") + source[0]
+        for page, including in INCLUDED.items():
+            readme = readme.replace(page, including)
+        source[0] = readme + source[0]
 
 
 def keep_bars(_app: Sphinx, _kind: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from piwsl.md.protocol import MDProtocol
-from piwsl.models import ModelConfig, registered_network
+from piwsl.models import ModelConfig, registered_network, registered_networks
 from piwsl.training.config import ScheduleConfig, TrainingConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -20,23 +20,17 @@ INTRODUCTION = """\
 # Configuration
 
 This page lists every key of the configuration of [training](training.md) and of
-[molecular dynamics](molecular_dynamics.md), with its type, default and meaning. It is generated from
-the types in the code by `python docs/configuration.py`. A key that is not set keeps its default; an
-unknown key is an error.
+[molecular dynamics](molecular_dynamics.md), with its type, default and meaning. A key that is not
+set keeps its default; an unknown key is an error. `python docs/configuration.py` generates this
+page from the types in the code.
 """
 
 TRAINING = """\
 ## Training
 
 `piwsl train --template` prints these keys as a file. A key of a section is written as `section.key`
-on the command line (`-o loss.pitc=0.5`), and as a nested mapping in a file. [Tuning](tuning.md#keys)
-describes the section `tune`.
-"""
-
-OPTIONS = """\
-The other keys of this section are the options of the network. The built-in networks have the options
-below. The options of a network of your own are the arguments of its constructor (see
-[Which network](training.md#which-network)).
+on the command line (`-o loss.pitc=0.5`), and as a nested mapping in a file.
+[Tuning](tuning.md#keys) describes the section `tune`.
 """
 
 SCHEDULES = """\
@@ -70,14 +64,22 @@ def page() -> str:
             parts.append(f"### {name}\n\n{sentence(field.description)}\n")
             parts.append(HEADER + rows(section, f"{name}."))
             if section is ModelConfig:
-                parts.append(OPTIONS)
-                parts.append(HEADER + rows(registered_network("painn").options, f"{name}."))
+                parts += network_options()
         else:
             top_level.append(name)
     parts.append("### Keys outside sections\n")
     parts.append(HEADER + rows(TrainingConfig, names=top_level))
     parts += [SCHEDULES, HEADER + rows(ScheduleConfig), DYNAMICS, HEADER + rows(MDProtocol)]
     return "\n".join(parts)
+
+
+def network_options() -> list[str]:
+    """Return a heading and a table for each set of networks that have the same options."""
+    tables: dict[str, list[str]] = {}
+    for network in map(registered_network, registered_networks()):
+        if network.energy.__module__.startswith("piwsl."):
+            tables.setdefault(rows(network.options, "model."), []).append(f"`{network.name}`")
+    return [f"Options of {', '.join(names)}:\n\n{HEADER}{table}" for table, names in tables.items()]
 
 
 def rows(model: type[BaseModel], prefix: str = "", names: list[str] | None = None) -> str:

@@ -9,24 +9,26 @@ import numpy as np
 from ase import units
 from ase.io import read
 from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
 from ase.optimize import BFGS
 
-from piwsl.md import PiwslCalculator
-from piwsl.md.structure import thermal_velocities
+import piwsl
 
 STEPS = 200
 
 
 def main(model: str, structure: str) -> None:
     atoms = read(structure)
-    atoms.calc = PiwslCalculator(model)
+    atoms.calc = piwsl.PiwslCalculator(model)
     print(f"{atoms.symbols}: {atoms.get_potential_energy():.4f} eV")
 
     BFGS(atoms, logfile=None).run(fmax=0.05, steps=100)
     print(f"after relaxation: {atoms.get_potential_energy():.4f} eV")
 
     rng = np.random.default_rng(1)
-    atoms.set_velocities(thermal_velocities(atoms, 300, rng) / units.fs)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=rng)
+    Stationary(atoms)
+    ZeroRotation(atoms)
     dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.005 / units.fs, fixcm=False, rng=rng)
 
     def report() -> None:

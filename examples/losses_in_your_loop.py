@@ -1,10 +1,10 @@
-"""PITC and PISC in a training loop of your own, around a model that is not piwsl's.
+"""PITC and PISC in a training loop of your own, with a model that is not from piwsl.
 
     python examples/losses_in_your_loop.py [STEPS]
 
-The model has a force head of its own and is trained on energies only: all that it learns about forces it learns from
-PITC and PISC. Any model will do that gives energies (S,) in eV and forces (N, 3) in eV/angstrom; if its forces are
-derivatives of its energy, take them with create_graph=True.
+The model has a force head and is trained on energies only, so that it learns forces from PITC and PISC alone. The terms
+work with any model that returns energies (S,) in eV and forces (N, 3) in eV/angstrom. If the forces are derivatives of
+the energy, compute them with create_graph=True.
 """
 
 import sys
@@ -18,7 +18,7 @@ ATOMS = 4
 
 
 class TinyModel(nn.Module):
-    """Clusters of four equal atoms: a function of the distance for the energy of a pair, another one for its force."""
+    """Clusters of four equal atoms: one function of the distance for pair energies, another one for pair forces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class TinyModel(nn.Module):
         )
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions (4 S, 3) to energies (S,) and forces (4 S, 3)."""
+        """Map positions (4 S, 3) to energies (S,) and forces (4 S, 3)."""
         distances, directions = pairs(positions)
         energies = self.energy(3.0 * (distances - 1.5)).sum((1, 2, 3)) / 2
         return energies, (self.force(3.0 * (distances - 1.5)) * directions).sum(2).reshape(-1, 3)
 
 
 def pairs(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (S, 4, 3, 1) and unit vectors (S, 4, 3, 3) from each atom to its three neighbors."""
+    """Return distances (S, 4, 3, 1) and unit vectors (S, 4, 3, 3) from each atom to its three neighbors."""
     clusters = positions.view(-1, ATOMS, 3)
     others = torch.tensor([[j for j in range(ATOMS) if j != i] for i in range(ATOMS)])
     vectors = clusters[:, others] - clusters.unsqueeze(2)
@@ -43,7 +43,7 @@ def pairs(positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def truth(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies and forces of Morse pairs: 2 eV deep at 1.5 angstrom."""
+    """Return energies and forces of Morse pairs with a well depth of 2 eV at 1.5 angstrom."""
     distances, directions = pairs(positions)
     rise = 1.0 - torch.exp(-1.2 * (distances - 1.5))
     slope = 2.0 * 2.0 * rise * 1.2 * (1.0 - rise)
@@ -51,13 +51,13 @@ def truth(positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clusters(count: int) -> Tensor:
-    """Positions (4 count, 3) of distorted tetrahedra, angstrom."""
+    """Return positions (4 count, 3) of distorted tetrahedra, angstrom."""
     corners = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]) * 0.55
     return (corners + 0.12 * torch.randn(count, ATOMS, 3)).reshape(-1, 3)
 
 
 def consistency(model: nn.Module, positions: Tensor, structure_index: Tensor) -> Tensor:
-    """PITC and PISC: two displaced copies, and what the model says at the three points."""
+    """Return the PITC and PISC loss from predictions for the structures and two displaced copies."""
     d, e = (0.05 * unit_vectors(torch.randn_like(positions)) for _ in range(2))
     points = PointPredictions.of([model(x) for x in (positions, positions + d, positions + e)], [d, e], structure_index)
     pitc, _ = PITC(mixing=0.5)(points)
@@ -66,7 +66,7 @@ def consistency(model: nn.Module, positions: Tensor, structure_index: Tensor) ->
 
 
 def force_error(model: nn.Module, positions: Tensor) -> float:
-    """RMS error of the forces over the RMS force."""
+    """Return the RMS error of the forces relative to the RMS force."""
     forces = truth(positions)[1]
     return float((model(positions)[1].detach() - forces).norm() / forces.norm())
 

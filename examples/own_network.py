@@ -15,11 +15,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from piwsl.export.exporter import Exporter
+import piwsl
 from piwsl.models import BesselBasis, PolynomialCutoff, register_network
 from piwsl.testing import check_network
-from piwsl.training.config import TrainingConfig
-from piwsl.training.run import train
 
 
 @register_network("pair_network")
@@ -51,17 +49,15 @@ class PairNetwork(nn.Module):
 
 def main(output: Path, steps: int) -> None:
     check_network("pair_network", width=16)
-    config = TrainingConfig.model_validate(
-        {
-            "data": {"system": "aspirin", "train": 50, "validation": 10},
-            "model": {"network": "pair_network", "cutoff": 4.0, "width": 16},
-            "optimizer": {"steps": steps, "batch_size": 5, "validation_interval": max(1, steps // 4)},
-        }
-    )
-    result = train(config, output)
+    config = {
+        "data": {"train": 50, "validation": 10},
+        "model": {"network": "pair_network", "cutoff": 4.0, "width": 16},
+        "optimizer": {"steps": steps, "batch_size": 5, "validation_interval": max(1, steps // 4)},
+    }
+    result = piwsl.train("aspirin", config=config, output=output)
     print("\n".join(result.validation.lines()))
-    check = Exporter([result.model]).general(output / "pair_network.pt")
-    print("\n".join(check.lines()))
+    exported = piwsl.export_model(result.model, output / "pair_network.pt")
+    print("\n".join(exported.verification.lines()))
 
 
 if __name__ == "__main__":

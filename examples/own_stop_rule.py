@@ -4,14 +4,12 @@ python own_stop_rule.py hexane_openmm.pt hexane.xyz
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
-from piwsl.errors import UnphysicalError
-from piwsl.md import Energies, MDProtocol, Snapshot, Violation, name_atoms, run_md
+import piwsl
+from piwsl.md import Energies, Snapshot, Violation, name_atoms
 
 SHORTEST = 0.9  # of the distance at the start
 
@@ -47,13 +45,14 @@ class CurledUp:
 
 
 def main(model: str, structure: str) -> None:
-    protocol = MDProtocol.of(steps=20_000, temperature=500.0, stop=["bond:0.6"])
     try:
-        run = run_md(read(structure), Path(model), protocol, Path("run"), stop_rules=[CurledUp])
-    except UnphysicalError as error:
+        run = piwsl.run_md(
+            structure, model, output="run", steps=20_000, temperature=500.0, stop=["bond:0.6"], stop_rules=[CurledUp]
+        )
+    except piwsl.UnphysicalError as error:
         print(error)
     else:
-        print(f"{run.summary['result']} after {run.summary['steps_done']} steps")
+        print(f"{run.result} after {run.steps} steps")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train, evaluate and export through the Python API.
+"""Train, evaluate and export a potential for the bundled aspirin from Python.
 
 python examples/train_with_python.py OUTPUT [STEPS]
 """
@@ -6,27 +6,27 @@ python examples/train_with_python.py OUTPUT [STEPS]
 import sys
 from pathlib import Path
 
-from piwsl.data.frames import Frame
-from piwsl.data.systems import named_system
-from piwsl.export.exporter import Exporter
-from piwsl.training.config import TrainingConfig
-from piwsl.training.run import train
+import piwsl
 
 
 def main(output: Path, steps: int) -> None:
-    config = TrainingConfig.model_validate(
-        {
-            "data": {"system": "aspirin", "train": 500, "validation": 50},
-            "loss": {"pitc": 1.0, "pisc": 0.01, "cadence": 10},
-            "optimizer": {"steps": steps, "batch_size": 5, "validation_interval": max(1, steps // 4)},
-        }
+    result = piwsl.train(
+        "aspirin",
+        output=output,
+        options={
+            "data.train": 500,
+            "data.validation": 50,
+            "loss.pitc": 1.0,
+            "loss.pisc": 0.01,
+            "loss.cadence": 10,
+            "optimizer.steps": steps,
+            "optimizer.batch_size": 5,
+            "optimizer.validation_interval": max(1, steps // 4),
+        },
     )
-    result = train(config, output)
-    assert result.test is not None
-    print("\n".join(result.test.lines()))
-    aspirin = Frame.from_atoms(named_system("aspirin").structure)
-    check = Exporter([result.model]).openmm(aspirin, output / "aspirin.pt")
-    print("\n".join(check.lines()))
+    print("\n".join(result.errors.lines()))
+    exported = piwsl.export_model(result.model, output / "aspirin.pt", target="openmm", system="aspirin")
+    print("\n".join(exported.verification.lines()))
 
 
 if __name__ == "__main__":

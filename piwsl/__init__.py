@@ -25,6 +25,7 @@ from piwsl.errors import (
     PiwslError,
     RunDirectoryError,
     UnphysicalError,
+    UnregisteredNetworkError,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ __all__ = [
     "TrainingResult",
     "TuneResult",
     "UnphysicalError",
+    "UnregisteredNetworkError",
     "__version__",
     "analysis",
     "analyze",

@@ -30,7 +30,7 @@ class ConfigError(PiwslError):
 
 
 class ModelFileError(PiwslError):
-    """A trained or exported model file is missing, damaged or not ours."""
+    """A trained or exported model file is missing, damaged, or not a file of piwsl."""
 
 
 class UnregisteredNetworkError(ModelFileError):
@@ -38,19 +38,19 @@ class UnregisteredNetworkError(ModelFileError):
 
 
 class ElementError(PiwslError):
-    """A structure holds an element that the model was not made for."""
+    """A structure contains an element that the model does not support."""
 
 
 class ExportError(PiwslError):
-    """An exported form disagrees with the eager model, or cannot be made."""
+    """An exported form disagrees with the eager model, or cannot be created."""
 
 
 class RunDirectoryError(PiwslError):
-    """A run directory holds another run, cannot be written, or cannot be resumed."""
+    """A run directory contains another run, cannot be written, or cannot be resumed."""
 
 
 class EngineError(PiwslError):
-    """A molecular dynamics engine cannot do what was asked."""
+    """A molecular dynamics engine cannot run the requested simulation."""
 
 
 class MissingDependencyError(PiwslError):
@@ -61,4 +61,4 @@ class MissingDependencyError(PiwslError):
 
 
 class UnphysicalError(PiwslError):
-    """A molecular dynamics run left the range of physics and was stopped (exit code 3)."""
+    """A molecular dynamics run became unphysical and was stopped (exit code 3)."""

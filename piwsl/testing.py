@@ -1,4 +1,4 @@
-"""Checks that any potential must pass: for our own networks, for exports, and for people who bring a model."""
+"""Checks of the physical laws that every potential must obey, for built-in networks, exports and your own models."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -24,7 +24,13 @@ PotentialCall = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Te
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Largest accepted differences: eV per atom, eV/angstrom, and eV/angstrom of a central difference."""
+    """Largest accepted differences.
+
+    Attributes:
+        energy_per_atom: eV per atom.
+        force: eV/angstrom.
+        finite_difference: difference of forces from a central difference of energies, eV/angstrom.
+    """
 
     energy_per_atom: float
     force: float
@@ -36,12 +42,12 @@ TOLERANCES = {
     torch.float64: Tolerances(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-5),
 }
 _STEP = {torch.float32: 1e-2, torch.float64: 1e-4}  # angstrom
-_DEPTH = {torch.float32: 2e-2, torch.float64: 1e-3}  # of the cutoff: where the checks of its smoothness begin
-_MARGIN = 0.1  # angstrom that edges reach beyond the cutoff, so that moved atoms keep all their neighbors
+_DEPTH = {torch.float32: 2e-2, torch.float64: 1e-3}  # fraction of the cutoff at which the checks of smoothness begin
+_MARGIN = 0.1  # angstrom by which edges exceed the cutoff, so that moved atoms keep all their neighbors
 
 
 class ModelCheckError(AssertionError):
-    """A potential breaks a law that every potential must keep."""
+    """A potential violates a law that every potential must obey."""
 
 
 def check_model(
@@ -53,24 +59,25 @@ def check_model(
     conservative: bool = True,
     devices: Sequence[str] | None = None,
 ) -> None:
-    """Check the laws of a potential.
+    """Check the physical laws of a potential.
 
-    Extensive energy; translation, rotation, inversion, permutation; F = -dE/dx; smoothness at the cutoff: as an atom
-    comes in, energy, forces and the derivative of the forces begin at zero; types and shapes of results; untouched
-    inputs; batching, also of odd and even numbers of atoms. Of a `torch.nn.Module` copies are made: in float32 it must
-    agree with a copy in float64, whose smoothness is looked at, and on each device with itself on the processor. Any
-    other function in float32 is found out only where its jumps exceed the tolerance of its forces.
+    The laws are: extensive energy; symmetry under translation, rotation, inversion and permutation; F = -dE/dx;
+    smoothness at the cutoff (as an atom enters, energy, forces and the derivative of the forces start at zero); types
+    and shapes of the results; unchanged inputs; batches equal to single structures, for odd and even numbers of atoms.
+    For a `torch.nn.Module`, a copy in float64 must agree with float32 and is used for the check of smoothness, and a
+    copy on each device must agree with the CPU. For any other function in float32, discontinuities below the tolerance
+    of the forces are not detected.
 
     Args:
-        potential: see `PotentialCall`; a `piwsl.models.potential.Potential` is one. On the processor.
-        frames: real molecules of at least two atoms and two sizes, without cell.
+        potential: function as described by `PotentialCall`, such as a `piwsl.models.Potential`, on the CPU.
+        frames: realistic molecules without a cell, of at least two atoms and two different sizes.
         cutoff: range of the potential, angstrom.
         dtype: type of positions and forces.
-        conservative: False where forces have a head of their own: F = -dE/dx is not asked then.
-        devices: where a module must give the same; ``cuda`` where there is one by default.
+        conservative: False for a potential with a force head, to skip F = -dE/dx.
+        devices: devices on which a module must give equal results; None: ``cuda`` if available.
 
     Raises:
-        ModelCheckError: names the law, the frame and the figure.
+        ModelCheckError: a law is violated; the message names the law, the frame and the measured value.
     """
     if devices is None:
         devices = ["cuda"] if torch.cuda.is_available() else []
@@ -91,9 +98,9 @@ def check_model(
             check.device(frame, device)
     check.name = "all frames in one batch"
     check.batching(frames)
-    # An atom less: odd numbers of atoms become even ones.
+    # With one atom less, odd numbers of atoms become even.
     check.name = "all frames in one batch, each also without its last atom"
-    check.batching([one for frame in frames for one in (frame, _without_last(frame))])
+    check.batching([variant for frame in frames for variant in (frame, _without_last(frame))])
 
 
 def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> None:
@@ -139,7 +146,7 @@ class _Check:
         self.tolerances = TOLERANCES[dtype]
         self.exact, self.exact_dtype = potential, dtype
         if dtype == torch.float32 and isinstance(potential, nn.Module):
-            # Interactions near the cutoff are so weak that float32 hides a kink.
+            # Interactions near the cutoff are so weak that rounding in float32 hides a kink.
             self.exact, self.exact_dtype = copy.deepcopy(potential).double(), torch.float64
         self.rng = np.random.default_rng(0)
         self.name = ""
@@ -184,7 +191,7 @@ class _Check:
         self._same("extensivity", (2.0 * energies, np.tile(forces, (2, 1))), self._call([double]))
 
     def derivative(self, frame: Frame) -> None:
-        # Away from points of symmetry, where norms of vectors that vanish have their sharpest curvature.
+        # Away from symmetric geometries, at which norms of vanishing vectors have their largest curvature.
         frame = replace(frame, positions=frame.positions + self.rng.normal(scale=0.02, size=frame.positions.shape))
         _, forces = self._call([frame])
         direction = self.rng.normal(size=frame.positions.shape)
@@ -196,7 +203,7 @@ class _Check:
         self._small("F = -dE/dx", abs(slope + float((forces * direction).sum())), self.tolerances.finite_difference)
 
     def smoothness(self, frame: Frame) -> None:
-        """An atom of each element comes in beyond the outermost atom, so that one pair alone crosses the cutoff."""
+        """Move an atom of each element in beyond the outermost atom, so that a single pair crosses the cutoff."""
         outwards = frame.positions - frame.positions.mean(0)
         outermost = int(np.linalg.norm(outwards, axis=1).argmax())
         direction = outwards[outermost] / np.linalg.norm(outwards[outermost])
@@ -205,13 +212,13 @@ class _Check:
             distances = self.cutoff + np.array([100.0, 0.5 * _MARGIN, *-depths])
             places = frame.positions[outermost] + distances[:, None] * direction
             frames = [_with_more(frame, [number], [place]) for place in places]
-            far, outside, *inside = (self._call([one], self.exact, self.exact_dtype) for one in frames)
+            far, outside, *inside = (self._call([moved], self.exact, self.exact_dtype) for moved in frames)
             self._same("no interaction beyond the cutoff", far, outside)
-            changes = [one - far[1] for _, one in inside]
+            changes = [forces - far[1] for _, forces in inside]
             slopes = [np.diff(changes, axis=0)[k] / (depths[k] - depths[k + 1]) for k in range(3)]
             tolerances = TOLERANCES[self.exact_dtype]
             energy_noise, noise = tolerances.energy_per_atom * len(frame.species), tolerances.force
-            self._vanishes("energy", "eV", [one - far[0] for one, _ in inside], depths, energy_noise)
+            self._vanishes("energy", "eV", [energies - far[0] for energies, _ in inside], depths, energy_noise)
             self._vanishes("forces", "eV/A", changes, depths, noise)
             self._vanishes("derivative of the forces", "eV/A^2", slopes, depths, noise / depths[-1])
 
@@ -224,10 +231,10 @@ class _Check:
         if isinstance(self.potential, nn.Module):
             moved = copy.deepcopy(self.potential).to(device)
             try:
-                found = self._call([frame], moved, device=device)
+                results = self._call([frame], moved, device=device)
             except RuntimeError as error:
                 raise ModelCheckError(f"{self.name}: on {device}: {reason_of(error)}") from error
-            self._same(f"{device} against cpu", self._call([frame]), found)
+            self._same(f"{device} against cpu", self._call([frame]), results)
 
     def batching(self, frames: Sequence[Frame]) -> None:
         energies, forces = self._call(frames)
@@ -251,24 +258,27 @@ class _Check:
         return energies.detach().cpu().numpy(), forces.detach().cpu().numpy().astype(np.float64)
 
     def _vanishes(self, what: str, unit: str, changes: Sequence[FloatArray], depths: FloatArray, noise: float) -> None:
-        """What goes to zero linearly, at least, has at the last depth a quarter of what it had two halvings before."""
-        figures = [float(np.abs(one).max()) for one in changes]
+        """Require changes that decrease with depth: at least by half over the last two halvings, or below the noise.
+
+        A change that vanishes linearly decreases to a quarter.
+        """
+        figures = [float(np.abs(change).max()) for change in changes]
         self._require(
             figures[-1] <= max(0.5 * max(figures[:-1]), noise),
             f"smoothness at the cutoff ({what}): {max(figures[:-1]):.2e} {unit} up to {depths[0]:.1e} A inside it, "
             f"still {figures[-1]:.2e} at {depths[len(figures) - 1]:.1e} A, must go to zero",
         )
 
-    def _same(self, law: str, one: tuple[FloatArray, FloatArray], two: tuple[FloatArray, FloatArray]) -> None:
-        atoms = len(one[1])
-        self._small(f"{law} (energy per atom)", np.abs(one[0] - two[0]).max() / atoms, self.tolerances.energy_per_atom)
-        self._small(f"{law} (forces)", np.abs(one[1] - two[1]).max(), self.tolerances.force)
+    def _same(self, law: str, left: tuple[FloatArray, FloatArray], right: tuple[FloatArray, FloatArray]) -> None:
+        energies, forces = (np.abs(first - second).max() for first, second in zip(left, right, strict=True))
+        self._small(f"{law} (energy per atom)", energies / len(left[1]), self.tolerances.energy_per_atom)
+        self._small(f"{law} (forces)", forces, self.tolerances.force)
 
     def _small(self, law: str, figure: float, limit: float) -> None:
         self._require(bool(figure <= limit), f"{law}: {figure:.2e}, at most {limit:.0e}")
 
-    def _require(self, kept: bool, what: str) -> None:
-        if not kept:
+    def _require(self, satisfied: bool, what: str) -> None:
+        if not satisfied:
             raise ModelCheckError(f"{self.name}: {what}")
 
 
@@ -277,7 +287,7 @@ def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 
 
 def _with_more(frame: Frame, species: ArrayLike, positions: ArrayLike) -> Frame:
-    """The frame and more atoms (n,) at positions (n, 3), without labels."""
+    """Return the frame with additional atoms (n,) at positions (n, 3), without labels."""
     numbers = np.concatenate([frame.species, np.asarray(species, dtype=np.int64)])
     places = np.concatenate([frame.positions, np.asarray(positions, dtype=np.float64)])
     return Frame(numbers, places, float("nan"), np.full(places.shape, np.nan))

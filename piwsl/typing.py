@@ -1,7 +1,7 @@
 """Array and tensor names with shape and unit.
 
 N atoms, E edges, S structures, F channels. Positions and edge vectors in angstrom, energies in eV, forces in
-eV/angstrom. A directed edge (i, j) stands for neighbor j as seen from atom i; its vector is r_j - r_i.
+eV/angstrom. A directed edge (i, j) connects atom i with its neighbor j; its vector is r_j - r_i.
 """
 
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""Unit conversions: the only place where one stands.
+"""Unit conversions. All factors of the package are defined here.
 
 The package works in eV, angstrom, fs, K and amu. Constants are CODATA 2022 (e, N_A and k_B are exact).
 """
@@ -27,25 +27,25 @@ MILLIPASCAL_SECOND = 1e-3 * 1e15 * 1e-30 / ELEMENTARY_CHARGE  # eV fs/angstrom^3
 
 # One eV/angstrom acting on one amu, in angstrom/fs^2.
 ACCELERATION = ELEMENTARY_CHARGE / ATOMIC_MASS * 1e-10
-# ASE measures time in angstrom * sqrt(amu / eV); this is its length in fs.
+# The unit of time of ASE, angstrom * sqrt(amu / eV), in fs.
 ASE_TIME = 1.0 / sqrt(ACCELERATION)
 
 
 @dataclass(frozen=True)
 class LabelUnits:
-    """Units of a data file: factors that bring its numbers to eV and angstrom."""
+    """Units of a data file: factors that convert its numbers to eV and angstrom."""
 
     energy: float
     length: float
 
     @property
     def force(self) -> float:
-        """Factor of a force: energy over length."""
+        """Factor for forces: energy over length."""
         return self.energy / self.length
 
     @property
     def stress(self) -> float:
-        """Factor of a stress: energy over volume."""
+        """Factor for stress: energy over volume."""
         return self.energy / self.length**3
 
 
@@ -62,10 +62,10 @@ _ENERGY_ALIASES = {"ev": "eV", "kcal": "kcal/mol", "kj": "kJ/mol", "ha": "hartre
 
 
 def parse_units(text: str) -> LabelUnits:
-    """Read ``"kcal/mol, angstrom"`` (or an energy unit alone, then with angstrom).
+    """Parse units such as ``"kcal/mol, angstrom"``; the length unit is angstrom by default.
 
     Raises:
-        ConfigError: a unit is not known.
+        ConfigError: a unit is unknown.
     """
     energy, _, length = (part.strip() for part in text.partition(","))
     energy = _ENERGY_ALIASES.get(energy.lower(), energy)

@@ -18,6 +18,7 @@ from tests.support.molecules import frame
 VERBS = [name for name in piwsl.__all__ if name != "__version__"]
 
 
+@pytest.mark.slow
 def test_import_is_fast_and_loads_nothing_heavy():
     script = (
         "import sys, time\n"
@@ -157,3 +158,30 @@ def test_frames_are_read_with_units_by_name(tmp_path):
     assert piwsl.read_frames(tmp_path / "w.npz", "kcal/mol")[0].energy == pytest.approx(0.0433641, abs=1e-6)
     with pytest.raises(piwsl.DataError, match="units"):
         piwsl.read_frames(str(tmp_path / "w.npz"))
+
+
+SHORTER = {
+    '"data.train": 400': '"data.train": 20, "data.test": 5, "optimizer.batch_size": 4',
+    '"data.validation": 50': '"data.validation": 5',
+    '"model.channels": 32': '"model.channels": 8',
+    '"model.layers": 2': '"model.layers": 1',
+    '"optimizer.steps": 400': '"optimizer.steps": 4',
+    '"optimizer.validation_interval": 100': '"optimizer.validation_interval": 2',
+    "steps=4000": "steps=400",
+}
+
+
+def test_the_notebook_runs_and_its_results_display_themselves(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "examples" / "quickstart.py").read_text()
+    for long, short in SHORTER.items():
+        assert text.count(long) == 1, long
+        text = text.replace(long, short)
+    cells: dict[str, object] = {}
+    exec(compile(text, "quickstart.py", "exec"), cells)
+    assert "MAE" in check_html(cells["result"])
+    assert "verified on" in check_html(cells["exported"])
+    assert "after 400 of 400 steps" in check_html(cells["run"])
+    assert "<table" in cells["analysis"]._repr_html_()
+    assert (tmp_path / "quickstart/analysis/report.html").exists()
+    assert cells["analysis"].verdict in capfd.readouterr().out

@@ -1,6 +1,7 @@
-"""What came out of a run: stability, structure, energy, each with an uncertainty and against a reference.
+"""Analysis of molecular dynamics: stability, structure, energy, each with an uncertainty and against a reference.
 
-Plain arrays go in - positions (frames, atoms, 3) in angstrom, times in fs - and small frozen objects come out.
+`analyze` measures run directories. Its parts take plain arrays - positions (frames, atoms, 3) in angstrom, times in
+fs - and return small frozen objects.
 """
 
 from piwsl.analysis.analyze import Analysis, analyze
@@ -28,7 +29,7 @@ from piwsl.analysis.statistics.results import Difference, Distribution, Measurem
 from piwsl.analysis.statistics.uncertainty import block_average
 from piwsl.analysis.verdict import Verdict, judge
 from piwsl.structures.bonds import Bonds, bond_lengths, find_bonds
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 
 __all__ = [
     "Analysis",

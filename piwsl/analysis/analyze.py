@@ -2,30 +2,44 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.groups import Line, RunGroup, replica_directories, side_by_side, unique_names, verdict_of
+from piwsl.analysis.groups import Line, RunGroup, side_by_side
 from piwsl.analysis.quantity import Quantity, checked_quantities
 from piwsl.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.analysis.reference_statistics import (
     ReferenceStatistics,
     is_reference_statistics,
     read_reference_statistics,
+    save_statistics,
 )
-from piwsl.analysis.run_directory import Run, read_run
+from piwsl.analysis.run_directory import Run, read_run, replica_directories
 from piwsl.analysis.statistics.curves import CurveComparison
 from piwsl.analysis.statistics.survival import survival, survival_curve
+from piwsl.analysis.verdict import verdict_of
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.trajectories.source import first_frame
+from piwsl.runs.progress import Step, reporting
+from piwsl.trajectories.frame_source import Progress, first_frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ReadProgress = Callable[[str, int, int], None]  # called with (what is read, frames read, all frames)
+
+class Reading(NamedTuple):
+    """What `analyze` reads, and how far it is.
+
+    Attributes:
+        name: ``reference``, or the run.
+        done: frames read in this pass.
+        total: frames of this pass.
+    """
+
+    name: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +88,7 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
         """Return the content of ``analysis.json``: a dictionary for one group, a list for several."""
-        from piwsl.analysis.report.tables import numbers_of
+        from piwsl.analysis.report.write import numbers_of
 
         return numbers_of(self.groups)
 
@@ -131,7 +145,8 @@ def analyze(
     quantities: Sequence[Quantity[Any]] | None = None,
     output: str | Path | None = None,
     report: bool = True,
-    progress: ReadProgress | None = None,
+    save_reference: str | Path | None = None,
+    progress: Callable[[Reading], None] | bool | None = None,
 ) -> Analysis:
     """Measure runs against a reference.
 
@@ -146,10 +161,12 @@ def analyze(
         quantities: your own quantities, measured beside those of piwsl; they appear in table, JSON, CSV and report.
         output: directory for numbers, figures and report; None writes nothing.
         report: write ``report.html`` and figures to ``output``.
-        progress: called with (what is read, frames read, all frames).
+        save_reference: npz file for the statistics of the reference; ``reference`` takes it in place of the frames.
+        progress: called with a `Reading` after each piece of frames; True or False to show or hide a bar; by default
+            a bar in notebooks and interactive sessions.
 
     Returns:
-        Every number with its uncertainty and what noise alone explains.
+        Every number with its uncertainty, its difference from the reference, and the noise limit of that difference.
 
     Raises:
         RunDirectoryError: a directory holds no run, or ``output`` holds something else than an analysis.
@@ -166,7 +183,7 @@ def analyze(
     if not paths:
         raise ConfigError("runs: name at least one run directory")
     if (reference is None or not isinstance(reference, (str, Path))) and (reference_topology or units):
-        raise ConfigError("reference_topology and units belong to a reference file: name it")
+        raise ConfigError("reference_topology and units belong to a reference file: name it with reference=FILE")
     if output is not None:
         from piwsl.analysis.report import check_output
 
@@ -178,21 +195,33 @@ def analyze(
     count = sum(len(members) for members in directories)
     first = _read_run(directories[0][0], None)
     topology = None if reference_topology is None else Path(reference_topology)
-    statistics = _reference_statistics(first, reference, topology, units, own, progress)
     groups, number = [], 0
-    for name, members in zip(names, directories, strict=True):
-        comparisons = []
-        for path in members:
-            number += 1
-            label = f"run {path.name}, {number} of {count}" if count > 1 else "run"
-            run = _read_run(path, progress and partial(progress, label))
-            comparisons.append(_compare(run, statistics, accept_mapping, own, is_named=count > 1))
-        groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
+    with reporting(progress, "frame", _step) as callback:
+        statistics = _reference_statistics(first, reference, topology, units, own, _progress_of(callback, "reference"))
+        for name, members in zip(names, directories, strict=True):
+            comparisons = []
+            for path in members:
+                number += 1
+                label = f"run {path.name}, {number} of {count}" if count > 1 else "run"
+                run = _read_run(path, _progress_of(callback, label))
+                comparisons.append(_compare(run, statistics, accept_mapping, own, is_named=count > 1))
+            groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
+    if save_reference is not None:
+        save_statistics(statistics, save_reference, own)
     analysis = Analysis(tuple(groups))
     return analysis if output is None else Analysis(analysis.groups, analysis.save(output, report))
 
 
-def _read_run(path: Path, progress: Callable[[int, int], None] | None) -> Run:
+def _step(state: Reading) -> Step:
+    return Step(state.done, state.total, f"reading the {state.name}")
+
+
+def _progress_of(callback: Callable[[Reading], None] | None, name: str) -> Progress | None:
+    """Return a callback for the frames of one source."""
+    return None if callback is None else lambda done, total: callback(Reading(name, done, total))
+
+
+def _read_run(path: Path, progress: Progress | None) -> Run:
     try:
         return read_run(path, progress)
     except (OSError, UnicodeDecodeError) as error:
@@ -206,18 +235,17 @@ def _reference_statistics(
     topology: Path | None,
     units: str | None,
     quantities: Sequence[Quantity[Any]],
-    progress: ReadProgress | None,
+    progress: Progress | None,
 ) -> ReferenceStatistics:
     if isinstance(reference, ReferenceStatistics):
         return reference
-    show = progress and partial(progress, "reference")
     if reference is None:
-        reference = bundled_reference(run.name, show)
+        reference = bundled_reference(run.name, progress)
     elif not isinstance(reference, Reference):
         path = Path(reference)
         if is_reference_statistics(path):
             return read_reference_statistics(path, quantities)
-        reference = read_reference(path, topology, units, show)
+        reference = read_reference(path, topology, units, progress)
     in_vacuum = first_frame(run.frames)[1] is None
     return (reference.in_vacuum() if in_vacuum else reference).measured(quantities)
 
@@ -239,3 +267,19 @@ def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:
         return ()
     times = [comparison.stable_time.value for comparison in comparisons]
     return (survival_curve(survival(times, [not comparison.stable for comparison in comparisons])),)
+
+
+def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return a short name for each directory: the fewest of its last parts that make all names different.
+
+    Raises:
+        ConfigError: a directory is named twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    for index, path in enumerate(resolved):
+        if path in resolved[:index]:
+            raise ConfigError(f"{paths[index]}: named twice: name each run once")
+    parts = 1
+    while len({path.parts[-parts:] for path in resolved}) < len(resolved):
+        parts += 1
+    return tuple("/".join(path.parts[-parts:]) for path in resolved)

@@ -23,7 +23,7 @@ from piwsl.analysis.run_directory import Run
 from piwsl.errors import DataError
 from piwsl.structures.matching import check_formula, check_order, map_atoms
 from piwsl.structures.periodic import images_of
-from piwsl.trajectories.source import first_frame, unwrapped
+from piwsl.trajectories.frame_source import first_frame, unwrapped
 
 
 def compare_run(
@@ -55,7 +55,7 @@ def compare_run(
     if cell is None and reference.is_periodic:
         raise DataError(f"{reference.name} holds statistics of a periodic cell, the run has none: name its frames")
     if cell is not None and not reference.is_periodic:
-        notes.append(f"the cell of the run is not looked at: {reference.name} has none")
+        notes.append(f"the cell of the run is ignored: {reference.name} has none")
         run, cell = replace(run, frames=unwrapped(run.frames).without_cells()), None
     measured_quantities = checked_quantities(standard_quantities(cell is not None), quantities)
     bonds = reference.bonds
@@ -127,7 +127,7 @@ def _in_order(run: Run, reference: ReferenceStatistics, accept_mapping: bool) ->
             return run, []
         return run, [
             f"the bonds of the first frame join other atoms than those of {reference.name}: "
-            "if only their order differs, accept that of the reference with --map-atoms"
+            "if only their order differs, accept that of the reference with accept_mapping=True"
         ]
-    note = f"the atoms of the run are in the order of {reference.name}, as their bonds tell: indices are those of it"
+    note = f"the atoms of the run are in the order of {reference.name}, by their bonds, and so are their indices"
     return replace(run, frames=run.frames.reordered(mapping)), [note]

@@ -28,7 +28,7 @@ class Comparison:
         run: what was analyzed.
         reference: what it was compared with.
         stability: by the bond rule, with the first collapse of unbonded atoms.
-        notes: what a reader of the numbers should know.
+        notes: remarks on the numbers, such as frames that were left out.
         compared: one entry for each quantity that could be measured, in the order of the table.
     """
 
@@ -67,26 +67,26 @@ class Comparison:
 
     @property
     def stable(self) -> bool:
-        """No broken bond and no collapse in the trajectory, and no stop rule ended the run."""
+        """Whether no bond broke, no atoms collapsed, and no stop rule ended the run."""
         is_whole = self.stability.broken is None and self.stability.contact is None
-        return is_whole and self.run.summary["result"] != "stopped"
+        return is_whole and self.run.summary.result != "stopped"
 
     @property
     def complete(self) -> bool:
-        """The trajectory reaches to the end of what was asked for."""
+        """Whether the trajectory reaches the requested length."""
         return self.run.requested_time - float(self.run.times[-1]) < self.stability.resolution
 
     @property
     def stable_time(self) -> Measurement:
         """Until the first broken frame, the stop rule, or the end, fs.
 
-        Stop rules look more often than frames are written, so a run can end by one before a frame shows it.
+        Stop rules are checked more often than frames are written, so a run can end before a frame shows the violation.
         """
         if self.stability.contact is not None:
             return Measurement(self.stability.contact.time, None, "fs", 1)
-        stop = self.run.summary.get("stop") or {}
-        if self.stability.broken is None and not self.stable and stop.get("step") is not None:
-            time = float(stop["step"]) * float(self.run.summary["timestep_fs"])
+        stop = self.run.summary.stop
+        if self.stability.broken is None and not self.stable and stop is not None:
+            time = stop.step * self.run.summary.timestep_fs
             return Measurement(time, None, "fs", 1)
         return self.stability.time
 
@@ -101,10 +101,9 @@ class Comparison:
         stability, contact = self.stability, self.stability.contact
         times = {} if stability.broken is None else {"bond": stability.time.value}
         times |= {} if contact is None else {"contact": contact.time}
-        stop = self.run.summary.get("stop")
-        for violation in [*(self.run.summary.get("violations") or []), *([stop] if stop else [])]:
-            if violation.get("step") is not None and violation.get("rule") not in (None, *times):
-                times[violation["rule"]] = float(violation["step"]) * float(self.run.summary["timestep_fs"])
+        summary = self.run.summary
+        for violation in [*summary.violations, *([] if summary.stop is None else [summary.stop])]:
+            times.setdefault(violation.rule, violation.step * summary.timestep_fs)
         return [
             Observable(f"stable_time.{rule}", f"Until rule {rule}", Measurement(time, None, "fs", 1))
             for rule, time in times.items()
@@ -112,7 +111,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
-        contact = self.stability.contact
+        contact, stop = self.stability.contact, self.run.summary.stop
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -122,12 +121,12 @@ class Comparison:
                 "system": self.run.name,
                 "formula": self.run.formula,
                 "ensemble": self.run.ensemble,
-                "temperature_K": self.run.summary["temperature_K"],
+                "temperature_K": self.run.summary.temperature_K,
                 "requested_fs": self.run.requested_time,
                 "done_fs": self.run.done_time,
                 "frames": len(self.run.frames),
-                "result": self.run.summary["result"],
-                "stop": self.run.summary.get("stop"),
+                "result": self.run.summary.result,
+                "stop": None if stop is None else stop.model_dump(mode="json", exclude_unset=True),
             },
             "reference": {
                 "name": self.reference.name,

@@ -22,7 +22,7 @@ from piwsl.analysis.statistics.uncertainty import block_average
 from piwsl.errors import ConfigError
 from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths
 from piwsl.structures.periodic import image_vectors
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.trajectories.thermo import Thermo
 from piwsl.typing import FloatArray, IntArray
 
@@ -80,7 +80,7 @@ def frames_of(source: FrameSource, bonds: Bonds, stop: int | None = None) -> Ite
 
 
 class Survey(Protocol):
-    """Sees positions in a first pass, before the collectors see the frames."""
+    """Takes positions in a first pass, before the collectors."""
 
     def add(self, positions: FloatArray, first: int) -> None:
         """Take positions (f, atoms, 3), angstrom, of the stable frames from ``first`` on."""
@@ -210,7 +210,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class FigureText:
-    """Words of a figure that its panels do not give.
+    """Title and captions of a figure.
 
     Attributes:
         title: of several panels together.
@@ -237,7 +237,7 @@ class Highlight:
 
     @classmethod
     def of_difference(cls, difference: Difference, name: str) -> "Highlight":
-        """A difference beside what noise alone gives."""
+        """Return a difference with its noise limit."""
         return cls(difference.measured.text(), name, difference.noise_text())
 
 
@@ -253,7 +253,7 @@ class QuantityComparison(Generic[D]):
         panels: distributions that are drawn.
         plain: further keys of ``analysis.json``.
         highlights: numbers at the top of the report.
-        notes: sentences for whoever reads the numbers.
+        notes: remarks on the numbers.
         figures: words of the figures, by family.
     """
 
@@ -287,7 +287,7 @@ class Quantity(ABC, Generic[S]):
     absent: ClassVar[Mapping[str, Any]] = {}
 
     def survey(self, species: IntArray) -> Survey | None:
-        """Return what sees the stable frames in a first pass; most quantities need none.
+        """Return what takes the stable frames in a first pass; most quantities need none.
 
         Args:
             species: (atoms,) atomic numbers.
@@ -298,7 +298,7 @@ class Quantity(ABC, Generic[S]):
     def collector(self, sample: Sample) -> Collector[S] | None:
         """Return a new collector for a trajectory, or None where the quantity does not apply to it.
 
-        A quantity that needs times, velocities, a cell or energies looks for them in ``sample``.
+        A quantity that needs times, velocities, a cell or energies finds them in ``sample``.
         """
 
     @abstractmethod
@@ -312,7 +312,7 @@ class Quantity(ABC, Generic[S]):
         """
 
     def missing_note(self, sample: Sample) -> str | None:
-        """Return a sentence on why a run has no statistics of this quantity, where a reader should know it."""
+        """Return a note on why a run has no statistics of this quantity; None where no note is needed."""
         return None
 
     def save(self, statistics: S) -> dict[str, Any]:

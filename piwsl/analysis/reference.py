@@ -16,7 +16,7 @@ from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
 from piwsl.trajectories.extxyz import first_species, states_times
 from piwsl.trajectories.files import open_trajectory, read_topology
-from piwsl.trajectories.source import FrameSource, Progress, first_frame, unwrapped
+from piwsl.trajectories.frame_source import FrameSource, Progress, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
 
@@ -41,7 +41,7 @@ class Reference:
     def of_frames(
         cls, name: str, species: IntArray, positions: FloatArray, times: FloatArray | None = None
     ) -> "Reference":
-        """A reference in memory.
+        """Return a reference from arrays in memory.
 
         Args:
             name: for people.
@@ -63,12 +63,12 @@ class Reference:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader has to say."""
+        """Remarks of the reader, such as a file that was cut."""
         return self.frames.notes
 
     @cached_property
     def statistics(self) -> ReferenceStatistics:
-        """What runs are compared with; collected when it is first asked for, and kept.
+        """Statistics that runs are compared with; collected at first use and kept.
 
         Raises:
             DataError: a position is not a finite number, there are no bonds, or the frames cannot be read.
@@ -85,7 +85,7 @@ class Reference:
         return collect_statistics(self.name, self.frames, quantities) if quantities else self.statistics
 
     def save_statistics(self, path: str | Path) -> None:
-        """Save `statistics` as npz, so that nobody needs the frames again.
+        """Save `statistics` as npz; comparisons with the file need no frames.
 
         Raises:
             DataError: as `statistics`, or the file cannot be written.
@@ -98,10 +98,10 @@ class Reference:
         return first_frame(self.frames)[1] is not None
 
     def in_vacuum(self) -> "Reference":
-        """The same frames as those of a molecule that is whole in the first one, without their cells."""
+        """Return the frames without their cells, as those of a molecule that is whole in the first frame."""
         if not self.is_periodic:
             return self
-        note = f"the cell of {self.name} is not looked at: the run has none"
+        note = f"the cell of {self.name} is ignored: the run has none"
         frames = unwrapped(self.frames).without_cells()
         return Reference(self.name, replace(frames, notes=(*frames.notes, note)))
 
@@ -115,12 +115,12 @@ def read_reference(
         path: the file, or the directory of a run.
         topology: for trajectories that hold positions only; a PDB file.
         units: of an npz or ASE file whose lengths are not in angstrom: ``nm``, or ``kcal/mol, bohr``.
-        progress: called with (frames read, all frames) while the frames are gone through.
+        progress: called with (frames read, all frames) while the frames are read.
 
     Raises:
         DataError: the file or its topology cannot be read, or its frames are not of one molecule.
         RunDirectoryError: the directory is not one of `piwsl md`.
-        ConfigError: a unit is not known, or an option does not belong to this kind of file.
+        ConfigError: a unit is unknown, or an option does not belong to this kind of file.
     """
     if path.is_dir():
         if topology is not None or units is not None:
@@ -131,19 +131,19 @@ def read_reference(
     kind = path.suffix.lower()
     if kind in BARE_TRAJECTORIES or kind in FULL_TRAJECTORIES:
         if units:
-            raise ConfigError(f"{path.name}: {kind} trajectories have one unit: leave out --units")
+            raise ConfigError(f"{path.name}: {kind} trajectories have one unit: leave out the units")
         return _read_trajectory(path, topology, progress)
     if topology is not None:
-        raise ConfigError(f"{path.name}: holds its own species: leave out --reference-topology")
+        raise ConfigError(f"{path.name}: holds its own species: leave out the reference topology")
     return _read_frames(path, units, progress)
 
 
 def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
-    """The reference trajectory of a bundled system.
+    """Return the reference trajectory of a bundled system.
 
     Args:
         name: such as ``aspirin``.
-        progress: called with (frames read, all frames) while the frames are gone through.
+        progress: called with (frames read, all frames) while the frames are read.
 
     Raises:
         ConfigError: there is no bundled system of this name.
@@ -153,7 +153,7 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
     try:
         system = named_system(name)
     except PiwslError as error:
-        raise ConfigError(f"no reference for {name!r}: name one with --reference FILE ({error})") from None
+        raise ConfigError(f"no reference for {name!r}: name one with reference=FILE ({error})") from None
     file = open_trajectory(Path(system.reference_trajectory))
     times = float(system.reference_timestep) * np.arange(file.frames)
     species = np.asarray(system.structure.numbers, dtype=np.int64)
@@ -162,7 +162,7 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
 
 def _read_trajectory(path: Path, topology: Path | None, progress: Progress | None) -> Reference:
     if topology is None and path.suffix.lower() in BARE_TRAJECTORIES:
-        raise ConfigError(f"{path.name} holds positions only: name its topology with --reference-topology FILE.pdb")
+        raise ConfigError(f"{path.name} holds positions only: name its topology with reference_topology=FILE.pdb")
     species = read_topology(topology or path)
     file = open_trajectory(path, topology)
     if file.atoms != len(species):
@@ -178,7 +178,7 @@ def _read_frames(path: Path, units: str | None, progress: Progress | None) -> Re
 
 
 def _units(path: Path, units: str | None) -> LabelUnits | None:
-    """Only the length matters here: labels are not read into anything."""
+    """Return the unit of length; labels are not used."""
     if units is not None:
         return LabelUnits(1.0, LENGTH_UNITS[units] if units in LENGTH_UNITS else parse_units(units).length)
     if path.suffix == ".npz" and is_zipfile(path):

@@ -15,7 +15,7 @@ from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import atomic_path
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
-from piwsl.trajectories.source import FrameSource, first_frame, unwrapped
+from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"
@@ -172,17 +172,17 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not is_reference_statistics(path):
-        raise DataError(f"{path}: holds no statistics of a reference: make them with --save-reference")
+        raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
     try:
         with np.load(path, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
-                raise DataError(f"{path}: of an older piwsl: make it again with --save-reference")
+                raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
             return _restored(dict(archive), quantities)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with --save-reference") from None
+        raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
 
 
 def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) -> ReferenceStatistics:

@@ -1,21 +1,19 @@
 """A run directory of `piwsl md`, read into arrays."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
 
 from piwsl.errors import DataError, RunDirectoryError
+from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 from piwsl.structures.matching import formula_of
 from piwsl.trajectories.files import open_trajectory, read_topology
-from piwsl.trajectories.source import FrameSource, Progress
+from piwsl.trajectories.frame_source import FrameSource, Progress
 from piwsl.trajectories.thermo import Thermo
 from piwsl.typing import FloatArray, IntArray
 
-SUMMARY_FILE = "summary.json"
 THERMO_FILE = "thermo.csv"
 TOPOLOGY_FILE = "topology.pdb"
 TRAJECTORY_FILES = tuple(f"trajectory.{kind}" for kind in ("dcd", "xtc", "extxyz", "hdf5"))
@@ -27,13 +25,13 @@ class Run:
 
     Attributes:
         path: run directory.
-        summary: content of summary.json.
-        frames: of the trajectory, with their times in fs since the start of the run.
+        summary: content of ``summary.json``.
+        frames: frames of the trajectory, with their times in fs since the start of the run.
         thermo: energies and temperature, or None where the run wrote none.
     """
 
     path: Path
-    summary: dict[str, Any]
+    summary: MDSummary
     frames: FrameSource
     thermo: Thermo | None
 
@@ -50,13 +48,13 @@ class Run:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader has to say."""
+        """Remarks of the reader, such as a file that was cut."""
         return self.frames.notes
 
     @property
     def name(self) -> str:
-        """Of the system."""
-        return str(self.summary["system"]["name"])
+        """Name of the system."""
+        return self.summary.system.name
 
     @property
     def formula(self) -> str:
@@ -66,80 +64,81 @@ class Run:
     @property
     def ensemble(self) -> str:
         """Such as ``nve`` or ``nvt-langevin``."""
-        return str(self.summary["ensemble"]).lower()
+        return self.summary.ensemble.lower()
 
     @property
     def target_temperature(self) -> float | None:
-        """Of the thermostat, K; None for NVE, where it is that of the first velocities only, and where it changes."""
-        said = self.summary["temperature_K"]
-        return None if self.ensemble == "nve" or isinstance(said, str) else float(said)
+        """Temperature of the thermostat, K; None for NVE and where it changes."""
+        temperature = self.summary.temperature_K
+        return None if self.ensemble == "nve" or isinstance(temperature, str) else temperature
 
     @property
     def requested_time(self) -> float:
-        """Length asked for, fs."""
-        return float(self.summary["steps_requested"]) * float(self.summary["timestep_fs"])
+        """Length that was requested, fs."""
+        return self.summary.steps_requested * self.summary.timestep_fs
 
     @property
     def done_time(self) -> float:
-        """Length computed, fs."""
-        return float(self.summary["steps_done"]) * float(self.summary["timestep_fs"])
+        """Length that was computed, fs."""
+        return self.summary.steps_done * self.summary.timestep_fs
 
 
-def read_run(path: Path, progress: Progress | None = None) -> Run:
+def read_run(path: str | Path, progress: Progress | None = None) -> Run:
     """Read a run directory.
 
     Args:
-        path: as `piwsl md` wrote it.
-        progress: called with (frames read, all frames) while the frames are gone through.
+        path: directory that `piwsl md` wrote.
+        progress: called with (frames read, all frames) while the frames are read.
 
     Raises:
         RunDirectoryError: no such directory, or not one of `piwsl md`.
         DataError: the trajectory or the energies cannot be read.
     """
-    summary = _read_summary(path)
-    outputs = summary.get("outputs") or {}
-    trajectory = path / str(outputs.get("trajectory", ""))
+    path = Path(path)
+    summary = MDSummary.read(path)
+    trajectory = path / summary.outputs.get("trajectory", "")
     if not trajectory.is_file():
-        found = [path / name for name in TRAJECTORY_FILES if (path / name).is_file()]
-        if not found:
+        present = [path / name for name in TRAJECTORY_FILES if (path / name).is_file()]
+        if not present:
             raise RunDirectoryError(f"{path}: holds no {' or '.join(TRAJECTORY_FILES)}: nothing to analyze")
-        trajectory = found[0]
+        trajectory = present[0]
     file = open_trajectory(trajectory)
     species = _species(path, summary)
     if file.atoms != len(species):
         raise DataError(
-            f"{trajectory}: has {file.atoms} atoms, {SUMMARY_FILE} says {len(species)}: the files are not of one run"
+            f"{trajectory}: has {file.atoms} atoms, {SUMMARY_FILE} {len(species)}: the files are not of one run"
         )
-    interval = float(summary["trajectory_interval"]) * float(summary["timestep_fs"])
     # The first frame is written after the first interval, not at the start.
-    times = interval * np.arange(1, file.frames + 1)
+    times = summary.trajectory_interval * summary.timestep_fs * np.arange(1, file.frames + 1)
     thermo, thermo_notes = Thermo.read(path / THERMO_FILE)
     return Run(path, summary, file.source(species, times, thermo_notes, progress), thermo)
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
-    file = path / SUMMARY_FILE
-    if not path.is_dir():
-        raise RunDirectoryError(f"{path}: no such run directory")
-    if not file.is_file():
-        raise RunDirectoryError(f"{path}: not a finished run of `piwsl md`: it holds no {SUMMARY_FILE}")
+def replica_directories(path: Path) -> tuple[Path, ...]:
+    """Return the run directories of a directory of replicas; the directory itself where it is one run.
+
+    Raises:
+        RunDirectoryError: its summary names replicas that cannot be directories in it.
+    """
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise RunDirectoryError(f"{file}: damaged: not JSON") from None
-    needed = ("system", "ensemble", "temperature_K", "timestep_fs", "trajectory_interval", "steps_requested")
-    missing = [key for key in (*needed, "steps_done", "result") if key not in summary] if summary else needed
-    if not isinstance(summary, dict) or missing:
-        raise RunDirectoryError(f"{file}: not of a run of `piwsl md`: it lacks {', '.join(missing)}")
-    return summary
+        replicas = MDSummary.read(path).replicas
+    except RunDirectoryError:
+        return (path,)  # reading it as a run gives the reason
+    if replicas is None:
+        return (path,)
+    names = [replica.directory for replica in replicas]
+    is_plain = all(Path(name).name == name not in ("", "..") for name in names)
+    if not names or not is_plain or len(set(names)) < len(names):
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' does not name different directories")
+    return tuple(path / name for name in names)
 
 
-def _species(path: Path, summary: dict[str, Any]) -> IntArray:
-    species = summary["system"].get("species")
+def _species(path: Path, summary: MDSummary) -> IntArray:
+    species = summary.system.species
     if not species:
         return read_topology(path / TOPOLOGY_FILE)
     try:
-        numbers = [atomic_numbers[one] if isinstance(one, str) else int(one) for one in species]
+        numbers = [atomic_numbers[element] if isinstance(element, str) else element for element in species]
     except KeyError as error:
         raise RunDirectoryError(f"{path / SUMMARY_FILE}: {error} is no element") from None
     return np.array(numbers, dtype=np.int64)

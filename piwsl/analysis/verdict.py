@@ -1,4 +1,4 @@
-"""The outcome of a comparison in sentences, for the terminal and the report."""
+"""Verdict: the outcome of a comparison in sentences, for terminal, report and notebook."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -6,21 +6,22 @@ from math import isnan
 from scipy.stats import binom
 
 from piwsl.analysis.comparison import Comparison
+from piwsl.analysis.groups import RunGroup
 from piwsl.analysis.quantity import Observable
 from piwsl.analysis.statistics.results import significant
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND
 
-FAR_OUTSIDE = 1.5  # times its threshold: no longer put down to chance
+FAR_OUTSIDE = 1.5  # times its threshold: beyond this, chance is no explanation
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reader should know first.
+    """The outcome of a comparison.
 
     Attributes:
-        stability: one sentence, how long the run stayed what it was.
-        agreement: one sentence, how much of it is like the reference.
+        stability: one sentence, how long the run was stable.
+        agreement: one sentence, how many observables agree with the reference.
         agreeing, differing, undecided: the observables that were compared.
     """
 
@@ -33,10 +34,10 @@ class Verdict:
 
 def judge(comparison: Comparison) -> Verdict:
     """Put a comparison into words."""
-    compared = [one for one in comparison.observables if one.difference is not None]
-    agreeing = tuple(one for one in compared if one.agrees is True)
-    differing = tuple(one for one in compared if one.agrees is False)
-    undecided = tuple(one for one in compared if one.agrees is None)
+    compared = [row for row in comparison.observables if row.difference is not None]
+    agreeing = tuple(row for row in compared if row.agrees is True)
+    differing = tuple(row for row in compared if row.agrees is False)
+    undecided = tuple(row for row in compared if row.agrees is None)
     return Verdict(
         _stability(comparison),
         _agreement(
@@ -59,9 +60,9 @@ def _stability(comparison: Comparison) -> str:
         i, j = broken.atoms
         length = f"is {significant(broken.length, 3)} Å long instead of {significant(broken.reference_length, 3)} Å"
         if isnan(broken.length):
-            length = "has no length: positions are no numbers"
+            length = "has no length: positions are not finite numbers"
         if i == j:
-            length = "positions are no numbers"
+            length = "positions are not finite numbers"
         bond = length if i == j else f"the {broken.kind} bond of atoms {i} and {j} {length}"
         if broken.frame == 0:
             return f"Not stable: broken in the first frame, at {picoseconds(broken.time)}; {bond}."
@@ -75,19 +76,19 @@ def _stability(comparison: Comparison) -> str:
             f"is {significant(contact.distance, 2)} Å apart."
         )
     time = picoseconds(comparison.stability.time.value)
-    if run.summary["result"] == "stopped":
-        stop = run.summary.get("stop") or {}
-        reason = str(stop.get("message") or stop.get("rule") or "a stop rule").rstrip(".")
+    if run.summary.result == "stopped":
+        stop = run.summary.stop
+        reason = "a stop rule" if stop is None else (stop.message or stop.rule).rstrip(".")
         return f"Not stable: stopped after {picoseconds(run.done_time)} of {picoseconds(run.requested_time)}; {reason}."
     if not comparison.complete:
-        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} asked for."
+        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} requested."
     return f"Stable for all {picoseconds(run.requested_time)}."
 
 
 def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> str:
     judged = agreeing + differing
     if not judged:
-        return "Too few independent samples to tell whether the run is like the reference."
+        return "Too few independent samples to decide whether the run agrees with the reference."
     if not differing:
         which = f"All {judged} observables compared agree" if judged > 1 else "The one observable compared agrees"
         sentence = f"{which} with the reference within noise."
@@ -97,15 +98,40 @@ def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> s
         sentence = f"{agreeing} of {judged} observables agree with the reference within noise."
     if differing and chance:
         sentence += " One in twenty falls outside by chance, and these are not far outside."
-    return sentence + (f" On {undecided} more the data do not say." if undecided else "")
+    return sentence + (f" {undecided} more cannot be decided: too few samples." if undecided else "")
 
 
 def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
     """Whether so many differences, none far beyond its threshold, are to be expected of equal distributions."""
     ratios = [
-        abs(one.difference.measured.value) / one.difference.threshold
-        for one in differing
-        if one.difference is not None and one.difference.threshold
+        abs(row.difference.measured.value) / row.difference.threshold
+        for row in differing
+        if row.difference is not None and row.difference.threshold
     ]
     few = binom.sf(len(differing) - 1, compared, 1 - CONFIDENCE) > 1 - CONFIDENCE
     return bool(few) and len(ratios) == len(differing) and max(ratios, default=0.0) < FAR_OUTSIDE
+
+
+def verdict_of(group: RunGroup) -> tuple[str, str]:
+    """Return two sentences: how long a group was stable, and how much of it agrees with the reference.
+
+    The second is empty where no structure was compared.
+    """
+    if group.is_single:
+        comparison = group.members[0]
+        verdict = judge(comparison)
+        return verdict.stability, verdict.agreement if comparison.compares_structure else ""
+    broken = [member for member in group.members if not member.stable]
+    count = len(group.members)
+    if broken:
+        first = min(member.stable_time.value for member in broken)
+        stability = (
+            f"{count - len(broken)} of {count} replicas stable; the first to break did so at {picoseconds(first)}."
+        )
+    else:
+        shortest = min(member.stable_time.value for member in group.members)
+        stability = f"All {count} replicas stable, for {picoseconds(shortest)} or longer."
+    verdicts = [row.agrees for row in group.rows if row.agrees is not None]
+    if not verdicts:
+        return stability, ""
+    return stability, f"{sum(verdicts)} of {len(verdicts)} observables agree with the reference within noise."

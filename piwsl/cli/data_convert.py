@@ -19,7 +19,7 @@ def command(source: str, output: Path, units: str | None, force: bool) -> None:
     .h5 (packed, for training on large sets), .extxyz, .npz (one molecule), .db or .aselmdb.
     """
     from piwsl import read_frames
-    from piwsl.data.convert import check_output, convert
+    from piwsl.data.write import check_output, write_frames
     from piwsl.runs.progress import counting
 
     check_output(output, force)
@@ -27,7 +27,7 @@ def command(source: str, output: Path, units: str | None, force: bool) -> None:
     for note in frames.notes:
         click.echo(f"note: {note}")
     with counting(True, "frames", click.echo) as progress:
-        counts = convert(frames, output, force, progress)
+        counts = write_frames(frames, output, force, progress)
     stresses = f", stress on {counts['stresses']}" if counts["stresses"] else ""
     click.echo(
         f"{output}: {counts['frames']} frames, energies on {counts['energies']}, forces on {counts['forces']}"

@@ -1,11 +1,13 @@
-"""`piwsl doctor`: say what works on this machine."""
+"""`piwsl doctor`: check what works on this machine."""
 
 import click
 
+from piwsl.cli.command import Command
 
-@click.command(name="doctor")
+
+@click.command(name="doctor", cls=Command)
 def command() -> None:
-    """Say which versions, devices, OpenMM platforms and forces work here, by trying each."""
+    """Try versions, devices, OpenMM platforms and forces, and report which of them work on this machine."""
     from rich.console import Console
     from rich.table import Table
 
@@ -17,7 +19,7 @@ def command() -> None:
             advice = f"  ->  {check.install}" if check.install else ""
             click.echo(f"{'ok' if check.works else '--':3}{check.group:9} {check.name:26} {check.detail}{advice}")
         return
-    table = Table("", "", "what was found", "what to do", title="piwsl doctor")
+    table = Table("", "", "result", "what to do", title="piwsl doctor")
     group = None
     with console.status("trying platforms and forces"):
         for check in examine():

@@ -28,10 +28,11 @@ def command(
     The same command joins a running search or resumes an interrupted one: start it once per processor or machine,
     with one --storage that all of them can reach. The test frames are evaluated once, at the end.
     """
+    from piwsl.cli.logs import echoing
     from piwsl.cli.train import key_values, print_data
     from piwsl.training.tuning.tune import tune
 
-    try:
+    with echoing("piwsl.training.inputs", lambda record: click.echo(record.getMessage(), err=True)):
         result = tune(
             config_file,
             output=output,
@@ -41,9 +42,6 @@ def command(
             progress=_print_trial,
             on_data=print_data,
         )
-    except KeyboardInterrupt:
-        click.echo("interrupted: repeat the command to resume", err=True)
-        raise click.Abort from None
     _print_result(result)
 
 

@@ -14,21 +14,21 @@ from piwsl.typing import Edges, Energies, Forces, Positions, Species, StructureI
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """S structures with N atoms and E edges in all.
+    """S structures with a total of N atoms and E edges.
 
     Attributes:
-        species: (N,).
-        positions: (N, 3) angstrom.
-        edges: (2, E); may reach beyond the cutoff, where the network gives them no weight. The second half are the
-            first half the other way round, in the same order.
-        edge_shifts: (E, 3) angstrom.
-        structure_index: (N,).
-        n_structures: S.
-        energy: (S,) eV, float64; NaN where missing.
-        forces: (N, 3) eV/angstrom; NaN where missing.
-        stress: (S, 3, 3) eV/angstrom^3; NaN where missing.
-        volume: (S,) angstrom^3; infinite without a cell.
-        frame_index: (S,) position of each structure in its data set.
+        species: atomic numbers (N,).
+        positions: positions (N, 3), angstrom.
+        edges: center and neighbor of each edge (2, E). Edges may be longer than the cutoff; networks give these no
+            weight. The second half is the first half in the other direction, in the same order.
+        edge_shifts: shift (E, 3) to the periodic image of the neighbor, angstrom.
+        structure_index: structure of each atom (N,).
+        n_structures: number of structures S.
+        energy: energies (S,), eV, float64; NaN if missing.
+        forces: forces (N, 3), eV/angstrom; NaN if missing.
+        stress: stress (S, 3, 3), eV/angstrom^3; NaN if missing.
+        volume: volumes (S,), angstrom^3; infinite unless periodic in all directions.
+        frame_index: index (S,) of each structure in its data set.
     """
 
     species: Species
@@ -49,13 +49,13 @@ class Batch:
         return torch.bincount(self.structure_index, minlength=self.n_structures)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch with its tensors on a device."""
+        """Return the batch with its tensors on a device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)  # type: ignore[arg-type]  # the names are those of tensor fields
 
     @property
     def graph(self) -> tuple[Species, Positions, Edges, Tensor, StructureIndex, int]:
-        """What a potential takes."""
+        """The arguments of a potential."""
         return (
             self.species,
             self.positions,
@@ -66,23 +66,23 @@ class Batch:
         )
 
     def edge_vectors(self) -> Tensor:
-        """r_j - r_i of each edge (E, 3), angstrom."""
+        """Return r_j - r_i for each edge (E, 3), angstrom."""
         ends = self.positions.index_select(0, self.edges[1])
         return ends - self.positions.index_select(0, self.edges[0]) + self.edge_shifts
 
     def moved(self, positions: Positions) -> "Batch":
-        """The same structures with other positions (N, 3)."""
+        """Return the same structures with other positions (N, 3), angstrom."""
         return replace(self, positions=positions)
 
-    def with_copies(self, displacements: Sequence[Tensor]) -> "Batch":
-        """This batch followed by one displaced copy for each displacement (N, 3), as one batch."""
-        return self.copies([None, *displacements], range(1 + len(displacements)))
-
     def copies(self, displacements: Sequence[Tensor | None], chosen: Sequence[int]) -> "Batch":
-        """Copies of this batch at the chosen ones of several displacements (N, 3), None for no displacement, joined.
+        """Join copies of this batch at some of several displacements.
 
-        Labels of displaced copies are missing. The edges are those of the undisplaced structures: they must have
-        been made with a margin of twice the largest displacement.
+        Displaced copies have no labels. They have the edges of the undisplaced structures, which must exceed the cutoff
+        by twice the largest displacement.
+
+        Args:
+            displacements: displacements (N, 3), angstrom; None for no displacement.
+            chosen: indices of the displacements that are used.
         """
         moves = [displacements[index] for index in chosen]
         count, atoms = len(moves), len(self.species)
@@ -113,7 +113,14 @@ def _labels(labels: Tensor, moves: Sequence[Tensor | None]) -> Tensor:
 def collate(
     frames: Sequence[Frame], cutoff: float, dtype: torch.dtype = torch.float32, indices: Sequence[int] | None = None
 ) -> Batch:
-    """Join frames into a batch with all edges up to ``cutoff`` (angstrom)."""
+    """Join frames into a batch.
+
+    Args:
+        frames: structures with or without labels.
+        cutoff: length of the longest edge, angstrom.
+        dtype: type of positions, forces and stress; energies are float64.
+        indices: index of each frame in its data set; None: 0, 1, ...
+    """
     graphs = [neighbor_edges(frame.positions, frame.cell, frame.pbc, cutoff) for frame in frames]
     sizes = [len(frame.species) for frame in frames]
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -135,7 +142,7 @@ def collate(
 
 
 def _halves(arrays: list[np.ndarray], axis: int) -> np.ndarray:
-    """The first halves of all arrays, then the second halves."""
+    """Concatenate the first halves of all arrays, then the second halves."""
     parts = [np.split(array, 2, axis=axis) for array in arrays]
     joined: np.ndarray = np.concatenate([part[half] for half in (0, 1) for part in parts], axis=axis)
     return joined

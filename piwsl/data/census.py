@@ -1,4 +1,4 @@
-"""What each frame is made of and which labels it has, without its positions and forces: some 15 bytes a frame."""
+"""Composition and labels of each frame of a set, without positions and forces: about 15 bytes per frame."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from piwsl.typing import BoolArray, FloatArray, IntArray
 
 
 class Labeled(Protocol):
-    """What a census looks at in a frame."""
+    """The attributes of a frame that a census uses."""
 
     @property
     def species(self) -> IntArray:
@@ -20,19 +20,19 @@ class Labeled(Protocol):
 
     @property
     def energy(self) -> float:
-        """eV; NaN where there is none."""
+        """Energy, eV; NaN without a label."""
 
     @property
     def pbc(self) -> tuple[bool, bool, bool]:
-        """Whether the structure repeats along each lattice vector."""
+        """Whether the structure is periodic along each lattice vector."""
 
     @property
     def has_forces(self) -> bool:
-        """Whether there are forces."""
+        """Whether the forces are labeled."""
 
     @property
     def has_stress(self) -> bool:
-        """Whether there is a stress."""
+        """Whether the stress is labeled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,12 @@ class Census:
 
     Attributes:
         numbers: atomic numbers of the columns of ``compositions`` (e,), sorted.
-        compositions: atoms of each element (c, e).
+        compositions: number of atoms of each element (c, e).
         composition: row of ``compositions`` of each frame (n,).
-        energy: eV (n,); NaN where there is no label.
-        has_forces: (n,).
-        has_stress: (n,).
-        periodic: along one lattice vector at least (n,).
+        energy: energy of each frame (n,), eV; NaN without a label.
+        has_forces: whether the forces of a frame are labeled (n,).
+        has_stress: whether the stress of a frame is labeled (n,).
+        periodic: whether a frame is periodic along at least one lattice vector (n,).
     """
 
     numbers: IntArray
@@ -59,7 +59,7 @@ class Census:
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
-        """Look at every frame once."""
+        """Take the census of frames, each of which is read once."""
         table = CompositionTable()
         rows, energy, flags = array("i"), array("d"), bytearray()  # lists would need ten times the memory
         for frame in frames:
@@ -71,7 +71,7 @@ class Census:
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":
-        """One census of several, in their order."""
+        """Join several censuses in their order."""
         table = CompositionTable()
         composition = []
         for part in parts:
@@ -87,7 +87,7 @@ class Census:
         )
 
     def take(self, indices: IntArray) -> "Census":
-        """The census of the frames with these indices."""
+        """Return the census of the frames with these indices."""
         return Census(
             self.numbers,
             self.compositions,
@@ -118,7 +118,7 @@ class Census:
         return [int(z) for z in self.numbers[self.compositions[self._frames_of_each() > 0].any(0)]]
 
     def formulas(self) -> dict[str, int]:
-        """Frames of each formula, the most frequent first, then in order of appearance."""
+        """Return the number of frames of each formula, the most frequent first, then in order of appearance."""
         number = self._frames_of_each()
         first = np.full(len(number), len(self))
         first[self.composition[::-1]] = np.arange(len(self))[::-1]  # the last of equal places stays
@@ -132,17 +132,17 @@ class Census:
 
 
 class CompositionTable:
-    """Gives each composition a row number, in order of appearance."""
+    """Table of compositions: each gets a row number, in order of appearance."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, int] = {}
 
     def row(self, species: IntArray) -> int:
-        """The row of a structure with these atomic numbers."""
+        """Return the row of a structure with these atomic numbers (N,)."""
         return self._row(np.bincount(species))
 
     def rows(self, species: IntArray, sizes: IntArray) -> IntArray:
-        """The rows of many structures, whose atomic numbers stand one after another."""
+        """Return the rows of many structures, whose atomic numbers are concatenated."""
         width = int(species.max(initial=0)) + 1
         places = np.repeat(np.arange(len(sizes)) * width, sizes) + species
         counts = np.bincount(places, minlength=width * len(sizes)).reshape(-1, width)
@@ -153,7 +153,7 @@ class CompositionTable:
         return self._rows.setdefault(key, len(self._rows))
 
     def counts(self) -> tuple[IntArray, IntArray]:
-        """Atomic numbers that occur (e,), and the atoms of each (c, e) in the rows."""
+        """Return the atomic numbers that occur (e,), and the number of atoms of each in each row (c, e)."""
         width = max((len(key) for key in self._rows), default=0) // 4 + 1
         text = b"".join(key.ljust(4 * width, b"\0") for key in self._rows)
         table = np.frombuffer(text, dtype="<u4").reshape(-1, width)

@@ -15,23 +15,23 @@ from piwsl.errors import DataError
 from piwsl.runs import notebook
 from piwsl.typing import FloatArray, IntArray
 
-# No structure near a minimum of any method has labels beyond these.
+# Larger labels do not occur for structures near a minimum, with any method.
 LARGEST_FORCE = 1.0e4  # eV/angstrom
 LARGEST_ENERGY = 1.0e9  # eV
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Frame:
-    """One structure with the labels it has.
+    """One structure with its labels.
 
     Attributes:
         species: atomic numbers (n,).
-        positions: (n, 3) angstrom, float64.
-        energy: total energy, eV; NaN where there is no label.
-        forces: (n, 3) eV/angstrom; all NaN where there is no label.
+        positions: positions (n, 3), angstrom, float64.
+        energy: total energy, eV; NaN without a label.
+        forces: forces (n, 3), eV/angstrom; all NaN without a label.
         cell: lattice vectors in rows (3, 3), angstrom; zeros without a cell.
-        pbc: periodic along each lattice vector (3,).
-        stress: (3, 3) eV/angstrom^3, positive under tension; all NaN where there is no label.
+        pbc: whether the structure is periodic along each lattice vector.
+        stress: stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
     """
 
     species: IntArray
@@ -71,7 +71,14 @@ class Frame:
     def from_atoms(
         cls, atoms: Atoms, energy: float = np.nan, forces: FloatArray | None = None, stress: FloatArray | None = None
     ) -> "Frame":
-        """A frame from an ASE structure and labels in eV, eV/angstrom and (3, 3) eV/angstrom^3."""
+        """Make a frame from an ASE structure; its calculator is not called.
+
+        Args:
+            atoms: structure.
+            energy: total energy, eV.
+            forces: forces (n, 3), eV/angstrom.
+            stress: stress (3, 3), eV/angstrom^3.
+        """
         no_forces, no_stress = np.full((len(atoms), 3), np.nan), np.full((3, 3), np.nan)
         pbc = atoms.get_pbc()
         return cls(
@@ -87,11 +94,11 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameSet(Sequence[Frame]):
-    """Frames with where they came from and what their reader has to say about them.
+    """Frames with their source and the remarks of their reader.
 
     Attributes:
-        frames: the frames; a file too large for memory gives a sequence that reads a frame when it is asked for.
-        source: what was read: a file, a directory, a pattern or the name of a data set.
+        frames: the frames; for a file that is too large for memory, a sequence that reads each frame on access.
+        source: the file, directory, pattern or name of a data set that was read.
         notes: remarks of the reader, one sentence each.
         files: the files that were read.
     """
@@ -132,7 +139,7 @@ class FrameSet(Sequence[Frame]):
         return notebook.block(notebook.facts(pairs), notebook.lines(f"note: {note}" for note in self.notes))
 
     def select(self, indices: Iterable[int]) -> "FrameSet":
-        """The frames with these indices, in this order; none is read for it."""
+        """Select frames by index, in this order, without reading them."""
         chosen = np.fromiter(indices, dtype=np.int64)
         selection = self.frames if isinstance(self.frames, Selection) else None
         view = Selection(self, chosen) if selection is None else Selection(selection.base, selection.indices[chosen])
@@ -147,7 +154,7 @@ class FrameSet(Sequence[Frame]):
 
     @cached_property
     def _census(self) -> Census:
-        known = getattr(self.frames, "census", None)  # a file that can tell it faster than frame by frame
+        known = getattr(self.frames, "census", None)  # some files provide it faster than frame by frame
         return known() if known else Census.of(self.frames)
 
     @property
@@ -164,7 +171,7 @@ class Selection(Sequence[Frame]):
 
     Attributes:
         base: the set.
-        indices: (n,) int64.
+        indices: indices (n,) of the frames, int64.
     """
 
     def __init__(self, base: FrameSet, indices: IntArray) -> None:
@@ -190,15 +197,15 @@ class Selection(Sequence[Frame]):
             yield self.base[int(index)]
 
     def __reduce__(self) -> tuple[type[Sequence[Frame]], tuple[object, ...]]:
-        # Of frames in memory only the chosen ones travel.
+        # Of frames in memory, only the selected ones are pickled.
         return (list, (list(self),)) if isinstance(self.base.frames, list) else (Selection, (self.base, self.indices))
 
 
 def check_label(path: Path, index: int, name: str, values: FloatArray | float) -> None:
-    """Refuse a label (eV, eV/angstrom, eV/angstrom^3) that is no finite number or beyond all reason.
+    """Refuse a label that is not finite or unreasonably large (in eV and angstrom).
 
     Raises:
-        DataError: names the file, the frame and the label.
+        DataError: the message names the file, the frame and the label.
     """
     if not np.isfinite(values).all():
         raise DataError(f"{path}: frame {index}: {name} is not a finite number: remove the frame or this label of it")

@@ -1,4 +1,4 @@
-"""The data report: what a set of frames holds, and whether it can be what it says."""
+"""The data report: contents of a set of frames, and warnings about implausible labels and structures."""
 
 from dataclasses import dataclass, field
 from math import sqrt
@@ -24,8 +24,8 @@ LARGEST_SAMPLE = 20_000  # frames whose forces are read
 class DataReport:
     """Counts and ranges of a set of frames; energies in eV, lengths in angstrom.
 
-    Counts, formulas and energies are those of all frames. The forces are those of ``sample`` of the labeled frames,
-    an even choice from a large set; the smallest distance is that of at most some thousands.
+    Counts, formulas and energies refer to all frames. Forces refer to ``sample`` of the labeled frames, chosen at
+    regular intervals from a large set; the smallest distance refers to at most some thousands of frames.
     """
 
     frames: int
@@ -46,7 +46,7 @@ class DataReport:
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """The report as text, one fact a line."""
+        """Return the report as text, one fact per line."""
         formulas = ", ".join(f"{name} ({count})" for name, count in list(self.formulas.items())[:4])
         more = f" and {len(self.formulas) - 4} more" if len(self.formulas) > 4 else ""
         sizes = f"{self.atoms[0]}" if self.atoms[0] == self.atoms[1] else f"{self.atoms[0]} to {self.atoms[1]}"
@@ -71,7 +71,7 @@ class DataReport:
 
 
 def inspect_frames(frames: FrameSet) -> DataReport:
-    """Count, measure and judge a set of frames; of a large set no more than one frame is held at a time."""
+    """Make the report of a set of frames; of a large set, only one frame is in memory at a time."""
     census = frames.census
     labeled = census.has_energy
     sample = np.flatnonzero(census.has_forces)
@@ -99,7 +99,7 @@ def inspect_frames(frames: FrameSet) -> DataReport:
 
 
 def _forces(frames: FrameSet, sample: IntArray) -> tuple[float | None, float | None]:
-    """RMS of a component and the largest norm (eV/angstrom) among these frames."""
+    """Return the RMS component and the largest norm of the forces of these frames, eV/angstrom."""
     if not len(sample):
         return None, None
     chosen = frames if len(sample) == len(frames) else frames.select(sample)  # a whole file is read faster in order
@@ -113,7 +113,7 @@ def _energy_per_atom(census: Census) -> tuple[float, float]:
 
 
 def _spread(census: Census) -> float:
-    """Standard deviation of the energy among frames of the same formula (root of the mean variance)."""
+    """Return the standard deviation of the energy among frames of equal formula (root of the mean variance), eV."""
     labeled = census.has_energy
     rows, energies = census.composition[labeled], census.energy[labeled]
     order = np.argsort(rows, kind="stable")
@@ -132,32 +132,32 @@ def _smallest_distance(frames: FrameSet) -> float:
 
 
 def _warnings(census: Census, report: DataReport) -> list[str]:
-    found = []
+    warnings = []
     if report.force_rms is not None:
         low, high = FORCE_RMS_BAND
         if not low <= report.force_rms <= high:
-            found.append(
+            warnings.append(
                 f"force RMS {report.force_rms:.3g} eV/A lies outside {low} to {high}: are the labels really in eV and "
                 "angstrom? (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
             )
     low, high = SMALLEST_DISTANCE_BAND
     if report.smallest_distance < low:
-        found.append(f"two atoms are only {report.smallest_distance:.3f} A apart: check the length unit")
+        warnings.append(f"two atoms are only {report.smallest_distance:.3f} A apart: check the length unit")
     elif report.smallest_distance > high and max(report.atoms) > 1:
-        found.append(f"no two atoms are closer than {high} A: check the length unit")
+        warnings.append(f"no two atoms are closer than {high} A: check the length unit")
     depth = _depth(census)
     if depth > 1.5:
-        found.append(
+        warnings.append(
             f"an energy is {depth:.1f} times that of all electrons of its atoms: "
             "are the energies really in eV? (kcal/mol read as eV gives 23)"
         )
     if not report.energies and not report.forces:
-        found.append("no frame has a label: only the label-free losses can learn from these frames")
-    return found
+        warnings.append("no frame has a label: only the label-free losses can use these frames")
+    return warnings
 
 
 def _depth(census: Census) -> float:
-    """Largest energy over the Thomas-Fermi energy of the separate atoms, about Z^2.4 / 2 hartree each."""
+    """Return the largest ratio of an energy to the Thomas-Fermi energy of its atoms, about Z^2.4 / 2 hartree each."""
     separate = -0.5 * HARTREE * (census.compositions @ census.numbers.astype(float) ** 2.4)
     ratios = census.energy / separate[census.composition]
     return float(np.max(ratios[census.has_energy], initial=0.0))

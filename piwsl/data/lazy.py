@@ -1,4 +1,4 @@
-"""Frames that stay in their file and are read one by one, when they are asked for."""
+"""Frames that stay in their file and are read one by one, on access."""
 
 import os
 from abc import ABC, abstractmethod
@@ -14,18 +14,18 @@ from piwsl.errors import DataError, reason_of
 
 
 class UnknownLayoutError(DataError):
-    """A readable file that holds something else than labeled structures."""
+    """A readable file that does not contain labeled structures."""
 
 
 class LazyFrames(Sequence[Frame], ABC):
-    """Frames in a file. Each is judged when it is read; holds no open file over a fork or in a pickle.
+    """Frames in a file. Each is validated when it is read; no file stays open across a fork or in a pickle.
 
-    Subclasses say how one frame is read, and may know faster ways to read all or to count them. The exceptions in
-    ``damage``, which their libraries raise for a damaged file, become a DataError.
+    Subclasses implement how one frame is read, and can override how all frames are read or surveyed. The exceptions in
+    ``damage``, which libraries raise for a damaged file, become a DataError.
 
     Args:
         path: the file.
-        count: frames in it.
+        count: number of frames.
     """
 
     damage: tuple[type[Exception], ...] = (
@@ -51,7 +51,7 @@ class LazyFrames(Sequence[Frame], ABC):
         return (self[index] for index in range(self._count))
 
     def survey(self) -> Census:
-        """Composition and labels of all frames."""
+        """Take the census of all frames."""
         return Census.of(self)
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class LazyFrames(Sequence[Frame], ABC):
             yield frame
 
     def census(self) -> Census:
-        """Composition and labels of all frames.
+        """Return the composition and labels of all frames.
 
         Raises:
             DataError: the file is damaged.
@@ -96,19 +96,19 @@ class LazyFrames(Sequence[Frame], ABC):
         return DataError(f"{self.path}: {where}: not readable, the file is damaged ({reason_of(error)})")
 
     def probe(self) -> None:
-        """Read the first and the last frame, to meet a damaged file early.
+        """Read the first and the last frame, to detect a damaged file early.
 
         Raises:
-            DataError: there is no frame, or one cannot be read.
+            DataError: the file contains no frame, or one of the two cannot be read.
         """
         if not self._count:
-            raise DataError(f"{self.path}: holds no structure")
+            raise DataError(f"{self.path}: contains no structure")
         for index in {0, self._count - 1}:
             self[index]
 
 
 class JoinedFrames(Sequence[Frame]):
-    """Several sets of frames, one after another."""
+    """Several sets of frames in sequence."""
 
     def __init__(self, parts: Sequence[FrameSet]) -> None:
         self.parts = parts
@@ -128,14 +128,14 @@ class JoinedFrames(Sequence[Frame]):
             return FrameSet(self).select(range(len(self))[index]).frames
         place = range(len(self))[index]
         part = bisect_right(self._ends, place)
-        return self.parts[part][place - self._ends[part]]  # counted from the end of the part
+        return self.parts[part][place - self._ends[part]]  # negative: counted from the end of the part
 
     def __iter__(self) -> Iterator[Frame]:
         for part in self.parts:
             yield from part
 
     def census(self) -> Census:
-        """The censuses of the parts, joined."""
+        """Return the joined census of the parts."""
         return Census.joined([part.census for part in self.parts])
 
 
@@ -143,14 +143,14 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Something open, opened at first use and once more in every process that inherits it by a fork.
+    """An open handle, opened at first use and again in every forked process.
 
-    HDF5, SQLite and LMDB all forbid to use in a child process what its parent opened. Whoever holds one of these is
-    pickled without it, by naming in ``__reduce__`` what it was made from.
+    HDF5, SQLite and LMDB do not allow a child process to use a handle that its parent opened. Objects that contain a
+    handle are pickled without it, through ``__reduce__``.
 
     Args:
-        open_: opens it.
-        close: closes it; in a child this closes the copy of the child only.
+        open_: opens the handle.
+        close: closes the handle; in a child process, only the copy of the child.
     """
 
     def __init__(self, open_: Callable[[], T], close: Callable[[T], None]) -> None:
@@ -160,7 +160,7 @@ class PerProcess(Generic[T]):
         self._process = -1
 
     def __call__(self) -> T:
-        """The open thing of this process."""
+        """Return the handle of this process."""
         if self._handle is None or self._process != os.getpid():
             self.close()
             self._handle = self._open()
@@ -168,7 +168,7 @@ class PerProcess(Generic[T]):
         return self._handle
 
     def close(self) -> None:
-        """Close it, if it is open; the next call opens it again."""
+        """Close the handle if it is open; the next call opens it again."""
         if self._handle is not None:
             self._close(self._handle)
             self._handle = None

@@ -1,4 +1,4 @@
-"""One door to every source of frames: a file, a directory, a pattern, or a named data set."""
+"""Reading of frames from any source: a file, a directory, a pattern, or a named data set."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 
 def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = None) -> FrameSet:
-    """Frames of an HDF5 file in the packed format or in the layout of ANI-1x, read when they are asked for.
+    """Open an HDF5 file in the packed format or in the layout of ANI-1x; frames are read on access.
 
     Args:
         path: the file.
-        units: units of an ANI file that is not in hartree and angstrom; a packed file states its own.
+        units: units of an ANI file, if not hartree and angstrom; a packed file states its units.
         level: level of theory in an ANI file, such as ``ccsd(t)_cbs``.
 
     Raises:
-        UnknownLayoutError: an HDF5 file of something else.
-        DataError: the file is damaged, or the layout has no such units or level.
-        MissingDependencyError: without h5py.
+        UnknownLayoutError: the HDF5 file has another layout.
+        DataError: the file is damaged, or the layout does not allow the units or level.
+        MissingDependencyError: h5py is not installed.
     """
     with opened(path) as file:
         packed, ani = is_packed(file), is_ani(file)
@@ -48,7 +48,7 @@ def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = N
         if units is not None:
             raise DataError(f"{path}: a packed file is in eV and angstrom: leave units out")
         if level is not None:
-            raise DataError(f"{path}: a packed file holds one level of theory: leave '#{level}' out")
+            raise DataError(f"{path}: a packed file contains one level of theory: leave '#{level}' out")
         return read_packed(path)
     if ani:
         return read_ani(path, units, level or DEFAULT_LEVEL)
@@ -69,7 +69,7 @@ READERS: dict[str, Reader] = {
     ".lmdb": read_lmdb,
     ".xsf": read_xsf,
 }
-# What a directory is searched for besides; a file named by itself may have any format of ASE.
+# Further suffixes that are read from a directory; a single file may have any format of ASE.
 _ASE_SUFFIXES = (".extxyz", ".xyz", ".traj", ".extxyz.gz", ".xyz.gz")
 _NAMED = 3  # files named in a note
 _NOTES = 5  # notes on files of a directory
@@ -79,19 +79,19 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
     """Read labeled structures.
 
     Args:
-        source: a file; a directory, of which all data files are read, also those one level deeper, in the order of
-            their names; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
-            ``ani1x.h5#ccsd(t)_cbs`` names the level of theory in an ANI file.
+        source: a file; a directory, whose data files are read in the order of their names, including those one level
+            deeper; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
+            ``ani1x.h5#ccsd(t)_cbs`` selects a level of theory in an ANI file.
         units: units of the labels, such as ``kcal/mol, angstrom``, where the files do not state them; ASE formats
             count as eV and angstrom.
 
     Returns:
-        Frames in eV and angstrom, float64, NaN where a label is missing. Those of large formats are read, and judged,
-        when they are asked for.
+        Frames in eV and angstrom, float64, with NaN for missing labels. Frames of large formats are read and validated
+        on access.
 
     Raises:
-        DataError: there is no such source, a file cannot be read, a label or a position is not a finite number, or a
-            label is absurd.
+        DataError: the source does not exist, a file cannot be read, a label or a position is not finite, or a label is
+            unreasonably large.
         MissingDependencyError: the format needs a library that is not installed.
     """
     units = parse_units(units) if isinstance(units, str) else units
@@ -104,8 +104,8 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
     if level and Path(named).is_file():
         return _read_level(Path(named), units, level)
     if has_magic(text):
-        found = sorted(Path(name) for name in glob(text, recursive=True))
-        files = [name for name in found if name.is_file()]
+        matches = sorted(Path(name) for name in glob(text, recursive=True))
+        files = [path for path in matches if path.is_file()]
         if not files:
             raise DataError(f"{text}: no file matches this pattern")
         return _joined(path, [_read_file(name, units) for name in files], ())
@@ -142,20 +142,20 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
     if isinstance(source, FrameSet):
         return source
     structures: Iterable[Frame | Atoms] = (source,) if isinstance(source, Frame | Atoms) else source
-    return FrameSet([one if isinstance(one, Frame) else Frame.from_atoms(one) for one in structures])
+    return FrameSet([frame if isinstance(frame, Frame) else Frame.from_atoms(frame) for frame in structures])
 
 
 def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> FrameSet:
-    """Frames of a named data set in eV and angstrom; fetched first where it is not here.
+    """Return the frames of a named data set in eV and angstrom; it is downloaded if necessary.
 
     Args:
-        name: of the set, such as ``rmd17:aspirin``.
-        folder: where it is kept (see `data_folder`).
-        progress: of a download, called with (bytes here, bytes in all or None).
+        name: name of the set, such as ``rmd17:aspirin``.
+        folder: folder of the data sets; None: the default (see `piwsl.data.datasets.data_folder`).
+        progress: called during a download with (bytes present, all bytes or None).
 
     Raises:
-        ConfigError: there is no such set.
-        DataError: it cannot be fetched or read.
+        ConfigError: no data set has this name.
+        DataError: the data set cannot be downloaded or read.
     """
     record = dataset(name)
     path = fetch(name, folder, progress)
@@ -173,7 +173,7 @@ def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:
 
 def _read_level(path: Path, units: LabelUnits | None, level: str) -> FrameSet:
     if READERS.get(path.suffix.lower()) is not read_hdf5:
-        raise DataError(f"{path}: '#{level}' names a level of theory, which only the HDF5 files of ANI hold")
+        raise DataError(f"{path}: '#{level}' names a level of theory, which only HDF5 files of ANI contain")
     return read_hdf5(path, units, level)
 
 
@@ -191,20 +191,20 @@ def _read_directory(path: Path, units: LabelUnits | None) -> FrameSet:
             skipped.append(name)
     if not parts:
         endings = ", ".join((*READERS, *_ASE_SUFFIXES))
-        raise DataError(f"{path}: holds no data file ({len(files)} files; looked for {endings})")
+        raise DataError(f"{path}: contains no data file ({len(files)} files; looked for {endings})")
     notes = (f"skipped {_listed([str(name.relative_to(path)) for name in skipped])}",) if skipped else ()
     return _joined(path, parts, notes)
 
 
 def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> FrameSet:
-    """One set of several files; small neighbors become one list."""
+    """Join the sets of several files; consecutive sets in memory become one list."""
     files = tuple(file for part in parts for file in part.files)
     notes = (f"joined {len(parts)} files: {_listed([file.name for file in files])}", *notes)
-    said: dict[str, list[str]] = {}
+    sources_of_note: dict[str, list[str]] = {}
     for part in parts:
         for note in part.notes:
-            said.setdefault(note, []).append(part.source.name if part.source else "")
-    remarks = [f"{_listed(names)}: {note}" for note, names in said.items()]
+            sources_of_note.setdefault(note, []).append(part.source.name if part.source else "")
+    remarks = [f"{_listed(names)}: {note}" for note, names in sources_of_note.items()]
     if len(remarks) > _NOTES:
         remarks[_NOTES:] = [f"{len(remarks) - _NOTES} more remarks on other files"]
     notes = (*notes, *remarks)
@@ -229,7 +229,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _suggestion(path: Path, datasets: list[str]) -> str:
-    """What may have been meant."""
+    """Return a hint with similar names."""
     folder = path.parent
     near = get_close_matches(str(path), datasets, n=3)
     if folder.is_dir():

@@ -6,10 +6,17 @@ from piwsl.data.frames import FrameSet
 
 
 def fit_reference_energies(frames: FrameSet, elements: list[int]) -> dict[int, float]:
-    """Least-squares energy of each element, so that sums over atoms match the labels (eV); zero without labels.
+    """Fit an energy to each element by least squares, so that sums over atoms match the labels.
 
-    With one composition the answer is not unique; the one of least norm is taken. Frames of one composition enter as
-    their mean, weighted with their number, which is the same fit.
+    For a single composition the solution of least norm is returned. Frames of equal composition enter as their mean,
+    weighted with their number, which gives the same fit.
+
+    Args:
+        frames: frames, of which those with an energy are used.
+        elements: atomic numbers.
+
+    Returns:
+        Energy of each element, eV, by atomic number; zeros without labels.
     """
     census = frames.census
     labeled = census.has_energy
@@ -17,7 +24,7 @@ def fit_reference_energies(frames: FrameSet, elements: list[int]) -> dict[int, f
     occurring = number > 0
     if not occurring.any():
         return dict.fromkeys(elements, 0.0)
-    # lstsq at machine precision: subtracting the mean energy per atom first keeps large totals well conditioned.
+    # Subtracting the mean energy per atom first keeps large total energies well conditioned.
     sizes = census.compositions.sum(1)
     per_atom = float(np.mean((census.energy / sizes[census.composition])[labeled]))
     excess = np.where(labeled, census.energy - per_atom * sizes[census.composition], 0.0)

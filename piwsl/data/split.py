@@ -1,4 +1,4 @@
-"""Choosing frames for training, validation and test."""
+"""Random split of frames into training, validation and test sets."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 from piwsl.errors import DataError
 from piwsl.typing import IntArray
 
-MOST_VALIDATION = 2000  # frames, unless more are asked for: they are looked at many times in a run
+MOST_VALIDATION = 2000  # frames by default, because they are evaluated many times in a run
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of the frames of each part; no index stands in two parts."""
+    """Indices of the frames of each part; the parts are disjoint."""
 
     train: list[int]
     validation: list[int]
@@ -20,13 +20,19 @@ class Split:
 
 
 def random_split(count: int, train: int | None, validation: int | None, test: int | None, seed: int) -> Split:
-    """Split ``count`` frames at random; equal arguments give equal parts.
+    """Split frames at random; equal arguments give equal parts.
 
-    Without a size, validation takes as many frames as training, at least 100 but at most a tenth of all and 2000;
-    training takes what the others leave. The test frames are drawn first: they are the same for every training size.
+    The test frames are drawn first, so they are the same for every training size.
+
+    Args:
+        count: number of frames.
+        train: training frames; None: all that remain.
+        validation: validation frames; None: as many as for training, at least 100, at most a tenth of all and 2000.
+        test: test frames; None: none.
+        seed: seed of the random order.
 
     Raises:
-        DataError: the sizes ask for more frames than there are, or leave none.
+        DataError: the sizes exceed the number of frames, or a part is empty.
     """
     order = np.random.default_rng(np.random.SeedSequence([seed, 1])).permutation(count)
     test = test or 0

@@ -1,4 +1,4 @@
-"""Named systems: what comes with the package."""
+"""Bundled systems."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -20,7 +20,7 @@ class NamedSystem:
     """Files of a bundled system; labels and trajectory by GFN2-xTB (resources/README.md).
 
     Attributes:
-        name: name on the command line.
+        name: name of the system.
         structure_file: minimized structure.
         train: labeled frames for training.
         test: labeled frames of other trajectories.
@@ -86,7 +86,7 @@ def check_molecule(name: str, structure: Atoms) -> None:
     """Refuse a structure that is not the molecule of a name.
 
     Raises:
-        ConfigError: there is no molecule of this name, or its formula is another one.
+        ConfigError: no molecule has this name, or its formula differs from that of the structure.
     """
     if name not in MOLECULES:
         raise ConfigError(f"unknown system {name!r}: known are {', '.join(MOLECULES)}; else give a file")
@@ -99,7 +99,7 @@ def named_system(name: str) -> NamedSystem:
     """Look up a bundled system.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no bundled system has this name.
     """
     try:
         return SYSTEMS[name]

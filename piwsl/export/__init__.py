@@ -1,1 +1,1 @@
-"""Freezing a trained potential into one file."""
+"""Trained files, exported files, and the export of one to the other."""

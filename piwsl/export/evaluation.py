@@ -1,4 +1,4 @@
-"""Calling an exported potential of any kind, in eV and angstrom: the one core of all Python engines."""
+"""Evaluation of an exported potential of any form, in eV and angstrom, for all interfaces and engines in Python."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ from piwsl.typing import FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a potential says of a structure.
+    """Result for one structure; for an ensemble the mean over its members.
 
     Attributes:
         energy: eV.
         forces: (n, 3) eV/angstrom.
-        virial: (3, 3) eV, minus the derivative of the energy by strain; None where the potential gives none.
+        virial: (3, 3) eV, minus the derivative of the energy with respect to strain; None where there is none.
         forces_std: (n, 3) standard deviation over the members of an ensemble; None for a single model.
     """
 
@@ -32,7 +32,7 @@ class Evaluation:
 
 
 class BoundPotential:
-    """A potential for certain atoms, whose positions and cell may change."""
+    """A potential bound to certain atoms, whose positions and cell may change."""
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
@@ -40,15 +40,21 @@ class BoundPotential:
 
 
 def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC = NO_PBC) -> BoundPotential:
-    """A potential for atoms of these atomic numbers (n,); None: those baked into the file.
+    """Bind a potential to atoms.
+
+    Args:
+        potential: loaded file.
+        species: atomic numbers (n,); None: those of the file.
+        pbc: periodic directions.
 
     Raises:
-        ElementError: the file was made for other atoms.
-        DataError: no species are given and none are baked in.
+        ElementError: the file was exported for other atoms.
+        DataError: no species are given, and the file contains none.
+        EngineError: the file does not support these periodic directions.
     """
     if species is None:
         if not potential.species:
-            raise DataError(f"{potential.path}: made for any structure: say which atoms")
+            raise DataError(f"{potential.path}: exported for any structure: give the species")
         species = np.array(potential.species)
     if potential.species:
         check_species(species, potential.species, str(potential.path))
@@ -58,13 +64,13 @@ def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC
 
 
 class BoundMolecule(BoundPotential):
-    """All pairs of a molecule in one graph; in a periodic box each pair at its nearest images."""
+    """A molecule whose pairs are all in one graph; in a periodic box each pair at its nearest images."""
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
         if any(pbc) and not all(pbc):
             raise EngineError(
-                f"{potential.path}: made for a molecule or a box that is periodic along all directions; "
-                "export with --target general for slabs and wires"
+                f"{potential.path}: exported for a molecule or a box that is periodic along all directions; "
+                "export with target='general' for slabs and wires"
             )
         self._potential = potential
         self._periodic = all(pbc)
@@ -74,8 +80,8 @@ class BoundMolecule(BoundPotential):
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
-        if len(positions) != self._atoms:  # compiled code would read what lies behind them
-            raise DataError(f"{self._potential.path}: got {len(positions)} positions, {self._atoms} atoms are baked in")
+        if len(positions) != self._atoms:  # compiled code would read beyond the array
+            raise DataError(f"{self._potential.path}: exported for {self._atoms} atoms, got {len(positions)} positions")
         if not self._periodic:
             cell = None
         elif cell is not None:
@@ -99,7 +105,7 @@ class BoundMolecule(BoundPotential):
 
 
 class BoundEdges(BoundPotential):
-    """Any structure; neighbors come from a list with a skin."""
+    """Any structure, with a neighbor list that has a skin."""
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
         self._potential = potential
@@ -109,7 +115,7 @@ class BoundEdges(BoundPotential):
         self.neighbors = SkinnedNeighbors(potential.cutoff, pbc)
         self._call = self._compiled if potential.format == "aotinductor" else self._scripted
         if potential.format == "aotinductor" and len(species) < 2:
-            raise EngineError(f"{potential.path}: compiled for two atoms or more: use --format torchscript")
+            raise EngineError(f"{potential.path}: compiled for two atoms or more: export with format='torchscript'")
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
@@ -128,67 +134,68 @@ class BoundEdges(BoundPotential):
 
     def _compiled(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if edges.shape[1] < 2:
-            # Compiled code wants edges: one pair beyond the cutoff, which has no weight.
+            # Compiled code needs edges: one pair beyond the cutoff, which has no weight.
             edges = edges.new_tensor([[0, 1], [1, 0]])
             vectors = vectors.new_tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]) * self._potential.cutoff
-        # Compiled code takes every tensor for contiguous.
+        # Compiled code assumes that every tensor is contiguous.
         inputs = [self._species, edges.contiguous(), vectors.contiguous()]
         energies, forces, virials = self._potential.program.loader.run(inputs)
         return energies, forces, virials
 
 
 def check_width(potential: ExportedPotential, cell: FloatArray) -> None:
-    """Refuse a periodic cell (3, 3), angstrom, in which the molecule of a file could see two images of an atom.
+    """Refuse a periodic cell (3, 3), angstrom, in which an atom of a molecule could have two images in reach.
 
     Raises:
-        EngineError: it is narrower than twice the cutoff.
+        EngineError: the cell is narrower than twice the cutoff.
     """
     narrowest = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max()
     if potential.is_molecule and narrowest < 2.0 * potential.cutoff:
         raise EngineError(
-            f"the box is {narrowest:.1f} angstrom wide, and {potential.path} takes boxes of at least twice its cutoff "
-            f"({2.0 * potential.cutoff:g}): export with --target general"
+            f"the box is {narrowest:.1f} angstrom wide, and {potential.path} needs boxes of at least twice its cutoff "
+            f"({2.0 * potential.cutoff:g}): export with target='general'"
         )
 
 
 def check_species(numbers: IntArray, species: list[int], where: str) -> None:
-    """Compare atomic numbers with the species that a potential was exported for.
+    """Refuse atomic numbers other than those that a potential was exported for.
 
     Raises:
         ElementError: number, kinds or order differ; the first difference is named.
     """
-    mine = [int(number) for number in numbers]
-    if mine == species:
+    given = [int(number) for number in numbers]
+    if given == species:
         return
     advice = "export the potential for this structure"
-    if len(mine) != len(species):
-        raise ElementError(f"{where}: made for {len(species)} atoms, the structure has {len(mine)}: {advice}")
-    first = next(i for i, pair in enumerate(zip(mine, species, strict=True)) if pair[0] != pair[1])
-    if sorted(mine) == sorted(species):
+    if len(given) != len(species):
+        raise ElementError(f"{where}: exported for {len(species)} atoms, the structure has {len(given)}: {advice}")
+    first = next(i for i, pair in enumerate(zip(given, species, strict=True)) if pair[0] != pair[1])
+    if sorted(given) == sorted(species):
         advice = f"the same atoms in another order: reorder them, or {advice}"
     raise ElementError(
-        f"{where}: atom {first} is {chemical_symbols[mine[first]]}, "
-        f"the potential was made with {chemical_symbols[species[first]]} there: {advice}"
+        f"{where}: atom {first} is {chemical_symbols[given[first]]}, "
+        f"the potential was exported with {chemical_symbols[species[first]]} there: {advice}"
     )
 
 
 def check_elements(species: IntArray, potential: ExportedPotential) -> None:
-    """Refuse atomic numbers (n,) that a file of the general form was not made for; raises ElementError."""
+    """Refuse atomic numbers (n,) that the model of a file was not trained on; raises ElementError."""
     known = [int(number) for number in potential.info["elements"]]
     unknown = sorted({int(number) for number in species} - set(known))
     if unknown:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         raise ElementError(
-            f"{potential.path}: not made for {names}: it knows {' '.join(chemical_symbols[z] for z in known)}"
+            f"{potential.path}: not trained on {names}, only on {' '.join(chemical_symbols[z] for z in known)}"
         )
 
 
 def _tensor(values: FloatArray, potential: ExportedPotential) -> Tensor:
+    """Return values as a float64 tensor on the device of a potential."""
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).to(potential.device)
 
 
 def _evaluation(energies: Tensor, forces: Tensor, virial: FloatArray | None) -> Evaluation:
-    """Means over the members (M), and their standard deviation where there are several."""
+    """Average energies (M,) and forces (M, n, 3) over the members, with the standard deviation of the forces."""
     values = forces.cpu().numpy().astype(np.float64)
     if len(values) == 1:
         return Evaluation(energies.item(), values[0], virial)

@@ -1,7 +1,7 @@
 """The exported file: a potential as TorchScript (``.pt``) or compiled (``.pt2``), with a JSON description inside.
 
-Its target is ``general`` (any structure of its elements) or ``openmm`` (species baked in); docs/export.md says what it
-takes and returns. Reading a description runs nothing of the file.
+Its target is ``general`` (any structure of its elements) or ``openmm`` (species fixed); docs/export.md describes its
+inputs and outputs. Reading a description executes nothing of the file.
 """
 
 import json
@@ -29,9 +29,9 @@ class ExportedPotential:
     Attributes:
         path: the file.
         info: its description.
-        program: the TorchScript module, or what runs the compiled package.
-        device: where it computes.
-        content: the file as it was read.
+        program: the TorchScript module, or the loaded compiled package.
+        device: ``cpu`` or ``cuda``, on which the program runs.
+        content: bytes of the file.
     """
 
     path: Path
@@ -52,32 +52,32 @@ class ExportedPotential:
 
     @property
     def is_molecule(self) -> bool:
-        """Whether all pairs of one molecule are one graph; else the program takes edges."""
+        """Whether the program contains all pairs of one molecule; otherwise it takes edges."""
         return bool(self.info["pairs"] == "molecule")
 
     @property
     def copies(self) -> int:
-        """Copies of its molecule that one call evaluates, each by itself."""
+        """Number of copies of the molecule in one call; the copies do not interact."""
         return int(self.info.get("copies", 1))
 
     @property
     def species(self) -> list[int]:
-        """Atomic numbers baked in, in order, copy after copy; empty for the ``general`` target."""
+        """Fixed atomic numbers in order, copy after copy; empty for the ``general`` target."""
         return self.molecule * self.copies
 
     @property
     def molecule(self) -> list[int]:
-        """Atomic numbers of one copy; empty for the ``general`` target."""
+        """Fixed atomic numbers of one copy; empty for the ``general`` target."""
         return [int(number) for number in self.info.get("species", [])]
 
     @property
     def members(self) -> int:
-        """Models of an ensemble; 1 for a single model."""
+        """Number of models in an ensemble; 1 for a single model."""
         return int(self.info["members"])
 
     @property
     def cutoff(self) -> float:
-        """Angstrom."""
+        """Cutoff radius, angstrom."""
         return float(self.info["cutoff"])
 
     @property
@@ -92,7 +92,7 @@ class ExportedPotential:
 
 
 def described(info: dict[str, Any]) -> dict[str, Any]:
-    """A description with what makes it ours."""
+    """Add the name and the version of the format to a description."""
     return {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, **info}
 
 
@@ -103,10 +103,10 @@ def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Pa
 
 
 def read_exported_info(path: Path) -> dict[str, Any]:
-    """Read the description of an exported file without running anything in it.
+    """Read the description of an exported file without executing anything in it.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not ours, or of another format version.
+        ModelFileError: the file is missing, damaged, not from piwsl, or of another format version.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
@@ -116,12 +116,10 @@ def read_exported_info(path: Path) -> dict[str, Any]:
             info = json.loads(archive.read(name)) if name else None
             scripted = any("/code/" in name for name in archive.namelist())
     except (zipfile.BadZipFile, json.JSONDecodeError, EOFError):
-        raise ModelFileError(
-            f"{path}: damaged or not a file of piwsl export: make it again with `piwsl export`"
-        ) from None
+        raise ModelFileError(f"{path}: damaged or not an exported file: create it again with `piwsl export`") from None
     if not isinstance(info, dict) or info.get("format") != EXPORT_FORMAT:
-        what = "a TorchScript file that piwsl did not write" if scripted else "not an exported piwsl potential"
-        raise ModelFileError(f"{path}: {what}: make one with `piwsl export model.pt`")
+        what = "a TorchScript file of another program" if scripted else "not an exported piwsl potential"
+        raise ModelFileError(f"{path}: {what}: create one with `piwsl export model.pt`")
     version = info.get("format_version")
     if version != EXPORT_VERSION:
         newer = isinstance(version, int) and version > EXPORT_VERSION
@@ -136,12 +134,12 @@ def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
     """Load an exported potential.
 
     Raises:
-        ModelFileError: as `read_exported_info`; the archive cannot be read; a compiled package was made for another
-            device, another kind of processor or another PyTorch; there is no such device.
+        ModelFileError: see `read_exported_info`; or the archive cannot be read, a compiled package was made for another
+            device, CPU type or PyTorch version, or the device does not exist.
     """
     info = read_exported_info(path)
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelFileError(f"{path}: asked for on {device}, but PyTorch finds no GPU here: use device cpu")
+        raise ModelFileError(f"{path}: device {device}, but PyTorch finds no GPU here: use device cpu")
     load = _load_package if info["format_of_program"] == "aotinductor" else _load_script
     return ExportedPotential(path, info, load(path, info, device), device, path.read_bytes())
 
@@ -159,7 +157,7 @@ def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
         if made[what] != here[what]:
             raise ModelFileError(
                 f"{path}: compiled for {what} {made[what]}, here it is {here[what]}: "
-                "compile it here with `piwsl export --format aotinductor`"
+                "compile it here with format='aotinductor'"
             )
     try:
         return load_package(path)
@@ -168,7 +166,7 @@ def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
 
 
 def compiled_for(device: str) -> dict[str, str]:
-    """What a compiled package depends on."""
+    """Return what a compiled package depends on: device, CPU or GPU type, version of PyTorch."""
     if device.startswith("cuda"):
         major, minor = torch.cuda.get_device_capability()
         kind = f"{major}.{minor}"

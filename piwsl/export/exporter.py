@@ -1,4 +1,4 @@
-"""`piwsl export`: exported files made from trained files, verified before they are written."""
+"""The exporter: exported files from trained files, verified before they are written."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError, ExportError
+from piwsl.errors import ConfigError, ExportError, reason_of
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
 from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
@@ -42,12 +42,12 @@ _OPENMM_UNITS = {"energy": "kJ/mol", "length": "nm", "force": "kJ/mol/nm"}
 
 
 class Exporter:
-    """Makes exported files of one trained model, or of the members of an ensemble as one potential.
+    """Writes exported files of a trained model, or of the members of an ensemble as one potential.
 
     Args:
-        paths: trained files; several are an ensemble.
+        paths: trained files; several form an ensemble.
         dtype: float type of the network; that of the trained files by default.
-        device: where it will run, ``cpu`` or ``cuda``; a TorchScript file runs on either.
+        device: ``cpu`` or ``cuda``, on which a compiled file will run; a TorchScript file runs on both.
 
     Raises:
         ModelFileError: a trained file cannot be read.
@@ -68,7 +68,7 @@ class Exporter:
         """Write a file for any structure of the model's elements.
 
         Raises:
-            ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
+            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
         """
         core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
         info = {"target": "general", "pairs": "edges", "units": _UNITS}
@@ -89,15 +89,15 @@ class Exporter:
         largest_molecule: int = LARGEST_MOLECULE,
         copies: int = 1,
     ) -> Verification:
-        """Write a file with the species of a structure baked in.
+        """Write a file for the atoms of one structure, in this order.
 
-        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; else neighbors are searched.
-        Several ``copies`` of such a molecule are evaluated in one call, each by itself.
+        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; otherwise neighbors are searched.
+        Several ``copies`` of such a molecule are evaluated in one call and do not interact.
 
         Raises:
-            ElementError: a species the model does not know.
-            ConfigError: copies of something that is no such molecule, or fewer than one.
-            ExportError: it disagrees with the eager model, or cannot be compiled; nothing is written.
+            ElementError: the model was not trained on an element of the structure.
+            ConfigError: ``copies`` is below 1, or the structure is not such a molecule.
+            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
         """
         if copies < 1:
             raise ConfigError(f"copies is {copies}: it must be at least 1")
@@ -115,7 +115,7 @@ class Exporter:
         if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
             raise ExportError(
                 f"network {self.models[0].config.network} does not take neighbor_sums, so a molecule cannot become one "
-                "graph: use target general, or TorchScript and a single copy"
+                "graph: use target='general', or format='torchscript' and copies=1"
             )
         in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
         if any(structure.pbc) or not in_one_graph:
@@ -126,13 +126,13 @@ class Exporter:
                 )
             if form == "aotinductor":
                 raise ExportError(
-                    f"the compiled form with baked species takes molecules of {SMALLEST_MOLECULE} to "
+                    f"the compiled form of target='openmm' takes molecules of {SMALLEST_MOLECULE} to "
                     f"{largest_molecule} atoms: use target='general', or format='torchscript'"
                 )
             general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
-        one_by_one = copies > 1 and form == "torchscript"
-        pairs = (MoleculeCopies if one_by_one else MoleculePairs)(len(species), copies).to(self.device)
+        separate = copies > 1 and form == "torchscript"
+        pairs = (MoleculeCopies if separate else MoleculePairs)(len(species), copies).to(self.device)
         potentials = self._potentials(pairs)
         info |= {"pairs": "molecule", "copies": copies}
         numbers = torch.tensor(species, device=self.device)
@@ -152,7 +152,7 @@ class Exporter:
     def _scripted(self, module: nn.Module, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
         info = self._info(info, "torchscript")
         buffer = io.BytesIO()
-        with self._network_errors("written as TorchScript", "; the general target has the form aotinductor"):
+        with self._network_errors("written as TorchScript", ": choose target='general', format='aotinductor'"):
             torch.jit.save(torch.jit.script(module.eval()), buffer)
         buffer.seek(0)
         # What is verified has been through a file.
@@ -176,9 +176,9 @@ class Exporter:
         return result
 
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:
-        yardstick = eager(self._potentials(), self.cutoff, DTYPES[self.dtype])
+        model = eager(self._potentials(), self.cutoff, DTYPES[self.dtype])
         exact = eager([model.potential(dtype="float64").to(self.device) for model in self.models], self.cutoff)
-        expected = expectations(frames, yardstick, exact)
+        expected = expectations(frames, model, exact)
         result = verify(potential, expected)
         return result, {"verification": asdict(result), "check": carried_structures(expected)}
 
@@ -197,16 +197,15 @@ class Exporter:
         except ExportError:
             raise
         except Exception as error:  # whatever a compiler meets in a network of the user
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             network = self.models[0].config.network
-            raise ExportError(f"network {network} cannot be {attempt} ({reason}){advice}") from error
+            raise ExportError(f"network {network} cannot be {attempt} ({reason_of(error)}){advice}") from error
 
     def _check_frames(self) -> list[Frame]:
         return list(self.models[0].check_frames)
 
     def _edges_example(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
         if not frames:
-            raise ExportError("the trained file holds no structures to verify an export on: train it again")
+            raise ExportError("the trained file holds no structures on which to verify an export: train it again")
         batch = collate(frames[:1], self.cutoff, DTYPES[self.dtype]).to(self.device)
         return batch.species, batch.edges, batch.edge_vectors()
 
@@ -232,10 +231,10 @@ class Exporter:
 def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> None:
     first = models[0]
     for path, model in zip(paths[1:], models[1:], strict=True):
-        for what, one, other in (
+        for what, expected, value in (
             ("cutoff", first.config.cutoff, model.config.cutoff),
             ("elements", first.elements, model.elements),
             ("forces", first.config.forces, model.config.forces),
         ):
-            if one != other:
-                raise ConfigError(f"{path} and {paths[0]} differ in {what} ({other} and {one}): no ensemble")
+            if value != expected:
+                raise ConfigError(f"{path} and {paths[0]} differ in {what} ({value} and {expected}): no ensemble")

@@ -1,4 +1,4 @@
-"""The potential of a run: an exported file as it is, a trained file exported on the way."""
+"""Loading a potential from a model file: an exported file as it is, a trained file after an export in memory."""
 
 import logging
 import zipfile
@@ -20,10 +20,10 @@ PRECISIONS = {"single": "float32", "double": "float64"}
 
 
 def model_sha256(model: Path) -> str:
-    """Hash of a model file.
+    """Return the SHA-256 of a model file.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: there is no such file.
     """
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
@@ -33,39 +33,39 @@ def model_sha256(model: Path) -> str:
 def open_model(
     model: Path, species: IntArray | None, periodic: bool = False, precision: str | None = None, device: str = "cpu"
 ) -> ExportedPotential:
-    """Load a file for atoms of these atomic numbers (n,), compared once with the eager model on this machine.
+    """Load the potential of a model file, compared once per process with the eager model.
 
     Args:
-        model: exported file, or a trained one, which is exported to memory.
-        species: of the atoms it will act on; None: any.
-        periodic: whether they are in a periodic box.
+        model: exported file, or a trained file, which is exported in memory.
+        species: atomic numbers (n,) of the atoms on which the potential will act; None: any.
+        periodic: whether these atoms are in a periodic box.
         precision: ``single`` or ``double``; None: that of the file.
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ModelFileError: the file cannot be used, or gives other numbers here than where it was made.
-        ElementError: the model was not made for an element.
-        ConfigError: an exported file has another precision.
+        ModelFileError: the file cannot be used, or gives other results on this machine than at export.
+        ElementError: the model was not trained on an element.
+        ConfigError: the precision is unknown, or an exported file has another one.
     """
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r}: choose single or double")
     if is_trained(model):
-        return _exported_on_the_way(model, species, periodic, precision, device)
+        return _export_in_memory(model, species, periodic, precision, device)
     potential = load_verified(model, device)
-    has = potential.info["dtype"]
-    if precision is not None and has != PRECISIONS[precision]:
+    stored = potential.info["dtype"]
+    if precision is not None and stored != PRECISIONS[precision]:
         raise ConfigError(
-            f"{model} is {has}, precision {precision!r} asks for {PRECISIONS[precision]}: "
-            f"export it again with --dtype {PRECISIONS[precision]}"
+            f"{model} is {stored}, precision {precision!r} is {PRECISIONS[precision]}: "
+            f"export it again with dtype={PRECISIONS[precision]!r}"
         )
     return potential
 
 
 def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
-    """Load an exported file; at the first time in a process, compare it with the eager values it carries.
+    """Load an exported file; the first time in a process, compare it with the eager results that it carries.
 
     Raises:
-        ModelFileError: it cannot be used, or gives other numbers here than where it was made.
+        ModelFileError: the file cannot be used, or gives other results on this machine than at export.
     """
     potential = load_exported(model, device)
     state = model.stat()
@@ -75,13 +75,13 @@ def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
 
 @cache
 def _verify_once(model: Path, modified: int, size: int, device: str) -> None:
-    # A copy of its own: after the warm-up of a check, TorchScript has specialized on the structures it has seen.
+    # Another copy of the program: TorchScript specializes on the structures of the comparison.
     result = verify_here(load_exported(model, device))
-    LOGGER.info(f"{model.name} on {device}, against eager values it carries: {'; '.join(result.lines())}")
+    LOGGER.info(f"{model.name} on {device}, compared with the eager results it carries: {'; '.join(result.lines())}")
 
 
 def is_trained(model: Path) -> bool:
-    """Whether a file is a zip archive as `torch.save` writes it: no code inside.
+    """Return whether a file is a trained file: a zip archive as `torch.save` writes it, without code.
 
     Raises:
         ModelFileError: there is no such file.
@@ -96,9 +96,10 @@ def is_trained(model: Path) -> bool:
     return not any("/code/" in name or name.endswith((f"/extra/{INFO_ENTRY}", ".so")) for name in names)
 
 
-def _exported_on_the_way(
+def _export_in_memory(
     model: Path, species: IntArray | None, periodic: bool, precision: str | None, device: str
 ) -> ExportedPotential:
+    """Export a trained file to a temporary file and load it; arguments as in `open_model`."""
     from piwsl.export.exporter import Exporter
     from piwsl.export.trained_file import check_elements
 
@@ -106,8 +107,8 @@ def _exported_on_the_way(
     same: list[Frame] = []
     if species is not None:
         check_elements(exporter.models[0], species.tolist())
-        found = exporter.models[0].check_frames
-        same = [one for one in found if one.species.tolist() == species.tolist() and not any(one.pbc)]
+        frames = exporter.models[0].check_frames
+        same = [frame for frame in frames if frame.species.tolist() == species.tolist() and not any(frame.pbc)]
     with TemporaryDirectory() as folder:
         target = Path(folder) / EXPORTED_NAMES[0]
         if same and not periodic:

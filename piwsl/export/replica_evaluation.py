@@ -1,8 +1,8 @@
-"""Calling an exported potential for replicas of one structure, in eV and angstrom: tensors in, tensors out.
+"""Evaluation of an exported potential for replicas of one structure, in eV and angstrom, with tensors.
 
-Replicas are the same atoms at other positions, and do not see each other. They are evaluated in chunks, a chunk a call.
-On a processor each of several threads takes a chunk at a time: the arrays of a few copies stay in the cache of a core,
-and no thread waits for another within a call.
+Replicas are the same atoms at other positions; they do not interact. They are evaluated in chunks, one chunk per call.
+On a CPU, each of several threads takes a chunk at a time: the arrays of a few copies stay in the cache of a core, and
+no thread waits for another within a call.
 """
 
 import logging
@@ -28,7 +28,7 @@ from piwsl.export.neighbors.batch import Batch, BatchNeighbors
 from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
-# Atoms of a chunk where a file leaves the number of copies open: as fit into the caches, or into the memory of a GPU.
+# Atoms per chunk where a file leaves the number of copies open: they fit into the caches, or the memory of a GPU.
 CHUNK_ATOMS = {"cpu": 256, "cuda": 32768}
 
 LOGGER = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ Run = Callable[[list[Tensor]], list[Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class ReplicaEvaluation:
-    """What a potential says of R replicas, on its device; means over the members of an ensemble.
+    """Result for R replicas, on the device of the potential; for an ensemble the mean over its members.
 
     Attributes:
         energies: (R,) eV, float64.
@@ -52,14 +52,14 @@ class ReplicaEvaluation:
 
 
 class BoundReplicas:
-    """A potential for any number of replicas of certain atoms, without a cell or in a fixed one.
+    """A potential bound to any number of replicas of certain atoms, without a cell or in a fixed one.
 
     Attributes:
-        n_atoms: n of a replica.
-        members: M of an ensemble, 1 of a single model.
-        device: where positions are expected and results come.
-        chunk: copies in a call.
-        threads: calls at a time.
+        n_atoms: number n of atoms of a replica.
+        members: number M of models in an ensemble; 1 for a single model.
+        device: device of positions and results.
+        chunk: copies per call.
+        threads: number of simultaneous calls.
     """
 
     def __init__(self, potential: ExportedPotential, n_atoms: int, chunk: int, threads: int) -> None:
@@ -68,15 +68,15 @@ class BoundReplicas:
         self.device = torch.device(potential.device)
         self.chunk = chunk
         self.threads = threads
-        # Some libraries count threads for each thread that calls them, and would start more in a new one.
+        # Some libraries keep a thread count for each calling thread and would start more threads in a new one.
         self._pool = ThreadPoolExecutor(threads, "replicas", torch.set_num_threads, (1,)) if threads > 1 else None
 
     def __call__(self, positions: Tensor) -> ReplicaEvaluation:
-        """Evaluate positions (R, n, 3), angstrom, float64; a replica that is not finite becomes NaN, and no other."""
+        """Evaluate positions (R, n, 3), angstrom, float64; only replicas with NaN positions become NaN."""
         count = len(positions)
         energies = torch.empty((self.members, count), dtype=torch.float64, device=self.device)
         forces = torch.empty((self.members, *positions.shape), dtype=torch.float64, device=self.device)
-        starts = iter(range(0, count, self.chunk))  # each goes to whichever thread asks next
+        starts = iter(range(0, count, self.chunk))  # shared by the threads
 
         def work(thread: int) -> None:
             for start in starts:
@@ -91,12 +91,12 @@ class BoundReplicas:
         return ReplicaEvaluation(energies.mean(0), forces.mean(0), deviation)
 
     def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions (C, n, 3) of at most ``chunk`` replicas -> energies (M, C) and forces (M, C, n, 3)."""
+        """Evaluate positions (C, n, 3) of at most ``chunk`` replicas: energies (M, C) and forces (M, C, n, 3)."""
         raise NotImplementedError
 
 
 class BakedReplicas(BoundReplicas):
-    """A molecule of which a file evaluates a certain number of copies in a call; missing ones are repeats."""
+    """A molecule, with a file that evaluates a fixed number of copies per call; missing copies are repeated ones."""
 
     def __init__(self, potential: ExportedPotential, n_atoms: int, cell: FloatArray | None, threads: int) -> None:
         self._programs = _programs(potential, cell, threads)
@@ -114,7 +114,7 @@ class BakedReplicas(BoundReplicas):
 
 
 class EdgesReplicas(BoundReplicas):
-    """Any structure, each chunk as one graph of parts without edges between them; neighbor lists have a skin."""
+    """Any structure: the replicas of a chunk are one graph without edges between them; neighbor lists have a skin."""
 
     def __init__(
         self, potential: ExportedPotential, species: IntArray, pbc: PBC, cell: FloatArray | None, threads: int
@@ -138,22 +138,22 @@ class EdgesReplicas(BoundReplicas):
         species = self._species.repeat(count)
         with torch.enable_grad():
             energies, forces, _ = self._potential.program.of_edges(species, edges, vectors, index, count)
-        # Atoms that are nowhere have no neighbors: their replica must not look like one at rest.
+        # Atoms with NaN positions have no neighbors: their replica must not look like one at rest.
         lost = 0.0 * positions
         return energies + lost.sum((1, 2)), forces.view(-1, count, n_atoms, 3) + lost
 
 
 class OneReplica(BoundPotential):
-    """A potential for replicas, asked for one structure at a time."""
+    """A potential for replicas that evaluates one structure at a time."""
 
     def __init__(self, potential: BoundReplicas) -> None:
         self._potential = potential
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3), angstrom; the cell is that of the replicas."""
-        found = self._potential(torch.from_numpy(positions[None]).to(self._potential.device))
-        spread = None if found.forces_std is None else found.forces_std[0].cpu().numpy()
-        return Evaluation(float(found.energies[0]), found.forces[0].cpu().numpy(), None, spread)
+        result = self._potential(torch.from_numpy(positions[None]).to(self._potential.device))
+        deviation = None if result.forces_std is None else result.forces_std[0].cpu().numpy()
+        return Evaluation(float(result.energies[0]), result.forces[0].cpu().numpy(), None, deviation)
 
 
 def bind_replicas(
@@ -163,39 +163,39 @@ def bind_replicas(
     cell: FloatArray | None = None,
     threads: int = 1,
 ) -> BoundReplicas:
-    """A potential for replicas of a structure.
+    """Bind a potential to replicas of a structure.
 
     Args:
-        potential: a file with the species of the molecule baked in, or TorchScript of the general form.
+        potential: file of the target ``openmm`` for this molecule, or TorchScript of the target ``general``.
         species: atomic numbers (n,) of one replica.
         pbc: periodic directions.
-        cell: (3, 3) angstrom, that of every replica; None where nothing is periodic.
-        threads: calls at a time on a processor; with several, torch itself uses one thread from then on.
+        cell: (3, 3) angstrom, common to all replicas; None where nothing is periodic.
+        threads: number of simultaneous calls on a CPU; with several, each call uses one thread.
 
     Raises:
-        ElementError: the file was made for other atoms.
-        EngineError: the file cannot serve replicas of this structure.
+        ElementError: the file was exported for other atoms.
+        EngineError: the file does not support replicas of this structure.
     """
     box = cell if any(pbc) else None
     threads = 1 if potential.device.startswith("cuda") else threads
     if potential.is_molecule:
         check_species(species, potential.molecule, str(potential.path))
         if any(pbc) and not all(pbc):
-            raise EngineError(f"{potential.path} knows no slabs and wires: export with --target general")
+            raise EngineError(f"{potential.path} does not support slabs and wires: export with target='general'")
         if box is not None:
             check_width(potential, box)
         return BakedReplicas(potential, len(species), box, threads)
     if potential.species or potential.format != "torchscript":
         raise EngineError(
-            f"{potential.path} cannot serve replicas in one call: give the trained model.pt, or export with "
-            "--target general, or a molecule with --target openmm --copies"
+            f"{potential.path} does not support replicas in one call: give the trained model.pt, or export with "
+            "target='general', or a molecule with target='openmm' and copies=N"
         )
     check_elements(species, potential)
     return EdgesReplicas(potential, species, pbc, box, threads)
 
 
 def _programs(potential: ExportedPotential, cell: FloatArray | None, threads: int) -> list[Program]:
-    """For each thread a call from positions (R n, 3) to energies and forces of all members, in a fixed cell."""
+    """Return for each thread a function from positions (R n, 3) to energies and forces of all members."""
     box = None if cell is None else torch.from_numpy(np.array(cell, dtype=np.float64)).to(potential.device)
     if potential.format == "aotinductor":
         return [_compiled(run, box, potential.device) for run in _runs(potential, threads)]
@@ -209,7 +209,7 @@ def _programs(potential: ExportedPotential, cell: FloatArray | None, threads: in
 
 
 def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
-    """What runs a compiled package: on a processor one for each thread, which do not wait for each other."""
+    """Return functions that run a compiled package: on a CPU one for each thread, which do not block each other."""
     try:
         if potential.device == "cpu":
             calls = AotiRunners(potential.content)
@@ -220,11 +220,12 @@ def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
 
 
 def _compiled(run: Run, box: Tensor | None, device: str) -> Program:
+    """Return a function of positions from the function of a package that also takes the cell and its inverse."""
     none = torch.zeros((3, 3), dtype=torch.float64, device=device)
     around = [none, none] if box is None else [box, torch.linalg.inv(box).contiguous()]
 
     def call(positions: Tensor) -> tuple[Tensor, Tensor]:
-        # Compiled code takes every tensor for contiguous.
+        # Compiled code assumes that every tensor is contiguous.
         energies, forces = run([positions.contiguous(), *around])
         return energies, forces
 

@@ -1,6 +1,6 @@
 """The trained file: tensors and one JSON text, no code.
 
-It is the primary artifact; every other form is made from it.
+All other forms of a potential are exported from it.
 """
 
 import json
@@ -48,7 +48,7 @@ class TrainedModel:
         scale: eV per unit of the network's output.
         dtype: type of the network's weights, ``float32`` or ``float64``.
         tensors: weights of the network.
-        check_frames: a few real structures that exports are verified on (species, positions, cell, pbc).
+        check_frames: a few structures of the data, on which exports are verified (species, positions, cell, pbc).
         training: data hash, metrics, settings: whatever the training wants to tell.
         piwsl_version: the version that wrote the file.
     """
@@ -194,11 +194,11 @@ def load_trained(path: Path) -> TrainedModel:
         raise ModelFileError(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about foreign pickles, which are refused below
+            warnings.simplefilter("ignore")  # about other pickles, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
         # A pickle, a TorchScript archive and a truncated file all end here, unexecuted.
-        raise ModelFileError(f"{path}: damaged or not a trained piwsl model (it was not opened further)") from None
+        raise ModelFileError(f"{path}: damaged or not a trained piwsl model") from None
     description = _description(path, content)
     _check_network(path, description)
     try:
@@ -247,16 +247,16 @@ def member_models(directory: Path) -> list[Path]:
 
 
 def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
-    """Refuse a structure with an element that the model never saw.
+    """Refuse a structure with an element on which the model was not trained.
 
     Raises:
-        ElementError: names the elements.
+        ElementError: there is such an element.
     """
     unknown = sorted(set(species) - set(model.elements))
     if unknown:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         known = " ".join(chemical_symbols[z] for z in model.elements)
-        raise ElementError(f"the model was not trained on {names}: it knows {known}")
+        raise ElementError(f"the model was not trained on {names}: it was trained on {known}")
 
 
 def _check_network(path: Path, description: dict[str, Any]) -> None:
@@ -270,15 +270,15 @@ def _check_network(path: Path, description: dict[str, Any]) -> None:
 
 
 def _description(path: Path, content: object) -> dict[str, Any]:
-    not_ours = ModelFileError(f"{path}: not a trained piwsl model: make one with `piwsl train`")
+    not_trained = ModelFileError(f"{path}: not a trained piwsl model: create one with `piwsl train`")
     if not isinstance(content, dict) or not isinstance(content.get("description"), str):
-        raise not_ours
+        raise not_trained
     try:
         description = json.loads(content["description"])
     except json.JSONDecodeError:
-        raise not_ours from None
+        raise not_trained from None
     if not isinstance(description, dict) or description.get("format") != TRAINED_FORMAT:
-        raise not_ours
+        raise not_trained
     version = description.get("format_version")
     if version != TRAINED_VERSION:
         newer = isinstance(version, int) and version > TRAINED_VERSION

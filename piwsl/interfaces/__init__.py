@@ -1,1 +1,1 @@
-"""Exported potentials in other programs: ASE, OpenMM, openmm-ml, torch-sim."""
+"""Interfaces that let other programs call an exported potential: ASE, OpenMM, openmm-ml, torch-sim."""

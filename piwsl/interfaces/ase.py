@@ -14,18 +14,29 @@ from piwsl.structures.cells import periodic_directions
 
 
 class PiwslCalculator(Calculator):
-    """Energy (eV), forces (eV/angstrom) and stress (eV/angstrom^3) of an exported potential, for ASE.
+    """ASE calculator of an exported or trained potential.
 
-    The ``general`` form takes any structure of its elements; the ``openmm`` form only the molecule it was
-    exported for, its atoms in the same order. Of an ensemble the results are means, and
-    ``results["forces_std"]`` (n, 3) is the standard deviation of the forces over its members.
+    A file of the target ``general`` takes any structure of its elements; a file of the target ``openmm`` takes only
+    the molecule for which it was exported, with its atoms in the same order. A trained file is exported in memory.
+
+    The results are ``energy`` and ``free_energy`` (both the potential energy, eV), ``forces`` (n, 3) in eV/angstrom
+    and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in the order of Voigt
+    and positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the
+    standard deviation of the forces, eV/angstrom.
 
     Args:
-        model: exported file, or a trained one, which is exported on the way.
-        device: where the module runs, ``cpu`` or ``cuda``.
+        model: exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
+        device: ``cpu`` or ``cuda``, on which the potential runs.
+        options: arguments of `ase.calculators.calculator.Calculator`.
 
     Raises:
         ModelFileError: the file cannot be used.
+
+    Example:
+        >>> from ase.io import read
+        >>> atoms = read("aspirin.xyz")
+        >>> atoms.calc = PiwslCalculator("aspirin.pt")
+        >>> atoms.get_potential_energy(), atoms.get_forces().shape
     """
 
     implemented_properties = [  # noqa: RUF012  # as ASE declares it
@@ -45,7 +56,7 @@ class PiwslCalculator(Calculator):
         self._bound: BoundPotential | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What changed since the last calculation; exact, and twenty times faster than ASE's own comparison."""
+        """Return what has changed since the last calculation: exact, and 20 times faster than ASE's own comparison."""
         last = self.atoms
         if last is None or not _same_atoms(last, atoms):
             return list(all_changes)
@@ -58,12 +69,18 @@ class PiwslCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Fill ``results``; called by ASE.
+        """Evaluate the potential and fill ``results``; called by ASE.
+
+        Args:
+            atoms: structure; None: the last one.
+            properties: requested properties; all available ones are computed.
+            system_changes: not used.
 
         Raises:
-            ElementError: the potential was not made for these atoms.
-            EngineError: it was not made for such a cell.
-            PropertyNotImplementedError: stress of a structure without volume, or of forces that are no derivatives.
+            ElementError: the potential was exported for other atoms, or not trained on an element.
+            EngineError: the potential does not support this cell.
+            PropertyNotImplementedError: stress of a structure that is not periodic along all directions, or of forces
+                that are not derivatives of the energy; ``forces_std`` of a single model.
         """
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
@@ -73,24 +90,26 @@ class PiwslCalculator(Calculator):
         self._last.positions[:] = structure.positions
         self._last.cell.array[:] = structure.cell.array
         self.atoms = self._last
-        found = self._bound(structure.positions, structure.cell.array if structure.pbc.any() else None)
-        self.results = {"energy": found.energy, "free_energy": found.energy, "forces": found.forces}
-        if found.forces_std is not None:
-            self.results["forces_std"] = found.forces_std
-        if found.virial is not None and structure.pbc.all():
-            self.results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / structure.get_volume())
+        result = self._bound(structure.positions, structure.cell.array if structure.pbc.any() else None)
+        self.results = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces}
+        if result.forces_std is not None:
+            self.results["forces_std"] = result.forces_std
+        if result.virial is not None and structure.pbc.all():
+            self.results["stress"] = full_3x3_to_voigt_6_stress(-result.virial / structure.get_volume())
         for name in set(properties or ()) & {"stress", "forces_std"} - set(self.results):
-            raise PropertyNotImplementedError(f"{name}: {self._why_not(name, structure)}")
+            raise PropertyNotImplementedError(f"{name}: {self._why_missing(name, structure)}")
 
-    def _why_not(self, name: str, structure: Atoms) -> str:
+    def _why_missing(self, name: str, structure: Atoms) -> str:
+        """Return why a property is not among the results."""
         if name == "forces_std":
             return f"{self._model} is a single model, not an ensemble"
         if not structure.pbc.all():
             return "the structure is not periodic along all directions"
         if not self.potential.has_stress:
             return f"the forces of {self._model} are not derivatives of its energy"
-        return f"{self._model} was made for a molecule: export with --target general"
+        return f"{self._model} was exported for a molecule: export with target='general'"
 
 
 def _same_atoms(first: Atoms, second: Atoms) -> bool:
+    """Return whether atomic numbers and periodic directions are equal."""
     return np.array_equal(first.numbers, second.numbers) and np.array_equal(first.pbc, second.pbc)

@@ -1,4 +1,4 @@
-"""What works on this machine, found out by trying it."""
+"""Checks of this machine: versions, devices, and a trial of each OpenMM platform and force."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ from piwsl.interfaces.openmm.probe import (
 )
 
 _OPENMM = "pip install 'piwsl[openmm]'"
-# Library, extra that brings it (None: it comes with piwsl), what it is for.
+# Library, extra that installs it (None: a dependency of piwsl), purpose.
 _LIBRARIES = (
     ("torch", None, "networks"),
     ("lightning", None, "training"),
@@ -46,7 +46,15 @@ _PYTHONS = {"torch-sim": (3, 12)}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. ``install`` is what to do where it does not work; empty where nothing helps here."""
+    """One line of the report.
+
+    Attributes:
+        group: group of checks.
+        name: what was checked.
+        works: whether it works.
+        detail: version, device or reason.
+        install: command that installs what is missing; empty where there is none.
+    """
 
     group: str
     name: str
@@ -56,7 +64,7 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Check after check: versions, devices, platforms, forces."""
+    """Yield one check after the other: versions, devices, platforms, forces."""
     yield Check("versions", "piwsl", True, __version__)
     yield Check("versions", "python", True, platform.python_version())
     for library, extra, purpose in _LIBRARIES:
@@ -66,7 +74,7 @@ def examine() -> Iterator[Check]:
 
 
 def torchforce_install() -> str:
-    """The install line that brings a TorchForce for this machine."""
+    """Return the command that installs a TorchForce for this machine."""
     major = (torch.version.cuda or "").partition(".")[0] if torch.cuda.is_available() else ""
     return f"pip install 'piwsl[torchforce-{'cu' + major if major in ('12', '13') else 'cpu'}]'"
 
@@ -117,5 +125,5 @@ def _openmm() -> Iterator[Check]:
 def _guarded(probe: "partial[Probe]") -> Probe:
     try:
         return probe()
-    except Exception as error:  # a report must reach its end
+    except Exception as error:  # the report must be complete
         return Probe(False, reason_of(error))

@@ -1,4 +1,4 @@
-"""A piwsl potential as openmm-ml calls it; piwsl/interfaces/openmm_ml.py is how openmm-ml finds it."""
+"""The potential that openmm-ml calls; its factory is `piwsl.interfaces.openmm_ml.PiwslPotentialFactory`."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -7,15 +7,15 @@ from typing import Any
 from piwsl.errors import ConfigError, ElementError
 from piwsl.interfaces.openmm.force import openmm_force
 
-# Arguments that go on to openmm_force, which checks their values.
+# Arguments of openmm_force, which checks their values.
 _OPTIONS = ("device", "kind", "precision")
 
 
 class PiwslPotential:
-    """The forces of one model file.
+    """The potential of one model file for openmm-ml.
 
     Args:
-        name: the name it was asked for by.
+        name: name given to ``MLPotential``.
         modelPath: exported file, or a trained ``model.pt``.
         args: ``device`` ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"):
             defaults of the arguments of the same name of createSystem and createMixedSystem.
@@ -40,20 +40,20 @@ class PiwslPotential:
         Args:
             topology: openmm.app.Topology of all particles.
             system: openmm.System to add to.
-            atoms: indices of the particles that the potential acts on, in the order of the model; None for all.
-            forceGroup: force group of what is added.
-            args: see the class; further ones are left to the embedding of a mixed system.
+            atoms: indices of the particles on which the potential acts, in the order of the model; None: all.
+            forceGroup: force group of the added forces.
+            args: see the class; others belong to the embedding of a mixed system.
 
         Raises:
             ConfigError: an unknown argument or value.
-            ElementError: a particle without an element, or one that the model was not made for.
+            ElementError: a particle has no element, or one on which the model was not trained.
             PiwslError: the model file or the force cannot be used.
         """
         _check_names(args, "createSystem" if atoms is None else "createMixedSystem", strict=atoms is None)
         options = {**self.defaults, **{name: args[name] for name in _OPTIONS if name in args}}
         if options.get("device") is not None:
-            options["device"] = str(options["device"])  # a torch.device will do
-        # For interpolation openmm-ml asks for forces in an empty System and copies them.
+            options["device"] = str(options["device"])  # torch.device, too
+        # For interpolation, openmm-ml adds forces to an empty System and copies them.
         if system.getNumParticles() == 0 and topology.getNumAtoms() > 0:
             options["kind"] = _kind_to_copy(options.get("kind"))
         chosen = None if atoms is None else [int(index) for index in atoms]
@@ -66,14 +66,14 @@ class PiwslPotential:
             _keep_molecules(topology, system, chosen, forceGroup)
 
     def getMLLongRange(self) -> bool:
-        """Whether periodic images of the atoms interact beyond the cutoff: no."""
+        """Return False: periodic images of the atoms do not interact beyond the cutoff."""
         return False
 
 
 def _keep_molecules(topology: Any, system: Any, atoms: list[int], group: int) -> None:
-    """Bonds without strength where openmm-ml took those of the force field away.
+    """Add bonds of zero strength where openmm-ml has removed those of the force field.
 
-    OpenMM finds molecules by bonds: a barostat would scale, and wrapping move, each atom of a molecule by itself.
+    OpenMM identifies molecules by bonds; without them, a barostat scales and wrapping moves each atom separately.
     """
     from openmm import HarmonicBondForce
 
@@ -89,7 +89,7 @@ def _keep_molecules(topology: Any, system: Any, atoms: list[int], group: int) ->
 
 
 def _check_elements(topology: Any, atoms: list[int] | None) -> None:
-    """Refuse particles that are no atoms, such as the fourth site of a water model."""
+    """Refuse particles that are not atoms, such as the fourth site of a water model; raises ElementError."""
     particles = list(topology.atoms())
     for atom in particles if atoms is None else [particles[index] for index in atoms]:
         if atom.element is None:
@@ -100,14 +100,14 @@ def _check_elements(topology: Any, atoms: list[int] | None) -> None:
 
 
 def _kind_to_copy(kind: str | None) -> str:
-    """A kind of force that survives a copy; a TorchForce built for another OpenMM ends the process there."""
+    """Return a kind of force that can be copied; copying a TorchForce built for another OpenMM ends the process."""
     if kind == "torch":
         raise ConfigError("kind='torch' does not go with interpolate=True: use kind='python', or leave it out")
     return "python" if kind in (None, "auto") else kind
 
 
 def _check_names(args: Mapping[str, Any], where: str, strict: bool) -> None:
-    """Refuse names that are no arguments: all, or (an embedding may have its own) those that look like one of ours."""
+    """Refuse unknown arguments: all of them, or with an embedding only those similar to an argument of piwsl."""
     for name in args:
         if name not in _OPTIONS and (strict or get_close_matches(name, [*_OPTIONS, "modelPath"])):
             raise ConfigError(

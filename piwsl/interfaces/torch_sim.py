@@ -1,4 +1,4 @@
-"""An exported potential as a model of torch-sim, which runs many structures as one batch."""
+"""Model for torch-sim, which simulates many structures as one batch."""
 
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
     """Energies, forces and stresses of an exported potential, for torch-sim: molecules, cells, slabs, of any size.
 
     Args:
-        model: TorchScript file of ``piwsl export --target general``, or a trained file, which is exported on the way.
-        device: where states live and the potential runs, ``cpu`` or ``cuda``.
-        dtype: float type of states and results. The network keeps the one it was exported with; with float32 here
+        model: TorchScript file of the target ``general``, or a trained file, which is exported in memory.
+        device: device of states and potential, ``cpu`` or ``cuda``.
+        dtype: float type of states and results. The network keeps the type with which it was exported; with float32,
             total energies of large structures lose their last digits.
-        compute_stress: whether to give stresses, too; for structures that are periodic along all directions.
+        compute_stress: whether to compute stresses; for structures that are periodic along all directions.
 
     Raises:
         ModelFileError: the file cannot be used.
-        EngineError: the file is of another form, or stresses are asked of a potential that has none.
+        EngineError: the file has another form, or ``compute_stress`` is set for a potential without stress.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         self._potential = open_model(Path(model), None, device=str(device))
         if compute_stress and not self._potential.has_stress:
             raise EngineError(
-                f"{model}: its forces are no derivatives of its energy and give no stress: train with conservative "
+                f"{model}: its forces are not derivatives of its energy, so it has no stress: train with conservative "
                 "forces, or use compute_stress=False"
             )
         self._device = torch.device(device)
@@ -65,8 +65,8 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
             positions are not finite.
 
         Raises:
-            ElementError: an element the potential was not made for.
-            EngineError: stresses are asked for, and a system is not periodic along all directions.
+            ElementError: the model was not trained on an element.
+            EngineError: ``compute_stress`` is set, and a system is not periodic along all directions.
         """
         self._check_elements(state.atomic_numbers)
         positions, cells = (values.detach().to(torch.float64) for values in (state.positions, state.cell))
@@ -80,16 +80,16 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
             energies, forces, virials = self._potential.program.of_edges(
                 state.atomic_numbers.long(), edges, vectors.to(self._potential.dtype), state.system_idx, state.n_systems
             )
-        # Atoms that are nowhere have no neighbors: their system must not look like one at rest.
+        # Atoms with NaN positions have no neighbors: their system must not look like one at rest.
         lost = 0.0 * positions
         energy = energies.mean(0).index_add(0, state.system_idx, lost.sum(1))
-        found = {"energy": energy, "forces": forces.mean(0) + lost}
+        results = {"energy": energy, "forces": forces.mean(0) + lost}
         if self._compute_stress:
             volumes = torch.linalg.det(cells).abs()
-            found["stress"] = -virials.mean(0) / volumes[:, None, None] + 0.0 * energy[:, None, None]
+            results["stress"] = -virials.mean(0) / volumes[:, None, None] + 0.0 * energy[:, None, None]
         if self._potential.members > 1:
-            found["forces_std"] = forces.std(0) + lost
-        return {name: values.detach().to(self._dtype) for name, values in found.items()}
+            results["forces_std"] = forces.std(0) + lost
+        return {name: values.detach().to(self._dtype) for name, values in results.items()}
 
     def _check_elements(self, numbers: Tensor) -> None:
         unknown = numbers[~torch.isin(numbers, self._elements)]
@@ -97,13 +97,13 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
             names, known = (
                 " ".join(chemical_symbols[z] for z in values.unique().tolist()) for values in (unknown, self._elements)
             )
-            raise ElementError(f"{self._potential.path}: not made for {names}: it knows {known}")
+            raise ElementError(f"{self._potential.path}: not trained on {names}, only on {known}")
 
 
 def _check_form(path: Path) -> None:
     info = read_exported_info(path)
     if info["target"] != "general" or info["format_of_program"] != "torchscript":
         raise EngineError(
-            f"{path}: torch-sim takes any structure, and this file is of the target {info['target']} and the format "
-            f"{info['format_of_program']}: export with --target general --format torchscript"
+            f"{path}: torch-sim takes any structure, and this file has the target {info['target']} and the format "
+            f"{info['format_of_program']}: export with target='general' and format='torchscript'"
         )

@@ -1,23 +1,39 @@
-"""What a potential is taught: supervised terms, label-free consistency terms, baselines."""
+"""Loss terms: supervised terms, label-free consistency terms (PITC, PISC), and baselines.
 
-from piwsl.losses.baselines import NoisyNode, TaylorLabels
-from piwsl.losses.consistency import PISC, PITC, ConsistencyTerm, PISCPaths, PITCBack
-from piwsl.losses.directions import (
-    RandomDirection,
-    TowardsDisagreement,
-    TowardsEnergyError,
-    TowardsForceError,
-    unit_vectors,
-)
-from piwsl.losses.displacements import Displacement
-from piwsl.losses.errors import AbsoluteError, HuberError, SquaredError
-from piwsl.losses.lengths import FixedLength, FractionOfNearestNeighbor
-from piwsl.losses.objective import Objective
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.randomness import FrameRandom
-from piwsl.losses.schedules import Cosine, Linear, Step
-from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, StressMAE
-from piwsl.losses.terms import Term, WeightedTerm
+Each term returns one value per structure, from `PointPredictions` of a structure and its displaced copies. With
+`PointPredictions.of` the terms work on the predictions of any model, in any training loop; `Objective` combines them
+for the potentials of piwsl.
+"""
+
+from typing import TYPE_CHECKING
+
+from piwsl._lazy import attach
+
+if TYPE_CHECKING:
+    from piwsl.losses.baselines import NoisyNode, TaylorLabels
+    from piwsl.losses.consistency import (
+        PISC,
+        PITC,
+        AbsoluteError,
+        ConsistencyTerm,
+        HuberError,
+        PISCPaths,
+        PITCBack,
+        SquaredError,
+    )
+    from piwsl.losses.directions import (
+        FrameRandom,
+        RandomDirection,
+        TowardsDisagreement,
+        TowardsEnergyError,
+        TowardsForceError,
+        unit_vectors,
+    )
+    from piwsl.losses.displacements import Displacement, FixedLength, FractionOfNearestNeighbor
+    from piwsl.losses.evaluation import evaluate
+    from piwsl.losses.objective import Cosine, Linear, Objective, Step, Term, WeightedTerm
+    from piwsl.losses.predictions import PointPredictions, Prediction, PredictionRequest, Work
+    from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, StressMAE
 
 __all__ = [
     "PISC",
@@ -38,6 +54,8 @@ __all__ = [
     "PISCPaths",
     "PITCBack",
     "PointPredictions",
+    "Prediction",
+    "PredictionRequest",
     "RandomDirection",
     "SquaredError",
     "Step",
@@ -48,5 +66,46 @@ __all__ = [
     "TowardsEnergyError",
     "TowardsForceError",
     "WeightedTerm",
+    "Work",
+    "evaluate",
     "unit_vectors",
 ]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "PISC": "consistency",
+        "PITC": "consistency",
+        "AbsoluteError": "consistency",
+        "ConsistencyTerm": "consistency",
+        "Cosine": "objective",
+        "Displacement": "displacements",
+        "EnergyMAE": "supervised",
+        "FixedLength": "displacements",
+        "ForceL2MAE": "supervised",
+        "FractionOfNearestNeighbor": "displacements",
+        "FrameRandom": "directions",
+        "HuberError": "consistency",
+        "Linear": "objective",
+        "NoisyNode": "baselines",
+        "Objective": "objective",
+        "PISCPaths": "consistency",
+        "PITCBack": "consistency",
+        "PointPredictions": "predictions",
+        "Prediction": "predictions",
+        "PredictionRequest": "predictions",
+        "RandomDirection": "directions",
+        "SquaredError": "consistency",
+        "Step": "objective",
+        "StressMAE": "supervised",
+        "TaylorLabels": "baselines",
+        "Term": "objective",
+        "TowardsDisagreement": "directions",
+        "TowardsEnergyError": "directions",
+        "TowardsForceError": "directions",
+        "WeightedTerm": "objective",
+        "Work": "predictions",
+        "evaluate": "evaluation",
+        "unit_vectors": "directions",
+    },
+)

@@ -1,4 +1,4 @@
-"""Baselines that PIWSL is compared with: labels carried over to displaced structures."""
+"""Baselines for comparison with PITC and PISC: labels transferred to displaced structures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,16 @@ import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.request import FIRST, PredictionRequest
+from piwsl.losses.predictions import FIRST, PointPredictions, PredictionRequest, sum_per_structure
 from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, absolute_error
 
 
 @dataclass(frozen=True)
 class NoisyNode:
-    """Training on displaced coordinates with the labels unchanged.
+    """Supervised terms at displaced coordinates with the labels of the undisplaced structure.
 
     Attributes:
-        terms: supervised terms at the displaced copy, each with its coefficient.
+        terms: supervised terms at the displaced copy, with their coefficients.
     """
 
     name: ClassVar[str] = "noisy_node"
@@ -27,15 +25,15 @@ class NoisyNode:
 
     @property
     def request(self) -> PredictionRequest:
-        """What its supervised terms want."""
+        """Union of the requests of the supervised terms."""
         return PredictionRequest.union(term.request for term, _ in self.terms)
 
     def applies(self, batch: Batch) -> bool:
-        """Whether one of its supervised terms has a label."""
+        """Return whether one of the supervised terms has a label."""
         return any(term.applies(batch) for term, _ in self.terms)
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Weighted supervised errors per structure (S,); a missing label adds nothing."""
+        """Return weighted supervised errors per structure (S,); a missing label contributes zero."""
         total = batch.energy.new_zeros(batch.n_structures)
         any_label = torch.zeros_like(batch.energy, dtype=torch.bool)
         for term, coefficient in self.terms:
@@ -47,9 +45,9 @@ class NoisyNode:
 
 @dataclass(frozen=True)
 class TaylorLabels:
-    """|E(S_d) - (E_ref - d.F_ref)|: energies of displaced structures from force labels (Cooper et al. 2020).
+    """|E(S_d) - (E_ref - d.F_ref)|: energies of displaced structures, extrapolated with force labels.
 
-    npj Comput. Mater. 6, 54.
+    Cooper et al., npj Comput. Mater. 6, 54 (2020).
     """
 
     name: ClassVar[str] = "taylor_labels"
@@ -60,11 +58,11 @@ class TaylorLabels:
         return PredictionRequest(energies=frozenset({FIRST}))
 
     def applies(self, batch: Batch) -> bool:
-        """Whether a structure has its energy and forces labeled."""
+        """Return whether the batch has labeled energies and labeled forces."""
         return bool(torch.isfinite(batch.energy).any() and torch.isfinite(batch.forces).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Absolute error per structure (S,), eV; known where energy and forces of all atoms are labeled."""
+        """Return absolute errors per structure (S,), eV, and the mask of structures with all labels."""
         work = (points.displacements[0] * batch.forces).sum(-1)
         labels = batch.energy - sum_per_structure(work, batch.structure_index, batch.n_structures)
         return absolute_error(points.energies[FIRST], labels)

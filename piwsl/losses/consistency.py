@@ -1,26 +1,65 @@
 """Label-free consistency terms (Takamoto, Zaverkin, Niepert, ICML 2025).
 
-Each compares two estimates of the energy at one point: the model's own, or a Taylor expansion around another point,
+Each term compares two estimates of the energy at one point: the energy of the model, or a Taylor expansion around
+another point,
 
     T(a -> b) = E_a - sum_i (x_b,i - x_a,i) . [ (1-k) F_a,i + k F_b,i ],
 
-with the structure as point A, its copy displaced by d as C, and its copy displaced by d' as B. k = 0 is the expansion
-of first order, k = 1/2 the trapezoid rule (second order). Work is summed per structure; energies stay in eV.
+Point A is the structure, C its copy displaced by d, and B its copy displaced by d'. k = 0 is the expansion of first
+order, k = 1/2 the trapezoid rule (second order). The work is summed per structure; energies are in eV.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
-from piwsl.losses.errors import ErrorFunction, SquaredError
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.request import FIRST, ORIGIN, SECOND, PredictionRequest, Work
+from piwsl.losses.predictions import FIRST, ORIGIN, SECOND, PointPredictions, PredictionRequest, Work
 
 Detach = Literal["none", "target", "energy"]
+
+
+class ErrorFunction(Protocol):
+    """A non-negative function of a mismatch, zero at zero."""
+
+    def __call__(self, mismatch: Tensor) -> Tensor:
+        """Apply the function elementwise."""
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """mismatch^2, as in Takamoto et al. 2025."""
+
+    def __call__(self, mismatch: Tensor) -> Tensor:
+        """Return values in eV^2."""
+        return mismatch.square()
+
+
+@dataclass(frozen=True)
+class AbsoluteError:
+    """|mismatch|."""
+
+    def __call__(self, mismatch: Tensor) -> Tensor:
+        """Return values in eV."""
+        return mismatch.abs()
+
+
+@dataclass(frozen=True)
+class HuberError:
+    """mismatch^2 / 2 up to delta, delta (|mismatch| - delta / 2) beyond (Huber 1964); delta in eV."""
+
+    delta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.delta <= 0:
+            raise ConfigError(f"Huber delta = {self.delta}: choose a value above zero")
+
+    def __call__(self, mismatch: Tensor) -> Tensor:
+        """Return values in eV^2."""
+        return torch.nn.functional.huber_loss(mismatch, torch.zeros_like(mismatch), reduction="none", delta=self.delta)
 
 
 class Expansion(NamedTuple):
@@ -32,14 +71,14 @@ class Expansion(NamedTuple):
 
 @dataclass(frozen=True)
 class ConsistencyTerm:
-    """What the consistency terms share; a subclass says which two estimates it compares.
+    """Base of the consistency terms; a subclass defines the two estimates that it compares.
 
     Attributes:
         mixing: k in [0, 1/2].
         error: error function of the mismatch.
-        detach: which side gives no gradient: ``none``, the ``target`` (the expansion, the second of two), or only
-            the ``energy`` that it starts from.
-        per_atom: divide the mismatch by the number of atoms first.
+        detach: part without gradient: ``none``, the ``target`` (the expansion; of two expansions the second), or only
+            the ``energy`` at the start of the expansion.
+        per_atom: divide the mismatch by the number of atoms.
 
     Raises:
         ConfigError: k is out of range.
@@ -60,7 +99,7 @@ class ConsistencyTerm:
 
     @property
     def request(self) -> PredictionRequest:
-        """Energies at the compared points and the works along the steps."""
+        """Energies at the points and works along the steps."""
         energies, works = {self.target.start}, {*self._works(self.target)}
         if isinstance(self.estimate, Expansion):
             energies.add(self.estimate.start)
@@ -70,11 +109,11 @@ class ConsistencyTerm:
         return PredictionRequest(energies=frozenset(energies), works=frozenset(works))
 
     def applies(self, batch: Batch) -> bool:
-        """Always: no label is needed."""
+        """Return True: no label is needed."""
         return True
 
     def mismatch(self, points: PointPredictions) -> Tensor:
-        """Difference of the two estimates per structure (S,), eV."""
+        """Return the difference of the two estimates per structure (S,), eV."""
         target = self._expand(points, self.target, self.detach == "energy")
         if self.detach == "target":
             target = target.detach()
@@ -83,7 +122,7 @@ class ConsistencyTerm:
         return points.energies[self.estimate] - target
 
     def __call__(self, points: PointPredictions, batch: Batch | None = None) -> tuple[Tensor, Tensor]:
-        """Loss per structure (S,); every structure takes part."""
+        """Return the loss per structure (S,), and a mask that includes all structures."""
         mismatch = self.mismatch(points)
         if self.per_atom:
             mismatch = mismatch / points.n_atoms
@@ -104,7 +143,7 @@ class ConsistencyTerm:
 
 
 class PITC(ConsistencyTerm):
-    """Physics-informed Taylor-expansion consistency: E(C) against T(A -> C)."""
+    """Physics-informed Taylor-expansion consistency: E(C) compared with T(A -> C)."""
 
     name = "pitc"
     estimate = FIRST
@@ -112,7 +151,7 @@ class PITC(ConsistencyTerm):
 
 
 class PITCBack(ConsistencyTerm):
-    """The two-point variant: E(A) against the expansion from C back to A, T(C -> A)."""
+    """Two-point variant of PITC: E(A) compared with the expansion from C back to A, T(C -> A)."""
 
     name = "pitc_back"
     estimate = ORIGIN
@@ -120,7 +159,7 @@ class PITCBack(ConsistencyTerm):
 
 
 class PISC(ConsistencyTerm):
-    """Physics-informed spatial consistency: E(C) against T(B -> C)."""
+    """Physics-informed spatial consistency: E(C) compared with T(B -> C)."""
 
     name = "pisc"
     estimate = FIRST
@@ -128,7 +167,7 @@ class PISC(ConsistencyTerm):
 
 
 class PISCPaths(ConsistencyTerm):
-    """The two-extrapolation variant: T(A -> C) against T(B -> C), two ways to one point."""
+    """Two-path variant of PISC: T(A -> C) compared with T(B -> C)."""
 
     name = "pisc_paths"
     estimate = Expansion(ORIGIN, FIRST)

@@ -1,4 +1,4 @@
-"""How far forces are from being the gradient of an energy: what a direct force head gives up."""
+"""Curl of direct forces: their departure from the gradient of an energy."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from piwsl.data.batch import Batch
-from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.randomness import FrameRandom
+from piwsl.losses.directions import FrameRandom
+from piwsl.losses.predictions import sum_per_structure
 from piwsl.models.potential import DirectPotential
 
 
@@ -26,10 +26,16 @@ class Curl:
 
 
 def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes: int = 8) -> Curl:
-    """Curl of direct forces; the norms are estimated with random vectors (Hutchinson 1989).
+    """Measure the curl of direct forces. The norms are estimated with random vectors (Hutchinson 1989).
 
-    With v of independent standard normal components the mean of |A v|^2 is |A|^2. J v comes from forward mode, J^T v
-    from reverse mode.
+    For a vector v of independent standard normal components, the mean of |A v|^2 is |A|^2. J v is computed in forward
+    mode, J^T v in reverse mode.
+
+    Args:
+        potential: potential with a force head.
+        batch: structures.
+        seed: seed of the random vectors.
+        probes: number of random vectors.
     """
     odd = even = batch.energy.new_zeros(batch.n_structures)
     for probe in range(probes):
@@ -45,7 +51,7 @@ def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes
 
 
 def _products(potential: DirectPotential, batch: Batch, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """J v and J^T v (N, 3)."""
+    """Return J v and J^T v, each (N, 3)."""
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(batch.positions.detach(), vectors)
         _, forces = potential(*batch.moved(dual).graph)

@@ -1,64 +1,97 @@
-"""Directions of displacements: random, or adversarial, towards where the model is wrong.
+"""Directions of displacements: random ones, and adversarial ones along which an error of the model grows.
 
-Adversarial directions are gradients with respect to the positions of a distance between what the model says and what
-it should say (options of Takamoto et al. 2025, section 3, for different labels). They carry no gradient for training.
+An adversarial direction is the gradient of an error with respect to the positions (Takamoto et al. 2025, section 3; the
+options differ in the labels that they need). Directions carry no gradient for training.
 """
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.prediction import predict, slopes, sum_per_structure
-from piwsl.losses.randomness import FrameRandom
+from piwsl.losses.predictions import predict, predict_conservative, sum_per_structure
 from piwsl.models.potential import Potential
 
 
+@dataclass(frozen=True)
+class FrameRandom:
+    """Random numbers of a training step. They depend on the frame, not on the batch or rank that contains it.
+
+    Attributes:
+        seed: seed of the run.
+        step: training step.
+    """
+
+    seed: int
+    step: int
+
+    def atoms(self, batch: Batch, purpose: int, normal: bool = True) -> Tensor:
+        """Draw three numbers per atom (N, 3), float64: standard normal, or uniform in (-1, 1)."""
+        draws = []
+        for frame, count in zip(batch.frame_index.tolist(), batch.n_atoms.tolist(), strict=True):
+            generator = self._generator(frame, purpose)
+            draws.append(generator.standard_normal((count, 3)) if normal else generator.uniform(-1.0, 1.0, (count, 3)))
+        return torch.from_numpy(np.concatenate(draws)).to(batch.positions.device)
+
+    def shares(self, batch: Batch, purpose: int, per_atom: bool = False) -> Tensor:
+        """Draw numbers uniform in [0, 1), float64: one per structure (S,), or one per atom (N,)."""
+        counts = batch.n_atoms.tolist() if per_atom else [1] * batch.n_structures
+        draws = [
+            self._generator(frame, purpose).random(count)
+            for frame, count in zip(batch.frame_index.tolist(), counts, strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(draws)).to(batch.positions.device)
+
+    def _generator(self, frame: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.step, frame, purpose))
+
+
 class Direction(Protocol):
-    """A field of directions over the atoms of a batch."""
+    """A rule that gives each atom of a batch a direction."""
 
     @property
-    def passes(self) -> int:
-        """How often the model is asked for forces."""
+    def is_adversarial(self) -> bool:
+        """Whether the direction depends on the model."""
 
     def __call__(self, batch: Batch, random: "RandomDraw", lengths: Tensor, potential: Potential) -> Tensor:
-        """Vectors (N, 3), float64, of any length; zero where there is no preferred direction."""
+        """Return vectors (N, 3) of any length, float64; zero where no direction is preferred."""
 
 
 @dataclass(frozen=True)
 class RandomDraw:
-    """The random vectors of one displacement of one step: what directions start from and fall back to."""
+    """Random vectors of one displacement in one step, from which directions start and to which they fall back."""
 
     randomness: FrameRandom
     purpose: int
 
     def vectors(self, batch: Batch, normal: bool = True) -> Tensor:
-        """Unit vectors (N, 3) in random directions, float64."""
+        """Return unit vectors (N, 3) in random directions, float64."""
         return unit_vectors(self.randomness.atoms(batch, self.purpose, normal))
 
 
 @dataclass(frozen=True)
 class RandomDirection:
-    """A direction drawn for each atom: ``normal`` (uniform on the sphere) or ``uniform`` (from a cube)."""
+    """A random direction for each atom: ``normal`` (uniform on the sphere) or ``uniform`` (from a cube)."""
 
     draw: Literal["normal", "uniform"] = "normal"
-    passes = 0
+    is_adversarial = False
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Unit vectors (N, 3)."""
+        """Return unit vectors (N, 3)."""
         return random.vectors(batch, self.draw == "normal")
 
 
 @dataclass(frozen=True)
 class TowardsForceError:
-    """Along F_pred - F_ref: the gradient of E_ref - E_pred. Needs force labels; random where there is none."""
+    """The direction F_pred - F_ref, the gradient of E_ref - E_pred. Random for atoms without a force label."""
 
-    passes = 1
+    is_adversarial = True
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Force errors (N, 3), zero where unknown."""
+        """Return force errors (N, 3), zero without a label."""
         forces = predict(potential, batch, create_graph=False).forces.detach()
         difference = forces.double() - batch.forces.double()
         return torch.where(torch.isfinite(difference), difference, 0.0)
@@ -66,35 +99,35 @@ class TowardsForceError:
 
 @dataclass(frozen=True)
 class TowardsEnergyError:
-    """Along -sign(E_pred - E_ref) F_pred: the gradient of |E_pred - E_ref|. Random where no energy is labeled.
+    """The direction -sign(E_pred - E_ref) F_pred, the gradient of |E_pred - E_ref|. Random without an energy label.
 
-    F_pred is -dE_pred/dx here, whatever forces the model has.
+    F_pred is -dE_pred/dx, even if the model has a force head.
     """
 
-    passes = 1
+    is_adversarial = True
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Signed forces (N, 3), zero where unknown."""
-        prediction = slopes(potential, batch)
+        """Return signed forces (N, 3), zero without a label."""
+        prediction = predict_conservative(potential, batch)
         sign = torch.nan_to_num(torch.sign(prediction.energies - batch.energy))
         return -sign[batch.structure_index].unsqueeze(-1) * prediction.forces.double()
 
 
 @dataclass(frozen=True)
 class TowardsDisagreement:
-    """Towards the largest disagreement of the energy with its own first-order Taylor estimate; needs no label.
+    """The direction in which the energy departs most from its own first-order Taylor expansion; needs no label.
 
-    From a random displacement d the gradient of r(d)^2 with r = E(S_d) - E(S) + d.F(S) is 2 r (dE/dx(S_d) + F(S)); its
-    direction is followed.
+    It is the direction of the gradient of r(d)^2 at a random displacement d, with r = E(S_d) - E(S) + d.F(S). This
+    gradient is 2 r (dE/dx(S_d) + F(S)).
     """
 
-    passes = 2
+    is_adversarial = True
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Gradients (N, 3)."""
+        """Return gradients (N, 3)."""
         start = random.vectors(batch) * lengths.unsqueeze(-1)
         here = predict(potential, batch, create_graph=False)
-        there = slopes(potential, batch.moved(batch.positions + start.to(batch.positions.dtype)))
+        there = predict_conservative(potential, batch.moved(batch.positions + start.to(batch.positions.dtype)))
         forces = here.forces.detach().double()
         work = sum_per_structure((start * forces).sum(-1), batch.structure_index, batch.n_structures)
         residual = there.energies - here.energies.detach() + work
@@ -102,6 +135,6 @@ class TowardsDisagreement:
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
-    """Vectors (N, 3) divided by their lengths; zero vectors stay zero."""
+    """Divide vectors (N, 3) by their lengths; zero vectors stay zero."""
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.where(lengths > 0, vectors / lengths.clamp_min(torch.finfo(vectors.dtype).tiny), 0.0)

@@ -1,39 +1,115 @@
-"""Displacements of atoms: a direction, a length, and what is taken out of them."""
+"""Displacements of atoms: direction, length, and removal of rigid motion."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
-from piwsl.losses.directions import Direction, RandomDirection, RandomDraw, unit_vectors
-from piwsl.losses.lengths import FixedLength, Length
-from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.randomness import FrameRandom
+from piwsl.losses.directions import Direction, FrameRandom, RandomDirection, RandomDraw, unit_vectors
+from piwsl.losses.predictions import sum_per_structure
 from piwsl.models.potential import Potential
 
+LARGEST_SHARE = 0.3  # share of the distance to the nearest neighbor
 # Purposes of random numbers; copy n adds 10 n.
 _DIRECTION, _LENGTH, _CHOICE = 1, 2, 3
 
 
-@dataclass(frozen=True)
-class Displacement:
-    """Where the displaced copies of a batch lie (options of method section 3 of Takamoto et al. 2025).
+class Length(Protocol):
+    """A rule that gives each atom the length of its displacement."""
 
-    The first copy follows ``direction``. So do further copies, which PISC needs, if it is random; if it is
-    adversarial they are displaced at random, since it would put all copies on one line.
+    @property
+    def largest(self) -> float:
+        """Upper bound of all lengths, angstrom."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the length for each atom (N,), angstrom, float64."""
+
+
+@dataclass(frozen=True)
+class FixedLength:
+    """The same length for every atom, angstrom."""
+
+    length: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.length <= 1.0:
+            raise ConfigError(f"displacement length {self.length} angstrom: choose one above 0 and at most 1")
+
+    @property
+    def largest(self) -> float:
+        """Upper bound of all lengths, angstrom."""
+        return self.length
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return lengths (N,), angstrom."""
+        return torch.full_like(batch.positions[:, 0], self.length, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class FractionOfNearestNeighbor:
+    """A fraction of the distance of each atom to its nearest neighbor.
 
     Attributes:
-        direction: of each atom's displacement.
-        length: of each atom's displacement; the largest one where it is drawn.
+        share: fraction of the distance.
+        cap: largest accepted value of ``share``.
+        reach: distance used for an atom without a neighbor within it, angstrom.
+    """
+
+    share: float = 0.05
+    cap: float = LARGEST_SHARE
+    reach: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.cap <= LARGEST_SHARE:
+            raise ConfigError(
+                f"cap {self.cap}, a share of the nearest-neighbor distance: choose one above 0 and at most "
+                f"{LARGEST_SHARE}"
+            )
+        if not 0.0 < self.share <= self.cap:
+            raise ConfigError(
+                f"displacement of {self.share} of the nearest-neighbor distance: choose one above 0 and at most "
+                f"the cap, {self.cap}"
+            )
+
+    @property
+    def largest(self) -> float:
+        """Upper bound of all lengths, angstrom."""
+        return self.share * self.reach
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return lengths (N,), angstrom."""
+        return self.share * nearest_neighbor_distances(batch, self.reach)
+
+
+def nearest_neighbor_distances(batch: Batch, reach: float) -> Tensor:
+    """Return the distance of each atom to its nearest neighbor (N,), at most ``reach``, angstrom, float64."""
+    centers, neighbors = batch.edges[0], batch.edges[1]
+    positions = batch.positions.detach().double()
+    vectors = positions[neighbors] - positions[centers] + batch.edge_shifts.double()
+    nearest = torch.full_like(positions[:, 0], reach)
+    return nearest.scatter_reduce(0, centers, torch.linalg.vector_norm(vectors, dim=-1), "amin")
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Rule for the displacements of the copies of a batch (Takamoto et al. 2025, section 3).
+
+    The first copy is displaced along ``direction``. Further copies, which PISC needs, are displaced at random if the
+    direction is adversarial, because it would place all copies on one line.
+
+    Attributes:
+        direction: direction of the displacement of each atom.
+        length: length of the displacement of each atom; with ``draw_length`` the largest one.
         norm: ``atom``: every atom moves by the length. ``structure``: the norm over all 3N components of a
             structure is the (mean) length, and the vectors of a direction keep their relative lengths.
-        draw_length: multiply the lengths of a structure by one draw from (0, 1].
-        probability: that an atom moves at all.
+        draw_length: multiply the lengths of a structure by a random number from (0, 1].
+        probability: probability that an atom is displaced.
         remove: subtract the mean displacement (``translation``) or the whole rigid motion (``rigid``: also the
-            rotation of molecules), which teach nothing; lengths then vary a little, never beyond the length.
+            rotation of molecules), under which the energy does not change. Lengths then vary a little and never
+            exceed ``length``.
 
     Raises:
         ConfigError: a value is out of range.
@@ -52,16 +128,16 @@ class Displacement:
 
     @property
     def margin(self) -> float:
-        """By how much two atoms can come closer, angstrom."""
+        """Largest possible decrease of the distance of two atoms, angstrom."""
         return 2.0 * self.length.largest
 
     def copies(self, count: int, batch: Batch, randomness: FrameRandom, potential: Potential) -> list[Tensor]:
-        """Displacements (N, 3) of several copies, angstrom, without gradient."""
+        """Return displacements (N, 3) of several copies, angstrom, without gradient."""
         return [self(batch, randomness, potential, copy) for copy in range(count)]
 
     def __call__(self, batch: Batch, randomness: FrameRandom, potential: Potential, copy: int = 0) -> Tensor:
-        """Displacements (N, 3) of one copy, angstrom, without gradient."""
-        direction = self.direction if copy == 0 or self.direction.passes == 0 else RandomDirection()
+        """Return displacements (N, 3) of one copy, angstrom, without gradient."""
+        direction = self.direction if copy == 0 or not self.direction.is_adversarial else RandomDirection()
         draw = RandomDraw(randomness, 10 * copy + _DIRECTION)
         lengths = self.length(batch)
         vectors = self._preferred(direction(batch, draw, lengths, potential), draw, batch)
@@ -78,11 +154,14 @@ class Displacement:
         return vectors.to(batch.positions.dtype)
 
     def _preferred(self, vectors: Tensor, draw: RandomDraw, batch: Batch) -> Tensor:
-        """The vectors of a direction; random where it prefers none: of an atom, or of a whole structure."""
+        """Return the vectors of a direction, replaced by random ones where no direction is preferred.
+
+        Vectors are replaced for single atoms, or, with the norm over a structure, for whole structures.
+        """
         sizes = vectors.abs().amax(-1)
         if self.norm == "atom":
             vectors = unit_vectors(vectors)
-        else:  # an atom without a gradient stays, as long as others of its structure have one
+        else:  # an atom without a gradient stays in place if others of its structure have one
             sizes = sum_per_structure(sizes, batch.structure_index, batch.n_structures)[batch.structure_index]
         return torch.where((sizes == 0).unsqueeze(-1), draw.vectors(batch), vectors)
 
@@ -93,7 +172,7 @@ class Displacement:
 
 
 def _shortened(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """All vectors of a structure shortened alike, where one is longer than its length (after a removal)."""
+    """Shorten all vectors of a structure by one factor, so that none exceeds its length (after a removal)."""
     norms = torch.linalg.vector_norm(vectors, dim=-1)
     share = torch.where(norms > lengths, lengths / norms.clamp_min(torch.finfo(norms.dtype).tiny), 1.0)
     smallest = torch.ones(batch.n_structures, dtype=share.dtype, device=share.device)
@@ -102,19 +181,19 @@ def _shortened(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
 
 
 def _normalized(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """Vectors scaled so that the norm over a structure is the mean of its lengths."""
+    """Scale vectors so that the norm over a structure is the mean of its lengths."""
     index, count = batch.structure_index, batch.n_structures
     norms = sum_per_structure(vectors.square().sum(-1), index, count).sqrt()
-    wanted = sum_per_structure(lengths, index, count) / batch.n_atoms
-    scale = wanted / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+    target = sum_per_structure(lengths, index, count) / batch.n_atoms
+    scale = target / norms.clamp_min(torch.finfo(norms.dtype).tiny)
     return vectors * scale[index].unsqueeze(-1)
 
 
 def without_rigid_motion(vectors: Tensor, batch: Batch, rotation: bool) -> Tensor:
-    """Displacements (N, 3), float64, without their mean and, for molecules, without their rotation.
+    """Remove the mean and, for molecules, the rotation from displacements (N, 3), float64.
 
-    All atoms count alike. The rotation is the infinitesimal one that fits best: omega = I^-1 sum_i r_i x d_i with
-    r_i from the center; a linear molecule has no rotation about its axis. Cells, wires and slabs cannot turn.
+    All atoms have equal weight. The rotation is the infinitesimal one that fits best, omega = I^-1 sum_i r_i x d_i with
+    r_i from the center; a linear molecule has none about its axis. Periodic structures have no rotation.
     """
     index = batch.structure_index
     vectors = vectors - _means(vectors, batch)[index]
@@ -134,7 +213,7 @@ def without_rigid_motion(vectors: Tensor, batch: Batch, rotation: bool) -> Tenso
 
 
 def _free(batch: Batch) -> Tensor:
-    """Which structures are molecules (S,): no atom has a neighbor in a periodic image."""
+    """Return the mask of structures (S,) that can rotate: no atom has a neighbor in a periodic image."""
     centers, neighbors = batch.edges[0], batch.edges[1]
     crossing = (batch.edge_shifts != 0).any(-1) & (centers != neighbors)
     crossings = torch.zeros_like(batch.volume).index_add(

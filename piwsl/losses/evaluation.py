@@ -1,8 +1,8 @@
-"""How a potential is asked for what the loss terms want, at the least cost.
+"""Evaluation of a request at the least cost.
 
-Energies are cheap; forces that are differentiated again for training cost about three times as much. So forces are
-made only at the points where someone needs them. A work along a single step needs no forces: it is a directional
-derivative of the energy, taken in forward mode. Points that need the same go through the network in one batched call.
+Forces that are differentiated again for training cost about three times as much as energies. They are computed only at
+points where a term requires them. A work along a single step needs no forces: it is a directional derivative of the
+energy, computed in forward mode. Points with equal requirements are evaluated in one batched call of the network.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,23 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.losses.forward_mode import directional_derivative
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.request import ORIGIN, PredictionRequest, Work
+from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest, Work
 from piwsl.models.potential import DirectPotential, Potential
 
 
 def evaluate(
     potential: Potential | DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: PredictionRequest
 ) -> PointPredictions:
-    """What is requested of a batch and its displaced copies; everything can be differentiated for training.
+    """Evaluate a potential on a batch and its displaced copies; all results can be differentiated for training.
 
     Args:
-        potential: conservative, or with forces of its own.
-        batch: structures, with edges that reach far enough for the displacements.
-        displacements: (N, 3) of each copy, angstrom.
-        request: what is wanted.
+        potential: potential, with or without a force head.
+        batch: structures, with edges that exceed the cutoff by twice the largest displacement.
+        displacements: displacements (N, 3) of each copy, angstrom.
+        request: required energies, forces, works and stress.
+
+    Returns:
+        At least what is requested.
     """
     if not request.points:
         return PointPredictions(displacements, batch.structure_index, batch.n_atoms)
@@ -40,7 +42,7 @@ def _direct(
 ) -> PointPredictions:
     copies = batch.copies([None, *displacements], request.points)
     edge_vectors, strain = copies.edge_vectors(), None
-    if request.stress:  # there is no head for it: the derivative of the energy
+    if request.stress:  # there is no stress head: take the derivative of the energy
         edge_vectors, strain = _strained(copies, edge_vectors)
     energies, forces = potential.energies_and_forces_of_edges(
         copies.species, copies.edges, edge_vectors, copies.structure_index, copies.n_structures
@@ -70,26 +72,26 @@ def _conservative(
     everywhere: list[Tensor | None] = [None, *displacements]
     stress = None
     if with_forces:
-        found, gradients, stress = _forces(potential, batch.copies(everywhere, with_forces), request.stress)
-        energies.update(zip(with_forces, found.chunk(len(with_forces)), strict=True))
+        values, gradients, stress = _forces(potential, batch.copies(everywhere, with_forces), request.stress)
+        energies.update(zip(with_forces, values.chunk(len(with_forces)), strict=True))
         forces.update(zip(with_forces, gradients.chunk(len(with_forces)), strict=True))
         if stress is not None:
             stress = stress.chunk(len(with_forces))[with_forces.index(ORIGIN)]
     if single:
         steps = torch.cat([points.step(work.start, work.end) for work in single.values()])
-        found, along = _directional(potential, batch.copies(everywhere, list(single)), steps)
-        energies.update(zip(single, found.chunk(len(single)), strict=True))
+        values, along = _directional(potential, batch.copies(everywhere, list(single)), steps)
+        energies.update(zip(single, values.chunk(len(single)), strict=True))
         for work, value in zip(single.values(), along.chunk(len(single)), strict=True):
             works[work] = value
             works[work.reverse] = -value
     if with_energy:
-        found = potential.energies(*batch.copies(everywhere, with_energy).graph)
-        energies.update(zip(with_energy, found.chunk(len(with_energy)), strict=True))
+        values = potential.energies(*batch.copies(everywhere, with_energy).graph)
+        energies.update(zip(with_energy, values.chunk(len(with_energy)), strict=True))
     return PointPredictions(displacements, batch.structure_index, batch.n_atoms, energies, forces, works, stress)
 
 
 def _plan(request: PredictionRequest) -> tuple[list[int], dict[int, Work]]:
-    """Points that need forces, and those that need a single work with that work."""
+    """Return the points that need forces, and the work of each point that needs a single one."""
     with_forces = {*request.forces, *([ORIGIN] if request.stress else [])}
     single: dict[int, Work] = {}
     for work in sorted(request.works):
@@ -101,7 +103,7 @@ def _plan(request: PredictionRequest) -> tuple[list[int], dict[int, Work]]:
 
 
 def _forces(potential: Potential, batch: Batch, with_stress: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Energies, forces and, if asked for, stress, by differentiation in reverse mode."""
+    """Return energies, forces and, on request, the stress, by differentiation in reverse mode."""
     positions = batch.positions.detach().requires_grad_(True)
     if not with_stress:
         energies = potential.energies(*batch.moved(positions).graph)
@@ -116,7 +118,7 @@ def _forces(potential: Potential, batch: Batch, with_stress: bool) -> tuple[Tens
 
 
 def _strained(batch: Batch, edge_vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Edge vectors (E, 3) under a symmetric strain of each structure (S, 3, 3), which is zero, and the strain."""
+    """Return edge vectors (E, 3) as functions of a symmetric strain of each structure, and that strain (S, 3, 3)."""
     strain = edge_vectors.new_zeros((batch.n_structures, 3, 3), requires_grad=True)
     symmetric = 0.5 * (strain + strain.transpose(1, 2))[batch.structure_index[batch.edges[0]]]
     return edge_vectors + symmetric.matmul(edge_vectors.unsqueeze(-1)).squeeze(-1), strain
@@ -127,7 +129,7 @@ def _stress(virial: Tensor, batch: Batch) -> Tensor:
 
 
 def _directional(potential: Potential, batch: Batch, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies (S,) and works sum_i step_i . F_i (S,), by differentiation in forward mode."""
+    """Return energies (S,) and works sum_i step_i . F_i (S,), by differentiation in forward mode."""
     energies, change = directional_derivative(
         lambda positions: potential.energies(*batch.moved(positions).graph), batch.positions, steps
     )

@@ -1,9 +1,12 @@
 """Directional derivatives of energies in forward mode that can be differentiated by the weights.
 
-Some formulas of PyTorch for tangents are replaced. That of a matrix product also multiplies by the tangent of the
-weights, which is zero, and goes through that product again in the backward pass: a third of all the work. That of SiLU
-takes many small steps. That of a layer norm takes the standard deviation for a constant when it is differentiated
-again: the gradient is wrong (PyTorch 2.12).
+Three tangent formulas of PyTorch are replaced:
+
+- Matrix products: PyTorch also multiplies by the tangent of the weights, which is zero, and differentiates that product
+  in the backward pass. This is a third of all the work.
+- SiLU: PyTorch uses many small operations.
+- Layer norm: PyTorch treats the standard deviation as a constant in the second derivative, so the gradient is wrong
+  (PyTorch 2.12).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Linear(Function):
-    """values (..., I) times the transpose of a weight (O, I), plus a bias (O,), neither of which has a tangent."""
+    """values (..., I) times the transpose of a weight (O, I), plus a bias (O,); weight and bias have no tangent."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,7 +49,7 @@ class _Linear(Function):
 
 
 class _SiLU(Function):
-    """x sigmoid(x); PyTorch takes its tangent apart into many small steps."""
+    """x sigmoid(x), with its tangent as one operation."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -65,7 +68,7 @@ class _SiLU(Function):
 
 
 class _SiLUTangent(Function):
-    """t d(x), with d the derivative of SiLU."""
+    """Tangent t times the derivative of SiLU at x."""
 
     @staticmethod
     def forward(ctx: Any, tangent: Tensor, values: Tensor) -> Tensor:
@@ -87,7 +90,7 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """A layer norm in elementary steps; arguments as in PyTorch."""
+    """Compute a layer norm in elementary operations; arguments as in PyTorch."""
     dimensions = tuple(range(-len(normalized_shape), 0))
     centered = values - values.mean(dimensions, keepdim=True)
     normed = centered * torch.rsqrt((centered * centered).mean(dimensions, keepdim=True) + eps)
@@ -96,7 +99,7 @@ def _layer_norm(
 
 
 class _OwnTangents(TorchFunctionMode):
-    """Products of dual tensors with matrices that have no tangent, SiLU and layer norms of dual tensors, done here."""
+    """Replace linear layers, matrix products, SiLU and layer norms of dual tensors by the functions of this module."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -117,9 +120,9 @@ class _OwnTangents(TorchFunctionMode):
 
 
 def _only_first_has_tangent(first: Tensor, *others: Tensor | None) -> bool:
-    if torch.is_autocast_enabled(first.device.type):  # the product would be of two float types
+    if torch.is_autocast_enabled(first.device.type):  # the product would have two float types
         return False
-    return _has_tangent(first) and not any(one is not None and _has_tangent(one) for one in others)
+    return _has_tangent(first) and not any(other is not None and _has_tangent(other) for other in others)
 
 
 def _has_tangent(tensor: Tensor) -> bool:
@@ -129,7 +132,13 @@ def _has_tangent(tensor: Tensor) -> bool:
 def directional_derivative(
     function: Callable[[Tensor], Tensor], positions: Tensor, steps: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Values of a function of positions (N, 3) and sum_i steps_i . df/dx_i, each with its gradient by the weights."""
+    """Return f(positions) and sum_i steps_i . df/dx_i, both differentiable with respect to the weights.
+
+    Args:
+        function: f, of positions (N, 3), to any shape.
+        positions: (N, 3) angstrom.
+        steps: (N, 3) angstrom.
+    """
     with forward_ad.dual_level(), _OwnTangents():
         dual = function(forward_ad.make_dual(positions.detach(), steps))
         values, change = forward_ad.unpack_dual(dual)

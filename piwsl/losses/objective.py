@@ -1,18 +1,102 @@
-"""The whole training objective: supervised and label-free terms, weighted and scheduled."""
+"""The training objective: loss terms with coefficients that may change during training."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
+from piwsl.errors import ConfigError
+from piwsl.losses.directions import FrameRandom
 from piwsl.losses.displacements import Displacement
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.randomness import FrameRandom
-from piwsl.losses.request import PredictionRequest
-from piwsl.losses.terms import WeightedTerm, local_mean
+from piwsl.losses.predictions import PointPredictions, PredictionRequest
 from piwsl.models.potential import Potential
+
+
+class Term(Protocol):
+    """One term of a loss: a name, a request to the model, and one value per structure."""
+
+    @property
+    def name(self) -> str:
+        """Name in logs and metrics."""
+
+    @property
+    def request(self) -> PredictionRequest:
+        """What the term requires of the model."""
+
+    def applies(self, batch: Batch) -> bool:
+        """Return whether any structure of the batch has the labels that the term compares with."""
+
+    def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return values (S,) and the mask (S,) of structures whose values count."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A coefficient that changes from ``first`` (up to step ``begin``) to ``last`` (from step ``end`` on)."""
+
+    first: float
+    last: float
+    begin: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if self.end <= self.begin:
+            raise ConfigError(f"a coefficient changes from step {self.begin} to {self.end}: choose end after begin")
+
+    def __call__(self, step: int) -> float:
+        """Return the value at a step."""
+        progress = min(1.0, max(0.0, (step - self.begin) / (self.end - self.begin)))
+        return self.first + (self.last - self.first) * self._share(progress)
+
+    def _share(self, progress: float) -> float:
+        raise NotImplementedError
+
+
+class Linear(Schedule):
+    """A straight line from ``first`` to ``last``."""
+
+    def _share(self, progress: float) -> float:
+        return progress
+
+
+class Cosine(Schedule):
+    """Half a cosine wave from ``first`` to ``last``, flat at both ends."""
+
+    def _share(self, progress: float) -> float:
+        return 0.5 * (1.0 - math.cos(math.pi * progress))
+
+
+class Step(Schedule):
+    """A jump from ``first`` to ``last`` at step ``end``."""
+
+    def _share(self, progress: float) -> float:
+        return float(progress == 1.0)
+
+
+Shape = Literal["linear", "cosine", "step"]
+SHAPES: dict[Shape, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "step": Step}
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """A term with its coefficient in the total loss, a number or a function of the step."""
+
+    term: Term
+    coefficient: float | Callable[[int], float]
+
+    def at(self, step: int) -> float:
+        """Return the coefficient at a step."""
+        return self.coefficient(step) if callable(self.coefficient) else self.coefficient
+
+
+def local_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
+    """Return the mean of values (S,) under a mask (S,); None if the mask is empty."""
+    return values[labeled].mean() if bool(labeled.any()) else None
 
 
 @dataclass(frozen=True)
@@ -20,10 +104,10 @@ class Objective:
     """Sum of coefficient times term, such as supervised + C_PITC * PITC + C_PISC * PISC.
 
     Attributes:
-        terms: each with its coefficient.
-        displacement: where the displaced copies lie.
-        cadence: terms that need copies act every ``cadence``-th step.
-        warmup: step of their first action.
+        terms: terms with their coefficients.
+        displacement: rule for the displacements of the copies.
+        cadence: number of steps from one use of the terms that need copies to the next.
+        warmup: first step at which those terms are used.
     """
 
     terms: Sequence[WeightedTerm]
@@ -33,21 +117,21 @@ class Objective:
 
     @property
     def margin(self) -> float:
-        """What the edges of a batch must reach beyond the cutoff, angstrom."""
+        """Length by which the edges of a batch must exceed the cutoff, angstrom."""
         return self.displacement.margin if self.copies else 0.0
 
     @property
     def copies(self) -> int:
-        """Most displaced copies of a batch that a step makes."""
+        """Largest number of displaced copies that a step needs."""
         return PredictionRequest.union(weighted.term.request for weighted in self.terms).copies
 
     @property
     def undisplaced(self) -> "Objective":
-        """The objective without the terms that need copies: what validation measures."""
+        """The objective without the terms that need copies, as it is evaluated in validation."""
         return Objective([weighted for weighted in self.terms if not weighted.term.request.copies])
 
     def acting(self, step: int) -> list[tuple[WeightedTerm, float]]:
-        """The terms that act at a step, with their coefficients."""
+        """Return the terms that are used at a step, with their coefficients."""
         displaced = step >= self.warmup and (step - self.warmup) % self.cadence == 0
         return [
             (weighted, coefficient)
@@ -62,17 +146,18 @@ class Objective:
         randomness: FrameRandom,
         mean: Callable[[Tensor, Tensor], Tensor | None] = local_mean,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and the value of each term that acted (detached).
+        """Return the total loss and the value of each term that was used (detached).
 
         Args:
-            potential: what is trained.
+            potential: potential that is trained.
             batch: structures and labels.
-            randomness: of this step; its ``step`` decides the coefficients.
-            mean: mean of the values (S,) of the structures under a mask (S,); None where there is none.
+            randomness: random numbers of this step; its ``step`` selects the coefficients.
+            mean: mean of values (S,) under a mask (S,); None if the mask is empty.
         """
         acting = self.acting(randomness.step)
-        asked = [weighted.term.request for weighted, _ in acting if weighted.term.applies(batch)]
-        request = PredictionRequest.union(asked)
+        request = PredictionRequest.union(
+            weighted.term.request for weighted, _ in acting if weighted.term.applies(batch)
+        )
         displacements = self.displacement.copies(request.copies, batch, randomness, potential)
         points = evaluate(potential, batch, displacements, request)
         total = batch.energy.new_zeros(())
@@ -80,7 +165,7 @@ class Objective:
         for weighted, coefficient in acting:
             if weighted.term.applies(batch):
                 values, labeled = weighted.term(points, batch)
-            else:  # a mean over several processes must be asked for on each
+            else:  # a mean over several ranks is a collective call, which every rank must make
                 values, labeled = torch.zeros_like(batch.energy), torch.zeros_like(batch.energy, dtype=torch.bool)
             value = mean(values, labeled)
             if value is not None:

@@ -1,4 +1,4 @@
-"""Supervised terms: one value per structure, zero gradient where the label is missing."""
+"""Supervised terms: one value per structure; the gradient is zero where a label is missing."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,29 +7,27 @@ import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.prediction import sum_per_structure
-from piwsl.losses.request import ORIGIN, PredictionRequest
+from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest, sum_per_structure
 
 
 @dataclass(frozen=True)
 class EnergyMAE:
-    """Absolute error of the total energy, eV (method of Takamoto et al. 2025, supervised part)."""
+    """Absolute error of the total energy, eV (Takamoto et al. 2025, supervised part)."""
 
     name: ClassVar[str] = "energy"
     point: int = ORIGIN
 
     @property
     def request(self) -> PredictionRequest:
-        """The energy."""
+        """The energy at the point."""
         return PredictionRequest(energies=frozenset({self.point}))
 
     def applies(self, batch: Batch) -> bool:
-        """Whether an energy is labeled."""
+        """Return whether an energy is labeled."""
         return bool(torch.isfinite(batch.energy).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """|E - E_ref| per structure (S,)."""
+        """Return |E - E_ref| per structure (S,), and the mask of labeled ones."""
         return absolute_error(points.energies[self.point], batch.energy)
 
 
@@ -42,19 +40,19 @@ class ForceL2MAE:
 
     @property
     def request(self) -> PredictionRequest:
-        """The forces."""
+        """The forces at the point."""
         return PredictionRequest(forces=frozenset({self.point}))
 
     def applies(self, batch: Batch) -> bool:
-        """Whether a force is labeled."""
+        """Return whether a force is labeled."""
         return bool(torch.isfinite(batch.forces).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """mean_i |F_i - F_ref,i| per structure (S,)."""
+        """Return mean_i |F_i - F_ref,i| per structure (S,), and the mask of those with all labels."""
         forces = points.forces[self.point]
         known = torch.isfinite(batch.forces).all(-1)
         reference = torch.where(known.unsqueeze(-1), batch.forces, forces.detach())
-        # The norm has no gradient at zero; vector_norm takes zero there, which is what a perfect force needs.
+        # The norm is not differentiable at zero. The gradient of vector_norm is zero there, as it should be.
         errors = torch.linalg.vector_norm(forces - reference, dim=-1)
         sums = sum_per_structure(errors, batch.structure_index, batch.n_structures)
         unknown = sum_per_structure((~known).double(), batch.structure_index, batch.n_structures)
@@ -73,11 +71,11 @@ class StressMAE:
         return PredictionRequest(stress=True)
 
     def applies(self, batch: Batch) -> bool:
-        """Whether a stress is labeled."""
+        """Return whether a stress is labeled."""
         return bool(torch.isfinite(batch.stress).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """mean |stress - stress_ref| per structure (S,)."""
+        """Return mean |stress - stress_ref| per structure (S,), and the mask of labeled ones."""
         assert points.stress is not None
         known = torch.isfinite(batch.stress).all(-1).all(-1)
         reference = torch.where(known.view(-1, 1, 1), batch.stress, points.stress.detach())
@@ -85,8 +83,8 @@ class StressMAE:
 
 
 def absolute_error(energies: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """|E - E_ref| per structure (S,) and where there is a label."""
+    """Return |E - E_ref| per structure (S,) and the mask of labels."""
     labeled = torch.isfinite(labels)
-    # Replace missing labels before the arithmetic: 0 x NaN would poison the gradient.
+    # Replace missing labels before the arithmetic: a gradient of 0 x NaN would be NaN.
     reference = torch.where(labeled, labels, energies.detach())
     return (energies - reference).abs(), labeled

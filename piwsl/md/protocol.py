@@ -113,49 +113,53 @@ class MDProtocol(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: EngineName = Field(
-        "openmm", description="Program that moves the atoms; native is for replicas, and their default."
+        "openmm",
+        description="Program that integrates the equations of motion; native is for replicas and their default.",
     )
     ensemble: Annotated[Ensemble, BeforeValidator(full_name)] = Field(
-        "nvt-langevin", description="What is constant, and by which thermostat; nvt is short for nvt-langevin."
+        "nvt-langevin", description="Statistical ensemble and thermostat; nvt is short for nvt-langevin."
     )
     temperature: Temperature = Field(
         TemperatureSchedule((500.0,)),
-        description="Of thermostat and initial velocities, K; 300:500 rises from the first to the last step.",
+        description="Temperature of thermostat and initial velocities, K; 300:500 rises from first to last step.",
     )
-    pressure: float = Field(1.0, ge=-1e6, le=1e6, description="In npt, bar.")
-    timestep: float = Field(0.5, gt=0, le=10, description="fs.")
-    friction: float = Field(0.005, gt=0, le=1, description="Of Langevin dynamics, 1/fs.")
-    thermostat_time: float = Field(100.0, gt=0, description="Time over which Nose-Hoover and CSVR thermostats act, fs.")
-    barostat_time: float = Field(1000.0, gt=0, description="Time over which the barostat of ASE acts, fs.")
-    minimize: bool = Field(False, description="Relax the start structure first, to 0.05 eV/angstrom.")
+    pressure: float = Field(1.0, ge=-1e6, le=1e6, description="Pressure in npt, bar.")
+    timestep: float = Field(0.5, gt=0, le=10, description="Time step, fs.")
+    friction: float = Field(0.005, gt=0, le=1, description="Friction coefficient of Langevin dynamics, 1/fs.")
+    thermostat_time: float = Field(100.0, gt=0, description="Time constant of Nose-Hoover and CSVR thermostats, fs.")
+    barostat_time: float = Field(1000.0, gt=0, description="Time constant of the barostat of ASE, fs.")
+    minimize: bool = Field(False, description="Minimize the start structure first, to 0.05 eV/angstrom.")
     equilibration: int = Field(
-        0, ge=0, description="Steps before step 0, of which nothing is kept; in nve with a Langevin thermostat."
+        0,
+        ge=0,
+        description="Equilibration steps before step 0, not written; nve equilibrates with Langevin dynamics.",
     )
-    steps: int = Field(100_000, ge=1, description="Steps in total, those before a restart included.")
+    steps: int = Field(100_000, ge=1, description="Total number of steps, including those before a restart.")
     hydrogen_mass: float | None = Field(
-        None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, taken from the atoms they are bonded to."
+        None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, transferred from the atoms they are bonded to."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Of the initial velocities and the thermostat.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial velocities and thermostat.")
     replicas: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        description="Independent copies of the structure that run together; replica R has the seed plus R.",
+        description="Number of independent copies that run together; replica R has the seed plus R.",
     )
     trajectory_interval: int = Field(100, ge=1, description="Steps between frames.")
     trajectory_format: Literal["dcd", "xtc", "extxyz", "hdf5"] = Field("dcd", description="Format of the trajectory.")
     write: tuple[Literal["velocities", "forces"], ...] = Field(
-        (), description="What a frame holds beside positions, in formats that can."
+        (), description="What frames contain beside positions, in extxyz and hdf5."
     )
     report_interval: int = Field(100, ge=1, description="Steps between rows of thermo.csv.")
     state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
     check_interval: int = Field(20, ge=1, description="Steps between checks of the stop rules.")
     stop: tuple[str, ...] = Field(
-        (), description="A stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all."
+        (), description="Stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all rules."
     )
     on_stop: Literal["stop", "restart-from-good", "record"] = Field(
         "stop",
-        description="When a rule is violated: end, go back to the last state with new random numbers, or note it.",
+        description="When a rule is violated: stop, restart from the last good state with new random numbers, "
+        "or record it.",
     )
 
     @model_validator(mode="before")

@@ -14,8 +14,8 @@ from piwsl.md.stop.rule import Violation
 from piwsl.md.stop.rules import StopRules
 from piwsl.runs.summary import MDSummary, Result, SpeedRecord, ViolationRecord, now
 from piwsl.trajectories.files import create_trajectory
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.trajectories.thermo import Energies, ThermoWriter
-from piwsl.trajectories.writer import OutputFrame
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 

@@ -1,4 +1,4 @@
-"""The potential: an energy network with its reference energies, sums, and derivatives."""
+"""Potentials: energy networks with reference energies, sums over atoms, and derivatives."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,13 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Energies, Positi
 class Potential(nn.Module):
     """Energies and conservative forces of structures.
 
-    E = sum_i ( scale * network_i + E0[Z_i] ), summed in float64; F = -dE/dx. One scale serves energies and
-    forces, so that dE and F.d stay in the same unit.
+    E = sum_i ( scale * network_i + E0[Z_i] ), summed in float64; F = -dE/dx. Energies and forces share one scale.
 
     Args:
-        network: energy network, one value an atom.
-        elements: atomic numbers the potential was made for.
+        network: energy network, which returns one value per atom.
+        elements: atomic numbers that the potential supports.
         reference_energies: energy of each of these elements, eV.
-        scale: eV per unit of the network's output.
+        scale: eV per unit of the output of the network.
     """
 
     reference_energies: Tensor
@@ -43,9 +42,15 @@ class Potential(nn.Module):
         structure_index: StructureIndex,
         n_structures: int,
     ) -> Energies:
-        """Energy of each structure (S,), float64, eV.
+        """Return the energy of each structure (S,), float64, eV.
 
-        ``edge_shifts`` (E, 3) in angstrom are added to r_j - r_i: the periodic image of the neighbor.
+        Args:
+            species: atomic numbers (N,).
+            positions: positions (N, 3), angstrom.
+            edges: center i and neighbor j of each edge (2, E).
+            edge_shifts: shift (E, 3) to the periodic image of the neighbor, added to r_j - r_i, angstrom.
+            structure_index: structure of each atom (N,).
+            n_structures: number of structures S.
         """
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures)
@@ -58,7 +63,7 @@ class Potential(nn.Module):
         structure_index: StructureIndex,
         n_structures: int,
     ) -> Energies:
-        """Energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
+        """Return the energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
         atomic: Tensor = self.network(species, edges, edge_vectors, structure_index).to(torch.float64)
         atomic = atomic * self.scale + self.reference_energies[species]
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
@@ -73,9 +78,10 @@ class Potential(nn.Module):
         n_structures: int,
         create_graph: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Energies (S,) float64 in eV and forces (N, 3) in eV/angstrom.
+        """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom.
 
-        With ``create_graph`` the forces can be differentiated again, as training on forces needs.
+        With ``create_graph`` the forces can be differentiated again, which training on forces requires. The other
+        arguments are those of `energies`.
         """
         if not positions.requires_grad:
             positions = positions.detach().requires_grad_(True)
@@ -86,9 +92,9 @@ class Potential(nn.Module):
 
 
 class DirectPotential(Potential):
-    """Energies and direct forces of structures, both from the network and on one scale.
+    """Energies and direct forces of structures: the network returns both, and they share one scale.
 
-    The arguments are those of `Potential`; the network gives the energy (N,) and the force (N, 3) of each atom.
+    The arguments are those of `Potential`; the network returns the energy (N,) and the force (N, 3) of each atom.
     """
 
     def energies_of_edges(
@@ -99,7 +105,7 @@ class DirectPotential(Potential):
         structure_index: StructureIndex,
         n_structures: int,
     ) -> Energies:
-        """Energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
+        """Return the energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
         energies, _ = self.energies_and_forces_of_edges(species, edges, edge_vectors, structure_index, n_structures)
         return energies
 
@@ -113,7 +119,7 @@ class DirectPotential(Potential):
         n_structures: int,
         create_graph: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Energies (S,) float64 in eV and forces (N, 3) in eV/angstrom; both can always be differentiated."""
+        """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom; both can always be differentiated."""
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         return self.energies_and_forces_of_edges(species, edges, edge_vectors, structure_index, n_structures)
 
@@ -125,7 +131,7 @@ class DirectPotential(Potential):
         structure_index: StructureIndex,
         n_structures: int,
     ) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, from edge vectors (E, 3) in angstrom."""
+        """Return the energies and forces of `forward` from edge vectors (E, 3) in angstrom."""
         atomic, forces = self.network(species, edges, edge_vectors, structure_index)
         energies: Tensor = atomic.to(self.scale.dtype) * self.scale + self.reference_energies[species]
         energies = energies.new_zeros(n_structures).index_add(0, structure_index, energies)

@@ -103,7 +103,7 @@ def register_network(
         raise ConfigError(f"network name {name!r}: use letters, digits and underscores, and begin with a letter")
     _register_built_in()
     known = _NETWORKS.get(name)
-    if known is not None and _origin(known.energy) != _origin(network):
+    if known is not None and not _same_origin(_origin(known.energy), _origin(network)):
         raise ConfigError(f"network name {name!r} is taken by {'.'.join(_origin(known.energy))}: choose another name")
     _NETWORKS[name] = RegisteredNetwork(name, network, direct, _options(name, network))
     return network
@@ -149,8 +149,8 @@ def import_modules(names: Sequence[str]) -> None:
             try:
                 import_module(name)
             except Exception as error:  # the module may raise anything
-                reason = reason_of(error)
-                raise ConfigError(f"module {name!r} cannot be imported ({type(error).__name__}: {reason})") from error
+                kind = type(error).__name__
+                raise ConfigError(f"module {name!r} cannot be imported ({kind}: {reason_of(error)})") from error
     finally:
         sys.path.pop(0)
 
@@ -161,6 +161,13 @@ def _register_built_in() -> None:
 
 def _origin(factory: NetworkFactory) -> tuple[str, str]:
     return factory.__module__, getattr(factory, "__qualname__", type(factory).__name__)
+
+
+def _same_origin(first: tuple[str, str], second: tuple[str, str]) -> bool:
+    """Compare origins; a script is `__main__` when it is executed and has its own name when it is imported."""
+    scripts = {"__main__", "__mp_main__"}
+    modules = {first[0], second[0]}
+    return first[1] == second[1] and (len(modules) == 1 or bool(modules & scripts))
 
 
 def _options(name: str, network: NetworkFactory) -> type[BaseModel]:
@@ -185,5 +192,4 @@ def _options(name: str, network: NetworkFactory) -> type[BaseModel]:
     try:
         return create_model(f"{name}_options", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
     except (PydanticUserError, NameError) as error:
-        reason = reason_of(error)
-        raise ConfigError(f"network {name!r}: an option cannot stand in a configuration ({reason})") from None
+        raise ConfigError(f"network {name!r}: an option cannot be a configuration key ({reason_of(error)})") from None

@@ -1,1 +1,1 @@
-"""Facts about a set of atoms: bonds, contacts, metals, cells, neighbors."""
+"""Properties of a set of atoms: bonds, contacts, metals, cells, neighbors."""

@@ -24,10 +24,10 @@ class Bonds:
     """The bonds of a molecule or crystal.
 
     Attributes:
-        pairs: (bonds, 2) atom indices; i < j in a molecule.
-        lengths: (bonds,) mean lengths in the reference, angstrom.
-        types: (bonds,) names such as ``C-H``.
-        images: (bonds, 3) cells from the first atom to the second, of unwrapped frames; None in vacuum.
+        pairs: indices (bonds, 2) of the atoms; i < j in a molecule.
+        lengths: mean lengths (bonds,) in the reference, angstrom.
+        types: name of each bond, such as ``C-H``.
+        images: whole cells (bonds, 3) from the first atom to the second, in unwrapped frames; None in vacuum.
     """
 
     pairs: IntArray
@@ -38,29 +38,24 @@ class Bonds:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def chosen(self, which: BoolArray) -> "Bonds":
-        """Those of a mask (bonds,)."""
-        types = tuple(kind for kind, kept in zip(self.types, which, strict=True) if kept)
-        return Bonds(self.pairs[which], self.lengths[which], types, None if self.images is None else self.images[which])
+    def select(self, mask: BoolArray) -> "Bonds":
+        """Return the bonds of a mask (bonds,)."""
+        types = tuple(kind for kind, kept in zip(self.types, mask, strict=True) if kept)
+        return Bonds(self.pairs[mask], self.lengths[mask], types, None if self.images is None else self.images[mask])
 
     def by_type(self) -> dict[str, IntArray]:
-        """Indices into ``pairs`` for each bond type, sorted by name."""
+        """Return the indices into ``pairs`` of each bond type, sorted by name."""
         names = np.array(self.types)
         return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
 
 
-def bond_type(first: int, second: int) -> str:
-    """``C-H`` for two atomic numbers: carbon first, hydrogen last, else by the alphabet."""
-    return pair_kind(first, second)
-
-
 class MeanDistances:
-    """Mean distances of all pairs, of frames that come in pieces.
+    """Mean distances of all pairs of a molecule, collected from frames in pieces.
 
-    Means of distances, not of positions: a molecule that turns has no mean structure. One frame is enough.
+    Distances are averaged, not positions, because a rotating molecule has no mean structure. One frame is enough.
 
     Args:
-        species: (atoms,) atomic numbers.
+        species: atomic numbers (atoms,).
     """
 
     def __init__(self, species: IntArray) -> None:
@@ -71,14 +66,14 @@ class MeanDistances:
         self._frames = 0
 
     def add(self, positions: FloatArray) -> None:
-        """Positions (f, atoms, 3), angstrom."""
+        """Add frames with positions (f, atoms, 3), angstrom."""
         for begin in range(0, len(positions), self._distances.chunk):
             piece = positions[begin : begin + self._distances.chunk]
             self._total += self._distances.of(piece).sum(axis=1, dtype=np.float64)
         self._frames += len(positions)
 
     def bonds(self) -> "Bonds":
-        """Pairs whose mean distance is within 1.2 times the sum of ASE's natural cutoffs.
+        """Return the pairs whose mean distance is within 1.2 times the sum of ASE's natural cutoffs.
 
         Raises:
             DataError: no pair of atoms is bonded.
@@ -93,16 +88,16 @@ class MeanDistances:
                 "covalent radii (check the unit of its positions)"
             )
         pairs = self._pairs[bonded]
-        types = tuple(bond_type(int(self._species[i]), int(self._species[j])) for i, j in pairs)
+        types = tuple(pair_kind(int(self._species[i]), int(self._species[j])) for i, j in pairs)
         return Bonds(pairs, means[bonded], types)
 
 
 def find_bonds(species: IntArray, positions: FloatArray) -> Bonds:
-    """Bonds of a reference in memory, by the rule of `MeanDistances`.
+    """Find the bonds of a reference in memory, by the rule of `MeanDistances`.
 
     Args:
-        species: (atoms,) atomic numbers.
-        positions: (frames, atoms, 3) angstrom of the reference.
+        species: atomic numbers (atoms,).
+        positions: positions (frames, atoms, 3) of the reference, angstrom.
 
     Raises:
         DataError: no pair of atoms is bonded.
@@ -113,19 +108,19 @@ def find_bonds(species: IntArray, positions: FloatArray) -> Bonds:
 
 
 def bond_lengths(positions: FloatArray, pairs: IntArray) -> FloatArray:
-    """Lengths (frames, bonds) in angstrom from positions (frames, atoms, 3)."""
+    """Return lengths (frames, bonds) of pairs (bonds, 2) in frames with positions (frames, atoms, 3), angstrom."""
     return np.asarray(np.linalg.norm(positions[:, pairs[:, 0]] - positions[:, pairs[:, 1]], axis=-1))
 
 
-RING_SIZE = 8  # atoms; larger cycles are no rings that could be flat
+RING_SIZE = 8  # atoms; larger cycles cannot be flat rings
 
 
 class BondGraph:
-    """Angles, dihedrals and rings of a molecule by type.
+    """Graph of the bonds of a molecule, with its angles, dihedrals and rings.
 
     Args:
-        species: (atoms,) atomic numbers.
-        bonds: of the reference.
+        species: atomic numbers (atoms,).
+        bonds: bonds of the reference.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
@@ -135,71 +130,71 @@ class BondGraph:
         self.graph.add_edges_from((int(i), int(j)) for i, j in bonds.pairs)
 
     def angles(self) -> dict[str, IntArray]:
-        """Triples (k, 3) of bonded atoms, the middle one in the middle, by type such as ``C-C-O``."""
-        found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+        """Return the triples (k, 3) of bonded atoms by type such as ``C-C-O``, the vertex in the middle."""
+        by_type: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         for middle in self.graph:
             ends = sorted(self.graph[middle])
             for place, first in enumerate(ends):
                 for last in ends[place + 1 :]:
-                    self._sort_in(found, (first, middle, last))
-        return _arrays(found)
+                    self._sort_in(by_type, (first, middle, last))
+        return _arrays(by_type)
 
     def dihedrals(self) -> dict[str, IntArray]:
-        """Quadruples (k, 4) of atoms bonded one to the next, by type such as ``C-C-O-H``."""
-        found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+        """Return the quadruples (k, 4) of consecutively bonded atoms by type such as ``C-C-O-H``."""
+        by_type: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         for second, third in self.graph.edges:
             for first in self.graph[second]:
                 for last in self.graph[third]:
                     if len({first, second, third, last}) == 4:
-                        self._sort_in(found, (first, second, third, last))
-        return _arrays(found)
+                        self._sort_in(by_type, (first, second, third, last))
+        return _arrays(by_type)
 
     def rings(self) -> list[list[int]]:
-        """Atoms of each small ring, in the order of their bonds."""
+        """Return the atoms of each small ring, in the order of their bonds."""
         cycles = networkx.minimum_cycle_basis(self.graph)
         return [_in_order(self.graph, cycle) for cycle in cycles if len(cycle) <= RING_SIZE]
 
     def rotatable(self) -> dict[str, tuple[int, int, int, int]]:
-        """A dihedral about each bond that can rotate, by a name with its atoms, such as ``C3-C7-O8-C9``.
+        """Return a dihedral about each rotatable bond, by a name with its atoms, such as ``C3-C7-O8-C9``.
 
-        Such a bond is in no ring, and both its atoms have other neighbors. Bonds of higher order are among them where
-        their atoms have: a molecule does not say what order they are.
+        A bond counts as rotatable if it is in no ring and both its atoms have other neighbors. Double and triple bonds
+        are included, because the order of a bond is not known.
         """
         bridges = sorted(tuple(sorted(bond)) for bond in networkx.bridges(self.graph))
-        found = {}
+        dihedrals = {}
         for second, third in bridges:
-            firsts = [one for one in self.graph[second] if one != third]
-            lasts = [one for one in self.graph[third] if one != second]
+            firsts = [atom for atom in self.graph[second] if atom != third]
+            lasts = [atom for atom in self.graph[third] if atom != second]
             if firsts and lasts:
-                chosen = (self._heaviest(firsts), second, third, self._heaviest(lasts))
-                found["-".join(f"{self._symbols[one]}{one}" for one in chosen)] = chosen
-        return found
+                atoms = (self._heaviest(firsts), second, third, self._heaviest(lasts))
+                dihedrals["-".join(f"{self._symbols[atom]}{atom}" for atom in atoms)] = atoms
+        return dihedrals
 
     def _heaviest(self, atoms: list[int]) -> int:
-        """Of neighbors; the first where several are."""
-        return min(atoms, key=lambda one: (-len(self.graph[one]), self._symbols[one] == "H", one))
+        """Return the atom with the most neighbors; heavy atoms and low indices come first among equals."""
+        return min(atoms, key=lambda atom: (-len(self.graph[atom]), self._symbols[atom] == "H", atom))
 
-    def _sort_in(self, found: dict[str, list[tuple[int, ...]]], atoms: tuple[int, ...]) -> None:
-        names = tuple(self._symbols[one] for one in atoms)
+    def _sort_in(self, by_type: dict[str, list[tuple[int, ...]]], atoms: tuple[int, ...]) -> None:
+        names = tuple(self._symbols[atom] for atom in atoms)
         if (names[::-1], atoms[::-1]) < (names, atoms):
             names, atoms = names[::-1], atoms[::-1]
-        found["-".join(names)].append(atoms)
+        by_type["-".join(names)].append(atoms)
 
 
-def _arrays(found: dict[str, list[tuple[int, ...]]]) -> dict[str, IntArray]:
-    return {kind: np.array(sorted(atoms), dtype=np.int64) for kind, atoms in sorted(found.items())}
+def _arrays(by_type: dict[str, list[tuple[int, ...]]]) -> dict[str, IntArray]:
+    return {kind: np.array(sorted(atoms), dtype=np.int64) for kind, atoms in sorted(by_type.items())}
 
 
 def _in_order(graph: "networkx.Graph[int]", cycle: list[int]) -> list[int]:
     inside = graph.subgraph(cycle)
     order = [min(cycle)]
     while len(order) < len(cycle):
-        order.append(next(one for one in sorted(inside[order[-1]]) if one not in order))
+        order.append(next(atom for atom in sorted(inside[order[-1]]) if atom not in order))
     return order
 
 
 def bonded_pairs(structure: Atoms) -> IntArray:
-    """Pairs (b, 2) of atoms within 1.2 times the sum of ASE's natural cutoffs, as the analysis counts them; i < j."""
+    """Return the bonded pairs (b, 2) of one structure, i < j: within 1.2 times the sum of ASE's natural cutoffs."""
     radii = np.array(natural_cutoffs(structure, mult=CUTOFF_SCALE))
     longest = 2 * float(radii.max(initial=0.0))
     near = neighbor_pairs(structure.positions, structure.cell.array, periodic_directions(structure), longest)

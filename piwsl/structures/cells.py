@@ -18,24 +18,30 @@ def periodic_directions(structure: Atoms) -> PBC:
 
 
 def complete_cells(vectors: FloatArray) -> FloatArray | None:
-    """Cells (frames, 3, 3), angstrom, with a long vector in place of those that slabs and wires lack.
+    """Replace the missing lattice vectors of slabs and wires by long ones.
 
-    None where no frame has any, as those of vacuum runs.
+    Args:
+        vectors: cells (frames, 3, 3), angstrom; zeros for a missing vector.
+
+    Returns:
+        Cells (frames, 3, 3), angstrom; None if no frame has a lattice vector, or a cell has no volume.
     """
     missing = ~vectors.any(axis=2)
     if missing.all():
         return None
     if not missing.any():
         return vectors if bool((np.abs(np.linalg.det(vectors)) > 0).all()) else None
-    completed = np.array([complete_cell(one) for one in vectors])
+    completed = np.array([complete_cell(cell) for cell in vectors])
     completed[missing] *= VACUUM
     return completed
 
 
 def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
-    """Cell vectors in rows (frames, 3, 3) of lengths (frames, 3) and angles (frames, 3) alpha, beta, gamma in degrees.
+    """Return lattice vectors in rows (frames, 3, 3); the first is along x, the second in the plane of x and y.
 
-    The first lies along x, the second in the plane of x and y.
+    Args:
+        lengths: (frames, 3), in any unit.
+        angles: alpha, beta and gamma (frames, 3), degrees.
     """
     # The cosine of 90 degrees is 0, not 6e-17.
     alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T

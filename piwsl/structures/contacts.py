@@ -1,4 +1,4 @@
-"""Collapse: atoms that are not bonded and yet closer than a bond would be."""
+"""Contacts: atoms that are not bonded and closer than a bond would be."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,12 +16,12 @@ class Contact:
 
     Attributes:
         frame: index of the frame.
-        time: of the frame, fs.
-        atoms: the pair.
-        kind: such as ``H-H``.
-        distance: angstrom.
-        limit: sum of their covalent radii, angstrom; with a metal in a cell, a share of it.
-        of_metal: whether one is a metal in a cell, where bonded pairs count, too.
+        time: time of the frame, fs.
+        atoms: indices of the two atoms.
+        kind: their symbols, such as ``H-H``.
+        distance: distance, angstrom.
+        limit: sum of the covalent radii, angstrom; for a metal in a cell, a fraction of it.
+        of_metal: whether one atom is a metal in a cell, where bonded pairs count as well.
     """
 
     frame: int
@@ -33,16 +33,16 @@ class Contact:
     of_metal: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def unbonded_pairs(species: IntArray, bonds: IntArray) -> tuple[IntArray, FloatArray]:
-    """Pairs (p, 2) of atoms that are not bonded, i < j, and the sum of their covalent radii (p,), angstrom.
+    """Return the pairs (p, 2) of atoms that are not bonded, i < j, and the sums of their covalent radii (p,), angstrom.
 
     Args:
         species: atomic numbers (atoms,).
-        bonds: (b, 2) bonded pairs, i < j.
+        bonds: bonded pairs (b, 2), i < j.
     """
     pairs = np.stack(np.triu_indices(len(species), k=1), axis=1)
     bonded = {(int(i), int(j)) for i, j in bonds}
@@ -51,13 +51,14 @@ def unbonded_pairs(species: IntArray, bonds: IntArray) -> tuple[IntArray, FloatA
 
 
 class ContactWatch:
-    """Looks for the first frame with an unbonded pair closer than the sum of its covalent radii.
+    """Finds the first frame with an unbonded pair closer than the sum of its covalent radii.
 
-    Bonds can all be intact in such a frame: potentials trained on few labels have holes at distances they never saw.
+    All bonds can be intact in such a frame: potentials trained on few labels have spurious minima at distances that are
+    absent from the training data.
 
     Args:
         species: atomic numbers (atoms,).
-        bonds: (b, 2) bonded pairs.
+        bonds: bonded pairs (b, 2).
     """
 
     def __init__(self, species: IntArray, bonds: IntArray) -> None:
@@ -69,7 +70,13 @@ class ContactWatch:
         self._distances = PairDistances(len(species))
 
     def find(self, positions: FloatArray, first: int, times: FloatArray) -> Contact | None:
-        """The contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,) of all."""
+        """Return the first contact in a piece of a trajectory, or None.
+
+        Args:
+            positions: positions (f, atoms, 3) of the piece, angstrom.
+            first: index of the first frame of the piece.
+            times: times (frames,) of all frames, fs.
+        """
         if not len(self._rows):
             return None
         for begin in range(0, len(positions), self._distances.chunk):
@@ -85,8 +92,3 @@ class ContactWatch:
         i, j = (int(atom) for atom in self._pairs[pair])
         kind = "-".join(sorted(chemical_symbols[int(self._species[atom])] for atom in (i, j)))
         return Contact(frame, float(times[frame]), (i, j), kind, float(distances[pair]), float(self._limits[pair]))
-
-
-def first_contact(positions: FloatArray, times: FloatArray, species: IntArray, bonds: IntArray) -> Contact | None:
-    """The first contact in frames in memory (frames, atoms, 3), angstrom, by the rule of `ContactWatch`, or None."""
-    return ContactWatch(species, bonds).find(positions, 0, times)

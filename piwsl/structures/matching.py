@@ -1,4 +1,4 @@
-"""Whether a run and its reference are of one molecule, and how its atoms correspond where their order differs."""
+"""Comparison of the atoms of a run and its reference: same molecule, same order, or a mapping between the orders."""
 
 import networkx as nx
 import numpy as np
@@ -12,7 +12,7 @@ from piwsl.typing import FloatArray, IntArray
 
 
 def formula_of(species: IntArray) -> str:
-    """Chemical formula of atomic numbers, Hill order."""
+    """Return the chemical formula of atomic numbers (atoms,) in Hill order."""
     return str(Formula.from_list([chemical_symbols[int(number)] for number in species]).format("hill"))
 
 
@@ -20,36 +20,38 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
     """Refuse to compare different molecules.
 
     Args:
-        run, reference: (atoms,) atomic numbers.
-        name: of the reference.
+        run: atomic numbers (atoms,) of the run.
+        reference: atomic numbers (atoms,) of the reference.
+        name: name of the reference in messages.
 
     Raises:
-        DataError: says what differs.
+        DataError: the formulas differ.
     """
     if sorted(run) != sorted(reference):
         raise DataError(
             f"run and reference are different molecules: {formula_of(run)} and {formula_of(reference)} "
-            f"({name}): name another --reference"
+            f"({name}): choose another reference"
         )
 
 
 def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray | None) -> None:
-    """Refuse atoms in another order; say so where their bonds tell how they correspond.
+    """Refuse atoms in another order; the message states whether the bonds define a mapping.
 
     Args:
-        run, reference: (atoms,) atomic numbers of the same elements.
-        name: of the reference.
-        mapping: what `map_atoms` gives for the two.
+        run: atomic numbers (atoms,) of the run.
+        reference: atomic numbers (atoms,) of the reference, with the same formula.
+        name: name of the reference in messages.
+        mapping: result of `map_atoms` for the two.
 
     Raises:
-        DataError: says where the order differs first.
+        DataError: the orders differ; the message names the first atom that does.
     """
     if (run == reference).all():
         return
     first = int(np.flatnonzero(run != reference)[0])
     hint = "reorder one of them"
     if mapping is not None:
-        hint = "their bonds tell how they correspond: accept that with --map-atoms"
+        hint = "their bonds tell how they correspond: accept that with accept_mapping=True"
     raise DataError(
         f"run and reference ({name}) have their atoms in different order: atom {first} is "
         f"{chemical_symbols[int(run[first])]} in the run, {chemical_symbols[int(reference[first])]} in the reference: "
@@ -58,20 +60,18 @@ def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray
 
 
 def map_atoms(species: IntArray, positions: FloatArray, reference: IntArray, bonds: Bonds) -> IntArray | None:
-    """Which atom of a run stands in the place of each atom of its reference, by the graph of the bonds.
+    """Map the atoms of a reference to those of a run by the graphs of their bonds.
 
-    Two mappings between graphs differ by an exchange of atoms that the graph does not tell apart, such as the
-    hydrogens of a methyl group: those are equivalent, and the mapping is unique but for them.
+    The mapping is unique except for atoms that are equivalent in the graph, such as the hydrogens of a methyl group.
 
     Args:
-        species: (atoms,) atomic numbers of the run.
-        positions: (atoms, 3) angstrom, a frame of the run whose bonds are whole.
-        reference: (atoms,) atomic numbers of the reference.
-        bonds: of the reference.
+        species: atomic numbers (atoms,) of the run.
+        positions: positions (atoms, 3) of a frame of the run with intact bonds, angstrom.
+        reference: atomic numbers (atoms,) of the reference.
+        bonds: bonds of the reference.
 
     Returns:
-        (atoms,) indices into the atoms of the run; the order they have already where that fits; None where the bonds
-        are not the same.
+        Indices (atoms,) into the atoms of the run, the present order if that fits; None if the graphs differ.
     """
     if not np.isfinite(positions).all():
         return None

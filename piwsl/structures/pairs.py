@@ -1,27 +1,27 @@
-"""Pairs of atoms: which there are, how they are called, and how far apart they are."""
+"""Pairs of atoms of a molecule: indices, names and distances."""
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from piwsl.typing import FloatArray, IntArray
 
-CHUNK_VALUES = 210_000  # distances held at a time: they stay in the processor's cache
+CHUNK_VALUES = 210_000  # distances in memory at a time; they fit into the cache of the CPU
 
 
 def pair_indices(atoms: int) -> tuple[IntArray, IntArray]:
-    """Every pair once, i < j: no zero diagonal, nothing counted twice."""
+    """Return the indices i and j of every pair, each once, i < j."""
     first, second = np.triu_indices(atoms, k=1)
     return first, second
 
 
 def pair_kind(first: int, second: int) -> str:
-    """``C-H`` for two atomic numbers: carbon first, hydrogen last, else by the alphabet."""
+    """Return the name of a pair of atomic numbers, such as ``C-H``: carbon first, hydrogen last, else alphabetical."""
     symbols = sorted((chemical_symbols[first], chemical_symbols[second]), key=lambda s: (s != "C", s == "H", s))
     return "-".join(symbols)
 
 
 class PairDistances:
-    """Distances of all pairs of a molecule in vacuum (no periodic images), float32, in buffers that stay in cache."""
+    """Distances of all pairs of a molecule in vacuum, float32, in buffers that fit into the cache."""
 
     def __init__(self, atoms: int) -> None:
         self.pairs = atoms * (atoms - 1) // 2
@@ -30,9 +30,12 @@ class PairDistances:
         self._parts = np.empty(3 * max(atoms - 1, 1) * self.chunk, dtype=np.float32)
 
     def of(self, piece: FloatArray) -> FloatArray:
-        """Distances (pairs, frames) of positions (frames, atoms, 3) of `chunk` frames at most, in a buffer."""
-        # Frames last: every operation runs over long contiguous rows. Relative to the first atom: a molecule that
-        # has drifted far keeps its digits in float32.
+        """Return distances (pairs, frames) for positions (frames, atoms, 3) of at most `chunk` frames, angstrom.
+
+        The result is a buffer that the next call overwrites.
+        """
+        # With frames last, every operation runs over long contiguous rows. Relative to the first atom, a molecule that
+        # has drifted far keeps its precision in float32.
         local = np.array(piece.transpose(2, 1, 0), order="C")
         local -= local[:, :1].copy()
         local = local.astype(np.float32, copy=False)

@@ -18,7 +18,7 @@ from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
-from piwsl.losses.prediction import Prediction
+from piwsl.losses.predictions import Prediction
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind, RunDirectory
@@ -33,7 +33,7 @@ from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zer
 from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import predictions
 from piwsl.training.fit import TrainingProgress
-from piwsl.training.inputs import Config, reporting_steps, resumable, training_inputs
+from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.metrics import ErrorCollector, Errors
 from piwsl.training.run import run_training
 from piwsl.training.start import with_network_of_start
@@ -213,7 +213,7 @@ def train_ensemble(
     seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
     if seeds is None:
         raise ConfigError("an ensemble needs seeds=1,2,3")
-    with resumable(directory), reporting_steps(progress) as report:
+    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
         return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report)
 
 

@@ -17,9 +17,7 @@ from piwsl.data.read import FrameSource, as_frames
 from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_model
 from piwsl.losses.curl import Curl, measure_curl
 from piwsl.losses.evaluation import evaluate as evaluate_points
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.prediction import Prediction, predict
-from piwsl.losses.request import ORIGIN, PredictionRequest
+from piwsl.losses.predictions import ORIGIN, PointPredictions, Prediction, PredictionRequest, predict
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.runs import notebook
 from piwsl.runs.files import atomic_path

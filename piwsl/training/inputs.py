@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 from ase import Atoms
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames, source_name
 from piwsl.data.systems import is_system
+from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.training.config import DataConfig, TrainingConfig, load_config
@@ -105,7 +105,7 @@ def data_name(data: DataConfig) -> str:
 def _stored(data: FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[Atoms], output: Path) -> Path:
     """Write frames in memory to a file beside the output directory, so that the run can be repeated and resumed."""
     path = output.resolve().with_name(f"{output.name}-data.extxyz")
-    convert(as_frames(data), path, force=True)
+    write_frames(as_frames(data), path, force=True)
     return path
 
 
@@ -125,10 +125,15 @@ def _step(progress: TrainingProgress) -> Step:
 
 
 @contextmanager
-def resumable(output: Path, how: str = "resume=True") -> Iterator[None]:
-    """Log how to continue where the user interrupts the block."""
+def resumable(advice: str) -> Iterator[None]:
+    """Log an advice where the user interrupts the block."""
     try:
         yield
     except KeyboardInterrupt:
-        LOGGER.warning(f"interrupted: {how} continues {output} from the last checkpoint")
+        LOGGER.warning(f"interrupted: {advice}")
         raise
+
+
+def resume_advice(output: Path) -> str:
+    """Return how an interrupted training run is continued."""
+    return f"resume=True continues {output} from the last checkpoint"

@@ -7,9 +7,7 @@ import numpy as np
 import torch
 
 from piwsl.data.batch import Batch
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.prediction import Prediction
-from piwsl.losses.request import ORIGIN
+from piwsl.losses.predictions import ORIGIN, PointPredictions, Prediction
 from piwsl.typing import FloatArray
 
 

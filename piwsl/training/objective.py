@@ -24,10 +24,10 @@ from piwsl.losses import (
     TowardsForceError,
     WeightedTerm,
 )
+from piwsl.losses.consistency import ErrorFunction
 from piwsl.losses.directions import Direction
-from piwsl.losses.errors import ErrorFunction
-from piwsl.losses.request import FIRST
-from piwsl.losses.schedules import SHAPES, Schedule
+from piwsl.losses.objective import SHAPES, Schedule
+from piwsl.losses.predictions import FIRST
 from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig
 
 

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError, PiwslError
 from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.terms import Term, local_mean
+from piwsl.losses.objective import Term, local_mean
+from piwsl.losses.predictions import PointPredictions
 from piwsl.models.potential import Potential
 from piwsl.training.config import OptimizerConfig
 from piwsl.training.distributed.process_group import gathered, global_mean, process_count, summed

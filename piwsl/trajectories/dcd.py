@@ -1,9 +1,10 @@
 """DCD: single precision positions and the cell's lengths and angles, in frames of one size.
 
-Written here, and not by mdtraj, whose writer cannot go on in a file and does not report a full disk.
+piwsl has its own writer because that of mdtraj can neither continue a file nor report a full disk.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from ase.geometry import cell_to_cellpar
 
 from piwsl.errors import DataError
 from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note, piece_ranges
+from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray
 
-_HEADER_RECORD = 84  # bytes; also tells the byte order
+_HEADER_RECORD = 84  # bytes; its value also shows the byte order
 _CELL_RECORD = 48
 
 
@@ -80,18 +82,18 @@ class DcdFile:
         Raises:
             DataError: the frames are damaged.
         """
-        found = self._records(first, last)
-        if any((found[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
+        records = self._records(first, last)
+        if any((records[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
             raise DataError(f"{self.path}: damaged between frames {first + 1} and {last}")
-        return np.stack([found[axis] for axis in "xyz"], axis=-1).astype(np.float32)
+        return np.stack([records[axis] for axis in "xyz"], axis=-1).astype(np.float32)
 
     def cells(self, first: int, last: int) -> FloatArray | None:
         """Cell vectors in rows (last - first, 3, 3) of these frames, angstrom; None where they have none."""
         if "cell" not in (self._frame.names or ()):
             return None
-        found = self._records(first, last)["cell"]
+        records = self._records(first, last)["cell"]
         # a, gamma, b, beta, alpha, c; the angles in degrees, or as their cosines (CHARMM, NAMD, OpenMM).
-        lengths, angles = found[:, [0, 2, 5]].astype(np.float64), found[:, [4, 3, 1]].astype(np.float64)
+        lengths, angles = records[:, [0, 2, 5]].astype(np.float64), records[:, [4, 3, 1]].astype(np.float64)
         if not (lengths > 0).any(axis=1).all():
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
@@ -99,9 +101,24 @@ class DcdFile:
         return complete_cells(cell_vectors(lengths, angles))
 
     def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
-        """The frames as they are in the file."""
+        """Read the frames as the file stores them."""
         offset = self._start + first * self._frame.itemsize
         return np.fromfile(self.path, self._frame, last - first, offset=offset)
+
+
+def open_dcd(path: Path) -> TrajectoryFile:
+    """Count the frames of a DCD file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = DcdFile.open(path)
+
+    def read() -> Iterator[Piece]:
+        for first, last in piece_ranges(file.frames):
+            yield file.read(first, last), file.cells(first, last)
+
+    return TrajectoryFile(file.atoms, file.frames, None, read, cut_note(path, file.frames, file.spare))
 
 
 _TITLE = b"written by piwsl".ljust(80)
@@ -165,15 +182,15 @@ class DcdWriter:
 
 
 def _joined(records: list[bytes]) -> bytes:
-    """Records of Fortran: each between its length and its length."""
-    return b"".join(struct.pack("<i", len(one)) + one + struct.pack("<i", len(one)) for one in records)
+    """Join Fortran records: each is preceded and followed by its length."""
+    return b"".join(struct.pack("<i", len(record)) + record + struct.pack("<i", len(record)) for record in records)
 
 
 def _bytes_to_keep(path: Path, keep: int) -> int:
     try:
-        found = DcdFile.open(path)
+        file = DcdFile.open(path)
     except (DataError, FileNotFoundError):
         raise too_few(path, 0, keep) from None
-    if found.frames < keep:
-        raise too_few(path, found.frames, keep)
-    return found.bytes_of(keep)
+    if file.frames < keep:
+        raise too_few(path, file.frames, keep)
+    return file.bytes_of(keep)

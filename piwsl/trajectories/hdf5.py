@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ from ase import Atoms
 from ase.geometry import cell_to_cellpar
 
 from piwsl._version import __version__
-from piwsl.data.formats.hdf5 import h5py_module
+from piwsl.data.formats.hdf5 import h5py_module, open_hdf5
+from piwsl.errors import DataError
 from piwsl.runs.files import writing
 from piwsl.structures.bonds import bonded_pairs
+from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, angstrom_of, piece_ranges
+from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
+from piwsl.typing import FloatArray
 from piwsl.units import NANOMETER, PICOSECOND
 
 _CHUNK = 64  # frames at most
@@ -25,16 +30,49 @@ _FORMAT = ("v110", "v110")  # the oldest with SWMR, for readers of other version
 _ERRORS = (OSError, RuntimeError)  # h5py raises either
 
 
+def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
+    """Count the frames of an HDF5 file in the conventions of mdtraj; it may still grow.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with open_hdf5(path, growing=True) as file:
+        if "coordinates" not in file or "time" not in file:
+            raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
+        frames, atoms = file["coordinates"].shape[:2]
+        times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
+        has_cells = "cell_lengths" in file and "cell_angles" in file
+        has_velocities = "velocities" in file
+
+    def read() -> Iterator[Piece]:
+        with open_hdf5(path, growing=True) as file:
+            for first, last in piece_ranges(frames):
+                cells = None
+                if has_cells:
+                    lengths, angles = (
+                        np.asarray(file[name][first:last], dtype=np.float64) for name in ("cell_lengths", "cell_angles")
+                    )
+                    cells = complete_cells(cell_vectors(lengths * NANOMETER, angles))
+                yield angstrom_of(file["coordinates"][first:last]), cells
+
+    def read_velocities() -> Iterator[FloatArray]:
+        with open_hdf5(path, growing=True) as file:
+            for first, last in piece_ranges(frames):
+                yield np.asarray(file["velocities"][first:last], dtype=np.float64) * (NANOMETER / PICOSECOND)
+
+    return TrajectoryFile(atoms, frames, times, read, read_velocities=read_velocities if has_velocities else None)
+
+
 class Hdf5Writer:
     """An HDF5 file, to which frames are added in HDF5's mode of one writer and many readers (SWMR).
 
-    A kill leaves what was flushed; others read the file while it grows, with ``swmr=True``. Frames wait in memory
-    until a flush. Structures with a cell are turned to its standard orientation.
+    A killed process leaves the flushed frames. Other processes can read the file while it grows, with ``swmr=True``.
+    Frames wait in memory until a flush. Structures with a cell are turned to its standard orientation.
 
     Args:
         path: file.
         structure: whose atoms move.
-        write: ``velocities`` and ``forces``, where they are wanted.
+        write: ``velocities`` and ``forces``, where requested.
         keep: frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
@@ -117,7 +155,7 @@ def _names(file: Any) -> list[str]:
 
 
 def _take_room(path: Path, size: int) -> None:
-    """Lengthen a file by zeros to a size. HDF5 does not survive a disk that refuses, so it must not meet one."""
+    """Extend a file with zeros to a size. HDF5 cannot recover from a full disk, so the space is reserved first."""
     with path.open("ab", buffering=0) as file:
         end = file.tell()
         missing = size - end
@@ -130,19 +168,19 @@ def _take_room(path: Path, size: int) -> None:
 
 
 def _check_frames(path: Path, keep: int) -> None:
-    """Free a file of a killed process, and see that it holds as many frames."""
-    found = 0
+    """Release a file of a killed process, and check that it holds as many frames."""
+    frames = 0
     with writing(path, _ERRORS):
         if path.is_file() and path.stat().st_size:
             release(path)
             with h5py_module().File(path, "r", locking=False) as file:
-                found = min(len(file[name]) for name in _names(file))
-    if found < keep:
-        raise too_few(path, found, keep)
+                frames = min(len(file[name]) for name in _names(file))
+    if frames < keep:
+        raise too_few(path, frames, keep)
 
 
 def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
-    """A file without frames."""
+    """Return a file without frames."""
     attributes = {"conventions": "Pande", "conventionVersion": "1.1", "program": "piwsl"}
     attributes |= {"programVersion": __version__, "application": "piwsl", "title": "piwsl md"}
     count = len(structure)

@@ -1,16 +1,16 @@
-"""Turning structures the way most trajectory formats and their readers want cells."""
+"""Rotation of structures to the standard orientation of cells that most trajectory formats need."""
 
 from dataclasses import replace
 
 import numpy as np
 from ase.cell import Cell
 
-from piwsl.trajectories.writer import OutputFrame
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.typing import FloatArray
 
 
 def standard_orientation(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The cell with its first vector along x and its second in the xy plane, and the rotation that takes it there.
+    """Return the cell with its first vector along x and its second in the xy plane, and the rotation to it.
 
     From the factors L Q of the cell, L lower triangular with a positive diagonal. The vectors of a left-handed cell
     change sign first, which leaves the lattice as it is and makes Q a rotation, not a reflection.
@@ -33,7 +33,7 @@ def standard_orientation(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def oriented(frame: OutputFrame) -> OutputFrame:
-    """A frame turned to the standard orientation of its cell; a molecule stays as it is."""
+    """Rotate a frame to the standard orientation of its cell; a molecule is unchanged."""
     if frame.cell is None:
         return frame
     cell, rotation = standard_orientation(frame.cell)

@@ -10,13 +10,13 @@ import numpy as np
 
 from piwsl.errors import DataError
 from piwsl.runs.files import atomic_path, writing
-from piwsl.trajectories.writer import AppendFile
+from piwsl.trajectories.frame_writer import AppendFile
 from piwsl.typing import BoolArray, FloatArray
 from piwsl.units import GRAMS_PER_ML, PICOSECOND
 
 COLUMNS = ("step", "time [ps]", "potential [eV]", "kinetic [eV]", "total [eV]", "temperature [K]")
 CELL_COLUMNS = ("volume [A^3]", "density [g/cm^3]")
-_TAIL = 65536  # bytes at the end of the file that `read_latest` looks at
+_TAIL = 65536  # bytes at the end of the file that `read_latest` reads
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ThermoWriter:
     Args:
         path: file.
         timestep: fs.
-        keep_until: keep rows of an existing file up to this step, cut the rest.
+        keep_until: step up to which rows of an existing file are kept; the rest is cut.
         mass: of all atoms, amu, for the density of a periodic structure; None: there is no cell.
 
     Raises:
@@ -50,7 +50,7 @@ class ThermoWriter:
         self._file = AppendFile(path, keep=path.stat().st_size)
 
     def write(self, step: int, energies: Energies, temperature: float, cell: FloatArray | None = None) -> None:
-        """Add a row; ``cell`` (3, 3) in angstrom."""
+        """Add a row; ``cell`` (3, 3) is in angstrom."""
         total = energies.potential + energies.kinetic
         row = (
             f"{step},{step * self._timestep / PICOSECOND:.6g},{energies.potential:.8f},{energies.kinetic:.8f},"
@@ -121,7 +121,7 @@ class Thermo:
         """
         if not path.is_file():
             return None, (f"no {path.name}: energies and temperature are not analyzed",)
-        values = array("d")  # a list of rows would take ten times the memory
+        values = array("d")  # a list of rows would take ten times as much
         notes: tuple[str, ...] = ()
         with path.open(newline="", encoding="utf-8") as stream:
             lines = csv.reader(stream)

@@ -7,8 +7,8 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.runs.files import atomic_path, writing
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import OutputFrame
 from piwsl.typing import IntArray
 from piwsl.units import NANOMETER
 
@@ -16,7 +16,7 @@ from piwsl.units import NANOMETER
 def write_topology(path: Path, atoms: Atoms, bonds: IntArray) -> None:
     """Write a PDB file of the start structure for mdtraj and VMD: one residue UNL, atoms C1, C2, ..., H1, ...
 
-    A structure with a cell is turned to its standard orientation, which is all that the format knows.
+    A structure with a cell is turned to its standard orientation, the only one that the format describes.
     """
     topology = mdtraj.Topology()
     residue = topology.add_residue("UNL", topology.add_chain())

@@ -1,7 +1,7 @@
 """XTC: compressed positions, rounded to 0.01 angstrom, and the cell.
 
-mdtraj compresses, in a scratch file, since its writer cannot go on in a file and does not report a full disk. An XTC
-file is its frames, one after another, so theirs are added to ours.
+mdtraj compresses into a scratch file, since its writer can neither continue a file nor report a full disk. An XTC file
+is a sequence of frames, so those of the scratch file are appended.
 """
 
 import errno
@@ -18,10 +18,12 @@ from typing import BinaryIO
 import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import writing
+from piwsl.structures.cells import complete_cells
+from piwsl.trajectories.frame_source import READ_ERRORS, Piece, TrajectoryFile, angstrom_of, cut_note, piece_ranges
+from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.trajectories.writer import AppendFile, OutputFrame, too_few
 from piwsl.units import NANOMETER, PICOSECOND
 
 _MAGIC, _WIDE_MAGIC = 1995, 2023  # the second counts its bytes in 64 bits
@@ -63,6 +65,38 @@ def _frame_bytes(head: bytes, atoms: int, wide: bool, size: int) -> int:
         return size + 1
     (count,) = struct.unpack(">q" if wide else ">i", head[88:start])
     return int(start + (count + 3) // 4 * 4)
+
+
+def open_xtc(path: Path) -> TrajectoryFile:
+    """Count the frames of an XTC file, and read their times.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    atoms, spare, times = 0, 0, []
+    with path.open("rb") as file:
+        start = 0
+        for end in frame_ends(file, path):
+            file.seek(start)
+            _, atoms, _, time = struct.unpack(">iiif", file.read(16))
+            times.append(time * PICOSECOND)
+            start = end
+        spare = file.seek(0, 2) - start
+    frames = len(times)
+
+    def read() -> Iterator[Piece]:
+        try:
+            with XTCTrajectoryFile(str(path)) as stream:
+                for first, last in piece_ranges(frames):
+                    xyz, _, _, box = stream.read(last - first)
+                    yield (
+                        angstrom_of(xyz),
+                        None if box is None or not np.ndim(box) else complete_cells(angstrom_of(box)),
+                    )
+        except READ_ERRORS as error:
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
+
+    return TrajectoryFile(atoms, frames, np.array(times), read, cut_note(path, frames, spare))
 
 
 _WAITING = 100  # frames that wait in memory at most

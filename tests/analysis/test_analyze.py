@@ -1,12 +1,14 @@
 """The function `analyze` and its result."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
 
 from piwsl.analysis import Analysis, analyze
+from piwsl.analysis.analyze import unique_names
 from piwsl.errors import ConfigError, RunDirectoryError
 from tests.support import run_directories as runs
 
@@ -20,8 +22,7 @@ def work(tmp_path_factory):
     broken[60:, 8] += 4
     runs.write_run(path / "many" / "replica-000", runs.shaking(200, seed=4))
     runs.write_run(path / "many" / "replica-001", broken)
-    entries = [{"directory": f"replica-00{number}", "seed": number} for number in (0, 1)]
-    (path / "many" / "summary.json").write_text(json.dumps({"replicas": entries}))
+    runs.write_replica_summary(path / "many", ["replica-000", "replica-001"])
     return path
 
 
@@ -48,9 +49,7 @@ def test_the_output_holds_the_numbers_of_the_result(work, single, tmp_path):
 
 def test_several_runs_and_progress(work):
     calls = []
-    several = analyze(
-        [work / "run", work / "many"], reference=work / "reference.npz", progress=lambda *call: calls.append(call)
-    )
+    several = analyze([work / "run", work / "many"], reference=work / "reference.npz", progress=calls.append)
     first, second = several.verdict.splitlines()
     assert first.startswith("run: Stable for all 10 ps.")
     assert second.startswith("many: 1 of 2 replicas stable")
@@ -101,3 +100,10 @@ def test_what_cannot_be_analyzed(work, tmp_path):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(RunDirectoryError, match=r"holds mine\.txt"):
         analyze(work / "none", output=tmp_path)  # before anything is read
+
+
+def test_names_are_as_short_as_they_can_be():
+    assert unique_names([Path("runs/a"), Path("runs/b")]) == ("a", "b")
+    assert unique_names([Path("x/md"), Path("y/md"), Path("z/run")]) == ("x/md", "y/md", "z/run")
+    with pytest.raises(ConfigError, match="named twice: name each run once"):
+        unique_names([Path("runs/a"), Path("b"), Path("runs/../runs/a")])

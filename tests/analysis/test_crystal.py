@@ -18,8 +18,8 @@ from piwsl.analysis.verdict import judge
 from piwsl.errors import DataError
 from piwsl.md.protocol import MDProtocol
 from piwsl.trajectories.files import create_trajectory, open_trajectory
-from piwsl.trajectories.source import FrameSource
-from piwsl.trajectories.writer import OutputFrame
+from piwsl.trajectories.frame_source import FrameSource
+from piwsl.trajectories.frame_writer import OutputFrame
 
 RUTILE = crystal(
     ["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]
@@ -96,6 +96,7 @@ def test_a_larger_cell_and_hotter_atoms_differ(runs, tmp_path, reference):
     assert {"bond.O-Ti.width", "rdf.O-Ti", "angle.O-Ti-O.width"} <= {one.key for one in hotter.differing}
 
 
+@pytest.mark.slow
 def test_what_ends_the_stable_part(runs, tmp_path, reference):
     def hop(positions):
         positions[600:, 0, 0] += 0.6
@@ -111,7 +112,7 @@ def test_what_ends_the_stable_part(runs, tmp_path, reference):
     assert {one.key for one in fallen.observables} >= {"stable_time.contact", "rdf.O-O"}
     lost = compared(runs, tmp_path / "lost", reference, change=lambda p: p.__setitem__((700, 3), np.nan))
     assert lost.stability.frames == 700
-    assert judge(lost).stability == "Not stable: broken at 35.05 ps of 50 ps; positions are no numbers."
+    assert judge(lost).stability == "Not stable: broken at 35.05 ps of 50 ps; positions are not finite numbers."
     json.dumps(lost.as_dict(), allow_nan=False)
 
 
@@ -201,11 +202,11 @@ def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     boxed = Reference("boxed", FrameSource.of_array(runs.ETHANOL.numbers, jumping, cells=cells))
     run = read_run(runs.write_run(tmp_path / "run", jumping, cells=cells))
     found = compare_run(run, alone)
-    assert "the cell of the run is not looked at: vacuum has none" in found.notes
+    assert "the cell of the run is ignored: vacuum has none" in found.notes
     assert "h_of_r" in found
     assert found.stable
     other = compare_run(read_run(runs.write_run(tmp_path / "other", runs.shaking(400, seed=7))), boxed)
-    assert "the cell of boxed is not looked at: the run has none" in other.notes
+    assert "the cell of boxed is ignored: the run has none" in other.notes
     assert other.stable
     boxed.save_statistics(tmp_path / "boxed.npz")
     with pytest.raises(DataError, match="holds statistics of a periodic cell, the run has none"):

@@ -1,12 +1,11 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from piwsl.analysis.groups import Row, RunGroup, mean_of, replica_directories, side_by_side, unique_names, verdict_of
+from piwsl.analysis.groups import Row, RunGroup, mean_of, side_by_side
 from piwsl.analysis.statistics.results import Measurement
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.analysis.verdict import verdict_of
 from tests.support import made_up
 from tests.support import run_directories as runs
 
@@ -91,30 +90,3 @@ def test_json(groups):
     assert (three["stable"], three["stable_replicas"], len(three["replicas"])) == (False, 2, 3)
     assert three["observables"]["bond.C-H.mean"]["judged"] == 3
     assert list(three["curves"]) == ["survival"]
-
-
-@pytest.mark.parametrize("entries", [["replica-000", "replica-001"], [{"directory": f"replica-00{n}"} for n in (0, 1)]])
-def test_directories_of_replicas(tmp_path, entries):
-    (tmp_path / "summary.json").write_text(json.dumps({"replicas": entries}))
-    assert replica_directories(tmp_path) == (tmp_path / "replica-000", tmp_path / "replica-001")
-
-
-@pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"system": {}}'])
-def test_a_run_is_no_directory_of_replicas(tmp_path, text):
-    (tmp_path / "summary.json").write_text(text)
-    assert replica_directories(tmp_path) == (tmp_path,)
-    assert replica_directories(tmp_path / "none") == (tmp_path / "none",)
-
-
-@pytest.mark.parametrize("entries", [[], 3, ["a", "a"], ["../a"], [{"name": "a"}], [""], [".."], ["a", None]])
-def test_replicas_that_are_no_directories(tmp_path, entries):
-    (tmp_path / "summary.json").write_text(json.dumps({"replicas": entries}))
-    with pytest.raises(RunDirectoryError, match="does not name different directories"):
-        replica_directories(tmp_path)
-
-
-def test_names_are_as_short_as_they_can_be():
-    assert unique_names([Path("runs/a"), Path("runs/b")]) == ("a", "b")
-    assert unique_names([Path("x/md"), Path("y/md"), Path("z/run")]) == ("x/md", "y/md", "z/run")
-    with pytest.raises(ConfigError, match="named twice: name each run once"):
-        unique_names([Path("runs/a"), Path("b"), Path("runs/../runs/a")])

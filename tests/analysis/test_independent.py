@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.analysis.run_directory import Run
-from piwsl.trajectories.source import FrameSource
+from piwsl.runs.summary import MDSummary
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.units import NANOMETER
 from tests.support.run_directories import topology_of, write_run
 
@@ -44,7 +45,7 @@ def run_of(positions, species, tmp_path):
         "trajectory_interval": 1,
         "result": "completed",
     }
-    return Run(tmp_path, summary, FrameSource.of_array(species, positions, times), None)
+    return Run(tmp_path, MDSummary.model_validate(summary), FrameSource.of_array(species, positions, times), None)
 
 
 def halves_of(reference, tmp_path):
@@ -97,6 +98,7 @@ def test_h_of_r_is_that_of_mdtraj_and_numpy(halves):
         assert halves.found[f"{key}.wasserstein"].difference.measured.value == pytest.approx(moved, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_bonds_are_those_of_ase(halves):
     bonds = bonded(halves.species, halves.second[::10])
     assert len(bonds) == 21
@@ -142,6 +144,7 @@ def test_angles_and_dihedrals_are_those_of_mdtraj(halves):
     assert halves.found["dihedral.C-C-O-H.distribution"].difference.measured.value == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_shape_is_that_of_mdtraj(halves):
     masses = atomic_masses[halves.species]
     for positions, side in ((halves.first, "run"), (halves.second, "reference")):
@@ -168,14 +171,20 @@ def kabsch(moved, fixed, masses):
     return distance / np.sqrt(masses.sum()), rotation
 
 
-def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
     reference = bundled_reference("aspirin")
     frames = reference.frames.all()[:200]
-    write_run(tmp_path / "runs" / "md-aspirin", frames, reference.species)
+    system = {"name": "aspirin", "species": reference.species.tolist()}
+    write_run(tmp_path / "runs" / "md-aspirin", frames, reference.species, system=system)
     page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "docs/analysis.md", "exec"), {})
+    for block in blocks:
+        exec(
+            compile(block.replace('save("analysis")', 'save("analysis", report=False)'), "docs/analysis.md", "exec"), {}
+        )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "10 ps"
+    assert lines[0].startswith("Stable for all 10 ps.")
     assert len(lines) > 60
+    assert lines[-1] == "10 ps"
+    assert (tmp_path / "analysis" / "analysis.json").is_file()

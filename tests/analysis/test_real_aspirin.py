@@ -10,6 +10,8 @@ from piwsl.analysis.reference import read_reference
 from piwsl.analysis.statistics.distributions import compare
 from piwsl.structures.bonds import find_bonds
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def aspirin(real_data):

@@ -50,7 +50,7 @@ def test_trajectory_with_topology(runs, tmp_path, positions):
 
 def test_trajectory_without_topology(runs, tmp_path, positions):
     runs.write_trajectory(tmp_path / "r.dcd", positions)
-    with pytest.raises(ConfigError, match="--reference-topology"):
+    with pytest.raises(ConfigError, match="reference_topology=FILE"):
         read_reference(tmp_path / "r.dcd")
 
 
@@ -64,10 +64,10 @@ def test_topology_of_another_size(runs, tmp_path, positions):
 
 def test_options_that_do_not_belong(runs, tmp_path, positions):
     np.savez(tmp_path / "r.npz", z=runs.ETHANOL.numbers, R=positions)
-    with pytest.raises(ConfigError, match="leave out --reference-topology"):
+    with pytest.raises(ConfigError, match="leave out the reference topology"):
         read_reference(tmp_path / "r.npz", tmp_path / "top.pdb")
     runs.write_trajectory(tmp_path / "r.dcd", positions)
-    with pytest.raises(ConfigError, match="leave out --units"):
+    with pytest.raises(ConfigError, match="leave out the units"):
         read_reference(tmp_path / "r.dcd", tmp_path / "top.pdb", units="nm")
 
 
@@ -95,5 +95,5 @@ def test_same_molecule(runs):
 
 
 def test_no_bundled_system_of_this_name():
-    with pytest.raises(ConfigError, match="no reference for 'ethanol': name one with --reference"):
+    with pytest.raises(ConfigError, match="no reference for 'ethanol': name one with reference=FILE"):
         bundled_reference("ethanol")

@@ -50,7 +50,9 @@ def test_other_files(runs, tmp_path, saved):
         assert not is_reference_statistics(tmp_path / name)
     with pytest.raises(DataError, match="no such file"):
         read_reference_statistics(tmp_path / "none.npz")
-    with pytest.raises(DataError, match=r"frames\.npz: holds no statistics of a reference: make them with --save-ref"):
+    with pytest.raises(
+        DataError, match=r"frames\.npz: holds no statistics of a reference: make them with save_reference=FILE"
+    ):
         read_reference_statistics(tmp_path / "frames.npz")
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.run_directory import read_run, replica_directories
 from piwsl.errors import DataError, RunDirectoryError
 
 
@@ -83,16 +83,18 @@ def test_no_energies(runs, tmp_path, positions):
 
 
 def test_not_a_run_directory(runs, tmp_path, positions):
-    with pytest.raises(RunDirectoryError, match="no such run directory"):
+    with pytest.raises(RunDirectoryError, match="no such directory"):
         read_run(tmp_path / "none")
-    with pytest.raises(RunDirectoryError, match=r"not a finished run of `piwsl md`"):
+    with pytest.raises(RunDirectoryError, match=r"holds no summary\.json"):
         read_run(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", "{}", json.dumps({"system": {"name": "x"}})])
 def test_summary_of_something_else(tmp_path, text):
     (tmp_path / "summary.json").write_text(text)
-    with pytest.raises(RunDirectoryError, match=r"summary\.json: (damaged|not of a run)"):
+    with pytest.raises(
+        RunDirectoryError, match=r"summary\.json: (damaged|not the summary of a molecular dynamics run)"
+    ):
         read_run(tmp_path)
 
 
@@ -107,3 +109,27 @@ def test_files_of_two_runs(runs, tmp_path, positions):
     path = runs.write_run(tmp_path / "run", positions, system={"name": "x", "species": [6, 6]})
     with pytest.raises(DataError, match="not of one run"):
         read_run(path)
+
+
+def test_a_temperature_that_changes_is_no_target(runs, tmp_path, positions):
+    run = read_run(runs.write_run(tmp_path / "run", positions, temperature_K="300:500"))
+    assert run.target_temperature is None
+
+
+def test_directories_of_replicas(runs, tmp_path):
+    runs.write_replica_summary(tmp_path, ["replica-000", "replica-001"])
+    assert replica_directories(tmp_path) == (tmp_path / "replica-000", tmp_path / "replica-001")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"system": {}}'])
+def test_a_run_is_no_directory_of_replicas(tmp_path, text):
+    (tmp_path / "summary.json").write_text(text)
+    assert replica_directories(tmp_path) == (tmp_path,)
+    assert replica_directories(tmp_path / "none") == (tmp_path / "none",)
+
+
+@pytest.mark.parametrize("names", [[], ["a", "a"], ["../a"], [""], [".."]])
+def test_replicas_that_are_no_directories(runs, tmp_path, names):
+    runs.write_replica_summary(tmp_path, names)
+    with pytest.raises(RunDirectoryError, match="does not name different directories"):
+        replica_directories(tmp_path)

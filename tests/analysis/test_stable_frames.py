@@ -11,8 +11,8 @@ from piwsl.analysis.quantities.distances import distance_histogram
 from piwsl.analysis.quantities.stability import find_stability, stable_time
 from piwsl.analysis.quantity import Sample, measure, survey_frames
 from piwsl.structures.bonds import find_bonds
-from piwsl.structures.contacts import first_contact
-from piwsl.trajectories.source import FrameSource
+from piwsl.structures.contacts import ContactWatch
+from piwsl.trajectories.frame_source import FrameSource
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_end_is_found_in_any_piece(runs, positions, change, frame):
     assert found.stable_frames == frame
     assert replace(found, contact=None) == stable_time(changed, times, bonds)
     holding = changed[: found.frames]
-    assert found.contact == first_contact(holding, times, numbers, bonds.pairs)
+    assert found.contact == ContactWatch(numbers, bonds.pairs).find(holding, 0, times)
     assert (found.contact is None) is (change is broken)
 
 

@@ -37,13 +37,14 @@ def refuse(capsys, *arguments):
     return line
 
 
+@pytest.mark.slow
 def test_table_and_files(work, capsys):
     file = work / "run" / "trajectory.dcd"
     file.write_bytes(file.read_bytes()[:-20])
     assert analyze(work / "run", "--reference", work / "reference.npz") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps asked for."
+    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps requested."
     assert "note: trajectory.dcd was cut within frame 300: its 299 whole frames are used" in lines
     assert "\x1b" not in shown.out  # no colors where there is no terminal
     assert shown.err == ""  # and no bar
@@ -57,6 +58,7 @@ def test_table_and_files(work, capsys):
     assert names == {"analysis.json", "curves.csv", "figures", "observables.csv", "report.html"}
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_printed(work, capfd):
     reference = ("--reference", work / "reference.npz")
     assert analyze(work / "run", *reference, "--json", "--output", work / "o") == 0
@@ -69,8 +71,8 @@ def test_json_is_all_that_is_printed(work, capfd):
 def test_errors_are_one_line_and_leave_nothing(work, capsys):
     before = sorted(work.rglob("*"))
     ours, reference = work / "run", ("--reference", work / "reference.npz")
-    assert "no such run directory" in refuse(capsys, work / "none", *reference)
-    assert "not a finished run" in refuse(capsys, work, *reference)
+    assert "no such directory" in refuse(capsys, work / "none", *reference)
+    assert "holds no summary.json" in refuse(capsys, work, *reference)
     assert "no reference for 'ethanol'" in refuse(capsys, ours)
     assert "no such file" in refuse(capsys, ours, "--reference", work / "none.npz")
     assert "unknown" in refuse(capsys, ours, *reference, "--units", "parsec")
@@ -90,11 +92,11 @@ def three(work):
     broken[60:, 8] += 4
     runs.write_run(work / "many" / "replica-000", runs.shaking(200, seed=4))
     runs.write_run(work / "many" / "replica-001", broken)
-    entries = [{"directory": f"replica-00{number}", "seed": number} for number in (0, 1)]
-    (work / "many" / "summary.json").write_text(json.dumps({"replicas": entries}))
+    runs.write_replica_summary(work / "many", ["replica-000", "replica-001"])
     return work / "run", work / "base" / "md", work / "many"
 
 
+@pytest.mark.slow
 def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     monkeypatch.chdir(work)
     assert analyze(*three, "--reference", work / "reference.npz") == 0
@@ -109,7 +111,7 @@ def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     assert bond.count("Å") == 4
     assert bond[-1] in "=*?"
     assert bond.count("/2") == 1  # so many of two replicas agree
-    assert "= within noise of the reference, * differs by more than noise, ? too few samples to say" in lines
+    assert "= within noise of the reference, * differs by more than noise, ? too few samples to decide" in lines
     assert "note: many: structure is compared over the 60 frames before the first broken one" in lines
     assert lines[-1] == "report: analysis/report.html"
     assert shown.err == ""
@@ -117,6 +119,7 @@ def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     assert not (work / "run" / "analysis").exists()
 
 
+@pytest.mark.slow
 def test_json_of_several_is_a_list(work, three, capfd):
     reference = ("--reference", work / "reference.npz", "--output", work / "out", "--no-report")
     assert analyze(*three, *reference, "--json") == 0
@@ -158,8 +161,8 @@ def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, m
     (scrambled / "thermo.csv").write_bytes(b"\xff\xfe\x81\n")
     before = sorted(work.rglob("*"))
     good = three[0]
-    assert f"{work / 'none'}: no such run directory" in refuse(capsys, good, work / "none", *reference)
-    assert "not a finished run" in refuse(capsys, good, work / "base", *reference)
+    assert f"{work / 'none'}: no such directory" in refuse(capsys, good, work / "none", *reference)
+    assert "holds no summary.json" in refuse(capsys, good, work / "base", *reference)
     assert f"{damaged / 'summary.json'}: damaged: not JSON" in refuse(capsys, good, damaged, *reference)
     assert f"{scrambled}: cannot be read (not text)" in refuse(capsys, good, scrambled, *reference)
     assert f"{water}: run and reference are different molecules" in refuse(capsys, good, water, *reference)
@@ -227,7 +230,7 @@ def test_atoms_in_another_order_are_mapped_when_asked_for(work, capsys):
     runs.write_run(work / "turned", runs.shaking(50, seed=1)[:, order], numbers=runs.ETHANOL.numbers[order])
     assert "--map-atoms" in refuse(capsys, work / "turned", "--reference", work / "reference.npz")
     assert analyze(work / "turned", "--reference", work / "reference.npz", "--map-atoms") == 0
-    assert "as their bonds tell" in capsys.readouterr().out
+    assert "by their bonds, and so are their indices" in capsys.readouterr().out
 
 
 def test_a_reference_in_the_box_of_another_program(work, capsys):
@@ -238,7 +241,7 @@ def test_a_reference_in_the_box_of_another_program(work, capsys):
     reference = ("--reference", work / "boxed.xtc", "--reference-topology", topology, "--no-report")
     assert analyze(work / "run", *reference) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "note: the cell of boxed.xtc is not looked at: the run has none" in lines
+    assert "note: the cell of boxed.xtc is ignored: the run has none" in lines
     assert any(line.startswith("h(r) error") for line in lines)
 
 

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
 from tests.support.frame_sets import assert_same_frames, mixed_frames
 from tests.support.molecules import frame
 
 
 def test_convert_and_inspect(cli, tmp_path):
-    convert(mixed_frames(), tmp_path / "in.extxyz")
+    write_frames(mixed_frames(), tmp_path / "in.extxyz")
     called = cli("data", "convert", "in.extxyz", "deep/out.h5")
     assert called.code == 0
     assert "frames 7/7" in called.out
@@ -37,14 +37,14 @@ def test_a_pattern_with_units(cli, tmp_path):
 
 
 def test_notes_are_shown(cli, tmp_path):
-    convert(mixed_frames(), tmp_path / "set" / "a.h5")
+    write_frames(mixed_frames(), tmp_path / "set" / "a.h5")
     (tmp_path / "set" / "README").write_text("text")
     assert "note: skipped README" in cli("data", "convert", "set", "b.h5").out
 
 
 def test_an_existing_file_is_kept(cli, tmp_path):
-    convert(mixed_frames(), tmp_path / "a.h5")
-    convert(FrameSet([frame("H2O")]), tmp_path / "b.h5")
+    write_frames(mixed_frames(), tmp_path / "a.h5")
+    write_frames(FrameSet([frame("H2O")]), tmp_path / "b.h5")
     called = cli("data", "convert", "b.h5", "a.h5")
     assert called.code == 2
     assert called.errors == ["piwsl: a.h5 exists: choose another name, or replace it with --force"]
@@ -54,7 +54,7 @@ def test_an_existing_file_is_kept(cli, tmp_path):
 
 
 def test_errors_are_one_line(cli, tmp_path):
-    convert(mixed_frames(), tmp_path / "a.h5")
+    write_frames(mixed_frames(), tmp_path / "a.h5")
     for arguments in (("a.h5", "a.npz"), ("a.h5", "a.cif"), ("none.h5", "b.h5"), ("a.h5", "b.h5", "--units", "eV")):
         called = cli("data", "convert", *arguments)
         assert called.code == 2

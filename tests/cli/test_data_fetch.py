@@ -44,7 +44,7 @@ def test_list(cli):
     assert "no checksum" in md22
     assert "by hand" in lmnto
     assert "doi:10.1038/s41524-020-0323-8" in lmnto
-    assert lines[-1].endswith("No address was tried by the developers.")
+    assert lines[-1].endswith("The developers tried none of the addresses.")
 
 
 def test_fetch(cli, site, tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_what_could_not_be_verified_is_said(cli, site, tmp_path, monkeypatch):
     digest = sha256(CONTENT).hexdigest()
     assert lines[2] == (
         f"checksum   none is published, so this copy could not be verified; "
-        f"sha256:{digest} is kept and checked from now on"
+        f"sha256:{digest} is stored and checked from now on"
     )
     path = tmp_path / "here" / "water.npz"
     assert lines[-1] == f"train      piwsl train --data {path} --units 'kcal/mol, angstrom' -o data.test=1"

@@ -18,6 +18,7 @@ def water(cli):
     write("water.xyz", frame("H2O").atoms())
 
 
+@pytest.mark.compile
 def test_a_compiled_file_runs_in_both_engines(cli, water):
     made = cli("export", "model.pt", "--format", "aotinductor", "--target", "openmm", "--structure", "water.xyz")
     assert made.code == 0, made.errors

@@ -7,6 +7,7 @@ from piwsl import __version__
 from piwsl.cli.main import COMMANDS
 
 
+@pytest.mark.slow
 def test_help_names_every_command_and_imports_nothing_heavy():
     script = (
         "import sys\n"

@@ -160,6 +160,7 @@ def wait_for_state(process: subprocess.Popen, directory: Path, step: int) -> Non
     raise AssertionError("no state appeared")
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
     # XTC is the format with a buffer, which a kill loses.
     settings = [
@@ -190,6 +191,7 @@ def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_sigterm_ends_politely(inputs, capsys):
     process = start_in_background(
         ["md", *inputs, "--steps", "10000000", "--state-interval", "100000", "--output", "run"]
@@ -206,6 +208,7 @@ def test_sigterm_ends_politely(inputs, capsys):
     assert newest_states({0: Path("run")})[0][0].step == summary["steps_done"] > 0
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy():
     program = (
         "import sys; from piwsl.cli.main import run\n"
@@ -217,6 +220,7 @@ def test_help_imports_nothing_heavy():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_import_of_piwsl_md_is_light():
     program = (
         "import sys, piwsl.md; print('torch' in sys.modules); piwsl.md.MDProtocol(); print('torch' in sys.modules)"

@@ -25,6 +25,7 @@ def limited(size: int):
     return limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dcd"])
 def test_a_full_disk_ends_a_run_that_can_be_continued(kind, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)

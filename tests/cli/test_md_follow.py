@@ -37,6 +37,7 @@ def running(tmp_path, monkeypatch):
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_to_its_end(running):
     view = read_progress(Path("run"))
     assert not view.ended
@@ -52,6 +53,7 @@ def test_a_run_is_followed_to_its_end(running):
     assert read_progress(Path("run")).ended
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_are_bars(running):
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}

@@ -53,6 +53,7 @@ def test_those_that_leave_give_exit_code_3(inputs, capsys):
     assert "3 of 3 replicas became unphysical (replica-00" in errors[0]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
     settings = ["--replicas", "3", "--state-interval", "200", "--trajectory-interval", "20", "--seed", "3"]
     process = start_in_background(["md", *inputs, *settings, "--steps", "10000000", "--output", "killed"])
@@ -88,6 +89,7 @@ def test_bad_input_is_one_line(inputs, capsys, arguments, words):
     assert not Path("run").exists()
 
 
+@pytest.mark.cluster
 def test_dask_workers_move_them(inputs, capsys):
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     options = ["--replicas", "3", "--steps", "200"]

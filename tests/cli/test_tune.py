@@ -64,6 +64,7 @@ def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
     assert "4 trials" in longer.out
 
 
+@pytest.mark.slow
 def test_two_workers_on_one_storage_do_each_trial_once(config_file, tmp_path):
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     command = [sys.executable, "-m", "piwsl.cli", "tune", str(config_file), "--storage", storage, "--trials", "6"]
@@ -99,7 +100,7 @@ def test_two_workers_on_one_storage_do_each_trial_once(config_file, tmp_path):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        ("tune:", (), "holds no section tune: add for instance"),
+        ("tune:", (), "contains no section tune: add for instance"),
         ("loss.pisc", (), "unknown key loss.mixin: did you mean loss.mixing?"),
         (None, ("--storage", "sqlite:////nowhere/x.db"), "cannot be opened"),
         (None, ("-o", "data.train=5000"), "choose smaller sizes"),

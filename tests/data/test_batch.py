@@ -52,7 +52,7 @@ def test_edges_stay_within_their_structure():
 
 def test_the_second_half_of_the_edges_is_the_first_the_other_way_round():
     batch = collate([frame("H2O"), cell(), frame("CH4")], 4.5, torch.float64)
-    for made in (batch, batch.with_copies([0.1 * torch.ones_like(batch.positions)])):
+    for made in (batch, batch.copies([None, 0.1 * torch.ones_like(batch.positions)], [0, 1])):
         there, back = made.edges.chunk(2, dim=1)
         assert there.shape[1]
         assert torch.equal(there.flip(0), back)
@@ -65,7 +65,7 @@ def test_copies_are_displaced_batches():
     frames = [frame("H2O", labeled=True), frame("CH4", labeled=True)]
     batch = collate(frames, 5.0, torch.float64)
     displacement = 0.1 * torch.ones_like(batch.positions)
-    copies = batch.with_copies([displacement, -displacement])
+    copies = batch.copies([None, displacement, -displacement], [0, 1, 2])
     assert copies.n_structures == 6
     assert torch.allclose(copies.positions[8:16], batch.positions + displacement)
     assert torch.allclose(copies.positions[16:], batch.positions - displacement)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet, Selection
 from piwsl.data.lazy import JoinedFrames, LazyFrames, PerProcess
 from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from tests.support.ani_files import write_ani
 from tests.support.frame_sets import assert_same_frames, mixed_frames
@@ -28,7 +28,7 @@ def lazy(request, tmp_path):
     if request.param == "ani":
         write_ani(tmp_path / "a.h5")
         return read_frames(tmp_path / "a.h5")
-    convert(mixed_frames(), tmp_path / f"a{request.param}")
+    write_frames(mixed_frames(), tmp_path / f"a{request.param}")
     return read_frames(tmp_path / f"a{request.param}")
 
 
@@ -72,12 +72,13 @@ def test_of_frames_in_memory_only_the_chosen_ones_are_pickled():
     assert again.elements == [1, 6]
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_from_pickles(tmp_path):
     """What a worker that is not forked gets."""
     write_ani(tmp_path / "ani.h5")
     sets = [read_frames(tmp_path / "ani.h5")]
     for ending in ENDINGS:
-        convert(mixed_frames(), tmp_path / f"a{ending}")
+        write_frames(mixed_frames(), tmp_path / f"a{ending}")
         sets.append(read_frames(tmp_path / f"a{ending}"))
     (tmp_path / "sets.pickle").write_bytes(pickle.dumps(sets))
     code = "import pickle, sys; print([len(list(one)) for one in pickle.load(open(sys.argv[1], 'rb'))])"
@@ -111,7 +112,7 @@ def test_the_census_is_that_of_the_frames(lazy):
 
 
 def test_joined_sets(tmp_path):
-    convert(mixed_frames(), tmp_path / "a.h5")
+    write_frames(mixed_frames(), tmp_path / "a.h5")
     parts = [mixed_frames().select([1, 4]), read_frames(tmp_path / "a.h5"), FrameSet([frame("CH4")])]
     joined = FrameSet(JoinedFrames(parts))
     expected = [one for part in parts for one in part]
@@ -142,12 +143,13 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_cut_files_are_refused_in_one_line(tmp_path):
     """In processes of their own: what maps a file is killed where its end is missing."""
     paths = []
     for ending in ENDINGS:
         whole = tmp_path / f"whole{ending}"
-        convert(FrameSet(list(mixed_frames()) * 30), whole)
+        write_frames(FrameSet(list(mixed_frames()) * 30), whole)
         for percent in (0, 2, 50, 98):
             paths.append(tmp_path / f"cut-{percent}{ending}")
             paths[-1].write_bytes(whole.read_bytes()[: percent * whole.stat().st_size // 100])
@@ -162,7 +164,7 @@ def test_cut_files_are_refused_in_one_line(tmp_path):
 def test_absurd_labels_are_refused_when_their_frame_is_read(tmp_path, ending):
     good, forces = frame("H2O", labeled=True), np.full((3, 3), 1e5)
     bad = Frame(good.species, good.positions, 0.0, forces)
-    convert(FrameSet([good, bad, good]), tmp_path / f"a{ending}")
+    write_frames(FrameSet([good, bad, good]), tmp_path / f"a{ending}")
     frames = read_frames(tmp_path / f"a{ending}")
     assert frames[2].has_forces
     with pytest.raises(DataError, match="frame 1: forces reaches"):
@@ -171,7 +173,7 @@ def test_absurd_labels_are_refused_when_their_frame_is_read(tmp_path, ending):
 
 def test_a_damaged_entry_names_its_frame(tmp_path):
     lmdb = pytest.importorskip("lmdb")
-    convert(mixed_frames(), tmp_path / "a.aselmdb")
+    write_frames(mixed_frames(), tmp_path / "a.aselmdb")
     environment = lmdb.open(str(tmp_path / "a.aselmdb"), subdir=False, lock=False, map_size=1 << 24)
     with environment as file, file.begin(write=True) as transaction:
         transaction.put(b"3", b"no row")
@@ -195,7 +197,7 @@ def test_a_damaged_block_is_met_by_every_way_of_reading(tmp_path, layout):
         write_ani(path)
         damage_chunk(path, "H2O/wb97x_dz.forces", 0)
     else:
-        convert(mixed_frames(), path)
+        write_frames(mixed_frames(), path)
         with h5py.File(path, "a") as file:
             energy = file["energy"][:]
             del file["energy"]
@@ -249,7 +251,7 @@ def change(file, name, values):
     ],
 )
 def test_packed_files_that_do_not_fit_together(tmp_path, damage, message):
-    convert(mixed_frames(), tmp_path / "a.h5")
+    write_frames(mixed_frames(), tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         damage(file)
     with pytest.raises(DataError, match=message) as error:

@@ -74,7 +74,7 @@ def test_bad_npz(tmp_path, changes, message):
 
 def test_units_must_be_stated_somewhere(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays())
-    with pytest.raises(DataError, match="--units"):
+    with pytest.raises(DataError, match="units="):
         read_frames(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **arrays(units=np.array("kcal/mol, angstrom")))
     assert read_frames(tmp_path / "b.npz")[0].energy == pytest.approx(arrays()["energies"][0] * KCAL_PER_MOL)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import FrameSet
 from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
 from piwsl.errors import DataError, MissingDependencyError
 from piwsl.units import parse_units
 from tests.support.frame_sets import assert_same_frames, mixed_frames
@@ -18,10 +18,10 @@ from tests.support.molecules import frame
 def fill(folder):
     """Three data files, one of them deeper, and others."""
     water, methane = (FrameSet([frame(name, labeled=True)]) for name in ("H2O", "CH4"))
-    convert(methane, folder / "b.npz")
-    convert(mixed_frames(), folder / "a.h5")
-    convert(water, folder / "deeper" / "c.npz")
-    convert(water, folder / "deeper" / "deepest" / "d.npz")
+    write_frames(methane, folder / "b.npz")
+    write_frames(mixed_frames(), folder / "a.h5")
+    write_frames(water, folder / "deeper" / "c.npz")
+    write_frames(water, folder / "deeper" / "deepest" / "d.npz")
     (folder / "README.md").write_text("text")
     (folder / "metadata.json").write_text('{"name": "a set"}')
     np.savez(folder / "sizes.npz", natoms=np.arange(3))
@@ -51,13 +51,13 @@ def test_a_pattern(tmp_path, monkeypatch):
 
 
 def test_a_file_whose_name_is_a_pattern(tmp_path):
-    convert(mixed_frames(), tmp_path / "a[1].h5")
+    write_frames(mixed_frames(), tmp_path / "a[1].h5")
     assert len(read_frames(tmp_path / "a[1].h5")) == 7
 
 
 def test_notes_of_many_files_are_short(tmp_path):
     for number in range(5):
-        convert(mixed_frames(), tmp_path / f"{number}.extxyz")
+        write_frames(mixed_frames(), tmp_path / f"{number}.extxyz")
         text = (tmp_path / f"{number}.extxyz").read_text().replace("REF_", "")
         (tmp_path / f"{number}.extxyz").write_text(text)
     notes = read_frames(tmp_path).notes
@@ -77,7 +77,7 @@ def test_a_directory_with_a_damaged_file_is_refused(tmp_path):
 
 def test_a_directory_without_data(tmp_path):
     (tmp_path / "README.md").write_text("text")
-    with pytest.raises(DataError, match="holds no data file"):
+    with pytest.raises(DataError, match="contains no data file"):
         read_frames(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_a_named_data_set(monkeypatch):
     monkeypatch.setattr("piwsl.data.read.is_dataset", lambda name: name == "test:water")
     monkeypatch.setattr("piwsl.data.read.dataset_frames", lambda name: mixed_frames())
     assert len(read_frames("test:water")) == 7
-    with pytest.raises(DataError, match="leave --units out"):
+    with pytest.raises(DataError, match="leave units out"):
         read_frames("test:water", parse_units("eV"))
     with pytest.raises(DataError, match="no such file, directory or data set"):
         read_frames("test:wine")
@@ -96,7 +96,7 @@ def test_a_named_data_set(monkeypatch):
     [
         ("b.npy", "perhaps .*b.npz"),
         ("nowhere/b.npz", "there is no folder .*nowhere"),
-        ("b.npz#wb97x_dz", "only the HDF5 files of ANI"),
+        ("b.npz#wb97x_dz", "only HDF5 files of ANI"),
         ("a.h5#wb97x_dz", "leave '#wb97x_dz' out"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_misspelt_data_set_is_named_right():
 def test_units_of_a_file_that_states_its_own(tmp_path):
     fill(tmp_path)
     for name in ("a.h5", "b.npz"):
-        with pytest.raises(DataError, match="leave --units out"):
+        with pytest.raises(DataError, match="leave units out"):
             read_frames(tmp_path / name, parse_units("kcal/mol"))
     assert len(read_frames(tmp_path / "b.npz", parse_units("eV, angstrom"))) == 1
 

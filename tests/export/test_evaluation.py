@@ -9,10 +9,12 @@ def test_species_of_another_order_or_molecule():
     ethanol = molecule("CH3CH2OH")
     numbers = ethanol.numbers.tolist()
     check_species(ethanol.numbers, numbers, "f.pt")
-    with pytest.raises(ElementError, match=r"f\.pt: atom 0 is C, the potential was made with H there.*another order"):
+    with pytest.raises(
+        ElementError, match=r"f\.pt: atom 0 is C, the potential was exported with H there.*another order"
+    ):
         check_species(ethanol.numbers, numbers[::-1], "f.pt")
-    with pytest.raises(ElementError, match="made for 8 atoms, the structure has 9"):
+    with pytest.raises(ElementError, match="exported for 8 atoms, the structure has 9"):
         check_species(ethanol.numbers, numbers[:-1], "f.pt")
     other = [7, *numbers[1:]]
-    with pytest.raises(ElementError, match="atom 0 is C, the potential was made with N there"):
+    with pytest.raises(ElementError, match="atom 0 is C, the potential was exported with N there"):
         check_species(ethanol.numbers, other, "f.pt")

@@ -17,7 +17,7 @@ def good(exports):
 
 def test_a_torchscript_file_that_is_not_ours(tmp_path):
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(tmp_path / "foreign.pt"))
-    with pytest.raises(ModelFileError, match="a TorchScript file that piwsl did not write"):
+    with pytest.raises(ModelFileError, match="a TorchScript file of another program"):
         load_exported(tmp_path / "foreign.pt")
 
 

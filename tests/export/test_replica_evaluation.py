@@ -17,6 +17,8 @@ from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame, oxide
 
+pytestmark = pytest.mark.compile
+
 ETHANOL = frame("CH3CH2OH")
 NO_CELL = (False, False, False)
 
@@ -108,7 +110,7 @@ def test_copies_in_a_box_each_see_their_own_nearest_images(files):
         assert_same(bound(torch.from_numpy(cut)), energies[0], forces[0])
     with pytest.raises(EngineError, match=r"box is 6\.9 angstrom wide"):
         bind_replicas(load_exported(files / "three.pt"), ETHANOL.species, (True, True, True), 0.8 * cell)
-    with pytest.raises(EngineError, match="slabs and wires: export with --target general"):
+    with pytest.raises(EngineError, match="slabs and wires: export with target='general'"):
         bind_replicas(load_exported(files / "three.pt"), ETHANOL.species, (True, True, False), cell)
 
 
@@ -168,17 +170,19 @@ def test_copies_that_change_places_are_not_written(tmp_path, monkeypatch):
 
 def test_refusals(files, tmp_path):
     exporter = Exporter([files / "model.pt"])
-    with pytest.raises(ConfigError, match=r"--copies takes molecules of 2 to 200 atoms without a cell: .*general"):
+    with pytest.raises(ConfigError, match=r"copies takes molecules of 2 to 200 atoms without a cell: .*general"):
         exporter.openmm(oxide(), tmp_path / "out.pt", copies=2)
-    with pytest.raises(ConfigError, match="--copies is 0"):
+    with pytest.raises(ConfigError, match="copies is 0"):
         exporter.openmm(ETHANOL, tmp_path / "out.pt", copies=0)
     exporter.openmm(oxide(), tmp_path / "cell.pt")
-    advice = r"give the trained model\.pt, or export with --target general, or a molecule with --target openmm --copies"
+    advice = (
+        r"give the trained model\.pt, or export with target='general', or a molecule with target='openmm' and copies=N"
+    )
     with pytest.raises(EngineError, match=advice):
         bind_replicas(load_exported(tmp_path / "cell.pt"), oxide().species, oxide().pbc, oxide().cell)
-    with pytest.raises(ElementError, match="made for 9 atoms, the structure has 3"):
+    with pytest.raises(ElementError, match="exported for 9 atoms, the structure has 3"):
         bind_replicas(load_exported(files / "three.pt"), frame("H2O").species)
-    with pytest.raises(ElementError, match="not made for Cl"):
+    with pytest.raises(ElementError, match="not trained on Cl"):
         bind_replicas(load_exported(files / "general.pt"), frame("CH3Cl").species)
 
 

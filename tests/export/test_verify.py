@@ -61,14 +61,14 @@ def test_nan_never_passes(exported, monkeypatch):
 
 
 def test_something_must_be_compared(exported):
-    with pytest.raises(ExportError, match="no structures to verify"):
+    with pytest.raises(ExportError, match="no structures on which to verify"):
         verify(exported, [])
 
 
 def test_a_file_that_gives_other_numbers_where_it_is_loaded(exported):
     assert verify_here(exported).passed
     check = [{**entry, "energy": entry["energy"] + 0.1} for entry in exported.info["check"]]
-    with pytest.raises(ModelFileError, match="other numbers here than where it was made"):
+    with pytest.raises(ModelFileError, match="other results on this machine than at export"):
         verify_here(replace(exported, info={**exported.info, "check": check}))
 
 

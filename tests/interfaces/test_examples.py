@@ -3,10 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from ase.io import write
 
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

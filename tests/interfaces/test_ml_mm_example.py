@@ -13,6 +13,8 @@ from openmm.app import PDBFile
 from piwsl.md import PiwslCalculator
 from piwsl.units import KJ_PER_MOL
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ml_mm.py"
 

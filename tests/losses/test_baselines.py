@@ -9,7 +9,7 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.losses import EnergyMAE, ForceL2MAE, NoisyNode, PointPredictions, TaylorLabels
-from piwsl.losses.request import FIRST
+from piwsl.losses.predictions import FIRST
 from piwsl.units import KCAL_PER_MOL
 from tests.support.molecules import frame
 

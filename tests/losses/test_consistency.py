@@ -6,7 +6,7 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses import PISC, PITC, AbsoluteError, HuberError, PISCPaths, PITCBack, PointPredictions
-from piwsl.losses.request import Work
+from piwsl.losses.predictions import Work
 from tests.support.molecules import frame
 
 TERMS = [PITC, PITCBack, PISC, PISCPaths]

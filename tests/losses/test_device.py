@@ -24,7 +24,7 @@ from piwsl.losses import (
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")]
 
 
 DISPLACEMENTS = [

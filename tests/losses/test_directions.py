@@ -17,7 +17,7 @@ from piwsl.losses import (
 )
 from piwsl.losses.directions import RandomDraw, unit_vectors
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.prediction import predict, slopes
+from piwsl.losses.predictions import predict, predict_conservative
 from tests.support.molecules import frame
 from tests.support.potentials import morse, painn
 
@@ -133,8 +133,8 @@ def test_slopes_are_forces_unless_there_is_a_head():
     batch = collate([frame("CH3CHO")], 4.0, torch.float64)
     for kind, same in (("conservative", True), ("direct", False)):
         potential = painn(kind)
-        assert torch.allclose(slopes(potential, batch).forces, predict(potential, batch).forces) == same
-        assert not slopes(potential, batch).energies.requires_grad
+        assert torch.allclose(predict_conservative(potential, batch).forces, predict(potential, batch).forces) == same
+        assert not predict_conservative(potential, batch).energies.requires_grad
 
 
 def test_unit_vectors_keep_zeros():

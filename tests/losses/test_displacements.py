@@ -16,7 +16,7 @@ from piwsl.losses import (
     TowardsEnergyError,
     TowardsForceError,
 )
-from piwsl.losses.lengths import nearest_neighbor_distances
+from piwsl.losses.displacements import nearest_neighbor_distances
 from tests.support.molecules import cell, frame, oxide
 from tests.support.potentials import painn
 

@@ -25,7 +25,7 @@ from piwsl.losses import (
     TaylorLabels,
 )
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import PredictionRequest, Work
+from piwsl.losses.predictions import PredictionRequest, Work
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn, truncated_morse
 

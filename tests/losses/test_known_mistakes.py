@@ -24,8 +24,7 @@ from piwsl.losses import (
     WeightedTerm,
 )
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.prediction import predict
-from piwsl.losses.request import PredictionRequest
+from piwsl.losses.predictions import PredictionRequest, predict
 from tests.support.molecules import frame
 from tests.support.potentials import ENERGIES, curling_springs, morse, painn
 

@@ -17,6 +17,7 @@ from tests.support.limits import limited_files
 SHORT = {"steps": 600, "trajectory_interval": 1, "report_interval": 100, "state_interval": 100}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dcd", "xtc", "extxyz", "hdf5"])
 def test_a_run_is_continued_when_there_is_room(kind, ethanol, make_model, tmp_path):
     model, protocol = make_model(ethanol), MDProtocol.of(trajectory_format=kind, **SHORT)

@@ -52,6 +52,7 @@ def test_a_schedule_is_read_and_followed():
         MDProtocol.of(ensemble="nvt-csvr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_heats_up(engine, ethanol, make_model, tmp_path):
     options = {"temperature": "50:1000", "friction": 0.1, "steps": 6000, "report_interval": 20, "engine": engine}
@@ -137,6 +138,7 @@ def test_npt_needs_a_box(ethanol, make_model, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_crystal_in_npt_is_continued_exactly(engine, tmp_path):
     atoms = bulk("Ar", "fcc", a=5.3, cubic=True)

@@ -228,6 +228,7 @@ def test_sigterm_writes_a_state_first(ethanol, make_model, tmp_path):
     assert len(frames(output)) == total // 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_trained_file_is_exported_into_the_run(engine, ethanol, tmp_path):
     model, output = trained_file(tmp_path / "model.pt"), tmp_path / "run"
@@ -246,6 +247,7 @@ def test_a_trained_file_is_exported_into_the_run(engine, ethanol, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_real_network_gives_the_same_forces_everywhere(ethanol, exports):
     model = exports.openmm()
     ethanol.rattle(0.05, seed=1)

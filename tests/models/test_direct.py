@@ -8,7 +8,7 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
-from piwsl.losses.prediction import predict
+from piwsl.losses.predictions import predict
 from piwsl.models import ModelConfig, build_network, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential

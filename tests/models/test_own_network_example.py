@@ -6,6 +6,8 @@ import pytest
 
 from piwsl.cli.main import run
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_network.py"
 
 

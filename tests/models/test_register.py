@@ -115,7 +115,7 @@ def no_json(cutoff: float, activation: nn.Module | None = None) -> nn.Module:
         ("no_cutoff", no_cutoff, "must take `cutoff`"),
         ("hidden", hidden_options, r"takes \*\*options: int"),
         ("without_types", without_types, "width has no type"),
-        ("no_json", no_json, "cannot stand in a configuration"),
+        ("no_json", no_json, "cannot be a configuration key"),
         ("painn", TinyPairs, "taken by piwsl.models.networks.painn.PaiNN"),
         ("tiny_pairs", no_cutoff, "taken by .*TinyPairs"),
     ],
@@ -128,6 +128,9 @@ def test_what_cannot_be_registered_is_refused(name, network, message):
 
 def test_the_same_place_may_register_again():
     assert register_network("tiny_pairs", TinyPairs) is TinyPairs
+    as_script = type("TinyPairs", (TinyPairs,), {"__module__": "__main__"})
+    register_network("tiny_pairs", as_script)  # the module was executed as a script, and is then imported
+    register_network("tiny_pairs", TinyPairs)
 
 
 def test_no_force_head_and_no_neighbor_sums():
@@ -165,7 +168,7 @@ def test_it_trains_is_saved_loaded_and_exported(tmp_path):
             "dtype": "float64",
         }
     )
-    result = train(config, tmp_path / "run")
+    result = train(config=config, output=tmp_path / "run")
     trained = load_trained(result.model)
     assert trained.config == config.model
     made = trained.check_frames[0]
@@ -241,6 +244,7 @@ def test_invalid_options_are_an_error_of_pydantic_in_python():
         ModelConfig(network="tiny_pairs", widht=3)
 
 
+@pytest.mark.slow
 def test_training_works_without_numba():
     program = (
         "import sys; sys.modules['numba'] = None\n"

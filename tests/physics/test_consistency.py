@@ -10,7 +10,7 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.losses import PISC, PITC, Displacement, FrameRandom, PISCPaths, PITCBack
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import PredictionRequest
+from piwsl.losses.predictions import PredictionRequest
 from tests.support.molecules import cell, frame
 from tests.support.potentials import STIFFNESS, curling_springs, lennard_jones, morse, springs
 

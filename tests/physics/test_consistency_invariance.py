@@ -29,7 +29,7 @@ from piwsl.losses import (
     WeightedTerm,
 )
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import PredictionRequest
+from piwsl.losses.predictions import PredictionRequest
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 

@@ -20,6 +20,8 @@ from piwsl.units import ACCELERATION, ASE_TIME, BOLTZMANN
 from tests.support.argon import argon_model
 from tests.support.springs import springs_model
 
+pytestmark = pytest.mark.slow
+
 THERMOSTATS = [
     ("openmm", "nvt-langevin"),
     ("openmm", "nvt-nose-hoover"),

@@ -19,6 +19,8 @@ from piwsl.md.structure import degrees_of_freedom, thermal_velocities
 from piwsl.units import BOLTZMANN
 from tests.support.springs import springs_model
 
+pytestmark = pytest.mark.slow
+
 ENGINES = {"openmm": OpenMMEngine, "ase": ASEEngine}
 
 

@@ -14,6 +14,8 @@ from piwsl.md.simulation import starts
 from piwsl.units import BOLTZMANN
 from tests.support.spring_replicas import SpringReplicas
 
+pytestmark = pytest.mark.slow
+
 ENGINES = {"native": NativeReplicas, "openmm": OpenMMReplicas}
 
 

@@ -20,6 +20,8 @@ from piwsl.export.trained_file import load_trained
 from piwsl.md import PiwslCalculator
 from piwsl.training.evaluate import evaluate_potential
 
+pytestmark = pytest.mark.slow
+
 ASPIRIN = named_system("aspirin")
 
 

@@ -2,11 +2,13 @@
 
 import pytest
 
-from piwsl.data.convert import WRITERS, convert
 from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
+from piwsl.data.write import WRITERS, write_frames
 from piwsl.units import parse_units
 from tests.support.frame_sets import assert_same_frames
+
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,7 @@ def titania(real_data):
 
 @pytest.mark.parametrize("ending", [ending for ending in WRITERS if ending not in (".npz", ".hdf5", ".xyz")])
 def test_titania(titania, tmp_path, ending):
-    convert(titania, tmp_path / f"tio2{ending}")
+    write_frames(titania, tmp_path / f"tio2{ending}")
     again = read_frames(tmp_path / f"tio2{ending}")
     assert_same_frames(again, titania, 5.1e-9 if ending == ".extxyz" else 0.0)
     one, other = inspect_frames(titania), inspect_frames(again)
@@ -26,5 +28,5 @@ def test_titania(titania, tmp_path, ending):
 def test_aspirin(real_data, tmp_path):
     frames = read_frames(real_data / "rmd17_aspirin.npz", parse_units("kcal/mol")).select(range(0, 2050, 20))
     for ending in (".npz", ".h5"):
-        convert(frames, tmp_path / f"aspirin{ending}")
+        write_frames(frames, tmp_path / f"aspirin{ending}")
         assert_same_frames(read_frames(tmp_path / f"aspirin{ending}"), frames)

@@ -8,6 +8,8 @@ from piwsl.training.config import load_config
 from piwsl.training.run import run_training
 from piwsl.units import parse_units
 
+pytestmark = pytest.mark.real
+
 
 def test_rmd17_trains_by_naming_the_file_and_its_units(real_data, tmp_path):
     """A few steps from random weights already beat predicting no force at all (about 990 meV/A)."""

@@ -9,6 +9,8 @@ from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.systems import named_system
 from piwsl.md import PiwslCalculator
 
+pytestmark = pytest.mark.slow
+
 ASPIRIN = named_system("aspirin")
 
 

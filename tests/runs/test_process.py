@@ -143,6 +143,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_jobs_follow_each_other_in_any_order(tmp_path):
     """Each gives the same bits, whatever came before it in the process."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

@@ -3,7 +3,8 @@ import pytest
 
 from piwsl.analysis.quantities.bond_lengths import compare_bonds
 from piwsl.errors import DataError
-from piwsl.structures.bonds import bond_lengths, bond_type, find_bonds
+from piwsl.structures.bonds import bond_lengths, find_bonds
+from piwsl.structures.pairs import pair_kind
 
 
 def test_bonds_of_ethanol_by_type(runs):
@@ -26,7 +27,7 @@ def test_bonds_of_a_molecule_that_turns_and_vibrates(runs):
     [(1, 6, "C-H"), (6, 1, "C-H"), (8, 6, "C-O"), (1, 8, "O-H"), (8, 7, "N-O"), (1, 1, "H-H")],
 )
 def test_names(first, second, name):
-    assert bond_type(first, second) == name
+    assert pair_kind(first, second) == name
 
 
 def test_atoms_without_bonds():

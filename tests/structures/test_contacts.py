@@ -5,7 +5,7 @@ from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.run_directory import read_run
 from piwsl.analysis.verdict import judge
-from piwsl.structures.contacts import first_contact, unbonded_pairs
+from piwsl.structures.contacts import ContactWatch, unbonded_pairs
 
 HCCH = np.array([1, 6, 6, 1])
 BONDS = np.array([[0, 1], [1, 2], [2, 3]])
@@ -19,6 +19,10 @@ def line(distance, frames=2500, collapsed=2100):
     return positions, 10.0 * np.arange(1, frames + 1)
 
 
+def first_contact(positions, times, species, bonds):
+    return ContactWatch(species, bonds).find(positions, 0, times)
+
+
 def test_pairs_and_limits():
     pairs, limits = unbonded_pairs(HCCH, BONDS)
     assert pairs.tolist() == [[0, 2], [0, 3], [1, 3]]
@@ -26,9 +30,9 @@ def test_pairs_and_limits():
 
 
 def test_a_known_collapse():
-    found = first_contact(*line(0.6), HCCH, BONDS)
-    assert (found.frame, found.time, found.atoms, found.kind) == (2100, 21010.0, (1, 3), "C-H")
-    assert found.distance == pytest.approx(0.5)
+    contact = first_contact(*line(0.6), HCCH, BONDS)
+    assert (contact.frame, contact.time, contact.atoms, contact.kind) == (2100, 21010.0, (1, 3), "C-H")
+    assert contact.distance == pytest.approx(0.5)
     assert first_contact(*line(3.4), HCCH, BONDS) is None
 
 

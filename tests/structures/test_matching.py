@@ -53,7 +53,7 @@ def test_the_mapping_is_offered_and_accepted(runs, tmp_path, reference):
     order = np.array([8, 7, 6, 5, 4, 3, 2, 1, 0])
     path = runs.write_run(tmp_path / "run", positions[:, order], numbers=runs.ETHANOL.numbers[order])
     run = read_run(path)
-    with pytest.raises(DataError, match=r"different order: atom 0 is H in the run, C in .*--map-atoms"):
+    with pytest.raises(DataError, match=r"different order: atom 0 is H in the run, C in .*accept_mapping=True"):
         compare_run(run, reference)
     found = compare_run(run, reference, accept_mapping=True)
     straight = compare_run(read_run(runs.write_run(tmp_path / "straight", positions)), reference)
@@ -71,7 +71,7 @@ def test_another_order_of_the_same_elements_is_noticed(runs, tmp_path, reference
     order = np.array([1, 0, 2, 3, 4, 5, 6, 7, 8])  # the two carbons change places: elements say nothing
     run = read_run(runs.write_run(tmp_path / "run", positions[:, order]))
     refused = compare_run(run, reference)
-    assert any("--map-atoms" in note for note in refused.notes)
+    assert any("accept_mapping=True" in note for note in refused.notes)
     assert refused.stability.frames == 0
     assert compare_run(run, reference, accept_mapping=True).stability.broken is None
 

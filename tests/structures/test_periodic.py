@@ -8,7 +8,7 @@ from ase.spacegroup import crystal
 
 from piwsl.errors import DataError
 from piwsl.structures.periodic import ImageBonds, Unwrapper, image_vectors, images_of
-from piwsl.trajectories.source import FrameSource, first_frame, unwrapped
+from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 1.5, 7.0]])
 

@@ -51,3 +51,15 @@ def assert_same_frames(found, expected, precision=0.0):
             assert a.dtype == np.float64, name
             assert a.shape == b.shape, name
             assert np.allclose(a, b, rtol=0, atol=precision, equal_nan=True), name
+
+
+def random_water_file(path, frames):
+    """Write random labels on frames of water to an npz file that states no units."""
+    waters = [frame("H2O", seed=seed, labeled=True) for seed in range(frames)]
+    np.savez(
+        path,
+        nuclear_charges=waters[0].species,
+        coords=[water.positions for water in waters],
+        energies=[water.energy for water in waters],
+        forces=[water.forces for water in waters],
+    )

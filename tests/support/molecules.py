@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from piwsl.data.frames import Frame
-from piwsl.losses.prediction import Prediction
+from piwsl.losses.predictions import Prediction
 
 
 def frame(name: str, rattle: float = 0.05, seed: int = 0, labeled: bool = False) -> Frame:

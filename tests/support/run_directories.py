@@ -111,3 +111,22 @@ def write_run(
     }
     (directory / "summary.json").write_text(json.dumps(summary | changes))
     return directory
+
+
+def write_replica_summary(directory: Path, names: list[str]) -> None:
+    """Write the summary of a directory of replicas, whose own directories have these names."""
+    state = {"result": "completed", "steps_done": 1}
+    replicas = [{"directory": name, "seed": seed, **state} for seed, name in enumerate(names)]
+    summary = {
+        "system": {"name": "ethanol"},
+        "ensemble": "nvt",
+        "temperature_K": 500.0,
+        "timestep_fs": 0.5,
+        "steps_requested": 1,
+        "steps_done": 1,
+        "trajectory_interval": 1,
+        "result": "completed",
+        "replicas": replicas,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "summary.json").write_text(json.dumps(summary))

@@ -19,6 +19,8 @@ from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, run_ense
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import run_training
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("optimizer.steps=20", "optimizer.batch_size=4", "loss.pitc=0", "loss.pisc=0", "data.forces_fraction=0.5")
 
 

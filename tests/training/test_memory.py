@@ -27,6 +27,7 @@ def mapped_bytes(keep):
     return int(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to the GNU C library")
 def test_large_blocks_come_from_the_heap():
     assert mapped_bytes(keep=False) >= 16_000_000

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from piwsl.data.batch import collate
-from piwsl.losses.points import PointPredictions
-from piwsl.losses.prediction import Prediction
+from piwsl.losses.predictions import PointPredictions, Prediction
 from piwsl.training.metrics import ErrorCollector, ErrorSums
 from tests.support.molecules import frame
 

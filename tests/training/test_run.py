@@ -22,6 +22,7 @@ from piwsl.training.run import run_training
 from piwsl.training.task import DivergedError
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_explains_itself(small, tmp_path):
     steps = []
     result = run_training(small("optimizer.steps=200"), tmp_path / "run", progress=steps.append)
@@ -50,6 +51,7 @@ def weights(result):
     return load_trained(result.model).tensors
 
 
+@pytest.mark.slow
 def test_same_seed_same_model_other_seed_another(small, tmp_path):
     one = weights(run_training(small(), tmp_path / "a"))
     two = weights(run_training(small(), tmp_path / "b"))
@@ -63,6 +65,7 @@ def metrics(folder):
     return [{name: value for name, value in row.items() if value} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
 def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
     config = small(f"optimizer.schedule={schedule}", "loss.cadence=3")
@@ -86,6 +89,7 @@ def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
     assert metrics(tmp_path / "broken" / "metrics-1") == rows[-2:]
 
 
+@pytest.mark.slow
 def test_kill_and_resume_on_the_command_line(small, tmp_path):
     config = small("optimizer.steps=160")
     whole = weights(run_training(config, tmp_path / "whole"))
@@ -124,6 +128,7 @@ run(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
     (tmp_path / "c.yaml").write_text(to_yaml(small("optimizer.steps=100000", "data.workers=1")))
     arguments = ["train", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
@@ -168,6 +173,7 @@ def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
         run_training(small("optimizer.steps=1000"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_another_run_is_never_overwritten(small, tmp_path):
     config = small("optimizer.steps=20")
     run_training(config, tmp_path / "run")
@@ -180,6 +186,7 @@ def test_another_run_is_never_overwritten(small, tmp_path):
     run_training(small("optimizer.steps=20", "seed=3"), tmp_path / "run", force=True)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_made_longer(small, tmp_path):
     settings = ["optimizer.schedule=plateau", "optimizer.plateau_patience=1", "optimizer.validation_interval=5"]
     run_training(small(*settings, "optimizer.steps=10"), tmp_path / "run")
@@ -189,6 +196,7 @@ def test_a_run_can_be_made_longer(small, tmp_path):
     assert "resumed: optimizer.steps was 10, is 30" in (tmp_path / "run" / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_energies_only(small, water_file, tmp_path):
     with np.load(water_file) as archive:
         content = {key: archive[key] for key in archive.files if key != "forces"}
@@ -199,6 +207,7 @@ def test_energies_only(small, water_file, tmp_path):
     assert result.test.force_mae is None
 
 
+@pytest.mark.slow
 def test_a_diverged_run_stops_and_keeps_its_checkpoint(small, tmp_path, monkeypatch):
     from piwsl.losses.supervised import EnergyMAE
 
@@ -224,6 +233,7 @@ def test_nothing_is_written_when_the_data_are_bad(small, tmp_path):
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_a_flattened_surface_is_said(small, tmp_path):
     result = run_training(small("loss.pitc=1e5", "loss.mixing=0", "displacement.length=0.2"), tmp_path / "run")
     assert "PITC and PISC made up to" in result.warnings[0]
@@ -231,6 +241,7 @@ def test_a_flattened_surface_is_said(small, tmp_path):
     assert "train longer" in hardly.warnings[0]
 
 
+@pytest.mark.slow
 def test_the_last_steps_are_validated_too(small, tmp_path):
     run_training(small("optimizer.steps=50"), tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()

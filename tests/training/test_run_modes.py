@@ -19,6 +19,7 @@ def assert_same(one, two, tolerance=0.0):
         torch.testing.assert_close(one[name], two[name], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_step_in_parts_is_the_same_step(small, tmp_path):
     common = ["dtype=float64", "optimizer.batch_size=6", "optimizer.steps=25", "optimizer.validation_interval=10"]
     steps, losses = [], []
@@ -30,6 +31,7 @@ def test_a_step_in_parts_is_the_same_step(small, tmp_path):
         assert progress.losses == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_resumes_bit_by_bit(small, tmp_path):
     length = ["optimizer.steps=18", "optimizer.validation_interval=6"]
     config = small("optimizer.batch_size=6", "optimizer.accumulate=3", "optimizer.schedule=plateau", *length)
@@ -56,12 +58,14 @@ def test_a_batch_that_cannot_be_divided(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_reading_ahead_changes_nothing(small, tmp_path):
     one = run_training(small("optimizer.steps=45"), tmp_path / "one")
     two = run_training(small("optimizer.steps=45", "data.workers=1"), tmp_path / "two")
     assert_same(weights(one), weights(two))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [[], ["loss.forces=0"]], ids=["forces", "energies"])
 def test_bfloat16_trains_and_keeps_float32_weights(small, tmp_path, loss):
     seen = []
@@ -87,6 +91,7 @@ def test_validation_does_not_run_in_bfloat16(small, tmp_path, monkeypatch):
     assert not any(within)
 
 
+@pytest.mark.slow
 def test_deterministic_runs_are_equal_bit_by_bit(small, tmp_path):
     config = small("deterministic=true", "optimizer.steps=20")
     used = []
@@ -104,6 +109,7 @@ def test_a_gpu_that_is_not_there(small, tmp_path):
         run_training(small("accelerator=gpu"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
     free = run_training(small("optimizer.steps=20"), tmp_path / "free")
     fixing = ["start.freeze=[readout]", "optimizer.weight_decay=0.1"]
@@ -117,12 +123,14 @@ def test_fixed_weights_stay_and_the_others_move(small, tmp_path):
     assert not torch.equal(last["first_update.mix.weight"], first["first_update.mix.weight"])
 
 
+@pytest.mark.slow
 def test_amsgrad_is_a_choice(small, tmp_path):
     with_it = run_training(small("optimizer.steps=20"), tmp_path / "with")
     without = run_training(small("optimizer.steps=20", "optimizer.amsgrad=false"), tmp_path / "without")
     assert not torch.equal(weights(with_it)["readout.0.weight"], weights(without)["readout.0.weight"])
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(small, tmp_path, monkeypatch):
     original, calls = TrainingTask.training_step, []
 

@@ -223,6 +223,7 @@ def test_files_become_absolute_and_names_stay(small, tmp_path, monkeypatch):
     assert absolute("ani1x") == str(tmp_path / "ani1x")
 
 
+@pytest.mark.slow
 def test_the_bundled_system_has_its_own_test_frames(small):
     named = ("data.file=null", "data.system=aspirin", "data.train=20")
     own = training_frames(small(*named, "data.test=null"))
@@ -279,6 +280,7 @@ def test_directories_and_patterns_train(small, water_file, tmp_path):
         assert frames.sha256 == source_hash(sorted((tmp_path / "parts").iterdir()))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_split(small, tmp_path):
     config = small("optimizer.steps=20")
     first = training_frames(config)

@@ -97,6 +97,7 @@ print(1024 * (peak - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_the_estimate_is_right_within_a_factor_of_two(small, tmp_path):
     from piwsl.runs.config import to_yaml

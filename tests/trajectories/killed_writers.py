@@ -80,7 +80,7 @@ def killed_while_opening(path: Path, kind: str, keep: int) -> None:
     try:
         assert whole_frames(path, kind) >= keep
     except DataError as error:
-        assert "continue that first" in str(error)  # noqa: PT017
+        assert "resume that run first" in str(error)  # noqa: PT017
 
 
 def main(folder: Path, kinds: list[str]) -> None:

@@ -15,7 +15,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.trajectories.dcd import cell_vectors
 from piwsl.trajectories.files import open_trajectory
-from piwsl.trajectories.source import PIECE, FrameSource
+from piwsl.trajectories.frame_source import PIECE, FrameSource
 
 FRAMES = 2300
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from ase.geometry import cell_to_cellpar
 
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.trajectories.orientation import oriented, standard_orientation
-from piwsl.trajectories.writer import OutputFrame
 
 
 @pytest.mark.parametrize("seed", range(6))

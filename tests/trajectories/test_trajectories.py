@@ -16,8 +16,8 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.files import create_trajectory, read_trajectory
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.trajectories.topology import write_topology
-from piwsl.trajectories.writer import OutputFrame
 from tests.support.limits import limited_files
 
 PRECISION = {"dcd": 1e-5, "xtc": 6e-3, "extxyz": 1e-6, "hdf5": 1e-5}

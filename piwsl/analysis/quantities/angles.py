@@ -26,10 +26,10 @@ def angle_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
     return angles_between(positions[:, atoms[:, 0]] - middle, positions[:, atoms[:, 2]] - middle)
 
 
-def angles_between(one: FloatArray, other: FloatArray) -> FloatArray:
+def angles_between(first: FloatArray, second: FloatArray) -> FloatArray:
     """Angles (...) in degrees between vectors (..., 3)."""
-    across = np.linalg.norm(np.cross(one, other), axis=-1)
-    return np.asarray(np.degrees(np.arctan2(across, (one * other).sum(-1))))
+    across = np.linalg.norm(np.cross(first, second), axis=-1)
+    return np.asarray(np.degrees(np.arctan2(across, (first * second).sum(-1))))
 
 
 class DegreeCounter:
@@ -136,14 +136,14 @@ class Arms:
             if chemical[bond]:
                 ends[int(i)].append((bond, 1, int(j)))
                 ends[int(j)].append((bond, -1, int(i)))
-        found: dict[str, list[tuple[int, int, int, int]]] = defaultdict(list)
+        pairs: dict[str, list[tuple[int, int, int, int]]] = defaultdict(list)
         symbols = [chemical_symbols[int(number)] for number in species]
         for middle, arms in ends.items():
             for place, (bond, sign, first) in enumerate(arms):
                 for other, other_sign, last in arms[place + 1 :]:
                     low, high = sorted((symbols[first], symbols[last]))
-                    found[f"{low}-{symbols[middle]}-{high}"].append((bond, sign, other, other_sign))
-        self.pairs = {kind: np.array(rows, dtype=np.int64) for kind, rows in sorted(found.items())}
+                    pairs[f"{low}-{symbols[middle]}-{high}"].append((bond, sign, other, other_sign))
+        self.pairs = {kind: np.array(rows, dtype=np.int64) for kind, rows in sorted(pairs.items())}
 
     def angles(self, vectors: FloatArray, kind: str) -> FloatArray:
         """Angles (f, k) in degrees of a type, from the vectors of the bonds (f, bonds, 3)."""

@@ -39,7 +39,7 @@ class BondLengths:
     distribution: DistributionComparison
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "bonds": self.count,
             "mean": {
@@ -92,7 +92,7 @@ class BondCounter:
             counter.add(lengths, frames.first)
 
     def statistics(self) -> dict[str, BondStatistics]:
-        """By type, in blocks of several times the correlation of its lengths."""
+        """Return statistics by type, in blocks of several times the correlation of its lengths."""
         return {kind: counter.statistics() for kind, counter in self._types.items()}
 
 
@@ -130,17 +130,18 @@ class _TypeCounter:
 
 
 def bond_statistics(positions: FloatArray, bonds: Bonds) -> dict[str, BondStatistics]:
-    """Of frames in memory (frames, atoms, 3), angstrom."""
+    """Return the statistics of frames in memory (frames, atoms, 3), angstrom."""
     counter = BondCounter(bonds, len(positions))
     counter.add(Frames(0, positions, None, bonds))
     return counter.statistics()
 
 
 def compare_bonds(run: FloatArray, reference: FloatArray, bonds: Bonds) -> tuple[BondLengths, ...]:
-    """Bond lengths per type, run against reference, of frames in memory.
+    """Compare bond lengths by type, of frames in memory.
 
     Args:
-        run, reference: (frames, atoms, 3) angstrom; of the run the stable frames.
+        run: stable frames of the run (frames, atoms, 3), angstrom.
+        reference: frames of the reference (frames, atoms, 3), angstrom.
         bonds: bonds of the reference.
     """
     return compare_bond_statistics(bond_statistics(run, bonds), bond_statistics(reference, bonds))
@@ -149,7 +150,7 @@ def compare_bonds(run: FloatArray, reference: FloatArray, bonds: Bonds) -> tuple
 def compare_bond_statistics(
     run: dict[str, BondStatistics], reference: dict[str, BondStatistics]
 ) -> tuple[BondLengths, ...]:
-    """Bond lengths per type, run against reference."""
+    """Compare bond lengths by type."""
     return tuple(_compare_type(kind, run[kind], reference[kind]) for kind in run)
 
 

@@ -17,7 +17,7 @@ from piwsl.units import BOLTZMANN, MILLIPASCAL_SECOND, PICOSECOND
 MOST_FRAMES = 4000  # that are kept
 MOST_NUMBERS = 12_000_000  # coordinates that are kept: 48 MB
 BLOCKS = 5
-SHORTEST_FIT = 0.2  # of the longest lag: what comes before is vibration, and motion that has not become random
+SHORTEST_FIT = 0.2  # of the longest lag; shorter ones hold vibrations and ballistic motion
 FEWEST = 20  # frames of a block
 UNIT = "angstrom^2/ps"
 # Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004): D of the infinite system is larger by kT xi / (6 pi eta L).
@@ -74,7 +74,7 @@ class DiffusionStatistics:
 
 
 class DisplacementRecorder:
-    """Keeps evenly spaced frames of an unwrapped trajectory, of which the total momentum has been taken.
+    """Keeps evenly spaced frames of an unwrapped trajectory, without the motion of their center of mass.
 
     Args:
         species: (atoms,) atomic numbers.
@@ -148,20 +148,20 @@ class Diffusion:
 
 
 def compare_diffusion(element: str, run: Displacements, reference: Displacements | None) -> Diffusion:
-    """From straight lines through the mean square displacements of each block of time."""
-    theirs = None if reference is None else reference.sums
+    """Compare coefficients from straight lines through the mean square displacements of each block of time."""
+    expected = None if reference is None else reference.sums
     return Diffusion(
         element,
         run.sums.measure(mean_of_sums, UNIT),
-        None if theirs is None else theirs.measure(mean_of_sums, UNIT),
-        None if theirs is None else difference_of(run.sums, theirs, mean_of_sums, UNIT),
+        None if expected is None else expected.measure(mean_of_sums, UNIT),
+        None if expected is None else difference_of(run.sums, expected, mean_of_sums, UNIT),
     )
 
 
 def displacement_curve(
     element: str, run: Displacements, reference: Displacements | None, difference: Difference | None
 ) -> CurveComparison:
-    """Mean square displacements against time, with the window of the fit."""
+    """Return mean square displacements against time, with the window of the fit."""
     first, last = (time / PICOSECOND for time in run.window)
     return CurveComparison(
         f"msd.{element}",
@@ -176,7 +176,7 @@ def displacement_curve(
 
 
 def finite_size_note(temperature: float, volume: float) -> str:
-    """What the coefficients are not corrected for.
+    """Return the note on the correction for the finite cell, which is not made.
 
     Args:
         temperature: K.

@@ -23,12 +23,12 @@ from piwsl.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
 from piwsl.analysis.statistics.uncertainty import MicroBlocks
 from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
-from piwsl.trajectories.source import PIECE
+from piwsl.trajectories.frame_source import PIECE
 from piwsl.typing import FloatArray, IntArray
 
 BINS = 500
 RANGE = 10.0  # angstrom
-MOST_PAIRS = 300  # pairs that the slowest motion is looked for in
+MOST_PAIRS = 300  # pairs from which the slow modes are computed
 MODES = 3
 MODE_FRAMES = 2000  # frames at least that the modes are made from, where there are as many
 FIGURE = FigureText(
@@ -69,7 +69,7 @@ class SlowModes:
 
 
 class ModeSampler:
-    """Collects an even sample of frames that come in pieces, of a number that is not known, in bounded memory.
+    """Collects an even sample of frames that come in pieces, of unknown number, in bounded memory.
 
     Args:
         atoms: of the molecule.
@@ -86,14 +86,14 @@ class ModeSampler:
         """Look at positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
         chosen = positions[-first % self._each :: self._each]
         for begin in range(0, len(chosen), self._distances.chunk):
-            found = self._distances.of(chosen[begin : begin + self._distances.chunk])
-            self._sample.extend(found[self.pairs].T.copy())
+            distances = self._distances.of(chosen[begin : begin + self._distances.chunk])
+            self._sample.extend(distances[self.pairs].T.copy())
         while len(self._sample) >= 2 * MODE_FRAMES:
             self._sample = self._sample[::2]
             self._each *= 2
 
     def modes(self) -> SlowModes:
-        """The modes of what was collected."""
+        """Return the modes of the collected sample."""
         if len(self._sample) < 2 or not len(self.pairs):
             return SlowModes(self.pairs, np.zeros(len(self.pairs)), np.zeros((len(self.pairs), 0)))
         sample = np.stack(self._sample)
@@ -123,7 +123,7 @@ class DistanceCounter:
     Args:
         species: (atoms,) atomic numbers.
         frames: how many will come.
-        modes: slow motions of the molecule; they give the number of independent frames.
+        modes: slow motions of the molecule, from which the number of independent frames follows.
         bins, largest: number of bins between 0 and ``largest`` (angstrom).
     """
 
@@ -164,17 +164,17 @@ class DistanceCounter:
         if len(parts) > 1:
             lengths = [stop - start for _, start, stop in parts]
             places += np.repeat(np.arange(len(parts), dtype=np.int32) * self._row, lengths)
-        # That of torch counts 32-bit integers as they are.
-        found = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
-        self._counts[parts[0][0] : parts[-1][0] + 1] += found.numpy().reshape(len(parts), self._row)
+        # torch counts 32-bit integers without a copy.
+        counts = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
+        self._counts[parts[0][0] : parts[-1][0] + 1] += counts.numpy().reshape(len(parts), self._row)
 
     def statistics(self) -> DistanceHistograms:
-        """h(r) in blocks of several times the slowest motion."""
+        """Return h(r) in blocks of several times the slowest motion."""
         per_sample = self._series.inefficiency() if self._modes.count else float(max(self._blocks.frames, 1))
         per_sample = min(per_sample, float(max(self._blocks.frames, 1)))
         by_kind = self._counts.reshape(len(self._blocks), len(self.kinds), self._bins + 1)
-        found = {kind: self._histogram(by_kind[:, index], per_sample) for index, kind in enumerate(self.kinds)}
-        return DistanceHistograms(self._histogram(by_kind.sum(axis=1), per_sample), found)
+        histograms = {kind: self._histogram(by_kind[:, index], per_sample) for index, kind in enumerate(self.kinds)}
+        return DistanceHistograms(self._histogram(by_kind.sum(axis=1), per_sample), histograms)
 
     def _histogram(self, counts: IntArray, per_sample: float) -> Histogram:
         edges = np.linspace(0.0, self._largest, self._bins + 1)
@@ -258,11 +258,12 @@ def _notes(comparison: DistributionComparison) -> list[str]:
 
 
 def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float = RANGE) -> Histogram:
-    """h(r) of frames in memory with blocks from their slowest motion.
+    """Return h(r) of frames in memory, in blocks of several times their slowest motion.
 
     Args:
         positions: (frames, atoms, 3) angstrom, stable frames only.
-        bins: number of bins between 0 and ``largest`` (angstrom).
+        bins: number of bins.
+        largest: upper edge, angstrom.
     """
     species = np.zeros(positions.shape[1], dtype=np.int64)
     counter = DistanceCounter(species, len(positions), _modes(positions), bins, largest)
@@ -271,7 +272,7 @@ def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float =
 
 
 def slowest_motion(positions: FloatArray) -> float:
-    """Frames per independent structure, of frames in memory (frames, atoms, 3), angstrom."""
+    """Return the frames per independent structure of frames in memory (frames, atoms, 3), angstrom."""
     modes = _modes(positions)
     if not modes.count:
         return float(max(len(positions), 1))

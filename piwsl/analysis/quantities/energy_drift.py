@@ -32,7 +32,7 @@ class EnergyDrift:
     fluctuation: Measurement
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "per_10_ps": self.per_10_ps.as_dict(),
             "per_ns": self.per_ns.as_dict(),

@@ -28,8 +28,8 @@ from piwsl.typing import FloatArray, IntArray
 RANGE = 8.0  # angstrom
 BIN_WIDTH = 0.02  # angstrom
 SMALL_CELL = 6.0  # angstrom
-BANDS = 8  # of each pair of elements: their counts tell how fast the structure is forgotten
-SMOOTH = 0.06  # angstrom; width of the Gaussian in which the first shell is looked for
+BANDS = 8  # of each pair of elements: the series of their counts show the correlation of the structure
+SMOOTH = 0.06  # angstrom; width of the Gaussian that smooths g(r) before the first shell is located
 PROMINENT = 0.3  # of g(r), for a peak to be a shell
 
 
@@ -73,7 +73,7 @@ class RadialHistogram(Histogram):
 
 
 class RadialCounter:
-    """Counts pairs of frames that come in pieces, up to 8 angstrom with all images: cells may be small.
+    """Counts pairs up to 8 angstrom with all images, over frames that come in pieces. Cells may be small.
 
     Args:
         species: (atoms,) atomic numbers.
@@ -94,7 +94,7 @@ class RadialCounter:
         self._kind = np.zeros((int(elements.max()) + 1,) * 2, dtype=np.int64)
         for pair, name in names.items():
             self._kind[pair] = self.kinds.index(name)
-        counts = {int(one): int((species == one).sum()) for one in elements}
+        counts = {int(number): int((species == number).sum()) for number in elements}
         self._pairs = np.zeros(len(self.kinds))
         self._first, self._second = np.zeros(len(self.kinds)), np.zeros(len(self.kinds))
         for (a, b), name in names.items():
@@ -135,7 +135,7 @@ class RadialCounter:
         self._blocks.add(self._sums, values, first)
 
     def statistics(self) -> dict[str, RadialHistogram]:
-        """By kind such as ``O-Ti``, in blocks of several times what the structure needs to forget itself."""
+        """Return g(r) by kind such as ``O-Ti``, in blocks of several times the correlation of the structure."""
         per_sample = self._series.inefficiency()
         return {
             name: RadialHistogram(
@@ -152,7 +152,7 @@ class RadialCounter:
 
 
 def first_shell(distribution: Distribution) -> float | None:
-    """Where the first shell of g(r) ends, angstrom: its first minimum; None where no second shell is seen."""
+    """Return the end of the first shell of g(r), angstrom: its first minimum; None without a second shell."""
     smooth = gaussian_filter1d(distribution.density, SMOOTH / (distribution.edges[1] - distribution.edges[0]))
     shells, _ = find_peaks(smooth, prominence=PROMINENT)
     if len(shells) < 2:
@@ -179,7 +179,7 @@ class Coordination:
     difference: Difference
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "shell_angstrom": self.shell,
             "run": self.run.as_dict(),
@@ -189,15 +189,15 @@ class Coordination:
 
 
 def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHistogram) -> tuple[Coordination, ...]:
-    """Both ways around; nothing where the reference has no shell that ends."""
+    """Compare coordination numbers of both elements; empty where the reference has no shell that ends."""
     shell = first_shell(reference.distribution())
     if shell is None:
         return ()
     first, second = kind.split("-")
-    found = []
+    numbers = []
     for around, other, of_second in ((first, second, False), (second, first, True))[: 1 if first == second else 2]:
         statistic = run.coordination(shell, of_second)
-        found.append(
+        numbers.append(
             Coordination(
                 f"{other} around {around}",
                 shell,
@@ -206,11 +206,11 @@ def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHisto
                 difference_of(run.blocks, reference.blocks, statistic, ""),
             )
         )
-    return tuple(found)
+    return tuple(numbers)
 
 
 def compare_radial(kind: str, run: RadialHistogram, reference: RadialHistogram) -> CurveComparison:
-    """g(r) over that of the reference; their difference is the integral of abs(g - g_ref), in angstrom."""
+    """Compare g(r); the difference is the integral of abs(g - g_ref), in angstrom."""
     return CurveComparison(
         f"rdf.{kind}",
         kind,

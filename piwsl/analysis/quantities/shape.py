@@ -1,4 +1,4 @@
-"""The shape of a molecule as it moves: distance from a structure, radius of gyration, flatness of rings."""
+"""Shape of a molecule as it moves: RMSD from a structure, radius of gyration, planarity of rings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +25,14 @@ def rmsd(positions: FloatArray, structure: FloatArray, masses: FloatArray) -> Fl
     Kabsch, Acta Cryst. A 32, 922 (1976): the singular values of the covariance give it without the rotation.
     """
     weights = masses / masses.sum()
-    ours = positions - np.einsum("i,fij->fj", weights, positions)[:, None]
-    theirs = structure - weights @ structure
-    covariance = np.einsum("i,fia,ib->fab", weights, ours, theirs)
+    centered = positions - np.einsum("i,fij->fj", weights, positions)[:, None]
+    centered_structure = structure - weights @ structure
+    covariance = np.einsum("i,fia,ib->fab", weights, centered, centered_structure)
     values = np.linalg.svd(covariance, compute_uv=False)
     values[:, 2] *= np.sign(np.linalg.det(covariance))  # a rotation, and no reflection
-    square = np.einsum("i,fij,fij->f", weights, ours, ours) + np.einsum("i,ij,ij", weights, theirs, theirs)
+    square = np.einsum("i,fij,fij->f", weights, centered, centered) + np.einsum(
+        "i,ij,ij", weights, centered_structure, centered_structure
+    )
     return np.asarray(np.sqrt(np.maximum(square - 2 * values.sum(1), 0.0)))
 
 
@@ -87,20 +89,20 @@ class ShapeCounter:
     def add(self, frames: Frames) -> None:
         """Take the next piece."""
         exact, first = np.asarray(frames.positions, dtype=np.float64), frames.first
-        found = {
+        shapes = {
             RMSD: rmsd(exact, self._structure, self._masses),
             GYRATION: gyration_radius(exact, self._masses),
             **{name: ring_planarity(exact, ring) for name, ring in self._rings.items()},
         }
         start = -first % self._thinning
         self._places.append(np.arange(first + start, first + len(exact), self._thinning))
-        for name, values in found.items():
+        for name, values in shapes.items():
             self._blocks.add(self._sums[name], np.stack([np.ones_like(values), values], axis=1), first)
             self._memory[name].add(values[:, None], first)
             self._points[name].append(values[start :: self._thinning].copy())  # and not the whole piece
 
     def statistics(self) -> ShapeStatistics:
-        """In blocks of several times the correlation of each."""
+        """Return means in blocks of several times the correlation of each."""
         return ShapeStatistics(
             {name: self._blocks.merged(self._sums[name], self._memory[name].inefficiency()) for name in self._names},
             {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._points.items()},
@@ -119,7 +121,7 @@ class ShapeComparison:
 
 
 def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[ShapeComparison, ...]:
-    """Means over the frames of each."""
+    """Compare the means over the frames."""
     return tuple(
         ShapeComparison(
             name,
@@ -132,7 +134,7 @@ def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[Sh
 
 
 def rmsd_curve(run: ShapeStatistics, times: FloatArray) -> CurveComparison:
-    """Distance from the first structure of the reference against time; ``times`` (frames,) are those of the run, fs."""
+    """Return the distance from the first structure of the reference against the times (frames,) of the run, fs."""
     values = run.series[RMSD]
     curve = Curve(times[run.frames] / PICOSECOND, values, None, None, run.sums[RMSD].samples)
     axes = Axis("Time", "ps"), Axis("RMSD, weighted by mass", "Å")

@@ -1,4 +1,4 @@
-"""The vibrational power spectrum: what frequencies the atoms move at.
+"""Vibrational power spectrum and velocity autocorrelation.
 
 The power spectrum of mass-weighted velocities is the Fourier transform of their autocorrelation function
 (Wiener-Khinchin). Where there are positions only, velocities are their finite differences; what these lose of each
@@ -17,7 +17,7 @@ from piwsl.analysis.statistics.distributions import Histogram, compare
 from piwsl.analysis.statistics.results import Measurement
 from piwsl.analysis.statistics.uncertainty import BlockSums
 from piwsl.errors import DataError
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND, SPEED_OF_LIGHT
 
@@ -31,13 +31,13 @@ SAME_PEAK = 60.0  # 1/cm between a peak of the run and one of the reference
 
 
 def longest_interval(species: IntArray) -> float:
-    """Frames must not be farther apart than this, fs, for the fastest vibration of a molecule to be seen."""
+    """Return the longest time between frames, fs, that resolves the fastest vibration of a molecule."""
     fastest = FASTEST_WITH_HYDROGEN if (np.asarray(species) == 1).any() else FASTEST_WITHOUT
     return 0.5 / (fastest * SPEED_OF_LIGHT)
 
 
 def shortest_segment() -> float:
-    """Time that the resolution needs, fs."""
+    """Return the length of a segment, fs, that the resolution needs."""
     return 1 / (RESOLUTION * SPEED_OF_LIGHT)
 
 
@@ -48,7 +48,7 @@ class PowerSpectrum:
         masses: (atoms,) amu.
         species: (atoms,) atomic numbers.
         interval: between frames, fs.
-        velocities: what comes are velocities, and not positions.
+        velocities: whether `add` gets velocities instead of positions.
 
     Raises:
         DataError: frames are too far apart for the fastest vibration.
@@ -59,7 +59,7 @@ class PowerSpectrum:
         if interval > longest:
             raise DataError(
                 f"no vibrational spectrum: frames are {interval:g} fs apart, and the fastest vibration needs one every "
-                f"{longest:.1f} fs (piwsl md --trajectory-interval)"
+                f"{longest:.1f} fs: run with a shorter trajectory interval"
             )
         self._masses = np.asarray(masses, dtype=np.float64)
         self._frames = int(np.ceil(shortest_segment() / interval))
@@ -91,9 +91,9 @@ class PowerSpectrum:
         self._waiting.append(values)
         self._held += len(values)
         while self._held >= self._frames:
-            whole = np.concatenate(self._waiting)
-            self._take(whole[: self._frames])
-            self._waiting, self._held = [whole[self._frames :]], len(whole) - self._frames
+            joined = np.concatenate(self._waiting)
+            self._take(joined[: self._frames])
+            self._waiting, self._held = [joined[self._frames :]], len(joined) - self._frames
 
     @property
     def histogram(self) -> Histogram | None:
@@ -128,10 +128,10 @@ class PowerSpectrum:
         self._keep(np.concatenate([binned, correlation]))
 
     def _keep(self, power: FloatArray) -> None:
-        """The numbers of one more segment; where there are too many, neighbors are added up."""
+        """Keep the sums of one more segment; where there are too many, neighbors are added."""
         if self._added % max(self._each, 1) == 0 or not self._sums:
             if len(self._sums) == MOST_SEGMENTS:
-                self._sums = [one + other for one, other in zip(self._sums[::2], self._sums[1::2], strict=True)]
+                self._sums = [first + second for first, second in zip(self._sums[::2], self._sums[1::2], strict=True)]
                 self._each = 2 * max(self._each, 1)
             self._sums.append(power)
         else:
@@ -155,9 +155,9 @@ class Peak:
 
 
 def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
-    """The bands that stand out of a spectrum by a twentieth of the highest, from low wavenumbers to high."""
-    found = spectrum.distribution()
-    centers, density = found.centers, found.density
+    """Return the bands with a prominence of a twentieth of the highest, by ascending wavenumber."""
+    distribution = spectrum.distribution()
+    centers, density = distribution.centers, distribution.density
     places, _ = find_peaks(density, prominence=PROMINENT * density.max())
     bins, _, left, right = peak_widths(density, places, rel_height=0.5)
     bands = []
@@ -172,7 +172,7 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
         def height(totals: FloatArray, place: int = int(place)) -> FloatArray:
             return np.asarray(spectrum.density(totals)[..., place])
 
-        samples = found.samples
+        samples = distribution.samples
         bands.append(
             Peak(
                 spectrum.blocks.measure(center, "1/cm"),
@@ -184,19 +184,23 @@ def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
 
 
 def compare_spectra(run: Histogram, reference: Histogram | None) -> CurveComparison:
-    """Normalized spectra over each other, with a table of their bands."""
+    """Compare normalized spectra, with a table of their bands."""
     difference = None
     if reference is not None:
         bins = min(len(run.edges), len(reference.edges)) - 1
         run, reference = _first_bins(run, bins), _first_bins(reference, bins)
         difference = compare(run, reference).difference
     numbers: dict[str, tuple[Measurement | None, Measurement | None]] = {}
-    theirs = peaks(reference) if reference is not None else ()
+    reference_bands = peaks(reference) if reference is not None else ()
     for number, band in enumerate(peaks(run), start=1):
-        near = [one for one in theirs if abs(one.position.value - band.position.value) <= SAME_PEAK]
-        other = min(near, key=lambda one: abs(one.position.value - band.position.value), default=None)
+        near = [
+            candidate
+            for candidate in reference_bands
+            if abs(candidate.position.value - band.position.value) <= SAME_PEAK
+        ]
+        match = min(near, key=lambda candidate: abs(candidate.position.value - band.position.value), default=None)
         for what in ("position", "height", "width"):
-            pair = (getattr(band, what), None if other is None else getattr(other, what))
+            pair = (getattr(band, what), None if match is None else getattr(match, what))
             numbers[f"band {number}, {what}"] = pair
     samples = run.blocks.samples
     return CurveComparison(
@@ -219,7 +223,7 @@ def _first_bins(histogram: Histogram, bins: int) -> Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Vibrations:
-    """What the velocities of a trajectory say.
+    """Vibrations of a trajectory, from its velocities.
 
     Attributes:
         spectrum: their power by wavenumber.
@@ -273,7 +277,7 @@ class VibrationCounter:
 
 
 def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveComparison:
-    """The velocity autocorrelation over that of the reference; their difference is that of the spectra."""
+    """Compare the velocity autocorrelations; their difference is that of the spectra."""
     return CurveComparison(
         "vacf",
         "Velocity autocorrelation",
@@ -285,7 +289,7 @@ def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveCom
 
 
 def frame_interval(times: FloatArray | None) -> float | None:
-    """Time between frames, fs; None where they have no times, or not at equal intervals."""
+    """Return the time between frames, fs; None without times or without equal intervals."""
     if times is None or len(times) < 2:
         return None
     steps = np.diff(times)
@@ -312,7 +316,7 @@ class VibrationalSpectrum(Quantity[Vibrations]):
         """Return what a spectrum needs."""
         return (
             f"no vibrational spectrum: it needs frames every {longest_interval(sample.species):.1f} fs, "
-            f"for longer than {shortest_segment() / PICOSECOND:.1f} ps (piwsl md --trajectory-interval)"
+            f"for longer than {shortest_segment() / PICOSECOND:.1f} ps: run with a shorter trajectory interval"
         )
 
     def compare(

@@ -16,7 +16,7 @@ from piwsl.structures.bonds import Bonds, bond_lengths
 from piwsl.structures.contacts import Contact, ContactWatch
 from piwsl.structures.metals import are_covalent, contact_scale, is_metal
 from piwsl.structures.neighbors import PairSearch
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 
 LARGEST_DEVIATION = 0.5  # angstrom, of a bond from its mean length in the reference
@@ -85,7 +85,7 @@ class Stability:
 
 
 class StabilityWatch:
-    """Looks for the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
+    """Finds the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
 
     The rule of Fu et al., TMLR 2023 (arXiv 2210.07237). A frame with a position that is no number is broken too.
 
@@ -98,11 +98,11 @@ class StabilityWatch:
         self._bonds, self._times = bonds, times
 
     def find(self, positions: FloatArray, first: int) -> BrokenBond | None:
-        """The break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``."""
+        """Return the break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``, or None."""
         return self.find_lengths(bond_lengths(positions, self._bonds.pairs), positions, first)
 
     def find_lengths(self, lengths: FloatArray, positions: FloatArray, first: int) -> BrokenBond | None:
-        """The same where the lengths of the bonds (f, bonds), angstrom, are known."""
+        """Return the break in a piece whose bond lengths (f, bonds), angstrom, are given."""
         bonds = self._bonds
         # "not within" instead of "beyond": a comparison with NaN is false.
         outside = ~(np.abs(lengths - bonds.lengths) <= LARGEST_DEVIATION)
@@ -134,7 +134,7 @@ class StabilityWatch:
 
 
 class CellContacts:
-    """Looks for the first frame with an unbonded pair too close for its covalent radii, in any image.
+    """Finds the first frame with an unbonded pair too close for its covalent radii, in any image.
 
     Args:
         species: (atoms,) atomic numbers.
@@ -148,7 +148,7 @@ class CellContacts:
         self._search = PairSearch(2 * float(covalent_radii[species].max()))
 
     def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
-        """The contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,) of all."""
+        """Return the contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,)."""
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
             near = self._search(places, cell, (True, True, True))
             i, j, distances = near.first, near.second, near.distances
@@ -158,7 +158,7 @@ class CellContacts:
             for pair in np.flatnonzero((distances < limits) & (i != j)):
                 atoms = int(i[pair]), int(j[pair])
                 if atoms not in self._bonded:
-                    kind = "-".join(sorted(chemical_symbols[int(self._species[one])] for one in atoms))
+                    kind = "-".join(sorted(chemical_symbols[int(self._species[atom])] for atom in atoms))
                     apart, limit = float(distances[pair]), float(limits[pair])
                     return Contact(frame, float(times[frame]), atoms, kind, apart, limit, bool(metal[pair]))
         return None
@@ -177,7 +177,7 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
     """
     species = source.species
     if bonds.images is not None:
-        bonds = bonds.chosen(are_covalent(species, bonds.pairs))
+        bonds = bonds.select(are_covalent(species, bonds.pairs))
     watch = StabilityWatch(bonds, times)
     in_vacuum = ContactWatch(species, bonds.pairs) if bonds.images is None else None
     in_cell = None if bonds.images is None else CellContacts(species, bonds)
@@ -201,6 +201,6 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
 
 
 def stable_time(positions: FloatArray, times: FloatArray, bonds: Bonds) -> Stability:
-    """Stable time of frames in memory (frames, atoms, 3), angstrom, by the rule of `StabilityWatch`."""
+    """Return the stable time of frames in memory (frames, atoms, 3), angstrom, by the rule of `StabilityWatch`."""
     watch = StabilityWatch(bonds, times)
     return watch.stability(watch.find(positions, 0))

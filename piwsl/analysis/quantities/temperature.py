@@ -23,7 +23,7 @@ class TemperatureStatistics:
     Attributes:
         mean, deviation: K.
         target: of the thermostat, K; None for NVE.
-        target_difference: mean minus target, with what noise explains; None for NVE.
+        target_difference: mean minus target, with its noise limit; None for NVE.
         canonical_deviation: T sqrt(2 / degrees of freedom) at the target, K; None for NVE.
     """
 
@@ -34,7 +34,7 @@ class TemperatureStatistics:
     canonical_deviation: float | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "mean": self.mean.as_dict(),
             "deviation": self.deviation.as_dict(),

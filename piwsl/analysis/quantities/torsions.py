@@ -41,7 +41,8 @@ def torsion_profiles(
     """Return the free energy of rotation about each bond, -kT ln p less its lowest value, in meV; empty bins are NaN.
 
     Args:
-        run, reference: histograms of the dihedral by the name of the bond.
+        run: histograms of the dihedral by the name of the bond.
+        reference: the same of the reference.
         temperature: K, of both.
     """
     return tuple(

@@ -18,13 +18,13 @@ from piwsl.analysis.statistics.curves import Curve
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-MOST_POINTS = 600  # of a band: more cannot be seen
+MOST_POINTS = 600  # of a band, more than a figure resolves
 MOST_TRACE_POINTS = 2000  # of a series against time
 LARGE_PANEL, SMALL_PANEL = 300, 170  # pixels
 
 
 def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> Figure:
-    """The curves of the runs over that of the reference, and their difference below."""
+    """Draw the curves of the runs over that of the reference, and their difference below."""
     reference = overlay.reference
     assert reference is not None
     names = len(overlay.lines) > 1
@@ -59,14 +59,14 @@ def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> 
 
 
 def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> Figure:
-    """One panel per overlay; a single one is large."""
+    """Draw one panel for each overlay; a single one is large."""
     rows = -(-len(overlays) // layout.columns)
     columns = -(-len(overlays) // rows)  # as even as can be
     height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
     figure = new_figure(layout, height + legend_height(_labels(overlays), layout))
     grid = figure.subplots(rows, columns, squeeze=False)
-    same_labels = len({(axis_label(one.horizontal), axis_label(one.vertical)) for one in overlays}) == 1
-    all_densities = all(one.is_density for one in overlays)
+    same_labels = len({(axis_label(entry.horizontal), axis_label(entry.vertical)) for entry in overlays}) == 1
+    all_densities = all(entry.is_density for entry in overlays)
     for axes, overlay in zip_longest(grid.flat, overlays):
         if overlay is None:
             axes.set_visible(False)
@@ -95,14 +95,14 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
 
 
 def _labels(overlays: Sequence[Overlay]) -> list[tuple[str, int]]:
-    return sorted({(line.label, line.place) for one in overlays for line in one.lines}, key=lambda label: label[1])
+    return sorted({(line.label, line.place) for entry in overlays for line in entry.lines}, key=lambda label: label[1])
 
 
 def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> None:
     labels = _labels(overlays)
     first: Patch | Line2D | None = None
-    if any(one.reference is not None for one in overlays):
-        if any(one.is_density for one in overlays):
+    if any(entry.reference is not None for entry in overlays):
+        if any(entry.is_density for entry in overlays):
             first = Patch(facecolor=palette.reference, edgecolor=palette.outline, label="reference")
         else:
             first = Line2D([], [], color=palette.outline, linewidth=2.4, label="reference")
@@ -125,7 +125,7 @@ def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette
 
 
 def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
-    """The reference as an area or a broad line, the runs as lines, each with its band."""
+    """Draw the reference as an area or a broad line, and the runs as lines, each with its band."""
     reference = overlay.reference
     style = "steps-post" if overlay.is_steps else "default"
     step: Literal["post"] | None = "post" if overlay.is_steps else None
@@ -157,7 +157,7 @@ def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> N
 
 
 def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """A band of many points as the span of their neighborhoods; lines are thinned where they are drawn."""
+    """Thin a band of many points to the span of their neighborhoods; matplotlib thins lines itself."""
     if len(x) <= MOST_POINTS:
         return x, low, high
     starts = np.linspace(0, len(x), MOST_POINTS, endpoint=False).astype(int)
@@ -165,12 +165,12 @@ def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArr
 
 
 def _support(overlay: Overlay) -> tuple[float, float]:
-    """Where there is something to see, with a margin."""
+    """Return the range of x that holds data, with a margin."""
     curves = [line.curve for line in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
-    spans = [_inside(one, overlay.is_density) for one in curves]
-    low, high = min(one[0] for one in spans), max(one[1] for one in spans)
+    spans = [_inside(entry, overlay.is_density) for entry in curves]
+    low, high = min(entry[0] for entry in spans), max(entry[1] for entry in spans)
     margin = 0.03 * (high - low) if overlay.is_density else 0.0
-    first, last = min(float(one.x[0]) for one in curves), max(float(one.x[-1]) for one in curves)
+    first, last = min(float(entry.x[0]) for entry in curves), max(float(entry.x[-1]) for entry in curves)
     return (max(low - margin, first), min(high + margin, last)) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -200,7 +200,7 @@ def add_legend(
         labels: name and place of each run.
         layout: of the figure.
         palette: its colors.
-        first: what stands before the runs, such as the reference.
+        first: entry before the runs, such as the reference.
         dashed: whether the lines of the figure are.
     """
     handles: list[Patch | Line2D] = [] if first is None else [first]
@@ -219,12 +219,12 @@ def add_legend(
 
 
 def legend_height(labels: Sequence[tuple[str, int]], layout: Layout) -> float:
-    """Pixels that the names take beyond their first line, with one more entry for the reference."""
+    """Return the height in pixels of the names beyond their first line, with one entry for the reference."""
     return (-(-(len(labels) + 1) // _columns(labels, layout)) - 1) * 1.5 * layout.text
 
 
 def dash_of(place: int) -> Literal["-"] | tuple[float, tuple[float, ...]]:
-    """Lines of several runs differ in their dashes, too."""
+    """Return the dashes of a run; lines of several runs differ in them, too."""
     dashes = DASHES[place % len(DASHES)]
     return (0.0, dashes) if dashes else "-"
 
@@ -236,14 +236,14 @@ def _columns(labels: Sequence[tuple[str, int]], layout: Layout) -> int:
 
 
 def _shortened(label: str, layout: Layout) -> str:
-    """A long name without its middle."""
+    """Shorten a long name in its middle."""
     most = int((layout.width / layout.text - HANDLE - 3) / LETTER)
     half = (most - 1) // 2
     return label if len(label) <= most else f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half:]}"
 
 
 def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> Figure:
-    """Temperature and total energy per atom of one run."""
+    """Draw temperature and total energy per atom of one run."""
     thermo, target = comparison.run.thermo, comparison.run.target_temperature
     assert thermo is not None
     figure, upper, lower = _axes(layout, 0)
@@ -265,7 +265,7 @@ def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> F
 
 
 def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: Palette) -> Figure:
-    """Running means of several runs; replicas of one run in one color."""
+    """Draw running means of several runs; replicas of one run in one color."""
     labels = [(group.name, place) for place, group in enumerate(groups)]
     figure, upper, lower = _axes(layout, 26 + legend_height(labels, layout))
     last = 0.0
@@ -282,7 +282,9 @@ def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: P
                 if not member.stable:
                     axes.axvline(member.stable_time.value / PICOSECOND, color=color, linewidth=0.9, dashes=(2, 2))
             last = max(last, float(times[-1]))
-    targets = {one.run.target_temperature for group in groups for one in group.members if one.run.thermo is not None}
+    targets = {
+        member.run.target_temperature for group in groups for member in group.members if member.run.thermo is not None
+    }
     target = next(iter(targets), None)
     if len(targets) == 1 and target is not None:
         _thermostat(upper, target, palette)
@@ -309,7 +311,7 @@ def _thermostat(axes: Axes, target: float, palette: Palette) -> None:
 
 
 def _energy(comparison: Comparison) -> FloatArray:
-    """Total energy per atom from its mean, meV."""
+    """Return the total energy per atom minus its mean, meV."""
     thermo = comparison.run.thermo
     assert thermo is not None
     finite = np.isfinite(thermo.total)
@@ -318,7 +320,7 @@ def _energy(comparison: Comparison) -> FloatArray:
 
 
 def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette) -> None:
-    """A series against time: what it spans as an area, its running mean as a line."""
+    """Draw a series against time: its span as an area, its running mean as a line."""
     finite = np.isfinite(values)
     times, values = times[finite], values[finite]
     if not len(values):
@@ -336,7 +338,7 @@ def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette) 
 
 
 def _running_mean(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Over a fiftieth of the series."""
+    """Return times and means over a fiftieth of the series."""
     finite = np.isfinite(values)
     times, values = times[finite], values[finite]
     width = max(len(values) // 50, 1)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from piwsl.analysis.groups import Row, RunGroup, side_by_side, verdict_of
+from piwsl.analysis.groups import Row, RunGroup, side_by_side
 from piwsl.analysis.report.page import measurement_html, name_text
 from piwsl.analysis.report.plots import plots_of
 from piwsl.analysis.report.style import notebook_svg
+from piwsl.analysis.verdict import verdict_of
 
 MARKS = {True: "=", False: "*", None: "?"}
 LEGEND = "= within noise of the reference, * differs by more than noise, ? too few samples to decide"

@@ -60,7 +60,7 @@ class Overlay:
 
     @property
     def family(self) -> str:
-        """What stands before the first dot of the key: overlays of one family are panels of one figure."""
+        """The part of the key before its first dot; overlays of one family are panels of one figure."""
         return self.key.partition(".")[0]
 
 
@@ -85,7 +85,7 @@ def axis_label(axis: Axis) -> str:
 
 
 def curve_of(distribution: Distribution) -> Curve:
-    """A distribution as a curve through the middles of its bins, with a band that holds 95 of 100 cases."""
+    """Return a distribution as a curve through the centers of its bins, with a band that holds 95 of 100 cases."""
     density, error = distribution.density, distribution.error
     low = high = None
     if error is not None:
@@ -94,7 +94,7 @@ def curve_of(distribution: Distribution) -> Curve:
 
 
 def pooled(curves: Sequence[Curve], width: float) -> Curve:
-    """Mean of the curves of replicas on the points of the first, with ``width`` standard errors from their spread."""
+    """Return the mean curve of replicas on the points of the first, with ``width`` standard errors of their spread."""
     first = curves[0]
     if len(curves) == 1:
         return first

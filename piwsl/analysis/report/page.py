@@ -17,17 +17,17 @@ from markupsafe import Markup, escape
 
 from piwsl._version import __version__
 from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.groups import RunGroup, mean_of, side_by_side, verdict_of
+from piwsl.analysis.groups import RunGroup, mean_of, side_by_side
 from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
 from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
 from piwsl.analysis.statistics.results import Measurement, significant
-from piwsl.analysis.verdict import judge, picoseconds
+from piwsl.analysis.verdict import judge, picoseconds, verdict_of
 from piwsl.units import PICOSECOND
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure of the page in its two widths, and what is said about it."""
+    """A figure of the page in its two widths, with title and caption."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class PageFigure:
 
 
 def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
-    """The report of one run, or of several side by side, HTML.
+    """Render the report of one run, or of several side by side, as HTML.
 
     Args:
         groups: what was analyzed.
@@ -109,47 +109,48 @@ def _figure(plot: Plot) -> PageFigure:
 
 
 def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
-    """One of each run; of replicas the one that broke first."""
-    found = []
+    """Return one scene for each run; of replicas that of the first to break."""
+    scenes = []
     for group in groups:
-        member = min(group.members, key=lambda one: one.stable_time.value)
+        member = min(group.members, key=lambda entry: entry.stable_time.value)
         name = group.name if group.is_single else f"{group.name}/{member.run.path.name}"
-        found.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
-    return [one for one in found if one is not None]
+        scenes.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
+    return [entry for entry in scenes if entry is not None]
 
 
 def _numbers(groups: Sequence[RunGroup]) -> list[tuple[str, str, Measurement | None, list[Measurement | None]]]:
-    """What is read from the curves: (curve, number, of the reference, of each run; of replicas the mean)."""
+    """Return the numbers read from the curves: (curve, number, of the reference, of each run; of replicas the mean)."""
     references: dict[tuple[str, str], Measurement | None] = {}
-    found: dict[tuple[str, str], list[list[Measurement]]] = {}
+    numbers: dict[tuple[str, str], list[list[Measurement]]] = {}
     for place, group in enumerate(groups):
-        for curve in [*(curve for one in group.members for curve in one.curves), *group.curves]:
-            for name, (ours, theirs) in curve.numbers.items():
+        for curve in [*(curve for entry in group.members for curve in entry.curves), *group.curves]:
+            for name, (of_run, of_reference) in curve.numbers.items():
                 key = (curve.name, name)
-                references[key] = references.get(key) or theirs
-                columns = found.setdefault(key, [[] for _ in groups])
-                if ours is not None:
-                    columns[place].append(ours)
+                references[key] = references.get(key) or of_reference
+                columns = numbers.setdefault(key, [[] for _ in groups])
+                if of_run is not None:
+                    columns[place].append(of_run)
     return [
-        (*key, references[key], [mean_of(one) if one else None for one in columns]) for key, columns in found.items()
+        (*key, references[key], [mean_of(entry) if entry else None for entry in columns])
+        for key, columns in numbers.items()
     ]
 
 
 def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
-    """Each note once, with the runs that have it; no names where all do."""
-    found: dict[str, list[str]] = {}
+    """Return each note once, with the names of its runs; no names where all have it."""
+    names_by_note: dict[str, list[str]] = {}
     for group in groups:
-        for note in dict.fromkeys(note for one in group.members for note in one.notes):
-            found.setdefault(note, []).append(group.name)
-    return [(note, [] if len(names) == len(groups) else names) for note, names in found.items()]
+        for note in dict.fromkeys(note for member in group.members for note in member.notes):
+            names_by_note.setdefault(note, []).append(group.name)
+    return [(note, [] if len(names) == len(groups) else names) for note, names in names_by_note.items()]
 
 
-def measurement_html(found: Measurement | None) -> Markup:
-    """Value and error, with the unit in a quieter color."""
-    if found is None:
+def measurement_html(measurement: Measurement | None) -> Markup:
+    """Format value and error, with the unit in a quieter color."""
+    if measurement is None:
         return Markup("")
-    text = escape(found.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
-    unit = found.symbol.replace(" ", "\N{NO-BREAK SPACE}")
+    text = escape(measurement.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
+    unit = measurement.symbol.replace(" ", "\N{NO-BREAK SPACE}")
     return text + (Markup('&nbsp;<span class="unit">{}</span>').format(unit) if unit else Markup(""))
 
 
@@ -178,63 +179,61 @@ MOST_HIGHLIGHTS = 4  # with the speed, which comes last
 
 
 def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """The few numbers that a reader wants at once: (value, what it is, how to see it)."""
+    """Return the numbers at the top of the page: (value, name, detail)."""
     run = comparison.run
     if not comparison.stable:
-        end = f"of {picoseconds(run.requested_time)}, then no longer physics"
+        end = f"of {picoseconds(run.requested_time)}, then unphysical"
     elif not comparison.complete:
-        end = f"of {picoseconds(run.requested_time)} asked for"
+        end = f"of {picoseconds(run.requested_time)} requested"
     else:
         end = "to the end of the run"
     rows = [(picoseconds(comparison.stable_time.value), "stable time", end)]
     rows += [(entry.value, entry.name, entry.detail) for part in comparison.compared for entry in part.highlights]
-    speed = run.summary.get("speed") or {}
-    if len(rows) < MOST_HIGHLIGHTS and speed.get("steps_per_second"):
-        rows.append((f"{speed['steps_per_second']:.4g} steps/s", "speed", f"{speed.get('ns_per_day', 0):.3g} ns/day"))
+    speed = run.summary.speed
+    if len(rows) < MOST_HIGHLIGHTS and speed.steps_per_second:
+        rows.append((f"{speed.steps_per_second:.4g} steps/s", "speed", f"{speed.ns_per_day or 0.0:.3g} ns/day"))
     return rows
 
 
 def how_made(comparison: Comparison) -> list[tuple[str, str]]:
-    """Names and values for the last section; what the summary does not say is left out."""
-    summary = comparison.run.summary
-    model, speed, versions = (summary.get(key) or {} for key in ("model", "speed", "versions"))
-    force = " - ".join(str(summary[key]) for key in ("force", "force_reason") if summary.get(key))
-    steps = f"{summary['steps_done']:,} of {summary['steps_requested']:,}, {summary['timestep_fs']:g} fs each"
-    ensemble = f"{comparison.run.ensemble.upper()}, {summary['temperature_K']:g} K"
-    if comparison.run.ensemble == "nve":
-        ensemble += " at the start"
+    """Return names and values for the last section; entries that the summary lacks are left out."""
+    summary, reference_length = comparison.run.summary, comparison.reference.length
+    model, speed = summary.model, summary.speed.steps_per_second
+    temperature = summary.temperature_K
+    kelvin = f"{temperature} K" if isinstance(temperature, str) else f"{temperature:g} K"
+    at_start = " at the start" if comparison.run.ensemble == "nve" else ""
     reference = f"{comparison.reference.name}, {comparison.reference.frames:,} frames"
-    if comparison.reference.length is not None:
-        reference += f" over {picoseconds(comparison.reference.length)}"
+    if reference_length is not None:
+        reference += f" over {picoseconds(reference_length)}"
     entries: list[tuple[str, Any]] = [
-        ("Command", summary.get("command")),
-        ("Model", model.get("path")),
-        ("SHA-256 of the model", model.get("sha256")),
-        ("Engine", " on ".join(str(summary[key]) for key in ("engine", "platform") if summary.get(key))),
-        ("Force", force),
-        ("Ensemble", ensemble),
-        ("Steps", steps),
-        ("Frames", f"{len(comparison.run.frames):,}, one every {summary['trajectory_interval']:,} steps"),
-        ("Seed", summary.get("seed")),
-        ("Speed", f"{speed['steps_per_second']:.4g} steps/s" if speed.get("steps_per_second") else None),
-        ("Started", summary.get("started")),
-        ("Finished", summary.get("finished")),
-        ("Result", summary.get("result")),
+        ("Command", summary.command),
+        ("Model", model.path),
+        ("SHA-256 of the model", model.sha256),
+        ("Engine", " on ".join(filter(None, (summary.engine, summary.platform)))),
+        ("Force", " - ".join(filter(None, (summary.force, summary.force_reason)))),
+        ("Ensemble", f"{comparison.run.ensemble.upper()}, {kelvin}{at_start}"),
+        ("Steps", f"{summary.steps_done:,} of {summary.steps_requested:,}, {summary.timestep_fs:g} fs each"),
+        ("Frames", f"{len(comparison.run.frames):,}, one every {summary.trajectory_interval:,} steps"),
+        ("Seed", summary.seed),
+        ("Speed", f"{speed:.4g} steps/s" if speed else None),
+        ("Started", summary.started),
+        ("Finished", summary.finished),
+        ("Result", summary.result),
         ("Reference", reference),
         ("SHA-256 of the reference", comparison.reference.digest),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
-        ("piwsl", f"{summary.get('piwsl_version', 'not known')} (run), {__version__} (analysis)"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items() if version)),
+        ("piwsl", f"{summary.piwsl_version or 'not known'} (run), {__version__} (analysis)"),
     ]
     return [(name, str(value)) for name, value in entries if value not in (None, "")]
 
 
 def how_all_made(group: RunGroup) -> list[tuple[str, str]]:
-    """Of replicas what all share once, the rest one after the other."""
-    found: dict[str, dict[str, None]] = {}
+    """Return the entries of replicas: shared values once, others one after another."""
+    values_by_name: dict[str, dict[str, None]] = {}
     for member in group.members:
         for name, value in how_made(member):
-            found.setdefault(name, {})[value] = None
-    return [(name, "; ".join(values)) for name, values in found.items()]
+            values_by_name.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in values_by_name.items()]
 
 
 LIBRARY_NAME = "3Dmol.js 2.5.5"
@@ -255,23 +254,23 @@ def library() -> str:
 
 
 def license_text() -> str:
-    """Of 3Dmol.js and its parts: it goes wherever they go."""
+    """Return the license of 3Dmol.js and its parts, which must accompany them."""
     return _text(LICENSE_FILE)
 
 
 def script() -> Markup:
-    """What runs the view; its own file, with nothing that ends a script element."""
+    """Return the script of the 3-D view; it contains nothing that ends a script element."""
     return Markup(_text(OWN_FILE))
 
 
 def allowed_scripts() -> str:
-    """For the content security policy of the page: the view and 3Dmol.js by their hashes, nothing else."""
+    """Return the hashes of the two scripts for the content security policy of the page."""
     hashes = (hashlib.sha256(_text(name).encode()).digest() for name in (OWN_FILE, LIBRARY_FILE))
-    return " ".join(f"'sha256-{base64.b64encode(one).decode('ascii')}'" for one in hashes)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in hashes)
 
 
 def scenes_json(scenes: Sequence[Scene]) -> Markup:
-    """The frames for the script, safe inside a script element."""
+    """Return the frames as JSON that is safe inside a script element."""
     text = json.dumps([_plain(scene) for scene in scenes], separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
@@ -284,7 +283,7 @@ def _plain(scene: Scene) -> dict[str, Any]:
         "symbols": scene.symbols,
         "bonds": scene.bonds.tolist(),
         "times": [round(float(time), 6) for time in times],
-        # The fewest that tell the frames apart.
+        # The fewest that distinguish the frames.
         "digits": next((n for n in range(6) if abs(round(interval, n) - interval) < 1e-3 * interval), 6),
         "cell": [[[round(float(x), 3) for x in end] for end in edge] for edge in scene.edges],
         "end": None if scene.end is None else round(scene.end / PICOSECOND, 6),

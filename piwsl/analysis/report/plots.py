@@ -12,7 +12,7 @@ from piwsl.analysis.report.style import Drawing, Plot
 
 ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
 SEVERAL_ENERGIES = (
-    "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that left physics."
+    "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that became unphysical."
 )
 
 
@@ -47,15 +47,15 @@ def _plot(family: str, overlays: list[Overlay], text: FigureText | None, is_alon
 
 
 def _caption(overlays: list[Overlay]) -> str:
-    curves = [line.curve for one in overlays for line in one.lines]
-    curves += [one.reference for one in overlays if one.reference is not None]
+    curves = [line.curve for entry in overlays for line in entry.lines]
+    curves += [entry.reference for entry in overlays if entry.reference is not None]
     sentences = []
-    if any(one.reference is not None for one in overlays):
+    if any(entry.reference is not None for entry in overlays):
         sentences.append("Gray, the reference.")
-    if all(one.is_density for one in overlays):
+    if all(entry.is_density for entry in overlays):
         sentences.append("Every area is 1. Bands are 95 % intervals.")
-    elif any(one.low is not None for one in curves):
+    elif any(entry.low is not None for entry in curves):
         sentences.append("Bands are one standard error.")
-    notes = dict.fromkeys(note for one in overlays for note in one.notes)
+    notes = dict.fromkeys(note for entry in overlays for note in entry.notes)
     sentences += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes if note]
     return " ".join(sentences)

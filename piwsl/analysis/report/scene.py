@@ -13,7 +13,7 @@ from piwsl.analysis.comparison import Comparison
 from piwsl.errors import DataError
 from piwsl.structures.bonds import find_bonds
 from piwsl.structures.metals import are_chemical
-from piwsl.trajectories.source import first_frame
+from piwsl.trajectories.frame_source import first_frame
 from piwsl.typing import FloatArray, IntArray
 
 MOST_FRAMES = 200
@@ -73,7 +73,7 @@ class Scene:
 
 
 def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> Scene | None:
-    """At most 200 frames of a run, the one that broke among them.
+    """Return at most 200 frames of a run, the one that broke among them.
 
     Args:
         comparison: of the run.
@@ -113,7 +113,7 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
 
 
 def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Frames of a crystal without the drift of its center, and its cell, turned so that the cell is seen as a body.
+    """Return frames of a crystal without the drift of its center, and its cell, in a perspective view.
 
     Args:
         positions: (frames, atoms, 3), unwrapped.
@@ -135,7 +135,7 @@ def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tup
 
 
 def superposed(positions: FloatArray, weights: FloatArray) -> FloatArray:
-    """Frames turned onto the first, which lies with its longest axis along x and its shortest along z.
+    """Superpose frames onto the first, which has its longest axis along x and its shortest along z.
 
     The rotations are those of least squares (Kabsch, Acta Cryst. A 32, 922 (1976)).
 
@@ -157,7 +157,7 @@ LARGEST_SCALE = 75.0  # pixels per angstrom
 
 
 def picture_svg(scene: Scene) -> Markup:
-    """The first frame as balls and sticks, seen along its shortest axis, as an ``<svg>`` element."""
+    """Draw the first frame as balls and sticks, viewed along its shortest axis, as an ``<svg>`` element."""
     positions = scene.positions[0]
     radii = 0.42 * covalent_radii[scene.species]
     edges = scene.edges
@@ -167,7 +167,7 @@ def picture_svg(scene: Scene) -> Markup:
     span = np.maximum(high - low, 1e-6)
     scale = min(LARGEST_SCALE, 0.92 * SIZE[0] / span[0], 0.92 * SIZE[1] / span[1])
     center = (low + high) / 2
-    places, ends = (np.array(SIZE) / 2 + scale * (one - center)[..., :2] * [1, -1] for one in (positions, edges))
+    places, ends = (np.array(SIZE) / 2 + scale * (points - center)[..., :2] * [1, -1] for points in (positions, edges))
     depth = positions[:, 2]
     shapes = [
         (

@@ -39,7 +39,7 @@ class Palette:
         return (self.run, self.second, self.third, self.fourth, self.fifth, self.sixth)
 
 
-# The colors of Okabe and Ito, told apart with every kind of color vision.
+# The colors of Okabe and Ito, which differ for every kind of color vision.
 LIGHT = Palette(
     "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
     "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
@@ -91,7 +91,7 @@ class Plot:
         name: of its files, without suffix.
         title: above it.
         caption: below it.
-        draw: gives the figure in a layout and a palette.
+        draw: draws the figure in a layout and a palette.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Plot:
 
 @contextmanager
 def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
-    """Settings of matplotlib while a figure is made and written; those from before come back."""
+    """Set matplotlib up while a figure is drawn and written; restore its settings afterwards."""
     with matplotlib.rc_context(
         {
             "font.size": layout.text,
@@ -120,7 +120,7 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
             "axes.linewidth": 0.8,
             "lines.solid_capstyle": "round",
             "path.simplify_threshold": 0.25,  # of a pixel
-            "svg.fonttype": "none",  # text stays text: the page gives the font, and it can be searched
+            "svg.fonttype": "none",  # text stays text: the page sets the font, and it can be searched
             "svg.hashsalt": "piwsl",  # the same figure gives the same file
         }
     ):
@@ -128,7 +128,7 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
 
 
 def new_figure(layout: Layout, height: float) -> Figure:
-    """An empty figure of a height in pixels, with a transparent ground."""
+    """Return an empty figure of a height in pixels, with a transparent background."""
     size = (layout.width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08, hspace=0.04))
     figure.patch.set_alpha(0.0)
@@ -136,7 +136,7 @@ def new_figure(layout: Layout, height: float) -> Figure:
 
 
 def dress(axes: Axes, palette: Palette) -> None:
-    """Quiet axes: no box, a light grid behind the data."""
+    """Style axes: no box, a light grid behind the data."""
     axes.patch.set_alpha(0.0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=3, width=0.8)
@@ -146,12 +146,12 @@ def dress(axes: Axes, palette: Palette) -> None:
 
 
 def file_svg(plot: Plot) -> str:
-    """The figure as the text of an SVG file on a white ground."""
+    """Return the figure as the text of an SVG file on a white background."""
     return _drawn(plot, WIDE, LIGHT, ground="white")
 
 
 def page_svg(plot: Plot, layout: Layout) -> str:
-    """The figure as an ``<svg>`` element whose ids begin with its name and the width of the layout."""
+    """Return the figure as an ``<svg>`` element whose ids begin with its name and the width of the layout."""
     text = _element(plot, _drawn(plot, layout, PAGE, ground="none"), f"{plot.name}-{layout.width}")
     for field in fields(PAGE):
         text = text.replace(getattr(PAGE, field.name), f"var(--{field.name})")
@@ -159,7 +159,7 @@ def page_svg(plot: Plot, layout: Layout) -> str:
 
 
 def notebook_svg(plot: Plot) -> str:
-    """Return the figure as an ``<svg>`` element on a white ground, with ids that no other output shares."""
+    """Return the figure as an ``<svg>`` element on a white background, with ids that no other output shares."""
     text = _drawn(plot, WIDE, LIGHT, ground="white")
     return _element(plot, text, f"{plot.name}-{sha256(text.encode()).hexdigest()[:12]}")
 

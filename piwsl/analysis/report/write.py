@@ -1,14 +1,19 @@
-"""Everything `piwsl analyze` leaves behind, written so that nobody sees half of it."""
+"""Everything that `piwsl analyze` writes: numbers as JSON and CSV, figures and the page, whole or not at all."""
 
+import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.groups import Row, RunGroup
+from piwsl.analysis.report.overlays import overlays_of
 from piwsl.analysis.report.page import render_page
 from piwsl.analysis.report.plots import plots_of
 from piwsl.analysis.report.style import LIGHT, WIDE, Plot, drawing, file_svg
-from piwsl.analysis.report.tables import curves_csv, json_text, observables_csv
+from piwsl.analysis.statistics.curves import Curve
+from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.errors import RunDirectoryError
 from piwsl.runs.files import atomic_path
 
@@ -19,34 +24,39 @@ REPORT_FILE = "report.html"
 FIGURES = "figures"
 OWN = {JSON_FILE, OBSERVABLES_FILE, CURVES_FILE, REPORT_FILE, FIGURES}
 DOTS_PER_INCH = 200
+OBSERVABLE_COLUMNS = (
+    "run", "key", "name", "unit", "value", "uncertainty", "reference", "reference_uncertainty", "difference",
+    "difference_uncertainty", "noise_limit", "samples", "verdict",
+)  # fmt: skip
+CURVE_COLUMNS = ("key", "curve", "x_name", "x_unit", "y_name", "y_unit", "x", "y", "low", "high", "band")
 
 
 def check_output(output: Path) -> None:
     """Refuse a directory that holds anything but an earlier analysis, which may be replaced.
 
     Raises:
-        RunDirectoryError: it holds something else, or is no directory, or cannot be looked into.
+        RunDirectoryError: it holds something else, or is no directory, or cannot be read.
     """
     try:
         if not output.exists():
             return
         if not output.is_dir():
-            raise RunDirectoryError(f"{output}: a file, not a directory: choose another --output")
+            raise RunDirectoryError(f"{output}: a file, not a directory: choose another output=DIR")
         foreign = sorted(file.name for file in output.iterdir() if file.name not in OWN)
         if (output / FIGURES).is_dir():
             pictures = (file for file in (output / FIGURES).iterdir() if file.suffix not in (".png", ".svg"))
             foreign += sorted(f"{FIGURES}/{file.name}" for file in pictures)
     except OSError as error:
-        raise RunDirectoryError(f"{output}: {error.strerror}: choose another --output") from None
+        raise RunDirectoryError(f"{output}: {error.strerror}: choose another output=DIR") from None
     if foreign:
-        raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another --output")
+        raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another output=DIR")
 
 
 def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
     """Write analysis.json and the tables; with a report also report.html and the figures as PNG and SVG.
 
-    Everything is made before the first file is written. What an earlier analysis left there and this one does not
-    have is removed.
+    Everything is computed before the first file is written. Files of an earlier analysis that this one does not write
+    are removed.
 
     Returns:
         The files by name, in the order in which they were written; the report last.
@@ -94,3 +104,80 @@ def _png(plot: Plot) -> bytes:
         figure = plot.draw(WIDE, LIGHT)
         figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
     return stream.getvalue()
+
+
+def numbers_of(groups: Sequence[RunGroup]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Everything as plain values: one dictionary for one run or its replicas, a list for several."""
+    if len(groups) > 1:
+        return [group.as_dict() for group in groups]
+    return groups[0].members[0].as_dict() if groups[0].is_single else groups[0].as_dict()
+
+
+def json_text(groups: Sequence[RunGroup]) -> str:
+    """`numbers_of` as JSON."""
+    return json.dumps(numbers_of(groups), indent=1, allow_nan=False)
+
+
+def observables_csv(groups: Sequence[RunGroup]) -> str:
+    """One line for each quantity of each run."""
+    return _csv(OBSERVABLE_COLUMNS, (_observable(group.name, row) for group in groups for row in group.rows))
+
+
+def curves_csv(groups: Sequence[RunGroup]) -> str:
+    """One line for each point of each curve and distribution; bands as they are drawn."""
+    return _csv(CURVE_COLUMNS, _points(groups))
+
+
+def verdict_word(agrees: bool | None) -> str:
+    """Return the word for a verdict in a table."""
+    return {True: "within noise", False: "differs", None: "not known"}[agrees]
+
+
+def _observable(name: str, row: Row) -> list[Any]:
+    measured = row.difference or row.run
+    verdict = "not compared" if row.difference is None else verdict_word(row.agrees)
+    return [
+        name,
+        row.key,
+        row.name,
+        "" if measured is None else measured.unit,
+        *_pair(row.run),
+        *_pair(row.reference),
+        *_pair(row.difference),
+        _number(row.threshold),
+        0 if measured is None else measured.samples,
+        verdict,
+    ]
+
+
+def _points(groups: Sequence[RunGroup]) -> Iterable[list[Any]]:
+    for overlays in overlays_of(groups).values():
+        for overlay in overlays:
+            curves: list[tuple[str, Curve]] = [(line.label, line.curve) for line in overlay.lines]
+            if overlay.reference is not None:
+                curves.append(("reference", overlay.reference))
+            axes = [overlay.horizontal.name, overlay.horizontal.unit, overlay.vertical.name, overlay.vertical.unit]
+            for label, curve in curves:
+                kind = "95 %" if overlay.is_density else "standard error"
+                for index, x in enumerate(curve.x):
+                    band = ["", "", ""]
+                    if curve.low is not None and curve.high is not None:
+                        band = [_number(curve.low[index]), _number(curve.high[index]), kind]
+                    yield [overlay.key, label, *axes, _number(x), _number(curve.y[index]), *band]
+
+
+def _csv(header: Sequence[str], lines: Iterable[list[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def _pair(measurement: Measurement | None) -> tuple[str, str]:
+    return ("", "") if measurement is None else (_number(measurement.value), _number(measurement.uncertainty))
+
+
+def _number(value: float | None) -> str:
+    number = plain(value)
+    return "" if number is None else f"{number:.8g}"

@@ -1,1 +1,1 @@
-"""Numbers with error bars, distributions and curves, and what tells two of them apart."""
+"""Numbers with error bars, distributions and curves, and the comparison of two of them."""

@@ -1,21 +1,21 @@
-"""How long a series remembers: autocorrelation times, also of series too long to be kept."""
+"""Autocorrelation times, also of series too long to be kept in memory."""
 
 import numpy as np
 
 from piwsl.typing import FloatArray, IntArray
 
 WINDOW = 5.0  # Sokal's window: sum the autocorrelation up to this many autocorrelation times
-SHIFTS = 20  # iterations of the correction for the mean; it settles before
+SHIFTS = 20  # iterations of the correction for the mean, more than it needs to converge
 LONGEST_SERIES = 65_536  # points that autocorrelation times are taken from
 
 
 def autocorrelation_time(series: FloatArray) -> float:
-    """Integrated autocorrelation time of a series, in frames; 0.5 for independent frames.
+    """Return the integrated autocorrelation time of a series, in frames; 0.5 for independent frames.
 
     The sum 1/2 + rho(1) + rho(2) + ... is cut at the first lag beyond five times its own value (Madras and Sokal,
-    J. Stat. Phys. 50, 109 (1988)). Measured from its own mean, a series shorter than its memory looks as if it
-    forgot; the correlation is shifted by what that takes away (Wolff, Comput. Phys. Commun. 156, 143 (2004), eq. 49),
-    so that a mere drift counts as one sample and not as several.
+    J. Stat. Phys. 50, 109 (1988)). Measured from its own mean, a series shorter than its correlation
+    time appears uncorrelated; the correlation is corrected for that (Wolff, Comput. Phys. Commun. 156, 143 (2004),
+    eq. 49), so that a mere drift counts as one sample and not as several.
 
     Args:
         series: (frames,) at equal intervals.
@@ -39,12 +39,12 @@ def autocorrelation_time(series: FloatArray) -> float:
 
 
 def inefficiency(*series: FloatArray) -> float:
-    """Frames per independent sample: twice the longest autocorrelation time of the series, 1 at least.
+    """Return the frames per independent sample: twice the longest autocorrelation time of the series, at least 1.
 
-    Of long series the means of neighbors are looked at, which bounds the memory and loses nothing: the variance of
+    Long series are replaced by means of neighbors, which bounds the memory and loses nothing: the variance of
     the mean, variance times inefficiency over length, is the same for both.
     """
-    return max(1.0, *(_inefficiency(np.asarray(one, dtype=np.float64)) for one in series))
+    return max(1.0, *(_inefficiency(np.asarray(column, dtype=np.float64)) for column in series))
 
 
 def _inefficiency(series: FloatArray) -> float:
@@ -80,7 +80,7 @@ class SeriesMeans:
         self._squares += (shifted**2).sum(axis=0)
 
     def inefficiency(self) -> float:
-        """As the function of this name, of the longest memory among the columns."""
+        """Return the frames per independent sample, of the column with the longest correlation."""
         if self._each == 1:
             return inefficiency(*self._sums.T)
         counts = np.full(len(self._sums), float(self._each))
@@ -88,13 +88,14 @@ class SeriesMeans:
         means = self._sums / counts[:, None]
         variance = self._squares / self._frames - (self._sums.sum(axis=0) / self._frames) ** 2
         ratios = np.divide(means.var(axis=0), variance, out=np.zeros_like(variance), where=variance > 0)
-        found = [
-            self._each * ratio * 2.0 * autocorrelation_time(one) for ratio, one in zip(ratios, means.T, strict=True)
+        inefficiencies = [
+            self._each * ratio * 2.0 * autocorrelation_time(column)
+            for ratio, column in zip(ratios, means.T, strict=True)
         ]
-        return float(max(1.0, *found))
+        return float(max(1.0, *inefficiencies))
 
 
 def cell_starts(first: int, count: int, each: int) -> tuple[IntArray, IntArray]:
-    """Where cells of ``each`` frames begin in the piece of frames from ``first`` on, and which cells they are."""
+    """Return where cells of ``each`` frames begin in a piece of frames from ``first`` on, and their numbers."""
     cells = np.arange(first // each, (first + count - 1) // each + 1)
     return np.maximum(cells * each - first, 0), cells

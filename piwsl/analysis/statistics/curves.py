@@ -1,4 +1,4 @@
-"""Functions of one variable that an analysis gives back: profiles, spectra, correlations, survival."""
+"""Functions of one variable: profiles, spectra, correlations, survival."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,18 +38,18 @@ class Curve:
 
     @classmethod
     def of(cls, distribution: Distribution) -> "Curve":
-        """A distribution through the middles of its bins, with a band of one standard error."""
+        """Return a distribution as a curve through the centers of its bins, with a band of one standard error."""
         low = high = None
         if distribution.error is not None:
             low, high = distribution.density - distribution.error, distribution.density + distribution.error
         return cls(distribution.centers, distribution.density, low, high, distribution.samples)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        found: dict[str, Any] = {"samples": self.samples}
+        """Return plain values for JSON."""
+        plain_values: dict[str, Any] = {"samples": self.samples}
         for name, values in (("x", self.x), ("y", self.y), ("low", self.low), ("high", self.high)):
-            found[name] = None if values is None else [plain(float(f"{value:.6g}")) for value in values]
-        return found
+            plain_values[name] = None if values is None else [plain(float(f"{value:.6g}")) for value in values]
+        return plain_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +81,11 @@ class CurveComparison:
 
     @property
     def family(self) -> str:
-        """What stands before the first dot of the key."""
+        """The part of the key before its first dot."""
         return self.key.partition(".")[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "name": self.name,
             "x": {"name": self.horizontal.name, "unit": self.horizontal.unit},
@@ -94,7 +94,8 @@ class CurveComparison:
             "reference": None if self.reference is None else self.reference.as_dict(),
             "difference": None if self.difference is None else self.difference.as_dict(),
             "numbers": {
-                name: [None if one is None else one.as_dict() for one in pair] for name, pair in self.numbers.items()
+                name: [None if value is None else value.as_dict() for value in pair]
+                for name, pair in self.numbers.items()
             },
             "notes": list(self.notes),
         }

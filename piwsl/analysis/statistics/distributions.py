@@ -37,7 +37,7 @@ class Histogram:
         return float(self.edges[1] - self.edges[0])
 
     def density(self, counts: FloatArray) -> FloatArray:
-        """Counts (..., bins) normalized to the integral 1."""
+        """Normalize counts (..., bins) to the integral 1."""
         total = counts.sum(axis=-1, keepdims=True)
         return np.asarray(counts / (np.maximum(total, 1.0) * self.width))
 
@@ -74,7 +74,7 @@ class DistributionComparison:
         return Measurement(1 - measured.value / 2, error, "", measured.samples)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "difference": self.difference.as_dict(),
             "wasserstein": self.wasserstein.as_dict(),
@@ -85,13 +85,13 @@ class DistributionComparison:
 
 
 def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
-    """Two distances between distributions: the integral of |p - p_ref|, and the first Wasserstein distance.
+    """Compare two distributions by the integral of |p - p_ref| and by the first Wasserstein distance.
 
-    Each with its error, what noise alone gives, and the floor from two halves of the reference. Even two samples of one
-    distribution differ. How much is taken from the bootstrap over the blocks of both sides, each about its own mean:
-    no assumption on frame intervals or lengths is needed.
+    Each has its error, its noise limit, and the floor from two halves of the reference. Even two samples of one
+    distribution differ; by how much follows from the bootstrap over the blocks of both sides, each about its own mean.
+    No assumption on frame intervals or lengths is needed.
     """
-    ours, theirs = run.distribution(), reference.distribution()
+    run_distribution, reference_distribution = run.distribution(), reference.distribution()
     noise = None
     if run.blocks.has_error and reference.blocks.has_error:
         noise = run.blocks.deviations(run.density, stream=1) - reference.blocks.deviations(reference.density, stream=2)
@@ -99,9 +99,9 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
     halved = None
     if halves is not None:
         first, second = (reference.density(half) for half in halves)
-        halved = (first - second, half_scale(ours.samples, theirs.samples))
-    gap = ours.density - theirs.density
-    samples = min(ours.samples, theirs.samples)
+        halved = (first - second, half_scale(run_distribution.samples, reference_distribution.samples))
+    gap = run_distribution.density - reference_distribution.density
+    samples = min(run_distribution.samples, reference_distribution.samples)
     width = run.width
 
     def area(gaps: FloatArray) -> FloatArray:
@@ -119,4 +119,6 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
             floor = float(distance(halved[0])) * halved[1]
         return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor)
 
-    return DistributionComparison(ours, theirs, difference(area, run.area_unit), difference(moved, run.unit))
+    return DistributionComparison(
+        run_distribution, reference_distribution, difference(area, run.area_unit), difference(moved, run.unit)
+    )

@@ -1,4 +1,4 @@
-"""The small frozen objects that an analysis gives back, and how they are written in words."""
+"""Results of an analysis - numbers, differences, distributions - and how they are written."""
 
 from dataclasses import dataclass
 from math import floor, isfinite, log10
@@ -18,7 +18,7 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number with what is known about it.
+    """A number with its uncertainty.
 
     Attributes:
         value: in ``unit``.
@@ -52,7 +52,7 @@ class Measurement:
         return f"{self.number} {self.symbol}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "value": plain(self.value),
             "uncertainty": plain(self.uncertainty),
@@ -67,7 +67,7 @@ class Difference:
 
     Attributes:
         measured: the difference (or distance) and its standard error.
-        limit: what noise alone stays below in 95 of 100 cases; None where it cannot be known.
+        limit: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
         floor: the same difference between the first and the second half of the reference, scaled from the lengths of
             halves to those that are compared; None without two independent samples.
     """
@@ -83,7 +83,7 @@ class Difference:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the difference is within the threshold; None where the data do not say."""
+        """Whether the difference is within the threshold; None where the data do not suffice."""
         return None if self.threshold is None else abs(self.measured.value) <= self.threshold
 
     def noise_text(self) -> str:
@@ -91,7 +91,7 @@ class Difference:
         return "noise unknown" if self.limit is None else f"noise alone: up to {significant(self.threshold)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             **self.measured.as_dict(),
             "noise_limit_95": plain(self.limit),
@@ -127,7 +127,7 @@ class Distribution:
         return (self.edges[1:] + self.edges[:-1]) / 2
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "unit": self.unit,
             "edges": [round(float(edge), 6) for edge in self.edges],
@@ -139,12 +139,12 @@ class Distribution:
 
 
 def plain(value: float | None) -> float | None:
-    """A float that JSON can hold: None for NaN and infinities."""
+    """Return a float that JSON can hold: None for NaN and infinities."""
     return None if value is None or not isfinite(value) else float(value)
 
 
 def with_uncertainty(value: float, uncertainty: float | None) -> str:
-    """A number to the digits that its uncertainty leaves: ``1.0931 ± 0.0004``."""
+    """Format a number to the digits that its uncertainty leaves: ``1.0931 ± 0.0004``."""
     if not isfinite(value):
         return "not known"
     if uncertainty is None or not isfinite(uncertainty) or uncertainty <= 0:
@@ -157,7 +157,7 @@ def with_uncertainty(value: float, uncertainty: float | None) -> str:
 
 
 def significant(value: float | None, digits: int = 2) -> str:
-    """A number to so many significant digits, never in exponent form for ordinary sizes."""
+    """Format a number to some significant digits, without an exponent for ordinary sizes."""
     if value is None or not isfinite(value):
         return "not known"
     if value == 0:

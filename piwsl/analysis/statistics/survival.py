@@ -1,4 +1,4 @@
-"""How long replicas stay physical, where some are still whole at their end: the estimator of Kaplan and Meier."""
+"""Survival of replicas, some of which are still stable at their end: the estimator of Kaplan and Meier."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from piwsl.units import PICOSECOND
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """The probability of being whole, constant between the times at which replicas broke.
+    """Probability of being stable, constant between the times at which replicas broke.
 
     Attributes:
         times: (k + 1,) fs, 0 and each time at which some broke.
@@ -44,10 +44,10 @@ class Survival:
         none are left, low and high are the probability itself.
         """
         low, high = self.probability.copy(), self.probability.copy()
-        open_ = (self.probability > 0) & (self.probability < 1)
-        inside, error = self.probability[open_], self.standard_error[open_]
+        is_open = (self.probability > 0) & (self.probability < 1)
+        inside, error = self.probability[is_open], self.standard_error[is_open]
         shift = np.exp(error / (inside * np.abs(np.log(inside))))
-        low[open_], high[open_] = inside**shift, inside ** (1 / shift)
+        low[is_open], high[is_open] = inside**shift, inside ** (1 / shift)
         return low, high
 
     def restricted_mean(self) -> Measurement:
@@ -60,7 +60,7 @@ class Survival:
         return Measurement(float(areas.sum()), error if self.broken.sum() else None, "fs", self.replicas)
 
     def median(self) -> float | None:
-        """Time until half have broken, fs; None where it has not come."""
+        """Time until half have broken, fs; None where fewer have."""
         below = np.flatnonzero(self.probability <= 0.5)
         return float(self.times[below[0]]) if len(below) else None
 
@@ -92,20 +92,20 @@ def survival(times: Sequence[float], broken: Sequence[bool]) -> Survival:
     return Survival(steps, np.concatenate([[1.0], left]), at_risk, counts, float(ends.max()), len(ends))
 
 
-def survival_curve(found: Survival) -> CurveComparison:
-    """The curve as it is drawn, with its mean and median, in ps."""
-    low, high = found.band()
-    ends = [found.longest] if found.longest > found.times[-1] else []
-    times = np.append(found.times, ends) / PICOSECOND
-    repeat = np.append(np.arange(len(found.times)), [len(found.times) - 1] * len(ends)).astype(np.int64)
-    curve = Curve(times, found.probability[repeat], low[repeat], high[repeat], found.replicas)
+def survival_curve(estimate: Survival) -> CurveComparison:
+    """Return the curve that is drawn, with its mean and median, in ps."""
+    low, high = estimate.band()
+    ends = [estimate.longest] if estimate.longest > estimate.times[-1] else []
+    times = np.append(estimate.times, ends) / PICOSECOND
+    repeat = np.append(np.arange(len(estimate.times)), [len(estimate.times) - 1] * len(ends)).astype(np.int64)
+    curve = Curve(times, estimate.probability[repeat], low[repeat], high[repeat], estimate.replicas)
     numbers: dict[str, tuple[Measurement | None, Measurement | None]] = {}
-    whole = round(found.replicas - float(found.broken.sum()))
-    name = "mean time until a break" if not whole else f"mean time within {found.longest / PICOSECOND:g} ps"
-    numbers[name] = (found.restricted_mean(), None)
-    median = found.median()
+    whole = round(estimate.replicas - float(estimate.broken.sum()))
+    name = "mean time until a break" if not whole else f"mean time within {estimate.longest / PICOSECOND:g} ps"
+    numbers[name] = (estimate.restricted_mean(), None)
+    median = estimate.median()
     if median is not None:
-        numbers["median time until a break"] = (Measurement(median, None, "fs", found.replicas), None)
-    note = f"{whole} of {found.replicas} replicas were still whole at their end"
+        numbers["median time until a break"] = (Measurement(median, None, "fs", estimate.replicas), None)
+    note = f"{whole} of {estimate.replicas} replicas were still whole at their end"
     axes = Axis("Time", "ps"), Axis("Replicas that are whole", "")
     return CurveComparison("survival", "Survival", *axes, curve, numbers=numbers, is_steps=True, notes=(note,))

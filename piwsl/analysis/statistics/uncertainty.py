@@ -11,11 +11,11 @@ from piwsl.analysis.statistics.autocorrelation import inefficiency
 from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.typing import FloatArray, IntArray
 
-MICRO_BLOCKS = 1000  # blocks that are summed over while the length of the final ones is not known
-MOST_BLOCKS = 200  # more blocks cost memory and sharpen no error bar
+MICRO_BLOCKS = 1000  # blocks that are summed over until the length of the final ones is known
+MOST_BLOCKS = 200  # more blocks cost memory and do not improve error bars
 DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
 CONFIDENCE = 0.95
-ROUNDING = 1e-12  # relative: what sums in float64 do not tell apart
+ROUNDING = 1e-12  # relative: below the rounding of sums in float64
 SEED = 20240805  # of every bootstrap: the same data give the same error bars
 
 Statistic = Callable[[FloatArray], FloatArray]
@@ -50,7 +50,7 @@ class Blocks:
         return cls(np.linspace(0, frames, max(count, 1) + 1).astype(np.int64), samples)
 
     def sums(self, values: FloatArray) -> FloatArray:
-        """Sums over the frames of each block: (frames, ...) to (blocks, ...), float64."""
+        """Return sums over the frames of each block: (frames, ...) to (blocks, ...), float64."""
         return np.add.reduceat(np.asarray(values, dtype=np.float64), self.edges[:-1], axis=0)
 
 
@@ -86,7 +86,7 @@ class MicroBlocks:
         sums[parts[0][0] : parts[-1][0] + 1] += np.add.reduceat(values, starts, axis=0)
 
     def merged(self, sums: FloatArray | IntArray, per_sample: float) -> "BlockSums":
-        """Sums (micro-blocks, ...) over blocks whose edges are the nearest to those of `Blocks.automatic`."""
+        """Return sums (micro-blocks, ...) over blocks with the nearest edges to those of `Blocks.automatic`."""
         blocks = Blocks.automatic(self.frames, per_sample)
         middles = (self.edges[1:] + self.edges[:-1]) / 2
         nearest = np.searchsorted(middles, blocks.edges[:-1])
@@ -140,7 +140,7 @@ class BlockSums:
         return self.sums[:middle].sum(axis=0), self.sums[middle:].sum(axis=0)
 
     def measure(self, statistic: Statistic, unit: str) -> Measurement:
-        """A scalar statistic of the totals, its error by the bootstrap over blocks."""
+        """Measure a scalar statistic of the totals, with its error by the bootstrap over blocks."""
         value = float(statistic(self.total))
         error = float(np.std(self.deviations(statistic))) if self.has_error else None
         if error is not None and error < ROUNDING * abs(value):
@@ -157,40 +157,41 @@ def block_average(series: FloatArray, unit: str) -> Measurement:
 
 
 def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, unit: str) -> Difference:
-    """Difference of a scalar statistic, run minus reference, with its error and what noise explains."""
-    ours, theirs = run.measure(statistic, unit), reference.measure(statistic, unit)
+    """Return the difference of a scalar statistic, run minus reference, with its error and noise limit."""
+    of_run, of_reference = run.measure(statistic, unit), reference.measure(statistic, unit)
     halves = reference.halves()
     floor = None
     if halves is not None:
         floor = abs(float(statistic(halves[0]) - statistic(halves[1]))) * half_scale(run.samples, reference.samples)
-    measured = difference(ours, theirs)
-    if abs(measured.value) < ROUNDING * abs(theirs.value):
+    measured = difference(of_run, of_reference)
+    if abs(measured.value) < ROUNDING * abs(of_reference.value):
         measured = replace(measured, value=0.0)
-    limit = error_limit(measured, [(ours, len(run.sums)), (theirs, len(reference.sums))])
+    limit = error_limit(measured, [(of_run, len(run.sums)), (of_reference, len(reference.sums))])
     if limit is not None:
-        limit = max(limit, ROUNDING * abs(theirs.value))
+        limit = max(limit, ROUNDING * abs(of_reference.value))
     return Difference(measured, limit, floor)
 
 
 def half_scale(run: int, reference: int) -> float:
-    """Factor from the noise between two halves of the reference to that between run and reference.
+    """Return the factor from the noise between two halves of the reference to that between run and reference.
 
     Args:
-        run, reference: numbers of independent samples; a variance is the inverse of their number.
+        run: number of independent samples of the run; a variance is its inverse.
+        reference: number of independent samples of the reference.
     """
     return float(np.sqrt((1 / run + 1 / reference) / (4 / reference)))
 
 
-def difference(ours: Measurement, theirs: Measurement) -> Measurement:
-    """``ours`` minus ``theirs``, errors added in squares; no error where one of them has none."""
+def difference(run: Measurement, reference: Measurement) -> Measurement:
+    """Return run minus reference, with errors added in squares; no error where either has none."""
     error = None
-    if ours.uncertainty is not None and theirs.uncertainty is not None:
-        error = float(np.hypot(ours.uncertainty, theirs.uncertainty))
-    return Measurement(ours.value - theirs.value, error, ours.unit, min(ours.samples, theirs.samples))
+    if run.uncertainty is not None and reference.uncertainty is not None:
+        error = float(np.hypot(run.uncertainty, reference.uncertainty))
+    return Measurement(run.value - reference.value, error, run.unit, min(run.samples, reference.samples))
 
 
 def error_limit(measured: Measurement, parts: Sequence[tuple[Measurement, int]]) -> float | None:
-    """What noise stays below in 95 of 100 cases: Student's t with Welch's degrees of freedom.
+    """Return the limit that noise stays below in 95 of 100 cases: Student's t with Welch's degrees of freedom.
 
     Args:
         measured: the difference with its error.

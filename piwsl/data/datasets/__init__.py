@@ -1,4 +1,4 @@
-"""Named data sets: what is published about them, where they lie, and how they come here."""
+"""Named data sets: their published properties, their addresses, and their download."""
 
 from piwsl.data.datasets.fetch import data_folder, fetch, recorded_sha256
 from piwsl.data.datasets.registry import DATASETS, Dataset, Protocol, RemoteFile, dataset, is_dataset

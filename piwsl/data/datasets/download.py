@@ -1,4 +1,4 @@
-"""Downloads over HTTP that go on where they broke off."""
+"""Downloads over HTTP that resume after an interruption."""
 
 import json
 from collections.abc import Callable
@@ -13,19 +13,19 @@ import requests
 
 from piwsl.runs.files import write_text
 
-Progress: TypeAlias = Callable[[int, int | None], None]  # (bytes here, bytes in all or None where not known)
+Progress: TypeAlias = Callable[[int, int | None], None]  # (bytes present, all bytes or None if unknown)
 
-TIMEOUT = 30.0  # s without a sign of life
-_PIECE = 1 << 15  # bytes; a broken connection loses at most one piece
+TIMEOUT = 30.0  # s without data
+_PIECE = 1 << 15  # bytes; an interrupted connection loses at most one piece
 
 
 class BrokenDownload(Exception):
-    """An address did not give the file; the text says why, in a few words."""
+    """A file could not be downloaded from an address; the text contains the reason."""
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """What the bytes of a part file are part of: they are used again only for exactly this."""
+    """Origin of the bytes of a part file; they are reused only for the same origin."""
 
     url: str
     validator: str | None  # ETag or date of the file at the server
@@ -33,14 +33,14 @@ class _Origin:
 
 
 class Downloader:
-    """Fetches one file through a part file beside it; what it has is kept when the connection breaks.
+    """Downloads one file through a part file, which is kept if the connection is interrupted.
 
-    The signature of a call is that of a downloader of pooch. A part file is continued only if address, length and
-    validator (ETag or date) of the file are those it was begun with; a server that cannot continue starts anew.
+    An instance is a downloader for pooch. A part file is continued only if the address, length and validator (ETag or
+    date) of the file have not changed; if the server cannot continue, the download starts again.
 
     Args:
-        part: the part file; another one beside it says where its bytes come from.
-        progress: called with (bytes here, bytes in all).
+        part: part file; a JSON file beside it stores the origin of its bytes.
+        progress: called with (bytes present, all bytes).
     """
 
     def __init__(self, part: Path, progress: Progress | None = None) -> None:
@@ -52,7 +52,7 @@ class Downloader:
         """Download ``url`` to ``output_file``.
 
         Raises:
-            BrokenDownload: the address does not give the file, or the connection broke without progress.
+            BrokenDownload: the address does not provide the file, or the connection failed without progress.
         """
         origin = self._known_origin(url)
         try:
@@ -67,7 +67,7 @@ class Downloader:
         self.origin_file.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Forget what is here."""
+        """Remove the part file."""
         self.part.unlink(missing_ok=True)
         self.origin_file.unlink(missing_ok=True)
 
@@ -78,7 +78,7 @@ class Downloader:
         return origin is not None and origin.total is not None and self._have() == origin.total
 
     def _known_origin(self, url: str) -> _Origin | None:
-        """The origin of the part file; None, and no part file, where it is not ``url``."""
+        """Return the origin of the part file; None, and no part file, if it is not ``url``."""
         with suppress(OSError, ValueError, TypeError):
             origin = _Origin(**json.loads(self.origin_file.read_text()))
             if origin.url == url and self.part.exists():
@@ -87,26 +87,26 @@ class Downloader:
         return None
 
     def _fetch(self, url: str, origin: _Origin | None) -> _Origin | None:
-        """Get what is missing, until the end or until the connection breaks; None: begin anew."""
+        """Download the missing bytes until the end or an interruption; None: start again."""
         have = self._have() if origin else 0
         with requests.get(url, headers=_headers(have, origin), stream=True, timeout=TIMEOUT) as response:
             if have and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 self.discard()
                 return None
             _check(url, response)
-            found = _origin(url, response)
+            sent = _origin(url, response)
             if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-                if origin is None or found.total != origin.total or _begin(response) != have:
-                    self.discard()  # another file than the one this part is of
+                if origin is None or sent.total != origin.total or _begin(response) != have:
+                    self.discard()  # the server sends another file than that of the part
                     return None
-            else:  # the whole file, asked for or not
+            else:  # the whole file
                 have = 0
                 self.part.unlink(missing_ok=True)
-                write_text(self.origin_file, json.dumps(asdict(found)))
-            self._append(response, have, found)
-        if found.total is None:  # no length was announced: the end is the end
-            return _Origin(url, found.validator, self._have())
-        return found
+                write_text(self.origin_file, json.dumps(asdict(sent)))
+            self._append(response, have, sent)
+        if sent.total is None:  # without an announced length, the end of the data is the end of the file
+            return _Origin(url, sent.validator, self._have())
+        return sent
 
     def _append(self, response: requests.Response, have: int, origin: _Origin) -> None:
         with self.part.open("ab") as stream:
@@ -117,15 +117,14 @@ class Downloader:
                     if self.progress:
                         self.progress(have, origin.total)
             except requests.RequestException:
-                if origin.total is None:  # nothing could tell half a file from a whole one
+                if origin.total is None:  # an incomplete file could not be recognized
                     self.discard()
                     raise
 
     def _broken(self, url: str, origin: _Origin) -> str:
         total = f" of {origin.total / 1e6:.1f}" if origin.total else ""
-        return (
-            f"the connection to {_host(url)} broke after {self._have() / 1e6:.1f}{total} MB; the next try goes on there"
-        )
+        present = f"{self._have() / 1e6:.1f}{total} MB"
+        return f"the connection to {_host(url)} was interrupted after {present}; the next attempt resumes there"
 
 
 def _host(url: str) -> str:
@@ -137,12 +136,12 @@ def _headers(have: int, origin: _Origin | None) -> dict[str, str]:
     if have:
         headers["Range"] = f"bytes={have}-"
         if origin is not None and origin.validator:
-            headers["If-Range"] = origin.validator  # of a changed file the server then sends the whole
+            headers["If-Range"] = origin.validator  # if the file has changed, the server then sends all of it
     return headers
 
 
 def _begin(response: requests.Response) -> int | None:
-    """First byte of a part, from ``Content-Range: bytes 100-199/200``."""
+    """Return the first byte of a part, from ``Content-Range: bytes 100-199/200``."""
     first = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else None
 
@@ -150,7 +149,7 @@ def _begin(response: requests.Response) -> int | None:
 def _origin(url: str, response: requests.Response) -> _Origin:
     etag = response.headers.get("ETag")
     if etag is not None and etag.startswith("W/"):
-        etag = None  # a weak one does not promise equal bytes
+        etag = None  # a weak ETag does not guarantee equal bytes
     total: int | None = None
     if response.status_code == HTTPStatus.PARTIAL_CONTENT:
         _, _, text = response.headers.get("Content-Range", "").partition("/")
@@ -163,9 +162,9 @@ def _origin(url: str, response: requests.Response) -> _Origin:
 def _check(url: str, response: requests.Response) -> None:
     status = response.status_code
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise BrokenDownload(f"{_host(url)} answers {status} {response.reason}")
+        raise BrokenDownload(f"{_host(url)} returns {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise BrokenDownload(f"{_host(url)} answers with a web page instead of the file")
+        raise BrokenDownload(f"{_host(url)} returns a web page instead of the file")
 
 
 def _reason(url: str, error: requests.RequestException) -> str:
@@ -177,9 +176,9 @@ def _reason(url: str, error: requests.RequestException) -> str:
     if "ConnectionRefusedError" in names or any("refused" in str(cause) for cause in causes):
         return f"{_host(url)} refuses the connection"
     if names & {"gaierror", "NameResolutionError"}:
-        return f"no way to {_host(url)}: its name is not known here (is there a network?)"
+        return f"{_host(url)} cannot be reached: its name cannot be resolved (is the network available?)"
     if isinstance(error, requests.Timeout):
-        return f"{_host(url)} does not answer"
+        return f"{_host(url)} does not respond"
     if isinstance(error, requests.exceptions.SSLError):
         return f"no trusted connection to {_host(url)}"
     return f"no connection to {_host(url)} ({type(error).__name__})"

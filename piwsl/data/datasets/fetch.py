@@ -1,4 +1,4 @@
-"""Bringing a named data set here: downloaded once, verified at every use."""
+"""Download of named data sets: once, with verification at every use."""
 
 import errno
 import logging
@@ -24,11 +24,11 @@ from pathlib import PurePosixPath
 from typing import IO
 
 FOLDER_VARIABLE = "PIWSL_DATA_DIR"
-_log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 
 def data_folder(folder: Path | None = None) -> Path:
-    """Where data sets are kept: ``folder``, else the variable PIWSL_DATA_DIR, else the user's cache."""
+    """Return the folder of the data sets: ``folder``, else the variable PIWSL_DATA_DIR, else the user's cache."""
     if folder is not None:
         return folder
     if named := os.environ.get(FOLDER_VARIABLE):
@@ -37,22 +37,22 @@ def data_folder(folder: Path | None = None) -> Path:
 
 
 def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> Path:
-    """Make a data set available here.
+    """Download a data set if necessary, and verify it.
 
-    A file that is here already is verified and used. A file whose checksum is wrong is removed, never used. Where no
-    checksum is published, that of the first copy is kept beside it and holds from then on.
+    An existing file is verified and used. A file with a wrong checksum is removed and never used. If no checksum is
+    published, the checksum of the first copy is stored beside it and used from then on.
 
     Args:
-        name: of the set, such as ``rmd17:aspirin``.
-        folder: where it is kept (see `data_folder`).
-        progress: called with (bytes here, bytes in all or None).
+        name: name of the set, such as ``rmd17:aspirin``.
+        folder: folder of the data sets (see `data_folder`).
+        progress: called with (bytes present, all bytes or None).
 
     Returns:
         The file to read, or the folder of files.
 
     Raises:
-        ConfigError: there is no such set.
-        DataError: it cannot be downloaded, or not verified.
+        ConfigError: no data set has this name.
+        DataError: the data set cannot be downloaded or verified.
         MissingDependencyError: pooch is not installed.
     """
     record = dataset(name)
@@ -69,7 +69,7 @@ def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = N
 
 
 def recorded_sha256(name: str, folder: Path | None = None) -> str | None:
-    """SHA-256 of the first copy of a set for which none is published; None where there is none here."""
+    """Return the SHA-256 of the first copy of a set without a published checksum; None if no copy exists."""
     digest = _digest_file(data_folder(folder) / dataset(name).file.name)
     return digest.read_text().split()[0] if digest.is_file() else None
 
@@ -79,7 +79,7 @@ def _digest_file(path: Path) -> Path:
 
 
 def _expected(file: RemoteFile, path: Path) -> str | None:
-    """The published checksum, else that of the first copy, else None."""
+    """Return the published checksum, else that of the first copy, else None."""
     if file.checksum is not None:
         return file.checksum
     digest = _digest_file(path)
@@ -96,12 +96,12 @@ def _placed_by_hand(record: Dataset, folder: Path) -> Path:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         return path
     raise DataError(
-        f"{record.name}: no address of its file is known: download it from {record.file.page} and put it into {path}"
+        f"{record.name}: no download address is known: download it from {record.file.page} and put it into {path}"
     )
 
 
 def _verified(record: Dataset, folder: Path) -> Path | None:
-    """What to read, if all of it is here and right; changes nothing."""
+    """Return the file or folder to read if it is complete and verified; changes nothing."""
     path = folder / record.file.name
     target = _unpacked(record, folder) if record.file.members else path
     expected = _expected(record.file, path)
@@ -114,12 +114,12 @@ def _remove_if_wrong(record: Dataset, folder: Path) -> None:
     path = folder / record.file.name
     expected = _expected(record.file, path)
     if expected is not None and path.is_file() and not _matches(path, expected):
-        _log.warning("%s: wrong checksum (expected %s): removed", path, expected)
+        LOGGER.warning("%s: wrong checksum (expected %s): removed", path, expected)
         path.unlink()
 
 
 def _prepare(record: Dataset, folder: Path) -> Path:
-    """Make the file readable and, where no checksum is known, keep its own from now on."""
+    """Unpack the file if necessary, and store its checksum if none is published."""
     path, target = folder / record.file.name, folder / record.file.name
     unknown = _expected(record.file, path) is None
     try:
@@ -128,7 +128,7 @@ def _prepare(record: Dataset, folder: Path) -> Path:
             if not target.is_dir():
                 unpack(path, record.file.members, target)
         elif unknown and path.suffix == ".npz":
-            check_zip(path)  # the only check there is before its first use
+            check_zip(path)  # the only available check before its first use
     except DataError as error:
         path.unlink()
         raise DataError(f"{error}: removed; fetch it again") from None
@@ -143,7 +143,7 @@ def _unpacked(record: Dataset, folder: Path) -> Path:
 
 def _download(record: Dataset, folder: Path, progress: "Progress | None") -> None:
     pooch, file = _pooch(), record.file
-    from piwsl.data.datasets.download import BrokenDownload, Downloader  # needs what comes with pooch
+    from piwsl.data.datasets.download import BrokenDownload, Downloader  # needs requests, a dependency of pooch
 
     folder.mkdir(parents=True, exist_ok=True)
     downloader = Downloader(folder / f"{file.name}.part", progress)
@@ -162,7 +162,7 @@ def _download(record: Dataset, folder: Path, progress: "Progress | None") -> Non
             remedy = (
                 "" if file.checksum else f"; if the publisher changed it, remove {_digest_file(folder / file.name)}"
             )
-            failures.append(f"what {url} gives has a wrong checksum (expected {expected}) and was removed{remedy}")
+            failures.append(f"the file from {url} has a wrong checksum (expected {expected}) and was removed{remedy}")
     raise DataError(
         f"{record.name}: download failed: {'; '.join(dict.fromkeys(failures))} "
         f"(or put {file.name} from {file.page} into {folder})"
@@ -177,7 +177,7 @@ def _check_space(record: Dataset, folder: Path, part: Path) -> None:
     if missing > free:
         raise DataError(
             f"{record.name}: {missing / 1e6:.0f} MB are missing, but {folder} has only {free / 1e6:.0f} MB left: "
-            f"free some or choose another folder (--folder, {FOLDER_VARIABLE})"
+            f"free some space or choose another folder (argument folder, or {FOLDER_VARIABLE})"
         )
 
 
@@ -187,13 +187,15 @@ def _disk_errors(record: Dataset, folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"{record.name}: the disk of {folder} is full: what is here is kept, go on later") from None
+            raise DataError(
+                f"{record.name}: the disk of {folder} is full: downloaded parts are kept, resume later"
+            ) from None
         raise DataError(f"{record.name}: {folder} cannot be written ({reason_of(error)})") from None
 
 
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Several processes of one training ask for the same file."""
+    """Serialize downloads by several processes of one training run."""
     from filelock import FileLock
 
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -206,17 +208,17 @@ def _pooch() -> Any:
         import pooch
     except ImportError as error:
         raise MissingDependencyError("pooch", "fetching a data set", "data") from error
-    pooch.get_logger().setLevel("WARNING")  # it prints every step otherwise
+    pooch.get_logger().setLevel("WARNING")  # otherwise it prints every step
     return pooch
 
 
 def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
-    """Put the plain files whose path in a zip or tar archive fits a pattern into a new folder, all or none.
+    """Extract the regular files of a zip or tar archive that match a pattern into a new folder, all or none.
 
-    Their folders in the archive are left away.
+    The directories in the archive are ignored.
 
     Raises:
-        DataError: the archive is damaged or holds no such file.
+        DataError: the archive is damaged or contains no such file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -231,7 +233,7 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
                     shutil.copyfileobj(stream, target)
                 count += 1
         if not count:
-            raise DataError(f"{archive}: holds no file like {' or '.join(members)}")
+            raise DataError(f"{archive}: contains no file like {' or '.join(members)}")
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -243,10 +245,10 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
 
 
 def check_zip(path: Path) -> None:
-    """Check the sums that a zip file (an npz file is one) holds of its parts.
+    """Verify the checksums of the members of a zip file, such as an npz file.
 
     Raises:
-        DataError: it is damaged, or no zip file.
+        DataError: the file is damaged or not a zip file.
     """
     try:
         with zipfile.ZipFile(path) as content:
@@ -263,5 +265,5 @@ def _opened(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
         with zipfile.ZipFile(archive) as content:
             yield ((name, content.open(name)) for name in content.namelist() if not name.endswith("/"))
         return
-    with tarfile.open(archive, "r|*") as stream:  # read once from front to end: bzip2 cannot jump
+    with tarfile.open(archive, "r|*") as stream:  # read once from front to end: bzip2 cannot seek
         yield ((member.name, file) for member in stream if member.isfile() and (file := stream.extractfile(member)))

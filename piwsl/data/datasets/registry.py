@@ -1,6 +1,6 @@
 """The named data sets.
 
-No address was tried when this was written. Each entry says where its address and checksum were found.
+The addresses were not tested when this file was written. Each entry states the source of its address and checksum.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from piwsl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Protocol:
-    """Sizes of the split that Takamoto, Zaverkin and Niepert (ICML 2025) use on a set.
+    """Sizes of the split of a data set in Takamoto, Zaverkin, Niepert (ICML 2025).
 
     Attributes:
-        train: training frames; None where the paper trains on several sizes.
+        train: training frames; None if the paper uses several sizes.
         validation: validation frames; None: as many as for training, at least 100.
-        test: test frames, the same for every training size; None where the paper names no number.
+        test: test frames, the same for every training size; None if the paper states no number.
     """
 
     train: int | None = None
@@ -26,16 +26,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """The file of a data set as it is published.
+    """The published file of a data set.
 
     Attributes:
-        name: of the local copy.
-        urls: addresses of the same file, tried in this order; none: it can only be downloaded by hand.
-        page: where a person finds the file and its terms.
-        source: where addresses and checksum were found.
-        checksum: as published, ``md5:...`` or ``sha256:...``; None where none is.
-        size: bytes; None where not known.
-        members: files to take out of an archive, shell patterns; none: the file is read as it is.
+        name: name of the local copy.
+        urls: addresses of the same file, tried in this order; empty: it can only be downloaded by hand.
+        page: web page of the file and its terms.
+        source: source of the addresses and the checksum.
+        checksum: published checksum, ``md5:...`` or ``sha256:...``; None if none is published.
+        size: bytes; None if unknown.
+        members: shell patterns of the files to extract from an archive; empty: the file is not an archive.
     """
 
     name: str
@@ -48,7 +48,7 @@ class RemoteFile:
 
     @property
     def state(self) -> str:
-        """How far a download can be trusted, in a word or two."""
+        """How a download is verified, in a word or two."""
         if not self.urls:
             return "by hand"
         return "checksum" if self.checksum else "no checksum"
@@ -59,18 +59,18 @@ class Dataset:
     """A named data set.
 
     Attributes:
-        name: as a user writes it, such as ``rmd17:aspirin``.
-        content: what it holds, in a few words.
-        frames: their number; None where it is not published.
-        atoms: atoms of a frame, such as ``21`` or ``6-95``.
-        units: of the file, energy and length.
+        name: name for users, such as ``rmd17:aspirin``.
+        content: short description.
+        frames: number of frames; None if it is not published.
+        atoms: atoms per frame, such as ``21`` or ``6-95``.
+        units: units of energy and length in the file.
         level: level of theory of the labels.
-        citation: the paper.
-        doi: of the paper.
-        license: as stated by whoever publishes the file; None where nothing is stated.
-        file: where it lies.
-        protocol: split of the paper on PITC and PISC.
-        reference_energies: energy of an isolated atom at this level by element, eV, where published.
+        citation: paper of the data set.
+        doi: DOI of the paper.
+        license: license as stated by the publisher; None if none is stated.
+        file: published file.
+        protocol: split in the paper on PITC and PISC.
+        reference_energies: energies of isolated atoms at this level by element, eV, if published.
     """
 
     name: str
@@ -114,7 +114,7 @@ _MD22 = {
 
 
 def _figshare(number: int) -> tuple[str, ...]:
-    # The second is for programs: the first may answer them with a riddle for browsers (202, no content).
+    # The second address is for programs: the first may return a challenge for browsers (202, no content).
     return (
         f"https://ndownloader.figshare.com/files/{number}",
         f"https://api.figshare.com/v2/file/download/{number}",
@@ -277,16 +277,16 @@ _BY_PLAIN_NAME = {_plain(name): record for name, record in DATASETS.items()}
 
 
 def is_dataset(name: str) -> bool:
-    """Whether a name is that of a data set and not of a file: ``ani1x``, ``rmd17:...``."""
+    """Return whether a name is that of a data set and not of a file, such as ``ani1x`` or ``rmd17:...``."""
     family, colon, _ = _plain(name).partition(":")
     return _plain(name) in _BY_PLAIN_NAME or bool(colon and family in _FAMILIES)
 
 
 def dataset(name: str) -> Dataset:
-    """Look up a data set; upper and lower case, ``-`` and ``_`` are the same.
+    """Look up a data set; upper and lower case, ``-`` and ``_`` are equivalent.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no data set has this name.
     """
     record = _BY_PLAIN_NAME.get(_plain(name))
     if record is not None:

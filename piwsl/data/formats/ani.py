@@ -1,7 +1,7 @@
 """HDF5 files in the layout of the ANI-1x release (Smith et al. 2020, Sci. Data 7, 134).
 
 A group for each formula holds ``atomic_numbers`` (n), ``coordinates`` (m, n, 3) in angstrom, and for each level of
-theory ``LEVEL.energy`` (m) in hartree and, for some, ``LEVEL.forces`` (m, n, 3) in hartree/angstrom; NaN where missing.
+theory ``LEVEL.energy`` (m) in hartree and, for some, ``LEVEL.forces`` (m, n, 3) in hartree/angstrom; NaN if missing.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class _Group:
 
 
 def is_ani(file: "h5py.File") -> bool:
-    """Whether an HDF5 file has a group of this layout among its first items."""
+    """Return whether an HDF5 file has a group of this layout among its first items."""
     return any(_is_formula(content) for content in islice(file.values(), _LOOKED_AT))
 
 
@@ -49,7 +49,7 @@ def _is_formula(content: Any) -> bool:
 
 
 def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -> FrameSet:
-    """Conformers that have an energy or forces of one level of theory, read when they are asked for.
+    """Open the conformers that have an energy of one level of theory; they are read on access.
 
     Raises:
         DataError: the file is damaged, or no conformer has a label of this level.
@@ -65,7 +65,7 @@ class AniFrames(LazyFrames):
     """The labeled conformers of an ANI file, formula by formula.
 
     Attributes:
-        conformers: all that are in the file.
+        conformers: number of all conformers in the file.
 
     Raises:
         DataError: see `read_ani`.
@@ -102,7 +102,7 @@ class AniFrames(LazyFrames):
         return AniFrames, (self.path, self._units, self._level)
 
     def _conformers(self, group: _Group, rows: IntArray, index: int) -> Iterator[Frame]:
-        """Frames of some rows of a group, ascending, the first of them with this index."""
+        """Yield the frames of ascending rows of a group; the first one has this index."""
         arrays = self._file()[group.name]
         window = slice(int(rows[0]), int(rows[-1]) + 1)
         inside = rows - rows[0]
@@ -121,7 +121,7 @@ def _given(values: FloatArray) -> FloatArray | None:
 
 
 def _groups(path: Path, file: "h5py.File", level: str) -> tuple[int, list[_Group]]:
-    """All conformers, and the formulas that have labeled ones."""
+    """Return the number of all conformers, and the formulas that have labeled ones."""
     conformers, groups = 0, []
     levels: set[str] = set()
     for name, content in file.items():

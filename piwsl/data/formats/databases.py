@@ -1,6 +1,7 @@
 """ASE databases: SQLite files row by row, JSON files as a whole."""
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.formats import UnknownFileTypeError
 
-from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labeled_frame
+from piwsl.data.formats.labels import EV_ANGSTROM, find_labels, labeled_frame, results_of
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
 from piwsl.errors import DataError
@@ -20,13 +21,13 @@ RESULTS = ("energy", "forces", "stress")
 
 
 def read_sqlite(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Frames of an ASE database in an SQLite file (.db), read when they are asked for.
+    """Open an ASE database in an SQLite file (.db); frames are read on access.
 
-    Labels are ``REF_...`` among the key-value pairs and data of a row; where there is none, its results.
+    Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
 
     Raises:
-        UnknownLayoutError: an SQLite file of something else.
-        DataError: the file is damaged or holds no row.
+        UnknownLayoutError: the SQLite file is not an ASE database.
+        DataError: the file is damaged or contains no row.
     """
     frames = SqliteFrames(path, units or EV_ANGSTROM)
     frames.probe()
@@ -34,28 +35,28 @@ def read_sqlite(path: Path, units: LabelUnits | None = None) -> FrameSet:
 
 
 def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Frames of an ASE database in a JSON file, all in memory: it can only be read as a whole.
+    """Read an ASE database in a JSON file into memory.
 
     Raises:
-        UnknownLayoutError: a JSON file of something else.
-        DataError: no JSON, or a row that is no structure.
+        UnknownLayoutError: the JSON file is not an ASE database.
+        DataError: the file is not JSON, or a row is not a structure.
     """
     try:
         rows = list(JSONDatabase(str(path)).select())
     except (UnknownFileTypeError, AttributeError, TypeError, KeyError, AssertionError):
-        raise UnknownLayoutError(f"{path}: a JSON file, but no ASE database") from None
+        raise UnknownLayoutError(f"{path}: a JSON file, but not an ASE database") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})") from None
     if not rows:
-        raise DataError(f"{path}: holds no structure")
+        raise DataError(f"{path}: contains no structure")
     return FrameSet([row_frame(path, i, row, units or EV_ANGSTROM) for i, row in enumerate(rows)], path, files=(path,))
 
 
 def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame:
-    """The frame of one row of an ASE database.
+    """Convert a row of an ASE database to a frame.
 
     Raises:
-        DataError: a label has the wrong shape or is absurd.
+        DataError: a label has the wrong shape or is unreasonably large.
     """
     named = {**row.data, **row.key_value_pairs}
     labels = find_labels(named, {name: row.get(name) for name in RESULTS})
@@ -90,11 +91,11 @@ class SqliteFrames(LazyFrames):
 
 
 class _ReadOnly(SQLite3Database):
-    """ASE's database, which would otherwise make its tables in any SQLite file it opens."""
+    """ASE's database without the creation of tables in any SQLite file that it opens."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), use_lock_file=False, serial=True)
-        self.connection: sqlite3.Connection = _connect(path)  # kept open; without it, every query would open the file
+        self.connection: sqlite3.Connection = _connect(path)  # stays open; otherwise every query would open the file
         self.change_count = 0
 
     def close(self) -> None:
@@ -122,3 +123,10 @@ def _ids(path: Path) -> np.ndarray:
             connection.close()
     except sqlite3.Error as error:
         raise DataError(f"{path}: not a readable SQLite file, or damaged ({error})") from None
+
+
+def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
+    """Write frames as an ASE database in an SQLite file; labels become results of a calculation."""
+    with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
+        for frame in frames:
+            database.write(results_of(frame))

@@ -1,4 +1,4 @@
-"""Labels as files name them, brought to eV and angstrom and judged."""
+"""Labels in files: their names, conversion to eV and angstrom, and validation."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -25,14 +25,14 @@ EV_ANGSTROM = LabelUnits(1.0, 1.0)
 
 @dataclass(frozen=True)
 class RawLabels:
-    """Labels of one structure in the units of its file; None where there is none.
+    """Labels of one structure in the units of its file; None for a missing label.
 
     Attributes:
-        energy: of the structure.
-        forces: (n, 3).
+        energy: total energy.
+        forces: forces (n, 3).
         stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
         virial: 9 or 6 components; the stress is -virial / volume.
-        from_results: they are the results that ASE keeps of a calculation.
+        from_results: whether the labels are results of a calculation as stored by ASE.
     """
 
     energy: Any = None
@@ -43,23 +43,23 @@ class RawLabels:
 
     @property
     def exist(self) -> bool:
-        """Whether there is one at all."""
+        """Whether the structure has any label."""
         return any(label is not None for label in (self.energy, self.forces, self.stress, self.virial))
 
 
 def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabels:
-    """Labels under the keys ``REF_...``; where a structure has none of them, the results of its calculation.
+    """Return the labels under the keys ``REF_...`` or, without any of them, the results of a calculation.
 
     Args:
-        named: everything the file says about the structure by name.
-        results: energy, forces, stress of a calculation, as ASE keeps them.
+        named: all named values of the structure in the file.
+        results: energy, forces and stress of a calculation, as stored by ASE.
     """
     virial = next((named[key] for key in VIRIAL_KEYS if key in named), None)
     labels = RawLabels(named.get(ENERGY_KEY), named.get(FORCES_KEY), named.get(STRESS_KEY), virial)
     if labels.exist:
         return labels
-    found = RawLabels(results.get("energy"), results.get("forces"), results.get("stress"))
-    return replace(found, from_results=True) if found.exist else found
+    labels = RawLabels(results.get("energy"), results.get("forces"), results.get("stress"))
+    return replace(labels, from_results=True) if labels.exist else labels
 
 
 def labeled_frame(
@@ -72,20 +72,20 @@ def labeled_frame(
     labels: RawLabels,
     units: LabelUnits,
 ) -> Frame:
-    """A frame in eV and angstrom from what a file says, judged.
+    """Make a frame in eV and angstrom from the contents of a file, and validate it.
 
     Args:
-        path: the file and
-        index: the place in it, for messages.
+        path: file, for messages.
+        index: index of the frame in the file, for messages.
         species: atomic numbers (n,).
-        positions: (n, 3).
-        cell: lattice vectors in rows (3, 3).
-        pbc: periodic along each lattice vector.
+        positions: positions (n, 3), in the units of the file.
+        cell: lattice vectors in rows (3, 3), in the units of the file.
+        pbc: whether the structure is periodic along each lattice vector.
         labels: labels in the units of the file.
-        units: of the file.
+        units: units of the file.
 
     Raises:
-        DataError: a label or a position has the wrong shape, is no finite number, or is absurd.
+        DataError: a label or a position has the wrong shape, is not finite, or is unreasonably large.
     """
     where = f"{path}: frame {index}"
     energy, forces = _number(where, labels.energy), _array(where, "forces", labels.forces)
@@ -107,21 +107,21 @@ def labeled_frame(
 
 
 def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:
-    """Refuse a frame without atoms, with positions that are no numbers, or with absurd labels.
+    """Refuse a frame without atoms, with positions that are not finite, or with unreasonable labels.
 
     Args:
-        path: the file and
-        index: the place in it, for messages.
-        frame: in eV and angstrom.
-        given: names of the labels that must be numbers (energy, forces, stress).
+        path: file, for messages.
+        index: index of the frame in the file, for messages.
+        frame: frame in eV and angstrom.
+        given: names of the labels that the file contains (energy, forces, stress).
 
     Raises:
-        DataError: names the file and the frame.
+        DataError: the message names the file and the frame.
     """
     if not len(frame.species):
-        raise DataError(f"{path}: frame {index}: holds no atom")
+        raise DataError(f"{path}: frame {index}: contains no atom")
     if frame.species.min() < 1 or frame.species.max() > MAX_ATOMIC_NUMBER:
-        raise DataError(f"{path}: frame {index}: holds an atomic number beyond 1 to {MAX_ATOMIC_NUMBER}")
+        raise DataError(f"{path}: frame {index}: contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
     if not np.isfinite(frame.positions).all() or not np.isfinite(frame.cell).all():
         raise DataError(f"{path}: frame {index}: a position is not a finite number")
     for name, label in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
@@ -149,7 +149,7 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
 
 
 def _stress(where: str, labels: RawLabels, cell: FloatArray, units: LabelUnits) -> FloatArray:
-    """Stress (3, 3) in eV/angstrom^3; NaN without a label."""
+    """Return the stress (3, 3) in eV/angstrom^3; NaN without a label."""
     if labels.stress is not None:
         return _tensor(where, "stress", labels.stress) * units.stress
     if labels.virial is None:
@@ -172,7 +172,7 @@ def _tensor(where: str, name: str, value: Any) -> FloatArray:
 
 
 def results_of(frame: Frame) -> Atoms:
-    """The structure with its labels as results of a calculation, the way ASE's databases keep them."""
+    """Return the structure with its labels as results of a calculation, as ASE's databases store them."""
     atoms = frame.atoms()
     results: dict[str, Any] = {}
     if frame.has_energy:

@@ -1,6 +1,8 @@
-"""Molecules in npz files: the key sets of rMD17 and of sGDML, and our own."""
+"""Frames of one molecule in npz files, with the keys of rMD17 or sGDML."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,12 +24,12 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read frames of one molecule from an npz file.
 
     Args:
-        path: npz file. Never unpickled.
-        units: units of its numbers; not needed where the file itself states them.
+        path: npz file; pickled objects in it are refused.
+        units: units of the file, if it does not state them.
 
     Raises:
-        UnknownLayoutError: an npz file of something else.
-        DataError: wrong shapes, or units stated nowhere or twice and differently.
+        UnknownLayoutError: the npz file has other keys.
+        DataError: a shape is wrong, or the units are missing or contradict those of the file.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -47,9 +49,9 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
 def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) -> LabelUnits:
     stated = parse_units(str(arrays["units"])) if "units" in arrays else None
     if stated is None and named is None:
-        raise DataError(f"{path}: states no units: name them, for instance --units 'kcal/mol, angstrom'")
+        raise DataError(f"{path}: states no units: give them, for instance units='kcal/mol, angstrom'")
     if stated is not None and named not in (None, stated):
-        raise DataError(f"{path}: states its units itself, {arrays['units']}: leave --units out")
+        raise DataError(f"{path}: states its units itself, {arrays['units']}: leave units out")
     units = stated or named
     assert units is not None
     return units
@@ -69,7 +71,7 @@ def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], un
     forces = _labels(path, arrays, forces_key, positions.shape, units.force)
     numbers = species.astype(np.int64)
     if numbers.min(initial=1) < 1 or numbers.max(initial=1) > MAX_ATOMIC_NUMBER:
-        raise DataError(f"{path}: {species_key} holds an atomic number beyond 1 to {MAX_ATOMIC_NUMBER}")
+        raise DataError(f"{path}: {species_key} contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
     positions = positions.astype(np.float64) * units.length
     infinite = np.flatnonzero(~np.isfinite(positions).all((1, 2)))
     if len(infinite):
@@ -90,3 +92,33 @@ def _labels(path: Path, arrays: dict[str, FloatArray], key: str, shape: tuple[in
     for index in range(shape[0]):
         check_label(path, index, key, values[index])
     return values
+
+
+def write_npz(path: Path, frames: Iterable[Frame]) -> None:
+    """Write frames of one molecule with the keys of rMD17, and their units.
+
+    Raises:
+        DataError: the frames differ in their atoms, have cells, or only some have a label.
+    """
+    positions, energies, forces, species = [], [], [], None
+    for index, frame in enumerate(frames):
+        species = frame.species if species is None else species
+        if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
+            raise DataError(
+                f"{path.suffix} can only contain frames of one molecule, and frame {index} has "
+                f"{'a cell' if frame.cell.any() or frame.has_stress else 'other atoms'}: write .h5 or .extxyz instead"
+            )
+        positions.append(frame.positions)
+        energies.append(frame.energy)
+        forces.append(frame.forces)
+    arrays: dict[str, Any] = {"nuclear_charges": species, "coords": np.array(positions)}
+    for name, labels in (("energies", np.array(energies)), ("forces", np.array(forces))):
+        missing = np.isnan(labels).reshape(len(labels), -1).any(1)
+        if missing.any() and not missing.all():
+            raise DataError(
+                f"{path.suffix} cannot represent missing labels, and {missing.sum()} of {len(missing)} frames have "
+                f"no {name}: write .h5 or .extxyz instead"
+            )
+        if not missing.any():
+            arrays[name] = labels
+    np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))

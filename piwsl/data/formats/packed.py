@@ -1,8 +1,8 @@
 """The packed format: labeled structures of any size in one HDF5 file, for random access.
 
-All atoms of all frames stand one after another; ``offsets`` (n + 1) says where each frame begins. Lengths in
-angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension); each array states
-its unit in the attribute ``unit``. NaN where a label is missing. The file states its format and version.
+The atoms of all frames are concatenated; ``offsets`` (n + 1) contains the first atom of each frame. Lengths are in
+angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension); each array has its
+unit in the attribute ``unit``. Missing labels are NaN. The file states its format and version.
 """
 
 from collections.abc import Iterator
@@ -36,11 +36,11 @@ class Field:
     """One array of the file.
 
     Attributes:
-        per_atom: a row for each atom, or for each frame.
-        shape: of a row.
-        dtype: of the file.
-        missing: what stands where nothing is known; rows of nothing else take no room in the file.
-        unit: of the numbers.
+        per_atom: whether it has a row for each atom, or else for each frame.
+        shape: shape of a row.
+        dtype: type in the file.
+        missing: value for missing data; blocks of this value alone take no space in the file.
+        unit: unit of the numbers.
     """
 
     per_atom: bool
@@ -61,19 +61,19 @@ FIELDS = {
 }
 OFFSETS = "offsets"
 BLOCK = 1000  # frames read or written at once
-_MANY = 100_000  # offsets looked at together
+_MANY = 100_000  # offsets checked at once
 
 
 def is_packed(file: "h5py.File") -> bool:
-    """Whether an HDF5 file says that it is of this format."""
+    """Return whether an HDF5 file has this format."""
     return bool(file.attrs.get("format") == FORMAT)
 
 
 def read_packed(path: Path) -> FrameSet:
-    """Frames of a packed file, read when they are asked for.
+    """Open a packed file; frames are read on access.
 
     Raises:
-        DataError: the file is damaged, of a later version, or holds no frame.
+        DataError: the file is damaged, of a later version, or contains no frame.
     """
     frames = PackedFrames(path)
     frames.probe()
@@ -107,7 +107,7 @@ class PackedFrames(LazyFrames):
         return PackedFrames, (self.path,)
 
     def survey(self) -> Census:
-        """Composition and labels of all frames, from whole columns."""
+        """Take the census of all frames from whole columns."""
         table, arrays = CompositionTable(), self._arrays()
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
         forces, stress, periodic = np.empty((3, len(self)), dtype=bool)
@@ -148,7 +148,7 @@ class PackedFrames(LazyFrames):
 
 
 class _Arrays:
-    """The arrays of an open file; looking them up by name in the file is slow, and so is reading what holds nothing."""
+    """The arrays of an open file, looked up once; arrays without data are not read."""
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
@@ -160,7 +160,7 @@ class _Arrays:
         }
 
     def rows(self, name: str, start: int, stop: int) -> Any:
-        """Rows of an array, as a copy."""
+        """Return rows of an array as a copy."""
         array = self._arrays[name]
         if name in self._empty:
             return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
@@ -171,7 +171,7 @@ class _Arrays:
 
 
 def _checked_count(path: Path, file: "h5py.File") -> int:
-    """Frames in the file, after a look at its shapes."""
+    """Return the number of frames after checks of all shapes."""
     version = int(file.attrs.get("version", 0))
     if version != VERSION:
         raise DataError(f"{path}: packed format {version}, and this piwsl reads format {VERSION}: convert it again")
@@ -192,16 +192,16 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
     return frames
 
 
-# Small chunks: one frame is read with its whole chunk.
+# Small chunks, because reading one frame reads its whole chunk.
 _CHUNK_ATOMS = 1024
 _CHUNK_FRAMES = 256
 
 
 def write_packed(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames, a block at a time.
+    """Write frames block by block.
 
     Raises:
-        MissingDependencyError: without h5py.
+        MissingDependencyError: h5py is not installed.
     """
     with h5py_module().File(path, "w") as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION

@@ -1,7 +1,7 @@
-"""Structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure a file.
+"""Structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
 
-A comment ``# total energy = -1234.5 eV`` holds the energy; positions are in angstrom and forces in eV/angstrom. XSF
-files without that comment are those of XCrySDen, whose forces are in hartree/angstrom: ASE reads them.
+A comment ``# total energy = -1234.5 eV`` contains the energy; positions are in angstrom and forces in eV/angstrom. XSF
+files without that comment are in the format of XCrySDen, with forces in hartree/angstrom; ASE reads them.
 """
 
 import re
@@ -26,7 +26,7 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read the structure of an XSF file.
 
     Raises:
-        DataError: the file is cut off or no XSF.
+        DataError: the file is truncated or not an XSF file.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -47,17 +47,17 @@ def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> 
         species, numbers = _atoms(rows)
         labels = RawLabels(float(energy), numbers[:, 3:] if numbers.shape[1] == 6 else None)
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not the XSF of aenet, or cut off ({error or type(error).__name__})") from None
+        raise DataError(f"{path}: not an XSF file of aenet, or truncated ({error or type(error).__name__})") from None
     return labeled_frame(path, 0, species, numbers[:, :3], cell, pbc, labels, units)
 
 
 def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]]:
-    """Lattice vectors, periodicity, and the rows of the atoms."""
+    """Return the lattice vectors, the periodic directions, and the rows of the atoms."""
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     start = {words[0]: number for number, line in enumerate(lines) if (words := line.split())[0] in _KEYWORDS}
     if "ANIMSTEPS" in start:
-        raise ValueError("it holds several structures")
+        raise ValueError("it contains several structures")
     if "PRIMCOORD" not in start:
         return np.zeros((3, 3)), (False, False, False), lines[start["ATOMS"] + 1 :]
     vectors, atoms = start["PRIMVEC"] + 1, start["PRIMCOORD"] + 2
@@ -71,7 +71,7 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
 
 
 def _atoms(rows: list[str]) -> tuple[IntArray, FloatArray]:
-    """Atomic numbers (n,), and positions with forces where they are given (n, 3 or 6)."""
+    """Return atomic numbers (n,), and positions (n, 3) or positions with forces (n, 6)."""
     words = " ".join(rows).split()
     columns = len(rows[0].split())
     if columns not in (4, 7) or len(words) != columns * len(rows):

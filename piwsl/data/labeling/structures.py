@@ -13,11 +13,11 @@ from typing import Any, ClassVar, overload
 
 import numpy as np
 
-from piwsl.data.convert import convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
+from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
@@ -188,7 +188,7 @@ def label_frames(
         if not len(store):
             raise DataError(f"no frame could be labeled; frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
-        convert(FrameSet(_Labeled(frames, store), file), file, force=True)
+        write_frames(FrameSet(_Labeled(frames, store), file), file, force=True)
         _summary(plan, frames, store, file, started).write(output)
     return LabeledFrames(file, len(frames), dict(sorted(store.failures.items())))
 

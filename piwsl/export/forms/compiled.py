@@ -1,7 +1,7 @@
 """Compiled forms: energy and forces as one call of machine code (AOTInductor), in a package ``.pt2``.
 
-The potential is recorded as a graph, its derivative included, and compiled by PyTorch's Inductor with a C++ compiler.
-Such a package runs on the kind of processor and the version of PyTorch it was made with.
+The operations of the potential and of its derivative are traced as a graph, which PyTorch's Inductor compiles with a
+C++ compiler. A package runs only with the CPU or GPU type and the PyTorch version for which it was compiled.
 """
 
 import json
@@ -28,12 +28,12 @@ from piwsl.runs.files import atomic_path
 
 @dataclass(frozen=True)
 class Program:
-    """What to compile.
+    """A graph to compile.
 
     Attributes:
-        graph: recorded operations.
-        inputs: an example of what it takes.
-        sizes: which sizes of the inputs stay open, as `torch.export` takes them; None: none.
+        graph: traced operations.
+        inputs: examples of the inputs.
+        sizes: sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
     """
 
     graph: GraphModule
@@ -44,7 +44,7 @@ class Program:
 def molecule_program(
     potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor, positions: Tensor, dtype: torch.dtype
 ) -> Program:
-    """What to compile for one molecule, or for R copies of it, copy after copy.
+    """Return the program of one molecule, or of R copies of it, copy after copy.
 
     The inputs are positions (R n, 3), cell (3, 3) and its inverse, float64, angstrom; both zero for no cell. The
     results are energies (M, R) and forces (M, R n, 3).
@@ -63,16 +63,16 @@ def molecule_program(
 
 
 def edges_program(core: EdgesCore, inputs: tuple[Tensor, Tensor, Tensor]) -> Program:
-    """What to compile for any structure.
+    """Return the program of any structure.
 
-    The inputs are species (N,), edges (2, E) and edge vectors (E, 3); the results energies (M, 1), forces (M, N, 3) and
-    virials (M, 1, 3, 3).
+    The inputs are species (N,), edges (2, E) and edge vectors (E, 3). The results are energies (M, 1), forces
+    (M, N, 3) and virials (M, 1, 3, 3).
     """
 
     def program(species: Tensor, edges: Tensor, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         index = torch.zeros_like(species)
-        found = [member(species, edges, edge_vectors, index, 1) for member in core.members]
-        energies, forces, virials = ([one[part] for one in found] for part in range(3))
+        results = [member(species, edges, edge_vectors, index, 1) for member in core.members]
+        energies, forces, virials = zip(*results, strict=True)
         return torch.stack(energies), torch.stack(forces), torch.stack(virials)
 
     atoms = torch.export.Dim("atoms", min=2)
@@ -90,19 +90,19 @@ def compile_package(program: Program, output: Path) -> None:
     """
     if program.inputs[0].device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
         raise ExportError(
-            "--format aotinductor needs a C++ compiler (g++ or clang++), none was found: "
-            "install one, or choose --format torchscript"
+            "format='aotinductor' needs a C++ compiler (g++ or clang++), none was found: "
+            "install one, or choose format='torchscript'"
         )
-    # Loops stay in one thread, products use all: with threads of their own, sums over edges were wrong (PyTorch 2.12).
+    # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
     options = {"cpp.threads": 1}
     with TemporaryDirectory() as folder:
         try:
             module, package = _Module(program.graph), Path(folder) / "model.pt2"
             made = compat.compile_package(module, program.inputs, program.sizes, package, options)
-        except Exception as error:  # whatever a compiler meets
+        except Exception as error:  # compilers raise many kinds
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
-                f"AOTInductor could not compile the potential ({reason}): use --format torchscript"
+                f"AOTInductor could not compile the potential ({reason}): export with format='torchscript'"
             ) from error
         with atomic_path(output) as temporary:
             shutil.copyfile(made, temporary)
@@ -116,7 +116,7 @@ def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
 
 
 def _without_views(graph: GraphModule) -> GraphModule:
-    """Let the compiler decide whether another shape needs a copy: it lays out products of shifted views its own way."""
+    """Replace views by reshapes: the compiler may choose a memory layout for which a view is impossible."""
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
@@ -125,11 +125,11 @@ def _without_views(graph: GraphModule) -> GraphModule:
 
 
 class _Module(nn.Module):
-    """`torch.export` takes modules, of which a recorded graph is not quite one."""
+    """A module around a traced graph, as `torch.export.export` requires."""
 
     def __init__(self, graph: GraphModule) -> None:
         super().__init__()
-        self.recorded = graph  # (the attribute ``graph`` means something else to `torch.export`)
+        self.traced = graph  # `torch.export` uses the attribute ``graph`` itself
 
     def forward(self, *inputs: Tensor) -> Any:
-        return self.recorded(*inputs)
+        return self.traced(*inputs)

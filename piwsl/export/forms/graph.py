@@ -1,7 +1,7 @@
-"""A potential as a straight list of tensor operations: energy and forces in one graph, nothing left to differentiate.
+"""A potential as one graph of tensor operations, which contains the derivative of the energy.
 
-The eager potential runs once while its operations are recorded, those of its derivative included; what depends
-on constants alone is computed here. The graph becomes TorchScript or compiled code.
+The eager potential runs once while its operations and those of its derivative are traced; operations on constants are
+computed here. The graph becomes TorchScript or compiled code.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from piwsl.models.potential import DirectPotential, Potential
 
 # Fewer atoms have no pairs, or a ring of none.
 SMALLEST_MOLECULE = 2
-# Elements of a view that is stored as an array of its own, even where elements repeat in it.
+# Views of up to so many elements are stored as arrays, even where elements repeat.
 LARGEST_COPIED = 2**15
 
 MoleculeFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -29,12 +29,12 @@ Pairs and atoms are in the order of `MoleculePairs`: atom i of copy r is row i R
 
 
 def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor) -> MoleculeFunction:
-    """Energies and forces of the R copies of a molecule by each of M potentials, which take their sums from ``pairs``.
+    """Return a function for energies and forces of R copies of a molecule by each of M potentials.
 
     Args:
-        potentials: members of an ensemble, or a single one.
-        pairs: of the molecule and its copies.
-        species: (n,) of the molecule.
+        potentials: members of an ensemble, or a single model; their sums over neighbors use ``pairs``.
+        pairs: all pairs of the molecule and its copies.
+        species: atomic numbers (n,) of the molecule.
     """
     edges = pairs.pair_edges()
     copies = pairs.copies
@@ -44,7 +44,7 @@ def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, spe
     def conservative(potential: Potential, vectors: Tensor) -> tuple[Tensor, Tensor]:
         vectors = vectors.detach().requires_grad_(True)
         energies = potential.energies_of_edges(numbers, edges, vectors, index, copies)
-        # A constant to start from: the way back up to the first product with features is computed when recording.
+        # With a constant upstream gradient, the backward pass up to the first features is computed when tracing.
         ones = torch.ones(copies, dtype=energies.dtype, device=energies.device)
         return energies.detach(), pairs.forces(torch.autograd.grad([energies], [vectors], [ones])[0])
 
@@ -52,11 +52,11 @@ def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, spe
         return potential.energies_and_forces_of_edges(numbers, edges, vectors, index, copies)
 
     def evaluate(vectors: Tensor) -> tuple[Tensor, Tensor]:
-        found = [
+        results = [
             direct(potential, vectors) if isinstance(potential, DirectPotential) else conservative(potential, vectors)
             for potential in potentials
         ]
-        return torch.stack([energy for energy, _ in found]), torch.stack([forces for _, forces in found])
+        return torch.stack([energies for energies, _ in results]), torch.stack([forces for _, forces in results])
 
     return evaluate
 
@@ -73,16 +73,16 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool
     graph.graph.eliminate_dead_code()
     _simplify(graph)
     _fold_constants(graph)
-    _drop_what_is_unused(graph)
+    _remove_unused(graph)
     _merge_repeated(graph)
     return graph
 
 
 def as_torchscript(graph: GraphModule, inputs: Sequence[Tensor]) -> torch.jit.ScriptModule:
-    """A recorded graph of fixed shapes as TorchScript.
+    """Convert a traced graph of fixed shapes to TorchScript.
 
     Raises:
-        ExportError: an operation names a device: the module could not be loaded on another one.
+        ExportError: an operation names a device, so the module could not be loaded on another one.
     """
     tied = [node.name for node in graph.graph.nodes if node.kwargs.get("device") is not None]
     if tied:
@@ -98,8 +98,8 @@ def as_torchscript(graph: GraphModule, inputs: Sequence[Tensor]) -> torch.jit.Sc
 def _products_as_linear(graph: GraphModule) -> None:
     """Write matrix products as `linear`.
 
-    TorchScript joins sums of `mm`, also those it makes of `addmm` and `matmul`, into larger products, and gets them
-    wrong where their inner sizes differ (seen with PyTorch 2.12 in frozen modules, as TorchForce makes them).
+    TorchScript combines sums of `mm`, including those it creates from `addmm` and `matmul`, into larger products, with
+    wrong results where their inner sizes differ (seen with PyTorch 2.12 in frozen modules, as TorchForce creates them).
     """
     aten = torch.ops.aten
     for node in list(graph.graph.nodes):
@@ -117,11 +117,11 @@ def _products_as_linear(graph: GraphModule) -> None:
             turned.replace_all_uses_with(right.args[0])
     graph.graph.eliminate_dead_code()
     _fold_constants(graph)
-    _drop_what_is_unused(graph)
+    _remove_unused(graph)
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Drop what does nothing here: detaching without gradients, naming the one device there is."""
+    """Remove operations without effect: detach, alias, and the device of copies."""
     aten = torch.ops.aten
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in (aten.detach.default, aten.alias.default):
@@ -131,7 +131,7 @@ def _simplify(graph: GraphModule) -> None:
 
 
 def _fold_constants(graph: GraphModule) -> None:
-    """Compute now what does not depend on the inputs."""
+    """Compute operations that do not depend on the inputs."""
     values: dict[Node, Any] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
@@ -139,13 +139,13 @@ def _fold_constants(graph: GraphModule) -> None:
         elif node.op == "call_function" and all(argument in values for argument in node.all_input_nodes):
             arguments = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             value = node.target(*arguments[0], **arguments[1])
-            # A large view in which elements repeat would be many times as large as what it looks at.
+            # A large view in which elements repeat would be many times as large as its storage.
             if not _repeats_elements(value):
                 values[node] = value
     count = 0
     for node, value in values.items():
-        wanted = isinstance(value, Tensor) and any(user not in values for user in node.users)
-        if node.op == "get_attr" or not wanted:
+        is_used = isinstance(value, Tensor) and any(user not in values for user in node.users)
+        if node.op == "get_attr" or not is_used:
             continue
         while hasattr(graph, name := f"constant_{count}"):
             count += 1
@@ -162,8 +162,8 @@ def _repeats_elements(value: Any) -> bool:
     )
 
 
-def _drop_what_is_unused(graph: GraphModule) -> None:
-    """Nodes nobody reads, and tensors that no node names; a tensor with several names keeps one."""
+def _remove_unused(graph: GraphModule) -> None:
+    """Remove nodes without users and tensors without nodes; a tensor with several names keeps one."""
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     names: dict[int, str] = {}
@@ -177,7 +177,7 @@ def _drop_what_is_unused(graph: GraphModule) -> None:
 
 
 def _merge_repeated(graph: GraphModule) -> None:
-    """Compute once what several places ask for; nothing here changes its arguments or is random."""
+    """Merge equal operations; none of them changes its arguments or is random."""
     known: dict[str, Node] = {}
     for node in list(graph.graph.nodes):
         if node.op in ("get_attr", "call_function"):

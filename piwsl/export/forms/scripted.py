@@ -1,7 +1,7 @@
-"""The modules that are scripted: a potential with everything an engine needs around it.
+"""The modules that are scripted: a potential with everything that an engine needs.
 
-These classes, `NeighborSearch`, `Potential` and the networks are the only code that TorchScript limits. M is the
-number of members of an ensemble, one for a single model.
+Only these classes, `NeighborSearch`, `Potential` and the networks are restricted to what TorchScript supports. M is the
+number of members of an ensemble, 1 for a single model.
 """
 
 import torch
@@ -38,7 +38,7 @@ class ConservativeMember(nn.Module):
 
 
 class DirectMember(nn.Module):
-    """The same for a network with a force head, which has no virial: NaN."""
+    """Energies and forces of a network with a force head; its virials are NaN."""
 
     def __init__(self, potential: DirectPotential) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class EdgesCore(nn.Module):
 
 
 class GeneralForm(nn.Module):
-    """Any molecule, cell, slab or wire of known elements, in eV and angstrom."""
+    """The form for any molecule, cell, slab or wire of the elements of the model, in eV and angstrom."""
 
     def __init__(self, core: EdgesCore, cutoff: float) -> None:
         super().__init__()
@@ -101,29 +101,29 @@ class GeneralForm(nn.Module):
     ) -> dict[str, Tensor]:
         """Species (N,), positions (N, 3), cell (3, 3) in rows, pbc (3,) to energy (), forces (N, 3), virial (3, 3).
 
-        An ensemble gives means, and ``forces_std`` (N, 3), the standard deviation over its members.
+        For an ensemble these are means, and ``forces_std`` (N, 3) is the standard deviation over its members.
         """
         positions = positions.detach().to(torch.float64)
         if cell is not None:
             cell = cell.detach().to(torch.float64)
         edges, vectors = self.search(positions, cell, pbc)
         energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1)
-        found = {"energy": energies[:, 0].mean(0), "forces": forces.mean(0), "virial": virials[:, 0].mean(0)}
+        results = {"energy": energies[:, 0].mean(0), "forces": forces.mean(0), "virial": virials[:, 0].mean(0)}
         if forces.shape[0] > 1:
-            found["forces_std"] = forces.std(0)
-        return found
+            results["forces_std"] = forces.std(0)
+        return results
 
     @torch.jit.export
     def of_edges(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What each member says of S structures whose edges are known: see `EdgesCore`."""
+        """Return the results of each member for S structures with given edges; see `EdgesCore`."""
         energies, forces, virials = self.core(species, edges, edge_vectors, structure_index, n_structures)
         return energies, forces, virials
 
 
 class OpenMMForm(nn.Module):
-    """Energy and forces of one system with its species baked in, in nm and kJ/mol, molecule or periodic box."""
+    """The form for one system of fixed species, molecule or periodic box, in nm and kJ/mol."""
 
     species: Tensor
 
@@ -138,20 +138,20 @@ class OpenMMForm(nn.Module):
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
         cell = None if box is None else box.to(torch.float64) * self.length
-        found = self.general(self.species, positions.to(torch.float64) * self.length, cell)
-        return found["energy"] * self.energy, (found["forces"] * self.force).to(positions.dtype)
+        results = self.general(self.species, positions.to(torch.float64) * self.length, cell)
+        return results["energy"] * self.energy, (results["forces"] * self.force).to(positions.dtype)
 
     @torch.jit.export
     def of_edges(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As that of the general form."""
+        """Return the results of each member; see `GeneralForm.of_edges`."""
         energies, forces, virials = self.general.of_edges(species, edges, edge_vectors, structure_index, n_structures)
         return energies, forces, virials
 
 
 class MinimumImages(nn.Module):
-    """Vectors of the pairs of a molecule; in a periodic box those of the nearest images."""
+    """Pair vectors of a molecule; in a periodic box those of the nearest images."""
 
     first: Tensor
     second: Tensor
@@ -168,7 +168,7 @@ class MinimumImages(nn.Module):
         if cell is not None:
             reciprocal = torch.linalg.inv(cell)
             # Columns of the inverse are as long as one over the heights of the cell. In a box that is too narrow all
-            # becomes NaN: an error inside TorchForce would end the process.
+            # results are NaN: an error inside TorchForce would end the process.
             narrow = (reciprocal * reciprocal).sum(0).max() * (4.0 * self.cutoff * self.cutoff) > 1.0
             vectors = vectors.masked_fill(narrow, float("nan"))
             vectors = vectors - torch.round(vectors.matmul(reciprocal)).matmul(cell)
@@ -176,7 +176,7 @@ class MinimumImages(nn.Module):
 
 
 class MoleculeForm(nn.Module):
-    """Energy and forces of one molecule with its species baked in, all its pairs in one graph."""
+    """The form for one molecule of fixed species, with all its pairs in one graph."""
 
     def __init__(self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class MoleculeForm(nn.Module):
 
 
 class CopiesForm(MoleculeForm):
-    """Energies and forces of R copies of one molecule that do not see each other, in one graph."""
+    """The form for R copies of one molecule, which do not interact, in one graph."""
 
     def __init__(
         self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int, copies: int
@@ -231,14 +231,14 @@ class CopiesForm(MoleculeForm):
 
 
 def copy_after_copy(forces: Tensor, copies: int) -> Tensor:
-    """Forces (M, n R, 3), atom after atom, to (M, R n, 3), copy after copy."""
+    """Reorder forces (M, n R, 3), atom after atom, to (M, R n, 3), copy after copy."""
     if copies == 1:
         return forces
     return forces.view(forces.shape[0], -1, copies, 3).transpose(1, 2).reshape(forces.shape)
 
 
 def pair_edges(pairs: MoleculePairs) -> Tensor:
-    """Edges (2, P) of the pairs, in their order, between atoms that stand copy after copy."""
+    """Return the edges (2, P) of the pairs, in their order, for atoms in the order copy after copy."""
     edges = pairs.pair_edges()
     if pairs.copies == 1:
         return edges

@@ -1,4 +1,4 @@
-"""Neighbor lists of many structures at once, with a skin: a list is made anew only when it may be out of date."""
+"""Neighbor lists of many structures at once, with a skin: a list is searched anew only when it may be out of date."""
 
 from dataclasses import dataclass
 
@@ -27,9 +27,9 @@ class Batch:
 
 
 class BatchNeighbors:
-    """Pairs within a cutoff of structures whose atoms and cells change; other structures may come at any call.
+    """Pairs within a cutoff of structures whose atoms and cells change; every call may bring other structures.
 
-    The search is done on the processor; what is done at every call, on the device of the batch.
+    Searches run on the CPU; the work of every call runs on the device of the batch.
 
     Args:
         cutoff: angstrom.
@@ -45,10 +45,10 @@ class BatchNeighbors:
         self.searches = 0
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Edges (2, E) and edge vectors (E, 3), angstrom, float64: each pair once, then the other way round."""
+        """Return edges (2, E) and edge vectors (E, 3), angstrom, float64: each pair in both directions."""
         reference = self._reference
         if reference is None or not _same_structures(reference, batch):
-            self._lists = [_nothing()] * len(batch.cells)
+            self._lists = [_no_pairs()] * len(batch.cells)
             self._search(batch, batch, list(range(len(batch.cells))))
         elif stale := self._stale(reference, batch).nonzero().flatten().tolist():
             self._search(reference, batch, stale)
@@ -61,7 +61,7 @@ class BatchNeighbors:
         return torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([vectors, -vectors])
 
     def _stale(self, reference: Batch, batch: Batch) -> Tensor:
-        """Which structures (S,) may have a pair within the cutoff that their list lacks.
+        """Return a mask (S,) of structures that may have a pair within the cutoff that their list lacks.
 
         With atoms at x = x0 (1 + D) + u, and the cell strained by the same D, a distance r has been at most
         (r + 2 max|u|) / (1 - |D|) at the search.
@@ -76,7 +76,7 @@ class BatchNeighbors:
         return ~(reach >= self._cutoff)  # NaN is stale
 
     def _search(self, reference: Batch, batch: Batch, stale: list[int]) -> None:
-        """Make the lists of some structures anew; the others keep theirs, and the reference they were made at."""
+        """Search the lists of some structures anew; the others keep their lists and reference positions."""
         self.searches += len(stale)
         device = batch.positions.device
         host = Batch(batch.positions.cpu(), batch.cells.cpu(), batch.pbc.cpu(), batch.structure_index.cpu())
@@ -99,13 +99,13 @@ class BatchNeighbors:
             batch.pbc.clone(),
             batch.structure_index.clone(),
         )
-        # Of a slab or a wire, whose other lattice vectors may be zero, the inverse along those it has.
+        # For slabs and wires, whose other lattice vectors may be zero, the inverse along the periodic directions.
         self._inverse = torch.linalg.pinv(torch.nan_to_num(cells))
 
     def _find(self, positions: Tensor, cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs (2, P) of one structure, each once, and the image (P, 3) of the second atom, in lattice vectors."""
+        """Return pairs (2, P) of one structure, each once, and images (P, 3) of the second atom, in lattice vectors."""
         if not (positions.isfinite().all() and cell.isfinite().all()):
-            return _nothing()  # no search comes to an end among atoms that are nowhere
+            return _no_pairs()  # no search comes to an end with NaN
         periodic = bool(pbc[0]), bool(pbc[1]), bool(pbc[2])
         pairs = self._search_pairs(positions.numpy(), cell.numpy(), periodic)
         edges = torch.from_numpy(np.stack([pairs.first, pairs.second]))
@@ -116,5 +116,5 @@ def _same_structures(first: Batch, second: Batch) -> bool:
     return torch.equal(first.structure_index, second.structure_index) and torch.equal(first.pbc, second.pbc)
 
 
-def _nothing() -> tuple[Tensor, Tensor]:
+def _no_pairs() -> tuple[Tensor, Tensor]:
     return torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""All pairs within a cutoff in tensor operations alone, for potentials that must bring their own search along."""
+"""Search for all pairs within a cutoff with tensor operations, for exported files that contain their own search."""
 
 import math
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class NeighborSearch(nn.Module):
     """Pairs of a molecule, cell, slab or wire, on any device; its cost grows linearly with the number of atoms.
 
-    TorchScript can compile it. Few atoms in a wide cell are compared all with all, at their nearest images. Otherwise
-    atoms and their images are sorted into thin columns, and each atom looks at the part of the columns around it that
-    is within reach; only occupied places of columns cost anything, so atoms may be far apart.
+    TorchScript can compile it. A small number of atoms in a wide cell is compared all with all, at their nearest
+    images. Otherwise atoms and their images are sorted into thin columns, and each atom is compared with the parts of
+    the columns around it that are within reach. Empty parts of columns cost nothing, so atoms may be far apart.
 
     Args:
         cutoff: angstrom.
@@ -20,23 +20,24 @@ class NeighborSearch(nn.Module):
     def __init__(self, cutoff: float) -> None:
         super().__init__()
         self.cutoff = float(cutoff)
-        # Rounding may carry an atom into the next bin.
+        # Rounding may move an atom into the next bin.
         self.reach = self.cutoff * (1.0 + 1e-6)
-        # Bins per cutoff. The last direction is that of the columns, whose bins may be fine at no cost.
+        # Bins per cutoff. The last direction is along the columns, where fine bins cost nothing.
         self.divisions = [2, 2, 8]
-        # Bins on either side of the middle: numbers of bins of three directions multiply to less than 2**63.
+        # Bins on either side of the middle: the product of the numbers of bins stays below 2**63.
         self.farthest = [2**19, 2**19, 2**21]
-        # Atoms up to which comparing all pairs is faster. GPUs compare fast, and wait at each of many operations.
+        # Atoms up to which comparing all pairs is faster. On GPUs the many operations of the search cost more.
         self.few = 100
         self.few_on_gpu = 1000
-        # Flatter cells, in cutoffs, are no cells of atoms, and would have images without end.
+        # Flatter cells, in cutoffs, are mistakes and would have an unlimited number of images.
         self.flattest = 0.01
 
     def forward(self, positions: Tensor, cell: Tensor | None, pbc: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Edges (2, E) and edge vectors r_j - r_i plus image (E, 3), shorter than the cutoff.
+        """Return edges (2, E) and edge vectors r_j - r_i plus image (E, 3), shorter than the cutoff.
 
-        The second half of the edges is the first half the other way round, in the same order. Atoms whose positions
-        are not finite have no edges, and there are none at all where the cell is not finite. Nothing is differentiated.
+        The second half of the edges is the first half in the other direction, in the same order. Atoms whose positions
+        are not finite have no edges, and there are none at all where the cell is not finite. The search is not
+        differentiated.
 
         Args:
             positions: (N, 3) angstrom, inside or outside of the cell.
@@ -68,7 +69,7 @@ class NeighborSearch(nn.Module):
     def _periodic_pairs(
         self, positions: Tensor, cell: Tensor, periodic: list[bool], few: bool
     ) -> tuple[Tensor, Tensor]:
-        # Small matrices stay on the processor, where the numbers made of them are needed.
+        # Small matrices stay on the CPU, where their values are needed.
         lattice = complete_lattice(cell, periodic)
         if not bool(torch.isfinite(lattice).all()):
             return no_pairs(positions)
@@ -89,7 +90,7 @@ class NeighborSearch(nn.Module):
         return self._compare_binned(positions, lattice, inverse, heights, periodic)
 
     def _compare_all(self, positions: Tensor, lattice: Tensor | None, inverse: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pairs among all, at their nearest images; the inverse has zeros for directions that are not periodic."""
+        """Compare all pairs at their nearest images; the inverse has zeros for directions that are not periodic."""
         pairs = torch.triu_indices(positions.shape[0], positions.shape[0], 1, device=positions.device)
         vectors = positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
         if lattice is not None and inverse is not None:
@@ -100,7 +101,7 @@ class NeighborSearch(nn.Module):
     def _compare_binned(
         self, positions: Tensor, lattice: Tensor, inverse: Tensor, heights: list[float], periodic: list[bool]
     ) -> tuple[Tensor, Tensor]:
-        """Pairs among atoms in columns near each other; directions that are not periodic are unit vectors."""
+        """Compare atoms in columns near each other; directions that are not periodic are unit vectors."""
         lattice, inverse = lattice.to(positions.device), inverse.to(positions.device)
         places = positions.matmul(inverse)
         atoms = torch.nonzero(torch.isfinite(places).all(1)).squeeze(1)
@@ -128,13 +129,13 @@ class NeighborSearch(nn.Module):
                 ranges[k] = self.divisions[k]
         for k in range(3):
             if periodic[k]:
-                # Images are numbered on from bin to bin, so that both atoms of a pair see the same offset.
+                # Bins are numbered across images, so that both atoms of a pair have the same offset.
                 lowest = 0 if k == 0 else -ranges[k]
                 farthest = (ranges[k] + counts[k] - 1) // counts[k]
                 images = torch.arange(-farthest, farthest + 1, device=positions.device)
                 numbers = bins[k].unsqueeze(0) + counts[k] * images.unsqueeze(1)
-                found = torch.nonzero((numbers >= lowest) & (numbers < counts[k] + ranges[k]))
-                image, point = images.index_select(0, found[:, 0]), found[:, 1]
+                kept = torch.nonzero((numbers >= lowest) & (numbers < counts[k] + ranges[k]))
+                image, point = images.index_select(0, kept[:, 0]), kept[:, 1]
                 points = points.index_select(0, point) + image.to(torch.float64).unsqueeze(1) * lattice[k]
                 atoms = atoms.index_select(0, point)
                 bins = bins.index_select(1, point)
@@ -144,14 +145,14 @@ class NeighborSearch(nn.Module):
     def _compare_columns(
         self, points: Tensor, atoms: Tensor, bins: Tensor, counts: list[int], ranges: list[int]
     ) -> tuple[Tensor, Tensor]:
-        """Pairs of points in bins (3, n), the first in the cell, the second in a bin that is not before its own.
+        """Compare points in bins (3, n), the first in the cell, the second in the same bin or a later one.
 
         Args:
             points: (n, 3) atoms and their images, angstrom.
-            atoms: (n,) what they are images of.
-            bins: (3, n) of each direction, those of the cell from zero on.
-            counts: bins in the cell.
-            ranges: bins that the cutoff reaches across.
+            atoms: (n,) the atom of each point.
+            bins: (3, n) bins along each direction; those of the cell start at zero.
+            counts: numbers of bins in the cell.
+            ranges: numbers of bins within the cutoff.
         """
         length = counts[2] + 2 * ranges[2]
         width = counts[1] + 2 * ranges[1]
@@ -160,7 +161,7 @@ class NeighborSearch(nn.Module):
         keys, order = torch.sort(keys, dim=0, stable=True)
         points, atoms = points.index_select(0, order), atoms.index_select(0, order)
         centers = torch.nonzero(inside.index_select(0, order)).squeeze(1)
-        # Columns around, from the own one on; those before it find the pair from the other side.
+        # The own column and later ones; pairs with earlier columns are found from there.
         rows = torch.arange(ranges[0] + 1, device=bins.device).unsqueeze(1) * width
         columns = (rows + torch.arange(-ranges[1], ranges[1] + 1, device=bins.device)).flatten()[ranges[1] :] * length
         middles = keys.index_select(0, centers).unsqueeze(1) + columns
@@ -185,7 +186,7 @@ class NeighborSearch(nn.Module):
 
 
 def complete_lattice(cell: Tensor, periodic: list[bool]) -> Tensor:
-    """Lattice vectors (3, 3) of the periodic directions; unit vectors at right angles to them for the others."""
+    """Return lattice vectors (3, 3), with orthogonal unit vectors for directions that are not periodic."""
     if all(periodic):
         return cell
     flags = torch.tensor(periodic)
@@ -197,5 +198,5 @@ def complete_lattice(cell: Tensor, periodic: list[bool]) -> Tensor:
 
 
 def no_pairs(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs (2, 0) and vectors (0, 3)."""
+    """Return pairs (2, 0) and vectors (0, 3)."""
     return torch.empty([2, 0], dtype=torch.int64, device=positions.device), positions.new_empty([0, 3])

@@ -28,7 +28,7 @@ Kind = Literal["auto", "torch", "python"]
 
 @dataclass(frozen=True)
 class OpenMMForce:
-    """A force ready for ``System.addForce``, which kind it is, and why, in words."""
+    """A force for ``System.addForce``, its kind (``TorchForce`` or ``PythonForce``), and why this kind was chosen."""
 
     force: Any
     kind: str
@@ -45,25 +45,35 @@ def openmm_force(
     device: str | None = None,
     cuda_graphs: bool = False,
 ) -> Any:
-    """An ``openmm.Force`` of a potential, for any System. A new one is needed for every System, which owns its forces.
+    """Create an ``openmm.Force`` from a potential, for any System.
 
-    Which kind was chosen, and why, goes to the logger ``piwsl.md``.
+    The force takes positions in nm and returns kJ/mol and kJ/mol/nm, as OpenMM expects. Every System needs a force of
+    its own, because a System owns its forces. The kind of force and the reason for it are logged.
 
     Args:
-        model: exported file, or a trained file, which is exported on the way.
-        topology_or_species: ``openmm.app.Topology`` of the System, or atomic numbers of its particles.
-        kind: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``.
-        periodic: whether the potential sees the periodic box; None: whether the topology has one.
-        atoms: particles that the potential acts on, in the order of the model; None: all.
+        model: exported file, or a trained file, which is exported in memory.
+        topology_or_species: ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
+        kind: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``: TorchForce where it works.
+        periodic: whether the potential uses the periodic box; None: whether the topology has a box.
+        atoms: indices of the particles on which the potential acts, in the order of the model; None: all.
         precision: ``single`` or ``double``; None: that of the file.
-        device: ``cpu`` or ``cuda``; None: ``cuda`` where PyTorch and OpenMM can use it.
-        cuda_graphs: replay the calls as CUDA graphs, with TorchForce and a molecule on a GPU.
+        device: ``cpu`` or ``cuda``; None: ``cuda`` where PyTorch finds a GPU.
+        cuda_graphs: replay the calls as CUDA graphs; for a molecule with TorchForce on a GPU.
+
+    Returns:
+        A TorchForce or a PythonForce.
 
     Raises:
         ModelFileError: the file cannot be used.
-        ElementError: it was made for other atoms.
-        ConfigError: an option does not go with the file, or there is no such device.
-        EngineError: the kind asked for, or no kind, works on this machine.
+        ElementError: the file was exported for other atoms, or its model was not trained on an element.
+        ConfigError: an option is unknown or does not go with the file.
+        EngineError: the kind, or with ``auto`` every kind, fails on this machine.
+
+    Example:
+        >>> system = openmm.System()
+        >>> for atom in pdb.topology.atoms():
+        ...     system.addParticle(atom.element.mass)
+        >>> system.addForce(openmm_force("aspirin_openmm.pt", pdb.topology))
     """
     species, box, n_particles = _system(topology_or_species)
     if atoms is not None:
@@ -98,40 +108,52 @@ def choose_force(
     platform: str = "Reference",
     cuda_graphs: bool = False,
 ) -> OpenMMForce:
-    """The kind of force asked for, or the fastest that works here; arguments as in `openmm_force`.
+    """Create a force of a given kind, or of the fastest kind that works on this machine.
 
-    ``platform`` is that of OpenMM which will run it.
+    Args:
+        potential: loaded file.
+        species: atomic numbers of the atoms on which the potential acts.
+        kind: see `openmm_force`.
+        periodic: whether the potential uses the periodic box.
+        atoms: indices of the particles on which the potential acts; None: all.
+        platform: OpenMM platform that will run the force.
+        cuda_graphs: see `openmm_force`.
+
+    Raises:
+        ElementError, ConfigError, EngineError: see `openmm_force`.
     """
     if kind not in ("auto", "torch", "python"):
         raise ConfigError(f"kind of force {kind!r}: choose auto, torch or python")
     if potential.species:
         check_species(species, potential.species, str(potential.path))
     if kind != "python":
-        why_not = _torchforce_refuses(potential, platform)
-        if why_not is None:
+        obstacle = _obstacle_to_torchforce(potential, platform)
+        if obstacle is None:
             force = torch_force(potential, periodic, atoms, cuda_graphs)
             return OpenMMForce(force, "TorchForce", probe_torchforce(platform).reason)
         if kind == "torch":
-            raise EngineError(f"TorchForce cannot be used: {why_not}; kind auto or python takes PythonForce")
+            raise EngineError(f"TorchForce cannot be used: {obstacle}; kind auto or python uses PythonForce")
     else:
-        why_not = "asked for"
+        obstacle = "requested"
     fallback = probe_pythonforce(platform)
     if not fallback.works:
-        raise EngineError(f"no force works in OpenMM here: {why_not}; {fallback.reason}; `piwsl doctor` says more")
+        raise EngineError(
+            f"no force works in OpenMM here: {obstacle}; {fallback.reason}; run `piwsl doctor` for details"
+        )
     if cuda_graphs:
-        raise ConfigError(f"CUDA graphs need TorchForce: {why_not}")
-    return OpenMMForce(python_force(potential, species, periodic, atoms), "PythonForce", why_not)
+        raise ConfigError(f"CUDA graphs need TorchForce: {obstacle}")
+    return OpenMMForce(python_force(potential, species, periodic, atoms), "PythonForce", obstacle)
 
 
 def torch_force(
     potential: ExportedPotential, periodic: bool = False, atoms: list[int] | None = None, cuda_graphs: bool = False
 ) -> Any:
-    """TorchForce of an ``openmm`` target. It calls the module from C++."""
+    """Create a TorchForce, which calls the module of a file of the target ``openmm`` from C++."""
     module = potential.program
     if atoms is not None:
         module = torch.jit.script(Subset(module, torch.tensor(atoms)))
     if cuda_graphs and not (potential.is_molecule and potential.device.startswith("cuda")):
-        raise ConfigError("CUDA graphs need a GPU and fixed shapes: a molecule exported with --target openmm")
+        raise ConfigError("CUDA graphs need a GPU and fixed shapes: a molecule exported with target='openmm'")
     force = import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)
@@ -143,7 +165,7 @@ def torch_force(
 def python_force(
     potential: ExportedPotential, species: IntArray, periodic: bool = False, atoms: list[int] | None = None
 ) -> Any:
-    """PythonForce of any exported file: the program called through Python."""
+    """Create a PythonForce, which calls the program of any exported file through Python."""
     pbc: PBC = (periodic, periodic, periodic)
     force = import_openmm().PythonForce(ForceCallable(potential, species, pbc))
     force.setUsesPeriodicBoundaryConditions(periodic)
@@ -152,19 +174,19 @@ def python_force(
     return force
 
 
-def _torchforce_refuses(potential: ExportedPotential, platform: str) -> str | None:
-    """Why TorchForce is not taken; None where it is."""
+def _obstacle_to_torchforce(potential: ExportedPotential, platform: str) -> str | None:
+    """Return why TorchForce cannot be used; None where it can."""
     name = potential.path.name
     if potential.format != "torchscript":
         return f"{name} is compiled; TorchForce takes TorchScript"
     if potential.target != "openmm":
-        return f"{name} is the general form; TorchForce takes the form of `piwsl export --target openmm`"
+        return f"{name} is the general form; TorchForce takes files exported with target='openmm'"
     probe = probe_torchforce(platform)
     return None if probe.works else probe.reason
 
 
 def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]:
-    """Atomic numbers of all particles (0 where one is no atom), box vectors (3, 3) in angstrom, number of particles."""
+    """Return atomic numbers of all particles (0: not an atom), box vectors (3, 3) in angstrom, number of particles."""
     if hasattr(topology_or_species, "atoms"):
         topology = topology_or_species
         numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
@@ -174,6 +196,7 @@ def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]
 
 
 def _angstrom(topology: Any) -> FloatArray | None:
+    """Return the box vectors (3, 3) of a topology in angstrom; None without a box."""
     vectors = topology.getPeriodicBoxVectors()
     if vectors is None:
         return None
@@ -183,9 +206,9 @@ def _angstrom(topology: Any) -> FloatArray | None:
 
 
 class ForceCallable:
-    """An OpenMM state to energy (kJ/mol) and forces (n, 3) in kJ/mol/nm.
+    """The function that PythonForce calls: energy (kJ/mol) and forces (n, 3) in kJ/mol/nm of an OpenMM State.
 
-    It can be pickled, as serializing a System does: the exported file travels inside.
+    It can be pickled, which serializing a System does; the pickle contains the exported file.
     """
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
@@ -198,17 +221,17 @@ class ForceCallable:
         """Energy and forces at the positions of a state.
 
         Raises:
-            RuntimeError: whatever went wrong, with its own text; OpenMM passes on nothing else of an exception.
+            RuntimeError: any error, with its full text; OpenMM passes on nothing but the text of an exception.
         """
         try:
             positions = state_positions(state) * NANOMETER
             cell = plain_value(state.getPeriodicBoxVectors(asNumpy=True)) * NANOMETER if any(self._pbc) else None
-            found = self._bound(positions, cell)
+            result = self._bound(positions, cell)
         except PiwslError as error:
             raise RuntimeError(str(error)) from error
         except Exception as error:
             raise RuntimeError("".join(traceback.format_exception(error))) from error
-        return found.energy / KJ_PER_MOL, found.forces * (NANOMETER / KJ_PER_MOL)
+        return result.energy / KJ_PER_MOL, result.forces * (NANOMETER / KJ_PER_MOL)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -228,7 +251,7 @@ class ForceCallable:
 
 
 class Subset(nn.Module):
-    """The OpenMM form on chosen particles; all others feel no force."""
+    """The OpenMM form for a selection of particles; no force acts on the others."""
 
     indices: Tensor
 

@@ -1,4 +1,4 @@
-"""Whether TorchForce works on this machine: found out by really building a small Context."""
+"""Probes of OpenMM on this machine: platforms, TorchForce and PythonForce, each in a small Context."""
 
 import logging
 from collections.abc import Iterator
@@ -22,21 +22,21 @@ _SPRING = 100.0  # kJ/mol/nm^2
 
 @dataclass(frozen=True)
 class Probe:
-    """What a trial showed, in words."""
+    """Result of a probe: whether it works, and a line about it."""
 
     works: bool
     reason: str
 
 
 class _Spring(nn.Module):
-    """A harmonic pull to the origin with its own forces, as the openmm form gives them."""
+    """Harmonic energy and forces, in the form of the target ``openmm``."""
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         return 50.0 * (positions * positions).sum(), -100.0 * positions
 
 
 def import_openmm() -> ModuleType:
-    """The openmm module.
+    """Import openmm.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -48,33 +48,33 @@ def import_openmm() -> ModuleType:
 
 
 def import_openmmtorch() -> ModuleType:
-    """The openmmtorch module; importing it registers TorchForce with OpenMM. Raises ImportError."""
+    """Import openmmtorch, which registers TorchForce with OpenMM; raises ImportError."""
     with _without_simtk_warning():
         return import_module("openmmtorch")
 
 
 @cache
 def probe_torchforce(platform: str = "Reference") -> Probe:
-    """Try TorchForce on a platform with two atoms on springs, once a process."""
+    """Try TorchForce on a platform with two harmonic atoms, once per process."""
     openmm = import_openmm()
     try:
         openmmtorch = import_openmmtorch()
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "openmmtorch":
             return Probe(False, "openmm-torch is not installed")
-        return Probe(False, f"{_openmmtorch_and_torch()} do not go together: {reason_of(error)}")
+        return Probe(False, f"{_openmmtorch_and_torch()} are not compatible: {reason_of(error)}")
     try:
         force = openmmtorch.TorchForce(_script_spring())
         force.setOutputsForces(True)
         measured = _try_force(openmm, force, platform)
-    except Exception as error:  # whatever a plugin built for another torch throws
+    except Exception as error:  # a plugin built for another torch raises many kinds
         return Probe(False, f"TorchForce fails on {platform} with {_openmmtorch_and_torch()}: {reason_of(error)}")
     return _judge(measured, "TorchForce", platform)
 
 
 @cache
 def probe_pythonforce(platform: str = "Reference") -> Probe:
-    """Try PythonForce on a platform with two atoms on springs, once a process."""
+    """Try PythonForce on a platform with two harmonic atoms, once per process."""
     openmm = import_openmm()
     if not hasattr(openmm, "PythonForce"):
         return Probe(False, f"OpenMM {openmm.version.version} has no PythonForce: 8.6.1 or newer is needed")
@@ -86,7 +86,7 @@ def probe_pythonforce(platform: str = "Reference") -> Probe:
 
 
 def probe_platform(platform: str) -> Probe:
-    """Try a platform with two atoms on springs of OpenMM's own."""
+    """Try a platform with two atoms and a harmonic force of OpenMM."""
     openmm = import_openmm()
     force = openmm.CustomExternalForce(f"{_SPRING / 2}*(x^2+y^2+z^2)")
     force.addParticle(0)
@@ -99,7 +99,7 @@ def probe_platform(platform: str) -> Probe:
 
 
 def _openmmtorch_and_torch() -> str:
-    """Both with their versions: each build of openmm-torch is for some versions of torch."""
+    """Return both names with their versions; a build of openmm-torch supports certain versions of torch."""
     for name in OPENMMTORCH_DISTRIBUTIONS:
         try:
             return f"openmm-torch {version(name)} and torch {torch.__version__}"
@@ -109,7 +109,7 @@ def _openmmtorch_and_torch() -> str:
 
 
 def _try_force(openmm: ModuleType, force: object, platform: str) -> float:
-    """Force along x on an atom at 0.1 nm, kJ/mol/nm, after one real step."""
+    """Return the force along x on an atom at 0.1 nm, kJ/mol/nm, after one step."""
     system = openmm.System()
     for _ in range(2):
         system.addParticle(12.0)
@@ -141,7 +141,7 @@ def _spring_in_python(state: object) -> tuple[float, object]:
 
 @contextmanager
 def _without_simtk_warning() -> Iterator[None]:
-    """openmmtorch imports OpenMM by an old name, which logs a line on the root logger that no user can act on."""
+    """Suppress a warning on the root logger: openmmtorch imports OpenMM by an old name, which a user cannot change."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "simtk.openmm" not in record.getMessage()

@@ -1,7 +1,7 @@
-"""Reading a serialized OpenMM System that holds a TorchForce.
+"""Reading a serialized OpenMM System that contains a TorchForce.
 
 ``XmlSerializer.deserialize`` crashes the process on such a System where openmm-torch was built for another OpenMM (1.10
-with OpenMM 8.6). Here the TorchForces are taken out of the text and made again from the modules inside it.
+with OpenMM 8.6). Here the TorchForces are removed from the text and created again from the modules inside it.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -14,11 +14,11 @@ from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch
 
 
 def read_system(text: str) -> Any:
-    """An ``openmm.System`` from what ``XmlSerializer.serialize`` wrote; its TorchForces come last.
+    """Return the ``openmm.System`` of a text from ``XmlSerializer.serialize``; its TorchForces come last.
 
     Raises:
-        DataError: the text is no serialized System.
-        EngineError: it holds a TorchForce, and openmm-torch cannot be imported here.
+        DataError: the text is not a serialized System.
+        EngineError: the System contains a TorchForce, and openmm-torch cannot be imported.
     """
     openmm = import_openmm()
     try:
@@ -39,10 +39,13 @@ def read_system(text: str) -> Any:
 
 
 def _torch_force(entry: ElementTree.Element) -> Any:
+    """Create the TorchForce of an entry of a serialized System."""
     try:
         openmmtorch = import_openmmtorch()
     except (ImportError, OSError) as error:
-        raise EngineError(f"the System holds a TorchForce, and openmm-torch is missing: {reason_of(error)}") from None
+        raise EngineError(
+            f"the System contains a TorchForce, and openmm-torch is missing: {reason_of(error)}"
+        ) from None
     with TemporaryDirectory() as folder:
         path = Path(folder) / "module.pt"
         path.write_bytes(bytes.fromhex(entry.get("encodedFileContents", "")))

@@ -1,1 +1,1 @@
-"""Programs that move the atoms, behind one interface."""
+"""Engines: programs that integrate the equations of motion, behind one interface."""

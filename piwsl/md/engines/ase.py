@@ -1,4 +1,4 @@
-"""ASE as engine."""
+"""ASE as an engine."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ from piwsl.units import ASE_TIME, BAR
 
 
 class ASEEngine:
-    """The dynamics of `ase_dynamics`, with the ASE calculator."""
+    """A run with a class of `DYNAMICS` and the ASE calculator of the potential; arguments as in `make_engine`."""
 
     name = "ase"
     force = "ASE"
@@ -43,15 +43,15 @@ class ASEEngine:
         self._atoms = structure.copy()
         self._atoms.calc = PiwslCalculator(model, device)
         self._rng = np.random.default_rng(phase_seed(protocol.seed, step, protocol.equilibration))
-        self.forces()  # a potential that was not made for the structure is refused here
+        self.forces()  # refuses a potential that was exported for other atoms
 
     def start(self, velocities: FloatArray) -> None:
-        """Begin at the start structure."""
+        """Start from the start structure with velocities (n, 3), angstrom/fs."""
         self._atoms.set_velocities(velocities * ASE_TIME)
         self._make()
 
     def advance(self, steps: int) -> None:
-        """Move on."""
+        """Advance by a number of steps."""
         self._dynamics.dynamics.run(steps)
 
     def set_temperature(self, temperature: float) -> None:
@@ -59,20 +59,20 @@ class ASEEngine:
         self._dynamics.set_temperature(temperature)
 
     def snapshot(self) -> Snapshot:
-        """Positions and velocities of the same time."""
+        """Return positions and velocities of the same time."""
         cell = self._atoms.cell.array.copy() if self._atoms.pbc.any() else None
         return Snapshot(self._atoms.get_positions(), self._atoms.get_velocities() / ASE_TIME, cell)
 
     def energies(self) -> Energies:
-        """Energies now; the potential energy is that of the last force evaluation."""
+        """Return the current energies; the potential energy is that of the last force evaluation."""
         return Energies(float(self._atoms.get_potential_energy()), float(self._atoms.get_kinetic_energy()))
 
     def forces(self) -> FloatArray:
-        """Forces (n, 3) now."""
+        """Return the current forces (n, 3)."""
         return np.asarray(self._atoms.get_forces())
 
     def state(self) -> EngineState:
-        """Positions, momenta as ASE keeps them, cell, thermostat and barostat, the state of the random generator."""
+        """Return positions, momenta in units of ASE, cell, thermostat, barostat and random generator."""
         return {
             "positions": self._atoms.get_positions(),
             "momenta": self._atoms.get_momenta(),
@@ -82,7 +82,7 @@ class ASEEngine:
         }
 
     def restore(self, state: EngineState, seed: int) -> bool:
-        """Go on from a state, exactly."""
+        """Continue exactly from a state."""
         self._atoms.set_cell(state["cell"])
         self._atoms.set_positions(state["positions"])
         self._atoms.set_momenta(state["momenta"])
@@ -102,13 +102,13 @@ class ASEEngine:
 
 
 class Dynamics:
-    """Velocity Verlet at constant energy; the others are its subclasses.
+    """Velocity Verlet at constant energy, and the base class of the other ensembles.
 
     Args:
-        atoms: with calculator and velocities; ASE moves them in place.
+        atoms: with calculator and velocities; ASE changes their positions.
         protocol: time step, temperature, time constants.
-        temperature: K, at the start.
-        rng: random numbers.
+        temperature: initial temperature of the thermostat, K.
+        rng: random generator.
         degrees_of_freedom: that share the kinetic energy.
     """
 
@@ -126,25 +126,25 @@ class Dynamics:
         self.dynamics: Any = self.make(temperature)
 
     def make(self, temperature: float) -> Any:
-        """ASE's object."""
+        """Return ASE's object."""
         return VelocityVerlet(self.atoms, self.timestep)
 
     def set_temperature(self, temperature: float) -> None:
         """Set the thermostat, K."""
 
     def extended(self) -> EngineState:
-        """Variables of thermostat and barostat."""
+        """Return the variables of thermostat and barostat."""
         return {}
 
     def set_extended(self, state: EngineState) -> None:
-        """Put them back."""
+        """Set the variables of thermostat and barostat."""
 
 
 class LangevinDynamics(Dynamics):
     """Vanden-Eijnden and Ciccotti, Chem. Phys. Lett. 429, 310 (2006)."""
 
     def make(self, temperature: float) -> Any:
-        """ASE's object."""
+        """Return ASE's object."""
         friction = self.protocol.friction * ASE_TIME
         return Langevin(
             self.atoms, self.timestep, temperature_K=temperature, friction=friction, fixcm=False, rng=self.rng
@@ -162,18 +162,19 @@ class CSVRDynamics(Dynamics):
     """
 
     def make(self, temperature: float) -> Any:
-        """ASE's object; it counts all coordinates."""
+        """Return ASE's object, with the right number of degrees of freedom: ASE counts all coordinates."""
         taut = self.protocol.thermostat_time / ASE_TIME
         dynamics = Bussi(self.atoms, self.timestep, temperature_K=temperature, taut=taut, rng=self.rng)
         dynamics.ndof = self.degrees_of_freedom
-        return _at(dynamics, temperature)
+        return _set_bussi(dynamics, temperature)
 
     def set_temperature(self, temperature: float) -> None:
         """Set the thermostat, K."""
-        _at(self.dynamics, temperature)
+        _set_bussi(self.dynamics, temperature)
 
 
-def _at(dynamics: Bussi, temperature: float) -> Bussi:
+def _set_bussi(dynamics: Bussi, temperature: float) -> Bussi:
+    """Set the temperature of the thermostat, K."""
     dynamics.temp = temperature * kB
     dynamics.target_kinetic_energy = 0.5 * dynamics.temp * dynamics.ndof
     return dynamics

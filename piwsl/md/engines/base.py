@@ -1,4 +1,4 @@
-"""What a run asks of an engine."""
+"""The interfaces of engines, and the energies, temperatures and seeds that they share."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,14 +27,14 @@ class Snapshot:
 
 
 class Engine(Protocol):
-    """One run of one structure. All numbers in eV, angstrom, fs.
+    """An engine for one phase of a run of one structure. All numbers in eV, angstrom, fs.
 
     Attributes:
         name: ``openmm`` or ``ase``.
-        platform: what computes, in the engine's words.
+        platform: device or OpenMM platform.
         force: kind of force: ``TorchForce``, ``PythonForce`` or ``ASE``.
-        force_reason: why this kind.
-        ensemble: what it samples; an engine serves one phase of a run.
+        force_reason: why this kind was chosen.
+        ensemble: ensemble of the phase.
         degrees_of_freedom: that share the kinetic energy.
     """
 
@@ -46,69 +46,69 @@ class Engine(Protocol):
     degrees_of_freedom: int
 
     def start(self, velocities: FloatArray) -> None:
-        """Begin at the start structure with velocities (n, 3)."""
+        """Start from the start structure with velocities (n, 3)."""
 
     def advance(self, steps: int) -> None:
-        """Move on; raises EngineError where the engine fails."""
+        """Advance by a number of steps; raises EngineError where the engine fails."""
 
     def set_temperature(self, temperature: float) -> None:
         """Set thermostat and barostat, K."""
 
     def snapshot(self) -> Snapshot:
-        """Where the atoms are; costs no evaluation of the potential."""
+        """Return the current positions and velocities, without an evaluation of the potential."""
 
     def energies(self) -> Energies:
-        """Energies now."""
+        """Return the current energies."""
 
     def forces(self) -> FloatArray:
-        """Forces (n, 3) now."""
+        """Return the current forces (n, 3)."""
 
     def state(self) -> EngineState:
-        """Everything the continuation depends on."""
+        """Return everything on which the continuation depends."""
 
     def restore(self, state: EngineState, seed: int) -> bool:
-        """Go on from a state.
+        """Continue from a state.
 
         Returns:
-            True where the continuation is the one that would have come without interruption; False where only
-            positions and velocities could be taken over and the thermostat draws anew from ``seed``.
+            True where the continuation equals that of an uninterrupted run; False where only positions and velocities
+            are restored and the thermostat draws new random numbers from ``seed``.
         """
 
     def reseed(self, seed: int) -> None:
-        """Draw other random numbers from now on, in ensembles that draw any."""
+        """Draw other random numbers from now on, in ensembles that use them."""
 
 
 def kinetic_energy(masses: FloatArray, velocities: FloatArray) -> float:
-    """Kinetic energy in eV of masses (n,) in amu and velocities (n, 3) in angstrom/fs."""
+    """Return the kinetic energy in eV of masses (n,) in amu and velocities (n, 3) in angstrom/fs."""
     return float(0.5 * np.einsum("i,ij,ij", masses, velocities, velocities) / ACCELERATION)
 
 
 def temperature(kinetic: float, degrees_of_freedom: int) -> float:
-    """Instantaneous temperature in K of a kinetic energy in eV."""
+    """Return the instantaneous temperature in K of a kinetic energy in eV."""
     return 2 * kinetic / (degrees_of_freedom * BOLTZMANN)
 
 
 def split_seed(seed: int, purpose: int, step: int = 0) -> int:
-    """A seed of its own for each purpose, between 1 and 2^31 - 1."""
+    """Return a separate seed for each purpose, between 1 and 2^31 - 1."""
     return int(np.random.SeedSequence([seed, purpose, step]).generate_state(1)[0]) % (2**31 - 1) + 1
 
 
 def phase_seed(seed: int, step: int, equilibration: int) -> int:
-    """A seed for the engine of a run that goes on from a step; equilibration has negative steps."""
+    """Return the seed of an engine that continues from a step; equilibration has negative steps."""
     return split_seed(seed, 1, step) if step >= 0 else split_seed(seed, 3, step + equilibration)
 
 
 class ReplicaEngine(Protocol):
-    """Replicas of one structure, which move together and do not see each other. All numbers in eV, angstrom, fs.
+    """An engine for replicas of one structure, which do not interact. All numbers in eV, angstrom, fs.
 
-    A replica keeps its number when others leave. Lists and arrays are in the order of ``replicas``.
+    A replica keeps its number when others are removed. Lists and arrays are in the order of ``replicas``.
 
     Attributes:
         name: ``openmm``, ``ase`` or ``native``.
-        platform: what computes, in the engine's words.
+        platform: device or OpenMM platform.
         force: what calls the potential, such as ``TorchForce``.
-        force_reason: why this.
-        ensemble: what it samples; an engine serves one phase of a run.
+        force_reason: why it was chosen.
+        ensemble: ensemble of the phase.
         degrees_of_freedom: that share the kinetic energy of a replica.
     """
 
@@ -121,42 +121,42 @@ class ReplicaEngine(Protocol):
 
     @property
     def replicas(self) -> list[int]:
-        """Numbers of the R replicas that are left."""
+        """Numbers of the R remaining replicas."""
 
     def advance(self, steps: int) -> None:
-        """Move on; raises EngineError where the engine fails.
+        """Advance by a number of steps; raises EngineError where the engine fails.
 
-        A replica whose positions are no longer finite stays there and harms no other.
+        A replica whose positions are not finite stays as it is and does not affect the others.
         """
 
     def set_temperature(self, temperature: float) -> None:
         """Set the thermostat of all replicas, K."""
 
     def snapshots(self) -> list[Snapshot]:
-        """Where the atoms are; costs no evaluation of the potential."""
+        """Return the current positions and velocities, without an evaluation of the potential."""
 
     def energies(self) -> list[Energies]:
-        """Energies now."""
+        """Return the current energies."""
 
     def forces(self) -> FloatArray:
-        """Forces (R, n, 3) now."""
+        """Return the current forces (R, n, 3)."""
 
     def state(self, replica: int) -> EngineState:
-        """Everything the continuation of a replica depends on."""
+        """Return everything on which the continuation of a replica depends."""
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
-        """Let replicas go on from states.
+        """Continue replicas from their states.
 
         Returns:
-            True where the continuation is the one that would have come without interruption; False where only
-            positions and velocities could be taken over and the thermostat draws anew from the seeds.
+            True where the continuation equals that of an uninterrupted run; False where only positions and velocities
+            are restored and the thermostat draws new random numbers from the seeds.
         """
 
     def reseed(self, replica: int, seed: int) -> None:
-        """Draw other random numbers from now on, in ensembles that draw any."""
+        """Draw other random numbers from now on, in ensembles that use them."""
 
     def remove(self, replica: int) -> None:
-        """Take a replica out; what the others cost becomes less."""
+        """Remove a replica; later steps do not evaluate it."""
 
 
 class SingleReplica:
@@ -167,15 +167,15 @@ class SingleReplica:
         self.name, self.platform, self.ensemble = engine.name, engine.platform, engine.ensemble
         self.force, self.force_reason = engine.force, engine.force_reason
         self.degrees_of_freedom = engine.degrees_of_freedom
-        self._left = [0]
+        self._remaining = [0]
 
     @property
     def replicas(self) -> list[int]:
-        """The one there is."""
-        return self._left
+        """Number of the single replica, or none after `remove`."""
+        return self._remaining
 
     def advance(self, steps: int) -> None:
-        """Move on."""
+        """Advance by a number of steps."""
         self.engine.advance(steps)
 
     def set_temperature(self, temperature: float) -> None:
@@ -183,23 +183,23 @@ class SingleReplica:
         self.engine.set_temperature(temperature)
 
     def snapshots(self) -> list[Snapshot]:
-        """Of the one there is."""
+        """Return the snapshot of the single replica."""
         return [self.engine.snapshot()]
 
     def energies(self) -> list[Energies]:
-        """Of the one there is."""
+        """Return the energies of the single replica."""
         return [self.engine.energies()]
 
     def forces(self) -> FloatArray:
-        """Forces (1, n, 3) now."""
+        """Return the current forces (1, n, 3)."""
         return self.engine.forces()[None]
 
     def state(self, replica: int) -> EngineState:
-        """Everything the continuation depends on."""
+        """Return everything on which the continuation depends."""
         return self.engine.state()
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
-        """Go on from a state."""
+        """Continue from a state."""
         return self.engine.restore(states[0], seeds[0])
 
     def reseed(self, replica: int, seed: int) -> None:
@@ -207,5 +207,5 @@ class SingleReplica:
         self.engine.reseed(seed)
 
     def remove(self, replica: int) -> None:
-        """End."""
-        self._left = []
+        """Remove the single replica."""
+        self._remaining = []

@@ -1,4 +1,4 @@
-"""Engines by name."""
+"""The choice of an engine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +20,12 @@ def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, starts: Sta
         model: exported file.
         structure: species, masses and periodic directions.
         protocol: how to run.
-        starts: where each replica begins, by its number; a single run has number 0 alone.
-        step: with which the phase begins.
+        starts: initial positions and velocities of each replica, by its number; a single run has only number 0.
+        step: first step of the phase.
 
     Raises:
-        EngineError: the engine cannot run it.
-        ElementError: the file was made for other atoms.
+        EngineError: the engine does not support the structure or the protocol.
+        ElementError: the file was exported for other atoms.
         MissingDependencyError: OpenMM is not installed.
     """
     if protocol.replicas is not None:
@@ -41,6 +41,7 @@ def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, starts: Sta
 
 
 def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> Engine:
+    """Make the engine of a single structure."""
     if protocol.engine == "ase":
         from piwsl.md.engines.ase import ASEEngine
 
@@ -51,6 +52,7 @@ def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> E
 
 
 def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int) -> ReplicaEngine:
+    """Make the engine of replicas; arguments as in `make_engine`."""
     from piwsl.export.loading import load_verified
     from piwsl.export.replica_evaluation import bind_replicas
     from piwsl.runs.process import replica_threads
@@ -59,7 +61,7 @@ def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Start
     potential = load_verified(model, device)
     threads = replica_threads(device)
     if device == "cpu":
-        torch.set_num_threads(1)  # threads of its own would wait actively on the processors of the others
+        torch.set_num_threads(1)  # further threads of torch would wait actively on the cores of the others
     bound = bind_replicas(potential, structure.numbers, periodic_directions(structure), structure.cell.array, threads)
     if protocol.engine == "openmm":
         from piwsl.md.engines.openmm_replicas import OpenMMReplicas

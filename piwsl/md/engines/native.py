@@ -1,4 +1,4 @@
-"""Replicas moved by a loop in torch, on the device of the potential."""
+"""Replicas integrated by a loop in torch, on the device of the potential."""
 
 import json
 import math
@@ -20,22 +20,21 @@ from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
-# Random numbers drawn ahead, in bytes.
+# Random numbers drawn at a time, in bytes.
 _DRAWN = 2**24
 
 
 class NativeReplicas:
     """Velocity Verlet (nve), Langevin middle (nvt-langevin) or a Nose-Hoover chain (nvt-nose-hoover) in float64.
 
-    Each replica has a stream of random numbers of its own, and draws the same numbers alone, among others, after others
-    have left, and after a restart.
+    Each replica has its own stream of random numbers, which does not depend on the other replicas or on restarts.
 
     Args:
-        potential: for the atoms of the structure.
+        potential: potential of the atoms of the structure.
         structure: species, masses, and the cell of every replica.
         protocol: time step, temperature, friction and seed.
-        starts: where each replica begins, by its number.
-        step: with which the phase of the run begins.
+        starts: initial positions and velocities of each replica, by its number.
+        step: first step of the phase.
     """
 
     name = "native"
@@ -62,20 +61,20 @@ class NativeReplicas:
         self._numbers = list(starts)
         seeds = [phase_seed(protocol.seed_of(number), step, protocol.equilibration) for number in starts]
         self._streams = [np.random.default_rng(seed) for seed in seeds]
-        self._positions = self._on_device(np.stack([one.positions for one in starts.values()]))
-        self._velocities = self._on_device(np.stack([one.velocities for one in starts.values()]))
-        self._forces: Tensor | None = None  # at the positions; None where they are to be evaluated
+        self._positions = self._on_device(np.stack([start.positions for start in starts.values()]))
+        self._velocities = self._on_device(np.stack([start.velocities for start in starts.values()]))
+        self._forces: Tensor | None = None  # at the current positions; None: not evaluated yet
         self._energies = self._positions.new_zeros(len(starts))
         at_a_time = f"{potential.chunk} copies a call, {potential.threads} at a time"
         self.platform = f"torch on {potential.device.type}, {at_a_time}"
 
     @property
     def replicas(self) -> list[int]:
-        """Numbers of the replicas that are left."""
+        """Numbers of the remaining replicas."""
         return list(self._numbers)
 
     def advance(self, steps: int) -> None:
-        """Move on."""
+        """Advance by a number of steps."""
         if not self._numbers:
             return
         forces = self._evaluated()
@@ -85,23 +84,23 @@ class NativeReplicas:
                 forces = self._scheme.step(self._positions, self._velocities, forces, noise, self._evaluate)
 
     def snapshots(self) -> list[Snapshot]:
-        """Positions, and velocities of the same time (nve) or half a step before (others)."""
+        """Return positions, and velocities of the same time (nve) or half a step earlier (others)."""
         positions, velocities = self._positions.cpu().numpy(), self._velocities.cpu().numpy()
         return [Snapshot(x.copy(), v.copy(), self._cell) for x, v in zip(positions, velocities, strict=True)]
 
     def energies(self) -> list[Energies]:
-        """Energies now; the potential energies are those of the last force evaluation."""
+        """Return the current energies; potential energies are those of the last force evaluation."""
         self._evaluated()
         potential, velocities = self._energies.tolist(), self._velocities.cpu().numpy()
         return [Energies(u, kinetic_energy(self._masses, v)) for u, v in zip(potential, velocities, strict=True)]
 
     def forces(self) -> FloatArray:
-        """Forces (R, n, 3) now, those of the last evaluation."""
+        """Return the current forces (R, n, 3)."""
         forces: FloatArray = self._evaluated().cpu().numpy().copy()
         return forces
 
     def state(self, replica: int) -> EngineState:
-        """Positions, velocities, variables of the thermostat, and the state of the stream of random numbers."""
+        """Return positions, velocities, variables of the thermostat, and the random state."""
         place = self._numbers.index(replica)
         return {
             "positions": self._positions[place].cpu().numpy().copy(),
@@ -111,7 +110,7 @@ class NativeReplicas:
         }
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
-        """Let replicas go on from states, exactly."""
+        """Continue replicas exactly from their states."""
         for replica, state in states.items():
             place = self._numbers.index(replica)
             self._positions[place] = self._on_device(state["positions"])
@@ -126,7 +125,7 @@ class NativeReplicas:
         self._streams[self._numbers.index(replica)] = np.random.default_rng(seed)
 
     def remove(self, replica: int) -> None:
-        """Take a replica out."""
+        """Remove a replica."""
         place = self._numbers.index(replica)
         del self._numbers[place], self._streams[place]
         kept = [row for row in range(len(self._positions)) if row != place]
@@ -135,21 +134,22 @@ class NativeReplicas:
         self._forces = None if self._forces is None else self._forces[kept]
 
     def set_temperature(self, temperature: float) -> None:
-        """Of the thermostat, K; no effect in nve."""
+        """Set the temperature of the thermostat, K; no effect in nve."""
         self._scheme.set_temperature(temperature)
 
     def _evaluate(self, positions: Tensor) -> Tensor:
-        self._forces = None  # until they are known
-        found = self._potential(positions)
-        self._energies, self._forces = found.energies, found.forces
-        return found.forces
+        """Evaluate the potential and return the forces."""
+        self._forces = None  # in case of an error
+        result = self._potential(positions)
+        self._energies, self._forces = result.energies, result.forces
+        return result.forces
 
     def _evaluated(self) -> Tensor:
-        """Forces at the positions."""
+        """Return the forces at the current positions, evaluated if necessary."""
         return self._evaluate(self._positions) if self._forces is None else self._forces
 
     def _noise(self, steps: int) -> Tensor:
-        """Normal random numbers (steps, R, n, 3), each replica's from its own stream; one zero a step if none count."""
+        """Return normal random numbers (steps, R, n, 3) from the streams of the replicas, or zeros (steps,)."""
         if not self._scheme.is_random:
             return self._positions.new_zeros(steps)
         shape = (steps, *self._positions.shape[1:])
@@ -167,21 +167,21 @@ _FOURTH_ORDER = ((1 - _CENTER) / 2, _CENTER, (1 - _CENTER) / 2)
 
 
 class Scheme(Protocol):
-    """One step of all replicas.
+    """An integration scheme: one step of all replicas.
 
     Attributes:
-        is_random: whether a step takes normal random numbers.
-        variables: (R, k) of the thermostat of each replica.
+        is_random: whether a step uses normal random numbers.
+        variables: variables (R, k) of the thermostat of each replica.
     """
 
     is_random: bool
     variables: Tensor
 
     def step(self, positions: Tensor, velocities: Tensor, forces: Tensor, noise: Tensor, of: Forces) -> Tensor:
-        """Change positions and velocities; the forces at the new positions, which ``of`` gives, are returned."""
+        """Change positions and velocities in place, and return the forces ``of`` the new positions."""
 
     def set_temperature(self, temperature: float) -> None:
-        """Of the heat bath, K."""
+        """Set the temperature of the heat bath, K."""
 
 
 class VelocityVerlet:
@@ -203,11 +203,11 @@ class VelocityVerlet:
         return forces
 
     def set_temperature(self, temperature: float) -> None:
-        """There is no heat bath."""
+        """Do nothing: there is no heat bath."""
 
 
 class LangevinMiddle:
-    """Langevin dynamics; velocities are half a step behind the positions.
+    """Langevin dynamics; velocities are half a step earlier than positions.
 
     Zhang et al., J. Phys. Chem. A 123, 6056 (2019): the bath acts in the middle of the drift, which makes averages over
     positions exact for harmonic forces.
@@ -233,12 +233,12 @@ class LangevinMiddle:
         return of(positions)
 
     def set_temperature(self, temperature: float) -> None:
-        """Of the heat bath, K."""
+        """Set the temperature of the heat bath, K."""
         self._deviation = torch.sqrt(temperature * self._variance)
 
 
 class NoseHooverMiddle:
-    """Dynamics with a Nose-Hoover chain; velocities are half a step behind the positions.
+    """Dynamics with a Nose-Hoover chain; velocities are half a step earlier than positions.
 
     The chain (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635, 1992) acts in the middle of the drift (Zhang et
     al., J. Chem. Phys. 147, 034109, 2017), by factors of fourth order (Suzuki and Yoshida). ``variables`` are the
@@ -248,7 +248,7 @@ class NoseHooverMiddle:
         replicas: R.
         masses: (n,) amu.
         timestep: fs.
-        time: on which the chain acts, fs.
+        time: time constant of the chain, fs.
         temperature: K.
         degrees_of_freedom: that share the kinetic energy of a replica.
     """
@@ -282,14 +282,14 @@ class NoseHooverMiddle:
         return of(positions)
 
     def set_temperature(self, temperature: float) -> None:
-        """Of the heat bath, K."""
+        """Set the temperature of the heat bath, K."""
         self._energy = BOLTZMANN * temperature
         self._inertia = [self._freedom * self._energy * self._square_time] + [self._energy * self._square_time] * (
             _LINKS - 1
         )
 
     def _factor(self, velocities: Tensor) -> Tensor:
-        """(R,) by which the chain changes velocities in a step; it moves on itself."""
+        """Advance the chain by a step and return the factors (R,) for the velocities."""
         kinetic = (self._masses * velocities.square()).sum((1, 2))  # twice the kinetic energy
         links = list(self.variables.unbind(1))
         factor = torch.ones_like(kinetic)
@@ -303,7 +303,7 @@ class NoseHooverMiddle:
         return factor
 
     def _push(self, links: list[Tensor], link: int, kinetic: Tensor, part: float) -> None:
-        """Half a part of the step of a link, slowed by the one after it."""
+        """Advance a link by half a part of the step, with the drag of the next link."""
         if link == 0:
             force = kinetic - self._freedom * self._energy
         else:
@@ -315,7 +315,7 @@ class NoseHooverMiddle:
 def make_scheme(
     ensemble: str, protocol: MDProtocol, replicas: int, masses: Tensor, temperature: float, degrees_of_freedom: int
 ) -> Scheme:
-    """The scheme of an ensemble for masses (n,) in amu.
+    """Return the scheme of an ensemble for masses (n,) in amu.
 
     Raises:
         EngineError: there is none.

@@ -1,4 +1,4 @@
-"""OpenMM as engine. Nanometers, kJ/mol and ps stay inside this module."""
+"""OpenMM as an engine. Nanometers, kJ/mol and ps are used only inside this module."""
 
 from pathlib import Path
 from types import ModuleType
@@ -32,16 +32,19 @@ FORCE_AGREEMENT = 1e-3
 
 
 def choose_platform() -> str:
-    """CUDA where a GPU and OpenMM's platform for it both work, else Reference.
+    """Return CUDA where both PyTorch and OpenMM can use a GPU, otherwise Reference.
 
-    The potential is one force that computes by itself, so the CPU platform brings nothing: on a small
-    molecule its own overhead is 0.26 ms a step, that of Reference 0.002 ms.
+    The potential is one force that computes by itself, so the CPU platform has no advantage: for a small molecule its
+    overhead is 0.26 ms per step, that of Reference 0.002 ms.
     """
     return "CUDA" if torch.cuda.is_available() and probe_platform("CUDA").works else "Reference"
 
 
 class OpenMMEngine:
-    """The integrators of `openmm_integrators`, with the potential as TorchForce or PythonForce."""
+    """A run with an integrator of `make_integrator` and the potential as TorchForce or PythonForce.
+
+    Arguments as in `make_engine`; ``force`` replaces the force that would be chosen.
+    """
 
     name = "openmm"
 
@@ -55,7 +58,7 @@ class OpenMMEngine:
     ) -> None:
         self._openmm = import_openmm()
         if structure.pbc.any() and not structure.pbc.all():
-            raise EngineError("OpenMM knows boxes that are periodic along all directions or none: choose --engine ase")
+            raise EngineError("OpenMM takes boxes that are periodic along all directions or none: choose engine='ase'")
         self._protocol, self._structure = protocol, structure
         self.ensemble: str = protocol.ensemble_at(step)
         self._temperature = protocol.temperature_at(step)
@@ -84,7 +87,7 @@ class OpenMMEngine:
         self._compare_with(direct, model)
 
     def start(self, velocities: FloatArray) -> None:
-        """Begin at the start structure; in nve the leapfrog takes velocities half a step earlier."""
+        """Start from the start structure; in nve the leapfrog integrator takes velocities half a step earlier."""
         self._place(self._structure.positions, np.zeros_like(velocities))
         if self.ensemble == "nve":
             shift = 0.5 * self._protocol.timestep * ACCELERATION
@@ -92,7 +95,7 @@ class OpenMMEngine:
         self._place(self._structure.positions, velocities)
 
     def advance(self, steps: int) -> None:
-        """Move on; raises EngineError with OpenMM's words."""
+        """Advance by a number of steps; raises EngineError with the message of OpenMM."""
         try:
             self._integrator.step(steps)
         except self._openmm.OpenMMException as error:
@@ -103,7 +106,7 @@ class OpenMMEngine:
         set_temperature(self._openmm, self._integrator, self._context, temperature)
 
     def snapshot(self) -> Snapshot:
-        """Positions, and velocities half a step before them, as the integrators keep them."""
+        """Return positions, and velocities half a step earlier, as the integrators store them."""
         state = self._context.getState(positions=True, velocities=True)
         positions = plain_value(state.getPositions(asNumpy=True)) * NANOMETER
         velocities = plain_value(state.getVelocities(asNumpy=True)) * _SPEED
@@ -113,7 +116,7 @@ class OpenMMEngine:
         return Snapshot(self._unwrapped(positions, cell), velocities, cell)
 
     def energies(self) -> Energies:
-        """Energies now, kinetic and potential of the same time: one evaluation of the potential."""
+        """Return the kinetic and the potential energy of the same time; evaluates the potential once."""
         state = self._context.getState(energy=True)
         return Energies(
             plain_value(state.getPotentialEnergy()) * KJ_PER_MOL,
@@ -121,12 +124,12 @@ class OpenMMEngine:
         )
 
     def forces(self) -> FloatArray:
-        """Forces (n, 3) now: one evaluation of the potential."""
+        """Return the current forces (n, 3); evaluates the potential once."""
         state = self._context.getState(forces=True)
         return np.asarray(plain_value(state.getForces(asNumpy=True)) * _FORCE)
 
     def state(self) -> EngineState:
-        """Positions, velocities, OpenMM's State for any platform, and its checkpoint, which has the random state."""
+        """Return positions, velocities, OpenMM's State for any platform, and its checkpoint with the random state."""
         now = self.snapshot()
         state = self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
         text = self._openmm.XmlSerializer.serialize(state).encode()
@@ -138,7 +141,7 @@ class OpenMMEngine:
         }
 
     def restore(self, state: EngineState, seed: int) -> bool:
-        """Go on from a state: from the checkpoint where this OpenMM and platform take it, else from OpenMM's State."""
+        """Continue from the checkpoint where this OpenMM and platform accept it, otherwise from OpenMM's State."""
         self._last = state["positions"]
         try:
             self._context.loadCheckpoint(state["checkpoint"].tobytes())
@@ -175,7 +178,7 @@ class OpenMMEngine:
         self._context.setVelocities(velocities / _SPEED)
 
     def _unwrapped(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
-        """Undo what the barostat does with atoms that have left the box: it wraps them."""
+        """Undo the wrapping by the barostat, which moves atoms back into the box."""
         if self.ensemble == "npt":
             inverse = np.linalg.inv(cell)
             positions = positions + np.round((self._last - positions) @ inverse) @ cell
@@ -183,7 +186,7 @@ class OpenMMEngine:
         return positions
 
     def _compare_with(self, potential: BoundPotential, model: Path) -> None:
-        """Compiled paths have given wrong numbers before: compare with a direct call before the first step."""
+        """Compare the forces inside OpenMM with a direct call before the first step; raises EngineError."""
         try:
             inside = self.forces()
         except self._openmm.OpenMMException as error:
@@ -192,22 +195,22 @@ class OpenMMEngine:
         difference, largest = np.abs(inside - direct).max(), np.abs(direct).max()
         if difference > FORCE_AGREEMENT * max(largest, 1.0):
             raise EngineError(
-                f"{self.force} gives forces {difference:.2g} eV/angstrom off those of {model}: "
+                f"forces of {self.force} differ by {difference:.2g} eV/angstrom from those of {model}: "
                 "report this with the output of `piwsl doctor`"
             )
 
 
 def _reduced_box(structure: Atoms) -> list[FloatArray]:
-    """Box vectors in nm as OpenMM wants them: along x, in the xy plane, and reduced.
+    """Return box vectors in nm as OpenMM requires them: the first along x, the second in the xy plane, reduced.
 
     Raises:
-        EngineError: the cell is turned, and so would be the structure.
+        EngineError: the cell has another orientation.
     """
     cell = structure.cell.array
     if np.abs([cell[0, 1], cell[0, 2], cell[1, 2]]).max() > 1e-6 * np.abs(cell).max() or (np.diag(cell) <= 0).any():
         raise EngineError(
-            "OpenMM wants the first cell vector along x and the second in the xy plane: turn the structure "
-            "(ase: Atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)), or choose --engine ase"
+            "OpenMM needs the first cell vector along x and the second in the xy plane: rotate the structure "
+            "(ase: Atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)), or choose engine='ase'"
         )
     a, b, c = (row.copy() for row in cell)
     c -= b * np.round(c[1] / b[1])
@@ -220,7 +223,7 @@ BAROSTAT_INTERVAL = 25  # steps between attempts to change the box, OpenMM's def
 
 
 def make_integrator(openmm: ModuleType, ensemble: str, protocol: MDProtocol, temperature: float, seed: int) -> Any:
-    """The integrator of an ensemble.
+    """Create the integrator of an ensemble.
 
     nve: Verlet in the leapfrog form. nvt-langevin and npt: Langevin middle (Zhang et al., J. Phys. Chem. A 123, 6056,
     2019). nvt-nose-hoover: a chain of three beads in the same scheme (Zhang et al., J. Chem. Phys. 147, 034109, 2017).
@@ -236,16 +239,17 @@ def make_integrator(openmm: ModuleType, ensemble: str, protocol: MDProtocol, tem
 
 
 def make_barostat(openmm: ModuleType, protocol: MDProtocol, temperature: float, seed: int) -> Any:
-    """Monte Carlo moves of the volume (Aqvist et al., Chem. Phys. Lett. 384, 288, 2004), as a Force of the System."""
+    """Create a Monte Carlo barostat (Aqvist et al., Chem. Phys. Lett. 384, 288, 2004), a Force of the System."""
     barostat = openmm.MonteCarloBarostat(protocol.pressure, temperature, BAROSTAT_INTERVAL)
     barostat.setRandomNumberSeed(seed)
     return barostat
 
 
 def count_freedom(integrator: Any, degrees_of_freedom: int) -> None:
-    """Tell a Nose-Hoover chain that overall motion takes no part; to be called once there is a Context.
+    """Set the number of degrees of freedom of a Nose-Hoover chain, after the Context was created.
 
-    OpenMM counts all coordinates, and would keep a molecule whose overall motion was removed hotter by 3n / (3n - 6).
+    OpenMM counts all coordinates; the temperature of a molecule whose overall motion was removed would be too high by
+    a factor of 3n / (3n - 6).
     """
     if hasattr(integrator, "getNumThermostats"):
         for index in range(integrator.getNumThermostats()):
@@ -253,7 +257,7 @@ def count_freedom(integrator: Any, degrees_of_freedom: int) -> None:
 
 
 def set_temperature(openmm: ModuleType, integrator: Any, context: Any, temperature: float) -> None:
-    """Set thermostat and barostat, where there are such, to a temperature in K."""
+    """Set the temperature of thermostat and barostat, where they exist, K."""
     if hasattr(integrator, "setTemperature"):
         integrator.setTemperature(temperature)
     name = openmm.MonteCarloBarostat.Temperature()

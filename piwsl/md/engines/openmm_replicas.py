@@ -1,4 +1,4 @@
-"""Replicas as molecules of one OpenMM System. Nanometers, kJ/mol and ps stay inside this module."""
+"""Replicas as molecules of one OpenMM System. Nanometers, kJ/mol and ps are used only inside this module."""
 
 import traceback
 from collections.abc import Mapping
@@ -28,23 +28,23 @@ _FORCE = KJ_PER_MOL / NANOMETER  # kJ/mol/nm in eV/angstrom
 class OpenMMReplicas:
     """Leapfrog Verlet (nve) or Langevin middle (nvt-langevin) of one System with R molecules and one PythonForce.
 
-    One integrator draws for all replicas, so what a replica does depends on how many there are. One that leaves takes
-    its particles out of the System; the others go on from where they are, with new random numbers.
+    One integrator draws the random numbers of all replicas, so the trajectory of a replica depends on their number.
+    When a replica is removed, the others continue in a new System with new random numbers.
 
     Args:
-        potential: for the atoms of the structure.
+        potential: potential of the atoms of the structure.
         structure: species and masses of every replica; without a cell.
         protocol: time step, temperature, friction and seed.
-        starts: where each replica begins, by its number.
-        step: with which the phase of the run begins.
+        starts: initial positions and velocities of each replica, by its number.
+        step: first step of the phase.
 
     Raises:
-        EngineError: the structure is periodic, or OpenMM cannot run it.
+        EngineError: the structure is periodic, or OpenMM does not work.
     """
 
     name = "openmm"
     force = "PythonForce"
-    force_reason = "it takes any number of replicas"
+    force_reason = "it supports any number of replicas"
 
     def __init__(
         self,
@@ -56,31 +56,31 @@ class OpenMMReplicas:
     ) -> None:
         self._openmm = import_openmm()
         if structure.pbc.any():
-            raise EngineError("replicas in one OpenMM System are molecules without a cell: choose --engine native")
+            raise EngineError("replicas in one OpenMM System are molecules without a cell: choose engine='native'")
         self.platform = choose_platform()
-        works = probe_pythonforce(self.platform)
-        if not works.works:
-            raise EngineError(f"replicas in OpenMM need PythonForce: {works.reason}")
+        probe = probe_pythonforce(self.platform)
+        if not probe.works:
+            raise EngineError(f"replicas in OpenMM need PythonForce: {probe.reason}")
         self._protocol, self._temperature = protocol, protocol.temperature_at(step)
         self.ensemble: str = protocol.ensemble_at(step)
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._callable = ReplicaForce(potential)
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
         self._numbers, self._removed = list(starts), 0
-        self._seeds = {one: phase_seed(protocol.seed_of(one), step, protocol.equilibration) for one in starts}
+        self._seeds = {number: phase_seed(protocol.seed_of(number), step, protocol.equilibration) for number in starts}
         snapshots = list(starts.values())
         self._build(snapshots)
         if self.ensemble == "nve":  # the leapfrog takes velocities half a step earlier
-            earlier = np.stack([one.velocities for one in snapshots]) - self._half_kick() * self.forces()
-            self._place(np.stack([one.positions for one in snapshots]), earlier)
+            earlier = np.stack([start.velocities for start in snapshots]) - self._half_kick() * self.forces()
+            self._place(np.stack([start.positions for start in snapshots]), earlier)
 
     @property
     def replicas(self) -> list[int]:
-        """Numbers of the replicas that are left."""
+        """Numbers of the remaining replicas."""
         return list(self._numbers)
 
     def advance(self, steps: int) -> None:
-        """Move on; raises EngineError with OpenMM's words."""
+        """Advance by a number of steps; raises EngineError with the message of OpenMM."""
         if not self._numbers:
             return
         try:
@@ -89,7 +89,7 @@ class OpenMMReplicas:
             raise EngineError(f"OpenMM failed: {reason_of(error)}") from None
 
     def snapshots(self) -> list[Snapshot]:
-        """Positions, and velocities half a step before them, as both integrators keep them."""
+        """Return positions, and velocities half a step earlier, as both integrators store them."""
         if not self._numbers:
             return []
         state = self._context.getState(positions=True, velocities=True)
@@ -98,16 +98,16 @@ class OpenMMReplicas:
         return [Snapshot(x, v) for x, v in zip(positions, velocities, strict=True)]
 
     def energies(self) -> list[Energies]:
-        """Energies now: one evaluation of the potential; in nve kinetic and potential of the same time."""
+        """Return the current energies, in nve of the same time; evaluates the potential once."""
         forces = self.forces()
         later = self._half_kick() * forces if self.ensemble == "nve" else np.zeros_like(forces)
         return [
-            Energies(float(potential), kinetic_energy(self._masses, one.velocities + kick))
-            for potential, one, kick in zip(self._callable.energies, self.snapshots(), later, strict=True)
+            Energies(float(potential), kinetic_energy(self._masses, snapshot.velocities + kick))
+            for potential, snapshot, kick in zip(self._callable.energies, self.snapshots(), later, strict=True)
         ]
 
     def forces(self) -> FloatArray:
-        """Forces (R, n, 3) now: one evaluation of the potential."""
+        """Return the current forces (R, n, 3); evaluates the potential once."""
         if not self._numbers:
             self._callable.energies = np.zeros(0)
             return np.zeros((0, len(self._masses), 3))
@@ -115,12 +115,12 @@ class OpenMMReplicas:
         return self._by_replica(plain_value(state.getForces(asNumpy=True))) * _FORCE
 
     def state(self, replica: int) -> EngineState:
-        """Positions and velocities; the state of the random numbers is that of all replicas together."""
+        """Return positions and velocities; the random state belongs to all replicas together."""
         now = self.snapshots()[self._numbers.index(replica)]
         return {"positions": now.positions, "velocities": now.velocities}
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
-        """Let replicas go on from their positions and velocities; in nve exactly."""
+        """Continue replicas from their positions and velocities; in nve exactly."""
         self._seeds.update(seeds)
         snapshots = dict(zip(self._numbers, self.snapshots(), strict=True))
         for replica, state in states.items():
@@ -134,7 +134,7 @@ class OpenMMReplicas:
         self._build(self.snapshots())
 
     def remove(self, replica: int) -> None:
-        """Make a System of the replicas that are left."""
+        """Remove a replica; the others continue in a new System."""
         place = self._numbers.index(replica)
         snapshots = self.snapshots()
         del snapshots[place], self._numbers[place]
@@ -142,13 +142,13 @@ class OpenMMReplicas:
         self._build(snapshots)
 
     def set_temperature(self, temperature: float) -> None:
-        """Of the thermostat, K; no effect in nve."""
+        """Set the temperature of the thermostat, K; no effect in nve."""
         self._temperature = temperature
         if self.ensemble == "nvt-langevin":
             self._integrator.setTemperature(temperature)
 
     def _build(self, snapshots: list[Snapshot]) -> None:
-        """A new System, integrator and Context."""
+        """Create a new System, integrator and Context."""
         if not snapshots:
             return
         seed = split_seed(self._seeds[self._numbers[0]], 4, self._removed)
@@ -163,14 +163,16 @@ class OpenMMReplicas:
             self._context = self._openmm.Context(system, self._integrator, platform, properties)
         except self._openmm.OpenMMException as error:
             raise EngineError(f"OpenMM cannot start on {self.platform}: {reason_of(error)}") from None
-        self._place(np.stack([one.positions for one in snapshots]), np.stack([one.velocities for one in snapshots]))
+        self._place(
+            np.stack([start.positions for start in snapshots]), np.stack([start.velocities for start in snapshots])
+        )
 
     def _place(self, positions: FloatArray, velocities: FloatArray) -> None:
         self._context.setPositions(positions.reshape(-1, 3) / NANOMETER)
         self._context.setVelocities(velocities.reshape(-1, 3) / _SPEED)
 
     def _half_kick(self) -> FloatArray:
-        """What half a step adds to velocities, over the force, (n, 1)."""
+        """Return the change of velocities in half a step divided by the force, (n, 1)."""
         return 0.5 * self._protocol.timestep * ACCELERATION / self._masses[:, None]
 
     def _by_replica(self, values: Any) -> FloatArray:
@@ -178,10 +180,10 @@ class OpenMMReplicas:
 
 
 class ReplicaForce:
-    """What PythonForce calls at every step: an OpenMM state to energy (kJ/mol) and forces (R n, 3) in kJ/mol/nm.
+    """The function that PythonForce calls: energy (kJ/mol) and forces (R n, 3) in kJ/mol/nm of an OpenMM State.
 
     Attributes:
-        energies: (R,) eV, of the last call.
+        energies: energies (R,) of the last call, eV.
     """
 
     def __init__(self, potential: BoundReplicas) -> None:
@@ -192,12 +194,12 @@ class ReplicaForce:
         """Energy and forces at the positions of a state.
 
         Raises:
-            RuntimeError: whatever went wrong, with its own text; OpenMM passes on nothing else of an exception.
+            RuntimeError: any error, with its full text; OpenMM passes on nothing but the text of an exception.
         """
         try:
             positions = state_positions(state).reshape(-1, self._potential.n_atoms, 3) * NANOMETER
-            found = self._potential(torch.from_numpy(positions).to(self._potential.device))
+            result = self._potential(torch.from_numpy(positions).to(self._potential.device))
         except Exception as error:
             raise RuntimeError("".join(traceback.format_exception(error))) from error
-        self.energies = found.energies.cpu().numpy()
-        return float(self.energies.sum()) / KJ_PER_MOL, found.forces.cpu().numpy().reshape(-1, 3) / _FORCE
+        self.energies = result.energies.cpu().numpy()
+        return float(self.energies.sum()) / KJ_PER_MOL, result.forces.cpu().numpy().reshape(-1, 3) / _FORCE

@@ -1,4 +1,4 @@
-"""What a stop rule is: its interface, its report, and the base class of the rules that have a name in `--stop`."""
+"""What a stop rule is: its interface, its report, and the base class of the rules that a protocol can name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run can start where it is."""
+"""The check of the forces on the start structure."""
 
 import numpy as np
 from ase import Atoms
@@ -14,10 +14,15 @@ HUGE_FORCE = 100.0  # eV/angstrom, no start
 
 
 def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | None:
-    """Look at the forces on the start structure before the first step.
+    """Check the forces on the start structure before the first step.
+
+    Args:
+        structure: start structure.
+        energy: potential energy, eV.
+        forces: (n, 3) eV/angstrom.
 
     Returns:
-        A warning where a force is large.
+        A warning where a force is large, otherwise None.
 
     Raises:
         DataError: energy or forces are not finite numbers, or a force is huge; the atom and its neighbor are named.
@@ -34,10 +39,11 @@ def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | No
     text += _nearest(structure, largest)
     if sizes[largest] > HUGE_FORCE:
         raise DataError(f"{text}: relax the structure, or check that the potential was trained for it")
-    return f"{text}: far from a minimum, the run may heat up (--minimize relaxes it first)"
+    return f"{text}: far from a minimum, the run may heat up (minimize=True relaxes it first)"
 
 
 def _nearest(structure: Atoms, atom: int) -> str:
+    """Return a phrase about the nearest neighbor of an atom."""
     if len(structure) < 2:
         return ""
     others = np.delete(np.arange(len(structure)), atom)

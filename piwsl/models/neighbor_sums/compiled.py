@@ -1,16 +1,17 @@
-"""Sums over neighbors as loops compiled by numba: no array of the size pairs x components x channels is ever made.
+"""Sums over neighbors as loops compiled by numba, without arrays of the size pairs x components x channels.
 
 Two multilinear forms over the pairs p = (i, j) of a graph, each pair once, with channels f and components c,
 
     T(g, W, x)    = sum_p sum_cf  W[p,f] (g[i,c,f] x[j,c,f] + g[j,c,f] x[i,c,f])
     Q(g, u, W, x) = sum_p sum_cf  u[p,c] W[p,f] (g[i,c,f] x[j,f] + s g[j,c,f] x[i,f])
 
-stand for all of them; s is the parity of u, which the way back has times s. A sum over neighbors is the derivative of
-a form by g, and as the forms are multilinear the derivatives of derivatives are again derivatives of the same form.
-`contract` is one of these derivatives and can be differentiated any number of times, in reverse and in forward mode.
+represent all of them; s is the parity of u: the direction from j to i is s times that from i to j. A sum over neighbors
+is the derivative of a form with respect to g. As the forms are multilinear, derivatives of derivatives are again
+derivatives of the same form. `contract` is one of these derivatives and can be differentiated any number of times, in
+reverse and in forward mode.
 
-This module needs numba. The loops run in one thread: a second pool of threads beside PyTorch's, whose threads wait
-for work actively, made training slower on two cores.
+This module needs numba. The loops run in one thread: a second thread pool beside that of PyTorch, whose threads
+busy-wait, made training slower on two cores.
 """
 
 from collections.abc import Callable
@@ -26,23 +27,23 @@ from torch.autograd import Function
 from piwsl.models.neighbor_sums.edge_list import EdgeList
 from piwsl.typing import Edges, EdgeVectors
 
-# Sums may be regrouped into vector instructions; no assumption is made about NaN and infinities.
+# Sums may be reordered into vector instructions; NaN and infinities keep their meaning.
 _FASTMATH = {"contract", "reassoc", "nsz"}
 
-# The loops below have no types: numba compiles a version for each combination that it meets.
+# The loops below have no types: numba compiles a version for each combination of argument types.
 
 
 def _loop(function: Callable[..., None]) -> Any:
-    """The function, compiled when it is first called; kept on disk where a place for that can be written."""
+    """Compile a function at its first call, and cache the result on disk if possible."""
     try:
         return njit(cache=True, nogil=True, fastmath=_FASTMATH)(function)
-    except RuntimeError:  # neither the folder of this file nor the user's cache
+    except RuntimeError:  # neither the folder of this file nor the user's cache is writable
         return njit(nogil=True, fastmath=_FASTMATH)(function)
 
 
 @_loop
 def _sum_products(first, second, filters, values, out):  # type: ignore[no-untyped-def]
-    """out[i,c] += W[p] x[j,c] and the same with i and j exchanged."""
+    """Add W[p] x[j,c] to out[i,c], and W[p] x[i,c] to out[j,c]."""
     width = filters.shape[1]
     for p in range(filters.shape[0]):
         w = filters[p]
@@ -58,7 +59,7 @@ def _sum_products(first, second, filters, values, out):  # type: ignore[no-untyp
 
 @_loop
 def _pair_products(first, second, left, right, out):  # type: ignore[no-untyped-def]
-    """out[p] = sum_c g[i,c] x[j,c] + g[j,c] x[i,c]."""
+    """Set out[p] to sum_c g[i,c] x[j,c] + g[j,c] x[i,c]."""
     width = out.shape[1]
     for p in range(out.shape[0]):
         o = out[p]
@@ -76,7 +77,7 @@ def _pair_products(first, second, left, right, out):  # type: ignore[no-untyped-
 
 @_loop
 def _sum_outer(first, second, directions, filters, values, parity, out):  # type: ignore[no-untyped-def]
-    """out[i,c] += u[p,c] W[p] x[j] and out[j,c] += s u[p,c] W[p] x[i]."""
+    """Add u[p,c] W[p] x[j] to out[i,c], and s u[p,c] W[p] x[i] to out[j,c]."""
     width = filters.shape[1]
     for p in range(filters.shape[0]):
         i, j = first[p], second[p]
@@ -92,7 +93,7 @@ def _sum_outer(first, second, directions, filters, values, parity, out):  # type
 
 @_loop
 def _sum_inner(first, second, left, directions, filters, parity, out):  # type: ignore[no-untyped-def]
-    """out[j] += W[p] sum_c u[p,c] g[i,c] and out[i] += s W[p] sum_c u[p,c] g[j,c]."""
+    """Add W[p] sum_c u[p,c] g[i,c] to out[j], and s W[p] sum_c u[p,c] g[j,c] to out[i]."""
     width = filters.shape[1]
     for p in range(filters.shape[0]):
         i, j = first[p], second[p]
@@ -108,7 +109,7 @@ def _sum_inner(first, second, left, directions, filters, parity, out):  # type: 
 
 @_loop
 def _pair_inner(first, second, left, directions, values, parity, out):  # type: ignore[no-untyped-def]
-    """out[p] = sum_c u[p,c] (g[i,c] x[j] + s g[j,c] x[i])."""
+    """Set out[p] to sum_c u[p,c] (g[i,c] x[j] + s g[j,c] x[i])."""
     width = out.shape[1]
     for p in range(out.shape[0]):
         i, j = first[p], second[p]
@@ -126,7 +127,7 @@ def _pair_inner(first, second, left, directions, values, parity, out):  # type: 
 
 @_loop
 def _pair_sums(first, second, left, filters, values, parity, out):  # type: ignore[no-untyped-def]
-    """out[p,c] = sum_f W[p,f] (x[j,f] g[i,c,f] + s x[i,f] g[j,c,f])."""
+    """Set out[p,c] to sum_f W[p,f] (x[j,f] g[i,c,f] + s x[i,f] g[j,c,f])."""
     width = filters.shape[1]
     for p in range(out.shape[0]):
         w, x, y = filters[p], values[second[p]], values[first[p]]
@@ -140,10 +141,13 @@ def _pair_sums(first, second, left, filters, values, parity, out):  # type: igno
 
 
 class Form(Protocol):
-    """A multilinear form: `derivative` by its argument number ``slot``, which is None among the arguments."""
+    """A multilinear form, given by its derivatives."""
 
     def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """The derivative, a tensor of the shape of that argument."""
+        """Return the derivative by argument number ``slot``, in the shape of that argument.
+
+        ``arguments`` contains None at that position.
+        """
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class Trilinear:
     """T(g, W, x); g and x (N, C, F), W (P, F)."""
 
     def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """The derivative by argument number ``slot``."""
+        """Return the derivative by argument number ``slot``."""
         left: Tensor
         filters: Tensor
         values: Tensor
@@ -174,8 +178,8 @@ class Quadrilinear:
     parity: float
 
     def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """The derivative by argument number ``slot``."""
-        arrays: list[Any] = [None if one is None else _array(one) for one in arguments]
+        """Return the derivative by argument number ``slot``."""
+        arrays: list[Any] = [None if argument is None else _array(argument) for argument in arguments]
         left, directions, filters, values = arrays
         given: Tensor = arguments[3 if slot != 3 else 2]
         first, second = _array(pairs[0]), _array(pairs[1])
@@ -201,8 +205,8 @@ class _Contract(Function):
     @staticmethod
     def forward(ctx: Any, form: Form, slot: int, pairs: Edges, *arguments: Any) -> Tensor:
         ctx.form, ctx.slot, ctx.pairs = form, slot, pairs
-        ctx.set_materialize_grads(False)  # what has no tangent stays None and costs nothing
-        given = [one for index, one in enumerate(arguments) if index != slot]
+        ctx.set_materialize_grads(False)  # an argument without a tangent stays None and costs nothing
+        given = [argument for index, argument in enumerate(arguments) if index != slot]
         ctx.save_for_backward(*given)
         ctx.save_for_forward(*given)
         return form.derivative(slot, pairs, list(arguments))
@@ -228,7 +232,7 @@ class _Contract(Function):
         parts = []
         for index, tangent in enumerate(tangents[3:]):
             if tangent is not None:
-                changed = [tangent if other == index else one for other, one in enumerate(arguments)]
+                changed = [*arguments[:index], tangent, *arguments[index + 1 :]]
                 parts.append(contract(ctx.form, ctx.slot, ctx.pairs, changed))
         total = parts[0]
         for part in parts[1:]:
@@ -237,8 +241,8 @@ class _Contract(Function):
 
 
 def contract(form: Form, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-    """Derivative of a form by its argument ``slot`` (whose place in ``arguments`` is ignored)."""
-    given = [None if index == slot else one for index, one in enumerate(arguments)]
+    """Return the derivative of a form by its argument ``slot`` (that entry of ``arguments`` is ignored)."""
+    given = [None if index == slot else argument for index, argument in enumerate(arguments)]
     result: Tensor = _Contract.apply(form, slot, pairs, *given)  # type: ignore[no-untyped-call]  # PyTorch's
     return result
 
@@ -251,27 +255,27 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
 class FusedEdgeList(EdgeList):
     """Neighbor sums by compiled loops over the P = E / 2 pairs; eager mode on CPU only.
 
-    Edges must be in the order of a `Batch`: the second half are the first the other way round. Filters and directions
-    are made for the first half alone. All floats must be of one type, float32 or float64. Needs numba.
+    Edges must be in the order of a `Batch`: the second half is the first half in the other direction. Filters and
+    directions are computed for the first half only. All floats must have one type, float32 or float64.
     """
 
     def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
-        """One edge (2, P) and edge vector (P, 3) of each pair."""
+        """Return one edge (2, P) and edge vector (P, 3) per pair."""
         count = edges.shape[1] // 2
         return edges[:, :count], edge_vectors[:count]
 
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
-        """Filters (P, F) from radial features (P, R) for each F rows of a weight: contiguous, as the loops want."""
+        """Return contiguous filters (P, F) from radial features (P, R), one for each F rows of a weight."""
         return [radial.matmul(part.t()) for part in torch.split(weight, channels)]
 
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * x_j, values (N, F) -> (N, F)."""
+        """Return sum_j W_ij * x_j, values (N, F) -> (N, F)."""
         return self.vectors(filters, values.unsqueeze(1), edges).squeeze(1)
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
+        """Return sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
         return contract(Trilinear(), 0, edges, [None, filters, values])
 
     def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (P, D) with u_ji = parity u_ij -> (N, D, F)."""
+        """Return sum_j (W_ij * x_j) u_ij, values (N, F) and directions (P, D) with u_ji = parity u_ij -> (N, D, F)."""
         return contract(Quadrilinear(parity), 0, edges, [None, directions, filters, values])

@@ -1,9 +1,9 @@
-"""Sums over neighbors, in two forms that give the same result.
+"""Sums over neighbors in several forms with equal results.
 
-A network holds one of these objects and never looks at the edges itself. `EdgeList` serves any batch of graphs;
-`MoleculePairs` serves one molecule of fixed size in dynamics.
+A network contains one of these objects and does not use the edges itself. `EdgeList` works on any batch of graphs,
+`MoleculePairs` on one molecule of fixed size in dynamics.
 
-Filters are one row an edge, (E, F); atoms carry scalars (N, F), or vectors and tensors of D components (N, D, F).
+Filters have one row per edge, (E, F). Atoms have scalars (N, F), or vectors and tensors of D components (N, D, F).
 """
 
 from importlib.util import find_spec
@@ -20,33 +20,33 @@ class EdgeList(nn.Module):
     """Neighbor sums over any list of edges."""
 
     def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
-        """Edges and edge vectors for which filters and directions are made: here all of them."""
+        """Return the edges and edge vectors for which filters and directions are computed: here all of them."""
         return edges, edge_vectors
 
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
-        """Filters (E, F) from radial features (E, R) for each F rows of a weight."""
-        # split instead of slices: its gradient is one concatenation, that of slices a padded sum.
+        """Return filters (E, F) from radial features (E, R), one for each F rows of a weight."""
+        # The gradient of split is one concatenation; that of slices is a sum of padded arrays.
         return list(torch.split(radial.matmul(weight.t()), channels, dim=-1))
 
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * x_j, values (N, F) -> (N, F)."""
+        """Return sum_j W_ij * x_j, values (N, F) -> (N, F)."""
         messages = filters * values.index_select(0, edges[1])
         return messages.new_zeros(values.shape).index_add(0, edges[0], messages)
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
+        """Return sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
         messages = filters.unsqueeze(1) * values.index_select(0, edges[1])
         return messages.new_zeros(values.shape).index_add(0, edges[0], messages)
 
     def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) with u_ji = parity u_ij -> (N, D, F)."""
+        """Return sum_j (W_ij * x_j) u_ij, values (N, F) and directions (E, D) with u_ji = parity u_ij -> (N, D, F)."""
         messages = directions.unsqueeze(-1) * (filters * values.index_select(0, edges[1])).unsqueeze(1)
         shape = (values.shape[0], directions.shape[1], values.shape[1])
         return messages.new_zeros(shape).index_add(0, edges[0], messages)
 
 
 NeighborSums: TypeAlias = EdgeList | MoleculePairs
-"""Objects that a network takes its sums over neighbors with."""
+"""Objects that sum over neighbors for a network."""
 
 
 def use_neighbor_sums(network: nn.Module, neighbor_sums: NeighborSums) -> None:

@@ -1,15 +1,15 @@
-"""Sums over neighbors of one molecule of fixed size: each pair once, no gather or scatter in the large arrays.
+"""Sums over neighbors of one molecule of fixed size: each pair once, without gather or scatter in the large arrays.
 
-Atoms are thought of on a ring. Pair (k, i) joins atom i with atom i + k (mod n), k = 1 .. n/2, so arrays of pairs are
-(K, n, F) and "the other atom of each pair" is a shifted view of a padded array of atoms. Compilers turn the sums
-into loops over whole rows of channels. Only energies and first derivatives can be asked: the derivatives
-of the sums are written out, and they are sums of the same kind.
+The atoms are arranged on a ring. Pair (k, i) joins atom i with atom i + k (mod n), k = 1 .. n/2. Arrays of pairs are
+(K, n, F), and "the other atom of each pair" is a shifted view of a padded array of atoms. Compilers turn the sums into
+loops over whole rows of channels. Only energies and their first derivatives are available: the derivatives of the sums
+are implemented explicitly, as sums of the same kind.
 
-Where n is even, k = n/2 holds each pair twice, and each counts half.
+For even n, k = n/2 contains each pair twice, with weight one half.
 
-R copies of the molecule are R rings of n atoms beside each other: atom i of copy r is row i R + r, and the other atom
-of pair k is k R rows further on. So with N = n R in place of n, and shifts of k R rows, everything stays as it is, and
-no copy ever meets another. Arrays of pairs are (K, N, F), padded ones (K, K R + N, F).
+R copies of the molecule are R interleaved rings of n atoms: atom i of copy r is row i R + r, and the other atom of
+pair k is k R rows further on. With N = n R instead of n, and shifts of k R rows, all formulas stay the same, and copies
+do not interact. Arrays of pairs are (K, N, F), padded ones (K, K R + N, F).
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ class MoleculePairs(nn.Module):
     """Neighbor sums over all pairs within each copy of a molecule; the edges are those of `pair_edges`, in that order.
 
     Args:
-        n_atoms: atoms n of the molecule.
-        copies: R; the N = n R rows of all arrays of atoms hold atom i of copy r in row i R + r.
+        n_atoms: number of atoms n of the molecule.
+        copies: number of copies R; row i R + r of each array of N = n R atoms is atom i of copy r.
     """
 
     def __init__(self, n_atoms: int, copies: int = 1) -> None:
@@ -49,49 +49,49 @@ class MoleculePairs(nn.Module):
     halves: Tensor
 
     def pair_edges(self) -> Edges:
-        """Edges (2, P) of the pairs: atom i, atom i + k, both of the same copy."""
+        """Return the edges (2, P) of the pairs: atom i and atom i + k of the same copy."""
         atoms = torch.arange(self.rows, device=self.halves.device)
         steps = torch.arange(1, self.reach + 1, device=self.halves.device).unsqueeze(1) * self.copies
         return torch.stack([atoms.repeat(self.reach), ((atoms + steps) % self.rows).view(-1)])
 
     def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
-        """Edges and edge vectors for which filters and directions are made: each pair is there once already."""
+        """Return the edges and edge vectors for which filters are computed: all, since each pair occurs once."""
         return edges, edge_vectors
 
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
-        """Filters from radial features (P, R) for each F rows of a weight.
+        """Return filters from radial features (P, R), one for each F rows of a weight.
 
-        What a caller gets are handles (K, N, F) without content, through which derivatives flow; the filters themselves
-        lie beside them, padded: (K, K R + N, F).
+        The results are handles (K, N, F) without values, through which derivatives propagate. The padded filters
+        (K, K R + N, F) are attributes of the handles.
         """
         handles, padded = _Filters.apply(radial, weight, self)  # type: ignore[no-untyped-call]  # torch's
-        found = list(torch.split(handles, channels, dim=-1))
-        for handle, values in zip(found, torch.split(padded, channels, dim=-1), strict=True):
+        filters = list(torch.split(handles, channels, dim=-1))
+        for handle, values in zip(filters, torch.split(padded, channels, dim=-1), strict=True):
             handle.padded = values  # type: ignore[attr-defined]
-        return found
+        return filters
 
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * x_j, values (N, F) -> (N, F)."""
+        """Return sum_j W_ij * x_j, values (N, F) -> (N, F)."""
         return self.vectors(filters, values.unsqueeze(1), edges).squeeze(1)
 
     def vectors(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
-        """sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
+        """Return sum_j W_ij * v_j, values (N, D, F) -> (N, D, F)."""
         sums: Tensor = _Vectors.apply(filters, values, _padded(filters), self)  # type: ignore[no-untyped-call]  # torch's
         return sums
 
     def outer(self, filters: Tensor, values: Tensor, directions: Tensor, parity: float, edges: Edges) -> Tensor:
-        """sum_j (W_ij * x_j) u_ij, values (N, F) and directions (P, D) with u_ji = parity u_ij -> (N, D, F)."""
+        """Return sum_j (W_ij * x_j) u_ij, values (N, F) and directions (P, D) with u_ji = parity u_ij -> (N, D, F)."""
         inputs = (filters, values, directions, parity, _padded(filters), self)
         sums: Tensor = _Outer.apply(*inputs)  # type: ignore[no-untyped-call]  # torch's
         return sums
 
     def sum_vectors(self, filters: Tensor, padded: Tensor) -> Tensor:
-        """What `vectors` gives, from padded filters and padded atoms (..., D, F)."""
+        """Return the result of `vectors` from padded filters and padded atoms (..., D, F)."""
         ahead = self.of_pairs(filters).unsqueeze(2) * self.ahead(padded)
         return torch.addcmul(ahead, self.of_pairs_behind(filters).unsqueeze(2), self.behind(padded)).sum(0)
 
     def sum_outer(self, filters: Tensor, padded: Tensor, turned: Tensor, parity: float) -> Tensor:
-        """What `outer` gives, from padded filters, padded atoms (..., F) and padded directions (K, ..., D, 1)."""
+        """Return the result of `outer` from padded filters, atoms (..., F) and directions (K, ..., D, 1)."""
         ahead = (self.of_pairs(filters) * self.ahead(padded)).unsqueeze(2) * self.of_pairs(turned)
         behind = (self.of_pairs_behind(filters) * self.behind(padded)).unsqueeze(2)
         return torch.addcmul(ahead, behind, self.of_pairs_behind(turned), value=parity).sum(0)
@@ -99,7 +99,7 @@ class MoleculePairs(nn.Module):
     def outer_gradients(
         self, gradient: Tensor, filters: Tensor, values: Tensor, turned: Tensor, parity: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of `outer` by filters (K, N, F), values (N, F) and directions (P, D), all given padded."""
+        """Return the gradients of `outer` by filters (K, N, F), values (N, F), directions (P, D), all padded."""
         of_pairs, own, other = self.of_pairs(filters), self.own(values), self.ahead(values)
         along = self.of_pairs(turned)
         here = add_dot(None, along, self.own(gradient))
@@ -113,40 +113,40 @@ class MoleculePairs(nn.Module):
         return of_filters, of_values, of_directions.flatten(0, 1)
 
     def forces(self, gradient: Tensor) -> Tensor:
-        """Forces (N, 3) from the derivative of the energy by each pair's vector (P, 3)."""
+        """Return forces (N, 3) from the derivatives of the energy by the pair vectors (P, 3)."""
         padded = self.pad_pairs(gradient)
         return (self.of_pairs(padded) - self.of_pairs_behind(padded)).sum(0)
 
     def weighted(self, pairs: Tensor) -> Tensor:
-        """Pairs (K, ..., F), those that are there twice counting half."""
+        """Multiply the pairs (K, ..., F) that occur twice by one half."""
         return pairs * self.halves.to(pairs.dtype) if self.n_atoms % 2 == 0 else pairs
 
     def pad(self, atoms: Tensor) -> Tensor:
-        """Atoms (N, ...) continued around the ring on both sides, (K R + N + K R, ...)."""
+        """Continue atoms (N, ...) around the ring on both sides, (K R + N + K R, ...)."""
         return atoms.index_select(0, self.padded_atoms)
 
     def pad_pairs(self, pairs: Tensor) -> Tensor:
-        """Pairs (P, F) with those of each k continued around the ring on one side, (K, K R + N, F)."""
+        """Continue the pairs (P, F) of each k around the ring on one side, (K, K R + N, F)."""
         return pairs.index_select(0, self.padded_pairs).view(self.reach, self.margin + self.rows, -1)
 
     def own(self, padded: Tensor) -> Tensor:
-        """Atom i again: a view (N, ...) of padded atoms."""
+        """Return the unpadded atoms: a view (N, ...) of padded atoms."""
         return padded[self.margin : self.margin + self.rows]
 
     def ahead(self, padded: Tensor) -> Tensor:
-        """Atom i + k for each pair (k, i): a view (K, N, ...) of padded atoms."""
+        """Return atom i + k for each pair (k, i): a view (K, N, ...) of padded atoms."""
         return self._windows(padded, self.margin + self.copies)
 
     def behind(self, padded: Tensor) -> Tensor:
-        """Atom i - k for each pair (k, i), (K, N, ...), of padded atoms."""
+        """Return atom i - k for each pair (k, i), (K, N, ...), from padded atoms."""
         return self._windows(padded, 0).flip(0)
 
     def of_pairs(self, padded: Tensor) -> Tensor:
-        """Pair (k, i), that of atom i with atom i + k: a view (K, N, ...) of padded pairs."""
+        """Return pair (k, i) of the atoms i and i + k: a view (K, N, ...) of padded pairs."""
         return padded[:, self.margin :]
 
     def of_pairs_behind(self, padded: Tensor) -> Tensor:
-        """Pair (k, i - k), that of atom i - k with atom i: a view (K, N, ...) of padded pairs."""
+        """Return pair (k, i - k) of the atoms i - k and i: a view (K, N, ...) of padded pairs."""
         rows, columns, *others = padded.stride()
         start = padded.storage_offset() + (self.margin - self.copies) * columns
         shape = (self.reach, self.rows, *padded.shape[2:])
@@ -175,12 +175,12 @@ class _Filters(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        # The other way round this product takes half as long.
+        # In this order the product takes half as long.
         return ctx.weight.t().contiguous().mm(gradients[0].flatten(0, 1).t()).t(), None, None
 
 
 def add_dot(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """Add the product of vectors (..., D, F) to a total (..., F), direction by direction: quicker than a sum of few."""
+    """Add the scalar products of vectors (..., D, F) to a total (..., F), by components: faster for small D."""
     for direction in range(left.shape[-2]):
         factors = left.select(-2, direction), right.select(-2, direction)
         total = factors[0] * factors[1] if total is None else torch.addcmul(total, *factors)
@@ -224,35 +224,35 @@ class _Outer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (values, filters, turned), pairs = ctx.saved_tensors, ctx.pairs
-        found = pairs.outer_gradients(pairs.pad(gradients[0]), filters, values, turned, ctx.parity)
-        return *found, None, None, None
+        results = pairs.outer_gradients(pairs.pad(gradients[0]), filters, values, turned, ctx.parity)
+        return *results, None, None, None
 
 
 class MoleculeCopies(MoleculePairs):
-    """The sums of `MoleculePairs` in another order of work; arguments as there."""
+    """The sums of `MoleculePairs` in another order of operations, faster for several copies; arguments as there."""
 
     def sum_vectors(self, filters: Tensor, padded: Tensor) -> Tensor:
-        """What `vectors` gives, from padded filters and padded atoms (..., D, F)."""
+        """Return the result of `vectors` from padded filters and padded atoms (..., D, F)."""
         of_pairs, ahead, before = self.of_pairs(filters), self.ahead(padded), self._before(padded)
         sums = [
-            (of_pairs * ahead.select(-2, one)).sum(0) + self.of_pairs_behind(filters * before.select(-2, one)).sum(0)
-            for one in range(padded.shape[1])
+            (of_pairs * ahead.select(-2, d)).sum(0) + self.of_pairs_behind(filters * before.select(-2, d)).sum(0)
+            for d in range(padded.shape[1])
         ]
         return torch.stack(sums, dim=1)
 
     def sum_outer(self, filters: Tensor, padded: Tensor, turned: Tensor, parity: float) -> Tensor:
-        """What `outer` gives, from padded filters, padded atoms (..., F) and padded directions (K, ..., D, 1)."""
-        # For each atom a product of matrices, directions (D, K) times neighbors (K, F).
+        """Return the result of `outer` from padded filters, atoms (..., F) and directions (K, ..., D, 1)."""
+        # For each atom, a matrix product of directions (D, K) and neighbors (K, F).
         ahead = self.of_pairs(filters) * self.ahead(padded)
         behind = self.of_pairs_behind(filters * self._before(padded))
-        along, against = (_directions(one) for one in (self.of_pairs(turned), self.of_pairs_behind(turned)))
+        along, against = _directions(self.of_pairs(turned)), _directions(self.of_pairs_behind(turned))
         sums = torch.bmm(along, ahead.transpose(0, 1))
         return torch.baddbmm(sums, against, behind.transpose(0, 1), alpha=parity)
 
     def outer_gradients(
         self, gradient: Tensor, filters: Tensor, values: Tensor, turned: Tensor, parity: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of `outer` by filters (K, N, F), values (N, F) and directions (P, D), all given padded."""
+        """Return the gradients of `outer` by filters (K, N, F), values (N, F), directions (P, D), all padded."""
         of_pairs, own, other = self.of_pairs(filters), self.own(values), self.ahead(values)
         own_gradient, other_gradient = self.own(gradient), self.ahead(gradient)
         along = add_dot(None, turned, self._before(gradient))
@@ -263,16 +263,16 @@ class MoleculeCopies(MoleculePairs):
         of_values = torch.addcmul(of_values, self.of_pairs_behind(filters), self.of_pairs_behind(along)).sum(0)
         forth, back = of_pairs * other, parity * of_pairs * own
         of_directions = [
-            torch.addcmul(forth * own_gradient.select(-2, one), back, other_gradient.select(-2, one)).sum(-1)
-            for one in range(turned.shape[2])
+            torch.addcmul(forth * own_gradient.select(-2, d), back, other_gradient.select(-2, d)).sum(-1)
+            for d in range(turned.shape[2])
         ]
         return of_filters, of_values, torch.stack(of_directions, dim=-1).flatten(0, 1)
 
     def _before(self, padded: Tensor) -> Tensor:
-        """The atoms that padded pairs start from, (K R + N, ...)."""
+        """Return the first atom of each padded pair, (K R + N, ...)."""
         return padded[: self.margin + self.rows]
 
 
 def _directions(turned: Tensor) -> Tensor:
-    """Directions (K, N, D, 1) of pairs as matrices (N, D, K)."""
+    """Return directions (K, N, D, 1) of pairs as matrices (N, D, K)."""
     return turned.squeeze(-1).permute(1, 2, 0).contiguous()

@@ -1,8 +1,9 @@
 """Message-passing atomic cluster expansion with Cartesian tensors up to rank 2 and products of three.
 
 The construction is that of MACE (Batatia et al., NeurIPS 2022, section 4) for hidden features and directions of rank 0
-to 2, with products that stay within rank 2 and keep parity. Messages carry scalars along directions (the first layer
-has nothing else) and all tensors as they are. Polynomials of smooth radial functions learn from few frames.
+to 2, with products that stay within rank 2 and conserve parity. Messages combine the scalars of the neighbors with the
+directions to them; from the second layer on, they also carry the tensors of the neighbors. Polynomials of smooth radial
+functions learn from few frames.
 """
 
 import math
@@ -17,18 +18,19 @@ from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 FILTER_WIDTH = 64
-# Neighbors that count: keeps sums over them, and with that all products, of order one in new networks.
+# Number of neighbors that contribute much. It keeps sums over neighbors and their products of order one initially.
 TYPICAL_NEIGHBORS = 8.0
-# Largest norm of a channel's tensor before it is multiplied; typical ones are 1 to 2. Products of products grow with
-# high powers of the sums over neighbors: crystals of many neighbors and atoms that come too close would overflow.
+# Largest norm of the tensor of a channel before it is multiplied; typical norms are 1 to 2. Products of products grow
+# with high powers of the sums over neighbors and would overflow for dense crystals and for atoms at short distances.
 LARGEST_NORM = 5.0
 
 
 class TensorProduct(nn.Module):
-    """Products of two tensors that keep parity and stay within rank 2, for each atom and channel.
+    """Products of two tensors that conserve parity and stay within rank 2, for each atom and channel.
 
-    Eleven paths have a weight each. With (s, v, T) the scalar, vector and matrix of the left tensor and (a, b, C) those
-    of the right: s a, v.b, T:C to scalars; s b, a v, T b, C v to vectors; s C, a T, traceless v b and T C to matrices.
+    Each of the eleven paths has a weight. With (s, v, T) the scalar, vector and matrix of the left tensor and (a, b, C)
+    those of the right: s a, v.b, T:C to scalars; s b, a v, T b, C v to vectors; s C, a T, traceless v b and T C to
+    matrices.
     """
 
     PATHS = 11
@@ -44,7 +46,7 @@ class TensorProduct(nn.Module):
         self.register_buffer("path", torch.tensor(path), persistent=False)
 
     def forward(self, left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
-        """Tensors (N, 9, F) and weights (N, 11, F) to the weighted sum of all paths (N, 9, F)."""
+        """Map tensors (N, 9, F) and weights (N, 11, F) to the weighted sum of all paths (N, 9, F)."""
         n_atoms, width = left.shape[0], left.shape[2]
         basis = self.basis.to(left.dtype)
         alike, of_right, of_left = weights.index_select(1, self.path).split_with_sizes([9, 8, 8], dim=1)
@@ -62,13 +64,13 @@ class TensorProduct(nn.Module):
         turned = turned + vector_matrix * (right_matrix * v.unsqueeze(1)).sum(2)
         squares = vectors.unsqueeze(1) * (v.unsqueeze(2) * b.unsqueeze(1))
         squares = squares + matrices.unsqueeze(1) * product_of_matrices(left_matrix, right_matrix)
-        # The basis takes the symmetric traceless part; the factor gives it the size of the other paths.
+        # The basis projects on the symmetric traceless part; the factor makes it as large as the other paths.
         traceless = math.sqrt(1.5) * basis.matmul(squares.view(n_atoms, 9, width))
         return torch.cat((to_scalars, to_rest + torch.cat((turned, traceless), dim=1)), dim=1)
 
 
 class ClusterExpansion(nn.Module):
-    """Weighted products of one, two and three tensors of an atom (eqs. 10 and 11), weights depending on its element."""
+    """Weighted products of one, two and three tensors of an atom (eqs. 10 and 11), with weights for each element."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ class ClusterExpansion(nn.Module):
         self.mix = PartwiseLinear(channels, channels)
 
     def forward(self, species: Species, tensors: Tensor) -> Tensor:
-        """Species (N,) and sums over neighbors (N, 9, F) to messages (N, 9, F)."""
+        """Map species (N,) and sums over neighbors (N, 9, F) to messages (N, 9, F)."""
         tensors = limited(tensors, self.largest)
         weights = self.weights(species).view(-1, self.count, self.channels)
         single, double, triple = weights.split_with_sizes([3, 11, 11], dim=1)
@@ -93,7 +95,7 @@ class ClusterExpansion(nn.Module):
 
 
 class Filters(nn.Module):
-    """A small network from radial features to filters; the cutoff switch enters before its last, linear layer."""
+    """A small network from radial features to filters; the cutoff switch is a factor before its last, linear layer."""
 
     def __init__(self, radial_size: int, channels: int, count: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -104,13 +106,13 @@ class Filters(nn.Module):
         self.last = nn.Linear(FILTER_WIDTH, count * channels, bias=False)
 
     def forward(self, radial: Tensor) -> list[Tensor]:
-        """Radial features (E, R + 1), of which the last is the switch, to ``count`` filters (E, F)."""
+        """Map radial features (E, R + 1), of which the last is the switch, to ``count`` filters (E, F)."""
         hidden = self.activation(self.first(radial)) * radial[:, -1:]
         return self.neighbor_sums.filters(hidden, self.last.weight, self.channels)
 
 
 class FirstInteraction(nn.Module):
-    """Interaction of the first layer, whose neighbors have only scalars."""
+    """Interaction of the first layer, in which atoms have only scalars."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -124,7 +126,7 @@ class FirstInteraction(nn.Module):
     def forward(
         self, species: Species, scalars: Tensor, radial: Tensor, vectors: Tensor, matrices: Tensor, edges: Edges
     ) -> Tensor:
-        """Scalars (N, F), directions as vectors (E, 3) and matrices (E, 5), to tensors (N, 9, F)."""
+        """Map scalars (N, F) and directions, as vectors (E, 3) and matrices (E, 5), to tensors (N, 9, F)."""
         filters = self.filters(radial)
         sent = self.sender(scalars)
         sums = torch.cat(
@@ -140,7 +142,7 @@ class FirstInteraction(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Interaction of a later layer: scalars along directions, vectors and matrices as they are."""
+    """Interaction of a later layer: scalars times directions, and the vectors and matrices of the neighbors."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -155,7 +157,7 @@ class Interaction(nn.Module):
     def forward(
         self, species: Species, tensors: Tensor, radial: Tensor, vectors: Tensor, matrices: Tensor, edges: Edges
     ) -> Tensor:
-        """Tensors (N, 9, F), directions as vectors (E, 3) and matrices (E, 5), to tensors (N, 9, F)."""
+        """Map tensors (N, 9, F) and directions, as vectors (E, 3) and matrices (E, 5), to tensors (N, 9, F)."""
         filters = self.filters(radial)
         sent_scalars, sent_vectors, sent_matrices = self.sender(tensors).split_with_sizes([1, 3, 5], dim=1)
         scalars = sent_scalars.squeeze(1)
@@ -183,8 +185,8 @@ class Interaction(nn.Module):
 class ACE(nn.Module):
     """Cartesian ACE energy network; arguments as in `piwsl.models.networks.painn.PaiNN`.
 
-    The energy of an atom is a linear function of its scalars after every layer but the last, and a small network of
-    those after the last (eqs. 12 and 13).
+    The energy of an atom is the sum of linear functions of its scalars after each layer but the last, and of a small
+    network of its scalars after the last layer (eqs. 12 and 13).
     """
 
     def __init__(
@@ -212,12 +214,12 @@ class ACE(nn.Module):
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
-        """Energy of each atom (N,), in units of the potential's scale."""
+        """Return the energy of each atom (N,), in units of the scale of the potential."""
         edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)
-        # Each component has mean square one over the sphere.
+        # The mean square of each component over the sphere is one.
         vectors, matrices = math.sqrt(3.0) * units, math.sqrt(7.5) * self.squares(units)
         tensors = self.first(species, self.embedding(species), radial, vectors, matrices, edges)
         energies = torch.zeros_like(tensors[:, 0, :1])
@@ -230,7 +232,7 @@ class ACE(nn.Module):
 
 
 def _initialize(interactions: list[nn.Module]) -> None:
-    """Weights with which sums over neighbors, products and messages are all of order one."""
+    """Initialize the weights so that sums over neighbors, products and messages are of order one."""
     modules = [module for interaction in interactions for module in interaction.modules()]
     for module in modules:
         if isinstance(module, nn.Linear):
@@ -238,7 +240,7 @@ def _initialize(interactions: list[nn.Module]) -> None:
     with torch.no_grad():
         for module in modules:
             if isinstance(module, Filters):
-                module.first.weight.mul_(4.0)  # radial features are about a quarter in size
+                module.first.weight.mul_(4.0)  # radial features are of order 1/4
                 nn.init.normal_(module.first.bias)
                 module.last.weight.mul_(0.35)
             elif isinstance(module, Interaction):

@@ -1,7 +1,7 @@
 """Tensors up to rank 2 in Cartesian form: components, channel mixing, products.
 
-A channel of an atom holds a 3 x 3 matrix I + A + S - multiple of the identity (a scalar), antisymmetric part (a vector)
-and symmetric traceless part - as its 1 + 3 + 5 components in an orthonormal basis, (N, 9, F).
+A channel of an atom is a 3 x 3 matrix I + A + S: a multiple of the identity (a scalar), an antisymmetric part (a
+vector) and a symmetric traceless part. It is stored as its 1 + 3 + 5 components in an orthonormal basis, (N, 9, F).
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def matrix_basis() -> Tensor:
-    """Nine orthonormal matrices (9, 3, 3), float64: the identity, three antisymmetric, five symmetric traceless."""
+    """Return nine orthonormal matrices (9, 3, 3), float64: identity, three antisymmetric, five symmetric traceless."""
     basis = torch.zeros(9, 3, 3, dtype=torch.float64)
     basis[0] = torch.eye(3, dtype=torch.float64) / math.sqrt(3.0)
     half = 1.0 / math.sqrt(2.0)
@@ -26,9 +26,10 @@ def matrix_basis() -> Tensor:
 
 
 def product_of_matrices(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix products for each atom and channel, (N, 3, 3, F) x (N, 3, 3, F) -> (N, 3, 3, F).
+    """Multiply matrices for each atom and channel, (N, 3, 3, F) x (N, 3, 3, F) -> (N, 3, 3, F).
 
-    Three outer products over whole channels; a batched product of 3 x 3 matrices takes twice as long.
+    The product is a sum of three outer products over whole channels. A batched product of 3 x 3 matrices takes twice as
+    long.
     """
     total = left[:, :, 0:1] * right[:, 0:1]
     total = total + left[:, :, 1:2] * right[:, 1:2]
@@ -36,13 +37,13 @@ def product_of_matrices(left: Tensor, right: Tensor) -> Tensor:
 
 
 def limited(tensors: Tensor, largest: float) -> Tensor:
-    """Tensors (N, 9, F) with norms n made n / sqrt(1 + (n / largest)^2)."""
+    """Bound the norms n of tensors (N, 9, F): they become n / sqrt(1 + (n / largest)^2)."""
     squares = (tensors * tensors).sum(1, keepdim=True)
     return tensors * torch.rsqrt(1.0 + squares / (largest * largest))
 
 
 class PartwiseLinear(nn.Module):
-    """Mixes channels with one matrix each for scalars, vectors and traceless matrices."""
+    """Mixing of channels with separate weights for scalars, vectors and traceless matrices."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -51,13 +52,13 @@ class PartwiseLinear(nn.Module):
         self.matrices = nn.Linear(inputs, outputs, bias=False)
 
     def forward(self, tensors: Tensor) -> Tensor:
-        """(N, 9, F) to (N, 9, G)."""
+        """Map tensors (N, 9, F) to tensors (N, 9, G)."""
         scalars, vectors, matrices = tensors.split_with_sizes([1, 3, 5], dim=1)
         return torch.cat((self.scalars(scalars), self.vectors(vectors), self.matrices(matrices)), dim=1)
 
 
 class TracelessSquares(nn.Module):
-    """Unit vectors u to the five components of u u^T - 1/3."""
+    """The five components of u u^T - 1/3 for unit vectors u."""
 
     basis: Tensor
 
@@ -66,6 +67,6 @@ class TracelessSquares(nn.Module):
         self.register_buffer("basis", matrix_basis()[4:].reshape(5, 9).t().contiguous(), persistent=False)
 
     def forward(self, units: Tensor) -> Tensor:
-        """(E, 3) to (E, 5)."""
+        """Map unit vectors (E, 3) to components (E, 5)."""
         squares = (units.unsqueeze(2) * units.unsqueeze(1)).view(-1, 9)
         return squares.matmul(self.basis.to(units.dtype))

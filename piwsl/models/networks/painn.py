@@ -10,7 +10,7 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, Structu
 
 
 class FirstMessage(nn.Module):
-    """Message block of the first layer, where all vectors are still zero (eqs. 7 and 8 without their v term)."""
+    """Message block of the first layer, in which all vectors are zero (eqs. 7 and 8 without the v term)."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class FirstMessage(nn.Module):
         self.filters = nn.Linear(radial_size + 1, 2 * channels, bias=False)
 
     def forward(self, scalars: Tensor, radial: Tensor, directions: EdgeVectors, edges: Edges) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) to updated scalars (N, F) and the first vectors (N, 3, F)."""
+        """Map scalars (N, F) to updated scalars (N, F) and vectors (N, 3, F)."""
         for_scalars, for_vectors = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.neighbor_sums.scalars(for_scalars, to_scalars, edges)
@@ -46,7 +46,7 @@ class Message(nn.Module):
         directions: EdgeVectors,
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3, F) to the same, updated from the neighbors."""
+        """Update scalars (N, F) and vectors (N, 3, F) from the neighbors."""
         for_scalars, for_vectors, for_carried = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.neighbor_sums.scalars(for_scalars, to_scalars, edges)
@@ -65,7 +65,7 @@ class Update(nn.Module):
         self.context = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, 3 * channels))
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3, F) to the same, mixed within each atom."""
+        """Update scalars (N, F) and vectors (N, 3, F) within each atom."""
         left, right = self.mix(vectors).split(self.channels, dim=-1)
         # The small constant keeps the gradient of the norm finite where vectors vanish by symmetry.
         norm = torch.sqrt((right * right).sum(1) + 1e-8)
@@ -75,15 +75,15 @@ class Update(nn.Module):
 
 
 class LastUpdate(Update):
-    """Update block after which nobody reads the vectors: they stay as they are, at less cost."""
+    """Update block of the last layer: the vectors are not needed afterwards and stay unchanged."""
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3, F) to updated scalars and the same vectors."""
+        """Update scalars (N, F); vectors (N, 3, F) are returned unchanged."""
         left, right = self.mix(vectors).split(self.channels, dim=-1)
         norm = torch.sqrt((right * right).sum(1) + 1e-8)
         hidden = self.context[1](self.context[0](torch.cat((scalars, norm), dim=-1)))
         width = 2 * self.channels
-        # (Sequential knows no types, and TorchScript wants nothing after "ignore".)
+        # (Sequential has no types, and TorchScript accepts no text after "ignore".)
         weight = self.context[2].weight[:width]  # type: ignore[index]
         bias = self.context[2].bias[:width]  # type: ignore[index]
         own, mixing = nn.functional.linear(hidden, weight, bias).split(self.channels, dim=-1)
@@ -91,15 +91,15 @@ class LastUpdate(Update):
 
 
 class PaiNNFeatures(nn.Module):
-    """The layers of PaiNN up to the features of each atom.
+    """Layers of PaiNN up to the features of each atom.
 
     Args:
         cutoff: interaction range, angstrom.
-        channels: features F of an atom.
-        layers: pairs of message and update blocks.
+        channels: number of features F of an atom.
+        layers: number of message and update blocks.
         radial_size: number of radial functions.
         radial: name of the radial basis (``bessel`` or ``gaussian``).
-        pairs: how sums over neighbors are taken.
+        neighbor_sums: object that sums over neighbors; None: a list of edges.
     """
 
     last_update: type[Update] = Update
@@ -127,7 +127,7 @@ class PaiNNFeatures(nn.Module):
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), nn.SiLU(), nn.Linear(channels // 2, 1))
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
+        """Return the scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
         edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
@@ -148,14 +148,14 @@ class PaiNN(PaiNNFeatures):
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
-        """Energy of each atom (N,), in units of the potential's scale."""
+        """Return the energy of each atom (N,), in units of the scale of the potential."""
         scalars, _ = self.features(species, edges, edge_vectors)
         energies: Tensor = self.readout(scalars).squeeze(-1)
         return energies
 
 
 class ForceHead(nn.Module):
-    """One force an atom from its scalars and vectors: a gated equivariant block (fig. 3 of the paper)."""
+    """Force of an atom from its scalars and vectors: a gated equivariant block (fig. 3 of the paper)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class ForceHead(nn.Module):
         self.gate = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, channels))
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> Tensor:
-        """Scalars (N, F) and vectors (N, 3, F) to forces (N, 3)."""
+        """Map scalars (N, F) and vectors (N, 3, F) to forces (N, 3)."""
         norm = torch.sqrt((vectors * vectors).sum(1) + 1e-8)
         gate = self.gate(torch.cat((scalars, norm), dim=-1))
         forces: Tensor = (self.mix(vectors) * gate.unsqueeze(1)).mean(-1)
@@ -171,7 +171,7 @@ class ForceHead(nn.Module):
 
 
 class DirectPaiNN(PaiNNFeatures):
-    """PaiNN with a force head beside the energy; arguments as in `PaiNNFeatures`."""
+    """PaiNN with a force head; arguments as in `PaiNNFeatures`."""
 
     def __init__(
         self,
@@ -188,6 +188,6 @@ class DirectPaiNN(PaiNNFeatures):
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> tuple[Tensor, Tensor]:
-        """Energy (N,) and force (N, 3) of each atom, in units of the potential's scale."""
+        """Return the energy (N,) and force (N, 3) of each atom, in units of the scale of the potential."""
         scalars, vectors = self.features(species, edges, edge_vectors)
         return self.readout(scalars).squeeze(-1), self.force_head(scalars, vectors)

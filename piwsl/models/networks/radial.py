@@ -17,7 +17,7 @@ class PolynomialCutoff(nn.Module):
         self.cutoff = cutoff
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Distances (E,) in angstrom to weights (E,)."""
+        """Map distances (E,) in angstrom to weights (E,)."""
         x = torch.clamp(distances / self.cutoff, max=1.0)
         cube = x * x * x
         return 1.0 + cube * cube * (-28.0 + x * (48.0 - 21.0 * x))
@@ -35,13 +35,13 @@ class BesselBasis(nn.Module):
         self.register_buffer("frequencies", torch.arange(1, size + 1) * (math.pi / cutoff), persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Distances (E,) in angstrom to features (E, size)."""
+        """Map distances (E,) in angstrom to features (E, size)."""
         r = distances.unsqueeze(-1)
         return torch.sin(r * self.frequencies.to(r.dtype)) * (self.norm / r)
 
 
 class GaussianBasis(nn.Module):
-    """Gaussians on an even grid from 0 to the cutoff, as wide as their spacing (Schütt et al. 2017, SchNet)."""
+    """Gaussians on a regular grid from 0 to the cutoff, as wide as their spacing (Schütt et al. 2017, SchNet)."""
 
     centers: Tensor
 
@@ -53,13 +53,13 @@ class GaussianBasis(nn.Module):
         self.register_buffer("centers", centers, persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Distances (E,) in angstrom to features (E, size)."""
+        """Map distances (E,) in angstrom to features (E, size)."""
         offset = distances.unsqueeze(-1) - self.centers.to(distances.dtype)
         return torch.exp(self.coefficient * offset * offset)
 
 
 class RadialFeatures(nn.Module):
-    """Radial functions times the cutoff switch, and the switch itself as last column.
+    """Radial functions times the cutoff switch, and the switch itself in the last column.
 
     A linear layer without bias on these features is the filter ``(W b(r) + c) switch(r)`` in one matrix product.
     """
@@ -70,13 +70,13 @@ class RadialFeatures(nn.Module):
         self.switch = PolynomialCutoff(cutoff)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Distances (E,) in angstrom to features (E, size + 1)."""
+        """Map distances (E,) in angstrom to features (E, size + 1)."""
         switch = self.switch(distances).unsqueeze(-1)
         return torch.cat((self.basis(distances) * switch, switch), dim=-1)
 
 
 def edge_lengths(edge_vectors: Tensor) -> Tensor:
-    """Lengths (E,) of edge vectors (E, 3), none of which is zero; cheaper to differentiate than the library's norm."""
+    """Return lengths (E,) of edge vectors (E, 3), none of which is zero; faster to differentiate than `torch.norm`."""
     return (edge_vectors * edge_vectors).sum(-1).sqrt()
 
 

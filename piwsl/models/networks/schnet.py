@@ -15,7 +15,7 @@ class ShiftedSoftplus(nn.Module):
     """``ln(exp(x)/2 + 1/2)``, the activation of SchNet: zero at zero and infinitely smooth."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Any shape to the same shape."""
+        """Apply the activation elementwise."""
         return nn.functional.softplus(values) - math.log(2.0)
 
 
@@ -31,10 +31,10 @@ class Interaction(nn.Module):
         self.after = nn.Sequential(nn.Linear(channels, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
 
     def forward(self, scalars: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
-        """Scalars (N, F) to scalars (N, F)."""
+        """Update scalars (N, F) from the neighbors."""
         hidden = self.filters[1](self.filters[0](radial))
-        # The envelope enters before the last, linear layer, whose bias becomes one more column.
-        # (Sequential knows no types, and TorchScript wants nothing after "ignore".)
+        # The envelope is a factor before the last, linear layer, whose bias becomes one more column.
+        # (Sequential has no types, and TorchScript accepts no text after "ignore".)
         bias = self.filters[2].bias.unsqueeze(1)  # type: ignore[operator]
         weight = torch.cat((self.filters[2].weight, bias), dim=1)  # type: ignore[arg-type]
         filters = self.neighbor_sums.filters(torch.cat((hidden * envelope, envelope), dim=1), weight, self.channels)[0]
@@ -67,7 +67,7 @@ class SchNet(nn.Module):
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
-        """Energy of each atom (N,), in units of the potential's scale."""
+        """Return the energy of each atom (N,), in units of the scale of the potential."""
         edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)

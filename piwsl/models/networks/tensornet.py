@@ -1,8 +1,8 @@
 """TensorNet: equivariant message passing with Cartesian tensors (Simeon, De Fabritiis, NeurIPS 2023).
 
-Each channel of an atom holds a 3 x 3 matrix X = I + A + S: a multiple of the identity, an antisymmetric part and a
-symmetric traceless part. It is kept as its 1 + 3 + 5 components (see `cartesian.py`), in which channels are mixed
-and neighbors are summed; only products of matrices are taken in full.
+Each channel of an atom is a 3 x 3 matrix X = I + A + S: a multiple of the identity, an antisymmetric part and a
+symmetric traceless part. It is stored as its 1 + 3 + 5 components (see `cartesian.py`). Channels are mixed and
+neighbors are summed in components; matrices are multiplied in full.
 """
 
 import math
@@ -18,18 +18,18 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, Structu
 
 
 def squared_norms(tensors: Tensor) -> Tensor:
-    """Squared Frobenius norms of I, A and S, (N, 9, F) -> (N, 3F)."""
+    """Return the squared Frobenius norms of I, A and S, (N, 9, F) -> (N, 3F)."""
     identity, antisymmetric, symmetric = (tensors * tensors).split_with_sizes([1, 3, 5], dim=1)
     return torch.cat((identity.sum(1), antisymmetric.sum(1), symmetric.sum(1)), dim=-1)
 
 
 def normalized(tensors: Tensor) -> Tensor:
-    """X / (|X|^2 + 1), (N, 9, F) -> (N, 9, F)."""
+    """Return X / (|X|^2 + 1), (N, 9, F) -> (N, 9, F)."""
     return tensors / ((tensors * tensors).sum(1, keepdim=True) + 1.0)
 
 
 class MatrixProducts(nn.Module):
-    """Products of matrices given by their components, one for each atom and channel."""
+    """Products of matrices given by their components, for each atom and channel."""
 
     basis: Tensor
 
@@ -44,25 +44,25 @@ class MatrixProducts(nn.Module):
         return self.basis.to(matrices.dtype).matmul(matrices.view(matrices.shape[0], 9, -1))
 
     def anticommutator(self, left: Tensor, right: Tensor) -> Tensor:
-        """XY + YX, components (N, 9, F). It keeps parity: no part of it mixes vectors with pseudovectors."""
-        one, two = self._matrices(left), self._matrices(right)
-        return self._components(product_of_matrices(one, two) + product_of_matrices(two, one))
+        """Return XY + YX in components (N, 9, F). It conserves parity: it does not mix vectors with pseudovectors."""
+        x, y = self._matrices(left), self._matrices(right)
+        return self._components(product_of_matrices(x, y) + product_of_matrices(y, x))
 
     def square(self, tensors: Tensor) -> Tensor:
-        """X X, components (N, 9, F)."""
+        """Return X X in components (N, 9, F)."""
         matrices = self._matrices(tensors)
         return self._components(product_of_matrices(matrices, matrices))
 
 
 class Embedding(nn.Module):
-    """First tensors of an atom, from the elements and directions of its neighbors (section 3.1 of the paper)."""
+    """Initial tensors of an atom, from the elements and directions of its neighbors (section 3.1 of the paper)."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
         self.channels = channels
         self.neighbor_sums = neighbor_sums
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        # A linear layer on both elements of a pair is the sum of one on each.
+        # A linear layer on both elements of a pair is the sum of two linear layers on one element each.
         self.center = nn.Linear(channels, channels)
         self.neighbor = nn.Linear(channels, channels, bias=False)
         self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
@@ -79,7 +79,7 @@ class Embedding(nn.Module):
         return torch.cat((identity, antisymmetric, symmetric), dim=1)
 
     def forward(self, species: Species, radial: Tensor, directions: list[Tensor], edges: Edges) -> Tensor:
-        """Species (N,), radial features (E, R + 1), and directions as A (E, 3) and S (E, 5), to tensors (N, 9, F)."""
+        """Map species (N,), radial features (E, R + 1) and directions A (E, 3) and S (E, 5) to tensors (N, 9, F)."""
         elements = self.elements(species)
         filters = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         center, neighbor = self.center(elements), self.neighbor(elements)
@@ -91,7 +91,7 @@ class Embedding(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Messages from the neighbors and the product with them (section 3.2 of the paper, its O(3) form)."""
+    """Messages from the neighbors and products with them (section 3.2 of the paper, O(3) form)."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Interaction(nn.Module):
         self.products = MatrixProducts()
 
     def forward(self, tensors: Tensor, radial: Tensor, edges: Edges) -> Tensor:
-        """Tensors (N, 9, F) to the same, updated from the neighbors."""
+        """Update tensors (N, 9, F) from the neighbors."""
         tensors = normalized(tensors)
         own = self.before(tensors)
         for_identity, for_antisymmetric, for_symmetric = self.neighbor_sums.filters(
@@ -126,7 +126,7 @@ class Interaction(nn.Module):
 class TensorNet(nn.Module):
     """TensorNet energy network; arguments as in `piwsl.models.networks.painn.PaiNN`.
 
-    Filters are linear in the radial functions, where the paper has a small network.
+    Filters are linear in the radial functions; the paper uses a small network.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class TensorNet(nn.Module):
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
-        """Energy of each atom (N,), in units of the potential's scale."""
+        """Return the energy of each atom (N,), in units of the scale of the potential."""
         edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
@@ -166,7 +166,7 @@ class TensorNet(nn.Module):
         tensors = self.embedding(species, radial, [math.sqrt(2.0) * units, self.squares(units)], edges)
         for interaction in self.interactions:
             tensors = interaction(tensors, radial, edges)
-        # In the type of the weights: derivatives of a norm in lower precision than its weights are of mixed types.
+        # In the type of the weights; otherwise the derivatives of the layer norm would have mixed types.
         norms = squared_norms(tensors).to(self.norm.weight.dtype)
         energies: Tensor = self.readout(self.norm(norms)).squeeze(-1)
         return energies

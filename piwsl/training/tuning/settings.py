@@ -54,14 +54,16 @@ class RangeConfig(Section):
 class TuneConfig(Section):
     """How settings are searched."""
 
-    trials: int = Field(30, ge=1, description="trials in all, over all workers")
-    metric: Literal["force_mae", "energy_mae", "loss"] = Field("force_mae", description="validation error to lower")
-    ranges: dict[str, RangeConfig] = Field(min_length=1, description="values of each setting that is searched")
+    trials: int = Field(30, ge=1, description="number of trials, summed over all workers")
+    metric: Literal["force_mae", "energy_mae", "loss"] = Field("force_mae", description="validation error to minimize")
+    ranges: dict[str, RangeConfig] = Field(min_length=1, description="search range of each setting")
     storage: str | None = Field(None, description="database URL or journal file of the study; empty: in the output")
     study: str = Field("piwsl", min_length=1, description="name of the study in its storage")
-    random_trials: int = Field(8, ge=1, description="trials before the search learns from others, or stops one early")
+    random_trials: int = Field(
+        8, ge=1, description="random trials before the sampler and the pruner use earlier results"
+    )
     prune: bool = Field(True, description="stop trials that are worse than the median of the others")
-    prune_after: int = Field(3, ge=0, description="validations that no trial is stopped before")
+    prune_after: int = Field(3, ge=0, description="validations before a trial may be stopped")
 
     @field_validator("metric", mode="before")
     @classmethod

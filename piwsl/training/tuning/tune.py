@@ -1,7 +1,7 @@
 """Search for good coefficients and settings: the function behind `piwsl tune`."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def tune(
         RunDirectoryError: the directory contains something else, or the study was made with other settings.
         PiwslError: no trial was completed, or the storage is lost.
     """
-    if find_spec("optuna") is None:
+    if importlib.util.find_spec("optuna") is None:
         raise MissingDependencyError("optuna", "the search for settings", "tune")
     from piwsl.training.tuning.run import run_study
 
@@ -67,7 +67,7 @@ def tune(
         )
     chosen = {"storage": storage, "trials": trials}
     section = section.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    with resumable(directory, "the same call"), _reporting(progress, section) as report:
+    with resumable("repeat the search to continue it"), _reporting(progress, section) as report:
         return run_study(training, section, directory, on_data, report)
 
 

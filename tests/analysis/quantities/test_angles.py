@@ -10,7 +10,7 @@ from piwsl.analysis.quantities.torsions import TorsionProfiles, torsion_profiles
 from piwsl.analysis.quantity import Sample, measure
 from piwsl.analysis.statistics.distributions import compare
 from piwsl.structures.bonds import BondGraph, find_bonds
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from piwsl.units import BOLTZMANN
 
 

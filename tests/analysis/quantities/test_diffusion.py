@@ -41,6 +41,7 @@ def test_a_random_walk_diffuses_as_it_should():
         assert coefficient.samples == 5
 
 
+@pytest.mark.slow
 def test_error_bars_hold_what_they_say():
     """Of 40 walks about two in three lie within one standard error of five blocks."""
     pulls = []

@@ -83,6 +83,7 @@ def test_numbers_of_neighbors_differ_both_ways():
     assert numbers == pytest.approx({"Ti around O": 3, "O around Ti": 6}, abs=0.05)
 
 
+@pytest.mark.slow
 def test_like_crystals_agree_and_unlike_do_not():
     first, second = (radial_of(SALT.numbers, *shaking(SALT, 300, 0.1, seed))["Cl-Na"] for seed in (1, 2))
     assert compare_radial("Cl-Na", first, second).difference.agrees

@@ -10,8 +10,8 @@ from piwsl.analysis.quantities.spectrum import VibrationCounter, correlation_cur
 from piwsl.analysis.quantity import Frames
 from piwsl.md.protocol import MDProtocol
 from piwsl.trajectories.files import create_trajectory, open_trajectory
-from piwsl.trajectories.source import FrameSource
-from piwsl.trajectories.writer import OutputFrame
+from piwsl.trajectories.frame_source import FrameSource
+from piwsl.trajectories.frame_writer import OutputFrame
 from piwsl.units import SPEED_OF_LIGHT
 
 CO = np.array([6, 8])
@@ -68,6 +68,7 @@ def test_forgetful_velocities_decay():
     assert np.abs(curve.y - np.exp(-curve.x / memory))[inside].max() < 0.12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["extxyz", "hdf5"])
 def test_velocities_come_from_the_files_of_a_run(tmp_path, kind):
     positions, velocities = stretch(1900, 2.0, 1200.0)

@@ -9,7 +9,7 @@ from tests.support import made_up
 from tests.support import run_directories as runs
 from tests.support.browser import BROWSER, Browser
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")]
 LIGHT = {"ground": (255, 255, 255), "run": (0, 114, 178), "reference": (200, 207, 214)}
 DARK = {"ground": (20, 23, 27), "run": (108, 188, 240), "reference": (65, 74, 83)}
 RED = (255, 13, 13)  # of oxygen

@@ -97,6 +97,7 @@ def test_several_runs_differ_in_color_and_dashes(groups):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("length", [3, 25, 200])
 def test_names_of_runs_fit_above_the_panels(groups, layout, length):

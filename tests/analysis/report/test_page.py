@@ -17,6 +17,8 @@ from piwsl.analysis.run_directory import read_run
 from tests.support import made_up
 from tests.support import run_directories as runs
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Collects what the tests look at."""
@@ -235,3 +237,9 @@ def test_frames_of_all_runs_share_what_there_is_room_for(several, monkeypatch):
     scenes = json.loads(text.split('id="scenes">')[1].split("</script>")[0])
     assert [len(scene["times"]) for scene in scenes] == [15, 15]
     assert [scene["name"] for scene in scenes] == ["baseline", "ours/r1"]  # of replicas the one that broke
+
+
+def test_a_temperature_that_changes_is_shown_as_it_was_given(tmp_path):
+    comparison = made_up.comparison(tmp_path / "run", runs.shaking(60, seed=1), temperature_K="300:500")
+    assert dict(page.how_made(comparison))["Ensemble"] == "NVT, 300:500 K"
+    assert comparison["temperature"].target is None

@@ -11,7 +11,7 @@ from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.report.scene import PRECISION, picture_svg, scene_of, superposed
 from piwsl.analysis.run_directory import read_run
-from piwsl.trajectories.source import FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 from tests.support import made_up
 from tests.support import run_directories as runs
 

@@ -11,6 +11,8 @@ from piwsl.errors import RunDirectoryError
 from tests.support import made_up
 from tests.support import run_directories as runs
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = ["analysis.json", "curves.csv", "observables.csv"]
 PICTURES = [
     f"figures/{name}.{kind}" for name in ("angle", "bond_lengths", "energy", "h_of_r") for kind in ("png", "svg")

@@ -86,6 +86,7 @@ def test_unknown_error_gives_no_verdict(runs):
     assert found.agrees is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0.0, 0.9, 0.995])
 def test_long_series_are_judged_by_means_of_neighbors(runs, memory):
     """The inefficiency of an AR(1) process is (1 + memory) / (1 - memory)."""

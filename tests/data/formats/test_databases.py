@@ -11,10 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.db import connect
 
-from piwsl.data.convert import convert
 from piwsl.data.formats.lmdb import write_lmdb
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.units import KCAL_PER_MOL, parse_units
 from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame, symmetric_stress
@@ -69,7 +69,7 @@ def test_units_of_rows(tmp_path):
 
 def test_ase_reads_what_piwsl_writes_to_lmdb(tmp_path):
     needs_backend(".aselmdb")
-    convert(mixed_frames(), tmp_path / "a.aselmdb")
+    write_frames(mixed_frames(), tmp_path / "a.aselmdb")
     with connect(tmp_path / "a.aselmdb", readonly=True, use_lock_file=False) as database:
         rows = list(database.select())
         assert database.count() == 7
@@ -94,7 +94,7 @@ def test_an_lmdb_file_grows_with_its_content(tmp_path, monkeypatch):
 
 def test_reading_leaves_files_as_they_are(tmp_path):
     sqlite3.connect(tmp_path / "notes.db").close()
-    convert(mixed_frames(), tmp_path / "a.db")
+    write_frames(mixed_frames(), tmp_path / "a.db")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     list(read_frames(tmp_path / "a.db"))
     with pytest.raises(UnknownLayoutError, match="expected an ASE database"):
@@ -123,8 +123,8 @@ def pickled_lmdb(path):
     [
         ("a.db", other_sqlite, "tables songs; expected an ASE database"),
         ("a.lmdb", pickled_lmdb, "keys 0, length, ...; expected those of an ASE database"),
-        ("a.json", lambda path: path.write_text(json.dumps({"positions": [1, 2]})), "no ASE database"),
-        ("a.json", lambda path: path.write_text(json.dumps([1, 2])), "no ASE database"),
+        ("a.json", lambda path: path.write_text(json.dumps({"positions": [1, 2]})), "not an ASE database"),
+        ("a.json", lambda path: path.write_text(json.dumps([1, 2])), "not an ASE database"),
     ],
 )
 def test_files_of_something_else(tmp_path, name, make, message):
@@ -151,5 +151,5 @@ def test_wrong_shapes_in_a_row(tmp_path):
 
 def test_an_empty_database(tmp_path):
     connect(tmp_path / "a.db").count()
-    with pytest.raises(DataError, match="holds no structure"):
+    with pytest.raises(DataError, match="contains no structure"):
         read_frames(tmp_path / "a.db")

@@ -73,7 +73,7 @@ def test_a_directory_of_many_reads_quickly(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[: len(text) // 2], "cut off"),
+        (lambda text: text[: len(text) // 2], "truncated"),
         (lambda text: "\n".join(text.splitlines()[:-1]), "5 of 6 atoms"),
         (lambda text: text.replace("PRIMVEC", ""), "PRIMVEC"),
         (lambda text: text.replace("Ti", "Xx"), "Xx"),

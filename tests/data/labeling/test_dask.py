@@ -18,6 +18,8 @@ from piwsl.runs.dask_cluster import DaskCluster
 from piwsl.runs.executors import LocalProcesses
 from tests.support.molecules import frame
 
+pytestmark = pytest.mark.cluster
+
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 ROOT = Path(__file__).parents[2]
 SPRINGS = "tests.support.faulty_calculators:Springs"

@@ -185,6 +185,7 @@ def _group(leader):
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on(tmp_path):
     frames, job, log = numbered(12), tmp_path / "job", tmp_path / "log"
     options = {"pause": 0.2, "log": str(log)}
@@ -197,9 +198,9 @@ def test_a_killed_job_goes_on(tmp_path):
         "    label_frames(read_frames(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), eval(sys.argv[5]))\n"
     )
     (tmp_path / "job.py").write_text(script)
-    from piwsl.data.convert import convert
+    from piwsl.data.write import write_frames
 
-    convert(frames, tmp_path / "in.xyz")
+    write_frames(frames, tmp_path / "in.xyz")
     arguments = [ROOT, tmp_path / "in.xyz", SPRINGS, job, options]
     process = subprocess.Popen([sys.executable, tmp_path / "job.py", *map(str, arguments)], start_new_session=True)
     store = job / "labels.jsonl"

@@ -17,6 +17,8 @@ from piwsl.export.trained_file import load_trained
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame, oxide
 
+pytestmark = pytest.mark.compile
+
 MOLECULE = frame("CH3CH2OH", seed=5)
 
 
@@ -93,7 +95,7 @@ def test_truncated_packages(package, tmp_path):
 
 def test_no_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ExportError, match=r"needs a C\+\+ compiler.*--format torchscript"):
+    with pytest.raises(ExportError, match=r"needs a C\+\+ compiler.*format='torchscript'"):
         Exporter([trained_file(tmp_path / "model.pt")]).general(tmp_path / "out.pt2", "aotinductor")
     assert not (tmp_path / "out.pt2").exists()
 
@@ -125,7 +127,7 @@ def test_molecules_and_cells_that_have_no_compiled_form(tmp_path):
     exporter = Exporter([trained_file(tmp_path / "model.pt")])
     lone = replace(MOLECULE, species=np.array([8]), positions=np.zeros((1, 3)), forces=np.zeros((1, 3)))
     for made in (lone, oxide()):
-        with pytest.raises(ExportError, match="takes molecules of 2 to 200 atoms: use --target general"):
+        with pytest.raises(ExportError, match="takes molecules of 2 to 200 atoms: use target='general'"):
             exporter.openmm(made, tmp_path / "out.pt2", "aotinductor")
 
 

@@ -113,7 +113,7 @@ def test_a_file_that_is_not_ours(tmp_path: Path):
     with pytest.raises(ModelFileError, match="no such file"):
         PiwslCalculator(tmp_path / "missing.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ModelFileError, match="not a file of piwsl export"):
+    with pytest.raises(ModelFileError, match="not an exported file"):
         PiwslCalculator(tmp_path / "pickle.pt")
 
 
@@ -194,9 +194,9 @@ def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_mo
             choose_force(load_exported(make_model(ethanol)), ethanol.numbers, kind="torch")
     finally:
         probe_torchforce.cache_clear()
-    versions = rf"openmm-torch \d[\w.]* and torch {re.escape(torch.__version__)} do not go together"
+    versions = rf"openmm-torch \d[\w.]* and torch {re.escape(torch.__version__)} are not compatible"
     assert re.search(versions, str(caught.value))
-    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load; kind auto or python takes PythonForce")
+    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load; kind auto or python uses PythonForce")
 
 
 def test_where_nothing_works_both_reasons_are_given(ethanol, make_model, monkeypatch):

@@ -47,6 +47,7 @@ def network(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["three.pt", "general.pt"])
 def test_a_replica_among_others_does_what_it_does_alone(network, ethanol, name):
     potential = load_exported(network / name)
@@ -158,6 +159,7 @@ def test_the_engines_follow_the_same_trajectories(ethanol, make_model):
                 assert ours.kinetic == pytest.approx(single.energies().kinetic, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_a_periodic_structure(network):
     made = oxide()
     atoms = made.atoms()
@@ -168,7 +170,7 @@ def test_a_periodic_structure(network):
     assert np.isfinite(positions(engine)).all()
     assert np.array_equal(engine.snapshots()[2].cell, atoms.cell.array)
     other = MDProtocol.of(temperature=50, replicas=5, engine="openmm")
-    with pytest.raises(EngineError, match="molecules without a cell: choose --engine native"):
+    with pytest.raises(EngineError, match="molecules without a cell: choose engine='native'"):
         make_engine(network / "general.pt", atoms, other, where)
 
 
@@ -190,6 +192,7 @@ def test_a_file_of_one_copy_serves_too_and_the_log_says_what_is_faster(ethanol, 
     make_engine(model, ethanol, NVT, starts(ethanol, NVT, range(5))).advance(3)
 
 
+@pytest.mark.slow
 def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path):
     path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4)
     assert (path.name, load_exported(path).copies) == ("exported.pt", 4)
@@ -199,12 +202,13 @@ def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path)
     assert load_exported(path).target == "general"
 
 
+@pytest.mark.slow
 def test_long_runs_compile_and_go_without_where_there_is_no_compiler(network, ethanol, tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "piwsl.md")
+    caplog.set_level(logging.INFO, "piwsl")
     monkeypatch.setenv("PATH", str(tmp_path))
     path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4, work=1e8)
     assert path.name == "exported.pt"
-    assert "not compiled: --format aotinductor needs a C++ compiler" in caplog.text
+    assert "not compiled: format='aotinductor' needs a C++ compiler" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from piwsl.md.restart import state_files
 from piwsl.md.run import run_protocol
 from piwsl.runs.dask_cluster import DaskCluster, local_cluster
 
+pytestmark = pytest.mark.cluster
+
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 COUNT = 5
 NAMES = [f"replica-{number:03d}" for number in range(COUNT)]

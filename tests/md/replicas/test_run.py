@@ -134,6 +134,7 @@ def test_when_all_have_left_it_is_over(run, tmp_path):
         run("run", restart=True, stop=("temperature:1",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["nve", "nvt", "nvt-nose-hoover"])
 def test_a_continued_run_equals_an_uninterrupted_one(ensemble, run, tmp_path):
     run("whole", ensemble=ensemble)
@@ -170,6 +171,7 @@ def test_a_shorter_run_replaces_all_of_a_longer_one(ethanol, make_model, run, tm
     assert [path.name for path in (tmp_path / "run" / NAMES[4]).iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_exported_once(tmp_path):
     atoms = molecule("CH3CH2OH")
     model = trained_file(tmp_path / "model.pt", layers=1, channels=8)
@@ -223,6 +225,7 @@ def test_more_files_are_allowed_than_the_shell_says(monkeypatch):
         allow_open_files(300)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_asked_replica_by_replica(tmp_path):
     atoms = molecule("CH3CH2OH")
     members = [trained_file(tmp_path / f"{seed}.pt", layers=1, channels=8, seed=seed) for seed in (1, 2)]

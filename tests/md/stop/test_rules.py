@@ -135,6 +135,7 @@ def test_an_energy_that_is_no_number_is_seen(ethanol):
     assert (violation.rule, violation.message) == ("nan", "step 100: the energy is not a finite number")
 
 
+@pytest.mark.slow
 def test_members_that_differ_stop_a_run(ethanol, tmp_path):
     members = [trained_file(tmp_path / f"{seed}.pt", channels=8, layers=1, seed=seed) for seed in range(2)]
     Exporter(members).general(tmp_path / "both.pt")

@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="needs numba: pip install 'piwsl[fast]'")
 
 from piwsl.data.batch import collate
 from piwsl.losses.evaluation import evaluate
-from piwsl.losses.request import PredictionRequest, Work
+from piwsl.losses.predictions import PredictionRequest, Work
 from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract
 from piwsl.models.neighbor_sums.edge_list import EdgeList, training_neighbor_sums
@@ -32,6 +32,7 @@ def arguments(form, channels=5):
     return [left, numbers(6, 3, seed=4), filters, numbers(4, channels, seed=5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Trilinear(), Quadrilinear(-1.0), Quadrilinear(1.0)])
 @pytest.mark.parametrize("slot", [0, 1, 2, 3])
 def test_first_and_second_derivatives(form, slot):
@@ -90,6 +91,7 @@ def test_processors_train_with_compiled_loops():
     assert type(training_neighbor_sums(torch.device("cpu"), mixed_precision=True)[0]) is EdgeList
 
 
+@pytest.mark.slow
 def test_loops_are_compiled_where_nothing_can_be_kept():
     """As on a read-only installation of a user without a home."""
     code = (

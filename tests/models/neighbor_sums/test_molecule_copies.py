@@ -66,6 +66,7 @@ def test_what_one_copy_does_leaves_no_trace_in_the_others(network, form):
         assert torch.equal(by_copy(pairs, moved_forces)[others], by_copy(pairs, forces)[others])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS[:2], ids="-".join)
 def test_copies_cost_no_operation_more(network):
     """The recorded operations of one molecule and of three are the same, in the same order."""
@@ -78,6 +79,7 @@ def test_copies_cost_no_operation_more(network):
     assert operations[0] == operations[1]
 
 
+@pytest.mark.slow
 def test_views_that_repeat_elements_are_not_stored():
     """Windows on an array of atoms overlap: as arrays of their own they would be several times as large."""
     pairs = MoleculePairs(40, 20)

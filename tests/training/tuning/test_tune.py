@@ -84,6 +84,7 @@ def test_what_it_leaves(searched):
     assert again.model == config.model
 
 
+@pytest.mark.slow
 def test_a_finished_search_only_tells_its_result_and_may_be_made_longer(searched):
     config, settings, result, output, _ = searched
     new = []
@@ -94,6 +95,7 @@ def test_a_finished_search_only_tells_its_result_and_may_be_made_longer(searched
     assert longer.trials[:4] == result.trials
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_with_the_differences(searched, small):
     config, settings, _, output, _ = searched
     before = (output / "tune.yaml").read_text()
@@ -105,6 +107,7 @@ def test_other_settings_are_refused_with_the_differences(searched, small):
     run_study(config.model_copy(update={"threads": None}), settings, output)
 
 
+@pytest.mark.slow
 def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
     ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e30]}}
     settings = section(tmp_path, trials=4, ranges=ranges, metric="loss", storage=str(tmp_path / "study.journal"))
@@ -125,6 +128,7 @@ def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
         run_study(small(*SHORT), only, tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
     ranges = {"optimizer.learning_rate": {"choices": [5e-3, 1e-9]}}
     settings = section(tmp_path, trials=4, ranges=ranges, random_trials=1, prune_after=0)
@@ -139,6 +143,7 @@ def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
     assert {trial.state for trial in result.trials} == {"completed"}
 
 
+@pytest.mark.slow
 def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
     steps = ("optimizer.steps=60", "optimizer.validation_interval=6")
     whole = {**small(*SHORT, *steps).model_dump(mode="json"), "tune": {"trials": 2, "ranges": RATES}}
@@ -157,6 +162,7 @@ def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
     assert result.running == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_is_done_again(small, tmp_path, monkeypatch):
     from piwsl.training.tuning import search
 

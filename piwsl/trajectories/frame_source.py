@@ -1,7 +1,8 @@
-"""Where frames come from: a file, an array, a set without order - gone through in pieces, as often as needed."""
+"""Sources of frames - a file, an array, a set without order - that are read in pieces, as often as needed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,8 +11,11 @@ from piwsl.errors import DataError
 from piwsl.structures.cells import complete_cells
 from piwsl.structures.periodic import Unwrapper
 from piwsl.typing import FloatArray, IntArray
+from piwsl.units import NANOMETER
 
 PIECE = 1000  # frames in memory at a time
+# What the readers of mdtraj raise on files that are not what their name states.
+READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
 Progress = Callable[[int, int], None]  # called with (frames read, all frames)
 # Positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom; None without cells.
 Piece = tuple[FloatArray, FloatArray | None]
@@ -25,10 +29,10 @@ class FrameSource:
         species: (atoms,) atomic numbers.
         frames: number of frames.
         times: (frames,) fs, or None for frames without times.
-        read: opens the source anew and gives its pieces of at most 1000 frames, in order.
-        notes: what the reader has to say, such as where a file was cut.
+        read: opens the source anew and yields its pieces of at most 1000 frames, in order.
+        notes: remarks of the reader, such as where a file was cut.
         progress: called with (frames read, all frames) after each piece of every pass.
-        read_velocities: as ``read``, gives the velocities (f, atoms, 3) of each piece, angstrom/fs; None: it has none.
+        read_velocities: as ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
     """
 
     species: IntArray
@@ -50,7 +54,7 @@ class FrameSource:
         times: FloatArray | None = None,
         cells: FloatArray | None = None,
     ) -> "FrameSource":
-        """Frames in memory: positions (frames, atoms, 3), cells (frames, 3, 3), angstrom; times (frames,) in fs."""
+        """Return a source of positions (frames, atoms, 3), cells (frames, 3, 3), angstrom, and times (frames,), fs."""
 
         def read() -> Iterator[Piece]:
             for first in range(0, len(positions), PIECE):
@@ -61,7 +65,7 @@ class FrameSource:
 
     @classmethod
     def of_frames(cls, frames: FrameSet, name: object, progress: Progress | None = None) -> "FrameSource":
-        """A set of frames without order. Frames of another molecule than the first are a `DataError` when read."""
+        """Return a source of frames without order; reading raises a `DataError` where the molecules differ."""
         species = frames[0].species
 
         def read() -> Iterator[Piece]:
@@ -78,10 +82,10 @@ class FrameSource:
         return cls(species, len(frames), None, read, progress=progress)
 
     def pieces(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
-        """The index of the first frame and the positions (f, atoms, 3) of each piece, angstrom.
+        """Yield the index of the first frame and the positions (f, atoms, 3), angstrom, of each piece.
 
         Args:
-            stop: index of the frame to stop before; None goes through all.
+            stop: index of the frame to stop before; None reads all.
 
         Raises:
             DataError: the source is damaged.
@@ -90,7 +94,7 @@ class FrameSource:
             yield first, positions
 
     def pieces_with_cells(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray, FloatArray | None]]:
-        """As `pieces`, with the cells (f, 3, 3) of the frames where they have any."""
+        """Yield what `pieces` yields, with the cells (f, 3, 3) of the frames where they have any."""
         end = self.frames if stop is None else min(stop, self.frames)
         first = 0
         if end == 0:
@@ -105,26 +109,26 @@ class FrameSource:
                 return
 
     def velocities(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
-        """As `pieces`, of velocities (f, atoms, 3), angstrom/fs, of a source that has them."""
+        """Yield what `pieces` yields, with velocities (f, atoms, 3), angstrom/fs, instead of positions."""
         assert self.read_velocities is not None
         yield from replace(self, read=_without_cells(self.read_velocities)).pieces(stop)
 
     def at(self, indices: IntArray) -> FloatArray:
         """Positions (chosen, atoms, 3) of the frames with these indices, in ascending order; one pass."""
         wanted = np.sort(np.asarray(indices, dtype=np.int64))
-        found = []
+        chosen = []
         for first, positions in self.pieces(int(wanted[-1]) + 1 if len(wanted) else 0):
             inside = wanted[(wanted >= first) & (wanted < first + len(positions))]
             if len(inside):
-                found.append(np.array(positions[inside - first]))
-        return np.concatenate(found) if found else np.zeros((0, len(self.species), 3), dtype=np.float32)
+                chosen.append(np.array(positions[inside - first]))
+        return np.concatenate(chosen) if chosen else np.zeros((0, len(self.species), 3), dtype=np.float32)
 
     def all(self) -> FloatArray:
         """Positions (frames, atoms, 3) of all frames at once: for sources that are known to be small."""
         return self.at(np.arange(self.frames))
 
     def reordered(self, order: IntArray) -> "FrameSource":
-        """The same frames with atom ``order[k]`` in place k."""
+        """Return the same frames with atom ``order[k]`` at index k."""
 
         def read() -> Iterator[Piece]:
             for positions, cells in self.read():
@@ -133,11 +137,11 @@ class FrameSource:
         return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
 
     def without_cells(self) -> "FrameSource":
-        """The same frames as those of a molecule in vacuum."""
+        """Return the same frames as those of a molecule in vacuum."""
 
         def positions() -> Iterator[FloatArray]:
-            for found, _ in self.read():
-                yield found
+            for values, _ in self.read():
+                yield values
 
         return replace(self, read=_without_cells(positions))
 
@@ -153,13 +157,15 @@ def _without_cells(read: Callable[[], Iterator[FloatArray]]) -> Callable[[], Ite
 
 
 def unwrapped(source: FrameSource) -> FrameSource:
-    """The frames of a periodic source without jumps across the faces of the cell."""
+    """Return the frames of a periodic source without jumps across the faces of the cell."""
 
     def read() -> Iterator[Piece]:
         unwrap = Unwrapper()
         for positions, cells in source.read():
             if cells is None:
-                raise DataError("some frames have a cell and some have none: the trajectory is of no one system")
+                raise DataError(
+                    "some frames have a cell and some have none: the trajectory does not belong to one system"
+                )
             yield unwrap(positions, cells), cells
 
     return replace(source, read=read)
@@ -169,3 +175,52 @@ def first_frame(source: FrameSource) -> tuple[FloatArray, FloatArray | None]:
     """Positions (atoms, 3) and cell (3, 3) of the first frame, angstrom; no cell in vacuum."""
     positions, cells = next(iter(source.read()))
     return np.asarray(positions[0], dtype=np.float64), None if cells is None else np.asarray(cells[0])
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryFile:
+    """A trajectory file of which the frames were counted; they are read on demand.
+
+    Attributes:
+        atoms, frames: their numbers.
+        times: (frames,) fs, where the file states them.
+        read: opens the file anew and yields its pieces.
+        notes: remarks of the reader, such as a file that was cut.
+        read_velocities: as ``read``, yields velocities (f, atoms, 3), angstrom/fs, where the file has them.
+    """
+
+    atoms: int
+    frames: int
+    times: FloatArray | None
+    read: Callable[[], Iterator[Piece]]
+    notes: tuple[str, ...] = ()
+    read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+
+    def source(
+        self,
+        species: IntArray,
+        times: FloatArray | None = None,
+        notes: tuple[str, ...] = (),
+        progress: Progress | None = None,
+    ) -> FrameSource:
+        """Return a source with the elements of the atoms (atoms,), and with times in place of those of the file."""
+        times = self.times if times is None else times
+        return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress, self.read_velocities)
+
+
+def piece_ranges(frames: int) -> Iterator[tuple[int, int]]:
+    """Yield first and last frame (exclusive) of each piece."""
+    for first in range(0, frames, PIECE):
+        yield first, min(first + PIECE, frames)
+
+
+def angstrom_of(values: FloatArray) -> FloatArray:
+    """Return lengths in nm as single precision in angstrom."""
+    return np.asarray(np.asarray(values, dtype=np.float32) * np.float32(NANOMETER))
+
+
+def cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:
+    """Return the note on a file with ``spare`` bytes after its last whole frame; none without any."""
+    if not spare:
+        return ()
+    return (f"{path.name} was cut within frame {frames + 1}: its {frames} whole frames are used",)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from piwsl.data.convert import WRITERS, convert
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import read_frames
+from piwsl.data.write import WRITERS, write_frames
 from piwsl.errors import DataError
 from tests.support.frame_sets import assert_same_frames, mixed_frames, periodic_frame
 from tests.support.molecules import frame
@@ -20,7 +20,7 @@ MIXED = [ending for ending in WRITERS if ending != ".npz"]
 @pytest.mark.parametrize("ending", MIXED)
 def test_all_labels_and_cells_come_back(tmp_path, ending):
     target = tmp_path / f"a{ending}"
-    counts = convert(mixed_frames(), target)
+    counts = write_frames(mixed_frames(), target)
     assert counts == {"frames": 7, "energies": 4, "forces": 5, "stresses": 1}
     assert_same_frames(read_frames(target), mixed_frames(), PRECISION.get(ending, 0.0))
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
@@ -33,7 +33,7 @@ def molecule_frames(**changes):
 
 @pytest.mark.parametrize("changes", [{}, {"forces": np.full((3, 3), np.nan)}, {"energy": np.nan}])
 def test_npz_of_one_molecule(tmp_path, changes):
-    convert(molecule_frames(**changes), tmp_path / "a.npz")
+    write_frames(molecule_frames(**changes), tmp_path / "a.npz")
     assert_same_frames(read_frames(tmp_path / "a.npz"), molecule_frames(**changes))
 
 
@@ -47,12 +47,12 @@ def test_npz_of_one_molecule(tmp_path, changes):
 )
 def test_what_npz_cannot_hold_is_refused(tmp_path, frames, message):
     with pytest.raises(DataError, match=message):
-        convert(FrameSet(frames), tmp_path / "a.npz")
+        write_frames(FrameSet(frames), tmp_path / "a.npz")
     assert not list(tmp_path.iterdir())
 
 
 def test_labels_of_databases_are_results_for_ase(tmp_path):
-    convert(mixed_frames(), tmp_path / "a.db")
+    write_frames(mixed_frames(), tmp_path / "a.db")
     atoms = read(tmp_path / "a.db", index=4)
     expected = mixed_frames()[4]
     assert atoms.get_potential_energy() == expected.energy
@@ -61,17 +61,17 @@ def test_labels_of_databases_are_results_for_ase(tmp_path):
 
 def test_progress_counts_all_frames(tmp_path):
     calls = []
-    convert(FrameSet([frame("H2O")] * 2500), tmp_path / "a.h5", progress=lambda *a: calls.append(a))
+    write_frames(FrameSet([frame("H2O")] * 2500), tmp_path / "a.h5", progress=lambda *a: calls.append(a))
     assert calls == [(1000, 2500), (2000, 2500), (2500, 2500)]
 
 
 def test_nothing_is_overwritten_or_half_written(tmp_path):
     target = tmp_path / "a.h5"
-    convert(mixed_frames(), target)
-    with pytest.raises(DataError, match="--force"):
-        convert(FrameSet([frame("H2O")]), target)
+    write_frames(mixed_frames(), target)
+    with pytest.raises(DataError, match="force=True"):
+        write_frames(FrameSet([frame("H2O")]), target)
     with pytest.raises(DataError, match="no format to write"):
-        convert(mixed_frames(), tmp_path / "a.cif")
+        write_frames(mixed_frames(), tmp_path / "a.cif")
 
     class Breaking(list):
         def __iter__(self):
@@ -79,15 +79,15 @@ def test_nothing_is_overwritten_or_half_written(tmp_path):
             raise DataError("no more")
 
     with pytest.raises(DataError, match="no more"):
-        convert(FrameSet(Breaking()), target, force=True)
+        write_frames(FrameSet(Breaking()), target, force=True)
     assert len(read_frames(target)) == 7
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
-    convert(FrameSet([frame("H2O")]), target, force=True)
+    write_frames(FrameSet([frame("H2O")]), target, force=True)
     assert len(read_frames(target)) == 1
 
 
 def test_a_packed_file_states_what_it_is(tmp_path):
-    convert(mixed_frames(), tmp_path / "a.h5")
+    write_frames(mixed_frames(), tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5") as file:
         assert dict(file.attrs) == {"format": "piwsl-frames", "version": 1}
         units = {name: array.attrs["unit"] for name, array in file.items() if "unit" in array.attrs}

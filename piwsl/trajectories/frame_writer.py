@@ -1,4 +1,4 @@
-"""A frame of a trajectory, and what writes it."""
+"""A frame of a trajectory, the interface of the writers, and files that survive a full disk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,15 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True)
 class OutputFrame:
-    """Positions (n, 3) in angstrom and what goes with them.
+    """One frame that is written.
 
     Attributes:
         step: of the run.
         time: fs.
         positions: (n, 3) angstrom.
         cell: (3, 3) angstrom of a periodic structure.
-        velocities: (n, 3) angstrom/fs, where they are asked for.
-        forces: (n, 3) eV/angstrom, where they are asked for.
+        velocities: (n, 3) angstrom/fs, where requested.
+        forces: (n, 3) eV/angstrom, where requested.
     """
 
     step: int
@@ -31,7 +31,7 @@ class OutputFrame:
 
 
 class TrajectoryWriter(Protocol):
-    """Frames of a run, one after another. What was flushed can be read by others, and survives a kill."""
+    """Writes the frames of a run. Flushed frames can be read by other processes and survive a kill."""
 
     def write(self, frame: OutputFrame) -> None:
         """Add a frame."""
@@ -40,7 +40,7 @@ class TrajectoryWriter(Protocol):
         """Hand everything to the operating system.
 
         Raises:
-            RunDirectoryError: it does not take it: a full disk, say.
+            RunDirectoryError: the system refuses, for example because the disk is full.
         """
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class TrajectoryWriter(Protocol):
 
 
 def too_few(path: Path, frames: int, wanted: int) -> RunDirectoryError:
-    """The error of a file that holds fewer frames than a restart needs."""
+    """Return the error of a file that holds fewer frames than a restart needs."""
     return RunDirectoryError(f"{path}: holds {frames} frames, the restart needs {wanted}: start anew")
 
 
@@ -56,9 +56,9 @@ _WAITING = 1 << 20  # bytes that wait in memory at most
 
 
 class AppendFile:
-    """Bytes at the end of a file. They wait in memory until a flush, or until they are many.
+    """Appends bytes to a file. They wait in memory until a flush, or until there are many.
 
-    Where the disk takes only a part of them, the file is cut back to where the last whole addition ends.
+    If the disk takes only a part of them, the file is truncated to the end of the last whole addition.
 
     Args:
         path: file.
