@@ -79,13 +79,15 @@ def test_an_own_rule_is_noted_once_and_remembers_over_a_restart(ethanol, make_mo
 
     first = MDProtocol.of(steps=50, **options)
     run = run_protocol(ethanol, model, first, tmp_path / "run", stop_rules=[TooLong, lambda s: renamed(rule(s))])
-    assert [(v["rule"], v["frame"]) for v in run.summary["violations"]] == [("too-long", "violation-too-long.extxyz")]
+    assert [(violation.rule, violation.frame) for violation in run.summary.violations] == [
+        ("too-long", "violation-too-long.extxyz")
+    ]
     assert counted[-1].checked == 4  # not at the step of the violation
     longer = MDProtocol.of(steps=100, **options)
     again = run_protocol(
         ethanol, model, longer, tmp_path / "run", restart=True, stop_rules=[TooLong, lambda s: renamed(rule(s))]
     )
-    assert again.summary["violations"] == run.summary["violations"]
+    assert again.summary.violations == run.summary.violations
     assert counted[-1].checked == 9
 
 
