@@ -1,20 +1,24 @@
 """Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
 
+_LONGEST = 200  # characters of a text whose lines are joined
+
 
 def reason_of(error: BaseException) -> str:
     """Describe an exception of another library in one line, to be quoted in a message of piwsl.
 
     Returns:
-        The text of the operating system for an `OSError` that has one, else the first line that is not empty, else
-        the name of the type.
+        The text of the operating system for an `OSError` that has one, else the lines of a short text joined, or the
+        first line of a long one, else the name of the type.
     """
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return " ".join(error.strerror.split())
     if isinstance(error, KeyError) and len(error.args) == 1:  # str() would put quotes around a message
         text = str(error.args[0])
-        return text if " " in text else f"no entry {text!r}"
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
+        return " ".join(text.split()) if " " in text else f"no entry {text!r}"
+    joined = " ".join(str(error).split())
+    if len(joined) <= _LONGEST:
+        return joined or type(error).__name__
+    return next(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 class PiwslError(Exception):

@@ -233,7 +233,7 @@ class _Check:
             try:
                 results = self._call([frame], moved, device=device)
             except RuntimeError as error:
-                raise ModelCheckError(f"{self.name}: on {device}: {str(error).splitlines()[0]}") from error
+                raise ModelCheckError(f"{self.name}: on {device}: {reason_of(error)}") from error
             self._same(f"{device} against cpu", self._call([frame]), results)
 
     def batching(self, frames: Sequence[Frame]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import atomic_path
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
@@ -182,8 +182,7 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
                 raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
             return _restored(dict(archive), quantities)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: damaged ({reason}): make it again with save_reference=FILE") from None
+        raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
 
 
 def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) -> ReferenceStatistics:

@@ -11,11 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from piwsl._version import __version__
-from piwsl.errors import MissingDependencyError
+from piwsl.errors import MissingDependencyError, reason_of
 from piwsl.interfaces.openmm.probe import (
     OPENMMTORCH_DISTRIBUTIONS,
     Probe,
-    first_line,
     import_openmm,
     probe_platform,
     probe_pythonforce,
@@ -127,4 +126,4 @@ def _guarded(probe: "partial[Probe]") -> Probe:
     try:
         return probe()
     except Exception as error:  # the report must be complete
-        return Probe(False, first_line(error))
+        return Probe(False, reason_of(error))

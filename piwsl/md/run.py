@@ -107,7 +107,7 @@ class MDRun:
             ("engine", ", ".join(filter(None, (summary.engine, summary.force, summary.platform)))),
             ("speed", "" if speed is None else f"{speed:.2f} ns/day"),
         ]
-        replicas = [(one.directory, one.result, one.steps_done) for one in summary.replicas or ()]
+        replicas = [(record.directory, record.result, record.steps_done) for record in summary.replicas or ()]
         return notebook.block(
             notebook.facts(pairs),
             notebook.table(replicas, ("replica", "result", "steps")) if replicas else "",

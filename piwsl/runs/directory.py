@@ -83,7 +83,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self.kind.log:
-                (self.path / self.kind.log).touch()
+                (self.path / self.kind.log).open("a").close()  # an existing log is not touched: its job may run
         except OSError as error:
             raise self._unwritable(error) from None
 

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.neighbors import neighbor_pairs
 
@@ -30,8 +30,7 @@ def load_structure(path: str | Path) -> Atoms:
     try:
         atoms = read(path, index=-1)
     except Exception as error:  # ASE's readers raise whatever their parsers meet
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a structure file that ASE reads ({reason})") from None
+        raise DataError(f"{path}: not a structure file that ASE reads ({reason_of(error)})") from None
     assert isinstance(atoms, Atoms)
     check_structure(atoms, str(path))
     atoms.calc = None

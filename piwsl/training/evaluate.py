@@ -76,13 +76,11 @@ def _evaluated(
 
 
 def curl_of(potential: DirectPotential, frames: FrameSet, cutoff: float, dtype: torch.dtype, most: int = 100) -> Curl:
-    """Curl of direct forces for each of an even choice of at most ``most`` frames."""
+    """Measure the curl of direct forces for an even choice of at most ``most`` frames."""
     chosen = frames.select(range(0, len(frames), max(1, -(-len(frames) // most))))
-    found = [
-        measure_curl(potential, raise_if_error(made).to(potential.scale.device))
-        for made in evaluation_loader(chosen, 20, cutoff, dtype)
-    ]
-    return Curl(torch.cat([curl.asymmetry for curl in found]), torch.cat([curl.mismatch for curl in found]))
+    batches = evaluation_loader(chosen, 20, cutoff, dtype)
+    curls = [measure_curl(potential, raise_if_error(batch).to(potential.scale.device)) for batch in batches]
+    return Curl(torch.cat([curl.asymmetry for curl in curls]), torch.cat([curl.mismatch for curl in curls]))
 
 
 _MOST_POINTS = 200_000

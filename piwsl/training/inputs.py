@@ -97,6 +97,11 @@ def _yaml(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def note_unused_search(config: Config | None) -> None:
+    """Log that a configuration contains a section `tune`, which training does not use."""
+    LOGGER.info(f"{config}: the section tune is for `piwsl tune`")
+
+
 def data_name(data: DataConfig) -> str:
     """Return a word for the data of a configuration, for the name of a directory."""
     return data.system or source_name(data.file or "")

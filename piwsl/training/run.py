@@ -44,7 +44,7 @@ from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zer
 from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
-from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
+from piwsl.training.inputs import Config, note_unused_search, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
@@ -150,7 +150,7 @@ def train(
         options=options,
     )
     if tune is not None:
-        LOGGER.getChild("inputs").info(f"{config}: the section tune is for `piwsl tune`")
+        note_unused_search(config)
     with resumable(resume_advice(directory)), reporting_steps(progress) as report:
         return run_training(settings, directory, resume, force, on_data, report)
 

@@ -3,6 +3,8 @@
 import difflib
 import logging
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,8 +84,22 @@ def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     if path is None:
         return config
     start = config.start.model_copy(update={"init_from": path.resolve()})
-    model = _network_of_start(load_trained(path).config, config.model)
+    model = _network_of_start(_start_file(path)[0].config, config.model)
     return config.model_copy(update={"model": model, "start": start})
+
+
+def _start_file(path: Path) -> tuple[TrainedModel, str]:
+    """Return a trained file and its hash; within a job it is read once."""
+    path = path.resolve()
+    if not path.is_file():
+        return load_trained(path), ""  # which explains what is wrong
+    state = path.stat()
+    return _read_once(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: Path, modified: int, size: int) -> tuple[TrainedModel, str]:
+    return load_trained(path), sha256(path)
 
 
 def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
@@ -132,7 +148,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
         return {"freeze": list(start.freeze)} if start.freeze else None
     return {
         "init_from": start.init_from.name,
-        "init_from_sha256": sha256(start.init_from),
+        "init_from_sha256": _start_file(start.init_from)[1],
         "reference_energies": start.reference_energies,
         "freeze": list(start.freeze),
     }
@@ -141,7 +157,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
 def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
     path = config.start.init_from
     assert path is not None
-    file = load_trained(path)
+    file, _ = _start_file(path)
     differences = _network_differences(file.config, config.model)
     notes = [f"starts from {path}: {_network_words(file.config)}"]
     if differences:

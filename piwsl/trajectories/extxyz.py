@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.extxyz import read_xyz
 
-from piwsl.errors import DataError
+from piwsl.errors import DataError, reason_of
 from piwsl.structures.cells import complete_cells
 from piwsl.trajectories.frame_source import PIECE, Piece, TrajectoryFile, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
@@ -146,8 +146,7 @@ def _frames(stream: TextIO) -> Iterator[list[str]]:
 
 
 def _not_extxyz(path: Path, frames: int, error: BaseException) -> DataError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return DataError(f"{path}: frame {frames + 1} is not extended XYZ ({reason})")
+    return DataError(f"{path}: frame {frames + 1} is not extended XYZ ({reason_of(error)})")
 
 
 class ExtxyzWriter:

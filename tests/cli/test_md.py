@@ -81,8 +81,8 @@ def test_ase_and_python_force_run_too(inputs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--steps", "-5"], "steps is -5: it should be at least 1"),
-        (["--temperature", "0"], "temperature is '0'"),
+        (["--steps", "-5"], "steps = -5: it must be at least 1"),
+        (["--temperature", "0"], "temperature = '0'"),
         (["--structure", "missing.xyz"], "missing.xyz: no such file"),
         (["--model", "missing.pt"], "missing.pt: no such file"),
         (["--model", "ethanol.xyz"], "not a file of piwsl export"),
@@ -119,7 +119,7 @@ def test_two_atoms_on_top_of_each_other(inputs, capsys):
 def test_another_run_needs_force(inputs, capsys):
     assert piwsl(capsys, "md", *inputs, "--steps", "20")[0] == 0
     code, _, errors = piwsl(capsys, "md", *inputs, "--steps", "20")
-    assert (code, "holds another run" in errors[0]) == (2, True)
+    assert (code, "holds a molecular dynamics run already" in errors[0]) == (2, True)
     assert piwsl(capsys, "md", *inputs, "--steps", "30", "--force")[0] == 0
 
 

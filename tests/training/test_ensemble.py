@@ -93,7 +93,7 @@ def test_resumed_member_by_member(ensemble, tmp_path):
     with pytest.raises(StopError):
         run_ensemble(longer, output, [1, 2], on_member=lambda seed, _: begun.append(seed), progress=stop)
     assert begun == [1, 2]
-    assert json.loads((output / "ensemble.json").read_text())["result"] == "unfinished"
+    assert json.loads((output / "ensemble.json").read_text())["result"] == "interrupted"
     assert ensemble_seeds(output) == [1, 2]
     with pytest.raises(RunDirectoryError, match=r"continue it with resume=True, replace it with force=True"):
         run_ensemble(longer, output, [1, 2])

@@ -1,7 +1,6 @@
 """Fine-tuning: what is loaded, what is new, reference energies at the new level, fixed weights."""
 
 import json
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -87,12 +86,11 @@ def test_without_energies_the_reference_energies_are_those_of_the_file(fine_tune
     assert float(point.potential.reference_energies[8]) == -2042.0
 
 
-def test_an_absent_force_head_and_another_depth_are_listed(fine_tuned, caplog):
-    with caplog.at_level(logging.INFO, "piwsl.training.start"):
-        point, _ = start(fine_tuned("model.forces=direct"))
+def test_an_absent_force_head_and_another_depth_are_listed(fine_tuned):
+    point, _ = start(fine_tuned("model.forces=direct"))
     assert point.missing
     assert all(name.startswith("force_head.") for name in point.missing)
-    assert any("new, not in the file" in line and "force_head" in line for line in caplog.messages)
+    assert any("new, not in the file" in line and "force_head" in line for line in point.lines())
     shallow, _ = start(fine_tuned("model.layers=1"))
     assert shallow.missing == ()
     assert {name.split(".")[0] for name in shallow.unexpected} == {"messages", "updates"}

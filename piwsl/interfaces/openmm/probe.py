@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.compat.openmm import plain_value, state_positions
-from piwsl.errors import MissingDependencyError
+from piwsl.errors import MissingDependencyError, reason_of
 
 # Names under which openmm-torch is distributed.
 OPENMMTORCH_DISTRIBUTIONS = (*(f"acellera-openmmtorch-{device}" for device in ("cpu", "cu12", "cu13")), "openmmtorch")
@@ -62,13 +62,13 @@ def probe_torchforce(platform: str = "Reference") -> Probe:
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "openmmtorch":
             return Probe(False, "openmm-torch is not installed")
-        return Probe(False, f"{_openmmtorch_and_torch()} are not compatible: {first_line(error)}")
+        return Probe(False, f"{_openmmtorch_and_torch()} are not compatible: {reason_of(error)}")
     try:
         force = openmmtorch.TorchForce(_script_spring())
         force.setOutputsForces(True)
         measured = _try_force(openmm, force, platform)
     except Exception as error:  # a plugin built for another torch raises many kinds
-        return Probe(False, f"TorchForce fails on {platform} with {_openmmtorch_and_torch()}: {first_line(error)}")
+        return Probe(False, f"TorchForce fails on {platform} with {_openmmtorch_and_torch()}: {reason_of(error)}")
     return _judge(measured, "TorchForce", platform)
 
 
@@ -81,7 +81,7 @@ def probe_pythonforce(platform: str = "Reference") -> Probe:
     try:
         measured = _try_force(openmm, openmm.PythonForce(_spring_in_python), platform)
     except Exception as error:
-        return Probe(False, f"PythonForce fails on {platform}: {first_line(error)}")
+        return Probe(False, f"PythonForce fails on {platform}: {reason_of(error)}")
     return _judge(measured, "PythonForce", platform)
 
 
@@ -94,13 +94,8 @@ def probe_platform(platform: str) -> Probe:
     try:
         measured = _try_force(openmm, force, platform)
     except Exception as error:
-        return Probe(False, first_line(error))
+        return Probe(False, reason_of(error))
     return _judge(measured, "a Context", platform)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of the text of an error, or its type where there is no text."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _openmmtorch_and_torch() -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from piwsl.errors import DataError, EngineError
-from piwsl.interfaces.openmm.probe import first_line, import_openmm, import_openmmtorch
+from piwsl.errors import DataError, EngineError, reason_of
+from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch
 
 
 def read_system(text: str) -> Any:
@@ -30,7 +30,7 @@ def read_system(text: str) -> Any:
             forces.remove(entry)
         system = openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
     except (ElementTree.ParseError, openmm.OpenMMException) as error:
-        raise DataError(f"not a serialized OpenMM System ({first_line(error)})") from None
+        raise DataError(f"not a serialized OpenMM System ({reason_of(error)})") from None
     if not isinstance(system, openmm.System):
         raise DataError(f"not a serialized OpenMM System but a {type(system).__name__}")
     for entry in entries:
@@ -44,7 +44,7 @@ def _torch_force(entry: ElementTree.Element) -> Any:
         openmmtorch = import_openmmtorch()
     except (ImportError, OSError) as error:
         raise EngineError(
-            f"the System contains a TorchForce, and openmm-torch is missing: {first_line(error)}"
+            f"the System contains a TorchForce, and openmm-torch is missing: {reason_of(error)}"
         ) from None
     with TemporaryDirectory() as folder:
         path = Path(folder) / "module.pt"

@@ -9,11 +9,11 @@ import torch
 from ase import Atoms
 
 from piwsl.compat.openmm import plain_value
-from piwsl.errors import EngineError
+from piwsl.errors import EngineError, reason_of
 from piwsl.export.evaluation import BoundPotential, bind
 from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.force import OpenMMForce, choose_force
-from piwsl.interfaces.openmm.probe import first_line, import_openmm, probe_platform
+from piwsl.interfaces.openmm.probe import import_openmm, probe_platform
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
@@ -99,7 +99,7 @@ class OpenMMEngine:
         try:
             self._integrator.step(steps)
         except self._openmm.OpenMMException as error:
-            raise EngineError(f"OpenMM failed: {first_line(error)}") from None
+            raise EngineError(f"OpenMM failed: {reason_of(error)}") from None
 
     def set_temperature(self, temperature: float) -> None:
         """Set thermostat and barostat, K."""
@@ -168,7 +168,7 @@ class OpenMMEngine:
         try:
             context = self._openmm.Context(self._system, integrator, platform, properties)
         except self._openmm.OpenMMException as error:
-            raise EngineError(f"OpenMM cannot start on {self.platform}: {first_line(error)}") from None
+            raise EngineError(f"OpenMM cannot start on {self.platform}: {reason_of(error)}") from None
         count_freedom(integrator, self.degrees_of_freedom)
         return integrator, context
 
@@ -190,7 +190,7 @@ class OpenMMEngine:
         try:
             inside = self.forces()
         except self._openmm.OpenMMException as error:
-            raise EngineError(f"the potential fails inside OpenMM: {first_line(error)}") from None
+            raise EngineError(f"the potential fails inside OpenMM: {reason_of(error)}") from None
         direct = potential(self._structure.positions, self._structure.cell.array if self._periodic else None).forces
         difference, largest = np.abs(inside - direct).max(), np.abs(direct).max()
         if difference > FORCE_AGREEMENT * max(largest, 1.0):

@@ -9,9 +9,9 @@ import torch
 from ase import Atoms
 
 from piwsl.compat.openmm import plain_value, state_positions
-from piwsl.errors import EngineError
+from piwsl.errors import EngineError, reason_of
 from piwsl.export.replica_evaluation import BoundReplicas
-from piwsl.interfaces.openmm.probe import first_line, import_openmm, probe_pythonforce
+from piwsl.interfaces.openmm.probe import import_openmm, probe_pythonforce
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
 from piwsl.md.engines.openmm import choose_platform, make_integrator
 from piwsl.md.ensembles import conserves_momentum
@@ -86,7 +86,7 @@ class OpenMMReplicas:
         try:
             self._integrator.step(steps)
         except self._openmm.OpenMMException as error:
-            raise EngineError(f"OpenMM failed: {first_line(error)}") from None
+            raise EngineError(f"OpenMM failed: {reason_of(error)}") from None
 
     def snapshots(self) -> list[Snapshot]:
         """Return positions, and velocities half a step earlier, as both integrators store them."""
@@ -162,7 +162,7 @@ class OpenMMReplicas:
         try:
             self._context = self._openmm.Context(system, self._integrator, platform, properties)
         except self._openmm.OpenMMException as error:
-            raise EngineError(f"OpenMM cannot start on {self.platform}: {first_line(error)}") from None
+            raise EngineError(f"OpenMM cannot start on {self.platform}: {reason_of(error)}") from None
         self._place(
             np.stack([start.positions for start in snapshots]), np.stack([start.velocities for start in snapshots])
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ase import Atoms
 
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, reason_of
 from piwsl.md.stop.energies import CommitteeRule, EnergyDriftRule, TemperatureRule
 from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
 from piwsl.md.stop.rule import BuiltInRule, Phase, RuleWithMemory, RuleWithStart, StopRule, Violation
@@ -195,7 +195,7 @@ def check_picklable(own_rules: Sequence[OwnRule]) -> None:
             pickle.dumps(source)
         except Exception as error:  # whatever an object of the caller raises
             raise ConfigError(
-                f"stop_rules: {source!r} cannot be sent to other processes ({str(error).splitlines()[0]}): "
+                f"stop_rules: {source!r} cannot be sent to other processes ({reason_of(error)}): "
                 "define it at the top level of a module"
             ) from None
 

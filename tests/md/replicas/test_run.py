@@ -147,7 +147,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(ensemble, run, tmp_path):
     total = int(cut.summary.steps_done) + 200
     again = run("cut", ensemble=ensemble, restart=True, check_interval=5, steps=total)
     assert again.completed
-    assert "going back to step" in (tmp_path / "cut" / "md.log").read_text()
+    assert "the run continues from step" in (tmp_path / "cut" / "md.log").read_text()
     run("long", ensemble=ensemble, steps=total)
     for name in NAMES:
         assert equal(tmp_path / "cut" / name, tmp_path / "long" / name)
@@ -196,7 +196,7 @@ def test_a_trained_model_is_exported_once(tmp_path):
         ),
         ({"ensemble": "npt"}, "engine native has no npt for replicas: choose nve or nvt-langevin or nvt-nose-hoover"),
         ({"on_stop": "restart-from-good"}, "replicas leave where they break"),
-        ({"replicas": 0}, "replicas is 0: it should be at least 1"),
+        ({"replicas": 0}, "replicas = 0: it must be at least 1"),
     ],
 )
 def test_what_replicas_cannot_do(options, words):

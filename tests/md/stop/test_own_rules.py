@@ -79,7 +79,7 @@ def test_an_own_rule_is_noted_once_and_remembers_over_a_restart(ethanol, make_mo
 
     first = MDProtocol.of(steps=50, **options)
     run = run_protocol(ethanol, model, first, tmp_path / "run", stop_rules=[TooLong, lambda s: renamed(rule(s))])
-    assert [(noted.rule, noted.frame) for noted in run.summary.violations] == [
+    assert [(violation.rule, violation.frame) for violation in run.summary.violations] == [
         ("too-long", "violation-too-long.extxyz")
     ]
     assert counted[-1].checked == 4  # not at the step of the violation

@@ -166,7 +166,7 @@ def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
 def test_an_interrupted_trial_is_done_again(small, tmp_path, monkeypatch):
     from piwsl.training.tuning import search
 
-    original, calls = search.train, []
+    original, calls = search.run_training, []
 
     def interrupted(*arguments, **keywords):
         calls.append(1)
@@ -174,7 +174,7 @@ def test_an_interrupted_trial_is_done_again(small, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(search, "train", interrupted)
+    monkeypatch.setattr(search, "run_training", interrupted)
     settings = section(tmp_path, trials=2)
     with pytest.raises(KeyboardInterrupt):
         run_study(small(*SHORT), settings, tmp_path / "run")
