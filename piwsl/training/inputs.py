@@ -75,6 +75,8 @@ def training_inputs(
     if resume and output is not None and config is None and not named:
         config = Path(output) / CONFIG_FILE
     settings, tune = _configuration(config, {**named, **(options or {})})
+    if tune is not None and purpose != "tune":
+        LOGGER.info(f"{config}: the section tune is for `piwsl tune`")
     directory = Path(output) if output is not None else Path("runs") / f"{purpose}-{data_name(settings.data)}"
     return settings, tune, directory
 

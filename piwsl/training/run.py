@@ -139,7 +139,7 @@ def train(
         RunDirectoryError: the directory contains another run, or none to resume.
         DivergedError: the loss is no longer finite.
     """
-    settings, tune, directory = training_inputs(
+    settings, _, directory = training_inputs(
         data,
         config,
         system=system,
@@ -149,8 +149,6 @@ def train(
         resume=resume,
         options=options,
     )
-    if tune is not None:
-        LOGGER.getChild("inputs").info(f"{config}: the section tune is for `piwsl tune`")
     with resumable(resume_advice(directory)), reporting_steps(progress) as report:
         return run_training(settings, directory, resume, force, on_data, report)
 

@@ -119,7 +119,7 @@ def test_an_ensemble_is_trained_and_resumed(cli, water):
     assert done.out.count("step 10/10") == 2
     assert done.out.count("20 training, 5 validation") == 1
     assert json.loads(Path("e/ensemble.json").read_text())["seeds"] == [3, 4]
-    assert "--resume goes on" in cli("train", *data, "--seeds", "3,4", "--output", "e", *SMALL).errors[-1]
+    assert "continue it with --resume" in cli("train", *data, "--seeds", "3,4", "--output", "e", *SMALL).errors[-1]
     Path("e/seed-4/summary.json").unlink()
     again = cli("train", "--resume", "--output", "e")
     assert again.code == 0, again.errors
