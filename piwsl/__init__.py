@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
     from piwsl.training.evaluate import Evaluation, evaluate
     from piwsl.training.run import TrainingResult, train
-    from piwsl.training.tuning.results import TuneResult
+    from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
 
 __all__ = [
@@ -105,7 +105,7 @@ __getattr__, __dir__ = attach(
         "TrainedModel": "export.trained_file",
         "TrainingConfig": "training.config",
         "TrainingResult": "training.run",
-        "TuneResult": "training.tuning.results",
+        "TuneResult": "training.tuning.run",
         "analyze": "analysis",
         "evaluate": "training.evaluate",
         "export_model": "export.export",

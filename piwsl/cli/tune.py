@@ -9,7 +9,8 @@ import click
 from piwsl.cli.command import Command
 
 if TYPE_CHECKING:
-    from piwsl.training.tuning.results import TrialResult, TuneResult
+    from piwsl.training.tuning.results import TrialResult
+    from piwsl.training.tuning.run import TuneResult
 
 _SHOWN = 10  # trials in the table of the best
 

@@ -1,4 +1,4 @@
-"""Molecular dynamics with an exported potential, and what came out of it."""
+"""Molecular dynamics with exported potentials: protocol, engines, stop rules, replicas."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -17,6 +17,7 @@ from piwsl.md.progress import Progress, SpeedMeter
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.recorder import Recorder
 from piwsl.md.restart import Continuation, RestartState
+from piwsl.md.stop.rule import Phase
 from piwsl.md.stop.rules import StopRules, make_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.structure import thermal_velocities, without_overall_motion
@@ -119,9 +120,10 @@ class Simulation:
     def _build(self, where: Starts) -> None:
         job = self.job
         self.engine = make_engine(job.exported, job.structure, job.protocol, where, self.step)
-        self._rules: dict[int, StopRules] = dict(
-            zip(where, make_rules(job, self.engine.ensemble, self.engine.degrees_of_freedom, len(where)), strict=True)
-        )
+        highest = job.protocol.temperature.highest
+        phase = Phase(job.structure, self.engine.ensemble, self.engine.degrees_of_freedom, highest, job.exported)
+        rules = make_rules(phase, job.protocol.stop, job.stop_rules, len(where))
+        self._rules: dict[int, StopRules] = dict(zip(where, rules, strict=True))
 
     def _look_at_start(self) -> str | None:
         """Check the forces on the start structure, which all replicas share."""

@@ -156,7 +156,13 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def _register_built_in() -> None:
-    import_module("piwsl.models.networks")
+    """Enter the built-in networks at first use: their modules take a second to import."""
+    if _NETWORKS:
+        return
+    from piwsl.models.networks import BUILT_IN
+
+    for name, network, direct in BUILT_IN:
+        _NETWORKS[name] = RegisteredNetwork(name, network, direct, _options(name, network))
 
 
 def _origin(factory: NetworkFactory) -> tuple[str, str]:

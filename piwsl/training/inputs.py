@@ -75,6 +75,8 @@ def training_inputs(
     if resume and output is not None and config is None and not named:
         config = Path(output) / CONFIG_FILE
     settings, tune = _configuration(config, {**named, **(options or {})})
+    if tune is not None and purpose != "tune":
+        LOGGER.info(f"{config}: the section tune is for `piwsl tune`")
     directory = Path(output) if output is not None else Path("runs") / f"{purpose}-{data_name(settings.data)}"
     return settings, tune, directory
 
@@ -95,11 +97,6 @@ def _configuration(config: Config | None, options: Mapping[str, Any]) -> tuple[T
 def _yaml(value: Any) -> str:
     """Return a value as YAML; texts are taken as they are, since they may come from a command line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def note_unused_search(config: Config | None) -> None:
-    """Log that a configuration contains a section `tune`, which training does not use."""
-    LOGGER.info(f"{config}: the section tune is for `piwsl tune`")
 
 
 def data_name(data: DataConfig) -> str:

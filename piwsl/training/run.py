@@ -18,7 +18,8 @@ from piwsl.data.read import FrameSource
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
-from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
+from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
@@ -44,7 +45,7 @@ from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zer
 from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
-from piwsl.training.inputs import Config, note_unused_search, reporting_steps, resumable, resume_advice, training_inputs
+from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
@@ -139,7 +140,7 @@ def train(
         RunDirectoryError: the directory contains another run, or none to resume.
         DivergedError: the loss is no longer finite.
     """
-    settings, tune, directory = training_inputs(
+    settings, _, directory = training_inputs(
         data,
         config,
         system=system,
@@ -149,8 +150,6 @@ def train(
         resume=resume,
         options=options,
     )
-    if tune is not None:
-        note_unused_search(config)
     with resumable(resume_advice(directory)), reporting_steps(progress) as report:
         return run_training(settings, directory, resume, force, on_data, report)
 

@@ -79,7 +79,7 @@ def test_options_are_typed_and_have_defaults():
     [
         ("network: tiny_pears", "model.network = 'tiny_pears': .*did you mean tiny_pairs"),
         ("network: tiny_pairs, widht: 3", "model.widht = 3: .*did you mean model.width"),
-        ("network: tiny_pairs, width: 0", "model.width = 0: .*greater than or equal to 1"),
+        ("network: tiny_pairs, width: 0", "model.width = 0: it must be at least 1"),
         ("network: tiny_pairs, width: wide", "model.width = 'wide': .*integer"),
         ("network: tiny_pairs, channels: 8", "model.channels = 8: .*no such option: the keys are network, cutoff"),
         ("network: painn, width: 8", "model.width = 8: network painn has no such option"),
@@ -249,7 +249,7 @@ def test_training_works_without_numba():
     program = (
         "import sys; sys.modules['numba'] = None\n"
         "import torch, piwsl.training.run\n"
-        "from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums\n"
+        "from piwsl.models.neighbor_sums.training import training_neighbor_sums\n"
         "print(training_neighbor_sums(torch.device('cpu'))[1])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

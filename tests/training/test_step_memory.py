@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from piwsl.errors import ConfigError
-from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
+from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.training.data import fitting_loss, training_frames
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.fit import Setup
@@ -69,7 +70,8 @@ from pathlib import Path
 from piwsl.data.batch import collate
 from piwsl.losses import FrameRandom
 from piwsl.models import build_potential
-from piwsl.models.neighbor_sums.edge_list import training_neighbor_sums, use_neighbor_sums
+from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.training.config import load_config
 from piwsl.runs.process import keep_freed_memory
 from piwsl.training.objective import build_objective

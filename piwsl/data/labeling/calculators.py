@@ -6,21 +6,8 @@ from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
+from piwsl.data.labeling.pyscf import PYSCF, PySCFCalculator, check_options
 from piwsl.errors import ConfigError, MissingDependencyError
-
-PYSCF = "pyscf:"
-
-
-def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse options that a method does not support.
-
-    Raises:
-        ConfigError: names the unknown ones and the known.
-    """
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigError(f"{method} has no option {', '.join(unknown)}: there are {', '.join(sorted(known))}")
-
 
 _XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
 KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, or module:Class of an ASE calculator"
@@ -42,8 +29,6 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
     if method in _XTB:
         return _xtb(method, options)
     if method.startswith(PYSCF):
-        from piwsl.data.labeling.pyscf import PySCFCalculator
-
         return PySCFCalculator.from_name(method.removeprefix(PYSCF), options)
     if ":" in method:
         return _imported(method, options)

@@ -8,10 +8,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
-from piwsl.data.labeling.calculators import PYSCF, check_options
 from piwsl.errors import ConfigError, MissingDependencyError, reason_of
 from piwsl.units import BOHR, HARTREE
 
+PYSCF = "pyscf:"  # first part of the names of these methods
 CORRELATED = ("mp2", "ccsd", "ccsd(t)")
 OPTIONS = {
     "charge": 0,
@@ -164,3 +164,14 @@ class PySCFCalculator(Calculator):
         return CalculationFailed(
             f"{what} did not converge in {self.options['max_cycle']} cycles (option max_cycle, or another spin)"
         )
+
+
+def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse options that a method does not support.
+
+    Raises:
+        ConfigError: names the unknown ones and the known.
+    """
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(f"{method} has no option {', '.join(unknown)}: there are {', '.join(sorted(known))}")

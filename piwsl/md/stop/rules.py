@@ -19,7 +19,6 @@ from piwsl.md.stop.rule import BuiltInRule, Phase, RuleWithMemory, RuleWithStart
 
 if TYPE_CHECKING:
     from piwsl.md.engines.base import Snapshot
-    from piwsl.md.job import Job
     from piwsl.trajectories.thermo import Energies
 
 # In the order in which they are checked.
@@ -155,29 +154,30 @@ class StopRules:
                 self.retire(key.removeprefix(_RETIRED))
 
 
-def make_rules(job: Job, ensemble: str, degrees_of_freedom: int, replicas: int = 1) -> list[StopRules]:
+def make_rules(
+    phase: Phase, specs: Sequence[str] = (), own_rules: Sequence[OwnRule] = (), replicas: int = 1
+) -> list[StopRules]:
     """Make the rules of a phase of a run, for each of its replicas.
 
     Args:
-        job: the run.
-        ensemble: ensemble of the phase.
-        degrees_of_freedom: that share the kinetic energy of a replica.
+        phase: what the rules need of the run.
+        specs: specifications such as ``bond:0.5``.
+        own_rules: rules of the caller.
         replicas: how many replicas there are.
 
     Raises:
         ConfigError: a rule does not fit the run.
     """
-    phase = Phase(job.structure, ensemble, degrees_of_freedom, job.protocol.temperature.highest, job.exported)
-    named = parse_rules(job.protocol.stop)
+    named = parse_rules(specs)
     factories = []
     for rule in RULES:
         limits = named.get(rule.name, () if rule.is_active(phase) else None)
         # A rule of production may be named that cannot work during equilibration.
-        if limits is not None and rule.reason_against(ensemble) is None:
+        if limits is not None and rule.reason_against(phase.ensemble) is None:
             factories.append(rule.factory(phase, limits))
     rules = []
     for _ in range(replicas):
-        own = [_make_own(source, job.structure) for source in job.stop_rules]
+        own = [_make_own(source, phase.structure) for source in own_rules]
         made = [*(factory() for factory in factories), *own]
         _check_names([rule.name for rule in own])
         rules.append(StopRules(made))

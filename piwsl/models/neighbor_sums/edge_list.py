@@ -6,7 +6,6 @@ A network contains one of these objects and does not use the edges itself. `Edge
 Filters have one row per edge, (E, F). Atoms have scalars (N, F), or vectors and tensors of D components (N, D, F).
 """
 
-from importlib.util import find_spec
 from typing import TypeAlias
 
 import torch
@@ -54,20 +53,3 @@ def use_neighbor_sums(network: nn.Module, neighbor_sums: NeighborSums) -> None:
     for part in network.modules():
         if isinstance(getattr(part, "neighbor_sums", None), EdgeList | MoleculePairs):
             part.neighbor_sums = neighbor_sums
-
-
-def training_neighbor_sums(device: torch.device, mixed_precision: bool = False) -> tuple[EdgeList, str]:
-    """Choose the fastest neighbor sums that can be differentiated for training on a device.
-
-    Returns:
-        The neighbor sums, and a line for the log: which they are, and why.
-    """
-    if device.type != "cpu":
-        return EdgeList(), f"torch, on {device.type}"
-    if mixed_precision:
-        return EdgeList(), "torch (the compiled loops do not support mixed precision)"
-    if find_spec("numba") is None:
-        return EdgeList(), "torch (numba would make training on this CPU faster: piwsl[fast])"
-    from piwsl.models.neighbor_sums.compiled import FusedEdgeList  # needs numba
-
-    return FusedEdgeList(), "compiled loops (numba)"

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.figure import Figure
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from piwsl.errors import PiwslError
-from piwsl.runs import notebook
-from piwsl.training.config import TrainingConfig
-from piwsl.training.metrics import Errors
-from piwsl.training.tuning.settings import Scalar, TuneConfig
+from piwsl.training.tuning.settings import Scalar
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, SURPLUS
 
 STATES = {
@@ -26,7 +22,6 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-_SHOWN = 10  # trials in the table of the best
 UNITS = {"force_mae": ("force MAE", 1e3, "meV/A"), "energy_mae": ("energy MAE", 1e3, "meV"), "loss": ("loss", 1.0, "")}
 
 
@@ -58,58 +53,6 @@ class TrialResult:
     def value_text(self) -> str:
         """Return the validation error with its unit."""
         return value_text(self.metric, self.value)
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What a worker of a search returns when it ends.
-
-    Attributes:
-        directory: directory of the search.
-        settings: section `tune`.
-        trials: all trials of the study.
-        best: completed trials, the smallest validation error first.
-        running: trials under way in other workers; the result is final when there are none.
-        config: the best configuration, complete; None while trials run, or where no trial was completed.
-        test: test errors of the model of the best trial; None without test frames, or where its model is not here.
-    """
-
-    directory: Path
-    settings: TuneConfig
-    trials: list[TrialResult]
-    best: list[TrialResult]
-    running: int
-    config: TrainingConfig | None
-    test: Errors | None
-
-    def plot(self) -> Figure:
-        """Draw the validation error of each trial, and the smallest so far."""
-        from piwsl.training.tuning.plots import history_figure
-
-        return history_figure(self.trials, self.settings)
-
-    def __repr__(self) -> str:
-        best = self.best[0].value_text if self.best else "none completed"
-        return f"TuneResult({len(self.trials)} trials in {str(self.directory)!r}; best: {best})"
-
-    def _repr_html_(self) -> str:
-        keys = list(self.settings.ranges)
-        rows = [
-            (
-                trial.number,
-                trial.value_text,
-                *(setting_text(trial.settings[key]) if key in trial.settings else "" for key in keys),
-            )
-            for trial in self.best[:_SHOWN]
-        ]
-        return notebook.block(
-            notebook.facts(
-                [("search", self.directory), ("trials", len(self.trials)), ("running", self.running or None)]
-            ),
-            notebook.table(rows, ("trial", f"validation {UNITS[self.settings.metric][0]}", *keys)),
-            notebook.lines(f"test: {line}" for line in self.test.lines()) if self.test else "",
-            notebook.picture(self.plot(), "validation error of each trial"),
-        )
 
 
 def all_results(study: Study, metric: str) -> list[TrialResult]:

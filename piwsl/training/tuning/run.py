@@ -3,17 +3,20 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+from matplotlib.figure import Figure
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from pydantic import BaseModel
 
 from piwsl.errors import ConfigError, PiwslError, RunDirectoryError, reason_of
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, load_trained
+from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text, writing
@@ -26,8 +29,8 @@ from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.metrics import Errors
 from piwsl.training.start import with_network_of_start
-from piwsl.training.tuning.plots import history_plot, settings_plot
-from piwsl.training.tuning.results import TrialResult, TuneResult, all_results, best_first, trials_csv
+from piwsl.training.tuning.plots import history_figure, history_plot, settings_plot
+from piwsl.training.tuning.results import UNITS, TrialResult, all_results, best_first, setting_text, trials_csv
 from piwsl.training.tuning.search import Worker
 from piwsl.training.tuning.settings import Scalar, TuneConfig, extremes, with_settings
 from piwsl.training.tuning.study import STUDY_FILE, open_study
@@ -68,6 +71,59 @@ class TuneSummary(RunSummary):
     trials: dict[str, int]
     best: BestTrial
     test: Errors | None = None
+
+
+_SHOWN = 10  # trials in the table of the best
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a worker of a search returns when it ends.
+
+    Attributes:
+        directory: directory of the search.
+        settings: section `tune`.
+        trials: all trials of the study.
+        best: completed trials, the smallest validation error first.
+        running: trials under way in other workers; the result is final when there are none.
+        config: the best configuration, complete; None while trials run, or where no trial was completed.
+        test: test errors of the model of the best trial; None without test frames, or where its model is not here.
+    """
+
+    directory: Path
+    settings: TuneConfig
+    trials: list[TrialResult]
+    best: list[TrialResult]
+    running: int
+    config: TrainingConfig | None
+    test: Errors | None
+
+    def plot(self) -> Figure:
+        """Draw the validation error of each trial, and the smallest so far."""
+        return history_figure(self.trials, self.settings)
+
+    def __repr__(self) -> str:
+        best = self.best[0].value_text if self.best else "none completed"
+        return f"TuneResult({len(self.trials)} trials in {str(self.directory)!r}; best: {best})"
+
+    def _repr_html_(self) -> str:
+        keys = list(self.settings.ranges)
+        rows = [
+            (
+                trial.number,
+                trial.value_text,
+                *(setting_text(trial.settings[key]) if key in trial.settings else "" for key in keys),
+            )
+            for trial in self.best[:_SHOWN]
+        ]
+        return notebook.block(
+            notebook.facts(
+                [("search", self.directory), ("trials", len(self.trials)), ("running", self.running or None)]
+            ),
+            notebook.table(rows, ("trial", f"validation {UNITS[self.settings.metric][0]}", *keys)),
+            notebook.lines(f"test: {line}" for line in self.test.lines()) if self.test else "",
+            notebook.picture(self.plot(), "validation error of each trial"),
+        )
 
 
 def run_study(

@@ -14,7 +14,8 @@ from piwsl.training.inputs import Config, resumable, training_inputs
 from piwsl.training.tuning.settings import TuneConfig
 
 if TYPE_CHECKING:
-    from piwsl.training.tuning.results import TrialResult, TuneResult
+    from piwsl.training.tuning.results import TrialResult
+    from piwsl.training.tuning.run import TuneResult
 
 
 def tune(

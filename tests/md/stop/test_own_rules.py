@@ -9,10 +9,9 @@ import pytest
 from piwsl.errors import ConfigError, UnphysicalError
 from piwsl.md import MDProtocol, Violation, name_atoms
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.job import Job
 from piwsl.md.replicas.distributed import DistributedReplicas
-from piwsl.md.restart import RunIdentity
 from piwsl.md.run import run_protocol
+from piwsl.md.stop.rule import Phase
 from piwsl.md.stop.rules import make_rules
 from piwsl.runs.executors import LocalProcesses, Outcome
 
@@ -53,8 +52,8 @@ def never(structure):
 
 def rules_of(structure, *stop_rules, replicas=1, **options):
     protocol = MDProtocol.of(**options)
-    job = Job(structure, None, None, RunIdentity(protocol, "", ""), None, stop_rules=stop_rules)
-    return make_rules(job, protocol.ensemble, 3 * len(structure), replicas)
+    phase = Phase(structure, protocol.ensemble, 3 * len(structure), protocol.temperature.highest, None)
+    return make_rules(phase, protocol.stop, stop_rules, replicas)
 
 
 @pytest.mark.parametrize("given", ["class", "object"])

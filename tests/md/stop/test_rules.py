@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import mdtraj
 import numpy as np
@@ -11,11 +10,11 @@ from piwsl.errors import ConfigError, DataError
 from piwsl.export.evaluation import Evaluation
 from piwsl.export.exporter import Exporter
 from piwsl.md.engines.base import Snapshot, kinetic_energy
-from piwsl.md.job import Job, RunIdentity
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import newest_states
 from piwsl.md.run import run_protocol
 from piwsl.md.stop.energies import CommitteeRule, TemperatureRule
+from piwsl.md.stop.rule import Phase
 from piwsl.md.stop.rules import RULES, make_rules, parse_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.structure import thermal_velocities
@@ -25,8 +24,8 @@ from tests.support.models_for_tests import trained_file
 
 def rules_of(structure, model=None, **options):
     protocol = MDProtocol.of(**options)
-    job = Job(structure, model, model, RunIdentity(protocol, "", ""), Path())
-    return make_rules(job, protocol.ensemble, 3 * len(structure))[0]
+    phase = Phase(structure, protocol.ensemble, 3 * len(structure), protocol.temperature.highest, model)
+    return make_rules(phase, protocol.stop)[0]
 
 
 def test_what_is_asked_by_default(ethanol):

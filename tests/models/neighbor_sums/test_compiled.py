@@ -13,7 +13,8 @@ from piwsl.losses.evaluation import evaluate
 from piwsl.losses.predictions import PredictionRequest, Work
 from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList, Quadrilinear, Trilinear, contract
-from piwsl.models.neighbor_sums.edge_list import EdgeList, training_neighbor_sums
+from piwsl.models.neighbor_sums.edge_list import EdgeList
+from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from tests.support.molecules import frame, oxide
 
 # Six pairs, one of them of an atom with its own image, and the edges they stand for.
