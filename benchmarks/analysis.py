@@ -158,7 +158,7 @@ def noisy(reference: Reference, frames: int) -> Any:
 
 
 def write_run(path: Path, frames: int) -> None:
-    """A run directory of so many frames, with as many rows of energies."""
+    """Make a run directory with this number of frames and rows of energies."""
     path.mkdir(parents=True)
     reference = bundled_reference("aspirin")
     with mdtraj.formats.DCDTrajectoryFile(str(path / "trajectory.dcd"), "w") as file:

@@ -117,7 +117,7 @@ def schnetpack(python: Path, frames: Path, batch: int) -> list[Contestant]:
 
 
 def schnetpack_python(cache: Path, torch: str | None) -> Path:
-    """The interpreter of an environment with SchNetPack, made at the first call.
+    """Return the interpreter of an environment with SchNetPack, which the first call creates.
 
     Args:
         cache: folder for the environment.

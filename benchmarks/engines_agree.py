@@ -37,7 +37,7 @@ STRAIN = 1e-5  # float64; float32 sees nothing below 1e-3
 
 
 def turned(atoms: Atoms) -> Atoms:
-    """The same structure with its cell as OpenMM wants it."""
+    """Return the same structure with its cell in the reduced form of OpenMM."""
     if not atoms.pbc.any():
         return atoms
     cell, rotation = atoms.cell.standard_form()
@@ -104,7 +104,7 @@ class Ways:
             self.exporter.general(folder / "general.pt2", "aotinductor")
 
     def file(self, atoms: Atoms, suffix: str) -> Path:
-        """The file with the species of a structure baked in."""
+        """Return the file that was exported for the species of a structure."""
         path = self.folder / f"{hash((tuple(atoms.numbers), bool(atoms.pbc.any())))}{suffix}"
         if not path.exists():
             form = "aotinductor" if suffix == ".pt2" else "torchscript"

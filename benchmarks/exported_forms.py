@@ -24,7 +24,7 @@ KINDS += [("ace", "conservative")]
 
 
 def trained(path: Path, network: str, forces: str, seed: int = 0) -> Path:
-    """A trained file with random weights, with ethanol and water to verify exports on."""
+    """Make a trained file with random weights, and with ethanol and water to verify exports."""
     torch.manual_seed(seed)
     config = ModelConfig(network=network, forces=forces, channels=16, layers=2, cutoff=4.0)
     frames = []

@@ -47,7 +47,7 @@ def errors_of_run(options: argparse.Namespace, variant: str, seed: int) -> dict[
 
 
 def configuration(options: argparse.Namespace, overrides: Iterable[str], seed: int) -> TrainingConfig:
-    """The configuration of a run."""
+    """Return the configuration of a run."""
     return load_config(
         None,
         [
@@ -82,7 +82,7 @@ def before(options: argparse.Namespace, seed: int) -> dict[str, float]:
 
 
 def show(name: str, runs: list[dict[str, float]], plain: list[dict[str, float]]) -> None:
-    """A row: mean and standard deviation over the seeds, and the ratio to plain training, seed by seed."""
+    """Format a row: mean and standard deviation over the seeds, and the ratio to plain training for each seed."""
     cells = []
     for what in ("energy", "forces"):
         values = [run[what] for run in runs]

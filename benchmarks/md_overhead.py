@@ -49,7 +49,7 @@ def overhead(steps: int) -> None:
     last_step, last = 0, perf_counter()
 
     def interleaved(progress: Progress) -> None:
-        """Called from within the run a few times a second: here the engine alone makes as many steps."""
+        """Let the engine alone make as many steps; the run calls this a few times a second."""
         nonlocal last_step, last
         made, seconds = progress.step - last_step, perf_counter() - last
         alone.append(turn(made) / made)

@@ -39,7 +39,7 @@ FORMS = ("TorchScript", "TorchScript, list with skin", "compiled, list with skin
 
 
 def oxide(atoms: int) -> Atoms:
-    """The first ``atoms`` of a block of rutile that is as cubic as can be, in a cell of its density."""
+    """Return the first ``atoms`` of an almost cubic block of rutile, in a cell of its density."""
     unit = crystal(
         ("Ti", "O"), [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]
     )

@@ -58,7 +58,7 @@ def multiply_adds(model: Path, frame: Frame) -> float:
 
 
 def contestants(folder: Path) -> dict[str, Callable[[], object]]:
-    """What is timed, by name; writes the files."""
+    """Write the files and return what is timed, by name."""
     structure = named_system("aspirin").structure
     frame = Frame.from_atoms(structure)
     random_model(folder / "model.pt", frame)
@@ -81,7 +81,7 @@ def contestants(folder: Path) -> dict[str, Callable[[], object]]:
 
 
 def step(masses: np.ndarray, positions: np.ndarray, file: Path, kind: str) -> Callable[[], object]:
-    """A step of Langevin dynamics in OpenMM."""
+    """Return a function that makes a step of Langevin dynamics in OpenMM."""
     system = openmm.System()
     for mass in masses:
         system.addParticle(mass)

@@ -27,7 +27,7 @@ BATCHES = 20  # different ones, used in turn
 
 
 def training_step(config: TrainingConfig) -> tuple[Callable[[int], float], dict[str, object]]:
-    """The n-th step of training on bundled aspirin (returns its loss), and facts about it."""
+    """Return a function that makes the n-th training step on bundled aspirin and returns its loss, and notes."""
     keep_freed_memory()
     torch.manual_seed(config.seed)
     frames = read_frames(named_system("aspirin").train)

@@ -62,7 +62,7 @@ def default_cache() -> Path:
 
 
 def rounded(value: Any) -> Any:
-    """The same with four digits of every number."""
+    """Round every number to four digits."""
     if isinstance(value, dict):
         return {name: rounded(one) for name, one in value.items()}
     if isinstance(value, list):

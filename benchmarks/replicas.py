@@ -38,7 +38,7 @@ FORMATS: dict[str, Format] = {"TorchScript": "torchscript", "compiled": "aotindu
 
 
 def contestants(folder: Path, channels: int | None, counts: list[int], threads: int, device: str) -> list[Contestant]:
-    """The single run, and replicas in every way; writes the files."""
+    """Write the files and return the single run and the replicas in every form."""
     system = named_system("aspirin")
     frame, model = Frame.from_atoms(system.structure), system.model
     if channels is not None:

@@ -101,7 +101,7 @@ def targets(times: dict[str, Times]) -> list[dict[str, object]]:
 
 
 def write_frames(path: Path) -> None:
-    """The first training frames, for a program that does not know piwsl."""
+    """Write the first training frames for a program that does not use piwsl."""
     frames = read_frames(named_system("aspirin").train)[:FRAMES]
     np.savez(
         path,

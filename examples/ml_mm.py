@@ -101,7 +101,7 @@ FORCE_FIELD = """
 
 
 def aspirin() -> tuple[app.Topology, Atoms]:
-    """The molecule as OpenMM's topology and as ASE's atoms."""
+    """Return the molecule as a topology of OpenMM and as atoms of ASE."""
     atoms = read(str(RESOURCES / "aspirin.xyz"))
     topology = app.Topology()
     residue = topology.addResidue("ASA", topology.addChain())
@@ -115,7 +115,7 @@ def aspirin() -> tuple[app.Topology, Atoms]:
 
 
 def parameters_of_aspirin() -> str:
-    """The parameters above as a force field file of OpenMM."""
+    """Return the parameters above as a force field file of OpenMM."""
     residue = [f'<Atom name="{name}" type="{kind}" charge="{charge}"/>' for name, kind, charge in ATOMS]
     residue += [f'<Bond atomName1="{ATOMS[i][0]}" atomName2="{ATOMS[j][0]}"/>' for i, j in BONDS]
     return FORCE_FIELD.format(residue="".join(residue))
@@ -151,7 +151,7 @@ def make_room(modeller: app.Modeller, mm_system: openmm.System, ml_atoms: list[i
 
 
 def mixed_system(model: str) -> tuple[app.Modeller, openmm.System]:
-    """The solvated molecule and its System: force group 1 is the potential, 2 the non-bonded terms."""
+    """Return the solvated molecule and its System: force group 1 is the potential, 2 the non-bonded terms."""
     modeller, mm_system, ml_atoms = solvate()
     potential = MLPotential("piwsl", modelPath=model)
     system = potential.createMixedSystem(modeller.topology, mm_system, ml_atoms, forceGroup=1)

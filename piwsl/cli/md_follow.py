@@ -41,7 +41,7 @@ def follow(directory: Path) -> None:
 
 
 def _plain(view: LiveView, directory: Path) -> None:
-    """A line at each tenth of the run."""
+    """Print a line at each tenth of the run."""
     told = -1
     while True:
         tenth = 10 * view.step // view.summary.steps_requested

@@ -1,6 +1,5 @@
 """Configurations: YAML files and options checked against a pydantic model, with one line for each mistake."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -168,7 +167,15 @@ def _hint(model: type[BaseModel], parts: list[str], section: str) -> str:
 
 def _american(name: str) -> str:
     """Return a name of earlier versions, whose keys were spelled the British way, as it is spelled now."""
-    return re.sub("neighbour", "neighbor", re.sub("(optim|minim)is", r"\1iz", name)).replace("labell", "label")
+    spellings = {
+        "neighbour": "neighbor",  # codespell:ignore
+        "optimis": "optimiz",
+        "minimis": "minimiz",
+        "labell": "label",
+    }
+    for british, american in spellings.items():
+        name = name.replace(british, american)
+    return name
 
 
 def _fields_of(model: type[BaseModel], parts: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from piwsl.md.protocol import MDProtocol
         ({"timestep": -0.5}, "timestep = -0.5"),
         ({"engine": "lammps"}, "engine = 'lammps'"),
         ({"temprature": 300}, "unknown key temprature: did you mean temperature?"),
-        ({"minimise": True}, "unknown key minimise: it is now minimize"),
+        ({"minimise": True}, "unknown key minimise: it is now minimize"),  # codespell:ignore
         ({"seed": 2**31}, "seed = 2147483648"),
     ],
 )

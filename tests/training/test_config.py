@@ -33,7 +33,7 @@ def test_overrides_win_over_the_file(tmp_path):
         ("loss: {pict: 1}", "unknown key loss.pict: did you mean loss.pitc?"),
         ("optimizr: {steps: 3}", "did you mean optimizer"),
         ("loss: {mixing: 0.7}", "loss.mixing = 0.7: it must be at most 0.5"),
-        ("optimiser: {steps: 3}", "unknown key optimiser: it is now optimizer"),
+        ("optimiser: {steps: 3}", "unknown key optimiser: it is now optimizer"),  # codespell:ignore
         ("learning_rate: 3", "unknown key learning_rate: did you mean optimizer.learning_rate?"),
         ("loss: {pitc: {shap: linear}}", "unknown key loss.pitc.shap: did you mean loss.pitc.shape?"),
         ("loss: {4: 3}", "the key 4 in loss is not text"),
