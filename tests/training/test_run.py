@@ -155,7 +155,7 @@ def test_interrupt_says_how_to_go_on_and_leaves_no_process(small, tmp_path):
     while group_exists(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert "piwsl train --resume" in errors
+    assert "interrupted: --resume continues" in errors
     assert "Traceback" not in errors
 
 

@@ -116,7 +116,7 @@ def test_one_that_breaks_leaves_and_the_others_go_on(run, tmp_path):
             assert saved == (one["steps_done"] - 1) // 50
         else:
             assert equal(directory, tmp_path / "whole" / one["directory"])
-    assert "leaves: step" in (tmp_path / "run" / "md.log").read_text()
+    assert "stopped: step" in (tmp_path / "run" / "md.log").read_text()
     # Those that are left can be continued, those that have left stay as they are.
     with pytest.raises(UnphysicalError, match="2 of 5"):
         run("run", restart=True, stop=(f"temperature:{limit}",), steps=250, **options)
@@ -195,7 +195,7 @@ def test_a_trained_model_is_exported_once(tmp_path):
             "engine openmm has no nvt-nose-hoover for replicas: choose engine='native', or another ensemble",
         ),
         ({"ensemble": "npt"}, "engine native has no npt for replicas: choose nve or nvt-langevin or nvt-nose-hoover"),
-        ({"on_stop": "restart-from-good"}, "replicas leave where they break"),
+        ({"on_stop": "restart-from-good"}, "an unphysical replica is removed"),
         ({"replicas": 0}, "replicas = 0: it must be at least 1"),
     ],
 )
