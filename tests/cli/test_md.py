@@ -85,7 +85,7 @@ def test_ase_and_python_force_run_too(inputs, capsys):
         (["--temperature", "0"], "temperature = '0'"),
         (["--structure", "missing.xyz"], "missing.xyz: no such file"),
         (["--model", "missing.pt"], "missing.pt: no such file"),
-        (["--model", "ethanol.xyz"], "not a file of piwsl export"),
+        (["--model", "ethanol.xyz"], "damaged or not an exported file"),
         (["--system", "water"], "unknown system 'water'"),
         (["--restart"], "no such directory"),
         (["--restart", "--force"], "give one of them"),
