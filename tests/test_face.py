@@ -131,6 +131,7 @@ def test_evaluate_measures_stress(model):
     assert piwsl.evaluate(trained, labeled).errors.stress_mae > 0.1
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_a_path(model, tmp_path):
     exported = piwsl.export_model(model, target="openmm", structure=molecule("H2O"))
     assert exported.path == tmp_path / "model-openmm.pt"
@@ -144,6 +145,7 @@ def test_an_exported_model_is_a_path(model, tmp_path):
         piwsl.export_model(model, target="lammps")
 
 
+@pytest.mark.slow
 def test_label_returns_frames(tmp_path):
     write(tmp_path / "in.xyz", [molecule("H2O"), molecule("CO")])
     labeled = piwsl.label(tmp_path / "in.xyz", "ase.calculators.emt:EMT", output=tmp_path / "labels", progress=False)

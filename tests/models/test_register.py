@@ -187,6 +187,7 @@ def stored(tmp_path, network):
     return tmp_path / "model.pt"
 
 
+@pytest.mark.slow
 def test_what_torchscript_cannot_write_is_refused_in_one_line_and_can_be_compiled(tmp_path):
     path = stored(tmp_path, "unscriptable")
     with pytest.raises(ExportError, match=r"unscriptable cannot be written as TorchScript .*aotinductor") as error:

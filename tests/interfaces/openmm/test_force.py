@@ -116,6 +116,7 @@ def test_a_molecule_that_the_box_cuts(files, ethanol, kind, name):
     assert np.abs(forces - expected.forces).max() < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [("torch", "cell"), ("python", "cell"), ("python", "general")])
 def test_a_cell_smaller_than_the_cutoff_whose_box_changes(files, kind, name):
     made = oxide()
@@ -166,6 +167,7 @@ def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path
     assert "compared with the eager results it carries: energy against eager" in text
 
 
+@pytest.mark.slow
 def test_a_trained_file_is_exported_on_the_way(files, ethanol):
     expected = bind(load_exported(files / "openmm.pt"))(ethanol.positions).energy
     force = openmm_force(files / "model.pt", ethanol.numbers)

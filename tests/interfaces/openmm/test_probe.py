@@ -55,6 +55,7 @@ def test_calculator_forces_are_the_derivative_of_its_energy(ethanol, make_model)
     assert ethanol.get_potential_energy(force_consistent=True) == ethanol.get_potential_energy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("atoms", ["CH3CH2OH", "C6H6"])
 @pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
 def test_real_networks_give_the_same_in_openmm(network, atoms, tmp_path):
