@@ -126,7 +126,7 @@ except Exception as error:
     assert error == f"ModuleNotFoundError import of {broken} halted; None in sys.modules"
 
 
-@pytest.mark.parametrize("kind", ["torch", "python"])
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 def test_a_molecule_alone(kind, ethanol, make_model):
     model = make_model(ethanol)
     ethanol.rattle(0.05, seed=1)
@@ -154,7 +154,7 @@ def test_a_trained_network_in_a_periodic_box(ethanol, tmp_path):
     assert np.abs(forces).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["torch", "python"])
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 @pytest.mark.parametrize("periodic", [False, True])
 def test_a_mixed_system_joins_potential_and_force_field(kind, periodic, in_argon, ethanol, make_model):
     model = make_model(ethanol)
@@ -213,7 +213,7 @@ print(sorted(map(len, context.getMolecules())))
 @pytest.mark.parametrize(
     ("kind", "interpolate", "reader"),
     [
-        ("torch", False, "read_system"),
+        pytest.param("torch", False, "read_system", marks=pytest.mark.torchforce),
         ("python", False, "read_system"),
         ("python", False, "openmm"),
         ("python", True, "openmm"),
