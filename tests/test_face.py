@@ -85,6 +85,7 @@ def model(tmp_path: Path) -> Path:
     return trained_file(tmp_path / "model.pt")
 
 
+@pytest.mark.slow
 def test_a_trained_model_predicts(model, tmp_path):
     trained = piwsl.load_model(str(model))
     assert {"H", "C", "O"} <= set(trained.symbols)
@@ -173,6 +174,7 @@ SHORTER = {
 }
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_its_results_display_themselves(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "examples" / "quickstart.py").read_text()

@@ -184,6 +184,7 @@ def test_a_run_that_may_not_be_read(work, capsys):
     assert not (work / "run" / "analysis").exists()
 
 
+@pytest.mark.slow
 def test_what_piwsl_md_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write("ethanol.xyz", runs.ETHANOL)

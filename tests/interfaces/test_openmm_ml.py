@@ -138,6 +138,7 @@ def test_a_molecule_alone(kind, ethanol, make_model):
     assert forces == pytest.approx(ethanol.get_forces(), abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_trained_network_in_a_periodic_box(ethanol, tmp_path):
     model = trained_file(tmp_path / "model.pt", dtype="float64")
     ethanol.rattle(0.05, seed=1)
@@ -210,6 +211,7 @@ print(sorted(map(len, context.getMolecules())))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "interpolate", "reader"),
     [

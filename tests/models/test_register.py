@@ -159,6 +159,7 @@ def test_energies_of_the_wrong_shape_are_found():
         check_network("column")
 
 
+@pytest.mark.slow
 def test_it_trains_is_saved_loaded_and_exported(tmp_path):
     config = TrainingConfig.model_validate(
         {
