@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,12 @@ from tests.support.exports import Exports
 from tests.support.springs import springs_model
 
 torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs openmm-torch where it is not installed."""
+    if item.get_closest_marker("torchforce") and find_spec("openmmtorch") is None:
+        pytest.skip("openmm-torch is not installed")
 
 
 @pytest.fixture(autouse=True)

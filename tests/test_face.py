@@ -85,6 +85,7 @@ def model(tmp_path: Path) -> Path:
     return trained_file(tmp_path / "model.pt")
 
 
+@pytest.mark.slow
 def test_a_trained_model_predicts(model, tmp_path):
     trained = piwsl.load_model(str(model))
     assert {"H", "C", "O"} <= set(trained.symbols)
@@ -131,6 +132,7 @@ def test_evaluate_measures_stress(model):
     assert piwsl.evaluate(trained, labeled).errors.stress_mae > 0.1
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_a_path(model, tmp_path):
     exported = piwsl.export_model(model, target="openmm", structure=molecule("H2O"))
     assert exported.path == tmp_path / "model-openmm.pt"
@@ -144,6 +146,7 @@ def test_an_exported_model_is_a_path(model, tmp_path):
         piwsl.export_model(model, target="lammps")
 
 
+@pytest.mark.slow
 def test_label_returns_frames(tmp_path):
     write(tmp_path / "in.xyz", [molecule("H2O"), molecule("CO")])
     labeled = piwsl.label(tmp_path / "in.xyz", "ase.calculators.emt:EMT", output=tmp_path / "labels", progress=False)
@@ -171,6 +174,7 @@ SHORTER = {
 }
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_its_results_display_themselves(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "examples" / "quickstart.py").read_text()

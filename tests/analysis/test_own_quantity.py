@@ -42,6 +42,7 @@ def path(tmp_path_factory) -> Path:
     return runs.write_run(tmp_path_factory.mktemp("own") / "run", runs.shaking(600, seed=1))
 
 
+@pytest.mark.slow
 def test_it_is_in_table_json_csv_and_report(path, reference, tmp_path):
     analysis = analyze(path, reference=reference, quantities=[QUANTITY], output=tmp_path / "out")
     positions = read_run(path).frames.all()

@@ -135,6 +135,7 @@ def test_json_of_several_is_a_list(work, three, capfd):
     assert shown.err == ""
 
 
+@pytest.mark.slow
 def test_replicas_alone(work, three, capsys):
     assert analyze(three[2], "--reference", work / "reference.npz", "--no-report") == 0
     shown = capsys.readouterr().out.splitlines()
@@ -149,6 +150,7 @@ def test_replicas_alone(work, three, capsys):
     assert analyze(three[2], "--reference", work / "reference.npz", "--no-report") == 0
 
 
+@pytest.mark.slow
 def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, monkeypatch, capsys):
     monkeypatch.chdir(work)
     reference = ("--reference", work / "reference.npz")
@@ -182,6 +184,7 @@ def test_a_run_that_may_not_be_read(work, capsys):
     assert not (work / "run" / "analysis").exists()
 
 
+@pytest.mark.slow
 def test_what_piwsl_md_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write("ethanol.xyz", runs.ETHANOL)
@@ -201,6 +204,7 @@ def test_what_piwsl_md_writes(tmp_path, monkeypatch, capsys):
     assert numbers["run"]["formula"] == "C2H6O"
 
 
+@pytest.mark.slow
 def test_bundled_reference(tmp_path, capsys):
     system = named_system("aspirin")
     if not system.reference_trajectory.is_file():
@@ -217,6 +221,7 @@ def test_bundled_reference(tmp_path, capsys):
     assert numbers["reference"]["length_fs"] == pytest.approx(20 * (numbers["reference"]["frames"] - 1))
 
 
+@pytest.mark.slow
 def test_saved_reference_gives_the_same_numbers(work, capsys):
     saved = work / "saved.npz"
     assert analyze(work / "run", "--reference", work / "reference.npz", "--json", "--save-reference", saved) == 0
@@ -225,6 +230,7 @@ def test_saved_reference_gives_the_same_numbers(work, capsys):
     assert json.loads(capsys.readouterr().out) == first
 
 
+@pytest.mark.slow
 def test_atoms_in_another_order_are_mapped_when_asked_for(work, capsys):
     order = np.arange(9)[::-1]
     runs.write_run(work / "turned", runs.shaking(50, seed=1)[:, order], numbers=runs.ETHANOL.numbers[order])
@@ -255,6 +261,7 @@ def test_another_run_as_the_reference(work, capsys):
     assert "holds no summary.json" in line
 
 
+@pytest.mark.slow
 def test_a_crystal_from_its_files_to_the_report(tmp_path, capsys):
     copper = bulk("Cu", cubic=True) * (3, 3, 3)
     rng = np.random.default_rng(1)

@@ -36,6 +36,7 @@ def waters(tmp_path):
     return tmp_path / "in.xyz"
 
 
+@pytest.mark.slow
 def test_given_structures_through_a_real_process(cli, tmp_path):
     write(tmp_path / "in.xyz", [bulk("Cu", a=3.6 + 0.1 * i) for i in range(2)])
     called = cli("data", "label", "--frames", "in.xyz", "--method", EMT, "--output", "labels", "--workers", 1)

@@ -8,6 +8,7 @@ from piwsl.interfaces.doctor import examine
 from piwsl.interfaces.openmm.probe import Probe
 
 
+@pytest.mark.torchforce
 def test_the_doctor_tries_and_tells(capsys):
     run_doctor()
     out = capsys.readouterr().out

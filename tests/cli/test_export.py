@@ -41,6 +41,7 @@ def test_a_compiled_file_runs_in_both_engines(cli, water):
     ]
 
 
+@pytest.mark.slow
 def test_several_files_are_an_ensemble(cli, water):
     trained_file(Path("second.pt"), network="schnet", layers=1, channels=8, seed=1)
     made = cli("export", "model.pt", "second.pt", "--output", "both.pt")
@@ -53,6 +54,7 @@ def test_several_files_are_an_ensemble(cli, water):
     assert not Path("no.pt").exists()
 
 
+@pytest.mark.slow
 def test_copies_of_a_molecule(cli, water):
     made = cli("export", "model.pt", "--target", "openmm", "--structure", "water.xyz", "--copies", "3")
     assert made.code == 0, made.errors

@@ -40,6 +40,7 @@ def piwsl(capsys, *arguments: str) -> tuple[int, str, list[str]]:
     return code, captured.out, captured.err.splitlines()
 
 
+@pytest.mark.torchforce
 def test_a_run_prints_force_speed_and_verdict(inputs, capsys):
     code, out, errors = piwsl(capsys, "md", *inputs, "--steps", "3000", "--ensemble", "nve", "--temperature", "300")
     assert (code, errors) == (0, [])
@@ -229,6 +230,7 @@ def test_import_of_piwsl_md_is_light():
     assert result.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.torchforce
 def test_the_bundled_system_runs_at_once(capsys, tmp_path, monkeypatch):
     if not named_system("aspirin").exported.is_file():
         pytest.skip("the bundled aspirin model is not there")

@@ -79,6 +79,7 @@ def test_bars_go_from_the_lowest_to_the_highest():
     assert bars([2, 2]) == "▁▁"
 
 
+@pytest.mark.slow
 def test_a_directory_without_a_run(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"holds no summary\.json"):
         read_progress(tmp_path)

@@ -21,6 +21,7 @@ def frames(directory: Path):
     return mdtraj.load(str(directory / "trajectory.dcd"), top=str(directory / "topology.pdb")).xyz
 
 
+@pytest.mark.slow
 def test_what_is_said(inputs, capsys):
     arguments = [*inputs, "--replicas", "3", "--steps", "200", "--output", "run"]
     code, out, _ = piwsl(capsys, "md", *arguments, "--dry-run")

@@ -62,6 +62,7 @@ def test_frames_in_memory_train_the_same(cli, tmp_path):
         piwsl.train(frames)
 
 
+@pytest.mark.slow
 def test_an_ensemble_becomes_one_file(cli, tmp_path):
     random_water_file(tmp_path / "water.npz", frames=20)
     ensemble = piwsl.train_ensemble("water.npz", seeds=[1, 2], units="eV", output="both", options=SETTINGS)
@@ -70,6 +71,7 @@ def test_an_ensemble_becomes_one_file(cli, tmp_path):
     assert Path("both/ensemble-general.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_search(cli, tmp_path):
     pytest.importorskip("optuna")
     random_water_file(tmp_path / "water.npz", frames=20)

@@ -50,6 +50,7 @@ def water(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_train_export_evaluate_on_a_file_named_with_its_units(cli, water):
     trained = cli("train", "--data", water, "--units", "kcal/mol", "--output", "run", *SMALL)
     assert trained.code == 0, trained.errors
@@ -77,6 +78,7 @@ def test_train_export_evaluate_on_a_file_named_with_its_units(cli, water):
     assert "--force" in again.errors[0]
 
 
+@pytest.mark.slow
 def test_export_for_openmm_bakes_the_species_of_a_file(cli, tmp_path):
     from ase.io import write
 
@@ -93,6 +95,7 @@ def test_export_for_openmm_bakes_the_species_of_a_file(cli, tmp_path):
     assert cli("export", model, "--system", "aspirin").code == 2
 
 
+@pytest.mark.slow
 def test_fine_tuning_shows_what_was_loaded(cli, water):
     first = cli("train", "--data", water, "--units", "kcal/mol", "--output", "first", *SMALL)
     assert first.code == 0, first.errors
@@ -110,6 +113,7 @@ def test_fine_tuning_shows_what_was_loaded(cli, water):
     assert "near are embedding" in wrong.errors[0]
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_trained_and_resumed(cli, water):
     data = ["--data", water, "--units", "kcal/mol"]
     done = cli("train", *data, "--seeds", "3,4", "--output", "e", *SMALL)

@@ -37,6 +37,7 @@ def config_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
     done = cli("tune", config_file, "--output", "run", "--storage", "study.journal", "-o", "optimizer.steps=3")
     assert done.code == 0, done.errors

@@ -13,6 +13,7 @@ class Sums(nn.Module):
         return x.float().sum(0), (x * y).t()
 
 
+@pytest.mark.compile
 def test_two_runners_of_a_package_give_the_same(tmp_path, monkeypatch):
     inputs = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     package = compile_package(Sums(), inputs, None, tmp_path / "sums.pt2", {"cpp.threads": 1})

@@ -24,6 +24,7 @@ def test_copies_are_found():
     assert len(copies) == 1
 
 
+@pytest.mark.compile
 def test_a_package_is_compiled_and_loaded(tmp_path):
     class Square(nn.Module):
         def forward(self, x):

@@ -126,7 +126,7 @@ except Exception as error:
     assert error == f"ModuleNotFoundError import of {broken} halted; None in sys.modules"
 
 
-@pytest.mark.parametrize("kind", ["torch", "python"])
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 def test_a_molecule_alone(kind, ethanol, make_model):
     model = make_model(ethanol)
     ethanol.rattle(0.05, seed=1)
@@ -138,6 +138,7 @@ def test_a_molecule_alone(kind, ethanol, make_model):
     assert forces == pytest.approx(ethanol.get_forces(), abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_trained_network_in_a_periodic_box(ethanol, tmp_path):
     model = trained_file(tmp_path / "model.pt", dtype="float64")
     ethanol.rattle(0.05, seed=1)
@@ -154,7 +155,7 @@ def test_a_trained_network_in_a_periodic_box(ethanol, tmp_path):
     assert np.abs(forces).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["torch", "python"])
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 @pytest.mark.parametrize("periodic", [False, True])
 def test_a_mixed_system_joins_potential_and_force_field(kind, periodic, in_argon, ethanol, make_model):
     model = make_model(ethanol)
@@ -210,10 +211,11 @@ print(sorted(map(len, context.getMolecules())))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "interpolate", "reader"),
     [
-        ("torch", False, "read_system"),
+        pytest.param("torch", False, "read_system", marks=pytest.mark.torchforce),
         ("python", False, "read_system"),
         ("python", False, "openmm"),
         ("python", True, "openmm"),

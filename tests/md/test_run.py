@@ -43,7 +43,7 @@ def steps_of(directory: Path):
     return [int(row[0]) for row in read_thermo(directory / "thermo.csv")]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [pytest.param("openmm", marks=pytest.mark.torchforce), "ase"])
 def test_a_run_explains_itself(engine, ethanol, make_model, tmp_path):
     seen = []
     model = make_model(ethanol)

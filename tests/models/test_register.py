@@ -159,6 +159,7 @@ def test_energies_of_the_wrong_shape_are_found():
         check_network("column")
 
 
+@pytest.mark.slow
 def test_it_trains_is_saved_loaded_and_exported(tmp_path):
     config = TrainingConfig.model_validate(
         {
@@ -187,6 +188,7 @@ def stored(tmp_path, network):
     return tmp_path / "model.pt"
 
 
+@pytest.mark.slow
 def test_what_torchscript_cannot_write_is_refused_in_one_line_and_can_be_compiled(tmp_path):
     path = stored(tmp_path, "unscriptable")
     with pytest.raises(ExportError, match=r"unscriptable cannot be written as TorchScript .*aotinductor") as error:

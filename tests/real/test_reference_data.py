@@ -11,6 +11,7 @@ from piwsl.units import parse_units
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.slow
 def test_rmd17_trains_by_naming_the_file_and_its_units(real_data, tmp_path):
     """A few steps from random weights already beat predicting no force at all (about 990 meV/A)."""
     config = load_config(

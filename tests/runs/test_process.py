@@ -31,6 +31,7 @@ def huge_kilobytes(use: str) -> int:
     return int(said.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not SWITCH.exists() or "[madvise]" not in SWITCH.read_text(), reason="the system gives no huge pages on demand"
 )

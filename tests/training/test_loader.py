@@ -81,6 +81,7 @@ def children():
     return found - {os.getpid()}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the list of processes is that of Linux")
 def test_processes_that_read_ahead_change_nothing_and_end():
     ahead = loader(2)

@@ -169,6 +169,7 @@ def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
     assert changed(small("loss.stress=1"), stressed) == []
 
 
+@pytest.mark.slow
 def test_hidden_forces_do_not_choose_the_weights(small, tmp_path):
     """The kept weights are those of the smallest energy error, not those of the smallest force error."""
     config = small("data.forces_fraction=0", "loss.pitc=0", "loss.pisc=0", "loss.energy=2", "optimizer.steps=20")

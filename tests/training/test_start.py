@@ -164,6 +164,7 @@ def test_wrong_freeze_is_refused(fine_tuned, tmp_path, prefixes, message):
         run_training(fine_tuned(f"start.freeze={prefixes}"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_resumes_with_the_configuration_it_was_given(fine_tuned, file, tmp_path):
     given = fine_tuned().model_copy(update={"model": ModelConfig()})
     result = run_training(given, tmp_path / "run")

@@ -44,6 +44,7 @@ def source_of(kind, runs, folder, positions):
     return open_trajectory(path, topology).source(numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["array", "set", "dcd", "xtc", "trr", "extxyz"])
 def test_pieces_of_a_thousand_frames_as_often_as_asked_for(kind, runs, tmp_path, positions):
     source = source_of(kind, runs, tmp_path, positions)
@@ -110,6 +111,7 @@ def test_reordered_atoms(runs, positions):
     np.testing.assert_array_equal(source.all(), positions[:, order])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_frames(runs):
     """Frames made on the fly: 131 000 and 262 000 of them, whose positions take 14 MB more."""
     base = runs.shaking(1000, seed=2).astype(np.float32)

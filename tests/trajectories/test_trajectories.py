@@ -211,6 +211,7 @@ def killed(tmp_path_factory) -> dict[str, list[dict[str, int]]]:
     return json.loads(said.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_others_see_what_was_flushed_and_a_kill_leaves_it(kind, killed):
     attempts = killed[kind]

@@ -48,6 +48,7 @@ def test_h_of_r_shows_the_numbers(comparison, families):
     assert lower.get_xlabel() == "Interatomic distance r  [Å]"
 
 
+@pytest.mark.slow
 def test_a_panel_for_each_bond_type(comparison, families):
     panels = [axes for axes in draw_panels(families["bond"], WIDE, LIGHT).axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [

@@ -37,6 +37,7 @@ def direction_of(atoms, seed=0):
     return direction / np.linalg.norm(direction)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "name", "options"),
     [

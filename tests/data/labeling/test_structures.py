@@ -162,6 +162,7 @@ def test_a_foreign_calculator_is_made_once(tmp_path):
     assert faulty_calculators.Springs.made == 2  # before the job, to see whether it can be made, and in it
 
 
+@pytest.mark.slow
 def test_processes_that_die_and_files_that_meet(tmp_path):
     method, log = "tests.support.faulty_calculators:ThroughFiles", tmp_path / "log"
     options = {"kill": [1], "log": str(log)}

@@ -73,7 +73,7 @@ def topology_of(numbers, box=None):
     return topology
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 def test_it_takes_a_topology_or_species(files, ethanol, kind):
     expected = bind(load_exported(files / "openmm.pt"))(ethanol.positions)
     for who in (topology_of(ethanol.numbers), ethanol.numbers, list(ethanol.numbers)):
@@ -84,7 +84,7 @@ def test_it_takes_a_topology_or_species(files, ethanol, kind):
         assert np.abs(forces - expected.forces).max() < 1e-9
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 def test_it_acts_on_some_particles_of_a_system(files, ethanol, kind):
     expected = bind(load_exported(files / "openmm.pt"))(ethanol.positions)
     rng = np.random.default_rng(0)
@@ -103,7 +103,10 @@ def test_it_acts_on_some_particles_of_a_system(files, ethanol, kind):
         openmm_force(files / "openmm.pt", numbers, kind, atoms=atoms[::-1])
 
 
-@pytest.mark.parametrize(("kind", "name"), [("torch", "openmm"), ("python", "openmm"), ("python", "general")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param("torch", "openmm", marks=pytest.mark.torchforce), ("python", "openmm"), ("python", "general")],
+)
 def test_a_molecule_that_the_box_cuts(files, ethanol, kind, name):
     expected = bind(load_exported(files / "openmm.pt"))(ethanol.positions)
     box = np.array([[9.0, 0.0, 0.0], [2.0, 9.5, 0.0], [-1.0, 3.0, 9.2]])
@@ -116,7 +119,11 @@ def test_a_molecule_that_the_box_cuts(files, ethanol, kind, name):
     assert np.abs(forces - expected.forces).max() < 1e-8
 
 
-@pytest.mark.parametrize(("kind", "name"), [("torch", "cell"), ("python", "cell"), ("python", "general")])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param("torch", "cell", marks=pytest.mark.torchforce), ("python", "cell"), ("python", "general")],
+)
 def test_a_cell_smaller_than_the_cutoff_whose_box_changes(files, kind, name):
     made = oxide()
     force = openmm_force(files / f"{name}.pt", topology_of(made.species, made.cell), kind)
@@ -132,6 +139,7 @@ def test_a_cell_smaller_than_the_cutoff_whose_box_changes(files, kind, name):
     assert abs(energies[1] - energies[0]) > 1e-3
 
 
+@pytest.mark.torchforce
 def test_a_box_too_narrow_for_the_molecule_form(files, ethanol):
     narrow = 7.0 * np.eye(3)
     for kind in KINDS:
@@ -144,6 +152,7 @@ def test_a_box_too_narrow_for_the_molecule_form(files, ethanol):
     assert np.isnan(evaluate(system_of(ethanol.get_masses(), torch), ethanol.positions, narrow)[0])
 
 
+@pytest.mark.torchforce
 def test_several_forces_and_systems_at_once(files, ethanol):
     single = evaluate(
         system_of(ethanol.get_masses(), openmm_force(files / "openmm.pt", ethanol.numbers)), ethanol.positions
@@ -155,6 +164,7 @@ def test_several_forces_and_systems_at_once(files, ethanol):
     assert evaluate(system, ethanol.positions, group={3})[0] == pytest.approx(single[0], rel=1e-12)
 
 
+@pytest.mark.torchforce
 def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path):
     caplog.set_level(logging.INFO, "piwsl")
     # New files, since a file is verified once a process.
@@ -166,6 +176,8 @@ def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path
     assert "compared with the eager results it carries: energy against eager" in text
 
 
+@pytest.mark.torchforce
+@pytest.mark.slow
 def test_a_trained_file_is_exported_on_the_way(files, ethanol):
     expected = bind(load_exported(files / "openmm.pt"))(ethanol.positions).energy
     force = openmm_force(files / "model.pt", ethanol.numbers)
@@ -178,6 +190,7 @@ def test_a_trained_file_is_exported_on_the_way(files, ethanol):
     assert energy != pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.torchforce
 def test_what_does_not_go_together(files, ethanol):
     with pytest.raises(ConfigError, match="'single' is float32: export it again with dtype='float32'"):
         openmm_force(files / "openmm.pt", ethanol.numbers, precision="single")
@@ -218,7 +231,7 @@ print(context.getState(energy=True).getPotentialEnergy()._value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
 def test_a_serialized_system_lives_on_in_a_new_process(files, ethanol, tmp_path, kind):
     numbers = np.append(ethanol.numbers, 18)
     positions = np.vstack([ethanol.positions, [9.0, 9.0, 9.0]])

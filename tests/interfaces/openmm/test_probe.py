@@ -55,6 +55,8 @@ def test_calculator_forces_are_the_derivative_of_its_energy(ethanol, make_model)
     assert ethanol.get_potential_energy(force_consistent=True) == ethanol.get_potential_energy()
 
 
+@pytest.mark.torchforce
+@pytest.mark.slow
 @pytest.mark.parametrize("atoms", ["CH3CH2OH", "C6H6"])
 @pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
 def test_real_networks_give_the_same_in_openmm(network, atoms, tmp_path):
@@ -130,6 +132,7 @@ def test_a_python_force_survives_serialization(form, ethanol, make_model):
     assert np.abs(again_forces - forces).max() < 1e-9
 
 
+@pytest.mark.torchforce
 def test_a_torch_force_serves_one_system_after_another(ethanol, make_model):
     path = make_model(ethanol)
     ethanol.rattle(0.1, seed=1)
@@ -137,6 +140,7 @@ def test_a_torch_force_serves_one_system_after_another(ethanol, make_model):
     assert np.array_equal(in_openmm(torch_force(load_exported(path)), ethanol)[1], first)
 
 
+@pytest.mark.torchforce
 def test_torchforce_is_chosen_where_it_works(ethanol, make_model):
     assert probe_torchforce() == Probe(True, "tried on Reference, works")
     chosen = choose_force(load_exported(make_model(ethanol)), ethanol.numbers)
@@ -183,6 +187,7 @@ def test_a_plugin_that_fails_in_its_context_is_worked_around(ethanol, make_model
     assert "no such expression" in probe.reason
 
 
+@pytest.mark.torchforce
 def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_model, monkeypatch):
     def undefined_symbol():
         raise ImportError("libOpenMMTorch.so: undefined symbol: _ZN5torch3jit4load")

@@ -67,6 +67,7 @@ def test_sums_equal_those_of_the_edge_list(channels, parity):
     torch.testing.assert_close(ours, plain.outer(both, scalars, both_ways, parity, EDGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
 def test_training_gradients_equal_those_of_the_edge_list(network):
     """Energies, forces and a work in forward mode, and their gradients by all weights."""

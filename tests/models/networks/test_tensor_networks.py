@@ -34,6 +34,7 @@ def call(model, frames, cutoff=3.0, dtype=torch.float64):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("radial", ["bessel", "gaussian"])
 def test_the_laws_of_a_potential(network, radial, dtype):
@@ -56,6 +57,7 @@ def test_mirror_images_of_a_chiral_molecule_have_one_energy(network):
     assert call(model, [chiral])[0].item() == pytest.approx(call(model, [mirrored])[0].item(), abs=1e-11)
 
 
+@pytest.mark.slow
 def test_compiled_sums_equal_edge_lists_and_so_do_the_gradients_of_weights(network):
     pytest.importorskip("numba")
     results = []
