@@ -1,6 +1,12 @@
 """Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
 
-_LONGEST = 200  # characters of a text whose lines are joined
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 200  # characters of a text whose lines are joined, and of a line that is quoted
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def reason_of(error: BaseException) -> str:
@@ -18,7 +24,12 @@ def reason_of(error: BaseException) -> str:
     joined = " ".join(str(error).split())
     if len(joined) <= _LONGEST:
         return joined or type(error).__name__
-    return next(line.strip() for line in str(error).splitlines() if line.strip())
+    return shortened(next(line.strip() for line in str(error).splitlines() if line.strip()))
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """Return a text of at most ``longest`` characters; three dots replace what is left out."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 class PiwslError(Exception):
@@ -53,6 +64,10 @@ class RunDirectoryError(PiwslError):
     """A run directory contains another run, cannot be written, or cannot be resumed."""
 
 
+class SystemFailureError(PiwslError):
+    """The operating system refused something that no other error explains, such as writing to a full disk."""
+
+
 class EngineError(PiwslError):
     """A molecular dynamics engine cannot run the requested simulation."""
 
@@ -66,3 +81,27 @@ class MissingDependencyError(PiwslError):
 
 class UnphysicalError(PiwslError):
     """A molecular dynamics run became unphysical and was stopped (exit code 3)."""
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Turn failures of the operating system that nothing else has explained into one line.
+
+    The boundary of every function that users call: ``@system_errors()`` above it.
+
+    Raises:
+        SystemFailureError: The operating system refused something.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader of the output has ended
+        raise
+    except OSError as error:
+        raise system_failure(error) from error
+
+
+def system_failure(error: OSError) -> SystemFailureError:
+    """Return a failure of the operating system as one line that names the file."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    advice = ": make room, then try again" if error.errno in FULL else ""
+    return SystemFailureError(f"{name or 'the operating system'}: {reason_of(error)}{advice}")

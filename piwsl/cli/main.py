@@ -1,12 +1,13 @@
 """The `piwsl` command."""
 
+import os
 import sys
 
 import click
 
 from piwsl._version import __version__
 from piwsl.cli.command import LazyGroup
-from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError
+from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, system_failure
 
 COMMANDS = {
     "train": "Train a potential on labeled structures.",
@@ -50,9 +51,14 @@ def run(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("piwsl: interrupted", err=True)
         sys.exit(130)
-    except PiwslError as error:
+    except BrokenPipeError:  # such as `piwsl ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it when it ends
+        sys.exit(141)
+    except (PiwslError, OSError) as error:
         if "--debug" in arguments:
             raise
+        if isinstance(error, OSError):
+            error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
         click.echo(f"piwsl: {error}{hint}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)

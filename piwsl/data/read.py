@@ -21,7 +21,7 @@ from piwsl.data.formats.packed import is_packed, read_packed
 from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
-from piwsl.errors import DataError
+from piwsl.errors import DataError, system_errors
 from piwsl.units import LabelUnits, parse_units
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ _NAMED = 3  # files named in a note
 _NOTES = 5  # notes on files of a directory
 
 
+@system_errors()
 def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> FrameSet:
     """Read labeled structures.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError
+from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError, system_errors
 from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models
 from piwsl.export.verify import Verification
@@ -65,6 +65,7 @@ class ExportedModel(PathLike[str]):
         )
 
 
+@system_errors()
 def export_model(
     model: str | PathLike[str] | Sequence[str | PathLike[str]],
     output: str | PathLike[str] | None = None,

@@ -4,6 +4,7 @@ Its target is ``general`` (any structure of its elements) or ``openmm`` (species
 inputs and outputs. Reading a description executes nothing of the file.
 """
 
+import io
 import json
 import pickle
 import zipfile
@@ -15,7 +16,7 @@ import torch
 
 from piwsl.compat.torch import load_package
 from piwsl.errors import ModelFileError, reason_of
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
 
 EXPORT_FORMAT = "piwsl-exported"
 EXPORT_VERSION = 2
@@ -98,8 +99,10 @@ def described(info: dict[str, Any]) -> dict[str, Any]:
 
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
     """Write a scripted module with its description, atomically."""
-    with atomic_path(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described(info), indent=1)})
+    # Into memory first: PyTorch ends the process where the disk refuses.
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer, _extra_files={INFO_ENTRY: json.dumps(described(info), indent=1)})
+    write_bytes(path, buffer.getbuffer())
 
 
 def read_exported_info(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -32,7 +31,8 @@ from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load
 from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
 from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
-from piwsl.runs.files import atomic_path, sha256
+from piwsl.runs.files import sha256, write_bytes
+from piwsl.runs.scratch import scratch_directory
 
 Format = Literal["torchscript", "aotinductor"]
 # All pairs of a molecule as one graph beat lists of edges up to about this size, and grow with its square.
@@ -164,15 +164,14 @@ class Exporter:
 
     def _compiled(self, program: Program, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
         info = {**self._info(info, "aotinductor"), "compiled_for": compiled_for(self.device)}
-        with TemporaryDirectory() as folder:
-            package = Path(folder) / "model.pt2"
+        with scratch_directory("export") as folder:
+            package = folder / "model.pt2"
             compile_package(program, package)
             loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
             add_description(package, INFO_ENTRY, described({**info, **extra}))
-            with atomic_path(output) as temporary:
-                temporary.write_bytes(package.read_bytes())
+            write_bytes(output, package.read_bytes())
         return result
 
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:

@@ -18,14 +18,15 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
+from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError
+from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError, system_errors
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
 
 MODEL_FILE = "model.pt"  # in the directory of a training run
 ENSEMBLE_FILE = "ensemble.json"  # in the directory of an ensemble
@@ -170,10 +171,10 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         for frame in model.check_frames
     ]
     content = {"description": json.dumps(description), "tensors": model.tensors, "check_frames": frames}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    write_bytes(path, torch_bytes(content))
 
 
+@system_errors()
 def load_model(path: str | PathLike[str]) -> TrainedModel:
     """Read a trained file, such as the ``model.pt`` of a training run; nothing in it is executed.
 

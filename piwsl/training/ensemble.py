@@ -16,7 +16,7 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.predictions import Prediction
 from piwsl.runs import notebook
@@ -163,6 +163,7 @@ class EnsembleResult:
         )
 
 
+@system_errors()
 def train_ensemble(
     data: FrameSource | None = None,
     *,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource, as_frames
+from piwsl.errors import system_errors
 from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_model
 from piwsl.losses.curl import Curl, measure_curl
 from piwsl.losses.evaluation import evaluate as evaluate_points
@@ -171,6 +172,7 @@ class Evaluation:
         )
 
 
+@system_errors()
 def evaluate(
     model: str | PathLike[str] | TrainedModel,
     data: FrameSource,

@@ -21,7 +21,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from piwsl.runs.files import atomic_path
+from piwsl.compat.torch import torch_bytes
+from piwsl.runs.files import write_bytes
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CHECKPOINTS, metrics_name
@@ -77,8 +78,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write beside the target, then move."""
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        write_bytes(Path(path), torch_bytes(checkpoint))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.read import FrameSource
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
+from piwsl.errors import system_errors
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
@@ -103,6 +104,7 @@ class TrainingResult:
         )
 
 
+@system_errors()
 def train(
     data: FrameSource | None = None,
     *,

@@ -18,6 +18,7 @@ from piwsl.data.formats.labels import check_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.errors import DataError
+from piwsl.runs.steady_file import SteadyFile
 
 if TYPE_CHECKING:
     import h5py
@@ -202,8 +203,15 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
 
     Raises:
         MissingDependencyError: h5py is not installed.
+        OSError: The disk refuses.
     """
-    with h5py_module().File(path, "w") as file:
+    with SteadyFile(path) as disk:
+        _write(disk, frames)
+        disk.check()
+
+
+def _write(disk: SteadyFile, frames: Iterable[Frame]) -> None:
+    with h5py_module().File(disk, "w") as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         for name, known in (*FIELDS.items(), (OFFSETS, Field(False, (), "i8", 0))):
             _create(file, name, known)
@@ -211,6 +219,7 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
         remaining = iter(frames)
         while block := list(islice(remaining, BLOCK)):
             _append(file, block)
+            disk.check()
 
 
 def _create(file: "h5py.File", name: str, known: Field) -> None:

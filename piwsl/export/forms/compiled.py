@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,7 +22,8 @@ from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
+from piwsl.runs.scratch import scratch_directory
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,16 @@ def compile_package(program: Program, output: Path) -> None:
         )
     # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
     options = {"cpp.threads": 1}
-    with TemporaryDirectory() as folder:
+    with scratch_directory("compile") as folder:
         try:
-            module, package = _Module(program.graph), Path(folder) / "model.pt2"
+            module, package = _Module(program.graph), folder / "model.pt2"
             made = compat.compile_package(module, program.inputs, program.sizes, package, options)
         except Exception as error:  # compilers raise many kinds
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
                 f"AOTInductor could not compile the potential ({reason}): export with format='torchscript'"
             ) from error
-        with atomic_path(output) as temporary:
-            shutil.copyfile(made, temporary)
+        write_bytes(output, made.read_bytes())
 
 
 def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
