@@ -13,6 +13,7 @@ The functions of a working day are attributes of this module and are imported at
 from typing import TYPE_CHECKING
 
 from piwsl._lazy import attach
+from piwsl._user import ensure_user_name
 from piwsl._version import __version__
 from piwsl.errors import (
     ConfigError,
@@ -27,6 +28,8 @@ from piwsl.errors import (
     UnphysicalError,
     UnregisteredNetworkError,
 )
+
+ensure_user_name()
 
 if TYPE_CHECKING:
     from piwsl import analysis, data, losses, models, testing

@@ -43,24 +43,50 @@ def temporary_directory(parent: Path, prefix: str, suffix: str = "") -> Iterator
 
 
 @contextmanager
-def scratch_directory(purpose: str) -> Iterator[Path]:
+def scratch_directory(purpose: str, parent: Path | None = None) -> Iterator[Path]:
     """Yield a private directory for temporary files of this computer, in the folder that TMPDIR names.
 
     Args:
         purpose: A word that becomes part of its name.
+        parent: Folder to use instead of that of TMPDIR.
 
     Raises:
         RunDirectoryError: It cannot be made.
     """
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(temporary_directory(Path(tempfile.gettempdir()), f"piwsl-{purpose}-"))
+            folder = stack.enter_context(
+                temporary_directory(parent or Path(tempfile.gettempdir()), f"piwsl-{purpose}-")
+            )
         except OSError as error:
             where = error.filename or os.environ.get("TMPDIR", "TMPDIR")
             raise RunDirectoryError(
                 f"{where}: temporary files cannot be written ({reason_of(error)}): make room, or set TMPDIR"
             ) from None
         yield folder
+
+
+def folder_without_spaces() -> Path | None:
+    """Return a folder for temporary files whose path compilers and shells read as one word; None without any."""
+    for folder in (tempfile.gettempdir(), "/var/tmp", "/tmp", os.getcwd()):  # made private inside
+        if not re.search(r"[^\w./\\:+,@%=~-]", folder) and os.access(folder, os.W_OK | os.X_OK):
+            return Path(folder)
+    return None
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let Python and the programs that it starts put their temporary files into a folder within the block."""
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        if variable is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = variable
 
 
 def _locked(parent: Path, prefix: str, suffix: str) -> tuple[Path, FileLock | None]:

@@ -96,7 +96,7 @@ def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
                 _put(library, environment, entries)
             environment.sync(True)
     except library.Error as error:
-        raise OSError(reason_of(error)) from None
+        raise OSError(reason_of(error).removeprefix(f"{path}: ")) from None
 
 
 def _put(library: Any, environment: "lmdb.Environment", entries: dict[bytes, bytes]) -> None:

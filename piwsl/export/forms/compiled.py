@@ -23,7 +23,8 @@ from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
 from piwsl.runs.files import write_bytes
-from piwsl.runs.scratch import scratch_directory
+from piwsl.runs.process import environment_variable
+from piwsl.runs.scratch import folder_without_spaces, scratch_directory, temporary_files_in
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,22 @@ def compile_package(program: Program, output: Path) -> None:
             "install one, or choose format='torchscript'"
         )
     # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
-    options = {"cpp.threads": 1}
-    with scratch_directory("compile") as folder:
+    # Headers are compiled in a folder that anybody can predict, and that may have a space in its name.
+    options = {"cpp.threads": 1, "aot_inductor.precompile_headers": False}
+    parent = folder_without_spaces()
+    if parent is None:
+        raise ExportError("the C++ compiler takes no path with spaces: set TMPDIR to a folder without any")
+    with (
+        scratch_directory("compile", parent) as folder,
+        environment_variable("TORCHINDUCTOR_CACHE_DIR", str(folder / "cache")),  # private, and needs no user name
+        temporary_files_in(folder),
+    ):
         try:
             module, package = _Module(program.graph), folder / "model.pt2"
             made = compat.compile_package(module, program.inputs, program.sizes, package, options)
         except Exception as error:  # compilers raise many kinds
+            if "No space left" in str(error):
+                raise ExportError(f"{parent}: no space left for the compiler: make room, or set TMPDIR") from None
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
                 f"AOTInductor could not compile the potential ({reason}): export with format='torchscript'"
