@@ -32,6 +32,11 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def printable(text: str) -> str:
+    """Return a text with control characters escaped, which would change a terminal or break the line."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 class PiwslError(Exception):
     """Base of every error that the command line prints as one line (exit code 2)."""
 

@@ -7,7 +7,7 @@ import click
 
 from piwsl._version import __version__
 from piwsl.cli.command import LazyGroup
-from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, system_failure
+from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
 
 COMMANDS = {
     "train": "Train a potential on labeled structures.",
@@ -60,5 +60,5 @@ def run(arguments: list[str] | None = None) -> None:
         if isinstance(error, OSError):
             error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
-        click.echo(f"piwsl: {error}{hint}", err=True)
+        click.echo(f"piwsl: {printable(str(error))}{hint}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)

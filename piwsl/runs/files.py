@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +94,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+LARGEST_JSON = 256 * 2**20  # bytes of a file
+
+
+def read_json_object(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON file that contains an object; what the object contains is for a typed model to check.
+
+    Raises:
+        RunDirectoryError: The file is larger than ``largest`` bytes, cannot be read, or contains something else.
+    """
+    try:
+        if path.stat().st_size > largest:
+            raise RunDirectoryError(f"{path}: damaged: larger than {largest // 2**20} MB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({reason_of(error)})") from None
+    except (ValueError, RecursionError):  # UnicodeDecodeError is one, too
+        raise RunDirectoryError(f"{path}: damaged: not JSON") from None
+    if not isinstance(content, dict):
+        raise RunDirectoryError(f"{path}: damaged: not a JSON object")
+    return content
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

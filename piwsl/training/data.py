@@ -1,15 +1,15 @@
 """The frames of a training run: read, split, and checked against the configuration."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
-from typing import overload
+from typing import Annotated, overload
 from zlib import crc32
 
 import numpy as np
 from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
@@ -19,12 +19,13 @@ from piwsl.data.read import read_frames
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.runs.files import source_hash
+from piwsl.runs.files import read_json_object, source_hash
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
 from piwsl.typing import BoolArray
 from piwsl.units import parse_units
 
+_Index = Annotated[int, Field(ge=0)]
 _FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
 
 
@@ -194,6 +195,16 @@ def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
     return replace(frames, frames=HiddenForces(frames, shown))
 
 
+class _StoredSplit(BaseModel):
+    """Content of the file: indices of frames."""
+
+    model_config = ConfigDict(strict=True)
+
+    train: list[_Index]
+    validation: list[_Index]
+    test: list[_Index]
+
+
 def stored_split(path: Path) -> Split | None:
     """Read the split that an earlier session of a run wrote; None where it was interrupted before.
 
@@ -203,10 +214,10 @@ def stored_split(path: Path) -> Split | None:
     if not path.exists():
         return None
     try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
-        return Split(*([int(index) for index in parts[name]] for name in ("train", "validation", "test")))
-    except (OSError, KeyError, TypeError, ValueError):
+        stored = _StoredSplit.model_validate(read_json_object(path))
+    except (RunDirectoryError, ValidationError):
         raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+    return Split(stored.train, stored.validation, stored.test)
 
 
 def _absolute(source: str) -> str:
