@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from piwsl.training.config import TrainingConfig
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
     from piwsl.training.evaluate import Evaluation, evaluate
-    from piwsl.training.run import TrainingResult, train
+    from piwsl.training.run import TrainingResult, finish_training, train
     from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
 
@@ -80,6 +80,7 @@ __all__ = [
     "data",
     "evaluate",
     "export_model",
+    "finish_training",
     "label",
     "load_model",
     "losses",
@@ -112,6 +113,7 @@ __getattr__, __dir__ = attach(
         "analyze": "analysis",
         "evaluate": "training.evaluate",
         "export_model": "export.export",
+        "finish_training": "training.run",
         "label": "data.labeling.label",
         "load_model": "export.trained_file",
         "openmm_force": "interfaces.openmm.force",

@@ -350,6 +350,7 @@ def _work_left(config: TrainingConfig, directory: Path, resume: bool) -> Literal
         return "all"
     continuation(config, directory)  # refuses other settings
     finished = (directory / SUMMARY_FILE).exists() and (directory / MODEL_FILE).exists()
+    finished = finished and TrainingSummary.read(directory).result == "completed"
     longer = config.optimizer.steps > load_config(directory / CONFIG_FILE).optimizer.steps
     return "nothing" if finished and not longer else "rest"
 
