@@ -139,7 +139,7 @@ def _printer(command: click.Command) -> Any:
             return
         if record.name == "piwsl.training.start":
             click.echo(f"start: {text}")
-        elif record.name == "piwsl.training.inputs":
+        elif record.name in ("piwsl.training.inputs", "piwsl.training.distributed.processes"):
             prefix = "note: " if record.levelno == logging.INFO else ""
             click.echo(f"{prefix}{with_flags(text, command)}", err=True)
         elif text.startswith(("computed on:", "resumed:")):

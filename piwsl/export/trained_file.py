@@ -176,12 +176,12 @@ def save_trained(model: TrainedModel, path: Path) -> None:
 
 @system_errors()
 def load_model(path: str | PathLike[str]) -> TrainedModel:
-    """Read a trained file, such as the ``model.pt`` of a training run; nothing in it is executed.
+    """Read a trained file, or the ``model.pt`` of a run directory; nothing in it is executed.
 
     Raises:
         ModelFileError: the file is missing, damaged, not a trained file of piwsl, or of another format version.
     """
-    return load_trained(Path(path))
+    return load_trained(trained_file(Path(path)))
 
 
 def load_trained(path: Path) -> TrainedModel:
@@ -228,6 +228,11 @@ def load_trained(path: Path) -> TrainedModel:
         )
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError):
         raise ModelFileError(f"{path}: its description is incomplete or damaged") from None
+
+
+def trained_file(path: Path) -> Path:
+    """Return the trained file that a path means: that of a training run where it is a run directory, else the path."""
+    return path / MODEL_FILE if (path / MODEL_FILE).is_file() else path
 
 
 def member_models(directory: Path) -> list[Path]:

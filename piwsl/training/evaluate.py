@@ -184,7 +184,7 @@ def evaluate(
     """Measure the errors of a trained model on labeled frames.
 
     Args:
-        model: trained file, or what `piwsl.load_model` returns.
+        model: trained file, run directory of a training, or what `piwsl.load_model` returns.
         data: labeled frames, a file, a directory, a pattern, or a named data set.
         units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
         device: ``cpu`` or ``cuda``.

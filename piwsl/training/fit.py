@@ -54,7 +54,7 @@ class Setup:
     def describe_device(self) -> str:
         """Describe where the run computes."""
         if self.processes.count == 1:
-            return self.device.type
+            return ", ".join(filter(None, (self.device.type, self.processes.note)))
         machines = f" on {self.processes.nodes} machines" if self.processes.nodes > 1 else ""
         return f"{self.processes.count} {self.device.type} processes{machines}"
 
