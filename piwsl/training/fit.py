@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from piwsl.compat.torch import torch_bytes
-from piwsl.runs.files import write_bytes
+from piwsl.errors import FULL
+from piwsl.runs.files import unwritable, write_bytes
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
@@ -171,7 +173,7 @@ def fit(
     """
     config = setup.config
     optimizer = config.optimizer
-    with _quiet_lightning():
+    with _quiet_lightning(), _quiet_writers():
         trainer = Trainer(
             max_steps=optimizer.steps,
             max_epochs=-1,
@@ -193,6 +195,10 @@ def fit(
             return
         try:
             trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise unwritable(setup.output, error, "continue the run") from None
         except SystemExit:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
         except RuntimeError as error:
@@ -272,6 +278,22 @@ def _loggers(output: Path) -> list[Logger]:
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(output, name="", version="tensorboard"))
     return loggers
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Suppress tracebacks of threads that cannot write: TensorBoard raises the error again where it is called."""
+    before = threading.excepthook
+
+    def show(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager
