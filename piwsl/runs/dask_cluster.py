@@ -156,7 +156,7 @@ class DaskCluster:
         try:
             patience = min(self.patience, 10.0)
             return Client(self.address, timeout=patience, set_as_default=False, security=self.security)
-        except (OSError, TimeoutError, ValueError, TypeError) as error:
+        except (OSError, TimeoutError, ValueError, TypeError, AssertionError, RuntimeError) as error:  # of TLS, too
             raise ConfigError(f"no Dask scheduler at {self.address} ({reason_of(error)})") from None
 
     def _threads(self, client: Any) -> int:

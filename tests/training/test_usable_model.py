@@ -42,7 +42,7 @@ def test_an_interrupted_run_has_a_usable_model_and_can_be_finished(interrupted, 
     assert model.training["validation"]["force_mae"] > 0
     assert all(torch.equal(value, best[f"network.{name}"]) for name, value in model.tensors.items())
     assert piwsl.evaluate(interrupted, water_file).errors.force_mae is not None
-    assert piwsl.export_model(interrupted).path == interrupted / "model-general.pt"
+    assert piwsl.export_model(interrupted, dtype="float64").path == interrupted / "model-general.pt"
 
     result = piwsl.finish_training(interrupted)
     summary = TrainingSummary.read(interrupted)
