@@ -8,10 +8,10 @@ from ase.build import molecule
 from ase.io import write
 
 from piwsl.data.frames import Frame
+from piwsl.data.systems import SYSTEMS
 from piwsl.data.write import write_frames
 from piwsl.errors import RunDirectoryError
 from tests.support.limits import can_mount, limited_files, on_small_disk
-from tests.support.springs import springs_model
 
 
 def water(count: int) -> list[Frame]:
@@ -30,12 +30,13 @@ def test_every_format_refuses_in_one_line(suffix, size, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+MODEL = SYSTEMS["aspirin"].model  # trained, knows the elements of water
 COMMANDS = {
-    "export": "export {here}/model.pt --target general --output {disk}/x.pt",
+    "export": "export {model} --target general --output {disk}/x.pt",
     "convert": "data convert {here}/frames.xyz {disk}/x.h5",
     "train": "train --data {here}/frames.xyz -o data.train=8 -o data.validation=4 -o optimizer.steps=2 "
     "-o model.channels=8 -o loss.pitc=0 -o loss.pisc=0 --output {disk}/run",
-    "evaluate": "evaluate {here}/model.pt {here}/frames.xyz --plot {disk}/plot.png",
+    "evaluate": "evaluate {model} {here}/frames.xyz --plot {disk}/plot.png",
     "label": "data label --frames {here}/frames.xyz --method ase.calculators.emt:EMT --output {disk}/labels",
 }
 
@@ -46,10 +47,9 @@ COMMANDS = {
 def test_commands_on_a_full_disk(name, tmp_path: Path):
     write_frames(water(12), tmp_path / "frames.xyz")
     write(tmp_path / "water.xyz", molecule("H2O"))
-    springs_model(tmp_path / "model.pt", molecule("H2O"))
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = COMMANDS[name].format(here=tmp_path, disk=disk).split()
+    command = COMMANDS[name].format(here=tmp_path, disk=disk, model=MODEL).split()
     done = on_small_disk(disk, 4096, [sys.executable, "-m", "piwsl.cli", *command])
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -62,10 +62,9 @@ def test_commands_on_a_full_disk(name, tmp_path: Path):
 @pytest.mark.skipif(not can_mount(), reason="a file system cannot be mounted here")
 def test_a_trained_file_and_no_room_for_temporary_files(tmp_path: Path):
     write(tmp_path / "water.xyz", molecule("H2O"))
-    springs_model(tmp_path / "model.pt", molecule("H2O"))
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = f"md --structure {tmp_path}/water.xyz --model {tmp_path}/model.pt --steps 2 --output {tmp_path}/run"
+    command = f"md --structure {tmp_path}/water.xyz --model {MODEL} --steps 2 --output {tmp_path}/run"
     done = on_small_disk(
         disk, 8192, [sys.executable, "-m", "piwsl.cli", *command.split()], environment={"TMPDIR": str(disk)}
     )
