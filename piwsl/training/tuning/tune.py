@@ -69,7 +69,7 @@ def tune(
         )
     chosen = {"storage": storage, "trials": trials}
     section = section.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    with resumable("repeat the search to continue it"), _reporting(progress, section) as report:
+    with resumable(lambda: "repeat the search to continue it"), _reporting(progress, section) as report:
         return run_study(training, section, directory, on_data, report)
 
 
