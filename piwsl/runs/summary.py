@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "summary.json"
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 Result = Literal["completed", "interrupted", "stopped"]
 
 
@@ -156,7 +157,7 @@ class ViolationRecord(BaseModel):
     """
 
     rule: str
-    step: int
+    step: _Count
     message: str = ""
     value: float | None = None
     limit: float | None = None
@@ -171,7 +172,7 @@ class ReplicaRecord(BaseModel):
     directory: str
     seed: int
     result: Result
-    steps_done: int
+    steps_done: _Count
     stop: ViolationRecord | None = None
 
 
@@ -213,11 +214,11 @@ class MDSummary(RunSummary):
     ensemble: str
     temperature_K: float | str
     pressure_bar: float | None = None
-    timestep_fs: float
-    equilibration_steps: int = 0
-    steps_requested: int
-    steps_done: int
-    trajectory_interval: int
+    timestep_fs: float = Field(gt=0)
+    equilibration_steps: _Count = 0
+    steps_requested: _Count
+    steps_done: _Count
+    trajectory_interval: _Count
     seed: int | None = None
     restarted_at_step: int | None = None
     speed: SpeedRecord = Field(default_factory=SpeedRecord)

@@ -64,10 +64,9 @@ def test_entries_of_another_type_are_one_line(tmp_path):
     path = tmp_path / "summary.json"
     path.write_text(json.dumps(whole))
     assert MDSummary.read(tmp_path).steps_done == 1
-    for key in whole:
-        for value in ([], {"a": 1}, None, True, "9" * 400, float("nan"), 10**30):
-            if key == "temperature_K" and value == "9" * 400:  # text such as 300:500
-                continue
+    for key in set(whole) - {"temperature_K"}:  # which may be a text, too
+        values = [[], {"a": 1}, None, True, float("nan"), -(10**30)]
+        for value in values if key == "ensemble" else [*values, "9" * 400]:
             path.write_text(json.dumps({**whole, key: value}))
             with pytest.raises(RunDirectoryError) as caught:
                 MDSummary.read(tmp_path)
