@@ -42,6 +42,9 @@ def piwsl(debug: bool, modules: tuple[str, ...]) -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run a command line and exit: 0 success, 2 user error, 3 unphysical run, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not __debug__:  # ASE reads files by assertions that fail
+        click.echo("piwsl: Python runs without assertions, which ASE needs: unset PYTHONOPTIMIZE, omit -O", err=True)
+        sys.exit(2)
     try:
         # Without its standalone mode click returns the code of an Exit instead of raising it.
         sys.exit(piwsl.main(arguments, prog_name="piwsl", standalone_mode=False))
@@ -54,6 +57,12 @@ def run(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # such as `piwsl ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it when it ends
         sys.exit(141)
+    except UnicodeEncodeError as error:
+        if "--debug" in arguments:
+            raise
+        text = printable(ascii(error.object[error.start : error.end]))
+        click.echo(f"piwsl: {text} is not a text in this locale: set LC_ALL=C.UTF-8", err=True)
+        sys.exit(2)
     except (PiwslError, OSError) as error:
         if "--debug" in arguments:
             raise
