@@ -190,17 +190,19 @@ def change_entries(data: bytes, rng: random.Random) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.lmdb"
         path.write_bytes(data)
-        with lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 24) as file:
-            with file.begin(write=True) as transaction:
-                keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
-                key = rng.choice(keys)
-                entry = bytes(transaction.get(key))
-                if rng.random() < 0.2:
-                    entry = flip_bits(entry, rng)
-                else:
-                    change = rng.choice((change_json, change_token))
-                    entry = zlib.compress(change(zlib.decompress(entry), rng))
-                transaction.put(key, entry)
+        with (
+            lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 24) as file,
+            file.begin(write=True) as transaction,
+        ):
+            keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+            key = rng.choice(keys)
+            entry = bytes(transaction.get(key))
+            if rng.random() < 0.2:
+                entry = flip_bits(entry, rng)
+            else:
+                change = rng.choice((change_json, change_token))
+                entry = zlib.compress(change(zlib.decompress(entry), rng))
+            transaction.put(key, entry)
         return path.read_bytes()
 
 
@@ -242,18 +244,22 @@ def _zlib_bomb(path: Path) -> None:
     import lmdb
 
     big = zlib.compress(b"[" + b" " * (1 << 29) + b"]", 9)
-    with lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 26) as file:
-        with file.begin(write=True) as transaction:
-            transaction.put(b"nextid", zlib.compress(b"2"))
-            transaction.put(b"1", big)
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 26) as file,
+        file.begin(write=True) as transaction,
+    ):
+        transaction.put(b"nextid", zlib.compress(b"2"))
+        transaction.put(b"1", big)
 
 
 def _lmdb_many(path: Path) -> None:
     import lmdb
 
-    with lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 20) as file:
-        with file.begin(write=True) as transaction:
-            transaction.put(b"nextid", zlib.compress(b"9223372036854775807"))
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 20) as file,
+        file.begin(write=True) as transaction,
+    ):
+        transaction.put(b"nextid", zlib.compress(b"9223372036854775807"))
 
 
 def _json_array_bomb(path: Path) -> None:
@@ -322,7 +328,12 @@ def _packed_claims(path: Path) -> None:
 HDF5: tuple[Mutation, ...] = (*BYTES, change_hdf5, change_hdf5, change_hdf5)
 TARGETS = [
     Target(
-        "extxyz", "a.extxyz", _packed, read, TEXT, {"a number of atoms": _xyz_claims, "a number of columns": _xyz_columns}
+        "extxyz",
+        "a.extxyz",
+        _packed,
+        read,
+        TEXT,
+        {"number of atoms": _xyz_claims, "number of columns": _xyz_columns},
     ),
     Target("extxyz-results", "a.xyz", _results, read, TEXT),
     Target("xyz", "a.xyz", _plain_xyz, read, TEXT),
