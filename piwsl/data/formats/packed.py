@@ -17,7 +17,7 @@ from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
 from piwsl.data.formats.labels import check_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
-from piwsl.data.names import shown
+from piwsl.data.names import FoundNames, shown
 from piwsl.errors import DataError, quoted
 
 if TYPE_CHECKING:
@@ -78,11 +78,14 @@ def read_packed(path: Path) -> FrameSet:
     """
     frames = PackedFrames(path)
     frames.probe()
-    return FrameSet(frames, path, files=(path,))
+    return FrameSet(frames, path, files=(path,), names=frames.names)
 
 
 class PackedFrames(LazyFrames):
     """The frames of a packed file.
+
+    Attributes:
+        names: labels that the file contains, and other arrays, which are not read.
 
     Raises:
         DataError: the file is damaged or of a later version.
@@ -91,6 +94,9 @@ class PackedFrames(LazyFrames):
     def __init__(self, path: Path) -> None:
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
+            labels = [name for name in ("energy", "forces", "stress") if file[name].id.get_storage_size()]
+            others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
+        self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
 
     def read(self, index: int) -> Frame:
