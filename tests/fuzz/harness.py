@@ -1,8 +1,8 @@
 """Alter files, read them in limited child processes, and judge the outcome."""
 
+import faulthandler
 import io
 import json
-import logging
 import os
 import random
 import resource
@@ -201,7 +201,7 @@ def _read(target: Target, path: Path, temporary: Path) -> tuple[str, str]:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    logging.disable(logging.NOTSET)
+    faulthandler.disable()
     printed = io.StringIO()
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # libraries of C print there

@@ -64,12 +64,13 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
         raise UnknownLayoutError(f"{path}: a JSON file, but not an ASE database")
     if not ids:
         raise DataError(f"{path}: contains no structure")
-    rows = [AtomsRow(content_of(path, index, document[number])) for index, number in enumerate(ids)]
     frames, counter = [], LabelCounter()
-    for index, row in enumerate(rows):
-        frame, labels, found, agreeing = _read_row(path, index, row, units or EV_ANGSTROM)
+    for index, number in enumerate(ids):
+        with reading(path, f"frame {index}: not readable, the file is damaged"):
+            row = AtomsRow(content_of(path, index, document[number]))
+            frame, labels, found, agreeing = _read_row(path, index, row, units or EV_ANGSTROM)
+            counter.add(labels, found, frame, agreeing)
         frames.append(frame)
-        counter.add(labels, found, frame, agreeing)
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
 
 
