@@ -11,13 +11,13 @@ from tempfile import mkdtemp
 import numpy as np
 import torch
 
+from piwsl import PiwslCalculator
 from piwsl.analysis import analyze
 from piwsl.data.read import read_frames
 from piwsl.data.systems import named_system
 from piwsl.export.exported_file import load_exported
 from piwsl.export.trained_file import load_trained
 from piwsl.interfaces.openmm.force import torch_force
-from piwsl.md import PiwslCalculator
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_protocol
 from piwsl.training.evaluate import evaluate_potential

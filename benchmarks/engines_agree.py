@@ -22,6 +22,7 @@ from ase.calculators.fd import calculate_numerical_stress
 from openmm import app, unit
 from openmm.app.internal.unitcell import reducePeriodicBoxVectors
 
+from piwsl import PiwslCalculator, openmm_force
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.data.read import read_frames
@@ -29,7 +30,6 @@ from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.trained_file import load_trained
-from piwsl.md import PiwslCalculator, openmm_force
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
 Said = tuple[float, np.ndarray]

@@ -26,6 +26,7 @@ from race import processor, rounded
 from random_model import random_model
 from torch.utils.flop_counter import FlopCounterMode
 
+from piwsl import openmm_force
 from piwsl.data.frames import Frame
 from piwsl.data.systems import named_system
 from piwsl.export.evaluation import bind
@@ -33,7 +34,6 @@ from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.trained_file import load_trained
-from piwsl.md import openmm_force
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.runs.process import keep_freed_memory
 from piwsl.units import NANOMETER

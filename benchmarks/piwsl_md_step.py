@@ -13,8 +13,8 @@ from ase import Atoms, units
 from ase.md.langevin import Langevin
 from step_server import serve
 
+from piwsl import PiwslCalculator, openmm_force
 from piwsl.data.systems import named_system
-from piwsl.md import PiwslCalculator, openmm_force
 from piwsl.runs.process import choose_threads, keep_freed_memory
 from piwsl.units import NANOMETER
 

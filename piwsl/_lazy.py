@@ -13,7 +13,8 @@ def attach(
 
     Args:
         package: its ``__name__``.
-        modules: module of each public name, relative to the package, such as ``{"Frame": "frames"}``.
+        modules: module of each public name, relative to the package, such as ``{"Frame": "frames"}``, or absolute
+            where it begins with ``piwsl.``.
         packages: modules within the package that are public themselves.
     """
 
@@ -22,7 +23,8 @@ def attach(
             return import_module(f"{package}.{name}")
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{modules[name]}"), name)
+        module = modules[name]
+        value = getattr(import_module(module if module.startswith("piwsl.") else f"{package}.{module}"), name)
         setattr(sys.modules[package], name, value)  # the next access is an ordinary one
         return value
 

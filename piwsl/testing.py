@@ -18,6 +18,8 @@ from piwsl.errors import ConfigError, reason_of
 from piwsl.models import ModelConfig, build_potential
 from piwsl.typing import FloatArray
 
+__all__ = ["TOLERANCES", "ModelCheckError", "PotentialCall", "Tolerances", "check_model", "check_network"]
+
 PotentialCall = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """(species, positions, edges, edge_shifts, structure_index, n_structures) -> energies (S,) eV, forces (N, 3) eV/A."""
 

@@ -10,7 +10,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 
-from piwsl.md import PiwslCalculator
+from piwsl import PiwslCalculator
 from piwsl.md.structure import thermal_velocities
 from tests.support.argon import argon_model
 from tests.support.molecules import oxide

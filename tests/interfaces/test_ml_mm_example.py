@@ -10,7 +10,7 @@ from shutil import copyfile
 import pytest
 from openmm.app import PDBFile
 
-from piwsl.md import PiwslCalculator
+from piwsl import PiwslCalculator
 from piwsl.units import KJ_PER_MOL
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from ase.build import molecule
 from openmm import app
 from openmmml import MLPotential
 
+from piwsl import PiwslCalculator
 from piwsl.errors import ConfigError, ElementError, ModelFileError
-from piwsl.md import PiwslCalculator
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.units import KJ_PER_MOL
 from tests.support.models_for_tests import trained_file
@@ -199,7 +199,7 @@ import numpy as np
 import openmm
 text = open(sys.argv[1]).read()
 if sys.argv[3] == "read_system":
-    from piwsl.md import read_system
+    from piwsl.interfaces.openmm import read_system
     system = read_system(text)
 else:
     system = openmm.XmlSerializer.deserialize(text)

@@ -8,7 +8,7 @@ import pytest
 from ase.build import bulk
 from ase.io import read
 
-from piwsl.md import PiwslCalculator
+from piwsl import PiwslCalculator
 from piwsl.md.engines.base import kinetic_energy
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_protocol

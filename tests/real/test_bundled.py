@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from piwsl import PiwslCalculator
 from piwsl.analysis import bundled_reference
 from piwsl.cli.main import run
 from piwsl.data.frames import Frame
@@ -17,7 +18,6 @@ from piwsl.data.systems import RESOURCES, named_system
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.trained_file import load_trained
-from piwsl.md import PiwslCalculator
 from piwsl.training.evaluate import evaluate_potential
 
 pytestmark = pytest.mark.slow

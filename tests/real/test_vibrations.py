@@ -5,9 +5,9 @@ import pytest
 from ase.optimize import BFGS
 from ase.vibrations import Vibrations
 
+from piwsl import PiwslCalculator
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.systems import named_system
-from piwsl.md import PiwslCalculator
 
 pytestmark = pytest.mark.slow
 

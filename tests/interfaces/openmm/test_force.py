@@ -12,8 +12,8 @@ from openmm import app, unit
 from piwsl.errors import ConfigError, DataError, ElementError, EngineError
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
+from piwsl.interfaces.openmm import openmm_force, read_system
 from piwsl.interfaces.openmm.force import ForceCallable
-from piwsl.md import openmm_force, read_system
 from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.molecules import oxide
 
@@ -222,7 +222,7 @@ SCRIPT = """
 import sys
 import numpy as np
 import openmm
-from piwsl.md import read_system
+from piwsl.interfaces.openmm import read_system
 system = read_system(open(sys.argv[1]).read())
 context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
 context.setPositions(np.load(sys.argv[2]) / 10)

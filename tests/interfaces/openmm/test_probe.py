@@ -10,6 +10,7 @@ import pytest
 import torch
 from ase.build import molecule
 
+from piwsl import PiwslCalculator
 from piwsl.data.frames import Frame
 from piwsl.errors import ElementError, EngineError, ModelFileError
 from piwsl.export.evaluation import bind
@@ -18,7 +19,6 @@ from piwsl.export.exporter import Exporter
 from piwsl.interfaces.openmm import force as module
 from piwsl.interfaces.openmm.force import choose_force, python_force, torch_force
 from piwsl.interfaces.openmm.probe import Probe, probe_torchforce
-from piwsl.md import PiwslCalculator
 from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.models_for_tests import trained_file
 
