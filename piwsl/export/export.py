@@ -13,6 +13,7 @@ from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models
 from piwsl.export.verify import Verification
 from piwsl.runs import notebook
+from piwsl.runs.process import process_settings
 
 Target = Literal["general", "openmm"]
 SUFFIXES: dict[Format, str] = {"torchscript": ".pt", "aotinductor": ".pt2"}
@@ -115,12 +116,13 @@ def export_model(
     path = Path(output) if output is not None else stem.with_name(f"{stem.name}-{target}{SUFFIXES[format]}")
     if path.exists() and not force:
         raise RunDirectoryError(f"{path} exists: replace it with force=True, or choose another output")
-    exporter = Exporter(paths, dtype, device)
-    if target == "general":
-        verification = exporter.general(path, format)
-    else:
-        frame = Frame.from_atoms(find_structure(structure, system))
-        verification = exporter.openmm(frame, path, format, copies=copies)
+    with process_settings(huge_pages=True):
+        exporter = Exporter(paths, dtype, device)
+        if target == "general":
+            verification = exporter.general(path, format)
+        else:
+            frame = Frame.from_atoms(find_structure(structure, system))
+            verification = exporter.openmm(frame, path, format, copies=copies)
     first = exporter.models[0]
     return ExportedModel(path, target, format, device, exporter.dtype, tuple(first.symbols), len(paths), verification)
 
