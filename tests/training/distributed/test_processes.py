@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from piwsl.losses.terms import local_mean
 
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import load_trained
+from piwsl.losses.objective import local_mean
 from piwsl.runs.config import to_yaml
 from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
