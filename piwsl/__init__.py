@@ -14,19 +14,6 @@ from typing import TYPE_CHECKING
 
 from piwsl._lazy import attach
 from piwsl._version import __version__
-from piwsl.errors import (
-    ConfigError,
-    DataError,
-    ElementError,
-    EngineError,
-    ExportError,
-    MissingDependencyError,
-    ModelFileError,
-    PiwslError,
-    RunDirectoryError,
-    UnphysicalError,
-    UnregisteredNetworkError,
-)
 
 if TYPE_CHECKING:
     from piwsl import analysis, data, losses, models, testing
@@ -34,6 +21,19 @@ if TYPE_CHECKING:
     from piwsl.data.frames import Frame, FrameSet
     from piwsl.data.labeling.label import label, sample
     from piwsl.data.read import read_frames
+    from piwsl.errors import (
+        ConfigError,
+        DataError,
+        ElementError,
+        EngineError,
+        ExportError,
+        MissingDependencyError,
+        ModelFileError,
+        PiwslError,
+        RunDirectoryError,
+        UnphysicalError,
+        UnregisteredNetworkError,
+    )
     from piwsl.export.export import ExportedModel, export_model
     from piwsl.export.trained_file import TrainedModel, load_model
     from piwsl.interfaces.ase import PiwslCalculator
@@ -94,18 +94,29 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "ConfigError": "errors",
+        "DataError": "errors",
+        "ElementError": "errors",
+        "EngineError": "errors",
         "EnsembleResult": "training.ensemble",
         "Evaluation": "training.evaluate",
+        "ExportError": "errors",
         "ExportedModel": "export.export",
         "Frame": "data.frames",
         "FrameSet": "data.frames",
         "MDProtocol": "md.protocol",
         "MDRun": "md.run",
+        "MissingDependencyError": "errors",
+        "ModelFileError": "errors",
         "PiwslCalculator": "interfaces.ase",
+        "PiwslError": "errors",
+        "RunDirectoryError": "errors",
         "TrainedModel": "export.trained_file",
         "TrainingConfig": "training.config",
         "TrainingResult": "training.run",
         "TuneResult": "training.tuning.run",
+        "UnphysicalError": "errors",
+        "UnregisteredNetworkError": "errors",
         "analyze": "analysis",
         "evaluate": "training.evaluate",
         "export_model": "export.export",

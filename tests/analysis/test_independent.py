@@ -175,7 +175,8 @@ def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
     reference = bundled_reference("aspirin")
     frames = reference.frames.all()[:200]
     system = {"name": "aspirin", "species": reference.species.tolist()}
-    write_run(tmp_path / "runs" / "md-aspirin", frames, reference.species, system=system)
+    for name in ("md-aspirin", "baseline", "piwsl"):
+        write_run(tmp_path / "runs" / name, frames, reference.species, system=system)
     page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     monkeypatch.chdir(tmp_path)
@@ -184,7 +185,7 @@ def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
             compile(block.replace('save("analysis")', 'save("analysis", report=False)'), "docs/analysis.md", "exec"), {}
         )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Stable for all 10 ps.")
+    assert lines[0].startswith("baseline: Stable for all 10 ps.")
     assert len(lines) > 60
     assert lines[-1] == "10 ps"
     assert (tmp_path / "analysis" / "analysis.json").is_file()

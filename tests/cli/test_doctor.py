@@ -44,7 +44,7 @@ def test_torch_sim_is_offered_where_it_can_be_installed(monkeypatch, python):
 
 def test_a_probe_that_blows_up_does_not_end_the_report(monkeypatch):
     def explode(platform: str) -> Probe:
-        raise RuntimeError("no such symbol\nand a long trace")
+        raise RuntimeError("no such symbol\n" + 100 * "and a long trace ")
 
     monkeypatch.setattr(environment, "probe_platform", explode)
     checks = {check.name: check for check in examine()}

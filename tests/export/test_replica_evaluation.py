@@ -170,7 +170,7 @@ def test_copies_that_change_places_are_not_written(tmp_path, monkeypatch):
 
 def test_refusals(files, tmp_path):
     exporter = Exporter([files / "model.pt"])
-    with pytest.raises(ConfigError, match=r"copies takes molecules of 2 to 200 atoms without a cell: .*general"):
+    with pytest.raises(ConfigError, match=r"copies=N takes molecules of 2 to 200 atoms without a cell: .*general"):
         exporter.openmm(oxide(), tmp_path / "out.pt", copies=2)
     with pytest.raises(ConfigError, match="copies is 0"):
         exporter.openmm(ETHANOL, tmp_path / "out.pt", copies=0)

@@ -177,7 +177,7 @@ def test_one_frame_without_energies(tmp_path):
     (path / "thermo.csv").unlink()
     reference = Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(600, seed=50), None)
     words = Page(page_of(RunGroup("run", (compare_run(read_run(path), reference),)))).text
-    assert "Too few independent samples to tell" in words
+    assert "Too few independent samples to decide" in words
     assert "not known" in words
 
 
