@@ -1,7 +1,7 @@
 """Settings of every test, and the fixtures that several packages share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -29,10 +29,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Restore one thread after a test that trained with more."""
+def _process() -> Iterator[None]:
+    """Restore one thread, and the environment, which commands of `piwsl` that run in this process may change."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    environment = dict(os.environ)
+    yield
+    for name in os.environ.keys() - environment.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")
