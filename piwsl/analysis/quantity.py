@@ -1,6 +1,6 @@
 """What a quantity of the analysis is: it collects over frames, keeps statistics, and compares run with reference.
 
-Everything about one quantity stands in one file of `piwsl.analysis.quantities`; a quantity of your own is a class that
+Everything about one quantity is in one file of `piwsl.analysis.quantities`; a quantity of your own is a class that
 derives from `Quantity`, or from `piwsl.analysis.ScalarQuantity` for a number per frame.
 """
 

@@ -37,7 +37,7 @@ def follow(directory: Path) -> None:
         else:
             _plain(view, directory)
     except KeyboardInterrupt:
-        click.echo(f"the run in {directory} goes on")
+        click.echo(f"the run in {directory} continues")
 
 
 def _plain(view: LiveView, directory: Path) -> None:
@@ -71,7 +71,7 @@ def _state(view: LiveView) -> str:
         stop = view.summary.stop
         return view.summary.result + (f": {stop.message}" if stop else "")
     quiet = view.silence is not None and view.silence > 60
-    return f"no news for {view.silence / 60:.0f} min" if quiet and view.silence else ""
+    return f"no output for {view.silence / 60:.0f} min" if quiet and view.silence else ""
 
 
 def _picture(view: LiveView, directory: Path) -> Group:

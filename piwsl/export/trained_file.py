@@ -49,7 +49,7 @@ class TrainedModel:
         dtype: type of the network's weights, ``float32`` or ``float64``.
         tensors: weights of the network.
         check_frames: a few structures of the data, on which exports are verified (species, positions, cell, pbc).
-        training: data hash, metrics, settings: whatever the training wants to tell.
+        training: data hash, metrics, settings and other facts about the training.
         piwsl_version: the version that wrote the file.
     """
 

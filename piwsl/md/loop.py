@@ -76,7 +76,7 @@ class Loop:
         try:
             self._engine.advance(steps)
         except EngineError:
-            # Some engines refuse to go on from NaN before a rule can see it.
+            # Some engines refuse to continue from NaN before a rule can detect it.
             if all(np.isfinite(snapshot.positions).all() for snapshot in self._engine.snapshots()):
                 raise
 

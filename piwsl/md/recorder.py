@@ -32,7 +32,7 @@ class Recorder:
         rules: its stop rules.
         summary: of the run; kept up to date here.
         degrees_of_freedom: that share the kinetic energy.
-        first: step from which it goes on; what lies beyond in existing files is cut.
+        first: step from which the run continues; later frames and rows of existing files are removed.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ def local_cluster(workers: int) -> Iterator["DaskCluster"]:
 class DaskCluster:
     """The workers of a Dask scheduler; they need the same piwsl and the same calculators.
 
-    Work of a worker that dies is given to another one; a task that goes on killing workers is given up (see Dask's
+    The task of a worker that dies is given to another one; a task that kills several workers is abandoned (see Dask's
     setting ``distributed.scheduler.allowed-failures``).
 
     Attributes:

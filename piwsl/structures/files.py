@@ -20,7 +20,7 @@ def atom_name(atoms: Atoms, index: int) -> str:
 
 
 def load_structure(path: str | Path) -> Atoms:
-    """Read the last structure of a file that ASE knows.
+    """Read the last structure of a file in a format of ASE.
 
     Raises:
         DataError: the file is missing or not readable, or the structure fails `check_structure`.

@@ -237,7 +237,7 @@ def run_ensemble(
         config: everything that decides the members, apart from their seeds.
         output: directory of the ensemble.
         seeds: of the members; a resumed ensemble may have more than before.
-        resume: keep finished members, go on with the others.
+        resume: keep finished members and continue with the others.
         force: train all members anew.
         on_data: called with the frames before the first member is trained.
         on_member: called with seed and directory before a member is trained.

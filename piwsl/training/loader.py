@@ -246,5 +246,5 @@ class Batches(LightningDataModule):
         return self._validation
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Pass a batch on, or raise the error that stands in its place."""
+        """Return a batch, or raise the error that a worker sent instead of it."""
         return raise_if_error(batch)

@@ -171,7 +171,7 @@ def run_training(
     Args:
         config: everything that decides the run.
         output: run directory.
-        resume: go on from the newest checkpoint in the directory.
+        resume: continue from the newest checkpoint in the directory.
         force: start anew although the directory holds a run.
         on_data: called with the frames before training starts.
         progress: called after every step.

@@ -273,7 +273,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """Take the gradient from all weights whose names are, or begin up to a dot with, one of the prefixes.
+    """Freeze the weights whose names equal a prefix or continue it after a dot.
 
     ``messages.1`` fixes ``messages.1.filters.weight``, not ``messages.10.filters.weight``.
 

@@ -55,7 +55,7 @@ def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
     assert not list(Path("run").glob("study.db"))
     other = cli("tune", config_file, "--output", "run", "--storage", "study.journal")
     assert other.errors == [
-        "piwsl: cannot go on with study 'piwsl' and other settings: optimizer.steps was 3, is 4: name another "
+        "piwsl: cannot continue study 'piwsl' with other settings: optimizer.steps was 3, is 4: name another "
         "tune.study, or another --output DIRECTORY"
     ]
     longer = cli(

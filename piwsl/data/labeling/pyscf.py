@@ -29,8 +29,8 @@ class PySCFCalculator(Calculator):
     A calculation that does not converge is an error, never a result. Each structure begins from PySCF's own guess.
 
     Args:
-        theory: ``hf``, ``mp2``, ``ccsd``, ``ccsd(t)`` or a functional that PySCF knows.
-        basis: name of a basis that PySCF knows.
+        theory: ``hf``, ``mp2``, ``ccsd``, ``ccsd(t)`` or a functional of PySCF.
+        basis: name of a basis set of PySCF.
         options: changes to ``OPTIONS``.
     """
 

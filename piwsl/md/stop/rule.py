@@ -57,7 +57,7 @@ class StopRule(Protocol):
     `RuleWithStart` describe methods that a rule may have in addition.
 
     Attributes:
-        name: stands in messages, in summary.json and in file names: letters, digits, ``-``, ``_`` and ``.``.
+        name: used in messages, in summary.json and in file names: letters, digits, ``-``, ``_`` and ``.``.
     """
 
     @property

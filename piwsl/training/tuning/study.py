@@ -48,7 +48,7 @@ def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> St
         keys = sorted(key for key in {*before, *agreed} if before.get(key) != agreed.get(key))
         changed = "; ".join(f"{key} was {before.get(key)}, is {agreed.get(key)}" for key in keys)
         raise RunDirectoryError(
-            f"cannot go on with study {settings.study!r} and other settings: {changed}: name another tune.study, or "
+            f"cannot continue study {settings.study!r} with other settings: {changed}: name another tune.study, or "
             "another output=DIRECTORY"
         )
     return study
