@@ -14,7 +14,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SCHNETPACK = "schnetpack==2.1.1"
 REQUIREMENTS = HERE / "schnetpack-requirements.txt"
-# What piwsl.runs.process asks of the GNU C library, for a program that does not ask itself.
+# What piwsl.runs.process_settings asks of the GNU C library, for a program that does not ask itself.
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),

@@ -31,7 +31,7 @@ from piwsl.data.frames import Frame
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
-from piwsl.runs.process import keep_freed_memory, keep_largest_blocks, use_huge_pages
+from piwsl.runs.process_settings import keep_freed_memory, keep_largest_blocks, use_huge_pages
 from piwsl.units import NANOMETER
 
 SIZES = (21, 100, 300, 1000, 3000, 10000)

@@ -35,7 +35,7 @@ from piwsl.export.exporter import Exporter
 from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.trained_file import load_trained
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
-from piwsl.runs.process import keep_freed_memory
+from piwsl.runs.process_settings import keep_freed_memory
 from piwsl.units import NANOMETER
 
 SIZE = 512  # of the product that gives the rate

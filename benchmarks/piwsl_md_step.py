@@ -15,7 +15,7 @@ from step_server import serve
 
 from piwsl import PiwslCalculator, openmm_force
 from piwsl.data.systems import named_system
-from piwsl.runs.process import choose_threads, keep_freed_memory
+from piwsl.runs.process_settings import choose_threads, keep_freed_memory
 from piwsl.units import NANOMETER
 
 

@@ -18,7 +18,7 @@ from piwsl.losses import FrameRandom
 from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
-from piwsl.runs.process import keep_freed_memory
+from piwsl.runs.process_settings import keep_freed_memory
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.objective import build_objective
 from piwsl.training.task import TrainingTask

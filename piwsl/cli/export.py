@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from piwsl.cli.command import Command
-from piwsl.runs.process import use_huge_pages
+from piwsl.runs.process_settings import use_huge_pages
 
 if TYPE_CHECKING:
     from piwsl.export.exporter import Format

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from piwsl.cli.command import Command, with_flags
 from piwsl.md.ensembles import ALIASES, Ensemble
 from piwsl.md.protocol import MDProtocol, TemperatureSchedule
-from piwsl.runs.process import use_huge_pages
+from piwsl.runs.process_settings import use_huge_pages
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

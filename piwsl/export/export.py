@@ -13,7 +13,7 @@ from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models
 from piwsl.export.verify import Verification
 from piwsl.runs import notebook
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 
 Target = Literal["general", "openmm"]
 SUFFIXES: dict[Format, str] = {"torchscript": ".pt", "aotinductor": ".pt2"}

@@ -18,7 +18,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import advice, normalized, with_hydrogen_mass
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 from piwsl.structures.files import check_structure
 
 _TRIAL = 2.0  # s of steps

@@ -33,7 +33,7 @@ from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, writing
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND

@@ -14,7 +14,7 @@ from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
 from piwsl.export.loading import EXPORTED_NAMES, is_trained
 from piwsl.md.protocol import MDProtocol
-from piwsl.runs.process import replica_threads
+from piwsl.runs.process_settings import replica_threads
 
 LOGGER = logging.getLogger(__name__)
 # Atoms of a call: as many as fit into the caches of a core, or fill a GPU.

@@ -22,7 +22,7 @@ from piwsl.md.stop.rules import StopRules, make_rules
 from piwsl.md.stop.start import check_start
 from piwsl.md.structure import thermal_velocities, without_overall_motion
 from piwsl.runs.files import writing
-from piwsl.runs.process import choose_threads, keep_largest_blocks
+from piwsl.runs.process_settings import choose_threads, keep_largest_blocks
 from piwsl.runs.summary import MDSummary, ModelRecord, SystemRecord, provenance
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology

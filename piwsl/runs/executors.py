@@ -11,7 +11,7 @@ from multiprocessing.connection import wait as wait_for_any
 from threading import Thread
 from typing import Any, Protocol, TypeAlias
 
-from piwsl.runs.process import environment_variable
+from piwsl.runs.process_settings import environment_variable
 
 Task: TypeAlias = tuple[int, tuple[Any, ...]]  # place in the list of tasks, arguments of the function
 POLL = 0.5  # s between two polls

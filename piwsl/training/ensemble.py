@@ -23,7 +23,7 @@ from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources

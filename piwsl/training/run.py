@@ -24,7 +24,7 @@ from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256, write_text
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
 from piwsl.training.config import TrainingConfig

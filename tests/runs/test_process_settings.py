@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from piwsl.runs.process import choose_threads, process_settings
+from piwsl.runs.process_settings import choose_threads, process_settings
 from tests.support.models_for_tests import trained_file
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 HUGE_BYTES = """
-from piwsl.runs.process import use_huge_pages
+from piwsl.runs.process_settings import use_huge_pages
 {use}
 import torch
 block = torch.ones(64 * 2**20)

@@ -6,7 +6,7 @@ import pytest
 
 SCRIPT = """
 import ctypes, torch
-from piwsl.runs.process import keep_freed_memory
+from piwsl.runs.process_settings import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"

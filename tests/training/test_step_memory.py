@@ -73,7 +73,7 @@ from piwsl.models import build_potential
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.training.config import load_config
-from piwsl.runs.process import keep_freed_memory
+from piwsl.runs.process_settings import keep_freed_memory
 from piwsl.training.objective import build_objective
 from piwsl.training.data import training_frames
 

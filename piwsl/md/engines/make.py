@@ -55,7 +55,7 @@ def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Start
     """Make the engine of replicas; arguments as in `make_engine`."""
     from piwsl.export.loading import load_verified
     from piwsl.export.replica_evaluation import bind_replicas
-    from piwsl.runs.process import replica_threads
+    from piwsl.runs.process_settings import replica_threads
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     potential = load_verified(model, device)

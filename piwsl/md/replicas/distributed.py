@@ -18,7 +18,7 @@ from piwsl.md.simulation import Simulation
 from piwsl.runs.directory import locked
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 LOGGER = logging.getLogger(__name__)

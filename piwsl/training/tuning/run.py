@@ -20,7 +20,7 @@ from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text, writing
-from piwsl.runs.process import process_settings
+from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import RunSummary, iso, now, provenance
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames, check_against_data, training_frames, with_absolute_sources

@@ -18,7 +18,7 @@ from piwsl.md.engines.openmm_replicas import OpenMMReplicas
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import copies_per_call, prepare_replica_model
 from piwsl.md.simulation import starts
-from piwsl.runs.process import replica_threads
+from piwsl.runs.process_settings import replica_threads
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import oxide
 from tests.support.spring_replicas import SpringReplicas
