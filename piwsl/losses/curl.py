@@ -28,8 +28,8 @@ class Curl:
 def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes: int = 8) -> Curl:
     """Measure the curl of direct forces. The norms are estimated with random vectors (Hutchinson 1989).
 
-    For a vector v of independent standard normal components, the mean of |A v|^2 is |A|^2. J v is computed in forward
-    mode, J^T v in reverse mode.
+    J = dF/dx. For a random vector v with independent standard normal components, E[|A v|^2] = |A|^2 (Frobenius) for any
+    matrix A; here A = J +- J^T. J v is computed in forward mode, J^T v in reverse mode.
 
     Args:
         potential: potential with a force head.

@@ -40,7 +40,7 @@ def write_state(directory: Path, state: RestartState) -> Path:
     """Write ``state-STEP.npz``, where STEP counts equilibration, too, and remove all but the two newest.
 
     Raises:
-        RunDirectoryError: The disk refuses.
+        RunDirectoryError: The file cannot be written.
     """
     description = {
         "step": state.step,

@@ -59,7 +59,7 @@ def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = No
     """Write a structure, or its atoms where a snapshot has them, as extended XYZ.
 
     Raises:
-        RunDirectoryError: the disk refuses.
+        RunDirectoryError: the file cannot be written.
     """
     atoms = structure.copy()
     atoms.info.update(info)

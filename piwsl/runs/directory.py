@@ -61,7 +61,7 @@ class RunDirectory:
             RunDirectoryError: It holds something else, or a job while ``force`` is not given, or it is a file.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path}: is a file: choose another output=DIRECTORY")
+            raise RunDirectoryError(f"{self.path} is a file, not a directory: choose another output=DIRECTORY")
         if not self.path.exists() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
             return
         job = self.kind.job

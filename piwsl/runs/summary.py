@@ -82,7 +82,7 @@ class RunSummary(BaseModel):
         """Write the summary of a directory atomically.
 
         Raises:
-            RunDirectoryError: The disk refuses.
+            RunDirectoryError: The file cannot be written.
         """
         path = directory / self.file_name
         with writing(path):
@@ -103,11 +103,11 @@ class RunSummary(BaseModel):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:  # UnicodeDecodeError is one, too
-            raise RunDirectoryError(f"{path}: damaged: not JSON") from None
+            raise RunDirectoryError(f"{path} is not valid JSON: restore the file or rerun the job") from None
         except OSError as error:
             raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from None
         if not isinstance(content, dict):
-            raise RunDirectoryError(f"{path}: damaged: not a JSON object")
+            raise RunDirectoryError(f"{path} contains no JSON object: restore the file or rerun the job")
         return cls._checked(content, path)
 
     @classmethod

@@ -72,7 +72,7 @@ class StartingPoint:
 
 
 def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
-    """Return the configuration with the network of ``start.init_from`` where keys of `model` have their defaults.
+    """Return the configuration with `model` keys at their defaults replaced by the values in ``start.init_from``.
 
     ``model.forces`` is that of the file unless it was given explicitly: a potential trained with direct forces can be
     continued as a conservative one, although that is the default.

@@ -138,7 +138,7 @@ class DcdWriter:
         keep: frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, atoms: int, periodic: bool, interval: int, timestep: float, keep: int = 0) -> None:

@@ -150,18 +150,18 @@ def _not_extxyz(path: Path, frames: int, error: BaseException) -> DataError:
 
 
 class ExtxyzWriter:
-    """An extended XYZ file; velocities are columns ``velocities`` in angstrom/fs, forces ``forces`` in eV/angstrom.
+    """Writer of extended XYZ; columns ``velocities`` (angstrom/fs) and ``forces`` (eV/angstrom).
 
-    This writer takes a fifth of the time of ASE's, which is half a millisecond for a molecule of twenty atoms.
+    Writing a frame of 21 atoms takes a fifth of the 0.2 ms that the writer of ASE takes.
 
     Args:
         path: file.
-        structure: whose atoms move.
-        write: ``velocities`` and ``forces``, where requested.
+        structure: structure whose atoms move.
+        write: requested columns: ``velocities``, ``forces``.
         keep: frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:

@@ -134,7 +134,7 @@ def create_trajectory(path: Path, structure: Atoms, options: TrajectoryOptions, 
     """Create a trajectory file, or continue one after its first ``keep`` frames.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
         MissingDependencyError: h5py is not installed, and the format is HDF5.
     """
     if options.trajectory_format == "xtc":

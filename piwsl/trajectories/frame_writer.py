@@ -40,7 +40,7 @@ class TrajectoryWriter(Protocol):
         """Hand everything to the operating system.
 
         Raises:
-            RunDirectoryError: the system refuses, for example because the disk is full.
+            RunDirectoryError: the file cannot be written, for example because the disk is full.
         """
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class AppendFile:
         keep: bytes of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the disk refuses.
+        RunDirectoryError: the file cannot be written.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:

@@ -77,7 +77,7 @@ class Hdf5Writer:
 
     Raises:
         MissingDependencyError: h5py is not installed.
-        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:

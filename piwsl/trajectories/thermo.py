@@ -37,7 +37,7 @@ class ThermoWriter:
         mass: of all atoms, amu, for the density of a periodic structure; None: there is no cell.
 
     Raises:
-        RunDirectoryError: the disk refuses.
+        RunDirectoryError: the file cannot be written.
     """
 
     def __init__(self, path: Path, timestep: float, keep_until: int = 0, mass: float | None = None) -> None:

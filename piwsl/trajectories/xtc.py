@@ -110,7 +110,7 @@ class XtcWriter:
         keep: frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the disk refuses.
+        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:

@@ -35,8 +35,8 @@ def test_keys_of_other_versions_do_no_harm(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "summary.json: damaged: not JSON"),
-        ("\x00\xff", "summary.json: damaged: not JSON"),
+        ("{", "summary.json is not valid JSON"),
+        ("\x00\xff", "summary.json is not valid JSON"),
         ("[]", "summary.json: damaged: not a JSON object"),
         ("{}", "not the summary of a molecular dynamics run: it lacks result, system, ensemble"),
         (json.dumps(NEEDED | {"result": "fine"}), "summary.json: damaged: result: input should be 'completed'"),

@@ -95,7 +95,7 @@ class MoleculeAngles:
             self._counters[kind].add(angle_values(frames.positions, atoms), frames.first)
 
     def statistics(self) -> dict[str, Histogram]:
-        """Return histograms by type, in blocks of several times the correlation of each."""
+        """Return one histogram per angle type, with blocks several correlation times long."""
         return {kind: counter.histogram() for kind, counter in self._counters.items()}
 
 
@@ -117,7 +117,7 @@ class CellAngles:
             counter.add(self._arms.angles(frames.bond_vectors, kind), frames.first)
 
     def statistics(self) -> dict[str, Histogram]:
-        """Return histograms by type, in blocks of several times the correlation of each."""
+        """Return one histogram per angle type, with blocks several correlation times long."""
         return {kind: counter.histogram() for kind, counter in self._counters.items()}
 
 

@@ -277,7 +277,7 @@ class VibrationCounter:
 
 
 def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveComparison:
-    """Compare the velocity autocorrelations; their difference is that of the spectra."""
+    """Compare the velocity autocorrelations; no separate difference is computed: see that of the spectra."""
     return CurveComparison(
         "vacf",
         "Velocity autocorrelation",

@@ -62,7 +62,7 @@ def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool =
         The files by name, in the order in which they were written; the report last.
 
     Raises:
-        RunDirectoryError: as `check_output`, or the disk refuses.
+        RunDirectoryError: as `check_output`, or a file cannot be written.
     """
     check_output(output)
     contents: dict[str, bytes] = {}

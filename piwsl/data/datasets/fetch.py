@@ -96,7 +96,7 @@ def _placed_by_hand(record: Dataset, folder: Path) -> Path:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         return path
     raise DataError(
-        f"{record.name}: no download address is known: download it from {record.file.page} and put it into {path}"
+        f"{record.name} cannot be downloaded automatically: download it from {record.file.page} and save it as {path}"
     )
 
 

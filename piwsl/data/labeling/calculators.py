@@ -61,8 +61,9 @@ def _imported(method: str, options: dict[str, Any]) -> BaseCalculator:
         raise ConfigError(f"method {method!r}: {error}: name an ASE calculator as module:Class") from None
     try:
         calculator = factory(**options)
-    except Exception as error:  # whatever a foreign class raises: it cannot be made with these options
-        raise ConfigError(f"method {method!r} cannot be made ({type(error).__name__}: {error})") from None
+    except Exception as error:  # a foreign class may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"cannot create the calculator for method {method!r} ({reason})") from None
     if not isinstance(calculator, BaseCalculator):
         raise ConfigError(f"method {method!r} gives a {type(calculator).__name__}, which is no ASE calculator")
     return calculator

@@ -92,7 +92,7 @@ class ASEEngine:
         return True
 
     def reseed(self, seed: int) -> None:
-        """Draw other random numbers from now on."""
+        """Reseed the random number generator."""
         self._rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
     def _make(self) -> None:

@@ -35,7 +35,7 @@ class Engine(Protocol):
         force: kind of force: ``TorchForce``, ``PythonForce`` or ``ASE``.
         force_reason: why this kind was chosen.
         ensemble: ensemble of the phase.
-        degrees_of_freedom: that share the kinetic energy.
+        degrees_of_freedom: number of kinetic degrees of freedom.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Engine(Protocol):
         """
 
     def reseed(self, seed: int) -> None:
-        """Draw other random numbers from now on, in ensembles that use them."""
+        """Reseed the random number generator, in ensembles that use one."""
 
 
 def kinetic_energy(masses: FloatArray, velocities: FloatArray) -> float:
@@ -109,7 +109,7 @@ class ReplicaEngine(Protocol):
         force: what calls the potential, such as ``TorchForce``.
         force_reason: why it was chosen.
         ensemble: ensemble of the phase.
-        degrees_of_freedom: that share the kinetic energy of a replica.
+        degrees_of_freedom: number of kinetic degrees of freedom per replica.
     """
 
     name: str
@@ -153,7 +153,7 @@ class ReplicaEngine(Protocol):
         """
 
     def reseed(self, replica: int, seed: int) -> None:
-        """Draw other random numbers from now on, in ensembles that use them."""
+        """Reseed the random number generator of a replica, in ensembles that use one."""
 
     def remove(self, replica: int) -> None:
         """Remove a replica; later steps do not evaluate it."""
@@ -203,7 +203,7 @@ class SingleReplica:
         return self.engine.restore(states[0], seeds[0])
 
     def reseed(self, replica: int, seed: int) -> None:
-        """Draw other random numbers from now on."""
+        """Reseed the random number generator."""
         self.engine.reseed(seed)
 
     def remove(self, replica: int) -> None:

@@ -121,7 +121,7 @@ class NativeReplicas:
         return True
 
     def reseed(self, replica: int, seed: int) -> None:
-        """Draw other random numbers from now on."""
+        """Reseed the random number generator of a replica."""
         self._streams[self._numbers.index(replica)] = np.random.default_rng(seed)
 
     def remove(self, replica: int) -> None:
@@ -238,11 +238,11 @@ class LangevinMiddle:
 
 
 class NoseHooverMiddle:
-    """Dynamics with a Nose-Hoover chain; velocities are half a step earlier than positions.
+    """Nose-Hoover chain dynamics in leapfrog form: velocities lag positions by half a step.
 
-    The chain (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635, 1992) acts in the middle of the drift (Zhang et
-    al., J. Chem. Phys. 147, 034109, 2017), by factors of fourth order (Suzuki and Yoshida). ``variables`` are the
-    velocities of its links, 1/fs.
+    The chain (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635, 1992) is applied in the middle of the drift (Zhang
+    et al., J. Chem. Phys. 147, 034109, 2017) and integrated with a fourth-order Suzuki-Yoshida factorization;
+    ``variables`` holds the thermostat velocities (replicas, links), 1/fs.
 
     Args:
         replicas: R.
@@ -250,7 +250,7 @@ class NoseHooverMiddle:
         timestep: fs.
         time: time constant of the chain, fs.
         temperature: K.
-        degrees_of_freedom: that share the kinetic energy of a replica.
+        degrees_of_freedom: number of kinetic degrees of freedom per replica.
     """
 
     is_random = False

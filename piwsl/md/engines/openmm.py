@@ -1,4 +1,4 @@
-"""OpenMM as an engine. Nanometers, kJ/mol and ps are used only inside this module."""
+"""OpenMM as an engine. This module converts between the units of OpenMM (nm, ps, kJ/mol) and those of piwsl."""
 
 from pathlib import Path
 from types import ModuleType
@@ -154,7 +154,7 @@ class OpenMMEngine:
         return self.ensemble in ("nve", "nvt-nose-hoover")
 
     def reseed(self, seed: int) -> None:
-        """Draw other random numbers from now on; OpenMM takes a seed only with a new Context."""
+        """Reseed the random number generator; OpenMM accepts a seed only in a new Context."""
         state = self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
         if self.ensemble == "npt":
             self._system.getForce(self._system.getNumForces() - 1).setRandomNumberSeed(seed)

@@ -129,7 +129,7 @@ class OpenMMReplicas:
         return self.ensemble == "nve"
 
     def reseed(self, replica: int, seed: int) -> None:
-        """Draw other random numbers from now on, for all replicas."""
+        """Reseed the random number generator, which all replicas share."""
         self._seeds[replica] = seed
         self._build(self.snapshots())
 

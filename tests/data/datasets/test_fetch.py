@@ -387,7 +387,7 @@ def test_a_damaged_npz_without_a_checksum_is_removed(site, register, tmp_path):
 def test_a_set_without_an_address_is_placed_by_hand(register, tmp_path):
     record = register(name="by-hand")
     assert record.file.state == "by hand"
-    with pytest.raises(DataError, match=r"download it from https://example\.org/test and put it into .*by-hand"):
+    with pytest.raises(DataError, match=r"download it from https://example\.org/test and save it as .*by-hand"):
         fetch("test", tmp_path)
     (tmp_path / "by-hand").mkdir()
     with pytest.raises(DataError):

@@ -272,7 +272,7 @@ def test_another_job_is_refused(tmp_path):
         ("gfn2-xtb", {"chrage": 1}, "gfn2-xtb has no option chrage: there are accuracy"),
         ("no_such_module:Class", {}, "No module named 'no_such_module'"),
         ("ase.calculators.emt:Emt", {}, "no attribute 'Emt'"),
-        (SPRINGS, {"stiffness": 1}, "cannot be made"),
+        (SPRINGS, {"stiffness": 1}, "cannot create the calculator"),
         ("tests.support.faulty_calculators:no_calculator", {}, "no ASE calculator"),
         (":", {}, "name an ASE calculator"),
     ],
