@@ -1,6 +1,6 @@
 """Physics-informed weakly supervised interatomic potentials, from training to molecular dynamics.
 
-The functions of a working day are attributes of this module and are imported at first use:
+The main functions are attributes of this module and are imported at first use:
 
     import piwsl
 

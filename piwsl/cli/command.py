@@ -20,7 +20,7 @@ class Command(click.Command):
     """A command whose errors name options where the functions below name arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line; an option that was renamed is answered with its new name."""
+        """Parse the command line; the error for a renamed option states the new name."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -86,7 +86,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one is answered with the nearest name."""
+        """Find the command; the error for an unknown one suggests the nearest name."""
         name = args[0]
         near = get_close_matches(name, self.modules, n=1, cutoff=0.5)
         if name not in self.modules and near and not name.startswith("-"):

@@ -9,7 +9,7 @@ from piwsl.runs.provenance import listening
 
 @contextmanager
 def echoing(name: str, show: Callable[[logging.LogRecord], None]) -> Iterator[None]:
-    """Hand every record of a logger, from the level INFO on, to a function that prints it."""
+    """Pass every record of a logger, from the level INFO on, to a function that prints it."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -87,7 +87,7 @@ def _picture(view: LiveView, directory: Path) -> Group:
 
 
 def bars(values: list[float]) -> str:
-    """Values as a line of bars, from the lowest to the highest of them."""
+    """Draw values as a line of bars, scaled from the lowest to the highest value."""
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)

@@ -107,7 +107,7 @@ def _seeds(text: str | None) -> list[int] | None:
 
 
 def is_silent() -> bool:
-    """Return whether another of several processes prints."""
+    """Return whether this process prints nothing: of several processes, only rank 0 prints."""
     from piwsl.training.distributed.processes import launched_processes
 
     return launched_processes().rank > 0

@@ -12,7 +12,7 @@ _CHAINS = {"_thermostat": ("_eta", "_p_eta"), "_barostat": ("_xi", "_p_xi")}
 
 
 def set_thermostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> None:
-    """Set the temperature of a Nose-Hoover chain: new masses of its beads, whose velocities stay.
+    """Set the temperature of a Nose-Hoover chain by changing the masses of its beads; their velocities stay.
 
     ASE writes 3 N k T for the energy of the partner of the first bead and counts all coordinates; N is set to a third
     of the degrees of freedom, so that overall motion, which was removed, takes no part. Seen with ASE 3.29.
@@ -69,7 +69,7 @@ def chain_variables(dynamics: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def set_chain_variables(dynamics: Any, atoms: Atoms, variables: dict[str, npt.NDArray[Any]]) -> None:
-    """Set the variables of `chain_variables`; positions and momenta, which ASE keeps twice, are those of the atoms.
+    """Set the variables returned by `chain_variables`; ASE's copies of positions and momenta are set from the atoms.
 
     Seen with ASE 3.29.
     """

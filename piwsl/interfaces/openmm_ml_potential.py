@@ -89,7 +89,7 @@ def _keep_molecules(topology: Any, system: Any, atoms: list[int], group: int) ->
 
 
 def _check_elements(topology: Any, atoms: list[int] | None) -> None:
-    """Refuse particles that are not atoms, such as the fourth site of a water model; raises ElementError."""
+    """Raise ElementError for particles that are not atoms, such as the fourth site of a water model."""
     particles = list(topology.atoms())
     for atom in particles if atoms is None else [particles[index] for index in atoms]:
         if atom.element is None:

@@ -71,13 +71,13 @@ class Expansion(NamedTuple):
 
 @dataclass(frozen=True)
 class ConsistencyTerm:
-    """Base of the consistency terms; a subclass defines the two estimates that it compares.
+    """Base class of the consistency terms; a subclass defines the two estimates that it compares.
 
     Attributes:
-        mixing: k in [0, 1/2].
+        mixing: weight k in [0, 1/2] of the force at the end of the expansion.
         error: error function of the mismatch.
-        detach: part without gradient: ``none``, the ``target`` (the expansion; of two expansions the second), or only
-            the ``energy`` at the start of the expansion.
+        detach: part through which no gradient flows: ``none``, ``target`` (the expansion, or the second of two), or
+            ``energy`` (only the energy at the start of the expansion).
         per_atom: divide the mismatch by the number of atoms.
 
     Raises:

@@ -62,7 +62,7 @@ class Direction(Protocol):
 
 @dataclass(frozen=True)
 class RandomDraw:
-    """Random vectors of one displacement in one step, from which directions start and to which they fall back."""
+    """Random vectors for one displacement in one step; adversarial directions start from them or fall back to them."""
 
     randomness: FrameRandom
     purpose: int

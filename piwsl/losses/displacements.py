@@ -55,7 +55,7 @@ class FractionOfNearestNeighbor:
     Attributes:
         share: fraction of the distance.
         cap: largest accepted value of ``share``.
-        reach: distance used for an atom without a neighbor within it, angstrom.
+        reach: distance assumed for an atom that has no neighbor within it, angstrom.
     """
 
     share: float = 0.05

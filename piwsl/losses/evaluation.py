@@ -28,7 +28,7 @@ def evaluate(
         request: required energies, forces, works and stress.
 
     Returns:
-        At least what is requested.
+        Predictions that contain at least what is requested.
     """
     if not request.points:
         return PointPredictions(displacements, batch.structure_index, batch.n_atoms)

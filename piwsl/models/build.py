@@ -80,7 +80,7 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
         neighbor_sums: object that sums over neighbors; None: a list of edges.
 
     Raises:
-        ConfigError: the network has no force head and ``forces`` is ``direct``, or it takes no ``neighbor_sums``.
+        ConfigError: the network has no force head and ``forces`` is ``direct``, or it accepts no ``neighbor_sums``.
     """
     network, direct = registered_network(config.network), config.forces == "direct"
     factory = network.direct if direct else network.energy
@@ -108,7 +108,7 @@ def build_potential(
 
     Args:
         config: network and its options.
-        reference_energies: eV of each element the potential is for, by atomic number.
+        reference_energies: reference energy of each supported element, by atomic number, eV.
         scale: eV per unit of the network's output.
         neighbor_sums: object that sums over neighbors; None: a list of edges.
 

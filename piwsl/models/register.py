@@ -30,8 +30,8 @@ class RegisteredNetwork:
 
     Attributes:
         name: name in configurations and model files.
-        energy: makes the network that returns energies.
-        direct: makes the network that returns energies and forces; None if there is none.
+        energy: creates the network that returns energies.
+        direct: creates the network that returns energies and forces; None if there is none.
         options: the network's own options, as fields with type, default, limits and help.
     """
 
@@ -88,8 +88,8 @@ def register_network(
         name: letters, digits and underscores. A name can be registered again only from the same place, as when a
             notebook cell is executed twice.
         network: class or function that returns the network; leave it out to use the call as a decorator.
-        direct: class or function with the same arguments, for ``forces: direct``. The module it returns gives the
-            energy (N,) and the force (N, 3) of each atom.
+        direct: class or function with the same arguments, for ``forces: direct``. The module that it creates
+            returns the energy (N,) and the force (N, 3) of each atom.
 
     Returns:
         The network itself, or a decorator.
@@ -138,7 +138,7 @@ def import_modules(names: Sequence[str]) -> None:
     Modules are also searched in the current directory.
 
     Args:
-        names: such as ``my_networks`` or ``my_package.networks``.
+        names: module names, such as ``my_networks`` or ``my_package.networks``.
 
     Raises:
         ConfigError: a module does not exist or raises an error.

@@ -74,7 +74,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 
 
 def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values with others in their place where both have a key."""
+    """Return nested values merged with new ones, which take precedence."""
     result = dict(values)
     for key, value in new.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -83,7 +83,7 @@ def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
-    """Return a value as YAML reads it, and numbers such as 1e-3, which YAML 1.1 takes for text."""
+    """Return the value that YAML reads from a text, or a number such as 1e-3, which YAML 1.1 reads as text."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -102,7 +102,7 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str = "", sec
     Args:
         model: The configuration.
         values: Nested values.
-        where: Where they come from, such as the name of a file: the message begins with it.
+        where: Source of the values, such as a file name; messages begin with it.
         section: Name of the section that the model describes; empty: the whole configuration.
 
     Raises:
@@ -133,7 +133,7 @@ def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str
 
 
 def _key_parts(location: Sequence[int | str], values: Any) -> list[str]:
-    """Return the keys of a location of pydantic, without the names of branches of unions that stand among them."""
+    """Return the keys in the location of a pydantic error, without the names of union branches."""
     parts = []
     for position, part in enumerate(location):
         if isinstance(values, Mapping):
@@ -166,7 +166,7 @@ def _hint(model: type[BaseModel], parts: list[str], section: str) -> str:
 
 
 def _american(name: str) -> str:
-    """Return a name of earlier versions, whose keys were spelled the British way, as it is spelled now."""
+    """Return the present spelling of a key that earlier versions spelled the British way."""
     spellings = {
         "neighbour": "neighbor",  # codespell:ignore
         "optimis": "optimiz",
@@ -196,7 +196,7 @@ def _fields_of(model: type[BaseModel], parts: Sequence[str]) -> list[str]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Return the types of a union, and what an annotated type stands for."""
+    """Return the member types of a union, and the type inside an annotation."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

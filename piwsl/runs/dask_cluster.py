@@ -46,15 +46,15 @@ class DaskCluster:
     setting ``distributed.scheduler.allowed-failures``).
 
     Attributes:
-        address: of the scheduler, such as ``tcp://10.0.0.1:8786``.
-        patience: s to wait for the scheduler and for a first or a new worker.
+        address: address of the scheduler, such as ``tcp://10.0.0.1:8786``.
+        patience: time to wait for the scheduler and for a first or a new worker, s.
     """
 
     address: str
     patience: float = 60.0
 
     def check(self) -> None:
-        """Raise ConfigError where the scheduler does not answer, before anything is written."""
+        """Raise ConfigError if the scheduler does not answer, before anything is written."""
         self._client().close(timeout=5)
 
     def run(

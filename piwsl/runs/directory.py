@@ -21,8 +21,8 @@ class DirectoryKind:
     """The directories of one kind of job.
 
     Attributes:
-        job: The job in messages, with its article, such as ``a training run``.
-        marks: Names of which any shows that a directory holds such a job.
+        job: Name of the job in messages, with its article, such as ``a training run``.
+        marks: File names; any of them shows that a directory holds such a job.
         own: Patterns of the files and folders that belong to the job; nothing else is ever removed.
         log: Name of the log; empty: the job writes none.
         resume: Python argument that continues a job; empty: the same call does.
@@ -48,17 +48,17 @@ class RunDirectory:
 
     @property
     def holds_job(self) -> bool:
-        """Whether it holds a job of its kind, finished or not."""
+        """Whether the directory holds a job of this kind, finished or not."""
         return any((self.path / name).exists() for name in self.kind.marks)
 
     def check_free(self, force: bool = False) -> None:
-        """Refuse a directory that holds something; hidden files do not count. Nothing is touched.
+        """Raise an error if the directory holds anything but hidden files; nothing is changed.
 
         Args:
             force: Accept another job of this kind, which is to be replaced.
 
         Raises:
-            RunDirectoryError: It holds something else, or a job while ``force`` is not given, or it is a file.
+            RunDirectoryError: The directory holds something else, or a job without ``force``, or is a file.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file, not a directory: choose another output=DIRECTORY")
@@ -75,10 +75,10 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.path}: holds {job} already: {advice}")
 
     def create(self) -> None:
-        """Make the directory, where it does not exist, and make sure that it can be written.
+        """Create the directory if it does not exist, and check that it can be written.
 
         Raises:
-            RunDirectoryError: It cannot be written.
+            RunDirectoryError: The directory cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class RunDirectory:
         """Remove the files and folders of an earlier job, and nothing else.
 
         Raises:
-            RunDirectoryError: One of them cannot be removed.
+            RunDirectoryError: A file or folder cannot be removed.
         """
         try:
             for pattern in self.kind.own:
@@ -104,7 +104,7 @@ class RunDirectory:
             raise self._unwritable(error) from None
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other processes from the same job within the block; see `locked`."""
+        """Prevent other processes from running the same job within the block; see `locked`."""
         return locked(self.path)
 
     def log(self) -> AbstractContextManager[None]:
@@ -119,15 +119,15 @@ class RunDirectory:
 
 @contextmanager
 def locked(directory: Path, names: Sequence[str] = (LOCK_FILE,), patience: float = 0.0) -> Iterator[None]:
-    """Hold files of a directory as locks within the block; they are released however the process ends.
+    """Lock files of a directory within the block; the locks are released however the process ends.
 
     Args:
         directory: An existing directory.
         names: Names of the lock files.
-        patience: Time to wait for another process, over all of them, s.
+        patience: Total time to wait for other processes, s.
 
     Raises:
-        RunDirectoryError: Another process holds one, or the directory cannot be written.
+        RunDirectoryError: Another process holds a lock, or the directory cannot be written.
     """
     deadline = time.monotonic() + patience
     with ExitStack() as held:

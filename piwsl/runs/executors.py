@@ -22,9 +22,9 @@ class Outcome:
     """Outcome of a task.
 
     Attributes:
-        index: place in the list of tasks.
-        value: what the function returned.
-        died: why the process that ran it ended; None: it did not.
+        index: position in the list of tasks.
+        value: return value of the function.
+        died: reason why the process of the task ended; None: it completed.
     """
 
     index: int
@@ -33,7 +33,7 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """A place where a function is called for many arguments at once."""
+    """Executor that calls a function for many arguments in parallel."""
 
     def run(
         self,
@@ -41,15 +41,15 @@ class Executor(Protocol):
         tasks: Iterable[tuple[Any, ...]],
         waiting: Callable[[], None] | None = None,
     ) -> Iterator[Outcome]:
-        """Call ``function(*task)`` for every task; outcomes come as they are ready, in any order.
+        """Call ``function(*task)`` for every task; yield outcomes as they are ready, in any order.
 
         Args:
-            function: can be found by name in another process.
-            tasks: arguments; taken as they are needed.
-            waiting: called about twice a second while there is nothing new.
+            function: function that other processes can import by name.
+            tasks: arguments of each call; read as they are needed.
+            waiting: function called about twice a second while no outcome is ready.
 
         Raises:
-            Exception: what the function raised; other work is not waited for.
+            Exception: exception that the function raised; tasks that have not started may be skipped.
         """
 
 
@@ -58,7 +58,7 @@ class LocalProcesses:
     """Processes of this machine, one thread each.
 
     Attributes:
-        workers: their number.
+        workers: number of processes.
     """
 
     workers: int = 1

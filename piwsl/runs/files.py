@@ -35,11 +35,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
-    """Turn failures of the disk within the block into one line.
+    """Convert errors of the disk within the block to a one-line RunDirectoryError.
 
     Args:
         path: File or directory that is written.
-        errors: Exceptions by which the library that writes reports them.
+        errors: Exceptions with which the writing library reports such errors.
 
     Raises:
         RunDirectoryError: One of these exceptions was raised.
@@ -81,7 +81,7 @@ def sha256(path: Path) -> str:
 
 
 def source_hash(files: Sequence[Path], largest: int = LARGEST_WHOLE) -> str:
-    """Return one hash for the files that a run learns from: of one, its SHA-256; of several, that of their hashes.
+    """Return one hash for training files: the SHA-256 of a single file, or that of the list of hashes of several.
 
     Files of more than ``largest`` bytes in all are not read whole: the hash is then that of their sizes and of 64
     blocks of a megabyte each, and begins with ``sampled:``.

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def table(rows: Iterable[Sequence[object]], header: Sequence[object] = ()) -> str:
-    """Return a table of texts, its first column to the left and all others to the right."""
+    """Return a table of texts; the first column is left-aligned, all others are right-aligned."""
     head = f"<thead>{_row('th', header)}</thead>" if header else ""
     return f"<table>{head}<tbody>{''.join(_row('td', row) for row in rows)}</tbody></table>"
 
@@ -26,7 +26,7 @@ def _row(tag: str, cells: Sequence[object]) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
-    """Return a table of names and values, all to the left; empty values are left out."""
+    """Return a table of names and values, left-aligned; empty values are left out."""
     rows = (
         f'<tr><th style="text-align: left">{escape(name)}</th>'
         f'<td style="text-align: left">{escape(str(value))}</td></tr>'

@@ -49,9 +49,9 @@ def process_settings(
     nested.
 
     Args:
-        threads: Threads of torch; None: the present number.
+        threads: Number of threads of torch; None: unchanged.
         deterministic: Allow only deterministic algorithms of torch.
-        huge_pages: Let torch use huge pages, where it has not allocated anything yet.
+        huge_pages: Let torch use huge pages, if it has not allocated anything yet.
     """
     import torch  # here, so that worker processes which compute without torch can import this module
 
@@ -163,7 +163,7 @@ SINGLE_THREAD_ATOMS = 100
 
 
 def choose_threads(n_atoms: int) -> None:
-    """Let torch use one thread for a small molecule, unless OMP_NUM_THREADS requests a number; else its default."""
+    """Limit torch to one thread for a small molecule, unless OMP_NUM_THREADS is set."""
     import torch
 
     if n_atoms <= SINGLE_THREAD_ATOMS and not os.environ.get("OMP_NUM_THREADS") and not _switched_off():
@@ -171,7 +171,7 @@ def choose_threads(n_atoms: int) -> None:
 
 
 def replica_threads(device: str = "cpu") -> int:
-    """Return the number of concurrent calls for replicas, each in one thread: one a processor, or OMP_NUM_THREADS."""
+    """Return the number of concurrent calls for replicas, each in one thread: one per processor, or OMP_NUM_THREADS."""
     if device != "cpu":
         return 1
     requested = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]

@@ -18,12 +18,12 @@ _UNKNOWN_PAUSE = 10.0  # s between two lines where the total is not known
 
 
 class Step(NamedTuple):
-    """How far the work is.
+    """Progress of a computation.
 
     Attributes:
-        done: units that are finished.
-        total: units in all; None where this is not known.
-        text: details such as losses, speed and the time that is left.
+        done: number of finished units.
+        total: total number of units; None if it is not known.
+        text: details such as losses, speed and remaining time.
     """
 
     done: int
@@ -32,10 +32,10 @@ class Step(NamedTuple):
 
 
 class Display(Protocol):
-    """A place where progress is shown."""
+    """A display of progress."""
 
     def update(self, step: Step) -> None:
-        """Show how far the work is."""
+        """Show the progress."""
 
 
 def is_watched() -> bool:
@@ -66,13 +66,13 @@ def reporting(
 
     Args:
         progress: a callback, which is returned as it is; True or False to show or hide a display; None to show one
-            where a person watches.
+            in an interactive session.
         unit: name of what is counted, such as ``step``; empty where the text of a step contains the count.
         describe: converts the state that the work reports into a `Step`.
-        write: prints a plain line where there is neither a terminal nor a notebook.
+        write: prints a plain line if there is neither a terminal nor a notebook.
 
     Yields:
-        The callback, or None where nothing is to be shown.
+        The callback, or None if nothing is to be shown.
     """
     if callable(progress):
         yield progress
@@ -105,7 +105,7 @@ def _unchanged(step: Step) -> Step:
 
 @contextmanager
 def display(unit: str, write: Callable[[str], None] = to_stderr) -> Iterator[Display]:
-    """Open the display that suits the place: a notebook, a terminal, or lines of text."""
+    """Open the display that suits the environment: a notebook, a terminal, or lines of text."""
     if in_notebook():
         bar = _NotebookBar(unit)
         try:
@@ -132,7 +132,7 @@ def display(unit: str, write: Callable[[str], None] = to_stderr) -> Iterator[Dis
 
 
 class _TerminalBar:
-    """A bar of rich; a total that changes back to the start begins a new bar."""
+    """A progress bar of rich; a count that falls back begins a new bar."""
 
     def __init__(self, progress: Any, unit: str) -> None:
         self._progress, self._unit = progress, unit
@@ -140,7 +140,7 @@ class _TerminalBar:
         self._done = 0
 
     def update(self, step: Step) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self._task is None or step.done < self._done:
             # The first step counts as the start: a resumed run would otherwise seem to be fast.
             self._task = self._progress.add_task("", total=step.total, completed=step.done, count="")
@@ -155,7 +155,7 @@ class _TerminalBar:
 
 
 class _NotebookBar:
-    """A bar of the browser, in the output of the cell."""
+    """A progress bar in HTML, in the output of a notebook cell."""
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
@@ -164,7 +164,7 @@ class _NotebookBar:
         self._handle: Any = None
 
     def update(self, step: Step) -> None:
-        """Move the bar, a few times a second."""
+        """Update the bar, a few times a second."""
         self._step = step
         if time.monotonic() - self._drawn >= _PAUSE:
             self.draw()

@@ -40,7 +40,7 @@ def provenance(packages: Sequence[str], command: str = "") -> dict[str, Any]:
 
     Args:
         packages: names of the packages whose versions matter.
-        command: command line; empty: that of this process.
+        command: command line; empty: the command line of this process.
     """
     return {
         "piwsl_version": __version__,
@@ -51,7 +51,7 @@ def provenance(packages: Sequence[str], command: str = "") -> dict[str, Any]:
 
 
 class RunSummary(BaseModel):
-    """What every long job records.
+    """Base class of the summaries of long jobs.
 
     Attributes:
         piwsl_version: version that wrote the file.
@@ -93,7 +93,7 @@ class RunSummary(BaseModel):
         """Read the summary of a directory.
 
         Raises:
-            RunDirectoryError: There is none, or it is damaged, or it belongs to another kind of job.
+            RunDirectoryError: The summary is missing or damaged, or belongs to another kind of job.
         """
         path = directory / cls.file_name
         if not directory.is_dir():
@@ -153,11 +153,11 @@ class ViolationRecord(BaseModel):
 
     Attributes:
         rule: name of the rule.
-        step: of the run.
-        message: one line.
+        step: step number within the run.
+        message: description in one line.
         value: what the rule measured; None where it is not a finite number.
-        limit: of the rule.
-        unit: of value and limit.
+        limit: limit of the rule.
+        unit: unit of value and limit.
         atoms: index (from 0) and element of the atoms involved.
         frame: file with the frame, where the run continued after the violation.
     """
@@ -173,7 +173,7 @@ class ViolationRecord(BaseModel):
 
 
 class ReplicaRecord(BaseModel):
-    """State of one replica in the summary of all."""
+    """State of one replica in the summary of all replicas."""
 
     directory: str
     seed: int
@@ -186,25 +186,25 @@ class MDSummary(RunSummary):
     """Summary of a molecular dynamics run, of one of its replicas, or of all of them together.
 
     Attributes:
-        system: what is simulated.
-        model: its potential.
+        system: simulated system.
+        model: potential of the run.
         engine: program that moves the atoms.
-        force: what calls the potential, such as ``TorchForce``.
-        force_reason: why this force was chosen.
-        platform: what computes, in the terms of the engine.
-        ensemble: such as ``nve``.
-        temperature_K: of thermostat and initial velocities; text such as ``300:500`` where it changes.
-        pressure_bar: of the barostat; None without one.
+        force: kind of force that calls the potential, such as ``TorchForce``.
+        force_reason: reason for the choice of this kind.
+        platform: device or OpenMM platform.
+        ensemble: name of the ensemble, such as ``nve``.
+        temperature_K: temperature of thermostat and initial velocities; text such as ``300:500`` for a ramp.
+        pressure_bar: pressure of the barostat; None without one.
         timestep_fs: time step.
         equilibration_steps: steps before step 0.
         steps_requested: steps of the protocol.
-        steps_done: steps so far; of replicas, the smallest number of those that remain.
+        steps_done: completed steps; for replicas, the smallest number among those that are still active.
         trajectory_interval: steps between frames.
-        seed: of velocities and thermostat.
-        restarted_at_step: where the last session started; None in the first.
-        speed: of the last session.
-        stop: the violation that ended the run.
-        violations: those that did not end it.
+        seed: seed of initial velocities and thermostat.
+        restarted_at_step: step at which the last session started; None in the first session.
+        speed: speed of the last session.
+        stop: violation that ended the run.
+        violations: violations after which the run continued.
         replica: number of a replica; None for a single run and for the summary of all replicas.
         replicas: state of each replica; None for a single run and for one replica.
     """

@@ -27,7 +27,7 @@ class Bonds:
         pairs: indices (bonds, 2) of the atoms; i < j in a molecule.
         lengths: mean lengths (bonds,) in the reference, angstrom.
         types: name of each bond, such as ``C-H``.
-        images: whole cells (bonds, 3) from the first atom to the second, in unwrapped frames; None in vacuum.
+        images: number of cells (bonds, 3) from the first atom to the second, in unwrapped frames; None in vacuum.
     """
 
     pairs: IntArray
@@ -39,7 +39,7 @@ class Bonds:
         return len(self.pairs)
 
     def select(self, mask: BoolArray) -> "Bonds":
-        """Return the bonds of a mask (bonds,)."""
+        """Return the bonds selected by a mask (bonds,)."""
         types = tuple(kind for kind, kept in zip(self.types, mask, strict=True) if kept)
         return Bonds(self.pairs[mask], self.lengths[mask], types, None if self.images is None else self.images[mask])
 

@@ -40,7 +40,7 @@ def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
     """Return lattice vectors in rows (frames, 3, 3); the first is along x, the second in the plane of x and y.
 
     Args:
-        lengths: (frames, 3), in any unit.
+        lengths: lengths of the lattice vectors (frames, 3), in any unit.
         angles: alpha, beta and gamma (frames, 3), degrees.
     """
     # The cosine of 90 degrees is 0, not 6e-17.

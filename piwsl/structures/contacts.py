@@ -18,8 +18,8 @@ class Contact:
         frame: index of the frame.
         time: time of the frame, fs.
         atoms: indices of the two atoms.
-        kind: their symbols, such as ``H-H``.
-        distance: distance, angstrom.
+        kind: symbols of the two atoms, such as ``H-H``.
+        distance: distance of the two atoms, angstrom.
         limit: sum of the covalent radii, angstrom; for a metal in a cell, a fraction of it.
         of_metal: whether one atom is a metal in a cell, where bonded pairs count as well.
     """
@@ -73,7 +73,7 @@ class ContactWatch:
         """Return the first contact in a piece of a trajectory, or None.
 
         Args:
-            positions: positions (f, atoms, 3) of the piece, angstrom.
+            positions: positions (f, atoms, 3) of the frames in the piece, angstrom.
             first: index of the first frame of the piece.
             times: times (frames,) of all frames, fs.
         """

@@ -38,10 +38,10 @@ def load_structure(path: str | Path) -> Atoms:
 
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
-    """Refuse a structure that no potential can start from.
+    """Raise an error for a structure that no potential can start from.
 
     Raises:
-        DataError: it has no atoms, a position that is not a finite number, or two atoms on top of each other.
+        DataError: the structure has no atoms, a position that is not finite, or two atoms on top of each other.
     """
     if len(atoms) == 0:
         raise DataError(f"{where}: has no atoms")

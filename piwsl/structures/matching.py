@@ -17,7 +17,7 @@ def formula_of(species: IntArray) -> str:
 
 
 def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
-    """Refuse to compare different molecules.
+    """Raise an error if the formulas of run and reference differ.
 
     Args:
         run: atomic numbers (atoms,) of the run.
@@ -35,7 +35,7 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
 
 
 def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray | None) -> None:
-    """Refuse atoms in another order; the message states whether the bonds define a mapping.
+    """Raise an error if the order of atoms differs; the message states whether the bonds define a mapping.
 
     Args:
         run: atomic numbers (atoms,) of the run.
@@ -44,7 +44,7 @@ def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray
         mapping: result of `map_atoms` for the two.
 
     Raises:
-        DataError: the orders differ; the message names the first atom that does.
+        DataError: the orders differ; the message names the first atom that differs.
     """
     if (run == reference).all():
         return
@@ -71,7 +71,7 @@ def map_atoms(species: IntArray, positions: FloatArray, reference: IntArray, bon
         bonds: bonds of the reference.
 
     Returns:
-        Indices (atoms,) into the atoms of the run, the present order if that fits; None if the graphs differ.
+        Indices (atoms,) into the atoms of the run, in the present order if that matches; None if the graphs differ.
     """
     if not np.isfinite(positions).all():
         return None

@@ -11,12 +11,12 @@ from piwsl.typing import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class NeighborPairs:
-    """Pairs of atoms within a cutoff, each once, every periodic image of a pair for itself.
+    """Pairs of atoms within a cutoff, each once; every periodic image of a pair is a separate entry.
 
     Attributes:
-        first, second: (P,) indices i and j of the atoms.
-        images: (P, 3) whole cells that are added to atom j.
-        distances: (P,) angstrom.
+        first, second: indices i and j of the atoms (P,).
+        images: number of cells (P, 3) by which atom j is shifted.
+        distances: distances (P,), angstrom.
     """
 
     first: IntArray
@@ -25,7 +25,7 @@ class NeighborPairs:
     distances: FloatArray
 
     def select(self, mask: BoolArray) -> "NeighborPairs":
-        """Return the pairs of a mask (P,)."""
+        """Return the pairs selected by a mask (P,)."""
         return NeighborPairs(self.first[mask], self.second[mask], self.images[mask], self.distances[mask])
 
 
@@ -35,7 +35,7 @@ class PairSearch:
     The cost grows linearly with the number of atoms. Repeated calls reuse the memory of the search.
 
     Args:
-        cutoff: angstrom.
+        cutoff: cutoff radius, angstrom.
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -47,8 +47,8 @@ class PairSearch:
         An atom and its own image count as a pair where the cell is narrower than the cutoff.
 
         Args:
-            positions: (n, 3) angstrom; all finite, else no search comes to an end.
-            cell: (3, 3) angstrom; None without one.
+            positions: positions (n, 3), angstrom; must be finite, or the search does not terminate.
+            cell: cell (3, 3), angstrom; None without one.
             pbc: periodic directions.
         """
         box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell)
@@ -70,9 +70,9 @@ class NeighborEdges:
     """Directed edges of one structure.
 
     Attributes:
-        edges: (2, E) center i and neighbor j; in the result of `neighbor_edges`, the second half is the first
-            half in the other direction, in the same order.
-        shifts: (E, 3) angstrom, added to r_j - r_i.
+        edges: center i and neighbor j of each edge (2, E); in the result of `neighbor_edges`, the second half repeats
+            the first with directions reversed, in the same order.
+        shifts: shift (E, 3) that is added to r_j - r_i, angstrom.
     """
 
     edges: IntArray
@@ -83,10 +83,10 @@ def neighbor_edges(positions: FloatArray, cell: FloatArray, pbc: PBC, cutoff: fl
     """Return all pairs within a cutoff, periodic images included: each pair once, then in the other direction.
 
     Args:
-        positions: (n, 3) angstrom.
-        cell: (3, 3) angstrom.
+        positions: positions (n, 3), angstrom.
+        cell: cell (3, 3), angstrom.
         pbc: periodic directions.
-        cutoff: angstrom.
+        cutoff: cutoff radius, angstrom.
     """
     pairs = neighbor_pairs(positions, cell, pbc, cutoff)
     once = np.stack([pairs.first, pairs.second])
@@ -102,7 +102,7 @@ class SkinnedNeighbors:
     """Pairs within a cutoff of one structure whose atoms move.
 
     Args:
-        cutoff: angstrom.
+        cutoff: cutoff radius, angstrom.
         pbc: periodic directions.
         skin: extra range of the list, angstrom.
     """
@@ -122,8 +122,8 @@ class SkinnedNeighbors:
         The list is searched anew when atoms have moved too far or the cell has changed.
 
         Args:
-            positions: (n, 3) angstrom.
-            cell: (3, 3) angstrom; None without one.
+            positions: positions (n, 3), angstrom.
+            cell: cell (3, 3), angstrom; None without one.
         """
         cell = np.zeros((3, 3)) if cell is None else cell
         if self._is_stale(positions, cell):

@@ -82,7 +82,7 @@ class TrainingFrames:
 
 
 class HiddenForces(Sequence[Frame]):
-    """Frames of which some have their forces hidden; each is read on access.
+    """Frames with the forces of some of them hidden; each is read on access.
 
     Attributes:
         base: the frames.
@@ -293,7 +293,7 @@ def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
 
 
 def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
-    """Return warnings of elements that occur in validation or test frames only."""
+    """Return warnings about elements that occur in validation or test frames only."""
     known = set(frames.train.elements)
     warnings = []
     for purpose, part in (("validation", frames.validation), ("test", frames.test)):

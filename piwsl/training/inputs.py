@@ -39,7 +39,7 @@ def training_inputs(
     options: Mapping[str, Any] | None = None,
     purpose: str = "train",
 ) -> tuple[TrainingConfig, TuneConfig | None, Path]:
-    """Return the configuration, its section `tune`, and the output directory that arguments mean.
+    """Resolve arguments to the configuration, its section `tune`, and the output directory.
 
     Args:
         data: labeled frames: what `piwsl.read_frames` reads, the name of a bundled system, or frames in memory, which
@@ -100,7 +100,7 @@ def _yaml(value: Any) -> str:
 
 
 def data_name(data: DataConfig) -> str:
-    """Return a word for the data of a configuration, for the name of a directory."""
+    """Return a short name for the data of a configuration, used in directory names."""
     return data.system or source_name(data.file or "")
 
 
@@ -128,7 +128,7 @@ def _step(progress: TrainingProgress) -> Step:
 
 @contextmanager
 def resumable(advice: str) -> Iterator[None]:
-    """Log an advice where the user interrupts the block."""
+    """Log how to resume if the user interrupts the block."""
     try:
         yield
     except KeyboardInterrupt:

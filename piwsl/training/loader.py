@@ -75,13 +75,13 @@ class BatchShard:
 
 
 class StepSampler(Sampler[list[int]]):
-    """Frames of the parts of steps, from the step that the run is at to its next validation.
+    """Frames of each part of each step, from the current step to the next validation.
 
     Args:
-        order: of the frames.
-        share: of this process.
-        steps: Returns the number of steps until the next validation.
-        current_step: Returns the present step of the run.
+        order: order of the frames.
+        share: part of each batch that this process computes.
+        steps: function that returns the number of steps until the next validation.
+        current_step: function that returns the current step of the run.
     """
 
     def __init__(

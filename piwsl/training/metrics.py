@@ -26,7 +26,7 @@ class Deviations:
         self.squares += float(np.square(differences).sum())
 
     def merge(self, other: "Deviations") -> None:
-        """Add those of other frames."""
+        """Add the sums of other frames."""
         self.count += other.count
         self.absolute += other.absolute
         self.squares += other.squares
@@ -57,7 +57,7 @@ class Spread:
             self.merge(Spread(values.size, mean, float(np.square(values - mean).sum())))
 
     def merge(self, other: "Spread") -> None:
-        """Add those of other frames."""
+        """Add the sums of other frames."""
         total = self.count + other.count
         if total == 0:
             return

@@ -75,7 +75,7 @@ class Plateau(Schedule):
         return self.reached
 
     def validated(self, step: int, loss: float) -> None:
-        """Lower the rate when the patience is at its end."""
+        """Lower the rate when the patience is exhausted."""
         if loss < self.best * (1.0 - PROGRESS):
             self.best, self.waited = loss, 0
         elif step >= self.warmup:

@@ -40,7 +40,7 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a step needs on a machine or GPU, in bytes.
+    """Memory that a step needs on a machine or GPU, bytes.
 
     Attributes:
         needed: by all processes there.
@@ -57,7 +57,7 @@ class StepMemory:
     copies: int
 
     def check(self) -> None:
-        """Refuse a step that does not fit.
+        """Raise an error if the step does not fit into memory.
 
         Raises:
             ConfigError: with the estimate and what to do.

@@ -148,7 +148,7 @@ def choose_force(
 def torch_force(
     potential: ExportedPotential, periodic: bool = False, atoms: list[int] | None = None, cuda_graphs: bool = False
 ) -> Any:
-    """Create a TorchForce, which calls the module of a file of the target ``openmm`` from C++."""
+    """Create a TorchForce, which calls a file exported for the target ``openmm`` from C++."""
     module = potential.program
     if atoms is not None:
         module = torch.jit.script(Subset(module, torch.tensor(atoms)))
@@ -165,7 +165,7 @@ def torch_force(
 def python_force(
     potential: ExportedPotential, species: IntArray, periodic: bool = False, atoms: list[int] | None = None
 ) -> Any:
-    """Create a PythonForce, which calls the program of any exported file through Python."""
+    """Create a PythonForce, which calls any exported file through Python."""
     pbc: PBC = (periodic, periodic, periodic)
     force = import_openmm().PythonForce(ForceCallable(potential, species, pbc))
     force.setUsesPeriodicBoundaryConditions(periodic)

@@ -11,7 +11,7 @@ def training_neighbor_sums(device: torch.device, mixed_precision: bool = False) 
     """Choose the fastest neighbor sums that can be differentiated for training on a device.
 
     Returns:
-        The neighbor sums, and a line for the log: which they are, and why.
+        The neighbor sums, and a line for the log with their name and the reason for the choice.
     """
     if device.type != "cpu":
         return EdgeList(), f"torch, on {device.type}"

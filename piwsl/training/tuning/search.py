@@ -29,7 +29,7 @@ from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfi
 
 @dataclass(frozen=True, eq=False)
 class Worker:
-    """Does trials of a study, each a training run in a directory of its own.
+    """Runs trials of a study, each in a run directory of its own.
 
     Attributes:
         study: shared with other workers.
@@ -46,7 +46,7 @@ class Worker:
     output: Path
 
     def work(self, on_trial: Callable[[TrialResult], None]) -> None:
-        """Do trials until all turns are taken, here or by other workers.
+        """Run trials until all trials of the study are finished or running, here or in other workers.
 
         Raises:
             KeyboardInterrupt: the trial under way is given up, and its turn will be taken again.
@@ -167,7 +167,7 @@ def _abandoned(trial: FrozenTrial) -> bool:
 
 
 def host() -> str:
-    """Return the name of the space of process numbers: the machine and, in containers, their namespace."""
+    """Return a name for the space of process IDs: the machine and, in a container, its namespace."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
