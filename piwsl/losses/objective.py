@@ -26,7 +26,7 @@ class Term(Protocol):
 
     @property
     def request(self) -> PredictionRequest:
-        """What the term requires of the model."""
+        """Predictions that the term requires."""
 
     def applies(self, batch: Batch) -> bool:
         """Return whether any structure of the batch has the labels that the term compares with."""

@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What a loss term requires, and at which points.
+    """Predictions that a loss term requires, with the points at which it requires them.
 
     Attributes:
         energies: points whose energies are required.

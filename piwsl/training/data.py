@@ -61,7 +61,7 @@ class TrainingFrames:
         split: indices of the frames of each part.
         report: on all frames of the source.
         source: file, directory, pattern, or name of a data set.
-        sha256: of the source, see `piwsl.runs.files`.
+        sha256: hash of the source, see `piwsl.runs.files`.
         labels: counts of ``training``, ``validation`` and ``test`` frames.
     """
 
@@ -125,7 +125,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     """Read and split the frames that a configuration names.
 
     Args:
-        config: of the run; the seed decides the split.
+        config: configuration of the run; its seed determines the split.
         split: split of an earlier session, used instead of a new one.
 
     Raises:

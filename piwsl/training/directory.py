@@ -39,7 +39,7 @@ class TrainingSummary(RunSummary):
         start: what the trained file records of its start; None for random weights.
         frames: number of frames by purpose.
         data_report: lines about the data.
-        seed: of the run.
+        seed: seed of the run.
         validation: errors on the validation frames, eV and angstrom.
         test: errors on the test frames; None without any.
         warnings: what the user should check although the run completed.

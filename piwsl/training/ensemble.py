@@ -236,7 +236,7 @@ def run_ensemble(
     Args:
         config: everything that decides the members, apart from their seeds.
         output: directory of the ensemble.
-        seeds: of the members; a resumed ensemble may have more than before.
+        seeds: seeds of the members; a resumed ensemble may have more than before.
         resume: keep finished members and continue with the others.
         force: train all members anew.
         on_data: called with the frames before the first member is trained.

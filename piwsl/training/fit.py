@@ -35,12 +35,12 @@ class Setup:
     """A run in this process, once its configuration was checked against data and machine.
 
     Attributes:
-        config: everything that decides the run.
-        frames: its frames by purpose.
-        output: its directory.
-        processes: that work on it.
-        device: of this process.
-        share: of each batch that this process computes.
+        config: configuration of the run.
+        frames: frames of the run by purpose.
+        output: run directory.
+        processes: processes of the run.
+        device: device of this process.
+        share: part of each batch that this process computes.
     """
 
     config: TrainingConfig

@@ -195,14 +195,14 @@ def share_of_process(config: TrainingConfig, frames: TrainingFrames, processes: 
 
 
 class Batches(LightningDataModule):
-    """Training and validation batches, from the step that the run is at.
+    """Training and validation batches, from the current step of the run.
 
     Args:
-        frames: of the run.
-        config: of the run.
-        margin: what the edges of training batches reach beyond the cutoff, angstrom.
-        share: what this process takes of them.
-        current_step: of the run.
+        frames: frames of the run.
+        config: configuration of the run.
+        margin: distance by which the edges of training batches extend beyond the cutoff, angstrom.
+        share: part of each batch that this process computes.
+        current_step: function that returns the current step of the run.
     """
 
     def __init__(

@@ -175,7 +175,7 @@ def run_training(
         force: start anew although the directory holds a run.
         on_data: called with the frames before training starts.
         progress: called after every step.
-        frames: of the run, where they are at hand: they are not read and split again.
+        frames: frames of the run, if they were read and split before.
 
     Raises:
         RunDirectoryError: the directory holds another run, or none to resume, or another process trains there.

@@ -43,11 +43,11 @@ class StepMemory:
     """Memory that a step needs on a machine or GPU, bytes.
 
     Attributes:
-        needed: by all processes there.
-        available: what the machine or the GPU has.
-        structures: in the largest part of a step.
-        atoms: in it.
-        copies: displaced copies of it.
+        needed: memory that all processes there need, bytes.
+        available: memory of the machine or GPU, bytes.
+        structures: number of structures in the largest part of a step.
+        atoms: number of atoms in that part.
+        copies: number of displaced copies of that part.
     """
 
     needed: float

@@ -37,7 +37,7 @@ class Validation:
     """Collects predictions batch by batch; its loss does not depend on how the frames were divided.
 
     Args:
-        terms: of the loss, with their coefficients.
+        terms: supervised terms with their coefficients.
     """
 
     def __init__(self, terms: Sequence[tuple[Term, float]]) -> None:

@@ -40,7 +40,7 @@ class Processes:
     Attributes:
         count: processes in all.
         rank: number of this process, from 0.
-        nodes: machines.
+        nodes: number of machines.
         local_rank: number of this process on its machine.
         local_count: processes on this machine, the same on each.
         address, port: where they meet; empty in a run of one process.

@@ -30,13 +30,13 @@ class TrialResult:
     """One trial.
 
     Attributes:
-        number: from 0, as in the name of its directory.
+        number: number of the trial, from 0, as in the name of its directory.
         state: ``completed``, ``stopped early``, ``failed``, ``running`` or ``abandoned`` (its worker died).
         settings: values of the ranges.
-        value: validation error: of the best validation, or of the last where it was stopped; None where it failed.
-        seconds: of its worker.
+        value: error of the best validation, or of the last one if the trial was stopped; None if it failed.
+        seconds: duration of the trial, s.
         directory: run directory.
-        reason: why it failed.
+        reason: reason of a failure.
         metric: name of the validation error.
     """
 
