@@ -145,7 +145,7 @@ class Exporter:
         vectors = images(positions, None).to(DTYPES[self.dtype])
         with self._network_errors("recorded as a graph"):
             graph = as_torchscript(trace(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
-        around = (graph, images, DTYPES[self.dtype], len(potentials))
+        around = (graph, images, DTYPES[self.dtype], len(potentials), species)
         module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
         return self._scripted(module, info, frames, output)
 
