@@ -13,6 +13,8 @@ from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models
 from piwsl.export.verify import Verification
 from piwsl.runs import notebook
+from piwsl.runs.files import sha256
+from piwsl.runs.known_code import remember
 
 Target = Literal["general", "openmm"]
 SUFFIXES: dict[Format, str] = {"torchscript": ".pt", "aotinductor": ".pt2"}
@@ -121,6 +123,7 @@ def export_model(
     else:
         frame = Frame.from_atoms(find_structure(structure, system))
         verification = exporter.openmm(frame, path, format, copies=copies)
+    remember(sha256(path))
     first = exporter.models[0]
     return ExportedModel(path, target, format, device, exporter.dtype, tuple(first.symbols), len(paths), verification)
 

@@ -16,8 +16,8 @@ from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError, reason_of
-from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
-from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
+from piwsl.export.exported_file import ExportedPotential, add_description, compiled_for, described, save_exported
+from piwsl.export.forms.compiled import Program, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
     CopiesForm,
@@ -170,7 +170,7 @@ class Exporter:
             loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
-            add_description(package, INFO_ENTRY, described({**info, **extra}))
+            add_description(package, described({**info, **extra}))
             with atomic_path(output) as temporary:
                 temporary.write_bytes(package.read_bytes())
         return result
@@ -223,6 +223,7 @@ class Exporter:
             "reference_energies": {str(z): energy for z, energy in first.reference_energies.items()},
             "trained_sha256": [sha256(path) for path in self.paths],
             "training": [model.training for model in self.models],
+            "domain": None if first.domain is None else first.domain.model_dump(),
             "piwsl_version": __version__,
             "torch_version": torch.__version__,
         }

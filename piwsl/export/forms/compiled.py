@@ -4,9 +4,7 @@ The operations of the potential and of its derivative are traced as a graph, whi
 C++ compiler. A package runs only with the CPU or GPU type and the PyTorch version for which it was compiled.
 """
 
-import json
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +104,6 @@ def compile_package(program: Program, output: Path) -> None:
             ) from error
         with atomic_path(output) as temporary:
             shutil.copyfile(made, temporary)
-
-
-def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
-    """Put a description into a package, as a JSON file among its extra files."""
-    with zipfile.ZipFile(path, "a") as package:
-        root = package.namelist()[0].split("/")[0]
-        package.writestr(f"{root}/extra/{name}", json.dumps(info, indent=1))
 
 
 def _without_views(graph: GraphModule) -> GraphModule:
