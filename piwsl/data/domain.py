@@ -6,6 +6,7 @@ model, on all training frames of a small set and on a regular choice of a large 
 
 import logging
 from collections.abc import Sequence
+from os import PathLike
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from ase.symbols import Symbols
 from pydantic import BaseModel, ConfigDict, Field
 
 from piwsl.data.frames import FrameSet
+from piwsl.data.reference_energies import are_determined
 from piwsl.errors import DataError
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.neighbors import PairSearch
@@ -29,6 +31,8 @@ MOST_FORMULAS = 100
 MOST_MEASURED = 5000
 # Thermal motion goes a little below the shortest distance of a finite sample.
 CLOSER = 0.9
+# Frames of a large set that are compared with a record, and differences after which enough is known.
+MOST_COMPARED, MOST_CONCERNS = 500, 8
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)]
@@ -50,6 +54,8 @@ class TrainingDomain(BaseModel):
             than ``range`` are absent.
         largest_force: eV/angstrom; None without labels.
         energy_per_atom: lowest and highest energy, eV/atom; None without labels.
+        determined: whether the labels determine the reference energy of each element: False where there are fewer
+            compositions than elements, and energies between compositions mean nothing; None where it is not known.
         charges: total charges that the data state, in units of e; None where they state none.
         level: level of theory of the labels; None where it is not known.
     """
@@ -66,6 +72,7 @@ class TrainingDomain(BaseModel):
     shortest: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     largest_force: Finite | None = None
     energy_per_atom: tuple[Finite, Finite] | None = None
+    determined: bool | None = None
     charges: list[Finite] | None = None
     level: str | None = None
 
@@ -103,6 +110,7 @@ class TrainingDomain(BaseModel):
             shortest=table.named(),
             largest_force=float(np.sqrt(force)) if census.has_forces.any() else None,
             energy_per_atom=(float(per_atom.min()), float(per_atom.max())) if len(per_atom) else None,
+            determined=are_determined(frames) if len(per_atom) else None,
             level=level,
         )
 
@@ -116,8 +124,13 @@ class TrainingDomain(BaseModel):
                 table[low, high] = table[high, low] = distance
         return table
 
-    def concerns(self, atoms: Atoms) -> dict[str, str]:
-        """Return in which ways a structure lies outside of the training data: a sentence by kind of concern."""
+    def concerns(self, atoms: Atoms, distances: bool = True) -> dict[str, str]:
+        """Return in which ways a structure lies outside of the training data: a sentence by kind of concern.
+
+        Args:
+            atoms: structure.
+            distances: whether its positions count.
+        """
         found = {}
         numbers = np.asarray(atoms.numbers)
         pbc = periodic_directions(atoms)
@@ -134,18 +147,23 @@ class TrainingDomain(BaseModel):
         charge = _charge(atoms)
         if charge and charge not in (self.charges or ()):
             found["charge"] = f"the structure has a charge of {charge:+g}, which the training data do not state"
-        found.update(self._close_pairs(atoms, numbers))
+        if distances and np.isfinite(atoms.positions).all():
+            found.update(self._close_pairs(atoms, numbers))
         return found
 
+    def remark(self) -> str | None:
+        """Return a sentence about energies between compositions; None where they are determined."""
+        if self.determined is not False:
+            return None
+        return undetermined_energies(self.compositions, len(self.elements))
+
     def _close_pairs(self, atoms: Atoms, numbers: IntArray) -> dict[str, str]:
-        if not np.isfinite(atoms.positions).all():
-            return {}
         limits = self.limits()
         search = PairSearch(self.range)
         pairs = search(atoms.positions, atoms.cell.complete().array, periodic_directions(atoms))
         allowed = CLOSER * limits[numbers[pairs.first], numbers[pairs.second]]
         close = np.flatnonzero(pairs.distances < allowed)
-        found = {}
+        found: dict[str, str] = {}
         for index in close[np.argsort(pairs.distances[close] / allowed[close])[:3]]:
             first, second = int(pairs.first[index]), int(pairs.second[index])
             name = _pair_name(int(numbers[first]), int(numbers[second]))
@@ -170,10 +188,25 @@ class TrainingDomain(BaseModel):
         return lines
 
 
+def undetermined_energies(compositions: int, elements: int) -> str:
+    """Return a sentence about reference energies that the labels do not determine."""
+    some = "one composition does" if compositions == 1 else f"{compositions} compositions do"
+    return (
+        f"{some} not determine the reference energies of {elements} elements: energies of other compositions, and "
+        "differences between compositions, mean nothing"
+    )
+
+
 _warned: set[tuple[str, str]] = set()
 
 
-def check_domain(domain: TrainingDomain | None, atoms: Atoms, model: str, strict: bool = False) -> list[str]:
+def check_domain(
+    domain: TrainingDomain | None,
+    atoms: Atoms,
+    model: str | PathLike[str],
+    strict: bool = False,
+    distances: bool = True,
+) -> list[str]:
     """Compare a structure with what a model has seen in training, and warn once per process of each difference.
 
     Args:
@@ -181,6 +214,7 @@ def check_domain(domain: TrainingDomain | None, atoms: Atoms, model: str, strict
         atoms: structure.
         model: name of the model file.
         strict: make a difference an error.
+        distances: whether the positions of the structure count.
 
     Returns:
         The new warnings, which were logged.
@@ -190,7 +224,34 @@ def check_domain(domain: TrainingDomain | None, atoms: Atoms, model: str, strict
     """
     if domain is None:
         return []
-    concerns = domain.concerns(atoms)
+    return _report(domain.concerns(atoms, distances), str(model), strict)
+
+
+def check_frames(
+    domain: TrainingDomain | None, frames: FrameSet, model: str | PathLike[str], strict: bool = False
+) -> list[str]:
+    """Compare frames with what a model has seen in training, as `check_domain` does.
+
+    A frame of each composition is compared, and of a large set a regular choice of all.
+
+    Raises:
+        DataError: ``strict`` is set, and a frame lies outside of the training data.
+    """
+    if domain is None or not len(frames):
+        return []
+    _, first = np.unique(frames.census.composition, return_index=True)
+    every = np.arange(0, len(frames), max(1, -(-len(frames) // MOST_COMPARED)))
+    concerns: dict[str, str] = {}
+    for index in np.union1d(first[:MOST_COMPARED], every):
+        for kind, text in domain.concerns(frames[int(index)].atoms()).items():
+            concerns.setdefault(kind, f"frame {index}: {text}")
+        if len(concerns) >= MOST_CONCERNS:
+            break
+    return _report(concerns, str(model), strict)
+
+
+def _report(concerns: dict[str, str], model: str, strict: bool) -> list[str]:
+    """Log what was not logged before, or raise a DataError."""
     if strict and concerns:
         raise DataError(f"{model}: {'; '.join(concerns.values())}: train on such structures, or leave out strict=True")
     new = [f"{model}: {text}" for kind, text in concerns.items() if (model, kind) not in _warned]
@@ -218,8 +279,6 @@ class _ShortestPairs:
         table = np.minimum(table, table.T)
         pairs = np.argwhere(np.isfinite(table) & ~np.tri(self._size, k=-1, dtype=bool))
         return {_pair_name(int(low), int(high)): round(float(table[low, high]), 4) for low, high in pairs}
-
-
 
 
 def _pair_name(first: int, second: int) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.errors import ModelFileError, reason_of
@@ -136,19 +137,19 @@ class ExportedRecord(BaseModel):
     members: Annotated[int, Field(ge=1)]
     stress: bool
     elements: list[Number] = Field(min_length=1)
-    network: dict[str, Any]
+    network: dict[str, Any] = {}
     cutoff: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     dtype: Literal["float32", "float64"]
-    reference_energies: dict[Number, Finite]
-    training: list[dict[str, Any]]
-    trained_sha256: list[str]
+    reference_energies: dict[Number, Finite] = {}
+    training: list[dict[str, Any]] = []
+    trained_sha256: list[str] = []
     check: list[CheckStructure] = Field(min_length=1)
     compiled_for: dict[str, str] | None = None
     domain: TrainingDomain | None = None
     sha256: dict[str, str]
     written: str
     piwsl_version: str
-    torch_version: str
+    torch_version: str = ""
 
     @model_validator(mode="after")
     def _together(self) -> "ExportedRecord":
@@ -162,8 +163,9 @@ class ExportedRecord(BaseModel):
 
 
 def described(info: dict[str, Any]) -> dict[str, Any]:
-    """Add the name and the version of the format, and the time, to a description."""
-    return {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, "written": now(), **info}
+    """Add the format, the version of piwsl, and the time, to a description."""
+    about = {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, "piwsl_version": __version__, "written": now()}
+    return {**about, **info}
 
 
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
@@ -224,7 +223,6 @@ class Exporter:
             "trained_sha256": [sha256(path) for path in self.paths],
             "training": [model.training for model in self.models],
             "domain": None if first.domain is None else first.domain.model_dump(),
-            "piwsl_version": __version__,
             "torch_version": torch.__version__,
         }
 

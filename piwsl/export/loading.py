@@ -14,7 +14,7 @@ from piwsl.errors import ConfigError, ModelFileError
 from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
 from piwsl.export.verify import verify_here
 from piwsl.runs.files import sha256
-from piwsl.runs.known_code import is_known, remember
+from piwsl.runs.known_code import is_known, is_of_this_process, remember
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -81,11 +81,13 @@ def announce_code(model: Path, info: dict[str, Any]) -> None:
 @cache
 def _announce_once(model: Path, modified: int, size: int, version: str, written: str) -> None:
     digest = sha256(model)
+    if is_of_this_process(digest):
+        return
     text = f"runs code from {model}, written by piwsl {version} on {written.partition('T')[0]}"
     if is_own_code(model, digest):
         LOGGER.info(text)
-        return
-    LOGGER.warning(f"{text}, not by you here: use such files only from people you trust, or their model.pt, which is data")
+    else:
+        LOGGER.warning(f"{text}, not by you here: use such files only from people you trust, or take their model.pt")
     remember(digest)
 
 

@@ -159,6 +159,7 @@ class TrainedModel:
                 ("elements", " ".join(self.symbols)),
                 ("cutoff", f"{self.cutoff:g} angstrom"),
                 ("level of theory", self.level),
+                ("remark", None if self.domain is None else self.domain.remark()),
                 ("precision", self.dtype),
                 ("trained on", self.training.get("data")),
                 ("training frames", self.training.get("train_frames")),
@@ -167,9 +168,9 @@ class TrainedModel:
         )
 
 
-def save_trained(model: TrainedModel, path: Path) -> None:
-    """Write a trained file atomically."""
-    description = {
+def trained_description(model: TrainedModel) -> dict[str, Any]:
+    """Return the description of a trained file, as values for JSON."""
+    return {
         "format": TRAINED_FORMAT,
         "format_version": TRAINED_VERSION,
         "piwsl_version": model.piwsl_version,
@@ -183,6 +184,11 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         "training": model.training,
         "domain": None if model.domain is None else model.domain.model_dump(),
     }
+
+
+def save_trained(model: TrainedModel, path: Path) -> None:
+    """Write a trained file atomically."""
+    description = trained_description(model)
     frames = [
         {
             "species": torch.as_tensor(frame.species),

@@ -28,6 +28,7 @@ from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
 
 LOGGER = logging.getLogger(__name__)
+_BULKY = ("check", "sha256")  # entries of the description of a model that a summary leaves out
 
 
 class Simulation:
@@ -212,7 +213,7 @@ def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: Res
         model=ModelRecord(
             path=str(job.model.resolve()),
             sha256=job.identity.model_sha256,
-            info={key: value for key, value in read_exported_info(job.exported).items() if key != "check"},
+            info={key: value for key, value in read_exported_info(job.exported).items() if key not in _BULKY},
         ),
         engine=engine.name,
         force=engine.force,

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 VARIABLE = "PIWSL_CACHE_DIR"
+_of_this_process: set[str] = set()
 _YEAR = 366 * 24 * 3600.0  # s after which a hash is forgotten
 
 
@@ -37,7 +38,8 @@ def private_folder(name: str) -> Path | None:
 
 
 def remember(digest: str) -> None:
-    """Record the SHA-256 of a file that this user made or named; nothing happens where there is no place for it."""
+    """Record the SHA-256 of a file that this user made or named; where there is no place for it, in this process."""
+    _of_this_process.add(digest)
     folder = private_folder("known_code")
     if folder is None or not _is_digest(digest):
         return
@@ -50,8 +52,15 @@ def remember(digest: str) -> None:
 
 def is_known(digest: str) -> bool:
     """Return whether this user has made or named the file with this SHA-256."""
+    if digest in _of_this_process:
+        return True
     folder = private_folder("known_code")
     return folder is not None and _is_digest(digest) and (folder / digest).is_file()
+
+
+def is_of_this_process(digest: str) -> bool:
+    """Return whether the file with this SHA-256 was made in this process, or was named in it before."""
+    return digest in _of_this_process
 
 
 def _is_digest(text: str) -> bool:
