@@ -12,14 +12,14 @@ import numpy as np
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
 from piwsl.errors import DataError, reason_of
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import arrays_sha256, atomic_path
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
 from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +141,7 @@ def save_statistics(
         if quantity.key in statistics.measured:
             arrays = quantity.save(statistics.measured[quantity.key])
             values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
+    values["checksum"] = arrays_sha256(values)
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **values)
@@ -180,7 +181,10 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
                 raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
-            return _restored(dict(archive), quantities)
+            values = dict(archive)
+            if str(values.pop("checksum")) != arrays_sha256(values):
+                raise ValueError("the checksum differs")
+            return _restored(values, quantities)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
 

@@ -55,11 +55,12 @@ class Archive:
         return None
 
 
-def read_archive(path: Path, advice: str) -> Archive:
+def read_archive(path: Path, kind: str, advice: str) -> Archive:
     """Read a model file and compare all of its members with their checksums; nothing in it is executed.
 
     Args:
         path: the file.
+        kind: what it should be.
         advice: what to do about a damaged file.
 
     Raises:
@@ -69,14 +70,14 @@ def read_archive(path: Path, advice: str) -> Archive:
         raise ModelFileError(f"{path}: no such file")
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise ModelFileError(f"{path}: larger than {LARGEST_FILE / 2**30:g} GiB: not a model file")
+            raise ModelFileError(f"{path}: larger than {LARGEST_FILE / 2**30:g} GiB: not {kind}")
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({reason_of(error)})") from None
     try:
         return Archive(path, content, _verified(content))
     except Exception as error:  # zipfile raises a dozen kinds on damaged bytes
-        raise ModelFileError(f"{path}: damaged or not a model file ({reason_of(error)}): {advice}") from None
+        raise ModelFileError(f"{path}: damaged or not {kind} ({reason_of(error)}): {advice}") from None
 
 
 def without_top(name: str) -> str:

@@ -177,7 +177,7 @@ def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Pa
 
 def add_description(path: Path, info: dict[str, Any]) -> None:
     """Put a description into an archive, with the hashes of everything else in it."""
-    digests = read_archive(path, "export it again").digests
+    digests = read_archive(path, "an exported file", "export it again").digests
     with zipfile.ZipFile(path, "a") as archive:
         top = archive.namelist()[0].split("/")[0]
         archive.writestr(f"{top}/{_INFO_MEMBER}", json.dumps({**info, "sha256": digests}, indent=1))
@@ -195,7 +195,7 @@ def read_exported_info(path: Path) -> dict[str, Any]:
 def _described_archive(path: Path) -> tuple[Archive, dict[str, Any]]:
     """Return an archive and its description; errors as in `read_exported_info`."""
     damaged = "create it again with `piwsl export`"
-    archive = read_archive(path, damaged)
+    archive = read_archive(path, "an exported file", damaged)
     try:
         text = archive.read(_INFO_MEMBER)
         info = None if text is None else parsed(text)

@@ -219,7 +219,7 @@ def load_trained(path: Path) -> TrainedModel:
         ModelFileError: the file is missing, damaged, not ours, or of another format version.
         UnregisteredNetworkError: no network has the name in the file; import the module that registers it first.
     """
-    archive = read_archive(path, "use a whole copy, or train again")
+    archive = read_archive(path, "a trained piwsl model", "use a whole copy, or train again")
     if archive.has_code:
         raise ModelFileError(f"{path}: contains code, so it is not a trained piwsl model: give the model.pt of a run")
     try:

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,16 @@ def write_npz(path: Path, **arrays: Any) -> None:
     """Write a compressed npz file atomically."""
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
+
+
+def arrays_sha256(arrays: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of named arrays: of their names, types, shapes and values, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 # Reading takes seconds up to here. Beyond, a run would wait longer for the hash than for its first epoch.

@@ -22,6 +22,7 @@ from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
 from piwsl.runs.files import atomic_path
+from piwsl.runs.process import environment_variable
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,12 @@ def compile_package(program: Program, output: Path) -> None:
     # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
     options = {"cpp.threads": 1}
     with TemporaryDirectory() as folder:
+        # PyTorch keeps intermediate files, among them code that it loads again, in a folder of a predictable name that
+        # another user could have made before. This one is new, and this user's alone.
         try:
             module, package = _Module(program.graph), Path(folder) / "model.pt2"
-            made = compat.compile_package(module, program.inputs, program.sizes, package, options)
+            with environment_variable("TORCHINDUCTOR_CACHE_DIR", str(Path(folder) / "work")):
+                made = compat.compile_package(module, program.inputs, program.sizes, package, options)
         except Exception as error:  # compilers raise many kinds
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
