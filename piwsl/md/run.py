@@ -72,7 +72,7 @@ class MDRun:
     def stable(self) -> bool:
         """Whether no stop rule was violated, in any replica."""
         stops = [self.summary.stop, *(replica.stop for replica in self.summary.replicas or ())]
-        return not self.summary.violations and not any(stops)
+        return all(violation.advisory for violation in self.summary.violations) and not any(stops)
 
     @classmethod
     def read(cls, directory: str | PathLike[str]) -> "MDRun":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 
-from piwsl.export.exported_file import read_exported_info
+from piwsl.export.exported_file import ExportedRecord, read_exported_info
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import ReplicaEngine, Snapshot, phase_seed
 from piwsl.md.engines.make import Starts, make_engine
@@ -122,7 +122,9 @@ class Simulation:
         job = self.job
         self.engine = make_engine(job.exported, job.structure, job.protocol, where, self.step)
         highest = job.protocol.temperature.highest
-        phase = Phase(job.structure, self.engine.ensemble, self.engine.degrees_of_freedom, highest, job.exported)
+        domain = ExportedRecord.model_validate(read_exported_info(job.exported)).domain
+        freedom = self.engine.degrees_of_freedom
+        phase = Phase(job.structure, self.engine.ensemble, freedom, highest, job.exported, domain)
         rules = make_rules(phase, job.protocol.stop, job.stop_rules, len(where))
         self._rules: dict[int, StopRules] = dict(zip(where, rules, strict=True))
 

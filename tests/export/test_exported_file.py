@@ -69,9 +69,7 @@ def test_code_that_was_replaced_is_not_run(tmp_path, good):
     nonsense = replaced(good, tmp_path / "nonsense.pt", {"scripted.py": b"nonsense"})
     changed = r"nonsense\.pt: code/.*scripted\.py inside it is not what was exported"
     for read in (read_exported_info, load_exported):
-        with pytest.raises(
-            ModelFileError, match=changed
-        ):
+        with pytest.raises(ModelFileError, match=changed):
             read(nonsense)
 
 
