@@ -73,7 +73,6 @@ def test_copies_of_a_molecule(cli, water):
         (["model.pt", "--structure", "water.xyz"], "need --target openmm"),
         (["model.pt", "--target", "openmm"], "either --system NAME or --structure FILE"),
         (["--info", "water.xyz"], "damaged or not an exported file"),
-        (["--info", "water.xyz"], "damaged or not an exported file"),
         ([".", "model.pt"], "is a directory"),
         ([".", "--target", "general"], ""),
     ],
