@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
 from piwsl.errors import DataError, reason_of
-from piwsl.runs.files import arrays_sha256, atomic_path
+from piwsl.runs.files import read_checked_npz, write_checked_npz
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
 from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
@@ -141,10 +141,8 @@ def save_statistics(
         if quantity.key in statistics.measured:
             arrays = quantity.save(statistics.measured[quantity.key])
             values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
-    values["checksum"] = arrays_sha256(values)
     try:
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **values)
+        write_checked_npz(path, {name: np.asarray(value) for name, value in values.items()})
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -156,7 +154,7 @@ def is_reference_statistics(path: Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
-    except (OSError, ValueError, BadZipFile):
+    except Exception:  # of zipfile, zlib and numpy on damaged bytes
         return False
 
 
@@ -181,11 +179,10 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
                 raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
-            values = dict(archive)
-            if str(values.pop("checksum")) != arrays_sha256(values):
-                raise ValueError("the checksum differs")
-            return _restored(values, quantities)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        return _restored(read_checked_npz(path), quantities)
+    except DataError:
+        raise
+    except Exception as error:  # of zipfile, zlib and numpy on damaged bytes
         raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
 
 

@@ -19,7 +19,6 @@ LARGEST_FILE = 16 * 2**30  # bytes
 # Weights are stored as they are; code and debugging information are compressed.
 LARGEST_COMPRESSED = 2**29  # bytes of all compressed members, after decompression
 LARGEST_DESCRIPTION = 2**26  # bytes
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,13 @@ class Archive:
 
     Attributes:
         path: the file.
-        content: its bytes.
+        content: its members in an archive written anew, see `_verified`.
         digests: SHA-256 of each member, hexadecimal, by its name without the folder at the top.
     """
 
     path: Path
     content: bytes = field(repr=False)
     digests: dict[str, str]
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file, hexadecimal."""
-        return hashlib.sha256(self.content).hexdigest()
 
     @property
     def has_code(self) -> bool:
@@ -75,7 +69,7 @@ def read_archive(path: Path, kind: str, advice: str) -> Archive:
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({reason_of(error)})") from None
     try:
-        return Archive(path, content, _verified(content))
+        return Archive(path, *_verified(content))
     except Exception as error:  # zipfile raises a dozen kinds on damaged bytes
         raise ModelFileError(f"{path}: damaged or not {kind} ({reason_of(error)}): {advice}") from None
 
@@ -120,15 +114,19 @@ def check_members(path: Path, digests: Mapping[str, str], recorded: Mapping[str,
         )
 
 
-def _verified(content: bytes) -> dict[str, str]:
-    """Return the SHA-256 of each member.
+def _verified(content: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return an archive of the same members, and the SHA-256 of each member.
+
+    The reader of PyTorch takes some fields of an archive differently: a changed bit makes it see an empty member, whose
+    tensor is not initialized. An archive that is written anew has one meaning alone.
 
     Raises:
         ValueError: two members have one name, members are in several folders, or they are too large.
         zipfile.BadZipFile: a checksum differs. Other exceptions: other damage.
     """
     digests: dict[str, str] = {}
-    with zipfile.ZipFile(BytesIO(content)) as archive:
+    clean = BytesIO()
+    with zipfile.ZipFile(BytesIO(content)) as archive, zipfile.ZipFile(clean, "w") as copy:
         entries = archive.infolist()
         compressed = sum(entry.file_size for entry in entries if entry.compress_type != zipfile.ZIP_STORED)
         stored = sum(entry.file_size for entry in entries if entry.compress_type == zipfile.ZIP_STORED)
@@ -137,14 +135,13 @@ def _verified(content: bytes) -> dict[str, str]:
         if len({entry.filename.partition("/")[0] for entry in entries}) != 1:
             raise ValueError("its members are not in one folder")
         for entry in entries:
-            digest = hashlib.sha256()
-            with archive.open(entry) as stream:
-                while chunk := stream.read(_CHUNK):  # compares the checksum at the end
-                    digest.update(chunk)
-            digests[without_top(entry.filename)] = digest.hexdigest()
-    if len(digests) != len(entries):
-        raise ValueError("two of its members have one name")
-    return digests
+            data = archive.read(entry)  # compares the checksum
+            name = without_top(entry.filename)
+            if name in digests:
+                raise ValueError("two of its members have one name")
+            digests[name] = hashlib.sha256(data).hexdigest()
+            copy.writestr(zipfile.ZipInfo(entry.filename), data)
+    return clean.getvalue(), digests
 
 
 def _is_code(name: str) -> bool:
