@@ -152,7 +152,7 @@ def is_reference_statistics(path: Path) -> bool:
     if not path.is_file() or not is_zipfile(path):
         return False
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
     except Exception:  # of zipfile, zlib and numpy on damaged bytes
         return False
@@ -173,7 +173,7 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
     if not is_reference_statistics(path):
         raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")

@@ -47,7 +47,9 @@ def packed(folder, exports):
     write_packed(folder / "frames.h5", FRAMES)
 
     def read(path):
-        return [value for each in read_packed(path) for value in (each.species, each.positions, each.forces, each.energy)]
+        return [
+            value for each in read_packed(path) for value in (each.species, each.positions, each.forces, each.energy)
+        ]
 
     return folder / "frames.h5", read
 
@@ -71,7 +73,14 @@ def statistics(folder, exports):
 
     def read(path):
         found = read_reference_statistics(path)
-        return [found.species, found.bonds.lengths, found.start, found.frames, found.digest, pickle.dumps(found.measured)]
+        return [
+            found.species,
+            found.bonds.lengths,
+            found.start,
+            found.frames,
+            found.digest,
+            pickle.dumps(found.measured),
+        ]
 
     return folder / "statistics.npz", read
 
@@ -102,11 +111,13 @@ def test_a_byte_that_flips(tmp_path, exports, kind, places):
     assert refused > places // 4
 
 
+@pytest.mark.slow
 def test_a_compressed_member_of_another_size_than_stated(tmp_path):
     """A bomb: 1 GB of zeros in a megabyte."""
-    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive, archive.open(
-        "model/data.pkl", "w", force_zip64=True
-    ) as member:
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("model/data.pkl", "w", force_zip64=True) as member,
+    ):
         for _ in range(1024):
             member.write(bytes(2**20))
     for read in (load_trained, load_exported):
