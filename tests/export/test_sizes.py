@@ -79,7 +79,7 @@ def test_the_order_of_elements(exports):
     other = [*species[:2], *species[3:], species[2]]
     with pytest.raises(torch.jit.Error, match=r"atom 2 has the atomic number 1, .* 8 \(O\) there"):
         module.check_order(other)
-    with pytest.raises(ElementError, match="atom 2 is H, .* with O there: the same atoms in another order"):
+    with pytest.raises(ElementError, match=r"atom 2 is H, .* with O there: the same atoms in another order"):
         check_order(path, other)
     with pytest.raises(torch.jit.Error, match="made for 18 atoms"):
         module.check_order(species[:9])
