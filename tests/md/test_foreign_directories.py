@@ -1,4 +1,4 @@
-"""Files and directories of strangers: what is code runs only where the user asked for it. Each exploit is a real one."""
+"""Files and directories of strangers: what is code runs only where the user asked for it."""
 
 import json
 import logging
@@ -35,6 +35,7 @@ def stranger(monkeypatch, tmp_path):
     return become
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_names_a_file_of_code(exports, stranger, tmp_path):
     """A colleague's directory whose summary names an exported file runs nothing until the user names the file."""
     code = tmp_path / "theirs.pt"
@@ -43,13 +44,14 @@ def test_a_run_directory_that_names_a_file_of_code(exports, stranger, tmp_path):
     piwsl.run_md(output=tmp_path / "run", restart=True, steps=4)  # its user named the file before
     stranger()
     with pytest.raises(
-        RunDirectoryError, match=r"its model .*theirs\.pt is code, which you neither exported nor named"
+        RunDirectoryError, match=r"theirs\.pt is code, which you neither exported nor named"
     ):
         piwsl.run_md(output=tmp_path / "run", restart=True, steps=6)
     assert piwsl.run_md(model=code, output=tmp_path / "run", restart=True, steps=6).completed
     assert piwsl.run_md(output=tmp_path / "run", restart=True, steps=8).completed  # named once is enough
 
 
+@pytest.mark.slow
 def test_an_exported_file_in_a_run_directory_is_made_again(stranger, tmp_path, caplog):
     """The file that a stranger put into the directory is not run; the trained file is exported again."""
     model = trained_file(tmp_path / "model.pt", channels=4, layers=1)
