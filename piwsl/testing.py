@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, reason_of
-from piwsl.models import ModelConfig, build_potential
+from piwsl.losses.forward_mode import directional_derivative
+from piwsl.models import DirectPotential, ModelConfig, Potential, build_potential
 from piwsl.typing import FloatArray
 
 __all__ = ["TOLERANCES", "ModelCheckError", "PotentialCall", "Tolerances", "check_model", "check_network"]
@@ -66,6 +67,8 @@ def check_model(
     The laws are: extensive energy; symmetry under translation, rotation, inversion and permutation; F = -dE/dx;
     smoothness at the cutoff (as an atom enters, energy, forces and the derivative of the forces start at zero); types
     and shapes of the results; unchanged inputs; batches equal to single structures, for odd and even numbers of atoms.
+    For a `piwsl.models.Potential`, derivatives in forward mode, which PITC is trained with, must agree with those in
+    reverse mode: the directional derivative of the energy, and the gradients of that by the weights.
     For a `torch.nn.Module`, a copy in float64 must agree with float32 and is used for the check of smoothness, and a
     copy on each device must agree with the CPU. For any other function in float32, discontinuities below the tolerance
     of the forces are not detected.
@@ -94,6 +97,8 @@ def check_model(
         check.extensive(frame)
         if conservative:
             check.derivative(frame)
+        if isinstance(potential, Potential) and not isinstance(potential, DirectPotential):
+            check.forward_mode(frame)
         check.smoothness(frame)
         check.precision(frame)
         for device in devices:
@@ -204,6 +209,44 @@ class _Check:
         slope = float((ahead - behind)[0]) / (2.0 * step)
         self._small("F = -dE/dx", abs(slope + float((forces * direction).sum())), self.tolerances.finite_difference)
 
+    def forward_mode(self, frame: Frame) -> None:
+        """Compare the work along a step, and its gradient by the weights, in forward and in reverse mode.
+
+        PyTorch has wrong formulas of its own for some operations (see `piwsl.losses.forward_mode`).
+        """
+        assert isinstance(self.potential, Potential)
+        potential = copy.deepcopy(self.potential).double().requires_grad_(True)
+        batch = collate([frame], self.cutoff, torch.float64)
+        step = torch.from_numpy(self.rng.normal(scale=0.02, size=frame.positions.shape))
+        weights = [weight for weight in potential.parameters() if weight.requires_grad]
+
+        def energies(positions: Tensor) -> Tensor:
+            result: Tensor = potential.energies(*batch.moved(positions).graph)
+            return result
+
+        def gradients(work: Tensor) -> list[FloatArray]:
+            parts = torch.autograd.grad([work.sum()], weights, allow_unused=True) if weights else ()
+            return [np.zeros(w.shape) if g is None else g.numpy() for w, g in zip(weights, parts, strict=True)]
+
+        try:
+            forward = directional_derivative(energies, batch.positions, step)[1]
+            forward_gradients = gradients(forward)
+        except (NotImplementedError, RuntimeError, AssertionError) as error:
+            raise ModelCheckError(
+                f"{self.name}: forward mode: the directional derivative of the energy fails ({reason_of(error)})"
+            ) from error
+        positions = batch.positions.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad([energies(positions).sum()], [positions], create_graph=True)
+        reverse = (slope * step).sum()
+        difference = abs(float(forward.detach().sum() - reverse.detach()))
+        self._small("forward mode against reverse mode (work along a step)", difference, 1e-8 * _size(reverse))
+        names = [name for name, weight in potential.named_parameters() if weight.requires_grad]
+        reverse_gradients = gradients(reverse)
+        largest = max((float(np.abs(values).max(initial=0.0)) for values in reverse_gradients), default=0.0)
+        for name, left, right in zip(names, forward_gradients, reverse_gradients, strict=True):
+            law = f"forward mode against reverse mode (gradient of the work by {name})"
+            self._small(law, float(np.abs(left - right).max(initial=0.0)), 1e-8 * max(largest, 1.0))
+
     def smoothness(self, frame: Frame) -> None:
         """Move an atom of each element in beyond the outermost atom, so that a single pair crosses the cutoff."""
         outwards = frame.positions - frame.positions.mean(0)
@@ -282,6 +325,10 @@ class _Check:
     def _require(self, satisfied: bool, what: str) -> None:
         if not satisfied:
             raise ModelCheckError(f"{self.name}: {what}")
+
+
+def _size(value: Tensor) -> float:
+    return max(1.0, abs(float(value.detach())))
 
 
 def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
 from piwsl.errors import DataError, reason_of
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import read_checked_npz, write_checked_npz
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
 from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +142,7 @@ def save_statistics(
             arrays = quantity.save(statistics.measured[quantity.key])
             values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
     try:
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **values)
+        write_checked_npz(path, {name: np.asarray(value) for name, value in values.items()})
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -153,9 +152,9 @@ def is_reference_statistics(path: Path) -> bool:
     if not path.is_file() or not is_zipfile(path):
         return False
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
-    except (OSError, ValueError, BadZipFile):
+    except Exception:  # of zipfile, zlib and numpy on damaged bytes
         return False
 
 
@@ -174,14 +173,16 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
     if not is_reference_statistics(path):
         raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
                 raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
-            return _restored(dict(archive), quantities)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        return _restored(read_checked_npz(path), quantities)
+    except DataError:
+        raise
+    except Exception as error:  # of zipfile, zlib and numpy on damaged bytes
         raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
 
 

@@ -17,7 +17,19 @@ from piwsl.errors import RunDirectoryError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
 @click.option("--force", is_flag=True, help="Replace an existing plot.")
-def command(model: Path, data: str, units: str | None, plot: Path | None, as_json: bool, force: bool) -> None:
+@click.option("--strict", is_flag=True, help="Refuse frames outside of the training data instead of a warning.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model: Path,
+    data: str,
+    units: str | None,
+    plot: Path | None,
+    as_json: bool,
+    force: bool,
+    strict: bool,
+) -> None:
     """Measure the errors of a trained MODEL on the labeled frames of DATA and draw a parity plot.
 
     DATA is a file, a directory, a pattern, or a named data set. For models with direct forces, the curl of the forces
@@ -27,12 +39,14 @@ def command(model: Path, data: str, units: str | None, plot: Path | None, as_jso
     from dataclasses import asdict
 
     from piwsl import evaluate
+    from piwsl.cli.logs import printing_warnings
     from piwsl.data.read import source_name
 
     plot = plot or Path(f"{source_name(data)}-parity.png")
     if plot.exists() and not force:
         raise RunDirectoryError(f"{plot} exists: replace it with force=True, or choose another plot")
-    result = evaluate(model, data, units=units, progress=False)
+    with printing_warnings(ctx.command):
+        result = evaluate(model, data, units=units, progress=False, strict=strict)
     result.plot(plot)
     if as_json:
         figures = {"frames": len(result.energy_errors), **asdict(result.errors), "plot": str(plot)}

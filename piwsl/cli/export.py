@@ -42,8 +42,12 @@ if TYPE_CHECKING:
     "--dtype", type=click.Choice(["float32", "float64"]), help="Floating-point type.  [default: that of the model]"
 )
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
-@click.option("--info", is_flag=True, help="Print the description inside an exported file and exit.")
+@click.option("--strict", is_flag=True, help="Refuse a structure outside of the training data instead of a warning.")
+@click.option("--info", is_flag=True, help="Print the description inside an exported or trained file and exit.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     models: tuple[Path, ...],
     target: Literal["general", "openmm"],
     form: "Format",
@@ -54,33 +58,39 @@ def command(
     output: Path | None,
     dtype: Literal["float32", "float64"] | None,
     force: bool,
+    strict: bool,
     info: bool,
 ) -> None:
     """Freeze a trained MODEL into one file, after comparing the file with the model.
 
     Several models, or the directory of an ensemble, become one file that returns their mean and the standard
     deviation of the forces.
+
+    The file is code for other programs; MODEL is data alone, and what to pass on and to keep.
     """
     if info:
         _print_info(models)
         return
     use_huge_pages()
     from piwsl import export_model
+    from piwsl.cli.logs import printing_warnings
 
     if form == "aotinductor":
         click.echo("compiling, which takes a minute or more", err=True)
-    exported = export_model(
-        models,
-        output,
-        target=target,
-        structure=structure,
-        system=system,
-        format=form,
-        copies=copies,
-        dtype=dtype,
-        device=device,
-        force=force,
-    )
+    with printing_warnings(ctx.command):
+        exported = export_model(
+            models,
+            output,
+            target=target,
+            structure=structure,
+            system=system,
+            format=form,
+            copies=copies,
+            dtype=dtype,
+            device=device,
+            force=force,
+            strict=strict,
+        )
     click.echo(f"verified on {exported.verification.structures} structures")
     for line in exported.verification.lines():
         click.echo(f"  {line}")
@@ -90,10 +100,21 @@ def command(
 def _print_info(models: tuple[Path, ...]) -> None:
     import json
 
-    from piwsl.export.exported_file import read_exported_info
+    from piwsl.export.exported_file import ExportedRecord, read_exported_info
+    from piwsl.export.loading import is_trained
+    from piwsl.export.trained_file import load_trained, trained_description
 
     for model in models:
-        described = read_exported_info(model)
-        # The structures are for programs: numbers by the hundred.
-        described["check"] = f"{len(described['check'])} structures with energies and forces"
+        if is_trained(model):
+            trained = load_trained(model)
+            described, domain = trained_description(trained), trained.domain
+        else:
+            described = read_exported_info(model)
+            domain = ExportedRecord.model_validate(described).domain
+            # The structures and hashes are for programs: numbers by the hundred.
+            described["check"] = f"{len(described['check'])} structures with energies and forces"
+            described["sha256"] = f"hashes of {len(described['sha256'])} members"
+        remark = None if domain is None else domain.remark()
+        if remark:
+            described["remark"] = remark
         click.echo(json.dumps(described, indent=1))

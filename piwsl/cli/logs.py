@@ -2,8 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+import click
+
+from piwsl.cli.command import with_flags
 from piwsl.runs.provenance import listening
 
 
@@ -17,3 +20,13 @@ def echoing(name: str, show: Callable[[logging.LogRecord], None]) -> Iterator[No
 
     with listening(logging.getLogger(name), Handler()):
         yield
+
+
+def printing_warnings(command: click.Command) -> AbstractContextManager[None]:
+    """Print warnings of piwsl to the standard error, with the options of a command for arguments of Python."""
+
+    def show(record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            click.echo(f"warning: {with_flags(record.getMessage(), command)}", err=True)
+
+    return echoing("piwsl", show)

@@ -57,6 +57,7 @@ def _click_type(annotation: Any) -> Any:
 @click.option("--follow", type=click.Path(path_type=Path), help="Watch the run in a directory until it ends.")
 @click.option("--restart", is_flag=True, help="Continue the run in --output; --steps is the total.")
 @click.option("--force", is_flag=True, help="Replace another run in --output.")
+@click.option("--strict", is_flag=True, help="Refuse a structure outside of the training data instead of a warning.")
 @click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers move the replicas.")
 @click.option("--dask-workers", type=click.IntRange(1), help="Number of Dask workers on this machine for the replicas.")
 @protocol_options
@@ -71,11 +72,14 @@ def command(
     scheduler: str | None,
     dask_workers: int | None,
     force: bool,
+    strict: bool,
     **arguments: Any,
 ) -> None:
     """Run molecular dynamics with an exported or trained potential.
 
     The run stops when its structure becomes unphysical (exit code 3). Ctrl-C writes a restart state first.
+
+    A trained model.pt is data; an exported file is code, which runs with all your rights.
     """
     if template:
         click.echo(md_template(), nl=False)
@@ -94,7 +98,7 @@ def command(
     # A default of the command line must not take precedence over a file or a published protocol.
     given = {name: value for name, value in arguments.items() if _is_given(ctx, name)}
     if dry_run:
-        _print_plan(given, restart)
+        _print_plan(given, restart, strict)
         return
     from piwsl.cli.logs import echoing
     from piwsl.md.progress import reporting_progress
@@ -102,7 +106,13 @@ def command(
 
     with echoing("piwsl", _printer(ctx.command)), reporting_progress(True, click.echo) as progress:
         run = run_md(
-            restart=restart, force=force, scheduler=scheduler, dask_workers=dask_workers, progress=progress, **given
+            restart=restart,
+            force=force,
+            strict=strict,
+            scheduler=scheduler,
+            dask_workers=dask_workers,
+            progress=progress,
+            **given,
         )
     if not run.completed:
         click.echo("continue with the same command and --restart")
@@ -124,10 +134,10 @@ def _printer(command: click.Command) -> Callable[[logging.LogRecord], None]:
     return show
 
 
-def _print_plan(given: dict[str, Any], restart: bool) -> None:
+def _print_plan(given: dict[str, Any], restart: bool, strict: bool) -> None:
     from piwsl.md.dry_run import plan_md
 
-    plan = plan_md(restart=restart, **given)
+    plan = plan_md(restart=restart, strict=strict, **given)
     for line in [*plan.lines, *(f"warning: {text}" for text in plan.warnings)]:
         click.echo(line)
 

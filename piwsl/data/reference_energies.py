@@ -5,6 +5,19 @@ import numpy as np
 from piwsl.data.frames import FrameSet
 
 
+def are_determined(frames: FrameSet) -> bool:
+    """Return whether the labeled energies of frames determine an energy of each of their elements.
+
+    Where they do not, there are fewer independent compositions than elements, and `fit_reference_energies` returns one
+    of many solutions.
+    """
+    census = frames.census
+    occurring = np.bincount(census.composition[census.has_energy], minlength=len(census.compositions)) > 0
+    columns = np.isin(census.numbers, census.elements)
+    counts = census.compositions[occurring][:, columns]
+    return bool(len(counts) and np.linalg.matrix_rank(counts.astype(float)) == columns.sum())
+
+
 def fit_reference_energies(frames: FrameSet, elements: list[int]) -> dict[int, float]:
     """Fit an energy to each element by least squares, so that sums over atoms match the labels.
 

@@ -81,7 +81,7 @@ class BoundMolecule(BoundPotential):
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
         if len(positions) != self._atoms:  # compiled code would read beyond the array
-            raise DataError(f"{self._potential.path}: exported for {self._atoms} atoms, got {len(positions)} positions")
+            raise DataError(f"{self._potential.path}: made for {self._atoms} atoms, got {len(positions)} positions")
         if not self._periodic:
             cell = None
         elif cell is not None:
@@ -120,6 +120,10 @@ class BoundEdges(BoundPotential):
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
         positions = np.asarray(positions, dtype=np.float64)
+        if len(positions) != len(self._species):  # compiled code would read beyond the arrays
+            raise DataError(
+                f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions"
+            )
         edges, vectors = self.neighbors(positions, cell if any(self._pbc) else None)
         device, dtype = self._potential.device, self._potential.dtype
         energies, forces, virials = self._call(

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
+from piwsl.data.domain import check_domain
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
 from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError
@@ -13,6 +14,8 @@ from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models
 from piwsl.export.verify import Verification
 from piwsl.runs import notebook
+from piwsl.runs.files import sha256
+from piwsl.runs.known_code import remember
 from piwsl.runs.process_settings import process_settings
 
 Target = Literal["general", "openmm"]
@@ -78,6 +81,7 @@ def export_model(
     dtype: Literal["float32", "float64"] | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     force: bool = False,
+    strict: bool = False,
 ) -> ExportedModel:
     """Freeze a trained model into one file, after comparing the file with the model.
 
@@ -94,6 +98,7 @@ def export_model(
         dtype: float type of the network; default: that of the trained file.
         device: where a compiled file will run.
         force: replace the output file.
+        strict: refuse a structure outside of the training data, which is otherwise warned of.
 
     Raises:
         ConfigError: the arguments do not go together, or the models of an ensemble differ.
@@ -101,6 +106,7 @@ def export_model(
         ElementError: the structure contains an element that the model was not trained on.
         ExportError: the file would disagree with the model, or cannot be compiled; nothing is written.
         RunDirectoryError: the output file exists.
+        DataError: ``strict`` is set, and the structure lies outside of the training data.
     """
     choices = {"target": (target, ("general", "openmm")), "format": (format, tuple(SUFFIXES))}
     for name, (value, known) in choices.items():
@@ -121,8 +127,11 @@ def export_model(
         if target == "general":
             verification = exporter.general(path, format)
         else:
-            frame = Frame.from_atoms(find_structure(structure, system))
+            atoms = find_structure(structure, system)
+            check_domain(exporter.models[0].domain, atoms, paths[0], strict)
+            frame = Frame.from_atoms(atoms)
             verification = exporter.openmm(frame, path, format, copies=copies)
+    remember(sha256(path))
     first = exporter.models[0]
     return ExportedModel(path, target, format, device, exporter.dtype, tuple(first.symbols), len(paths), verification)
 

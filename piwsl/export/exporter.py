@@ -11,13 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError, reason_of
-from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
-from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
+from piwsl.export.exported_file import ExportedPotential, add_description, compiled_for, described, save_exported
+from piwsl.export.forms.compiled import Program, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
     CopiesForm,
@@ -145,7 +144,7 @@ class Exporter:
         vectors = images(positions, None).to(DTYPES[self.dtype])
         with self._network_errors("recorded as a graph"):
             graph = as_torchscript(trace(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
-        around = (graph, images, DTYPES[self.dtype], len(potentials))
+        around = (graph, images, DTYPES[self.dtype], len(potentials), species)
         module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
         return self._scripted(module, info, frames, output)
 
@@ -170,7 +169,7 @@ class Exporter:
             loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
-            add_description(package, INFO_ENTRY, described({**info, **extra}))
+            add_description(package, described({**info, **extra}))
             with atomic_path(output) as temporary:
                 temporary.write_bytes(package.read_bytes())
         return result
@@ -223,7 +222,7 @@ class Exporter:
             "reference_energies": {str(z): energy for z, energy in first.reference_energies.items()},
             "trained_sha256": [sha256(path) for path in self.paths],
             "training": [model.training for model in self.models],
-            "piwsl_version": __version__,
+            "domain": None if first.domain is None else first.domain.model_dump(),
             "torch_version": torch.__version__,
         }
 

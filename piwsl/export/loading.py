@@ -6,12 +6,15 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from piwsl.data.frames import Frame
+from piwsl.data.systems import RESOURCES
 from piwsl.errors import ConfigError, ModelFileError
-from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported
+from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
 from piwsl.export.verify import verify_here
 from piwsl.runs.files import sha256
+from piwsl.runs.known_code import is_known, is_of_this_process, remember
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ def open_model(
         raise ConfigError(f"precision {precision!r}: choose single or double")
     if is_trained(model):
         return _export_in_memory(model, species, periodic, precision, device)
+    announce_code(model, read_exported_info(model))
     potential = load_verified(model, device)
     stored = potential.info["dtype"]
     if precision is not None and stored != PRECISIONS[precision]:
@@ -59,6 +63,37 @@ def open_model(
             f"export it again with dtype={PRECISIONS[precision]!r}"
         )
     return potential
+
+
+def announce_code(model: Path, info: dict[str, Any]) -> None:
+    """Log, once per process, that a file which the user named runs as code, and who wrote it.
+
+    A file that this user has neither made nor named before is announced by a warning. It is known from then on.
+
+    Args:
+        model: exported file.
+        info: its description.
+    """
+    state = model.stat()
+    _announce_once(model, state.st_mtime_ns, state.st_size, str(info["piwsl_version"]), str(info["written"]))
+
+
+@cache
+def _announce_once(model: Path, modified: int, size: int, version: str, written: str) -> None:
+    digest = sha256(model)
+    if is_of_this_process(digest):
+        return
+    text = f"runs code from {model}, written by piwsl {version} on {written.partition('T')[0]}"
+    if is_own_code(model, digest):
+        LOGGER.info(text)
+    else:
+        LOGGER.warning(f"{text}, not by you here: use such files only from people you trust, or take their model.pt")
+    remember(digest)
+
+
+def is_own_code(model: Path, digest: str) -> bool:
+    """Return whether a file of code was made or named by this user before, or is a part of piwsl."""
+    return is_known(digest) or model.resolve().is_relative_to(RESOURCES)
 
 
 def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
@@ -91,7 +126,7 @@ def is_trained(model: Path) -> bool:
             names = archive.namelist()
     except FileNotFoundError:
         raise ModelFileError(f"{model}: no such file") from None
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # zipfile raises a dozen kinds on damaged bytes; the readers say what is wrong
         return False
     return not any("/code/" in name or name.endswith((f"/extra/{INFO_ENTRY}", ".so")) for name in names)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from piwsl.compat.aotinductor import AotiRunners
-from piwsl.errors import EngineError
+from piwsl.errors import DataError, EngineError
 from piwsl.export.evaluation import (
     BoundPotential,
     Evaluation,
@@ -74,6 +74,8 @@ class BoundReplicas:
     def __call__(self, positions: Tensor) -> ReplicaEvaluation:
         """Evaluate positions (R, n, 3), angstrom, float64; only replicas with NaN positions become NaN."""
         count = len(positions)
+        if positions.shape[1:] != (self.n_atoms, 3):  # compiled code would read beyond the array
+            raise DataError(f"made for {self.n_atoms} atoms, got positions of shape {tuple(positions.shape)}")
         energies = torch.empty((self.members, count), dtype=torch.float64, device=self.device)
         forces = torch.empty((self.members, *positions.shape), dtype=torch.float64, device=self.device)
         starts = iter(range(0, count, self.chunk))  # shared by the threads

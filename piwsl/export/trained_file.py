@@ -4,28 +4,32 @@ All other forms of a potential are exported from it.
 """
 
 import json
-import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
 from piwsl.data.batch import collate
-from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.domain import Finite, Number, TrainingDomain
+from piwsl.data.frames import LARGEST_ENERGY, Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError
+from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError, reason_of
+from piwsl.export.archive import parsed, read_archive
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
 from piwsl.runs.files import atomic_path
+from piwsl.typing import MAX_ATOMIC_NUMBER
 
 MODEL_FILE = "model.pt"  # in the directory of a training run
 ENSEMBLE_FILE = "ensemble.json"  # in the directory of an ensemble
@@ -33,6 +37,22 @@ TRAINED_FORMAT = "piwsl-trained"
 TRAINED_VERSION = 1
 UNITS = {"energy": "eV", "length": "angstrom", "force": "eV/angstrom"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class TrainedRecord(BaseModel):
+    """The description in a trained file; keys of later versions are ignored."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    network: dict[str, Any]
+    reference_energies: dict[Number, Annotated[float, Field(ge=-LARGEST_ENERGY, le=LARGEST_ENERGY)]] = Field(
+        min_length=1
+    )
+    scale: Finite
+    dtype: Literal["float32", "float64"]
+    training: dict[str, Any]
+    piwsl_version: str
+    domain: TrainingDomain | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +71,7 @@ class TrainedModel:
         check_frames: a few structures of the data, on which exports are verified (species, positions, cell, pbc).
         training: data hash, metrics, settings and other facts about the training.
         piwsl_version: the version that wrote the file.
+        domain: what was seen in training; None for files of earlier versions.
     """
 
     config: ModelConfig
@@ -61,6 +82,7 @@ class TrainedModel:
     check_frames: Sequence[Frame] = ()
     training: dict[str, Any] = field(default_factory=dict)
     piwsl_version: str = __version__
+    domain: TrainingDomain | None = None
 
     @property
     def elements(self) -> list[int]:
@@ -137,6 +159,7 @@ class TrainedModel:
                 ("elements", " ".join(self.symbols)),
                 ("cutoff", f"{self.cutoff:g} angstrom"),
                 ("level of theory", self.level),
+                ("remark", None if self.domain is None else self.domain.remark()),
                 ("precision", self.dtype),
                 ("trained on", self.training.get("data")),
                 ("training frames", self.training.get("train_frames")),
@@ -145,9 +168,9 @@ class TrainedModel:
         )
 
 
-def save_trained(model: TrainedModel, path: Path) -> None:
-    """Write a trained file atomically."""
-    description = {
+def trained_description(model: TrainedModel) -> dict[str, Any]:
+    """Return the description of a trained file, as values for JSON."""
+    return {
         "format": TRAINED_FORMAT,
         "format_version": TRAINED_VERSION,
         "piwsl_version": model.piwsl_version,
@@ -159,7 +182,13 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         "units": UNITS,
         "dtype": model.dtype,
         "training": model.training,
+        "domain": None if model.domain is None else model.domain.model_dump(),
     }
+
+
+def save_trained(model: TrainedModel, path: Path) -> None:
+    """Write a trained file atomically."""
+    description = trained_description(model)
     frames = [
         {
             "species": torch.as_tensor(frame.species),
@@ -190,43 +219,85 @@ def load_trained(path: Path) -> TrainedModel:
         ModelFileError: the file is missing, damaged, not ours, or of another format version.
         UnregisteredNetworkError: no network has the name in the file; import the module that registers it first.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
+    archive = read_archive(path, "a trained piwsl model", "use a whole copy, or train again")
+    if archive.has_code:
+        raise ModelFileError(f"{path}: contains code, so it is not a trained piwsl model: give the model.pt of a run")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other pickles, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
-        # A pickle, a TorchScript archive and a truncated file all end here, unexecuted.
+            content = torch.load(BytesIO(archive.content), map_location="cpu", weights_only=True)
+    except Exception:  # a pickle of anything but tensors, numbers and text ends here, unexecuted, with many exceptions
         raise ModelFileError(f"{path}: damaged or not a trained piwsl model") from None
     description = _description(path, content)
     _check_network(path, description)
     try:
-        numbers = {int(z): float(energy) for z, energy in description["reference_energies"].items()}
-        no_energy = float("nan")
-        frames = [
-            Frame(
-                species=entry["species"].numpy(),
-                positions=entry["positions"].numpy(),
-                energy=no_energy,
-                forces=entry["positions"].numpy() * no_energy,
-                cell=entry["cell"].numpy(),
-                pbc=(bool(entry["pbc"][0]), bool(entry["pbc"][1]), bool(entry["pbc"][2])),
-            )
-            for entry in content["check_frames"]
-        ]
-        return TrainedModel(
-            config=ModelConfig(**description["network"]),
-            reference_energies=numbers,
-            scale=float(description["scale"]),
-            dtype=str(description["dtype"]),
-            tensors=content["tensors"],
-            check_frames=frames,
-            training=dict(description["training"]),
-            piwsl_version=str(description["piwsl_version"]),
+        record = TrainedRecord.model_validate(description)
+        tensors = _tensors(content["tensors"])
+        model = TrainedModel(
+            config=ModelConfig(**record.network),
+            reference_energies=record.reference_energies,
+            scale=record.scale,
+            dtype=record.dtype,
+            tensors=tensors,
+            check_frames=[_check_frame(entry) for entry in content["check_frames"]],
+            training=record.training,
+            piwsl_version=record.piwsl_version,
+            domain=record.domain,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError):
-        raise ModelFileError(f"{path}: its description is incomplete or damaged") from None
+    except ValidationError as error:
+        raise ModelFileError(f"{path}: its description is incomplete or damaged: {first_mistake(error)}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise ModelFileError(f"{path}: its description is incomplete or damaged: {reason_of(error)}") from None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model.potential()
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path}: its weights do not fit its network ({reason_of(error)})") from None
+    return model
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first mistake in data from a file: where it is, and what is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
+
+
+def _tensors(values: object) -> dict[str, Tensor]:
+    """Return the weights of a file by name.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not isinstance(values, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
+    ):
+        raise ValueError("the weights are not tensors with names")
+    return dict(values)
+
+
+def _check_frame(entry: Any) -> Frame:
+    """Return a structure of a trained file.
+
+    Raises:
+        ValueError: shapes or values are not those of a structure.
+    """
+    species, positions = entry["species"].numpy(), entry["positions"].numpy()
+    cell, pbc = entry["cell"].numpy(), entry["pbc"].numpy()
+    fits = positions.shape == (len(species), 3) and cell.shape == (3, 3) and pbc.shape == (3,)
+    if not fits or species.dtype != np.int64 or not len(species):
+        raise ValueError("a structure to check exports has arrays of other shapes")
+    if species.min() < 1 or species.max() > MAX_ATOMIC_NUMBER or not np.isfinite(positions).all():
+        raise ValueError("a structure to check exports has impossible elements or positions")
+    if positions.dtype != np.float64 or cell.dtype != np.float64 or not np.isfinite(cell).all():
+        raise ValueError("a structure to check exports has an impossible cell or positions of another type")
+    return Frame(
+        species=species,
+        positions=positions,
+        energy=float("nan"),
+        forces=positions * float("nan"),
+        cell=cell,
+        pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+    )
 
 
 def member_models(directory: Path) -> list[Path]:
@@ -274,8 +345,8 @@ def _description(path: Path, content: object) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("description"), str):
         raise not_trained
     try:
-        description = json.loads(content["description"])
-    except json.JSONDecodeError:
+        description = parsed(content["description"])
+    except ValueError:
         raise not_trained from None
     if not isinstance(description, dict) or description.get("format") != TRAINED_FORMAT:
         raise not_trained

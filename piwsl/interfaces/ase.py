@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from piwsl.data.domain import check_domain
 from piwsl.export.evaluation import BoundPotential, bind
 from piwsl.export.loading import open_model
 from piwsl.structures.cells import periodic_directions
@@ -27,6 +28,7 @@ class PiwslCalculator(Calculator):
     Args:
         model: exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
         device: ``cpu`` or ``cuda``, on which the potential runs.
+        strict: refuse structures outside of the training data, which are otherwise warned of once.
         options: arguments of `ase.calculators.calculator.Calculator`.
 
     Raises:
@@ -47,9 +49,9 @@ class PiwslCalculator(Calculator):
         "forces_std",
     ]
 
-    def __init__(self, model: str | Path, device: str = "cpu", **options: Any) -> None:
+    def __init__(self, model: str | Path, device: str = "cpu", strict: bool = False, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]  # ASE's
-        self._model, self._device = Path(model), device
+        self._model, self._device, self._strict = Path(model), device, strict
         self.potential = open_model(self._model, None, device=device)
         self.use_cache = False  # ASE's cache copies the Atoms at every step; `check_state` does without
         self._last: Atoms | None = None
@@ -79,12 +81,14 @@ class PiwslCalculator(Calculator):
         Raises:
             ElementError: the potential was exported for other atoms, or not trained on an element.
             EngineError: the potential does not support this cell.
+            DataError: ``strict`` is set, and the structure lies outside of the training data.
             PropertyNotImplementedError: stress of a structure that is not periodic along all directions, or of forces
                 that are not derivatives of the energy; ``forces_std`` of a single model.
         """
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
         if self._bound is None or self._last is None or not _same_atoms(self._last, structure):
+            check_domain(self.potential.domain, structure, self._model, self._strict)
             self._bound = bind(self.potential, structure.numbers, periodic_directions(structure))
             self._last = structure.copy()
         self._last.positions[:] = structure.positions

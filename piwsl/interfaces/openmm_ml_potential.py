@@ -8,7 +8,7 @@ from piwsl.errors import ConfigError, ElementError
 from piwsl.interfaces.openmm.force import openmm_force
 
 # Arguments of openmm_force, which checks their values.
-_OPTIONS = ("device", "kind", "precision")
+_OPTIONS = ("device", "kind", "precision", "strict")
 
 
 class PiwslPotential:
@@ -17,8 +17,9 @@ class PiwslPotential:
     Args:
         name: name given to ``MLPotential``.
         modelPath: exported file, or a trained ``model.pt``.
-        args: ``device`` ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"):
-            defaults of the arguments of the same name of createSystem and createMixedSystem.
+        args: ``device`` ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"),
+            ``strict`` (refuse atoms unlike those of training): defaults of the arguments of the same name of
+            createSystem and createMixedSystem.
 
     Raises:
         ConfigError: no model path, or an unknown argument.

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from piwsl.data.domain import check_domain
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.loading import is_trained, open_model
@@ -27,6 +29,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         dtype: float type of states and results. The network keeps the type with which it was exported; with float32,
             total energies of large structures lose their last digits.
         compute_stress: whether to compute stresses; for structures that are periodic along all directions.
+        strict: refuse structures outside of the training data, which are otherwise warned of once.
 
     Raises:
         ModelFileError: the file cannot be used.
@@ -39,6 +42,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
         compute_stress: bool = False,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         if not is_trained(Path(model)):
@@ -49,6 +53,8 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
                 f"{model}: its forces are not derivatives of its energy, so it has no stress: train with conservative "
                 "forces, or use compute_stress=False"
             )
+        self._model, self._strict, self._domain = model, strict, self._potential.domain
+        self._checked = torch.empty(0, dtype=torch.int64)
         self._device = torch.device(device)
         self._dtype = dtype
         self._compute_stress = compute_stress
@@ -66,9 +72,10 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
 
         Raises:
             ElementError: the model was not trained on an element.
+            DataError: ``strict`` is set, and a system lies outside of the training data.
             EngineError: ``compute_stress`` is set, and a system is not periodic along all directions.
         """
-        self._check_elements(state.atomic_numbers)
+        self._check_atoms(state)
         positions, cells = (values.detach().to(torch.float64) for values in (state.positions, state.cell))
         pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3)
         if self._compute_stress and not bool(pbc.all()):
@@ -90,6 +97,19 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         if self._potential.members > 1:
             results["forces_std"] = forces.std(0) + lost
         return {name: values.detach().to(self._dtype) for name, values in results.items()}
+
+    def _check_atoms(self, state: Any) -> None:
+        """Check a state whose atoms are others than those of the call before."""
+        if torch.equal(self._checked.to(state.atomic_numbers.device), state.atomic_numbers):
+            return
+        self._check_elements(state.atomic_numbers)
+        pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3).cpu().numpy()
+        for system in range(state.n_systems):
+            own = state.system_idx == system
+            arrays = (values.detach().cpu().numpy() for values in (state.atomic_numbers[own], state.positions[own]))
+            atoms = Atoms(*arrays, cell=state.cell[system].detach().mT.cpu().numpy(), pbc=pbc[system])
+            check_domain(self._domain, atoms, self._model, self._strict)
+        self._checked = state.atomic_numbers.clone()
 
     def _check_elements(self, numbers: Tensor) -> None:
         unknown = numbers[~torch.isin(numbers, self._elements)]

@@ -15,7 +15,7 @@ from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.run_model import prepare_model
+from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import advice, normalized, with_hydrogen_mass
 from piwsl.runs.process_settings import process_settings
@@ -44,17 +44,18 @@ class Plan:
     seconds: float
 
 
-def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
+def plan_run(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool = False) -> Plan:
     """Prepare a run and make a few of its steps; raises what the run would raise."""
     with process_settings(huge_pages=True):
-        return _plan(structure, model, protocol)
+        return _plan(structure, model, protocol, strict)
 
 
-def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
+def _plan(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool) -> Plan:
     check_structure(structure)
     structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     with tempfile.TemporaryDirectory() as scratch:
         exported = prepare_model(model, structure, protocol, Path(scratch))
+        outside = domain_warnings(exported, structure, model, strict)
         job = Job(structure, model, exported, RunIdentity(protocol, "", ""), Path(scratch))
         simulation = Simulation(job, job.replicas)
         engine = simulation.engine
@@ -80,7 +81,7 @@ def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
         f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in all" if count > 1 else ""),
         f"time        about {_duration(step * total)}",
     ]
-    warnings = [*advice(structure, protocol), *([simulation.warning] if simulation.warning else [])]
+    warnings = [*advice(structure, protocol), *outside, *([simulation.warning] if simulation.warning else [])]
     return Plan(lines, warnings, step, step * total)
 
 
@@ -101,6 +102,7 @@ def plan_md(
     protocol: MDProtocol | str | None = None,
     output: str | PathLike[str] | None = None,
     restart: bool = False,
+    strict: bool = False,
     **options: Any,
 ) -> Plan:
     """Return what `piwsl.run_md` would do with the same arguments; writes nothing, and raises what the run would."""
@@ -114,5 +116,5 @@ def plan_md(
         restart=restart,
         options=options,
     )
-    plan = plan_run(inputs.structure, inputs.model, inputs.protocol)
+    plan = plan_run(inputs.structure, inputs.model, inputs.protocol, strict)
     return replace(plan, lines=[*plan.lines, f"output      {inputs.output}"])

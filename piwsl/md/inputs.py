@@ -10,6 +10,7 @@ from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS, Structure, find_structure, is_system, named_system, structure_name
 from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.export.loading import is_own_code, is_trained, model_sha256
 from piwsl.md.protocol import MDProtocol, preset
 from piwsl.md.run_directory import CONFIG, START
 from piwsl.runs.config import read_mapping
@@ -73,7 +74,7 @@ def md_inputs(
         if before.replica is not None:
             raise RunDirectoryError(f"{directory}: is one of the replicas in {directory.parent}: continue that run")
         name = before.system.name
-        model = before.model.path if model is None else model
+        model = _model_of_run(before, directory) if model is None else model
         if structure is None and system not in SYSTEMS:
             structure = directory / START
         resolved = MDProtocol.of(**{**MDProtocol.load(directory / CONFIG).model_dump(), **chosen})
@@ -84,6 +85,31 @@ def md_inputs(
     if model is None:
         raise ConfigError("no model: give model=FILE, an exported potential or a trained model.pt")
     return MDInputs(name or directory.name, atoms, Path(model), resolved, directory)
+
+
+def _model_of_run(before: MDSummary, directory: Path) -> str:
+    """Return the model that a run names.
+
+    The directory may come from elsewhere. A trained file is data and may be used where its hash is the recorded one; an
+    exported file is code, which runs only where this user made it or has named it before.
+
+    Raises:
+        RunDirectoryError: the file was changed, or is code that this user does not know.
+        ModelFileError: there is no such file.
+    """
+    path = Path(before.model.path)
+    digest = model_sha256(path)
+    if before.model.sha256 and digest != before.model.sha256:
+        raise RunDirectoryError(
+            f"{directory}: its model {path} is no longer the file of this run (sha256 {before.model.sha256[:12]} -> "
+            f"{digest[:12]}): name the right one with model=FILE"
+        )
+    if not is_trained(path) and not is_own_code(path, digest):
+        raise RunDirectoryError(
+            f"{directory}: its model {path} is code, which you neither exported nor named before: if you trust who "
+            f"wrote it, name it with model='{path}'"
+        )
+    return before.model.path
 
 
 def _named(**arguments: Any) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class Loop:
     def _violated(self, replica: int, violation: Violation, snapshot: Snapshot, meter: SpeedMeter) -> int | None:
         """Handle a violation as the protocol requires; return the step to which the run goes back, or None."""
         recorder, action = self._recorders[replica], self._protocol.on_stop
-        if action == "record" and violation.rule != "nan":
+        if violation.advisory or (action == "record" and violation.rule != "nan"):
             recorder.note(violation, snapshot)
             return None
         if action == "restart-from-good" and self._returns < MOST_RETURNS:

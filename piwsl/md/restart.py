@@ -1,11 +1,8 @@
 """Restart: states written atomically with a checksum, of which the two newest are kept, and where a run continues."""
 
-import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState
 from piwsl.md.job import Job, RunIdentity, replica_directory, structure_sha256
 from piwsl.md.protocol import MDProtocol
-from piwsl.runs.files import write_npz, writing
+from piwsl.runs.files import read_checked_npz, write_checked_npz, writing
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 _KEPT = 2
@@ -55,7 +52,7 @@ def write_state(directory: Path, state: RestartState) -> Path:
     arrays["description"] = np.array(json.dumps(description))
     path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
     with writing(path):
-        write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
+        write_checked_npz(path, arrays)
         for old in state_files(directory)[_KEPT:]:
             old.unlink()
     return path
@@ -73,15 +70,12 @@ def read_state(path: Path) -> RestartState:
         RunDirectoryError: It is damaged.
     """
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        if str(arrays.pop("checksum")) != _checksum(arrays):
-            raise ValueError("the checksum differs")
+        arrays = read_checked_npz(path)
         description = json.loads(str(arrays.pop("description")))
         identity = RunIdentity(
             MDProtocol.of(**description["protocol"]), description["model_sha256"], description["structure_sha256"]
         )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError, RecursionError) as error:
         raise RunDirectoryError(f"{path}: damaged ({reason_of(error)})") from None
     engine = {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
     times = description["started"], description["wall_seconds"]
@@ -112,15 +106,6 @@ def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartSta
         raise RunDirectoryError(f"{directory}: no state to restart from{cause}: start anew with force=True")
     newest = max(common)
     return whole[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
-
-
-def _checksum(arrays: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

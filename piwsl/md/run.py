@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from piwsl.data.systems import Structure
 from piwsl.errors import ConfigError, UnphysicalError
-from piwsl.export.loading import EXPORTED_NAMES, is_trained, model_sha256
+from piwsl.export.loading import EXPORTED_NAMES, is_own_code, is_trained, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity, structure_sha256
@@ -25,14 +25,14 @@ from piwsl.md.replicas.distributed import DistributedReplicas, distributed_repli
 from piwsl.md.replicas.run import run_replicas
 from piwsl.md.restart import Continuation, find_continuation
 from piwsl.md.run_directory import MD_RUN
-from piwsl.md.run_model import prepare_model
+from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
 from piwsl.md.structure import advice, minimized, normalized, with_hydrogen_mass
 from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
-from piwsl.runs.files import atomic_path, writing
+from piwsl.runs.files import atomic_path, sha256, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.files import check_structure
@@ -72,7 +72,7 @@ class MDRun:
     def stable(self) -> bool:
         """Whether no stop rule was violated, in any replica."""
         stops = [self.summary.stop, *(replica.stop for replica in self.summary.replicas or ())]
-        return not self.summary.violations and not any(stops)
+        return all(violation.advisory for violation in self.summary.violations) and not any(stops)
 
     @classmethod
     def read(cls, directory: str | PathLike[str]) -> "MDRun":
@@ -128,6 +128,7 @@ def run_protocol(
     progress: Callable[[Progress], None] | None = None,
     distributed: DistributedReplicas | None = None,
     stop_rules: Sequence[OwnRule] = (),
+    strict: bool = False,
 ) -> MDRun:
     """Run molecular dynamics with complete inputs and write everything to a directory.
 
@@ -147,6 +148,7 @@ def run_protocol(
         stop_rules: stop rules of your own, beside those of ``protocol.stop``: objects with ``name`` and ``check`` (see
             `piwsl.md.StopRule`), of which every replica gets a copy, or classes or functions that make one from the
             start structure. A restart needs them again.
+        strict: refuse a start structure outside of the training data, which is otherwise warned of.
 
     Raises:
         UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
@@ -156,7 +158,7 @@ def run_protocol(
     """
     with process_settings(huge_pages=True):
         return _run(
-            structure, model, protocol, output, name, restart, force, command, progress, distributed, stop_rules
+            structure, model, protocol, output, name, restart, force, command, progress, distributed, stop_rules, strict
         )
 
 
@@ -172,6 +174,7 @@ def _run(
     progress: Callable[[Progress], None] | None,
     distributed: DistributedReplicas | None,
     stop_rules: Sequence[OwnRule],
+    strict: bool,
 ) -> MDRun:
     check_structure(structure)
     if distributed is not None:
@@ -188,6 +191,8 @@ def _run(
     with tempfile.TemporaryDirectory() as scratch:
         chunk = None if distributed is None else distributed.chunk
         job, lines = _job(structure, model, identity, output, before, Path(scratch), chunk)
+        if before is None:
+            lines += [(WARNING, line) for line in domain_warnings(job.exported, structure, model, strict)]
         job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
         numbers = list(before.states) if before else job.replicas
         simulation = Simulation(job, numbers if distributed is None else numbers[:1], before)
@@ -224,7 +229,9 @@ def _job(
     """Decide everything, with new files in ``scratch``; return also lines for the log with their levels."""
     protocol = identity.protocol
     if before is not None:
-        exported = next((output / name for name in EXPORTED_NAMES if (output / name).is_file()), None)
+        # A directory may come from elsewhere: its exported file runs only where this user made it.
+        made = (output / name for name in EXPORTED_NAMES if (output / name).is_file())
+        exported = next((file for file in made if is_own_code(file, sha256(file))), None)
         if exported is None or not is_trained(model):
             exported = prepare_model(model, structure, protocol, scratch, chunk)
         damaged = [(WARNING, f"{line}: the run continues from step {before.step}") for line in before.damaged]
@@ -275,6 +282,7 @@ def run_md(
     force: bool = False,
     progress: Callable[[Progress], None] | bool | None = None,
     stop_rules: Sequence[OwnRule] = (),
+    strict: bool = False,
     scheduler: str | None = None,
     dask_workers: int | None = None,
     **options: Any,
@@ -297,6 +305,7 @@ def run_md(
             interactive sessions.
         stop_rules: stop rules of your own, beside those of the option ``stop``: objects with ``name`` and ``check``
             (see `piwsl.md.StopRule`), or functions that make one from the start structure. A restart needs them again.
+        strict: refuse a start structure outside of the training data, which is otherwise warned of.
         scheduler: address of a Dask scheduler whose workers move replicas.
         dask_workers: number of Dask workers on this machine that move replicas.
         **options: fields of `MDProtocol`, such as ``steps``, ``temperature`` (K), ``timestep`` (fs) and ``ensemble``.
@@ -339,6 +348,7 @@ def run_md(
                 progress=report,
                 distributed=distributed,
                 stop_rules=stop_rules,
+                strict=strict,
             )
     except UnphysicalError:
         LOGGER.info(f"results: {inputs.output}")

@@ -8,12 +8,14 @@ import torch
 from ase import Atoms
 
 from piwsl.data.frames import Frame
-from piwsl.errors import ExportError
-from piwsl.export.exported_file import read_exported_info
+from piwsl.errors import DataError, ExportError
+from piwsl.export.exported_file import ExportedRecord, read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
-from piwsl.export.loading import EXPORTED_NAMES, is_trained
+from piwsl.export.loading import EXPORTED_NAMES, announce_code, is_trained
 from piwsl.md.protocol import MDProtocol
+from piwsl.runs.files import sha256
+from piwsl.runs.known_code import remember
 from piwsl.runs.process_settings import replica_threads
 
 LOGGER = logging.getLogger(__name__)
@@ -48,9 +50,28 @@ def prepare_model(
     if is_trained(model):
         target = directory / EXPORTED_NAMES[0]
         Exporter([model]).openmm(Frame.from_atoms(structure), target)
-        return target
-    read_exported_info(model)
+        return _own(target)
+    announce_code(model, read_exported_info(model))
     return model
+
+
+def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool = False) -> list[str]:
+    """Return in which ways a start structure lies outside of the training data of a model.
+
+    Args:
+        exported: file that runs.
+        structure: start structure.
+        model: file as the user named it.
+        strict: make a difference an error.
+
+    Raises:
+        DataError: ``strict`` is set, and there is a difference.
+    """
+    domain = ExportedRecord.model_validate(read_exported_info(exported)).domain
+    concerns = [] if domain is None else [f"{model.name}: {text}" for text in domain.concerns(structure).values()]
+    if strict and concerns:
+        raise DataError(f"{'; '.join(concerns)}: train on such structures, or leave out strict=True")
+    return concerns
 
 
 def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies: int, work: float = 0) -> Path:
@@ -72,6 +93,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
     """
     if not is_trained(model):
         info = read_exported_info(model)
+        announce_code(model, info)
         if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
             LOGGER.warning(
                 f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
@@ -81,16 +103,22 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)
     if structure.pbc.any() or not SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE:
         exporter.general(directory / "exported.pt")
-        return directory / "exported.pt"
+        return _own(directory / "exported.pt")
     if not torch.cuda.is_available() and work >= COMPILED_FROM:
         try:
             LOGGER.info(f"compiling the model for {copies} copies a call, which takes about half a minute")
             exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)
-            return directory / "exported.pt2"
+            return _own(directory / "exported.pt2")
         except ExportError as error:
             LOGGER.info(f"not compiled: {error}")
     exporter.openmm(frame, directory / "exported.pt", copies=copies)
-    return directory / "exported.pt"
+    return _own(directory / "exported.pt")
+
+
+def _own(exported: Path) -> Path:
+    """Record that this user made a file, so that a restart may run it."""
+    remember(sha256(exported))
+    return exported
 
 
 def copies_per_call(n_atoms: int, replicas: int, threads: int, device: str = "cpu") -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 
-from piwsl.export.exported_file import read_exported_info
+from piwsl.export.exported_file import ExportedRecord, read_exported_info
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import ReplicaEngine, Snapshot, phase_seed
 from piwsl.md.engines.make import Starts, make_engine
@@ -28,6 +28,7 @@ from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
 
 LOGGER = logging.getLogger(__name__)
+_BULKY = ("check", "sha256")  # entries of the description of a model that a summary leaves out
 
 
 class Simulation:
@@ -121,7 +122,9 @@ class Simulation:
         job = self.job
         self.engine = make_engine(job.exported, job.structure, job.protocol, where, self.step)
         highest = job.protocol.temperature.highest
-        phase = Phase(job.structure, self.engine.ensemble, self.engine.degrees_of_freedom, highest, job.exported)
+        domain = ExportedRecord.model_validate(read_exported_info(job.exported)).domain
+        freedom = self.engine.degrees_of_freedom
+        phase = Phase(job.structure, self.engine.ensemble, freedom, highest, job.exported, domain)
         rules = make_rules(phase, job.protocol.stop, job.stop_rules, len(where))
         self._rules: dict[int, StopRules] = dict(zip(where, rules, strict=True))
 
@@ -212,7 +215,7 @@ def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: Res
         model=ModelRecord(
             path=str(job.model.resolve()),
             sha256=job.identity.model_sha256,
-            info={key: value for key, value in read_exported_info(job.exported).items() if key != "check"},
+            info={key: value for key, value in read_exported_info(job.exported).items() if key not in _BULKY},
         ),
         engine=engine.name,
         force=engine.force,

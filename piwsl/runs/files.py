@@ -4,8 +4,10 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from piwsl.errors import RunDirectoryError, reason_of
 
+_SMALL, _RATIO = 2**28, 200  # bytes of arrays that any npz file may hold, and multiple of its size
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -64,6 +67,43 @@ def write_npz(path: Path, **arrays: Any) -> None:
     """Write a compressed npz file atomically."""
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
+
+
+def write_checked_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays and their checksum to a compressed npz file, atomically; `read_checked_npz` reads it."""
+    write_npz(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
+
+
+def read_checked_npz(path: Path) -> dict[str, Any]:
+    """Read the arrays of a file from `write_checked_npz`; nothing is unpickled.
+
+    Raises:
+        ValueError: the file cannot be read, its arrays would be much larger than it, or its checksum differs.
+    """
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > max(_SMALL, _RATIO * len(content)):
+                raise ValueError("its arrays are larger than the file can hold")
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except ValueError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on damaged bytes
+        raise ValueError(reason_of(error)) from None
+    if str(arrays.pop("checksum", "")) != arrays_sha256(arrays):
+        raise ValueError("the checksum differs")
+    return arrays
+
+
+def arrays_sha256(arrays: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of named arrays: of their names, types, shapes and values, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 # Reading takes seconds up to here. Beyond, a run would wait longer for the hash than for its first epoch.

@@ -160,6 +160,7 @@ class ViolationRecord(BaseModel):
         unit: unit of value and limit.
         atoms: index (from 0) and element of the atoms involved.
         frame: file with the frame, where the run continued after the violation.
+        advisory: whether the rule records by default and never stops a run, such as ``extrapolation``.
     """
 
     rule: str
@@ -170,6 +171,7 @@ class ViolationRecord(BaseModel):
     unit: str = ""
     atoms: list[dict[str, Any]] = Field(default_factory=list)
     frame: str | None = None
+    advisory: bool = False
 
 
 class ReplicaRecord(BaseModel):

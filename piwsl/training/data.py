@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from typing import overload
@@ -13,9 +13,11 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.domain import TrainingDomain, undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import DataReport, inspect_frames
 from piwsl.data.read import read_frames
+from piwsl.data.reference_energies import are_determined
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
@@ -73,6 +75,13 @@ class TrainingFrames:
     source: Path
     sha256: str
     labels: dict[str, LabelCounts]
+    _domains: dict[float, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
+
+    def domain(self, cutoff: float, level: str | None) -> TrainingDomain:
+        """Return what a model with this cutoff (angstrom) sees in training; it is measured once."""
+        if cutoff not in self._domains:
+            self._domains[cutoff] = TrainingDomain.of(self.train, cutoff, level)
+        return self._domains[cutoff]
 
     def lines(self) -> list[str]:
         """Return the report, the split and the labels of each part as text, one fact a line."""
@@ -175,6 +184,8 @@ def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[s
         ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
     """
     notes = check_labels(config.loss, config.displacement, frames)
+    if frames.labels["training"].energies and not are_determined(frames.train):
+        notes.append(undetermined_energies(len(frames.train.census.formulas()), len(frames.train.elements)))
     check_displacement(config.loss, config.displacement, frames)
     return notes
 

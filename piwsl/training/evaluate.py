@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from piwsl.data.batch import Batch
+from piwsl.data.domain import check_frames
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource, as_frames
 from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_model
@@ -178,6 +179,7 @@ def evaluate(
     units: str | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | bool | None = None,
+    strict: bool = False,
 ) -> Evaluation:
     """Measure the errors of a trained model on labeled frames.
 
@@ -187,6 +189,7 @@ def evaluate(
         units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
         device: ``cpu`` or ``cuda``.
         progress: called with (evaluated frames, all frames); True or False shows or hides a bar.
+        strict: refuse frames outside of the training data, which are otherwise warned of.
 
     Raises:
         ModelFileError: the trained file is missing, damaged or not a file of piwsl.
@@ -196,6 +199,7 @@ def evaluate(
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     frames = as_frames(data, units)
     check_elements(trained, frames.elements)
+    check_frames(trained.domain, frames, "the model" if isinstance(model, TrainedModel) else model, strict)
     potential, dtype = trained.potential().to(device), DTYPES[trained.dtype]
     collected = ErrorCollector()
     energy_errors, force_errors = np.full(len(frames), np.nan), np.full(len(frames), np.nan)

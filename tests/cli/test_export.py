@@ -72,7 +72,6 @@ def test_copies_of_a_molecule(cli, water):
         (["model.pt", "--device", "cuda"], "PyTorch finds no GPU here"),
         (["model.pt", "--structure", "water.xyz"], "need --target openmm"),
         (["model.pt", "--target", "openmm"], "either --system NAME or --structure FILE"),
-        (["--info", "model.pt"], "not an exported piwsl potential"),
         (["--info", "water.xyz"], "damaged or not an exported file"),
         ([".", "model.pt"], "is a directory"),
         ([".", "--target", "general"], ""),

@@ -203,7 +203,8 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         MissingDependencyError: h5py is not installed.
     """
-    with h5py_module().File(path, "w") as file:
+    # Of this version on, HDF5 keeps checksums of everything but the values; `_create` adds those of the values.
+    with h5py_module().File(path, "w", libver=("v110", "v110")) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         for name, known in (*FIELDS.items(), (OFFSETS, Field(False, (), "i8", 0))):
             _create(file, name, known)
@@ -222,6 +223,7 @@ def _create(file: "h5py.File", name: str, known: Field) -> None:
         chunks=(chunk, *known.shape),
         dtype=known.dtype,
         fillvalue=known.missing,
+        fletcher32=True,
     )
     if known.unit:
         array.attrs["unit"] = known.unit

@@ -4,9 +4,7 @@ The operations of the potential and of its derivative are traced as a graph, whi
 C++ compiler. A package runs only with the CPU or GPU type and the PyTorch version for which it was compiled.
 """
 
-import json
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
 from piwsl.runs.files import atomic_path
+from piwsl.runs.process_settings import environment_variable
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,12 @@ def compile_package(program: Program, output: Path) -> None:
     # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
     options = {"cpp.threads": 1}
     with TemporaryDirectory() as folder:
+        # PyTorch keeps intermediate files, among them code that it loads again, in a folder of a predictable name that
+        # another user could have made before. This one is new, and this user's alone.
         try:
             module, package = _Module(program.graph), Path(folder) / "model.pt2"
-            made = compat.compile_package(module, program.inputs, program.sizes, package, options)
+            with environment_variable("TORCHINDUCTOR_CACHE_DIR", str(Path(folder) / "work")):
+                made = compat.compile_package(module, program.inputs, program.sizes, package, options)
         except Exception as error:  # compilers raise many kinds
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
@@ -106,13 +108,6 @@ def compile_package(program: Program, output: Path) -> None:
             ) from error
         with atomic_path(output) as temporary:
             shutil.copyfile(made, temporary)
-
-
-def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
-    """Put a description into a package, as a JSON file among its extra files."""
-    with zipfile.ZipFile(path, "a") as package:
-        root = package.namelist()[0].split("/")[0]
-        package.writestr(f"{root}/extra/{name}", json.dumps(info, indent=1))
 
 
 def _without_views(graph: GraphModule) -> GraphModule:

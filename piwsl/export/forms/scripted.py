@@ -5,12 +5,48 @@ number of members of an ensemble, 1 for a single model.
 """
 
 import torch
+from ase.data import chemical_symbols
+from ase.symbols import Symbols
 from torch import Tensor, nn
 
 from piwsl.export.neighbors.search import NeighborSearch
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.units import KJ_PER_MOL, NANOMETER
+
+
+class FixedAtoms(nn.Module):
+    """The atoms that a form was made for; a module of its own, so that every form checks its inputs in the same way.
+
+    Args:
+        species: atomic numbers of all atoms, copy after copy.
+        copies: number of copies of a molecule.
+    """
+
+    def __init__(self, species: list[int], copies: int = 1) -> None:
+        super().__init__()
+        self.species = list(species)
+        self.symbols = [chemical_symbols[number] for number in species]
+        formula = str(Symbols(species[: len(species) // copies]).get_chemical_formula("hill"))
+        self.formula = formula if copies == 1 else f"{copies} copies of {formula}"
+
+    def forward(self, positions: Tensor) -> None:
+        """Refuse positions of another number of atoms, for which the results would be wrong or not initialized."""
+        if positions.dim() != 2 or positions.size(0) != len(self.species) or positions.size(1) != 3:
+            count = positions.size(0) if positions.dim() > 0 else 0
+            raise ValueError(f"made for {len(self.species)} atoms ({self.formula}), got {count}")
+
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        """Refuse atomic numbers that are not those of the file, in its order."""
+        if len(species) != len(self.species):
+            raise ValueError(f"made for {len(self.species)} atoms ({self.formula}), got {len(species)}")
+        for atom in range(len(species)):
+            if species[atom] != self.species[atom]:
+                raise ValueError(
+                    f"atom {atom} has the atomic number {species[atom]}, the file was made with "
+                    f"{self.species[atom]} ({self.symbols[atom]}) there: put the atoms in the order of the file"
+                )
 
 
 class ConservativeMember(nn.Module):
@@ -103,6 +139,8 @@ class GeneralForm(nn.Module):
 
         For an ensemble these are means, and ``forces_std`` (N, 3) is the standard deviation over its members.
         """
+        if species.dim() != 1 or positions.dim() != 2 or positions.size(0) != species.size(0) or positions.size(1) != 3:
+            raise ValueError(f"positions of shape {positions.size()}, but species of shape {species.size()}")
         positions = positions.detach().to(torch.float64)
         if cell is not None:
             cell = cell.detach().to(torch.float64)
@@ -125,21 +163,28 @@ class GeneralForm(nn.Module):
 class OpenMMForm(nn.Module):
     """The form for one system of fixed species, molecule or periodic box, in nm and kJ/mol."""
 
-    species: Tensor
+    numbers: Tensor
 
     def __init__(self, general: GeneralForm, species: list[int]) -> None:
         super().__init__()
         self.general = general
+        self.atoms = FixedAtoms(species)
         self.length = NANOMETER
         self.energy = 1.0 / KJ_PER_MOL
         self.force = NANOMETER / KJ_PER_MOL
-        self.register_buffer("species", torch.tensor(species))
+        self.register_buffer("numbers", torch.tensor(species))
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        self.atoms(positions)
         cell = None if box is None else box.to(torch.float64) * self.length
-        results = self.general(self.species, positions.to(torch.float64) * self.length, cell)
+        results = self.general(self.numbers, positions.to(torch.float64) * self.length, cell)
         return results["energy"] * self.energy, (results["forces"] * self.force).to(positions.dtype)
+
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        """Refuse atomic numbers that are not those of the file, in its order."""
+        self.atoms.check_order(species)
 
     @torch.jit.export
     def of_edges(
@@ -178,8 +223,17 @@ class MinimumImages(nn.Module):
 class MoleculeForm(nn.Module):
     """The form for one molecule of fixed species, with all its pairs in one graph."""
 
-    def __init__(self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int) -> None:
+    def __init__(
+        self,
+        graph: torch.jit.ScriptModule,
+        images: MinimumImages,
+        dtype: torch.dtype,
+        members: int,
+        species: list[int],
+        copies: int = 1,
+    ) -> None:
         super().__init__()
+        self.atoms = FixedAtoms(species * copies, copies)
         self.graph = graph
         self.images = images
         self.dtype = dtype
@@ -191,8 +245,14 @@ class MoleculeForm(nn.Module):
     @torch.jit.export
     def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (N, 3) and cell (3, 3), float64, angstrom -> energies (M,) in eV and forces (M, N, 3) in eV/A."""
+        self.atoms(positions)
         energies, forces = self.graph(self.images(positions, cell).to(self.dtype))
         return energies[:, 0], forces
+
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        """Refuse atomic numbers that are not those of the file, in its order."""
+        self.atoms.check_order(species)
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
@@ -210,14 +270,21 @@ class CopiesForm(MoleculeForm):
     """The form for R copies of one molecule, which do not interact, in one graph."""
 
     def __init__(
-        self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int, copies: int
+        self,
+        graph: torch.jit.ScriptModule,
+        images: MinimumImages,
+        dtype: torch.dtype,
+        members: int,
+        species: list[int],
+        copies: int,
     ) -> None:
-        super().__init__(graph, images, dtype, members)
+        super().__init__(graph, images, dtype, members, species, copies)
         self.copies = copies
 
     @torch.jit.export
     def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions (R n, 3), copy after copy, and cell (3, 3), float64, A -> energies (M, R), forces (M, R n, 3)."""
+        self.atoms(positions)
         energies, forces = self.graph(self.images(positions, cell).to(self.dtype))
         return energies, copy_after_copy(forces, self.copies)
 

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor, nn
 
 from piwsl.compat.openmm import plain_value, state_positions
+from piwsl.data.domain import check_domain
 from piwsl.errors import ConfigError, EngineError, PiwslError
 from piwsl.export.evaluation import bind, check_species, check_width
-from piwsl.export.exported_file import ExportedPotential, load_exported
+from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
 from piwsl.structures.cells import PBC
@@ -44,6 +46,7 @@ def openmm_force(
     precision: str | None = None,
     device: str | None = None,
     cuda_graphs: bool = False,
+    strict: bool = False,
 ) -> Any:
     """Create an ``openmm.Force`` from a potential, for any System.
 
@@ -59,6 +62,7 @@ def openmm_force(
         precision: ``single`` or ``double``; None: that of the file.
         device: ``cpu`` or ``cuda``; None: ``cuda`` where PyTorch finds a GPU.
         cuda_graphs: replay the calls as CUDA graphs; for a molecule with TorchForce on a GPU.
+        strict: refuse another composition or a periodic box than in training, which are otherwise warned of once.
 
     Returns:
         A TorchForce or a PythonForce.
@@ -68,6 +72,7 @@ def openmm_force(
         ElementError: the file was exported for other atoms, or its model was not trained on an element.
         ConfigError: an option is unknown or does not go with the file.
         EngineError: the kind, or with ``auto`` every kind, fails on this machine.
+        DataError: ``strict`` is set, and the atoms are not like those of the training data.
 
     Example:
         >>> system = openmm.System()
@@ -86,6 +91,7 @@ def openmm_force(
     potential = open_model(Path(model), species, periodic, precision, device)
     if periodic and box is not None:
         check_width(potential, box)
+    check_domain(potential.domain, Atoms(species, pbc=periodic), model, strict, distances=False)
     chosen = choose_force(
         potential,
         species,
@@ -97,6 +103,26 @@ def openmm_force(
     )
     LOGGER.info(f"{chosen.kind}: {chosen.reason}")
     return chosen.force
+
+
+def check_order(model: str | Path, topology_or_species: Any) -> None:
+    """Refuse a topology whose atoms are not those of an exported file, in its order; nothing of the file is run.
+
+    A TorchForce receives positions alone: it cannot know which element an atom is.
+
+    Args:
+        model: exported file of the target ``openmm``.
+        topology_or_species: ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
+
+    Raises:
+        ElementError: number, kinds or order of the atoms differ; the first difference is named.
+        ModelFileError: the file cannot be used.
+        ConfigError: the file takes any atoms.
+    """
+    record = ExportedRecord.model_validate(read_exported_info(Path(model)))
+    if not record.species:
+        raise ConfigError(f"{model}: takes any atoms, whose elements are given in each call: export target='openmm'")
+    check_species(_system(topology_or_species)[0], record.species * record.copies, str(model))
 
 
 def choose_force(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.geometry import find_mic, get_distances
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from piwsl.data.domain import CLOSER
 from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.stop.rule import BuiltInRule, Phase, Violation, name_atoms
@@ -231,6 +233,88 @@ class CloseContacts:
         free = self._bonded[np.searchsorted(self._bonded, keys)] != keys
         close = close[free]
         return np.stack([low, high], axis=1)[free], distances[close], limits[close]
+
+
+class ExtrapolationRule(BuiltInRule):
+    """No pair of elements comes closer than a fraction of its shortest distance in the training data.
+
+    There, a potential has never been fitted. All pairs count, bonded or not.
+
+    Args:
+        structure: start structure.
+        closest: (Z, Z) shortest distance of each pair of elements in training, angstrom.
+        fraction: of these distances.
+        advisory: whether a violation is recorded and the run continues.
+    """
+
+    name = "extrapolation"
+    default = CLOSER
+    active = "the model states its training data; recorded once, stops only with a limit of its own"
+    help = "two atoms are closer than this times the shortest distance of their elements in training"
+
+    def __init__(self, structure: Atoms, closest: FloatArray, fraction: float, advisory: bool = True) -> None:
+        self._structure, self._closest, self.advisory = structure, closest, advisory
+        numbers = structure.numbers
+        self._squares: FloatArray | None = None
+        if len(structure) <= _ALL_PAIRS and not structure.pbc.any():
+            first, second = np.triu_indices(len(structure), k=1)
+            self._first, self._second = first.copy(), second.copy()
+            self._squares = (fraction * closest[numbers[first], numbers[second]]) ** 2
+        self._limits = fraction * closest
+        elements = np.unique(numbers)
+        longest = float(self._limits[np.ix_(elements, elements)].max())
+        self._neighbors = SkinnedNeighbors(longest, periodic_directions(structure))
+
+    @classmethod
+    def is_active(cls, phase: Phase) -> bool:
+        """See `BuiltInRule`."""
+        return phase.domain is not None
+
+    @classmethod
+    def factory(cls, phase: Phase, limits: tuple[float, ...]) -> Callable[[], ExtrapolationRule]:
+        """See `BuiltInRule`."""
+        if phase.domain is None:
+            raise ConfigError(f"stop rule {cls.name}: the model does not state its training data: train it again")
+        closest = phase.domain.limits()
+        return lambda: cls(phase.structure, closest, limits[0] if limits else CLOSER, advisory=not limits)
+
+    def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
+        """Report the pair with the smallest distance relative to its limit."""
+        if self._squares is not None:
+            positions = snapshot.positions
+            vectors = positions.take(self._second, axis=0)
+            vectors -= positions.take(self._first, axis=0)
+            squares = np.einsum("ij,ij->i", vectors, vectors)
+            if not (squares < self._squares).any():
+                return None
+            worst = int((squares / self._squares).argmin())
+            return self._violation(int(self._first[worst]), int(self._second[worst]), float(squares[worst]), step)
+        edges, vectors = self._neighbors(snapshot.positions, snapshot.cell)
+        half = edges.shape[1] // 2  # the second half holds the same pairs in the other direction
+        first, second, vectors = edges[0, :half], edges[1, :half], vectors[:half]
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        numbers = self._structure.numbers
+        ratios = squares / self._limits[numbers[first], numbers[second]] ** 2
+        if not (ratios < 1.0).any():
+            return None
+        worst = int(ratios.argmin())
+        return self._violation(int(first[worst]), int(second[worst]), float(squares[worst]), step)
+
+    def _violation(self, first: int, second: int, square: float, step: int) -> Violation:
+        numbers, distance = self._structure.numbers, float(np.sqrt(square))
+        pair, closest = sorted((first, second)), float(self._closest[numbers[first], numbers[second]])
+        names = " and ".join(atom_name(self._structure, index) for index in pair)
+        return Violation(
+            rule=self.name,
+            value=distance,
+            limit=float(self._limits[numbers[first], numbers[second]]),
+            unit="angstrom",
+            atoms=name_atoms(self._structure, pair),
+            step=step,
+            message=f"step {step}: atoms {names} are {distance:.2f} angstrom apart, and in training never closer than "
+            f"{closest:.2f}: energies and forces there are extrapolated",
+            advisory=self.advisory,
+        )
 
 
 class IsolatedRule(BuiltInRule):

@@ -13,6 +13,7 @@ from ase import Atoms
 from piwsl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from piwsl.data.domain import TrainingDomain
     from piwsl.md.engines.base import Snapshot
     from piwsl.trajectories.thermo import Energies
 
@@ -29,6 +30,7 @@ class Violation:
         atoms: the atoms concerned, as `name_atoms` lists them.
         step: step of the run.
         message: one line for the log and for the error of a stopped run.
+        advisory: whether it is recorded and the run continues, whatever the protocol requires.
     """
 
     rule: str
@@ -38,6 +40,7 @@ class Violation:
     atoms: Sequence[dict[str, Any]] = ()
     step: int
     message: str
+    advisory: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for summary.json."""
@@ -112,6 +115,7 @@ class Phase:
         degrees_of_freedom: that share the kinetic energy.
         temperature: the highest temperature that the protocol sets, K.
         model: exported file of the potential.
+        domain: what its model has seen in training; None where the file does not state it.
     """
 
     structure: Atoms
@@ -119,6 +123,7 @@ class Phase:
     degrees_of_freedom: int
     temperature: float
     model: Path
+    domain: TrainingDomain | None = None
 
 
 RuleFactory = Callable[[], StopRule]

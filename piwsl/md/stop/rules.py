@@ -14,7 +14,7 @@ from ase import Atoms
 
 from piwsl.errors import ConfigError, reason_of
 from piwsl.md.stop.energies import CommitteeRule, EnergyDriftRule, TemperatureRule
-from piwsl.md.stop.geometry import BondRule, ContactRule, FiniteRule, IsolatedRule
+from piwsl.md.stop.geometry import BondRule, ContactRule, ExtrapolationRule, FiniteRule, IsolatedRule
 from piwsl.md.stop.rule import BuiltInRule, Phase, RuleWithMemory, RuleWithStart, StopRule, Violation
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ RULES: tuple[type[BuiltInRule], ...] = (
     IsolatedRule,
     EnergyDriftRule,
     CommitteeRule,
+    ExtrapolationRule,
 )
 _BY_NAME = {rule.name: rule for rule in RULES}
 _OPTIONAL = [rule.name for rule in RULES if not rule.required]

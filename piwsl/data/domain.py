@@ -1,0 +1,317 @@
+"""What a model has seen in training, and in which ways a structure lies outside of it.
+
+The record travels in the trained file and in every file made from it. Distances are measured within the cutoff of the
+model, on all training frames of a small set and on a regular choice of a large one.
+"""
+
+import logging
+from collections.abc import Sequence
+from os import PathLike
+from typing import Annotated, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.formula import Formula
+from ase.symbols import Symbols
+from pydantic import BaseModel, ConfigDict, Field
+
+from piwsl.data.frames import FrameSet
+from piwsl.data.reference_energies import are_determined
+from piwsl.errors import DataError
+from piwsl.structures.cells import periodic_directions
+from piwsl.structures.neighbors import PairSearch
+from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
+
+LOGGER = logging.getLogger(__name__)
+
+# Formulas that are stored. A model of more compositions is meant for others, too.
+MOST_FORMULAS = 100
+# Frames whose distances are measured.
+MOST_MEASURED = 5000
+# Thermal motion goes a little below the shortest distance of a finite sample.
+CLOSER = 0.9
+# Frames of a large set that are compared with a record, and differences after which enough is known.
+MOST_COMPARED, MOST_CONCERNS = 500, 8
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)]
+Kind = Literal["molecules", "slabs", "cells"]
+
+
+class TrainingDomain(BaseModel):
+    """What a model has seen in training.
+
+    Attributes:
+        frames: number of training frames.
+        measured: number of those whose distances and forces were measured.
+        compositions: number of different compositions.
+        formulas: Hill formulas, the most frequent first; at most `MOST_FORMULAS`.
+        elements: atomic numbers.
+        kinds: ``molecules`` (not periodic), ``slabs`` (periodic along one or two directions), ``cells``.
+        range: distance up to which pairs were measured, angstrom: the cutoff of the model.
+        shortest: shortest distance of each pair of elements such as ``C-H``, angstrom; pairs that were never closer
+            than ``range`` are absent.
+        largest_force: eV/angstrom; None without labels.
+        energy_per_atom: lowest and highest energy, eV/atom; None without labels.
+        determined: whether the labels determine the reference energy of each element: False where there are fewer
+            compositions than elements, and energies between compositions mean nothing; None where it is not known.
+        charges: total charges that the data state, in units of e; None where they state none.
+        level: level of theory of the labels; None where it is not known.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    frames: Annotated[int, Field(ge=0)]
+    measured: Annotated[int, Field(ge=0)]
+    compositions: Annotated[int, Field(ge=0)]
+    formulas: list[str] = Field(max_length=MOST_FORMULAS)
+    elements: list[Number]
+    kinds: list[Kind]
+    range: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    shortest: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    largest_force: Finite | None = None
+    energy_per_atom: tuple[Finite, Finite] | None = None
+    determined: bool | None = None
+    charges: list[Finite] | None = None
+    level: str | None = None
+
+    @classmethod
+    def of(cls, frames: FrameSet, cutoff: float, level: str | None = None) -> "TrainingDomain":
+        """Measure the training frames of a model.
+
+        Args:
+            frames: training frames.
+            cutoff: of the model, angstrom.
+            level: level of theory of the labels.
+        """
+        census = frames.census
+        formulas = census.formulas()
+        indices = range(0, len(frames), max(1, -(-len(frames) // MOST_MEASURED)))
+        table, search, kinds = _ShortestPairs(), PairSearch(cutoff), set()
+        force = 0.0
+        for index in indices:
+            frame = frames[index]
+            kinds.add(_kind(sum(frame.pbc)))
+            pairs = search(frame.positions, frame.cell, frame.pbc)
+            table.add(frame.species, pairs.first, pairs.second, pairs.distances)
+            if frame.has_forces:
+                force = max(force, float(np.square(frame.forces).sum(1).max(initial=0.0)))
+        labeled = census.has_energy
+        per_atom = (census.energy / census.sizes)[labeled]
+        return cls(
+            frames=len(frames),
+            measured=len(indices),
+            compositions=len(formulas),
+            formulas=[_hill(formula) for formula in list(formulas)[:MOST_FORMULAS]],
+            elements=census.elements,
+            kinds=sorted(kinds),
+            range=cutoff,
+            shortest=table.named(),
+            largest_force=float(np.sqrt(force)) if census.has_forces.any() else None,
+            energy_per_atom=(float(per_atom.min()), float(per_atom.max())) if len(per_atom) else None,
+            determined=are_determined(frames) if len(per_atom) else None,
+            level=level,
+        )
+
+    def limits(self) -> FloatArray:
+        """Return the shortest distance of each pair of elements (Z, Z), angstrom; `range` where there is none."""
+        table = np.full((MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1), self.range)
+        for pair, distance in self.shortest.items():
+            first, _, second = pair.partition("-")
+            if first in chemical_symbols and second in chemical_symbols:
+                low, high = chemical_symbols.index(first), chemical_symbols.index(second)
+                table[low, high] = table[high, low] = distance
+        return table
+
+    def concerns(self, atoms: Atoms, distances: bool = True) -> dict[str, str]:
+        """Return in which ways a structure lies outside of the training data: a sentence by kind of concern.
+
+        Args:
+            atoms: structure.
+            distances: whether its positions count.
+        """
+        found = {}
+        numbers = np.asarray(atoms.numbers)
+        pbc = periodic_directions(atoms)
+        formula, known = _formula(numbers), self.formulas
+        stored = self.compositions <= len(known)
+        same = formula in known or (any(pbc) and _reduced(formula) in {_reduced(other) for other in known})
+        if stored and known and not same:
+            some = ", ".join(known[:3]) + (f" and {len(known) - 3} other compositions" if len(known) > 3 else "")
+            found[f"composition {formula}"] = f"the structure is {formula}, and the model was trained on {some} alone"
+        if (kind := _kind(sum(pbc))) not in self.kinds:
+            words = {"molecules": "not periodic", "slabs": "a slab or wire", "cells": "a periodic cell"}
+            only = " and ".join("slabs or wires" if kind == "slabs" else kind for kind in self.kinds)
+            found[kind] = f"the structure is {words[kind]}, and the model was trained on {only} alone"
+        charge = _charge(atoms)
+        if charge and charge not in (self.charges or ()):
+            found["charge"] = f"the structure has a charge of {charge:+g}, which the training data do not state"
+        if distances and np.isfinite(atoms.positions).all():
+            found.update(self._close_pairs(atoms, numbers))
+        return found
+
+    def remark(self) -> str | None:
+        """Return a sentence about energies between compositions; None where they are determined."""
+        if self.determined is not False:
+            return None
+        return undetermined_energies(self.compositions, len(self.elements))
+
+    def _close_pairs(self, atoms: Atoms, numbers: IntArray) -> dict[str, str]:
+        limits = self.limits()
+        search = PairSearch(self.range)
+        pairs = search(atoms.positions, atoms.cell.complete().array, periodic_directions(atoms))
+        allowed = CLOSER * limits[numbers[pairs.first], numbers[pairs.second]]
+        close = np.flatnonzero(pairs.distances < allowed)
+        found: dict[str, str] = {}
+        for index in close[np.argsort(pairs.distances[close] / allowed[close])[:3]]:
+            first, second = int(pairs.first[index]), int(pairs.second[index])
+            name = _pair_name(int(numbers[first]), int(numbers[second]))
+            seen = self.shortest.get(name)
+            closest = f"never within {self.range:g}" if seen is None else f"{seen:.2f} at the closest"
+            found.setdefault(
+                f"distance {name}",
+                f"atoms {_atom(numbers, first)} and {_atom(numbers, second)} are {pairs.distances[index]:.2f} angstrom "
+                f"apart, and in training {name} were {closest}",
+            )
+        return found
+
+    def lines(self) -> list[str]:
+        """Return the record as text."""
+        more = f" and {self.compositions - 4} more" if self.compositions > 4 else ""
+        lines = [
+            f"trained on         {self.frames} frames of {', '.join(self.formulas[:4])}{more}: {', '.join(self.kinds)}",
+            f"shortest pairs     {', '.join(f'{pair} {value:.2f}' for pair, value in self.shortest.items())} A",
+        ]
+        if self.largest_force is not None:
+            lines.append(f"largest force      {self.largest_force:.2f} eV/A")
+        return lines
+
+
+def undetermined_energies(compositions: int, elements: int) -> str:
+    """Return a sentence about reference energies that the labels do not determine."""
+    some = "one composition does" if compositions == 1 else f"{compositions} compositions do"
+    return (
+        f"{some} not determine the reference energies of {elements} elements: energies of other compositions, and "
+        "differences between compositions, mean nothing"
+    )
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def check_domain(
+    domain: TrainingDomain | None,
+    atoms: Atoms,
+    model: str | PathLike[str],
+    strict: bool = False,
+    distances: bool = True,
+) -> list[str]:
+    """Compare a structure with what a model has seen in training, and warn once per process of each difference.
+
+    Args:
+        domain: of the model; None where its file does not state it.
+        atoms: structure.
+        model: name of the model file.
+        strict: make a difference an error.
+        distances: whether the positions of the structure count.
+
+    Returns:
+        The new warnings, which were logged.
+
+    Raises:
+        DataError: ``strict`` is set, and the structure lies outside of the training data.
+    """
+    if domain is None:
+        return []
+    return _report(domain.concerns(atoms, distances), str(model), strict)
+
+
+def check_frames(
+    domain: TrainingDomain | None, frames: FrameSet, model: str | PathLike[str], strict: bool = False
+) -> list[str]:
+    """Compare frames with what a model has seen in training, as `check_domain` does.
+
+    A frame of each composition is compared, and of a large set a regular choice of all.
+
+    Raises:
+        DataError: ``strict`` is set, and a frame lies outside of the training data.
+    """
+    if domain is None or not len(frames):
+        return []
+    _, first = np.unique(frames.census.composition, return_index=True)
+    every = np.arange(0, len(frames), max(1, -(-len(frames) // MOST_COMPARED)))
+    concerns: dict[str, str] = {}
+    for index in np.union1d(first[:MOST_COMPARED], every):
+        for kind, text in domain.concerns(frames[int(index)].atoms()).items():
+            concerns.setdefault(kind, f"frame {index}: {text}")
+        if len(concerns) >= MOST_CONCERNS:
+            break
+    return _report(concerns, str(model), strict)
+
+
+def _report(concerns: dict[str, str], model: str, strict: bool) -> list[str]:
+    """Log what was not logged before, or raise a DataError."""
+    if strict and concerns:
+        raise DataError(f"{model}: {'; '.join(concerns.values())}: train on such structures, or leave out strict=True")
+    new = [f"{model}: {text}" for kind, text in concerns.items() if (model, kind) not in _warned]
+    _warned.update((model, kind) for kind in concerns)
+    for text in new:
+        LOGGER.warning(text)
+    return new
+
+
+class _ShortestPairs:
+    """Shortest distances by pair of elements."""
+
+    def __init__(self) -> None:
+        self._size = MAX_ATOMIC_NUMBER + 1
+        self._table = np.full(self._size**2, np.inf)
+
+    def add(self, species: IntArray, first: IntArray, second: IntArray, distances: FloatArray) -> None:
+        """Add pairs of a structure with atomic numbers ``species``; distances (p,) in angstrom."""
+        keys = species[first] * self._size + species[second]
+        np.minimum.at(self._table, keys, distances)
+
+    def named(self) -> dict[str, float]:
+        """Return the distances by names such as ``C-H``, rounded to 0.0001 angstrom."""
+        table = self._table.reshape(self._size, self._size)
+        table = np.minimum(table, table.T)
+        pairs = np.argwhere(np.isfinite(table) & ~np.tri(self._size, k=-1, dtype=bool))
+        return {_pair_name(int(low), int(high)): round(float(table[low, high]), 4) for low, high in pairs}
+
+
+def _pair_name(first: int, second: int) -> str:
+    return "-".join(sorted((chemical_symbols[first], chemical_symbols[second])))
+
+
+def _atom(numbers: IntArray, index: int) -> str:
+    return f"{chemical_symbols[int(numbers[index])]}{index}"
+
+
+def _kind(periodic: int) -> Kind:
+    return "molecules" if periodic == 0 else "cells" if periodic == 3 else "slabs"
+
+
+def _formula(numbers: Sequence[int] | IntArray) -> str:
+    return str(Symbols(np.asarray(numbers)).get_chemical_formula("hill"))
+
+
+def _hill(formula: str) -> str:
+    return str(Formula(formula).format("hill"))
+
+
+def _reduced(formula: str) -> str:
+    try:
+        return str(Formula(formula).reduce()[0].format("hill"))
+    except ValueError:  # of a damaged file
+        return formula
+
+
+def _charge(atoms: Atoms) -> float:
+    """Return the total charge that a structure states; 0 where it states none."""
+    for key in ("charge", "total_charge"):
+        value = atoms.info.get(key)
+        if isinstance(value, int | float | np.integer | np.floating):
+            return float(value)
+    return 0.0
