@@ -1,6 +1,6 @@
 """Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
 
-_LONGEST = 200  # characters of a text whose lines are joined
+_LONGEST = 200  # characters of a text whose lines are joined, and of a quoted one
 
 
 def reason_of(error: BaseException) -> str:
@@ -11,14 +11,28 @@ def reason_of(error: BaseException) -> str:
         first line of a long one, else the name of the type.
     """
     if isinstance(error, OSError) and error.strerror:
-        return " ".join(error.strerror.split())
+        return _shortened(error.strerror)
+    if isinstance(error, MemoryError):
+        return "out of memory"
     if isinstance(error, KeyError) and len(error.args) == 1:  # str() would put quotes around a message
         text = str(error.args[0])
-        return " ".join(text.split()) if " " in text else f"no entry {text!r}"
+        return _shortened(text) if " " in text else f"no entry {quoted(text)}"
     joined = " ".join(str(error).split())
     if len(joined) <= _LONGEST:
-        return joined or type(error).__name__
-    return next(line.strip() for line in str(error).splitlines() if line.strip())
+        return _shortened(joined) or type(error).__name__
+    return _shortened(next(line for line in str(error).splitlines() if line.strip()))
+
+
+def quoted(value: object, longest: int = 60) -> str:
+    """Return a value from a file for a message: in quotes, shortened, without control characters."""
+    text = value if isinstance(value, str) else " ".join(repr(value).split())
+    return repr(text if len(text) <= longest else f"{text[:longest]}...")
+
+
+def _shortened(text: str) -> str:
+    joined = " ".join(text.split())
+    printable = "".join(character if character.isprintable() else "?" for character in joined[: _LONGEST + 1])
+    return printable if len(printable) <= _LONGEST else f"{printable[:_LONGEST]}..."
 
 
 class PiwslError(Exception):

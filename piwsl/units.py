@@ -6,7 +6,7 @@ The package works in eV, angstrom, fs, K and amu. Constants are CODATA 2022 (e, 
 from dataclasses import dataclass
 from math import sqrt
 
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, quoted
 
 ELEMENTARY_CHARGE = 1.602176634e-19  # C
 AVOGADRO = 6.02214076e23  # 1/mol
@@ -57,8 +57,10 @@ ENERGY_UNITS = {
     "hartree": HARTREE,
 }
 LENGTH_UNITS = {"angstrom": 1.0, "bohr": BOHR, "nm": NANOMETER}
-_LENGTH_ALIASES = {"A": "angstrom", "ang": "angstrom", "Bohr": "bohr"}
-_ENERGY_ALIASES = {"ev": "eV", "kcal": "kcal/mol", "kj": "kJ/mol", "ha": "hartree"}
+_LENGTH_ALIASES = {"a": "angstrom", "ang": "angstrom", "angstroms": "angstrom"}
+_ENERGY_ALIASES = {"ev": "eV", "kj/mol": "kJ/mol", "ha": "hartree", "eh": "hartree"}
+# Energies of one particle and of a mole differ by a factor of 6e23: piwsl does not guess.
+_INCOMPLETE = {"kcal": "kcal/mol", "kj": "kJ/mol"}
 
 
 def parse_units(text: str) -> LabelUnits:
@@ -68,10 +70,30 @@ def parse_units(text: str) -> LabelUnits:
         ConfigError: a unit is unknown.
     """
     energy, _, length = (part.strip() for part in text.partition(","))
-    energy = _ENERGY_ALIASES.get(energy.lower(), energy)
-    length = _LENGTH_ALIASES.get(length, length) or "angstrom"
-    if energy not in ENERGY_UNITS:
-        raise ConfigError(f"unknown energy unit {energy!r}: use one of {', '.join(ENERGY_UNITS)}")
-    if length not in LENGTH_UNITS:
-        raise ConfigError(f"unknown length unit {length!r}: use one of {', '.join(LENGTH_UNITS)}")
-    return LabelUnits(ENERGY_UNITS[energy], LENGTH_UNITS[length])
+    return LabelUnits(energy_unit(energy), length_unit(length or "angstrom"))
+
+
+def energy_unit(name: str) -> float:
+    """Return a unit of energy in eV.
+
+    Raises:
+        ConfigError: the unit is unknown.
+    """
+    if name.lower() in _INCOMPLETE:
+        raise ConfigError(f"energy unit {name!r} is incomplete: write {_INCOMPLETE[name.lower()]}")
+    known = name if name in ENERGY_UNITS else _ENERGY_ALIASES.get(name.lower(), name.lower())
+    if known not in ENERGY_UNITS:
+        raise ConfigError(f"unknown energy unit {quoted(name)}: use one of {', '.join(ENERGY_UNITS)}")
+    return ENERGY_UNITS[known]
+
+
+def length_unit(name: str) -> float:
+    """Return a unit of length in angstrom.
+
+    Raises:
+        ConfigError: the unit is unknown.
+    """
+    known = _LENGTH_ALIASES.get(name.lower(), name.lower())
+    if known not in LENGTH_UNITS:
+        raise ConfigError(f"unknown length unit {quoted(name)}: use one of {', '.join(LENGTH_UNITS)}")
+    return LENGTH_UNITS[known]

@@ -110,6 +110,9 @@ def _labels(labels: Tensor, moves: Sequence[Tensor | None]) -> Tensor:
     return torch.cat([labels if move is None else torch.full_like(labels, torch.nan) for move in moves])
 
 
+_NO_STRESS = np.full((3, 3), np.nan)
+
+
 def collate(
     frames: Sequence[Frame], cutoff: float, dtype: torch.dtype = torch.float32, indices: Sequence[int] | None = None
 ) -> Batch:
@@ -135,7 +138,9 @@ def collate(
         n_structures=len(frames),
         energy=torch.tensor([frame.energy for frame in frames], dtype=torch.float64),
         forces=_tensor([frame.forces for frame in frames], dtype),
-        stress=torch.from_numpy(np.stack([frame.stress for frame in frames])).to(dtype),
+        stress=torch.from_numpy(np.stack([frame.stress if frame.has_stress else _NO_STRESS for frame in frames])).to(
+            dtype
+        ),
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
     )

@@ -34,6 +34,10 @@ class Labeled(Protocol):
     def has_stress(self) -> bool:
         """Whether the stress is labeled."""
 
+    @property
+    def has_unusable_stress(self) -> bool:
+        """Whether there is a stress without a volume."""
+
 
 @dataclass(frozen=True, eq=False)
 class Census:
@@ -47,6 +51,7 @@ class Census:
         has_forces: whether the forces of a frame are labeled (n,).
         has_stress: whether the stress of a frame is labeled (n,).
         periodic: whether a frame is periodic along at least one lattice vector (n,).
+        unusable_stress: whether a frame has a stress without the volume that it refers to (n,).
     """
 
     numbers: IntArray
@@ -56,6 +61,7 @@ class Census:
     has_forces: BoolArray
     has_stress: BoolArray
     periodic: BoolArray
+    unusable_stress: BoolArray
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
@@ -65,8 +71,8 @@ class Census:
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)
-            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc)))
-        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 3).T.copy()
+            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress))
+        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 4).T.copy()
         return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks)
 
     @classmethod
@@ -84,6 +90,7 @@ class Census:
             np.concatenate([part.has_forces for part in parts]),
             np.concatenate([part.has_stress for part in parts]),
             np.concatenate([part.periodic for part in parts]),
+            np.concatenate([part.unusable_stress for part in parts]),
         )
 
     def take(self, indices: IntArray) -> "Census":
@@ -96,6 +103,7 @@ class Census:
             self.has_forces[indices],
             self.has_stress[indices],
             self.periodic[indices],
+            self.unusable_stress[indices],
         )
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
+from piwsl.data.names import FoundNames
 from piwsl.errors import DataError
 from piwsl.runs import notebook
 from piwsl.typing import FloatArray, IntArray
@@ -54,8 +55,13 @@ class Frame:
 
     @property
     def has_stress(self) -> bool:
-        """Whether the stress is labeled."""
-        return bool(np.isfinite(self.stress).all())
+        """Whether the stress is labeled; it has a meaning only in a structure that is periodic in three directions."""
+        return all(self.pbc) and bool(np.isfinite(self.stress).all())
+
+    @property
+    def has_unusable_stress(self) -> bool:
+        """Whether there is a stress, but not the volume that it refers to."""
+        return not all(self.pbc) and bool(np.isfinite(self.stress).all())
 
     def __repr__(self) -> str:
         labels = [f"energy {self.energy:.4f} eV"] if self.has_energy else []
@@ -101,12 +107,14 @@ class FrameSet(Sequence[Frame]):
         source: the file, directory, pattern or name of a data set that was read.
         notes: remarks of the reader, one sentence each.
         files: the files that were read.
+        names: names of the values in the files.
     """
 
     frames: Sequence[Frame]
     source: Path | None = None
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    names: FoundNames = FoundNames()  # noqa: RUF009  # immutable
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -143,7 +151,7 @@ class FrameSet(Sequence[Frame]):
         chosen = np.fromiter(indices, dtype=np.int64)
         selection = self.frames if isinstance(self.frames, Selection) else None
         view = Selection(self, chosen) if selection is None else Selection(selection.base, selection.indices[chosen])
-        return FrameSet(view, self.source, self.notes, self.files)
+        return FrameSet(view, self.source, self.notes, self.files, self.names)
 
     @property
     def census(self) -> Census:
@@ -163,7 +171,7 @@ class FrameSet(Sequence[Frame]):
         return self.census.elements
 
     def __reduce__(self) -> tuple[type["FrameSet"], tuple[object, ...]]:
-        return FrameSet, (self.frames, self.source, self.notes, self.files)  # without the census
+        return FrameSet, (self.frames, self.source, self.notes, self.files, self.names)  # without the census
 
 
 class Selection(Sequence[Frame]):

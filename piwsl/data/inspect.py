@@ -8,15 +8,15 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
-from piwsl.structures.neighbors import PairSearch
+from piwsl.data.names import FoundNames
+from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
 from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 
 # Bands outside which labels or structures are unlikely to be in eV and angstrom.
 FORCE_RMS_BAND = (0.02, 12.0)  # eV/angstrom
 SMALLEST_DISTANCE_BAND = (0.6, 3.5)  # angstrom
-_SEARCH_RADIUS = 4.0  # angstrom
-_FRAMES_SEARCHED = 2000  # for the smallest distance
+_STRESSES_READ = 2000  # frames
 LARGEST_SAMPLE = 20_000  # frames whose forces are read
 
 
@@ -42,6 +42,10 @@ class DataReport:
     smallest_distance: float
     stresses: int
     sample: int
+    names: FoundNames = field(default_factory=FoundNames)
+    stress: StressReport | None = None
+    bond_correlation: float | None = None
+    unusable_stresses: int = 0
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -57,6 +61,7 @@ class DataReport:
             f"elements           {' '.join(self.elements)}; {sizes} atoms; {self.periodic_frames} periodic",
             f"labels             energies on {self.energies} and forces on {self.forces} of {self.frames} frames"
             + stresses,
+            *self.names.lines(),
         ]
         if self.energy_per_atom is not None and self.energy_spread is not None:
             low, high = self.energy_per_atom
@@ -66,6 +71,10 @@ class DataReport:
             )
         if self.force_rms is not None:
             lines.append(f"forces             RMS {self.force_rms:.3f}, largest {self.force_max:.2f} eV/A{sample}")
+        if self.bond_correlation is not None:
+            lines.append(f"force along bonds  correlation with the length {self.bond_correlation:.2f}")
+        if self.stress is not None:
+            lines.append(f"stress             {self.stress.line()}")
         lines.append(f"smallest distance  {self.smallest_distance:.3f} A")
         return lines + [f"note: {note}" for note in self.notes] + [f"warning: {text}" for text in self.warnings]
 
@@ -77,6 +86,9 @@ def inspect_frames(frames: FrameSet) -> DataReport:
     sample = np.flatnonzero(census.has_forces)
     sample = sample[:: max(1, len(sample) // LARGEST_SAMPLE)].copy()
     force_rms, force_max = _forces(frames, sample)
+    geometry = survey_geometry(frames)
+    stressed = np.flatnonzero(census.has_stress)
+    stressed = stressed[:: max(1, len(stressed) // _STRESSES_READ)].copy()
     report = DataReport(
         frames=len(frames),
         formulas=census.formulas(),
@@ -89,9 +101,13 @@ def inspect_frames(frames: FrameSet) -> DataReport:
         energy_spread=_spread(census) if labeled.any() else None,
         force_rms=force_rms,
         force_max=force_max,
-        smallest_distance=_smallest_distance(frames),
+        smallest_distance=geometry.smallest_distance,
         stresses=int(census.has_stress.sum()),
         sample=len(sample),
+        names=frames.names,
+        stress=survey_stresses(frames.select(stressed)) if len(stressed) else None,
+        bond_correlation=geometry.bond_correlation,
+        unusable_stresses=int(census.unusable_stress.sum()),
         notes=list(frames.notes),
     )
     report.warnings.extend(_warnings(census, report))
@@ -122,15 +138,6 @@ def _spread(census: Census) -> float:
     return sqrt(np.mean(variances)) if variances else 0.0
 
 
-def _smallest_distance(frames: FrameSet) -> float:
-    """Return the smallest distance between two atoms, over an even choice of frames (up to a search radius)."""
-    search, smallest = PairSearch(_SEARCH_RADIUS), _SEARCH_RADIUS
-    for index in range(0, len(frames), max(1, len(frames) // _FRAMES_SEARCHED)):
-        frame = frames[index]
-        smallest = float(search(frame.positions, frame.cell, frame.pbc).distances.min(initial=smallest))
-    return smallest
-
-
 def _warnings(census: Census, report: DataReport) -> list[str]:
     warnings = []
     if report.force_rms is not None:
@@ -151,6 +158,19 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
             f"an energy is {depth:.1f} times that of all electrons of its atoms: "
             "are the energies really in eV? (kcal/mol read as eV gives 23)"
         )
+    if report.bond_correlation is not None and report.bond_correlation > WRONG_SIGN:
+        warnings.append(
+            f"the force along a bond grows with its length (correlation {report.bond_correlation:+.2f}, which is "
+            "negative for forces): are these gradients, the negative of forces?"
+        )
+    if report.unusable_stresses:
+        warnings.append(
+            f"{report.unusable_stresses} frames have a stress but are not periodic in three directions: their stress "
+            "has no volume to refer to and is left out"
+        )
+    if report.stress is not None:
+        warnings.extend(report.stress.warnings())
+    warnings.extend(report.names.warnings())
     if not report.energies and not report.forces:
         warnings.append("no frame has a label: only the label-free losses can use these frames")
     return warnings

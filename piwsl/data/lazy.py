@@ -10,7 +10,7 @@ from typing import Generic, TypeVar, overload
 
 from piwsl.data.census import Census
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError, PiwslError, reason_of
 
 
 class UnknownLayoutError(DataError):
@@ -20,23 +20,13 @@ class UnknownLayoutError(DataError):
 class LazyFrames(Sequence[Frame], ABC):
     """Frames in a file. Each is validated when it is read; no file stays open across a fork or in a pickle.
 
-    Subclasses implement how one frame is read, and can override how all frames are read or surveyed. The exceptions in
-    ``damage``, which libraries raise for a damaged file, become a DataError.
+    Subclasses implement how one frame is read, and can override how all frames are read or surveyed. Whatever a library
+    raises for a damaged file becomes a DataError.
 
     Args:
         path: the file.
         count: number of frames.
     """
-
-    damage: tuple[type[Exception], ...] = (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-    )
 
     def __init__(self, path: Path, count: int) -> None:
         self.path = path
@@ -69,7 +59,9 @@ class LazyFrames(Sequence[Frame], ABC):
         place = range(self._count)[index]
         try:
             return self.read(place)
-        except self.damage as error:
+        except PiwslError:
+            raise
+        except Exception as error:  # libraries raise whatever they meet
             raise self._damaged(f"frame {place}", error) from error
 
     def __iter__(self) -> Iterator[Frame]:
@@ -77,7 +69,9 @@ class LazyFrames(Sequence[Frame], ABC):
         for index in range(self._count):
             try:
                 frame = next(frames)
-            except self.damage as error:
+            except PiwslError:
+                raise
+            except Exception as error:
                 raise self._damaged(f"frame {index} or one soon after it", error) from error
             yield frame
 
@@ -89,7 +83,9 @@ class LazyFrames(Sequence[Frame], ABC):
         """
         try:
             return self.survey()
-        except self.damage as error:
+        except PiwslError:
+            raise
+        except Exception as error:
             raise self._damaged("a frame", error) from error
 
     def _damaged(self, where: str, error: Exception) -> DataError:

@@ -21,6 +21,7 @@ from piwsl.data.formats.packed import is_packed, read_packed
 from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
+from piwsl.data.names import FoundNames
 from piwsl.errors import DataError
 from piwsl.units import LabelUnits, parse_units
 
@@ -164,7 +165,7 @@ def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | 
     digest = recorded_sha256(name, folder)
     if digest is not None:
         notes.append(f"no checksum of {record.file.name} is published; that of the copy here is sha256:{digest}")
-    return FrameSet(frames.frames, Path(record.name), tuple(notes), frames.files)
+    return FrameSet(frames.frames, Path(record.name), tuple(notes), frames.files, frames.names)
 
 
 def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:
@@ -220,7 +221,7 @@ def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> 
             memory = None
             joined.append(part)
     frames = joined[0].frames if len(joined) == 1 else JoinedFrames(joined)
-    return FrameSet(frames, source, notes, files)
+    return FrameSet(frames, source, notes, files, FoundNames.joined([part.names for part in parts]))
 
 
 def _listed(names: Sequence[str]) -> str:

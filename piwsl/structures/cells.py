@@ -1,5 +1,7 @@
 """Periodic cells: directions, lattice vectors, lengths and angles."""
 
+from math import sqrt
+
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
@@ -15,6 +17,39 @@ NO_PBC: PBC = (False, False, False)
 def periodic_directions(structure: Atoms) -> PBC:
     """Return the periodic directions of a structure as plain booleans."""
     return bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2])
+
+
+# Of the densest matter known; a cell of 1 x 1 x 1 angstrom around a molecule, as some PDB files have, means none.
+SMALLEST_VOLUME = 0.5  # angstrom^3 per atom
+_FLAT = 1e-4  # volume of three unit vectors
+
+
+def cell_error(cell: FloatArray, pbc: PBC, atoms: int) -> str | None:
+    """Return why a cell cannot belong to a periodic structure, in words; None if it can.
+
+    Args:
+        cell: lattice vectors in rows (3, 3), angstrom.
+        pbc: periodic directions.
+        atoms: number of atoms.
+    """
+    lengths = [sqrt(x * x + y * y + z * z) for x, y, z in cell.tolist()]
+    missing = [name for name, length, periodic in zip("abc", lengths, pbc, strict=True) if periodic and not length > 0]
+    if missing:
+        return (
+            f"periodic along {' and '.join(missing)}, but without lattice vectors there: give a cell (Lattice), or "
+            "pbc='F F F'"
+        )
+    if all(length > 0 for length in lengths):
+        volume = abs(float(np.linalg.det(cell)))
+        if volume < _FLAT * lengths[0] * lengths[1] * lengths[2]:
+            return "its lattice vectors lie in a plane, the cell has no volume: correct the cell"
+        if all(pbc) and volume < SMALLEST_VOLUME * atoms:
+            return f"its cell has a volume of {volume:.3g} A^3 for {atoms} atoms: correct the cell, or remove it"
+    elif sum(length > 0 for length in lengths) == 2:
+        first, second = (vector for vector, length in zip(cell, lengths, strict=True) if length > 0)
+        if np.linalg.norm(np.cross(first, second)) < _FLAT * np.linalg.norm(first) * np.linalg.norm(second):
+            return "its lattice vectors are parallel: correct the cell"
+    return None
 
 
 def complete_cells(vectors: FloatArray) -> FloatArray | None:

@@ -17,14 +17,14 @@ from piwsl.data.domain import TrainingDomain, undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import DataReport, inspect_frames
 from piwsl.data.read import read_frames
-from piwsl.data.reference_energies import are_determined
+from piwsl.data.reference_energies import are_determined, atom_energies, isolated_atoms
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.files import source_hash
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
-from piwsl.typing import BoolArray
+from piwsl.typing import BoolArray, IntArray
 from piwsl.units import parse_units
 
 _FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
@@ -65,6 +65,7 @@ class TrainingFrames:
         source: file, directory, pattern, or name of a data set.
         sha256: hash of the source, see `piwsl.runs.files`.
         labels: counts of ``training``, ``validation`` and ``test`` frames.
+        atom_energies: energies of single-atom frames, eV, by atomic number; these frames are in no part.
     """
 
     train: FrameSet
@@ -75,6 +76,7 @@ class TrainingFrames:
     source: Path
     sha256: str
     labels: dict[str, LabelCounts]
+    atom_energies: dict[int, float] = field(default_factory=dict)
     _domains: dict[float, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
 
     def domain(self, cutoff: float, level: str | None) -> TrainingDomain:
@@ -155,7 +157,9 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         assert data.file is not None
         source = data.file
     frames = read_frames(source, units)
-    split = split or _split(data, frames, config.seed)
+    atoms = isolated_atoms(frames)
+    atoms = atoms if len(atoms) < len(frames) else atoms[:0]  # a set of nothing but atoms is split like any other
+    split = split or _split(data, frames, atoms, config.seed)
     if max(max(part, default=0) for part in (split.train, split.validation, split.test)) >= len(frames):
         raise DataError(f"{source}: {len(frames)} frames are fewer than when this run was split: the data changed")
     test = read_frames(test_source, units) if test_source else frames.select(split.test)
@@ -171,7 +175,14 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         source=Path(source),
         sha256=source_hash(frames.files),
         labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
+        atom_energies=atom_energies(frames.select(atoms)),
     )
+    if len(atoms):
+        energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in result.atom_energies.items())
+        result.report.notes.append(
+            f"{len(atoms)} frames are single atoms: their energies are the reference energies [eV] ({energies}), and "
+            "they are in no part of the split"
+        )
     result.report.notes.extend(check_against_data(config, result))
     result.report.warnings.extend(unseen_element_warnings(result))
     return result
@@ -220,19 +231,55 @@ def stored_split(path: Path) -> Split | None:
         raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
 
 
+def hashes_of(frames: TrainingFrames) -> dict[str, str]:
+    """Return the hashes of the data of a run, and of its test file if that is another one."""
+    hashes = {"data": frames.sha256}
+    if frames.test.files != frames.train.files:
+        hashes["test file"] = source_hash(frames.test.files)
+    return hashes
+
+
+def check_unchanged(path: Path, frames: TrainingFrames) -> None:
+    """Compare the data of a resumed run with those that it was split from.
+
+    Args:
+        path: file of the split, which earlier versions wrote without hashes.
+        frames: data that were read now.
+
+    Raises:
+        RunDirectoryError: the data changed.
+    """
+    if not path.exists():
+        return
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8")).get("sha256", {})
+        changed = [name for name, value in hashes_of(frames).items() if earlier.get(name, value) != value]
+    except (OSError, AttributeError, ValueError):
+        raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+    if changed:
+        raise RunDirectoryError(
+            f"cannot resume {path.parent}: the {' and the '.join(changed)} of this run changed since it began "
+            f"({frames.source}): restore the file, or start a new run with another output"
+        )
+
+
 def _absolute(source: str) -> str:
     path = Path(source)
     return source if is_dataset(source) and not path.exists() else str(path.resolve())
 
 
-def _split(data: DataConfig, frames: FrameSet, seed: int) -> Split:
-    """Make a new split; a named data set is split as published where no sizes are given."""
+def _split(data: DataConfig, frames: FrameSet, atoms: IntArray, seed: int) -> Split:
+    """Make a new split without single atoms; a named data set is split as published where no sizes are given."""
     validation, test = data.validation, data.test
     if data.file is not None and is_dataset(data.file):
         protocol = dataset(data.file).protocol
         validation = validation or protocol.validation
         test = protocol.test if test is None and data.test_file is None else test
-    return random_split(len(frames), data.train, validation, test or 0, seed)
+    split = random_split(len(frames) - len(atoms), data.train, validation, test or 0, seed)
+    if not len(atoms):
+        return split
+    others = np.setdiff1d(np.arange(len(frames)), atoms)
+    return Split(*(others[part].tolist() for part in (split.train, split.validation, split.test)))
 
 
 def uses_displacements(loss: LossConfig) -> bool:

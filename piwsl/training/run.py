@@ -29,7 +29,15 @@ from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
 from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import TrainingFrames, fitting_loss, stored_split, training_frames, with_absolute_sources
+from piwsl.training.data import (
+    TrainingFrames,
+    check_unchanged,
+    fitting_loss,
+    hashes_of,
+    stored_split,
+    training_frames,
+    with_absolute_sources,
+)
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
@@ -194,6 +202,8 @@ def run_training(
         earlier = from_rank_zero(lambda: continuation(config, output) if resume else directory.check_free(force))
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
+            if resume:
+                check_unchanged(output / SPLIT_FILE, frames)
         setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
         torch.manual_seed(config.seed)
         start = starting_potential(config, frames)
@@ -211,7 +221,7 @@ def run_training(
             if earlier is None:
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
-            write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
+            write_text(output / SPLIT_FILE, json.dumps({**asdict(frames.split), "sha256": hashes_of(frames)}))
             with directory.log():
                 facts = [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
                 for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:

@@ -131,7 +131,7 @@ def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> Starti
     """
     elements = sorted({*frames.train.elements, *frames.validation.elements})
     if config.start.init_from is None:
-        energies = fit_reference_energies(frames.train, elements)
+        energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
         potential = build_potential(config.model, energies, _scale(frames))
         potential.network.to(DTYPES[config.weights_dtype])
         point = StartingPoint(potential)

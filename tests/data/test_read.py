@@ -57,7 +57,7 @@ def test_missing_labels_are_missing(tmp_path):
         ({"coords": np.zeros((4, 2, 3))}, "shape"),
         ({"forces": np.zeros((4, 3))}, "forces has shape"),
         ({"energies": np.zeros(3)}, "energies has shape"),
-        ({"energies": np.array([0.0, np.nan, 0.0, 0.0])}, "frame 1: energies is not a finite number"),
+        ({"energies": np.array([0.0, np.nan, 0.0, 0.0])}, "frame 1: energy is not a finite number"),
         ({"forces": np.full((4, 3, 3), 1e9)}, "check the units"),
         ({"coords": np.full((4, 3, 3), np.inf)}, "position is not a finite"),
         ({"nuclear_charges": None}, "expected nuclear_charges"),

@@ -1,16 +1,29 @@
-"""Opening of HDF5 files."""
+"""Opening of HDF5 files.
+
+The HDF5 library crashes on, or never leaves, some damaged files. A file is therefore opened by a child process first,
+which walks through its groups and the indices of its arrays, and reads them where they are small.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piwsl.errors import DataError, MissingDependencyError, reason_of
+import numpy as np
+
+from piwsl.data.formats.in_child import walk_hdf5
+from piwsl.errors import DataError, MissingDependencyError, PiwslError, reason_of
+from piwsl.runs.child import call_in_child
+from piwsl.runs.untrusted import check_content
 
 if TYPE_CHECKING:
     import h5py
 
 _CHUNK_CACHE = 1 << 20  # bytes for each data set
+_READ_WHOLE = 16 * 2**20  # bytes of a file that the child reads
+_SECONDS, _BYTES_PER_SECOND = 15.0, 1e7
+_MEMORY = 2 * 2**30
+_checked: set[tuple[str, int, int]] = set()  # path, time and size of files that a child has walked through
 
 
 def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
@@ -43,11 +56,63 @@ def opened(path: Path) -> Iterator["h5py.File"]:
     Raises:
         DataError: the file is damaged.
     """
+    check_hdf5(path)
     with open_hdf5(path) as file:
         try:
             yield file
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
+        except PiwslError:
+            raise
+        except Exception as error:  # the library raises whatever it meets
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from error
+
+
+def check_hdf5(path: Path) -> None:
+    """Let a child process walk through a file, once for each state of the file.
+
+    Raises:
+        DataError: the file is damaged.
+        MissingDependencyError: h5py is not installed.
+    """
+    h5py_module()
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: not readable ({reason_of(error)})") from None
+    key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
+    if key not in _checked:
+        seconds = _SECONDS + state.st_size / _BYTES_PER_SECOND
+        call_in_child(path, walk_hdf5, path, state.st_size <= _READ_WHOLE, seconds=seconds, memory=_MEMORY)
+        _checked.add(key)
+
+
+def plain_array(file: Any, name: str, kinds: str = "fiu") -> Any:
+    """Return an array of numbers in a file.
+
+    Args:
+        file: file or group.
+        name: name of the array.
+        kinds: kinds of numpy types that it may have.
+
+    Raises:
+        ValueError: the name belongs to a group, a scalar, text or something else.
+    """
+    import h5py
+
+    array = file[name]
+    if not isinstance(array, h5py.Dataset) or not array.shape or array.dtype.kind not in kinds:
+        raise ValueError(f"{name} is not an array of numbers")
+    return array
+
+
+def check_stored(array: Any) -> None:
+    """Refuse an array of which the file cannot contain the numbers that its shape states.
+
+    Raises:
+        ValueError: the file has too few bytes.
+    """
+    check_content(
+        array.name, int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize, array.id.get_storage_size()
+    )
 
 
 def h5py_module() -> Any:

@@ -1,7 +1,8 @@
 """Labels in files: their names, conversion to eV and angstrom, and validation."""
 
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.frames import Frame, check_label
-from piwsl.errors import DataError
+from piwsl.errors import ConfigError, DataError, quoted
+from piwsl.structures.cells import PBC, cell_error
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
-from piwsl.units import LabelUnits
+from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
 STRESS_KEY = "REF_stress"
 VIRIAL_KEYS = ("REF_virial", "REF_virials")
+RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
+LARGEST_LENGTH = 1.0e5  # angstrom; of a coordinate or a lattice vector
+_UNIT_NAME = re.compile(r"(?:(?P<what>.*?)_?)units?", re.IGNORECASE)
+_SAME = 1e-4  # relative difference of equal units: constants differ between programs
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class RawLabels:
         stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
         virial: 9 or 6 components; the stress is -virial / volume.
         from_results: whether the labels are results of a calculation as stored by ASE.
+        names: names in the file that were read.
+        other_energy: energy that was not read because the forces belong to the free energy.
     """
 
     energy: Any = None
@@ -40,6 +48,8 @@ class RawLabels:
     stress: Any = None
     virial: Any = None
     from_results: bool = False
+    names: tuple[str, ...] = ()
+    other_energy: Any = None
 
     @property
     def exist(self) -> bool:
@@ -50,16 +60,97 @@ class RawLabels:
 def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabels:
     """Return the labels under the keys ``REF_...`` or, without any of them, the results of a calculation.
 
+    The forces of a calculation with smeared occupations belong to its free energy: where the results contain both
+    energies and forces or stress, the free energy is read.
+
     Args:
         named: all named values of the structure in the file.
-        results: energy, forces and stress of a calculation, as stored by ASE.
+        results: results of a calculation, as stored by ASE, by the names of `RESULTS`.
     """
-    virial = next((named[key] for key in VIRIAL_KEYS if key in named), None)
-    labels = RawLabels(named.get(ENERGY_KEY), named.get(FORCES_KEY), named.get(STRESS_KEY), virial)
-    if labels.exist:
-        return labels
-    labels = RawLabels(results.get("energy"), results.get("forces"), results.get("stress"))
-    return replace(labels, from_results=True) if labels.exist else labels
+    virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
+    keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
+    names = tuple(key for key in keys if named.get(key) is not None)
+    if names:
+        energy, forces, stress, virial = (named.get(key) for key in keys)
+        return RawLabels(energy, forces, stress, virial, names=names)
+    energy, free, forces, stress = (results.get(name) for name in RESULTS)
+    differs = free is not None and (energy is None or not _equal(energy, free))
+    takes_free = differs and (energy is None or forces is not None or stress is not None)
+    chosen = free if takes_free else energy
+    found = {"free_energy" if takes_free else "energy": chosen, "forces": forces, "stress": stress}
+    names = tuple(name for name, value in found.items() if value is not None)
+    if free is not None and not differs:
+        names += ("free_energy",)
+    other = energy if takes_free else None
+    return RawLabels(chosen, forces, stress, from_results=bool(names), names=names, other_energy=other)
+
+
+def _equal(first: Any, second: Any) -> bool:
+    try:
+        return abs(float(first) - float(second)) < 1e-9
+    except (TypeError, ValueError):
+        return False
+
+
+def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: LabelUnits) -> list[str]:
+    """Compare the units that a file states itself, under names such as ``units`` or ``energy_unit``, with those used.
+
+    Args:
+        path: file, for messages.
+        index: index of the frame in the file, for messages.
+        named: all named values of the structure in the file.
+        units: units with which it is read.
+
+    Returns:
+        Names that state the units that are used.
+
+    Raises:
+        DataError: the file states other units.
+    """
+    agreeing = []
+    for name, value in named.items():
+        match = _UNIT_NAME.fullmatch(str(name)) if isinstance(value, str) else None
+        if match is None:
+            continue
+        stated = stated_factors((match["what"] or "").lower().strip("_"), value)
+        if not stated:
+            continue
+        for what, factor in stated.items():
+            used = getattr(units, what)
+            if abs(factor - used) > _SAME * abs(used):
+                raise DataError(
+                    f"{path}: frame {index}: {name} states {quoted(value)}, other than the units it is read with: give "
+                    f"the units of the file, such as units='kcal/mol, angstrom', or remove {quoted(name)}"
+                )
+        agreeing.append(str(name))
+    return agreeing
+
+
+def stated_factors(what: str, value: str) -> dict[str, float]:
+    """Return the factors (energy, length or force, to eV and angstrom) of a unit that a file states; none if unclear.
+
+    Args:
+        what: quantity that the unit belongs to; empty if it is for all.
+        value: text of the unit.
+    """
+    readings = {
+        "energy": ("energy", energy_unit), "e": ("energy", energy_unit),
+        "length": ("length", length_unit), "r": ("length", length_unit), "distance": ("length", length_unit),
+        "position": ("length", length_unit), "positions": ("length", length_unit), "pos": ("length", length_unit),
+    }  # fmt: skip
+    try:
+        if what in readings:
+            name, parse = readings[what]
+            return {name: parse(value)}
+        if what in ("force", "forces", "f"):
+            energy, _, length = value.rpartition("/")
+            return {"force": energy_unit(energy) / length_unit(length)}
+        if not what:
+            both = parse_units(value)
+            return {"energy": both.energy, **({"length": both.length} if "," in value else {})}
+    except ConfigError:
+        pass
+    return {}
 
 
 def labeled_frame(
@@ -89,21 +180,56 @@ def labeled_frame(
     """
     where = f"{path}: frame {index}"
     energy, forces = _number(where, labels.energy), _array(where, "forces", labels.forces)
-    if forces is not None and forces.shape != (len(species), 3):
-        raise DataError(f"{where}: forces have shape {forces.shape}, atoms {len(species)}")
+    numbers = atomic_numbers_of(where, species)
+    places = _array(where, "positions", positions)
+    assert places is not None
+    if places.shape != (len(numbers), 3):
+        raise DataError(f"{where}: positions have shape {places.shape}, atoms {len(numbers)}")
+    if forces is not None and forces.shape != (len(numbers), 3):
+        raise DataError(f"{where}: forces have shape {forces.shape}, atoms {len(numbers)}")
+    vectors = _array(where, "cell", cell)
+    if vectors is None or vectors.shape != (3, 3):
+        raise DataError(f"{where}: its cell has no three lattice vectors")
     frame = Frame(
-        species=np.asarray(species, dtype=np.int64),
-        positions=np.asarray(positions, dtype=np.float64) * units.length,
+        species=numbers,
+        positions=places * units.length,
         energy=np.nan if energy is None else energy * units.energy,
-        forces=np.full((len(species), 3), np.nan) if forces is None else forces * units.force,
-        cell=np.asarray(cell, dtype=np.float64) * units.length,
+        forces=np.full((len(numbers), 3), np.nan) if forces is None else forces * units.force,
+        cell=vectors * units.length,
         pbc=pbc,
-        stress=_stress(where, labels, np.asarray(cell), units),
+        stress=_stress(where, labels, vectors, pbc, units),
     )
     stress = labels.stress if labels.stress is not None else labels.virial
     given = {"energy": energy, "forces": forces, "stress": stress}
+    if not all(pbc) and labels.stress is None and np.isnan(frame.stress).all():
+        del given["stress"]  # a virial without a volume
     check_frame(path, index, frame, {name for name, label in given.items() if label is not None})
     return frame
+
+
+def atomic_numbers_of(where: str, species: Any) -> IntArray:
+    """Return atomic numbers as int64.
+
+    Raises:
+        DataError: they are not whole numbers.
+    """
+    numbers = np.asarray(species)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu" or not np.array_equal(numbers, numbers.astype(np.int64)):
+        raise DataError(f"{where}: its atomic numbers are not whole numbers, one for each atom")
+    return numbers.astype(np.int64)
+
+
+def periodicity(where: str, value: Any) -> PBC:
+    """Return three booleans from what a file states about periodic directions.
+
+    Raises:
+        DataError: it is neither one nor three truth values.
+    """
+    flags = np.asarray(value)
+    if flags.size not in (1, 3) or flags.dtype.kind not in "biuf" or not np.isin(flags, (0, 1)).all():
+        raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three of T and F")
+    first, second, third = np.broadcast_to(flags.reshape(-1), (3,)).astype(bool).tolist()
+    return first, second, third
 
 
 def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:
@@ -122,8 +248,18 @@ def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) ->
         raise DataError(f"{path}: frame {index}: contains no atom")
     if frame.species.min() < 1 or frame.species.max() > MAX_ATOMIC_NUMBER:
         raise DataError(f"{path}: frame {index}: contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
-    if not np.isfinite(frame.positions).all() or not np.isfinite(frame.cell).all():
-        raise DataError(f"{path}: frame {index}: a position is not a finite number")
+    largest = max(float(np.abs(frame.positions).max()), float(np.abs(frame.cell).max()))
+    if not largest <= LARGEST_LENGTH:
+        if not np.isfinite(largest):
+            raise DataError(f"{path}: frame {index}: a position is not a finite number")
+        raise DataError(
+            f"{path}: frame {index}: a coordinate or lattice vector of {largest:.3g} angstrom is beyond "
+            f"{LARGEST_LENGTH:.0e}: check the units or remove the frame"
+        )
+    if any(frame.pbc):
+        problem = cell_error(frame.cell, frame.pbc, len(frame.species))
+        if problem:
+            raise DataError(f"{path}: frame {index}: {problem}")
     for name, label in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
         if name in given:
             check_label(path, index, name, label)
@@ -148,15 +284,17 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
     raise DataError(f"{where}: no number in its {name}")
 
 
-def _stress(where: str, labels: RawLabels, cell: FloatArray, units: LabelUnits) -> FloatArray:
+def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
     """Return the stress (3, 3) in eV/angstrom^3; NaN without a label."""
     if labels.stress is not None:
         return _tensor(where, "stress", labels.stress) * units.stress
     if labels.virial is None:
         return np.full((3, 3), np.nan)
     volume = abs(float(np.linalg.det(cell))) * units.length**3
-    if volume == 0.0:
+    if volume == 0.0 and not any(pbc):
         raise DataError(f"{where}: has a virial but no cell: a stress needs a volume")
+    if volume == 0.0:
+        return np.full((3, 3), np.nan)
     return -_tensor(where, "virial", labels.virial) * units.energy / volume
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from piwsl.data.census import Census, CompositionTable
-from piwsl.data.formats.hdf5 import open_hdf5, opened
+from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
 from piwsl.data.formats.labels import check_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
-from piwsl.errors import DataError
+from piwsl.data.names import FoundNames, shown
+from piwsl.errors import DataError, quoted
 
 if TYPE_CHECKING:
     import h5py
@@ -77,21 +78,25 @@ def read_packed(path: Path) -> FrameSet:
     """
     frames = PackedFrames(path)
     frames.probe()
-    return FrameSet(frames, path, files=(path,))
+    return FrameSet(frames, path, files=(path,), names=frames.names)
 
 
 class PackedFrames(LazyFrames):
     """The frames of a packed file.
 
+    Attributes:
+        names: labels that the file contains, and other arrays, which are not read.
+
     Raises:
         DataError: the file is damaged or of a later version.
     """
 
-    damage = (*LazyFrames.damage, RuntimeError)
-
     def __init__(self, path: Path) -> None:
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
+            labels = [name for name in ("energy", "forces", "stress") if file[name].id.get_storage_size()]
+            others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
+        self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
 
     def read(self, index: int) -> Frame:
@@ -110,7 +115,7 @@ class PackedFrames(LazyFrames):
         """Take the census of all frames from whole columns."""
         table, arrays = CompositionTable(), self._arrays()
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
-        forces, stress, periodic = np.empty((3, len(self)), dtype=bool)
+        forces, stress, periodic, cells = np.empty((4, len(self)), dtype=bool)
         for start in range(0, len(self), 10 * BLOCK):
             stop = min(start + 10 * BLOCK, len(self))
             ends = arrays.rows(OFFSETS, start, stop + 1)
@@ -120,8 +125,9 @@ class PackedFrames(LazyFrames):
             labeled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
             forces[start:stop] = np.logical_and.reduceat(labeled, ends[:-1] - ends[0])
             stress[start:stop] = np.isfinite(arrays.rows("stress", start, stop)).all((1, 2))
-            periodic[start:stop] = arrays.rows("pbc", start, stop).any(1)
-        return Census(*table.counts(), composition, energy, forces, stress, periodic)
+            pbc = arrays.rows("pbc", start, stop)
+            periodic[start:stop], cells[start:stop] = pbc.any(1), pbc.all(1)
+        return Census(*table.counts(), composition, energy, forces, stress & cells, periodic, stress & ~cells)
 
     def _block(self, start: int, stop: int) -> list[Frame]:
         arrays = self._arrays()
@@ -152,7 +158,7 @@ class _Arrays:
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
-        self._arrays = {name: file[name] for name in (*FIELDS, OFFSETS)}
+        self._arrays = {name: plain_array(file, name) for name in (*FIELDS, OFFSETS)}
         self._empty = {
             name: np.asarray(array.fillvalue)
             for name, array in self._arrays.items()
@@ -164,7 +170,10 @@ class _Arrays:
         array = self._arrays[name]
         if name in self._empty:
             return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
-        return array[start:stop]
+        rows = array[start:stop]
+        if len(rows) != stop - start:
+            raise ValueError(f"{name} ends before row {stop}")
+        return rows
 
     def close(self) -> None:
         self._file.close()
@@ -172,21 +181,35 @@ class _Arrays:
 
 def _checked_count(path: Path, file: "h5py.File") -> int:
     """Return the number of frames after checks of all shapes."""
-    version = int(file.attrs.get("version", 0))
-    if version != VERSION:
-        raise DataError(f"{path}: packed format {version}, and this piwsl reads format {VERSION}: convert it again")
+    version = file.attrs.get("version", 0)
+    if not np.array_equal(version, VERSION):
+        raise DataError(
+            f"{path}: packed format {shown(str(version))}, and this piwsl reads format {VERSION}: convert it again"
+        )
     missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
     if missing:
         raise DataError(f"{path}: a packed file without {', '.join(missing)}: convert it again")
-    offsets = file[OFFSETS]
+    offsets = plain_array(file, OFFSETS, "iu")
+    if offsets.ndim != 1:
+        raise DataError(f"{path}: {OFFSETS} has shape {offsets.shape}, expected one dimension: convert it again")
     frames = len(offsets) - 1
+    check_stored(offsets)
     atoms = int(offsets[frames]) if frames >= 0 else 0
     for name, known in FIELDS.items():
+        array = plain_array(file, name)
         expected = (atoms if known.per_atom else frames, *known.shape)
-        if file[name].shape != expected:
-            raise DataError(f"{path}: {name} has shape {file[name].shape}, expected {expected}: convert it again")
+        if array.shape != expected:
+            raise DataError(f"{path}: {name} has shape {array.shape}, expected {expected}: convert it again")
+        unit = array.attrs.get("unit", known.unit)
+        if not isinstance(unit, str) or unit != known.unit:
+            raise DataError(
+                f"{path}: {name} states the unit {quoted(unit)}, and a packed file is in {known.unit or 'no unit'}: "
+                "convert the original file with units="
+            )
+    for name in ("species", "positions"):  # all others have at most as many rows
+        check_stored(file[name])
     for start in range(0, frames, _MANY):
-        ends = offsets[start : start + _MANY + 1]
+        ends = offsets[start : start + _MANY + 1].astype(np.int64)
         if (start == 0 and ends[0] != 0) or (np.diff(ends) < 1).any():
             raise DataError(f"{path}: {OFFSETS} do not increase from 0: convert it again")
     return frames

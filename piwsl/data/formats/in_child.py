@@ -1,0 +1,100 @@
+"""What child processes do with untrusted files: imports little, because each child imports it anew."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from piwsl.errors import DataError, reason_of
+from piwsl.runs.untrusted import check_content
+
+_STRUCTURE = ("numbers", "positions")
+_PLAIN = (bool, int, float, str, list, tuple, np.generic)
+_MOST_OBJECTS = 1_000_000  # groups and arrays of an HDF5 file
+
+
+def structures_of(path: Path) -> list[dict[str, Any]]:
+    """Return the structures of a file as plain values; called in a child process.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    from ase.io import iread
+    from ase.io.formats import UnknownFileTypeError
+
+    structures = []
+    try:
+        for atoms in iread(path, index=":"):
+            structures.append(content_of(atoms))
+    except UnknownFileTypeError:
+        raise DataError(f"{path}: not in a format that piwsl or ASE reads") from None
+    except Exception as error:  # ASE's readers raise whatever their parsers meet
+        raise DataError(f"{path}: not readable after {len(structures)} frames ({reason_of(error)})") from None
+    return structures
+
+
+def content_of(atoms: Any) -> dict[str, Any]:
+    """Return an ASE structure, its values and its results as plain values."""
+    named = {name: value for name, value in {**atoms.arrays, **atoms.info}.items() if name not in _STRUCTURE}
+    results = {} if atoms.calc is None else atoms.calc.results
+    return {
+        "numbers": atoms.numbers,
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "named": {str(name): value for name, value in named.items() if _is_plain(value)},
+        "results": {str(name): value for name, value in results.items() if _is_plain(value)},
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, _PLAIN) or (isinstance(value, np.ndarray) and value.dtype.kind in "biufSU")
+
+
+def walk_hdf5(path: Path, whole: bool) -> None:
+    """Visit all groups and arrays of a file; called in a child process.
+
+    An exception of the library is no crash: whoever reads the damaged part meets it again, with a message.
+
+    Args:
+        path: the file.
+        whole: whether to read the arrays.
+    """
+    import h5py
+
+    size = path.stat().st_size
+    visited = 0
+    with suppress(Exception), h5py.File(path, "r") as file:
+        todo = [file["/"]]
+        while todo and visited < _MOST_OBJECTS:
+            for item in _members(todo.pop()):
+                visited += 1
+                with suppress(Exception):
+                    dict(item.attrs)
+                if isinstance(item, h5py.Group):
+                    todo.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    with suppress(Exception):
+                        _visit(item, size, whole)
+
+
+def _members(group: Any) -> Iterator[Any]:
+    """Yield the members that are in the file itself; links can lead elsewhere, or in a circle."""
+    import h5py
+
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            yield group[name]
+
+
+def _visit(array: Any, size: int, whole: bool) -> None:
+    stored = array.id.get_storage_size()
+    if array.shape and array.chunks:
+        for index in range(min(array.id.get_num_chunks(), _MOST_OBJECTS)):
+            array.id.get_chunk_info(index)
+    content = array.size * array.dtype.itemsize if array.size else 0
+    if whole and stored:
+        check_content(array.name, content, size)
+        array[()]

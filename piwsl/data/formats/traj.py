@@ -1,0 +1,111 @@
+"""Checks of ASE's binary trajectories (.traj) before ASE reads them: it believes every size in the file.
+
+The file begins with ``- of UlmASE-Trajectory``, version, number of items and place of their offsets. An item is the
+length of a JSON text and the text; arrays are named there by shape, type and place.
+"""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from piwsl.errors import DataError
+from piwsl.runs.untrusted import TooLargeError, parse_json
+
+_MAGIC = b"- of Ulm"
+_TAG = b"ASE-Trajectory"
+_HEADER = 48  # bytes
+
+
+def check_traj(path: Path) -> None:
+    """Compare all sizes and places in a trajectory with the size of the file.
+
+    Raises:
+        DataError: the file has another format, or is damaged.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER)
+        if header[:8] != _MAGIC or not header[8:24].startswith(_TAG) or len(header) < _HEADER:
+            raise DataError(f"{path}: not a trajectory of ASE, or in the format of before 2015: convert it")
+        _, items, place = struct.unpack("<3q", header[24:])
+        if not 0 <= items <= size // 8 or not 0 <= place <= size - 8 * items:
+            raise TooLargeError(f"{items} frames at byte {place}, in a file of {size} bytes")
+        stream.seek(place)
+        offsets = np.frombuffer(stream.read(8 * items), dtype="<i8")
+        if len(np.unique(offsets)) < items:
+            raise ValueError("two frames at the same place")
+        for offset in offsets.tolist():
+            if not _HEADER <= offset <= size - 8:
+                raise ValueError(f"a frame at byte {offset}, in a file of {size} bytes")
+            stream.seek(offset)
+            (length,) = struct.unpack("<q", stream.read(8))
+            if not 0 <= length <= size - offset - 8:
+                raise TooLargeError(f"a frame of {length} bytes, in a file of {size} bytes")
+            _check_arrays(parse_json(stream.read(length)), size)
+
+
+def _check_arrays(node: Any, size: int, depth: int = 0) -> None:
+    """Check the arrays of an item: in the file by place, or in its text as ``__ndarray__``."""
+    if depth > 20:
+        raise ValueError("nested too deeply")
+    if isinstance(node, str) and ("ndarray" in node or "\\u" in node):  # constraints are JSON within JSON
+        _check_arrays(parse_json(node), size, depth + 1)
+    if isinstance(node, list):
+        for value in node:
+            if isinstance(value, list | dict | str):
+                _check_arrays(value, size, depth + 1)
+    if not isinstance(node, dict):
+        return
+    for name, value in node.items():
+        if name == "ndarray":
+            shape, kind, place = value
+            check_array(shape, kind, size - place)
+        elif name == "__ndarray__":
+            check_ndarray(value)
+        elif isinstance(value, list | dict | str):
+            _check_arrays(value, size, depth + 1)
+
+
+def check_array(shape: Any, kind: Any, available: int) -> None:
+    """Refuse an array that is larger than the bytes that are there.
+
+    Raises:
+        TooLargeError: it is.
+        ValueError: the shape is none, or the type is not a plain one.
+    """
+    count = elements(shape)
+    dtype = np.dtype(kind)
+    if dtype.kind not in "biufc":
+        raise ValueError(f"an array of type {dtype}")
+    if count * dtype.itemsize > available:
+        raise TooLargeError(f"an array of {count} numbers, and {available} bytes are left")
+
+
+def check_ndarray(value: Any) -> None:
+    """Refuse an array in JSON (shape, type, numbers) whose shape differs from its numbers.
+
+    Raises:
+        ValueError: it does.
+    """
+    shape, kind, numbers = value
+    numbers = numbers if isinstance(numbers, list) else [numbers]
+    per_number = 2 if np.dtype(kind).kind == "c" else 1
+    if elements(shape) * per_number != len(numbers):
+        raise TooLargeError(f"an array of {elements(shape)} numbers, of which {len(numbers)} are there")
+
+
+def elements(shape: Any) -> int:
+    """Return the number of elements of a shape.
+
+    Raises:
+        ValueError: the shape is none.
+    """
+    shape = [shape] if isinstance(shape, int) else shape
+    if not isinstance(shape, list | tuple) or not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError("an array without a shape")
+    count = 1
+    for length in shape:
+        count *= length
+    return count
