@@ -184,6 +184,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
             "they are in no part of the split"
         )
     result.report.notes.extend(check_against_data(config, result))
+    if result.labels["training"].energies and not are_determined(train):
+        result.report.notes.append(undetermined_energies(len(train.census.formulas()), len(train.elements)))
     result.report.warnings.extend(unseen_element_warnings(result))
     return result
 
@@ -195,8 +197,6 @@ def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[s
         ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
     """
     notes = check_labels(config.loss, config.displacement, frames)
-    if frames.labels["training"].energies and not are_determined(frames.train):
-        notes.append(undetermined_energies(len(frames.train.census.formulas()), len(frames.train.elements)))
     check_displacement(config.loss, config.displacement, frames)
     return notes
 

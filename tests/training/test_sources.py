@@ -14,6 +14,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.files import sha256, source_hash
 from piwsl.training import data as sources
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data import (
     LabelCounts,
     check_against_data,
@@ -298,3 +299,14 @@ def test_a_resumed_run_keeps_its_split(small, tmp_path):
     split.write_text("{")
     with pytest.raises(RunDirectoryError, match="damaged"):
         run_training(config, tmp_path / "run", resume=True)
+
+
+def test_undetermined_reference_energies_are_said(tmp_path):
+    """One composition of three elements: the log and the trained file say that other compositions mean nothing."""
+    config = TrainingConfig.model_validate({"data": {"system": "aspirin", "train": 5, "validation": 5}})
+    frames = training_frames(config)
+    text = "one composition does not determine the reference energies of 3 elements"
+    assert any(text in line for line in frames.lines())
+    domain = frames.domain(4.0, "GFN2-xTB")
+    assert text in domain.remark()
+    assert frames.domain(4.0, "GFN2-xTB") is domain  # measured once
