@@ -24,8 +24,9 @@ def complete_cells(vectors: FloatArray) -> FloatArray | None:
         vectors: cells (frames, 3, 3), angstrom; zeros for a missing vector.
 
     Returns:
-        Cells (frames, 3, 3), angstrom; None if no frame has a lattice vector, or a cell has no volume.
+        Cells (frames, 3, 3), angstrom, float64; None if no frame has a lattice vector, or a cell has no volume.
     """
+    vectors = np.asarray(vectors, dtype=np.float64)  # also from files that hold single precision
     missing = ~vectors.any(axis=2)
     if missing.all():
         return None
