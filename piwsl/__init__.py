@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from piwsl.md.run import MDRun, run_md
     from piwsl.training.config import TrainingConfig
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
-    from piwsl.training.evaluate import Evaluation, evaluate
+    from piwsl.training.evaluation import Evaluation, evaluate
     from piwsl.training.run import TrainingResult, train
     from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
@@ -95,7 +95,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "EnsembleResult": "training.ensemble",
-        "Evaluation": "training.evaluate",
+        "Evaluation": "training.evaluation",
         "ExportedModel": "export.export",
         "Frame": "data.frames",
         "FrameSet": "data.frames",
@@ -107,7 +107,7 @@ __getattr__, __dir__ = attach(
         "TrainingResult": "training.run",
         "TuneResult": "training.tuning.run",
         "analyze": "analysis",
-        "evaluate": "training.evaluate",
+        "evaluate": "training.evaluation",
         "export_model": "export.export",
         "label": "data.labeling.label",
         "load_model": "export.trained_file",

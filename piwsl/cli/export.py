@@ -88,12 +88,11 @@ def command(
 
 
 def _print_info(models: tuple[Path, ...]) -> None:
-    import json
-
     from piwsl.export.exported_file import read_exported_info
+    from piwsl.runs.json_text import json_text
 
     for model in models:
         described = read_exported_info(model)
         # The structures are for programs: numbers by the hundred.
         described["check"] = f"{len(described['check'])} structures with energies and forces"
-        click.echo(json.dumps(described, indent=1))
+        click.echo(json_text(described, indent=1))

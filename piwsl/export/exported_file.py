@@ -16,6 +16,7 @@ import torch
 from piwsl.compat.torch import load_package
 from piwsl.errors import ModelFileError, reason_of
 from piwsl.runs.files import atomic_path
+from piwsl.runs.json_text import json_text
 
 EXPORT_FORMAT = "piwsl-exported"
 EXPORT_VERSION = 2
@@ -99,7 +100,7 @@ def described(info: dict[str, Any]) -> dict[str, Any]:
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
     """Write a scripted module with its description, atomically."""
     with atomic_path(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described(info), indent=1)})
+        torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json_text(described(info), indent=1)})
 
 
 def read_exported_info(path: Path) -> dict[str, Any]:

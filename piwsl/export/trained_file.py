@@ -26,6 +26,7 @@ from piwsl.models import ModelConfig, Potential, build_potential, registered_net
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
 from piwsl.runs.files import atomic_path
+from piwsl.runs.json_text import json_text
 
 MODEL_FILE = "model.pt"  # in the directory of a training run
 ENSEMBLE_FILE = "ensemble.json"  # in the directory of an ensemble
@@ -169,7 +170,7 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         }
         for frame in model.check_frames
     ]
-    content = {"description": json.dumps(description), "tensors": model.tensors, "check_frames": frames}
+    content = {"description": json_text(description), "tensors": model.tensors, "check_frames": frames}
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 

@@ -46,7 +46,7 @@ def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
     """
     # The cosine of 90 degrees is 0, not 6e-17.
     alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T
-    sine = np.sqrt(1 - gamma**2)
+    sine = np.sqrt(np.maximum(1 - gamma**2, 1e-30))  # of damaged angles, no division by zero
     vectors = np.zeros((len(lengths), 3, 3))
     vectors[:, 0, 0] = 1.0
     vectors[:, 1, 0], vectors[:, 1, 1] = gamma, sine

@@ -12,9 +12,9 @@ import numpy as np
 from ase.geometry import cell_to_cellpar
 
 from piwsl.errors import DataError
-from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.structures.cells import cell_vectors
 from piwsl.trajectories.decoding import piece_ranges
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.typing import FloatArray
@@ -103,7 +103,7 @@ class DcdFile:
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
         angles[cosines] = np.degrees(np.arccos(angles[cosines]))
-        return complete_cells(cell_vectors(lengths, angles))
+        return checked_cells(self.path, cell_vectors(lengths, angles))
 
     def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
         """Read the frames as the file stores them."""

@@ -10,11 +10,10 @@ from ase import Atoms
 
 from piwsl.errors import DataError, reason_of
 from piwsl.runs.reader_process import Arrays, read_apart
-from piwsl.structures.cells import complete_cells
 from piwsl.trajectories.dcd import DcdWriter, open_dcd
 from piwsl.trajectories.decoding import mdtraj_frames
 from piwsl.trajectories.extxyz import ExtxyzWriter, open_extxyz
-from piwsl.trajectories.frame_source import READ_ERRORS, Piece, Progress, TrajectoryFile
+from piwsl.trajectories.frame_source import READ_ERRORS, Piece, Progress, TrajectoryFile, checked_cells
 from piwsl.trajectories.frame_writer import TrajectoryWriter
 from piwsl.trajectories.hdf5 import Hdf5Writer, hdf5_species, open_hdf5_trajectory
 from piwsl.trajectories.xtc import XtcWriter, open_xtc
@@ -114,7 +113,7 @@ def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
     def read() -> Iterator[Piece]:
         for arrays in stream():
             cells = arrays.get("cells")
-            yield arrays["positions"], None if cells is None else complete_cells(cells)
+            yield arrays["positions"], None if cells is None else checked_cells(path, cells)
 
     atoms, frames, times = 0, 0, []
     for arrays in stream():

@@ -217,6 +217,17 @@ class TrajectoryFile:
         return FrameSource(species, self.frames, times, self.read, notes, progress, self.read_velocities, self.name)
 
 
+def checked_cells(path: Path, vectors: FloatArray) -> FloatArray | None:
+    """Return what `complete_cells` makes of the cells (frames, 3, 3) of a file, angstrom.
+
+    Raises:
+        DataError: a cell holds something else than finite numbers.
+    """
+    if not np.isfinite(vectors).all():
+        raise DataError(f"{path}: a cell contains numbers that are not finite: damaged, or the run had exploded")
+    return complete_cells(vectors)
+
+
 def cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:
     """Return the note on a file with ``spare`` bytes after its last whole frame; none without any."""
     if not spare:

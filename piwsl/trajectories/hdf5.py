@@ -16,11 +16,12 @@ from piwsl._version import __version__
 from piwsl.data.formats.hdf5 import h5py_module
 from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.reader_process import read_apart
 from piwsl.structures.bonds import bonded_pairs
-from piwsl.structures.cells import cell_vectors, complete_cells
+from piwsl.structures.cells import cell_vectors
 from piwsl.trajectories.decoding import hdf5_frames, hdf5_head, hdf5_topology, hdf5_velocities
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.typing import FloatArray, IntArray
@@ -46,7 +47,7 @@ def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
         for arrays in read_apart(hdf5_frames, path, frames):
             cells = None
             if "lengths" in arrays:
-                cells = complete_cells(cell_vectors(arrays["lengths"], arrays["angles"]))
+                cells = checked_cells(path, cell_vectors(arrays["lengths"], arrays["angles"]))
             yield arrays["positions"], cells
 
     def read_velocities() -> Iterator[FloatArray]:
@@ -214,7 +215,7 @@ def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
     with h5py_module().File(content, "w", libver=_FORMAT) as file:
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text)
-        file["topology"] = np.array([json.dumps(_topology(structure)).encode()])
+        file["topology"] = np.array([json_text(_topology(structure)).encode()])
         for name, (shape, unit) in tables.items():
             data = file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(frames, *shape))
             data.attrs["units"] = np.bytes_(unit)

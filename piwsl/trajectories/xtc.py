@@ -20,9 +20,8 @@ import numpy as np
 from piwsl.errors import DataError
 from piwsl.runs.files import writing
 from piwsl.runs.reader_process import read_apart
-from piwsl.structures.cells import complete_cells
 from piwsl.trajectories.decoding import xtc_frames
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.units import NANOMETER, PICOSECOND
@@ -110,7 +109,7 @@ def open_xtc(path: Path) -> TrajectoryFile:
     def read() -> Iterator[Piece]:
         for arrays in read_apart(xtc_frames, path, frames):
             cells = arrays.get("cells")
-            yield arrays["positions"], None if cells is None else complete_cells(cells)
+            yield arrays["positions"], None if cells is None else checked_cells(path, cells)
 
     return TrajectoryFile(atoms, frames, np.array(times), read, cut_note(path, frames, spare))
 

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from piwsl.errors import DataError
 from piwsl.md.protocol import MDProtocol
@@ -133,3 +134,25 @@ def test_a_source_that_ends_early_or_changes_its_atoms_is_damaged():
     with pytest.raises(DataError, match="damaged: frame 5 has 2 atoms instead of 3"):
         list(source(frames, frames[:, :2]).pieces())
     assert len(list(source(frames, frames).pieces())) == 2
+
+
+@pytest.mark.parametrize("kind", ["dcd", "xtc", "hdf5"])
+def test_a_cell_that_is_not_finite_is_one_line(kind, tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    path = tmp_path / f"t.{kind}"
+    writer = create_trajectory(path, atoms, MDProtocol.of(trajectory_format=kind))
+    for number in range(3):
+        writer.write(OutputFrame(number, 50.0 * number, atoms.positions, atoms.cell.array))
+    writer.close()
+    content = path.read_bytes()
+    if kind == "dcd":
+        place = content.rindex(struct.pack("<d", 3.61)) - 16
+        altered(path, place, struct.pack("<d", np.nan))
+    elif kind == "xtc":
+        altered(path, 16, struct.pack(">f", np.inf))
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "r+") as file:
+            file["cell_angles"][1, 1] = np.nan
+    with pytest.raises(DataError, match=f"t.{kind}: a cell contains numbers that are not finite"):
+        read_trajectory(path)

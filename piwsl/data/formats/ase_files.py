@@ -4,6 +4,7 @@ import gzip
 import io
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ase import Atoms
@@ -35,7 +36,8 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
                 labels = find_labels({**atoms.arrays, **atoms.info}, {} if atoms.calc is None else atoms.calc.results)
                 pbc = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
                 structure = (atoms.numbers, atoms.positions, atoms.cell.array, pbc)
-                frames.append(labeled_frame(path, len(frames), *structure, labels, units or EV_ANGSTROM))
+                frame = labeled_frame(path, len(frames), *structure, labels, units or EV_ANGSTROM)
+                frames.append(replace(frame, config_type=str(atoms.info.get("config_type", ""))))
                 from_results += labels.from_results
     except DataError:
         raise

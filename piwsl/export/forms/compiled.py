@@ -4,7 +4,6 @@ The operations of the potential and of its derivative are traced as a graph, whi
 C++ compiler. A package runs only with the CPU or GPU type and the PyTorch version for which it was compiled.
 """
 
-import json
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
 from piwsl.runs.files import atomic_path
+from piwsl.runs.json_text import json_text
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
     """Put a description into a package, as a JSON file among its extra files."""
     with zipfile.ZipFile(path, "a") as package:
         root = package.namelist()[0].split("/")[0]
-        package.writestr(f"{root}/extra/{name}", json.dumps(info, indent=1))
+        package.writestr(f"{root}/extra/{name}", json_text(info, indent=1))
 
 
 def _without_views(graph: GraphModule) -> GraphModule:
