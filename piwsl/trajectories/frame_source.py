@@ -141,6 +141,25 @@ class FrameSource:
 
         return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
 
+    def after(self, skipped: int) -> "FrameSource":
+        """Return the frames without the first ``skipped`` ones."""
+        if not skipped:
+            return self
+
+        def read() -> Iterator[Piece]:
+            left = skipped
+            for positions, cells in self.read():
+                dropped, left = min(left, len(positions)), max(left - len(positions), 0)
+                if dropped < len(positions):
+                    yield positions[dropped:], None if cells is None else cells[dropped:]
+
+        times = None if self.times is None else self.times[skipped:]
+        read_velocities = None
+        if self.read_velocities is not None:
+            moving = replace(self, read=_without_cells(self.read_velocities), read_velocities=None).after(skipped)
+            read_velocities = lambda: (values for values, _ in moving.read())  # noqa: E731
+        return replace(self, frames=self.frames - skipped, times=times, read=read, read_velocities=read_velocities)
+
     def without_cells(self) -> "FrameSource":
         """Return the same frames as those of a molecule in vacuum."""
 

@@ -96,6 +96,7 @@ class Thermo:
         times: (rows,) fs.
         potential, kinetic, total: (rows,) eV.
         temperature: (rows,) K.
+        volume: (rows,) angstrom^3, of a cell; None without one.
     """
 
     times: FloatArray
@@ -103,10 +104,12 @@ class Thermo:
     kinetic: FloatArray
     total: FloatArray
     temperature: FloatArray
+    volume: FloatArray | None = None
 
     def chosen(self, rows: BoolArray) -> "Thermo":
         """Return the rows of a mask (rows,)."""
-        return Thermo(*(column[rows] for column in self._columns))
+        volume = None if self.volume is None else self.volume[rows]
+        return Thermo(*(column[rows] for column in self._columns), volume=volume)
 
     @property
     def _columns(self) -> tuple[FloatArray, ...]:
@@ -129,7 +132,8 @@ class Thermo:
             missing = [name for name in COLUMNS[1:] if name not in header]
             if missing:
                 raise DataError(f"{path}: has no column {missing[0]!r}")
-            columns = [header.index(name) for name in COLUMNS[1:]]
+            names = [*COLUMNS[1:], *(name for name in CELL_COLUMNS[:1] if name in header)]
+            columns = [header.index(name) for name in names]
             for number, line in enumerate(lines, start=2):
                 try:
                     if len(line) != len(header):

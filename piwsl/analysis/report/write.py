@@ -130,7 +130,7 @@ def curves_csv(groups: Sequence[RunGroup]) -> str:
 
 def verdict_word(agrees: bool | None) -> str:
     """Return the word for a verdict in a table."""
-    return {True: "within noise", False: "differs", None: "not known"}[agrees]
+    return {True: "within noise", False: "differs", None: "cannot tell"}[agrees]
 
 
 def _observable(name: str, row: Row) -> list[Any]:

@@ -70,11 +70,13 @@ class Difference:
         limit: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
         floor: the same difference between the first and the second half of the reference, scaled from the lengths of
             halves to those that are compared; None without two independent samples.
+        decides: whether the data suffice for a verdict.
     """
 
     measured: Measurement
     limit: float | None
     floor: float | None
+    decides: bool = True
 
     @property
     def threshold(self) -> float | None:
@@ -84,11 +86,15 @@ class Difference:
     @property
     def agrees(self) -> bool | None:
         """Whether the difference is within the threshold; None where the data do not suffice."""
-        return None if self.threshold is None else abs(self.measured.value) <= self.threshold
+        if self.threshold is None or not self.decides:
+            return None
+        return abs(self.measured.value) <= self.threshold
 
     def noise_text(self) -> str:
         """Return how far noise alone would put it, in words."""
-        return "noise unknown" if self.limit is None else f"noise alone: up to {significant(self.threshold)}"
+        if self.limit is None or not self.decides:
+            return "too few samples for a verdict"
+        return f"noise alone: up to {significant(self.threshold)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
