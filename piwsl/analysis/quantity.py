@@ -275,7 +275,7 @@ def undecided(comparison: QuantityComparison[D]) -> QuantityComparison[D]:
     """Return a comparison without verdicts; ``details`` keeps those of its quantity alone."""
 
     def without(difference: Difference | None) -> Difference | None:
-        return None if difference is None else replace(difference, decides=False)
+        return None if difference is None else replace(difference, judged=False)
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -285,7 +285,7 @@ def undecided(comparison: QuantityComparison[D]) -> QuantityComparison[D]:
     panels = []
     for panel in comparison.panels:
         distances = {
-            name: replace(getattr(panel.distribution, name), decides=False) for name in ("difference", "wasserstein")
+            name: replace(getattr(panel.distribution, name), judged=False) for name in ("difference", "wasserstein")
         }
         panels.append(replace(panel, distribution=replace(panel.distribution, **distances)))
     return replace(

@@ -19,7 +19,7 @@ from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,11 +109,12 @@ class Thermo:
     def chosen(self, rows: BoolArray) -> "Thermo":
         """Return the rows of a mask (rows,)."""
         volume = None if self.volume is None else self.volume[rows]
-        return Thermo(*(column[rows] for column in self._columns), volume=volume)
+        return Thermo(**{name: column[rows] for name, column in self._columns.items()}, volume=volume)
 
     @property
-    def _columns(self) -> tuple[FloatArray, ...]:
-        return self.times, self.potential, self.kinetic, self.total, self.temperature
+    def _columns(self) -> dict[str, FloatArray]:
+        names = ("times", "potential", "kinetic", "total", "temperature")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def read(cls, path: Path) -> tuple["Thermo | None", tuple[str, ...]]:

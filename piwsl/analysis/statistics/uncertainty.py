@@ -12,7 +12,7 @@ from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.typing import FloatArray, IntArray
 
 MICRO_BLOCKS = 1000  # blocks that are summed over until the length of the final ones is known
-FEWEST_BLOCKS = 4  # on which a verdict is based: eleven independent samples
+FEWEST_BLOCKS = 3  # on which a verdict is based: about eight independent samples
 MOST_BLOCKS = 200  # more blocks cost memory and do not improve error bars
 DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
 CONFIDENCE = 0.95
