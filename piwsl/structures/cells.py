@@ -40,13 +40,14 @@ def check_cell(cell: FloatArray, pbc: PBC, positions: FloatArray, where: str = "
     """
     if not any(pbc):
         return
-    vectors = [vector for vector, periodic in zip(cell.tolist(), pbc, strict=True) if periodic]
-    if not math.isfinite(sum(map(sum, vectors))):
+    rows = np.asarray(cell).tolist()
+    if not math.isfinite(sum(map(sum, rows))):
         raise DataError(f"{where}: the cell contains numbers that are not finite: correct its lattice vectors")
+    vectors = [vector for vector, periodic in zip(rows, pbc, strict=True) if periodic]
     advice = "correct the lattice vectors, or the periodic directions (pbc)"
     if not any(map(any, vectors)):
         raise DataError(f"{where}: periodic, but without a cell: add the lattice vectors, or set pbc to F F F")
-    for direction, vector in enumerate(cell.tolist()):
+    for direction, vector in enumerate(rows):
         if pbc[direction] and not any(vector):
             raise DataError(f"{where}: periodic along direction {direction + 1}, which has no lattice vector: {advice}")
     height = min(cell_heights(cell, pbc))

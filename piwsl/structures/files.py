@@ -90,7 +90,7 @@ def check_finite(atoms: Atoms, where: str = "structure") -> None:
     if not math.isfinite(atoms.positions.sum()):
         for index in np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1)):
             raise DataError(f"{where}: the position of atom {atom_name(atoms, int(index))} is not a finite number")
-    if atoms.pbc.any() and not np.isfinite(atoms.cell.array[atoms.pbc]).all():
+    if atoms.pbc.any() and not np.isfinite(atoms.cell.array).all():
         raise DataError(f"{where}: the cell contains numbers that are not finite: correct its lattice vectors")
 
 

@@ -88,7 +88,8 @@ class NeighborSearch(nn.Module):
                 if not heights[k] >= self.flattest * self.cutoff:
                     raise ValueError("the cell is flat: its periodic lattice vectors must be neither zero nor parallel")
                 wide = wide and heights[k] >= 2.0 * self.cutoff
-        if all(periodic) and positions.shape[0] > self.densest * float(volume.abs()):
+        room = self.densest * float(volume.abs())
+        if all(periodic) and positions.shape[0] > room and int(torch.isfinite(positions).all(1).sum()) > room:
             raise ValueError("the cell is too small for its atoms: correct its lattice vectors")
         inverse = (normals / volume).t()
         if wide and few:
