@@ -17,7 +17,7 @@ from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import advice, normalized, with_hydrogen_mass
+from piwsl.md.structure import advice, prepared
 from piwsl.runs.process import process_settings
 from piwsl.structures.files import check_structure
 
@@ -52,7 +52,7 @@ def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
 
 def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
     check_structure(structure)
-    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
+    structure = prepared(structure, protocol)
     with tempfile.TemporaryDirectory() as scratch:
         exported = prepare_model(model, structure, protocol, Path(scratch))
         job = Job(structure, model, exported, RunIdentity(protocol, "", ""), Path(scratch))

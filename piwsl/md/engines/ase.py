@@ -68,8 +68,8 @@ class ASEEngine:
         return Energies(float(self._atoms.get_potential_energy()), float(self._atoms.get_kinetic_energy()))
 
     def forces(self) -> FloatArray:
-        """Return the current forces (n, 3)."""
-        return np.asarray(self._atoms.get_forces())
+        """Return the current forces (n, 3), also of fixed atoms."""
+        return np.asarray(self._atoms.get_forces(apply_constraint=False))
 
     def state(self) -> EngineState:
         """Return positions, momenta in units of ASE, cell, thermostat, barostat and random generator."""

@@ -17,8 +17,9 @@ from piwsl.interfaces.openmm.probe import import_openmm, probe_platform
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import degrees_of_freedom
+from piwsl.md.structure import degrees_of_freedom, inertial_masses
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
@@ -73,9 +74,9 @@ class OpenMMEngine:
         direct = bind(potential, structure.numbers, periodic_directions(structure))
         chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
         self.force, self.force_reason = chosen.kind, chosen.reason
-        self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
+        self._masses = inertial_masses(structure)
         self._system = self._openmm.System()
-        for mass in self._masses:
+        for mass in particle_masses(structure):
             self._system.addParticle(mass)
         self._system.addForce(chosen.force)
         if self._periodic:
@@ -198,6 +199,12 @@ class OpenMMEngine:
                 f"forces of {self.force} differ by {difference:.2g} eV/angstrom from those of {model}: "
                 "report this with the output of `piwsl doctor`"
             )
+
+
+def particle_masses(structure: Atoms) -> list[float]:
+    """Return the masses of the particles of a System, amu: 0 for fixed atoms, which OpenMM does not move."""
+    masses: list[float] = np.where(fixed_atoms(structure), 0.0, structure.get_masses()).tolist()
+    return masses
 
 
 def _reduced_box(structure: Atoms) -> list[FloatArray]:
