@@ -13,13 +13,14 @@ from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 from ase.units import kB
 
-from piwsl.compat.ase import chain_variables, set_barostat, set_chain_variables, set_thermostat
+from piwsl.compat.ase import chain_variables, hold_atoms, set_barostat, set_chain_variables, set_thermostat
 from piwsl.errors import EngineError
 from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ASE_TIME, BAR
@@ -190,7 +191,10 @@ class NoseHooverDynamics(Dynamics):
     def make(self, temperature: float) -> Any:
         """Return ASE's object."""
         tdamp = self.protocol.thermostat_time / ASE_TIME
-        return NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+        dynamics = NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+        if self.atoms.constraints:
+            hold_atoms(dynamics, fixed_atoms(self.atoms))
+        return dynamics
 
     def set_temperature(self, temperature: float) -> None:
         """Set the temperature of the thermostat, K."""
