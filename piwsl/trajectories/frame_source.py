@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_masses
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
@@ -33,6 +34,7 @@ class FrameSource:
         notes: remarks of the reader, such as where a file was cut.
         progress: called with (frames read, all frames) after each piece of every pass.
         read_velocities: as ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
+        own_masses: (atoms,) amu, where they are not those of the elements.
     """
 
     species: IntArray
@@ -42,6 +44,12 @@ class FrameSource:
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
     read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+    own_masses: FloatArray | None = None
+
+    @property
+    def masses(self) -> FloatArray:
+        """(atoms,) amu, with which the frames were made."""
+        return np.asarray(atomic_masses[self.species]) if self.own_masses is None else self.own_masses
 
     def __len__(self) -> int:
         return self.frames
@@ -134,7 +142,9 @@ class FrameSource:
             for positions, cells in self.read():
                 yield positions[:, order], cells
 
-        return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
+        masses = None if self.own_masses is None else self.own_masses[order]
+        velocities = self._velocities_in(order)
+        return replace(self, species=self.species[order], read=read, read_velocities=velocities, own_masses=masses)
 
     def without_cells(self) -> "FrameSource":
         """Return the same frames as those of a molecule in vacuum."""
