@@ -35,6 +35,7 @@ MD_RUN = DirectoryKind(
     ),
     log=LOG,
     resume="restart",
+    states=("state-*.npz", "replica-*/state-*.npz"),
 )
 
 

@@ -213,7 +213,7 @@ def train_ensemble(
     seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
     if seeds is None:
         raise ConfigError("an ensemble needs seeds=1,2,3")
-    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
+    with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
         return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from piwsl.runs.files import atomic_path
+from piwsl.runs.interruption import hangup_as_termination
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import CHECKPOINTS, metrics_name
@@ -150,7 +151,7 @@ def fit(
     """
     config = setup.config
     optimizer = config.optimizer
-    with _quiet_lightning():
+    with _quiet_lightning(), hangup_as_termination():
         trainer = Trainer(
             max_steps=optimizer.steps,
             max_epochs=-1,

@@ -150,7 +150,7 @@ def train(
         resume=resume,
         options=options,
     )
-    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
+    with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
         return run_training(settings, directory, resume, force, on_data, report)
 
 

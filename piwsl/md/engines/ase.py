@@ -12,9 +12,10 @@ from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 from ase.units import kB
+from numpy.linalg import LinAlgError
 
 from piwsl.compat.ase import chain_variables, hold_atoms, set_barostat, set_chain_variables, set_thermostat
-from piwsl.errors import EngineError
+from piwsl.errors import DataError, EngineError, reason_of
 from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
@@ -52,8 +53,11 @@ class ASEEngine:
         self._make()
 
     def advance(self, steps: int) -> None:
-        """Advance by a number of steps."""
-        self._dynamics.dynamics.run(steps)
+        """Advance by a number of steps; raises EngineError for positions or a cell that cannot be evaluated."""
+        try:
+            self._dynamics.dynamics.run(steps)
+        except (DataError, LinAlgError) as error:  # of calculator and barostat
+            raise EngineError(f"ASE failed: {reason_of(error)}") from None
 
     def set_temperature(self, temperature: float) -> None:
         """Set the thermostat, K."""

@@ -215,9 +215,15 @@ def _reduced_box(structure: Atoms) -> list[FloatArray]:
     """
     cell = structure.cell.array
     if np.abs([cell[0, 1], cell[0, 2], cell[1, 2]]).max() > 1e-6 * np.abs(cell).max() or (np.diag(cell) <= 0).any():
+        rotate = "atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)"
+        if structure.cell.handedness < 0:
+            raise EngineError(
+                "OpenMM needs right-handed cell vectors: exchange two of them, which leaves the crystal as it is, and "
+                f"rotate (ase: atoms.set_cell(atoms.cell[[1, 0, 2]]); {rotate}), or choose engine='ase'"
+            )
         raise EngineError(
             "OpenMM needs the first cell vector along x and the second in the xy plane: rotate the structure "
-            "(ase: Atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)), or choose engine='ase'"
+            f"(ase: {rotate}), or choose engine='ase'"
         )
     a, b, c = (row.copy() for row in cell)
     c -= b * np.round(c[1] / b[1])
