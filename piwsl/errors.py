@@ -1,5 +1,7 @@
 """Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
 
+import unicodedata
+
 _LONGEST = 200  # characters of a text whose lines are joined
 
 
@@ -21,8 +23,27 @@ def reason_of(error: BaseException) -> str:
     return next(line.strip() for line in str(error).splitlines() if line.strip())
 
 
+def printable(text: str) -> str:
+    r"""Return a text that a terminal shows as it is: names in files may contain control sequences.
+
+    Control and direction characters become escapes such as ``\x1b``; line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in _UNSAFE and character not in "\n\t" else character
+        for character in text
+    )
+
+
+_UNSAFE = ("Cc", "Cf", "Cs")  # control characters, direction marks, surrogates of names that are not UTF-8
+
+
 class PiwslError(Exception):
     """Base of every error that the command line prints as one line (exit code 2)."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(PiwslError):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from piwsl.errors import printable
 from piwsl.runs.provenance import listening
 
 
@@ -13,7 +14,7 @@ def echoing(name: str, show: Callable[[logging.LogRecord], None]) -> Iterator[No
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            show(record)
+            show(logging.makeLogRecord({**record.__dict__, "msg": printable(record.getMessage()), "args": ()}))
 
     with listening(logging.getLogger(name), Handler()):
         yield

@@ -1,17 +1,19 @@
 """Files: written so that a reader never sees half of one, and hashed."""
 
+import csv
 import errno
 import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.errors import RunDirectoryError, printable, reason_of
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -58,6 +60,29 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV in which no text is a formula to a spreadsheet, or a control sequence to a terminal.
+
+    An apostrophe is put before text that begins like a formula, such as a name ``=...`` from a file.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([_csv_cell(cell) for cell in header])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    return stream.getvalue()
+
+
+def _csv_cell(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell:
+        return cell
+    if cell[0] in "=+-@\t\r":
+        try:
+            float(cell)
+        except ValueError:
+            cell = f"'{cell}"
+    return printable(cell)
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

@@ -34,7 +34,7 @@ def load_structure(path: str | Path) -> Atoms:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
     try:
-        atoms = with_isotopes(lambda: read(path, index=-1))
+        atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
     except Exception as error:  # ASE's readers raise whatever their parsers meet
         raise DataError(f"{path}: not a structure file that ASE reads ({reason_of(error)})") from None
     assert isinstance(atoms, Atoms)

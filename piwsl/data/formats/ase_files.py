@@ -54,7 +54,7 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
 
 def _structures(path: Path) -> Iterator[Atoms]:
     if path.suffix != ".gz":
-        yield from iread(path, index=":")
+        yield from iread(path, index=":", do_not_split_by_at_sign=True)
         return
     # ASE seeks back and forth, which is slow in a compressed file, so the file is unpacked into memory first.
     with gzip.open(path, "rt") as stream:
