@@ -162,3 +162,10 @@ def test_constraints_that_no_engine_keeps(constraint, problem, ethanol):
     ethanol.set_constraint([FixAtoms([1]), constraint])
     with pytest.raises(DataError, match=problem):
         fixed_atoms(ethanol)
+
+
+@pytest.mark.parametrize("name", ["a@1.xyz", "$x_{$.xyz", "=a b.xyz", "a*?.xyz"])
+def test_names_with_characters_that_have_a_meaning_elsewhere(name, ethanol, tmp_path: Path):
+    write(tmp_path / "plain.xyz", ethanol)
+    (tmp_path / "plain.xyz").rename(tmp_path / name)
+    assert len(load_structure(tmp_path / name)) == 9
