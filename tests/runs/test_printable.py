@@ -30,9 +30,8 @@ def test_control_characters_become_escapes(text, shown):
 
 def test_logs_and_terminals_get_no_control_characters(tmp_path):
     logger, lines = logging.getLogger("piwsl.test_printable"), []
-    with echoing(logger.name, lambda record: lines.append(record.getMessage())):
-        with log_to_file(logger, tmp_path / "log"):
-            logger.info("read %s", "a\x1b[31m.xyz")
+    with echoing(logger.name, lambda record: lines.append(record.getMessage())), log_to_file(logger, tmp_path / "log"):
+        logger.info("read %s", "a\x1b[31m.xyz")
     assert lines == [r"read a\x1b[31m.xyz"]
     assert "\x1b" not in (tmp_path / "log").read_text()
 
