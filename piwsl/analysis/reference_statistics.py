@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import ConfigError, DataError, reason_of
 from piwsl.runs.files import atomic_path
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
@@ -141,6 +141,7 @@ def save_statistics(
         if quantity.key in statistics.measured:
             arrays = quantity.save(statistics.measured[quantity.key])
             values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
+    values["checksum"] = _checksum(values)
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **values)
@@ -153,9 +154,9 @@ def is_reference_statistics(path: Path) -> bool:
     if not path.is_file() or not is_zipfile(path):
         return False
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
-    except (OSError, ValueError, BadZipFile):
+    except Exception:  # numpy and zipfile raise whatever their parsers meet
         return False
 
 
@@ -173,16 +174,45 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
         raise DataError(f"{path}: no such file")
     if not is_reference_statistics(path):
         raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
+    again = "make it again with save_reference=FILE"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        _check_sizes(path)
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
-                raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
-            return _restored(dict(archive), quantities)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
+                raise DataError(f"{path}: of an older piwsl: {again}")
+            values = dict(archive)
+        if str(values.pop("checksum")) != _checksum(values):
+            raise DataError(f"{path}: damaged: its content does not have its checksum: {again}")
+        return _restored(values, quantities)
+    except (DataError, ConfigError):
+        raise
+    except Exception as error:  # numpy and zipfile raise whatever their parsers meet
+        raise DataError(f"{path}: damaged ({reason_of(error)}): {again}") from None
+
+
+LARGEST_CONTENT = 4 * 2**30  # bytes, unpacked
+_MOST_COMPRESSION = 1100  # of deflate it is 1032
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse an archive that states more content than it can hold, or than statistics ever have; raises ValueError."""
+    with ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > min(LARGEST_CONTENT, _MOST_COMPRESSION * path.stat().st_size):
+        raise ValueError(f"it states a content of {size / 1e6:.0f} MB")
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    digest = sha256()
+    for name in sorted(values):
+        array = np.asarray(values[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) -> ReferenceStatistics:

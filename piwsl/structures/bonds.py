@@ -164,7 +164,7 @@ class BondGraph:
         """
         colors = self.equivalence()
         bridges = sorted(tuple(sorted(bond)) for bond in networkx.bridges(self.graph))
-        dihedrals = {}
+        dihedrals: dict[str, IntArray] = {}
         for second, third in bridges:
             firsts = [atom for atom in self.graph[second] if atom != third]
             lasts = [atom for atom in self.graph[third] if atom != second]
@@ -172,15 +172,9 @@ class BondGraph:
                 first, last = self._heaviest(firsts), self._heaviest(lasts)
                 named = (first, second, third, last)
                 name = "-".join(f"{self._symbols[atom]}{atom}" for atom in named)
-                dihedrals[name] = np.array(
-                    [
-                        (start, second, third, end)
-                        for start in sorted(firsts, key=lambda atom, first=first: (atom != first, atom))
-                        for end in sorted(lasts, key=lambda atom, last=last: (atom != last, atom))
-                        if colors[start] == colors[first] and colors[end] == colors[last]
-                    ],
-                    dtype=np.int64,
-                )
+                starts, ends = (_alike(atom, among, colors) for atom, among in ((first, firsts), (last, lasts)))
+                quadruples = [(start, second, third, end) for start in starts for end in ends]
+                dihedrals[name] = np.array(quadruples, dtype=np.int64)
         return dihedrals
 
     def equivalence(self) -> list[int]:
@@ -206,6 +200,11 @@ class BondGraph:
         if (names[::-1], atoms[::-1]) < (names, atoms):
             names, atoms = names[::-1], atoms[::-1]
         by_type["-".join(names)].append(atoms)
+
+
+def _alike(atom: int, among: Sequence[int], colors: Sequence[int]) -> list[int]:
+    """Return an atom, and after it those of the same color among some."""
+    return [atom, *(other for other in sorted(among) if other != atom and colors[other] == colors[atom])]
 
 
 def _numbered(keys: Sequence[object]) -> list[int]:
