@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from piwsl.data.formats.lmdb import write_lmdb
 from piwsl.data.frames import FrameSet
 from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
@@ -120,9 +121,12 @@ def test_units_of_a_file_that_states_its_own(tmp_path):
     assert len(read_frames(tmp_path / "b.npz", parse_units("eV, angstrom"))) == 1
 
 
-@pytest.mark.parametrize(("name", "library"), [("a.h5", "h5py"), ("a.lmdb", "lmdb")])
-def test_optional_libraries(tmp_path, monkeypatch, name, library):
-    (tmp_path / name).write_bytes(b"")
+@pytest.mark.parametrize(
+    ("library", "use"),
+    [("h5py", lambda path: read_frames(path)), ("lmdb", lambda path: write_lmdb(path, [frame("H2O")]))],
+)
+def test_optional_libraries(tmp_path, monkeypatch, library, use):
+    (tmp_path / "a.h5").write_bytes(b"")
     monkeypatch.setitem(__import__("sys").modules, library, None)
     with pytest.raises(MissingDependencyError, match=rf"needs {library}, .*piwsl\[data\]"):
-        read_frames(tmp_path / name)
+        use(tmp_path / "a.h5")

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -153,7 +154,8 @@ def change_member(data: bytes, rng: random.Random, mutations: "tuple[Mutation, .
         inner = rng.choice(mutations or BYTES)
         members[index] = (name, inner(content or b"\0", rng), method)
     written = io.BytesIO()
-    with zipfile.ZipFile(written, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(written, "w") as archive:
+        warnings.simplefilter("ignore")  # two members of one name are on purpose
         for name, content, method in members:
             archive.writestr(name, content, compress_type=method)
     return written.getvalue()

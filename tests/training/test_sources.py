@@ -2,7 +2,8 @@
 
 import csv
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,22 @@ import pytest
 from piwsl.data.census import Census
 from piwsl.data.datasets import Protocol
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.files import sha256, source_hash
 from piwsl.training import data as sources
 from piwsl.training.data import (
     LabelCounts,
     check_against_data,
+    check_unchanged,
+    hashes_of,
     stored_split,
     training_frames,
     with_absolute_sources,
     with_forces_of,
 )
 from piwsl.training.run import run_training
+from piwsl.training.start import starting_potential
 from tests.support.molecules import frame
 
 
@@ -163,7 +168,7 @@ def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
     assert any("loss.energy is dropped" in note for note in changed(small(), without("energy")))
 
     def stressed(index, one):
-        return replace(one, stress=np.eye(3))
+        return replace(one, stress=np.eye(3), cell=20 * np.eye(3), pbc=(True, True, True))
 
     assert any("which loss.stress = 0 does not use" in note for note in changed(small(), stressed))
     assert changed(small("loss.stress=1"), stressed) == []
@@ -298,3 +303,38 @@ def test_a_resumed_run_keeps_its_split(small, tmp_path):
     split.write_text("{")
     with pytest.raises(RunDirectoryError, match="damaged"):
         run_training(config, tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_needs_the_data_that_it_began_with(small, water_file, tmp_path):
+    data = tmp_path / "data.npz"
+    data.write_bytes(Path(water_file).read_bytes())
+    frames = training_frames(small(f"data.file={data}"))
+    split = tmp_path / "split.json"
+    check_unchanged(split, frames)  # nothing was written yet
+    split.write_text(json.dumps({**asdict(frames.split), "sha256": hashes_of(frames)}))
+    assert stored_split(split) == frames.split
+    check_unchanged(split, frames)
+    with np.load(data) as archive:
+        content = dict(archive)
+    for key in ("coords", "energies", "forces"):
+        content[key] = content[key][::-1]  # the same frames in another order
+    np.savez(data, **content)
+    with pytest.raises(RunDirectoryError, match="the data of this run changed since it began"):
+        check_unchanged(split, training_frames(small(f"data.file={data}")))
+    split.write_text(json.dumps(asdict(frames.split)))  # as earlier versions wrote it
+    check_unchanged(split, training_frames(small(f"data.file={data}")))
+
+
+def test_single_atoms_are_reference_energies_and_in_no_part(small, tmp_path):
+    waters = [frame("H2O", seed=seed, labeled=True) for seed in range(40)]
+    nothing = np.zeros((1, 3))
+    atoms = [Frame(np.array([number]), nothing, energy, nothing) for number, energy in ((8, -1.5), (1, -0.5))]
+    write_frames(FrameSet([waters[0], *atoms, *waters[1:]]), tmp_path / "a.h5")
+    config = small(f"data.file={tmp_path / 'a.h5'}", "data.train=20", "data.validation=10", "data.test=10")
+    frames = training_frames(config)
+    parts = [*frames.split.train, *frames.split.validation, *frames.split.test]
+    assert sorted(parts) == [0, *range(3, 42)]
+    assert frames.atom_energies == {8: -1.5, 1: -0.5}
+    assert any("2 frames are single atoms" in note and "O -1.5000, H -0.5000" in note for note in frames.report.notes)
+    potential = starting_potential(config, frames).potential
+    assert (float(potential.reference_energies[8]), float(potential.reference_energies[1])) == (-1.5, -0.5)

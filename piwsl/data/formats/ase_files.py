@@ -27,7 +27,7 @@ from piwsl.runs.child import call_in_child
 from piwsl.runs.untrusted import reading
 from piwsl.units import LabelUnits
 
-_SECONDS, _BYTES_PER_SECOND = 15.0, 1e5  # of the child that reads an unknown format
+_SECONDS, _BYTES_PER_SECOND = 6.0, 1e5  # of the child that reads an unknown format
 _MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
 
 

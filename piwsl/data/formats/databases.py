@@ -64,12 +64,11 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
         raise UnknownLayoutError(f"{path}: a JSON file, but not an ASE database")
     if not ids:
         raise DataError(f"{path}: contains no structure")
-    rows = [AtomsRow(content_of(path, index, document[number])) for index, number in enumerate(ids)]
     frames, counter = [], LabelCounter()
-    for index, row in enumerate(rows):
-        frame, labels, found, agreeing = _read_row(path, index, row, units or EV_ANGSTROM)
-        frames.append(frame)
-        counter.add(labels, found, frame, agreeing)
+    for index, number in enumerate(ids):
+        with reading(path, f"frame {index}: not readable, the file is damaged"):
+            row = AtomsRow(content_of(path, index, document[number]))
+            frames.append(_count_row(path, index, row, units or EV_ANGSTROM, counter))
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
 
 
@@ -119,21 +118,27 @@ def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame
     Raises:
         DataError: a label has the wrong shape or is unreasonably large.
     """
-    return _read_row(path, index, row, units)[0]
+    return _frame_of(path, index, row, units, named_values(row))[0]
 
 
-def _read_row(
-    path: Path, index: int, row: AtomsRow, units: LabelUnits
-) -> tuple[Frame, RawLabels, dict[str, Any], list[str]]:
-    """Return the frame of a row, its labels, its named values, and the names that state its units."""
-    named = named_values(row)
-    results = {name: row.get(name) for name in RESULTS}
-    labels = find_labels(named, results)
+def _frame_of(
+    path: Path, index: int, row: AtomsRow, units: LabelUnits, named: dict[str, Any]
+) -> tuple[Frame, RawLabels, list[str]]:
+    """Return the frame of a row, its labels, and the names that state its units."""
+    labels = find_labels(named, {name: row.get(name) for name in RESULTS})
     agreeing = check_stated_units(path, index, named, units)
     pbc = periodicity(f"{path}: frame {index}", row.pbc)
     frame = labeled_frame(path, index, row["numbers"], row.positions, np.asarray(row.cell), pbc, labels, units)
-    given = {name: row.get(name) for name in all_properties if row.get(name) is not None}
-    return frame, labels, {**named, **given}, agreeing
+    return frame, labels, agreeing
+
+
+def _count_row(path: Path, index: int, row: AtomsRow, units: LabelUnits, counter: LabelCounter) -> Frame:
+    """Return the frame of a row after counting its labels and names."""
+    named = named_values(row)
+    frame, labels, agreeing = _frame_of(path, index, row, units, named)
+    results = {name: row.get(name) for name in all_properties if row.get(name) is not None}
+    counter.add(labels, {**named, **results}, frame, agreeing)
+    return frame
 
 
 def named_values(row: AtomsRow) -> dict[str, Any]:
@@ -159,9 +164,7 @@ def surveyed(path: Path, frames: LazyFrames, row_of: Callable[[int], tuple[Atoms
     count = len(frames)
     for index in sorted({*range(0, count, max(1, count // _LOOKED_AT)), count - 1}):
         with suppress(DataError), reading(path):
-            row, units = row_of(index)
-            frame, labels, found, agreeing = _read_row(path, index, row, units)
-            counter.add(labels, found, frame, agreeing)
+            _count_row(path, index, *row_of(index), counter)
     return FrameSet(frames, path, tuple(counter.notes(count)), (path,), counter.count.names())
 
 

@@ -97,6 +97,8 @@ def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     if lines.empty:
         several = f"{len(lines.empty)} empty lines between frames" if len(lines.empty) > 1 else "an empty line"
         notes.append(f"passed over {several}, the first is line {lines.empty[0]}")
+    if lines.is_open:
+        notes.append("the last line has no end: its last value may be cut")
     if unnamed:
         notes.append(f"{unnamed} of {len(frames)} frames have columns without a name (no Properties): not read")
     return FrameSet(frames, path, tuple(notes), (path,), counter.count.names())
@@ -165,11 +167,13 @@ class _Lines:
 
     Attributes:
         empty: numbers of empty lines between frames.
+        is_open: whether the last line has no end.
     """
 
     def __init__(self, path: Path, stream: Readable) -> None:
         self.path = path
         self.empty: list[int] = []
+        self.is_open = False
         self._number = 0
         self._read = stream.readline
         self._waiting: list[str] = []
@@ -204,6 +208,7 @@ class _Lines:
             text = data.decode("utf-8-sig" if self._number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise self._error("is not text (UTF-8)") from None
+        self.is_open = not text.endswith(("\n", "\r"))
         first: str
         first, *self._waiting = text.rstrip("\r\n").split("\r")  # carriage returns alone end the lines of old files
         return first

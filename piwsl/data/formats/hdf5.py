@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CHUNK_CACHE = 1 << 20  # bytes for each data set
 _READ_WHOLE = 16 * 2**20  # bytes of a file that the child reads
-_SECONDS, _BYTES_PER_SECOND = 15.0, 1e7
+_SECONDS, _BYTES_PER_SECOND = 6.0, 1e7
 _MEMORY = 2 * 2**30
 _checked: set[tuple[str, int, int]] = set()  # path, time and size of files that a child has walked through
 

@@ -225,11 +225,11 @@ def periodicity(where: str, value: Any) -> PBC:
     Raises:
         DataError: it is neither one nor three truth values.
     """
-    flags = np.asarray(value)
-    if flags.size not in (1, 3) or flags.dtype.kind not in "biuf" or not np.isin(flags, (0, 1)).all():
+    flags = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    flags = list(flags) if isinstance(flags, list | tuple) else [flags] * 3
+    if len(flags) != 3 or not all(isinstance(flag, bool | int | float) and flag in (0, 1) for flag in flags):
         raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three of T and F")
-    first, second, third = np.broadcast_to(flags.reshape(-1), (3,)).astype(bool).tolist()
-    return first, second, third
+    return bool(flags[0]), bool(flags[1]), bool(flags[2])
 
 
 def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:

@@ -44,8 +44,8 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         known = " or ".join("/".join(keys) for keys in LAYOUTS.values())
         names = ", ".join(shown(name) for name in list(arrays)[:20])
         raise UnknownLayoutError(f"{path}: its keys are {names or '(none)'}; expected {known}")
-    units = _units(path, arrays, units)
     with reading(path):
+        units = _units(path, arrays, units)
         frames = _frames(path, arrays, keys, units)
     read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit"} & arrays.keys())
     count = NameCount()

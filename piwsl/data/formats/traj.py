@@ -5,6 +5,8 @@ length of a JSON text and the text; arrays are named there by shape, type and pl
 """
 
 import struct
+from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from piwsl.runs.untrusted import TooLargeError, parse_json
 _MAGIC = b"- of Ulm"
 _TAG = b"ASE-Trajectory"
 _HEADER = 48  # bytes
+_LONGEST_TEXT = 4096  # bytes of an element of text
 
 
 def check_traj(path: Path) -> None:
@@ -87,13 +90,22 @@ def check_ndarray(value: Any) -> None:
     """Refuse an array in JSON (shape, type, numbers) whose shape differs from its numbers.
 
     Raises:
-        ValueError: it does.
+        ValueError: it does, or the type is not a plain one.
     """
     shape, kind, numbers = value
-    numbers = numbers if isinstance(numbers, list) else [numbers]
-    per_number = 2 if np.dtype(kind).kind == "c" else 1
-    if elements(shape) * per_number != len(numbers):
-        raise TooLargeError(f"an array of {elements(shape)} numbers, of which {len(numbers)} are there")
+    count = prod(shape) if isinstance(shape, list) else shape
+    given = len(numbers) if isinstance(numbers, list) else 1
+    if count * _numbers_of(kind) != given:
+        raise TooLargeError(f"an array of {count} numbers, of which {given} are there")
+
+
+@lru_cache(maxsize=100)
+def _numbers_of(kind: str) -> int:
+    """Return how many numbers in JSON an element of a type has."""
+    dtype = np.dtype(kind)
+    if dtype.kind not in "biufcSU" or dtype.itemsize > _LONGEST_TEXT:
+        raise ValueError(f"an array of type {dtype}")
+    return 2 if dtype.kind == "c" else 1
 
 
 def elements(shape: Any) -> int:

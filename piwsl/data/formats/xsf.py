@@ -13,7 +13,9 @@ from ase.data import atomic_numbers
 from piwsl.data.formats.ase_files import read_ase
 from piwsl.data.formats.labels import EV_ANGSTROM, RawLabels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError
+from piwsl.data.names import FoundNames
+from piwsl.errors import DataError, quoted
+from piwsl.runs.untrusted import reading
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LabelUnits
 
@@ -28,26 +30,24 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
     Raises:
         DataError: the file is truncated or not an XSF file.
     """
-    try:
+    with reading(path, "not readable as text"):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as text ({error})") from None
     comment = _ENERGY.search(text)
     if comment is None:
         return read_ase(path, units)
-    return FrameSet([_frame(path, text, comment, units or EV_ANGSTROM)], path, files=(path,))
+    frame = _frame(path, text, comment, units or EV_ANGSTROM)
+    names = {"total energy": 1, **({"forces": 1} if frame.has_forces else {})}
+    return FrameSet([frame], path, files=(path,), names=FoundNames(1, names))
 
 
 def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> Frame:
     energy, unit = comment.groups()
     if unit not in (None, "eV"):
-        raise DataError(f"{path}: its total energy is in {unit!r}; aenet writes eV")
-    try:
+        raise DataError(f"{path}: its total energy is in {quoted(unit)}; aenet writes eV")
+    with reading(path, "not an XSF file of aenet, or truncated"):
         cell, pbc, rows = _sections(text)
         species, numbers = _atoms(rows)
         labels = RawLabels(float(energy), numbers[:, 3:] if numbers.shape[1] == 6 else None)
-    except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not an XSF file of aenet, or truncated ({error or type(error).__name__})") from None
     return labeled_frame(path, 0, species, numbers[:, :3], cell, pbc, labels, units)
 
 
@@ -66,6 +66,8 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     rows = lines[atoms : atoms + count]
     if cell.shape != (3, 3) or len(rows) != count:
         raise ValueError(f"{len(rows)} of {count} atoms, {len(cell)} of 3 lattice vectors")
+    if len(lines) > atoms + count and len(lines[atoms + count].split()) == len(rows[-1].split()):
+        raise ValueError(f"more than the {count} atoms that PRIMCOORD states")
     periodic = next((known for name, known in _PERIODIC.items() if name in start), (True, True, True))
     return cell, periodic, rows
 
@@ -74,7 +76,7 @@ def _atoms(rows: list[str]) -> tuple[IntArray, FloatArray]:
     """Return atomic numbers (n,), and positions (n, 3) or positions with forces (n, 6)."""
     words = " ".join(rows).split()
     columns = len(rows[0].split())
-    if columns not in (4, 7) or len(words) != columns * len(rows):
+    if columns not in (4, 7) or any(len(row.split()) != columns for row in rows):
         raise ValueError("a row has other than 4 or 7 columns")
     symbols = words[::columns]
     known = {symbol: int(symbol) if symbol.isdigit() else atomic_numbers[symbol] for symbol in set(symbols)}
