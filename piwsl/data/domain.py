@@ -5,7 +5,7 @@ model, on all training frames of a small set and on a regular choice of a large 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Annotated, Literal
 
@@ -77,13 +77,16 @@ class TrainingDomain(BaseModel):
     level: str | None = None
 
     @classmethod
-    def of(cls, frames: FrameSet, cutoff: float, level: str | None = None) -> "TrainingDomain":
+    def of(
+        cls, frames: FrameSet, cutoff: float, level: str | None = None, known: Iterable[int] = ()
+    ) -> "TrainingDomain":
         """Measure the training frames of a model.
 
         Args:
             frames: training frames.
             cutoff: of the model, angstrom.
             level: level of theory of the labels.
+            known: atomic numbers whose reference energies are those of isolated atoms.
         """
         census = frames.census
         formulas = census.formulas()
@@ -110,7 +113,7 @@ class TrainingDomain(BaseModel):
             shortest=table.named(),
             largest_force=float(np.sqrt(force)) if census.has_forces.any() else None,
             energy_per_atom=(float(per_atom.min()), float(per_atom.max())) if len(per_atom) else None,
-            determined=are_determined(frames) if len(per_atom) else None,
+            determined=are_determined(frames, known) if len(per_atom) else None,
             level=level,
         )
 

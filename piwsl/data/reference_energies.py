@@ -1,6 +1,6 @@
 """Reference energies of the elements."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,17 +10,21 @@ from piwsl.data.frames import FrameSet
 from piwsl.typing import IntArray
 
 
-def are_determined(frames: FrameSet) -> bool:
+def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
     """Return whether the labeled energies of frames determine an energy of each of their elements.
 
     Where they do not, there are fewer independent compositions than elements, and `fit_reference_energies` returns one
     of many solutions.
+
+    Args:
+        frames: training frames.
+        known: atomic numbers whose energies are those of isolated atoms.
     """
     census = frames.census
     occurring = np.bincount(census.composition[census.has_energy], minlength=len(census.compositions)) > 0
-    columns = np.isin(census.numbers, census.elements)
-    counts = census.compositions[occurring][:, columns]
-    return bool(len(counts) and np.linalg.matrix_rank(counts.astype(float)) == columns.sum())
+    free = np.isin(census.numbers, [number for number in census.elements if number not in set(known)])
+    counts = census.compositions[occurring][:, free]
+    return not free.any() or bool(len(counts) and np.linalg.matrix_rank(counts.astype(float)) == free.sum())
 
 
 def isolated_atoms(frames: FrameSet) -> IntArray:

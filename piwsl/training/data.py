@@ -82,7 +82,7 @@ class TrainingFrames:
     def domain(self, cutoff: float, level: str | None) -> TrainingDomain:
         """Return what a model with this cutoff (angstrom) sees in training; it is measured once."""
         if cutoff not in self._domains:
-            self._domains[cutoff] = TrainingDomain.of(self.train, cutoff, level)
+            self._domains[cutoff] = TrainingDomain.of(self.train, cutoff, level, self.atom_energies)
         return self._domains[cutoff]
 
     def lines(self) -> list[str]:
@@ -184,6 +184,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
             "they are in no part of the split"
         )
     result.report.notes.extend(check_against_data(config, result))
+    if result.labels["training"].energies and not are_determined(train, result.atom_energies):
+        result.report.notes.append(undetermined_energies(len(train.census.formulas()), len(train.elements)))
     result.report.warnings.extend(unseen_element_warnings(result))
     return result
 
@@ -195,8 +197,6 @@ def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[s
         ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
     """
     notes = check_labels(config.loss, config.displacement, frames)
-    if frames.labels["training"].energies and not are_determined(frames.train):
-        notes.append(undetermined_energies(len(frames.train.census.formulas()), len(frames.train.elements)))
     check_displacement(config.loss, config.displacement, frames)
     return notes
 

@@ -106,6 +106,8 @@ def test_determined_reference_energies():
     assert not are_determined(frames("H2O", "H2O"))
     assert are_determined(frames("H2O", "H2O2"))
     assert not are_determined(frames("H2O", "CH3CH2OH"))
+    assert are_determined(frames("H2O", "CH3CH2OH"), known=[8])
+    assert are_determined(frames("H2O"), known=[1, 8])
     assert "one composition does not determine the reference energies of 3 elements" in DOMAIN.remark()
     assert domain_of(WATER, PEROXIDE).remark() is None
     assert not are_determined(FrameSet([Frame.from_atoms(WATER)]))

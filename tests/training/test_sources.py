@@ -16,6 +16,7 @@ from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.files import sha256, source_hash
 from piwsl.training import data as sources
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data import (
     LabelCounts,
     check_against_data,
@@ -338,3 +339,14 @@ def test_single_atoms_are_reference_energies_and_in_no_part(small, tmp_path):
     assert any("2 frames are single atoms" in note and "O -1.5000, H -0.5000" in note for note in frames.report.notes)
     potential = starting_potential(config, frames).potential
     assert (float(potential.reference_energies[8]), float(potential.reference_energies[1])) == (-1.5, -0.5)
+
+
+def test_undetermined_reference_energies_are_said(tmp_path):
+    """One composition of three elements: the log and the trained file say that other compositions mean nothing."""
+    config = TrainingConfig.model_validate({"data": {"system": "aspirin", "train": 5, "validation": 5}})
+    frames = training_frames(config)
+    text = "one composition does not determine the reference energies of 3 elements"
+    assert any(text in line for line in frames.lines())
+    domain = frames.domain(4.0, "GFN2-xTB")
+    assert text in domain.remark()
+    assert frames.domain(4.0, "GFN2-xTB") is domain  # measured once

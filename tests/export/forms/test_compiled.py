@@ -62,7 +62,7 @@ def test_the_molecule_form_equals_the_model(files):
     for seed in (7, 8):
         made = frame("CH3CH2OH", seed=seed)
         assert_same(bound(made.positions), eager(files, made))
-    with pytest.raises(DataError, match="exported for 9 atoms, got 3 positions"):
+    with pytest.raises(DataError, match="made for 9 atoms, got 3 positions"):
         bound(frame("H2O").positions)
     cell = np.diag([9.0, 9.5, 10.0])
     periodic = bind(load_exported(files / "openmm.pt2"), MOLECULE.species, (True, True, True))
