@@ -13,7 +13,10 @@ The main functions are attributes of this module and are imported at first use:
 from typing import TYPE_CHECKING
 
 from piwsl._lazy import attach
+from piwsl._user import ensure_user_name
 from piwsl._version import __version__
+
+ensure_user_name()
 
 if TYPE_CHECKING:
     from piwsl import analysis, data, losses, models, testing
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from piwsl.training.config import TrainingConfig
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
     from piwsl.training.evaluate import Evaluation, evaluate
-    from piwsl.training.run import TrainingResult, train
+    from piwsl.training.run import TrainingResult, finish_training, train
     from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
 
@@ -77,6 +80,7 @@ __all__ = [
     "data",
     "evaluate",
     "export_model",
+    "finish_training",
     "label",
     "load_model",
     "losses",
@@ -120,6 +124,7 @@ __getattr__, __dir__ = attach(
         "analyze": "analysis",
         "evaluate": "training.evaluate",
         "export_model": "export.export",
+        "finish_training": "training.run",
         "label": "data.labeling.label",
         "load_model": "export.trained_file",
         "openmm_force": "interfaces.openmm.force",

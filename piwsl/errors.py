@@ -1,6 +1,12 @@
 """Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
 
-_LONGEST = 200  # characters of a text whose lines are joined, and of a quoted one
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 200  # characters of a text whose lines are joined, and of a line that is quoted
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def reason_of(error: BaseException) -> str:
@@ -11,28 +17,32 @@ def reason_of(error: BaseException) -> str:
         first line of a long one, else the name of the type.
     """
     if isinstance(error, OSError) and error.strerror:
-        return _shortened(error.strerror)
+        return shortened(printable(error.strerror))
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, KeyError) and len(error.args) == 1:  # str() would put quotes around a message
         text = str(error.args[0])
-        return _shortened(text) if " " in text else f"no entry {quoted(text)}"
+        return shortened(printable(text)) if " " in text else f"no entry {quoted(text)}"
     joined = " ".join(str(error).split())
     if len(joined) <= _LONGEST:
-        return _shortened(joined) or type(error).__name__
-    return _shortened(next(line for line in str(error).splitlines() if line.strip()))
+        return shortened(printable(joined)) or type(error).__name__
+    return shortened(printable(next(line.strip() for line in str(error).splitlines() if line.strip())))
 
 
 def quoted(value: object, longest: int = 60) -> str:
     """Return a value from a file for a message: in quotes, shortened, without control characters."""
     text = value if isinstance(value, str) else " ".join(repr(value).split())
-    return repr(text if len(text) <= longest else f"{text[:longest]}...")
+    return repr(shortened(text, longest))
 
 
-def _shortened(text: str) -> str:
-    joined = " ".join(text.split())
-    printable = "".join(character if character.isprintable() else "?" for character in joined[: _LONGEST + 1])
-    return printable if len(printable) <= _LONGEST else f"{printable[:_LONGEST]}..."
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """Return a text of at most ``longest`` characters; three dots replace what is left out."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters escaped, which would change a terminal or break the line."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class PiwslError(Exception):
@@ -67,6 +77,10 @@ class RunDirectoryError(PiwslError):
     """A run directory contains another run, cannot be written, or cannot be resumed."""
 
 
+class SystemFailureError(PiwslError):
+    """The operating system refused something that no other error explains, such as writing to a full disk."""
+
+
 class EngineError(PiwslError):
     """A molecular dynamics engine cannot run the requested simulation."""
 
@@ -80,3 +94,27 @@ class MissingDependencyError(PiwslError):
 
 class UnphysicalError(PiwslError):
     """A molecular dynamics run became unphysical and was stopped (exit code 3)."""
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Turn failures of the operating system that nothing else has explained into one line.
+
+    The boundary of every function that users call: ``@system_errors()`` above it.
+
+    Raises:
+        SystemFailureError: The operating system refused something.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader of the output has ended
+        raise
+    except OSError as error:
+        raise system_failure(error) from error
+
+
+def system_failure(error: OSError) -> SystemFailureError:
+    """Return a failure of the operating system as one line that names the file."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    advice = ": make room, then try again" if error.errno in FULL else ""
+    return SystemFailureError(f"{name or 'the operating system'}: {reason_of(error)}{advice}")

@@ -26,7 +26,7 @@ _SHOWN = 5  # reasons of failures
 @click.option("--method", default=DEFAULTS["method"], help="gfn2-xtb, gfn1-xtb, pyscf:pbe/def2-svp, or module:Class.")
 @click.option("--calculator-options", help="Options of the calculator as JSON, such as '{\"charge\": 1}'.")
 @click.option("--workers", default=1, type=click.IntRange(1), help="Processes on this machine, one thread each.")
-@click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, instead of --workers.")
+@click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, for --workers. It can run code here.")
 @click.option("--trajectories", default=DEFAULTS["trajectories"], help="Number of independent trajectories.")
 @click.option("--steps", default=DEFAULTS["steps"], help="Steps per trajectory, after equilibration.")
 @click.option("--equilibration-steps", default=DEFAULTS["equilibration_steps"], help="Equilibration steps.")

@@ -1,12 +1,13 @@
 """The `piwsl` command."""
 
+import os
 import sys
 
 import click
 
 from piwsl._version import __version__
 from piwsl.cli.command import LazyGroup
-from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError
+from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
 
 COMMANDS = {
     "train": "Train a potential on labeled structures.",
@@ -41,6 +42,9 @@ def piwsl(debug: bool, modules: tuple[str, ...]) -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run a command line and exit: 0 success, 2 user error, 3 unphysical run, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not __debug__:  # ASE reads files by assertions that fail
+        click.echo("piwsl: Python runs without assertions, which ASE needs: unset PYTHONOPTIMIZE, omit -O", err=True)
+        sys.exit(2)
     try:
         # Without its standalone mode click returns the code of an Exit instead of raising it.
         sys.exit(piwsl.main(arguments, prog_name="piwsl", standalone_mode=False))
@@ -50,9 +54,20 @@ def run(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("piwsl: interrupted", err=True)
         sys.exit(130)
-    except PiwslError as error:
+    except BrokenPipeError:  # such as `piwsl ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it when it ends
+        sys.exit(141)
+    except UnicodeEncodeError as error:
         if "--debug" in arguments:
             raise
+        text = printable(ascii(error.object[error.start : error.end]))
+        click.echo(f"piwsl: {text} is not a text in this locale: set LC_ALL=C.UTF-8", err=True)
+        sys.exit(2)
+    except (PiwslError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        if isinstance(error, OSError):
+            error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
-        click.echo(f"piwsl: {error}{hint}", err=True)
+        click.echo(f"piwsl: {printable(str(error))}{hint}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)

@@ -58,7 +58,10 @@ def _click_type(annotation: Any) -> Any:
 @click.option("--restart", is_flag=True, help="Continue the run in --output; --steps is the total.")
 @click.option("--force", is_flag=True, help="Replace another run in --output.")
 @click.option("--strict", is_flag=True, help="Refuse a structure outside of the training data instead of a warning.")
-@click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers move the replicas.")
+@click.option(
+    "--scheduler",
+    help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers move the replicas. It can run code here.",
+)
 @click.option("--dask-workers", type=click.IntRange(1), help="Number of Dask workers on this machine for the replicas.")
 @protocol_options
 @click.pass_context

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 @click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/train-NAME]")
 @click.option("-o", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. -o loss.pitc=0.5")
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the run directory.")
+@click.option(
+    "--finish",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Write model.pt and summary of an interrupted run from its best validation, and exit.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing run in the run directory.")
 @click.option("--template", is_flag=True, help="Print a commented configuration with all defaults and exit.")
 @click.pass_context
@@ -40,6 +46,7 @@ def command(
     output: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
+    finish: Path | None,
     force: bool,
     template: bool,
 ) -> None:
@@ -55,10 +62,13 @@ def command(
     from piwsl.training import config
     from piwsl.training.ensemble import ensemble_seeds, train_ensemble
     from piwsl.training.inputs import reporting_steps
-    from piwsl.training.run import train
+    from piwsl.training.run import finish_training, train
 
     if template:
         click.echo(config.template(), nl=False)
+        return
+    if finish is not None:
+        _print_result(finish_training(finish))
         return
     arguments: dict[str, Any] = {
         "config": config_file,
@@ -129,7 +139,7 @@ def _printer(command: click.Command) -> Any:
             return
         if record.name == "piwsl.training.start":
             click.echo(f"start: {text}")
-        elif record.name == "piwsl.training.inputs":
+        elif record.name in ("piwsl.training.inputs", "piwsl.training.distributed.processes"):
             prefix = "note: " if record.levelno == logging.INFO else ""
             click.echo(f"{prefix}{with_flags(text, command)}", err=True)
         elif text.startswith(("computed on:", "resumed:")):

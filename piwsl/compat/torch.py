@@ -1,5 +1,6 @@
 """Private and experimental interfaces of PyTorch. Each function names the version it was last seen to work with."""
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,16 @@ def _quiet_compiler() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def torch_bytes(content: Any) -> memoryview:
+    """Return what `torch.save` writes; written by PyTorch itself, a full disk may end the process.
+
+    Seen with PyTorch 2.12: an exception in the destructor of its writer.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
 
 
 def load_package(path: Path) -> Any:

@@ -74,6 +74,11 @@ def read_archive(path: Path, kind: str, advice: str) -> Archive:
         raise ModelFileError(f"{path}: damaged or not {kind} ({reason_of(error)}): {advice}") from None
 
 
+def member_digests(content: bytes) -> dict[str, str]:
+    """Return the SHA-256 of each member of an archive, hexadecimal, by its name without the folder at the top."""
+    return _verified(content)[1]
+
+
 def without_top(name: str) -> str:
     """Return the name of a member without the folder that all members are in."""
     return name.partition("/")[2]

@@ -9,9 +9,9 @@ from typing import Literal
 from piwsl.data.domain import check_domain
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError
+from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError, system_errors
 from piwsl.export.exporter import Exporter, Format
-from piwsl.export.trained_file import member_models
+from piwsl.export.trained_file import member_models, trained_file
 from piwsl.export.verify import Verification
 from piwsl.runs import notebook
 from piwsl.runs.files import sha256
@@ -69,6 +69,7 @@ class ExportedModel(PathLike[str]):
         )
 
 
+@system_errors()
 def export_model(
     model: str | PathLike[str] | Sequence[str | PathLike[str]],
     output: str | PathLike[str] | None = None,
@@ -86,8 +87,8 @@ def export_model(
     """Freeze a trained model into one file, after comparing the file with the model.
 
     Args:
-        model: trained file, several of them, or the directory of an ensemble. Several models become one file that
-            returns the mean of their energies and forces, and the standard deviation of the forces.
+        model: trained file or run directory, several of them, or the directory of an ensemble. Several models become
+            one file that returns the mean of their energies and forces, and the standard deviation of the forces.
         output: file to write; default: beside the model, with the target in its name.
         target: ``general`` takes any structure of the model's elements, in eV and angstrom. ``openmm`` has the species
             of one structure baked in, for plain OpenMM scripts and fastest evaluation.
@@ -141,6 +142,7 @@ def _trained_files(model: str | PathLike[str] | Sequence[str | PathLike[str]]) -
     paths = [Path(model)] if isinstance(model, str | PathLike) else [Path(one) for one in model]
     if not paths:
         raise ConfigError("no model: give at least one trained file")
+    paths = [trained_file(path) for path in paths]
     if len(paths) == 1 and paths[0].is_dir():
         return member_models(paths[0]), paths[0] / "ensemble"
     directory = next((path for path in paths if path.is_dir()), None)

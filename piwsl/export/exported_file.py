@@ -10,7 +10,6 @@ import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import torch
@@ -20,9 +19,10 @@ from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.errors import ModelFileError, reason_of
-from piwsl.export.archive import Archive, check_members, parsed, read_archive
+from piwsl.export.archive import Archive, check_members, member_digests, parsed, read_archive
 from piwsl.export.trained_file import first_mistake
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
+from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import now
 
 EXPORT_FORMAT = "piwsl-exported"
@@ -170,17 +170,20 @@ def described(info: dict[str, Any]) -> dict[str, Any]:
 
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
     """Write a scripted module with its description, atomically."""
-    with atomic_path(path) as temporary:
-        torch.jit.save(module, str(temporary))
-        add_description(temporary, described(info))
+    # Into memory first: PyTorch ends the process where the disk refuses.
+    buffer = BytesIO()
+    torch.jit.save(module, buffer)
+    write_bytes(path, with_description(buffer.getvalue(), described(info)))
 
 
-def add_description(path: Path, info: dict[str, Any]) -> None:
-    """Put a description into an archive, with the hashes of everything else in it."""
-    digests = read_archive(path, "an exported file", "export it again").digests
-    with zipfile.ZipFile(path, "a") as archive:
+def with_description(content: bytes, info: dict[str, Any]) -> bytes:
+    """Return an archive with a description, which contains the hashes of everything else in it."""
+    written = BytesIO(content)
+    with zipfile.ZipFile(written, "a") as archive:
         top = archive.namelist()[0].split("/")[0]
-        archive.writestr(f"{top}/{_INFO_MEMBER}", json.dumps({**info, "sha256": digests}, indent=1))
+        text = json.dumps({**info, "sha256": member_digests(content)}, indent=1)
+        archive.writestr(f"{top}/{_INFO_MEMBER}", text)
+    return written.getvalue()
 
 
 def read_exported_info(path: Path) -> dict[str, Any]:
@@ -248,8 +251,8 @@ def _load_package(archive: Archive, info: dict[str, Any], device: str) -> Any:
                 f"{path}: compiled for {what} {made[what]}, here it is {here[what]}: "
                 "compile it here with format='aotinductor'"
             )
-    with TemporaryDirectory() as folder:  # only this user can write there
-        package = Path(folder) / "model.pt2"
+    with scratch_directory("load") as folder:  # only this user can write there
+        package = folder / "model.pt2"
         package.write_bytes(archive.content)
         try:
             return load_package(package)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -15,7 +14,7 @@ from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError, reason_of
-from piwsl.export.exported_file import ExportedPotential, add_description, compiled_for, described, save_exported
+from piwsl.export.exported_file import ExportedPotential, compiled_for, described, save_exported, with_description
 from piwsl.export.forms.compiled import Program, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
@@ -31,7 +30,8 @@ from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load
 from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
 from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
-from piwsl.runs.files import atomic_path, sha256
+from piwsl.runs.files import sha256, write_bytes
+from piwsl.runs.scratch import scratch_directory
 
 Format = Literal["torchscript", "aotinductor"]
 # All pairs of a molecule as one graph beat lists of edges up to about this size, and grow with its square.
@@ -163,15 +163,13 @@ class Exporter:
 
     def _compiled(self, program: Program, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
         info = {**self._info(info, "aotinductor"), "compiled_for": compiled_for(self.device)}
-        with TemporaryDirectory() as folder:
-            package = Path(folder) / "model.pt2"
+        with scratch_directory("export") as folder:
+            package = folder / "model.pt2"
             compile_package(program, package)
             loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
-            add_description(package, described({**info, **extra}))
-            with atomic_path(output) as temporary:
-                temporary.write_bytes(package.read_bytes())
+            write_bytes(output, with_description(package.read_bytes(), described({**info, **extra})))
         return result
 
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:

@@ -5,7 +5,6 @@ import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from piwsl.data.frames import Frame
@@ -15,6 +14,7 @@ from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_expor
 from piwsl.export.verify import verify_here
 from piwsl.runs.files import sha256
 from piwsl.runs.known_code import is_known, is_of_this_process, remember
+from piwsl.runs.scratch import scratch_directory
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -144,8 +144,8 @@ def _export_in_memory(
         check_elements(exporter.models[0], species.tolist())
         frames = exporter.models[0].check_frames
         same = [frame for frame in frames if frame.species.tolist() == species.tolist() and not any(frame.pbc)]
-    with TemporaryDirectory() as folder:
-        target = Path(folder) / EXPORTED_NAMES[0]
+    with scratch_directory("load") as folder:
+        target = folder / EXPORTED_NAMES[0]
         if same and not periodic:
             exporter.openmm(same[0], target)
         else:

@@ -19,16 +19,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
+from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
 from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.data.frames import LARGEST_ENERGY, Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError, reason_of
+from piwsl.errors import (
+    ElementError,
+    ModelFileError,
+    RunDirectoryError,
+    UnregisteredNetworkError,
+    reason_of,
+    system_errors,
+)
 from piwsl.export.archive import parsed, read_archive
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
 from piwsl.typing import MAX_ATOMIC_NUMBER
 
 MODEL_FILE = "model.pt"  # in the directory of a training run
@@ -199,17 +207,17 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         for frame in model.check_frames
     ]
     content = {"description": json.dumps(description), "tensors": model.tensors, "check_frames": frames}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    write_bytes(path, torch_bytes(content))
 
 
+@system_errors()
 def load_model(path: str | PathLike[str]) -> TrainedModel:
-    """Read a trained file, such as the ``model.pt`` of a training run; nothing in it is executed.
+    """Read a trained file, or the ``model.pt`` of a run directory; nothing in it is executed.
 
     Raises:
         ModelFileError: the file is missing, damaged, not a trained file of piwsl, or of another format version.
     """
-    return load_trained(Path(path))
+    return load_trained(trained_file(Path(path)))
 
 
 def load_trained(path: Path) -> TrainedModel:
@@ -298,6 +306,11 @@ def _check_frame(entry: Any) -> Frame:
         cell=cell,
         pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
     )
+
+
+def trained_file(path: Path) -> Path:
+    """Return the trained file that a path means: that of a training run where it is a run directory, else the path."""
+    return path / MODEL_FILE if (path / MODEL_FILE).is_file() else path
 
 
 def member_models(directory: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """A dry run: the plan of a run and its estimated duration, without writing anything."""
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import advice, normalized, with_hydrogen_mass
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.files import check_structure
 
 _TRIAL = 2.0  # s of steps
@@ -53,10 +53,10 @@ def plan_run(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool =
 def _plan(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool) -> Plan:
     check_structure(structure)
     structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
-    with tempfile.TemporaryDirectory() as scratch:
-        exported = prepare_model(model, structure, protocol, Path(scratch))
+    with scratch_directory("md") as scratch:
+        exported = prepare_model(model, structure, protocol, scratch)
         outside = domain_warnings(exported, structure, model, strict)
-        job = Job(structure, model, exported, RunIdentity(protocol, "", ""), Path(scratch))
+        job = Job(structure, model, exported, RunIdentity(protocol, "", ""), scratch)
         simulation = Simulation(job, job.replicas)
         engine = simulation.engine
         engine.advance(_WARM_UP)

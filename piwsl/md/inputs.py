@@ -11,6 +11,7 @@ from ase import Atoms
 from piwsl.data.systems import SYSTEMS, Structure, find_structure, is_system, named_system, structure_name
 from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.loading import is_own_code, is_trained, model_sha256
+from piwsl.export.trained_file import trained_file
 from piwsl.md.protocol import MDProtocol, preset
 from piwsl.md.run_directory import CONFIG, START
 from piwsl.runs.config import read_mapping
@@ -84,7 +85,7 @@ def md_inputs(
         model = known.model if resolved.replicas is not None else known.exported
     if model is None:
         raise ConfigError("no model: give model=FILE, an exported potential or a trained model.pt")
-    return MDInputs(name or directory.name, atoms, Path(model), resolved, directory)
+    return MDInputs(name or directory.name, atoms, trained_file(Path(model)), resolved, directory)
 
 
 def _model_of_run(before: MDSummary, directory: Path) -> str:

@@ -1,7 +1,6 @@
 """A run of molecular dynamics, from what the caller names to a directory that explains itself."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
@@ -14,7 +13,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from piwsl.data.systems import Structure
-from piwsl.errors import ConfigError, UnphysicalError
+from piwsl.errors import ConfigError, UnphysicalError, system_errors
 from piwsl.export.loading import EXPORTED_NAMES, is_own_code, is_trained, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.inputs import md_inputs
@@ -34,6 +33,7 @@ from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, sha256, writing
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND
@@ -188,9 +188,9 @@ def _run(
     elif (summary := MDSummary.read(output)).result == "completed" and before.step == protocol.steps:
         LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
         return MDRun(output, summary)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory("md") as scratch:
         chunk = None if distributed is None else distributed.chunk
-        job, lines = _job(structure, model, identity, output, before, Path(scratch), chunk)
+        job, lines = _job(structure, model, identity, output, before, scratch, chunk)
         if before is None:
             lines += [(WARNING, line) for line in domain_warnings(job.exported, structure, model, strict)]
         job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
@@ -270,6 +270,7 @@ def verdict(summary: MDSummary) -> str:
     return f"{text}; {speed.steps_per_second or 0.0:.0f} steps/s, {speed.ns_per_day or 0.0:.2f} ns/day"
 
 
+@system_errors()
 def run_md(
     structure: Structure | None = None,
     model: str | PathLike[str] | None = None,

@@ -9,9 +9,13 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from piwsl.errors import ConfigError, reason_of
+from piwsl.errors import ConfigError, reason_of, shortened
 
 Model = TypeVar("Model", bound=BaseModel)
+
+LARGEST_CONFIG = 2**20  # bytes of a file
+_MOST_VALUES, _DEEPEST = 20_000, 50
+_SHOWN = 60  # characters of a value or a key in a message
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -21,16 +25,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, not YAML, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            text = stream.read(LARGEST_CONFIG + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}: not valid YAML: {error.problem or 'unreadable'}{line}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {reason_of(error)}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
+    if len(text) > LARGEST_CONFIG:
+        raise ConfigError(f"{path}: larger than {LARGEST_CONFIG // 1024} kB: not a configuration")
+    content = _loaded(text, path)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -39,20 +42,61 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def _loaded(text: bytes, path: Path) -> Any:
+    """Return the content of a YAML text whose aliases and levels are few.
+
+    Raises:
+        ConfigError: It is not YAML, or makes more values than a configuration has.
+    """
+    try:
+        content = yaml.safe_load(text.decode("utf-8-sig"))
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = shortened(" ".join((error.problem or "unreadable").split()))
+        raise ConfigError(f"{path}: not valid YAML: {problem}{line}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML: more than {_DEEPEST} levels") from None
+    except Exception as error:  # the constructors of dates, numbers and tags raise many kinds
+        reason = "a number of too many digits" if "integer string" in str(error) else reason_of(error)
+        raise ConfigError(f"{path}: not valid YAML: {reason}") from None
+    if _values(content, _DEEPEST) > _MOST_VALUES:
+        raise ConfigError(f"{path}: more than {_MOST_VALUES} values or {_DEEPEST} levels: not a configuration")
+    return content
+
+
+def _values(content: Any, levels: int, left: int = 0) -> int:
+    """Return the number of values, aliases counted as often as they are named; counting ends above the limit."""
+    if levels < 0:
+        return _MOST_VALUES + 1
+    inner = [*content, *content.values()] if isinstance(content, dict) else content
+    if not isinstance(inner, list | tuple | set):
+        return left + 1
+    count = left + 1
+    for item in inner:
+        count = _values(item, levels - 1, count)
+        if count > _MOST_VALUES:
+            break
+    return count
+
+
 def _check_keys(content: Any, path: Path, prefix: str) -> None:
     if isinstance(content, dict):
         for key, value in content.items():
             if not isinstance(key, str):
                 where = f" in {prefix.removesuffix('.')}" if prefix else ""
-                raise ConfigError(f"{path}: the key {key!r}{where} is not text: put it in quotes")
+                raise ConfigError(
+                    f"{path}: the key {shortened(repr(key), _SHOWN)}{where} is not text: put it in quotes"
+                )
             _check_keys(value, path, f"{prefix}{key}.")
     elif isinstance(content, list):
         for item in content:
             _check_keys(item, path, prefix)
+    elif isinstance(content, str) and "\0" in content:
+        raise ConfigError(f"{path}: {prefix.removesuffix('.')} contains a character that no text has (NUL)")
 
 
 def _kind(content: Any) -> str:
-    return "a list" if isinstance(content, list) else f"the value {content!r}"
+    return "a list" if isinstance(content, list) else f"the value {shortened(repr(content), _SHOWN)}"
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -86,8 +130,10 @@ def _scalar(text: str) -> Any:
     """Return the value that YAML reads from a text, or a number such as 1e-3, which YAML 1.1 reads as text."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except Exception:  # the constructors of dates, numbers and tags raise many kinds
         return text
+    if _values(value, _DEEPEST) > _MOST_VALUES:
+        raise ConfigError(f"{shortened(repr(text), _SHOWN)}: more values than an option has")
     if isinstance(value, str):
         try:
             return float(value)
@@ -119,7 +165,7 @@ def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str
     errors = error.errors()
     # Of a union there is an error for each branch: an unknown key in one of them is the most specific.
     first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
-    parts = _key_parts(first["loc"], values)
+    parts = [shortened(" ".join(part.split()), _SHOWN) for part in _key_parts(first["loc"], values)]
     key = section + ".".join(parts)
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}: {_hint(model, parts, section)}"
@@ -129,7 +175,7 @@ def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str
     message = message[:1].lower() + message[1:]
     if first["type"] in ("missing", "value_error") and not isinstance(first["input"], str | int | float):
         return f"{key}: {message}" if key else message
-    return f"{key} = {first['input']!r}: {message}"
+    return f"{key} = {shortened(repr(first['input']), _SHOWN)}: {shortened(message)}"
 
 
 def _key_parts(location: Sequence[int | str], values: Any) -> list[str]:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -21,21 +22,35 @@ _ANSWER = 60.0  # s to wait for a result that the scheduler has announced
 def local_cluster(workers: int) -> Iterator["DaskCluster"]:
     """Start a Dask cluster of processes of this machine with one thread each, for the duration of the block.
 
+    Scheduler and workers run whatever they are sent. They accept connections with the certificate of this cluster
+    only, which exists in the memory of its processes: other users of the machine cannot connect.
+
     Raises:
-        MissingDependencyError: Dask is not installed.
+        MissingDependencyError: Dask, or what makes the certificate, is not installed.
     """
     try:
         from distributed import LocalCluster
+        from distributed.security import Security
     except ImportError as error:
         raise MissingDependencyError("dask.distributed", "a Dask cluster", "dask") from error
+    if find_spec("cryptography") is None:
+        raise MissingDependencyError("cryptography", "a Dask cluster that only this run can use", "dask")
+    security = Security.temporary()
     # Ctrl-C in a terminal reaches all of its processes; this process decides which of them end.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        cluster = LocalCluster(workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+        cluster = LocalCluster(
+            workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            protocol="tls",
+            security=security,
+        )
     finally:
         signal.signal(signal.SIGINT, before)
     with cluster:
-        yield DaskCluster(cluster.scheduler_address)
+        yield DaskCluster(cluster.scheduler_address, security=security)
 
 
 @dataclass(frozen=True)
@@ -45,13 +60,18 @@ class DaskCluster:
     The task of a worker that dies is given to another one; a task that kills several workers is abandoned (see Dask's
     setting ``distributed.scheduler.allowed-failures``).
 
+    A scheduler is trusted: it, its workers, and everybody who can connect to it run code as the user of this process
+    and of the workers. One at ``tls://`` takes the certificates of Dask's configuration.
+
     Attributes:
         address: address of the scheduler, such as ``tcp://10.0.0.1:8786``.
         patience: time to wait for the scheduler and for a first or a new worker, s.
+        security: certificates; None: those of Dask's configuration.
     """
 
     address: str
     patience: float = 60.0
+    security: Any = field(default=None, repr=False)
 
     def check(self) -> None:
         """Raise ConfigError if the scheduler does not answer, before anything is written."""
@@ -134,8 +154,9 @@ class DaskCluster:
         except ImportError as error:
             raise MissingDependencyError("dask.distributed", "a Dask cluster", "dask") from error
         try:
-            return Client(self.address, timeout=min(self.patience, 10.0), set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
+            patience = min(self.patience, 10.0)
+            return Client(self.address, timeout=patience, set_as_default=False, security=self.security)
+        except (OSError, TimeoutError, ValueError, TypeError, AssertionError, RuntimeError) as error:  # of TLS, too
             raise ConfigError(f"no Dask scheduler at {self.address} ({reason_of(error)})") from None
 
     def _threads(self, client: Any) -> int:

@@ -1,9 +1,9 @@
-"""Files: written so that a reader never sees half of one, and hashed."""
+"""Files: written so that a reader never sees half of one, and hashed. Failures of the system become one line here."""
 
 import errno
 import hashlib
+import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,27 +13,53 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.errors import RunDirectoryError, reason_of
+from piwsl.errors import FULL, PiwslError, RunDirectoryError, reason_of
+from piwsl.runs.scratch import temporary_directory
 
 _SMALL, _RATIO = 2**28, 200  # bytes of arrays that any npz file may hold, and multiple of its size
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_FULL_TEXTS = ("no space left", "disk is full", "file too large", "quota exceeded")  # of libraries without numbers
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_LONGEST_NAME = 100  # characters of a name in that of its temporary
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and move it there when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+def atomic_path(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and move it there when the block ends without an error.
+
+    The temporary is in a hidden directory ``.NAME.XXXXXXXX.tmp``. One that a killed process left is removed by the
+    next call for the same path.
+
+    Args:
+        path: File to write.
+        errors: Exceptions by which the library that writes reports that the disk refuses.
+
+    Raises:
+        RunDirectoryError: The disk refuses.
+    """
+    folder: Path | None = None
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_directory(path.parent, f".{path.name[:_LONGEST_NAME]}.", ".tmp") as folder:
+            temporary = folder / path.name
+            temporary.touch()
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
+    except errors as error:
+        if isinstance(error, PiwslError) or _concerns_another_file(error, path, folder):
+            raise
+        raise unwritable(path, error, "try again") from None
+
+
+def _concerns_another_file(error: Exception, path: Path, folder: Path | None) -> bool:
+    """Return whether a failure names a file that is neither written here nor on the way to it."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, str | os.PathLike):
+        return False
+    near = {path, *path.parents, *path.absolute().parents}
+    return Path(name) not in near and (folder is None or folder not in Path(name).parents) and Path(name) != folder
 
 
 @contextmanager
@@ -50,17 +76,55 @@ def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Ite
     try:
         yield
     except errors as error:
-        full = isinstance(error, OSError) and error.errno in _FULL
-        advice = "make room" if full else "make it writable"
-        raise RunDirectoryError(
-            f"{path}: cannot be written ({reason_of(error)}): {advice}, then continue the run"
-        ) from None
+        if isinstance(error, PiwslError):
+            raise
+        raise unwritable(path, error, "continue the run") from None
+
+
+def unwritable(path: Path, error: Exception, then: str) -> RunDirectoryError:
+    """Return the error of a file or directory that cannot be written; ``then`` is what the user can do afterwards."""
+    number = getattr(error, "errno", None)
+    if number in FULL or any(text in str(error).lower() for text in _FULL_TEXTS):
+        advice = "make room"
+    elif number in _NOT_WRITABLE or not isinstance(error, OSError):
+        advice = "make it writable"
+    else:
+        advice = "choose another place or make it writable"
+    return RunDirectoryError(f"{path}: cannot be written ({reason_of(error)}): {advice}, then {then}")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+LARGEST_JSON = 256 * 2**20  # bytes of a file
+
+
+def read_json_object(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON file that contains an object; what the object contains is for a typed model to check.
+
+    Raises:
+        RunDirectoryError: The file is larger than ``largest`` bytes, cannot be read, or contains something else.
+    """
+    try:
+        if path.stat().st_size > largest:
+            raise RunDirectoryError(f"{path}: damaged: larger than {largest // 2**20} MB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({reason_of(error)})") from None
+    except (ValueError, RecursionError):  # UnicodeDecodeError is one, too
+        raise RunDirectoryError(f"{path} is not valid JSON: restore the file or rerun the job") from None
+    if not isinstance(content, dict):
+        raise RunDirectoryError(f"{path} contains no JSON object: restore the file or rerun the job")
+    return content
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a binary file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

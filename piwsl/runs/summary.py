@@ -8,13 +8,13 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl._version import __version__
-from piwsl.errors import RunDirectoryError
-from piwsl.runs.files import write_text, writing
+from piwsl.errors import RunDirectoryError, shortened
+from piwsl.runs.files import read_json_object, write_text, writing
 from piwsl.runs.provenance import command_line, versions
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "summary.json"
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 Result = Literal["completed", "interrupted", "stopped"]
 
 
@@ -64,7 +65,8 @@ class RunSummary(BaseModel):
         result: ``interrupted`` until the job ends.
     """
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    # JSON of Python may contain NaN, which no entry can mean; "1" is not a number, nor is 1 a text.
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False, strict=True)
 
     file_name: ClassVar[str] = SUMMARY_FILE
     job: ClassVar[str] = "a run"  # for messages, with its article
@@ -100,20 +102,12 @@ class RunSummary(BaseModel):
             raise RunDirectoryError(f"{directory}: no such directory")
         if not path.is_file():
             raise RunDirectoryError(f"{directory}: holds no {cls.file_name}: it is not the directory of {cls.job}")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:  # UnicodeDecodeError is one, too
-            raise RunDirectoryError(f"{path} is not valid JSON: restore the file or rerun the job") from None
-        except OSError as error:
-            raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from None
-        if not isinstance(content, dict):
-            raise RunDirectoryError(f"{path} contains no JSON object: restore the file or rerun the job")
-        return cls._checked(content, path)
+        return cls._checked(read_json_object(path), path)
 
     @classmethod
     def _checked(cls, content: dict[str, Any], path: Path) -> "Self":
         try:
-            return cls.model_validate(content)
+            return cls.model_validate_json(json.dumps(content))
         except ValidationError as error:
             missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"]
             if missing:
@@ -122,7 +116,7 @@ class RunSummary(BaseModel):
                 ) from None
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise RunDirectoryError(f"{path}: damaged: {key}: {first['msg'].lower()}") from None
+            raise RunDirectoryError(f"{path}: damaged: {shortened(key)}: {shortened(first['msg'].lower())}") from None
 
 
 class SystemRecord(BaseModel):
@@ -164,7 +158,7 @@ class ViolationRecord(BaseModel):
     """
 
     rule: str
-    step: int
+    step: _Count
     message: str = ""
     value: float | None = None
     limit: float | None = None
@@ -180,7 +174,7 @@ class ReplicaRecord(BaseModel):
     directory: str
     seed: int
     result: Result
-    steps_done: int
+    steps_done: _Count
     stop: ViolationRecord | None = None
 
 
@@ -222,11 +216,11 @@ class MDSummary(RunSummary):
     ensemble: str
     temperature_K: float | str
     pressure_bar: float | None = None
-    timestep_fs: float
-    equilibration_steps: int = 0
-    steps_requested: int
-    steps_done: int
-    trajectory_interval: int
+    timestep_fs: float = Field(gt=0)
+    equilibration_steps: _Count = 0
+    steps_requested: _Count
+    steps_done: _Count
+    trajectory_interval: _Count
     seed: int | None = None
     restarted_at_step: int | None = None
     speed: SpeedRecord = Field(default_factory=SpeedRecord)

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from piwsl.models import ModelConfig, import_modules
+from piwsl.models import ModelConfig, import_modules, registered_networks
 from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -107,6 +107,12 @@ class OptimizerConfig(Section):
     """How the weights are moved."""
 
     steps: int = Field(20_000, ge=1, description="number of training steps")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="time budget [min]: training ends when the steps or the minutes are used up, and the cosine "
+        "schedule follows whichever is further; empty: none",
+    )
     batch_size: int = Field(10, ge=1, description="structures in a step, over all processes and accumulated parts")
     accumulate: int = Field(1, ge=1, description="number of parts in which a step is computed, to save memory")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
@@ -203,9 +209,10 @@ def template() -> str:
         if isinstance(value, BaseModel):
             lines.append(f"\n# {field.description}\n{name}:")
             for key, (default, description) in _described(value).items():
-                lines.append(f"  {key}: {_yaml_value(default)}  # {description}")
+                lines.append(f"  {key}: {_yaml_value(default)}  # {description}{_choices(type(value), key)}")
         else:
-            lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}")
+            choices = _choices(TrainingConfig, name)
+            lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}{choices}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -215,6 +222,16 @@ def _described(section: BaseModel) -> dict[str, tuple[Any, str]]:
         return section.described()
     fields = type(section).model_fields
     return {key: (getattr(section, key), field.description or "") for key, field in fields.items()}
+
+
+def _choices(section: type[BaseModel], key: str) -> str:
+    """Return the values that a key may have, where they are few; empty otherwise."""
+    field = section.model_fields.get(key)
+    if field is not None and get_origin(field.annotation) is Literal:
+        return f" (one of {', '.join(get_args(field.annotation))})"
+    if section is ModelConfig and key == "network":
+        return f" (one of {', '.join(registered_networks())})"
+    return ""
 
 
 def _yaml_value(value: Any) -> str:

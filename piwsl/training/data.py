@@ -1,15 +1,15 @@
 """The frames of a training run: read, split, and checked against the configuration."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from typing import overload
+from typing import Annotated, overload
 from zlib import crc32
 
 import numpy as np
 from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
@@ -21,12 +21,13 @@ from piwsl.data.reference_energies import are_determined, atom_energies, isolate
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.runs.files import source_hash
+from piwsl.runs.files import read_json_object, source_hash
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
 from piwsl.typing import BoolArray, IntArray
 from piwsl.units import parse_units
 
+_Index = Annotated[int, Field(ge=0)]
 _FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
 
 
@@ -216,19 +217,34 @@ def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
     return replace(frames, frames=HiddenForces(frames, shown))
 
 
+class _StoredSplit(BaseModel):
+    """Content of the file: indices of frames, and hashes of the data, which earlier versions did not write."""
+
+    model_config = ConfigDict(strict=True)
+
+    train: list[_Index]
+    validation: list[_Index]
+    test: list[_Index]
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "_StoredSplit":
+        try:
+            return cls.model_validate(read_json_object(path))
+        except (RunDirectoryError, ValidationError):
+            raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+
+
 def stored_split(path: Path) -> Split | None:
-    """Read the split that an earlier session of a run wrote; None where it was interrupted before.
+    """Read the split that an earlier session of a run wrote; None if that session ended before it.
 
     Raises:
-        RunDirectoryError: the file is damaged.
+        RunDirectoryError: The file is damaged.
     """
     if not path.exists():
         return None
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
-        return Split(*([int(index) for index in parts[name]] for name in ("train", "validation", "test")))
-    except (OSError, KeyError, TypeError, ValueError):
-        raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+    stored = _StoredSplit.read(path)
+    return Split(stored.train, stored.validation, stored.test)
 
 
 def hashes_of(frames: TrainingFrames) -> dict[str, str]:
@@ -251,11 +267,8 @@ def check_unchanged(path: Path, frames: TrainingFrames) -> None:
     """
     if not path.exists():
         return
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8")).get("sha256", {})
-        changed = [name for name, value in hashes_of(frames).items() if earlier.get(name, value) != value]
-    except (OSError, AttributeError, ValueError):
-        raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+    earlier = _StoredSplit.read(path).sha256
+    changed = [name for name, value in hashes_of(frames).items() if earlier.get(name, value) != value]
     if changed:
         raise RunDirectoryError(
             f"cannot resume {path.parent}: the {' and the '.join(changed)} of this run changed since it began "

@@ -8,7 +8,7 @@ from piwsl.errors import RunDirectoryError
 from piwsl.export.trained_file import MODEL_FILE
 from piwsl.runs.directory import DirectoryKind
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import OptimizerConfig, TrainingConfig, load_config
 from piwsl.training.metrics import Errors
 
 CONFIG_FILE = "config.yaml"
@@ -92,16 +92,23 @@ def continuation(config: TrainingConfig, output: Path) -> Continuation:
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     texts = {key: f"{key} was {before.get(key)}, is {after.get(key)}" for key in changed}
     harmless = {*WITHOUT_EFFECT}
-    if config.optimizer.steps > earlier.optimizer.steps:
+    for key in _longer(earlier.optimizer, config.optimizer):
         if config.optimizer.schedule == "cosine":
-            texts["optimizer.steps"] += " (the cosine schedule depends on it; the others allow more steps)"
+            texts[key] += f" (the cosine schedule depends on it; the others allow more {key.rpartition('.')[2]})"
         else:
-            harmless.add("optimizer.steps")
+            harmless.add(key)
     refused = [text for key, text in texts.items() if key not in harmless]
     if refused:
         raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(refused)}")
     checkpoint = output / LAST if (output / LAST).exists() else None
     return Continuation(checkpoint, tuple(f"resumed: {text}" for text in texts.values()))
+
+
+def _longer(before: OptimizerConfig, after: OptimizerConfig) -> list[str]:
+    """Return the keys by which a run is longer than before."""
+    keys = ["optimizer.steps"] if after.steps > before.steps else []
+    more_time = before.minutes is not None and (after.minutes is None or after.minutes > before.minutes)
+    return [*keys, "optimizer.minutes"] if more_time else keys
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.predictions import Prediction
 from piwsl.runs import notebook
@@ -163,6 +163,7 @@ class EnsembleResult:
         )
 
 
+@system_errors()
 def train_ensemble(
     data: FrameSource | None = None,
     *,
@@ -213,7 +214,7 @@ def train_ensemble(
     seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
     if seeds is None:
         raise ConfigError("an ensemble needs seeds=1,2,3")
-    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
+    with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
         return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report)
 
 
@@ -349,6 +350,7 @@ def _work_left(config: TrainingConfig, directory: Path, resume: bool) -> Literal
         return "all"
     continuation(config, directory)  # refuses other settings
     finished = (directory / SUMMARY_FILE).exists() and (directory / MODEL_FILE).exists()
+    finished = finished and TrainingSummary.read(directory).result == "completed"
     longer = config.optimizer.steps > load_config(directory / CONFIG_FILE).optimizer.steps
     return "nothing" if finished and not longer else "rest"
 

@@ -15,6 +15,7 @@ from piwsl.data.batch import Batch
 from piwsl.data.domain import check_frames
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource, as_frames
+from piwsl.errors import system_errors
 from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_model
 from piwsl.losses.curl import Curl, measure_curl
 from piwsl.losses.evaluation import evaluate as evaluate_points
@@ -172,6 +173,7 @@ class Evaluation:
         )
 
 
+@system_errors()
 def evaluate(
     model: str | PathLike[str] | TrainedModel,
     data: FrameSource,
@@ -184,7 +186,7 @@ def evaluate(
     """Measure the errors of a trained model on labeled frames.
 
     Args:
-        model: trained file, or what `piwsl.load_model` returns.
+        model: trained file, run directory of a training, or what `piwsl.load_model` returns.
         data: labeled frames, a file, a directory, a pattern, or a named data set.
         units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
         device: ``cpu`` or ``cuda``.

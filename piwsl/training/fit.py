@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,13 +22,15 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from piwsl.runs.files import atomic_path
+from piwsl.compat.torch import torch_bytes
+from piwsl.errors import FULL
+from piwsl.runs.files import unwritable, write_bytes
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
-from piwsl.training.directory import CHECKPOINTS, metrics_name
+from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
 from piwsl.training.loader import Batches, BatchShard
-from piwsl.training.task import TrainingTask
+from piwsl.training.task import SECONDS, TrainingTask
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Setup:
     def describe_device(self) -> str:
         """Describe where the run computes."""
         if self.processes.count == 1:
-            return self.device.type
+            return ", ".join(filter(None, (self.device.type, self.processes.note)))
         machines = f" on {self.processes.nodes} machines" if self.processes.nodes > 1 else ""
         return f"{self.processes.count} {self.device.type} processes{machines}"
 
@@ -73,12 +76,21 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill at any moment leaves the one before."""
+    """Writes checkpoints so that a kill at any moment leaves the one before.
+
+    Args:
+        on_best: Called with the state of the task, averaged weights in it, when the best checkpoint was written.
+    """
+
+    def __init__(self, on_best: Callable[[dict[str, Tensor]], None] | None = None) -> None:
+        super().__init__()
+        self._on_best = on_best
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write beside the target, then move."""
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        write_bytes(Path(path), torch_bytes(checkpoint))
+        if self._on_best is not None and Path(path).name == Path(BEST).name:
+            self._on_best(checkpoint["state_dict"])
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,9 @@ class ProgressCallback(Callback):
         errors = pl_module.validation_errors
         done = step - self.first_step
         left = (time.perf_counter() - self.start) / done * (steps - step) if done else float("nan")
+        if pl_module.config.minutes is not None:
+            of_budget = max(0.0, 60 * pl_module.config.minutes - pl_module.seconds)
+            left = min(left, of_budget) if done else of_budget
         self.report(
             TrainingProgress(
                 step=step,
@@ -141,8 +156,16 @@ def fit(
     task: TrainingTask,
     checkpoint: Path | None,
     progress: Callable[[TrainingProgress], None] | None,
+    on_best: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> None:
     """Train a task, from the beginning or from a checkpoint.
+
+    Args:
+        setup: The run.
+        task: What is trained.
+        checkpoint: Where to continue; None: from the beginning.
+        progress: Called after every step.
+        on_best: Called on rank 0 after each best validation with the state of the task, averaged weights in it.
 
     Raises:
         DivergedError: the loss is no longer finite.
@@ -150,7 +173,7 @@ def fit(
     """
     config = setup.config
     optimizer = config.optimizer
-    with _quiet_lightning():
+    with _quiet_lightning(), _quiet_writers():
         trainer = Trainer(
             max_steps=optimizer.steps,
             max_epochs=-1,
@@ -165,11 +188,17 @@ def fit(
             inference_mode=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            **_place(setup.processes, setup.device),
+            **_place(setup.processes, setup.device, AtomicCheckpointIO(on_best)),
         )
         batches = Batches(setup.frames, config, task.objective.margin, setup.share, lambda: task.global_step)
+        if checkpoint is not None and _is_over(checkpoint, config):
+            return
         try:
             trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise unwritable(setup.output, error, "continue the run") from None
         except SystemExit:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
         except RuntimeError as error:
@@ -179,20 +208,29 @@ def fit(
             raise
 
 
-def _place(processes: Processes, device: torch.device) -> dict[str, Any]:
+def _is_over(checkpoint: Path, config: TrainingConfig) -> bool:
+    """Return whether the time budget was used up at a checkpoint; Lightning would do one more step."""
+    minutes = config.optimizer.minutes
+    if minutes is None:
+        return False
+    used = torch.load(checkpoint, map_location="cpu", weights_only=True).get(SECONDS, 0.0)
+    return bool(used >= 60 * minutes)
+
+
+def _place(processes: Processes, device: torch.device, files: AtomicCheckpointIO) -> dict[str, Any]:
     """Return the options of the trainer that determine devices and processes."""
     if processes.count == 1:
         return {
             "accelerator": device.type.replace("cuda", "gpu"),
             "devices": 1 if device.type == "cpu" else [device.index],
-            "plugins": [AtomicCheckpointIO(), LightningEnvironment()],
+            "plugins": [files, LightningEnvironment()],
         }
     return {
         "accelerator": device.type.replace("cuda", "gpu"),
         "devices": processes.local_count,
         "num_nodes": processes.nodes,
         "strategy": DDPStrategy(broadcast_buffers=False),  # they are constants
-        "plugins": [AtomicCheckpointIO(), LaunchedEnvironment(processes)],
+        "plugins": [files, LaunchedEnvironment(processes)],
     }
 
 
@@ -240,6 +278,22 @@ def _loggers(output: Path) -> list[Logger]:
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(output, name="", version="tensorboard"))
     return loggers
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Suppress tracebacks of threads that cannot write: TensorBoard raises the error again where it is called."""
+    before = threading.excepthook
+
+    def show(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

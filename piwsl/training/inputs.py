@@ -17,7 +17,7 @@ from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.training.config import DataConfig, TrainingConfig, load_config
-from piwsl.training.directory import CONFIG_FILE
+from piwsl.training.directory import CONFIG_FILE, LAST
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.fit import TrainingProgress
 from piwsl.training.tuning.settings import TuneConfig, load_settings, tune_config
@@ -127,15 +127,19 @@ def _step(progress: TrainingProgress) -> Step:
 
 
 @contextmanager
-def resumable(advice: str) -> Iterator[None]:
-    """Log how to resume if the user interrupts the block."""
+def resumable(advice: Callable[[], str]) -> Iterator[None]:
+    """Log how to resume if the user interrupts the block; ``advice`` is called then."""
     try:
         yield
     except KeyboardInterrupt:
-        LOGGER.warning(f"interrupted: {advice}")
+        LOGGER.warning(f"interrupted: {advice()}")
         raise
 
 
 def resume_advice(output: Path) -> str:
-    """Return how an interrupted training run is continued."""
-    return f"resume=True continues {output} from the last checkpoint"
+    """Return how an interrupted training run or ensemble is continued."""
+    if (output / LAST).exists() or any(output.glob(f"seed-*/{LAST}")):
+        return f"resume=True continues {output} from the last checkpoint"
+    if (output / CONFIG_FILE).exists():
+        return f"there is no checkpoint yet: resume=True starts {output} from step 0"
+    return "nothing was written"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.read import FrameSource
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
+from piwsl.errors import RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
@@ -27,7 +28,7 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.config import TrainingConfig
+from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import (
     TrainingFrames,
@@ -50,7 +51,7 @@ from piwsl.training.directory import (
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
-from piwsl.training.distributed.processes import launched_processes, process_group
+from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
@@ -111,6 +112,7 @@ class TrainingResult:
         )
 
 
+@system_errors()
 def train(
     data: FrameSource | None = None,
     *,
@@ -158,7 +160,7 @@ def train(
         resume=resume,
         options=options,
     )
-    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
+    with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
         return run_training(settings, directory, resume, force, on_data, report)
 
 
@@ -239,12 +241,32 @@ def _train(
     began: float,
 ) -> TrainingResult:
     config, frames, output = setup.config, setup.frames, setup.output
+    model = output / MODEL_FILE
+
+    def save_best(state: dict[str, torch.Tensor]) -> None:
+        """Write a usable model, complete but for its test errors."""
+        errors = task.validation_errors
+        if errors is not None:
+            save_trained(trained_model(config, frames, task.potential, errors, None, start.origin, state), model)
+
     try:
-        fit(setup, task, earlier.checkpoint if earlier else None, progress)
+        fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
     except DivergedError as error:
         LOGGER.error(str(error))
         raise
     wait_for_all()
+    return _finish(setup, task, start, began)
+
+
+def _finish(
+    setup: Setup,
+    task: TrainingTask,
+    start: StartingPoint,
+    began: float,
+    outcome: Literal["completed", "stopped"] = "completed",
+) -> TrainingResult:
+    """Measure the errors of the best weights and write the trained file and the summary."""
+    config, frames, output = setup.config, setup.frames, setup.output
     task.potential.load_state_dict(best_weights(output))
     potential = task.potential.requires_grad_(False).eval().to(setup.device)
     dtype = DTYPES[config.weights_dtype]
@@ -255,14 +277,16 @@ def _train(
     result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
         save_trained(trained_model(config, frames, potential, validation, test, start.origin), result.model)
-        _summary(setup, result, start.origin).write(output)
+        _summary(setup, result, start.origin, outcome).write(output)
     for warning in warnings:
         LOGGER.warning(warning)
     LOGGER.info(f"done after {seconds:.0f} s: {'; '.join((test or validation).lines())}")
     return result
 
 
-def _summary(setup: Setup, result: TrainingResult, origin: dict[str, Any] | None) -> TrainingSummary:
+def _summary(
+    setup: Setup, result: TrainingResult, origin: dict[str, Any] | None, outcome: Literal["completed", "stopped"]
+) -> TrainingSummary:
     frames = setup.frames
     ended = datetime.now(timezone.utc)
     return TrainingSummary(
@@ -280,8 +304,47 @@ def _summary(setup: Setup, result: TrainingResult, origin: dict[str, Any] | None
         warnings=result.warnings,
         outputs={"model": MODEL_FILE, "config": CONFIG_FILE, "split": SPLIT_FILE, "log": LOG_FILE},
         model_sha256=sha256(result.model),
-        result="completed",
+        result=outcome,
     )
+
+
+def finish_training(directory: str | PathLike[str]) -> TrainingResult:
+    """Write the trained file and the summary of an interrupted run from its best checkpoint.
+
+    The run can be continued afterwards with ``resume=True``.
+
+    Args:
+        directory: run directory.
+
+    Raises:
+        RunDirectoryError: it contains no training run, another process trains there, or the run was interrupted before
+            its first validation.
+        DataError, ConfigError: the frames of the run cannot be used any more.
+    """
+    with system_errors():
+        return _finish_run(Path(directory))
+
+
+def _finish_run(output: Path) -> TrainingResult:
+    began = time.perf_counter()
+    directory = RunDirectory(output, TRAINING_RUN)
+    if not directory.holds_job or not (output / CONFIG_FILE).exists():
+        raise RunDirectoryError(f"{output}: holds no training run to finish")
+    if not (output / BEST).exists():
+        raise RunDirectoryError(f"{output}: was interrupted before its first validation: continue it with resume=True")
+    config = load_config(output / CONFIG_FILE)
+    with process_settings(config.threads, config.deterministic), directory.lock():
+        earlier = continuation(config, output)
+        frames = training_frames(config, stored_split(output / SPLIT_FILE))
+        processes = Processes()
+        device = chosen_device(config, processes)
+        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
+        start = starting_potential(config, frames)
+        task, _ = _task(setup, start.potential)
+        with directory.log():
+            for line in earlier.notes:
+                LOGGER.info(line)
+            return _finish(setup, task, start, began, "stopped")
 
 
 def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
@@ -322,15 +385,29 @@ def trained_model(
     validation: Errors,
     test: Errors | None,
     origin: dict[str, Any] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
 ) -> TrainedModel:
-    """Return the trained file of a run; ``origin`` describes its start."""
+    """Return the trained file of a run.
+
+    Args:
+        config: Everything that decided the run.
+        frames: Its frames.
+        potential: What was trained.
+        validation: Errors on the validation frames.
+        test: Errors on the test frames; None without any, or before the end.
+        origin: Description of the start.
+        state: State of the training task, whose weights take the place of those of the potential.
+    """
+    weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
+    if state is not None:
+        weights = {name: state[f"potential.network.{name}"] for name in weights}
     step = max(1, len(frames.validation) // CHECK_FRAMES)
     return TrainedModel(
         config=config.model,
         reference_energies={z: float(potential.reference_energies[z]) for z in potential.elements},
         scale=float(potential.scale),
         dtype=config.weights_dtype,
-        tensors={name: value.detach().cpu().clone() for name, value in potential.network.state_dict().items()},
+        tensors={name: value.detach().cpu().clone() for name, value in weights.items()},
         check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
         training={
             "data": frames.source.name,

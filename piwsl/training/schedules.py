@@ -1,7 +1,7 @@
 """Learning-rate schedules: each gives the share of the highest rate at a step, after a linear warm-up."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from piwsl.training.config import OptimizerConfig
 
@@ -18,6 +18,7 @@ class Schedule:
     """
 
     warmup: int
+    time_share: float = field(default=0.0, kw_only=True)  # used part of the time budget; 0 without one
 
     def __call__(self, step: int) -> float:
         """Return the share of the highest rate at a step of the run."""
@@ -34,14 +35,17 @@ class Schedule:
 
 @dataclass
 class Cosine(Schedule):
-    """Half a cosine from the end of the warm-up to step ``steps``, down to a thousandth of the rate."""
+    """Half a cosine from the end of the warm-up to step ``steps``, down to a thousandth of the rate.
+
+    With a time budget, the used part of it counts where that is larger than the part of the steps.
+    """
 
     steps: int
 
     def share(self, step: int) -> float:
         """Return 1 up to the end of the warm-up, and a thousandth from ``steps`` on."""
         length = max(1, self.steps - self.warmup)
-        done = min(1.0, max(0, step - self.warmup) / length)
+        done = min(1.0, max(max(0, step - self.warmup) / length, self.time_share))
         return LAST + (1.0 - LAST) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -68,7 +69,20 @@ class StartingPoint:
             ("left out, no place for it", self.unexpected),
             ("fixed", self.frozen),
         )
-        return [*self.notes, *(f"{title} ({len(names)}): {', '.join(names)}" for title, names in lists if names)]
+        return [*self.notes, *(f"{title} ({len(names)}): {_summed_up(names)}" for title, names in lists if names)]
+
+
+_FEW = 4  # names that are listed one by one
+
+
+def _summed_up(names: tuple[str, ...]) -> str:
+    """Return names, or where they are many the modules that they belong to, with the number of weights of each."""
+    if len(names) <= _FEW:
+        return ", ".join(names)
+    counts = Counter(".".join(name.split(".")[:2]) if name.count(".") > 1 else name.split(".")[0] for name in names)
+    if len(counts) > 2 * _FEW:
+        counts = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{module} ({count})" if count > 1 else module for module, count in counts.items())
 
 
 def with_network_of_start(config: TrainingConfig) -> TrainingConfig:

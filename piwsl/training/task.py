@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from piwsl.losses.objective import Term, local_mean
 from piwsl.losses.predictions import PointPredictions
 from piwsl.models.potential import Potential
 from piwsl.training.config import OptimizerConfig
-from piwsl.training.distributed.process_group import gathered, global_mean, process_count, summed
+from piwsl.training.distributed.process_group import gathered, global_mean, process_count, process_rank, summed
 from piwsl.training.evaluate import labeled_points
 from piwsl.training.metrics import Errors, ErrorSums
 from piwsl.training.schedules import build_schedule
@@ -113,6 +114,7 @@ class StepRecord:
 
 
 LOGGER = logging.getLogger(__name__)
+SECONDS = "seconds"  # in a checkpoint: used time of the run
 WRITTEN = 50  # steps between the losses in the metrics file
 MEMORY = 0.1  # weight of the last step in the running share of the label-free terms
 
@@ -127,6 +129,8 @@ class TrainingTask(LightningModule):
         self.config = config
         self.seed = seed
         self.schedule = build_schedule(config)
+        self.seconds = 0.0  # used in this run, in earlier sessions, too
+        self._since: float | None = None
         self.losses: dict[str, float] = {}  # `loss` and its terms in the last step
         self.validation_errors: Errors | None = None
         self.validation_loss: float | None = None
@@ -153,10 +157,40 @@ class TrainingTask(LightningModule):
         norm = nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
         self.losses = self._record.finish(self.global_step, norm)
         self._note_share()
+        self._read_clock()
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the time budget is used up."""
+        return self.config.minutes is not None and self.seconds >= 60 * self.config.minutes
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def _read_clock(self) -> None:
+        """Take the time of rank 0 where there is a budget: all processes need the same rate and the same last step."""
+        if self.config.minutes is None or self._since is None:
+            return
+        now = time.perf_counter()
+        seconds = torch.tensor(self.seconds + now - self._since, dtype=torch.float64, device=self.device)
+        self.seconds = float(summed(seconds * (process_rank() == 0)))
+        self._since = now
+        self.schedule.time_share = min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the used time."""
+        checkpoint[SECONDS] = self.seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue with the time that is left."""
+        self.seconds = float(checkpoint.get(SECONDS, 0.0))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
         """Log the losses of the last step at intervals."""
         whole = (batch_index + 1) % self.config.accumulate == 0
+        if whole and self.time_is_up:
+            self.trainer.should_stop = True
         if whole and self.global_step % min(WRITTEN, self.config.validation_interval) == 0:
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]  # of the next step
             self._write({**{f"train/{name}": value for name, value in self.losses.items()}, "learning_rate": rate})

@@ -262,7 +262,14 @@ def _ids(path: Path) -> np.ndarray:
 
 
 def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as an ASE database in an SQLite file; labels become results of a calculation."""
-    with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
-        for frame in frames:
-            database.write(results_of(frame))
+    """Write frames as an ASE database in an SQLite file; labels become results of a calculation.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    try:
+        with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
+            for frame in frames:
+                database.write(results_of(frame))
+    except sqlite3.Error as error:
+        raise OSError(reason_of(error)) from None

@@ -83,16 +83,21 @@ def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
 
     Raises:
         MissingDependencyError: lmdb is not installed.
+        OSError: The disk refuses.
     """
     library = _lmdb()
-    with library.open(str(path), subdir=False, lock=False, map_size=_FIRST_MAP_SIZE, sync=False) as environment:
-        remaining, written = iter(frames), 0
-        while rows := [_entry(frame) for frame in islice(remaining, _ROWS_AT_ONCE)]:
-            entries = {str(written + i).encode(): row for i, row in enumerate(rows, start=1)}
-            written += len(rows)
-            entries[NEXT_ID] = _encoded(written + 1)
-            _put(library, environment, entries)
-        environment.sync(True)
+    options = {"subdir": False, "lock": False, "map_size": _FIRST_MAP_SIZE, "sync": False}
+    try:
+        with library.open(str(path), **options) as environment:
+            remaining, written = iter(frames), 0
+            while rows := [_entry(frame) for frame in islice(remaining, _ROWS_AT_ONCE)]:
+                entries = {str(written + i).encode(): row for i, row in enumerate(rows, start=1)}
+                written += len(rows)
+                entries[NEXT_ID] = _encoded(written + 1)
+                _put(library, environment, entries)
+            environment.sync(True)
+    except library.Error as error:
+        raise OSError(reason_of(error).removeprefix(f"{path}: ")) from None
 
 
 def _put(library: Any, environment: "lmdb.Environment", entries: dict[bytes, bytes]) -> None:

@@ -19,6 +19,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
 from piwsl.errors import DataError, quoted
+from piwsl.runs.steady_file import SteadyFile
 
 if TYPE_CHECKING:
     import h5py
@@ -225,9 +226,16 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
 
     Raises:
         MissingDependencyError: h5py is not installed.
+        OSError: The disk refuses.
     """
+    with SteadyFile(path) as disk:
+        _write(disk, frames)
+        disk.check()
+
+
+def _write(disk: SteadyFile, frames: Iterable[Frame]) -> None:
     # Of this version on, HDF5 keeps checksums of everything but the values; `_create` adds those of the values.
-    with h5py_module().File(path, "w", libver=("v110", "v110")) as file:
+    with h5py_module().File(disk, "w", libver=("v110", "v110")) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         for name, known in (*FIELDS.items(), (OFFSETS, Field(False, (), "i8", 0))):
             _create(file, name, known)
@@ -235,6 +243,7 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
         remaining = iter(frames)
         while block := list(islice(remaining, BLOCK)):
             _append(file, block)
+            disk.check()
 
 
 def _create(file: "h5py.File", name: str, known: Field) -> None:

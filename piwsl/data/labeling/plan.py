@@ -6,6 +6,7 @@ from typing import Any
 
 from piwsl.errors import RunDirectoryError
 from piwsl.runs.directory import DirectoryKind, RunDirectory
+from piwsl.runs.files import read_json_object
 
 PLAN_FILE = "plan.json"
 LABELING = DirectoryKind(job="a labeling job", marks=(PLAN_FILE,))
@@ -27,9 +28,9 @@ def is_begun(directory: RunDirectory, plan: Mapping[str, Any], defaults: Mapping
         return False
     path = directory.path / PLAN_FILE
     try:
-        stored = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError):
-        raise RunDirectoryError(f"{path}: damaged: choose another output=DIRECTORY") from None
+        stored = {**defaults, **read_json_object(path)}
+    except RunDirectoryError as error:
+        raise RunDirectoryError(f"{error}: choose another output=DIRECTORY") from None
     if stored != json.loads(json.dumps(plan)):
         changed = ", ".join(sorted(key for key in {*stored, *plan} if stored.get(key) != plan.get(key)))
         raise RunDirectoryError(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps, loads
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 from piwsl.data.frames import Frame
 from piwsl.data.labeling.calculators import needs_fresh_calculator, reference_calculator
 from piwsl.errors import reason_of
+from piwsl.runs.scratch import scratch_directory
 from piwsl.typing import FloatArray
 
 
@@ -42,9 +42,9 @@ def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> Singl
     """
     try:
         calculator = _calculator(method, options)
-        with TemporaryDirectory(prefix="piwsl-label-") as scratch:
+        with scratch_directory("label") as scratch:
             if "directory" not in options and hasattr(calculator, "directory"):
-                calculator.directory = scratch  # programs that communicate through files need folders of their own
+                calculator.directory = str(scratch)  # programs that communicate through files need folders of their own
             return _labels(calculator, frame)
     except Exception as error:  # a quantum-chemistry program may raise anything; other structures continue
         return Failure(reason_of(error))

@@ -21,7 +21,7 @@ from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
-from piwsl.runs.files import sha256, write_text
+from piwsl.runs.files import sha256, write_text, writing
 from piwsl.runs.summary import RunSummary, now, provenance
 
 
@@ -91,7 +91,7 @@ class LabelStore:
             if result.stress is not None:
                 entry["stress"] = result.stress.tolist()
         line = json.dumps(entry).encode() + b"\n"
-        with self.path.open("ab") as stream:
+        with writing(self.path), self.path.open("ab") as stream:
             stream.write(line)
         self._note(entry, self._end)
         self._end += len(line)

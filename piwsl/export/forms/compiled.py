@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,8 +20,9 @@ from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
 from piwsl.runs.process_settings import environment_variable
+from piwsl.runs.scratch import folder_without_spaces, scratch_directory, temporary_files_in
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,28 @@ def compile_package(program: Program, output: Path) -> None:
             "install one, or choose format='torchscript'"
         )
     # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
-    options = {"cpp.threads": 1}
-    with TemporaryDirectory() as folder:
-        # PyTorch keeps intermediate files, among them code that it loads again, in a folder of a predictable name that
-        # another user could have made before. This one is new, and this user's alone.
+    # PyTorch keeps intermediate files, among them headers and code that it loads again, in folders of predictable names
+    # that another user could have made before. These are new, and this user's alone; no user name is needed.
+    options = {"cpp.threads": 1, "aot_inductor.precompile_headers": False}
+    parent = folder_without_spaces()
+    if parent is None:
+        raise ExportError("the C++ compiler takes no path with spaces: set TMPDIR to a folder without any")
+    with (
+        scratch_directory("compile", parent) as folder,
+        environment_variable("TORCHINDUCTOR_CACHE_DIR", str(folder / "cache")),
+        temporary_files_in(folder),
+    ):
         try:
-            module, package = _Module(program.graph), Path(folder) / "model.pt2"
-            with environment_variable("TORCHINDUCTOR_CACHE_DIR", str(Path(folder) / "work")):
-                made = compat.compile_package(module, program.inputs, program.sizes, package, options)
+            module, package = _Module(program.graph), folder / "model.pt2"
+            made = compat.compile_package(module, program.inputs, program.sizes, package, options)
         except Exception as error:  # compilers raise many kinds
+            if "No space left" in str(error):
+                raise ExportError(f"{parent}: no space left for the compiler: make room, or set TMPDIR") from None
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
                 f"AOTInductor could not compile the potential ({reason}): export with format='torchscript'"
             ) from error
-        with atomic_path(output) as temporary:
-            shutil.copyfile(made, temporary)
+        write_bytes(output, made.read_bytes())
 
 
 def _without_views(graph: GraphModule) -> GraphModule:

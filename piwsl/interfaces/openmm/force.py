@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from piwsl.export.evaluation import bind, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
+from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import PBC
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import KJ_PER_MOL, NANOMETER
@@ -270,8 +270,8 @@ class ForceCallable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         device = state["device"] if torch.cuda.is_available() else "cpu"
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / state["name"]
+        with scratch_directory("openmm") as folder:
+            path = folder / state["name"]
             path.write_bytes(state["file"])
             self.__init__(load_exported(path, device), np.array(state["species"]), state["pbc"])  # type: ignore[misc]
 

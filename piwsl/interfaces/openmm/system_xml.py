@@ -5,12 +5,11 @@ with OpenMM 8.6). Here the TorchForces are removed from the text and created aga
 """
 
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from piwsl.errors import DataError, EngineError, reason_of
 from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch
+from piwsl.runs.scratch import scratch_directory
 
 
 def read_system(text: str) -> Any:
@@ -46,8 +45,8 @@ def _torch_force(entry: ElementTree.Element) -> Any:
         raise EngineError(
             f"the System contains a TorchForce, and openmm-torch is missing: {reason_of(error)}"
         ) from None
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "module.pt"
+    with scratch_directory("openmm") as folder:
+        path = folder / "module.pt"
         path.write_bytes(bytes.fromhex(entry.get("encodedFileContents", "")))
         force = openmmtorch.TorchForce(str(path))
     force.setOutputsForces(entry.get("outputsForces") == "1")

@@ -2,14 +2,15 @@
 
 import atexit
 import itertools
+import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, wraps
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -17,14 +18,17 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]  # they are there
 
-from piwsl.errors import ConfigError, PiwslError
+from piwsl.errors import ConfigError, PiwslError, reason_of
 from piwsl.training.distributed.process_group import wait_for_all
 
 # One process may read, or wait for a download, while the others wait for it.
 PATIENCE = timedelta(hours=2)
 # An error of another process is noticed after LOOK seconds; after GRACE more this process ends, too.
 LOOK, GRACE = 1.0, 5.0
+# Time in which all processes must have started, and s after which a process tells for whom it waits.
+MEETING, NOTICE = timedelta(minutes=10), 20.0
 
+LOGGER = logging.getLogger(__name__)
 _NUMBERS = itertools.count()  # of the blocks that this process took part in
 _WITHIN = threading.Lock()
 
@@ -45,6 +49,7 @@ class Processes:
         local_count: processes on this machine, the same on each.
         address, port: where they meet; empty in a run of one process.
         elastic: started by torchrun, which holds the place where they meet.
+        note: what the user should know about their number; empty: nothing.
     """
 
     count: int = 1
@@ -55,6 +60,7 @@ class Processes:
     address: str = ""
     port: int = 0
     elastic: bool = False
+    note: str = ""
 
     @property
     def node(self) -> int:
@@ -70,11 +76,43 @@ def launched_processes(environment: Mapping[str, str] = os.environ) -> Processes
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         return _of_torchrun(environment)
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        return _of_slurm(environment)
-    return Processes()
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks == "1":
+        return Processes()
+    if "SLURM_PTY_PORT" in environment:
+        return _interactive(environment)
+    return _of_slurm(environment)
 
 
+def _interactive(environment: Mapping[str, str]) -> Processes:
+    """Return the single process of an interactive step (``srun --pty``): the other tasks have no terminal.
+
+    Raises:
+        ConfigError: this is one of the others.
+    """
+    if environment.get("SLURM_PROCID", "0") != "0":
+        raise ConfigError("srun --pty starts one process that has a terminal: start several with srun without --pty")
+    tasks = environment["SLURM_STEP_NUM_TASKS"]
+    return Processes(note=f"one process, since this is an interactive step of {tasks} tasks (srun --pty)")
+
+
+def _whole_numbers(function: Callable[[Mapping[str, str]], Processes]) -> Callable[[Mapping[str, str]], Processes]:
+    """Turn variables of a launcher that are missing or no whole numbers into one line."""
+
+    @wraps(function)
+    def described(environment: Mapping[str, str]) -> Processes:
+        try:
+            return function(environment)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(
+                f"the variables of torchrun or srun in the environment are incomplete ({reason_of(error)}): unset "
+                "TORCHELASTIC_RUN_ID and SLURM_STEP_NUM_TASKS to train as one process"
+            ) from None
+
+    return described
+
+
+@_whole_numbers
 def _of_torchrun(environment: Mapping[str, str]) -> Processes:
     count, local_count = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
     nodes = int(environment.get("GROUP_WORLD_SIZE", count // local_count))
@@ -94,6 +132,7 @@ def _of_torchrun(environment: Mapping[str, str]) -> Processes:
     )
 
 
+@_whole_numbers
 def _of_slurm(environment: Mapping[str, str]) -> Processes:
     # Tasks by machine: "2(x3)", "2", or "2,1" where they differ.
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", environment["SLURM_STEP_NUM_TASKS"])
@@ -226,7 +265,20 @@ def _meeting_place(processes: Processes) -> Store:
         store: Store = next(rendezvous("env://"))[0]
         return store
     first = processes.rank == 0
-    return TCPStore(processes.address, processes.port, processes.count, is_master=first, timeout=timedelta(minutes=10))
+    place = f"{processes.address}:{processes.port}"
+    others = "the other processes" if first else "the first process"
+    notice = threading.Timer(NOTICE, LOGGER.warning, [f"process {processes.rank} waits for {others} at {place}"])
+    notice.daemon = True
+    notice.start()
+    try:
+        return TCPStore(processes.address, processes.port, processes.count, is_master=first, timeout=MEETING)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise LostProcessError(
+            f"{others} of {processes.count} did not come to {place} ({reason_of(error)}): start all of them with srun "
+            "or torchrun, or train as one process"
+        ) from None
+    finally:
+        notice.cancel()
 
 
 class _Watch:

@@ -6,7 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.errors import ConfigError, MissingDependencyError, system_errors
 from piwsl.runs.progress import Step, reporting
 from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import launched_processes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from piwsl.training.tuning.run import TuneResult
 
 
+@system_errors()
 def tune(
     config: Config,
     *,
@@ -68,7 +69,7 @@ def tune(
         )
     chosen = {"storage": storage, "trials": trials}
     section = section.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    with resumable("repeat the search to continue it"), _reporting(progress, section) as report:
+    with resumable(lambda: "repeat the search to continue it"), _reporting(progress, section) as report:
         return run_study(training, section, directory, on_data, report)
 
 

@@ -11,7 +11,7 @@ import mdtraj
 import numpy as np
 import pytest
 
-from piwsl.errors import RunDirectoryError, UnphysicalError
+from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.distributed import DistributedReplicas
 from piwsl.md.restart import state_files
@@ -47,7 +47,7 @@ def equal(one: Path, other: Path) -> bool:
 
 def workers_of(where: DaskCluster) -> dict[str, int]:
     """Process of each worker."""
-    with distributed.Client(where.address, set_as_default=False) as client:
+    with distributed.Client(where.address, set_as_default=False, security=where.security) as client:
         return dict(client.run(os.getpid))
 
 
@@ -56,6 +56,16 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_nobody_else_can_use_the_cluster_of_a_run(cluster, tmp_path):
+    assert workers_of(cluster)
+    address = cluster.address
+    plain = address.replace("tls://", "tcp://")
+    for where, security in ((plain, None), (address, distributed.Security.temporary())):
+        with pytest.raises(ConfigError, match="no Dask scheduler at"):
+            list(DaskCluster(where, patience=2.0, security=security).run(Path.touch, [(tmp_path / "intruder",)]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_path):

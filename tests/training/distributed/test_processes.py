@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from piwsl.losses.objective import local_mean
 from piwsl.runs.config import to_yaml
 from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
+from piwsl.training.distributed import processes
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.loader import share_of_process
@@ -64,6 +66,36 @@ def test_processes_of_slurm():
 )
 def test_otherwise_there_is_one_process(environment):
     assert launched_processes(environment) == Processes()
+
+
+def test_an_interactive_step_is_one_process():
+    environment = {**SLURM, "SLURM_PTY_PORT": "40001", "SLURM_PROCID": "0"}
+    found = launched_processes(environment)
+    assert (found.count, found.rank) == (1, 0)
+    assert found.note == "one process, since this is an interactive step of 8 tasks (srun --pty)"
+    with pytest.raises(ConfigError, match="without --pty"):
+        launched_processes({**environment, "SLURM_PROCID": "3"})
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"TORCHELASTIC_RUN_ID": "x"}, {**SLURM, "SLURM_PROCID": "x"}, {"SLURM_STEP_NUM_TASKS": "4"}],
+    ids=["torchrun", "not a number", "srun"],
+)
+def test_incomplete_variables_of_a_launcher_are_one_line(environment):
+    with pytest.raises(ConfigError, match="torchrun or srun in the environment are incomplete"):
+        launched_processes(environment)
+
+
+def test_a_process_that_waits_says_for_whom(caplog, monkeypatch):
+    # The times are those of a real start: patched, so that the test does not wait for minutes.
+    monkeypatch.setattr(processes, "NOTICE", 0.1)
+    monkeypatch.setattr(processes, "MEETING", timedelta(seconds=1))
+    alone = Processes(2, 0, local_count=2, address="127.0.0.1", port=29517)
+    with pytest.raises(processes.LostProcessError, match=r"did not come to 127\.0\.0\.1:29517") as caught:
+        processes._meeting_place(alone)
+    assert "\n" not in str(caught.value)
+    assert "process 0 waits for the other processes at 127.0.0.1:29517" in caplog.text
 
 
 def test_uneven_machines_are_refused():
