@@ -20,7 +20,7 @@ ensure_user_name()
 
 if TYPE_CHECKING:
     from piwsl import analysis, data, losses, models, testing
-    from piwsl.analysis import analyze
+    from piwsl.analysis.analyze import analyze
     from piwsl.data.frames import Frame, FrameSet
     from piwsl.data.labeling.label import label, sample
     from piwsl.data.read import read_frames
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from piwsl.md.run import MDRun, run_md
     from piwsl.training.config import TrainingConfig
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
-    from piwsl.training.evaluate import Evaluation, evaluate
+    from piwsl.training.evaluation import Evaluation, evaluate
     from piwsl.training.run import TrainingResult, finish_training, train
     from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
@@ -103,7 +103,7 @@ __getattr__, __dir__ = attach(
         "ElementError": "errors",
         "EngineError": "errors",
         "EnsembleResult": "training.ensemble",
-        "Evaluation": "training.evaluate",
+        "Evaluation": "training.evaluation",
         "ExportError": "errors",
         "ExportedModel": "export.export",
         "Frame": "data.frames",
@@ -122,7 +122,7 @@ __getattr__, __dir__ = attach(
         "UnphysicalError": "errors",
         "UnregisteredNetworkError": "errors",
         "analyze": "analysis",
-        "evaluate": "training.evaluate",
+        "evaluate": "training.evaluation",
         "export_model": "export.export",
         "finish_training": "training.run",
         "label": "data.labeling.label",

@@ -144,6 +144,7 @@ def analyze(
     units: str | None = None,
     accept_mapping: bool = False,
     quantities: Sequence[Quantity[Any]] | None = None,
+    skip: float | None = None,
     output: str | Path | None = None,
     report: bool = True,
     save_reference: str | Path | None = None,
@@ -160,6 +161,8 @@ def analyze(
         accept_mapping: accept another order of atoms than that of the reference, matched by the bonds of the first
             frame.
         quantities: your own quantities, measured beside those of piwsl; they appear in table, JSON, CSV and report.
+        skip: ps at the start of each run that are left out; None: those in which energies, temperature or volume still
+            drift. The first note of a comparison states the choice.
         output: directory for numbers, figures and report; None writes nothing.
         report: write ``report.html`` and figures to ``output``.
         save_reference: npz file for the statistics of the reference; ``reference`` takes it in place of the frames.
@@ -173,7 +176,7 @@ def analyze(
         RunDirectoryError: a directory holds no run, or ``output`` holds something else than an analysis.
         DataError: a run or the reference cannot be read, or they are different molecules.
         ConfigError: a run is named twice, a unit is unknown, the reference lacks its topology, or ``quantities`` holds
-            something else.
+            something else, or ``skip`` leaves no frame.
 
     Example:
         >>> analysis = analyze("runs/md-aspirin")  # doctest: +SKIP
@@ -205,7 +208,7 @@ def analyze(
                 number += 1
                 label = f"run {path.name}, {number} of {count}" if count > 1 else "run"
                 run = _read_run(path, _progress_of(callback, label))
-                comparisons.append(_compare(run, statistics, accept_mapping, own, is_named=count > 1))
+                comparisons.append(_compare(run, statistics, accept_mapping, own, skip, is_named=count > 1))
             groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
     if save_reference is not None:
         save_statistics(statistics, save_reference, own)
@@ -252,14 +255,19 @@ def _reference_statistics(
 
 
 def _compare(
-    run: Run, reference: ReferenceStatistics, accept_mapping: bool, quantities: Sequence[Quantity[Any]], is_named: bool
+    run: Run,
+    reference: ReferenceStatistics,
+    accept_mapping: bool,
+    quantities: Sequence[Quantity[Any]],
+    skip: float | None,
+    is_named: bool,
 ) -> Comparison:
     try:
-        return compare_run(run, reference, accept_mapping, quantities)
-    except DataError as error:
+        return compare_run(run, reference, accept_mapping, quantities, skip)
+    except (DataError, ConfigError) as error:
         if not is_named:
             raise
-        raise DataError(f"{run.path}: {error}") from None
+        raise type(error)(f"{run.path}: {error}") from None
 
 
 def _survival(comparisons: Sequence[Comparison]) -> tuple[CurveComparison, ...]:

@@ -16,10 +16,12 @@ from piwsl.analysis.quantity import (
     checked_quantities,
     measure,
     survey_frames,
+    undecided,
 )
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.reference_statistics import ReferenceStatistics
 from piwsl.analysis.run_directory import Run
+from piwsl.analysis.skip import choose_skip
 from piwsl.errors import DataError
 from piwsl.structures.matching import check_formula, check_order, map_atoms
 from piwsl.structures.periodic import images_of
@@ -31,6 +33,7 @@ def compare_run(
     reference: Reference | ReferenceStatistics,
     accept_mapping: bool = False,
     quantities: Sequence[Quantity[Any]] = (),
+    skip: float | None = None,
 ) -> Comparison:
     """Measure a run against a reference, in two passes over the frames of each.
 
@@ -42,10 +45,11 @@ def compare_run(
         reference: its frames, or statistics of them that were saved.
         accept_mapping: take the order of the atoms from the reference, by the bonds of the first frame of the run.
         quantities: your own, measured beside those of `piwsl.analysis.quantities`.
+        skip: ps at the start of the run that are left out; None: those in which its energies drift.
 
     Raises:
         DataError: different molecules or orders of atoms, a molecule without bonds, or frames that cannot be read.
-        ConfigError: ``quantities`` holds something else, or two have one key.
+        ConfigError: ``quantities`` holds something else, or two have one key; or ``skip`` leaves no frame.
     """
     check_formula(run.species, reference.species, reference.name)
     start, cell = first_frame(run.frames)
@@ -69,13 +73,21 @@ def compare_run(
     stability = find_stability(run.frames, run.times, bonds, surveys.values())
     count = stability.stable_frames
     end = float(run.times[count]) if count < len(run.times) else np.inf
-    sample = Sample(run.frames, count, bonds, reference.start, cell, reference.name, surveys, run, end)
-    notes += [*run.notes, *reference.notes]
+    skipped = choose_skip(run, count, end, skip)
+    frames = run.frames.after(skipped.frames)
+    sample = Sample(
+        frames, count - skipped.frames, bonds, reference.start, cell, reference.name, surveys, run, end,
+        skipped.time if skipped.time > 0 else -np.inf,
+    )  # fmt: skip
+    notes += [skipped.note, *run.notes, *reference.notes]
     if not count:
         notes.append("the first frame is already broken: no structure is compared")
     compared, quantity_notes = _compare(sample, measured_quantities, reference)
+    if skipped.obstacle is not None:
+        compared = [undecided(entry) for entry in compared]
+        notes.append(skipped.obstacle)
     notes += [*quantity_notes, *_notes_on_the_run(run, count, reference)]
-    return Comparison(run, reference, stability, tuple(notes), tuple(compared))
+    return Comparison(run, reference, stability, tuple(notes), tuple(compared), skipped)
 
 
 def _compare(

@@ -10,8 +10,9 @@ from piwsl.analysis.quantities.stability import Stability
 from piwsl.analysis.quantity import Observable, Panel, QuantityComparison
 from piwsl.analysis.reference_statistics import ReferenceStatistics
 from piwsl.analysis.run_directory import Run
+from piwsl.analysis.skip import NO_SKIP, Skip
 from piwsl.analysis.statistics.curves import CurveComparison
-from piwsl.analysis.statistics.results import Measurement
+from piwsl.analysis.statistics.results import Measurement, plain
 
 FORMAT = "piwsl-analysis"
 FORMAT_VERSION = 1
@@ -30,6 +31,7 @@ class Comparison:
         stability: by the bond rule, with the first collapse of unbonded atoms.
         notes: remarks on the numbers, such as frames that were left out.
         compared: one entry for each quantity that could be measured, in the order of the table.
+        skip: the start of the run that is left out.
     """
 
     run: Run
@@ -37,6 +39,7 @@ class Comparison:
     stability: Stability
     notes: tuple[str, ...]
     compared: tuple[QuantityComparison[Any], ...]
+    skip: Skip = NO_SKIP
 
     def __getitem__(self, key: str) -> Any:
         for entry in self.compared:
@@ -131,9 +134,16 @@ class Comparison:
             "reference": {
                 "name": self.reference.name,
                 "frames": self.reference.frames,
-                "length_fs": self.reference.length,
+                "length_fs": None if self.reference.length is None else plain(self.reference.length),
                 "sha256": self.reference.digest,
             },
+            "skipped": {
+                "time_fs": self.skip.time,
+                "frames": self.skip.frames,
+                "automatic": self.skip.automatic,
+                "reason": self.skip.note,
+            },
+            "no_verdict": self.skip.obstacle,
             "stable": self.stable,
             "stable_time": self.stable_time.as_dict(),
             "stability": self.stability.as_dict(),

@@ -6,7 +6,7 @@ derives from `Quantity`, or from `piwsl.analysis.ScalarQuantity` for a number pe
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -92,7 +92,7 @@ class Sample:
 
     Attributes:
         source: frames; unwrapped in a periodic cell.
-        frames: number of frames that count, from the first on: those of a run before it broke.
+        frames: number of frames that count, from the first of the source on: those of a run before it broke.
         bonds: of the reference, with the images that belong to this source.
         start: (atoms, 3) angstrom, the first frame of the reference.
         cell: (3, 3) angstrom, of the first frame; None in vacuum.
@@ -100,6 +100,7 @@ class Sample:
         surveys: results of the first pass, by the key of their quantity.
         run: the run, or None for a reference.
         end: time at which the stable part of the run ends, fs.
+        begin: time up to which the run is left out, fs.
     """
 
     source: FrameSource
@@ -111,6 +112,7 @@ class Sample:
     surveys: Mapping[str, Survey] = field(default_factory=dict)
     run: Run | None = None
     end: float = np.inf
+    begin: float = -np.inf
 
     @property
     def species(self) -> IntArray:
@@ -138,7 +140,8 @@ class Sample:
         if self.run is None or self.run.thermo is None:
             return None
         thermo = self.run.thermo
-        return thermo.chosen((thermo.times < self.end) & np.isfinite(thermo.total) & np.isfinite(thermo.temperature))
+        inside = (thermo.times < self.end) & (thermo.times > self.begin)
+        return thermo.chosen(inside & np.isfinite(thermo.total) & np.isfinite(thermo.temperature))
 
     @cached_property
     def temperature(self) -> float | None:
@@ -266,6 +269,32 @@ class QuantityComparison(Generic[D]):
     highlights: Sequence[Highlight] = ()
     notes: Sequence[str] = ()
     figures: Mapping[str, FigureText] = field(default_factory=dict)
+
+
+def undecided(comparison: QuantityComparison[D]) -> QuantityComparison[D]:
+    """Return a comparison without verdicts; ``details`` keeps those of its quantity alone."""
+
+    def without(difference: Difference | None) -> Difference | None:
+        return None if difference is None else replace(difference, judged=False)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: None if key == "within_noise" else plain(entry) for key, entry in value.items()}
+        return [plain(entry) for entry in value] if isinstance(value, list) else value
+
+    panels = []
+    for panel in comparison.panels:
+        distances = {
+            name: replace(getattr(panel.distribution, name), judged=False) for name in ("difference", "wasserstein")
+        }
+        panels.append(replace(panel, distribution=replace(panel.distribution, **distances)))
+    return replace(
+        comparison,
+        rows=[replace(row, difference=without(row.difference)) for row in comparison.rows],
+        curves=[replace(curve, difference=without(curve.difference)) for curve in comparison.curves],
+        panels=panels,
+        plain=plain(comparison.plain),
+    )
 
 
 class Quantity(ABC, Generic[S]):

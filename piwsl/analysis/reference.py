@@ -21,7 +21,7 @@ from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
 
 # Trajectories that hold positions only, and those that hold their topology, too.
-BARE_TRAJECTORIES = (".dcd", ".xtc", ".trr", ".nc", ".netcdf", ".ncdf", ".mdcrd", ".binpos", ".lh5", ".dtr")
+BARE_TRAJECTORIES = (".dcd", ".xtc", ".trr", ".nc", ".netcdf", ".ncdf", ".mdcrd", ".binpos")
 FULL_TRAJECTORIES = (".pdb", ".h5", ".hdf5", ".gro")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import ConfigError, DataError, reason_of
 from piwsl.runs.files import read_checked_npz, write_checked_npz
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
@@ -154,7 +154,7 @@ def is_reference_statistics(path: Path) -> bool:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
-    except Exception:  # of zipfile, zlib and numpy on damaged bytes
+    except Exception:  # numpy and zipfile raise whatever their parsers meet
         return False
 
 
@@ -172,18 +172,19 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
         raise DataError(f"{path}: no such file")
     if not is_reference_statistics(path):
         raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
+    again = "make it again with save_reference=FILE"
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
                 raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
-                raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
+                raise DataError(f"{path}: of an older piwsl: {again}")
         return _restored(read_checked_npz(path), quantities)
-    except DataError:
+    except (DataError, ConfigError):
         raise
-    except Exception as error:  # of zipfile, zlib and numpy on damaged bytes
-        raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
+    except Exception as error:  # numpy and zipfile raise whatever their parsers meet
+        raise DataError(f"{path}: damaged ({reason_of(error)}): {again}") from None
 
 
 def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) -> ReferenceStatistics:

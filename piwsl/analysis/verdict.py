@@ -40,9 +40,9 @@ def judge(comparison: Comparison) -> Verdict:
     undecided = tuple(row for row in compared if row.agrees is None)
     return Verdict(
         _stability(comparison),
-        _agreement(
-            len(agreeing), len(differing), len(undecided), _by_chance(len(agreeing) + len(differing), differing)
-        ),
+        _agreement(len(agreeing), len(differing), len(undecided), _by_chance(len(agreeing) + len(differing), differing))
+        if comparison.skip.obstacle is None
+        else _no_verdict(comparison.skip.obstacle),
         agreeing,
         differing,
         undecided,
@@ -101,6 +101,10 @@ def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> s
     return sentence + (f" {undecided} more cannot be decided: too few samples." if undecided else "")
 
 
+def _no_verdict(obstacle: str) -> str:
+    return f"No verdict: {obstacle.removesuffix(': no verdict').removesuffix(' for a verdict')}."
+
+
 def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
     """Whether so many differences, none far beyond its threshold, are to be expected of equal distributions."""
     ratios = [
@@ -132,6 +136,9 @@ def verdict_of(group: RunGroup) -> tuple[str, str]:
         shortest = min(member.stable_time.value for member in group.members)
         stability = f"All {count} replicas stable, for {picoseconds(shortest)} or longer."
     verdicts = [row.agrees for row in group.rows if row.agrees is not None]
+    obstacles = {member.skip.obstacle for member in group.members}
+    if None not in obstacles:
+        return stability, _no_verdict(str(min(obstacles, key=str)))
     if not verdicts:
         return stability, ""
     return stability, f"{sum(verdicts)} of {len(verdicts)} observables agree with the reference within noise."

@@ -42,6 +42,12 @@ STYLES = {True: "", False: "bold yellow", None: "dim"}
     is_flag=True,
     help="Accept another order of atoms than the reference's, by their bonds.",
 )
+@click.option(
+    "--skip",
+    metavar="PS",
+    type=float,
+    help="Picoseconds at the start of each run that are left out.  [default: while its energies drift]",
+)
 @click.option("--units", help="Of an npz or XYZ reference whose lengths are not in angstrom, such as nm.")
 @click.option(
     "--output",
@@ -58,6 +64,7 @@ def command(
     reference_topology: Path | None,
     save_reference: Path | None,
     accept_mapping: bool,
+    skip: float | None,
     units: str | None,
     output: Path | None,
     with_report: bool,
@@ -82,6 +89,7 @@ def command(
         reference_topology=reference_topology,
         units=units,
         accept_mapping=accept_mapping,
+        skip=skip,
         output=output,
         report=with_report,
         save_reference=save_reference,
@@ -199,7 +207,7 @@ def _cells(row: "Observable") -> tuple[str, ...]:
         compared = row.difference
         difference, samples = compared.measured.text(), compared.measured.samples
         limit = significant(compared.threshold)
-        verdict = {True: "within noise", False: "differs", None: "not known"}[compared.agrees]
+        verdict = {True: "within noise", False: "differs", None: "cannot tell"}[compared.agrees]
     run = "" if row.run is None else row.run.text()
     reference = "" if row.reference is None else row.reference.text()
     return row.name, run, reference, difference, limit, str(samples), verdict

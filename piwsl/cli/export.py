@@ -98,11 +98,10 @@ def command(
 
 
 def _print_info(models: tuple[Path, ...]) -> None:
-    import json
-
     from piwsl.export.exported_file import ExportedRecord, read_exported_info
     from piwsl.export.loading import is_trained
     from piwsl.export.trained_file import load_trained, trained_description
+    from piwsl.runs.json_text import json_text
 
     for model in models:
         if is_trained(model):
@@ -117,4 +116,4 @@ def _print_info(models: tuple[Path, ...]) -> None:
         remark = None if domain is None else domain.remark()
         if remark:
             described["remark"] = remark
-        click.echo(json.dumps(described, indent=1))
+        click.echo(json_text(described, indent=1))

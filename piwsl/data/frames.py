@@ -33,6 +33,7 @@ class Frame:
         cell: lattice vectors in rows (3, 3), angstrom; zeros without a cell.
         pbc: whether the structure is periodic along each lattice vector.
         stress: stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
+        config_type: kind of structure that the file states, such as ``liquid``; empty without one.
     """
 
     species: IntArray
@@ -42,6 +43,7 @@ class Frame:
     cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
     pbc: tuple[bool, bool, bool] = (False, False, False)
     stress: FloatArray = field(default_factory=lambda: np.full((3, 3), np.nan))
+    config_type: str = ""
 
     @property
     def has_energy(self) -> bool:

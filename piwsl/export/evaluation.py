@@ -23,12 +23,14 @@ class Evaluation:
         forces: (n, 3) eV/angstrom.
         virial: (3, 3) eV, minus the derivative of the energy with respect to strain; None where there is none.
         forces_std: (n, 3) standard deviation over the members of an ensemble; None for a single model.
+        energy_std: eV, the same.
     """
 
     energy: float
     forces: FloatArray
     virial: FloatArray | None = None
     forces_std: FloatArray | None = None
+    energy_std: float | None = None
 
 
 class BoundPotential:
@@ -199,8 +201,9 @@ def _tensor(values: FloatArray, potential: ExportedPotential) -> Tensor:
 
 
 def _evaluation(energies: Tensor, forces: Tensor, virial: FloatArray | None) -> Evaluation:
-    """Average energies (M,) and forces (M, n, 3) over the members, with the standard deviation of the forces."""
+    """Average energies (M,) and forces (M, n, 3) over the members, with their standard deviations."""
     values = forces.cpu().numpy().astype(np.float64)
     if len(values) == 1:
         return Evaluation(energies.item(), values[0], virial)
-    return Evaluation(float(energies.mean()), values.mean(0), virial, values.std(0, ddof=1))
+    spread = float(energies.std(correction=1))
+    return Evaluation(float(energies.mean()), values.mean(0), virial, values.std(0, ddof=1), spread)

@@ -4,7 +4,6 @@ Its target is ``general`` (any structure of its elements) or ``openmm`` (species
 inputs and outputs. Reading a description executes nothing of the file.
 """
 
-import json
 import pickle
 import zipfile
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from piwsl.errors import ModelFileError, reason_of
 from piwsl.export.archive import Archive, check_members, member_digests, parsed, read_archive
 from piwsl.export.trained_file import first_mistake
 from piwsl.runs.files import write_bytes
+from piwsl.runs.json_text import json_text
 from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import now
 
@@ -181,7 +181,7 @@ def with_description(content: bytes, info: dict[str, Any]) -> bytes:
     written = BytesIO(content)
     with zipfile.ZipFile(written, "a") as archive:
         top = archive.namelist()[0].split("/")[0]
-        text = json.dumps({**info, "sha256": member_digests(content)}, indent=1)
+        text = json_text({**info, "sha256": member_digests(content)}, indent=1)
         archive.writestr(f"{top}/{_INFO_MEMBER}", text)
     return written.getvalue()
 

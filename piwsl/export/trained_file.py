@@ -37,6 +37,7 @@ from piwsl.models import ModelConfig, Potential, build_potential, registered_net
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
 from piwsl.runs.files import write_bytes
+from piwsl.runs.json_text import json_text
 from piwsl.typing import MAX_ATOMIC_NUMBER
 
 MODEL_FILE = "model.pt"  # in the directory of a training run
@@ -206,7 +207,7 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         }
         for frame in model.check_frames
     ]
-    content = {"description": json.dumps(description), "tensors": model.tensors, "check_frames": frames}
+    content = {"description": json_text(description), "tensors": model.tensors, "check_frames": frames}
     write_bytes(path, torch_bytes(content))
 
 

@@ -15,6 +15,7 @@ from piwsl.md.engines.base import EngineState
 from piwsl.md.job import Job, RunIdentity, replica_directory, structure_sha256
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.files import read_checked_npz, write_checked_npz, writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 _KEPT = 2
@@ -49,7 +50,7 @@ def write_state(directory: Path, state: RestartState) -> Path:
         "wall_seconds": state.wall_seconds,
     }
     arrays: dict[str, Any] = {_ENGINE + name: array for name, array in state.engine.items()}
-    arrays["description"] = np.array(json.dumps(description))
+    arrays["description"] = np.array(json_text(description))
     path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
     with writing(path):
         write_checked_npz(path, arrays)

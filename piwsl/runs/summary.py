@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from piwsl._version import __version__
 from piwsl.errors import RunDirectoryError, shortened
 from piwsl.runs.files import read_json_object, write_text, writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.provenance import command_line, versions
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RunSummary(BaseModel):
         """
         path = directory / self.file_name
         with writing(path):
-            write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n")
+            write_text(path, json_text(self.model_dump(mode="json"), indent=1) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> "Self":

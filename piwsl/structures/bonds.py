@@ -1,6 +1,7 @@
 """Bonds of a molecule or crystal, and their reference lengths."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx
@@ -154,21 +155,41 @@ class BondGraph:
         cycles = networkx.minimum_cycle_basis(self.graph)
         return [_in_order(self.graph, cycle) for cycle in cycles if len(cycle) <= RING_SIZE]
 
-    def rotatable(self) -> dict[str, tuple[int, int, int, int]]:
-        """Return a dihedral about each rotatable bond, by a name with its atoms, such as ``C3-C7-O8-C9``.
+    def rotatable(self) -> dict[str, IntArray]:
+        """Return the dihedrals (k, 4) about each rotatable bond, by a name with atoms, such as ``C3-C7-O8-C9``.
 
         A bond counts as rotatable if it is in no ring and both its atoms have other neighbors. Double and triple bonds
-        are included, because the order of a bond is not known.
+        are included, because the order of a bond is not known. The dihedrals are that of the named atoms, and those in
+        which equivalent neighbors take their place, such as the other two hydrogens of a methyl group.
         """
+        colors = self.equivalence()
         bridges = sorted(tuple(sorted(bond)) for bond in networkx.bridges(self.graph))
-        dihedrals = {}
+        dihedrals: dict[str, IntArray] = {}
         for second, third in bridges:
             firsts = [atom for atom in self.graph[second] if atom != third]
             lasts = [atom for atom in self.graph[third] if atom != second]
             if firsts and lasts:
-                atoms = (self._heaviest(firsts), second, third, self._heaviest(lasts))
-                dihedrals["-".join(f"{self._symbols[atom]}{atom}" for atom in atoms)] = atoms
+                first, last = self._heaviest(firsts), self._heaviest(lasts)
+                named = (first, second, third, last)
+                name = "-".join(f"{self._symbols[atom]}{atom}" for atom in named)
+                starts, ends = (_alike(atom, among, colors) for atom, among in ((first, firsts), (last, lasts)))
+                quadruples = [(start, second, third, end) for start in starts for end in ends]
+                dihedrals[name] = np.array(quadruples, dtype=np.int64)
         return dihedrals
+
+    def equivalence(self) -> list[int]:
+        """Return a number for each atom, equal for atoms that elements and bonds cannot tell apart.
+
+        Each atom is refined by the numbers of its neighbors until nothing changes (Morgan 1965).
+        """
+        colors = _numbered(self._symbols)
+        while True:
+            refined = _numbered(
+                [(colors[atom], sorted(colors[other] for other in self.graph[atom])) for atom in sorted(self.graph)]
+            )
+            if len(set(refined)) == len(set(colors)):
+                return colors
+            colors = refined
 
     def _heaviest(self, atoms: list[int]) -> int:
         """Return the atom with the most neighbors; heavy atoms and low indices come first among equals."""
@@ -179,6 +200,17 @@ class BondGraph:
         if (names[::-1], atoms[::-1]) < (names, atoms):
             names, atoms = names[::-1], atoms[::-1]
         by_type["-".join(names)].append(atoms)
+
+
+def _alike(atom: int, among: Sequence[int], colors: Sequence[int]) -> list[int]:
+    """Return an atom, and after it those of the same color among some."""
+    return [atom, *(other for other in sorted(among) if other != atom and colors[other] == colors[atom])]
+
+
+def _numbered(keys: Sequence[object]) -> list[int]:
+    """Return for each key its number among the sorted different keys."""
+    numbers = {key: number for number, key in enumerate(sorted({repr(key) for key in keys}))}
+    return [numbers[repr(key)] for key in keys]
 
 
 def _arrays(by_type: dict[str, list[tuple[int, ...]]]) -> dict[str, IntArray]:

@@ -59,8 +59,9 @@ def complete_cells(vectors: FloatArray) -> FloatArray | None:
         vectors: cells (frames, 3, 3), angstrom; zeros for a missing vector.
 
     Returns:
-        Cells (frames, 3, 3), angstrom; None if no frame has a lattice vector, or a cell has no volume.
+        Cells (frames, 3, 3), angstrom, float64; None if no frame has a lattice vector, or a cell has no volume.
     """
+    vectors = np.asarray(vectors, dtype=np.float64)  # also from files that hold single precision
     missing = ~vectors.any(axis=2)
     if missing.all():
         return None
@@ -80,7 +81,7 @@ def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
     """
     # The cosine of 90 degrees is 0, not 6e-17.
     alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T
-    sine = np.sqrt(1 - gamma**2)
+    sine = np.sqrt(np.maximum(1 - gamma**2, 1e-30))  # of damaged angles, no division by zero
     vectors = np.zeros((len(lengths), 3, 3))
     vectors[:, 0, 0] = 1.0
     vectors[:, 1, 0], vectors[:, 1, 1] = gamma, sine

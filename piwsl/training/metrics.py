@@ -160,16 +160,30 @@ class ErrorCollector:
         """Return a line where all energies are shifted alike, as between levels of theory; None otherwise."""
         if not self.energies:
             return None
-        atoms = np.concatenate(self.atoms)
-        errors = np.concatenate(self.energies) - np.concatenate(self.energy_labels)
-        offset = float(np.mean(errors / atoms))
-        left = float(np.mean(np.abs(errors - offset * atoms)))
-        if len(errors) < 3 or np.mean(np.abs(errors)) <= OFFSET * left:
-            return None
-        return (
-            f"the energies are {offset:+.4f} eV/atom off throughout, as between levels of theory; "
-            f"without that their MAE is {1e3 * left:.1f} meV"
+        return offset_note(
+            np.concatenate(self.energies), np.concatenate(self.energy_labels), np.concatenate(self.atoms)
         )
+
+
+def offset_note(energies: FloatArray, labels: FloatArray, atoms: FloatArray) -> str | None:
+    """Return a line where all energies are shifted alike, as between levels of theory; None otherwise.
+
+    Args:
+        energies: predictions (S,), eV.
+        labels: (S,) eV.
+        atoms: numbers of atoms (S,).
+    """
+    if len(energies) < 3:
+        return None
+    errors = energies - labels
+    offset = float(np.mean(errors / atoms))
+    left = float(np.mean(np.abs(errors - offset * atoms)))
+    if np.mean(np.abs(errors)) <= OFFSET * left:
+        return None
+    return (
+        f"the energies are {offset:+.4f} eV/atom off throughout, as between levels of theory; "
+        f"without that their MAE is {1e3 * left:.1f} meV"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A training run, from a configuration to a directory with `model.pt`."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256, write_text
+from piwsl.runs.json_text import json_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
@@ -223,7 +223,7 @@ def run_training(
             if earlier is None:
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
-            write_text(output / SPLIT_FILE, json.dumps({**asdict(frames.split), "sha256": hashes_of(frames)}))
+            write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
             with directory.log():
                 facts = [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
                 for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:

@@ -12,8 +12,9 @@ import numpy as np
 from ase.geometry import cell_to_cellpar
 
 from piwsl.errors import DataError
-from piwsl.structures.cells import cell_vectors, complete_cells
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note, piece_ranges
+from piwsl.structures.cells import cell_vectors
+from piwsl.trajectories.decoding import piece_ranges
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.typing import FloatArray
@@ -56,6 +57,8 @@ class DcdFile:
             control = np.frombuffer(head[8:88], order + "i4")
             titles = np.frombuffer(stream.read(4), order + "i4")
             after_titles = 92 + 8 + int(titles[0]) if len(titles) else size
+            if not 92 <= after_titles <= size:
+                raise DataError(f"{path}: not a DCD file, or cut within its header")
             stream.seek(after_titles)
             record = np.frombuffer(stream.read(12)[:12].ljust(12, b"\0"), order + "i4")
         if record[0] != 4 or record[2] != 4 or record[1] < 1:
@@ -63,6 +66,8 @@ class DcdFile:
         if control[8] != 0 or control[11] != 0:
             raise DataError(f"{path}: a DCD file with fixed atoms or four dimensions: convert it to XTC with mdconvert")
         atoms, start = int(record[1]), after_titles + 12
+        if 12 * atoms > size:
+            raise DataError(f"{path}: states {atoms} atoms, but holds no whole frame of so many: cut or damaged")
         fields: list[tuple[str, str] | tuple[str, str, int]] = []
         if control[10] != 0:
             fields += [("cell_head", order + "i4"), ("cell", order + "f8", 6), ("cell_tail", order + "i4")]
@@ -98,7 +103,7 @@ class DcdFile:
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
         angles[cosines] = np.degrees(np.arccos(angles[cosines]))
-        return complete_cells(cell_vectors(lengths, angles))
+        return checked_cells(self.path, cell_vectors(lengths, angles))
 
     def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
         """Read the frames as the file stores them."""

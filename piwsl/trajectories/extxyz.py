@@ -14,7 +14,8 @@ from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError, reason_of
 from piwsl.structures.cells import complete_cells
-from piwsl.trajectories.frame_source import PIECE, Piece, TrajectoryFile, cut_note
+from piwsl.trajectories.decoding import PIECE
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray, IntArray
 

@@ -1,24 +1,23 @@
 """Open and create trajectory files of any format. Only whole frames are read; a note states where a file was cut."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import mdtraj
 import numpy as np
 from ase import Atoms
 
 from piwsl.errors import DataError, reason_of
-from piwsl.structures.cells import complete_cells
+from piwsl.runs.reader_process import Arrays, read_apart
 from piwsl.trajectories.dcd import DcdWriter, open_dcd
+from piwsl.trajectories.decoding import mdtraj_frames
 from piwsl.trajectories.extxyz import ExtxyzWriter, open_extxyz
-from piwsl.trajectories.frame_source import PIECE, READ_ERRORS, Piece, Progress, TrajectoryFile, angstrom_of
+from piwsl.trajectories.frame_source import READ_ERRORS, Piece, Progress, TrajectoryFile, checked_cells
 from piwsl.trajectories.frame_writer import TrajectoryWriter
-from piwsl.trajectories.hdf5 import Hdf5Writer, open_hdf5_trajectory
+from piwsl.trajectories.hdf5 import Hdf5Writer, hdf5_species, open_hdf5_trajectory
 from piwsl.trajectories.xtc import XtcWriter, open_xtc
 from piwsl.typing import FloatArray, IntArray
-from piwsl.units import PICOSECOND
 
 OPENERS = {
     ".dcd": open_dcd,
@@ -27,6 +26,10 @@ OPENERS = {
     ".hdf5": open_hdf5_trajectory,
     ".h5": open_hdf5_trajectory,
 }
+
+
+# Formats without times, for which mdtraj invents a picosecond a frame.
+WITHOUT_TIMES = (".pdb", ".mdcrd", ".crd", ".binpos")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,15 @@ def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
     file = OPENERS[path.suffix](path) if path.suffix in OPENERS else _open_other(path, topology)
     if not file.frames:
         raise DataError(f"{path}: holds no whole frame: nothing can be analyzed")
-    return file
+    return replace(_with_checked_times(file, path), name=str(path))
+
+
+def _with_checked_times(file: TrajectoryFile, path: Path) -> TrajectoryFile:
+    """Return the file without times that do not increase, which are those of no trajectory, and with a note on them."""
+    if file.times is None or (np.isfinite(file.times).all() and (np.diff(file.times) > 0).all()):
+        return file
+    note = f"the times in {path.name} do not increase: they are not used"
+    return replace(file, times=None, notes=(*file.notes, note))
 
 
 def read_trajectory(path: Path, topology: Path | None = None, progress: Progress | None = None) -> RawTrajectory:
@@ -70,16 +81,20 @@ def read_trajectory(path: Path, topology: Path | None = None, progress: Progress
 
 
 def read_topology(path: Path) -> IntArray:
-    """Read the atomic numbers (atoms,) of a topology file that mdtraj reads, such as PDB.
+    """Read the atomic numbers (atoms,) of a topology file that mdtraj reads, such as PDB, or of an HDF5 trajectory.
 
     Raises:
         DataError: missing, not readable, or with an atom of no element.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    if OPENERS.get(path.suffix) is open_hdf5_trajectory:
+        return hdf5_species(path)
+    import mdtraj
+
     try:
         topology = mdtraj.load_topology(str(path))
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, ImportError) as error:
         raise DataError(f"{path}: not a topology that mdtraj reads ({reason_of(error)}): use a PDB file") from None
     numbers = [0 if atom.element is None else int(atom.element.atomic_number) for atom in topology.atoms]
     if not numbers or min(numbers) < 1:
@@ -88,26 +103,29 @@ def read_topology(path: Path) -> IntArray:
 
 
 def _open_other(path: Path, topology: Path | None) -> TrajectoryFile:
-    options = {} if topology is None else {"top": str(topology)}
-
-    def stream() -> Iterator[mdtraj.Trajectory]:
+    def stream() -> Iterator[Arrays]:
         try:
-            yield from mdtraj.iterload(str(path), chunk=PIECE, **options)
-        except READ_ERRORS as error:
+            yield from read_apart(mdtraj_frames, path, None if topology is None else str(topology))
+        except DataError as error:
             hint = "" if topology else ": name its topology with reference_topology=FILE"
-            raise DataError(f"{path}: not a trajectory that mdtraj reads ({reason_of(error)}){hint}") from None
+            raise DataError(f"{path}: not a trajectory that mdtraj reads ({_inner(error, path)}){hint}") from None
 
     def read() -> Iterator[Piece]:
-        for piece in stream():
-            cells = piece.unitcell_vectors
-            yield angstrom_of(piece.xyz), None if cells is None else complete_cells(angstrom_of(cells))
+        for arrays in stream():
+            cells = arrays.get("cells")
+            yield arrays["positions"], None if cells is None else checked_cells(path, cells)
 
-    atoms, times = 0, [np.zeros(0)]
-    for piece in stream():
-        atoms = piece.n_atoms
-        times.append(np.asarray(piece.time, dtype=np.float64) * PICOSECOND)
-    joined = np.concatenate(times)
-    return TrajectoryFile(atoms, len(joined), joined, read)
+    atoms, frames, times = 0, 0, []
+    for arrays in stream():
+        frames, atoms = frames + len(arrays["positions"]), arrays["positions"].shape[1]
+        times.append(arrays["times"])
+    joined = np.concatenate(times) if times and path.suffix.lower() not in WITHOUT_TIMES else None
+    return TrajectoryFile(atoms, frames, joined, read)
+
+
+def _inner(error: DataError, path: Path) -> str:
+    """Return the reason in a message of the reader."""
+    return str(error).removeprefix(f"{path}: ").removeprefix("damaged (").removesuffix(")")
 
 
 class TrajectoryOptions(Protocol):

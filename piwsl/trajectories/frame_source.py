@@ -10,10 +10,9 @@ from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
 from piwsl.structures.cells import complete_cells
 from piwsl.structures.periodic import Unwrapper
+from piwsl.trajectories.decoding import PIECE
 from piwsl.typing import FloatArray, IntArray
-from piwsl.units import NANOMETER
 
-PIECE = 1000  # frames in memory at a time
 # What the readers of mdtraj raise on files that are not what their name states.
 READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, EOFError, AttributeError)
 Progress = Callable[[int, int], None]  # called with (frames read, all frames)
@@ -33,6 +32,7 @@ class FrameSource:
         notes: remarks of the reader, such as where a file was cut.
         progress: called with (frames read, all frames) after each piece of every pass.
         read_velocities: as ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
+        name: for messages.
     """
 
     species: IntArray
@@ -42,6 +42,7 @@ class FrameSource:
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
     read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+    name: str = "the trajectory"
 
     def __len__(self) -> int:
         return self.frames
@@ -100,6 +101,9 @@ class FrameSource:
         if end == 0:
             return
         for positions, cells in self.read():
+            if positions.shape[1:] != (len(self.species), 3):
+                atoms = f"{positions.shape[1]} atoms instead of {len(self.species)}"
+                raise DataError(f"{self.name}: damaged: frame {first + 1} has {atoms}")
             count = min(len(positions), end - first)
             yield first, positions[:count], None if cells is None else cells[:count]
             first += count
@@ -107,6 +111,7 @@ class FrameSource:
                 self.progress(first, end)
             if first == end:
                 return
+        raise DataError(f"{self.name}: ends after {first} of {end} frames: damaged, or changed while it was read")
 
     def velocities(self, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
         """Yield what `pieces` yields, with velocities (f, atoms, 3), angstrom/fs, instead of positions."""
@@ -135,6 +140,25 @@ class FrameSource:
                 yield positions[:, order], cells
 
         return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
+
+    def after(self, skipped: int) -> "FrameSource":
+        """Return the frames without the first ``skipped`` ones."""
+        if not skipped:
+            return self
+
+        def read() -> Iterator[Piece]:
+            left = skipped
+            for positions, cells in self.read():
+                dropped, left = min(left, len(positions)), max(left - len(positions), 0)
+                if dropped < len(positions):
+                    yield positions[dropped:], None if cells is None else cells[dropped:]
+
+        times = None if self.times is None else self.times[skipped:]
+        read_velocities = None
+        if self.read_velocities is not None:
+            moving = replace(self, read=_without_cells(self.read_velocities), read_velocities=None).after(skipped)
+            read_velocities = lambda: (values for values, _ in moving.read())  # noqa: E731
+        return replace(self, frames=self.frames - skipped, times=times, read=read, read_velocities=read_velocities)
 
     def without_cells(self) -> "FrameSource":
         """Return the same frames as those of a molecule in vacuum."""
@@ -166,6 +190,7 @@ def unwrapped(source: FrameSource) -> FrameSource:
                 raise DataError(
                     "some frames have a cell and some have none: the trajectory does not belong to one system"
                 )
+            cells = np.asarray(cells, dtype=np.float64)
             yield unwrap(positions, cells), cells
 
     return replace(source, read=read)
@@ -174,7 +199,7 @@ def unwrapped(source: FrameSource) -> FrameSource:
 def first_frame(source: FrameSource) -> tuple[FloatArray, FloatArray | None]:
     """Positions (atoms, 3) and cell (3, 3) of the first frame, angstrom; no cell in vacuum."""
     positions, cells = next(iter(source.read()))
-    return np.asarray(positions[0], dtype=np.float64), None if cells is None else np.asarray(cells[0])
+    return np.asarray(positions[0], dtype=np.float64), None if cells is None else np.asarray(cells[0], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +212,7 @@ class TrajectoryFile:
         read: opens the file anew and yields its pieces.
         notes: remarks of the reader, such as a file that was cut.
         read_velocities: as ``read``, yields velocities (f, atoms, 3), angstrom/fs, where the file has them.
+        name: of the file, for messages.
     """
 
     atoms: int
@@ -195,6 +221,7 @@ class TrajectoryFile:
     read: Callable[[], Iterator[Piece]]
     notes: tuple[str, ...] = ()
     read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+    name: str = "the trajectory"
 
     def source(
         self,
@@ -205,18 +232,19 @@ class TrajectoryFile:
     ) -> FrameSource:
         """Return a source with the elements of the atoms (atoms,), and with times in place of those of the file."""
         times = self.times if times is None else times
-        return FrameSource(species, self.frames, times, self.read, self.notes + notes, progress, self.read_velocities)
+        notes = self.notes + notes
+        return FrameSource(species, self.frames, times, self.read, notes, progress, self.read_velocities, self.name)
 
 
-def piece_ranges(frames: int) -> Iterator[tuple[int, int]]:
-    """Yield first and last frame (exclusive) of each piece."""
-    for first in range(0, frames, PIECE):
-        yield first, min(first + PIECE, frames)
+def checked_cells(path: Path, vectors: FloatArray) -> FloatArray | None:
+    """Return what `complete_cells` makes of the cells (frames, 3, 3) of a file, angstrom.
 
-
-def angstrom_of(values: FloatArray) -> FloatArray:
-    """Return lengths in nm as single precision in angstrom."""
-    return np.asarray(np.asarray(values, dtype=np.float32) * np.float32(NANOMETER))
+    Raises:
+        DataError: a cell holds something else than finite numbers.
+    """
+    if not np.isfinite(vectors).all():
+        raise DataError(f"{path}: a cell contains numbers that are not finite: damaged, or the run had exploded")
+    return complete_cells(vectors)
 
 
 def cut_note(path: Path, frames: int, spare: int) -> tuple[str, ...]:

@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.geometry import cell_to_cellpar
 
 from piwsl._version import __version__
-from piwsl.data.formats.hdf5 import h5py_module, open_hdf5
-from piwsl.errors import DataError
+from piwsl.data.formats.hdf5 import h5py_module
+from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import writing
+from piwsl.runs.json_text import json_text
+from piwsl.runs.reader_process import read_apart
 from piwsl.structures.bonds import bonded_pairs
-from piwsl.structures.cells import cell_vectors, complete_cells
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, angstrom_of, piece_ranges
+from piwsl.structures.cells import cell_vectors
+from piwsl.trajectories.decoding import hdf5_frames, hdf5_head, hdf5_topology, hdf5_velocities
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.typing import FloatArray
+from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER, PICOSECOND
 
 _CHUNK = 64  # frames at most
@@ -36,31 +40,43 @@ def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
     Raises:
         DataError: the file is damaged.
     """
-    with open_hdf5(path, growing=True) as file:
-        if "coordinates" not in file or "time" not in file:
-            raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
-        frames, atoms = file["coordinates"].shape[:2]
-        times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
-        has_cells = "cell_lengths" in file and "cell_angles" in file
-        has_velocities = "velocities" in file
+    head = next(iter(read_apart(hdf5_head, path)))
+    frames, atoms, has_velocities = (int(number) for number in head["numbers"])
 
     def read() -> Iterator[Piece]:
-        with open_hdf5(path, growing=True) as file:
-            for first, last in piece_ranges(frames):
-                cells = None
-                if has_cells:
-                    lengths, angles = (
-                        np.asarray(file[name][first:last], dtype=np.float64) for name in ("cell_lengths", "cell_angles")
-                    )
-                    cells = complete_cells(cell_vectors(lengths * NANOMETER, angles))
-                yield angstrom_of(file["coordinates"][first:last]), cells
+        for arrays in read_apart(hdf5_frames, path, frames):
+            cells = None
+            if "lengths" in arrays:
+                cells = checked_cells(path, cell_vectors(arrays["lengths"], arrays["angles"]))
+            yield arrays["positions"], cells
 
     def read_velocities() -> Iterator[FloatArray]:
-        with open_hdf5(path, growing=True) as file:
-            for first, last in piece_ranges(frames):
-                yield np.asarray(file["velocities"][first:last], dtype=np.float64) * (NANOMETER / PICOSECOND)
+        for arrays in read_apart(hdf5_velocities, path, frames):
+            yield arrays["velocities"]
 
-    return TrajectoryFile(atoms, frames, times, read, read_velocities=read_velocities if has_velocities else None)
+    return TrajectoryFile(
+        atoms, frames, head["times"], read, read_velocities=read_velocities if has_velocities else None
+    )
+
+
+def hdf5_species(path: Path) -> IntArray:
+    """Return the atomic numbers (atoms,) of the topology in an HDF5 trajectory.
+
+    Raises:
+        DataError: it has none, or the file is damaged.
+    """
+    text = next(iter(read_apart(hdf5_topology, path)))["topology"].tobytes()
+    try:
+        atoms = [
+            atom for chain in json.loads(text)["chains"] for residue in chain["residues"] for atom in residue["atoms"]
+        ]
+        places = [int(atom["index"]) for atom in atoms]
+        numbers = [atomic_numbers[str(atom["element"]).capitalize()] for atom in atoms]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: its topology is damaged ({reason_of(error)})") from None
+    if sorted(places) != list(range(len(places))) or not places:
+        raise DataError(f"{path}: its topology is damaged: the indices of its atoms are not those from 0 on")
+    return np.array(numbers, dtype=np.int64)[np.argsort(places)]
 
 
 class Hdf5Writer:
@@ -199,7 +215,7 @@ def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
     with h5py_module().File(content, "w", libver=_FORMAT) as file:
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text)
-        file["topology"] = np.array([json.dumps(_topology(structure)).encode()])
+        file["topology"] = np.array([json_text(_topology(structure)).encode()])
         for name, (shape, unit) in tables.items():
             data = file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(frames, *shape))
             data.attrs["units"] = np.bytes_(unit)

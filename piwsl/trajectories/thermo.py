@@ -96,6 +96,7 @@ class Thermo:
         times: (rows,) fs.
         potential, kinetic, total: (rows,) eV.
         temperature: (rows,) K.
+        volume: (rows,) angstrom^3, of a cell; None without one.
     """
 
     times: FloatArray
@@ -103,14 +104,17 @@ class Thermo:
     kinetic: FloatArray
     total: FloatArray
     temperature: FloatArray
+    volume: FloatArray | None = None
 
     def chosen(self, rows: BoolArray) -> "Thermo":
         """Return the rows of a mask (rows,)."""
-        return Thermo(*(column[rows] for column in self._columns))
+        volume = None if self.volume is None else self.volume[rows]
+        return Thermo(**{name: column[rows] for name, column in self._columns.items()}, volume=volume)
 
     @property
-    def _columns(self) -> tuple[FloatArray, ...]:
-        return self.times, self.potential, self.kinetic, self.total, self.temperature
+    def _columns(self) -> dict[str, FloatArray]:
+        names = ("times", "potential", "kinetic", "total", "temperature")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def read(cls, path: Path) -> tuple["Thermo | None", tuple[str, ...]]:
@@ -129,7 +133,8 @@ class Thermo:
             missing = [name for name in COLUMNS[1:] if name not in header]
             if missing:
                 raise DataError(f"{path}: has no column {missing[0]!r}")
-            columns = [header.index(name) for name in COLUMNS[1:]]
+            names = [*COLUMNS[1:], *(name for name in CELL_COLUMNS[:1] if name in header)]
+            columns = [header.index(name) for name in names]
             for number, line in enumerate(lines, start=2):
                 try:
                     if len(line) != len(header):

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from mdtraj.formats import XTCTrajectoryFile
 
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError
 from piwsl.runs.files import writing
-from piwsl.structures.cells import complete_cells
-from piwsl.trajectories.frame_source import READ_ERRORS, Piece, TrajectoryFile, angstrom_of, cut_note, piece_ranges
+from piwsl.runs.reader_process import read_apart
+from piwsl.trajectories.decoding import xtc_frames
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.units import NANOMETER, PICOSECOND
 
 _MAGIC, _WIDE_MAGIC = 1995, 2023  # the second counts its bytes in 64 bits
+_MOST_ATOMS_PER_BYTE = 8  # the compression takes a bit for an atom at least
 
 
 def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
@@ -49,7 +50,10 @@ def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
         magic, atoms = struct.unpack(">ii", head[:8])
         if magic not in (_MAGIC, _WIDE_MAGIC):
             raise DataError(f"{name}: not an XTC file, or damaged after frame {frames}")
-        position += _frame_bytes(head, atoms, magic == _WIDE_MAGIC, size)
+        try:
+            position += _frame_bytes(head, atoms, magic == _WIDE_MAGIC, size)
+        except ValueError as error:
+            raise DataError(f"{name}: damaged after frame {frames} ({error})") from None
         if position > size:
             return
         frames += 1
@@ -57,13 +61,27 @@ def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
 
 
 def _frame_bytes(head: bytes, atoms: int, wide: bool, size: int) -> int:
-    """Length of a frame; beyond the size of the file where its header was cut."""
+    """Length of a frame; beyond the size of the file where its header was cut.
+
+    Raises:
+        ValueError: its header cannot be right.
+    """
+    if not 0 < atoms:
+        raise ValueError(f"{atoms} atoms")
     if atoms <= 9:
         return 56 + 12 * atoms
     start = 96 if wide else 92
     if len(head) < start:
         return size + 1
     (count,) = struct.unpack(">q" if wide else ">i", head[88:start])
+    numbers = struct.unpack(">if6ii", head[52:88])
+    inner, precision, lowest, highest = numbers[0], numbers[1], numbers[2:5], numbers[5:8]
+    if inner != atoms or any(low > high for low, high in zip(lowest, highest, strict=True)):
+        raise ValueError("its numbers contradict each other")
+    if not 0 < precision < np.inf:
+        raise ValueError(f"a precision of {precision:g}")
+    if not 0 < atoms <= _MOST_ATOMS_PER_BYTE * count:
+        raise ValueError(f"{atoms} atoms in {count} bytes")
     return int(start + (count + 3) // 4 * 4)
 
 
@@ -73,28 +91,25 @@ def open_xtc(path: Path) -> TrajectoryFile:
     Raises:
         DataError: the file is damaged.
     """
-    atoms, spare, times = 0, 0, []
+    atoms = spare = 0
+    times: list[float] = []
     with path.open("rb") as file:
         start = 0
         for end in frame_ends(file, path):
             file.seek(start)
-            _, atoms, _, time = struct.unpack(">iiif", file.read(16))
+            _, count, _, time = struct.unpack(">iiif", file.read(16))
+            if atoms and count != atoms:
+                raise DataError(f"{path}: damaged: frame {len(times) + 1} has {count} atoms, the first {atoms}")
+            atoms = count
             times.append(time * PICOSECOND)
             start = end
         spare = file.seek(0, 2) - start
     frames = len(times)
 
     def read() -> Iterator[Piece]:
-        try:
-            with XTCTrajectoryFile(str(path)) as stream:
-                for first, last in piece_ranges(frames):
-                    xyz, _, _, box = stream.read(last - first)
-                    yield (
-                        angstrom_of(xyz),
-                        None if box is None or not np.ndim(box) else complete_cells(angstrom_of(box)),
-                    )
-        except READ_ERRORS as error:
-            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
+        for arrays in read_apart(xtc_frames, path, frames):
+            cells = arrays.get("cells")
+            yield arrays["positions"], None if cells is None else checked_cells(path, cells)
 
     return TrajectoryFile(atoms, frames, np.array(times), read, cut_note(path, frames, spare))
 
@@ -139,6 +154,8 @@ class XtcWriter:
 
 
 def _compressed(frames: list[OutputFrame]) -> bytes:
+    from mdtraj.formats import XTCTrajectoryFile
+
     cells = [np.zeros((3, 3)) if frame.cell is None else frame.cell for frame in frames]
     with _scratch_file() as scratch, writing(scratch, (OSError, RuntimeError)):
         with XTCTrajectoryFile(str(scratch), "w") as file:

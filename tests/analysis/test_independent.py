@@ -79,8 +79,12 @@ def bonded(species, positions):
 def test_two_halves_of_one_trajectory_agree(halves):
     verdicts = [one.agrees for one in halves.found.values() if one.difference is not None]
     assert len(verdicts) > 60
-    assert verdicts.count(None) == 0
-    assert verdicts.count(True) >= 0.92 * len(verdicts)
+    differences = [one.difference for one in halves.found.values() if one.difference is not None]
+    samples = [entry.measured.samples for entry in differences if entry.agrees is None]
+    assert max(samples, default=0) < 8  # too few to tell, and only there
+    decided = [verdict for verdict in verdicts if verdict is not None]
+    assert len(decided) > 40
+    assert decided.count(True) >= 0.92 * len(decided)
 
 
 def test_h_of_r_is_that_of_mdtraj_and_numpy(halves):

@@ -72,3 +72,33 @@ def test_a_place_that_cannot_be_written(tmp_path, reference):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         reference.save_statistics(tmp_path / "file" / "r.npz")
+
+
+def test_altered_statistics_are_not_used(saved, tmp_path):
+    with np.load(saved) as archive:
+        values = dict(archive)
+    values["bond_lengths"] = values["bond_lengths"] * 1.001
+    np.savez_compressed(tmp_path / "altered.npz", **values)
+    with pytest.raises(DataError, match=r"altered.npz: damaged: its content does not have its checksum"):
+        read_reference_statistics(tmp_path / "altered.npz")
+    values["start"] = np.zeros(10_000_000)
+    np.savez_compressed(tmp_path / "bomb.npz", **values)
+    content = (tmp_path / "bomb.npz").read_bytes()
+    content = content.replace((80_000_128).to_bytes(4, "little"), (2**32 - 2).to_bytes(4, "little"))
+    (tmp_path / "bomb.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"bomb.npz: damaged \(it states a content of 4\d\d\d MB\)"):
+        read_reference_statistics(tmp_path / "bomb.npz")
+
+
+def test_damage_anywhere_is_one_line(saved):
+    content = saved.read_bytes()
+    for seed in range(40):
+        damaged = bytearray(content)
+        rng = np.random.default_rng(seed)
+        damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
+        saved.write_bytes(bytes(damaged))
+        try:
+            read_reference_statistics(saved)  # in parts of the archive that nobody reads
+        except DataError as error:
+            message = str(error)
+            assert "\n" not in message

@@ -14,8 +14,9 @@ from piwsl.analysis.reference import Reference
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.trajectories.dcd import cell_vectors
+from piwsl.trajectories.decoding import PIECE
 from piwsl.trajectories.files import open_trajectory
-from piwsl.trajectories.frame_source import PIECE, FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 
 FRAMES = 2300
 

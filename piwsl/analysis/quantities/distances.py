@@ -23,7 +23,7 @@ from piwsl.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
 from piwsl.analysis.statistics.uncertainty import MicroBlocks
 from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
-from piwsl.trajectories.frame_source import PIECE
+from piwsl.trajectories.decoding import PIECE
 from piwsl.typing import FloatArray, IntArray
 
 BINS = 500

@@ -8,7 +8,7 @@ import numpy as np
 from piwsl.analysis.quantity import Frames, Highlight, Observable, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.autocorrelation import inefficiency
 from piwsl.analysis.statistics.results import Difference, Measurement
-from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums, block_average, error_limit
+from piwsl.analysis.statistics.uncertainty import FEWEST_BLOCKS, Blocks, BlockSums, block_average, error_limit
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray
 from piwsl.units import BOLTZMANN
@@ -70,10 +70,11 @@ def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target:
         return TemperatureStatistics(mean, deviation, None, None, None)
     measured = Measurement(mean.value - target, mean.uncertainty, "K", mean.samples)
     count = len(Blocks.automatic(len(values), inefficiency(values)))
+    decides = count >= FEWEST_BLOCKS
     limit = error_limit(measured, [(mean, count)])
     freedom = 2.0 * float(np.sum(kinetic)) / (BOLTZMANN * float(np.sum(values)))
     return TemperatureStatistics(
-        mean, deviation, target, Difference(measured, limit, None), target * float(np.sqrt(2.0 / freedom))
+        mean, deviation, target, Difference(measured, limit, None, decides), target * float(np.sqrt(2.0 / freedom))
     )
 
 

@@ -6,7 +6,7 @@ from piwsl.analysis.quantities.dihedrals import DihedralCollector
 from piwsl.analysis.quantity import FigureText, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.distributions import Histogram, compare
-from piwsl.typing import IntArray
+from piwsl.typing import FloatArray
 from piwsl.units import BOLTZMANN
 
 MILLI = 1000.0  # eV to meV
@@ -19,11 +19,8 @@ class TorsionProfiles(Quantity[dict[str, Histogram]]):
     statistics = dict[str, Histogram]
 
     def collector(self, sample: Sample) -> DihedralCollector:
-        """Return a collector of one dihedral for each bond that can rotate."""
-        atoms: dict[str, IntArray] = {
-            name: np.array([four], dtype=np.int64) for name, four in sample.graph.rotatable().items()
-        }
-        return DihedralCollector(atoms, sample.frames)
+        """Return a collector of the dihedrals about each bond that can rotate, equivalent ones together."""
+        return DihedralCollector(sample.graph.rotatable(), sample.frames)
 
     def compare(
         self, run: dict[str, Histogram], reference: dict[str, Histogram] | None, sample: Sample
@@ -39,6 +36,9 @@ def torsion_profiles(
     run: dict[str, Histogram], reference: dict[str, Histogram], temperature: float
 ) -> tuple[CurveComparison, ...]:
     """Return the free energy of rotation about each bond, -kT ln p less its lowest value, in meV; empty bins are NaN.
+
+    Dihedrals of equivalent atoms are counted together, so that a methyl group has three equal wells. The first and the
+    last point, at -180 and 180 degrees, are the same.
 
     Args:
         run: histograms of the dihedral by the name of the bond.
@@ -62,13 +62,21 @@ def torsion_profiles(
 
 def _profile(histogram: Histogram, temperature: float) -> Curve:
     distribution = histogram.distribution()
-    is_visited = distribution.density > 0
-    energy = np.full(len(distribution.density), np.nan)
+    centers, density = distribution.centers, _closed(distribution.density)
+    is_visited = density > 0
+    energy = np.full(len(density), np.nan)
     heat = MILLI * BOLTZMANN * temperature
-    energy[is_visited] = -heat * np.log(distribution.density[is_visited] / distribution.density.max())
+    energy[is_visited] = -heat * np.log(density[is_visited] / density.max())
     low = high = None
     if distribution.error is not None:
         error = np.full_like(energy, np.nan)
-        error[is_visited] = heat * distribution.error[is_visited] / distribution.density[is_visited]
+        error[is_visited] = heat * _closed(distribution.error)[is_visited] / density[is_visited]
         low, high = energy - error, energy + error
-    return Curve(distribution.centers, energy, low, high, distribution.samples)
+    degrees = np.concatenate([histogram.edges[:1], centers, histogram.edges[-1:]])
+    return Curve(degrees, energy, low, high, distribution.samples)
+
+
+def _closed(values: FloatArray) -> FloatArray:
+    """Return values of bins around a circle, with that between the last and the first bin at both ends."""
+    seam = (values[:1] + values[-1:]) / 2
+    return np.concatenate([seam, values, seam])

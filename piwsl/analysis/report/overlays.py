@@ -156,5 +156,5 @@ def _overlay(key: str, runs: list[_Entry]) -> Overlay:
 def _remark(difference: Difference | None) -> str:
     if difference is None:
         return ""
-    words = {True: "within noise", False: "differs", None: "noise not known"}[difference.agrees]
+    words = {True: "within noise", False: "differs", None: "too few samples to tell"}[difference.agrees]
     return f"{significant(difference.measured.value)} {difference.measured.symbol}".rstrip() + f", {words}"

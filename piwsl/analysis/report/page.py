@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 import zlib
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_
 from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
 from piwsl.analysis.statistics.results import Measurement, significant
 from piwsl.analysis.verdict import judge, picoseconds, verdict_of
+from piwsl.runs.json_text import json_text
 from piwsl.units import PICOSECOND
 
 
@@ -271,7 +271,7 @@ def allowed_scripts() -> str:
 
 def scenes_json(scenes: Sequence[Scene]) -> Markup:
     """Return the frames as JSON that is safe inside a script element."""
-    text = json.dumps([_plain(scene) for scene in scenes], separators=(",", ":"), allow_nan=False)
+    text = json_text([_plain(scene) for scene in scenes], compact=True)
     return Markup(text.replace("<", "\\u003c"))
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from piwsl.analysis.statistics.curves import Curve
 from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.errors import RunDirectoryError
 from piwsl.runs.files import atomic_path
+from piwsl.runs.json_text import json_text as finite_json
 
 JSON_FILE = "analysis.json"
 OBSERVABLES_FILE = "observables.csv"
@@ -115,7 +115,7 @@ def numbers_of(groups: Sequence[RunGroup]) -> dict[str, Any] | list[dict[str, An
 
 def json_text(groups: Sequence[RunGroup]) -> str:
     """`numbers_of` as JSON."""
-    return json.dumps(numbers_of(groups), indent=1, allow_nan=False)
+    return finite_json(numbers_of(groups), indent=1)
 
 
 def observables_csv(groups: Sequence[RunGroup]) -> str:
@@ -130,7 +130,7 @@ def curves_csv(groups: Sequence[RunGroup]) -> str:
 
 def verdict_word(agrees: bool | None) -> str:
     """Return the word for a verdict in a table."""
-    return {True: "within noise", False: "differs", None: "not known"}[agrees]
+    return {True: "within noise", False: "differs", None: "cannot tell"}[agrees]
 
 
 def _observable(name: str, row: Row) -> list[Any]:

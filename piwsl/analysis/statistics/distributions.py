@@ -117,7 +117,8 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
             error = float(np.std(distance(gap + noise)))
         if halved is not None:
             floor = float(distance(halved[0])) * halved[1]
-        return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor)
+        decides = run.blocks.decides and reference.blocks.decides
+        return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor, decides)
 
     return DistributionComparison(
         run_distribution, reference_distribution, difference(area, run.area_unit), difference(moved, run.unit)

@@ -15,6 +15,9 @@ SYMBOLS = {
     "degree": "°",
 }
 
+# Times the threshold. Of parts of the bundled reference with too few samples, 2 in 100 differ by more.
+BEYOND_DOUBT = 3.0
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -70,11 +73,16 @@ class Difference:
         limit: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
         floor: the same difference between the first and the second half of the reference, scaled from the lengths of
             halves to those that are compared; None without two independent samples.
+        decides: whether there are enough samples for a verdict; with fewer, a run is called different only where the
+            difference is three times its threshold, and never called the same.
+        judged: whether a verdict is given at all.
     """
 
     measured: Measurement
     limit: float | None
     floor: float | None
+    decides: bool = True
+    judged: bool = True
 
     @property
     def threshold(self) -> float | None:
@@ -84,11 +92,17 @@ class Difference:
     @property
     def agrees(self) -> bool | None:
         """Whether the difference is within the threshold; None where the data do not suffice."""
-        return None if self.threshold is None else abs(self.measured.value) <= self.threshold
+        if self.threshold is None or not self.judged:
+            return None
+        if self.decides:
+            return abs(self.measured.value) <= self.threshold
+        return False if abs(self.measured.value) > BEYOND_DOUBT * self.threshold else None
 
     def noise_text(self) -> str:
         """Return how far noise alone would put it, in words."""
-        return "noise unknown" if self.limit is None else f"noise alone: up to {significant(self.threshold)}"
+        if self.limit is None or self.agrees is None:
+            return "too few samples for a verdict"
+        return f"noise alone: up to {significant(self.threshold)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -12,6 +12,7 @@ from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.typing import FloatArray, IntArray
 
 MICRO_BLOCKS = 1000  # blocks that are summed over until the length of the final ones is known
+FEWEST_BLOCKS = 3  # on which a verdict is based: about eight independent samples
 MOST_BLOCKS = 200  # more blocks cost memory and do not improve error bars
 DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
 CONFIDENCE = 0.95
@@ -113,6 +114,11 @@ class BlockSums:
     samples: int
 
     @property
+    def decides(self) -> bool:
+        """Whether there are enough blocks for a verdict: fewer do not show their own noise."""
+        return len(self.sums) >= FEWEST_BLOCKS
+
+    @property
     def total(self) -> FloatArray:
         """(k,) sums over all frames."""
         return np.asarray(self.sums.sum(axis=0))
@@ -169,7 +175,7 @@ def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, un
     limit = error_limit(measured, [(of_run, len(run.sums)), (of_reference, len(reference.sums))])
     if limit is not None:
         limit = max(limit, ROUNDING * abs(of_reference.value))
-    return Difference(measured, limit, floor)
+    return Difference(measured, limit, floor, run.decides and reference.decides)
 
 
 def half_scale(run: int, reference: int) -> float:

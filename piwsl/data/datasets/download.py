@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import requests
 
 from piwsl.runs.files import write_text
+from piwsl.runs.json_text import json_text
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # (bytes present, all bytes or None if unknown)
 
@@ -102,7 +103,7 @@ class Downloader:
             else:  # the whole file
                 have = 0
                 self.part.unlink(missing_ok=True)
-                write_text(self.origin_file, json.dumps(asdict(sent)))
+                write_text(self.origin_file, json_text(asdict(sent)))
             self._append(response, have, sent)
         if sent.total is None:  # without an announced length, the end of the data is the end of the file
             return _Origin(url, sent.validator, self._have())

@@ -1,6 +1,7 @@
 """Structures and labels in files that ASE reads."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from piwsl.data.formats.labels import (
     STRESS_KEY,
     check_stated_units,
     find_labels,
+    kind_of,
     labeled_frame,
     periodicity,
 )
@@ -59,8 +61,9 @@ def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, count
     agreeing = check_stated_units(path, index, named, units)
     pbc = periodicity(f"{path}: frame {index}", raw["pbc"])
     frame = labeled_frame(path, index, raw["numbers"], raw["positions"], raw["cell"], pbc, labels, units)
-    counter.add(labels, found, frame, agreeing)
-    return frame
+    kind = kind_of(named)
+    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])])
+    return replace(frame, config_type=kind)
 
 
 def _structures(path: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from piwsl.data.formats.labels import (
     RawLabels,
     check_stated_units,
     find_labels,
+    kind_of,
     labeled_frame,
     periodicity,
 )
@@ -382,8 +383,9 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     labels = find_labels(found, found)
     agreeing = check_stated_units(path, index, found, units)
     frame = labeled_frame(path, index, species, positions, cell, pbc, labels, units)
-    counter.add(labels, found, frame, agreeing)
-    return frame
+    kind = kind_of(found)
+    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])])
+    return replace(frame, config_type=kind)
 
 
 def _atomic_numbers(where: str, symbols: list[str]) -> IntArray:

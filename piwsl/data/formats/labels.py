@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.frames import Frame, check_label
-from piwsl.errors import ConfigError, DataError, quoted
+from piwsl.errors import ConfigError, DataError, printable, quoted, shortened
 from piwsl.structures.cells import PBC, cell_error
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
 from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
@@ -26,6 +26,7 @@ RESULTS = ("energy", "free_energy", "forces", "stress")
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
 LARGEST_LENGTH = 1.0e5  # angstrom; of a coordinate or a lattice vector
 _UNIT_NAME = re.compile(r"(?:(?P<what>.*?)_?)units?", re.IGNORECASE)
+_LONGEST_KIND = 60  # characters of a config_type
 _SAME = 1e-4  # relative difference of equal units: constants differ between programs
 
 
@@ -151,6 +152,12 @@ def stated_factors(what: str, value: str) -> dict[str, float]:
     except ConfigError:
         pass
     return {}
+
+
+def kind_of(named: Mapping[str, Any]) -> str:
+    """Return the kind of structure that a frame states as ``config_type``; empty if it states none."""
+    value = named.get("config_type", "")
+    return shortened(printable(str(value)), _LONGEST_KIND) if isinstance(value, str | int | float) else ""
 
 
 def labeled_frame(

@@ -24,6 +24,7 @@ from piwsl.errors import ConfigError, DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import write_npz, write_text
+from piwsl.runs.json_text import json_text
 from piwsl.units import ASE_TIME, BOLTZMANN
 
 
@@ -116,7 +117,7 @@ def sample_and_label(
         if not begun:
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
             write(output / START_FILE, relaxed, format="extxyz")
-            write_text(output / PLAN_FILE, json.dumps(asdict(plan), indent=1))
+            write_text(output / PLAN_FILE, json_text(asdict(plan), indent=1))
         tasks = ((plan, output, index) for index in range(plan.trajectories))
         for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
             if outcome.died is not None:
@@ -181,7 +182,7 @@ def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> di
         "trajectory": np.array(trajectory, dtype=np.float32),
         "end_positions": atoms.get_positions(),
         "end_velocities": atoms.get_velocities(),
-        "end_random": json.dumps(rng.bit_generator.state),
+        "end_random": json_text(rng.bit_generator.state),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from piwsl.errors import RunDirectoryError
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import read_json_object
+from piwsl.runs.json_text import json_text
 
 PLAN_FILE = "plan.json"
 LABELING = DirectoryKind(job="a labeling job", marks=(PLAN_FILE,))
@@ -31,7 +32,7 @@ def is_begun(directory: RunDirectory, plan: Mapping[str, Any], defaults: Mapping
         stored = {**defaults, **read_json_object(path)}
     except RunDirectoryError as error:
         raise RunDirectoryError(f"{error}: choose another output=DIRECTORY") from None
-    if stored != json.loads(json.dumps(plan)):
+    if stored != json.loads(json_text(plan)):
         changed = ", ".join(sorted(key for key in {*stored, *plan} if stored.get(key) != plan.get(key)))
         raise RunDirectoryError(
             f"{directory.path}: holds another labeling job ({changed}): choose another output=DIRECTORY"

@@ -22,6 +22,7 @@ from piwsl.errors import DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import sha256, write_text, writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.summary import RunSummary, now, provenance
 
 
@@ -90,7 +91,7 @@ class LabelStore:
             entry |= {"energy": result.energy, "forces": result.forces.tolist()}
             if result.stress is not None:
                 entry["stress"] = result.stress.tolist()
-        line = json.dumps(entry).encode() + b"\n"
+        line = json_text(entry).encode() + b"\n"
         with writing(self.path), self.path.open("ab") as stream:
             stream.write(line)
         self._note(entry, self._end)
@@ -181,7 +182,7 @@ def label_frames(
     directory.create()
     with directory.lock():
         if not begun:
-            write_text(output / PLAN_FILE, json.dumps(plan, indent=1))
+            write_text(output / PLAN_FILE, json_text(plan, indent=1))
         store = LabelStore(output / STORE_FILE)
         started = time.perf_counter()
         _compute(frames, plan, store, where or LocalProcesses(), progress)

@@ -20,6 +20,7 @@ from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.runs.json_text import json_text
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ASE_TIME, BAR
@@ -77,7 +78,7 @@ class ASEEngine:
             "positions": self._atoms.get_positions(),
             "momenta": self._atoms.get_momenta(),
             "cell": self._atoms.cell.array,
-            "generator": np.array(json.dumps(self._rng.bit_generator.state)),
+            "generator": np.array(json_text(self._rng.bit_generator.state)),
             **self._dynamics.extended(),
         }
 

@@ -16,6 +16,7 @@ from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_s
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
+from piwsl.runs.json_text import json_text
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
@@ -106,7 +107,7 @@ class NativeReplicas:
             "positions": self._positions[place].cpu().numpy().copy(),
             "velocities": self._velocities[place].cpu().numpy().copy(),
             "thermostat": self._scheme.variables[place].cpu().numpy().copy(),
-            "generator": np.array(json.dumps(self._streams[place].bit_generator.state)),
+            "generator": np.array(json_text(self._streams[place].bit_generator.state)),
         }
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
