@@ -2,6 +2,7 @@
 
 import errno
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,12 +42,26 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters escaped, which would change a terminal or break the line."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    r"""Return a text that a terminal shows as it is: names in files may contain control sequences.
+
+    Control and direction characters become escapes such as ``\x1b``; line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in _UNSAFE and character not in "\n\t" else character
+        for character in text
+    )
+
+
+_UNSAFE = ("Cc", "Cf", "Cs")  # control characters, direction marks, surrogates of names that are not UTF-8
 
 
 class PiwslError(Exception):
     """Base of every error that the command line prints as one line (exit code 2)."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(PiwslError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from piwsl.analysis.compare_run import compare_run
+from piwsl.analysis.compare_run import compare_run, structure_weights
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import Line, RunGroup, side_by_side
 from piwsl.analysis.quantity import Quantity, checked_quantities
@@ -251,7 +251,7 @@ def _reference_statistics(
             return read_reference_statistics(path, quantities)
         reference = read_reference(path, topology, units, progress)
     in_vacuum = first_frame(run.frames)[1] is None
-    return (reference.in_vacuum() if in_vacuum else reference).measured(quantities)
+    return (reference.in_vacuum() if in_vacuum else reference).measured(quantities, structure_weights(run, reference))
 
 
 def _compare(

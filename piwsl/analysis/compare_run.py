@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_masses
 
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.quantities import standard_quantities
@@ -26,6 +27,7 @@ from piwsl.errors import DataError
 from piwsl.structures.matching import check_formula, check_order, map_atoms
 from piwsl.structures.periodic import images_of
 from piwsl.trajectories.frame_source import first_frame, unwrapped
+from piwsl.typing import FloatArray
 
 
 def compare_run(
@@ -55,7 +57,8 @@ def compare_run(
     start, cell = first_frame(run.frames)
     notes: list[str] = []
     if isinstance(reference, Reference):
-        reference = (reference if cell is not None else reference.in_vacuum()).measured(quantities)
+        weights = structure_weights(run, reference)
+        reference = (reference if cell is not None else reference.in_vacuum()).measured(quantities, weights)
     if cell is None and reference.is_periodic:
         raise DataError(f"{reference.name} holds statistics of a periodic cell, the run has none: name its frames")
     if cell is not None and not reference.is_periodic:
@@ -75,10 +78,15 @@ def compare_run(
     end = float(run.times[count]) if count < len(run.times) else np.inf
     skipped = choose_skip(run, count, end, skip)
     frames = run.frames.after(skipped.frames)
+    weights = atomic_masses[reference.species] if reference.weights is None else reference.weights
     sample = Sample(
         frames, count - skipped.frames, bonds, reference.start, cell, reference.name, surveys, run, end,
-        skipped.time if skipped.time > 0 else -np.inf,
+        skipped.time if skipped.time > 0 else -np.inf, weights,
     )  # fmt: skip
+    if not np.allclose(weights, run.frames.masses, rtol=1e-6):
+        notes.append(
+            f"radius of gyration and RMSD are weighted by the masses of {reference.name}, and not by those of the run"
+        )
     notes += [skipped.note, *run.notes, *reference.notes]
     if not count:
         notes.append("the first frame is already broken: no structure is compared")
@@ -88,6 +96,18 @@ def compare_run(
         notes.append(skipped.obstacle)
     notes += [*quantity_notes, *_notes_on_the_run(run, count, reference)]
     return Comparison(run, reference, stability, tuple(notes), tuple(compared), skipped)
+
+
+def structure_weights(run: Run, reference: Reference) -> FloatArray | None:
+    """Return the masses of the run (atoms,), amu, by which the structure of a reference is weighted as well.
+
+    Returns:
+        None where they are those of the reference, or where its atoms are in another order.
+    """
+    same = np.array_equal(run.species, reference.species)
+    if not same or np.allclose(run.frames.masses, reference.frames.masses, rtol=1e-6):
+        return None
+    return run.frames.masses
 
 
 def _compare(

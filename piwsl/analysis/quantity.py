@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
-from ase.data import atomic_masses
 
 from piwsl.analysis.run_directory import Run
 from piwsl.analysis.statistics.arrays import flatten, restore
@@ -101,6 +100,7 @@ class Sample:
         run: the run, or None for a reference.
         end: time at which the stable part of the run ends, fs.
         begin: time up to which the run is left out, fs.
+        weights: (atoms,) amu, by which structure is weighted on both sides of a comparison; None: those of the source.
     """
 
     source: FrameSource
@@ -113,6 +113,7 @@ class Sample:
     run: Run | None = None
     end: float = np.inf
     begin: float = -np.inf
+    weights: FloatArray | None = None
 
     @property
     def species(self) -> IntArray:
@@ -121,8 +122,8 @@ class Sample:
 
     @property
     def masses(self) -> FloatArray:
-        """(atoms,) amu."""
-        return np.asarray(atomic_masses[self.species])
+        """(atoms,) amu, by which structure is weighted; dynamics has the masses of ``source``."""
+        return self.source.masses if self.weights is None else self.weights
 
     @property
     def times(self) -> FloatArray | None:

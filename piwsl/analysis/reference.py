@@ -75,14 +75,22 @@ class Reference:
         """
         return collect_statistics(self.name, self.frames)
 
-    def measured(self, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
+    def measured(
+        self, quantities: Sequence[Quantity[Any]] = (), weights: FloatArray | None = None
+    ) -> ReferenceStatistics:
         """Return the statistics with those of your own quantities; without any, they are kept.
+
+        Args:
+            quantities: your own.
+            weights: (atoms,) amu, by which structure is weighted; None: the masses of the reference.
 
         Raises:
             DataError: as `statistics`.
             ConfigError: ``quantities`` holds something else, or two have one key.
         """
-        return collect_statistics(self.name, self.frames, quantities) if quantities else self.statistics
+        if not quantities and weights is None:
+            return self.statistics
+        return collect_statistics(self.name, self.frames, quantities, weights)
 
     def save_statistics(self, path: str | Path) -> None:
         """Save `statistics` as npz; comparisons with the file need no frames.

@@ -37,6 +37,7 @@ class ReferenceStatistics:
         length: from the first to the last frame, fs; None for frames without times.
         digest: SHA-256 of the elements and of the positions in single precision.
         notes: remarks of the reader.
+        weights: (atoms,) amu, by which its structure was weighted.
     """
 
     name: str
@@ -49,15 +50,19 @@ class ReferenceStatistics:
     length: float | None
     digest: str
     notes: tuple[str, ...] = ()
+    weights: FloatArray | None = None
 
 
-def collect_statistics(name: str, source: FrameSource, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
+def collect_statistics(
+    name: str, source: FrameSource, quantities: Sequence[Quantity[Any]] = (), weights: FloatArray | None = None
+) -> ReferenceStatistics:
     """Collect the statistics of a source of frames, in two passes over it.
 
     Args:
         name: of the reference.
         source: its frames.
         quantities: your own, measured beside those of `piwsl.analysis.quantities`.
+        weights: (atoms,) amu, by which structure is weighted; None: the masses of the source.
 
     Raises:
         DataError: a position is not a finite number, there are no bonds, or the source is damaged.
@@ -79,12 +84,12 @@ def collect_statistics(name: str, source: FrameSource, quantities: Sequence[Quan
         for survey in surveys.values():
             survey.add(positions, first)
     bonds = (means or images).bonds()  # type: ignore[union-attr]
-    sample = Sample(source, source.frames, bonds, start, cell, name, surveys)
+    sample = Sample(source, source.frames, bonds, start, cell, name, surveys, weights=weights)
     measured = measure(sample, measured_quantities)
     length = None if source.times is None else float(source.times[-1] - source.times[0])
     return ReferenceStatistics(
         name, source.species, bonds, start, cell is not None, source.frames, measured, length, check.digest,
-        source.notes,
+        source.notes, sample.masses,
     )  # fmt: skip
 
 
@@ -135,6 +140,8 @@ def save_statistics(
         "bond_types": np.array(bonds.types, dtype=np.str_),
         "start": statistics.start,
     }
+    if statistics.weights is not None:
+        values["weights"] = statistics.weights
     if bonds.images is not None:
         values["bond_images"] = bonds.images
     for quantity in (*standard_quantities(statistics.is_periodic), *quantities):
@@ -209,4 +216,5 @@ def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) ->
         length=None if np.isnan(length) else length,
         digest=str(values["sha256"]),
         notes=tuple(str(note) for note in values["notes"]),
+        weights=values.get("weights"),
     )

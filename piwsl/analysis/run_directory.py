@@ -1,6 +1,6 @@
 """A run directory of `piwsl md`, read into arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +111,8 @@ def read_run(path: str | Path, progress: Progress | None = None) -> Run:
     # The first frame is written after the first interval, not at the start.
     times = summary.trajectory_interval * summary.timestep_fs * np.arange(1, file.frames + 1)
     thermo, thermo_notes = Thermo.read(path / THERMO_FILE)
-    return Run(path, summary, file.source(species, times, thermo_notes, progress), thermo)
+    frames = replace(file.source(species, times, thermo_notes, progress), own_masses=_masses(path, summary))
+    return Run(path, summary, frames, thermo)
 
 
 def replica_directories(path: Path) -> tuple[Path, ...]:
@@ -131,6 +132,15 @@ def replica_directories(path: Path) -> tuple[Path, ...]:
     if not names or not is_plain or len(set(names)) < len(names):
         raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' does not name different directories")
     return tuple(path / name for name in names)
+
+
+def _masses(path: Path, summary: MDSummary) -> FloatArray | None:
+    if summary.system.masses is None:
+        return None
+    masses = np.array(summary.system.masses, dtype=np.float64)
+    if len(masses) != len(summary.system.species) or not ((masses > 0) & (masses < np.inf)).all():
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'masses' are not one positive number for each atom")
+    return masses
 
 
 def _species(path: Path, summary: MDSummary) -> IntArray:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import click
 
 from piwsl.cli.command import with_flags
+from piwsl.errors import printable
 from piwsl.runs.provenance import listening
 
 
@@ -16,7 +17,7 @@ def echoing(name: str, show: Callable[[logging.LogRecord], None]) -> Iterator[No
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            show(record)
+            show(logging.makeLogRecord({**record.__dict__, "msg": printable(record.getMessage()), "args": ()}))
 
     with listening(logging.getLogger(name), Handler()):
         yield

@@ -118,7 +118,11 @@ def command(
             **given,
         )
     if not run.completed:
-        click.echo("continue with the same command and --restart")
+        from piwsl.md.run_directory import MD_RUN
+        from piwsl.runs.directory import RunDirectory
+
+        if RunDirectory(run.directory, MD_RUN).can_continue:
+            click.echo("continue with the same command and --restart")
         raise click.Abort  # exit code 130
 
 

@@ -48,6 +48,19 @@ def set_barostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> 
     dynamics._p_eps, barostat._p_xi = rate * barostat._W, rates * barostat._R
 
 
+def hold_atoms(dynamics: Any, fixed: npt.NDArray[np.bool_]) -> None:
+    """Set the forces on fixed atoms (n,) to zero in a `NoseHooverChainNVT`, which does not apply constraints.
+
+    It would add them to its own copy of the momenta, whose kinetic energy the chain controls. Seen with ASE 3.29.
+    """
+    forces_of_ase = dynamics._get_forces
+
+    def forces() -> npt.NDArray[np.float64]:
+        return np.where(fixed[:, None], 0.0, forces_of_ase())
+
+    dynamics._get_forces = forces
+
+
 def chain_variables(dynamics: Any) -> dict[str, npt.NDArray[Any]]:
     """Return the variables of the chains and, with a barostat, the strain and the reference cell.
 

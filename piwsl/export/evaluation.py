@@ -1,5 +1,6 @@
 """Evaluation of an exported potential of any form, in eV and angstrom, for all interfaces and engines in Python."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from piwsl.errors import DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.structures.cells import NO_PBC, PBC
+from piwsl.structures.cells import NO_PBC, PBC, cell_heights
 from piwsl.structures.neighbors import SkinnedNeighbors
 from piwsl.typing import FloatArray, IntArray
 
@@ -37,7 +38,14 @@ class BoundPotential:
     """A potential bound to certain atoms, whose positions and cell may change."""
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
-        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
+        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64.
+
+        Energy and forces are NaN where a position or the cell is not finite.
+
+        Raises:
+            DataError: the cell is flat, or too small for its atoms.
+            EngineError: the cell is too narrow for the file.
+        """
         raise NotImplementedError
 
 
@@ -127,6 +135,11 @@ class BoundEdges(BoundPotential):
                 f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions"
             )
         edges, vectors = self.neighbors(positions, cell if any(self._pbc) else None)
+        if not math.isfinite(positions.sum() + (0.0 if cell is None else cell.sum())):
+            # Without neighbors the atoms would look like ones at rest.
+            nothing = np.full_like(positions, np.nan)
+            deviation = nothing if self._potential.members > 1 else None
+            return Evaluation(math.nan, nothing, np.full((3, 3), np.nan), deviation)
         device, dtype = self._potential.device, self._potential.dtype
         energies, forces, virials = self._call(
             torch.as_tensor(edges, device=device), torch.as_tensor(vectors, dtype=dtype, device=device)
@@ -155,8 +168,8 @@ def check_width(potential: ExportedPotential, cell: FloatArray) -> None:
     Raises:
         EngineError: the cell is narrower than twice the cutoff.
     """
-    narrowest = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max()
-    if potential.is_molecule and narrowest < 2.0 * potential.cutoff:
+    narrowest = min(cell_heights(cell))
+    if potential.is_molecule and not narrowest >= 2.0 * potential.cutoff:  # NaN is refused, too
         raise EngineError(
             f"the box is {narrowest:.1f} angstrom wide, and {potential.path} needs boxes of at least twice its cutoff "
             f"({2.0 * potential.cutoff:g}): export with target='general'"

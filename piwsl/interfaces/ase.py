@@ -1,6 +1,9 @@
 """The ASE calculator of an exported potential."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.data.domain import check_domain
 from piwsl.export.evaluation import BoundPotential, bind
+from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import open_model
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.files import check_finite
 
 
 class PiwslCalculator(Calculator):
@@ -24,6 +29,9 @@ class PiwslCalculator(Calculator):
     and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in the order of Voigt
     and positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the
     standard deviation of the forces, eV/angstrom.
+
+    Copies (``copy``, ``deepcopy``) share the loaded potential; a pickle contains the content of the file, which the
+    process that reads it loads.
 
     Args:
         model: exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
@@ -79,6 +87,7 @@ class PiwslCalculator(Calculator):
             system_changes: not used.
 
         Raises:
+            DataError: a position or the cell is not a finite number, or the cell is flat or too small for its atoms.
             ElementError: the potential was exported for other atoms, or not trained on an element.
             EngineError: the potential does not support this cell.
             DataError: ``strict`` is set, and the structure lies outside of the training data.
@@ -87,6 +96,7 @@ class PiwslCalculator(Calculator):
         """
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
+        check_finite(structure)
         if self._bound is None or self._last is None or not _same_atoms(self._last, structure):
             check_domain(self.potential.domain, structure, self._model, self._strict)
             self._bound = bind(self.potential, structure.numbers, periodic_directions(structure))
@@ -102,6 +112,33 @@ class PiwslCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(-result.virial / structure.get_volume())
         for name in set(properties or ()) & {"stress", "forces_std"} - set(self.results):
             raise PropertyNotImplementedError(f"{name}: {self._why_missing(name, structure)}")
+
+    def __copy__(self) -> "PiwslCalculator":
+        """Return a calculator of the same loaded potential, with results of its own."""
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PiwslCalculator":
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied  # ASE stores methods of the calculator among its attributes
+        copied.__dict__.update({name: deepcopy(value, memo) for name, value in self._own().items()})
+        copied.potential, copied._bound = self.potential, None
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but the loaded program, with the content of its file instead."""
+        return {**self._own(), "content": self.potential.content, "name": self.potential.path.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        content, name = state.pop("content"), state.pop("name")
+        self.__dict__.update(state, _bound=None)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            self.potential = replace(load_exported(path, self._device), path=self._model)
+
+    def _own(self) -> dict[str, Any]:
+        """Return the attributes but the loaded potential."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("potential", "_bound")}
 
     def _why_missing(self, name: str, structure: Atoms) -> str:
         """Return why a property is not among the results."""

@@ -16,7 +16,7 @@ from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import advice, normalized, with_hydrogen_mass
+from piwsl.md.structure import advice, prepared
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.files import check_structure
@@ -52,7 +52,7 @@ def plan_run(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool =
 
 def _plan(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool) -> Plan:
     check_structure(structure)
-    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
+    structure = prepared(structure, protocol)
     with scratch_directory("md") as scratch:
         exported = prepare_model(model, structure, protocol, scratch)
         outside = domain_warnings(exported, structure, model, strict)

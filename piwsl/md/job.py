@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.md.protocol import MDProtocol
+from piwsl.structures.constraints import fixed_atoms
 
 if TYPE_CHECKING:
     from piwsl.md.stop.rules import OwnRule
@@ -34,10 +35,12 @@ class RunIdentity:
 
 
 def structure_sha256(atoms: Atoms) -> str:
-    """Return a hash of species, masses, positions and cell."""
+    """Return a hash of species, masses, positions, cell and fixed atoms."""
     digest = hashlib.sha256()
     for array in (atoms.numbers, atoms.get_masses(), atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if (fixed := fixed_atoms(atoms)).any():
+        digest.update(fixed.tobytes())
     return digest.hexdigest()
 
 

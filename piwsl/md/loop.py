@@ -56,8 +56,7 @@ class Loop:
                 if not protocol.temperature.constant:
                     self._engine.set_temperature(protocol.temperature_at(step))
                 end = min(last, self._next_event(step))
-                self._advance(end - step, end)
-                step = self._serve(end, meter)
+                step = self._serve(end, meter, self._advance(end - step))
                 if step == end and step % protocol.state_interval == 0 and step < last:
                     self._keep(step, meter)
                 if self._progress and (meter.due() or step == last):
@@ -72,22 +71,28 @@ class Loop:
             for replica_rules, energies in zip(rules, self._engine.energies(), strict=True):
                 replica_rules.begin(energies)
 
-    def _advance(self, steps: int, end: int) -> None:
+    def _advance(self, steps: int) -> EngineError | None:
+        """Advance, and return the error of an engine that cannot: a stop rule may find the cause in the structure."""
         try:
             self._engine.advance(steps)
-        except EngineError:
-            # Some engines refuse to continue from NaN before a rule can detect it.
-            if all(np.isfinite(snapshot.positions).all() for snapshot in self._engine.snapshots()):
-                raise
+        except EngineError as error:
+            return error
+        return None
 
-    def _serve(self, step: int, meter: SpeedMeter) -> int:
-        """Handle all events of a step; return the step from which the run continues."""
+    def _serve(self, step: int, meter: SpeedMeter, error: EngineError | None = None) -> int:
+        """Handle all events of a step; return the step from which the run continues.
+
+        Raises:
+            EngineError: that of the engine, where no rule is violated.
+        """
         protocol = self._protocol
         checked, framed, reported = (
             step % interval == 0
             for interval in (protocol.check_interval, protocol.trajectory_interval, protocol.report_interval)
         )
         framed, reported = framed and step > 0, reported and step > 0
+        if error is not None:
+            checked, framed, reported = True, False, False  # there is nothing more to evaluate
         snapshots = self._engine.snapshots()
         energies: Sequence[Energies | None] = [None] * len(snapshots)
         if reported:
@@ -103,6 +108,8 @@ class Loop:
                         return back
                     if replica not in self._engine.replicas:
                         continue
+                elif error is not None:
+                    raise error
                 meter.add(recorder.temperature(snapshot))
             if framed:
                 recorder.frame(snapshot, None if forces is None else forces[place], step)

@@ -45,6 +45,10 @@ def preset(name: str) -> dict[str, Any]:
         raise ConfigError(f"unknown protocol {name!r}: there are {', '.join(PRESETS)}") from None
 
 
+HOTTEST = 1e6  # K; no molecule exists at such temperatures
+LONGEST = 10**12  # steps
+
+
 @dataclass(frozen=True)
 class TemperatureSchedule:
     """Straight lines through temperatures, K, that are equally far apart in time; a single one is constant."""
@@ -64,8 +68,8 @@ class TemperatureSchedule:
             nodes = tuple(float(part) for part in str(value).split(":"))
         except ValueError:
             raise ValueError("give kelvins, or several joined by colons such as 300:500") from None
-        if not all(0 < node < np.inf for node in nodes):
-            raise ValueError("a temperature is above 0 K")
+        if not all(0 < node <= HOTTEST for node in nodes):
+            raise ValueError(f"a temperature is above 0 K and at most {HOTTEST:.0e} K")
         return cls(nodes)
 
     @property
@@ -124,17 +128,22 @@ class MDProtocol(BaseModel):
         description="Temperature of thermostat and initial velocities, K; 300:500 rises from first to last step.",
     )
     pressure: float = Field(1.0, ge=-1e6, le=1e6, description="Pressure in npt, bar.")
-    timestep: float = Field(0.5, gt=0, le=10, description="Time step, fs.")
+    timestep: float = Field(0.5, ge=0.001, le=10, description="Time step, fs.")
     friction: float = Field(0.005, gt=0, le=1, description="Friction coefficient of Langevin dynamics, 1/fs.")
-    thermostat_time: float = Field(100.0, gt=0, description="Time constant of Nose-Hoover and CSVR thermostats, fs.")
-    barostat_time: float = Field(1000.0, gt=0, description="Time constant of the barostat of ASE, fs.")
+    thermostat_time: float = Field(
+        100.0, ge=0.1, le=1e6, description="Time constant of Nose-Hoover and CSVR thermostats, fs."
+    )
+    barostat_time: float = Field(1000.0, ge=0.1, le=1e7, description="Time constant of the barostat of ASE, fs.")
     minimize: bool = Field(False, description="Minimize the start structure first, to 0.05 eV/angstrom.")
     equilibration: int = Field(
         0,
         ge=0,
+        le=LONGEST,
         description="Equilibration steps before step 0, not written; nve equilibrates with Langevin dynamics.",
     )
-    steps: int = Field(100_000, ge=1, description="Total number of steps, including those before a restart.")
+    steps: int = Field(
+        100_000, ge=1, le=LONGEST, description="Total number of steps, including those before a restart."
+    )
     hydrogen_mass: float | None = Field(
         None, gt=0, lt=8, description="Mass of hydrogen atoms, amu, transferred from the atoms they are bonded to."
     )
@@ -145,14 +154,14 @@ class MDProtocol(BaseModel):
         le=100_000,
         description="Number of independent copies that run together; replica R has the seed plus R.",
     )
-    trajectory_interval: int = Field(100, ge=1, description="Steps between frames.")
+    trajectory_interval: int = Field(100, ge=1, le=LONGEST, description="Steps between frames.")
     trajectory_format: Literal["dcd", "xtc", "extxyz", "hdf5"] = Field("dcd", description="Format of the trajectory.")
     write: tuple[Literal["velocities", "forces"], ...] = Field(
         (), description="What frames contain beside positions, in extxyz and hdf5."
     )
-    report_interval: int = Field(100, ge=1, description="Steps between rows of thermo.csv.")
-    state_interval: int = Field(1000, ge=1, description="Steps between restart states.")
-    check_interval: int = Field(20, ge=1, description="Steps between checks of the stop rules.")
+    report_interval: int = Field(100, ge=1, le=LONGEST, description="Steps between rows of thermo.csv.")
+    state_interval: int = Field(1000, ge=1, le=LONGEST, description="Steps between restart states.")
+    check_interval: int = Field(20, ge=1, le=LONGEST, description="Steps between checks of the stop rules.")
     stop: tuple[str, ...] = Field(
         (), description="Stop rule and its limit, such as bond:0.5 or contact:off; repeatable; help lists all rules."
     )

@@ -61,7 +61,12 @@ def write_state(directory: Path, state: RestartState) -> Path:
 
 def state_files(directory: Path) -> list[Path]:
     """Return the state files of a directory, the newest first."""
-    return sorted(directory.glob("state-*.npz"), reverse=True)
+    return sorted(directory.glob("state-*.npz"), key=lambda path: _place(path.name), reverse=True)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Return the place of a state file among others; steps above 1e9 have more digits."""
+    return len(name), name
 
 
 def read_state(path: Path) -> RestartState:
@@ -76,11 +81,17 @@ def read_state(path: Path) -> RestartState:
         identity = RunIdentity(
             MDProtocol.of(**description["protocol"]), description["model_sha256"], description["structure_sha256"]
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError, RecursionError) as error:
+        state = RestartState(
+            int(description["step"]),
+            identity,
+            {name.removeprefix(_ENGINE): array for name, array in arrays.items()},
+            {str(name): float(value) for name, value in description["rules"].items()},
+            str(description["started"]),
+            float(description["wall_seconds"]),
+        )
+    except Exception as error:  # whatever zipfile, zlib, numpy and json raise for damaged bytes
         raise RunDirectoryError(f"{path}: damaged ({reason_of(error)})") from None
-    engine = {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
-    times = description["started"], description["wall_seconds"]
-    return RestartState(description["step"], identity, engine, description["rules"], *times)
+    return state
 
 
 def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartState], list[str]]:
@@ -105,8 +116,9 @@ def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartSta
         cause = f"; {next(iter(damaged.values()))[0]}" if damaged else ""
         directory = next(iter(directories.values()))
         raise RunDirectoryError(f"{directory}: no state to restart from{cause}: start anew with force=True")
-    newest = max(common)
-    return whole[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
+    newest = max(common, key=_place)
+    later = [lines for name, lines in damaged.items() if _place(name) > _place(newest)]
+    return whole[newest], [line for lines in later for line in lines]
 
 
 @dataclass(frozen=True, eq=False)

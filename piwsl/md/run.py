@@ -27,7 +27,7 @@ from piwsl.md.run_directory import MD_RUN
 from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
-from piwsl.md.structure import advice, minimized, normalized, with_hydrogen_mass
+from piwsl.md.structure import advice, minimized, normalized, prepared
 from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
@@ -179,7 +179,7 @@ def _run(
     check_structure(structure)
     if distributed is not None:
         check_picklable(stop_rules)
-    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
+    structure = prepared(structure, protocol)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     directory = RunDirectory(output, MD_RUN)
     before = find_continuation(output, identity, distributed is not None) if restart else None

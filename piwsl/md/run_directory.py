@@ -35,6 +35,7 @@ MD_RUN = DirectoryKind(
     ),
     log=LOG,
     resume="restart",
+    states=("state-*.npz", "replica-*/state-*.npz"),
 )
 
 
@@ -68,11 +69,12 @@ def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = No
         if snapshot.cell is not None:
             atoms.set_cell(snapshot.cell)
     with writing(path), atomic_path(path) as temporary:
-        write(temporary, atoms, format="extxyz")
+        fixed = ["move_mask"] if atoms.constraints else []
+        write(temporary, atoms, format="extxyz", columns=["symbols", "positions", *fixed, "masses"])
 
 
 def read_start(directory: Path) -> Atoms:
-    """Read the start structure of a run, with its masses.
+    """Read the start structure of a run, with its masses and fixed atoms.
 
     Raises:
         RunDirectoryError: it is missing or damaged.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses
 
 from piwsl.export.exported_file import ExportedRecord, read_exported_info
 from piwsl.md import run_directory as files
@@ -190,6 +191,14 @@ def _at_rest(structure: Atoms, snapshot: Snapshot) -> Snapshot:
     return Snapshot(snapshot.positions, without_overall_motion(atoms, snapshot.velocities), snapshot.cell)
 
 
+def _own_masses(structure: Atoms) -> list[float] | None:
+    """Return the masses, amu, where they differ from those of the elements."""
+    masses = structure.get_masses()
+    if np.allclose(masses, atomic_masses[structure.numbers], rtol=1e-6):
+        return None
+    return [float(mass) for mass in masses]
+
+
 def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: RestartState | None) -> MDSummary:
     """Return the summary of a run that starts or continues, to be kept up to date.
 
@@ -211,6 +220,7 @@ def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: Res
             name=job.name,
             formula=structure.get_chemical_formula(),
             species=[int(number) for number in structure.numbers],
+            masses=_own_masses(structure),
         ),
         model=ModelRecord(
             path=str(job.model.resolve()),

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
 from piwsl.errors import ConfigError, DataError
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.bonds import bonded_pairs
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.structures.files import atom_name
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
@@ -19,15 +21,45 @@ MINIMIZATION_STEPS = 2000
 _HYDROGEN = 1.008  # amu
 
 
+def prepared(structure: Atoms, protocol: MDProtocol) -> Atoms:
+    """Return the structure that a run of a protocol uses: normalized, with the masses of the protocol.
+
+    Raises:
+        DataError: the structure holds coordinates in a way that no engine keeps, or the run would move fixed atoms.
+        ConfigError: see `with_hydrogen_mass`.
+    """
+    atoms = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
+    fixed = fixed_atoms(atoms)
+    if fixed.all():
+        raise DataError("structure: all atoms are fixed: free those that are to move")
+    if fixed.any() and protocol.ensemble == "npt":
+        raise DataError(
+            "structure: npt moves all atoms with the cell, but some are fixed: choose ensemble='nvt', or remove the "
+            "constraint"
+        )
+    return atoms
+
+
 def normalized(structure: Atoms) -> Atoms:
-    """Return the structure as files store it: coordinates of 8 decimals, nothing but what the run needs."""
+    """Return the structure as files store it: coordinates of 8 decimals, nothing but what the run needs.
+
+    Raises:
+        DataError: see `fixed_atoms`.
+    """
+    fixed = fixed_atoms(structure)
     return Atoms(
         structure.numbers,
         np.round(structure.positions, 8) + 0.0,  # no negative zeros
         masses=np.round(structure.get_masses(), 8),
         cell=np.round(structure.cell.array, 8) + 0.0,
         pbc=structure.pbc,
+        constraint=FixAtoms(mask=fixed) if fixed.any() else None,
     )
+
+
+def inertial_masses(atoms: Atoms) -> FloatArray:
+    """Return the masses (n,) by which forces accelerate atoms, amu: infinity for fixed atoms."""
+    return np.where(fixed_atoms(atoms), np.inf, atoms.get_masses())
 
 
 def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
@@ -67,11 +99,14 @@ def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
 
     relaxed = atoms.copy()
     relaxed.calc = PiwslCalculator(model)
-    before = float(relaxed.get_potential_energy())
+    before = after = float(relaxed.get_potential_energy())
     optimizer = FIRE(relaxed, logfile=None)
-    converged = optimizer.run(fmax=MINIMIZED_FORCE, steps=MINIMIZATION_STEPS)
-    after = float(relaxed.get_potential_energy())
-    if not np.isfinite(relaxed.positions).all() or not np.isfinite(after):
+    try:
+        converged = optimizer.run(fmax=MINIMIZED_FORCE, steps=MINIMIZATION_STEPS)
+        after = float(relaxed.get_potential_energy())
+    except DataError:  # of the calculator, for positions that are not finite
+        after = np.nan
+    if not np.isfinite(after):
         raise DataError(
             "minimization: the potential leads to positions that are not finite numbers: check its training"
         )
@@ -103,15 +138,17 @@ def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generato
     """Draw Maxwell-Boltzmann velocities (n, 3), angstrom/fs, without overall translation and rotation.
 
     Their expected kinetic energy is that of `degrees_of_freedom` at the temperature; it is not rescaled, so
-    repeated draws are canonical.
+    repeated draws are canonical. Fixed atoms are at rest, and beside them overall motion is not removed.
     """
-    masses = atoms.get_masses()[:, None]
+    masses = inertial_masses(atoms)[:, None]
     velocities = rng.normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * temperature * ACCELERATION / masses)
     return without_overall_motion(atoms, velocities)
 
 
 def without_overall_motion(atoms: Atoms, velocities: FloatArray) -> FloatArray:
-    """Subtract overall translation and, without a cell, rotation from velocities (n, 3)."""
+    """Subtract overall translation and, without a cell, rotation from velocities (n, 3); not beside fixed atoms."""
+    if fixed_atoms(atoms).any():
+        return velocities
     masses = atoms.get_masses()[:, None]
     velocities = velocities - (masses * velocities).sum(0) / masses.sum()
     if not atoms.pbc.any():
@@ -123,9 +160,13 @@ def without_overall_motion(atoms: Atoms, velocities: FloatArray) -> FloatArray:
 
 
 def degrees_of_freedom(atoms: Atoms, conserves_momentum: bool) -> int:
-    """Return the kinetic degrees of freedom: 3n, without overall motion where it is conserved and was removed."""
-    total = 3 * len(atoms)
-    if not conserves_momentum:
+    """Return the kinetic degrees of freedom: 3n, without overall motion where it is conserved and was removed.
+
+    Fixed atoms have none, and beside them momentum is not conserved.
+    """
+    fixed = fixed_atoms(atoms)
+    total = 3 * int((~fixed).sum())
+    if not conserves_momentum or fixed.any():
         return total
     total -= 3
     if not atoms.pbc.any():

@@ -26,6 +26,7 @@ class DirectoryKind:
         own: Patterns of the files and folders that belong to the job; nothing else is ever removed.
         log: Name of the log; empty: the job writes none.
         resume: Python argument that continues a job; empty: the same call does.
+        states: Patterns of files of which a job needs one to be continued; empty: it can always be continued.
     """
 
     job: str
@@ -33,6 +34,7 @@ class DirectoryKind:
     own: tuple[str, ...] = ()
     log: str = ""
     resume: str = ""
+    states: tuple[str, ...] = ()
 
 
 class RunDirectory:
@@ -50,6 +52,11 @@ class RunDirectory:
     def holds_job(self) -> bool:
         """Whether the directory holds a job of this kind, finished or not."""
         return any((self.path / name).exists() for name in self.kind.marks)
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether it holds what a job needs to be continued."""
+        return not self.kind.states or any(any(self.path.glob(pattern)) for pattern in self.kind.states)
 
     def check_free(self, force: bool = False) -> None:
         """Raise an error if the directory holds anything but hidden files; nothing is changed.
@@ -70,7 +77,7 @@ class RunDirectory:
             message = f"{self.path}: is not empty and holds no {plain}: choose another output=DIRECTORY"
             raise RunDirectoryError(message)
         if not force:
-            resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume else ""
+            resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume and self.can_continue else ""
             advice = f"{resume}replace it with force=True, or choose another output=DIRECTORY"
             raise RunDirectoryError(f"{self.path}: holds {job} already: {advice}")
 

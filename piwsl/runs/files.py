@@ -1,11 +1,13 @@
 """Files: written so that a reader never sees half of one, and hashed. Failures of the system become one line here."""
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.errors import FULL, PiwslError, RunDirectoryError, reason_of
+from piwsl.errors import FULL, PiwslError, RunDirectoryError, printable, reason_of
 from piwsl.runs.scratch import temporary_directory
 
 _SMALL, _RATIO = 2**28, 200  # bytes of arrays that any npz file may hold, and multiple of its size
@@ -125,6 +127,29 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a binary file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV in which no text is a formula to a spreadsheet, or a control sequence to a terminal.
+
+    An apostrophe is put before text that begins like a formula, such as a name ``=...`` from a file.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([_csv_cell(cell) for cell in header])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    return stream.getvalue()
+
+
+def _csv_cell(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell:
+        return cell
+    if cell[0] in "=+-@\t\r":
+        try:
+            float(cell)
+        except ValueError:
+            cell = f"'{cell}"
+    return printable(cell)
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

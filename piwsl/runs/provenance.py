@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from piwsl.errors import printable
+
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
     """Return the versions of Python and of packages; None where one is not installed."""
@@ -42,6 +44,13 @@ def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None
         handler.close()
 
 
+class _Printable(logging.Formatter):
+    """Lines without control characters, which names in files may contain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class _LogFile(logging.FileHandler):
     """A log file that is abandoned when it cannot be written, instead of a traceback for each line."""
 
@@ -63,6 +72,6 @@ class _LogFile(logging.FileHandler):
 def log_to_file(logger: logging.Logger, path: Path) -> Iterator[None]:
     """Append the lines of a logger to a file, with times; after a failure of the disk, warn and stop writing."""
     handler = _LogFile(logger, path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     with listening(logger, handler):
         yield

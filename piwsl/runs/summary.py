@@ -121,11 +121,12 @@ class RunSummary(BaseModel):
 
 
 class SystemRecord(BaseModel):
-    """The simulated system: name, chemical formula, atomic numbers in order."""
+    """The simulated system: name, chemical formula, atomic numbers in order, masses that are not those of the table."""
 
     name: str
     formula: str = ""
     species: list[int | str] = Field(default_factory=list)  # earlier versions wrote element symbols
+    masses: list[float] | None = None  # amu, where isotopes or repartitioned hydrogen masses change them
 
 
 class ModelRecord(BaseModel):

@@ -1,11 +1,12 @@
 """Periodic cells: directions, lattice vectors, lengths and angles."""
 
-from math import sqrt
+import math
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 
+from piwsl.errors import DataError
 from piwsl.typing import FloatArray
 
 VACUUM = 1000.0  # angstrom; in directions that are not periodic
@@ -13,43 +14,77 @@ VACUUM = 1000.0  # angstrom; in directions that are not periodic
 PBC = tuple[bool, bool, bool]
 NO_PBC: PBC = (False, False, False)
 
+# Beyond these limits a cell is a mistake or has collapsed, and a search for neighbors would have no end.
+FLATTEST = 0.05  # angstrom between opposite faces
+DENSEST = 2.0  # atoms per cubic angstrom; diamond has 0.18
+_THINNEST = 2.0  # angstrom, of a slab or wire of one layer of atoms
+
 
 def periodic_directions(structure: Atoms) -> PBC:
     """Return the periodic directions of a structure as plain booleans."""
     return bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2])
 
 
-# Of the densest matter known; a cell of 1 x 1 x 1 angstrom around a molecule, as some PDB files have, means none.
-SMALLEST_VOLUME = 0.5  # angstrom^3 per atom
-_FLAT = 1e-4  # volume of three unit vectors
-
-
-def cell_error(cell: FloatArray, pbc: PBC, atoms: int) -> str | None:
-    """Return why a cell cannot belong to a periodic structure, in words; None if it can.
+def check_cell(cell: FloatArray, pbc: PBC, positions: FloatArray, where: str = "structure") -> None:
+    """Refuse a cell that is none along its periodic directions, or too small for its atoms.
 
     Args:
-        cell: lattice vectors in rows (3, 3), angstrom.
+        cell: (3, 3) angstrom.
         pbc: periodic directions.
-        atoms: number of atoms.
+        positions: (n, 3) angstrom, all finite.
+        where: file or structure that the message names.
+
+    Raises:
+        DataError: a periodic lattice vector is missing or not finite, or the vectors span no length, area or volume, or
+            one in which the atoms have no room.
     """
-    lengths = [sqrt(x * x + y * y + z * z) for x, y, z in cell.tolist()]
-    missing = [name for name, length, periodic in zip("abc", lengths, pbc, strict=True) if periodic and not length > 0]
-    if missing:
-        return (
-            f"periodic along {' and '.join(missing)}, but without lattice vectors there: give a cell (Lattice), or "
-            "pbc='F F F'"
-        )
-    if all(length > 0 for length in lengths):
-        volume = abs(float(np.linalg.det(cell)))
-        if volume < _FLAT * lengths[0] * lengths[1] * lengths[2]:
-            return "its lattice vectors lie in a plane, the cell has no volume: correct the cell"
-        if all(pbc) and volume < SMALLEST_VOLUME * atoms:
-            return f"its cell has a volume of {volume:.3g} A^3 for {atoms} atoms: correct the cell, or remove it"
-    elif sum(length > 0 for length in lengths) == 2:
-        first, second = (vector for vector, length in zip(cell, lengths, strict=True) if length > 0)
-        if np.linalg.norm(np.cross(first, second)) < _FLAT * np.linalg.norm(first) * np.linalg.norm(second):
-            return "its lattice vectors are parallel: correct the cell"
-    return None
+    if not any(pbc):
+        return
+    rows = np.asarray(cell).tolist()
+    if not math.isfinite(sum(map(sum, rows))):
+        raise DataError(f"{where}: the cell contains numbers that are not finite: correct its lattice vectors")
+    vectors = [vector for vector, periodic in zip(rows, pbc, strict=True) if periodic]
+    advice = "correct the lattice vectors, or the periodic directions (pbc)"
+    if not any(map(any, vectors)):
+        raise DataError(f"{where}: periodic, but without a cell: add the lattice vectors, or set pbc to F F F")
+    for direction, vector in enumerate(rows):
+        if pbc[direction] and not any(vector):
+            raise DataError(f"{where}: periodic along direction {direction + 1}, which has no lattice vector: {advice}")
+    height = min(cell_heights(cell, pbc))
+    if height < FLATTEST:
+        raise DataError(f"{where}: the cell is flat, with faces {height:.2g} angstrom apart: {advice}")
+    measure = _measure(vectors)
+    if len(positions) > DENSEST * measure * _THINNEST ** (3 - len(vectors)):
+        others = np.linalg.qr(np.transpose(vectors), mode="complete")[0][:, len(vectors) :]
+        volume = measure * np.prod(np.maximum(np.ptp(positions @ others, axis=0), _THINNEST))
+        if len(positions) > DENSEST * volume:
+            lengths = " x ".join(f"{math.hypot(*vector):.3g}" for vector in vectors)
+            raise DataError(f"{where}: a cell of {lengths} angstrom is too small for {len(positions)} atoms: {advice}")
+
+
+def cell_heights(cell: FloatArray, pbc: PBC = (True, True, True)) -> FloatArray:
+    """Return the distances (3,) of opposite faces of a cell (3, 3), angstrom; infinity where it is not periodic."""
+    vectors: list[list[float]] = np.asarray(cell).tolist()
+    directions = [direction for direction in range(3) if pbc[direction]]
+    whole = _measure([vectors[direction] for direction in directions])
+    heights = [math.inf] * 3
+    for direction in directions:
+        face = _measure([vectors[other] for other in directions if other != direction])
+        heights[direction] = whole / face if face > 0 else 0.0
+    return np.array(heights)
+
+
+def _measure(vectors: list[list[float]]) -> float:
+    """Return the volume, area or length that vectors span; 1 for none. Numpy takes ten times as long."""
+    if not vectors:
+        return 1.0
+    if len(vectors) == 1:
+        return math.hypot(*vectors[0])
+    (a, b, c), (d, e, f) = vectors[:2]
+    normal = b * f - c * e, c * d - a * f, a * e - b * d
+    if len(vectors) == 2:
+        return math.hypot(*normal)
+    return abs(sum(one * other for one, other in zip(normal, vectors[2], strict=True)))
 
 
 def complete_cells(vectors: FloatArray) -> FloatArray | None:

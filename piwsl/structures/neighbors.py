@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 from vesin import NeighborList
 
-from piwsl.structures.cells import PBC
+from piwsl.structures.cells import PBC, cell_heights, check_cell
 from piwsl.typing import BoolArray, FloatArray, IntArray
 
 
@@ -39,6 +40,7 @@ class PairSearch:
     """
 
     def __init__(self, cutoff: float) -> None:
+        self._cutoff = cutoff
         self._list = NeighborList(cutoff=cutoff, full_list=False, sorted=True)
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None, pbc: PBC) -> NeighborPairs:
@@ -50,14 +52,78 @@ class PairSearch:
             positions: positions (n, 3), angstrom; must be finite, or the search does not terminate.
             cell: cell (3, 3), angstrom; None without one.
             pbc: periodic directions.
+
+        Raises:
+            DataError: the cell is flat or too small for its atoms, see `check_cell`; it would have images without end.
         """
         box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell)
+        check_cell(box, pbc, positions)
+        if self._is_sparse(positions, box, pbc):
+            return _sparse_pairs(positions, box, pbc, self._cutoff)
         first, second, images, distances = self._list.compute(
             points=positions, box=box, periodic=np.array(pbc), quantities="ijSd"
         )
         return NeighborPairs(
             first.astype(np.int64), second.astype(np.int64), images.astype(np.int64), np.asarray(distances)
         )
+
+    def _is_sparse(self, positions: FloatArray, box: FloatArray, pbc: PBC) -> bool:
+        """Return whether vesin would divide by zero, which ends the process.
+
+        It sorts atoms into bins as wide as the cutoff, and where these are more than 1e5, takes fewer along each
+        direction by the same factor: none at all where there was only one. Seen with vesin 0.6.2.
+        """
+        if len(positions) == 0:
+            return False
+        extents = positions.max(axis=0) - positions.min(axis=0)
+        longest = 1.8 * max(float(extents.max()), float(box.max()), -float(box.min()))  # no vector is longer
+        if (longest / self._cutoff) ** 3 < _BINS:
+            return False
+        if any(pbc):
+            heights = cell_heights(box, pbc)
+            # A direction that is not periodic may be any one in space.
+            extents = np.where(np.isfinite(heights), heights, np.linalg.norm(extents))
+        bins = np.maximum(extents / self._cutoff, 1.0)
+        total = float(bins.prod())
+        mixed = any(pbc) and not all(pbc)
+        return total > _BINS and (mixed or bool(bins.min() * np.cbrt(_BINS / total) < 2.0))
+
+
+_BINS = 9e4
+
+
+def _sparse_pairs(positions: FloatArray, cell: FloatArray, pbc: PBC, cutoff: float) -> NeighborPairs:
+    """Return what `PairSearch` returns, with a tree: slower, but for any distances of atoms and any cells."""
+    periodic = np.array(pbc)
+    lattice = np.array(cell, dtype=np.float64)
+    if not periodic.all():
+        lattice[~periodic] = np.linalg.qr(lattice[periodic].T, mode="complete")[0][:, periodic.sum() :].T
+    places = positions @ np.linalg.inv(lattice)
+    outside = np.where(periodic, np.floor(places), 0.0)
+    places, points = places - outside, positions - outside @ lattice
+    atoms, images = np.arange(len(positions)), np.zeros((len(positions), 3), dtype=np.int64)
+    all_places, all_points = places, points
+    for direction in np.flatnonzero(periodic):
+        reach = cutoff / cell_heights(cell, pbc)[direction]
+        shifts = np.arange(-int(np.ceil(reach)), int(np.ceil(reach)) + 1)
+        near = [np.flatnonzero(np.abs(all_places[:, direction] + shift - 0.5) <= reach + 0.5) for shift in shifts]
+        numbers = np.repeat(shifts, [len(chosen) for chosen in near])
+        chosen = np.concatenate(near)
+        atoms, images = atoms[chosen], images[chosen]
+        images[:, direction] = numbers
+        all_places, all_points = all_places[chosen], all_points[chosen] + numbers[:, None] * lattice[direction]
+    found = cKDTree(points).sparse_distance_matrix(cKDTree(all_points), cutoff, output_type="ndarray")
+    first, second, distances = found["i"], atoms[found["j"]], found["v"]
+    whole = images[found["j"]]
+    ahead = np.sign(whole) @ [4, 2, 1]  # every pair was found from both of its atoms
+    kept = (distances < cutoff) & ((ahead > 0) | ((ahead == 0) & (first < second)))
+    first, second, distances, whole = first[kept], second[kept], distances[kept], whole[kept]
+    whole = whole + (outside[first] - outside[second]).astype(np.int64)
+    turned = first > second
+    first, second = np.where(turned, second, first), np.where(turned, first, second)
+    whole[turned] *= -1
+    order = np.lexsort((second, first))
+    return NeighborPairs(first[order].astype(np.int64), second[order].astype(np.int64), whole[order], distances[order])
 
 
 def neighbor_pairs(positions: FloatArray, cell: FloatArray | None, pbc: PBC, cutoff: float) -> NeighborPairs:
@@ -143,7 +209,7 @@ class SkinnedNeighbors:
     def _search(self, positions: FloatArray, cell: FloatArray) -> None:
         self.searches += 1
         self._reference, self._cell = positions.copy(), cell.copy()
-        if not np.isfinite(positions).all():
+        if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
             # A run that has exploded: no search comes to an end there, and stop rules still need the positions.
             self._pairs, self._shifts = np.zeros((2, 0), dtype=np.int64), np.zeros((0, 3))
             return

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from piwsl.compat.torch import torch_bytes
 from piwsl.errors import FULL
 from piwsl.runs.files import unwritable, write_bytes
+from piwsl.runs.interruption import hangup_as_termination
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
@@ -173,7 +174,7 @@ def fit(
     """
     config = setup.config
     optimizer = config.optimizer
-    with _quiet_lightning(), _quiet_writers():
+    with _quiet_lightning(), _quiet_writers(), hangup_as_termination():
         trainer = Trainer(
             max_steps=optimizer.steps,
             max_epochs=-1,

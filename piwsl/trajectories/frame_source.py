@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_masses
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import DataError
@@ -32,6 +33,7 @@ class FrameSource:
         notes: remarks of the reader, such as where a file was cut.
         progress: called with (frames read, all frames) after each piece of every pass.
         read_velocities: as ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
+        own_masses: (atoms,) amu, where they are not those of the elements.
         name: for messages.
     """
 
@@ -42,7 +44,13 @@ class FrameSource:
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
     read_velocities: Callable[[], Iterator[FloatArray]] | None = None
+    own_masses: FloatArray | None = None
     name: str = "the trajectory"
+
+    @property
+    def masses(self) -> FloatArray:
+        """(atoms,) amu, with which the frames were made."""
+        return np.asarray(atomic_masses[self.species]) if self.own_masses is None else self.own_masses
 
     def __len__(self) -> int:
         return self.frames
@@ -139,7 +147,9 @@ class FrameSource:
             for positions, cells in self.read():
                 yield positions[:, order], cells
 
-        return replace(self, species=self.species[order], read=read, read_velocities=self._velocities_in(order))
+        masses = None if self.own_masses is None else self.own_masses[order]
+        velocities = self._velocities_in(order)
+        return replace(self, species=self.species[order], read=read, read_velocities=velocities, own_masses=masses)
 
     def after(self, skipped: int) -> "FrameSource":
         """Return the frames without the first ``skipped`` ones."""
@@ -233,7 +243,9 @@ class TrajectoryFile:
         """Return a source with the elements of the atoms (atoms,), and with times in place of those of the file."""
         times = self.times if times is None else times
         notes = self.notes + notes
-        return FrameSource(species, self.frames, times, self.read, notes, progress, self.read_velocities, self.name)
+        return FrameSource(
+            species, self.frames, times, self.read, notes, progress, self.read_velocities, name=self.name
+        )
 
 
 def checked_cells(path: Path, vectors: FloatArray) -> FloatArray | None:

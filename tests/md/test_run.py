@@ -55,7 +55,12 @@ def test_a_run_explains_itself(engine, ethanol, make_model, tmp_path):
     assert set(summary) >= SUMMARY_KEYS
     assert (summary["result"], summary["stop"], summary["steps_done"]) == ("completed", None, 200)
     assert summary["force"] == {"openmm": "TorchForce", "ase": "ASE"}[engine]
-    assert summary["system"] == {"name": "ethanol", "formula": "C2H6O", "species": ethanol.numbers.tolist()}
+    assert summary["system"] == {
+        "name": "ethanol",
+        "formula": "C2H6O",
+        "species": ethanol.numbers.tolist(),
+        "masses": None,
+    }
     assert summary["model"]["info"]["target"] == "openmm"
     assert all((tmp_path / "run" / name).is_file() for name in summary["outputs"].values())
     assert MDProtocol.load(tmp_path / "run" / "config.yaml") == protocol(engine=engine)

@@ -80,14 +80,16 @@ class DisplacementRecorder:
         species: (atoms,) atomic numbers.
         frames: how many will come.
         interval: between frames, fs.
+        masses: (atoms,) amu; None: those of the elements.
     """
 
-    def __init__(self, species: IntArray, frames: int, interval: float) -> None:
+    def __init__(self, species: IntArray, frames: int, interval: float, masses: FloatArray | None = None) -> None:
         most = max(min(MOST_FRAMES, MOST_NUMBERS // (3 * len(species))), BLOCKS * FEWEST)
         self._each = max(-(-frames // most), 1)
         self._interval = interval * self._each
         self._species = species
-        self._weights = atomic_masses[species] / atomic_masses[species].sum()
+        masses = atomic_masses[species] if masses is None else masses
+        self._weights = masses / masses.sum()
         self._kept: list[FloatArray] = []
         self._volume = self._frames = 0.0
 
@@ -200,7 +202,11 @@ class DiffusionByElement(Quantity[DiffusionStatistics]):
     def collector(self, sample: Sample) -> DisplacementRecorder | None:
         """Return a recorder of positions, where frames have equal intervals."""
         interval = frame_interval(sample.times)
-        return None if interval is None else DisplacementRecorder(sample.species, sample.frames, interval)
+        return (
+            None
+            if interval is None
+            else DisplacementRecorder(sample.species, sample.frames, interval, sample.source.masses)
+        )
 
     def missing_note(self, sample: Sample) -> str:
         """Return what diffusion coefficients need."""

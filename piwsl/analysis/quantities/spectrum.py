@@ -8,7 +8,6 @@ frequency is known, and given back, which is exact where frames are closer than 
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses
 from scipy.signal import find_peaks, peak_widths
 
 from piwsl.analysis.quantity import Frames, Observable, Quantity, QuantityComparison, Sample
@@ -254,9 +253,8 @@ class VibrationCounter:
         interval = frame_interval(source.times)
         self._spectrum: PowerSpectrum | None = None
         if interval is not None and interval <= longest_interval(source.species):
-            masses = atomic_masses[source.species]
             has_velocities = source.read_velocities is not None
-            self._spectrum = PowerSpectrum(masses, source.species, interval, velocities=has_velocities)
+            self._spectrum = PowerSpectrum(source.masses, source.species, interval, velocities=has_velocities)
 
     def add(self, frames: Frames) -> None:
         """Take the next piece."""

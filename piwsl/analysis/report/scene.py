@@ -5,7 +5,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses, chemical_symbols, covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from markupsafe import Markup
 
@@ -104,7 +104,7 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
         bonds = find_bonds(run.species, positions[:1]).pairs
     except DataError:  # torn apart from the start
         bonds = np.zeros((0, 2), dtype=np.int64)
-    masses, cell = atomic_masses[run.species], first_frame(run.frames)[1]
+    masses, cell = run.frames.masses, first_frame(run.frames)[1]
     if cell is None:
         return Scene(name, run.species, bonds, times, superposed(positions, masses), end)
     bonds = bonds[are_chemical(run.species, bonds)]

@@ -105,6 +105,7 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
     """Set matplotlib up while a figure is drawn and written; restore its settings afterwards."""
     with matplotlib.rc_context(
         {
+            "text.parse_math": False,  # names of runs and files may contain dollar signs
             "font.size": layout.text,
             "axes.titlesize": layout.text,
             "axes.labelsize": layout.text,

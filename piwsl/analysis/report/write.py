@@ -1,6 +1,5 @@
 """Everything that `piwsl analyze` writes: numbers as JSON and CSV, figures and the page, whole or not at all."""
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from piwsl.analysis.report.style import LIGHT, WIDE, Plot, drawing, file_svg
 from piwsl.analysis.statistics.curves import Curve
 from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.errors import RunDirectoryError
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import atomic_path, csv_text
 from piwsl.runs.json_text import json_text as finite_json
 
 JSON_FILE = "analysis.json"
@@ -120,12 +119,12 @@ def json_text(groups: Sequence[RunGroup]) -> str:
 
 def observables_csv(groups: Sequence[RunGroup]) -> str:
     """One line for each quantity of each run."""
-    return _csv(OBSERVABLE_COLUMNS, (_observable(group.name, row) for group in groups for row in group.rows))
+    return csv_text(OBSERVABLE_COLUMNS, (_observable(group.name, row) for group in groups for row in group.rows))
 
 
 def curves_csv(groups: Sequence[RunGroup]) -> str:
     """One line for each point of each curve and distribution; bands as they are drawn."""
-    return _csv(CURVE_COLUMNS, _points(groups))
+    return csv_text(CURVE_COLUMNS, _points(groups))
 
 
 def verdict_word(agrees: bool | None) -> str:
@@ -164,14 +163,6 @@ def _points(groups: Sequence[RunGroup]) -> Iterable[list[Any]]:
                     if curve.low is not None and curve.high is not None:
                         band = [_number(curve.low[index]), _number(curve.high[index]), kind]
                     yield [overlay.key, label, *axes, _number(x), _number(curve.y[index]), *band]
-
-
-def _csv(header: Sequence[str], lines: Iterable[list[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return stream.getvalue()
 
 
 def _pair(measurement: Measurement | None) -> tuple[str, str]:

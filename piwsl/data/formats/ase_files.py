@@ -69,7 +69,7 @@ def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, count
 def _structures(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix.lower() == ".traj":
         check_traj(path)
-        yield from (content_of(atoms) for atoms in iread(path, index=":", format="traj"))
+        yield from (content_of(atoms) for atoms in iread(path, index=":", format="traj", do_not_split_by_at_sign=True))
         return
     # Readers of ASE believe sizes in files, and some never end: they run where that harms nobody.
     size = path.stat().st_size

@@ -28,6 +28,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.names import NameCount, shown
 from piwsl.errors import DataError, quoted
 from piwsl.runs.untrusted import Limited, Readable, parse_json, reading
+from piwsl.structures.isotopes import ISOTOPES
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LabelUnits
 
@@ -48,7 +49,6 @@ _PAIR = re.compile(rf"({_PART}+)(?:\s*=\s*((?:{_PART}|(?<!\s)=)*))?", re.DOTALL)
 _QUOTES = re.compile(
     r"""\\(.|\Z)|'([^']*)(?:'|\Z)|"((?:\\(?:.|\Z)|[^"\\])*)(?:"|\Z)|\{([^}]*)(?:\}|\Z)|\[([^\]]*)(?:\]|\Z)""", re.DOTALL
 )
-_HYDROGEN = {"D": "deuterium", "T": "tritium"}
 
 
 @dataclass
@@ -391,12 +391,12 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
 def _atomic_numbers(where: str, symbols: list[str]) -> IntArray:
     known: dict[str, int] = {}
     for symbol in set(map(str, symbols)):
-        number = atomic_numbers.get(symbol.capitalize(), 0)
+        # The mass of an isotope does not change energies and forces.
+        number = 1 if symbol in ISOTOPES else atomic_numbers.get(symbol.capitalize(), 0)
         if not number and symbol.isascii() and symbol.isdigit() and len(symbol) < 4:
             number = int(symbol)
         if not number:
-            advice = f" ({_HYDROGEN[symbol]}: write H)" if symbol in _HYDROGEN else ""
-            raise DataError(f"{where}: {quoted(symbol)} is not the symbol of an element{advice}")
+            raise DataError(f"{where}: {quoted(symbol)} is not the symbol of an element")
         known[symbol] = number
     return np.array([known[str(symbol)] for symbol in symbols], dtype=np.int64)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from piwsl.errors import DataError, reason_of
 from piwsl.runs.untrusted import check_content
+from piwsl.structures.isotopes import with_isotopes
 
 _STRUCTURE = ("numbers", "positions")
 _PLAIN = (bool, int, float, str, list, tuple, np.generic)
@@ -24,14 +25,13 @@ def structures_of(path: Path) -> list[dict[str, Any]]:
     from ase.io import iread
     from ase.io.formats import UnknownFileTypeError
 
-    structures = []
     try:
-        for atoms in iread(path, index=":"):
-            structures.append(content_of(atoms))
+        found = with_isotopes(lambda: list(iread(path, index=":", do_not_split_by_at_sign=True)))
+        structures = [content_of(atoms) for atoms in found]
     except UnknownFileTypeError:
         raise DataError(f"{path}: not in a format that piwsl or ASE reads") from None
     except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise DataError(f"{path}: not readable after {len(structures)} frames ({reason_of(error)})") from None
+        raise DataError(f"{path}: not readable ({reason_of(error)})") from None
     return structures
 
 

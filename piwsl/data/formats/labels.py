@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.frames import Frame, check_label
 from piwsl.errors import ConfigError, DataError, printable, quoted, shortened
-from piwsl.structures.cells import PBC, cell_error
+from piwsl.structures.cells import PBC, check_cell
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
 from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
 
@@ -264,9 +264,7 @@ def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) ->
             f"{LARGEST_LENGTH:.0e}: check the units or remove the frame"
         )
     if any(frame.pbc):
-        problem = cell_error(frame.cell, frame.pbc, len(frame.species))
-        if problem:
-            raise DataError(f"{path}: frame {index}: {problem}")
+        check_cell(frame.cell, frame.pbc, frame.positions, f"{path}: frame {index}")
     for name, label in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
         if name in given:
             check_label(path, index, name, label)

@@ -146,7 +146,14 @@ class GeneralForm(nn.Module):
             cell = cell.detach().to(torch.float64)
         edges, vectors = self.search(positions, cell, pbc)
         energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1)
-        results = {"energy": energies[:, 0].mean(0), "forces": forces.mean(0), "virial": virials[:, 0].mean(0)}
+        # Positions and cells that are not finite have no edges: the atoms must not look like ones at rest.
+        lost = 0.0 * positions
+        total = lost.sum() if cell is None else lost.sum() + 0.0 * cell.sum()
+        results = {
+            "energy": energies[:, 0].mean(0) + total,
+            "forces": forces.mean(0) + lost,
+            "virial": virials[:, 0].mean(0) + total,
+        }
         if forces.shape[0] > 1:
             results["forces_std"] = forces.std(0)
         return results

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from piwsl.structures.cells import DENSEST
+
 
 class NeighborSearch(nn.Module):
     """Pairs of a molecule, cell, slab or wire, on any device; its cost grows linearly with the number of atoms.
@@ -31,6 +33,8 @@ class NeighborSearch(nn.Module):
         self.few_on_gpu = 1000
         # Flatter cells, in cutoffs, are mistakes and would have an unlimited number of images.
         self.flattest = 0.01
+        # So are cells with more atoms per cubic angstrom, such as those that a barostat has collapsed.
+        self.densest = DENSEST
 
     def forward(self, positions: Tensor, cell: Tensor | None, pbc: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return edges (2, E) and edge vectors r_j - r_i plus image (E, 3), shorter than the cutoff.
@@ -46,7 +50,8 @@ class NeighborSearch(nn.Module):
             pbc: (3,) bool, periodic directions; None: all three, if there is a cell.
 
         Raises:
-            ValueError: periodic without a cell, or the periodic lattice vectors span no length, area or volume.
+            ValueError: periodic without a cell, or the periodic lattice vectors span no length, area or volume, or one
+                in which the atoms have no room.
         """
         positions = positions.detach().to(torch.float64)
         few = positions.shape[0] <= (self.few_on_gpu if positions.is_cuda else self.few)
@@ -83,6 +88,9 @@ class NeighborSearch(nn.Module):
                 if not heights[k] >= self.flattest * self.cutoff:
                     raise ValueError("the cell is flat: its periodic lattice vectors must be neither zero nor parallel")
                 wide = wide and heights[k] >= 2.0 * self.cutoff
+        room = self.densest * float(volume.abs())
+        if all(periodic) and positions.shape[0] > room and int(torch.isfinite(positions).all(1).sum()) > room:
+            raise ValueError("the cell is too small for its atoms: correct its lattice vectors")
         inverse = (normals / volume).t()
         if wide and few:
             whole = inverse * torch.tensor(periodic).to(torch.float64)

@@ -12,15 +12,17 @@ from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 from ase.units import kB
+from numpy.linalg import LinAlgError
 
-from piwsl.compat.ase import chain_variables, set_barostat, set_chain_variables, set_thermostat
-from piwsl.errors import EngineError
+from piwsl.compat.ase import chain_variables, hold_atoms, set_barostat, set_chain_variables, set_thermostat
+from piwsl.errors import DataError, EngineError, reason_of
 from piwsl.interfaces.ase import PiwslCalculator
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.structure import degrees_of_freedom
 from piwsl.runs.json_text import json_text
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ASE_TIME, BAR
@@ -52,8 +54,11 @@ class ASEEngine:
         self._make()
 
     def advance(self, steps: int) -> None:
-        """Advance by a number of steps."""
-        self._dynamics.dynamics.run(steps)
+        """Advance by a number of steps; raises EngineError for positions or a cell that cannot be evaluated."""
+        try:
+            self._dynamics.dynamics.run(steps)
+        except (DataError, LinAlgError) as error:  # of calculator and barostat
+            raise EngineError(f"ASE failed: {reason_of(error)}") from None
 
     def set_temperature(self, temperature: float) -> None:
         """Set the thermostat, K."""
@@ -69,8 +74,8 @@ class ASEEngine:
         return Energies(float(self._atoms.get_potential_energy()), float(self._atoms.get_kinetic_energy()))
 
     def forces(self) -> FloatArray:
-        """Return the current forces (n, 3)."""
-        return np.asarray(self._atoms.get_forces())
+        """Return the current forces (n, 3), also of fixed atoms."""
+        return np.asarray(self._atoms.get_forces(apply_constraint=False))
 
     def state(self) -> EngineState:
         """Return positions, momenta in units of ASE, cell, thermostat, barostat and random generator."""
@@ -191,7 +196,10 @@ class NoseHooverDynamics(Dynamics):
     def make(self, temperature: float) -> Any:
         """Return ASE's object."""
         tdamp = self.protocol.thermostat_time / ASE_TIME
-        return NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+        dynamics = NoseHooverChainNVT(self.atoms, self.timestep, temperature_K=temperature, tdamp=tdamp)
+        if self.atoms.constraints:
+            hold_atoms(dynamics, fixed_atoms(self.atoms))
+        return dynamics
 
     def set_temperature(self, temperature: float) -> None:
         """Set the temperature of the thermostat, K."""

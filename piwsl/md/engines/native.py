@@ -15,7 +15,7 @@ from piwsl.export.replica_evaluation import BoundReplicas
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import degrees_of_freedom
+from piwsl.md.structure import degrees_of_freedom, inertial_masses
 from piwsl.runs.json_text import json_text
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
@@ -55,7 +55,7 @@ class NativeReplicas:
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
         self._cell = np.array(structure.cell.array) if structure.pbc.any() else None
-        masses = self._on_device(self._masses)
+        masses = self._on_device(inertial_masses(structure))
         self._scheme = make_scheme(
             self.ensemble, protocol, len(starts), masses, protocol.temperature_at(step), self.degrees_of_freedom
         )
@@ -247,7 +247,7 @@ class NoseHooverMiddle:
 
     Args:
         replicas: R.
-        masses: (n,) amu.
+        masses: (n,) amu; infinity for fixed atoms.
         timestep: fs.
         time: time constant of the chain, fs.
         temperature: K.
@@ -266,9 +266,10 @@ class NoseHooverMiddle:
         degrees_of_freedom: int,
     ) -> None:
         self.variables = masses.new_zeros(replicas, _LINKS)
-        self._masses = masses.unsqueeze(1) / ACCELERATION
+        masses = masses.unsqueeze(1) / ACCELERATION
+        self._masses = masses.where(masses.isfinite(), 0.0)  # fixed atoms have no kinetic energy
         self._half_step = 0.5 * timestep
-        self._kick = timestep / self._masses
+        self._kick = timestep / masses
         self._parts = [timestep * weight for weight in _FOURTH_ORDER]
         self._square_time = time**2
         self._freedom = degrees_of_freedom
@@ -316,7 +317,7 @@ class NoseHooverMiddle:
 def make_scheme(
     ensemble: str, protocol: MDProtocol, replicas: int, masses: Tensor, temperature: float, degrees_of_freedom: int
 ) -> Scheme:
-    """Return the scheme of an ensemble for masses (n,) in amu.
+    """Return the scheme of an ensemble for masses (n,) in amu, which are infinite for fixed atoms.
 
     Raises:
         EngineError: there is none.

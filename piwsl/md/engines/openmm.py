@@ -17,8 +17,9 @@ from piwsl.interfaces.openmm.probe import import_openmm, probe_platform
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import degrees_of_freedom
+from piwsl.md.structure import degrees_of_freedom, inertial_masses
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
@@ -73,9 +74,9 @@ class OpenMMEngine:
         direct = bind(potential, structure.numbers, periodic_directions(structure))
         chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
         self.force, self.force_reason = chosen.kind, chosen.reason
-        self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
+        self._masses = inertial_masses(structure)
         self._system = self._openmm.System()
-        for mass in self._masses:
+        for mass in particle_masses(structure):
             self._system.addParticle(mass)
         self._system.addForce(chosen.force)
         if self._periodic:
@@ -200,6 +201,12 @@ class OpenMMEngine:
             )
 
 
+def particle_masses(structure: Atoms) -> list[float]:
+    """Return the masses of the particles of a System, amu: 0 for fixed atoms, which OpenMM does not move."""
+    masses: list[float] = np.where(fixed_atoms(structure), 0.0, structure.get_masses()).tolist()
+    return masses
+
+
 def _reduced_box(structure: Atoms) -> list[FloatArray]:
     """Return box vectors in nm as OpenMM requires them: the first along x, the second in the xy plane, reduced.
 
@@ -208,9 +215,15 @@ def _reduced_box(structure: Atoms) -> list[FloatArray]:
     """
     cell = structure.cell.array
     if np.abs([cell[0, 1], cell[0, 2], cell[1, 2]]).max() > 1e-6 * np.abs(cell).max() or (np.diag(cell) <= 0).any():
+        rotate = "atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)"
+        if structure.cell.handedness < 0:
+            raise EngineError(
+                "OpenMM needs right-handed cell vectors: exchange two of them, which leaves the crystal as it is, and "
+                f"rotate (ase: atoms.set_cell(atoms.cell[[1, 0, 2]]); {rotate}), or choose engine='ase'"
+            )
         raise EngineError(
             "OpenMM needs the first cell vector along x and the second in the xy plane: rotate the structure "
-            "(ase: Atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)), or choose engine='ase'"
+            f"(ase: {rotate}), or choose engine='ase'"
         )
     a, b, c = (row.copy() for row in cell)
     c -= b * np.round(c[1] / b[1])

@@ -13,10 +13,10 @@ from piwsl.errors import EngineError, reason_of
 from piwsl.export.replica_evaluation import BoundReplicas
 from piwsl.interfaces.openmm.probe import import_openmm, probe_pythonforce
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed, split_seed
-from piwsl.md.engines.openmm import choose_platform, make_integrator
+from piwsl.md.engines.openmm import choose_platform, make_integrator, particle_masses
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import degrees_of_freedom
+from piwsl.md.structure import degrees_of_freedom, inertial_masses
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
@@ -66,6 +66,7 @@ class OpenMMReplicas:
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._callable = ReplicaForce(potential)
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
+        self._particles, self._inertial_masses = particle_masses(structure), inertial_masses(structure)
         self._numbers, self._removed = list(starts), 0
         self._seeds = {number: phase_seed(protocol.seed_of(number), step, protocol.equilibration) for number in starts}
         snapshots = list(starts.values())
@@ -154,7 +155,7 @@ class OpenMMReplicas:
         seed = split_seed(self._seeds[self._numbers[0]], 4, self._removed)
         self._integrator = make_integrator(self._openmm, self.ensemble, self._protocol, self._temperature, seed)
         system = self._openmm.System()
-        for mass in np.tile(self._masses, len(snapshots)):
+        for mass in self._particles * len(snapshots):
             system.addParticle(mass)
         system.addForce(self._openmm.PythonForce(self._callable))
         platform = self._openmm.Platform.getPlatformByName(self.platform)
@@ -173,7 +174,7 @@ class OpenMMReplicas:
 
     def _half_kick(self) -> FloatArray:
         """Return the change of velocities in half a step divided by the force, (n, 1)."""
-        return 0.5 * self._protocol.timestep * ACCELERATION / self._masses[:, None]
+        return 0.5 * self._protocol.timestep * ACCELERATION / self._inertial_masses[:, None]
 
     def _by_replica(self, values: Any) -> FloatArray:
         return np.asarray(values, dtype=np.float64).reshape(-1, len(self._masses), 3)

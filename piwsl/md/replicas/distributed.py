@@ -15,7 +15,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.restart import Continuation, resume_chunk
 from piwsl.md.simulation import Simulation
-from piwsl.runs.directory import locked
+from piwsl.runs.directory import RunDirectory, locked
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
 from piwsl.runs.process_settings import process_settings
@@ -110,7 +110,9 @@ def run_distributed(
             watch.read(chunk)
     (job.output / STOP).unlink(missing_ok=True)
     if died:
-        raise EngineError(f"{'; '.join(died)}: continue with restart=True")
+        kept = RunDirectory(job.output, files.MD_RUN).can_continue
+        advice = "continue with restart=True" if kept else "there is no state yet: start anew with force=True"
+        raise EngineError(f"{'; '.join(died)}: {advice}")
     return replica_summary.finish()
 
 

@@ -62,6 +62,58 @@ class FiniteRule(BuiltInRule):
         return Violation(rule=self.name, step=step, message=f"step {step}: the energy is not a finite number")
 
 
+class CellRule(BuiltInRule):
+    """The volume of the cell stays within a factor of its value in the start structure.
+
+    A potential without repulsion lets the barostat collapse a cell, in which neighbors have no end.
+
+    Args:
+        structure: start structure.
+        factor: above 1.
+    """
+
+    name = "cell"
+    default = 2.0
+    active = "npt"
+    help = "the volume of the cell is larger or smaller than in the start structure by more than this factor"
+
+    def __init__(self, structure: Atoms, factor: float) -> None:
+        self._start, self.factor = float(structure.get_volume()), factor
+
+    @classmethod
+    def is_active(cls, phase: Phase) -> bool:
+        """See `BuiltInRule`."""
+        return phase.ensemble == "npt"
+
+    @classmethod
+    def reason_against(cls, ensemble: str) -> str | None:
+        """See `BuiltInRule`."""
+        return None if ensemble == "npt" else f"the cell is constant in {ensemble}"
+
+    @classmethod
+    def parse(cls, text: str) -> tuple[float, ...]:
+        """See `BuiltInRule`; the factor is above 1."""
+        (factor,) = cls._positive(text, [text], f"{cls.name}:{cls.default:g}")
+        if factor <= 1:
+            raise ConfigError(f"stop rule {cls.name}:{text}: give a factor above 1 such as {cls.name}:{cls.default:g}")
+        return (factor,)
+
+    def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
+        """Report a volume that is out of range."""
+        assert snapshot.cell is not None
+        volume = abs(float(np.linalg.det(snapshot.cell)))
+        if self._start / self.factor <= volume <= self._start * self.factor:
+            return None
+        return Violation(
+            rule=self.name,
+            value=volume / self._start,
+            limit=self.factor if volume > self._start else 1 / self.factor,
+            step=step,
+            message=f"step {step}: the cell has {volume:.4g} cubic angstrom instead of {self._start:.4g} at the start "
+            f"(limit: a factor of {self.factor:g})",
+        )
+
+
 class BondRule(BuiltInRule):
     """No bond differs from its reference length by more than a tolerance.
 

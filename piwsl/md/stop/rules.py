@@ -14,7 +14,7 @@ from ase import Atoms
 
 from piwsl.errors import ConfigError, reason_of
 from piwsl.md.stop.energies import CommitteeRule, EnergyDriftRule, TemperatureRule
-from piwsl.md.stop.geometry import BondRule, ContactRule, ExtrapolationRule, FiniteRule, IsolatedRule
+from piwsl.md.stop.geometry import BondRule, CellRule, ContactRule, ExtrapolationRule, FiniteRule, IsolatedRule
 from piwsl.md.stop.rule import BuiltInRule, Phase, RuleWithMemory, RuleWithStart, StopRule, Violation
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # In the order in which they are checked.
 RULES: tuple[type[BuiltInRule], ...] = (
     FiniteRule,
+    CellRule,
     BondRule,
     ContactRule,
     TemperatureRule,

@@ -4,7 +4,9 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import get_distances
 
+from piwsl.data.frames import LARGEST_ENERGY
 from piwsl.errors import DataError
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.structures.files import atom_name
 from piwsl.typing import FloatArray
 
@@ -14,7 +16,7 @@ HUGE_FORCE = 100.0  # eV/angstrom, no start
 
 
 def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | None:
-    """Check the forces on the start structure before the first step.
+    """Check the energy of the start structure, and the forces on its atoms that are not fixed, before the first step.
 
     Args:
         structure: start structure.
@@ -25,13 +27,19 @@ def check_start(structure: Atoms, energy: float, forces: FloatArray) -> str | No
         A warning where a force is large, otherwise None.
 
     Raises:
-        DataError: energy or forces are not finite numbers, or a force is huge; the atom and its neighbor are named.
+        DataError: energy or forces are not finite numbers, or huge; the atom and its neighbor are named.
     """
     sizes = np.sqrt((forces**2).sum(axis=1))
     bad = np.flatnonzero(~np.isfinite(sizes))
     if len(bad) or not np.isfinite(energy):
         where = f"force on atom {atom_name(structure, int(bad[0]))}" if len(bad) else "energy"
         raise DataError(f"start structure: the {where} is not a finite number: the potential cannot be used here")
+    if abs(energy) > LARGEST_ENERGY:
+        raise DataError(
+            f"start structure: an energy of {energy:.3g} eV is beyond {LARGEST_ENERGY:.0e}: the reference energies of "
+            "the potential are wrong"
+        )
+    sizes[fixed_atoms(structure)] = 0.0
     largest = int(sizes.argmax())
     text = f"start structure: force of {sizes[largest]:.0f} eV/angstrom on atom {atom_name(structure, largest)}"
     if sizes[largest] <= LARGE_FORCE:

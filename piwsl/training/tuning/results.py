@@ -1,7 +1,6 @@
 """Results of a search: trials, best settings, and files that contain them."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from piwsl.errors import PiwslError
+from piwsl.runs.files import csv_text
 from piwsl.training.tuning.settings import Scalar
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, SURPLUS
 
@@ -140,10 +140,8 @@ def settings_yaml(settings: dict[str, Scalar]) -> str:
 def trials_csv(trials: Sequence[TrialResult], metric: str) -> str:
     """Return all trials as CSV; errors are in eV and angstrom."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["trial", "state", f"validation/{metric}", *keys, "seconds", "directory", "reason"])
+    rows = []
     for trial in trials:
         values = [trial.settings.get(key) for key in keys]
-        writer.writerow([trial.number, trial.state, trial.value, *values, trial.seconds, trial.directory, trial.reason])
-    return stream.getvalue()
+        rows.append([trial.number, trial.state, trial.value, *values, trial.seconds, trial.directory, trial.reason])
+    return csv_text(["trial", "state", f"validation/{metric}", *keys, "seconds", "directory", "reason"], rows)

@@ -6,8 +6,9 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.spacegroup import crystal
 
+from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.stop.geometry import BondRule, CloseContacts, ContactRule, FiniteRule, IsolatedRule
+from piwsl.md.stop.geometry import BondRule, CellRule, CloseContacts, ContactRule, FiniteRule, IsolatedRule
 from piwsl.structures.bonds import bonded_pairs
 
 
@@ -291,3 +292,19 @@ def test_metals_in_cells_have_room_to_hop_but_not_to_collapse():
     assert found.limit == pytest.approx(0.6 * (1.60 + 1.60))  # to another Ti, which is closer for its size
     carbide = bulk("SiC", "zincblende", a=4.36, cubic=True) * (2, 2, 2)
     assert len(BondRule(carbide, 0.5).bonds) == 32 * 4
+
+
+def test_a_cell_that_collapses_or_expands():
+    copper = bulk("Cu", cubic=True)
+    rule = CellRule(copper, 2.0)
+    for scale, limit in ((0.8, None), (1.25, None), (0.79, 0.5), (1.27, 2.0), (0.0, 0.5)):
+        changed = copper.copy()
+        changed.set_cell(copper.cell.array * scale, scale_atoms=True)
+        violation = rule.check(at_rest(changed), None, 10)
+        assert (None if violation is None else violation.limit) == limit
+        if violation is not None:
+            assert violation.value == pytest.approx(scale**3)
+            assert violation.message.startswith("step 10: the cell has ")
+    with pytest.raises(ConfigError, match=r"stop rule cell:0\.5: give a factor above 1 such as cell:2"):
+        CellRule.parse("0.5")
+    assert CellRule.parse("3") == (3.0,)

@@ -58,7 +58,7 @@ def test_rules_are_read(specs, expected):
     ("specs", "words"),
     [
         (["bound:0.3"], "unknown stop rule 'bound': did you mean 'bond'?"),
-        (["xyz"], "there are nan, bond"),
+        (["xyz"], "there are nan, cell"),
         (["bond:0.3", "bond:off"], "stop rule bond is given twice"),
         (["bond:x"], "stop rule bond:x: give a limit above 0 such as bond:0.5, or bond:off"),
         (["bond:-1"], "give a limit above 0"),
