@@ -83,7 +83,7 @@ def collect_statistics(
             images.add(positions, cells)
         for survey in surveys.values():
             survey.add(positions, first)
-    bonds = (means or images).bonds()  # type: ignore[union-attr]
+    bonds = (means or images).bonds()  # type: ignore[union-attr]  # one of the two exists
     sample = Sample(source, source.frames, bonds, start, cell, name, surveys, weights=weights)
     measured = measure(sample, measured_quantities)
     length = None if source.times is None else float(source.times[-1] - source.times[0])

@@ -177,7 +177,7 @@ def compare_angles(run: Histogram, reference: Histogram) -> AngleComparison:
 
     def both(statistic: Statistic) -> tuple[Measurement, Measurement, Difference]:
         measured = (side.blocks.measure(statistic, DEGREE) for side in (run, reference))
-        return *measured, difference_of(run.blocks, reference.blocks, statistic, DEGREE)  # type: ignore[return-value]
+        return *measured, difference_of(run.blocks, reference.blocks, statistic, DEGREE)  # type: ignore[return-value]  # mypy loses the lengths of tuples
 
     return AngleComparison(both(mean), both(width), compare(run, reference))
 
