@@ -21,7 +21,7 @@ from tests.support.molecules import frame
 pytestmark = pytest.mark.cluster
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SPRINGS = "tests.support.faulty_calculators:Springs"
 
 

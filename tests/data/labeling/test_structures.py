@@ -25,7 +25,7 @@ from tests.support import faulty_calculators
 from tests.support.molecules import frame
 
 SPRINGS = "tests.support.faulty_calculators:Springs"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
