@@ -122,7 +122,7 @@ def save_statistics(
         quantities: your own that were measured.
 
     Raises:
-        DataError: the file cannot be written.
+        RunDirectoryError: the file cannot be written.
     """
     path, bonds = Path(path), statistics.bonds
     values: dict[str, Any] = {
@@ -148,10 +148,7 @@ def save_statistics(
         if quantity.key in statistics.measured:
             arrays = quantity.save(statistics.measured[quantity.key])
             values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
-    try:
-        write_checked_npz(path, {name: np.asarray(value) for name, value in values.items()})
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    write_checked_npz(path, {name: np.asarray(value) for name, value in values.items()})
 
 
 def is_reference_statistics(path: Path) -> bool:

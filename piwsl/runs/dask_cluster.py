@@ -14,6 +14,7 @@ from typing import Any
 
 from piwsl.errors import ConfigError, MissingDependencyError, reason_of
 from piwsl.runs.executors import POLL, Outcome, Task
+from piwsl.runs.process_settings import variables_restored
 
 _ANSWER = 60.0  # s to wait for a result that the scheduler has announced
 
@@ -36,21 +37,29 @@ def local_cluster(workers: int) -> Iterator["DaskCluster"]:
     if find_spec("cryptography") is None:
         raise MissingDependencyError("cryptography", "a Dask cluster that only this run can use", "dask")
     security = Security.temporary()
-    # Ctrl-C in a terminal reaches all of its processes; this process decides which of them end.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        cluster = LocalCluster(
-            workers,
-            threads_per_worker=1,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-            protocol="tls",
-            security=security,
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with cluster:
-        yield DaskCluster(cluster.scheduler_address, security=security)
+    with variables_restored(_variables_of_workers()):
+        # Ctrl-C in a terminal reaches all of its processes; this process decides which of them end.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            cluster = LocalCluster(
+                workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+                protocol="tls",
+                security=security,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with cluster:
+            yield DaskCluster(cluster.scheduler_address, security=security)
+
+
+def _variables_of_workers() -> list[str]:
+    """Return the environment variables that Dask sets in this process, too, when it starts workers."""
+    from dask import config
+
+    return ["PYTHONHASHSEED", "__DASK_PARENT_PID", *config.get("distributed.nanny.pre-spawn-environ", {})]
 
 
 @dataclass(frozen=True)

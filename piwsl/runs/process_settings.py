@@ -16,7 +16,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 SWITCH = "PIWSL_PROCESS_SETTINGS"
@@ -55,7 +55,6 @@ def process_settings(
     """
     import torch  # here, so that worker processes which compute without torch can import this module
 
-    environment = {name: os.environ.get(name) for name in _VARIABLES}
     threads_before = torch.get_num_threads()
     strict_before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -64,33 +63,40 @@ def process_settings(
     _enter()
     try:
         keep_freed_memory()
-        if huge_pages:
-            use_huge_pages()
         if threads:
             torch.set_num_threads(threads)
-        if deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS requires
-            torch.use_deterministic_algorithms(True)
-        yield
+        with variables_restored(_VARIABLES):
+            if huge_pages:
+                use_huge_pages()
+            if deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS requires
+                torch.use_deterministic_algorithms(True)
+            yield
     finally:
         if deterministic:  # else the call would only import the compiler of torch, which takes seconds
             torch.use_deterministic_algorithms(strict_before[0], warn_only=strict_before[1])
         if torch.get_num_threads() != threads_before:
             torch.set_num_threads(threads_before)
-        for name, value in environment.items():
-            _set_variable(name, value)
         _leave()
+
+
+@contextmanager
+def variables_restored(names: Iterable[str]) -> Iterator[None]:
+    """Give variables of the environment the values after the block that they had before it."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            _set_variable(name, value)
 
 
 @contextmanager
 def environment_variable(name: str, value: str) -> Iterator[None]:
     """Set a variable of the environment within the block."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
+    with variables_restored([name]):
+        os.environ[name] = value
         yield
-    finally:
-        _set_variable(name, before)
 
 
 def _set_variable(name: str, value: str | None) -> None:

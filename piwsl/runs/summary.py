@@ -4,7 +4,6 @@ Each kind of job has one model on the common base `RunSummary`. Files are writte
 Keys of a later version are ignored; keys that an earlier version did not write have defaults.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 SUMMARY_FILE = "summary.json"
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Step = Annotated[int, Field(gt=-(2**63), lt=2**63)]  # below 0 during the equilibration
 Result = Literal["completed", "interrupted", "stopped"]
 
 
@@ -108,7 +108,7 @@ class RunSummary(BaseModel):
     @classmethod
     def _checked(cls, content: dict[str, Any], path: Path) -> "Self":
         try:
-            return cls.model_validate_json(json.dumps(content))
+            return cls.model_validate_json(json_text(content))
         except ValidationError as error:
             missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"]
             if missing:
@@ -176,7 +176,7 @@ class ReplicaRecord(BaseModel):
     directory: str
     seed: int
     result: Result
-    steps_done: _Count
+    steps_done: _Step
     stop: ViolationRecord | None = None
 
 
@@ -221,7 +221,7 @@ class MDSummary(RunSummary):
     timestep_fs: float = Field(gt=0)
     equilibration_steps: _Count = 0
     steps_requested: _Count
-    steps_done: _Count
+    steps_done: _Step
     trajectory_interval: _Count
     seed: int | None = None
     restarted_at_step: int | None = None

@@ -5,7 +5,7 @@ from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.reference_statistics import is_reference_statistics, read_reference_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.errors import DataError
+from piwsl.errors import DataError, RunDirectoryError
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_damaged_and_newer_statistics(saved):
 
 def test_a_place_that_cannot_be_written(tmp_path, reference):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
         reference.save_statistics(tmp_path / "file" / "r.npz")
 
 
@@ -79,14 +79,14 @@ def test_altered_statistics_are_not_used(saved, tmp_path):
         values = dict(archive)
     values["bond_lengths"] = values["bond_lengths"] * 1.001
     np.savez_compressed(tmp_path / "altered.npz", **values)
-    with pytest.raises(DataError, match=r"altered.npz: damaged: its content does not have its checksum"):
+    with pytest.raises(DataError, match=r"altered.npz: damaged \(the checksum differs\)"):
         read_reference_statistics(tmp_path / "altered.npz")
     values["start"] = np.zeros(10_000_000)
     np.savez_compressed(tmp_path / "bomb.npz", **values)
     content = (tmp_path / "bomb.npz").read_bytes()
     content = content.replace((80_000_128).to_bytes(4, "little"), (2**32 - 2).to_bytes(4, "little"))
     (tmp_path / "bomb.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"bomb.npz: damaged \(it states a content of 4\d\d\d MB\)"):
+    with pytest.raises(DataError, match=r"bomb.npz: damaged \(its arrays are larger than the file can hold\)"):
         read_reference_statistics(tmp_path / "bomb.npz")
 
 

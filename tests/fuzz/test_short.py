@@ -42,6 +42,13 @@ def raises(error):
     return read
 
 
+class Bell(DataError):
+    """An error whose text escapes nothing."""
+
+    def __str__(self):
+        return "bell \a"
+
+
 def leaves_a_file(path):
     (path.parent / "tmp" / "left").touch()
     return ""
@@ -57,7 +64,7 @@ def test_a_line_of_ours_is_no_fault():
         (raises(ValueError("unexpected")), "traceback"),
         (raises(DataError("two\nlines")), "several lines"),
         (raises(DataError("x" * 2000)), "long line"),
-        (raises(DataError("bell \a")), "unprintable line"),
+        (raises(Bell()), "unprintable line"),
         (raises(MemoryError()), "out of memory"),
         (leaves_a_file, "temporary left"),
         (lambda path: os.kill(os.getpid(), 11), "crash"),

@@ -95,7 +95,7 @@ print(sorted(name for name in sys.modules if name.startswith("piwsl")))
     lines = run_python(code).splitlines()
     assert lines == [
         "['piwsl']",
-        "['piwsl', 'piwsl._lazy', 'piwsl._version', 'piwsl.interfaces', 'piwsl.interfaces.openmm_ml']",
+        "['piwsl', 'piwsl._lazy', 'piwsl._user', 'piwsl._version', 'piwsl.interfaces', 'piwsl.interfaces.openmm_ml']",
     ]
 
 

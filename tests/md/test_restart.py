@@ -8,7 +8,6 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import (
     RestartState,
     RunIdentity,
-    _checksum,
     newest_states,
     read_state,
     state_files,
@@ -17,6 +16,7 @@ from piwsl.md.restart import (
 )
 from piwsl.md.run_directory import write_structure
 from piwsl.md.structure import normalized
+from piwsl.runs.files import arrays_sha256
 from piwsl.structures.files import load_structure
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
@@ -64,14 +64,14 @@ def test_a_changed_number_is_noticed(tmp_path):
 def _without(path, name):
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files if key not in (name, "checksum")}
-    np.savez(path, **arrays, checksum=np.array(_checksum(arrays)))
+    np.savez(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
 
 
 def _described(path, **changes):
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files if key != "checksum"}
     arrays["description"] = np.array(json.dumps({**json.loads(str(arrays["description"])), **changes}))
-    np.savez(path, **arrays, checksum=np.array(_checksum(arrays)))
+    np.savez(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
 
 
 DAMAGES = {

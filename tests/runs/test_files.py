@@ -168,7 +168,7 @@ def test_a_library_that_reports_a_full_disk_in_words(tmp_path):
 @pytest.mark.parametrize("content", ["[1]", "{", '"text"', "[" * 5000, "{\x00}", '{"a": ' + "1" * 5000 + "}"])
 def test_json_that_is_no_object_is_one_line(content, tmp_path):
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(RunDirectoryError, match=r"a\.json: damaged: not (a )?JSON( object)?$"):
+    with pytest.raises(RunDirectoryError, match=r"a\.json (is not valid|contains no) JSON"):
         read_json_object(tmp_path / "a.json")
 
 
@@ -180,4 +180,4 @@ def test_json_that_is_too_large_is_not_read(tmp_path):
 
 def test_texts_of_others_in_messages():
     assert shortened("a" * 300) == "a" * 197 + "..."
-    assert printable("red \x1b[31m\nline") == r"red \x1b[31m\nline"
+    assert printable("red \x1b[31m") == r"red \x1b[31m"

@@ -268,5 +268,5 @@ def test_a_disk_that_takes_nothing_is_one_line(kind, ethanol, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_file_is_one_line(kind, ethanol, tmp_path):
     (tmp_path / f"t.{kind}").mkdir()
-    with pytest.raises(RunDirectoryError, match=rf"t\.{kind}: cannot be written \(Is a directory\): make it writable"):
+    with pytest.raises(RunDirectoryError, match=rf"t\.{kind}: cannot be written \(Is a directory\): choose"):
         create_trajectory(tmp_path / f"t.{kind}", ethanol, protocol(kind))

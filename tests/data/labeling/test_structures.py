@@ -261,7 +261,7 @@ def test_another_job_is_refused(tmp_path):
     with pytest.raises(RunDirectoryError, match="is a file"):
         label_frames(numbered(2), SPRINGS, tmp_path / "full" / "notes.txt", where=HERE)
     (job / "plan.json").write_text("{")
-    with pytest.raises(RunDirectoryError, match=r"plan\.json: damaged"):
+    with pytest.raises(RunDirectoryError, match=r"plan\.json is not valid JSON"):
         label_frames(numbered(2), SPRINGS, job, where=HERE)
 
 

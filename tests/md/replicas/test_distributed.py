@@ -27,8 +27,10 @@ NAMES = [f"replica-{number:03d}" for number in range(COUNT)]
 
 @pytest.fixture(scope="module")
 def cluster():
+    environment = dict(os.environ)
     with local_cluster(2) as running:
         yield running
+    assert dict(os.environ) == environment  # Dask sets variables of its workers in this process, too
 
 
 def protocol(**options) -> MDProtocol:
