@@ -32,7 +32,7 @@ class Command(click.Command):
         """Call the command.
 
         Raises:
-            PiwslError: with flags in its message.
+            PiwslError: With flags in its message.
         """
         try:
             return super().invoke(ctx)
@@ -62,8 +62,8 @@ class LazyGroup(click.Group):
     """A group whose commands are modules of `piwsl.cli`, each with a `command` object.
 
     Args:
-        modules: one line of help of each command, by its name, in the order in which they are listed.
-        prefix: beginning of the names of the modules.
+        modules: One line of help of each command, by its name, in the order in which they are listed.
+        prefix: Beginning of the names of the modules.
     """
 
     def __init__(self, *args: object, modules: dict[str, str], prefix: str = "", **kwargs: object) -> None:

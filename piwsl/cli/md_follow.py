@@ -23,7 +23,7 @@ def follow(directory: Path) -> None:
     """Show a run until it ends; Ctrl-C ends the view, not the run.
 
     Raises:
-        RunDirectoryError: the directory holds no run.
+        RunDirectoryError: The directory holds no run.
     """
     console = Console()
     view = read_progress(directory)

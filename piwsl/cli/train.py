@@ -97,7 +97,7 @@ def key_values(overrides: Sequence[str]) -> dict[str, str]:
     """Return the overrides ``KEY=VALUE`` of a command line by key.
 
     Raises:
-        ConfigError: one of them has no equals sign.
+        ConfigError: One of them has no equals sign.
     """
     from piwsl.errors import ConfigError
 

@@ -34,13 +34,13 @@ class PiwslCalculator(Calculator):
     process that reads it loads.
 
     Args:
-        model: exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
+        model: Exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
         device: ``cpu`` or ``cuda``, on which the potential runs.
-        strict: refuse structures outside of the training data, which are otherwise warned of once.
-        options: arguments of `ase.calculators.calculator.Calculator`.
+        strict: Refuse structures outside of the training data, which are otherwise warned of once.
+        options: Arguments of `ase.calculators.calculator.Calculator`.
 
     Raises:
-        ModelFileError: the file cannot be used.
+        ModelFileError: The file cannot be used.
 
     Example:
         >>> from ase.io import read
@@ -82,16 +82,16 @@ class PiwslCalculator(Calculator):
         """Evaluate the potential and fill ``results``; called by ASE.
 
         Args:
-            atoms: structure; None: the last one.
-            properties: requested properties; all available ones are computed.
-            system_changes: not used.
+            atoms: Structure; None: the last one.
+            properties: Requested properties; all available ones are computed.
+            system_changes: Not used.
 
         Raises:
-            DataError: a position or the cell is not a finite number, or the cell is flat or too small for its atoms.
-            ElementError: the potential was exported for other atoms, or not trained on an element.
-            EngineError: the potential does not support this cell.
+            DataError: A position or the cell is not a finite number, or the cell is flat or too small for its atoms.
+            ElementError: The potential was exported for other atoms, or not trained on an element.
+            EngineError: The potential does not support this cell.
             DataError: ``strict`` is set, and the structure lies outside of the training data.
-            PropertyNotImplementedError: stress of a structure that is not periodic along all directions, or of forces
+            PropertyNotImplementedError: Stress of a structure that is not periodic along all directions, or of forces
                 that are not derivatives of the energy; ``forces_std`` of a single model.
         """
         structure = atoms if atoms is not None else self.atoms

@@ -49,11 +49,11 @@ class Check:
     """One line of the report.
 
     Attributes:
-        group: group of checks.
-        name: what was checked.
-        works: whether it works.
-        detail: version, device or reason.
-        install: command that installs what is missing; empty where there is none.
+        group: Group of checks.
+        name: What was checked.
+        works: Whether it works.
+        detail: Version, device or reason.
+        install: Command that installs what is missing; empty where there is none.
     """
 
     group: str

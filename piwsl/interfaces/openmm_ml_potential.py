@@ -15,14 +15,14 @@ class PiwslPotential:
     """The potential of one model file for openmm-ml.
 
     Args:
-        name: name given to ``MLPotential``.
-        modelPath: exported file, or a trained ``model.pt``.
+        name: Name given to ``MLPotential``.
+        modelPath: Exported file, or a trained ``model.pt``.
         args: ``device`` ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"),
             ``strict`` (refuse atoms unlike those of training): defaults of the arguments of the same name of
             createSystem and createMixedSystem.
 
     Raises:
-        ConfigError: no model path, or an unknown argument.
+        ConfigError: No model path, or an unknown argument.
     """
 
     def __init__(self, name: str, modelPath: Any = None, **args: Any) -> None:
@@ -41,14 +41,14 @@ class PiwslPotential:
         Args:
             topology: openmm.app.Topology of all particles.
             system: openmm.System to add to.
-            atoms: indices of the particles on which the potential acts, in the order of the model; None: all.
-            forceGroup: force group of the added forces.
-            args: see the class; others belong to the embedding of a mixed system.
+            atoms: Indices of the particles on which the potential acts, in the order of the model; None: all.
+            forceGroup: Force group of the added forces.
+            args: See the class; others belong to the embedding of a mixed system.
 
         Raises:
-            ConfigError: an unknown argument or value.
-            ElementError: a particle has no element, or one on which the model was not trained.
-            PiwslError: the model file or the force cannot be used.
+            ConfigError: An unknown argument or value.
+            ElementError: A particle has no element, or one on which the model was not trained.
+            PiwslError: The model file or the force cannot be used.
         """
         _check_names(args, "createSystem" if atoms is None else "createMixedSystem", strict=atoms is None)
         options = {**self.defaults, **{name: args[name] for name in _OPTIONS if name in args}}

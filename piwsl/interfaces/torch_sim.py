@@ -25,15 +25,15 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
 
     Args:
         model: TorchScript file of the target ``general``, or a trained file, which is exported in memory.
-        device: device of states and potential, ``cpu`` or ``cuda``.
-        dtype: float type of states and results. The network keeps the type with which it was exported; with float32,
+        device: Device of states and potential, ``cpu`` or ``cuda``.
+        dtype: Float type of states and results. The network keeps the type with which it was exported; with float32,
             total energies of large structures lose their last digits.
-        compute_stress: whether to compute stresses; for structures that are periodic along all directions.
-        strict: refuse structures outside of the training data, which are otherwise warned of once.
+        compute_stress: Whether to compute stresses; for structures that are periodic along all directions.
+        strict: Refuse structures outside of the training data, which are otherwise warned of once.
 
     Raises:
-        ModelFileError: the file cannot be used.
-        EngineError: the file has another form, or ``compute_stress`` is set for a potential without stress.
+        ModelFileError: The file cannot be used.
+        EngineError: The file has another form, or ``compute_stress`` is set for a potential without stress.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
             positions are not finite.
 
         Raises:
-            ElementError: the model was not trained on an element.
+            ElementError: The model was not trained on an element.
             DataError: ``strict`` is set, and a system lies outside of the training data.
             EngineError: ``compute_stress`` is set, and a system is not periodic along all directions.
         """

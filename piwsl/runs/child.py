@@ -27,16 +27,16 @@ def call_in_child(
     """Call a function in a new process that ends when it takes too long.
 
     Args:
-        path: file that the function reads, for messages.
-        function: function at the top level of a module of piwsl.
-        arguments: its arguments; they and the result are pickled.
-        seconds: limit of CPU time, s.
-        memory: limit of memory in addition to that of the imported modules, bytes.
+        path: File that the function reads, for messages.
+        function: Function at the top level of a module of piwsl.
+        arguments: Its arguments; they and the result are pickled.
+        seconds: Limit of CPU time, s.
+        memory: Limit of memory in addition to that of the imported modules, bytes.
 
     Raises:
-        DataError: the process crashed, or reached a limit.
-        PiwslError: raised by the function.
-        Exception: raised by the function.
+        DataError: The process crashed, or reached a limit.
+        PiwslError: Raised by the function.
+        Exception: Raised by the function.
     """
     if not sys.executable:
         return function(*arguments)

@@ -73,9 +73,9 @@ class DaskCluster:
     and of the workers. One at ``tls://`` takes the certificates of Dask's configuration.
 
     Attributes:
-        address: address of the scheduler, such as ``tcp://10.0.0.1:8786``.
-        patience: time to wait for the scheduler and for a first or a new worker, s.
-        security: certificates; None: those of Dask's configuration.
+        address: Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
+        patience: Time to wait for the scheduler and for a first or a new worker, s.
+        security: Certificates; None: those of Dask's configuration.
     """
 
     address: str
@@ -95,7 +95,7 @@ class DaskCluster:
         """See `Executor.run`.
 
         Raises:
-            ConfigError: the scheduler does not answer, or has no workers.
+            ConfigError: The scheduler does not answer, or has no workers.
             MissingDependencyError: Dask is not installed.
         """
         client = self._client()

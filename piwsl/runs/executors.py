@@ -22,9 +22,9 @@ class Outcome:
     """Outcome of a task.
 
     Attributes:
-        index: position in the list of tasks.
-        value: return value of the function.
-        died: reason why the process of the task ended; None: it completed.
+        index: Position in the list of tasks.
+        value: Return value of the function.
+        died: Reason why the process of the task ended; None: it completed.
     """
 
     index: int
@@ -44,12 +44,12 @@ class Executor(Protocol):
         """Call ``function(*task)`` for every task; yield outcomes as they are ready, in any order.
 
         Args:
-            function: function that other processes can import by name.
-            tasks: arguments of each call; read as they are needed.
-            waiting: function called about twice a second while no outcome is ready.
+            function: Function that other processes can import by name.
+            tasks: Arguments of each call; read as they are needed.
+            waiting: Function called about twice a second while no outcome is ready.
 
         Raises:
-            Exception: exception that the function raised; tasks that have not started may be skipped.
+            Exception: Exception that the function raised; tasks that have not started may be skipped.
         """
 
 
@@ -58,7 +58,7 @@ class LocalProcesses:
     """Processes of this machine, one thread each.
 
     Attributes:
-        workers: number of processes.
+        workers: Number of processes.
     """
 
     workers: int = 1

@@ -167,7 +167,7 @@ def read_checked_npz(path: Path) -> dict[str, Any]:
     """Read the arrays of a file from `write_checked_npz`; nothing is unpickled.
 
     Raises:
-        ValueError: the file cannot be read, its arrays would be much larger than it, or its checksum differs.
+        ValueError: The file cannot be read, its arrays would be much larger than it, or its checksum differs.
     """
     try:
         content = path.read_bytes()

@@ -12,9 +12,9 @@ def json_text(value: Any, indent: int | None = None, compact: bool = False) -> s
     """Return a value as JSON; NaN and infinities, which JSON does not have, become null.
 
     Args:
-        value: dictionaries, lists, texts and numbers, also those of numpy.
-        indent: spaces of a level; None writes one line.
-        compact: leave out the spaces of a line.
+        value: Dictionaries, lists, texts and numbers, also those of numpy.
+        indent: Spaces of a level; None writes one line.
+        compact: Leave out the spaces of a line.
     """
     return json.dumps(finite(value), indent=indent, separators=(",", ":") if compact else None, allow_nan=False)
 

@@ -21,9 +21,9 @@ class Step(NamedTuple):
     """Progress of a computation.
 
     Attributes:
-        done: number of finished units.
-        total: total number of units; None if it is not known.
-        text: details such as losses, speed and remaining time.
+        done: Number of finished units.
+        total: Total number of units; None if it is not known.
+        text: Details such as losses, speed and remaining time.
     """
 
     done: int
@@ -65,11 +65,11 @@ def reporting(
     """Turn the argument ``progress`` of a function into a callback.
 
     Args:
-        progress: a callback, which is returned as it is; True or False to show or hide a display; None to show one
+        progress: A callback, which is returned as it is; True or False to show or hide a display; None to show one
             in an interactive session.
-        unit: name of what is counted, such as ``step``; empty where the text of a step contains the count.
-        describe: converts the state that the work reports into a `Step`.
-        write: prints a plain line if there is neither a terminal nor a notebook.
+        unit: Name of what is counted, such as ``step``; empty where the text of a step contains the count.
+        describe: Converts the state that the work reports into a `Step`.
+        write: Prints a plain line if there is neither a terminal nor a notebook.
 
     Yields:
         The callback, or None if nothing is to be shown.

@@ -34,13 +34,13 @@ def read_apart(function: Callable[..., Iterator[Arrays]], path: Path, *arguments
     """Yield what a generator function yields, from a child process.
 
     Args:
-        function: generator function of a module of piwsl. It takes the path as text, and the arguments.
-        path: the file, which exists.
-        arguments: further ones.
+        function: Generator function of a module of piwsl. It takes the path as text, and the arguments.
+        path: The file, which exists.
+        arguments: Further ones.
 
     Raises:
-        DataError: the file cannot be read, or its reader crashed or did not come to an end.
-        MissingDependencyError: a library is not installed.
+        DataError: The file cannot be read, or its reader crashed or did not come to an end.
+        MissingDependencyError: A library is not installed.
     """
     server = _Server.running()
     seconds = CPU_SECONDS + path.stat().st_size / BYTES_PER_SECOND

@@ -41,8 +41,8 @@ def provenance(packages: Sequence[str], command: str = "") -> dict[str, Any]:
     """Return the entries of a new summary that record how the job was started.
 
     Args:
-        packages: names of the packages whose versions matter.
-        command: command line; empty: the command line of this process.
+        packages: Names of the packages whose versions matter.
+        command: Command line; empty: the command line of this process.
     """
     return {
         "piwsl_version": __version__,
@@ -56,13 +56,13 @@ class RunSummary(BaseModel):
     """Base class of the summaries of long jobs.
 
     Attributes:
-        piwsl_version: version that wrote the file.
-        versions: version of Python and of the packages that matter, by name; None where one is not installed.
-        command: command line; empty in an interactive session.
+        piwsl_version: Version that wrote the file.
+        versions: Version of Python and of the packages that matter, by name; None where one is not installed.
+        command: Command line; empty in an interactive session.
         started: ISO time of the start, UTC.
         finished: ISO time of the end, UTC; None while the job runs and after it was killed.
-        wall_seconds: duration of all sessions, s.
-        outputs: file names by purpose, relative to the directory.
+        wall_seconds: Duration of all sessions, s.
+        outputs: File names by purpose, relative to the directory.
         result: ``interrupted`` until the job ends.
     """
 
@@ -148,15 +148,15 @@ class ViolationRecord(BaseModel):
     """A violated stop rule.
 
     Attributes:
-        rule: name of the rule.
-        step: step number within the run.
-        message: description in one line.
-        value: what the rule measured; None where it is not a finite number.
-        limit: limit of the rule.
-        unit: unit of value and limit.
-        atoms: index (from 0) and element of the atoms involved.
-        frame: file with the frame, where the run continued after the violation.
-        advisory: whether the rule records by default and never stops a run, such as ``extrapolation``.
+        rule: Name of the rule.
+        step: Step number within the run.
+        message: Description in one line.
+        value: What the rule measured; None where it is not a finite number.
+        limit: Limit of the rule.
+        unit: Unit of value and limit.
+        atoms: Index (from 0) and element of the atoms involved.
+        frame: File with the frame, where the run continued after the violation.
+        advisory: Whether the rule records by default and never stops a run, such as ``extrapolation``.
     """
 
     rule: str
@@ -184,27 +184,27 @@ class MDSummary(RunSummary):
     """Summary of a molecular dynamics run, of one of its replicas, or of all of them together.
 
     Attributes:
-        system: simulated system.
-        model: potential of the run.
-        engine: program that moves the atoms.
-        force: kind of force that calls the potential, such as ``TorchForce``.
-        force_reason: reason for the choice of this kind.
-        platform: device or OpenMM platform.
-        ensemble: name of the ensemble, such as ``nve``.
-        temperature_K: temperature of thermostat and initial velocities; text such as ``300:500`` for a ramp.
-        pressure_bar: pressure of the barostat; None without one.
-        timestep_fs: time step.
-        equilibration_steps: steps before step 0.
-        steps_requested: steps of the protocol.
-        steps_done: completed steps; for replicas, the smallest number among those that are still active.
-        trajectory_interval: steps between frames.
-        seed: seed of initial velocities and thermostat.
-        restarted_at_step: step at which the last session started; None in the first session.
-        speed: speed of the last session.
-        stop: violation that ended the run.
-        violations: violations after which the run continued.
-        replica: number of a replica; None for a single run and for the summary of all replicas.
-        replicas: state of each replica; None for a single run and for one replica.
+        system: Simulated system.
+        model: Potential of the run.
+        engine: Program that moves the atoms.
+        force: Kind of force that calls the potential, such as ``TorchForce``.
+        force_reason: Reason for the choice of this kind.
+        platform: Device or OpenMM platform.
+        ensemble: Name of the ensemble, such as ``nve``.
+        temperature_K: Temperature of thermostat and initial velocities; text such as ``300:500`` for a ramp.
+        pressure_bar: Pressure of the barostat; None without one.
+        timestep_fs: Time step.
+        equilibration_steps: Steps before step 0.
+        steps_requested: Steps of the protocol.
+        steps_done: Completed steps; for replicas, the smallest number among those that are still active.
+        trajectory_interval: Steps between frames.
+        seed: Seed of initial velocities and thermostat.
+        restarted_at_step: Step at which the last session started; None in the first session.
+        speed: Speed of the last session.
+        stop: Violation that ended the run.
+        violations: Violations after which the run continued.
+        replica: Number of a replica; None for a single run and for the summary of all replicas.
+        replicas: State of each replica; None for a single run and for one replica.
     """
 
     job: ClassVar[str] = "a molecular dynamics run"

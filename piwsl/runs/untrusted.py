@@ -28,11 +28,11 @@ def reading(path: Path, where: str = "not readable") -> Iterator[None]:
     """Turn whatever a library raises about the content of a file into one line.
 
     Args:
-        path: the file.
-        where: what failed, for the message.
+        path: The file.
+        where: What failed, for the message.
 
     Raises:
-        DataError: the block raised an exception that is not a `PiwslError`.
+        DataError: The block raised an exception that is not a `PiwslError`.
     """
     try:
         with warnings.catch_warnings():
@@ -53,12 +53,12 @@ def check_content(what: str, size: int, stored: int) -> None:
     """Refuse a size that a file states and cannot have.
 
     Args:
-        what: name of the content, for the message.
-        size: size that the file states, bytes.
-        stored: bytes in the file.
+        what: Name of the content, for the message.
+        size: Size that the file states, bytes.
+        stored: Bytes in the file.
 
     Raises:
-        TooLargeError: the size is negative, or above `largest_content`.
+        TooLargeError: The size is negative, or above `largest_content`.
     """
     if not 0 <= size <= largest_content(stored):
         raise TooLargeError(f"{what} would take {size} bytes, in a file of {stored}")
@@ -68,8 +68,8 @@ def inflate(data: bytes) -> bytes:
     """Unpack zlib data of a size that is not known in advance.
 
     Raises:
-        TooLargeError: the content is larger than `largest_content`.
-        zlib.error: the data are damaged or cut.
+        TooLargeError: The content is larger than `largest_content`.
+        zlib.error: The data are damaged or cut.
     """
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(data, largest_content(len(data)))
@@ -91,8 +91,8 @@ class Limited:
     """A binary stream that refuses to unpack more than a file of its size can hold.
 
     Args:
-        stream: unpacks a file.
-        stored: bytes in the file.
+        stream: Unpacks a file.
+        stored: Bytes in the file.
     """
 
     def __init__(self, stream: Readable, stored: int) -> None:
@@ -104,7 +104,7 @@ class Limited:
         """Read to the end of the line, at most ``limit`` bytes.
 
         Raises:
-            TooLargeError: the content is larger than `largest_content`.
+            TooLargeError: The content is larger than `largest_content`.
         """
         line = self._stream.readline(limit)
         self._left -= len(line)
@@ -117,8 +117,8 @@ def check_archive(archive: zipfile.ZipFile, stored: int) -> None:
     """Refuse a zip archive whose members are larger than a file of its size can hold, or share a name.
 
     Raises:
-        TooLargeError: the members are too large together.
-        ValueError: two members have the same name.
+        TooLargeError: The members are too large together.
+        ValueError: Two members have the same name.
     """
     members = archive.infolist()
     check_content("the content", sum(member.file_size for member in members), stored)
@@ -131,7 +131,7 @@ def parse_json(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] |
     """Parse JSON; too deep nesting is a ValueError like other damage.
 
     Raises:
-        ValueError: the text is not JSON, or nested too deeply.
+        ValueError: The text is not JSON, or nested too deeply.
     """
     try:
         return json.loads(text, object_hook=object_hook)

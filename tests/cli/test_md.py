@@ -104,7 +104,7 @@ def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, wor
 def test_what_is_missing_is_said(inputs, capsys):
     assert "give --system NAME or --structure FILE" in piwsl(capsys, "md")[2][0]
     assert "give --model FILE" in piwsl(capsys, "md", *inputs[:2])[2][0]
-    assert "or --output DIRECTORY of the run" in piwsl(capsys, "md", "--restart")[2][0]
+    assert "or give the run directory with --output DIRECTORY" in piwsl(capsys, "md", "--restart")[2][0]
 
 
 def test_two_atoms_on_top_of_each_other(inputs, capsys):

@@ -70,9 +70,9 @@ def test_published_protocols_are_protocols(name):
         (["--config", "bad.yaml"], "unknown key temprature: did you mean temperature?"),
         (["--system", "ethanol", "--structure", "water.xyz"], "--system ethanol is C2H6O, the structure is H2O"),
         (["--system", "methanol"], "unknown system 'methanol': known are aspirin"),
-        (["--temperature", "300:"], "give kelvins, or several joined by colons"),
-        (["--ensemble", "nvt-csvr"], "engine openmm has no nvt-csvr: choose --engine ase"),
-        (["--ensemble", "npt"], "npt changes the box"),
+        (["--temperature", "300:"], "give a temperature in K, or several temperatures joined by colons"),
+        (["--ensemble", "nvt-csvr"], "engine openmm does not support nvt-csvr: choose --engine ase"),
+        (["--ensemble", "npt"], "npt requires a periodic structure"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, words):
@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(inputs, capsys):
     assert "steps/s" in out
     assert "time        about" in out
     assert "output      runs/md-ethanol" in out
-    assert "warning: a timestep of 2 fs is long for hydrogens of 1.0 amu: take 0.5 fs" in out
+    assert "warning: a time step of 2 fs is too long for hydrogen atoms of 1.0 amu: use at most 0.5 fs" in out
     assert sorted(Path.cwd().rglob("*")) == before
 
 

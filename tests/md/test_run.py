@@ -121,15 +121,15 @@ def test_a_restart_refuses_what_changed(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
     run_protocol(ethanol, model, protocol(), output)
     before = (output / "thermo.csv").read_bytes()
-    with pytest.raises(RunDirectoryError, match=r"changed are timestep: 0\.5 -> 1\.0; seed: 0 -> 4"):
+    with pytest.raises(RunDirectoryError, match=r"these differ:  timestep: 0\.5 -> 1\.0; seed: 0 -> 4"):
         run_protocol(ethanol, model, protocol(timestep=1.0, seed=4), output, restart=True)
-    with pytest.raises(RunDirectoryError, match="changed are model: sha256"):
+    with pytest.raises(RunDirectoryError, match="these differ:  model: sha256"):
         run_protocol(ethanol, make_model(ethanol, "other.pt", limit=9.0), protocol(), output, restart=True)
     moved = ethanol.copy()
     moved.positions[0] += 0.01
-    with pytest.raises(RunDirectoryError, match="changed are structure: sha256"):
+    with pytest.raises(RunDirectoryError, match="these differ:  structure: sha256"):
         run_protocol(moved, model, protocol(), output, restart=True)
-    with pytest.raises(ConfigError, match=r"steps is 150, but .* already has 200"):
+    with pytest.raises(ConfigError, match=r"steps=150 is .* already has 200"):
         run_protocol(ethanol, model, protocol(steps=150), output, restart=True)
     with pytest.raises(RunDirectoryError, match=r"holds no summary\.json|no such directory"):
         run_protocol(ethanol, model, protocol(), tmp_path / "empty", restart=True)
@@ -152,7 +152,7 @@ def test_another_run_is_never_overwritten(ethanol, make_model, tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_breaking_bond_stops_the_run(engine, ethanol, make_model, tmp_path):
     model, output = make_model(ethanol, first_bond=-3.0), tmp_path / "run"
-    with pytest.raises(UnphysicalError, match=r"bond C0-C1 is .* the broken one in stopped\.extxyz") as caught:
+    with pytest.raises(UnphysicalError, match=r"bond C0-C1 is .* the unphysical frame is in stopped\.extxyz") as caught:
         run_protocol(ethanol, model, protocol(engine=engine, steps=100_000), output)
     assert "\n" not in str(caught.value)
     summary = json.loads((output / "summary.json").read_text())
@@ -165,7 +165,7 @@ def test_a_breaking_bond_stops_the_run(engine, ethanol, make_model, tmp_path):
     broken = read(output / "stopped.extxyz")
     start = read(output / "start.extxyz")
     assert abs(broken.get_distance(0, 1) - start.get_distance(0, 1)) == pytest.approx(stop["value"], abs=1e-6)
-    with pytest.raises(RunDirectoryError, match=r"was stopped .*bond C0-C1.* cannot be continued"):
+    with pytest.raises(RunDirectoryError, match=r"stop rules ended the run .*bond C0-C1.* cannot be continued"):
         run_protocol(ethanol, model, protocol(engine=engine, steps=100_000), output, restart=True)
 
 

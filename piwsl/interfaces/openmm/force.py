@@ -54,24 +54,24 @@ def openmm_force(
     its own, because a System owns its forces. The kind of force and the reason for it are logged.
 
     Args:
-        model: exported file, or a trained file, which is exported in memory.
+        model: Exported file, or a trained file, which is exported in memory.
         topology_or_species: ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
         kind: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``: TorchForce where it works.
-        periodic: whether the potential uses the periodic box; None: whether the topology has a box.
-        atoms: indices of the particles on which the potential acts, in the order of the model; None: all.
+        periodic: Whether the potential uses the periodic box; None: whether the topology has a box.
+        atoms: Indices of the particles on which the potential acts, in the order of the model; None: all.
         precision: ``single`` or ``double``; None: that of the file.
         device: ``cpu`` or ``cuda``; None: ``cuda`` where PyTorch finds a GPU.
-        cuda_graphs: replay the calls as CUDA graphs; for a molecule with TorchForce on a GPU.
-        strict: refuse another composition or a periodic box than in training, which are otherwise warned of once.
+        cuda_graphs: Replay the calls as CUDA graphs; for a molecule with TorchForce on a GPU.
+        strict: Refuse another composition or a periodic box than in training, which are otherwise warned of once.
 
     Returns:
         A TorchForce or a PythonForce.
 
     Raises:
-        ModelFileError: the file cannot be used.
-        ElementError: the file was exported for other atoms, or its model was not trained on an element.
-        ConfigError: an option is unknown or does not go with the file.
-        EngineError: the kind, or with ``auto`` every kind, fails on this machine.
+        ModelFileError: The file cannot be used.
+        ElementError: The file was exported for other atoms, or its model was not trained on an element.
+        ConfigError: An option is unknown or does not go with the file.
+        EngineError: The kind, or with ``auto`` every kind, fails on this machine.
         DataError: ``strict`` is set, and the atoms are not like those of the training data.
 
     Example:
@@ -111,13 +111,13 @@ def check_order(model: str | Path, topology_or_species: Any) -> None:
     A TorchForce receives positions alone: it cannot know which element an atom is.
 
     Args:
-        model: exported file of the target ``openmm``.
+        model: Exported file of the target ``openmm``.
         topology_or_species: ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
 
     Raises:
-        ElementError: number, kinds or order of the atoms differ; the first difference is named.
-        ModelFileError: the file cannot be used.
-        ConfigError: the file takes any atoms.
+        ElementError: Number, kinds or order of the atoms differ; the first difference is named.
+        ModelFileError: The file cannot be used.
+        ConfigError: The file takes any atoms.
     """
     record = ExportedRecord.model_validate(read_exported_info(Path(model)))
     if not record.species:
@@ -137,16 +137,16 @@ def choose_force(
     """Create a force of a given kind, or of the fastest kind that works on this machine.
 
     Args:
-        potential: loaded file.
-        species: atomic numbers of the atoms on which the potential acts.
-        kind: see `openmm_force`.
-        periodic: whether the potential uses the periodic box.
-        atoms: indices of the particles on which the potential acts; None: all.
+        potential: Loaded file.
+        species: Atomic numbers of the atoms on which the potential acts.
+        kind: See `openmm_force`.
+        periodic: Whether the potential uses the periodic box.
+        atoms: Indices of the particles on which the potential acts; None: all.
         platform: OpenMM platform that will run the force.
-        cuda_graphs: see `openmm_force`.
+        cuda_graphs: See `openmm_force`.
 
     Raises:
-        ElementError, ConfigError, EngineError: see `openmm_force`.
+        ElementError, ConfigError, EngineError: See `openmm_force`.
     """
     if kind not in ("auto", "torch", "python"):
         raise ConfigError(f"kind of force {kind!r}: choose auto, torch or python")
@@ -247,7 +247,7 @@ class ForceCallable:
         """Energy and forces at the positions of a state.
 
         Raises:
-            RuntimeError: any error, with its full text; OpenMM passes on nothing but the text of an exception.
+            RuntimeError: Any error, with its full text; OpenMM passes on nothing but the text of an exception.
         """
         try:
             positions = state_positions(state) * NANOMETER

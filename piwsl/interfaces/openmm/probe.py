@@ -39,7 +39,7 @@ def import_openmm() -> ModuleType:
     """Import openmm.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: It is not installed.
     """
     try:
         return import_module("openmm")

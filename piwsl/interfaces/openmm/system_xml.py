@@ -16,8 +16,8 @@ def read_system(text: str) -> Any:
     """Return the ``openmm.System`` of a text from ``XmlSerializer.serialize``; its TorchForces come last.
 
     Raises:
-        DataError: the text is not a serialized System.
-        EngineError: the System contains a TorchForce, and openmm-torch cannot be imported.
+        DataError: The text is not a serialized System.
+        EngineError: The System contains a TorchForce, and openmm-torch cannot be imported.
     """
     openmm = import_openmm()
     try:
