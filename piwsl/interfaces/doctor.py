@@ -1,4 +1,4 @@
-"""Checks of this machine: versions, devices, and a trial of each OpenMM platform and force."""
+"""Checks of this machine: versions, devices, and a test of each OpenMM platform and force."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ from piwsl.interfaces.openmm.probe import (
 )
 
 _OPENMM = "pip install 'piwsl[openmm]'"
-# Library, extra that installs it (None: a dependency of piwsl), purpose.
+# Name of the library, extra that installs the library (None: a dependency of piwsl), purpose.
 _LIBRARIES = (
     ("torch", None, "networks"),
     ("lightning", None, "training"),
@@ -34,7 +34,7 @@ _LIBRARIES = (
     ("torch-sim", "torch-sim", "PiwslModel, many structures as one batch"),
     ("tblite", "label", "labeling"),
 )
-# Libraries whose distributions have other names.
+# Libraries whose distributions have different names.
 _DISTRIBUTIONS = {
     "openmm-torch": OPENMMTORCH_DISTRIBUTIONS,
     "openmm-ml": ("openmmml",),
@@ -46,14 +46,14 @@ _PYTHONS = {"torch-sim": (3, 12)}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report.
+    """Result of one check, which is one line of the report.
 
     Attributes:
-        group: Group of checks.
-        name: What was checked.
-        works: Whether it works.
-        detail: Version, device or reason.
-        install: Command that installs what is missing; empty where there is none.
+        group: Group to which the check belongs.
+        name: Name of the checked library, device, platform or force.
+        works: Whether the check succeeded.
+        detail: Version, name of the device, or reason of the failure.
+        install: Command that installs a missing library; empty if no command is needed.
     """
 
     group: str
@@ -64,7 +64,7 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Yield one check after the other: versions, devices, platforms, forces."""
+    """Run the checks one after another and yield their results: versions, devices, platforms, forces."""
     yield Check("versions", "piwsl", True, __version__)
     yield Check("versions", "python", True, platform.python_version())
     for library, extra, purpose in _LIBRARIES:
@@ -74,7 +74,7 @@ def examine() -> Iterator[Check]:
 
 
 def torchforce_install() -> str:
-    """Return the command that installs a TorchForce for this machine."""
+    """Return the command that installs a suitable TorchForce on this machine."""
     major = (torch.version.cuda or "").partition(".")[0] if torch.cuda.is_available() else ""
     return f"pip install 'piwsl[torchforce-{'cu' + major if major in ('12', '13') else 'cpu'}]'"
 
@@ -99,7 +99,7 @@ def _devices() -> Iterator[Check]:
             yield Check("devices", f"GPU {index}", True, torch.cuda.get_device_name(index))
     else:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for the CPU"
-        yield Check("devices", "GPU", False, f"none that torch can use ({built})")
+        yield Check("devices", "GPU", False, f"torch cannot use a GPU ({built})")
 
 
 def _openmm() -> Iterator[Check]:
@@ -125,5 +125,5 @@ def _openmm() -> Iterator[Check]:
 def _guarded(probe: "partial[Probe]") -> Probe:
     try:
         return probe()
-    except Exception as error:  # the report must be complete
+    except Exception as error:  # one failed check must not end the report
         return Probe(False, reason_of(error))

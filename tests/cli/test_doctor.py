@@ -55,7 +55,7 @@ def test_a_probe_that_blows_up_does_not_end_the_report(monkeypatch):
 def test_a_machine_without_gpu_is_told_so():
     checks = {check.name: check for check in examine()}
     assert not checks["GPU"].works
-    assert "none that torch can use" in checks["GPU"].detail
+    assert "torch cannot use a GPU" in checks["GPU"].detail
 
 
 def missing(name: str) -> str:

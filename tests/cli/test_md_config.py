@@ -100,7 +100,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(inputs, capsys):
     code, out, _ = piwsl(capsys, *inputs, "--dry-run", "--timestep", "2")
     assert code == 0
     assert "structure   C2H6O, 9 atoms, molecule" in out
-    assert "force TorchForce (tried on Reference, works)" in out
+    assert "force TorchForce (works on Reference)" in out
     assert "steps/s" in out
     assert "time        about" in out
     assert "output      runs/md-ethanol" in out

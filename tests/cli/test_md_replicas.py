@@ -35,7 +35,10 @@ def test_what_is_said(inputs, capsys):
     code, out, _ = piwsl(capsys, "md", "--follow", "run")
     assert (code, "completed" in out) == (0, True)
     code, _, errors = piwsl(capsys, "md", "--restart", "--output", "run/replica-001")
-    assert (code, errors) == (2, ["piwsl: run/replica-001: holds one replica of the run in run: restart that run instead"])
+    assert (code, errors) == (
+        2,
+        ["piwsl: run/replica-001: holds one replica of the run in run: restart that run instead"],
+    )
     code, out, _ = piwsl(capsys, "md", "--restart", "--output", "run", "--steps", "300")
     assert (code, "continued from step 200 to 300" in out) == (0, True)
 

@@ -156,5 +156,5 @@ def test_replicas_go_on_from_a_step_that_all_have(tmp_path):
     assert damaged == []
     path = state_files(directories[0])[1]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunDirectoryError, match=r"no restart state;  .*state-000001000\.npz: damaged"):
+    with pytest.raises(RunDirectoryError, match=r"no restart state; .*state-000001000\.npz: damaged"):
         newest_states(directories)

@@ -142,7 +142,7 @@ def test_a_torch_force_serves_one_system_after_another(ethanol, make_model):
 
 @pytest.mark.torchforce
 def test_torchforce_is_chosen_where_it_works(ethanol, make_model):
-    assert probe_torchforce() == Probe(True, "tried on Reference, works")
+    assert probe_torchforce() == Probe(True, "works on Reference")
     chosen = choose_force(load_exported(make_model(ethanol)), ethanol.numbers)
     assert (chosen.kind, type(chosen.force).__name__) == ("TorchForce", "TorchForce")
 
@@ -201,7 +201,7 @@ def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_mo
         probe_torchforce.cache_clear()
     versions = rf"openmm-torch \d[\w.]* and torch {re.escape(torch.__version__)} are not compatible"
     assert re.search(versions, str(caught.value))
-    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load; kind auto or python uses PythonForce")
+    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load: choose kind='auto' or kind='python'")
 
 
 def test_where_nothing_works_both_reasons_are_given(ethanol, make_model, monkeypatch):
