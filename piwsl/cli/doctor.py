@@ -7,7 +7,7 @@ from piwsl.cli.command import Command
 
 @click.command(name="doctor", cls=Command)
 def command() -> None:
-    """Try versions, devices, OpenMM platforms and forces, and report which of them work on this machine."""
+    """Check versions, devices, OpenMM platforms and forces, and report which of them work on this machine."""
     from rich.console import Console
     from rich.table import Table
 
@@ -21,12 +21,12 @@ def command() -> None:
         return
     table = Table("", "", "result", "what to do", title="piwsl doctor")
     group = None
-    with console.status("trying platforms and forces"):
+    with console.status("testing platforms and forces"):
         for check in examine():
             if group not in (None, check.group):
                 table.add_section()
             group = check.group
             mark = "[green]works[/]" if check.works else "[yellow]no[/]"
-            # Escaped: an install line holds brackets.
+            # Escape the brackets of install commands, which rich would interpret as markup.
             table.add_row(mark, check.name, check.detail.replace("[", r"\["), check.install.replace("[", r"\["))
     console.print(table)

@@ -65,7 +65,7 @@ def test_published_protocols_are_protocols(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--protocol", "fu2022"], "unknown protocol 'fu2022': there are fu2023, piwsl2025"),
+        (["--protocol", "fu2022"], "unknown protocol 'fu2022': choose one of fu2023, piwsl2025"),
         (["--config", "missing.yaml"], "missing.yaml: no such file"),
         (["--config", "bad.yaml"], "unknown key temprature: did you mean temperature?"),
         (["--system", "ethanol", "--structure", "water.xyz"], "--system ethanol is C2H6O, the structure is H2O"),
