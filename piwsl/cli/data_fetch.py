@@ -103,6 +103,6 @@ def _print_list() -> None:
         for row in (titles, *rows):
             click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     click.echo(
-        "file: checksum - verified against a published checksum; no checksum - the checksum of the first copy is stored, "
-        "because none is published; by hand - download the file from its page. The addresses have not been tested."
+        "file: checksum - verified against a published checksum; no checksum - none is published, and the checksum of "
+        "the first copy is stored; by hand - download the file from its page. The addresses have not been tested."
     )

@@ -133,4 +133,4 @@ def _print_labeled(labeled: "FrameSet", method: str, output: Path) -> None:
     for note in labeled.notes[:_SHOWN]:
         click.echo(note, err=True)
     if len(labeled.notes) > _SHOWN:
-        click.echo(f"{len(labeled.notes) - _SHOWN} more failures are listed in {output / 'summary.json'}", err=True)
+        click.echo(f"and {len(labeled.notes) - _SHOWN} more, listed in {output / 'summary.json'}", err=True)

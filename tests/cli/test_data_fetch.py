@@ -70,7 +70,7 @@ def test_what_could_not_be_verified_is_said(cli, site, tmp_path, monkeypatch):
     lines = cli("data", "fetch", "test", "--folder", tmp_path / "here").out.splitlines()
     digest = sha256(CONTENT).hexdigest()
     assert lines[2] == (
-        f"checksum   none is published, so this copy could not be verified; sha256:{digest} is stored for later checks"
+        f"checksum   none published; this copy could not be verified; sha256:{digest} is stored for later checks"
     )
     path = tmp_path / "here" / "water.npz"
     assert lines[-1] == f"train      piwsl train --data {path} --units 'kcal/mol, angstrom' -o data.test=1"

@@ -56,7 +56,7 @@ def test_failures_are_counted_and_the_job_goes_on(cli, here, waters):
     assert called.out.splitlines()[-1].startswith("labeled 2 of 8 frames with ")
     assert called.errors == [
         *(f"frame {index} has no labels: no convergence for structure {index}" for index in (0, 1, 2, 3, 5)),
-        "and 1 more: labels/summary.json",
+        "and 1 more, listed in labels/summary.json",
     ]
     assert "energies on 2 and forces on 2 of 8 frames" in cli("data", "inspect", "labels/frames.xyz").out
 

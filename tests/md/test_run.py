@@ -270,6 +270,6 @@ def test_a_run_that_goes_on_is_neither_replaced_nor_continued(ethanol, make_mode
     longer = MDProtocol.of(steps=40, state_interval=10)
     with locked(tmp_path / "run"):
         for option in ("force", "restart"):
-            with pytest.raises(RunDirectoryError, match="another process works here"):
+            with pytest.raises(RunDirectoryError, match="another process is using this directory"):
                 run_protocol(ethanol, model, longer, tmp_path / "run", **{option: True})
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

@@ -69,14 +69,14 @@ def test_a_crash_is_one_line_and_the_next_reader_works(file):
 @pytest.mark.parametrize("reader", [looping, waiting])
 def test_every_read_ends(reader, file, monkeypatch):
     monkeypatch.setattr(reader_process, "CPU_SECONDS", 0.3)  # a constant: no caller has a reason to choose it
-    with pytest.raises(DataError, match=r"t.bin: damaged: reading it did not come to an end within 0 s"):
+    with pytest.raises(DataError, match=r"t.bin: damaged: reading did not finish within 0 s"):
         list(read_apart(reader, file))
 
 
 @pytest.mark.parametrize(
     ("what", "kind", "message"),
     [
-        ("memory", DataError, r"t.bin: damaged \(it needs more memory than there is\)$"),
+        ("memory", DataError, r"t.bin: damaged \(not enough memory\)$"),
         ("library", MissingDependencyError, r"pip install 'piwsl\[data\]'$"),
         ("data", DataError, r"t.bin: frame 3 is broken$"),
         ("value", DataError, r"t.bin: damaged \(two lines\)$"),

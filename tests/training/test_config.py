@@ -91,7 +91,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("1: 3", "the key 1 is not text"),
         ("? [a]\n: 3", "unhashable key"),
         ("seed: " + "z" * 5000, "it must be a valid integer"),
-        ('data: {file: "a\\0b"}', "data.file contains a character that no text has"),
+        ('data: {file: "a\\0b"}', "data.file contains a NUL character"),
         ("#" * 2**21, "larger than 1024 kB"),
         ("optimizer: {learning_rate: .inf}", "it must be a finite number"),
     ],
