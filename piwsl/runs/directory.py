@@ -75,12 +75,12 @@ class RunDirectory:
         job = self.kind.job
         if not self.holds_job:
             plain = job.partition(" ")[2]
-            message = f"{self.path}: is not empty and contains no {plain}: choose another output=DIRECTORY"
+            message = f"{self.path}: is not empty and holds no {plain}: choose another output=DIRECTORY"
             raise RunDirectoryError(message)
         if not force:
             resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume and self.can_continue else ""
             advice = f"{resume}replace it with force=True, or choose another output=DIRECTORY"
-            raise RunDirectoryError(f"{self.path}: already contains {job}: {advice}")
+            raise RunDirectoryError(f"{self.path}: already holds {job}: {advice}")
 
     def create(self) -> None:
         """Create the directory if it does not exist, and check that it is writable.

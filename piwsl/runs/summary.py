@@ -102,7 +102,7 @@ class RunSummary(BaseModel):
         if not directory.is_dir():
             raise RunDirectoryError(f"{directory}: no such directory")
         if not path.is_file():
-            raise RunDirectoryError(f"{directory}: contains no {cls.file_name}: not the directory of {cls.job}")
+            raise RunDirectoryError(f"{directory}: holds no {cls.file_name}: it is not the directory of {cls.job}")
         return cls._checked(read_json_object(path), path)
 
     @classmethod

@@ -120,7 +120,7 @@ def test_two_atoms_on_top_of_each_other(inputs, capsys):
 def test_another_run_needs_force(inputs, capsys):
     assert piwsl(capsys, "md", *inputs, "--steps", "20")[0] == 0
     code, _, errors = piwsl(capsys, "md", *inputs, "--steps", "20")
-    assert (code, "holds a molecular dynamics run already" in errors[0]) == (2, True)
+    assert (code, "already holds a molecular dynamics run" in errors[0]) == (2, True)
     assert piwsl(capsys, "md", *inputs, "--steps", "30", "--force")[0] == 0
 
 

@@ -141,7 +141,7 @@ def test_another_run_is_never_overwritten(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
     run_protocol(ethanol, model, protocol(), output)
     (output / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="holds a molecular dynamics run already"):
+    with pytest.raises(RunDirectoryError, match="already holds a molecular dynamics run"):
         run_protocol(ethanol, model, protocol(), output)
     run_protocol(ethanol, model, protocol(steps=40, trajectory_format="xtc"), output, force=True)
     assert (output / "notes.txt").read_text() == "mine"

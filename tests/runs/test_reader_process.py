@@ -61,7 +61,7 @@ def test_arrays_come_back_and_readers_can_be_interleaved(file):
 def test_a_crash_is_one_line_and_the_next_reader_works(file):
     pieces = read_apart(aborting, file)
     assert next(pieces)["a"].tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match=r"t.bin: damaged: its reader crashed \(SIGABRT\)$"):
+    with pytest.raises(DataError, match=r"t.bin: damaged: the reader crashed \(SIGABRT\)$"):
         next(pieces)
     assert len(list(read_apart(arrays, file, 2))) == 2
 
