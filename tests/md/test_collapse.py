@@ -118,7 +118,7 @@ def test_a_restart_is_advised_only_where_there_is_a_state(ethanol, make_model, t
         RunDirectory(tmp_path / "run", MD_RUN).check_free()
     for path in (tmp_path / "run").glob("state-*.npz"):
         path.unlink()
-    with pytest.raises(RunDirectoryError, match="already: replace it with force=True"):
+    with pytest.raises(RunDirectoryError, match="already holds a molecular dynamics run: replace it with force=True"):
         RunDirectory(tmp_path / "run", MD_RUN).check_free()
 
 
