@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +13,11 @@ import torch
 from piwsl._version import __version__
 from piwsl.errors import MissingDependencyError, reason_of
 from piwsl.interfaces.openmm.probe import (
+    FORCE_PROBES,
     OPENMMTORCH_DISTRIBUTIONS,
     Probe,
     import_openmm,
     probe_platform,
-    probe_pythonforce,
-    probe_torchforce,
 )
 
 _OPENMM = "pip install 'piwsl[openmm]'"
@@ -63,14 +62,24 @@ class Check:
     install: str = ""
 
 
-def examine() -> Iterator[Check]:
-    """Run the checks one after another and yield their results: versions, devices, platforms, forces."""
+def examine(
+    version_of: Callable[[str], str] = version,
+    probe: Callable[[str], Probe] = probe_platform,
+    force_probes: Mapping[str, Callable[[str], Probe]] = FORCE_PROBES,
+) -> Iterator[Check]:
+    """Run the checks one after another and yield their results: versions, devices, platforms, forces.
+
+    Args:
+        version_of: Function that returns the version of a distribution, or raises PackageNotFoundError.
+        probe: Test of an OpenMM platform.
+        force_probes: Tests of the kinds of force on a platform, by kind.
+    """
     yield Check("versions", "piwsl", True, __version__)
     yield Check("versions", "python", True, platform.python_version())
     for library, extra, purpose in _LIBRARIES:
-        yield _library(library, extra, purpose)
+        yield check_library(library, extra, purpose, version_of)
     yield from _devices()
-    yield from _openmm()
+    yield from _openmm(probe, force_probes)
 
 
 def torchforce_install() -> str:
@@ -79,13 +88,28 @@ def torchforce_install() -> str:
     return f"pip install 'piwsl[torchforce-{'cu' + major if major in ('12', '13') else 'cpu'}]'"
 
 
-def _library(library: str, extra: str | None, purpose: str) -> Check:
+def check_library(
+    library: str,
+    extra: str | None,
+    purpose: str,
+    version_of: Callable[[str], str] = version,
+    python: tuple[int, ...] = sys.version_info[:3],
+) -> Check:
+    """Check whether a library is installed.
+
+    Args:
+        library: Name of the library.
+        extra: Extra that installs the library; None for a dependency of piwsl.
+        purpose: Purpose of the library.
+        version_of: Function that returns the version of a distribution, or raises PackageNotFoundError.
+        python: Version of Python.
+    """
     for distribution in _DISTRIBUTIONS.get(library, (library,)):
         try:
-            return Check("versions", library, True, f"{version(distribution)}, for {purpose}")
+            return Check("versions", library, True, f"{version_of(distribution)}, for {purpose}")
         except PackageNotFoundError:
             continue
-    if sys.version_info < _PYTHONS.get(library, (3,)):
+    if python < _PYTHONS.get(library, (3,)):
         needed = ".".join(map(str, _PYTHONS[library]))
         return Check("versions", library, False, f"not installed; for {purpose}; needs Python {needed} or newer")
     install = torchforce_install() if library == "openmm-torch" else f"pip install 'piwsl[{extra}]'"
@@ -102,7 +126,7 @@ def _devices() -> Iterator[Check]:
         yield Check("devices", "GPU", False, f"torch cannot use a GPU ({built})")
 
 
-def _openmm() -> Iterator[Check]:
+def _openmm(probe: Callable[[str], Probe], force_probes: Mapping[str, Callable[[str], Probe]]) -> Iterator[Check]:
     try:
         openmm = import_openmm()
     except MissingDependencyError as error:
@@ -112,13 +136,14 @@ def _openmm() -> Iterator[Check]:
     names = [openmm.Platform.getPlatform(index).getName() for index in range(count)]
     working = []
     for name in names:
-        result = _guarded(partial(probe_platform, name))
+        result = _guarded(partial(probe, name))
         working += [name] * result.works
         yield Check("OpenMM", f"platform {name}", result.works, result.reason)
-    forces = (("TorchForce", probe_torchforce, torchforce_install()), ("PythonForce", probe_pythonforce, _OPENMM))
-    for kind, probe, install in forces:
+    installs = {"TorchForce": torchforce_install(), "PythonForce": _OPENMM}
+    for kind, force_probe in force_probes.items():
+        install = installs[kind]
         for name in working:
-            result = _guarded(partial(probe, name))
+            result = _guarded(partial(force_probe, name))
             yield Check("forces", f"{kind} on {name}", result.works, result.reason, "" if result.works else install)
 
 

@@ -30,20 +30,26 @@ BYTES_PER_SECOND = 4e6  # slower reading counts as an endless loop
 WAITING = 4  # limit of wall time in units of the limit of CPU time, for busy machines and slow disks
 
 
-def read_apart(function: Callable[..., Iterator[Arrays]], path: Path, *arguments: str | int | None) -> Iterator[Arrays]:
+def read_apart(
+    function: Callable[..., Iterator[Arrays]],
+    path: Path,
+    *arguments: str | int | None,
+    cpu_seconds: float = CPU_SECONDS,
+) -> Iterator[Arrays]:
     """Run a generator function in a child process and yield its items.
 
     Args:
         function: Generator function in a piwsl module, called with the path as text and with the arguments.
         path: Existing file to read.
         arguments: Further arguments of the function.
+        cpu_seconds: Smallest limit of CPU time per item, s. The limit grows with the size of the file.
 
     Raises:
         DataError: The file cannot be read, or its reader crashed or did not finish in time.
         MissingDependencyError: A required library is not installed.
     """
     server = _Server.running()
-    seconds = CPU_SECONDS + path.stat().st_size / BYTES_PER_SECOND
+    seconds = cpu_seconds + path.stat().st_size / BYTES_PER_SECOND
     number = server.open(f"{function.__module__}:{function.__qualname__}", [str(path), *arguments])
     try:
         while (arrays := server.next(number, seconds, path)) is not None:

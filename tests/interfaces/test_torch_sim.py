@@ -166,6 +166,7 @@ def test_what_is_refused(ts, model_class, tmp_path, exported):
 def test_compiled_packages_are_refused(model_class, exported, monkeypatch):
     module = import_module("piwsl.interfaces.torch_sim")
     info = {**load_exported(exported).info, "format_of_program": "aotinductor"}
+    # Compiling a real package takes half a minute and needs a compiler.
     monkeypatch.setattr(module, "read_exported_info", lambda path: info)
     with pytest.raises(EngineError, match=r"aotinductor.*format='torchscript'"):
         model_class(exported)

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import read
 
 from piwsl.errors import ConfigError, DataError, EngineError, RunDirectoryError, UnphysicalError
-from piwsl.md.engines.ase import ASEEngine
+from piwsl.md.engines.ase import DYNAMICS
 from piwsl.md.engines.openmm import _reduced_box
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import MDRun, run_md
@@ -30,7 +30,7 @@ def crystal():
 class Collapse:
     """Stands for a potential without repulsion: the cell shrinks by a tenth of its edges at every step."""
 
-    def __init__(self, atoms):
+    def __init__(self, atoms, *arguments):
         self._atoms = atoms
         self.dynamics = self
 
@@ -47,8 +47,8 @@ class Collapse:
 
 
 def collapsing(monkeypatch):
-    # No potential of the tests is attractive at all distances.
-    monkeypatch.setattr(ASEEngine, "_make", lambda self: setattr(self, "_dynamics", Collapse(self._atoms)))
+    # No potential of the tests is attractive at all distances, and no option selects other dynamics.
+    monkeypatch.setitem(DYNAMICS, "npt", Collapse)
 
 
 @pytest.mark.parametrize("interval", [2, 1000])

@@ -29,6 +29,7 @@ def stranger(monkeypatch, tmp_path):
 
     def become(name="stranger"):
         monkeypatch.setenv(known_code.VARIABLE, str(tmp_path / f"cache-of-{name}"))
+        # What a new process starts with; within a process, nothing but a test forgets what was named.
         monkeypatch.setattr(known_code, "_of_this_process", set())
         loading._announce_once.cache_clear()
 
@@ -169,6 +170,7 @@ def test_a_package_with_another_library(tmp_path):
 
 def test_a_folder_that_somebody_else_can_write_is_not_believed(monkeypatch, tmp_path):
     monkeypatch.setenv(known_code.VARIABLE, str(tmp_path / "cache"))
+    # Stands for a new process each time: the memory of a process must not answer in place of the folder.
     monkeypatch.setattr(known_code, "_of_this_process", set())
     digest = "a" * 64
     known_code.remember(digest)

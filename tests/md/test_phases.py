@@ -14,7 +14,6 @@ from ase.io import read
 from piwsl.analysis.run_directory import read_run
 from piwsl.errors import ConfigError, EngineError, UnphysicalError
 from piwsl.md.dry_run import plan_run
-from piwsl.md.progress import SpeedMeter
 from piwsl.md.protocol import MDProtocol, TemperatureSchedule
 from piwsl.md.restart import newest_states
 from piwsl.md.run import run_protocol
@@ -82,16 +81,18 @@ def test_equilibration_leaves_no_frames_and_no_overall_motion(engine, ethanol, m
 
 @pytest.mark.parametrize("where", [-150, 70])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_restart_within_either_phase_equals_the_whole(engine, where, ethanol, make_model, tmp_path, monkeypatch):
+def test_a_restart_within_either_phase_equals_the_whole(engine, where, ethanol, make_model, tmp_path):
     model, options = make_model(ethanol), protocol(equilibration=200, engine=engine, ensemble="nve", temperature=300)
 
-    def interrupt(progress):
-        if progress.step >= where:
-            os.kill(os.getpid(), signal.SIGTERM)
+    class Interrupts:
+        name = "interrupts"
+
+        def check(self, snapshot, energies, step):
+            if step >= where:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     run_protocol(ethanol, model, options, tmp_path / "whole")
-    monkeypatch.setattr(SpeedMeter, "due", lambda meter: True)
-    cut = run_protocol(ethanol, model, options, tmp_path / "cut", progress=interrupt)
+    cut = run_protocol(ethanol, model, options, tmp_path / "cut", stop_rules=[Interrupts()])
     assert not cut.completed
     assert (newest_states({0: tmp_path / "cut"})[0][0].step < 0) == (where < 0)
     again = run_protocol(ethanol, model, options, tmp_path / "cut", restart=True)

@@ -15,7 +15,7 @@ from piwsl.interfaces.openmm.force import OpenMMForce, python_force
 from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.restart import state_files
+from piwsl.md.restart import read_state, state_files, write_state
 from piwsl.md.run import run_protocol
 from piwsl.runs.directory import locked
 from piwsl.trajectories.thermo import read_thermo
@@ -83,19 +83,12 @@ def test_a_continued_run_equals_an_uninterrupted_one(engine, ensemble, ethanol, 
     assert (tmp_path / "parts" / "thermo.csv").read_text() == (tmp_path / "whole" / "thermo.csv").read_text()
 
 
-def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol, make_model, tmp_path, monkeypatch):
+def test_a_thermostat_goes_on_where_the_checkpoint_is_of_another_machine(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
     run_protocol(ethanol, model, protocol(steps=100), output)
-    import piwsl.md.restart as module
-
-    newest = module.newest_states
-
-    def foreign(directories):
-        states, damaged = newest(directories)
-        states[0].engine["checkpoint"] = np.frombuffer(b"another platform", dtype=np.uint8)
-        return states, damaged
-
-    monkeypatch.setattr(module, "newest_states", foreign)
+    state = read_state(state_files(output)[0])
+    state.engine["checkpoint"] = np.frombuffer(b"another platform", dtype=np.uint8)
+    write_state(output, state)
     run = run_protocol(ethanol, model, protocol(), output, restart=True)
     assert run.completed
     assert "the thermostat draws new random numbers" in (output / "md.log").read_text()

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError, MissingDependencyError
-from piwsl.runs import reader_process
 from piwsl.runs.reader_process import read_apart
 
 
@@ -67,10 +66,9 @@ def test_a_crash_is_one_line_and_the_next_reader_works(file):
 
 
 @pytest.mark.parametrize("reader", [looping, waiting])
-def test_every_read_ends(reader, file, monkeypatch):
-    monkeypatch.setattr(reader_process, "CPU_SECONDS", 0.3)  # a constant: no caller has a reason to choose it
+def test_every_read_ends(reader, file):
     with pytest.raises(DataError, match=r"t.bin: damaged: reading did not finish within 0 s"):
-        list(read_apart(reader, file))
+        list(read_apart(reader, file, cpu_seconds=0.3))
 
 
 @pytest.mark.parametrize(

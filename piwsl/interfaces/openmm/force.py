@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from piwsl.errors import ConfigError, EngineError, PiwslError
 from piwsl.export.evaluation import bind, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
-from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
+from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, import_openmm, import_openmmtorch
 from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import PBC
 from piwsl.typing import FloatArray, IntArray
@@ -140,6 +140,7 @@ def choose_force(
     atoms: list[int] | None = None,
     platform: str = "Reference",
     cuda_graphs: bool = False,
+    probes: Mapping[str, Callable[[str], Probe]] = FORCE_PROBES,
 ) -> OpenMMForce:
     """Create a force of a given kind, or of the fastest kind that works on this machine.
 
@@ -151,6 +152,7 @@ def choose_force(
         atoms: Indices of the particles on which the potential acts; None: all particles.
         platform: OpenMM platform on which the force will run.
         cuda_graphs: See `openmm_force`.
+        probes: Tests of the kinds of force on a platform, by kind.
 
     Raises:
         ElementError, ConfigError, EngineError: See `openmm_force`.
@@ -160,15 +162,15 @@ def choose_force(
     if potential.species:
         check_species(species, potential.species, str(potential.path))
     if kind != "python":
-        obstacle = _obstacle_to_torchforce(potential, platform)
+        obstacle = _obstacle_to_torchforce(potential, platform, probes["TorchForce"])
         if obstacle is None:
             force = torch_force(potential, periodic, atoms, cuda_graphs)
-            return OpenMMForce(force, "TorchForce", probe_torchforce(platform).reason)
+            return OpenMMForce(force, "TorchForce", probes["TorchForce"](platform).reason)
         if kind == "torch":
             raise EngineError(f"TorchForce cannot be used: {obstacle}: choose kind='auto' or kind='python'")
     else:
         obstacle = "requested"
-    fallback = probe_pythonforce(platform)
+    fallback = probes["PythonForce"](platform)
     if not fallback.works:
         raise EngineError(
             f"neither TorchForce nor PythonForce works: {obstacle}; {fallback.reason}: run `piwsl doctor` for details"
@@ -209,15 +211,15 @@ def python_force(
     return force
 
 
-def _obstacle_to_torchforce(potential: ExportedPotential, platform: str) -> str | None:
+def _obstacle_to_torchforce(potential: ExportedPotential, platform: str, probe: Callable[[str], Probe]) -> str | None:
     """Return the reason why TorchForce cannot be used; None if TorchForce can be used."""
     name = potential.path.name
     if potential.format != "torchscript":
         return f"{name} is compiled, but TorchForce needs TorchScript"
     if potential.target != "openmm":
         return f"{name} has the target general, but TorchForce needs a file exported with target='openmm'"
-    probe = probe_torchforce(platform)
-    return None if probe.works else probe.reason
+    result = probe(platform)
+    return None if result.works else result.reason
 
 
 def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]:

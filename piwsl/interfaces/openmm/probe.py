@@ -1,13 +1,13 @@
 """Tests of OpenMM on this machine: platforms, TorchForce and PythonForce, each in a small Context."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -63,11 +63,18 @@ def import_openmmtorch() -> ModuleType:
 
 
 @cache
-def probe_torchforce(platform: str = "Reference") -> Probe:
-    """Test TorchForce on a platform with two harmonic atoms; the result is cached."""
+def probe_torchforce(
+    platform: str = "Reference", import_plugin: Callable[[], ModuleType] = import_openmmtorch
+) -> Probe:
+    """Test TorchForce on a platform with two harmonic atoms; the result is cached.
+
+    Args:
+        platform: Name of the OpenMM platform.
+        import_plugin: Function that imports openmm-torch.
+    """
     openmm = import_openmm()
     try:
-        openmmtorch = import_openmmtorch()
+        openmmtorch = import_plugin()
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "openmmtorch":
             return Probe(False, "openmm-torch is not installed")
@@ -92,6 +99,12 @@ def probe_pythonforce(platform: str = "Reference") -> Probe:
     except Exception as error:
         return Probe(False, f"PythonForce fails on {platform}: {reason_of(error)}")
     return _judge(measured, "PythonForce", platform)
+
+
+# Tests of the kinds of force by kind, in order of preference.
+FORCE_PROBES: Mapping[str, Callable[[str], Probe]] = MappingProxyType(
+    {"TorchForce": probe_torchforce, "PythonForce": probe_pythonforce}
+)
 
 
 def probe_platform(platform: str) -> Probe:

@@ -213,6 +213,7 @@ def test_an_error_in_the_callback_keeps_its_text_and_traceback(files, ethanol, m
     def fails(self, *arguments):
         raise ZeroDivisionError("the very text")
 
+    # A verified file raises nothing but PiwslErrors, whose tracebacks are left out.
     monkeypatch.setattr("piwsl.export.evaluation.BoundMolecule.__call__", fails)
     with pytest.raises(openmm.OpenMMException, match=r"(?s)Traceback.*force\.py.*ZeroDivisionError: the very text"):
         evaluate(system, ethanol.positions)

@@ -207,6 +207,7 @@ def test_atoms_are_followed_without_a_search_as_long_as_nothing_moves_far(ethano
     rule = IsolatedRule(ethanol, 3.0)
     searches = []
     found = rule._fragments
+    # Only counts the searches: the results of the rule do not show whether it searched.
     monkeypatch.setattr(rule, "_fragments", lambda snapshot: searches.append(1) or found(snapshot))
     snapshot = at_rest(ethanol)
     rng = np.random.default_rng(0)
