@@ -172,7 +172,7 @@ def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path
     openmm_force(shutil.copy(exports.general(), tmp_path / "general.pt"), ethanol.numbers)
     text = caplog.text
     assert "TorchForce: works on Reference" in text
-    assert "PythonForce: general.pt is the general form" in text
+    assert "PythonForce: general.pt has the target general" in text
     assert "compared with the eager results it carries: energy against eager" in text
 
 
