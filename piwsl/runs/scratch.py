@@ -106,7 +106,7 @@ def _locked(parent: Path, prefix: str, suffix: str) -> tuple[Path, FileLock | No
         if (folder / LOCK).exists():
             return folder, lock
         lock.release()
-    raise FileNotFoundError(2, "temporary directories disappear", str(parent))
+    raise FileNotFoundError(2, "temporary directories are removed by another process", str(parent))
 
 
 def sweep(parent: Path, pattern: re.Pattern[str] = ANY_TEMPORARY) -> None:

@@ -131,9 +131,12 @@ class ReplicaEngine(Protocol):
         """Numbers of the R remaining replicas."""
 
     def advance(self, steps: int) -> None:
-        """Advance by a number of steps; raises EngineError where the engine fails.
+        """Advance by a number of steps.
 
-        A replica whose positions are not finite stays as it is and does not affect the others.
+        A replica with positions that are not finite is not moved and does not affect the other replicas.
+
+        Raises:
+            EngineError: The engine failed.
         """
 
     def set_temperature(self, temperature: float) -> None:

@@ -41,7 +41,7 @@ class NativeReplicas:
 
     name = "native"
     force = "torch"
-    force_reason = "the loop calls the potential itself"
+    force_reason = "the engine calls the potential directly"
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class NativeReplicas:
         self._velocities = self._on_device(np.stack([start.velocities for start in starts.values()]))
         self._forces: Tensor | None = None  # at the current positions; None: not evaluated yet
         self._energies = self._positions.new_zeros(len(starts))
-        at_a_time = f"{potential.chunk} copies a call, {potential.threads} at a time"
+        at_a_time = f"{potential.chunk} copies per call, {potential.threads} calls at a time"
         self.platform = f"torch on {potential.device.type}, {at_a_time}"
 
     @property

@@ -47,7 +47,7 @@ class OpenMMReplicas:
 
     name = "openmm"
     force = "PythonForce"
-    force_reason = "it supports any number of replicas"
+    force_reason = "PythonForce supports any number of replicas"
 
     def __init__(
         self,

@@ -95,7 +95,7 @@ class EnergyDriftRule(BuiltInRule):
     @classmethod
     def reason_against(cls, ensemble: str) -> str | None:
         """See `BuiltInRule`."""
-        return None if ensemble == "nve" else f"energy is not constant in {ensemble}"
+        return None if ensemble == "nve" else f"energy is not constant in {ensemble}: omit the rule, or use nve"
 
     @property
     def needs_start(self) -> bool:

@@ -88,7 +88,7 @@ class CellRule(BuiltInRule):
     @classmethod
     def reason_against(cls, ensemble: str) -> str | None:
         """See `BuiltInRule`."""
-        return None if ensemble == "npt" else f"the cell is constant in {ensemble}"
+        return None if ensemble == "npt" else f"the cell is constant in {ensemble}: omit the rule, or use npt"
 
     @classmethod
     def parse(cls, text: str) -> tuple[float, ...]:

@@ -87,7 +87,9 @@ def parse_rules(specs: Sequence[str]) -> dict[str, tuple[float, ...] | None]:
         if text != "off":
             named[name] = rule.parse(text) if colon else ()
         elif rule.required:
-            raise ConfigError(f"stop rule {name} cannot be switched off: no run can continue after it")
+            raise ConfigError(
+                f"stop rule {name} cannot be switched off, because no run can continue after a violation: omit {name}:off"
+            )
         else:
             named[name] = None
     return named

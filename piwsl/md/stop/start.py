@@ -1,4 +1,4 @@
-"""The check of the forces on the start structure."""
+"""Check of the energy and the forces of the start structure."""
 
 import numpy as np
 from ase import Atoms

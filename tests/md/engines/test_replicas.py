@@ -178,7 +178,7 @@ def test_the_engine_is_chosen_by_name(network, ethanol):
     where = starts(ethanol, NVT, range(5))
     native = make_engine(network / "three.pt", ethanol, NVT, where)
     assert (native.name, native.degrees_of_freedom) == ("native", 27)
-    assert "3 copies a call" in native.platform
+    assert "3 copies per call" in native.platform
     other = MDProtocol.of(**NVT.model_dump() | {"engine": "openmm"})
     assert make_engine(network / "three.pt", ethanol, other, where).name == "openmm"
     with pytest.raises(ModelFileError, match="not an exported"):
