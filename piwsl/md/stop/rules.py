@@ -88,7 +88,7 @@ def parse_rules(specs: Sequence[str]) -> dict[str, tuple[float, ...] | None]:
             named[name] = rule.parse(text) if colon else ()
         elif rule.required:
             raise ConfigError(
-                f"stop rule {name} cannot be switched off, because no run can continue after a violation: omit {name}:off"
+                f"stop rule {name} cannot be switched off, as no run can continue after it: omit {name}:off"
             )
         else:
             named[name] = None
