@@ -13,19 +13,19 @@ from piwsl.errors import RunDirectoryError
 @click.command(name="evaluate", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
-@click.option("--units", help="Units of the data file, such as 'kcal/mol, angstrom', if it does not state them.")
+@click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if the file does not contain them.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path), help="Parity plot, PNG or SVG.  [default: DATA-parity.png here]"
+    "--plot", type=click.Path(path_type=Path), help="File for the parity plot, PNG or SVG.  [default: DATA-parity.png]"
 )
 @click.option(
     "--write",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Extended XYZ file for structures, predictions and errors, the worst frame first.",
+    help="Extended XYZ file for structures, predictions and errors, with the worst frame first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
-@click.option("--force", is_flag=True, help="Replace an existing plot and file of predictions.")
-@click.option("--strict", is_flag=True, help="Refuse frames outside of the training data instead of a warning.")
+@click.option("--force", is_flag=True, help="Replace an existing plot and an existing file of predictions.")
+@click.option("--strict", is_flag=True, help="Refuse frames outside the training data instead of printing a warning.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -39,11 +39,12 @@ def command(
     force: bool,
     strict: bool,
 ) -> None:
-    """Measure the errors of MODEL on the labeled frames of DATA and draw a parity plot.
+    """Measure the errors of MODEL on the labeled frames in DATA and draw a parity plot.
 
-    MODEL is a trained file, an exported file, or the directory of a training run or of an ensemble. DATA is a file, a
-    directory, a pattern, or a named data set; several are shown in one table. For models with direct forces, the curl
-    of the forces is measured, too. The exit code is 1 if the model gives energies or forces that are not finite.
+    MODEL is a trained file, an exported file, or the directory of a training run or an ensemble. DATA is a file, a
+    directory, a pattern, or a named data set; results for several data sets are shown in one table. For models with
+    direct forces, the curl of the forces is also measured. The exit code is 1 if the model returns energies or forces
+    that are not finite.
     """
     from piwsl.cli.logs import printing_warnings
     from piwsl.data.read import source_name
@@ -53,7 +54,7 @@ def command(
     plot = plot or Path(f"{source_name(data[0])}-parity.png")
     for name, path in (("plot", plot), ("write", write)):
         if path is not None and path.exists() and not force:
-            raise RunDirectoryError(f"{path} exists: replace it with force=True, or choose another {name}")
+            raise RunDirectoryError(f"{path} exists: replace the file with force=True, or choose another {name}")
     if write is not None:
         check_predictions_name(write)
     source = list(data) if len(data) > 1 else data[0]
@@ -79,14 +80,14 @@ def command(
         if has_plot:
             click.echo(f"parity plot: {plot}")
         if write is not None:
-            click.echo(f"predictions, the worst first: {write}")
+            click.echo(f"predictions, worst frame first: {write}")
     if len(result.not_finite):
         click.echo(f"piwsl: {result.notes[-1]}", err=True)
         sys.exit(1)
 
 
 def _print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """Print the first column to the left and numbers to the right."""
+    """Print rows with a left-aligned first column and right-aligned numbers."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         numbers = (text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))

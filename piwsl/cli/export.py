@@ -1,4 +1,4 @@
-"""`piwsl export`: freeze a trained potential into one file."""
+"""`piwsl export`: export a trained potential to one file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,31 +18,35 @@ if TYPE_CHECKING:
     "--target",
     type=click.Choice(["general", "openmm"]),
     default="general",
-    help="general: any structure, in eV and angstrom. openmm: one structure with its species baked in, for OpenMM "
-    "and for the fastest evaluation.",
+    help="general: any structure, in eV and angstrom. openmm: one structure with fixed species, for OpenMM and for the "
+    "fastest evaluation.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["torchscript", "aotinductor"]),
     default="torchscript",
-    help="torchscript: runs on any machine. aotinductor: compiled for this machine, faster, for Python engines.",
+    help="torchscript: runs on any machine. aotinductor: compiled for this machine; faster, for Python engines only.",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where a compiled file will run.")
-@click.option("--system", help="Bundled system whose species are baked in (openmm).")
-@click.option("--structure", type=click.Path(path_type=Path), help="File whose species are baked in (openmm).")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device on which a compiled file will run."
+)
+@click.option("--system", help="Bundled system that defines the species (openmm).")
+@click.option("--structure", type=click.Path(path_type=Path), help="Structure file that defines the species (openmm).")
 @click.option(
     "--copies",
     type=click.IntRange(min=1),
     default=1,
-    help="Copies of the molecule that one call evaluates (openmm): for replicas, or a System with as many.",
+    help="Number of copies of the molecule per call (openmm), for replicas or for a System with several molecules.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL-TARGET.pt or .pt2]")
 @click.option(
-    "--dtype", type=click.Choice(["float32", "float64"]), help="Floating-point type.  [default: that of the model]"
+    "--dtype", type=click.Choice(["float32", "float64"]), help="Floating-point type.  [default: type of the model]"
 )
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
-@click.option("--strict", is_flag=True, help="Refuse a structure outside of the training data instead of a warning.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse a structure outside the training data instead of printing a warning."
+)
 @click.option("--info", is_flag=True, help="Print the description inside an exported or trained file and exit.")
 @click.pass_context
 def command(
@@ -61,12 +65,12 @@ def command(
     strict: bool,
     info: bool,
 ) -> None:
-    """Freeze a trained MODEL into one file, after comparing the file with the model.
+    """Export a trained MODEL to one file and verify the file against the model.
 
-    Several models, or the directory of an ensemble, become one file that returns their mean and the standard
+    Several models, or the directory of an ensemble, are exported to one file that returns mean values and the standard
     deviation of the forces.
 
-    The file is code for other programs; MODEL is data alone, and what to pass on and to keep.
+    The exported file contains code for other programs. MODEL contains only data; share and archive MODEL.
     """
     if info:
         _print_info(models)
@@ -110,7 +114,7 @@ def _print_info(models: tuple[Path, ...]) -> None:
         else:
             described = read_exported_info(model)
             domain = ExportedRecord.model_validate(described).domain
-            # The structures and hashes are for programs: numbers by the hundred.
+            # Structures and hashes consist of hundreds of numbers that are only useful to programs.
             described["check"] = f"{len(described['check'])} structures with energies and forces"
             described["sha256"] = f"hashes of {len(described['sha256'])} members"
         remark = None if domain is None else domain.remark()

@@ -1,4 +1,4 @@
-"""Lines of the log of a job on the screen."""
+"""Printing of log messages."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from piwsl.runs.provenance import listening
 
 @contextmanager
 def echoing(name: str, show: Callable[[logging.LogRecord], None]) -> Iterator[None]:
-    """Pass every record of a logger, from the level INFO on, to a function that prints it."""
+    """Pass each record of a logger with level INFO or above to a function that prints the record."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -24,7 +24,7 @@ def echoing(name: str, show: Callable[[logging.LogRecord], None]) -> Iterator[No
 
 
 def printing_warnings(command: click.Command) -> AbstractContextManager[None]:
-    """Print warnings of piwsl to the standard error, with the options of a command for arguments of Python."""
+    """Print warnings of piwsl to the standard error, with options of a command in place of Python arguments."""
 
     def show(record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:

@@ -1,4 +1,4 @@
-"""A dry run: the plan of a run and its estimated duration, without writing anything."""
+"""Dry run: report the plan and the estimated duration of a run without writing anything."""
 
 import time
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.files import check_structure
 
-_TRIAL = 2.0  # s of steps
-_WARM_UP = 5  # steps, in which compiled paths settle
-# Bytes of an atom in a frame; XTC is compressed, extxyz is text.
+_TRIAL = 2.0  # s, duration of the timed trial
+_WARM_UP = 5  # untimed steps, in which compiled code is optimized
+# Approximate bytes per atom and frame; XTC is compressed, and extxyz is text.
 _FRAME_BYTES = {"dcd": 12, "xtc": 4, "hdf5": 12, "extxyz": 60}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a run.
+    """Plan of a molecular dynamics run.
 
     Attributes:
-        lines: Description, one fact a line.
+        lines: Description of the run, one fact per line.
         warnings: Warnings about the protocol.
         seconds_per_step: Measured duration of a step, s.
         seconds: Estimated duration of the run, s.
@@ -45,7 +45,11 @@ class Plan:
 
 
 def plan_run(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool = False) -> Plan:
-    """Prepare a run and make a few of its steps; raises what the run would raise."""
+    """Prepare a run, time a few steps, and return the plan of the run.
+
+    Raises:
+        PiwslError: The run would fail with the same error.
+    """
     with process_settings(huge_pages=True):
         return _plan(structure, model, protocol, strict)
 
@@ -78,7 +82,7 @@ def _plan(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool) -> 
         f"engine      {engine.name}, force {engine.force} ({engine.force_reason}), platform {engine.platform}",
         f"protocol    {protocol.summary()}",
         f"trajectory  {frames} frames, about {size:.0f} MB; {rows} rows of thermo.csv",
-        f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in all" if count > 1 else ""),
+        f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in total" if count > 1 else ""),
         f"time        about {_duration(step * total)}",
     ]
     warnings = [*advice(structure, protocol), *outside, *([simulation.warning] if simulation.warning else [])]
@@ -105,7 +109,11 @@ def plan_md(
     strict: bool = False,
     **options: Any,
 ) -> Plan:
-    """Return what `piwsl.run_md` would do with the same arguments; writes nothing, and raises what the run would."""
+    """Return the plan of the run that `piwsl.run_md` would start with the same arguments; nothing is written.
+
+    Raises:
+        PiwslError: The run would fail with the same error.
+    """
     inputs = md_inputs(
         structure,
         model,

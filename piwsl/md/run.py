@@ -1,4 +1,4 @@
-"""A run of molecular dynamics, from what the caller names to a directory that explains itself."""
+"""Molecular dynamics runs, from the arguments of the caller to a complete run directory."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -43,11 +43,11 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MDRun:
-    """A run that ended.
+    """Result of a molecular dynamics run.
 
     Attributes:
         directory: Run directory.
-        summary: Content of its summary.json.
+        summary: Content of ``summary.json``.
     """
 
     directory: Path
@@ -55,7 +55,7 @@ class MDRun:
 
     @property
     def completed(self) -> bool:
-        """Whether all steps were made; False where the run was interrupted."""
+        """Whether all steps were completed; False if the run was interrupted or stopped."""
         return self.summary.result == "completed"
 
     @property
@@ -65,7 +65,7 @@ class MDRun:
 
     @property
     def steps(self) -> int:
-        """Number of steps; of replicas, the smallest number of those that remain."""
+        """Number of completed steps; for replicas, the smallest number among the remaining replicas."""
         return self.summary.steps_done
 
     @property
@@ -76,15 +76,15 @@ class MDRun:
 
     @classmethod
     def read(cls, directory: str | PathLike[str]) -> "MDRun":
-        """Return the run in a directory, such as that of a run which stop rules ended with an error.
+        """Read a run from its directory, for instance after a stop rule has ended the run with an error.
 
         Raises:
-            RunDirectoryError: the directory contains no run.
+            RunDirectoryError: The directory contains no run.
         """
         return cls(Path(directory), MDSummary.read(Path(directory)))
 
     def plot(self) -> Figure:
-        """Draw energies and temperature against time; of replicas, those of each."""
+        """Plot energies and temperature against time, for each replica."""
         return thermo_figure(self._thermo_files())
 
     def _thermo_files(self) -> list[Path]:
@@ -130,31 +130,31 @@ def run_protocol(
     stop_rules: Sequence[OwnRule] = (),
     strict: bool = False,
 ) -> MDRun:
-    """Run molecular dynamics with complete inputs and write everything to a directory.
+    """Run molecular dynamics with resolved inputs and write all output to a directory.
 
-    Replicas have a directory each within it. Lines about the run are logged and written to ``md.log``.
+    Each replica has a subdirectory. Log messages are also written to ``md.log``.
 
     Args:
-        structure: start structure.
-        model: exported potential (either form), or a trained file, which is then exported into ``output``.
-        protocol: how to run.
-        output: directory of the run.
-        name: of the system, for the summary.
-        restart: continue the run in ``output`` to ``protocol.steps`` steps in total.
-        force: replace another run in ``output``.
-        command: the command line, for the summary.
-        progress: called a few times a second.
-        distributed: other processes for replicas; None: this one.
-        stop_rules: stop rules of your own, beside those of ``protocol.stop``: objects with ``name`` and ``check`` (see
-            `piwsl.md.StopRule`), of which every replica gets a copy, or classes or functions that make one from the
-            start structure. A restart needs them again.
-        strict: refuse a start structure outside of the training data, which is otherwise warned of.
+        structure: Start structure.
+        model: Exported potential of either target, or a trained file, which is exported to ``output``.
+        protocol: Protocol of the run.
+        output: Run directory.
+        name: Name of the system, stored in the summary.
+        restart: Continue the run in ``output`` to ``protocol.steps`` steps in total.
+        force: Replace another run in ``output``.
+        command: Command line, stored in the summary.
+        progress: Progress callback, called a few times per second.
+        distributed: Processes that run the replicas; None: this process.
+        stop_rules: Custom stop rules, in addition to ``protocol.stop``. Each rule is an object with ``name`` and
+            ``check`` (see `piwsl.md.StopRule`), which is copied for every replica, or a class or function that
+            creates a rule from the start structure. Pass the same rules to a restart.
+        strict: Refuse a start structure outside the training data instead of logging a warning.
 
     Raises:
-        UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
-        DataError: the start structure cannot be used.
-        RunDirectoryError: ``output`` holds another run, or one that cannot be continued this way.
-        PiwslError: other kinds for a model or an engine that cannot be used.
+        UnphysicalError: Stop rules ended the run or some of its replicas; all output is written first.
+        DataError: The start structure cannot be used.
+        RunDirectoryError: ``output`` contains another run, or a run that cannot be continued with these inputs.
+        PiwslError: The model or the engine cannot be used.
     """
     with process_settings(huge_pages=True):
         return _run(
@@ -186,7 +186,7 @@ def _run(
     if before is None:
         directory.check_free(force)
     elif (summary := MDSummary.read(output)).result == "completed" and before.step == protocol.steps:
-        LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
+        LOGGER.info(f"nothing to do: the run has already completed its {before.step} steps")
         return MDRun(output, summary)
     with scratch_directory("md") as scratch:
         chunk = None if distributed is None else distributed.chunk
@@ -203,7 +203,7 @@ def _run(
             if before is None:
                 files.clear(output)
             kept = output / job.exported.name if job.exported.parent == Path(scratch) else job.exported
-            if kept != job.exported:  # the simulation uses its file to the end, others find the copy
+            if kept != job.exported:  # the simulation keeps using its file; later runs use the copy
                 with writing(kept), atomic_path(kept) as temporary:
                     copyfile(job.exported, temporary)
             with directory.log():
@@ -226,10 +226,14 @@ def _job(
     scratch: Path,
     chunk: int | None,
 ) -> tuple[Job, list[tuple[int, str]]]:
-    """Decide everything, with new files in ``scratch``; return also lines for the log with their levels."""
+    """Complete the description of a run, with new files in ``scratch``.
+
+    Returns:
+        The job, and the lines to log with their levels.
+    """
     protocol = identity.protocol
     if before is not None:
-        # A directory may come from elsewhere: its exported file runs only where this user made it.
+        # The directory may come from an untrusted source: use its exported file only if this user made the file.
         made = (output / name for name in EXPORTED_NAMES if (output / name).is_file())
         exported = next((file for file in made if is_own_code(file, sha256(file))), None)
         if exported is None or not is_trained(model):
@@ -246,7 +250,7 @@ def _job(
 
 
 def _move(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDRun:
-    """Carry out a run in this process."""
+    """Run a simulation in this process."""
     job = simulation.job
     if job.protocol.replicas is not None:
         return MDRun(job.output, run_replicas(simulation, progress))
@@ -290,38 +294,40 @@ def run_md(
 ) -> MDRun:
     """Run molecular dynamics with an exported or trained potential.
 
-    A run stops when its structure becomes unphysical. Ctrl-C writes a restart state first.
+    The run stops if the structure becomes unphysical. Ctrl-C writes a restart state before the run ends.
 
     Args:
-        structure: start structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
-        model: exported potential, or a trained file, which is exported for the structure; None: the model of the
+        structure: Start structure: an ASE structure, a frame, a file that ASE can read, or the name of a bundled
+            system.
+        model: Exported potential, or a trained file, which is exported for the structure. None selects the model of the
             bundled system.
-        system: bundled system, or a molecule of rMD17, with which the structure is compared.
+        system: Name of a bundled system, or of an rMD17 molecule that the structure must match.
         config: YAML file or mapping with options, and with ``system``, ``structure``, ``model`` and ``output``.
-        protocol: `MDProtocol`, or the name of a published one (``fu2023``, ``piwsl2025``).
-        output: run directory; default: ``runs/md-NAME``, named after the system or the structure.
-        restart: continue the run in ``output``; ``steps`` is the total number of steps.
-        force: replace another run in ``output``.
-        progress: called a few times a second; True or False shows or hides a bar; None shows one in notebooks and in
-            interactive sessions.
-        stop_rules: stop rules of your own, beside those of the option ``stop``: objects with ``name`` and ``check``
-            (see `piwsl.md.StopRule`), or functions that make one from the start structure. A restart needs them again.
-        strict: refuse a start structure outside of the training data, which is otherwise warned of.
-        scheduler: address of a Dask scheduler whose workers move replicas.
-        dask_workers: number of Dask workers on this machine that move replicas.
-        **options: fields of `MDProtocol`, such as ``steps``, ``temperature`` (K), ``timestep`` (fs) and ``ensemble``.
+        protocol: `MDProtocol`, or the name of a published protocol (``fu2023``, ``piwsl2025``).
+        output: Run directory. The default is ``runs/md-NAME``, named after the system or the structure.
+        restart: Continue the run in ``output``; ``steps`` is the total number of steps.
+        force: Replace another run in ``output``.
+        progress: Callback that is called a few times per second. True or False shows or hides a progress bar; None
+            shows a bar in notebooks and in interactive sessions.
+        stop_rules: Custom stop rules, in addition to the option ``stop``: objects with ``name`` and ``check`` (see
+            `piwsl.md.StopRule`), or functions that create such an object from the start structure. Pass the same
+            rules to a restart.
+        strict: Refuse a start structure outside the training data instead of logging a warning.
+        scheduler: Address of a Dask scheduler whose workers run the replicas.
+        dask_workers: Number of Dask workers to start on this machine for the replicas.
+        **options: Fields of `MDProtocol`, such as ``steps``, ``temperature`` (K), ``timestep`` (fs) and ``ensemble``.
             They take precedence over ``config``, and ``config`` over ``protocol``.
 
     Raises:
-        UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
-        ConfigError: something is missing, or an option is unknown or out of range.
-        DataError: the start structure cannot be used.
-        RunDirectoryError: the directory contains another run, or one that cannot be continued this way.
-        ModelFileError: the model file is missing, damaged or not a file of piwsl.
-        ElementError: the model was not made for an element of the structure.
+        UnphysicalError: Stop rules ended the run or some of its replicas; all output is written first.
+        ConfigError: A required argument is missing, or an option is unknown or out of range.
+        DataError: The start structure cannot be used.
+        RunDirectoryError: The directory contains another run, or a run that cannot be continued with these arguments.
+        ModelFileError: The model file is missing or damaged, or was not written by piwsl.
+        ElementError: The structure contains an element that the model does not support.
     """
     if restart and force:
-        raise ConfigError("restart=True continues a run and force=True replaces it: give one of them")
+        raise ConfigError("restart=True continues a run and force=True replaces it: give only one of them")
     inputs = md_inputs(
         structure,
         model,

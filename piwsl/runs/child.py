@@ -1,4 +1,4 @@
-"""Calls in a child process with limits, for libraries that a damaged file can crash or keep busy for ever."""
+"""Calls in a child process with limits, for libraries that crash or run endlessly on damaged files."""
 
 import os
 import pickle
@@ -24,26 +24,26 @@ def call_in_child(
     seconds: float,
     memory: int,
 ) -> T:
-    """Call a function in a new process that ends when it takes too long.
+    """Call a function in a new process with limits of time and memory.
 
     Args:
-        path: file that the function reads, for messages.
-        function: function at the top level of a module of piwsl.
-        arguments: its arguments; they and the result are pickled.
-        seconds: limit of CPU time, s.
-        memory: limit of memory in addition to that of the imported modules, bytes.
+        path: File that the function reads, used in messages.
+        function: Function at module level in piwsl.
+        arguments: Arguments of the function. Arguments and result are pickled.
+        seconds: Limit of CPU time, s.
+        memory: Limit of memory in addition to the memory of the imported modules, bytes.
 
     Raises:
-        DataError: the process crashed, or reached a limit.
-        PiwslError: raised by the function.
-        Exception: raised by the function.
+        DataError: The process crashed or reached a limit.
+        PiwslError: The function raised this error.
+        ValueError: The function raised another exception.
     """
     if not sys.executable:
         return function(*arguments)
     root = str(Path(__file__).resolve().parents[2])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     request = pickle.dumps((function.__module__, function.__qualname__, arguments, seconds, memory))
-    # Python's own paths are those of this process; the variables of the user stay.
+    # The child finds piwsl through sys.path and inherits the environment variables of the user.
     process = subprocess.run(
         [sys.executable, "-c", _CODE.format(root=root)],
         input=request,
@@ -54,7 +54,7 @@ def call_in_child(
     )
     if process.returncode != 0 or not process.stdout:
         raise DataError(
-            f"{path}: not readable, damaged or too large for its reader ({_end(process.returncode, seconds)})"
+            f"{path}: cannot be read; the file is damaged or too large ({_end(process.returncode, seconds)})"
         )
     kind, result = pickle.loads(process.stdout)
     if kind == "raised":
@@ -65,24 +65,24 @@ def call_in_child(
 
 def _end(code: int, seconds: float) -> str:
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"reading took more than {seconds:.0f} s and was ended"
+        return f"reading took longer than {seconds:.0f} s"
     if code < 0:
-        return f"the library that reads it crashed: {signal.Signals(-code).name}"
-    return f"its reader ended with code {code}"
+        return f"the reader crashed: {signal.Signals(-code).name}"
+    return f"the reader ended with code {code}"
 
 
 def answer() -> None:
-    """Run in the child: read the call from stdin, and write its result to stdout."""
+    """Read a call from stdin, run the function, and write its result to stdout; called in the child process."""
     import resource
 
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries print there
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries may print to stdout
     module, name, arguments, seconds, memory = pickle.load(sys.stdin.buffer)
     function = getattr(import_module(module), name)
     _lower(resource.RLIMIT_CPU, int(seconds) + 1)
     _lower(resource.RLIMIT_CORE, 0)
     statm = Path("/proc/self/statm")
-    if statm.exists():  # Linux; elsewhere the limit of memory is left to the system
+    if statm.exists():  # Linux only; on other systems, memory is not limited
         _lower(resource.RLIMIT_AS, int(statm.read_text().split()[0]) * resource.getpagesize() + memory)
     try:
         result: tuple[str, Any] = ("returned", function(*arguments))

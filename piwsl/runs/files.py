@@ -1,4 +1,4 @@
-"""Files: written so that a reader never sees half of one, and hashed. Failures of the system become one line here."""
+"""Atomic writing, reading and hashing of files; errors of the system become one-line errors of piwsl."""
 
 import csv
 import errno
@@ -18,25 +18,30 @@ import numpy as np
 from piwsl.errors import FULL, PiwslError, RunDirectoryError, printable, reason_of
 from piwsl.runs.scratch import temporary_directory
 
-_SMALL, _RATIO = 2**28, 200  # bytes of arrays that any npz file may hold, and multiple of its size
-_FULL_TEXTS = ("no space left", "disk is full", "file too large", "quota exceeded")  # of libraries without numbers
+_SMALL, _RATIO = 2**28, 200  # size of arrays allowed in any npz file, bytes; largest compression ratio
+_FULL_TEXTS = (
+    "no space left",
+    "disk is full",
+    "file too large",
+    "quota exceeded",
+)  # from libraries that give no error number
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-_LONGEST_NAME = 100  # characters of a name in that of its temporary
+_LONGEST_NAME = 100  # characters of a file name that its temporary directory repeats
 
 
 @contextmanager
 def atomic_path(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and move it there when the block ends without an error.
+    """Yield a temporary path and move the file to ``path`` if the block ends without an error.
 
-    The temporary is in a hidden directory ``.NAME.XXXXXXXX.tmp``. One that a killed process left is removed by the
-    next call for the same path.
+    The temporary file is in a hidden directory ``.NAME.XXXXXXXX.tmp`` in the same folder. If a killed process has left
+    such a directory behind, the next call for the same path removes it.
 
     Args:
         path: File to write.
-        errors: Exceptions by which the library that writes reports that the disk refuses.
+        errors: Exceptions with which the writing library reports errors of the disk.
 
     Raises:
-        RunDirectoryError: The disk refuses.
+        RunDirectoryError: The file cannot be written.
     """
     folder: Path | None = None
     try:
@@ -56,7 +61,7 @@ def atomic_path(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) ->
 
 
 def _concerns_another_file(error: Exception, path: Path, folder: Path | None) -> bool:
-    """Return whether a failure names a file that is neither written here nor on the way to it."""
+    """Return whether an error names a file other than the written file, its parents and its temporary directory."""
     name = getattr(error, "filename", None)
     if not isinstance(name, str | os.PathLike):
         return False
@@ -69,11 +74,11 @@ def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Ite
     """Convert errors of the disk within the block to a one-line RunDirectoryError.
 
     Args:
-        path: File or directory that is written.
+        path: File or directory to write.
         errors: Exceptions with which the writing library reports such errors.
 
     Raises:
-        RunDirectoryError: One of these exceptions was raised.
+        RunDirectoryError: The block raised one of these exceptions.
     """
     try:
         yield
@@ -84,7 +89,7 @@ def writing(path: Path, errors: tuple[type[Exception], ...] = (OSError,)) -> Ite
 
 
 def unwritable(path: Path, error: Exception, then: str) -> RunDirectoryError:
-    """Return the error of a file or directory that cannot be written; ``then`` is what the user can do afterwards."""
+    """Return the error for a file or directory that cannot be written; ``then`` is the next step for the user."""
     number = getattr(error, "errno", None)
     if number in FULL or any(text in str(error).lower() for text in _FULL_TEXTS):
         advice = "make room"
@@ -101,14 +106,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-LARGEST_JSON = 256 * 2**20  # bytes of a file
+LARGEST_JSON = 256 * 2**20  # bytes
 
 
 def read_json_object(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
-    """Read a JSON file that contains an object; what the object contains is for a typed model to check.
+    """Read a JSON file that contains an object. The content of the object is not checked.
 
     Raises:
-        RunDirectoryError: The file is larger than ``largest`` bytes, cannot be read, or contains something else.
+        RunDirectoryError: The file is larger than ``largest`` bytes, cannot be read, or does not contain an object.
     """
     try:
         if path.stat().st_size > largest:
@@ -116,7 +121,7 @@ def read_json_object(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunDirectoryError(f"{path}: cannot be read ({reason_of(error)})") from None
-    except (ValueError, RecursionError):  # UnicodeDecodeError is one, too
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise RunDirectoryError(f"{path} is not valid JSON: restore the file or rerun the job") from None
     if not isinstance(content, dict):
         raise RunDirectoryError(f"{path} contains no JSON object: restore the file or rerun the job")
@@ -130,9 +135,10 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table as CSV in which no text is a formula to a spreadsheet, or a control sequence to a terminal.
+    """Return a table as CSV that is safe for spreadsheets and terminals.
 
-    An apostrophe is put before text that begins like a formula, such as a name ``=...`` from a file.
+    Text that begins like a formula, such as a name ``=...`` from a file, gets an apostrophe. Control characters are
+    escaped.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -159,26 +165,26 @@ def write_npz(path: Path, **arrays: Any) -> None:
 
 
 def write_checked_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays and their checksum to a compressed npz file, atomically; `read_checked_npz` reads it."""
+    """Write arrays and their checksum to a compressed npz file atomically, for `read_checked_npz`."""
     write_npz(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
 
 
 def read_checked_npz(path: Path) -> dict[str, Any]:
-    """Read the arrays of a file from `write_checked_npz`; nothing is unpickled.
+    """Read the arrays from a file written by `write_checked_npz`. Nothing is unpickled.
 
     Raises:
-        ValueError: the file cannot be read, its arrays would be much larger than it, or its checksum differs.
+        ValueError: The file cannot be read, its arrays would be much larger than the file, or its checksum differs.
     """
     try:
         content = path.read_bytes()
         with zipfile.ZipFile(BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > max(_SMALL, _RATIO * len(content)):
-                raise ValueError("its arrays are larger than the file can hold")
+                raise ValueError("the arrays are too large for the size of the file")
         with np.load(BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except ValueError:
         raise
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on damaged bytes
+    except Exception as error:  # zipfile, zlib and numpy raise many types for damaged bytes
         raise ValueError(reason_of(error)) from None
     if str(arrays.pop("checksum", "")) != arrays_sha256(arrays):
         raise ValueError("the checksum differs")
@@ -186,7 +192,7 @@ def read_checked_npz(path: Path) -> dict[str, Any]:
 
 
 def arrays_sha256(arrays: Mapping[str, Any]) -> str:
-    """Return a SHA-256 of named arrays: of their names, types, shapes and values, hexadecimal."""
+    """Return the SHA-256 of the names, types, shapes and values of arrays, hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -195,9 +201,9 @@ def arrays_sha256(arrays: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-# Reading takes seconds up to here. Beyond, a run would wait longer for the hash than for its first epoch.
+# Up to this size, hashing takes seconds. Hashing a larger file would take longer than the first epoch.
 LARGEST_WHOLE = 4 * 2**30  # bytes
-_BLOCKS, _BLOCK = 64, 2**20  # blocks of a large file that count, bytes of one
+_BLOCKS, _BLOCK = 64, 2**20  # number of hashed blocks of a large file, bytes per block
 
 
 def sha256(path: Path) -> str:
@@ -210,10 +216,10 @@ def sha256(path: Path) -> str:
 
 
 def source_hash(files: Sequence[Path], largest: int = LARGEST_WHOLE) -> str:
-    """Return one hash for training files: the SHA-256 of a single file, or that of the list of hashes of several.
+    """Return one hash for training files: the SHA-256 of a single file, or of the list of hashes of several files.
 
-    Files of more than ``largest`` bytes in all are not read whole: the hash is then that of their sizes and of 64
-    blocks of a megabyte each, and begins with ``sampled:``.
+    If the total size exceeds ``largest`` bytes, only the size and 64 blocks of 1 MiB of each file are hashed, and the
+    hash begins with ``sampled:``.
     """
     if sum(path.stat().st_size for path in files) > largest:
         return f"sampled:{_joined([_sampled(path) for path in files])}"

@@ -1,4 +1,4 @@
-"""Interruption: SIGTERM, SIGHUP and Ctrl-C are recorded, and the run ends at the next block of steps."""
+"""Interruption of runs: SIGTERM, SIGHUP and Ctrl-C are recorded, and the run ends after the current block of steps."""
 
 import signal
 import threading
@@ -8,13 +8,13 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether an interruption was requested."""
+    """Record of whether an interruption was requested."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def request(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: record it; a second Ctrl-C ends the process at once."""
+        """Handle a signal by recording the request; a second Ctrl-C ends the process immediately."""
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
@@ -22,9 +22,9 @@ class Interruption:
 
 @contextmanager
 def hangup_as_termination() -> Iterator[None]:
-    """Treat SIGHUP, which a closed terminal sends, as SIGTERM within the block.
+    """Treat SIGHUP, which a closing terminal sends, as SIGTERM within the block.
 
-    In threads other than the main one, do nothing. A SIGHUP that is ignored, as `nohup` arranges, stays ignored.
+    The block has no effect outside the main thread. If SIGHUP is ignored, for instance under `nohup`, it stays ignored.
     """
     hangup = getattr(signal, "SIGHUP", None)  # not on Windows
     in_main = threading.current_thread() is threading.main_thread()
@@ -40,7 +40,7 @@ def hangup_as_termination() -> Iterator[None]:
 
 @contextmanager
 def polite_interruption() -> Iterator[Interruption]:
-    """Record SIGTERM, SIGHUP and SIGINT within the block instead of ending; only in the main thread."""
+    """Record SIGTERM, SIGHUP and SIGINT within the block instead of ending the process; main thread only."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: numbers that are not finite become null."""
+"""Strict JSON, in which numbers that are not finite become null."""
 
 import json
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ import numpy as np
 
 
 def json_text(value: Any, indent: int | None = None, compact: bool = False) -> str:
-    """Return a value as JSON; NaN and infinities, which JSON does not have, become null.
+    """Return a value as JSON; NaN and infinities, which JSON does not support, become null.
 
     Args:
-        value: dictionaries, lists, texts and numbers, also those of numpy.
-        indent: spaces of a level; None writes one line.
-        compact: leave out the spaces of a line.
+        value: Dictionaries, lists, strings and numbers, including NumPy arrays and numbers.
+        indent: Number of spaces per level; None writes a single line.
+        compact: Omit spaces after separators.
     """
     return json.dumps(finite(value), indent=indent, separators=(",", ":") if compact else None, allow_nan=False)
 
 
 def finite(value: Any) -> Any:
-    """Return a value with plain numbers in place of those of numpy, and None in place of those that are not finite."""
+    """Convert NumPy values to plain Python values, and numbers that are not finite to None."""
     if isinstance(value, Mapping):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

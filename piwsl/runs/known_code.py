@@ -1,7 +1,8 @@
-"""Which files of code this user has made or named: their hashes, in a folder that only this user can write.
+"""Hashes of code files that this user has made or named, in a folder that only this user can write.
 
-An exported potential is code. A run directory that comes from elsewhere may contain one, or name one, and it would run
-without anybody having asked for it. Files that this user exported, or named as an argument, are known by their hash.
+An exported potential contains code. A run directory from an untrusted source may contain or name such a file, which
+must not run without the consent of the user. Files that this user has exported, or has named as an argument, are
+identified by their hash.
 """
 
 import os
@@ -17,10 +18,10 @@ _YEAR = 366 * 24 * 3600.0  # s after which a hash is forgotten
 
 
 def private_folder(name: str) -> Path | None:
-    """Return a folder for files of this user, created where it is missing; None where there can be none.
+    """Return a private folder of this user and create it if necessary; None if that is not possible.
 
-    It is below ``$PIWSL_CACHE_DIR``, or ``piwsl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. A folder that somebody else
-    owns or can write is not used.
+    The folder is in ``$PIWSL_CACHE_DIR``, or in ``piwsl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. A folder that another
+    user owns or can write to is not used.
     """
     try:
         base = os.environ.get(VARIABLE) or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "piwsl")
@@ -33,12 +34,12 @@ def private_folder(name: str) -> Path | None:
             if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
                 return None
         return path if os.access(path, os.W_OK) else None
-    except (OSError, RuntimeError):  # no home
+    except (OSError, RuntimeError):  # no home directory
         return None
 
 
 def remember(digest: str) -> None:
-    """Record the SHA-256 of a file that this user made or named; where there is no place for it, in this process."""
+    """Record the SHA-256 of a file that this user made or named; without a private folder, only in this process."""
     _of_this_process.add(digest)
     folder = private_folder("known_code")
     if folder is None or not _is_digest(digest):
@@ -59,7 +60,7 @@ def is_known(digest: str) -> bool:
 
 
 def is_of_this_process(digest: str) -> bool:
-    """Return whether the file with this SHA-256 was made in this process, or was named in it before."""
+    """Return whether the file with this SHA-256 was made or named in this process."""
     return digest in _of_this_process
 
 

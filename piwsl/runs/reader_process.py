@@ -1,7 +1,7 @@
-"""Read binary files in a child process: a crash of a library, or an endless loop, is an error of one line.
+"""Reading of binary files in a child process, which turns crashes and endless loops into one-line errors.
 
-The C code of readers trusts the files that it reads. Damaged files make it abort, run without end, or use all memory.
-One child process serves all readers of a process and is started at the first use. It runs generator functions of
+The C code of some readers does not validate its input. Damaged files make such code abort, run endlessly, or use all
+memory. One child process, started at first use, serves all readers of a process. The child runs generator functions of
 piwsl and returns their arrays.
 """
 
@@ -25,25 +25,31 @@ from piwsl import errors
 from piwsl.errors import DataError, PiwslError, reason_of
 
 Arrays = Mapping[str, NDArray[Any]]
-CPU_SECONDS = 5.0  # of one answer at least
-BYTES_PER_SECOND = 4e6  # slower reading of a file is taken for an endless loop
-WAITING = 4  # times its CPU time that an answer may take, on a busy machine or a slow disk
+CPU_SECONDS = 5.0  # s, smallest limit of CPU time per answer
+BYTES_PER_SECOND = 4e6  # slower reading counts as an endless loop
+WAITING = 4  # limit of wall time in units of the limit of CPU time, for busy machines and slow disks
 
 
-def read_apart(function: Callable[..., Iterator[Arrays]], path: Path, *arguments: str | int | None) -> Iterator[Arrays]:
-    """Yield what a generator function yields, from a child process.
+def read_apart(
+    function: Callable[..., Iterator[Arrays]],
+    path: Path,
+    *arguments: str | int | None,
+    cpu_seconds: float = CPU_SECONDS,
+) -> Iterator[Arrays]:
+    """Run a generator function in a child process and yield its items.
 
     Args:
-        function: generator function of a module of piwsl. It takes the path as text, and the arguments.
-        path: the file, which exists.
-        arguments: further ones.
+        function: Generator function in a piwsl module, called with the path as text and with the arguments.
+        path: Existing file to read.
+        arguments: Further arguments of the function.
+        cpu_seconds: Smallest limit of CPU time per item, s. The limit grows with the size of the file.
 
     Raises:
-        DataError: the file cannot be read, or its reader crashed or did not come to an end.
-        MissingDependencyError: a library is not installed.
+        DataError: The file cannot be read, or its reader crashed or did not finish in time.
+        MissingDependencyError: A required library is not installed.
     """
     server = _Server.running()
-    seconds = CPU_SECONDS + path.stat().st_size / BYTES_PER_SECOND
+    seconds = cpu_seconds + path.stat().st_size / BYTES_PER_SECOND
     number = server.open(f"{function.__module__}:{function.__qualname__}", [str(path), *arguments])
     try:
         while (arrays := server.next(number, seconds, path)) is not None:
@@ -53,14 +59,14 @@ def read_apart(function: Callable[..., Iterator[Arrays]], path: Path, *arguments
 
 
 class _Server:
-    """The child process, as its parent sees it."""
+    """Handle of the child process in the parent process."""
 
     _current: "_Server | None" = None
 
     def __init__(self) -> None:
         paths = json.dumps([path for path in sys.path if path])
         code = f"import sys; sys.path[:] = {paths}; from {__name__} import serve; serve()"
-        # A session of its own: Ctrl-C ends the parent, which closes the input of the child.
+        # In a new session, the child does not receive Ctrl-C; it ends when the parent closes its input.
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -74,7 +80,7 @@ class _Server:
 
     @classmethod
     def running(cls) -> "_Server":
-        """Return the child of this process; a new one after a crash."""
+        """Return the child of this process; start a new child after a crash."""
         server = cls._current
         if server is None or server._owner != os.getpid() or server._process.poll() is not None:
             server = cls._current = cls()
@@ -82,28 +88,28 @@ class _Server:
         return server
 
     def open(self, function: str, arguments: list[Any]) -> int:
-        """Prepare a generator and return its number; nothing is read yet."""
+        """Create a generator in the child and return its number; nothing is read yet."""
         with self._lock:
             self._numbers += 1
-            with contextlib.suppress(OSError):  # reported by the first `next`
+            with contextlib.suppress(OSError):  # the first `next` reports the error
                 self._send({"open": self._numbers, "function": function, "arguments": arguments})
             return self._numbers
 
     def next(self, number: int, seconds: float, path: Path) -> Arrays | None:
-        """Return what a generator yields next; None at its end."""
+        """Return the next item of a generator; None at its end."""
         with self._lock:
             try:
                 self._send({"next": number, "seconds": seconds})
                 answer = self._receive()
             except (OSError, EOFError, ValueError):
                 raise DataError(f"{path}: damaged: {self._fate(seconds)}") from None
-            except BaseException:  # Ctrl-C: a part of the answer is still to come
+            except BaseException:  # after Ctrl-C, the rest of the answer is still in the pipe
                 self._process.kill()
                 raise
         if isinstance(answer, tuple):
             kind, message = answer
             error = getattr(errors, kind, DataError)
-            if error is errors.MissingDependencyError:  # its constructor takes no message
+            if error is errors.MissingDependencyError:  # the constructor does not accept a message
                 missing: PiwslError = error.__new__(error, message)
                 missing.args = (message,)
                 raise missing
@@ -111,12 +117,12 @@ class _Server:
         return answer
 
     def close(self, number: int) -> None:
-        """Forget a generator."""
+        """Delete a generator in the child."""
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._send({"close": number})
 
     def end(self) -> None:
-        """End the child."""
+        """End the child process."""
         if self._owner != os.getpid():
             return
         for stream in (self._process.stdin, self._process.stdout):
@@ -148,13 +154,13 @@ class _Server:
         return {name: _read_array(stream, dtype, shape) for name, dtype, shape in answer["arrays"]}
 
     def _fate(self, seconds: float) -> str:
-        """Return how the child ended, in words."""
+        """Return a description of how the child ended."""
         self.end()
         code = self._process.returncode
         if hasattr(signal, "SIGPROF") and code in (-signal.SIGPROF, -signal.SIGALRM):
-            return f"reading it did not come to an end within {seconds:.0f} s"
+            return f"reading did not finish within {seconds:.0f} s"
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"its reader crashed ({name})"
+        return f"the reader crashed ({name})"
 
 
 def _read_array(stream: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
@@ -170,14 +176,14 @@ def _read_array(stream: Any, dtype: str, shape: list[int]) -> NDArray[Any]:
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    """Return the memory of a contiguous array."""
+    """Return the memory of a contiguous array as bytes."""
     return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")  # type: ignore[arg-type]
 
 
 def serve() -> None:
-    """Answer the requests of the parent until it closes the input."""
+    """Answer requests from the parent until the parent closes the input."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries that print must not disturb the answers
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # output of libraries must not mix with the answers
     generators: dict[int, Iterator[Arrays]] = {}
     for line in requests:
         request = json.loads(line)
@@ -204,8 +210,8 @@ def _answer(generator: Iterator[Arrays], answers: BinaryIO) -> None:
         text = json.dumps({"arrays": head})
     except PiwslError as error:
         arrays, text = None, json.dumps({"error": str(error), "kind": type(error).__name__})
-    except Exception as error:  # whatever a library raises on a damaged file
-        reason = "it needs more memory than there is" if isinstance(error, MemoryError) else reason_of(error)
+    except Exception as error:  # libraries raise many types for damaged files
+        reason = "not enough memory" if isinstance(error, MemoryError) else reason_of(error)
         arrays, text = None, json.dumps({"error": f"damaged ({reason})", "kind": ""})
     answers.write(text.encode() + b"\n")
     for array in (arrays or {}).values():
@@ -214,7 +220,7 @@ def _answer(generator: Iterator[Arrays], answers: BinaryIO) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """Let the system end this process after so many further seconds of CPU time, or some times as many of a clock."""
+    """Let the system end this process after a CPU time, s, or `WAITING` times as much wall time; 0 means no limit."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, WAITING * seconds)
         signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -1,6 +1,6 @@
-"""Temporary directories that the next run removes where a killed process left them.
+"""Temporary directories, which a later run removes if a killed process has left them behind.
 
-Each contains a locked file as long as its process lives, on whatever machine. A directory whose lock is free is stale.
+Each directory contains a file that its process keeps locked, on any machine. A directory with a free lock is stale.
 """
 
 import os
@@ -17,20 +17,20 @@ from filelock import FileLock, Timeout
 from piwsl.errors import RunDirectoryError, reason_of
 
 LOCK = "lock"
-_ATTEMPTS = 20  # to make a directory that another process takes for a stale one before it is locked
+_ATTEMPTS = 20  # attempts to create a directory that another process may remove before it is locked
 _UNLOCKED = 3600.0  # s after which a directory that was never locked counts as stale
-_RANDOM = r"[a-z0-9_]{8}"  # of tempfile
+_RANDOM = r"[a-z0-9_]{8}"  # random part of names from tempfile
 ANY_TEMPORARY = re.compile(rf"\..+\.{_RANDOM}\.tmp")
 
 
 @contextmanager
 def temporary_directory(parent: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
-    """Yield a new directory, which only this user may enter, and remove it at the end of the block.
+    """Yield a new private directory and remove the directory at the end of the block.
 
-    Directories of the same prefix and suffix whose processes were killed are removed first.
+    Stale directories with the same prefix and suffix are removed first.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The directory cannot be created.
     """
     sweep(parent, re.compile(rf"{re.escape(prefix)}{_RANDOM}{re.escape(suffix)}"))
     folder, lock = _locked(parent, prefix, suffix)
@@ -44,14 +44,14 @@ def temporary_directory(parent: Path, prefix: str, suffix: str = "") -> Iterator
 
 @contextmanager
 def scratch_directory(purpose: str, parent: Path | None = None) -> Iterator[Path]:
-    """Yield a private directory for temporary files of this computer, in the folder that TMPDIR names.
+    """Yield a private directory for temporary files in the folder ``TMPDIR``.
 
     Args:
-        purpose: A word that becomes part of its name.
-        parent: Folder to use instead of that of TMPDIR.
+        purpose: Word that becomes part of the name of the directory.
+        parent: Folder to use instead of ``TMPDIR``.
 
     Raises:
-        RunDirectoryError: It cannot be made.
+        RunDirectoryError: The directory cannot be created.
     """
     with ExitStack() as stack:
         try:
@@ -67,8 +67,8 @@ def scratch_directory(purpose: str, parent: Path | None = None) -> Iterator[Path
 
 
 def folder_without_spaces() -> Path | None:
-    """Return a folder for temporary files whose path compilers and shells read as one word; None without any."""
-    for folder in (tempfile.gettempdir(), "/var/tmp", "/tmp", os.getcwd()):  # made private inside
+    """Return a folder for temporary files whose path needs no quoting in a shell; None if there is none."""
+    for folder in (tempfile.gettempdir(), "/var/tmp", "/tmp", os.getcwd()):  # callers create private directories inside
         if not re.search(r"[^\w./\\:+,@%=~-]", folder) and os.access(folder, os.W_OK | os.X_OK):
             return Path(folder)
     return None
@@ -76,7 +76,7 @@ def folder_without_spaces() -> Path | None:
 
 @contextmanager
 def temporary_files_in(folder: Path) -> Iterator[None]:
-    """Let Python and the programs that it starts put their temporary files into a folder within the block."""
+    """Make Python and its child processes use a folder for temporary files within the block."""
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     try:
@@ -90,7 +90,7 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 def _locked(parent: Path, prefix: str, suffix: str) -> tuple[Path, FileLock | None]:
-    """Make a directory and lock it; without a lock where the file system has none."""
+    """Create and lock a directory; the lock is None if the file system does not support locks."""
     for _ in range(_ATTEMPTS):
         folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
         lock = FileLock(folder / LOCK)
@@ -98,7 +98,7 @@ def _locked(parent: Path, prefix: str, suffix: str) -> tuple[Path, FileLock | No
             lock.acquire(0)
         except NotImplementedError:
             return folder, None
-        except (Timeout, FileNotFoundError):  # another process removes it at this moment
+        except (Timeout, FileNotFoundError):  # another process is removing this directory
             continue
         except OSError:
             rmtree(folder, ignore_errors=True)
@@ -106,11 +106,11 @@ def _locked(parent: Path, prefix: str, suffix: str) -> tuple[Path, FileLock | No
         if (folder / LOCK).exists():
             return folder, lock
         lock.release()
-    raise FileNotFoundError(2, "temporary directories disappear", str(parent))
+    raise FileNotFoundError(2, "temporary directories are removed by another process", str(parent))
 
 
 def sweep(parent: Path, pattern: re.Pattern[str] = ANY_TEMPORARY) -> None:
-    """Remove the directories of killed processes of this user whose names match; others are left alone."""
+    """Remove stale directories of this user with matching names; other directories are kept."""
     try:
         with os.scandir(parent) as entries:
             names = [entry.name for entry in entries if pattern.fullmatch(entry.name)]

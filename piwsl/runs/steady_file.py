@@ -1,4 +1,4 @@
-"""A file for libraries that end the process where the disk refuses."""
+"""File object for libraries that end the process after a write error."""
 
 import io
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 
 class SteadyFile(io.RawIOBase):
-    """A file that accepts everything: a failure is kept, what comes after it is dropped, and `check` raises it.
+    """File that never fails: it stores the first write error, discards later data, and raises the error in `check`.
 
-    HDF5 ends the process when it cannot write while it closes a file.
+    HDF5 ends the process if a write error occurs while a file is being closed.
 
     Args:
-        path: File to write; an existing one is emptied.
+        path: File to write; an existing file is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -19,10 +19,10 @@ class SteadyFile(io.RawIOBase):
         self._failure: OSError | None = None
 
     def check(self) -> None:
-        """Raise the first failure, if there was one.
+        """Raise the first write error, if any.
 
         Raises:
-            OSError: The disk refused.
+            OSError: Data could not be written.
         """
         if self._failure is not None:
             raise self._failure
@@ -40,15 +40,15 @@ class SteadyFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to a position."""
+        """Set the position in the file and return the new position."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the position."""
+        """Return the position in the file."""
         return self._file.tell()
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer; zeros take the place of what was dropped."""
+        """Fill a buffer; discarded data are replaced by zeros."""
         view = memoryview(buffer).cast("B")
         count = 0
         while count < len(view) and (more := self._file.readinto(view[count:])):
@@ -57,7 +57,7 @@ class SteadyFile(io.RawIOBase):
         return len(view)
 
     def write(self, data: Any, /) -> int:
-        """Write all bytes, or keep the failure."""
+        """Write all bytes, or store the error."""
         view = memoryview(data).cast("B")
         count = 0
         while self._failure is None and count < len(view):
@@ -68,7 +68,7 @@ class SteadyFile(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Change the size, or keep the failure."""
+        """Change the size of the file, or store the error."""
         size = self.tell() if size is None else size
         if self._failure is None:
             try:

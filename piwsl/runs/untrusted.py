@@ -1,7 +1,8 @@
-"""The boundary for files that others wrote: sizes are checked before memory is taken, errors become one line.
+"""Checks for untrusted files: sizes are checked before memory is allocated, and errors are reported in one line.
 
-A number in a file is a claim. A reader compares it with the size of the file first: what is unpacked from a file of n
-bytes may take `largest_content` of n, which no honest file exceeds and no bomb keeps to.
+A size stored in a file may be wrong. Readers therefore compare stored sizes with the size of the file: the content of
+a file of n bytes may take up to ``largest_content(n)`` bytes. Valid files stay below this limit; decompression bombs
+exceed it.
 """
 
 import json
@@ -15,61 +16,61 @@ from typing import Any, Protocol
 
 from piwsl.errors import DataError, PiwslError, reason_of
 
-PACKING = 100  # bytes of content for a byte of the file; coordinates compress 2 to 10 times
-ALLOWANCE = 64 * 2**20  # bytes that every file may unpack to
+PACKING = 100  # bytes of content per byte of the file; coordinates compress by a factor of 2 to 10
+ALLOWANCE = 64 * 2**20  # bytes of content that every file may have
 
 
 class TooLargeError(ValueError):
-    """A file states more content than a file of its size can have."""
+    """The stated content is too large for the size of the file."""
 
 
 @contextmanager
 def reading(path: Path, where: str = "not readable") -> Iterator[None]:
-    """Turn whatever a library raises about the content of a file into one line.
+    """Convert exceptions of a library that reads a file to a one-line DataError.
 
     Args:
-        path: the file.
-        where: what failed, for the message.
+        path: File that is read.
+        where: Description of the failed operation, used in the message.
 
     Raises:
-        DataError: the block raised an exception that is not a `PiwslError`.
+        DataError: The block raised an exception that is not a `PiwslError`.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks of libraries on the headers of foreign files
+            warnings.simplefilter("ignore")  # libraries warn about unusual file headers
             yield
     except PiwslError:
         raise
-    except Exception as error:  # parsers raise whatever they meet
+    except Exception as error:  # parsers raise many types for invalid content
         raise DataError(f"{path}: {where} ({reason_of(error)})") from error
 
 
 def largest_content(stored: int) -> int:
-    """Return the largest size in bytes that ``stored`` bytes of a file may unpack to."""
+    """Return the largest allowed size of the content of a file of ``stored`` bytes, bytes."""
     return ALLOWANCE + PACKING * stored
 
 
 def check_content(what: str, size: int, stored: int) -> None:
-    """Refuse a size that a file states and cannot have.
+    """Raise an error if a size stated in a file is impossible.
 
     Args:
-        what: name of the content, for the message.
-        size: size that the file states, bytes.
-        stored: bytes in the file.
+        what: Name of the content, used in the message.
+        size: Size stated in the file, bytes.
+        stored: Size of the file, bytes.
 
     Raises:
-        TooLargeError: the size is negative, or above `largest_content`.
+        TooLargeError: The size is negative or exceeds `largest_content`.
     """
     if not 0 <= size <= largest_content(stored):
-        raise TooLargeError(f"{what} would take {size} bytes, in a file of {stored}")
+        raise TooLargeError(f"{what} would take {size} bytes in a file of {stored} bytes")
 
 
 def inflate(data: bytes) -> bytes:
-    """Unpack zlib data of a size that is not known in advance.
+    """Decompress zlib data of unknown size.
 
     Raises:
-        TooLargeError: the content is larger than `largest_content`.
-        zlib.error: the data are damaged or cut.
+        TooLargeError: The content is larger than `largest_content`.
+        zlib.error: The data are damaged or truncated.
     """
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(data, largest_content(len(data)))
@@ -81,18 +82,18 @@ def inflate(data: bytes) -> bytes:
 
 
 class Readable(Protocol):
-    """A binary stream of lines."""
+    """Interface of a binary stream that is read by lines."""
 
     def readline(self, limit: int, /) -> bytes:
         """Read to the end of the line, at most ``limit`` bytes."""
 
 
 class Limited:
-    """A binary stream that refuses to unpack more than a file of its size can hold.
+    """Binary stream that raises an error if the content is too large for the size of the file.
 
     Args:
-        stream: unpacks a file.
-        stored: bytes in the file.
+        stream: Stream that decompresses the file.
+        stored: Size of the compressed file, bytes.
     """
 
     def __init__(self, stream: Readable, stored: int) -> None:
@@ -104,7 +105,7 @@ class Limited:
         """Read to the end of the line, at most ``limit`` bytes.
 
         Raises:
-            TooLargeError: the content is larger than `largest_content`.
+            TooLargeError: The content is larger than `largest_content`.
         """
         line = self._stream.readline(limit)
         self._left -= len(line)
@@ -114,11 +115,11 @@ class Limited:
 
 
 def check_archive(archive: zipfile.ZipFile, stored: int) -> None:
-    """Refuse a zip archive whose members are larger than a file of its size can hold, or share a name.
+    """Raise an error if the members of a zip archive are too large for its size, or have the same name.
 
     Raises:
-        TooLargeError: the members are too large together.
-        ValueError: two members have the same name.
+        TooLargeError: The total size of the members is too large.
+        ValueError: Two members have the same name.
     """
     members = archive.infolist()
     check_content("the content", sum(member.file_size for member in members), stored)
@@ -128,10 +129,10 @@ def check_archive(archive: zipfile.ZipFile, stored: int) -> None:
 
 
 def parse_json(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Parse JSON; too deep nesting is a ValueError like other damage.
+    """Parse JSON; nesting that is too deep raises ValueError, like other invalid input.
 
     Raises:
-        ValueError: the text is not JSON, or nested too deeply.
+        ValueError: The text is not valid JSON, or is nested too deeply.
     """
     try:
         return json.loads(text, object_hook=object_hook)

@@ -86,7 +86,7 @@ def test_altered_statistics_are_not_used(saved, tmp_path):
     content = (tmp_path / "bomb.npz").read_bytes()
     content = content.replace((80_000_128).to_bytes(4, "little"), (2**32 - 2).to_bytes(4, "little"))
     (tmp_path / "bomb.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"bomb.npz: damaged \(its arrays are larger than the file can hold\)"):
+    with pytest.raises(DataError, match=r"bomb.npz: damaged \(the arrays are too large for the size of the file\)"):
         read_reference_statistics(tmp_path / "bomb.npz")
 
 

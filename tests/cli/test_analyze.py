@@ -76,7 +76,7 @@ def test_errors_are_one_line_and_leave_nothing(work, capsys):
     assert "no reference for 'ethanol'" in refuse(capsys, ours)
     assert "no such file" in refuse(capsys, ours, "--reference", work / "none.npz")
     assert "unknown" in refuse(capsys, ours, *reference, "--units", "parsec")
-    assert "belong to a --reference" in refuse(capsys, ours, "--units", "nm")
+    assert "describe a reference: add --reference FILE" in refuse(capsys, ours, "--units", "nm")
     assert "--reference-topology" in refuse(capsys, ours, "--reference", ours / "trajectory.dcd")
     assert "holds reference.npz" in refuse(capsys, ours, *reference, "--output", work)
     # A reference in another unit than said has no bonds.

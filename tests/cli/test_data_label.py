@@ -56,7 +56,7 @@ def test_failures_are_counted_and_the_job_goes_on(cli, here, waters):
     assert called.out.splitlines()[-1].startswith("labeled 2 of 8 frames with ")
     assert called.errors == [
         *(f"frame {index} has no labels: no convergence for structure {index}" for index in (0, 1, 2, 3, 5)),
-        "and 1 more: labels/summary.json",
+        "and 1 more, listed in labels/summary.json",
     ]
     assert "energies on 2 and forces on 2 of 8 frames" in cli("data", "inspect", "labels/frames.xyz").out
 
@@ -91,8 +91,8 @@ def test_dynamics_with_other_methods(cli, here, tmp_path):
     [
         ([], "name one of --frames, --system and --structure"),
         (["--frames", "in.xyz", "--system", "aspirin"], "name one of"),
-        (["--frames", "in.xyz", "--steps", "10"], "--steps belongs to dynamics, not to --frames"),
-        (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance belongs to dynamics"),
+        (["--frames", "in.xyz", "--steps", "10"], "--steps applies to sampling only: omit this option with --frames"),
+        (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance applies to sampling only"),
         (["--system", "aspirin", "--units", "eV"], "--units belongs to --frames"),
         (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N is not used with --sch"),
         (["--frames", "in.xyz", "--calculator-options", "charge=1"], "--calculator-options is not JSON"),

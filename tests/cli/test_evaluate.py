@@ -34,7 +34,7 @@ def test_several_files_are_one_table(cli, exports, sets):
     ]
     assert any(line.startswith("element ") for line in lines)
     assert "parity plot: water-parity.png" in lines
-    assert "predictions, the worst first: p.extxyz" in lines
+    assert "predictions, worst frame first: p.extxyz" in lines
     assert len(read("p.extxyz", ":")) == 6
     again = cli("evaluate", exports.trained(), *sets, "--write", "p.extxyz", "--plot", "q.png")
     assert (again.code, again.errors) == (

@@ -65,14 +65,14 @@ def test_published_protocols_are_protocols(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--protocol", "fu2022"], "unknown protocol 'fu2022': there are fu2023, piwsl2025"),
+        (["--protocol", "fu2022"], "unknown protocol 'fu2022': choose one of fu2023, piwsl2025"),
         (["--config", "missing.yaml"], "missing.yaml: no such file"),
         (["--config", "bad.yaml"], "unknown key temprature: did you mean temperature?"),
         (["--system", "ethanol", "--structure", "water.xyz"], "--system ethanol is C2H6O, the structure is H2O"),
         (["--system", "methanol"], "unknown system 'methanol': known are aspirin"),
-        (["--temperature", "300:"], "give kelvins, or several joined by colons"),
-        (["--ensemble", "nvt-csvr"], "engine openmm has no nvt-csvr: choose --engine ase"),
-        (["--ensemble", "npt"], "npt changes the box"),
+        (["--temperature", "300:"], "give a temperature in K, or several temperatures joined by colons"),
+        (["--ensemble", "nvt-csvr"], "engine openmm does not support nvt-csvr: choose --engine ase"),
+        (["--ensemble", "npt"], "npt requires a periodic structure"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, words):
@@ -100,11 +100,11 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(inputs, capsys):
     code, out, _ = piwsl(capsys, *inputs, "--dry-run", "--timestep", "2")
     assert code == 0
     assert "structure   C2H6O, 9 atoms, molecule" in out
-    assert "force TorchForce (tried on Reference, works)" in out
+    assert "force TorchForce (works on Reference)" in out
     assert "steps/s" in out
     assert "time        about" in out
     assert "output      runs/md-ethanol" in out
-    assert "warning: a timestep of 2 fs is long for hydrogens of 1.0 amu: take 0.5 fs" in out
+    assert "warning: a time step of 2 fs is too long for hydrogen atoms of 1.0 amu: use at most 0.5 fs" in out
     assert sorted(Path.cwd().rglob("*")) == before
 
 

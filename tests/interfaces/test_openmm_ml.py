@@ -192,7 +192,7 @@ def test_interpolation_goes_from_the_force_field_to_the_mixed_system(in_argon, e
         for value, start, end in zip(found, pure, mixed, strict=True):
             assert value == pytest.approx((1.0 - part) * start + part * end, abs=1e-6)
     assert sorted(map(len, between.getMolecules())) == [1, 1, 1, 9]
-    with pytest.raises(ConfigError, match="kind='torch' does not go with interpolate=True"):
+    with pytest.raises(ConfigError, match="kind='torch' cannot be combined with interpolate=True"):
         potential.createMixedSystem(topology, classical, INSIDE, interpolate=True, kind="torch")
 
 

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import read
 
 from piwsl.errors import ConfigError, DataError, EngineError, RunDirectoryError, UnphysicalError
-from piwsl.md.engines.ase import ASEEngine
+from piwsl.md.engines.ase import DYNAMICS
 from piwsl.md.engines.openmm import _reduced_box
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import MDRun, run_md
@@ -30,7 +30,7 @@ def crystal():
 class Collapse:
     """Stands for a potential without repulsion: the cell shrinks by a tenth of its edges at every step."""
 
-    def __init__(self, atoms):
+    def __init__(self, atoms, *arguments):
         self._atoms = atoms
         self.dynamics = self
 
@@ -47,8 +47,8 @@ class Collapse:
 
 
 def collapsing(monkeypatch):
-    # No potential of the tests is attractive at all distances.
-    monkeypatch.setattr(ASEEngine, "_make", lambda self: setattr(self, "_dynamics", Collapse(self._atoms)))
+    # No potential of the tests is attractive at all distances, and no option selects other dynamics.
+    monkeypatch.setitem(DYNAMICS, "npt", Collapse)
 
 
 @pytest.mark.parametrize("interval", [2, 1000])
@@ -58,7 +58,7 @@ def test_a_cell_that_collapses_is_a_violation_however_seldom_rules_are_checked(
     collapsing(monkeypatch)
     options = {"engine": "ase", "ensemble": "npt", "temperature": 30, "steps": 1000, "progress": False}
     intervals = dict.fromkeys(("check_interval", "trajectory_interval", "report_interval", "state_interval"), interval)
-    with pytest.raises(UnphysicalError, match=r"the cell has .* cubic angstrom instead of"):
+    with pytest.raises(UnphysicalError, match=r"the cell volume is .* angstrom\^3, and was"):
         run_md(crystal, argon, output=tmp_path / "run", **options, **intervals)
     run = MDRun.read(tmp_path / "run")
     assert run.summary.stop is not None
@@ -118,7 +118,7 @@ def test_a_restart_is_advised_only_where_there_is_a_state(ethanol, make_model, t
         RunDirectory(tmp_path / "run", MD_RUN).check_free()
     for path in (tmp_path / "run").glob("state-*.npz"):
         path.unlink()
-    with pytest.raises(RunDirectoryError, match="already: replace it with force=True"):
+    with pytest.raises(RunDirectoryError, match="already holds a molecular dynamics run: replace it with force=True"):
         RunDirectory(tmp_path / "run", MD_RUN).check_free()
 
 

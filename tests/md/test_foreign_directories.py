@@ -29,6 +29,7 @@ def stranger(monkeypatch, tmp_path):
 
     def become(name="stranger"):
         monkeypatch.setenv(known_code.VARIABLE, str(tmp_path / f"cache-of-{name}"))
+        # What a new process starts with; within a process, nothing but a test forgets what was named.
         monkeypatch.setattr(known_code, "_of_this_process", set())
         loading._announce_once.cache_clear()
 
@@ -43,7 +44,7 @@ def test_a_run_directory_that_names_a_file_of_code(exports, stranger, tmp_path):
     piwsl.run_md(ETHANOL, code, output=tmp_path / "run", steps=2, **SHORT)
     piwsl.run_md(output=tmp_path / "run", restart=True, steps=4)  # its user named the file before
     stranger()
-    with pytest.raises(RunDirectoryError, match=r"theirs\.pt is code, which you neither exported nor named"):
+    with pytest.raises(RunDirectoryError, match=r"theirs\.pt contains code that you have neither exported nor named"):
         piwsl.run_md(output=tmp_path / "run", restart=True, steps=6)
     assert piwsl.run_md(model=code, output=tmp_path / "run", restart=True, steps=6).completed
     assert piwsl.run_md(output=tmp_path / "run", restart=True, steps=8).completed  # named once is enough
@@ -79,13 +80,13 @@ def test_a_trained_model_that_was_exchanged(tmp_path):
     model = trained_file(tmp_path / "model.pt", channels=4, layers=1)
     piwsl.run_md(ETHANOL, model, output=tmp_path / "run", steps=2, **SHORT)
     trained_file(model, channels=4, layers=1, seed=7)
-    with pytest.raises(RunDirectoryError, match="is no longer the file of this run"):
+    with pytest.raises(RunDirectoryError, match="has changed since this run started"):
         piwsl.run_md(output=tmp_path / "run", restart=True, steps=4)
     summary = tmp_path / "run" / "summary.json"
     content = json.loads(summary.read_text())
     content["model"]["sha256"] = ""
     summary.write_text(json.dumps(content))
-    with pytest.raises(RunDirectoryError, match="changed are model"):
+    with pytest.raises(RunDirectoryError, match="these differ: model"):
         piwsl.run_md(output=tmp_path / "run", restart=True, steps=4)
 
 
@@ -169,6 +170,7 @@ def test_a_package_with_another_library(tmp_path):
 
 def test_a_folder_that_somebody_else_can_write_is_not_believed(monkeypatch, tmp_path):
     monkeypatch.setenv(known_code.VARIABLE, str(tmp_path / "cache"))
+    # Stands for a new process each time: the memory of a process must not answer in place of the folder.
     monkeypatch.setattr(known_code, "_of_this_process", set())
     digest = "a" * 64
     known_code.remember(digest)

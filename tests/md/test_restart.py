@@ -57,7 +57,7 @@ def test_a_changed_number_is_noticed(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(RunDirectoryError, match="the checksum differs"):
         read_state(path)
-    with pytest.raises(RunDirectoryError, match="no state to restart from"):
+    with pytest.raises(RunDirectoryError, match="no restart state"):
         newest_states({0: tmp_path})
 
 
@@ -123,7 +123,7 @@ def test_states_of_more_digits_are_newer(tmp_path):
 
 
 def test_no_state_at_all(tmp_path):
-    with pytest.raises(RunDirectoryError, match="no state to restart from: start anew with force=True"):
+    with pytest.raises(RunDirectoryError, match="no restart state: start a new run with force=True"):
         newest_states({0: tmp_path})
 
 
@@ -156,5 +156,5 @@ def test_replicas_go_on_from_a_step_that_all_have(tmp_path):
     assert damaged == []
     path = state_files(directories[0])[1]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunDirectoryError, match=r"no state to restart from; .*state-000001000\.npz: damaged"):
+    with pytest.raises(RunDirectoryError, match=r"no restart state; .*state-000001000\.npz: damaged"):
         newest_states(directories)

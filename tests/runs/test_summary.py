@@ -38,7 +38,7 @@ def test_keys_of_other_versions_do_no_harm(tmp_path):
         ("{", "summary.json is not valid JSON"),
         ("\x00\xff", "summary.json is not valid JSON"),
         ("[]", "summary.json contains no JSON object"),
-        ("{}", "not the summary of a molecular dynamics run: it lacks result, system, ensemble"),
+        ("{}", "not the summary of a molecular dynamics run: missing result, system, ensemble"),
         (json.dumps(NEEDED | {"result": "fine"}), "summary.json: damaged: result: input should be 'completed'"),
         (json.dumps(NEEDED | {"steps_done": "many"}), "summary.json: damaged: steps_done: input should be a valid"),
     ],

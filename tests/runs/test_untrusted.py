@@ -52,7 +52,7 @@ def test_a_crash_of_a_child_is_one_line():
 def test_a_child_without_an_end_is_ended():
     from itertools import count
 
-    with pytest.raises(DataError, match="took more than 1 s"):
+    with pytest.raises(DataError, match="took longer than 1 s"):
         call_in_child(Path("a.bin"), sum, count(), seconds=1, memory=2**30)
 
 

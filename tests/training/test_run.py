@@ -264,7 +264,7 @@ def test_two_runs_do_not_train_in_one_directory(small, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     with locked(tmp_path / "run"):
         for option in ("force", "resume"):
-            with pytest.raises(RunDirectoryError, match="another process works here"):
+            with pytest.raises(RunDirectoryError, match="another process is using this directory"):
                 run_training(
                     small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run", **{option: True}
                 )

@@ -150,7 +150,9 @@ def test_mdtraj_opens_hdf5(ethanol, tmp_path):
 
 
 def test_velocities_need_a_format_that_holds_them():
-    with pytest.raises(ConfigError, match="dcd holds positions only: choose extxyz or hdf5 for velocities"):
+    with pytest.raises(
+        ConfigError, match="dcd files contain positions only: choose trajectory_format='extxyz' or 'hdf5'"
+    ):
         MDProtocol.of(write=("velocities",))
 
 

@@ -167,7 +167,7 @@ def test_processes_that_die_and_files_that_meet(tmp_path):
     method, log = "tests.support.faulty_calculators:ThroughFiles", tmp_path / "log"
     options = {"kill": [1], "log": str(log)}
     labeled = label_frames(numbered(4), method, tmp_path / "job", options, LocalProcesses(1))
-    assert labeled.failures == {1: "its process died (out of memory, or the program crashed)"}
+    assert labeled.failures == {1: "the process died (out of memory, or a crash)"}
     result = read_frames(labeled.file)
     assert [found.has_energy for found in result] == [True, False, True, True]
     for found in result[2:]:

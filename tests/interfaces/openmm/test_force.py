@@ -171,8 +171,8 @@ def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path
     openmm_force(shutil.copy(exports.openmm(), tmp_path / "openmm.pt"), ethanol.numbers)
     openmm_force(shutil.copy(exports.general(), tmp_path / "general.pt"), ethanol.numbers)
     text = caplog.text
-    assert "TorchForce: tried on Reference, works" in text
-    assert "PythonForce: general.pt is the general form" in text
+    assert "TorchForce: works on Reference" in text
+    assert "PythonForce: general.pt has the target general" in text
     assert "compared with the eager results it carries: energy against eager" in text
 
 
@@ -198,7 +198,7 @@ def test_what_does_not_go_together(files, ethanol):
         openmm_force(files / "openmm.pt", ethanol.numbers, precision="half")
     with pytest.raises(ConfigError, match="choose auto, torch or python"):
         openmm_force(files / "openmm.pt", ethanol.numbers, kind="cuda")
-    with pytest.raises(EngineError, match="general form"):
+    with pytest.raises(EngineError, match="has the target general"):
         openmm_force(files / "general.pt", ethanol.numbers, kind="torch")
     with pytest.raises(ElementError, match="not trained on Cl"):
         openmm_force(files / "general.pt", [17, 1])
@@ -213,6 +213,7 @@ def test_an_error_in_the_callback_keeps_its_text_and_traceback(files, ethanol, m
     def fails(self, *arguments):
         raise ZeroDivisionError("the very text")
 
+    # A verified file raises nothing but PiwslErrors, whose tracebacks are left out.
     monkeypatch.setattr("piwsl.export.evaluation.BoundMolecule.__call__", fails)
     with pytest.raises(openmm.OpenMMException, match=r"(?s)Traceback.*force\.py.*ZeroDivisionError: the very text"):
         evaluate(system, ethanol.positions)

@@ -78,7 +78,7 @@ def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_pat
     assert [one.result for one in found.summary.replicas] == ["completed"] * COUNT
     for name in NAMES:
         assert equal(tmp_path / "spread" / name, tmp_path / "whole" / name)
-    assert "3 tasks of up to 2 replicas" in (tmp_path / "spread" / "md.log").read_text()
+    assert "3 tasks with up to 2 replicas" in (tmp_path / "spread" / "md.log").read_text()
 
 
 def test_those_that_break_are_told_and_stay(cluster, ethanol, make_model, tmp_path):

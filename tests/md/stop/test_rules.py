@@ -65,7 +65,7 @@ def test_rules_are_read(specs, expected):
         (["bond:0"], "give a limit above 0"),
         (["temperature:900-100"], "temperature:100-900"),
         (["nan:off"], "cannot be switched off"),
-        (["none", "bond:1"], "stop rule none switches off all others but nan: give it alone"),
+        (["none", "bond:1"], "stop rule none switches off all rules except nan: use none alone"),
         (["bond:1-2"], "stop rule bond:1-2: give a limit above 0"),
         (["nan:1"], "stop rule nan has no limit"),
     ],
@@ -146,7 +146,7 @@ def test_members_that_differ_stop_a_run(ethanol, tmp_path):
     )
     violation = rule.check(still, Energies(0, 0), 50)
     assert violation is not None
-    assert violation.message.startswith("step 50: members differ by ")
+    assert violation.message.startswith("step 50: members of the ensemble differ by ")
     rule.limit = 1000.0
     assert rule.check(still, Energies(0, 0), 50) is None
     lost = CommitteeRule(ethanol, lambda *_: Evaluation(0.0, np.zeros((9, 3)), None, np.full((9, 3), np.nan)), 0.3)
@@ -154,7 +154,7 @@ def test_members_that_differ_stop_a_run(ethanol, tmp_path):
     assert violation.value is None
     json.dumps(violation.as_dict(), allow_nan=False)
     Exporter(members[:1]).general(tmp_path / "one.pt")
-    with pytest.raises(ConfigError, match="is a single model, and not an ensemble"):
+    with pytest.raises(ConfigError, match="is a single model"):
         run_protocol(ethanol, tmp_path / "one.pt", MDProtocol.of(stop=["committee"], steps=10), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
