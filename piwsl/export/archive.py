@@ -26,8 +26,8 @@ class Archive:
     """A model file whose members agree with their checksums.
 
     Attributes:
-        path: the file.
-        content: its members in an archive written anew, see `_verified`.
+        path: The file.
+        content: Its members in an archive written anew, see `_verified`.
         digests: SHA-256 of each member, hexadecimal, by its name without the folder at the top.
     """
 
@@ -53,12 +53,12 @@ def read_archive(path: Path, kind: str, advice: str) -> Archive:
     """Read a model file and compare all of its members with their checksums; nothing in it is executed.
 
     Args:
-        path: the file.
-        kind: what it should be.
-        advice: what to do about a damaged file.
+        path: The file.
+        kind: What it should be.
+        advice: What to do about a damaged file.
 
     Raises:
-        ModelFileError: the file is missing, cannot be read, is no archive, or is damaged.
+        ModelFileError: The file is missing, cannot be read, is no archive, or is damaged.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
@@ -88,7 +88,7 @@ def parsed(text: bytes | str) -> Any:
     """Return the content of JSON text from a file.
 
     Raises:
-        ValueError: it is not JSON, too long, or nested too deeply.
+        ValueError: It is not JSON, too long, or nested too deeply.
     """
     if len(text) > LARGEST_DESCRIPTION:
         raise ValueError(f"a description of more than {LARGEST_DESCRIPTION / 2**20:g} MiB")
@@ -102,13 +102,13 @@ def check_members(path: Path, digests: Mapping[str, str], recorded: Mapping[str,
     """Compare the members of an archive with the hashes in its description.
 
     Args:
-        path: the file.
-        digests: hashes of its members.
-        recorded: hashes in its description.
-        own: the member that contains the description.
+        path: The file.
+        digests: Hashes of its members.
+        recorded: Hashes in its description.
+        own: The member that contains the description.
 
     Raises:
-        ModelFileError: a member was added, removed or replaced.
+        ModelFileError: A member was added, removed or replaced.
     """
     names = {*digests, *recorded} - {own}
     wrong = sorted(name for name in names if digests.get(name) != recorded.get(name))
@@ -126,8 +126,8 @@ def _verified(content: bytes) -> tuple[bytes, dict[str, str]]:
     tensor is not initialized. An archive that is written anew has one meaning alone.
 
     Raises:
-        ValueError: two members have one name, members are in several folders, or they are too large.
-        zipfile.BadZipFile: a checksum differs. Other exceptions: other damage.
+        ValueError: Two members have one name, members are in several folders, or they are too large.
+        zipfile.BadZipFile: A checksum differs. Other exceptions: other damage.
     """
     digests: dict[str, str] = {}
     clean = BytesIO()

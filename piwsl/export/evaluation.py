@@ -43,8 +43,8 @@ class BoundPotential:
         Energy and forces are NaN where a position or the cell is not finite.
 
         Raises:
-            DataError: the cell is flat, or too small for its atoms.
-            EngineError: the cell is too narrow for the file.
+            DataError: The cell is flat, or too small for its atoms.
+            EngineError: The cell is too narrow for the file.
         """
         raise NotImplementedError
 
@@ -53,14 +53,14 @@ def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC
     """Bind a potential to atoms.
 
     Args:
-        potential: loaded file.
-        species: atomic numbers (n,); None: those of the file.
-        pbc: periodic directions.
+        potential: Loaded file.
+        species: Atomic numbers (n,); None: those of the file.
+        pbc: Periodic directions.
 
     Raises:
-        ElementError: the file was exported for other atoms.
-        DataError: no species are given, and the file contains none.
-        EngineError: the file does not support these periodic directions.
+        ElementError: The file was exported for other atoms.
+        DataError: No species are given, and the file contains none.
+        EngineError: The file does not support these periodic directions.
     """
     if species is None:
         if not potential.species:
@@ -166,7 +166,7 @@ def check_width(potential: ExportedPotential, cell: FloatArray) -> None:
     """Refuse a periodic cell (3, 3), angstrom, in which an atom of a molecule could have two images in reach.
 
     Raises:
-        EngineError: the cell is narrower than twice the cutoff.
+        EngineError: The cell is narrower than twice the cutoff.
     """
     narrowest = min(cell_heights(cell))
     if potential.is_molecule and not narrowest >= 2.0 * potential.cutoff:  # NaN is refused, too
@@ -180,7 +180,7 @@ def check_species(numbers: IntArray, species: list[int], where: str) -> None:
     """Refuse atomic numbers other than those that a potential was exported for.
 
     Raises:
-        ElementError: number, kinds or order differ; the first difference is named.
+        ElementError: Number, kinds or order differ; the first difference is named.
     """
     given = [int(number) for number in numbers]
     if given == species:

@@ -27,14 +27,14 @@ class ExportedModel(PathLike[str]):
     """An exported file, which was compared with its model before it was written. It can be used as a path.
 
     Attributes:
-        path: the file.
+        path: The file.
         target: ``general`` (any structure of its elements) or ``openmm`` (species baked in).
         format: ``torchscript`` or ``aotinductor``.
-        device: where a compiled file runs.
-        dtype: float type of the network.
-        symbols: chemical symbols of the elements it was trained on.
-        members: models of an ensemble; 1 for a single model.
-        verification: the largest differences from the model that were measured.
+        device: Where a compiled file runs.
+        dtype: Float type of the network.
+        symbols: Chemical symbols of the elements it was trained on.
+        members: Models of an ensemble; 1 for a single model.
+        verification: The largest differences from the model that were measured.
     """
 
     path: Path
@@ -87,26 +87,26 @@ def export_model(
     """Freeze a trained model into one file, after comparing the file with the model.
 
     Args:
-        model: trained file or run directory, several of them, or the directory of an ensemble. Several models become
+        model: Trained file or run directory, several of them, or the directory of an ensemble. Several models become
             one file that returns the mean of their energies and forces, and the standard deviation of the forces.
-        output: file to write; default: beside the model, with the target in its name.
+        output: File to write; default: beside the model, with the target in its name.
         target: ``general`` takes any structure of the model's elements, in eV and angstrom. ``openmm`` has the species
             of one structure baked in, for plain OpenMM scripts and fastest evaluation.
-        structure: structure whose species are baked in: ASE structure, frame, or file. Only for ``openmm``.
-        system: bundled system instead of a structure.
+        structure: Structure whose species are baked in: ASE structure, frame, or file. Only for ``openmm``.
+        system: Bundled system instead of a structure.
         format: ``torchscript`` runs on any machine; ``aotinductor`` is compiled for this one.
-        copies: copies of the structure that one call evaluates, each by itself. Only for ``openmm``.
-        dtype: float type of the network; default: that of the trained file.
-        device: where a compiled file will run.
-        force: replace the output file.
-        strict: refuse a structure outside of the training data, which is otherwise warned of.
+        copies: Copies of the structure that one call evaluates, each by itself. Only for ``openmm``.
+        dtype: Float type of the network; default: that of the trained file.
+        device: Where a compiled file will run.
+        force: Replace the output file.
+        strict: Refuse a structure outside of the training data, which is otherwise warned of.
 
     Raises:
-        ConfigError: the arguments do not go together, or the models of an ensemble differ.
-        ModelFileError: a trained file is missing, damaged or not a file of piwsl.
-        ElementError: the structure contains an element that the model was not trained on.
-        ExportError: the file would disagree with the model, or cannot be compiled; nothing is written.
-        RunDirectoryError: the output file exists.
+        ConfigError: The arguments do not go together, or the models of an ensemble differ.
+        ModelFileError: A trained file is missing, damaged or not a file of piwsl.
+        ElementError: The structure contains an element that the model was not trained on.
+        ExportError: The file would disagree with the model, or cannot be compiled; nothing is written.
+        RunDirectoryError: The output file exists.
         DataError: ``strict`` is set, and the structure lies outside of the training data.
     """
     choices = {"target": (target, ("general", "openmm")), "format": (format, tuple(SUFFIXES))}

@@ -36,11 +36,11 @@ class ExportedPotential:
     """A loaded exported file.
 
     Attributes:
-        path: the file.
-        info: its description.
-        program: the TorchScript module, or the loaded compiled package.
+        path: The file.
+        info: Its description.
+        program: The TorchScript module, or the loaded compiled package.
         device: ``cpu`` or ``cuda``, on which the program runs.
-        content: bytes of the file.
+        content: Bytes of the file.
     """
 
     path: Path
@@ -190,7 +190,7 @@ def read_exported_info(path: Path) -> dict[str, Any]:
     """Read the description of an exported file without executing anything in it.
 
     Raises:
-        ModelFileError: the file is missing, damaged, changed, not from piwsl, or of another format version.
+        ModelFileError: The file is missing, damaged, changed, not from piwsl, or of another format version.
     """
     return _described_archive(path)[1]
 
@@ -226,7 +226,7 @@ def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
     """Load an exported potential, which is code, after everything in the file was compared with its hashes.
 
     Raises:
-        ModelFileError: see `read_exported_info`; or the archive cannot be read, a compiled package was made for another
+        ModelFileError: See `read_exported_info`; or the archive cannot be read, a compiled package was made for another
             device, CPU type or PyTorch version, or the device does not exist.
     """
     archive, info = _described_archive(path)

@@ -44,13 +44,13 @@ class Exporter:
     """Writes exported files of a trained model, or of the members of an ensemble as one potential.
 
     Args:
-        paths: trained files; several form an ensemble.
-        dtype: float type of the network; that of the trained files by default.
+        paths: Trained files; several form an ensemble.
+        dtype: Float type of the network; that of the trained files by default.
         device: ``cpu`` or ``cuda``, on which a compiled file will run; a TorchScript file runs on both.
 
     Raises:
-        ModelFileError: a trained file cannot be read.
-        ConfigError: the members of an ensemble differ in cutoff, elements or kind of forces, or there is no GPU.
+        ModelFileError: A trained file cannot be read.
+        ConfigError: The members of an ensemble differ in cutoff, elements or kind of forces, or there is no GPU.
     """
 
     def __init__(self, paths: Sequence[Path], dtype: str | None = None, device: str = "cpu") -> None:
@@ -67,7 +67,7 @@ class Exporter:
         """Write a file for any structure of the model's elements.
 
         Raises:
-            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
+            ExportError: The result disagrees with the eager model, or cannot be compiled; nothing is written.
         """
         core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
         info = {"target": "general", "pairs": "edges", "units": _UNITS}
@@ -94,9 +94,9 @@ class Exporter:
         Several ``copies`` of such a molecule are evaluated in one call and do not interact.
 
         Raises:
-            ElementError: the model was not trained on an element of the structure.
+            ElementError: The model was not trained on an element of the structure.
             ConfigError: ``copies`` is below 1, or the structure is not such a molecule.
-            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
+            ExportError: The result disagrees with the eager model, or cannot be compiled; nothing is written.
         """
         if copies < 1:
             raise ConfigError(f"copies is {copies}: it must be at least 1")

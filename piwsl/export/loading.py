@@ -26,7 +26,7 @@ def model_sha256(model: Path) -> str:
     """Return the SHA-256 of a model file.
 
     Raises:
-        ModelFileError: there is no such file.
+        ModelFileError: There is no such file.
     """
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
@@ -39,16 +39,16 @@ def open_model(
     """Load the potential of a model file, compared once per process with the eager model.
 
     Args:
-        model: exported file, or a trained file, which is exported in memory.
-        species: atomic numbers (n,) of the atoms on which the potential will act; None: any.
-        periodic: whether these atoms are in a periodic box.
+        model: Exported file, or a trained file, which is exported in memory.
+        species: Atomic numbers (n,) of the atoms on which the potential will act; None: any.
+        periodic: Whether these atoms are in a periodic box.
         precision: ``single`` or ``double``; None: that of the file.
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ModelFileError: the file cannot be used, or gives other results on this machine than at export.
-        ElementError: the model was not trained on an element.
-        ConfigError: the precision is unknown, or an exported file has another one.
+        ModelFileError: The file cannot be used, or gives other results on this machine than at export.
+        ElementError: The model was not trained on an element.
+        ConfigError: The precision is unknown, or an exported file has another one.
     """
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r}: choose single or double")
@@ -71,8 +71,8 @@ def announce_code(model: Path, info: dict[str, Any]) -> None:
     A file that this user has neither made nor named before is announced by a warning. It is known from then on.
 
     Args:
-        model: exported file.
-        info: its description.
+        model: Exported file.
+        info: Its description.
     """
     state = model.stat()
     _announce_once(model, state.st_mtime_ns, state.st_size, str(info["piwsl_version"]), str(info["written"]))
@@ -100,7 +100,7 @@ def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
     """Load an exported file; the first time in a process, compare it with the eager results that it carries.
 
     Raises:
-        ModelFileError: the file cannot be used, or gives other results on this machine than at export.
+        ModelFileError: The file cannot be used, or gives other results on this machine than at export.
     """
     potential = load_exported(model, device)
     state = model.stat()
@@ -119,7 +119,7 @@ def is_trained(model: Path) -> bool:
     """Return whether a file is a trained file: a zip archive as `torch.save` writes it, without code.
 
     Raises:
-        ModelFileError: there is no such file.
+        ModelFileError: There is no such file.
     """
     try:
         with zipfile.ZipFile(model) as archive:

@@ -55,11 +55,11 @@ class BoundReplicas:
     """A potential bound to any number of replicas of certain atoms, without a cell or in a fixed one.
 
     Attributes:
-        n_atoms: number n of atoms of a replica.
-        members: number M of models in an ensemble; 1 for a single model.
-        device: device of positions and results.
-        chunk: copies per call.
-        threads: number of simultaneous calls.
+        n_atoms: Number n of atoms of a replica.
+        members: Number M of models in an ensemble; 1 for a single model.
+        device: Device of positions and results.
+        chunk: Copies per call.
+        threads: Number of simultaneous calls.
     """
 
     def __init__(self, potential: ExportedPotential, n_atoms: int, chunk: int, threads: int) -> None:
@@ -168,15 +168,15 @@ def bind_replicas(
     """Bind a potential to replicas of a structure.
 
     Args:
-        potential: file of the target ``openmm`` for this molecule, or TorchScript of the target ``general``.
-        species: atomic numbers (n,) of one replica.
-        pbc: periodic directions.
+        potential: File of the target ``openmm`` for this molecule, or TorchScript of the target ``general``.
+        species: Atomic numbers (n,) of one replica.
+        pbc: Periodic directions.
         cell: (3, 3) angstrom, common to all replicas; None where nothing is periodic.
-        threads: number of simultaneous calls on a CPU; with several, each call uses one thread.
+        threads: Number of simultaneous calls on a CPU; with several, each call uses one thread.
 
     Raises:
-        ElementError: the file was exported for other atoms.
-        EngineError: the file does not support replicas of this structure.
+        ElementError: The file was exported for other atoms.
+        EngineError: The file does not support replicas of this structure.
     """
     box = cell if any(pbc) else None
     threads = 1 if potential.device.startswith("cuda") else threads

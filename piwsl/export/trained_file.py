@@ -72,15 +72,15 @@ class TrainedModel:
     below are the content of the file.
 
     Attributes:
-        config: the network.
+        config: The network.
         reference_energies: eV of each element, by atomic number.
         scale: eV per unit of the network's output.
-        dtype: type of the network's weights, ``float32`` or ``float64``.
-        tensors: weights of the network.
-        check_frames: a few structures of the data, on which exports are verified (species, positions, cell, pbc).
-        training: data hash, metrics, settings and other facts about the training.
-        piwsl_version: the version that wrote the file.
-        domain: what was seen in training; None for files of earlier versions.
+        dtype: Type of the network's weights, ``float32`` or ``float64``.
+        tensors: Weights of the network.
+        check_frames: A few structures of the data, on which exports are verified (species, positions, cell, pbc).
+        training: Data hash, metrics, settings and other facts about the training.
+        piwsl_version: The version that wrote the file.
+        domain: What was seen in training; None for files of earlier versions.
     """
 
     config: ModelConfig
@@ -123,16 +123,16 @@ class TrainedModel:
         """Return structures with the energies (eV) and forces (eV/angstrom) that the model predicts for them.
 
         Args:
-            structures: frames, ASE structures, or what `piwsl.read_frames` reads.
+            structures: Frames, ASE structures, or what `piwsl.read_frames` reads.
             device: ``cpu`` or ``cuda``.
-            batch_size: structures that are evaluated together.
+            batch_size: Structures that are evaluated together.
 
         Returns:
             Frames in the order of the structures; their stress has no value.
 
         Raises:
-            ElementError: a structure contains an element that the model was not trained on.
-            DataError: the structures cannot be read.
+            ElementError: A structure contains an element that the model was not trained on.
+            DataError: The structures cannot be read.
         """
         frames = as_frames(structures)
         check_elements(self, frames.elements)
@@ -150,8 +150,8 @@ class TrainedModel:
         """Return the eager potential with frozen weights.
 
         Args:
-            neighbor_sums: object that sums over neighbors; None: a list of edges.
-            dtype: float type of the network, ``float32`` or ``float64``; None: that of the file.
+            neighbor_sums: Object that sums over neighbors; None: a list of edges.
+            dtype: Float type of the network, ``float32`` or ``float64``; None: that of the file.
         """
         potential = build_potential(self.config, self.reference_energies, self.scale, neighbor_sums)
         potential.network.load_state_dict(self.tensors)
@@ -216,7 +216,7 @@ def load_model(path: str | PathLike[str]) -> TrainedModel:
     """Read a trained file, or the ``model.pt`` of a run directory; nothing in it is executed.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not a trained file of piwsl, or of another format version.
+        ModelFileError: The file is missing, damaged, not a trained file of piwsl, or of another format version.
     """
     return load_trained(trained_file(Path(path)))
 
@@ -225,8 +225,8 @@ def load_trained(path: Path) -> TrainedModel:
     """Read a trained file; nothing in it is executed.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not ours, or of another format version.
-        UnregisteredNetworkError: no network has the name in the file; import the module that registers it first.
+        ModelFileError: The file is missing, damaged, not ours, or of another format version.
+        UnregisteredNetworkError: No network has the name in the file; import the module that registers it first.
     """
     archive = read_archive(path, "a trained piwsl model", "use a whole copy, or train again")
     if archive.has_code:
@@ -275,7 +275,7 @@ def _tensors(values: object) -> dict[str, Tensor]:
     """Return the weights of a file by name.
 
     Raises:
-        ValueError: they are something else.
+        ValueError: They are something else.
     """
     if not isinstance(values, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
@@ -288,7 +288,7 @@ def _check_frame(entry: Any) -> Frame:
     """Return a structure of a trained file.
 
     Raises:
-        ValueError: shapes or values are not those of a structure.
+        ValueError: Shapes or values are not those of a structure.
     """
     species, positions = entry["species"].numpy(), entry["positions"].numpy()
     cell, pbc = entry["cell"].numpy(), entry["pbc"].numpy()
@@ -318,7 +318,7 @@ def member_models(directory: Path) -> list[Path]:
     """Return the trained files of the members of an ensemble.
 
     Raises:
-        RunDirectoryError: the directory contains no finished ensemble.
+        RunDirectoryError: The directory contains no finished ensemble.
     """
     try:
         content = json.loads((directory / ENSEMBLE_FILE).read_text(encoding="utf-8"))
@@ -335,7 +335,7 @@ def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
     """Refuse a structure with an element on which the model was not trained.
 
     Raises:
-        ElementError: there is such an element.
+        ElementError: There is such an element.
     """
     unknown = sorted(set(species) - set(model.elements))
     if unknown:

@@ -83,9 +83,9 @@ class Expected:
     """Result of the eager model for a structure.
 
     Attributes:
-        frame: the structure.
-        reference: energy and forces of the eager model.
-        rounding: largest difference between its forces and those in float64, eV/angstrom.
+        frame: The structure.
+        reference: Energy and forces of the eager model.
+        rounding: Largest difference between its forces and those in float64, eV/angstrom.
     """
 
     frame: Frame
@@ -97,9 +97,9 @@ def expectations(frames: Sequence[Frame], model: Evaluate, exact: Evaluate) -> l
     """Evaluate structures with the eager model.
 
     Args:
-        frames: structures.
-        model: eager model in the float type of the exported file.
-        exact: the same model in float64.
+        frames: Structures.
+        model: Eager model in the float type of the exported file.
+        exact: The same model in float64.
     """
     expected = []
     for frame in frames:
@@ -138,7 +138,7 @@ def verify(potential: ExportedPotential, expected: Sequence[Expected]) -> Verifi
     """Compare a potential with results of the eager model.
 
     Raises:
-        ExportError: there are no structures, or a figure is above its tolerance.
+        ExportError: There are no structures, or a figure is above its tolerance.
     """
     if not expected:
         raise ExportError("the trained file holds no structures on which to verify an export: train it again")
@@ -168,7 +168,7 @@ def verify_here(potential: ExportedPotential) -> Verification:
     """Compare a loaded file with the eager results that it carries.
 
     Raises:
-        ModelFileError: the results differ on this machine.
+        ModelFileError: The results differ on this machine.
     """
     expected = []
     for entry in potential.info["check"]:

@@ -17,7 +17,7 @@ class NoisyNode:
     """Supervised terms at displaced coordinates with the labels of the undisplaced structure.
 
     Attributes:
-        terms: supervised terms at the displaced copy, with their coefficients.
+        terms: Supervised terms at the displaced copy, with their coefficients.
     """
 
     name: ClassVar[str] = "noisy_node"

@@ -74,14 +74,14 @@ class ConsistencyTerm:
     """Base class of the consistency terms; a subclass defines the two estimates that it compares.
 
     Attributes:
-        mixing: weight k in [0, 1/2] of the force at the end of the expansion.
-        error: error function of the mismatch.
-        detach: part through which no gradient flows: ``none``, ``target`` (the expansion, or the second of two), or
+        mixing: Weight k in [0, 1/2] of the force at the end of the expansion.
+        error: Error function of the mismatch.
+        detach: Part through which no gradient flows: ``none``, ``target`` (the expansion, or the second of two), or
             ``energy`` (only the energy at the start of the expansion).
-        per_atom: divide the mismatch by the number of atoms.
+        per_atom: Divide the mismatch by the number of atoms.
 
     Raises:
-        ConfigError: k is out of range.
+        ConfigError: K is out of range.
     """
 
     mixing: float = 0.5

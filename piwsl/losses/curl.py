@@ -18,7 +18,7 @@ class Curl:
 
     Attributes:
         asymmetry: |J - J^T| / |J + J^T| in the Frobenius norm, with J = dF/dx (3n, 3n); zero for a conservative field.
-        mismatch: root mean square of the components of F + dE/dx, eV/angstrom.
+        mismatch: Root mean square of the components of F + dE/dx, eV/angstrom.
     """
 
     asymmetry: Tensor
@@ -32,10 +32,10 @@ def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes
     matrix A; here A = J +- J^T. J v is computed in forward mode, J^T v in reverse mode.
 
     Args:
-        potential: potential with a force head.
-        batch: structures.
-        seed: seed of the random vectors.
-        probes: number of random vectors.
+        potential: Potential with a force head.
+        batch: Structures.
+        seed: Seed of the random vectors.
+        probes: Number of random vectors.
     """
     odd = even = batch.energy.new_zeros(batch.n_structures)
     for probe in range(probes):

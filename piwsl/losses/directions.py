@@ -21,8 +21,8 @@ class FrameRandom:
     """Random numbers of a training step. They depend on the frame, not on the batch or rank that contains it.
 
     Attributes:
-        seed: seed of the run.
-        step: training step.
+        seed: Seed of the run.
+        step: Training step.
     """
 
     seed: int

@@ -53,9 +53,9 @@ class FractionOfNearestNeighbor:
     """A fraction of the distance of each atom to its nearest neighbor.
 
     Attributes:
-        share: fraction of the distance.
-        cap: largest accepted value of ``share``.
-        reach: distance assumed for an atom that has no neighbor within it, angstrom.
+        share: Fraction of the distance.
+        cap: Largest accepted value of ``share``.
+        reach: Distance assumed for an atom that has no neighbor within it, angstrom.
     """
 
     share: float = 0.05
@@ -101,18 +101,18 @@ class Displacement:
     direction is adversarial, because it would place all copies on one line.
 
     Attributes:
-        direction: direction of the displacement of each atom.
-        length: length of the displacement of each atom; with ``draw_length`` the largest one.
+        direction: Direction of the displacement of each atom.
+        length: Length of the displacement of each atom; with ``draw_length`` the largest one.
         norm: ``atom``: every atom moves by the length. ``structure``: the norm over all 3N components of a
             structure is the (mean) length, and the vectors of a direction keep their relative lengths.
-        draw_length: multiply the lengths of a structure by a random number from (0, 1].
-        probability: probability that an atom is displaced.
-        remove: subtract the mean displacement (``translation``) or the whole rigid motion (``rigid``: also the
+        draw_length: Multiply the lengths of a structure by a random number from (0, 1].
+        probability: Probability that an atom is displaced.
+        remove: Subtract the mean displacement (``translation``) or the whole rigid motion (``rigid``: also the
             rotation of molecules), under which the energy does not change. Lengths then vary a little and never
             exceed ``length``.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: A value is out of range.
     """
 
     direction: Direction = field(default_factory=RandomDirection)

@@ -22,10 +22,10 @@ def evaluate(
     """Evaluate a potential on a batch and its displaced copies; all results can be differentiated for training.
 
     Args:
-        potential: potential, with or without a force head.
-        batch: structures, with edges that exceed the cutoff by twice the largest displacement.
-        displacements: displacements (N, 3) of each copy, angstrom.
-        request: required energies, forces, works and stress.
+        potential: Potential, with or without a force head.
+        batch: Structures, with edges that exceed the cutoff by twice the largest displacement.
+        displacements: Displacements (N, 3) of each copy, angstrom.
+        request: Required energies, forces, works and stress.
 
     Returns:
         Predictions that contain at least what is requested.

@@ -135,9 +135,9 @@ def directional_derivative(
     """Return f(positions) and sum_i steps_i . df/dx_i, both differentiable with respect to the weights.
 
     Args:
-        function: function f of positions (N, 3), with a result of any shape.
-        positions: positions (N, 3), angstrom.
-        steps: displacements (N, 3), angstrom.
+        function: Function f of positions (N, 3), with a result of any shape.
+        positions: Positions (N, 3), angstrom.
+        steps: Displacements (N, 3), angstrom.
     """
     with forward_ad.dual_level(), _OwnTangents():
         dual = function(forward_ad.make_dual(positions.detach(), steps))

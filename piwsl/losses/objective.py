@@ -104,10 +104,10 @@ class Objective:
     """Sum of coefficient times term, such as supervised + C_PITC * PITC + C_PISC * PISC.
 
     Attributes:
-        terms: terms with their coefficients.
-        displacement: rule for the displacements of the copies.
-        cadence: number of steps from one use of the terms that need copies to the next.
-        warmup: first step at which those terms are used.
+        terms: Terms with their coefficients.
+        displacement: Rule for the displacements of the copies.
+        cadence: Number of steps from one use of the terms that need copies to the next.
+        warmup: First step at which those terms are used.
     """
 
     terms: Sequence[WeightedTerm]
@@ -149,10 +149,10 @@ class Objective:
         """Return the total loss and the value of each term that was used (detached).
 
         Args:
-            potential: potential that is trained.
-            batch: structures and labels.
-            randomness: random numbers of this step; its ``step`` selects the coefficients.
-            mean: mean of values (S,) under a mask (S,); None if the mask is empty.
+            potential: Potential that is trained.
+            batch: Structures and labels.
+            randomness: Random numbers of this step; its ``step`` selects the coefficients.
+            mean: Mean of values (S,) under a mask (S,); None if the mask is empty.
         """
         acting = self.acting(randomness.step)
         request = PredictionRequest.union(

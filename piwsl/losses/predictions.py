@@ -35,10 +35,10 @@ class PredictionRequest:
     """Predictions that a loss term requires, with the points at which it requires them.
 
     Attributes:
-        energies: points whose energies are required.
-        forces: points whose forces are required.
-        works: works that are required; they may need no forces.
-        stress: whether the stress of the structures themselves is required.
+        energies: Points whose energies are required.
+        forces: Points whose forces are required.
+        works: Works that are required; they may need no forces.
+        stress: Whether the stress of the structures themselves is required.
     """
 
     energies: frozenset[int] = frozenset()
@@ -84,13 +84,13 @@ class PointPredictions:
     """Energies, forces and works at points, as far as they were requested.
 
     Attributes:
-        displacements: displacements (N, 3) of the points 1, 2, ..., angstrom.
-        structure_index: structure of each atom (N,).
-        n_atoms: atoms of each structure (S,).
-        energies: energies (S,) by point, eV, float64.
-        forces: forces (N, 3) by point, eV/angstrom.
-        works: works (S,) that were computed without forces, eV.
-        stress: stress (S, 3, 3) of the structures themselves, eV/angstrom^3.
+        displacements: Displacements (N, 3) of the points 1, 2, ..., angstrom.
+        structure_index: Structure of each atom (N,).
+        n_atoms: Atoms of each structure (S,).
+        energies: Energies (S,) by point, eV, float64.
+        forces: Forces (N, 3) by point, eV/angstrom.
+        works: Works (S,) that were computed without forces, eV.
+        stress: Stress (S, 3, 3) of the structures themselves, eV/angstrom^3.
     """
 
     displacements: Sequence[Tensor]
@@ -111,9 +111,9 @@ class PointPredictions:
         """Collect the predictions of any model, for loss terms in a training loop of your own.
 
         Args:
-            predictions: energies (S,) in eV and forces (N, 3) in eV/angstrom at x, x + d, x + d', ...
-            displacements: d, d', ..., each (N, 3) in angstrom.
-            structure_index: structure of each atom (N,); None: all atoms belong to one structure.
+            predictions: Energies (S,) in eV and forces (N, 3) in eV/angstrom at x, x + d, x + d', ...
+            displacements: D, d', ..., each (N, 3) in angstrom.
+            structure_index: Structure of each atom (N,); None: all atoms belong to one structure.
         """
         atoms = predictions[0][1]
         index = atoms.new_zeros(len(atoms), dtype=torch.int64) if structure_index is None else structure_index

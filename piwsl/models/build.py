@@ -76,11 +76,11 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
     """Build a network with random weights.
 
     Args:
-        config: network and its options.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        config: Network and its options.
+        neighbor_sums: Object that sums over neighbors; None: a list of edges.
 
     Raises:
-        ConfigError: the network has no force head and ``forces`` is ``direct``, or it accepts no ``neighbor_sums``.
+        ConfigError: The network has no force head and ``forces`` is ``direct``, or it accepts no ``neighbor_sums``.
     """
     network, direct = registered_network(config.network), config.forces == "direct"
     factory = network.direct if direct else network.energy
@@ -107,16 +107,16 @@ def build_potential(
     """Build a potential with random weights.
 
     Args:
-        config: network and its options.
-        reference_energies: reference energy of each supported element, by atomic number, eV.
+        config: Network and its options.
+        reference_energies: Reference energy of each supported element, by atomic number, eV.
         scale: eV per unit of the network's output.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        neighbor_sums: Object that sums over neighbors; None: a list of edges.
 
     Returns:
         A `DirectPotential` if ``config.forces`` is ``direct``.
 
     Raises:
-        ConfigError: see `build_network`.
+        ConfigError: See `build_network`.
     """
     kind = DirectPotential if config.forces == "direct" else Potential
     network = build_network(config, neighbor_sums)

@@ -12,9 +12,9 @@ class Potential(nn.Module):
     E = sum_i ( scale * network_i + E0[Z_i] ), summed in float64; F = -dE/dx. Energies and forces share one scale.
 
     Args:
-        network: energy network, which returns one value per atom.
-        elements: atomic numbers that the potential supports.
-        reference_energies: energy of each of these elements, eV.
+        network: Energy network, which returns one value per atom.
+        elements: Atomic numbers that the potential supports.
+        reference_energies: Energy of each of these elements, eV.
         scale: eV per unit of the output of the network.
     """
 
@@ -45,12 +45,12 @@ class Potential(nn.Module):
         """Return the energy of each structure (S,), float64, eV.
 
         Args:
-            species: atomic numbers (N,).
-            positions: positions (N, 3), angstrom.
-            edges: center i and neighbor j of each edge (2, E).
-            edge_shifts: shift (E, 3) to the periodic image of the neighbor, added to r_j - r_i, angstrom.
-            structure_index: structure of each atom (N,).
-            n_structures: number of structures S.
+            species: Atomic numbers (N,).
+            positions: Positions (N, 3), angstrom.
+            edges: Center i and neighbor j of each edge (2, E).
+            edge_shifts: Shift (E, 3) to the periodic image of the neighbor, added to r_j - r_i, angstrom.
+            structure_index: Structure of each atom (N,).
+            n_structures: Number of structures S.
         """
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures)

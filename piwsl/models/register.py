@@ -29,10 +29,10 @@ class RegisteredNetwork:
     """A network with its name.
 
     Attributes:
-        name: name in configurations and model files.
-        energy: creates the network that returns energies.
-        direct: creates the network that returns energies and forces; None if there is none.
-        options: the network's own options, as fields with type, default, limits and help.
+        name: Name in configurations and model files.
+        energy: Creates the network that returns energies.
+        direct: Creates the network that returns energies and forces; None if there is none.
+        options: The network's own options, as fields with type, default, limits and help.
     """
 
     name: str
@@ -85,17 +85,17 @@ def register_network(
     special: it receives the object that sums over neighbors (see `piwsl.models.EdgeList`).
 
     Args:
-        name: letters, digits and underscores. A name can be registered again only from the same place, as when a
+        name: Letters, digits and underscores. A name can be registered again only from the same place, as when a
             notebook cell is executed twice.
-        network: class or function that returns the network; leave it out to use the call as a decorator.
-        direct: class or function with the same arguments, for ``forces: direct``. The module that it creates
+        network: Class or function that returns the network; leave it out to use the call as a decorator.
+        direct: Class or function with the same arguments, for ``forces: direct``. The module that it creates
             returns the energy (N,) and the force (N, 3) of each atom.
 
     Returns:
         The network itself, or a decorator.
 
     Raises:
-        ConfigError: the name is taken or not valid, or the options cannot be read from the signature.
+        ConfigError: The name is taken or not valid, or the options cannot be read from the signature.
     """
     if network is None:
         return lambda decorated: register_network(name, decorated, direct=direct)
@@ -113,7 +113,7 @@ def registered_network(name: str) -> RegisteredNetwork:
     """Look up a network.
 
     Raises:
-        ConfigError: no network has this name; the message names the nearest one.
+        ConfigError: No network has this name; the message names the nearest one.
     """
     _register_built_in()
     if name in _NETWORKS:
@@ -138,10 +138,10 @@ def import_modules(names: Sequence[str]) -> None:
     Modules are also searched in the current directory.
 
     Args:
-        names: module names, such as ``my_networks`` or ``my_package.networks``.
+        names: Module names, such as ``my_networks`` or ``my_package.networks``.
 
     Raises:
-        ConfigError: a module does not exist or raises an error.
+        ConfigError: A module does not exist or raises an error.
     """
     sys.path.insert(0, os.getcwd())
     try:

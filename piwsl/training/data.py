@@ -60,13 +60,13 @@ class TrainingFrames:
     """Frames of a run by purpose.
 
     Attributes:
-        train, validation, test: forces that the run must not see are hidden in ``train``.
-        split: indices of the frames of each part.
-        report: on all frames of the source.
-        source: file, directory, pattern, or name of a data set.
-        sha256: hash of the source, see `piwsl.runs.files`.
-        labels: counts of ``training``, ``validation`` and ``test`` frames.
-        atom_energies: energies of single-atom frames, eV, by atomic number; these frames are in no part.
+        train, validation, test: Forces that the run must not see are hidden in ``train``.
+        split: Indices of the frames of each part.
+        report: On all frames of the source.
+        source: File, directory, pattern, or name of a data set.
+        sha256: Hash of the source, see `piwsl.runs.files`.
+        labels: Counts of ``training``, ``validation`` and ``test`` frames.
+        atom_energies: Energies of single-atom frames, eV, by atomic number; these frames are in no part.
     """
 
     train: FrameSet
@@ -97,8 +97,8 @@ class HiddenForces(Sequence[Frame]):
     """Frames with the forces of some of them hidden; each is read on access.
 
     Attributes:
-        base: the frames.
-        shown: whether the forces of a frame are shown (n,).
+        base: The frames.
+        shown: Whether the forces of a frame are shown (n,).
     """
 
     def __init__(self, base: FrameSet, shown: BoolArray) -> None:
@@ -137,12 +137,12 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     """Read and split the frames that a configuration names.
 
     Args:
-        config: configuration of the run; its seed determines the split.
-        split: split of an earlier session, used instead of a new one.
+        config: Configuration of the run; its seed determines the split.
+        split: Split of an earlier session, used instead of a new one.
 
     Raises:
-        ConfigError: no file and no system, or both; or the configuration asks for what the frames do not have.
-        DataError: a file cannot be used.
+        ConfigError: No file and no system, or both; or the configuration asks for what the frames do not have.
+        DataError: A file cannot be used.
     """
     data = config.data
     if (data.file is None) == (data.system is None):
@@ -195,7 +195,7 @@ def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[s
     """Compare a configuration with frames that were read; return notes for the user.
 
     Raises:
-        ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
+        ConfigError: A loss term has no label anywhere, or displacements are too long for these structures.
     """
     notes = check_labels(config.loss, config.displacement, frames)
     check_displacement(config.loss, config.displacement, frames)
@@ -259,11 +259,11 @@ def check_unchanged(path: Path, frames: TrainingFrames) -> None:
     """Compare the data of a resumed run with those that it was split from.
 
     Args:
-        path: file of the split, which earlier versions wrote without hashes.
-        frames: data that were read now.
+        path: File of the split, which earlier versions wrote without hashes.
+        frames: Data that were read now.
 
     Raises:
-        RunDirectoryError: the data changed.
+        RunDirectoryError: The data changed.
     """
     if not path.exists():
         return
@@ -307,7 +307,7 @@ def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: Tra
     A default term whose label no frame has is dropped with a note; a term that the user must have set is refused.
 
     Raises:
-        ConfigError: a term has no label anywhere, or none is left that compares with labels.
+        ConfigError: A term has no label anywhere, or none is left that compares with labels.
     """
     labels = frames.labels["training"]
     where = f"no training frame of {frames.source} has"
@@ -382,7 +382,7 @@ def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frame
     A length of all 3N components counts with its share of one atom in the smallest structure.
 
     Raises:
-        ConfigError: it is beyond the cap.
+        ConfigError: It is beyond the cap.
     """
     if not uses_displacements(loss):
         return

@@ -34,16 +34,16 @@ class TrainingSummary(RunSummary):
     """Summary of a completed training run.
 
     Attributes:
-        computed_on: device and processes.
-        inputs: source of the data and its hash.
-        start: what the trained file records of its start; None for random weights.
-        frames: number of frames by purpose.
-        data_report: lines about the data.
-        seed: seed of the run.
-        validation: errors on the validation frames, eV and angstrom.
-        test: errors on the test frames; None without any.
-        warnings: what the user should check although the run completed.
-        model_sha256: hash of the trained file.
+        computed_on: Device and processes.
+        inputs: Source of the data and its hash.
+        start: What the trained file records of its start; None for random weights.
+        frames: Number of frames by purpose.
+        data_report: Lines about the data.
+        seed: Seed of the run.
+        validation: Errors on the validation frames, eV and angstrom.
+        test: Errors on the test frames; None without any.
+        warnings: What the user should check although the run completed.
+        model_sha256: Hash of the trained file.
     """
 
     job: ClassVar[str] = "a completed training run"

@@ -62,13 +62,13 @@ class EnsembleSummary(RunSummary):
     """Summary of an ensemble; all but the first three entries are empty until it is complete.
 
     Attributes:
-        seeds: seeds of the members.
-        split_seed: seed of the split of the frames.
-        data_sha256: hash of the data.
-        members: directories, hashes and errors.
-        mean: mean of the errors of the members, by part and quantity.
-        standard_deviation: the same.
-        committee: errors of the mean of their predictions, by part.
+        seeds: Seeds of the members.
+        split_seed: Seed of the split of the frames.
+        data_sha256: Hash of the data.
+        members: Directories, hashes and errors.
+        mean: Mean of the errors of the members, by part and quantity.
+        standard_deviation: The same.
+        committee: Errors of the mean of their predictions, by part.
     """
 
     file_name: ClassVar[str] = ENSEMBLE_FILE
@@ -183,23 +183,23 @@ def train_ensemble(
     """Train an ensemble: one potential for each seed, all on the same frames.
 
     Args:
-        data: see `piwsl.train`, as all other arguments.
-        seeds: seeds of the members; None with ``resume``: those of the ensemble in ``output``.
-        config: see `piwsl.train`.
-        system: see `piwsl.train`.
-        units: see `piwsl.train`.
-        init_from: see `piwsl.train`.
-        output: directory of the ensemble, with a run directory for each member.
-        resume: keep finished members and continue the others.
-        force: train all members anew.
-        options: see `piwsl.train`.
-        progress: see `piwsl.train`; called after every step of a member.
-        on_data: called with the frames before the first member is trained.
-        on_member: called with seed and directory before a member is trained.
+        data: See `piwsl.train`, as all other arguments.
+        seeds: Seeds of the members; None with ``resume``: those of the ensemble in ``output``.
+        config: See `piwsl.train`.
+        system: See `piwsl.train`.
+        units: See `piwsl.train`.
+        init_from: See `piwsl.train`.
+        output: Directory of the ensemble, with a run directory for each member.
+        resume: Keep finished members and continue the others.
+        force: Train all members anew.
+        options: See `piwsl.train`.
+        progress: See `piwsl.train`; called after every step of a member.
+        on_data: Called with the frames before the first member is trained.
+        on_member: Called with seed and directory before a member is trained.
 
     Raises:
-        ConfigError: no seeds, a seed is named twice, or see `piwsl.train`.
-        RunDirectoryError: the directory contains something else, or an ensemble with other settings.
+        ConfigError: No seeds, a seed is named twice, or see `piwsl.train`.
+        RunDirectoryError: The directory contains something else, or an ensemble with other settings.
     """
     settings, _, directory = training_inputs(
         data,
@@ -235,18 +235,18 @@ def run_ensemble(
     the same validation and test frames.
 
     Args:
-        config: everything that decides the members, apart from their seeds.
-        output: directory of the ensemble.
-        seeds: seeds of the members; a resumed ensemble may have more than before.
-        resume: keep finished members and continue with the others.
-        force: train all members anew.
-        on_data: called with the frames before the first member is trained.
-        on_member: called with seed and directory before a member is trained.
-        progress: called after every step of a member.
+        config: Everything that decides the members, apart from their seeds.
+        output: Directory of the ensemble.
+        seeds: Seeds of the members; a resumed ensemble may have more than before.
+        resume: Keep finished members and continue with the others.
+        force: Train all members anew.
+        on_data: Called with the frames before the first member is trained.
+        on_member: Called with seed and directory before a member is trained.
+        progress: Called after every step of a member.
 
     Raises:
-        ConfigError: a seed is named twice.
-        RunDirectoryError: the directory holds something else, or other settings.
+        ConfigError: A seed is named twice.
+        RunDirectoryError: The directory holds something else, or other settings.
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"seeds {', '.join(map(str, seeds))}: name different whole numbers from 0")

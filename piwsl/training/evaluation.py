@@ -35,12 +35,12 @@ class Evaluation:
     """Errors of a model on labeled frames.
 
     Attributes:
-        errors: mean errors of energies (eV), forces (eV/angstrom) and stress (eV/angstrom^3). A prediction that is not
+        errors: Mean errors of energies (eV), forces (eV/angstrom) and stress (eV/angstrom^3). A prediction that is not
             a finite number makes them NaN.
-        by_set: errors on each data set, by name, where several were given.
-        by_config_type: errors on the frames of each ``config_type``, where the frames have any.
-        by_element: errors of the forces on the atoms of each element.
-        frames: the frames, all data sets one after another.
+        by_set: Errors on each data set, by name, where several were given.
+        by_config_type: Errors on the frames of each ``config_type``, where the frames have any.
+        by_element: Errors of the forces on the atoms of each element.
+        frames: The frames, all data sets one after another.
         sets: (S,) name of the data set of each frame.
         energies: (S,) predictions, eV.
         forces: (n, 3) predictions for each frame, eV/angstrom.
@@ -49,10 +49,10 @@ class Evaluation:
             labels.
         energy_spreads: (S,) standard deviation of the energy over the members of an ensemble, eV; None for one model.
         force_spreads: (S,) root mean square over the components of the standard deviation of the forces, eV/angstrom.
-        not_finite: indices of the frames for which the model gives no finite energy and forces.
-        curl: asymmetry of the force Jacobian, for models with direct forces; None for conservative ones.
-        notes: remarks on the data, and on energies that are off by a constant.
-        source: what was read.
+        not_finite: Indices of the frames for which the model gives no finite energy and forces.
+        curl: Asymmetry of the force Jacobian, for models with direct forces; None for conservative ones.
+        notes: Remarks on the data, and on energies that are off by a constant.
+        source: What was read.
     """
 
     errors: Errors
@@ -88,8 +88,8 @@ class Evaluation:
         """Draw predictions against labels, and save the figure as PNG or SVG where a path is given.
 
         Raises:
-            DataError: no frame has a label.
-            RunDirectoryError: the file cannot be written.
+            DataError: No frame has a label.
+            RunDirectoryError: The file cannot be written.
         """
         figure = parity_figure(self.portions)
         if path is not None:
@@ -105,8 +105,8 @@ class Evaluation:
         ``predicted_forces`` beside the labels.
 
         Raises:
-            ConfigError: the name does not end on .extxyz or .xyz.
-            RunDirectoryError: the file cannot be written.
+            ConfigError: The name does not end on .extxyz or .xyz.
+            RunDirectoryError: The file cannot be written.
         """
         path = Path(path)
         check_predictions_name(path)
@@ -224,21 +224,21 @@ def evaluate(
     """Measure the errors of a model on labeled frames.
 
     Args:
-        model: trained file, exported file, directory of a training run or of an ensemble, or what `piwsl.load_model`
+        model: Trained file, exported file, directory of a training run or of an ensemble, or what `piwsl.load_model`
             returns.
-        data: labeled frames, a file, a directory, a pattern, or a named data set; several files, or sets by name, also
+        data: Labeled frames, a file, a directory, a pattern, or a named data set; several files, or sets by name, also
             give the errors on each.
-        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        units: Units of a file that does not state them, such as ``kcal/mol, angstrom``.
         device: ``cpu`` or ``cuda``.
-        write: extended XYZ file for structures, predictions and errors, the worst frame first.
-        progress: called with (evaluated frames, all frames); True or False shows or hides a bar.
-        strict: refuse frames outside of the training data instead of a warning.
+        write: Extended XYZ file for structures, predictions and errors, the worst frame first.
+        progress: Called with (evaluated frames, all frames); True or False shows or hides a bar.
+        strict: Refuse frames outside of the training data instead of a warning.
 
     Raises:
-        ModelFileError: the model file is missing, damaged or not a file of piwsl.
-        RunDirectoryError: the directory holds no model, or ``write`` cannot be written.
-        DataError: the data cannot be read, or ``strict`` is set and a frame lies outside of the training data.
-        ElementError: a frame contains an element that the model was not trained on.
+        ModelFileError: The model file is missing, damaged or not a file of piwsl.
+        RunDirectoryError: The directory holds no model, or ``write`` cannot be written.
+        DataError: The data cannot be read, or ``strict`` is set and a frame lies outside of the training data.
+        ElementError: A frame contains an element that the model was not trained on.
         ConfigError: ``write`` does not end on .extxyz, or a data set is named twice.
     """
     if write is not None:

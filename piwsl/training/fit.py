@@ -39,12 +39,12 @@ class Setup:
     """A run in this process, once its configuration was checked against data and machine.
 
     Attributes:
-        config: configuration of the run.
-        frames: frames of the run by purpose.
-        output: run directory.
-        processes: processes of the run.
-        device: device of this process.
-        share: part of each batch that this process computes.
+        config: Configuration of the run.
+        frames: Frames of the run by purpose.
+        output: Run directory.
+        processes: Processes of the run.
+        device: Device of this process.
+        share: Part of each batch that this process computes.
     """
 
     config: TrainingConfig
@@ -169,8 +169,8 @@ def fit(
         on_best: Called on rank 0 after each best validation with the state of the task, averaged weights in it.
 
     Raises:
-        DivergedError: the loss is no longer finite.
-        KeyboardInterrupt: the user, or the system, stopped the run.
+        DivergedError: The loss is no longer finite.
+        KeyboardInterrupt: The user, or the system, stopped the run.
     """
     config = setup.config
     optimizer = config.optimizer

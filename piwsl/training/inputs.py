@@ -42,19 +42,19 @@ def training_inputs(
     """Resolve arguments to the configuration, its section `tune`, and the output directory.
 
     Args:
-        data: labeled frames: what `piwsl.read_frames` reads, the name of a bundled system, or frames in memory, which
+        data: Labeled frames: what `piwsl.read_frames` reads, the name of a bundled system, or frames in memory, which
             are written to a file beside the output directory.
-        config: configuration, YAML file, or mapping of sections.
-        system: bundled system.
-        units: units of a file that does not state them.
-        init_from: trained file to fine-tune.
-        output: run directory; default: ``runs/PURPOSE-NAME``, named after the data.
-        resume: take the configuration of the run in ``output`` where nothing else is named.
-        options: values by key, such as ``{"loss.pitc": 0.5}``; they take precedence over the configuration.
-        purpose: beginning of the name of the default directory.
+        config: Configuration, YAML file, or mapping of sections.
+        system: Bundled system.
+        units: Units of a file that does not state them.
+        init_from: Trained file to fine-tune.
+        output: Run directory; default: ``runs/PURPOSE-NAME``, named after the data.
+        resume: Take the configuration of the run in ``output`` where nothing else is named.
+        options: Values by key, such as ``{"loss.pitc": 0.5}``; they take precedence over the configuration.
+        purpose: Beginning of the name of the default directory.
 
     Raises:
-        ConfigError: a key is unknown, or a value is out of range.
+        ConfigError: A key is unknown, or a value is out of range.
     """
     if isinstance(data, str) and is_system(data):
         data, system = None, data

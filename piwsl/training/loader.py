@@ -52,10 +52,10 @@ class BatchShard:
     """The part of every batch that this process computes, and the number of parts it is divided into.
 
     Attributes:
-        batch_size: structures of a step, over all processes and parts.
-        parts: parts of a step that a process computes one after the other.
-        processes: processes that share a step.
-        rank: number of this process.
+        batch_size: Structures of a step, over all processes and parts.
+        parts: Parts of a step that a process computes one after the other.
+        processes: Processes that share a step.
+        rank: Number of this process.
     """
 
     batch_size: int
@@ -78,10 +78,10 @@ class StepSampler(Sampler[list[int]]):
     """Frames of each part of each step, from the current step to the next validation.
 
     Args:
-        order: order of the frames.
-        share: part of each batch that this process computes.
-        steps: function that returns the number of steps until the next validation.
-        current_step: function that returns the current step of the run.
+        order: Order of the frames.
+        share: Part of each batch that this process computes.
+        steps: Function that returns the number of steps until the next validation.
+        current_step: Function that returns the current step of the run.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ def share_of_process(config: TrainingConfig, frames: TrainingFrames, processes: 
     """Return the shard of each batch that a process computes.
 
     Raises:
-        ConfigError: the batches, or the validation frames, cannot be shared among the processes.
+        ConfigError: The batches, or the validation frames, cannot be shared among the processes.
     """
     optimizer = config.optimizer
     shares = processes.count * optimizer.accumulate
@@ -198,11 +198,11 @@ class Batches(LightningDataModule):
     """Training and validation batches, from the current step of the run.
 
     Args:
-        frames: frames of the run.
-        config: configuration of the run.
-        margin: distance by which the edges of training batches extend beyond the cutoff, angstrom.
-        share: part of each batch that this process computes.
-        current_step: function that returns the current step of the run.
+        frames: Frames of the run.
+        config: Configuration of the run.
+        margin: Distance by which the edges of training batches extend beyond the cutoff, angstrom.
+        share: Part of each batch that this process computes.
+        current_step: Function that returns the current step of the run.
     """
 
     def __init__(

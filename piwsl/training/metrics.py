@@ -169,9 +169,9 @@ def offset_note(energies: FloatArray, labels: FloatArray, atoms: FloatArray) -> 
     """Return a line where all energies are shifted alike, as between levels of theory; None otherwise.
 
     Args:
-        energies: predictions (S,), eV.
+        energies: Predictions (S,), eV.
         labels: (S,) eV.
-        atoms: numbers of atoms (S,).
+        atoms: Numbers of atoms (S,).
     """
     if len(energies) < 3:
         return None

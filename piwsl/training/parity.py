@@ -20,7 +20,7 @@ def parity_figure(portions: Sequence[Portion]) -> Figure:
     """Draw energies per atom (relative to the mean label), force components and stress components against labels.
 
     Raises:
-        DataError: no frame has a label.
+        DataError: No frame has a label.
     """
     panels = [panel for panel in (_energies(portions), _forces(portions), _stresses(portions)) if panel is not None]
     if not panels:

@@ -86,9 +86,9 @@ class TrainedPredictor(Predictor):
     """One trained model, or the mean over several.
 
     Args:
-        models: contents of the trained files.
+        models: Contents of the trained files.
         device: ``cpu`` or ``cuda``.
-        name: name of the model in warnings.
+        name: Name of the model in warnings.
     """
 
     def __init__(self, models: Sequence[TrainedModel], device: str, name: str = "the model") -> None:
@@ -122,7 +122,7 @@ class ExportedPredictor(Predictor):
     """An exported file, of one model or of an ensemble.
 
     Args:
-        potential: the loaded file.
+        potential: The loaded file.
     """
 
     def __init__(self, potential: ExportedPotential) -> None:
@@ -171,8 +171,8 @@ def predictor_of(model: str | PathLike[str] | TrainedModel, device: str = "cpu")
     """Return the predictor of a trained file, an exported file, or a directory of a training run or an ensemble.
 
     Raises:
-        ModelFileError: the file is missing, damaged or not a file of piwsl.
-        RunDirectoryError: the directory holds no model.
+        ModelFileError: The file is missing, damaged or not a file of piwsl.
+        RunDirectoryError: The directory holds no model.
     """
     if isinstance(model, TrainedModel):
         return TrainedPredictor([model], device)

@@ -70,11 +70,11 @@ class TrainingResult:
     """Result of a training run.
 
     Attributes:
-        model: trained file.
-        validation: errors on the validation frames.
-        test: errors on the test frames; None without any.
-        seconds: duration, s.
-        warnings: what deserves attention although training ended well.
+        model: Trained file.
+        validation: Errors on the validation frames.
+        test: Errors on the test frames; None without any.
+        seconds: Duration, s.
+        warnings: What deserves attention although training ended well.
     """
 
     model: Path
@@ -130,25 +130,25 @@ def train(
     """Train a potential on labeled structures.
 
     Args:
-        data: labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
+        data: Labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
             in memory (which need ``output``). None: what the configuration names.
         config: `TrainingConfig`, YAML file, or mapping of sections such as ``{"loss": {"pitc": 0.5}}``.
-        system: bundled system, such as ``aspirin``, instead of data.
-        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
-        init_from: trained file to fine-tune.
-        output: run directory; default: ``runs/train-NAME``, named after the data.
-        resume: continue the run in ``output`` from its newest checkpoint.
-        force: replace another run in ``output``.
-        options: values by key, such as ``{"optimizer.steps": 2000}``, which take precedence over the configuration.
-        progress: called after every step; True or False shows or hides a bar; None shows one in notebooks and in
+        system: Bundled system, such as ``aspirin``, instead of data.
+        units: Units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        init_from: Trained file to fine-tune.
+        output: Run directory; default: ``runs/train-NAME``, named after the data.
+        resume: Continue the run in ``output`` from its newest checkpoint.
+        force: Replace another run in ``output``.
+        options: Values by key, such as ``{"optimizer.steps": 2000}``, which take precedence over the configuration.
+        progress: Called after every step; True or False shows or hides a bar; None shows one in notebooks and in
             interactive sessions.
-        on_data: called with the frames, their report and their split before the first step.
+        on_data: Called with the frames, their report and their split before the first step.
 
     Raises:
-        ConfigError: a key is unknown, a value is out of range, or the data lack what the configuration needs.
-        DataError: the data cannot be used.
-        RunDirectoryError: the directory contains another run, or none to resume.
-        DivergedError: the loss is no longer finite.
+        ConfigError: A key is unknown, a value is out of range, or the data lack what the configuration needs.
+        DataError: The data cannot be used.
+        RunDirectoryError: The directory contains another run, or none to resume.
+        DivergedError: The loss is no longer finite.
     """
     settings, _, directory = training_inputs(
         data,
@@ -179,18 +179,18 @@ def run_training(
     all of them end: the first to fail raises its error, the others raise SystemExit.
 
     Args:
-        config: everything that decides the run.
-        output: run directory.
-        resume: continue from the newest checkpoint in the directory.
-        force: start anew although the directory holds a run.
-        on_data: called with the frames before training starts.
-        progress: called after every step.
-        frames: frames of the run, if they were read and split before.
+        config: Everything that decides the run.
+        output: Run directory.
+        resume: Continue from the newest checkpoint in the directory.
+        force: Start anew although the directory holds a run.
+        on_data: Called with the frames before training starts.
+        progress: Called after every step.
+        frames: Frames of the run, if they were read and split before.
 
     Raises:
-        RunDirectoryError: the directory holds another run, or none to resume, or another process trains there.
-        DataError, ConfigError: the frames cannot be used, or the machine lacks what the configuration asks for.
-        DivergedError: the loss is no longer finite.
+        RunDirectoryError: The directory holds another run, or none to resume, or another process trains there.
+        DataError, ConfigError: The frames cannot be used, or the machine lacks what the configuration asks for.
+        DivergedError: The loss is no longer finite.
     """
     began = time.perf_counter()
     import_modules(config.imports)  # a worker that received the configuration has not imported them yet
@@ -314,12 +314,12 @@ def finish_training(directory: str | PathLike[str]) -> TrainingResult:
     The run can be continued afterwards with ``resume=True``.
 
     Args:
-        directory: run directory.
+        directory: Run directory.
 
     Raises:
-        RunDirectoryError: it contains no training run, another process trains there, or the run was interrupted before
+        RunDirectoryError: It contains no training run, another process trains there, or the run was interrupted before
             its first validation.
-        DataError, ConfigError: the frames of the run cannot be used any more.
+        DataError, ConfigError: The frames of the run cannot be used any more.
     """
     with system_errors():
         return _finish_run(Path(directory))

@@ -36,14 +36,14 @@ class StartingPoint:
     """A potential at the start of training.
 
     Attributes:
-        potential: with its weights loaded, fixed weights without gradient.
-        loaded: weights taken from the trained file.
-        missing: weights of the network that the file does not hold; they start new.
-        unexpected: weights of the file that the network has no place for.
-        wrong_shape: weights that both hold in another shape; they start new.
-        frozen: weights that stay fixed.
-        notes: what else was decided, one fact a line.
-        origin: what the trained file of this run tells of its start; None for random weights and nothing fixed.
+        potential: With its weights loaded, fixed weights without gradient.
+        loaded: Weights taken from the trained file.
+        missing: Weights of the network that the file does not hold; they start new.
+        unexpected: Weights of the file that the network has no place for.
+        wrong_shape: Weights that both hold in another shape; they start new.
+        frozen: Weights that stay fixed.
+        notes: What else was decided, one fact a line.
+        origin: What the trained file of this run tells of its start; None for random weights and nothing fixed.
     """
 
     potential: Potential
@@ -92,7 +92,7 @@ def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     continued as a conservative one, although that is the default.
 
     Raises:
-        ModelFileError: the trained file cannot be read.
+        ModelFileError: The trained file cannot be read.
     """
     path = config.start.init_from
     if path is None:
@@ -139,8 +139,8 @@ def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> Starti
     training starts at zero mean error, or kept.
 
     Raises:
-        ModelFileError: the trained file cannot be read.
-        ConfigError: nothing of it fits the network, or ``start.freeze`` names no weight or all of them.
+        ModelFileError: The trained file cannot be read.
+        ConfigError: Nothing of it fits the network, or ``start.freeze`` names no weight or all of them.
         ElementError: ``reference_energies: keep`` and the file does not know an element.
     """
     elements = sorted({*frames.train.elements, *frames.validation.elements})
@@ -295,7 +295,7 @@ def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         Names of all fixed weights.
 
     Raises:
-        ConfigError: a prefix fits no weight, or nothing is left to train.
+        ConfigError: A prefix fits no weight, or nothing is left to train.
     """
     weights = dict(network.named_parameters())
     for prefix in prefixes:

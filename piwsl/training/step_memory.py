@@ -43,11 +43,11 @@ class StepMemory:
     """Memory that a step needs on a machine or GPU, bytes.
 
     Attributes:
-        needed: memory that all processes there need, bytes.
-        available: memory of the machine or GPU, bytes.
-        structures: number of structures in the largest part of a step.
-        atoms: number of atoms in that part.
-        copies: number of displaced copies of that part.
+        needed: Memory that all processes there need, bytes.
+        available: Memory of the machine or GPU, bytes.
+        structures: Number of structures in the largest part of a step.
+        atoms: Number of atoms in that part.
+        copies: Number of displaced copies of that part.
     """
 
     needed: float
@@ -60,7 +60,7 @@ class StepMemory:
         """Raise an error if the step does not fit into memory.
 
         Raises:
-            ConfigError: with the estimate and what to do.
+            ConfigError: With the estimate and what to do.
         """
         if self.needed <= self.available:
             return

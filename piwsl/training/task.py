@@ -38,7 +38,7 @@ class Validation:
     """Collects predictions batch by batch; its loss does not depend on how the frames were divided.
 
     Args:
-        terms: supervised terms with their coefficients.
+        terms: Supervised terms with their coefficients.
     """
 
     def __init__(self, terms: Sequence[tuple[Term, float]]) -> None:
@@ -87,7 +87,7 @@ class StepRecord:
         """Return the loss and its terms, as means over parts and processes.
 
         Raises:
-            DivergedError: the gradient, which is the same on all processes, is not finite; names step and frames.
+            DivergedError: The gradient, which is the same on all processes, is not finite; names step and frames.
         """
         names = list(dict.fromkeys(name for part in self._parts for name in part))
         sums = [torch.stack([part[name] for part in self._parts if name in part]).sum() for name in names]
@@ -223,7 +223,7 @@ class TrainingTask(LightningModule):
         """Return AdamW for the weights that are not fixed, with the schedule of the configuration.
 
         Raises:
-            ConfigError: all weights are fixed.
+            ConfigError: All weights are fixed.
         """
         weights = self._trained()
         if not weights:

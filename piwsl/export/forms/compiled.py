@@ -30,9 +30,9 @@ class Program:
     """A graph to compile.
 
     Attributes:
-        graph: traced operations.
-        inputs: examples of the inputs.
-        sizes: sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
+        graph: Traced operations.
+        inputs: Examples of the inputs.
+        sizes: Sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
     """
 
     graph: GraphModule
@@ -85,7 +85,7 @@ def compile_package(program: Program, output: Path) -> None:
     """Compile a program and write the package.
 
     Raises:
-        ExportError: there is no C++ compiler, or the compiler fails; nothing is written.
+        ExportError: There is no C++ compiler, or the compiler fails; nothing is written.
     """
     if program.inputs[0].device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
         raise ExportError(

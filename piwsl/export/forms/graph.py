@@ -32,9 +32,9 @@ def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, spe
     """Return a function for energies and forces of R copies of a molecule by each of M potentials.
 
     Args:
-        potentials: members of an ensemble, or a single model; their sums over neighbors use ``pairs``.
-        pairs: all pairs of the molecule and its copies.
-        species: atomic numbers (n,) of the molecule.
+        potentials: Members of an ensemble, or a single model; their sums over neighbors use ``pairs``.
+        pairs: All pairs of the molecule and its copies.
+        species: Atomic numbers (n,) of the molecule.
     """
     edges = pairs.pair_edges()
     copies = pairs.copies
@@ -65,9 +65,9 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool
     """Return the operations of a function of tensors as a graph, with constants folded.
 
     Args:
-        function: runs once, on ``inputs``.
-        inputs: examples; their shapes are fixed unless ``symbolic``.
-        symbolic: keep the sizes of the inputs open.
+        function: Runs once, on ``inputs``.
+        inputs: Examples; their shapes are fixed unless ``symbolic``.
+        symbolic: Keep the sizes of the inputs open.
     """
     graph = trace_operations(function, inputs, symbolic)
     graph.graph.eliminate_dead_code()
@@ -82,7 +82,7 @@ def as_torchscript(graph: GraphModule, inputs: Sequence[Tensor]) -> torch.jit.Sc
     """Convert a traced graph of fixed shapes to TorchScript.
 
     Raises:
-        ExportError: an operation names a device, so the module could not be loaded on another one.
+        ExportError: An operation names a device, so the module could not be loaded on another one.
     """
     tied = [node.name for node in graph.graph.nodes if node.kwargs.get("device") is not None]
     if tied:

@@ -19,8 +19,8 @@ class FixedAtoms(nn.Module):
     """The atoms that a form was made for; a module of its own, so that every form checks its inputs in the same way.
 
     Args:
-        species: atomic numbers of all atoms, copy after copy.
-        copies: number of copies of a molecule.
+        species: Atomic numbers of all atoms, copy after copy.
+        copies: Number of copies of a molecule.
     """
 
     def __init__(self, species: list[int], copies: int = 1) -> None:

@@ -32,8 +32,8 @@ class BatchNeighbors:
     Searches run on the CPU; the work of every call runs on the device of the batch.
 
     Args:
-        cutoff: angstrom.
-        skin: extra range of the lists, angstrom.
+        cutoff: Angstrom.
+        skin: Extra range of the lists, angstrom.
     """
 
     def __init__(self, cutoff: float, skin: float = SKIN) -> None:

@@ -16,7 +16,7 @@ class NeighborSearch(nn.Module):
     the columns around it that are within reach. Empty parts of columns cost nothing, so atoms may be far apart.
 
     Args:
-        cutoff: angstrom.
+        cutoff: Angstrom.
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -50,7 +50,7 @@ class NeighborSearch(nn.Module):
             pbc: (3,) bool, periodic directions; None: all three, if there is a cell.
 
         Raises:
-            ValueError: periodic without a cell, or the periodic lattice vectors span no length, area or volume, or one
+            ValueError: Periodic without a cell, or the periodic lattice vectors span no length, area or volume, or one
                 in which the atoms have no room.
         """
         positions = positions.detach().to(torch.float64)
@@ -159,8 +159,8 @@ class NeighborSearch(nn.Module):
             points: (n, 3) atoms and their images, angstrom.
             atoms: (n,) the atom of each point.
             bins: (3, n) bins along each direction; those of the cell start at zero.
-            counts: numbers of bins in the cell.
-            ranges: numbers of bins within the cutoff.
+            counts: Numbers of bins in the cell.
+            ranges: Numbers of bins within the cutoff.
         """
         length = counts[2] + 2 * ranges[2]
         width = counts[1] + 2 * ranges[1]

@@ -24,8 +24,8 @@ class MoleculePairs(nn.Module):
     """Neighbor sums over all pairs within each copy of a molecule; the edges are those of `pair_edges`, in that order.
 
     Args:
-        n_atoms: number of atoms n of the molecule.
-        copies: number of copies R; row i R + r of each array of N = n R atoms is atom i of copy r.
+        n_atoms: Number of atoms n of the molecule.
+        copies: Number of copies R; row i R + r of each array of N = n R atoms is atom i of copy r.
     """
 
     def __init__(self, n_atoms: int, copies: int = 1) -> None:

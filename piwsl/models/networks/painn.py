@@ -94,12 +94,12 @@ class PaiNNFeatures(nn.Module):
     """Layers of PaiNN up to the features of each atom.
 
     Args:
-        cutoff: interaction range, angstrom.
-        channels: number of features F of an atom.
-        layers: number of message and update blocks.
-        radial_size: number of radial functions.
-        radial: name of the radial basis (``bessel`` or ``gaussian``).
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        cutoff: Interaction range, angstrom.
+        channels: Number of features F of an atom.
+        layers: Number of message and update blocks.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis (``bessel`` or ``gaussian``).
+        neighbor_sums: Object that sums over neighbors; None: a list of edges.
     """
 
     last_update: type[Update] = Update

@@ -42,14 +42,14 @@ class Processes:
     """The processes of a run and the place of this one.
 
     Attributes:
-        count: processes in all.
-        rank: number of this process, from 0.
-        nodes: number of machines.
-        local_rank: number of this process on its machine.
-        local_count: processes on this machine, the same on each.
-        address, port: where they meet; empty in a run of one process.
-        elastic: started by torchrun, which holds the place where they meet.
-        note: what the user should know about their number; empty: nothing.
+        count: Processes in all.
+        rank: Number of this process, from 0.
+        nodes: Number of machines.
+        local_rank: Number of this process on its machine.
+        local_count: Processes on this machine, the same on each.
+        address, port: Where they meet; empty in a run of one process.
+        elastic: Started by torchrun, which holds the place where they meet.
+        note: What the user should know about their number; empty: nothing.
     """
 
     count: int = 1
@@ -72,7 +72,7 @@ def launched_processes(environment: Mapping[str, str] = os.environ) -> Processes
     """Return the processes that torchrun or srun started; a single one otherwise.
 
     Raises:
-        ConfigError: the machines have different numbers of processes.
+        ConfigError: The machines have different numbers of processes.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         return _of_torchrun(environment)
@@ -88,7 +88,7 @@ def _interactive(environment: Mapping[str, str]) -> Processes:
     """Return the single process of an interactive step (``srun --pty``): the other tasks have no terminal.
 
     Raises:
-        ConfigError: this is one of the others.
+        ConfigError: This is one of the others.
     """
     if environment.get("SLURM_PROCID", "0") != "0":
         raise ConfigError("srun --pty starts one process that has a terminal: start several with srun without --pty")
@@ -208,7 +208,7 @@ def process_group(processes: Processes, backend: str) -> Iterator[Processes]:
     An error in one process ends all of them: the first to fail raises it, the others raise SystemExit.
 
     Raises:
-        LostProcessError: another process disappeared without an error of its own.
+        LostProcessError: Another process disappeared without an error of its own.
     """
     if processes.count == 1 or _WITHIN.locked():  # within a block of all runs of an ensemble
         yield processes

@@ -30,14 +30,14 @@ class TrialResult:
     """One trial.
 
     Attributes:
-        number: number of the trial, from 0, as in the name of its directory.
+        number: Number of the trial, from 0, as in the name of its directory.
         state: ``completed``, ``stopped early``, ``failed``, ``running`` or ``abandoned`` (its worker died).
-        settings: values of the ranges.
-        value: error of the best validation, or of the last one if the trial was stopped; None if it failed.
-        seconds: duration of the trial, s.
-        directory: run directory.
-        reason: reason of a failure.
-        metric: name of the validation error.
+        settings: Values of the ranges.
+        value: Error of the best validation, or of the last one if the trial was stopped; None if it failed.
+        seconds: Duration of the trial, s.
+        directory: Run directory.
+        reason: Reason of a failure.
+        metric: Name of the validation error.
     """
 
     number: int
@@ -83,7 +83,7 @@ def validation_loss(directory: Path) -> float:
     """Return the smallest validation loss that a run logged, which is that of its weights.
 
     Raises:
-        PiwslError: it logged none.
+        PiwslError: It logged none.
     """
     values = []
     for path in directory.glob("metrics*/metrics.csv"):

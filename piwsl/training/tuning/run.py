@@ -57,11 +57,11 @@ class TuneSummary(RunSummary):
     """Summary of a search; ``wall_seconds`` is the sum over all trials.
 
     Attributes:
-        inputs: source of the data and its hash.
-        metric: error by which trials are compared.
-        trials: number of trials by state.
-        best: the best trial.
-        test: test errors of its model; None without test frames, or where its model is not here.
+        inputs: Source of the data and its hash.
+        metric: Error by which trials are compared.
+        trials: Number of trials by state.
+        best: The best trial.
+        test: Test errors of its model; None without test frames, or where its model is not here.
     """
 
     job: ClassVar[str] = "a search"
@@ -81,13 +81,13 @@ class TuneResult:
     """What a worker of a search returns when it ends.
 
     Attributes:
-        directory: directory of the search.
-        settings: section `tune`.
-        trials: all trials of the study.
-        best: completed trials, the smallest validation error first.
-        running: trials under way in other workers; the result is final when there are none.
-        config: the best configuration, complete; None while trials run, or where no trial was completed.
-        test: test errors of the model of the best trial; None without test frames, or where its model is not here.
+        directory: Directory of the search.
+        settings: Section `tune`.
+        trials: All trials of the study.
+        best: Completed trials, the smallest validation error first.
+        running: Trials under way in other workers; the result is final when there are none.
+        config: The best configuration, complete; None while trials run, or where no trial was completed.
+        test: Test errors of the model of the best trial; None without test frames, or where its model is not here.
     """
 
     directory: Path
@@ -139,15 +139,15 @@ def run_study(
     best configuration, a table, two plots and a summary, with the test errors of the best model.
 
     Args:
-        config: what the trials change.
-        settings: the section `tune`.
-        output: directory of the search; workers of one study may share it.
-        on_data: called with the frames before the first trial.
-        on_trial: called after every trial of this worker.
+        config: What the trials change.
+        settings: The section `tune`.
+        output: Directory of the search; workers of one study may share it.
+        on_data: Called with the frames before the first trial.
+        on_trial: Called after every trial of this worker.
 
     Raises:
-        ConfigError: a range does not fit the configuration or the data, or the storage cannot be opened.
-        RunDirectoryError: the directory holds something else, or the study was made with other settings.
+        ConfigError: A range does not fit the configuration or the data, or the storage cannot be opened.
+        RunDirectoryError: The directory holds something else, or the study was made with other settings.
         PiwslError: No trial was completed, or the storage is lost.
     """
     config = with_network_of_start(with_absolute_sources(config))

@@ -32,11 +32,11 @@ class Worker:
     """Runs trials of a study, each in a run directory of its own.
 
     Attributes:
-        study: shared with other workers.
-        config: what a trial changes.
-        settings: section `tune`.
-        frames: read once; the test frames are kept from the trials.
-        output: directory of the search.
+        study: Shared with other workers.
+        config: What a trial changes.
+        settings: Section `tune`.
+        frames: Read once; the test frames are kept from the trials.
+        output: Directory of the search.
     """
 
     study: Study
@@ -49,7 +49,7 @@ class Worker:
         """Run trials until all trials of the study are finished or running, here or in other workers.
 
         Raises:
-            KeyboardInterrupt: the trial under way is given up, and its turn will be taken again.
+            KeyboardInterrupt: The trial under way is given up, and its turn will be taken again.
         """
         while True:
             fail_abandoned(self.study)

@@ -105,7 +105,7 @@ def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> Tra
     """Return the configuration with some keys, such as ``loss.pitc``, set.
 
     Raises:
-        ConfigError: a key is unknown or a value out of range.
+        ConfigError: A key is unknown or a value out of range.
     """
     values = config.model_dump(mode="json")
     for key, value in settings.items():
@@ -131,7 +131,7 @@ def extremes(config: TrainingConfig, settings: TuneConfig) -> list[TrainingConfi
     """Return the configuration with each range at each of its ends, for checks before the first trial.
 
     Raises:
-        ConfigError: a key is unknown, a value out of range, or a trial would change what it is judged by.
+        ConfigError: A key is unknown, a value out of range, or a trial would change what it is judged by.
     """
     for key in settings.ranges:
         if key.split(".")[0] == _DATA or key == "seed":

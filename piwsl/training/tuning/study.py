@@ -30,13 +30,13 @@ def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> St
     """Create the study, or join it.
 
     Args:
-        settings: section `tune`.
-        output: where the study is kept if no storage is named.
-        agreed: flat settings that every worker of the study must have.
+        settings: Section `tune`.
+        output: Where the study is kept if no storage is named.
+        agreed: Flat settings that every worker of the study must have.
 
     Raises:
-        ConfigError: the storage cannot be opened.
-        RunDirectoryError: the study was made with other settings (the differences are listed).
+        ConfigError: The storage cannot be opened.
+        RunDirectoryError: The study was made with other settings (the differences are listed).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = settings.storage or f"sqlite:///{(output / STUDY_FILE).resolve()}"

@@ -38,19 +38,19 @@ def tune(
     Args:
         config: YAML file, or mapping, with a section `tune`, such as
             ``{"tune": {"trials": 30, "ranges": {"loss.pitc": {"low": 0.01, "high": 100, "log": True}}}}``.
-        data: labeled frames, see `piwsl.train`; None: what the configuration names.
-        output: directory of the search; default: ``runs/tune-NAME``, named after the data.
-        storage: database URL, or journal file, that several workers share; default: a file in ``output``.
-        trials: trials in all, over all workers; default: what the section `tune` contains.
-        options: values by key that take precedence over the configuration.
-        progress: called after every trial of this worker; True or False shows or hides a bar.
-        on_data: called with the frames before the first trial.
+        data: Labeled frames, see `piwsl.train`; None: what the configuration names.
+        output: Directory of the search; default: ``runs/tune-NAME``, named after the data.
+        storage: Database URL, or journal file, that several workers share; default: a file in ``output``.
+        trials: Trials in all, over all workers; default: what the section `tune` contains.
+        options: Values by key that take precedence over the configuration.
+        progress: Called after every trial of this worker; True or False shows or hides a bar.
+        on_data: Called with the frames before the first trial.
 
     Raises:
         MissingDependencyError: Optuna is not installed.
-        ConfigError: there is no section `tune`, or a range does not fit the configuration or the data.
-        RunDirectoryError: the directory contains something else, or the study was made with other settings.
-        PiwslError: no trial was completed, or the storage is lost.
+        ConfigError: There is no section `tune`, or a range does not fit the configuration or the data.
+        RunDirectoryError: The directory contains something else, or the study was made with other settings.
+        PiwslError: No trial was completed, or the storage is lost.
     """
     if importlib.util.find_spec("optuna") is None:
         raise MissingDependencyError("optuna", "the search for settings", "tune")
