@@ -19,7 +19,7 @@ def earlier(small, tmp_path):
 
 
 def test_nothing_to_go_on_with(small, tmp_path):
-    with pytest.raises(RunDirectoryError, match="holds no training run to resume"):
+    with pytest.raises(RunDirectoryError, match="contains no training run to resume"):
         continuation(small(), tmp_path)
 
 

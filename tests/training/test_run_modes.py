@@ -105,7 +105,7 @@ def test_deterministic_runs_are_equal_bit_by_bit(small, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(small, tmp_path):
-    with pytest.raises(ConfigError, match="torch finds no CUDA device here"):
+    with pytest.raises(ConfigError, match="PyTorch finds no CUDA device"):
         run_training(small("accelerator=gpu"), tmp_path / "run")
 
 

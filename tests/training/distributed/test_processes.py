@@ -72,7 +72,7 @@ def test_an_interactive_step_is_one_process():
     environment = {**SLURM, "SLURM_PTY_PORT": "40001", "SLURM_PROCID": "0"}
     found = launched_processes(environment)
     assert (found.count, found.rank) == (1, 0)
-    assert found.note == "one process, since this is an interactive step of 8 tasks (srun --pty)"
+    assert found.note == "one process, because this is an interactive step of 8 tasks (srun --pty)"
     with pytest.raises(ConfigError, match="without --pty"):
         launched_processes({**environment, "SLURM_PROCID": "3"})
 
