@@ -201,6 +201,7 @@ def test_a_named_set_is_split_as_published(small, water_file, monkeypatch):
         protocol = Protocol(train=None, validation=7, test=13)
 
     read = sources.read_frames
+    # Patched in place: the configuration names the set, and a real named set would have to be downloaded.
     monkeypatch.setattr(sources, "is_dataset", lambda name: name == "water:exact")
     monkeypatch.setattr(sources, "dataset", lambda name: Named)
     monkeypatch.setattr(sources, "read_frames", lambda source, units: read(water_file, units))

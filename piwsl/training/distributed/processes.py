@@ -267,7 +267,8 @@ def _leave_group() -> None:
 
 
 @cache
-def _meeting_place(processes: Processes) -> Store:
+def _meeting_place(processes: Processes, timeout: timedelta = MEETING, notice_after: float = NOTICE) -> Store:
+    """Return the store of all processes; log a warning after ``notice_after`` seconds of waiting."""
     if processes.elastic:
         store: Store = next(rendezvous("env://"))[0]
         return store
@@ -275,11 +276,11 @@ def _meeting_place(processes: Processes) -> Store:
     place = f"{processes.address}:{processes.port}"
     others = "the other processes" if first else "the first process"
     message = f"process {processes.rank} is waiting for {others} at {place}"
-    notice = threading.Timer(NOTICE, LOGGER.warning, [message])
+    notice = threading.Timer(notice_after, LOGGER.warning, [message])
     notice.daemon = True
     notice.start()
     try:
-        return TCPStore(processes.address, processes.port, processes.count, is_master=first, timeout=MEETING)
+        return TCPStore(processes.address, processes.port, processes.count, is_master=first, timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
         raise LostProcessError(
             f"could not connect {processes.count} processes at {place}: no answer from {others} ({reason_of(error)}): "
