@@ -107,7 +107,7 @@ def test_fine_tuning_shows_what_was_loaded(cli, water):
     lines = [line for line in second.out.splitlines() if line.startswith("start: ")]
     assert any("loaded (15): embedding, " in line for line in lines)
     assert any("refitted to 20 energies" in line for line in lines)
-    assert "start: fixed (1): embedding.weight" in lines
+    assert "start: frozen (1): embedding.weight" in lines
     wrong = cli("train", *data, "--init-from", "first/model.pt", "--output", "x", *SMALL, "-o", "start.freeze=[embed]")
     assert wrong.code == 2
     assert "near are embedding" in wrong.errors[0]

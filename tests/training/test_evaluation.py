@@ -145,7 +145,7 @@ def test_config_types_come_from_extended_xyz(exports, frames, tmp_path):
 def test_mistakes_are_one_line(exports, frames, tmp_path):
     with pytest.raises(RunDirectoryError, match=r"contains neither model.pt nor an ensemble"):
         piwsl.evaluate(tmp_path, frames, progress=False)
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ConfigError, match="occurs twice"):
         piwsl.evaluate(exports.trained(), ["a.xyz", "a.xyz"], progress=False)
     with pytest.raises(ConfigError, match="name at least one data set"):
         piwsl.evaluate(exports.trained(), {}, progress=False)

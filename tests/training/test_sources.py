@@ -127,12 +127,12 @@ def either(index: int, one: Frame) -> Frame:
         ("loss.stress=1", without(), "loss.stress: no training frame of"),
         ("loss.stress={shape: linear, first: 0, last: 1}", without(), "loss.stress"),
         ("loss.taylor_labels=1", without("forces"), "loss.taylor_labels"),
-        ("loss.taylor_labels=1", either, "an energy and forces"),
+        ("loss.taylor_labels=1", either, "both energy and forces"),
         ("loss.forces=0", without("energy"), "no supervised loss is left"),
         ("displacement.direction=force_error", without("forces"), "displacement.direction: force_error"),
         ("displacement.direction=energy_error", without("energy"), "displacement.direction: energy_error"),
         ("displacement.length=0.5", without(), "displacement.cap = 0.3 allows"),
-        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "the cap is 0.3"),
+        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "exceeds displacement.cap = 0.3"),
     ],
 )
 def test_what_the_frames_cannot_give_is_refused(small, changed, override, how, message):

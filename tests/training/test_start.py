@@ -147,15 +147,15 @@ def test_fixed_weights_do_not_move(fine_tuned, file, tmp_path):
     assert after.training["start"]["freeze"] == ["embedding", "messages.0"]
     log = (tmp_path / "run" / "train.log").read_text()
     assert "loaded (" in log
-    assert "fixed (" in log
+    assert "frozen (" in log
 
 
 @pytest.mark.parametrize(
     ("prefixes", "message"),
     [
-        ("[embeding]", "no weight begins with 'embeding': near are embedding"),
+        ("[embeding]", "no weight begins with 'embeding': similar prefixes are embedding"),
         ("[message]", "no weight begins with 'message'"),
-        ("[messages.00]", "near are messages.0"),
+        ("[messages.00]", "similar prefixes are messages.0"),
         ("[embedding, first_message, first_update, messages, updates, readout]", "leave some weights trainable"),
     ],
 )
