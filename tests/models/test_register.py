@@ -119,8 +119,8 @@ def no_json(cutoff: float, activation: nn.Module | None = None) -> nn.Module:
         ("hidden", hidden_options, r"takes \*\*options: int"),
         ("without_types", without_types, "width has no type"),
         ("no_json", no_json, "is no valid configuration key"),
-        ("painn", TinyPairs, "taken by piwsl.models.networks.painn.PaiNN"),
-        ("tiny_pairs", no_cutoff, "taken by .*TinyPairs"),
+        ("painn", TinyPairs, "already used by piwsl.models.networks.painn.PaiNN"),
+        ("tiny_pairs", no_cutoff, "already used by .*TinyPairs"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(name, network, message):
@@ -141,7 +141,7 @@ def test_no_force_head_and_no_neighbor_sums():
 
     with pytest.raises(ConfigError, match="tiny_pairs has no force head"):
         build_network(ModelConfig(network="tiny_pairs", forces="direct"))
-    with pytest.raises(ConfigError, match="tiny_pairs does not take neighbor_sums"):
+    with pytest.raises(ConfigError, match="tiny_pairs does not accept neighbor_sums"):
         build_network(ModelConfig(network="tiny_pairs"), MoleculePairs(5))
 
 
@@ -213,7 +213,7 @@ def test_without_neighbor_sums_openmm_gets_a_searched_form_and_no_copies(tmp_pat
     path = stored(tmp_path, "tiny_pairs")
     assert Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "openmm.pt").passed
     for options in ({"copies": 2}, {"form": "aotinductor"}):
-        with pytest.raises(ExportError, match="tiny_pairs does not take neighbor_sums"):
+        with pytest.raises(ExportError, match="tiny_pairs does not accept neighbor_sums"):
             Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "copies.pt", **options)
 
 

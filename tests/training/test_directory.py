@@ -64,5 +64,5 @@ def test_more_steps_unless_the_schedule_depends_on_them(small, earlier, schedule
     with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 30, is 20: restore"):
         continuation(small(settings, "optimizer.steps=20"), directory)
     directory = earlier("optimizer.steps=30")
-    with pytest.raises(RunDirectoryError, match="the cosine schedule depends on it"):
+    with pytest.raises(RunDirectoryError, match="the cosine schedule depends on this value"):
         continuation(small("optimizer.steps=40"), directory)
