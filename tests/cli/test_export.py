@@ -70,7 +70,7 @@ def test_copies_of_a_molecule(cli, water):
     ("arguments", "message"),
     [
         (["model.pt", "--device", "cuda"], "PyTorch finds no GPU"),
-        (["model.pt", "--structure", "water.xyz"], "need --target openmm"),
+        (["model.pt", "--structure", "water.xyz"], "require --target openmm"),
         (["model.pt", "--target", "openmm"], "either --system NAME or --structure FILE"),
         (["--info", "water.xyz"], "damaged or not an exported file"),
         (["empty"], "empty"),
