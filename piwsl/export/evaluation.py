@@ -64,7 +64,9 @@ def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC
     """
     if species is None:
         if not potential.species:
-            raise DataError(f"{potential.path}: the file was exported for any structure: pass the species")
+            raise DataError(
+                f"{potential.path}: the file was exported for any structure and contains no species: pass species"
+            )
         species = np.array(potential.species)
     if potential.species:
         check_species(species, potential.species, str(potential.path))
@@ -91,7 +93,10 @@ class BoundMolecule(BoundPotential):
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
         if len(positions) != self._atoms:  # compiled code would read beyond the array
-            raise DataError(f"{self._potential.path}: exported for {self._atoms} atoms, got {len(positions)} positions")
+            raise DataError(
+                f"{self._potential.path}: exported for {self._atoms} atoms, got {len(positions)} positions: pass one "
+                "per atom"
+            )
         if not self._periodic:
             cell = None
         elif cell is not None:
@@ -134,7 +139,8 @@ class BoundEdges(BoundPotential):
         positions = np.asarray(positions, dtype=np.float64)
         if len(positions) != len(self._species):  # compiled code would read beyond the arrays
             raise DataError(
-                f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions"
+                f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions: pass one "
+                "per atom"
             )
         edges, vectors = self.neighbors(positions, cell if any(self._pbc) else None)
         if not math.isfinite(positions.sum() + (0.0 if cell is None else cell.sum())):

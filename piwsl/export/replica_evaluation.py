@@ -75,7 +75,7 @@ class BoundReplicas:
         """Evaluate positions (R, n, 3), angstrom, float64. NaN positions affect only the results of their replica."""
         count = len(positions)
         if positions.shape[1:] != (self.n_atoms, 3):  # compiled code would read beyond the array
-            raise DataError(f"expected positions of shape (R, {self.n_atoms}, 3), got {tuple(positions.shape)}")
+            raise DataError(f"positions have shape {tuple(positions.shape)}: the shape must be (R, {self.n_atoms}, 3)")
         energies = torch.empty((self.members, count), dtype=torch.float64, device=self.device)
         forces = torch.empty((self.members, *positions.shape), dtype=torch.float64, device=self.device)
         starts = iter(range(0, count, self.chunk))  # shared by the threads

@@ -310,7 +310,7 @@ def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
             weights[name].requires_grad_(False)
     frozen = tuple(name for name, weight in weights.items() if not weight.requires_grad)
     if len(frozen) == len(weights):
-        raise ConfigError(f"start.freeze: {', '.join(prefixes)} freezes all weights: leave some weights trainable")
+        raise ConfigError(f"start.freeze ({', '.join(prefixes)}) freezes all weights: leave some weights trainable")
     return frozen
 
 

@@ -230,7 +230,7 @@ class TrainingTask(LightningModule):
         """
         weights = self._trained()
         if not weights:
-            raise ConfigError("start.freeze: all weights are frozen: leave some weights trainable")
+            raise ConfigError("start.freeze freezes all weights: leave some weights trainable")
         optimizer = torch.optim.AdamW(
             weights,
             lr=self.config.learning_rate,

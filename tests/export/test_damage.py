@@ -114,7 +114,9 @@ def test_a_compressed_member_of_another_size_than_stated(tmp_path):
         for _ in range(1024):
             member.write(bytes(2**20))
     for read in (load_trained, load_exported):
-        with pytest.raises(ModelFileError, match=r"bomb\.pt: damaged .*the members are larger than the size of the file allows"):
+        with pytest.raises(
+            ModelFileError, match=r"bomb\.pt: damaged .*the members are larger than the size of the file allows"
+        ):
             read(tmp_path / "bomb.pt")
 
 

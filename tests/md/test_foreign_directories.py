@@ -94,7 +94,10 @@ def test_a_line_at_load(exports, stranger, tmp_path, caplog):
     theirs = tmp_path / "theirs.pt"
     shutil.copy(exports.general(dtype="float32"), theirs)
     line = rf"executing code from {theirs}, written by piwsl \d\S+ on \d{{4}}-\d\d-\d\d"
-    for expected, level in (("; the file is new to this user account: use exported files only from sources", "WARNING"), ("", "INFO")):
+    for expected, level in (
+        ("; the file is new to this user account: use exported files only from sources", "WARNING"),
+        ("", "INFO"),
+    ):
         caplog.clear()
         with caplog.at_level(logging.INFO):
             piwsl.PiwslCalculator(theirs)

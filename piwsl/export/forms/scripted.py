@@ -44,8 +44,8 @@ class FixedAtoms(nn.Module):
         for atom in range(len(species)):
             if species[atom] != self.species[atom]:
                 raise ValueError(
-                    f"atom {atom} has the atomic number {species[atom]}, the file was made with "
-                    f"{self.species[atom]} ({self.symbols[atom]}) there: put the atoms in the order of the file"
+                    f"atom {atom} has the atomic number {species[atom]}, but the file was made with "
+                    f"{self.species[atom]} ({self.symbols[atom]}): put the atoms in the order of the file"
                 )
 
 
@@ -111,7 +111,7 @@ class EdgesCore(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return energies (M, S), forces (M, N, 3) and virials (M, S, 3, 3) in eV and angstrom."""
         if not bool(self.known[species].all()):
-            raise ValueError("an element of this structure is not among those the potential was made for")
+            raise ValueError("the structure contains an element that the potential was not trained on")
         vectors = edge_vectors.to(self.dtype)
         energies: list[Tensor] = []
         forces: list[Tensor] = []

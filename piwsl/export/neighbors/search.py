@@ -66,7 +66,7 @@ class NeighborSearch(nn.Module):
                 lattice = torch.eye(3, dtype=torch.float64)
                 pairs, vectors = self._compare_binned(positions, lattice, lattice, [1.0, 1.0, 1.0], periodic)
         elif cell is None:
-            raise ValueError("periodic directions without a cell: give the cell, or none of them")
+            raise ValueError("periodic directions require a cell: pass the cell, or no periodic directions")
         else:
             pairs, vectors = self._periodic_pairs(positions, cell.detach().to(torch.float64).cpu(), periodic, few)
         return torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([vectors, -vectors])

@@ -30,14 +30,14 @@ class RangeConfig(Section):
     def _one_of_both(self) -> "RangeConfig":
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log or self.step is not None:
-                raise ValueError("give either low and high, or choices")
+                raise ValueError("set either low and high, or choices")
             return self
         if self.low is None or self.high is None:
-            raise ValueError("give low and high, or choices")
+            raise ValueError("set low and high, or choices")
         if not self.low < self.high:
-            raise ValueError(f"low {self.low} must lie below high {self.high}")
+            raise ValueError(f"low {self.low} must be less than high {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("log needs low above 0, and no step")
+            raise ValueError("log requires low above 0 and no step")
         return self
 
     @property
