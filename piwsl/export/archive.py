@@ -1,7 +1,7 @@
-"""The boundary through which model files are read: a zip archive, read once and verified before anything else.
+"""Verified reading of model files, which are zip archives.
 
-PyTorch does not look at the checksums of an archive, so damaged weights would be used without a word. Whatever is
-loaded afterwards comes from the bytes that were verified here, not from the path.
+PyTorch does not verify the checksums of an archive and would silently load damaged weights. Therefore, each file is
+read once and verified here, and all later steps use the verified bytes instead of the path.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from typing import Any
 from piwsl.errors import ModelFileError, reason_of
 
 LARGEST_FILE = 16 * 2**30  # bytes
-# Weights are stored as they are; code and debugging information are compressed.
+# Weights are stored uncompressed. Code and debugging information are compressed.
 LARGEST_COMPRESSED = 2**29  # bytes of all compressed members, after decompression
 LARGEST_DESCRIPTION = 2**26  # bytes
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A model file whose members agree with their checksums.
+    """Content of a model file whose members match their checksums.
 
     Attributes:
-        path: the file.
-        content: its members in an archive written anew, see `_verified`.
-        digests: SHA-256 of each member, hexadecimal, by its name without the folder at the top.
+        path: Path of the file.
+        content: Bytes of a rewritten archive with the same members, see `_verified`.
+        digests: SHA-256 of each member, hexadecimal, by its name without the top-level folder.
     """
 
     path: Path
@@ -37,11 +37,11 @@ class Archive:
 
     @property
     def has_code(self) -> bool:
-        """Whether it contains TorchScript or a compiled library."""
+        """Whether the archive contains TorchScript or a compiled library."""
         return any(_is_code(name) for name in self.digests)
 
     def read(self, name: str) -> bytes | None:
-        """Return a member by its name without the folder at the top; None where there is none."""
+        """Return a member by its name without the top-level folder, or None if it does not exist."""
         with zipfile.ZipFile(BytesIO(self.content)) as archive:
             for entry in archive.infolist():
                 if without_top(entry.filename) == name:
@@ -50,84 +50,86 @@ class Archive:
 
 
 def read_archive(path: Path, kind: str, advice: str) -> Archive:
-    """Read a model file and compare all of its members with their checksums; nothing in it is executed.
+    """Read a model file and verify the checksums of all members, without executing anything in the file.
 
     Args:
-        path: the file.
-        kind: what it should be.
-        advice: what to do about a damaged file.
+        path: Path of the file.
+        kind: Expected kind of file, used in messages.
+        advice: Advice for damaged files, used in messages.
 
     Raises:
-        ModelFileError: the file is missing, cannot be read, is no archive, or is damaged.
+        ModelFileError: The file is missing, cannot be read, is not an archive, or is damaged.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise ModelFileError(f"{path}: larger than {LARGEST_FILE / 2**30:g} GiB: not {kind}")
+            raise ModelFileError(
+                f"{path}: larger than {LARGEST_FILE / 2**30:g} GiB, so it is not {kind}: check the path"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({reason_of(error)})") from None
     try:
         return Archive(path, *_verified(content))
-    except Exception as error:  # zipfile raises a dozen kinds on damaged bytes
+    except Exception as error:  # zipfile raises many kinds of errors for damaged files
         raise ModelFileError(f"{path}: damaged or not {kind} ({reason_of(error)}): {advice}") from None
 
 
 def member_digests(content: bytes) -> dict[str, str]:
-    """Return the SHA-256 of each member of an archive, hexadecimal, by its name without the folder at the top."""
+    """Return the SHA-256 of each member of an archive, hexadecimal, by its name without the top-level folder."""
     return _verified(content)[1]
 
 
 def without_top(name: str) -> str:
-    """Return the name of a member without the folder that all members are in."""
+    """Return the name of a member without the top-level folder of the archive."""
     return name.partition("/")[2]
 
 
 def parsed(text: bytes | str) -> Any:
-    """Return the content of JSON text from a file.
+    """Parse JSON text from a file.
 
     Raises:
-        ValueError: it is not JSON, too long, or nested too deeply.
+        ValueError: The text is not JSON, is too long, or is nested too deeply.
     """
     if len(text) > LARGEST_DESCRIPTION:
-        raise ValueError(f"a description of more than {LARGEST_DESCRIPTION / 2**20:g} MiB")
+        raise ValueError(f"the description is larger than {LARGEST_DESCRIPTION / 2**20:g} MiB")
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("a description that is nested too deeply") from None
+        raise ValueError("the description is nested too deeply") from None
 
 
 def check_members(path: Path, digests: Mapping[str, str], recorded: Mapping[str, str], own: str) -> None:
-    """Compare the members of an archive with the hashes in its description.
+    """Raise an error if the members of an archive do not match the hashes in its description.
 
     Args:
-        path: the file.
-        digests: hashes of its members.
-        recorded: hashes in its description.
-        own: the member that contains the description.
+        path: Path of the file, used in messages.
+        digests: Hashes of the members.
+        recorded: Hashes in the description.
+        own: Name of the member that contains the description.
 
     Raises:
-        ModelFileError: a member was added, removed or replaced.
+        ModelFileError: A member was added, removed or replaced.
     """
     names = {*digests, *recorded} - {own}
     wrong = sorted(name for name in names if digests.get(name) != recorded.get(name))
     if wrong:
         raise ModelFileError(
-            f"{path}: {wrong[0]} inside it is not what was exported: the file was changed, its code is not run: "
+            f"{path}: the member {wrong[0]} was changed after the export, so the code of the file is not run: "
             "export it again"
         )
 
 
 def _verified(content: bytes) -> tuple[bytes, dict[str, str]]:
-    """Return an archive of the same members, and the SHA-256 of each member.
+    """Return a rewritten archive with the same members, and the SHA-256 of each member.
 
-    The reader of PyTorch takes some fields of an archive differently: a changed bit makes it see an empty member, whose
-    tensor is not initialized. An archive that is written anew has one meaning alone.
+    PyTorch interprets some fields of an archive differently from `zipfile`. For instance, a changed bit can result in
+    an empty member whose tensor is not initialized. A rewritten archive is unambiguous.
 
     Raises:
-        ValueError: two members have one name, members are in several folders, or they are too large.
-        zipfile.BadZipFile: a checksum differs. Other exceptions: other damage.
+        ValueError: Two members have the same name, members are in several folders, or members are too large.
+        zipfile.BadZipFile: A checksum differs. Other kinds of damage raise other exceptions.
     """
     digests: dict[str, str] = {}
     clean = BytesIO()
@@ -136,14 +138,14 @@ def _verified(content: bytes) -> tuple[bytes, dict[str, str]]:
         compressed = sum(entry.file_size for entry in entries if entry.compress_type != zipfile.ZIP_STORED)
         stored = sum(entry.file_size for entry in entries if entry.compress_type == zipfile.ZIP_STORED)
         if compressed > LARGEST_COMPRESSED or stored > len(content):
-            raise ValueError("its members are larger than the file can hold")
+            raise ValueError("the members are larger than the size of the file allows")
         if len({entry.filename.partition("/")[0] for entry in entries}) != 1:
-            raise ValueError("its members are not in one folder")
+            raise ValueError("the members are not in a single folder")
         for entry in entries:
-            data = archive.read(entry)  # compares the checksum
+            data = archive.read(entry)  # verifies the checksum
             name = without_top(entry.filename)
             if name in digests:
-                raise ValueError("two of its members have one name")
+                raise ValueError("two members have the same name")
             digests[name] = hashlib.sha256(data).hexdigest()
             copy.writestr(zipfile.ZipInfo(entry.filename), data)
     return clean.getvalue(), digests

@@ -1,4 +1,4 @@
-"""The exporter: exported files from trained files, verified before they are written."""
+"""Exporter that creates exported files from trained files and verifies them before they are written."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -34,23 +34,23 @@ from piwsl.runs.files import sha256, write_bytes
 from piwsl.runs.scratch import scratch_directory
 
 Format = Literal["torchscript", "aotinductor"]
-# All pairs of a molecule as one graph beat lists of edges up to about this size, and grow with its square.
+# Up to about this size, a graph of all pairs is faster than lists of edges. Its cost is quadratic in the size.
 LARGEST_MOLECULE = 200
 _UNITS = {"energy": "eV", "length": "angstrom", "force": "eV/angstrom"}
 _OPENMM_UNITS = {"energy": "kJ/mol", "length": "nm", "force": "kJ/mol/nm"}
 
 
 class Exporter:
-    """Writes exported files of a trained model, or of the members of an ensemble as one potential.
+    """Exporter of a trained model, or of an ensemble of models as one potential.
 
     Args:
-        paths: trained files; several form an ensemble.
-        dtype: float type of the network; that of the trained files by default.
-        device: ``cpu`` or ``cuda``, on which a compiled file will run; a TorchScript file runs on both.
+        paths: Trained files. Several files form an ensemble.
+        dtype: Float type of the network. The default is the float type of the trained files.
+        device: Device on which a compiled file will run, ``cpu`` or ``cuda``. A TorchScript file runs on both.
 
     Raises:
-        ModelFileError: a trained file cannot be read.
-        ConfigError: the members of an ensemble differ in cutoff, elements or kind of forces, or there is no GPU.
+        ModelFileError: A trained file cannot be read.
+        ConfigError: The members of an ensemble differ in cutoff, elements or kind of forces, or PyTorch finds no GPU.
     """
 
     def __init__(self, paths: Sequence[Path], dtype: str | None = None, device: str = "cpu") -> None:
@@ -58,16 +58,16 @@ class Exporter:
         self.models = [load_trained(path) for path in self.paths]
         _check_members(self.paths, self.models)
         if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device='cuda': PyTorch finds no GPU here")
+            raise ConfigError("device='cuda', but PyTorch finds no GPU: use device='cpu'")
         self.dtype = dtype or self.models[0].dtype
         self.device = device
         self.cutoff = self.models[0].config.cutoff
 
     def general(self, output: Path, form: Format = "torchscript") -> Verification:
-        """Write a file for any structure of the model's elements.
+        """Write a file for any structure of the elements of the model.
 
         Raises:
-            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
+            ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
         core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
         info = {"target": "general", "pairs": "edges", "units": _UNITS}
@@ -75,7 +75,7 @@ class Exporter:
         if form == "aotinductor":
             frames = [frame for frame in frames if len(frame.species) > 1]
             example = self._edges_example(frames)
-            with self._network_errors("recorded as a graph"):
+            with self._network_errors("traced as a graph"):
                 program = edges_program(core, example)
             return self._compiled(program, info, frames, output)
         return self._scripted(GeneralForm(core, self.cutoff), info, frames, output)
@@ -90,16 +90,17 @@ class Exporter:
     ) -> Verification:
         """Write a file for the atoms of one structure, in this order.
 
-        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; otherwise neighbors are searched.
-        Several ``copies`` of such a molecule are evaluated in one call and do not interact.
+        For a molecule of up to ``largest_molecule`` atoms without a cell, the file contains a graph of all pairs.
+        Otherwise, it contains a neighbor search. Several ``copies`` of a molecule are evaluated in one call and do not
+        interact.
 
         Raises:
-            ElementError: the model was not trained on an element of the structure.
-            ConfigError: ``copies`` is below 1, or the structure is not such a molecule.
-            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
+            ElementError: The model was not trained on an element of the structure.
+            ConfigError: ``copies`` is less than 1, or the structure does not support copies.
+            ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
         if copies < 1:
-            raise ConfigError(f"copies is {copies}: it must be at least 1")
+            raise ConfigError(f"copies={copies}: use at least 1")
         species = structure.species.tolist()
         check_elements(self.models[0], species)
         same = [
@@ -109,24 +110,24 @@ class Exporter:
         info: dict[str, Any] = {"target": "openmm", "species": species, "units": _OPENMM_UNITS}
         if any(structure.pbc) and not all(structure.pbc):
             raise ExportError(
-                "OpenMM takes boxes that are periodic along all directions, or no box: use target='general'"
+                "OpenMM supports only boxes that are periodic in all directions, or no box: use target='general'"
             )
         if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
             raise ExportError(
-                f"network {self.models[0].config.network} does not take neighbor_sums, so a molecule cannot become one "
-                "graph: use target='general', or format='torchscript' and copies=1"
+                f"network {self.models[0].config.network} does not accept neighbor_sums, which a graph of one molecule "
+                "requires: use target='general', or format='torchscript' and copies=1"
             )
         in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
         if any(structure.pbc) or not in_one_graph:
             if copies > 1:
                 raise ConfigError(
-                    f"copies=N takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
-                    "a file of target='general' serves replicas of any structure"
+                    f"copies=N supports only molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a "
+                    "cell: use target='general', which supports replicas of any structure"
                 )
             if form == "aotinductor":
                 raise ExportError(
-                    f"the compiled form of target='openmm' takes molecules of {SMALLEST_MOLECULE} to "
-                    f"{largest_molecule} atoms: use target='general', or format='torchscript'"
+                    f"target='openmm' with format='aotinductor' supports only molecules of {SMALLEST_MOLECULE} to "
+                    f"{largest_molecule} atoms without a cell: use target='general', or format='torchscript'"
                 )
             general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
@@ -137,12 +138,12 @@ class Exporter:
         numbers = torch.tensor(species, device=self.device)
         positions = torch.from_numpy(structure.positions).to(self.device).repeat(copies, 1)
         if form == "aotinductor":
-            with self._network_errors("recorded as a graph"):
+            with self._network_errors("traced as a graph"):
                 program = molecule_program(potentials, pairs, numbers, positions, DTYPES[self.dtype])
             return self._compiled(program, {**info, "units": _UNITS}, frames, output)
         images = MinimumImages(pair_edges(pairs), self.cutoff)
         vectors = images(positions, None).to(DTYPES[self.dtype])
-        with self._network_errors("recorded as a graph"):
+        with self._network_errors("traced as a graph"):
             graph = as_torchscript(trace(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
         around = (graph, images, DTYPES[self.dtype], len(potentials), species)
         module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
@@ -154,7 +155,7 @@ class Exporter:
         with self._network_errors("written as TorchScript", ": choose target='general', format='aotinductor'"):
             torch.jit.save(torch.jit.script(module.eval()), buffer)
         buffer.seek(0)
-        # What is verified has been through a file.
+        # The verified module is loaded from the serialized bytes.
         scripted = torch.jit.load(buffer, map_location=self.device)
         potential = ExportedPotential(output, info, scripted, self.device)
         result, extra = self._verified(potential, frames)
@@ -188,12 +189,12 @@ class Exporter:
 
     @contextmanager
     def _network_errors(self, attempt: str, advice: str = "") -> Iterator[None]:
-        """Report in one line that PyTorch cannot represent a network in the form of an export."""
+        """Convert errors of PyTorch about a network that cannot be exported to a one-line `ExportError`."""
         try:
             yield
         except ExportError:
             raise
-        except Exception as error:  # whatever a compiler meets in a network of the user
+        except Exception as error:  # compilers may raise any error for the network of a user
             network = self.models[0].config.network
             raise ExportError(f"network {network} cannot be {attempt} ({reason_of(error)}){advice}") from error
 
@@ -202,7 +203,9 @@ class Exporter:
 
     def _edges_example(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
         if not frames:
-            raise ExportError("the trained file holds no structures on which to verify an export: train it again")
+            raise ExportError(
+                "the trained file contains no structures for the verification of an export: train the model again"
+            )
         batch = collate(frames[:1], self.cutoff, DTYPES[self.dtype]).to(self.device)
         return batch.species, batch.edges, batch.edge_vectors()
 
@@ -234,4 +237,6 @@ def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> Non
             ("forces", first.config.forces, model.config.forces),
         ):
             if value != expected:
-                raise ConfigError(f"{path} and {paths[0]} differ in {what} ({value} and {expected}): no ensemble")
+                raise ConfigError(
+                    f"{path} and {paths[0]} differ in {what} ({value} and {expected}): export them separately"
+                )

@@ -1,7 +1,7 @@
-"""Potentials, the energy networks inside them, and the register that gives networks their names.
+"""Potentials, energy networks, and the registry of networks.
 
-A potential turns graphs of atoms into energies and forces. `build_potential` makes one from a `ModelConfig`, and
-`register_network` adds a network of your own to those that a configuration can name.
+A potential maps graphs of atoms to energies and forces. `build_potential` builds a potential from a `ModelConfig`, and
+`register_network` makes your own network available in configurations.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The section `model` of a configuration, and the network and the potential made from it."""
+"""Section `model` of a configuration, and construction of the network and the potential."""
 
 import difflib
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from piwsl.models.register import registered_network, registered_networks
 
 
 class ModelConfig(BaseModel):
-    """Which energy network, and how large.
+    """Section `model`: the energy network and its options.
 
-    Beside the fields below, the options of the network are keys of the same level, such as ``channels`` and ``layers``
-    of the built-in networks. They are checked against the signature under which the network was registered.
+    In addition to the fields below, the section contains the options of the network, such as ``channels`` and
+    ``layers`` of the built-in networks. They are validated against the signature of the registered network.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    network: str = Field("painn", description="energy network: painn, schnet, tensornet, ace, or one of your own")
+    network: str = Field("painn", description="energy network: painn, schnet, tensornet, ace, or your own network")
     cutoff: float = Field(5.0, gt=0.5, le=20.0, description="range of the interaction [A]")
     forces: Literal["conservative", "direct"] = Field(
         "conservative", description="gradient of the energy, or a force head (painn)"
@@ -33,7 +33,7 @@ class ModelConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Check the options of the network, and add those that are missing."""
+        """Validate the options of the network, and add the default values of missing options."""
         if not isinstance(values, Mapping):
             return values
         name = values.get("network", cls.model_fields["network"].default)
@@ -48,8 +48,8 @@ class ModelConfig(BaseModel):
                 known = [*cls.model_fields, *network.options.model_fields]
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean model.{near[0]}?" if near else f"the keys are {', '.join(known)}"
-                raise _invalid(key, value, f"network {name} has no such option: {hint}")
-        # The errors of pydantic's own checks pass through with the name of their key.
+                raise _invalid(key, value, f"network {name} has no option {key}: {hint}")
+        # Validation errors of pydantic already contain the name of the key.
         return {**shared, **network.options.model_validate(options).model_dump()}
 
     @property
@@ -58,7 +58,7 @@ class ModelConfig(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
     def described(self) -> dict[str, tuple[Any, str]]:
-        """Return the value and the description of each key, with the options of the network."""
+        """Return the value and the description of each key, including the options of the network."""
         fields: dict[str, FieldInfo] = {
             **type(self).model_fields,
             **registered_network(self.network).options.model_fields,
@@ -67,7 +67,7 @@ class ModelConfig(BaseModel):
 
 
 def _invalid(key: str, value: Any, message: str) -> ValidationError:
-    # Braces are place holders in messages of pydantic.
+    # The message is passed as a parameter, because pydantic interprets braces in its template.
     error = PydanticCustomError("network_option", "{message}", {"message": message})
     return ValidationError.from_exception_data("ModelConfig", [InitErrorDetails(type=error, loc=(key,), input=value)])
 
@@ -76,11 +76,12 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
     """Build a network with random weights.
 
     Args:
-        config: network and its options.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        config: Section `model` of a configuration.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
 
     Raises:
-        ConfigError: the network has no force head and ``forces`` is ``direct``, or it accepts no ``neighbor_sums``.
+        ConfigError: ``forces`` is ``direct`` but the network has no force head, or ``neighbor_sums`` is given but the
+            network does not accept it.
     """
     network, direct = registered_network(config.network), config.forces == "direct"
     factory = network.direct if direct else network.energy
@@ -93,7 +94,9 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
     arguments: dict[str, Any] = {"cutoff": config.cutoff, **config.options}
     if neighbor_sums is not None:
         if not network.takes_neighbor_sums(direct):
-            raise ConfigError(f"network {config.network} does not take neighbor_sums: it works on lists of edges only")
+            raise ConfigError(
+                f"network {config.network} does not accept neighbor_sums: omit this argument to use a list of edges"
+            )
         arguments["neighbor_sums"] = neighbor_sums
     return factory(**arguments)
 
@@ -107,16 +110,16 @@ def build_potential(
     """Build a potential with random weights.
 
     Args:
-        config: network and its options.
-        reference_energies: reference energy of each supported element, by atomic number, eV.
-        scale: eV per unit of the network's output.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        config: Section `model` of a configuration.
+        reference_energies: Reference energy of each supported element, by atomic number, eV.
+        scale: Energy per unit of the network output, eV.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
 
     Returns:
-        A `DirectPotential` if ``config.forces`` is ``direct``.
+        The potential, a `DirectPotential` if ``config.forces`` is ``direct``.
 
     Raises:
-        ConfigError: see `build_network`.
+        ConfigError: The network cannot be built, see `build_network`.
     """
     kind = DirectPotential if config.forces == "direct" else Potential
     network = build_network(config, neighbor_sums)

@@ -1,4 +1,4 @@
-"""Predictions and errors of a potential on labeled frames, as training needs them."""
+"""Predictions and errors of a potential on labeled frames during training."""
 
 from collections.abc import Iterator
 
@@ -20,13 +20,16 @@ WITH_STRESS = PredictionRequest(energies=frozenset({ORIGIN}), forces=frozenset({
 def predictions(
     potential: Potential, frames: FrameSet, cutoff: float, dtype: torch.dtype, batch_size: int = 50
 ) -> Iterator[tuple[Prediction, Batch]]:
-    """Predictions for all frames in order, batch by batch."""
+    """Yield the predictions and the batch for all frames in order, batch by batch."""
     for points, batch in evaluated_batches(potential, frames, cutoff, dtype, batch_size):
         yield points.prediction(ORIGIN), batch
 
 
 def evaluate_potential(potential: Potential, frames: FrameSet, cutoff: float, dtype: torch.dtype) -> Errors:
-    """Errors on all labels of a set of frames; the processes of a run share the work, and all get the result."""
+    """Return the errors on all labels of a set of frames.
+
+    The processes of a run share the evaluation, and every process receives the result.
+    """
     sums = ErrorSums()
     for points, batch in evaluated_batches(potential, frames, cutoff, dtype, 50, process_count(), process_rank()):
         sums.add(points, batch)
@@ -34,7 +37,10 @@ def evaluate_potential(potential: Potential, frames: FrameSet, cutoff: float, dt
 
 
 def labeled_points(potential: Potential, batch: Batch) -> PointPredictions:
-    """Energies and forces of a batch, and its stress where there are labels of it; not made for training."""
+    """Predict energies and forces of a batch, and the stress if the batch has stress labels.
+
+    The results carry no graph for training.
+    """
     if bool(torch.isfinite(batch.stress).any()):
         return evaluate_points(potential, batch, [], WITH_STRESS)
     prediction = predict(potential, batch, create_graph=False)
@@ -56,7 +62,7 @@ def evaluated_batches(
     processes: int = 1,
     rank: int = 0,
 ) -> Iterator[tuple[PointPredictions, Batch]]:
-    """Yield predictions and labels of the frames of one process, batch by batch."""
+    """Yield the predictions and the batch for the frames of one process, batch by batch."""
     device = potential.scale.device
     for made in evaluation_loader(frames, batch_size, cutoff, dtype, processes, rank):
         batch = raise_if_error(made).to(device)
@@ -64,7 +70,7 @@ def evaluated_batches(
 
 
 def curl_of(potential: DirectPotential, frames: FrameSet, cutoff: float, dtype: torch.dtype, most: int = 100) -> Curl:
-    """Measure the curl of direct forces for an even choice of at most ``most`` frames."""
+    """Measure the curl of direct forces on at most ``most`` evenly spaced frames."""
     chosen = frames.select(range(0, len(frames), max(1, -(-len(frames) // most))))
     batches = evaluation_loader(chosen, 20, cutoff, dtype)
     curls = [measure_curl(potential, raise_if_error(batch).to(potential.scale.device)) for batch in batches]

@@ -1,4 +1,4 @@
-"""Errors of a model on labeled frames: the function behind `piwsl evaluate`, and its result."""
+"""Errors of a model on labeled frames: implementation of `piwsl evaluate`, and its result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -35,24 +35,27 @@ class Evaluation:
     """Errors of a model on labeled frames.
 
     Attributes:
-        errors: mean errors of energies (eV), forces (eV/angstrom) and stress (eV/angstrom^3). A prediction that is not
-            a finite number makes them NaN.
-        by_set: errors on each data set, by name, where several were given.
-        by_config_type: errors on the frames of each ``config_type``, where the frames have any.
-        by_element: errors of the forces on the atoms of each element.
-        frames: the frames, all data sets one after another.
-        sets: (S,) name of the data set of each frame.
-        energies: (S,) predictions, eV.
-        forces: (n, 3) predictions for each frame, eV/angstrom.
-        energy_errors: (S,) predicted minus labeled energy of each frame, eV; NaN without a label.
-        force_errors: (S,) root mean square error of the force components of each frame, eV/angstrom; NaN without
-            labels.
-        energy_spreads: (S,) standard deviation of the energy over the members of an ensemble, eV; None for one model.
-        force_spreads: (S,) root mean square over the components of the standard deviation of the forces, eV/angstrom.
-        not_finite: indices of the frames for which the model gives no finite energy and forces.
-        curl: asymmetry of the force Jacobian, for models with direct forces; None for conservative ones.
-        notes: remarks on the data, and on energies that are off by a constant.
-        source: what was read.
+        errors: Mean errors of energies (eV), forces (eV/angstrom) and stress (eV/angstrom^3). Errors are NaN if any
+            prediction is not finite.
+        by_set: Errors on each data set, by name. Empty for a single data set.
+        by_config_type: Errors on the frames of each ``config_type``. Empty if no frame has a ``config_type``.
+        by_element: Force errors on the atoms of each element.
+        frames: Evaluated frames, with all data sets concatenated.
+        sets: Name of the data set of each frame (S,).
+        energies: Predicted energies (S,), eV.
+        forces: Predicted forces (n, 3) of each frame, eV/angstrom.
+        energy_errors: Predicted minus labeled energy (S,), eV. NaN for frames without a label.
+        force_errors: Root mean square error (S,) of the force components of each frame, eV/angstrom. NaN for frames
+            without labels.
+        energy_spreads: Standard deviation (S,) of the energy over the members of an ensemble, eV. None for a single
+            model.
+        force_spreads: Standard deviation (S,) of the forces over the members of an ensemble, as a root mean square over
+            the components of each frame, eV/angstrom. None for a single model.
+        not_finite: Indices of the frames with energies or forces that are not finite.
+        curl: Asymmetry of the force Jacobian of a model with direct forces. None for conservative models.
+        notes: Remarks on the data, and on a constant offset of the energies.
+        source: Names of the data sets, separated by commas.
+        portions: Labels and predictions of consecutive frames.
     """
 
     errors: Errors
@@ -75,7 +78,10 @@ class Evaluation:
 
     @cached_property
     def order(self) -> IntArray:
-        """(S,) indices of the frames, the worst first: by the error of the forces, or of the energy per atom."""
+        """Indices (S,) of the frames, sorted by decreasing force error.
+
+        Without force labels, the frames are sorted by the energy error per atom.
+        """
         atoms = np.concatenate([portion.counts for portion in self.portions])
         errors = self.force_errors
         if not np.isfinite(errors).any():
@@ -85,11 +91,11 @@ class Evaluation:
         return np.argsort(-keys, kind="stable")
 
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
-        """Draw predictions against labels, and save the figure as PNG or SVG where a path is given.
+        """Draw predictions against labels, and save the figure as PNG or SVG if a path is given.
 
         Raises:
-            DataError: no frame has a label.
-            RunDirectoryError: the file cannot be written.
+            DataError: No frame has a label.
+            RunDirectoryError: The file cannot be written.
         """
         figure = parity_figure(self.portions)
         if path is not None:
@@ -100,13 +106,13 @@ class Evaluation:
     def write(self, path: str | PathLike[str]) -> None:
         """Write structures, labels, predictions and errors as extended XYZ, the worst frame first.
 
-        Each frame states ``energy_error`` (predicted minus labeled, eV), ``force_rmse`` (eV/angstrom), of an ensemble
-        ``energy_spread`` and ``force_spread``, its ``set`` and its ``frame`` there, ``predicted_energy`` and
-        ``predicted_forces`` beside the labels.
+        Each frame contains the labels, ``predicted_energy`` and ``predicted_forces``, ``energy_error`` (predicted minus
+        labeled, eV), ``force_rmse`` (eV/angstrom), the name of its data set (``set``) and its index in this set
+        (``frame``). For an ensemble, it also contains ``energy_spread`` and ``force_spread``.
 
         Raises:
-            ConfigError: the name does not end on .extxyz or .xyz.
-            RunDirectoryError: the file cannot be written.
+            ConfigError: The file name does not end in .extxyz or .xyz.
+            RunDirectoryError: The file cannot be written.
         """
         path = Path(path)
         check_predictions_name(path)
@@ -143,7 +149,7 @@ class Evaluation:
         return atoms
 
     def lines(self) -> list[str]:
-        """Return the errors as text, with units."""
+        """Return the errors with their units as lines of text."""
         lines = self.errors.lines()
         if self.curl is not None:
             lines.append(
@@ -153,12 +159,15 @@ class Evaluation:
         return lines
 
     def groups(self) -> list[tuple[str, Mapping[str, Errors]]]:
-        """Return title and errors by name of each division of the frames: data set, config_type, element."""
+        """Return the errors by data set, ``config_type`` and element, as pairs of title and errors by name.
+
+        Divisions with a single group are omitted.
+        """
         divisions = (("data set", self.by_set), ("config_type", self.by_config_type), ("element", self.by_element))
         return [(title, errors) for title, errors in divisions if len(errors) > 1]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return the errors as plain values for JSON."""
         values: dict[str, Any] = {"frames": len(self.energy_errors), **asdict(self.errors)}
         values["not_finite"] = len(self.not_finite)
         for title, errors in self.groups():
@@ -195,7 +204,7 @@ GROUP_TITLES = (
 
 
 def group_rows(errors: Mapping[str, Errors]) -> list[tuple[str, ...]]:
-    """Return the rows of a table with the columns `GROUP_TITLES`, by name."""
+    """Return one table row per name, with the columns `GROUP_TITLES`."""
     rows = []
     for name, entry in errors.items():
         values = (entry.energy_per_atom_mae, entry.energy_rmse, entry.force_mae, entry.force_rmse)
@@ -205,9 +214,9 @@ def group_rows(errors: Mapping[str, Errors]) -> list[tuple[str, ...]]:
 
 
 def check_predictions_name(path: Path) -> None:
-    """Refuse a file name that does not end on .extxyz or .xyz; raises a `ConfigError`."""
+    """Raise a `ConfigError` if a file name does not end in .extxyz or .xyz."""
     if path.suffix not in PREDICTIONS_SUFFIXES:
-        raise ConfigError(f"{path}: predictions are written as extended XYZ: name a file that ends on .extxyz")
+        raise ConfigError(f"{path}: predictions are written as extended XYZ: choose a file name that ends in .extxyz")
 
 
 @system_errors()
@@ -224,22 +233,22 @@ def evaluate(
     """Measure the errors of a model on labeled frames.
 
     Args:
-        model: trained file, exported file, directory of a training run or of an ensemble, or what `piwsl.load_model`
-            returns.
-        data: labeled frames, a file, a directory, a pattern, or a named data set; several files, or sets by name, also
-            give the errors on each.
-        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        model: Trained file, exported file, directory of a training run or an ensemble, or result of `piwsl.load_model`.
+        data: Labeled frames, file, directory, pattern, or named data set. For several files, or a mapping of names to
+            data sets, the errors on each data set are also computed.
+        units: Units of a file that does not state them, such as ``kcal/mol, angstrom``.
         device: ``cpu`` or ``cuda``.
-        write: extended XYZ file for structures, predictions and errors, the worst frame first.
-        progress: called with (evaluated frames, all frames); True or False shows or hides a bar.
-        strict: refuse frames outside of the training data instead of a warning.
+        write: Extended XYZ file for structures, predictions and errors, the worst frame first.
+        progress: Function called with the number of evaluated frames and the total number. True or False shows or hides
+            a progress bar.
+        strict: Raise an error instead of a warning for frames outside the training data.
 
     Raises:
-        ModelFileError: the model file is missing, damaged or not a file of piwsl.
-        RunDirectoryError: the directory holds no model, or ``write`` cannot be written.
-        DataError: the data cannot be read, or ``strict`` is set and a frame lies outside of the training data.
-        ElementError: a frame contains an element that the model was not trained on.
-        ConfigError: ``write`` does not end on .extxyz, or a data set is named twice.
+        ModelFileError: The model file is missing, damaged or not a file of piwsl.
+        RunDirectoryError: The directory contains no model, or ``write`` cannot be written.
+        DataError: The data cannot be read, or ``strict`` is set and a frame lies outside the training data.
+        ElementError: A frame contains an element that the model was not trained on.
+        ConfigError: ``write`` does not end in .extxyz, or a data set occurs twice.
     """
     if write is not None:
         check_predictions_name(Path(write))
@@ -312,27 +321,27 @@ def _evaluated(
 
 
 def not_finite_note(names: Sequence[str], indices: IntArray, count: int) -> str:
-    """Return the sentence on predictions that are not finite numbers."""
+    """Return a note about predictions that are not finite."""
     first = int(indices[0])
     place = first - names.index(names[first])
     return (
-        f"the model gives no finite energy or forces for {len(indices)} of {count} frames, the first is frame "
-        f"{place} of {names[first]}: the errors are not known"
+        f"the predicted energy or forces are not finite for {len(indices)} of {count} frames, first for frame {place} "
+        f"of {names[first]}: the errors are undefined"
     )
 
 
 def _sets(
     data: FrameSource | Sequence[str | PathLike[str]] | Mapping[str, FrameSource], units: str | None
 ) -> dict[str, FrameSet]:
-    """Return the frames of each data set by name."""
+    """Return the frames of each data set, by name."""
     if isinstance(data, Mapping):
         sources: dict[str, FrameSource] = dict(data)
     elif isinstance(data, list | tuple) and data and all(isinstance(entry, str | PathLike) for entry in data):
         sources = {str(entry): entry for entry in data}
         if len(sources) < len(data):
-            raise ConfigError("data: a data set is named twice: name each once")
+            raise ConfigError("data: a data set occurs twice: name each data set once")
     else:
-        frames = as_frames(data, units)  # type: ignore[arg-type]  # what is neither of these is one source
+        frames = as_frames(data, units)  # type: ignore[arg-type]  # any other value is a single source
         name = str(data) if isinstance(data, str | PathLike) else str(frames.source or "memory")
         return {name: _with_frames(frames, name)}
     if not sources:
@@ -342,7 +351,7 @@ def _sets(
 
 def _with_frames(frames: FrameSet, name: str) -> FrameSet:
     if not len(frames):
-        raise DataError(f"{name}: holds no frame: nothing to evaluate")
+        raise DataError(f"{name}: the data set contains no frames to evaluate: check the file or the pattern")
     return frames
 
 
@@ -351,7 +360,7 @@ def _in_memory(sets: Mapping[str, FrameSet]) -> bool:
 
 
 class _Joined(Sequence[Frame]):
-    """The frames of several sets, read on access."""
+    """Concatenation of several sets of frames, which are read on access."""
 
     def __init__(self, sets: Sequence[FrameSet]) -> None:
         self._sets = sets
@@ -366,7 +375,7 @@ class _Joined(Sequence[Frame]):
 
 
 def _rms(portion: Portion, values: FloatArray) -> FloatArray:
-    """Return the root mean square (S,) over the components (N, 3) of each frame; NaN where one is NaN."""
+    """Return the root mean square (S,) of the components (N, 3) in each frame, or NaN if a component is NaN."""
     starts = np.concatenate([[0], np.cumsum(portion.counts)[:-1]])
     return np.asarray(np.sqrt(np.add.reduceat(np.square(values).mean(-1), starts) / portion.counts))
 
@@ -377,7 +386,7 @@ def _labeled_energies(portion: Portion) -> tuple[FloatArray, FloatArray, FloatAr
 
 
 def _errors(portions: Sequence[Portion], chosen: Sequence[FloatArray] | None) -> Errors:
-    """Return the errors on the frames of a mask for each portion; None takes all."""
+    """Return the errors on the frames selected by a mask for each portion. With None, use all frames."""
     sums = ErrorSums()
     for portion, mask in zip(portions, chosen or [np.ones(len(p.counts), dtype=bool) for p in portions], strict=True):
         known = mask & np.isfinite(portion.energy_labels)
@@ -396,7 +405,7 @@ def _errors(portions: Sequence[Portion], chosen: Sequence[FloatArray] | None) ->
 
 
 def _by_name(portions: Sequence[Portion], names: Sequence[str]) -> dict[str, Errors]:
-    """Return the errors on the frames of each name (S,), in the order in which they occur."""
+    """Return the errors on the frames with each name. ``names`` has one entry per frame (S,)."""
     edges = np.cumsum([len(portion.counts) for portion in portions])[:-1]
     parts = np.split(np.array(names, dtype=object), edges)
     return {
@@ -406,7 +415,7 @@ def _by_name(portions: Sequence[Portion], names: Sequence[str]) -> dict[str, Err
 
 
 def _by_element(portions: Sequence[Portion]) -> dict[str, Errors]:
-    """Return the errors of the forces on the atoms of each element."""
+    """Return the force errors on the atoms of each element."""
     sums: dict[int, ErrorSums] = {}
     for portion in portions:
         known = np.isfinite(portion.force_labels).all(-1)

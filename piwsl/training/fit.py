@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run, and what it works with."""
+"""Lightning trainer of a run, with its callbacks, loggers and checkpoints."""
 
 import logging
 import signal
@@ -36,15 +36,15 @@ from piwsl.training.task import SECONDS, TrainingTask
 
 @dataclass(frozen=True)
 class Setup:
-    """A run in this process, once its configuration was checked against data and machine.
+    """Validated settings of a run in this process.
 
     Attributes:
-        config: configuration of the run.
-        frames: frames of the run by purpose.
-        output: run directory.
-        processes: processes of the run.
-        device: device of this process.
-        share: part of each batch that this process computes.
+        config: Training configuration.
+        frames: Training, validation and test frames.
+        output: Run directory.
+        processes: Processes of the run.
+        device: Device of this process.
+        share: Part of each batch that this process computes.
     """
 
     config: TrainingConfig
@@ -55,7 +55,7 @@ class Setup:
     share: BatchShard
 
     def describe_device(self) -> str:
-        """Describe where the run computes."""
+        """Return a description of the device and the number of processes."""
         if self.processes.count == 1:
             return ", ".join(filter(None, (self.device.type, self.processes.note)))
         machines = f" on {self.processes.nodes} machines" if self.processes.nodes > 1 else ""
@@ -63,9 +63,10 @@ class Setup:
 
 
 class AveragedWeights(WeightAveraging):
-    """Exponential moving average of the weights whose memory grows with the steps taken, up to ``decay``.
+    """Exponential moving average of the weights, with a decay that increases with the steps up to ``decay``.
 
-    The growing memory lets early validations see trained weights rather than the first random ones.
+    Because the decay is smaller at the beginning, early validations use trained weights instead of the random weights
+    of the first step.
     """
 
     def __init__(self, decay: float) -> None:
@@ -77,10 +78,11 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill at any moment leaves the one before.
+    """Checkpoint writer that replaces files atomically. If the process is killed, the previous checkpoint remains.
 
     Args:
-        on_best: Called with the state of the task, averaged weights in it, when the best checkpoint was written.
+        on_best: Function called with the state of the task, including the averaged weights, after the best checkpoint
+            is written.
     """
 
     def __init__(self, on_best: Callable[[dict[str, Tensor]], None] | None = None) -> None:
@@ -88,7 +90,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._on_best = on_best
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write beside the target, then move."""
+        """Write the checkpoint to a temporary file and move it to the target."""
         write_bytes(Path(path), torch_bytes(checkpoint))
         if self._on_best is not None and Path(path).name == Path(BEST).name:
             self._on_best(checkpoint["state_dict"])
@@ -96,7 +98,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """State of a run, as passed to a progress callback; errors are those of the latest validation (eV, angstrom)."""
+    """State of a run, passed to progress callbacks. Errors are from the latest validation (eV, angstrom)."""
 
     step: int
     steps: int
@@ -109,7 +111,7 @@ class TrainingProgress:
 
 
 class ProgressCallback(Callback):
-    """Calls back after every step."""
+    """Callback that reports the progress after every step."""
 
     def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
         self.report = report
@@ -124,7 +126,7 @@ class ProgressCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the step just done, if this was its last part."""
+        """Report the completed step if this batch was its last part."""
         step, steps = trainer.global_step, int(trainer.max_steps)
         if self.first_step is None:
             self.first_step, self.start = step, time.perf_counter()
@@ -159,18 +161,19 @@ def fit(
     progress: Callable[[TrainingProgress], None] | None,
     on_best: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> None:
-    """Train a task, from the beginning or from a checkpoint.
+    """Train a task from the first step or from a checkpoint.
 
     Args:
-        setup: The run.
-        task: What is trained.
-        checkpoint: Where to continue; None: from the beginning.
-        progress: Called after every step.
-        on_best: Called on rank 0 after each best validation with the state of the task, averaged weights in it.
+        setup: Settings of the run.
+        task: Training task.
+        checkpoint: Checkpoint to continue from. With None, training starts at step 0.
+        progress: Function called after every step.
+        on_best: Function called on rank 0 after each best validation, with the state of the task, including the
+            averaged weights.
 
     Raises:
-        DivergedError: the loss is no longer finite.
-        KeyboardInterrupt: the user, or the system, stopped the run.
+        DivergedError: The loss or its gradient is no longer finite.
+        KeyboardInterrupt: A signal interrupted the run.
     """
     config = setup.config
     optimizer = config.optimizer
@@ -200,17 +203,17 @@ def fit(
             if error.errno not in FULL:
                 raise
             raise unwritable(setup.output, error, "continue the run") from None
-        except SystemExit:  # Lightning turns Ctrl-C into this
+        except SystemExit:  # Lightning converts Ctrl-C to SystemExit.
             raise KeyboardInterrupt from None
         except RuntimeError as error:
-            # Between two epochs Lightning cannot clean up after Ctrl-C: its loader has no iterator then.
+            # Lightning cannot clean up after Ctrl-C between two epochs, because its loader has no iterator then.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
 
 
 def _is_over(checkpoint: Path, config: TrainingConfig) -> bool:
-    """Return whether the time budget was used up at a checkpoint; Lightning would do one more step."""
+    """Return whether the time budget was exhausted at a checkpoint. Lightning itself would run one more step."""
     minutes = config.optimizer.minutes
     if minutes is None:
         return False
@@ -219,7 +222,7 @@ def _is_over(checkpoint: Path, config: TrainingConfig) -> bool:
 
 
 def _place(processes: Processes, device: torch.device, files: AtomicCheckpointIO) -> dict[str, Any]:
-    """Return the options of the trainer that determine devices and processes."""
+    """Return the trainer options for devices and processes."""
     if processes.count == 1:
         return {
             "accelerator": device.type.replace("cuda", "gpu"),
@@ -230,7 +233,7 @@ def _place(processes: Processes, device: torch.device, files: AtomicCheckpointIO
         "accelerator": device.type.replace("cuda", "gpu"),
         "devices": processes.local_count,
         "num_nodes": processes.nodes,
-        "strategy": DDPStrategy(broadcast_buffers=False),  # they are constants
+        "strategy": DDPStrategy(broadcast_buffers=False),  # the buffers are constant
         "plugins": [files, LaunchedEnvironment(processes)],
     }
 
@@ -252,7 +255,7 @@ def _callbacks(setup: Setup, progress: Callable[[TrainingProgress], None] | None
 
 
 def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    """Make a checkpoint callback for the ends of epochs, where a resumed run starts with whole steps."""
+    """Return a checkpoint callback that saves at the end of an epoch, where no step is incomplete."""
     return ModelCheckpoint(
         output / CHECKPOINTS,
         filename=name,
@@ -263,14 +266,14 @@ def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint
 
 
 class _EndsOnSignal(Callback):
-    """Ends a process of several at once on SIGTERM.
+    """Callback that makes SIGTERM end a process of a multi-process run immediately.
 
-    Lightning finishes the step first and waits for the other processes, in vain when the launcher ends this process
-    because another one failed.
+    Lightning would finish the step and wait for the other processes. If the launcher ends this process because another
+    process failed, this wait never returns.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Undo the signal handler of Lightning."""
+        """Restore the default signal handler, which Lightning replaced."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -283,7 +286,7 @@ def _loggers(output: Path) -> list[Logger]:
 
 @contextmanager
 def _quiet_writers() -> Iterator[None]:
-    """Suppress tracebacks of threads that cannot write: TensorBoard raises the error again where it is called."""
+    """Suppress tracebacks of writer threads. TensorBoard raises the same error again in the main thread."""
     before = threading.excepthook
 
     def show(arguments: threading.ExceptHookArgs) -> None:
@@ -299,7 +302,7 @@ def _quiet_writers() -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence messages of Lightning that do not concern the user."""
+    """Suppress messages of Lightning that are irrelevant to the user."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -307,14 +310,16 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10
-        # A resumed run ends the epoch of its checkpoint once more, without new metrics.
+        warnings.filterwarnings(
+            "ignore", message=".*LeafSpec.*"
+        )  # deprecation in torch >= 2.10 that Lightning triggers
+        # A resumed run repeats the end of the epoch of its checkpoint without new metrics.
         warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-        # The order of the batches is made from the step, so a resumed run needs no state of a loader.
+        # The order of the batches depends only on the step, so a resumed run needs no state of the loader.
         warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch.*")
-        # A weight of one row has two layouts, which are the same.
+        # A weight with a single row has two equivalent memory layouts.
         warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
-        # Every process logs the same figures, which were gathered before.
+        # Every process logs the same gathered values.
         warnings.filterwarnings("ignore", message=".*It is recommended to use .*sync_dist=True.*")
         try:
             yield

@@ -1,4 +1,4 @@
-"""Parity plot: predictions against labels, with units and errors; one panel for each kind of label that there is."""
+"""Parity plot of predictions against labels, with one panel for each kind of label in the data."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,22 @@ from piwsl.errors import DataError
 from piwsl.training.predictors import Portion
 from piwsl.typing import FloatArray
 
-MOST_POINTS = 200_000  # of a panel
-PANEL = 4.2  # inches
+MOST_POINTS = 200_000  # per panel
+PANEL = 4.2  # width and height of a panel, inches
 MILLI = 1e3
 
 
 def parity_figure(portions: Sequence[Portion]) -> Figure:
-    """Draw energies per atom (relative to the mean label), force components and stress components against labels.
+    """Draw predicted energies per atom, force components and stress components against their labels.
+
+    Energies are relative to the mean label.
 
     Raises:
-        DataError: no frame has a label.
+        DataError: No frame has both a label and a finite prediction.
     """
     panels = [panel for panel in (_energies(portions), _forces(portions), _stresses(portions)) if panel is not None]
     if not panels:
-        raise DataError("no frame has a label and a finite prediction: there is nothing to draw")
+        raise DataError("no frame has both a label and a finite prediction: use labeled data for a parity plot")
     figure = Figure(figsize=(PANEL * len(panels), PANEL), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

@@ -1,4 +1,4 @@
-"""Predictions of a model for labeled frames: of a trained file, an ensemble, or an exported file, as plain arrays."""
+"""Predictors that evaluate a trained file, an ensemble, or an exported file on labeled frames."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -31,21 +31,24 @@ from piwsl.models.potential import DirectPotential
 from piwsl.training.evaluate import evaluated_batches
 from piwsl.typing import FloatArray, IntArray
 
-BATCH = 50  # frames in one call
+BATCH = 50  # frames per call
 
 
 @dataclass(frozen=True, eq=False)
 class Portion:
-    """Labels and predictions of consecutive frames, in eV and angstrom; NaN where a label is missing.
+    """Labels and predictions of consecutive frames, in eV and angstrom. Missing labels are NaN.
 
     Attributes:
-        species: (N,) atomic numbers.
-        counts: (S,) atoms of each frame.
-        energy_labels, energies: (S,).
-        force_labels, forces: (N, 3).
-        stress_labels, stresses: (S, 3, 3); the second is None where there are no labels, or the model has no stress.
-        energy_spreads: (S,) standard deviation over the members of an ensemble; None for a single model.
-        force_spreads: (N, 3), the same.
+        species: Atomic numbers (N,).
+        counts: Number of atoms of each frame (S,).
+        energy_labels: Energy labels (S,).
+        energies: Predicted energies (S,).
+        force_labels: Force labels (N, 3).
+        forces: Predicted forces (N, 3).
+        stress_labels: Stress labels (S, 3, 3).
+        stresses: Predicted stress (S, 3, 3). None if the frames have no stress labels or the model predicts no stress.
+        energy_spreads: Standard deviation (S,) of the energy over the members of an ensemble. None for a single model.
+        force_spreads: Standard deviation (N, 3) of the forces over the members. None for a single model.
     """
 
     species: IntArray
@@ -61,20 +64,20 @@ class Portion:
 
     @property
     def frame_of_atom(self) -> IntArray:
-        """(N,) frame of each atom, from 0 on."""
+        """Index (N,) of the frame of each atom, from 0."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
 
 class Predictor(ABC):
-    """A model that predicts energies and forces of frames."""
+    """Base class of models that predict energies and forces of frames."""
 
     @abstractmethod
     def check(self, frames: FrameSet, strict: bool) -> None:
-        """Refuse frames that the model cannot predict, and warn of frames outside of its training data.
+        """Raise an error for frames that the model does not support, and warn about frames outside its training data.
 
         Raises:
-            ElementError: The model was not trained on an element.
-            DataError: ``strict`` is set, and a frame lies outside of the training data.
+            ElementError: A frame contains an element that the model was not trained on.
+            DataError: ``strict`` is set, and a frame lies outside the training data.
         """
 
     @abstractmethod
@@ -83,12 +86,12 @@ class Predictor(ABC):
 
 
 class TrainedPredictor(Predictor):
-    """One trained model, or the mean over several.
+    """Predictor for one trained model, or for the mean of several models.
 
     Args:
-        models: contents of the trained files.
+        models: Contents of the trained files.
         device: ``cpu`` or ``cuda``.
-        name: name of the model in warnings.
+        name: Name of the model, used in warnings.
     """
 
     def __init__(self, models: Sequence[TrainedModel], device: str, name: str = "the model") -> None:
@@ -98,12 +101,12 @@ class TrainedPredictor(Predictor):
 
     @property
     def direct(self) -> DirectPotential | None:
-        """The potential of a single model with direct forces."""
+        """Potential of a single model with direct forces; None otherwise."""
         potential = self._potentials[0]
         return potential if len(self.models) == 1 and isinstance(potential, DirectPotential) else None
 
     def check(self, frames: FrameSet, strict: bool) -> None:
-        """See `Predictor.check`."""
+        """Check elements and training domain, see `Predictor.check`."""
         for model in self.models:
             check_elements(model, frames.elements)
             check_frames(model.domain, frames, self._name, strict)
@@ -119,17 +122,17 @@ class TrainedPredictor(Predictor):
 
 
 class ExportedPredictor(Predictor):
-    """An exported file, of one model or of an ensemble.
+    """Predictor for an exported file of one model or of an ensemble.
 
     Args:
-        potential: the loaded file.
+        potential: Loaded exported file.
     """
 
     def __init__(self, potential: ExportedPotential) -> None:
         self._potential = potential
 
     def check(self, frames: FrameSet, strict: bool) -> None:
-        """See `Predictor.check`."""
+        """Check elements and training domain, see `Predictor.check`."""
         if not self._potential.species:
             check_exported_elements(np.array(frames.elements), self._potential)
         check_frames(self._potential.domain, frames, self._potential.path, strict)
@@ -143,7 +146,7 @@ class ExportedPredictor(Predictor):
             for frame in chosen:
                 key = (frame.species.tobytes(), frame.pbc)
                 if key not in bound:
-                    bound.clear()  # frames of one composition often follow each other
+                    bound.clear()  # Consecutive frames often have the same composition, so one entry suffices.
                     bound[key] = bind(self._potential, frame.species, frame.pbc)
                 results.append(bound[key](frame.positions, frame.cell if any(frame.pbc) else None))
             stresses = None
@@ -168,11 +171,11 @@ class ExportedPredictor(Predictor):
 
 
 def predictor_of(model: str | PathLike[str] | TrainedModel, device: str = "cpu") -> Predictor:
-    """Return the predictor of a trained file, an exported file, or a directory of a training run or an ensemble.
+    """Return the predictor for a trained file, an exported file, or a directory of a training run or an ensemble.
 
     Raises:
-        ModelFileError: the file is missing, damaged or not a file of piwsl.
-        RunDirectoryError: the directory holds no model.
+        ModelFileError: The file is missing, damaged or not a file of piwsl.
+        RunDirectoryError: The directory contains no model.
     """
     if isinstance(model, TrainedModel):
         return TrainedPredictor([model], device)
@@ -181,7 +184,9 @@ def predictor_of(model: str | PathLike[str] | TrainedModel, device: str = "cpu")
         if (path / ENSEMBLE_FILE).is_file():
             return TrainedPredictor([load_trained(member) for member in member_models(path)], device, str(path))
         if not (path / MODEL_FILE).is_file():
-            raise RunDirectoryError(f"{path}: holds no {MODEL_FILE}, and is no ensemble: name a trained file")
+            raise RunDirectoryError(
+                f"{path}: the directory contains neither {MODEL_FILE} nor an ensemble: pass a trained file"
+            )
         path = path / MODEL_FILE
     if path.is_file() and not is_trained(path):
         return ExportedPredictor(open_model(path, None, device=device))
@@ -189,7 +194,7 @@ def predictor_of(model: str | PathLike[str] | TrainedModel, device: str = "cpu")
 
 
 def _portion_of(batch: Batch, members: Sequence[PointPredictions]) -> Portion:
-    """Return the mean over the predictions of the members for a batch, and their standard deviation."""
+    """Return the mean and the standard deviation of the predictions of several models for a batch."""
     energies = np.stack([_array(points.energies[ORIGIN]) for points in members])
     forces = np.stack([_array(points.forces[ORIGIN]) for points in members])
     stresses = [_array(points.stress) for points in members if points.stress is not None]
@@ -209,7 +214,7 @@ def _portion_of(batch: Batch, members: Sequence[PointPredictions]) -> Portion:
 
 
 def _stress(frame: Frame, virial: FloatArray | None) -> FloatArray:
-    """Return the stress (3, 3), eV/angstrom^3; NaN for a frame that is not periodic in all directions."""
+    """Return the stress (3, 3) in eV/angstrom^3, or NaN for a frame that is not periodic in all directions."""
     if virial is None or not all(frame.pbc):
         return np.full((3, 3), np.nan)
     return np.asarray(-virial / abs(float(np.linalg.det(frame.cell))))

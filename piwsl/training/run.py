@@ -1,4 +1,4 @@
-"""A training run, from a configuration to a directory with `model.pt`."""
+"""Training run: the function behind `piwsl train`, from a configuration to a run directory with `model.pt`."""
 
 import logging
 import time
@@ -70,11 +70,11 @@ class TrainingResult:
     """Result of a training run.
 
     Attributes:
-        model: trained file.
-        validation: errors on the validation frames.
-        test: errors on the test frames; None without any.
-        seconds: duration, s.
-        warnings: what deserves attention although training ended well.
+        model: Trained file.
+        validation: Errors on the validation frames.
+        test: Errors on the test frames; None without test frames.
+        seconds: Wall time of the run, s.
+        warnings: Warnings about the quality of the trained model.
     """
 
     model: Path
@@ -90,11 +90,11 @@ class TrainingResult:
 
     @property
     def errors(self) -> Errors:
-        """Errors on the test frames, or on the validation frames where there are no test frames."""
+        """Errors on the test frames, or on the validation frames if there are no test frames."""
         return self.test or self.validation
 
     def plot(self) -> Figure:
-        """Draw the validation errors against the steps."""
+        """Draw the validation errors against the training step."""
         return learning_curves(self.directory)
 
     def __repr__(self) -> str:
@@ -130,25 +130,25 @@ def train(
     """Train a potential on labeled structures.
 
     Args:
-        data: labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
-            in memory (which need ``output``). None: what the configuration names.
+        data: Labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
+            in memory (which require ``output``). With None, the configuration specifies the data.
         config: `TrainingConfig`, YAML file, or mapping of sections such as ``{"loss": {"pitc": 0.5}}``.
-        system: bundled system, such as ``aspirin``, instead of data.
-        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
-        init_from: trained file to fine-tune.
-        output: run directory; default: ``runs/train-NAME``, named after the data.
-        resume: continue the run in ``output`` from its newest checkpoint.
-        force: replace another run in ``output``.
-        options: values by key, such as ``{"optimizer.steps": 2000}``, which take precedence over the configuration.
-        progress: called after every step; True or False shows or hides a bar; None shows one in notebooks and in
-            interactive sessions.
-        on_data: called with the frames, their report and their split before the first step.
+        system: Name of a bundled system, such as ``aspirin``, instead of ``data``.
+        units: Units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        init_from: Trained file to fine-tune.
+        output: Run directory. The default is ``runs/train-NAME``, named after the data.
+        resume: Continue the run in ``output`` from its newest checkpoint.
+        force: Replace another run in ``output``.
+        options: Values by key, such as ``{"optimizer.steps": 2000}``. They take precedence over the configuration.
+        progress: Function called after every step. True or False shows or hides a progress bar. None shows a bar in
+            notebooks and in interactive sessions.
+        on_data: Function called before the first step with the frames, their report, and their split.
 
     Raises:
-        ConfigError: a key is unknown, a value is out of range, or the data lack what the configuration needs.
-        DataError: the data cannot be used.
-        RunDirectoryError: the directory contains another run, or none to resume.
-        DivergedError: the loss is no longer finite.
+        ConfigError: A key is unknown, a value is out of range, or the data lack labels that the configuration requires.
+        DataError: The data cannot be read or contain invalid frames.
+        RunDirectoryError: The directory contains another run, or no run to resume.
+        DivergedError: The loss is no longer finite.
     """
     settings, _, directory = training_inputs(
         data,
@@ -175,25 +175,27 @@ def run_training(
 ) -> TrainingResult:
     """Train a potential with a complete configuration.
 
-    Under torchrun or srun all processes call this function; rank 0 writes files and calls back. If one process fails,
-    all of them end: the first to fail raises its error, the others raise SystemExit.
+    Under torchrun or srun, all processes call this function. Rank 0 writes the files and calls the callbacks. If one
+    process fails, all processes end: the first process that fails raises its error, and the other processes raise
+    SystemExit.
 
     Args:
-        config: everything that decides the run.
-        output: run directory.
-        resume: continue from the newest checkpoint in the directory.
-        force: start anew although the directory holds a run.
-        on_data: called with the frames before training starts.
-        progress: called after every step.
-        frames: frames of the run, if they were read and split before.
+        config: Complete training configuration.
+        output: Run directory.
+        resume: Continue from the newest checkpoint in the directory.
+        force: Replace another run in the directory.
+        on_data: Function called with the frames before training starts.
+        progress: Function called after every step.
+        frames: Frames that were already read and split. With None, they are read from the configured source.
 
     Raises:
-        RunDirectoryError: the directory holds another run, or none to resume, or another process trains there.
-        DataError, ConfigError: the frames cannot be used, or the machine lacks what the configuration asks for.
-        DivergedError: the loss is no longer finite.
+        RunDirectoryError: The directory contains another run, or no run to resume, or another process trains there.
+        DataError: The data cannot be read or contain invalid frames.
+        ConfigError: The data lack required labels, or the machine lacks the required device or memory.
+        DivergedError: The loss is no longer finite.
     """
     began = time.perf_counter()
-    import_modules(config.imports)  # a worker that received the configuration has not imported them yet
+    import_modules(config.imports)  # A worker process receives the configuration without these imports.
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
@@ -244,7 +246,7 @@ def _train(
     model = output / MODEL_FILE
 
     def save_best(state: dict[str, torch.Tensor]) -> None:
-        """Write a usable model, complete but for its test errors."""
+        """Write the trained file of the best validation so far. Only its test errors are missing."""
         errors = task.validation_errors
         if errors is not None:
             save_trained(trained_model(config, frames, task.potential, errors, None, start.origin, state), model)
@@ -314,12 +316,13 @@ def finish_training(directory: str | PathLike[str]) -> TrainingResult:
     The run can be continued afterwards with ``resume=True``.
 
     Args:
-        directory: run directory.
+        directory: Run directory.
 
     Raises:
-        RunDirectoryError: it contains no training run, another process trains there, or the run was interrupted before
-            its first validation.
-        DataError, ConfigError: the frames of the run cannot be used any more.
+        RunDirectoryError: The directory contains no training run, another process trains there, or the run was
+            interrupted before its first validation.
+        DataError: The data of the run can no longer be read.
+        ConfigError: The data of the run no longer fit its configuration.
     """
     with system_errors():
         return _finish_run(Path(directory))
@@ -329,9 +332,11 @@ def _finish_run(output: Path) -> TrainingResult:
     began = time.perf_counter()
     directory = RunDirectory(output, TRAINING_RUN)
     if not directory.holds_job or not (output / CONFIG_FILE).exists():
-        raise RunDirectoryError(f"{output}: holds no training run to finish")
+        raise RunDirectoryError(f"{output}: the directory contains no training run to finish: pass a run directory")
     if not (output / BEST).exists():
-        raise RunDirectoryError(f"{output}: was interrupted before its first validation: continue it with resume=True")
+        raise RunDirectoryError(
+            f"{output}: the run was interrupted before its first validation: continue it with resume=True"
+        )
     config = load_config(output / CONFIG_FILE)
     with process_settings(config.threads, config.deterministic), directory.lock():
         earlier = continuation(config, output)
@@ -348,7 +353,7 @@ def _finish_run(output: Path) -> TrainingResult:
 
 
 def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
-    """Return the task, and why its sums over neighbors are computed the way they are."""
+    """Return the training task, and a line that describes how its neighbor sums are computed."""
     config = setup.config
     neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
     use_neighbor_sums(potential.network, neighbor_sums)
@@ -357,8 +362,8 @@ def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
 
 
 CHECK_FRAMES = 5
-FLAT = 0.5  # spread of predicted energies over that of the labels
-NOTABLE_SHARE = 0.2
+FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning
+NOTABLE_SHARE = 0.2  # fraction of the loss above which the warning names the consistency terms
 
 
 def best_weights(output: Path) -> dict[str, torch.Tensor]:
@@ -374,8 +379,8 @@ def quality_warnings(errors: Errors, consistency_share: float) -> list[str]:
         return []
     advice = "train longer"
     if consistency_share > NOTABLE_SHARE:
-        advice = f"PITC and PISC made up to {consistency_share:.0%} of the loss: lower their coefficients"
-    return [f"the predicted energies spread only {ratio:.2f} times as much as the labels: {advice}"]
+        advice = f"PITC and PISC contributed up to {consistency_share:.0%} of the loss: lower their coefficients"
+    return [f"the spread of the predicted energies is only {ratio:.2f} times the spread of the labels: {advice}"]
 
 
 def trained_model(
@@ -387,16 +392,16 @@ def trained_model(
     origin: dict[str, Any] | None = None,
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> TrainedModel:
-    """Return the trained file of a run.
+    """Return the content of the trained file of a run.
 
     Args:
-        config: Everything that decided the run.
-        frames: Its frames.
-        potential: What was trained.
+        config: Training configuration.
+        frames: Training, validation and test frames.
+        potential: Trained potential.
         validation: Errors on the validation frames.
-        test: Errors on the test frames; None without any, or before the end.
-        origin: Description of the start.
-        state: State of the training task, whose weights take the place of those of the potential.
+        test: Errors on the test frames; None without test frames, or before the end of training.
+        origin: Record of the starting point, see `StartingPoint.origin`.
+        state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
     """
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
@@ -426,7 +431,7 @@ def trained_model(
 
 
 def level_of(frames: TrainingFrames) -> str | None:
-    """Return the level of theory of the labels, where the source is a bundled system or a named data set."""
+    """Return the level of theory of the labels in a bundled system or a named data set; None for other sources."""
     if frames.source in [system.train for system in SYSTEMS.values()]:
         return BUNDLED_LEVEL
     name = str(frames.source)

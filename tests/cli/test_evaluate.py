@@ -60,7 +60,7 @@ def test_a_model_that_gives_nan_exits_with_1_and_a_sentence(cli, sets, tmp_path)
     called = cli("evaluate", "nan.pt", "water.extxyz", "--json")
     assert called.code == 1
     assert len(called.errors) == 1
-    assert "the model gives no finite energy or forces for 3 of 3 frames" in called.errors[0]
+    assert "the predicted energy or forces are not finite for 3 of 3 frames" in called.errors[0]
     values = json.loads(called.out, parse_constant=pytest.fail)
     assert (values["energy_mae"], values["not_finite"], values["plot"]) == (None, 3, None)
     assert not Path("water-parity.png").exists()

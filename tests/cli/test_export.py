@@ -37,7 +37,7 @@ def test_a_compiled_file_runs_in_both_engines(cli, water):
     other = cli("md", "--structure", "methane.xyz", "--model", "model-openmm.pt2", "--steps", "20")
     assert other.code == 2
     assert other.errors == [
-        "piwsl: model-openmm.pt2: exported for 3 atoms, the structure has 5: export the potential for this structure"
+        "piwsl: model-openmm.pt2: exported for 3 atoms, but the structure has 5: export the potential for this structure"
     ]
 
 
@@ -62,15 +62,15 @@ def test_copies_of_a_molecule(cli, water):
     assert (exported.copies, exported.species) == (3, 3 * [8, 1, 1])
     refused = cli("export", "model.pt", "--copies", "3")
     assert refused.errors == [
-        "piwsl: --copies N needs --target openmm: the general form takes any number of structures"
+        "piwsl: --copies N requires --target openmm: a general file supports any number of structures, so omit it"
     ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model.pt", "--device", "cuda"], "PyTorch finds no GPU here"),
-        (["model.pt", "--structure", "water.xyz"], "need --target openmm"),
+        (["model.pt", "--device", "cuda"], "PyTorch finds no GPU"),
+        (["model.pt", "--structure", "water.xyz"], "require --target openmm"),
         (["model.pt", "--target", "openmm"], "either --system NAME or --structure FILE"),
         (["--info", "water.xyz"], "damaged or not an exported file"),
         (["empty"], "empty"),

@@ -13,7 +13,7 @@ def test_species_of_another_order_or_molecule():
         ElementError, match=r"f\.pt: atom 0 is C, the potential was exported with H there.*another order"
     ):
         check_species(ethanol.numbers, numbers[::-1], "f.pt")
-    with pytest.raises(ElementError, match="exported for 8 atoms, the structure has 9"):
+    with pytest.raises(ElementError, match="exported for 8 atoms, but the structure has 9"):
         check_species(ethanol.numbers, numbers[:-1], "f.pt")
     other = [7, *numbers[1:]]
     with pytest.raises(ElementError, match="atom 0 is C, the potential was exported with N there"):

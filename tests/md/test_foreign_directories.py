@@ -94,13 +94,16 @@ def test_a_line_at_load(exports, stranger, tmp_path, caplog):
     stranger()
     theirs = tmp_path / "theirs.pt"
     shutil.copy(exports.general(dtype="float32"), theirs)
-    line = rf"runs code from {theirs}, written by piwsl \d\S+ on \d{{4}}-\d\d-\d\d"
-    for expected, level in ((", not by you here: use such files only from people you trust", "WARNING"), ("", "INFO")):
+    line = rf"executing code from {theirs}, written by piwsl \d\S+ on \d{{4}}-\d\d-\d\d"
+    for expected, level in (
+        ("; the file is new to this user account: use exported files only from sources", "WARNING"),
+        ("", "INFO"),
+    ):
         caplog.clear()
         with caplog.at_level(logging.INFO):
             piwsl.PiwslCalculator(theirs)
             piwsl.PiwslCalculator(theirs)
-        (record,) = [record for record in caplog.records if "runs code from" in record.getMessage()]
+        (record,) = [record for record in caplog.records if "executing code from" in record.getMessage()]
         assert record.levelname == level
         assert re.match(line + expected, record.getMessage())
         known_code._of_this_process.clear()
@@ -155,7 +158,7 @@ def test_a_package_with_another_library(tmp_path):
         for name in archive.namelist():
             evil = name.endswith(".so")
             copy.writestr(name, (tmp_path / "evil.so").read_bytes() if evil else archive.read(name))
-    with pytest.raises(ModelFileError, match=r"\.so inside it is not what was exported"):
+    with pytest.raises(ModelFileError, match=r"\.so was changed after the export"):
         piwsl.PiwslCalculator(bad)
     assert not touched.exists()
     # A second library beside the right one, which a loader might take.
@@ -163,7 +166,7 @@ def test_a_package_with_another_library(tmp_path):
     shutil.copy(good, more)
     with zipfile.ZipFile(more, "a") as archive:
         archive.write(tmp_path / "evil.so", f"{archive.namelist()[0].split('/')[0]}/data/aotinductor/model/a.so")
-    with pytest.raises(ModelFileError, match=r"a\.so inside it is not what was exported"):
+    with pytest.raises(ModelFileError, match=r"a\.so was changed after the export"):
         piwsl.PiwslCalculator(more)
     assert not touched.exists()
 

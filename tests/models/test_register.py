@@ -81,8 +81,11 @@ def test_options_are_typed_and_have_defaults():
         ("network: tiny_pairs, widht: 3", "model.widht = 3: .*did you mean model.width"),
         ("network: tiny_pairs, width: 0", "model.width = 0: it must be at least 1"),
         ("network: tiny_pairs, width: wide", "model.width = 'wide': .*integer"),
-        ("network: tiny_pairs, channels: 8", "model.channels = 8: .*no such option: the keys are network, cutoff"),
-        ("network: painn, width: 8", "model.width = 8: network painn has no such option"),
+        (
+            "network: tiny_pairs, channels: 8",
+            "model.channels = 8: .*has no option channels: the keys are network, cutoff",
+        ),
+        ("network: painn, width: 8", "model.width = 8: network painn has no option width"),
     ],
 )
 def test_mistakes_in_the_section_model_are_one_line(tmp_path, model, message):
@@ -112,12 +115,12 @@ def no_json(cutoff: float, activation: nn.Module | None = None) -> nn.Module:
     ("name", "network", "message"),
     [
         ("no cutoff", no_cutoff, "use letters"),
-        ("no_cutoff", no_cutoff, "must take `cutoff`"),
+        ("no_cutoff", no_cutoff, "no argument cutoff"),
         ("hidden", hidden_options, r"takes \*\*options: int"),
         ("without_types", without_types, "width has no type"),
-        ("no_json", no_json, "cannot be a configuration key"),
-        ("painn", TinyPairs, "taken by piwsl.models.networks.painn.PaiNN"),
-        ("tiny_pairs", no_cutoff, "taken by .*TinyPairs"),
+        ("no_json", no_json, "is no valid configuration key"),
+        ("painn", TinyPairs, "already used by piwsl.models.networks.painn.PaiNN"),
+        ("tiny_pairs", no_cutoff, "already used by .*TinyPairs"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(name, network, message):
@@ -138,7 +141,7 @@ def test_no_force_head_and_no_neighbor_sums():
 
     with pytest.raises(ConfigError, match="tiny_pairs has no force head"):
         build_network(ModelConfig(network="tiny_pairs", forces="direct"))
-    with pytest.raises(ConfigError, match="tiny_pairs does not take neighbor_sums"):
+    with pytest.raises(ConfigError, match="tiny_pairs does not accept neighbor_sums"):
         build_network(ModelConfig(network="tiny_pairs"), MoleculePairs(5))
 
 
@@ -210,7 +213,7 @@ def test_without_neighbor_sums_openmm_gets_a_searched_form_and_no_copies(tmp_pat
     path = stored(tmp_path, "tiny_pairs")
     assert Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "openmm.pt").passed
     for options in ({"copies": 2}, {"form": "aotinductor"}):
-        with pytest.raises(ExportError, match="tiny_pairs does not take neighbor_sums"):
+        with pytest.raises(ExportError, match="tiny_pairs does not accept neighbor_sums"):
             Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "copies.pt", **options)
 
 

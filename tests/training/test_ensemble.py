@@ -161,13 +161,13 @@ def test_two_processes_train_the_same_ensemble(ensemble, tmp_path):
 
 def test_wrong_seeds_and_foreign_directories(small, tmp_path):
     for seeds in ([], [1, 1], [-1]):
-        with pytest.raises(ConfigError, match="different whole numbers"):
+        with pytest.raises(ConfigError, match="distinct integers"):
             run_ensemble(small(), tmp_path / "run", seeds)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="holds no ensemble"):
+    with pytest.raises(RunDirectoryError, match="contains no ensemble"):
         run_ensemble(small(), tmp_path / "other", [1], force=True)
-    with pytest.raises(RunDirectoryError, match="holds no ensemble to resume"):
+    with pytest.raises(RunDirectoryError, match="contains no ensemble to resume"):
         run_ensemble(small(), tmp_path / "other", [1], resume=True)
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
     assert not (tmp_path / "run").exists()

@@ -100,7 +100,7 @@ def test_predictions_are_written_worst_first(ensemble, frames, tmp_path):
     ranks = [atoms.info["force_rmse"] for atoms in written[:-1]]
     assert ranks == sorted(ranks, reverse=True)
     assert read_frames(tmp_path / "p.extxyz")[0].energy == pytest.approx(frames[1].energy)  # labels, not predictions
-    with pytest.raises(ConfigError, match=r"name a file that ends on .extxyz"):
+    with pytest.raises(ConfigError, match=r"choose a file name that ends in .extxyz"):
         piwsl.evaluate(ensemble, frames, write=tmp_path / "p.csv", progress=False)
 
 
@@ -112,11 +112,11 @@ def test_a_model_that_gives_nan_is_said_and_json_stays_valid(tmp_path, frames):
     save_trained(replace(model, tensors=tensors), tmp_path / "nan.pt")
     found = piwsl.evaluate(tmp_path / "nan.pt", frames, write=tmp_path / "p.extxyz", progress=False)
     assert len(found.not_finite) == len(frames)
-    assert "no finite energy or forces for 6 of 6 frames, the first is frame 0 of memory" in found.notes[-1]
+    assert "energy or forces are not finite for 6 of 6 frames, first for frame 0 of memory" in found.notes[-1]
     values = json.loads(json_text(found.as_dict()), parse_constant=pytest.fail)
     assert values["force_mae"] is None
     assert read(tmp_path / "p.extxyz", 0).info["not_finite"]
-    with pytest.raises(DataError, match="nothing to draw"):
+    with pytest.raises(DataError, match="no frame has both a label and a finite prediction"):
         found.plot()
 
 
@@ -143,9 +143,9 @@ def test_config_types_come_from_extended_xyz(exports, frames, tmp_path):
 
 
 def test_mistakes_are_one_line(exports, frames, tmp_path):
-    with pytest.raises(RunDirectoryError, match=r"holds no model.pt, and is no ensemble"):
+    with pytest.raises(RunDirectoryError, match=r"contains neither model.pt nor an ensemble"):
         piwsl.evaluate(tmp_path, frames, progress=False)
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ConfigError, match="occurs twice"):
         piwsl.evaluate(exports.trained(), ["a.xyz", "a.xyz"], progress=False)
     with pytest.raises(ConfigError, match="name at least one data set"):
         piwsl.evaluate(exports.trained(), {}, progress=False)

@@ -123,16 +123,16 @@ def either(index: int, one: Frame) -> Frame:
 @pytest.mark.parametrize(
     ("override", "how", "message"),
     [
-        ("loss.pitc=0", without("energy", "forces"), "there is nothing to fit"),
+        ("loss.pitc=0", without("energy", "forces"), "use data with labels"),
         ("loss.stress=1", without(), "loss.stress: no training frame of"),
         ("loss.stress={shape: linear, first: 0, last: 1}", without(), "loss.stress"),
         ("loss.taylor_labels=1", without("forces"), "loss.taylor_labels"),
-        ("loss.taylor_labels=1", either, "an energy and forces"),
+        ("loss.taylor_labels=1", either, "both energy and forces"),
         ("loss.forces=0", without("energy"), "no supervised loss is left"),
         ("displacement.direction=force_error", without("forces"), "displacement.direction: force_error"),
         ("displacement.direction=energy_error", without("energy"), "displacement.direction: energy_error"),
         ("displacement.length=0.5", without(), "displacement.cap = 0.3 allows"),
-        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "the cap is 0.3"),
+        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "exceeds displacement.cap = 0.3"),
     ],
 )
 def test_what_the_frames_cannot_give_is_refused(small, changed, override, how, message):
@@ -171,7 +171,7 @@ def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
     def stressed(index, one):
         return replace(one, stress=np.eye(3), cell=20 * np.eye(3), pbc=(True, True, True))
 
-    assert any("which loss.stress = 0 does not use" in note for note in changed(small(), stressed))
+    assert any("not used because loss.stress is 0" in note for note in changed(small(), stressed))
     assert changed(small("loss.stress=1"), stressed) == []
 
 
@@ -201,6 +201,7 @@ def test_a_named_set_is_split_as_published(small, water_file, monkeypatch):
         protocol = Protocol(train=None, validation=7, test=13)
 
     read = sources.read_frames
+    # Patched in place: the configuration names the set, and a real named set would have to be downloaded.
     monkeypatch.setattr(sources, "is_dataset", lambda name: name == "water:exact")
     monkeypatch.setattr(sources, "dataset", lambda name: Named)
     monkeypatch.setattr(sources, "read_frames", lambda source, units: read(water_file, units))
@@ -269,7 +270,9 @@ def test_elements_that_only_the_test_frames_have_are_warned_of(small, tmp_path):
     atoms.info["REF_energy"] = foreign.energy
     write(tmp_path / "test.xyz", atoms, format="extxyz")
     frames = training_frames(small(f"data.test_file={tmp_path / 'test.xyz'}", "data.test=null"))
-    assert frames.report.warnings == ["test frames hold C, Cl, which no training frame has: their errors mislead"]
+    assert frames.report.warnings == [
+        "test frames contain C, Cl, but no training frame does: the test errors are not meaningful"
+    ]
 
 
 def test_directories_and_patterns_train(small, water_file, tmp_path):
@@ -299,7 +302,7 @@ def test_a_resumed_run_keeps_its_split(small, tmp_path):
     split = tmp_path / "run" / "split.json"
     assert stored_split(Path(tmp_path / "none.json")) is None
     split.write_text(split.read_text().replace("]", ", 99]", 1))
-    with pytest.raises(DataError, match="the data changed"):
+    with pytest.raises(DataError, match="fewer than the split of this run requires"):
         run_training(config, tmp_path / "run", resume=True)
     split.write_text("{")
     with pytest.raises(RunDirectoryError, match="damaged"):
@@ -336,7 +339,9 @@ def test_single_atoms_are_reference_energies_and_in_no_part(small, tmp_path):
     parts = [*frames.split.train, *frames.split.validation, *frames.split.test]
     assert sorted(parts) == [0, *range(3, 42)]
     assert frames.atom_energies == {8: -1.5, 1: -0.5}
-    assert any("2 frames are single atoms" in note and "O -1.5000, H -0.5000" in note for note in frames.report.notes)
+    assert any(
+        "2 frames contain a single atom" in note and "O -1.5000, H -0.5000" in note for note in frames.report.notes
+    )
     potential = starting_potential(config, frames).potential
     assert (float(potential.reference_energies[8]), float(potential.reference_energies[1])) == (-1.5, -0.5)
 

@@ -64,7 +64,7 @@ def test_a_finished_run_continues_as_if_nothing_had_been(interrupted, small, tmp
 
 
 def test_what_cannot_be_finished_is_one_line(small, tmp_path):
-    with pytest.raises(RunDirectoryError, match="holds no training run to finish"):
+    with pytest.raises(RunDirectoryError, match="contains no training run to finish"):
         piwsl.finish_training(tmp_path)
     with pytest.raises(InterruptionError):
         run_training(small(), tmp_path / "run", progress=interrupting(2))

@@ -1,6 +1,6 @@
-"""Energy networks, one per module, and the layers they share.
+"""Energy networks, one per module, and shared layers.
 
-A built-in network is a module here and an entry of `BUILT_IN`.
+Each built-in network has a module in this package and an entry in `BUILT_IN`.
 """
 
 from piwsl.models.networks.ace import ACE
@@ -8,7 +8,7 @@ from piwsl.models.networks.painn import DirectPaiNN, PaiNN
 from piwsl.models.networks.schnet import SchNet
 from piwsl.models.networks.tensornet import TensorNet
 
-# Name, energy network, and the network with a force head where there is one.
+# Name, energy network, and network with a force head (None if there is no such network).
 BUILT_IN = (
     ("painn", PaiNN, DirectPaiNN),
     ("schnet", SchNet, None),

@@ -1,4 +1,4 @@
-"""Options that the built-in networks share, with their limits and their help in a configuration."""
+"""Shared options of the built-in networks, with their limits and descriptions."""
 
 from typing import Annotated, Literal, TypeAlias
 

@@ -243,7 +243,7 @@ def test_a_flat_cell_is_refused(cell, pbc, scripted):
 
 
 def test_periodic_without_a_cell_is_refused():
-    with pytest.raises(ValueError, match="give the cell"):
+    with pytest.raises(ValueError, match="pass the cell"):
         find(searches(None), np.zeros((2, 3)), None, (True, False, False))
 
 

@@ -173,7 +173,7 @@ def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path
     text = caplog.text
     assert "TorchForce: works on Reference" in text
     assert "PythonForce: general.pt has the target general" in text
-    assert "compared with the eager results it carries: energy against eager" in text
+    assert "differences from the stored eager results: energy against eager" in text
 
 
 @pytest.mark.torchforce

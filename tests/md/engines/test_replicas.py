@@ -208,7 +208,7 @@ def test_long_runs_compile_and_go_without_where_there_is_no_compiler(network, et
     monkeypatch.setenv("PATH", str(tmp_path))
     path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4, work=1e8)
     assert path.name == "exported.pt"
-    assert "was not compiled: format='aotinductor' needs a C++ compiler" in caplog.text
+    assert "was not compiled: format='aotinductor' requires a C++ compiler" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_an_interactive_step_is_one_process():
     environment = {**SLURM, "SLURM_PTY_PORT": "40001", "SLURM_PROCID": "0"}
     found = launched_processes(environment)
     assert (found.count, found.rank) == (1, 0)
-    assert found.note == "one process, since this is an interactive step of 8 tasks (srun --pty)"
+    assert found.note == "one process, because this is an interactive step of 8 tasks (srun --pty)"
     with pytest.raises(ConfigError, match="without --pty"):
         launched_processes({**environment, "SLURM_PROCID": "3"})
 
@@ -87,15 +87,14 @@ def test_incomplete_variables_of_a_launcher_are_one_line(environment):
         launched_processes(environment)
 
 
-def test_a_process_that_waits_says_for_whom(caplog, monkeypatch):
-    # The times are those of a real start: patched, so that the test does not wait for minutes.
-    monkeypatch.setattr(processes, "NOTICE", 0.1)
-    monkeypatch.setattr(processes, "MEETING", timedelta(seconds=1))
+def test_a_waiting_process_logs_for_which_processes_it_waits(caplog):
     alone = Processes(2, 0, local_count=2, address="127.0.0.1", port=29517)
-    with pytest.raises(processes.LostProcessError, match=r"did not come to 127\.0\.0\.1:29517") as caught:
-        processes._meeting_place(alone)
+    with pytest.raises(
+        processes.LostProcessError, match=r"could not connect 2 processes at 127\.0\.0\.1:29517"
+    ) as caught:
+        processes._meeting_place(alone, timeout=timedelta(seconds=1), notice_after=0.1)
     assert "\n" not in str(caught.value)
-    assert "process 0 waits for the other processes at 127.0.0.1:29517" in caplog.text
+    assert "process 0 is waiting for the other processes at 127.0.0.1:29517" in caplog.text
 
 
 def test_uneven_machines_are_refused():
@@ -119,9 +118,9 @@ def test_what_cannot_be_shared_is_refused(small):
     config = small("optimizer.batch_size=6", "optimizer.accumulate=2")
     frames = training_frames(config)
     assert share_of_process(config, frames, Processes(3, 1)).size == 1
-    with pytest.raises(ConfigError, match=r"batch_size = 6 cannot be divided by 4 processes x 2 parts.*multiple of 8"):
+    with pytest.raises(ConfigError, match=r"batch_size = 6 is not divisible by 4 processes x 2 parts.*multiple of 8"):
         share_of_process(config, frames, Processes(4))
-    with pytest.raises(ConfigError, match="10 validation frames for 11 processes"):
+    with pytest.raises(ConfigError, match="10 validation frames are too few for 11 processes"):
         share_of_process(small("optimizer.batch_size=22"), frames, Processes(11))
 
 
