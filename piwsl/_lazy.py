@@ -12,10 +12,10 @@ def attach(
     """Return the functions ``__getattr__`` and ``__dir__`` of a package whose names are imported at first use.
 
     Args:
-        package: its ``__name__``.
-        modules: module of each public name, relative to the package, such as ``{"Frame": "frames"}``, or absolute
+        package: Its ``__name__``.
+        modules: Module of each public name, relative to the package, such as ``{"Frame": "frames"}``, or absolute
             where it begins with ``piwsl.``.
-        packages: modules within the package that are public themselves.
+        packages: Modules within the package that are public themselves.
     """
 
     def get(name: str) -> Any:

@@ -31,8 +31,8 @@ class Tolerances:
 
     Attributes:
         energy_per_atom: eV per atom.
-        force: eV/angstrom.
-        finite_difference: difference of forces from a central difference of energies, eV/angstrom.
+        force: EV/angstrom.
+        finite_difference: Difference of forces from a central difference of energies, eV/angstrom.
     """
 
     energy_per_atom: float
@@ -74,15 +74,15 @@ def check_model(
     of the forces are not detected.
 
     Args:
-        potential: function as described by `PotentialCall`, such as a `piwsl.models.Potential`, on the CPU.
-        frames: realistic molecules without a cell, of at least two atoms and two different sizes.
-        cutoff: range of the potential, angstrom.
-        dtype: type of positions and forces.
+        potential: Function as described by `PotentialCall`, such as a `piwsl.models.Potential`, on the CPU.
+        frames: Realistic molecules without a cell, of at least two atoms and two different sizes.
+        cutoff: Range of the potential, angstrom.
+        dtype: Type of positions and forces.
         conservative: False for a potential with a force head, to skip F = -dE/dx.
-        devices: devices on which a module must give equal results; None: ``cuda`` if available.
+        devices: Devices on which a module must give equal results; None: ``cuda`` if available.
 
     Raises:
-        ModelCheckError: a law is violated; the message names the law, the frame and the measured value.
+        ModelCheckError: A law is violated; the message names the law, the frame and the measured value.
     """
     if devices is None:
         devices = ["cuda"] if torch.cuda.is_available() else []
@@ -114,13 +114,13 @@ def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any)
     """Check the laws of a registered network, with random weights, on water, ethanol and chloromethane.
 
     Args:
-        name: name under which the network was registered.
-        dtype: type of positions and forces.
-        **options: keys of the section `model` of a configuration, such as ``cutoff`` or ``width``.
+        name: Name under which the network was registered.
+        dtype: Type of positions and forces.
+        **options: Keys of the section `model` of a configuration, such as ``cutoff`` or ``width``.
 
     Raises:
-        ConfigError: no network has this name, or an option is wrong.
-        ModelCheckError: as `check_model`.
+        ConfigError: No network has this name, or an option is wrong.
+        ModelCheckError: As `check_model`.
     """
     try:
         config = ModelConfig(network=name, **options)

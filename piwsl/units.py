@@ -67,7 +67,7 @@ def parse_units(text: str) -> LabelUnits:
     """Parse units such as ``"kcal/mol, angstrom"``; the length unit is angstrom by default.
 
     Raises:
-        ConfigError: a unit is unknown.
+        ConfigError: A unit is unknown.
     """
     energy, _, length = (part.strip() for part in text.partition(","))
     return LabelUnits(energy_unit(energy), length_unit(length or "angstrom"))
@@ -77,7 +77,7 @@ def energy_unit(name: str) -> float:
     """Return a unit of energy in eV.
 
     Raises:
-        ConfigError: the unit is unknown.
+        ConfigError: The unit is unknown.
     """
     if name.lower() in _INCOMPLETE:
         raise ConfigError(f"energy unit {name!r} is incomplete: write {_INCOMPLETE[name.lower()]}")
@@ -91,7 +91,7 @@ def length_unit(name: str) -> float:
     """Return a unit of length in angstrom.
 
     Raises:
-        ConfigError: the unit is unknown.
+        ConfigError: The unit is unknown.
     """
     known = _LENGTH_ALIASES.get(name.lower(), name.lower())
     if known not in LENGTH_UNITS:

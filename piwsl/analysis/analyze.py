@@ -33,8 +33,8 @@ class Reading(NamedTuple):
 
     Attributes:
         name: ``reference``, or the run.
-        done: frames read in this pass.
-        total: frames of this pass.
+        done: Frames read in this pass.
+        total: Frames of this pass.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Analysis:
     """Runs measured against one reference. A notebook shows the verdict, the table and a plot.
 
     Attributes:
-        groups: one for each path given to `analyze`: a run, or the replicas of one.
-        files: files written, by name; empty where no output directory was given.
+        groups: One for each path given to `analyze`: a run, or the replicas of one.
+        files: Files written, by name; empty where no output directory was given.
     """
 
     groups: tuple[RunGroup, ...]
@@ -96,14 +96,14 @@ class Analysis:
         """Write numbers, tables, figures and the report page; an earlier analysis in the directory is replaced.
 
         Args:
-            output: directory.
-            report: write ``report.html`` and the figures, too.
+            output: Directory.
+            report: Write ``report.html`` and the figures, too.
 
         Returns:
             Paths of the files by name.
 
         Raises:
-            RunDirectoryError: the directory holds something else, or cannot be written.
+            RunDirectoryError: The directory holds something else, or cannot be written.
         """
         from piwsl.analysis.report import write_analysis
 
@@ -113,11 +113,11 @@ class Analysis:
         """Draw a figure of the report.
 
         Args:
-            name: of the figure, as its file is called (``bond_lengths``, ``rdf``, ...). By default the first one:
+            name: Of the figure, as its file is called (``bond_lengths``, ``rdf``, ...). By default the first one:
                 h(r) of a molecule, g(r) of a periodic cell.
 
         Raises:
-            ConfigError: there is no figure of this name.
+            ConfigError: There is no figure of this name.
         """
         from piwsl.analysis.report.plots import plots_of
         from piwsl.analysis.report.style import LIGHT, WIDE, drawing
@@ -153,29 +153,29 @@ def analyze(
     """Measure runs against a reference.
 
     Args:
-        runs: a run directory, a directory of replicas, or several of either.
-        reference: trajectory, npz, extended XYZ, run directory or saved statistics; None takes the reference of the
+        runs: A run directory, a directory of replicas, or several of either.
+        reference: Trajectory, npz, extended XYZ, run directory or saved statistics; None takes the reference of the
             bundled system of the first run.
         reference_topology: PDB file of a reference that holds positions only (DCD, XTC, ...).
-        units: unit of length of an npz or XYZ reference that is not in angstrom, such as ``nm``.
-        accept_mapping: accept another order of atoms than that of the reference, matched by the bonds of the first
+        units: Unit of length of an npz or XYZ reference that is not in angstrom, such as ``nm``.
+        accept_mapping: Accept another order of atoms than that of the reference, matched by the bonds of the first
             frame.
-        quantities: your own quantities, measured beside those of piwsl; they appear in table, JSON, CSV and report.
+        quantities: Your own quantities, measured beside those of piwsl; they appear in table, JSON, CSV and report.
         skip: ps at the start of each run that are left out; None: those in which energies, temperature or volume still
             drift. The first note of a comparison states the choice.
-        output: directory for numbers, figures and report; None writes nothing.
-        report: write ``report.html`` and figures to ``output``.
-        save_reference: npz file for the statistics of the reference; ``reference`` takes it in place of the frames.
-        progress: called with a `Reading` after each piece of frames; True or False to show or hide a bar; by default
+        output: Directory for numbers, figures and report; None writes nothing.
+        report: Write ``report.html`` and figures to ``output``.
+        save_reference: Npz file for the statistics of the reference; ``reference`` takes it in place of the frames.
+        progress: Called with a `Reading` after each piece of frames; True or False to show or hide a bar; by default
             a bar in notebooks and interactive sessions.
 
     Returns:
         Every number with its uncertainty, its difference from the reference, and the noise limit of that difference.
 
     Raises:
-        RunDirectoryError: a directory holds no run, or ``output`` holds something else than an analysis.
-        DataError: a run or the reference cannot be read, or they are different molecules.
-        ConfigError: a run is named twice, a unit is unknown, the reference lacks its topology, or ``quantities`` holds
+        RunDirectoryError: A directory holds no run, or ``output`` holds something else than an analysis.
+        DataError: A run or the reference cannot be read, or they are different molecules.
+        ConfigError: A run is named twice, a unit is unknown, the reference lacks its topology, or ``quantities`` holds
             something else, or ``skip`` leaves no frame.
 
     Example:
@@ -282,7 +282,7 @@ def unique_names(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return a short name for each directory: the fewest of its last parts that make all names different.
 
     Raises:
-        ConfigError: a directory is named twice.
+        ConfigError: A directory is named twice.
     """
     resolved = [path.resolve() for path in paths]
     for index, path in enumerate(resolved):

@@ -43,14 +43,14 @@ def compare_run(
     in a cell is compared as a crystal or liquid; where only one side has a cell, as a molecule in vacuum.
 
     Args:
-        run: what is measured.
-        reference: its frames, or statistics of them that were saved.
-        accept_mapping: take the order of the atoms from the reference, by the bonds of the first frame of the run.
-        quantities: your own, measured beside those of `piwsl.analysis.quantities`.
+        run: What is measured.
+        reference: Its frames, or statistics of them that were saved.
+        accept_mapping: Take the order of the atoms from the reference, by the bonds of the first frame of the run.
+        quantities: Your own, measured beside those of `piwsl.analysis.quantities`.
         skip: ps at the start of the run that are left out; None: those in which its energies drift.
 
     Raises:
-        DataError: different molecules or orders of atoms, a molecule without bonds, or frames that cannot be read.
+        DataError: Different molecules or orders of atoms, a molecule without bonds, or frames that cannot be read.
         ConfigError: ``quantities`` holds something else, or two have one key; or ``skip`` leaves no frame.
     """
     check_formula(run.species, reference.species, reference.name)

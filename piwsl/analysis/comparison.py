@@ -26,12 +26,12 @@ class Comparison:
     `piwsl.analysis.quantities`.
 
     Attributes:
-        run: what was analyzed.
-        reference: what it was compared with.
-        stability: by the bond rule, with the first collapse of unbonded atoms.
-        notes: remarks on the numbers, such as frames that were left out.
-        compared: one entry for each quantity that could be measured, in the order of the table.
-        skip: the start of the run that is left out.
+        run: What was analyzed.
+        reference: What it was compared with.
+        stability: By the bond rule, with the first collapse of unbonded atoms.
+        notes: Remarks on the numbers, such as frames that were left out.
+        compared: One entry for each quantity that could be measured, in the order of the table.
+        skip: The start of the run that is left out.
     """
 
     run: Run

@@ -23,11 +23,11 @@ class Row:
     """One quantity of a run, or of replicas together.
 
     Attributes:
-        key, name: as of the `Observable`.
-        run, reference, difference: of replicas the mean over them, with its standard error from their spread.
-        threshold: largest difference that noise alone explains; of replicas the mean of their thresholds.
-        judged: replicas whose data suffice to decide whether they agree.
-        agreeing: replicas that agree with the reference within noise.
+        key, name: As of the `Observable`.
+        run, reference, difference: Of replicas the mean over them, with its standard error from their spread.
+        threshold: Largest difference that noise alone explains; of replicas the mean of their thresholds.
+        judged: Replicas whose data suffice to decide whether they agree.
+        agreeing: Replicas that agree with the reference within noise.
     """
 
     key: str
@@ -56,9 +56,9 @@ class RunGroup:
     """A run, or the replicas of one.
 
     Attributes:
-        name: unique among those shown together.
-        members: one comparison a replica, all with the same reference.
-        curves: of the replicas together, such as their survival.
+        name: Unique among those shown together.
+        members: One comparison a replica, all with the same reference.
+        curves: Of the replicas together, such as their survival.
     """
 
     name: str
@@ -147,9 +147,9 @@ class Line:
     """One quantity of all runs.
 
     Attributes:
-        key, name: as of the `Observable`.
-        reference: where all runs have the same.
-        cells: one for each run; None where a run lacks it.
+        key, name: As of the `Observable`.
+        reference: Where all runs have the same.
+        cells: One for each run; None where a run lacks it.
     """
 
     key: str

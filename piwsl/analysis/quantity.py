@@ -37,10 +37,10 @@ class Frames:
     """A piece of a trajectory.
 
     Attributes:
-        first: index of its first frame.
+        first: Index of its first frame.
         positions: (f, atoms, 3) angstrom; unwrapped in a periodic cell.
         cells: (f, 3, 3) angstrom, or None in vacuum.
-        bonds: of the reference, with the images that belong to this trajectory.
+        bonds: Of the reference, with the images that belong to this trajectory.
     """
 
     first: int
@@ -90,16 +90,16 @@ class Sample:
     """The frames of one trajectory, of a run or of a reference, over which quantities are measured.
 
     Attributes:
-        source: frames; unwrapped in a periodic cell.
-        frames: number of frames that count, from the first of the source on: those of a run before it broke.
-        bonds: of the reference, with the images that belong to this source.
+        source: Frames; unwrapped in a periodic cell.
+        frames: Number of frames that count, from the first of the source on: those of a run before it broke.
+        bonds: Of the reference, with the images that belong to this source.
         start: (atoms, 3) angstrom, the first frame of the reference.
         cell: (3, 3) angstrom, of the first frame; None in vacuum.
-        reference_name: name of the reference.
-        surveys: results of the first pass, by the key of their quantity.
-        run: the run, or None for a reference.
-        end: time at which the stable part of the run ends, fs.
-        begin: time up to which the run is left out, fs.
+        reference_name: Name of the reference.
+        surveys: Results of the first pass, by the key of their quantity.
+        run: The run, or None for a reference.
+        end: Time at which the stable part of the run ends, fs.
+        begin: Time up to which the run is left out, fs.
         weights: (atoms,) amu, by which structure is weighted on both sides of a comparison; None: those of the source.
     """
 
@@ -173,8 +173,8 @@ class Observable:
     """One line of the table: a quantity of the run, of the reference, and their difference, where each exists.
 
     Attributes:
-        key: stable name for programs, such as ``bond.C-H.mean``.
-        name: for people.
+        key: Stable name for programs, such as ``bond.C-H.mean``.
+        name: For people.
     """
 
     key: str
@@ -199,10 +199,10 @@ class Panel:
     """A distribution that is drawn; its points go to ``curves.csv``.
 
     Attributes:
-        key: stable name for programs, such as ``bond.C-H``; panels of one family (before the dot) share a figure.
-        name: for people, above the panel.
-        distribution: of run and reference.
-        horizontal, vertical: names of the axes.
+        key: Stable name for programs, such as ``bond.C-H``; panels of one family (before the dot) share a figure.
+        name: For people, above the panel.
+        distribution: Of run and reference.
+        horizontal, vertical: Names of the axes.
     """
 
     key: str
@@ -217,11 +217,11 @@ class FigureText:
     """Title and captions of a figure.
 
     Attributes:
-        title: of several panels together.
-        file: name of its files; by default that of the family.
-        caption: below the figure of one run; by default made from the panels.
-        caption_of_several: the same for several runs.
-        shows_difference: draw the first panel alone, with the difference from the reference below.
+        title: Of several panels together.
+        file: Name of its files; by default that of the family.
+        caption: Below the figure of one run; by default made from the panels.
+        caption_of_several: The same for several runs.
+        shows_difference: Draw the first panel alone, with the difference from the reference below.
     """
 
     title: str
@@ -250,15 +250,15 @@ class QuantityComparison(Generic[D]):
     """One quantity of a run, compared with the reference.
 
     Attributes:
-        key: of the quantity.
-        details: the typed result, for Python.
-        rows: lines of the table; they are in ``analysis.json`` under ``observables``.
-        curves: functions of one variable, drawn and in ``analysis.json`` under ``curves``.
-        panels: distributions that are drawn.
-        plain: further keys of ``analysis.json``.
-        highlights: numbers at the top of the report.
-        notes: remarks on the numbers.
-        figures: words of the figures, by family.
+        key: Of the quantity.
+        details: The typed result, for Python.
+        rows: Lines of the table; they are in ``analysis.json`` under ``observables``.
+        curves: Functions of one variable, drawn and in ``analysis.json`` under ``curves``.
+        panels: Distributions that are drawn.
+        plain: Further keys of ``analysis.json``.
+        highlights: Numbers at the top of the report.
+        notes: Remarks on the numbers.
+        figures: Words of the figures, by family.
     """
 
     key: str
@@ -302,12 +302,12 @@ class Quantity(ABC, Generic[S]):
     """Something that is measured over the frames of a trajectory.
 
     Attributes:
-        key: name in saved statistics and in `Comparison`; unique.
-        statistics: type of what the collector returns: a frozen dataclass of arrays, numbers, strings and dictionaries
+        key: Name in saved statistics and in `Comparison`; unique.
+        statistics: Type of what the collector returns: a frozen dataclass of arrays, numbers, strings and dictionaries
             of these, or such a dictionary. It is saved and loaded by its type hints.
-        needs_frames: whether there is nothing to measure where no frame of the run is stable.
-        needs_reference: whether there is nothing to compare without statistics of the reference.
-        absent: keys of ``analysis.json`` and their values where the quantity was not compared.
+        needs_frames: Whether there is nothing to measure where no frame of the run is stable.
+        needs_reference: Whether there is nothing to compare without statistics of the reference.
+        absent: Keys of ``analysis.json`` and their values where the quantity was not compared.
     """
 
     key: ClassVar[str]
@@ -336,9 +336,9 @@ class Quantity(ABC, Generic[S]):
         """Compare the statistics of a run with those of the reference.
 
         Args:
-            run: statistics of the stable frames.
-            reference: statistics of the reference; None only where ``needs_reference`` is False.
-            sample: what the statistics of the run were measured on.
+            run: Statistics of the stable frames.
+            reference: Statistics of the reference; None only where ``needs_reference`` is False.
+            sample: What the statistics of the run were measured on.
         """
 
     def missing_note(self, sample: Sample) -> str | None:
@@ -353,7 +353,7 @@ class Quantity(ABC, Generic[S]):
         """Restore what `save` returned.
 
         Raises:
-            KeyError: an array is missing.
+            KeyError: An array is missing.
         """
         restored: S = restore(self.statistics, arrays)
         return restored
@@ -369,7 +369,7 @@ def measure(sample: Sample, quantities: Sequence[Quantity[Any]]) -> dict[str, An
     """Return the statistics of each quantity that applies, by key, in one pass over the frames.
 
     Raises:
-        DataError: the frames cannot be read.
+        DataError: The frames cannot be read.
     """
     collectors: dict[str, Collector[Any]] = {}
     for quantity in quantities:
@@ -388,7 +388,7 @@ def checked_quantities(standard: Sequence[Quantity[Any]], additional: Sequence[o
     """Return the standard quantities and those of the caller.
 
     Raises:
-        ConfigError: something is not a `Quantity`, or two have one key.
+        ConfigError: Something is not a `Quantity`, or two have one key.
     """
     checked = list(standard)
     keys = {quantity.key for quantity in standard}

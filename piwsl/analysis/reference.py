@@ -30,8 +30,8 @@ class Reference:
     """Structures that a run should be like.
 
     Attributes:
-        name: for people.
-        frames: where they come from.
+        name: For people.
+        frames: Where they come from.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Reference:
         """Return a reference from arrays in memory.
 
         Args:
-            name: for people.
+            name: For people.
             species: (atoms,) atomic numbers.
             positions: (frames, atoms, 3) angstrom.
             times: (frames,) fs, or None for frames without times.
@@ -71,7 +71,7 @@ class Reference:
         """Statistics that runs are compared with; collected at first use and kept.
 
         Raises:
-            DataError: a position is not a finite number, there are no bonds, or the frames cannot be read.
+            DataError: A position is not a finite number, there are no bonds, or the frames cannot be read.
         """
         return collect_statistics(self.name, self.frames)
 
@@ -81,11 +81,11 @@ class Reference:
         """Return the statistics with those of your own quantities; without any, they are kept.
 
         Args:
-            quantities: your own.
+            quantities: Your own.
             weights: (atoms,) amu, by which structure is weighted; None: the masses of the reference.
 
         Raises:
-            DataError: as `statistics`.
+            DataError: As `statistics`.
             ConfigError: ``quantities`` holds something else, or two have one key.
         """
         if not quantities and weights is None:
@@ -96,7 +96,7 @@ class Reference:
         """Save `statistics` as npz; comparisons with the file need no frames.
 
         Raises:
-            DataError: as `statistics`, or the file cannot be written.
+            DataError: As `statistics`, or the file cannot be written.
         """
         save_statistics(self.statistics, path)
 
@@ -120,15 +120,15 @@ def read_reference(
     """Read a reference: a trajectory (mdtraj), an npz with rMD17 or sGDML keys, any file ASE reads, or a run.
 
     Args:
-        path: the file, or the directory of a run.
-        topology: for trajectories that hold positions only; a PDB file.
-        units: of an npz or ASE file whose lengths are not in angstrom: ``nm``, or ``kcal/mol, bohr``.
-        progress: called with (frames read, all frames) while the frames are read.
+        path: The file, or the directory of a run.
+        topology: For trajectories that hold positions only; a PDB file.
+        units: Of an npz or ASE file whose lengths are not in angstrom: ``nm``, or ``kcal/mol, bohr``.
+        progress: Called with (frames read, all frames) while the frames are read.
 
     Raises:
-        DataError: the file or its topology cannot be read, or its frames are not of one molecule.
-        RunDirectoryError: the directory is not one of `piwsl md`.
-        ConfigError: a unit is unknown, or an option does not belong to this kind of file.
+        DataError: The file or its topology cannot be read, or its frames are not of one molecule.
+        RunDirectoryError: The directory is not one of `piwsl md`.
+        ConfigError: A unit is unknown, or an option does not belong to this kind of file.
     """
     if path.is_dir():
         if topology is not None or units is not None:
@@ -150,11 +150,11 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
     """Return the reference trajectory of a bundled system.
 
     Args:
-        name: such as ``aspirin``.
-        progress: called with (frames read, all frames) while the frames are read.
+        name: Such as ``aspirin``.
+        progress: Called with (frames read, all frames) while the frames are read.
 
     Raises:
-        ConfigError: there is no bundled system of this name.
+        ConfigError: There is no bundled system of this name.
     """
     from piwsl.data.systems import named_system
 

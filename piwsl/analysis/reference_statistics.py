@@ -27,16 +27,16 @@ class ReferenceStatistics:
     """Statistics of a reference.
 
     Attributes:
-        name: for people.
+        name: For people.
         species: (atoms,) atomic numbers.
-        bonds: of the reference.
+        bonds: Of the reference.
         start: (atoms, 3) angstrom, its first frame.
-        is_periodic: whether its frames have cells.
-        frames: number of frames.
-        measured: statistics over all its frames, by the key of their quantity.
-        length: from the first to the last frame, fs; None for frames without times.
+        is_periodic: Whether its frames have cells.
+        frames: Number of frames.
+        measured: Statistics over all its frames, by the key of their quantity.
+        length: From the first to the last frame, fs; None for frames without times.
         digest: SHA-256 of the elements and of the positions in single precision.
-        notes: remarks of the reader.
+        notes: Remarks of the reader.
         weights: (atoms,) amu, by which its structure was weighted.
     """
 
@@ -59,13 +59,13 @@ def collect_statistics(
     """Collect the statistics of a source of frames, in two passes over it.
 
     Args:
-        name: of the reference.
-        source: its frames.
-        quantities: your own, measured beside those of `piwsl.analysis.quantities`.
+        name: Of the reference.
+        source: Its frames.
+        quantities: Your own, measured beside those of `piwsl.analysis.quantities`.
         weights: (atoms,) amu, by which structure is weighted; None: the masses of the source.
 
     Raises:
-        DataError: a position is not a finite number, there are no bonds, or the source is damaged.
+        DataError: A position is not a finite number, there are no bonds, or the source is damaged.
         ConfigError: ``quantities`` holds something else, or two have one key.
     """
     start, cell = first_frame(source)
@@ -117,12 +117,12 @@ def save_statistics(
     """Write an npz file, whole or not at all; `read_reference_statistics` reads it.
 
     Args:
-        statistics: of the reference.
-        path: the file.
-        quantities: your own that were measured.
+        statistics: Of the reference.
+        path: The file.
+        quantities: Your own that were measured.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     path, bonds = Path(path), statistics.bonds
     values: dict[str, Any] = {
@@ -166,11 +166,11 @@ def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = 
     """Read what `save_statistics` wrote.
 
     Args:
-        path: the file.
-        quantities: your own; without their statistics in the file they are not compared with the reference.
+        path: The file.
+        quantities: Your own; without their statistics in the file they are not compared with the reference.
 
     Raises:
-        DataError: missing, damaged, something else, or of another version of piwsl.
+        DataError: Missing, damaged, something else, or of another version of piwsl.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")

@@ -24,10 +24,10 @@ class Run:
     """A molecular dynamics run.
 
     Attributes:
-        path: run directory.
-        summary: content of ``summary.json``.
-        frames: frames of the trajectory, with their times in fs since the start of the run.
-        thermo: energies and temperature, or None where the run wrote none.
+        path: Run directory.
+        summary: Content of ``summary.json``.
+        frames: Frames of the trajectory, with their times in fs since the start of the run.
+        thermo: Energies and temperature, or None where the run wrote none.
     """
 
     path: Path
@@ -87,12 +87,12 @@ def read_run(path: str | Path, progress: Progress | None = None) -> Run:
     """Read a run directory.
 
     Args:
-        path: directory that `piwsl md` wrote.
-        progress: called with (frames read, all frames) while the frames are read.
+        path: Directory that `piwsl md` wrote.
+        progress: Called with (frames read, all frames) while the frames are read.
 
     Raises:
-        RunDirectoryError: no such directory, or not one of `piwsl md`.
-        DataError: the trajectory or the energies cannot be read.
+        RunDirectoryError: No such directory, or not one of `piwsl md`.
+        DataError: The trajectory or the energies cannot be read.
     """
     path = Path(path)
     summary = MDSummary.read(path)
@@ -119,7 +119,7 @@ def replica_directories(path: Path) -> tuple[Path, ...]:
     """Return the run directories of a directory of replicas; the directory itself where it is one run.
 
     Raises:
-        RunDirectoryError: its summary names replicas that cannot be directories in it.
+        RunDirectoryError: Its summary names replicas that cannot be directories in it.
     """
     try:
         replicas = MDSummary.read(path).replicas

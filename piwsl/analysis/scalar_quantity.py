@@ -20,8 +20,8 @@ class ScalarStatistics:
     """One number per frame, block by block.
 
     Attributes:
-        sums: number of frames and sum of the values.
-        histogram: of the values, where the quantity has edges.
+        sums: Number of frames and sum of the values.
+        histogram: Of the values, where the quantity has edges.
     """
 
     sums: BlockSums
@@ -37,8 +37,8 @@ class ScalarComparison:
     """Mean and distribution of a number per frame, of run and reference.
 
     Attributes:
-        mean, reference_mean, difference: in the unit of the quantity.
-        distribution: where the quantity has edges.
+        mean, reference_mean, difference: In the unit of the quantity.
+        distribution: Where the quantity has edges.
     """
 
     mean: Measurement
@@ -51,9 +51,9 @@ class ScalarQuantity(Quantity[ScalarStatistics]):
     """A number per frame. Derive from it, set the attributes, and implement `values`.
 
     Attributes:
-        key: unique; also the key of the table's first row.
-        title: for people, such as ``End-to-end distance``.
-        unit: of the values, such as ``angstrom``.
+        key: Unique; also the key of the table's first row.
+        title: For people, such as ``End-to-end distance``.
+        unit: Of the values, such as ``angstrom``.
         edges: (bins + 1,) equally spaced edges of a histogram of the values; None: only the mean is compared.
     """
 
@@ -68,8 +68,8 @@ class ScalarQuantity(Quantity[ScalarStatistics]):
         """Return the value (f,) of each frame of a piece.
 
         Args:
-            frames: positions (f, atoms, 3) in angstrom, cells, and bond lengths.
-            sample: the trajectory: elements, masses, bonds, first frame of the reference.
+            frames: Positions (f, atoms, 3) in angstrom, cells, and bond lengths.
+            sample: The trajectory: elements, masses, bonds, first frame of the reference.
         """
 
     def applies(self, sample: Sample) -> bool:

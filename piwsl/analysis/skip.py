@@ -25,11 +25,11 @@ class Skip:
     """The start of a run that is left out.
 
     Attributes:
-        time: fs; frames up to this time are left out.
-        frames: their number.
-        automatic: whether the energies decided it.
-        note: one sentence.
-        obstacle: why the rest allows no verdict; None where it does.
+        time: Fs; frames up to this time are left out.
+        frames: Their number.
+        automatic: Whether the energies decided it.
+        note: One sentence.
+        obstacle: Why the rest allows no verdict; None where it does.
     """
 
     time: float
@@ -46,9 +46,9 @@ def choose_skip(run: Run, stable_frames: int, end: float = np.inf, skip: float |
     """Choose which frames at the start of a run are left out.
 
     Args:
-        run: with its frames and energies.
-        stable_frames: frames before the run broke.
-        end: time at which it broke, fs.
+        run: With its frames and energies.
+        stable_frames: Frames before the run broke.
+        end: Time at which it broke, fs.
         skip: ps that are left out; None: those in which energies, temperature or volume still drift.
 
     Raises:

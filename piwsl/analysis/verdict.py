@@ -20,9 +20,9 @@ class Verdict:
     """The outcome of a comparison.
 
     Attributes:
-        stability: one sentence, how long the run was stable.
-        agreement: one sentence, how many observables agree with the reference.
-        agreeing, differing, undecided: the observables that were compared.
+        stability: One sentence, how long the run was stable.
+        agreement: One sentence, how many observables agree with the reference.
+        agreeing, differing, undecided: The observables that were compared.
     """
 
     stability: str

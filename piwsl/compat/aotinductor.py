@@ -26,10 +26,10 @@ class AotiRunners:
     """The code of a package for the CPU, loaded independently of other copies in this process.
 
     Args:
-        content: bytes of the package.
+        content: Bytes of the package.
 
     Raises:
-        EngineError: the package or this PyTorch lacks the interface.
+        EngineError: The package or this PyTorch lacks the interface.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -52,7 +52,7 @@ class AotiRunner:
     """Calls the package with float64 tensors, in the memory of one thread.
 
     Raises:
-        EngineError: the package cannot be started.
+        EngineError: The package cannot be started.
     """
 
     def __init__(self, calls: AotiRunners) -> None:

@@ -20,7 +20,7 @@ def set_thermostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -
     Args:
         dynamics: `NoseHooverChainNVT` or `IsotropicMTKNPT`.
         temperature: K.
-        degrees_of_freedom: number of kinetic degrees of freedom.
+        degrees_of_freedom: Number of kinetic degrees of freedom.
     """
     thermostat = dynamics._thermostat
     thermostat._num_atoms_global = degrees_of_freedom / 3

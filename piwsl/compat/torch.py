@@ -22,9 +22,9 @@ def trace_operations(function: Callable[..., Any], inputs: Sequence[Tensor], sym
     support their derivative. Seen with PyTorch 2.12 (`torch._decomp`, ``_allow_non_fake_inputs``).
 
     Args:
-        function: takes and returns tensors.
-        inputs: examples; their shapes are fixed unless ``symbolic``.
-        symbolic: keep the sizes of the inputs open.
+        function: Takes and returns tensors.
+        inputs: Examples; their shapes are fixed unless ``symbolic``.
+        symbolic: Keep the sizes of the inputs open.
     """
     aten = torch.ops.aten
     layer_norms: Any = get_decompositions([aten.native_layer_norm, aten.native_layer_norm_backward])
@@ -48,11 +48,11 @@ def compile_package(
     Seen with PyTorch 2.12 (`torch._inductor.aoti_compile_and_package`).
 
     Args:
-        module: what to compile.
-        inputs: examples.
-        sizes: sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
-        path: the package to write, ``.pt2``.
-        options: settings of the compiler.
+        module: What to compile.
+        inputs: Examples.
+        sizes: Sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
+        path: The package to write, ``.pt2``.
+        options: Settings of the compiler.
     """
     with _quiet_compiler():
         program = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
@@ -90,6 +90,6 @@ def load_package(path: Path) -> Any:
     Seen with PyTorch 2.12 (`torch._inductor.aoti_load_package`).
 
     Raises:
-        RuntimeError: the package is damaged.
+        RuntimeError: The package is damaged.
     """
     return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)

@@ -17,18 +17,18 @@ class Batch:
     """S structures with a total of N atoms and E edges.
 
     Attributes:
-        species: atomic numbers (N,).
-        positions: positions (N, 3), angstrom.
-        edges: center and neighbor of each edge (2, E). Edges may be longer than the cutoff; networks give these no
+        species: Atomic numbers (N,).
+        positions: Positions (N, 3), angstrom.
+        edges: Center and neighbor of each edge (2, E). Edges may be longer than the cutoff; networks give these no
             weight. The second half is the first half in the other direction, in the same order.
-        edge_shifts: shift (E, 3) to the periodic image of the neighbor, angstrom.
-        structure_index: structure of each atom (N,).
-        n_structures: number of structures S.
-        energy: energies (S,), eV, float64; NaN if missing.
-        forces: forces (N, 3), eV/angstrom; NaN if missing.
-        stress: stress (S, 3, 3), eV/angstrom^3; NaN if missing.
-        volume: volumes (S,), angstrom^3; infinite unless periodic in all directions.
-        frame_index: index (S,) of each structure in its data set.
+        edge_shifts: Shift (E, 3) to the periodic image of the neighbor, angstrom.
+        structure_index: Structure of each atom (N,).
+        n_structures: Number of structures S.
+        energy: Energies (S,), eV, float64; NaN if missing.
+        forces: Forces (N, 3), eV/angstrom; NaN if missing.
+        stress: Stress (S, 3, 3), eV/angstrom^3; NaN if missing.
+        volume: Volumes (S,), angstrom^3; infinite unless periodic in all directions.
+        frame_index: Index (S,) of each structure in its data set.
     """
 
     species: Species
@@ -81,8 +81,8 @@ class Batch:
         by twice the largest displacement.
 
         Args:
-            displacements: displacements (N, 3), angstrom; None for no displacement.
-            chosen: indices of the displacements that are used.
+            displacements: Displacements (N, 3), angstrom; None for no displacement.
+            chosen: Indices of the displacements that are used.
         """
         moves = [displacements[index] for index in chosen]
         count, atoms = len(moves), len(self.species)
@@ -119,10 +119,10 @@ def collate(
     """Join frames into a batch.
 
     Args:
-        frames: structures with or without labels.
-        cutoff: length of the longest edge, angstrom.
-        dtype: type of positions, forces and stress; energies are float64.
-        indices: index of each frame in its data set; None: 0, 1, ...
+        frames: Structures with or without labels.
+        cutoff: Length of the longest edge, angstrom.
+        dtype: Type of positions, forces and stress; energies are float64.
+        indices: Index of each frame in its data set; None: 0, 1, ...
     """
     graphs = [neighbor_edges(frame.positions, frame.cell, frame.pbc, cutoff) for frame in frames]
     sizes = [len(frame.species) for frame in frames]

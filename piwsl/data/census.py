@@ -44,14 +44,14 @@ class Census:
     """Composition and labels of n frames with c different compositions of e elements.
 
     Attributes:
-        numbers: atomic numbers of the columns of ``compositions`` (e,), sorted.
-        compositions: number of atoms of each element (c, e).
-        composition: row of ``compositions`` of each frame (n,).
-        energy: energy of each frame (n,), eV; NaN without a label.
-        has_forces: whether the forces of a frame are labeled (n,).
-        has_stress: whether the stress of a frame is labeled (n,).
-        periodic: whether a frame is periodic along at least one lattice vector (n,).
-        unusable_stress: whether a frame has a stress without the volume that it refers to (n,).
+        numbers: Atomic numbers of the columns of ``compositions`` (e,), sorted.
+        compositions: Number of atoms of each element (c, e).
+        composition: Row of ``compositions`` of each frame (n,).
+        energy: Energy of each frame (n,), eV; NaN without a label.
+        has_forces: Whether the forces of a frame are labeled (n,).
+        has_stress: Whether the stress of a frame is labeled (n,).
+        periodic: Whether a frame is periodic along at least one lattice vector (n,).
+        unusable_stress: Whether a frame has a stress without the volume that it refers to (n,).
     """
 
     numbers: IntArray

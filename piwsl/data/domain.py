@@ -43,21 +43,21 @@ class TrainingDomain(BaseModel):
     """What a model has seen in training.
 
     Attributes:
-        frames: number of training frames.
-        measured: number of those whose distances and forces were measured.
-        compositions: number of different compositions.
+        frames: Number of training frames.
+        measured: Number of those whose distances and forces were measured.
+        compositions: Number of different compositions.
         formulas: Hill formulas, the most frequent first; at most `MOST_FORMULAS`.
-        elements: atomic numbers.
+        elements: Atomic numbers.
         kinds: ``molecules`` (not periodic), ``slabs`` (periodic along one or two directions), ``cells``.
-        range: distance up to which pairs were measured, angstrom: the cutoff of the model.
-        shortest: shortest distance of each pair of elements such as ``C-H``, angstrom; pairs that were never closer
+        range: Distance up to which pairs were measured, angstrom: the cutoff of the model.
+        shortest: Shortest distance of each pair of elements such as ``C-H``, angstrom; pairs that were never closer
             than ``range`` are absent.
-        largest_force: eV/angstrom; None without labels.
-        energy_per_atom: lowest and highest energy, eV/atom; None without labels.
-        determined: whether the labels determine the reference energy of each element: False where there are fewer
+        largest_force: EV/angstrom; None without labels.
+        energy_per_atom: Lowest and highest energy, eV/atom; None without labels.
+        determined: Whether the labels determine the reference energy of each element: False where there are fewer
             compositions than elements, and energies between compositions mean nothing; None where it is not known.
-        charges: total charges that the data state, in units of e; None where they state none.
-        level: level of theory of the labels; None where it is not known.
+        charges: Total charges that the data state, in units of e; None where they state none.
+        level: Level of theory of the labels; None where it is not known.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -83,10 +83,10 @@ class TrainingDomain(BaseModel):
         """Measure the training frames of a model.
 
         Args:
-            frames: training frames.
-            cutoff: of the model, angstrom.
-            level: level of theory of the labels.
-            known: atomic numbers whose reference energies are those of isolated atoms.
+            frames: Training frames.
+            cutoff: Of the model, angstrom.
+            level: Level of theory of the labels.
+            known: Atomic numbers whose reference energies are those of isolated atoms.
         """
         census = frames.census
         formulas = census.formulas()
@@ -131,8 +131,8 @@ class TrainingDomain(BaseModel):
         """Return in which ways a structure lies outside of the training data: a sentence by kind of concern.
 
         Args:
-            atoms: structure.
-            distances: whether its positions count.
+            atoms: Structure.
+            distances: Whether its positions count.
         """
         found = {}
         numbers = np.asarray(atoms.numbers)
@@ -213,11 +213,11 @@ def check_domain(
     """Compare a structure with what a model has seen in training, and warn once per process of each difference.
 
     Args:
-        domain: of the model; None where its file does not state it.
-        atoms: structure.
-        model: name of the model file.
-        strict: make a difference an error.
-        distances: whether the positions of the structure count.
+        domain: Of the model; None where its file does not state it.
+        atoms: Structure.
+        model: Name of the model file.
+        strict: Make a difference an error.
+        distances: Whether the positions of the structure count.
 
     Returns:
         The new warnings, which were logged.

@@ -26,14 +26,14 @@ class Frame:
     """One structure with its labels.
 
     Attributes:
-        species: atomic numbers (n,).
-        positions: positions (n, 3), angstrom, float64.
-        energy: total energy, eV; NaN without a label.
-        forces: forces (n, 3), eV/angstrom; all NaN without a label.
-        cell: lattice vectors in rows (3, 3), angstrom; zeros without a cell.
-        pbc: whether the structure is periodic along each lattice vector.
-        stress: stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
-        config_type: kind of structure that the file states, such as ``liquid``; empty without one.
+        species: Atomic numbers (n,).
+        positions: Positions (n, 3), angstrom, float64.
+        energy: Total energy, eV; NaN without a label.
+        forces: Forces (n, 3), eV/angstrom; all NaN without a label.
+        cell: Lattice vectors in rows (3, 3), angstrom; zeros without a cell.
+        pbc: Whether the structure is periodic along each lattice vector.
+        stress: Stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
+        config_type: Kind of structure that the file states, such as ``liquid``; empty without one.
     """
 
     species: IntArray
@@ -82,10 +82,10 @@ class Frame:
         """Make a frame from an ASE structure; its calculator is not called.
 
         Args:
-            atoms: structure.
-            energy: total energy, eV.
-            forces: forces (n, 3), eV/angstrom.
-            stress: stress (3, 3), eV/angstrom^3.
+            atoms: Structure.
+            energy: Total energy, eV.
+            forces: Forces (n, 3), eV/angstrom.
+            stress: Stress (3, 3), eV/angstrom^3.
         """
         no_forces, no_stress = np.full((len(atoms), 3), np.nan), np.full((3, 3), np.nan)
         pbc = atoms.get_pbc()
@@ -105,11 +105,11 @@ class FrameSet(Sequence[Frame]):
     """Frames with their source and the remarks of their reader.
 
     Attributes:
-        frames: the frames; for a file that is too large for memory, a sequence that reads each frame on access.
-        source: the file, directory, pattern or name of a data set that was read.
-        notes: remarks of the reader, one sentence each.
-        files: the files that were read.
-        names: names of the values in the files.
+        frames: The frames; for a file that is too large for memory, a sequence that reads each frame on access.
+        source: The file, directory, pattern or name of a data set that was read.
+        notes: Remarks of the reader, one sentence each.
+        files: The files that were read.
+        names: Names of the values in the files.
     """
 
     frames: Sequence[Frame]
@@ -180,8 +180,8 @@ class Selection(Sequence[Frame]):
     """Some frames of a set, by index.
 
     Attributes:
-        base: the set.
-        indices: indices (n,) of the frames, int64.
+        base: The set.
+        indices: Indices (n,) of the frames, int64.
     """
 
     def __init__(self, base: FrameSet, indices: IntArray) -> None:
@@ -215,7 +215,7 @@ def check_label(path: Path, index: int, name: str, values: FloatArray | float) -
     """Refuse a label that is not finite or unreasonably large (in eV and angstrom).
 
     Raises:
-        DataError: the message names the file, the frame and the label.
+        DataError: The message names the file, the frame and the label.
     """
     if not np.isfinite(values).all():
         raise DataError(f"{path}: frame {index}: {name} is not a finite number: remove the frame or this label of it")

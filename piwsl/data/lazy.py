@@ -24,8 +24,8 @@ class LazyFrames(Sequence[Frame], ABC):
     raises for a damaged file becomes a DataError.
 
     Args:
-        path: the file.
-        count: number of frames.
+        path: The file.
+        count: Number of frames.
     """
 
     def __init__(self, path: Path, count: int) -> None:
@@ -79,7 +79,7 @@ class LazyFrames(Sequence[Frame], ABC):
         """Return the composition and labels of all frames.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: The file is damaged.
         """
         try:
             return self.survey()
@@ -95,7 +95,7 @@ class LazyFrames(Sequence[Frame], ABC):
         """Read the first and the last frame, to detect a damaged file early.
 
         Raises:
-            DataError: the file contains no frame, or one of the two cannot be read.
+            DataError: The file contains no frame, or one of the two cannot be read.
         """
         if not self._count:
             raise DataError(f"{self.path}: contains no structure")
@@ -145,8 +145,8 @@ class PerProcess(Generic[T]):
     handle are pickled without it, through ``__reduce__``.
 
     Args:
-        open_: opens the handle.
-        close: closes the handle; in a child process, only the copy of the child.
+        open_: Opens the handle.
+        close: Closes the handle; in a child process, only the copy of the child.
     """
 
     def __init__(self, open_: Callable[[], T], close: Callable[[T], None]) -> None:

@@ -42,10 +42,10 @@ class FoundNames:
     """Names of values in a file, with the number of frames that have them.
 
     Attributes:
-        frames: number of frames that were looked at.
-        read: names that were read.
-        unread: names that were not.
-        overlooked: names that look like a label which their frames lack.
+        frames: Number of frames that were looked at.
+        read: Names that were read.
+        unread: Names that were not.
+        overlooked: Names that look like a label which their frames lack.
     """
 
     frames: int = 0
@@ -105,9 +105,9 @@ class NameCount:
         """Count a frame.
 
         Args:
-            found: names in the file, without those of the structure itself.
-            read: names that were read.
-            labels: labels (energy, forces, stress) that the frame has.
+            found: Names in the file, without those of the structure itself.
+            read: Names that were read.
+            labels: Labels (energy, forces, stress) that the frame has.
         """
         self.frames += 1
         read, labels = set(read), set(labels)

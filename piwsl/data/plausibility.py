@@ -32,8 +32,8 @@ class Geometry:
     """Distances and the forces along them.
 
     Attributes:
-        smallest_distance: between two atoms, angstrom, up to a search radius.
-        bond_correlation: mean correlation of the length of a bond with the force that lengthens it; negative in a
+        smallest_distance: Between two atoms, angstrom, up to a search radius.
+        bond_correlation: Mean correlation of the length of a bond with the force that lengthens it; negative in a
             stable structure. None with too few bonds.
     """
 
@@ -82,12 +82,12 @@ class StressReport:
     """Size and sign of the stresses, eV/angstrom^3.
 
     Attributes:
-        rms: of the components.
-        largest: component.
-        asymmetric: number of stresses that are not symmetric.
-        volume_correlation: correlation of the mean stress with the volume at equal composition; positive in stable
+        rms: Of the components.
+        largest: Component.
+        asymmetric: Number of stresses that are not symmetric.
+        volume_correlation: Correlation of the mean stress with the volume at equal composition; positive in stable
             matter. None where the volume does not vary.
-        bulk_modulus: slope of the mean stress with the logarithm of the volume; None where it cannot be seen.
+        bulk_modulus: Slope of the mean stress with the logarithm of the volume; None where it cannot be seen.
     """
 
     rms: float

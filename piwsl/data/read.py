@@ -33,14 +33,14 @@ def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = N
     """Open an HDF5 file in the packed format or in the layout of ANI-1x; frames are read on access.
 
     Args:
-        path: the file.
-        units: units of an ANI file, if not hartree and angstrom; a packed file states its units.
-        level: level of theory in an ANI file, such as ``ccsd(t)_cbs``.
+        path: The file.
+        units: Units of an ANI file, if not hartree and angstrom; a packed file states its units.
+        level: Level of theory in an ANI file, such as ``ccsd(t)_cbs``.
 
     Raises:
-        UnknownLayoutError: the HDF5 file has another layout.
-        DataError: the file is damaged, or the layout does not allow the units or level.
-        MissingDependencyError: h5py is not installed.
+        UnknownLayoutError: The HDF5 file has another layout.
+        DataError: The file is damaged, or the layout does not allow the units or level.
+        MissingDependencyError: H5py is not installed.
     """
     with opened(path) as file:
         packed, ani = is_packed(file), is_ani(file)
@@ -81,10 +81,10 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
     """Read labeled structures.
 
     Args:
-        source: a file; a directory, whose data files are read in the order of their names, including those one level
+        source: A file; a directory, whose data files are read in the order of their names, including those one level
             deeper; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
             ``ani1x.h5#ccsd(t)_cbs`` selects a level of theory in an ANI file.
-        units: units of the labels, such as ``kcal/mol, angstrom``, where the files do not state them; ASE formats
+        units: Units of the labels, such as ``kcal/mol, angstrom``, where the files do not state them; ASE formats
             count as eV and angstrom.
 
     Returns:
@@ -92,9 +92,9 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         on access.
 
     Raises:
-        DataError: the source does not exist, a file cannot be read, a label or a position is not finite, or a label is
+        DataError: The source does not exist, a file cannot be read, a label or a position is not finite, or a label is
             unreasonably large.
-        MissingDependencyError: the format needs a library that is not installed.
+        MissingDependencyError: The format needs a library that is not installed.
     """
     units = parse_units(units) if isinstance(units, str) else units
     path, text = Path(source), str(source)
@@ -131,11 +131,11 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
     """Return frames from whatever names or holds structures.
 
     Args:
-        source: frames, ASE structures (their calculators, if any, are not called), or what `read_frames` reads.
-        units: units of the labels of a file that does not state them.
+        source: Frames, ASE structures (their calculators, if any, are not called), or what `read_frames` reads.
+        units: Units of the labels of a file that does not state them.
 
     Raises:
-        DataError: the source cannot be read, or units are given for frames in memory.
+        DataError: The source cannot be read, or units are given for frames in memory.
     """
     if isinstance(source, str | PathLike):
         return read_frames(source if isinstance(source, str) else Path(source), units)
@@ -151,13 +151,13 @@ def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | 
     """Return the frames of a named data set in eV and angstrom; it is downloaded if necessary.
 
     Args:
-        name: name of the set, such as ``rmd17:aspirin``.
-        folder: folder of the data sets; None: the default (see `piwsl.data.datasets.data_folder`).
-        progress: called during a download with (bytes present, all bytes or None).
+        name: Name of the set, such as ``rmd17:aspirin``.
+        folder: Folder of the data sets; None: the default (see `piwsl.data.datasets.data_folder`).
+        progress: Called during a download with (bytes present, all bytes or None).
 
     Raises:
-        ConfigError: no data set has this name.
-        DataError: the data set cannot be downloaded or read.
+        ConfigError: No data set has this name.
+        DataError: The data set cannot be downloaded or read.
     """
     record = dataset(name)
     path = fetch(name, folder, progress)

@@ -17,8 +17,8 @@ def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
     of many solutions.
 
     Args:
-        frames: training frames.
-        known: atomic numbers whose energies are those of isolated atoms.
+        frames: Training frames.
+        known: Atomic numbers whose energies are those of isolated atoms.
     """
     census = frames.census
     occurring = np.bincount(census.composition[census.has_energy], minlength=len(census.compositions)) > 0
@@ -37,7 +37,7 @@ def atom_energies(frames: FrameSet) -> dict[int, float]:
     """Return the energies of isolated atoms.
 
     Args:
-        frames: frames of one atom each.
+        frames: Frames of one atom each.
 
     Returns:
         Lowest energy of each element, eV, by atomic number: that of the ground state.
@@ -58,9 +58,9 @@ def fit_reference_energies(
     weighted with their number, which gives the same fit.
 
     Args:
-        frames: frames, of which those with an energy are used.
-        elements: atomic numbers.
-        known: energies of isolated atoms, eV, by atomic number, which are kept; the others are fitted to what is left.
+        frames: Frames, of which those with an energy are used.
+        elements: Atomic numbers.
+        known: Energies of isolated atoms, eV, by atomic number, which are kept; the others are fitted to what is left.
 
     Returns:
         Energy of each element, eV, by atomic number; zeros without labels.

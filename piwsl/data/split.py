@@ -25,14 +25,14 @@ def random_split(count: int, train: int | None, validation: int | None, test: in
     The test frames are drawn first, so they are the same for every training size.
 
     Args:
-        count: number of frames.
-        train: training frames; None: all that remain.
-        validation: validation frames; None: as many as for training, at least 100, at most a tenth of all and 2000.
-        test: test frames; None: none.
-        seed: seed of the random order.
+        count: Number of frames.
+        train: Training frames; None: all that remain.
+        validation: Validation frames; None: as many as for training, at least 100, at most a tenth of all and 2000.
+        test: Test frames; None: none.
+        seed: Seed of the random order.
 
     Raises:
-        DataError: the sizes exceed the number of frames, or a part is empty.
+        DataError: The sizes exceed the number of frames, or a part is empty.
     """
     order = np.random.default_rng(np.random.SeedSequence([seed, 1])).permutation(count)
     test = test or 0

@@ -20,15 +20,15 @@ class NamedSystem:
     """Files of a bundled system; labels and trajectory by GFN2-xTB (resources/README.md).
 
     Attributes:
-        name: name of the system.
-        structure_file: minimized structure.
-        train: labeled frames for training.
-        test: labeled frames of other trajectories.
+        name: Name of the system.
+        structure_file: Minimized structure.
+        train: Labeled frames for training.
+        test: Labeled frames of other trajectories.
         reference_topology: PDB file of the reference trajectory.
-        reference_trajectory: reference dynamics.
+        reference_trajectory: Reference dynamics.
         reference_timestep: fs between its frames.
-        model: trained file.
-        exported: the same potential in the OpenMM form.
+        model: Trained file.
+        exported: The same potential in the OpenMM form.
     """
 
     name: str
@@ -86,7 +86,7 @@ def check_molecule(name: str, structure: Atoms) -> None:
     """Refuse a structure that is not the molecule of a name.
 
     Raises:
-        ConfigError: no molecule has this name, or its formula differs from that of the structure.
+        ConfigError: No molecule has this name, or its formula differs from that of the structure.
     """
     if name not in MOLECULES:
         raise ConfigError(f"unknown system {name!r}: known are {', '.join(MOLECULES)}; else give a file")
@@ -99,7 +99,7 @@ def named_system(name: str) -> NamedSystem:
     """Look up a bundled system.
 
     Raises:
-        ConfigError: no bundled system has this name.
+        ConfigError: No bundled system has this name.
     """
     try:
         return SYSTEMS[name]
@@ -120,12 +120,12 @@ def find_structure(structure: Structure | None = None, system: str | None = None
 
     Args:
         structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
-        system: bundled system, or a molecule of rMD17, which comes without a structure and is compared with the
+        system: Bundled system, or a molecule of rMD17, which comes without a structure and is compared with the
             given one.
 
     Raises:
-        ConfigError: no structure is named, the system is unknown, or its formula differs from that of the structure.
-        DataError: the structure cannot be read or used.
+        ConfigError: No structure is named, the system is unknown, or its formula differs from that of the structure.
+        DataError: The structure cannot be read or used.
     """
     if structure is None:
         if system is None:

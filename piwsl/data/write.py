@@ -32,17 +32,17 @@ def write_frames(
     are in eV, lengths in angstrom.
 
     Args:
-        frames: frames, ASE structures, or anything that `read_frames` reads.
-        output: file; it appears when it is complete.
-        force: replace an existing file.
-        progress: called with (frames written, all frames).
+        frames: Frames, ASE structures, or anything that `read_frames` reads.
+        output: File; it appears when it is complete.
+        force: Replace an existing file.
+        progress: Called with (frames written, all frames).
 
     Returns:
         Numbers of ``frames``, ``energies``, ``forces`` and ``stresses`` written.
 
     Raises:
-        DataError: the suffix is unknown, the file exists, or the format cannot represent the frames.
-        MissingDependencyError: the format needs a library that is not installed.
+        DataError: The suffix is unknown, the file exists, or the format cannot represent the frames.
+        MissingDependencyError: The format needs a library that is not installed.
     """
     output, frames = Path(output), as_frames(frames)
     writer = check_output(output, force)
@@ -56,7 +56,7 @@ def check_output(output: Path, force: bool = False) -> Writer:
     """Return the writer for a file.
 
     Raises:
-        DataError: the suffix is unknown, or the file exists and ``force`` is not set.
+        DataError: The suffix is unknown, or the file exists and ``force`` is not set.
     """
     writer = WRITERS.get(output.suffix.lower())
     if writer is None:

@@ -25,10 +25,10 @@ class Bonds:
     """The bonds of a molecule or crystal.
 
     Attributes:
-        pairs: indices (bonds, 2) of the atoms; i < j in a molecule.
-        lengths: mean lengths (bonds,) in the reference, angstrom.
-        types: name of each bond, such as ``C-H``.
-        images: number of cells (bonds, 3) from the first atom to the second, in unwrapped frames; None in vacuum.
+        pairs: Indices (bonds, 2) of the atoms; i < j in a molecule.
+        lengths: Mean lengths (bonds,) in the reference, angstrom.
+        types: Name of each bond, such as ``C-H``.
+        images: Number of cells (bonds, 3) from the first atom to the second, in unwrapped frames; None in vacuum.
     """
 
     pairs: IntArray
@@ -56,7 +56,7 @@ class MeanDistances:
     Distances are averaged, not positions, because a rotating molecule has no mean structure. One frame is enough.
 
     Args:
-        species: atomic numbers (atoms,).
+        species: Atomic numbers (atoms,).
     """
 
     def __init__(self, species: IntArray) -> None:
@@ -77,7 +77,7 @@ class MeanDistances:
         """Return the pairs whose mean distance is within 1.2 times the sum of ASE's natural cutoffs.
 
         Raises:
-            DataError: no pair of atoms is bonded.
+            DataError: No pair of atoms is bonded.
         """
         means = self._total / max(self._frames, 1)
         first, second = self._pairs.T
@@ -97,11 +97,11 @@ def find_bonds(species: IntArray, positions: FloatArray) -> Bonds:
     """Find the bonds of a reference in memory, by the rule of `MeanDistances`.
 
     Args:
-        species: atomic numbers (atoms,).
-        positions: positions (frames, atoms, 3) of the reference, angstrom.
+        species: Atomic numbers (atoms,).
+        positions: Positions (frames, atoms, 3) of the reference, angstrom.
 
     Raises:
-        DataError: no pair of atoms is bonded.
+        DataError: No pair of atoms is bonded.
     """
     means = MeanDistances(species)
     means.add(positions)
@@ -120,8 +120,8 @@ class BondGraph:
     """Graph of the bonds of a molecule, with its angles, dihedrals and rings.
 
     Args:
-        species: atomic numbers (atoms,).
-        bonds: bonds of the reference.
+        species: Atomic numbers (atoms,).
+        bonds: Bonds of the reference.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:

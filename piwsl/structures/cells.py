@@ -30,12 +30,12 @@ def check_cell(cell: FloatArray, pbc: PBC, positions: FloatArray, where: str = "
 
     Args:
         cell: (3, 3) angstrom.
-        pbc: periodic directions.
+        pbc: Periodic directions.
         positions: (n, 3) angstrom, all finite.
-        where: file or structure that the message names.
+        where: File or structure that the message names.
 
     Raises:
-        DataError: a periodic lattice vector is missing or not finite, or the vectors span no length, area or volume, or
+        DataError: A periodic lattice vector is missing or not finite, or the vectors span no length, area or volume, or
             one in which the atoms have no room.
     """
     if not any(pbc):
@@ -91,7 +91,7 @@ def complete_cells(vectors: FloatArray) -> FloatArray | None:
     """Replace the missing lattice vectors of slabs and wires by long ones.
 
     Args:
-        vectors: cells (frames, 3, 3), angstrom; zeros for a missing vector.
+        vectors: Cells (frames, 3, 3), angstrom; zeros for a missing vector.
 
     Returns:
         Cells (frames, 3, 3), angstrom, float64; None if no frame has a lattice vector, or a cell has no volume.
@@ -111,8 +111,8 @@ def cell_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
     """Return lattice vectors in rows (frames, 3, 3); the first is along x, the second in the plane of x and y.
 
     Args:
-        lengths: lengths of the lattice vectors (frames, 3), in any unit.
-        angles: alpha, beta and gamma (frames, 3), degrees.
+        lengths: Lengths of the lattice vectors (frames, 3), in any unit.
+        angles: Alpha, beta and gamma (frames, 3), degrees.
     """
     # The cosine of 90 degrees is 0, not 6e-17.
     alpha, beta, gamma = np.where(angles == 90.0, 0.0, np.cos(np.radians(angles))).T

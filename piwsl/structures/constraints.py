@@ -16,7 +16,7 @@ def fixed_atoms(atoms: Atoms, where: str = "structure") -> BoolArray:
     fixed atoms.
 
     Raises:
-        DataError: another constraint, or some coordinates of an atom are held and others are not.
+        DataError: Another constraint, or some coordinates of an atom are held and others are not.
     """
     held = np.zeros((len(atoms), 3), dtype=bool)
     for constraint in atoms.constraints:

@@ -15,13 +15,13 @@ class Contact:
     """The first frame in which two atoms have collapsed onto each other.
 
     Attributes:
-        frame: index of the frame.
-        time: time of the frame, fs.
-        atoms: indices of the two atoms.
-        kind: symbols of the two atoms, such as ``H-H``.
-        distance: distance of the two atoms, angstrom.
-        limit: sum of the covalent radii, angstrom; for a metal in a cell, a fraction of it.
-        of_metal: whether one atom is a metal in a cell, where bonded pairs count as well.
+        frame: Index of the frame.
+        time: Time of the frame, fs.
+        atoms: Indices of the two atoms.
+        kind: Symbols of the two atoms, such as ``H-H``.
+        distance: Distance of the two atoms, angstrom.
+        limit: Sum of the covalent radii, angstrom; for a metal in a cell, a fraction of it.
+        of_metal: Whether one atom is a metal in a cell, where bonded pairs count as well.
     """
 
     frame: int
@@ -41,8 +41,8 @@ def unbonded_pairs(species: IntArray, bonds: IntArray) -> tuple[IntArray, FloatA
     """Return the pairs (p, 2) of atoms that are not bonded, i < j, and the sums of their covalent radii (p,), angstrom.
 
     Args:
-        species: atomic numbers (atoms,).
-        bonds: bonded pairs (b, 2), i < j.
+        species: Atomic numbers (atoms,).
+        bonds: Bonded pairs (b, 2), i < j.
     """
     pairs = np.stack(np.triu_indices(len(species), k=1), axis=1)
     bonded = {(int(i), int(j)) for i, j in bonds}
@@ -57,8 +57,8 @@ class ContactWatch:
     absent from the training data.
 
     Args:
-        species: atomic numbers (atoms,).
-        bonds: bonded pairs (b, 2).
+        species: Atomic numbers (atoms,).
+        bonds: Bonded pairs (b, 2).
     """
 
     def __init__(self, species: IntArray, bonds: IntArray) -> None:
@@ -73,9 +73,9 @@ class ContactWatch:
         """Return the first contact in a piece of a trajectory, or None.
 
         Args:
-            positions: positions (f, atoms, 3) of the frames in the piece, angstrom.
-            first: index of the first frame of the piece.
-            times: times (frames,) of all frames, fs.
+            positions: Positions (f, atoms, 3) of the frames in the piece, angstrom.
+            first: Index of the first frame of the piece.
+            times: Times (frames,) of all frames, fs.
         """
         if not len(self._rows):
             return None

@@ -29,7 +29,7 @@ def load_structure(path: str | Path) -> Atoms:
     """Read the last structure of a file in a format of ASE.
 
     Raises:
-        DataError: the file is missing or not readable, or the structure fails `check_structure`.
+        DataError: The file is missing or not readable, or the structure fails `check_structure`.
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
@@ -50,7 +50,7 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     """Raise an error for a structure that no potential can start from.
 
     Raises:
-        DataError: the structure has no atoms, a ghost atom, a position or mass that is not a number in range, a cell
+        DataError: The structure has no atoms, a ghost atom, a position or mass that is not a number in range, a cell
             without a volume, or two atoms on top of each other.
     """
     if len(atoms) == 0:
@@ -85,7 +85,7 @@ def check_finite(atoms: Atoms, where: str = "structure") -> None:
     """Refuse positions and periodic lattice vectors that are not finite numbers; this costs a few microseconds.
 
     Raises:
-        DataError: the first such atom, or the cell.
+        DataError: The first such atom, or the cell.
     """
     if not math.isfinite(atoms.positions.sum()):
         for index in np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1)):

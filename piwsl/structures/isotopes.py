@@ -20,7 +20,7 @@ def with_isotopes(read: Callable[[], Result]) -> Result:
     """Call a function that reads structures with ASE; where it stops at the symbol D or T, let ASE take it.
 
     Args:
-        read: returns one structure or a list of them.
+        read: Returns one structure or a list of them.
 
     Returns:
         What ``read`` returns; atoms D and T are hydrogen with the mass of the isotope, unless the file has masses.

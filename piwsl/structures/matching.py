@@ -20,12 +20,12 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
     """Raise an error if the formulas of run and reference differ.
 
     Args:
-        run: atomic numbers (atoms,) of the run.
-        reference: atomic numbers (atoms,) of the reference.
-        name: name of the reference in messages.
+        run: Atomic numbers (atoms,) of the run.
+        reference: Atomic numbers (atoms,) of the reference.
+        name: Name of the reference in messages.
 
     Raises:
-        DataError: the formulas differ.
+        DataError: The formulas differ.
     """
     if sorted(run) != sorted(reference):
         raise DataError(
@@ -38,13 +38,13 @@ def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray
     """Raise an error if the order of atoms differs; the message states whether the bonds define a mapping.
 
     Args:
-        run: atomic numbers (atoms,) of the run.
-        reference: atomic numbers (atoms,) of the reference, with the same formula.
-        name: name of the reference in messages.
-        mapping: result of `map_atoms` for the two.
+        run: Atomic numbers (atoms,) of the run.
+        reference: Atomic numbers (atoms,) of the reference, with the same formula.
+        name: Name of the reference in messages.
+        mapping: Result of `map_atoms` for the two.
 
     Raises:
-        DataError: the orders differ; the message names the first atom that differs.
+        DataError: The orders differ; the message names the first atom that differs.
     """
     if (run == reference).all():
         return
@@ -65,10 +65,10 @@ def map_atoms(species: IntArray, positions: FloatArray, reference: IntArray, bon
     The mapping is unique except for atoms that are equivalent in the graph, such as the hydrogens of a methyl group.
 
     Args:
-        species: atomic numbers (atoms,) of the run.
-        positions: positions (atoms, 3) of a frame of the run with intact bonds, angstrom.
-        reference: atomic numbers (atoms,) of the reference.
-        bonds: bonds of the reference.
+        species: Atomic numbers (atoms,) of the run.
+        positions: Positions (atoms, 3) of a frame of the run with intact bonds, angstrom.
+        reference: Atomic numbers (atoms,) of the reference.
+        bonds: Bonds of the reference.
 
     Returns:
         Indices (atoms,) into the atoms of the run, in the present order if that matches; None if the graphs differ.

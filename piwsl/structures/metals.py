@@ -37,6 +37,6 @@ def contact_scale(metal: BoolArray) -> FloatArray:
     """Return the smallest allowed distance of pairs in a cell as a fraction of the sum of their covalent radii (p,).
 
     Args:
-        metal: mask (p,) of the pairs in which at least one atom is a metal.
+        metal: Mask (p,) of the pairs in which at least one atom is a metal.
     """
     return np.where(metal, METAL_CONTACT, 1.0)

@@ -15,9 +15,9 @@ class NeighborPairs:
     """Pairs of atoms within a cutoff, each once; every periodic image of a pair is a separate entry.
 
     Attributes:
-        first, second: indices i and j of the atoms (P,).
-        images: number of cells (P, 3) by which atom j is shifted.
-        distances: distances (P,), angstrom.
+        first, second: Indices i and j of the atoms (P,).
+        images: Number of cells (P, 3) by which atom j is shifted.
+        distances: Distances (P,), angstrom.
     """
 
     first: IntArray
@@ -36,7 +36,7 @@ class PairSearch:
     The cost grows linearly with the number of atoms. Repeated calls reuse the memory of the search.
 
     Args:
-        cutoff: cutoff radius, angstrom.
+        cutoff: Cutoff radius, angstrom.
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -49,12 +49,12 @@ class PairSearch:
         An atom and its own image count as a pair where the cell is narrower than the cutoff.
 
         Args:
-            positions: positions (n, 3), angstrom; must be finite, or the search does not terminate.
-            cell: cell (3, 3), angstrom; None without one.
-            pbc: periodic directions.
+            positions: Positions (n, 3), angstrom; must be finite, or the search does not terminate.
+            cell: Cell (3, 3), angstrom; None without one.
+            pbc: Periodic directions.
 
         Raises:
-            DataError: the cell is flat or too small for its atoms, see `check_cell`; it would have images without end.
+            DataError: The cell is flat or too small for its atoms, see `check_cell`; it would have images without end.
         """
         box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell)
         check_cell(box, pbc, positions)
@@ -136,9 +136,9 @@ class NeighborEdges:
     """Directed edges of one structure.
 
     Attributes:
-        edges: center i and neighbor j of each edge (2, E); in the result of `neighbor_edges`, the second half repeats
+        edges: Center i and neighbor j of each edge (2, E); in the result of `neighbor_edges`, the second half repeats
             the first with directions reversed, in the same order.
-        shifts: shift (E, 3) that is added to r_j - r_i, angstrom.
+        shifts: Shift (E, 3) that is added to r_j - r_i, angstrom.
     """
 
     edges: IntArray
@@ -149,10 +149,10 @@ def neighbor_edges(positions: FloatArray, cell: FloatArray, pbc: PBC, cutoff: fl
     """Return all pairs within a cutoff, periodic images included: each pair once, then in the other direction.
 
     Args:
-        positions: positions (n, 3), angstrom.
-        cell: cell (3, 3), angstrom.
-        pbc: periodic directions.
-        cutoff: cutoff radius, angstrom.
+        positions: Positions (n, 3), angstrom.
+        cell: Cell (3, 3), angstrom.
+        pbc: Periodic directions.
+        cutoff: Cutoff radius, angstrom.
     """
     pairs = neighbor_pairs(positions, cell, pbc, cutoff)
     once = np.stack([pairs.first, pairs.second])
@@ -168,9 +168,9 @@ class SkinnedNeighbors:
     """Pairs within a cutoff of one structure whose atoms move.
 
     Args:
-        cutoff: cutoff radius, angstrom.
-        pbc: periodic directions.
-        skin: extra range of the list, angstrom.
+        cutoff: Cutoff radius, angstrom.
+        pbc: Periodic directions.
+        skin: Extra range of the list, angstrom.
     """
 
     def __init__(self, cutoff: float, pbc: PBC, skin: float = SKIN) -> None:
@@ -188,8 +188,8 @@ class SkinnedNeighbors:
         The list is searched anew when atoms have moved too far or the cell has changed.
 
         Args:
-            positions: positions (n, 3), angstrom.
-            cell: cell (3, 3), angstrom; None without one.
+            positions: Positions (n, 3), angstrom.
+            cell: Cell (3, 3), angstrom; None without one.
         """
         cell = np.zeros((3, 3)) if cell is None else cell
         if self._is_stale(positions, cell):

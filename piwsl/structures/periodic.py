@@ -42,9 +42,9 @@ def image_vectors(positions: FloatArray, cells: FloatArray, bonds: Bonds) -> Flo
     """Return vectors (frames, bonds, 3) from the first atom of each bond to the image of the second, angstrom.
 
     Args:
-        positions: unwrapped positions (frames, atoms, 3), angstrom.
-        cells: cells (frames, 3, 3), angstrom.
-        bonds: bonds with their images.
+        positions: Unwrapped positions (frames, atoms, 3), angstrom.
+        cells: Cells (frames, 3, 3), angstrom.
+        bonds: Bonds with their images.
     """
     first, second = bonds.pairs.T
     images = np.zeros((len(bonds), 3)) if bonds.images is None else bonds.images
@@ -55,9 +55,9 @@ class ImageBonds:
     """Finds the bonds of a reference in cells from mean distances in its unwrapped frames.
 
     Args:
-        species: atomic numbers (atoms,).
-        positions: positions (atoms, 3) of the first frame, angstrom; it determines the images that are considered.
-        cell: cell (3, 3) of the first frame, angstrom.
+        species: Atomic numbers (atoms,).
+        positions: Positions (atoms, 3) of the first frame, angstrom; it determines the images that are considered.
+        cell: Cell (3, 3) of the first frame, angstrom.
     """
 
     def __init__(self, species: IntArray, positions: FloatArray, cell: FloatArray) -> None:
@@ -96,9 +96,9 @@ def images_of(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> Bonds:
     reference, they are assigned to the k nearest images.
 
     Args:
-        bonds: bonds of a reference in cells.
-        positions: positions (atoms, 3) of the first frame of the other trajectory, angstrom.
-        cell: cell (3, 3) of that frame, angstrom.
+        bonds: Bonds of a reference in cells.
+        positions: Positions (atoms, 3) of the first frame of the other trajectory, angstrom.
+        cell: Cell (3, 3) of that frame, angstrom.
     """
     images = np.zeros((len(bonds), 3), dtype=np.int64)
     shared: dict[tuple[int, int], list[int]] = {}

@@ -28,10 +28,10 @@ class DcdFile:
     """Layout of a DCD file.
 
     Attributes:
-        path: the file.
-        atoms: number of atoms.
-        frames: whole frames in the file.
-        spare: bytes after the last whole frame: more than none where the file was cut.
+        path: The file.
+        atoms: Number of atoms.
+        frames: Whole frames in the file.
+        spare: Bytes after the last whole frame: more than none where the file was cut.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class DcdFile:
         """Read the header.
 
         Raises:
-            DataError: not a DCD file, or of a kind that no MD engine of ours writes (fixed atoms, four dimensions).
+            DataError: Not a DCD file, or of a kind that no MD engine of ours writes (fixed atoms, four dimensions).
         """
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -85,7 +85,7 @@ class DcdFile:
         """Positions (last - first, atoms, 3) of these frames, angstrom, float32.
 
         Raises:
-            DataError: the frames are damaged.
+            DataError: The frames are damaged.
         """
         records = self._records(first, last)
         if any((records[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
@@ -115,7 +115,7 @@ def open_dcd(path: Path) -> TrajectoryFile:
     """Count the frames of a DCD file.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
     file = DcdFile.open(path)
 
@@ -135,15 +135,15 @@ class DcdWriter:
     """A DCD file of a structure. Structures with a cell are turned to its standard orientation.
 
     Args:
-        path: file.
-        atoms: their number.
-        periodic: whether frames have a cell.
-        interval: steps between frames.
-        timestep: fs.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: File.
+        atoms: Their number.
+        periodic: Whether frames have a cell.
+        interval: Steps between frames.
+        timestep: Fs.
+        keep: Frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        RunDirectoryError: The existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, atoms: int, periodic: bool, interval: int, timestep: float, keep: int = 0) -> None:

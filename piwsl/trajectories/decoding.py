@@ -116,7 +116,7 @@ def _tables(file: Any, path: str) -> dict[str, Any]:
     """Return the data sets of a trajectory by name.
 
     Raises:
-        DataError: one has another shape or type, or states more numbers than the file has room for.
+        DataError: One has another shape or type, or states more numbers than the file has room for.
     """
     tables = {}
     for name, shape in _SHAPES.items():

@@ -30,11 +30,11 @@ class ExtxyzFile:
     """An extended XYZ file whose frames were counted.
 
     Attributes:
-        path: the file.
-        atoms, frames: their numbers; whole frames only.
+        path: The file.
+        atoms, frames: Their numbers; whole frames only.
         times: (frames,) fs, where every frame states ``time_fs``.
-        is_cut: whether the file ends within a frame.
-        has_velocities: whether every frame has the columns ``velocities``, in angstrom/fs, of `piwsl md`.
+        is_cut: Whether the file ends within a frame.
+        has_velocities: Whether every frame has the columns ``velocities``, in angstrom/fs, of `piwsl md`.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class ExtxyzFile:
         """Count the frames and collect their times.
 
         Raises:
-            DataError: not extended XYZ, or frames of different numbers of atoms.
+            DataError: Not extended XYZ, or frames of different numbers of atoms.
         """
         sizes, times = set(), []
         frames = 0
@@ -78,7 +78,7 @@ class ExtxyzFile:
         """Positions and cells, angstrom, in pieces of at most 1000 frames.
 
         Raises:
-            DataError: a frame cannot be read.
+            DataError: A frame cannot be read.
         """
         for structures in self._pieces():
             periodic = all(atoms.pbc.any() for atoms in structures)
@@ -89,7 +89,7 @@ class ExtxyzFile:
         """Velocities of the same pieces, angstrom/fs: the columns ``velocities`` of `piwsl md`.
 
         Raises:
-            DataError: a frame cannot be read.
+            DataError: A frame cannot be read.
         """
         for structures in self._pieces():
             yield np.stack([atoms.arrays["velocities"] for atoms in structures])
@@ -113,7 +113,7 @@ def open_extxyz(path: Path) -> TrajectoryFile:
     """Count the frames of an extended XYZ file, and read their times.
 
     Raises:
-        DataError: not extended XYZ, or frames of different numbers of atoms.
+        DataError: Not extended XYZ, or frames of different numbers of atoms.
     """
     file = ExtxyzFile.open(path)
     notes = cut_note(path, file.frames, int(file.is_cut))
@@ -131,7 +131,7 @@ def first_species(path: Path) -> IntArray:
     """(atoms,) atomic numbers of the first frame.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: It cannot be read.
     """
     with path.open(encoding="utf-8") as stream:
         try:
@@ -156,13 +156,13 @@ class ExtxyzWriter:
     Writing a frame of 21 atoms takes a fifth of the 0.2 ms that the writer of ASE takes.
 
     Args:
-        path: file.
-        structure: structure whose atoms move.
-        write: requested columns: ``velocities``, ``forces``.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: File.
+        structure: Structure whose atoms move.
+        write: Requested columns: ``velocities``, ``forces``.
+        keep: Frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        RunDirectoryError: The existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:

@@ -39,7 +39,7 @@ class RawTrajectory:
     Attributes:
         positions: (frames, atoms, 3) angstrom, float32.
         times: (frames,) fs, where the file states them.
-        notes: remarks of the reader, such as a file that was cut.
+        notes: Remarks of the reader, such as a file that was cut.
     """
 
     positions: FloatArray
@@ -51,11 +51,11 @@ def open_trajectory(path: Path, topology: Path | None = None) -> TrajectoryFile:
     """Open a trajectory: DCD, XTC, extended XYZ, HDF5 of mdtraj's conventions, or any other format of mdtraj.
 
     Args:
-        path: the trajectory.
-        topology: needed by formats other than DCD and XTC that hold positions only.
+        path: The trajectory.
+        topology: Needed by formats other than DCD and XTC that hold positions only.
 
     Raises:
-        DataError: missing, not readable, or without one whole frame.
+        DataError: Missing, not readable, or without one whole frame.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
@@ -84,7 +84,7 @@ def read_topology(path: Path) -> IntArray:
     """Read the atomic numbers (atoms,) of a topology file that mdtraj reads, such as PDB, or of an HDF5 trajectory.
 
     Raises:
-        DataError: missing, not readable, or with an atom of no element.
+        DataError: Missing, not readable, or with an atom of no element.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
@@ -152,8 +152,8 @@ def create_trajectory(path: Path, structure: Atoms, options: TrajectoryOptions, 
     """Create a trajectory file, or continue one after its first ``keep`` frames.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
-        MissingDependencyError: h5py is not installed, and the format is HDF5.
+        RunDirectoryError: The existing file holds fewer frames, or the file cannot be written.
+        MissingDependencyError: H5py is not installed, and the format is HDF5.
     """
     if options.trajectory_format == "xtc":
         return XtcWriter(path, keep)

@@ -27,14 +27,14 @@ class FrameSource:
 
     Attributes:
         species: (atoms,) atomic numbers.
-        frames: number of frames.
+        frames: Number of frames.
         times: (frames,) fs, or None for frames without times.
-        read: opens the source anew and yields its pieces of at most 1000 frames, in order.
-        notes: remarks of the reader, such as where a file was cut.
-        progress: called with (frames read, all frames) after each piece of every pass.
-        read_velocities: as ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
+        read: Opens the source anew and yields its pieces of at most 1000 frames, in order.
+        notes: Remarks of the reader, such as where a file was cut.
+        progress: Called with (frames read, all frames) after each piece of every pass.
+        read_velocities: As ``read``, yields the velocities (f, atoms, 3) of each piece, angstrom/fs, or None.
         own_masses: (atoms,) amu, where they are not those of the elements.
-        name: for messages.
+        name: For messages.
     """
 
     species: IntArray
@@ -94,10 +94,10 @@ class FrameSource:
         """Yield the index of the first frame and the positions (f, atoms, 3), angstrom, of each piece.
 
         Args:
-            stop: index of the frame to stop before; None reads all.
+            stop: Index of the frame to stop before; None reads all.
 
         Raises:
-            DataError: the source is damaged.
+            DataError: The source is damaged.
         """
         for first, positions, _ in self.pieces_with_cells(stop):
             yield first, positions
@@ -217,12 +217,12 @@ class TrajectoryFile:
     """A trajectory file of which the frames were counted; they are read on demand.
 
     Attributes:
-        atoms, frames: their numbers.
+        atoms, frames: Their numbers.
         times: (frames,) fs, where the file states them.
-        read: opens the file anew and yields its pieces.
-        notes: remarks of the reader, such as a file that was cut.
-        read_velocities: as ``read``, yields velocities (f, atoms, 3), angstrom/fs, where the file has them.
-        name: of the file, for messages.
+        read: Opens the file anew and yields its pieces.
+        notes: Remarks of the reader, such as a file that was cut.
+        read_velocities: As ``read``, yields velocities (f, atoms, 3), angstrom/fs, where the file has them.
+        name: Of the file, for messages.
     """
 
     atoms: int
@@ -252,7 +252,7 @@ def checked_cells(path: Path, vectors: FloatArray) -> FloatArray | None:
     """Return what `complete_cells` makes of the cells (frames, 3, 3) of a file, angstrom.
 
     Raises:
-        DataError: a cell holds something else than finite numbers.
+        DataError: A cell holds something else than finite numbers.
     """
     if not np.isfinite(vectors).all():
         raise DataError(f"{path}: a cell contains numbers that are not finite: damaged, or the run had exploded")

@@ -14,8 +14,8 @@ class OutputFrame:
     """One frame that is written.
 
     Attributes:
-        step: of the run.
-        time: fs.
+        step: Of the run.
+        time: Fs.
         positions: (n, 3) angstrom.
         cell: (3, 3) angstrom of a periodic structure.
         velocities: (n, 3) angstrom/fs, where requested.
@@ -40,7 +40,7 @@ class TrajectoryWriter(Protocol):
         """Hand everything to the operating system.
 
         Raises:
-            RunDirectoryError: the file cannot be written, for example because the disk is full.
+            RunDirectoryError: The file cannot be written, for example because the disk is full.
         """
 
     def close(self) -> None:
@@ -61,11 +61,11 @@ class AppendFile:
     If the disk takes only a part of them, the file is truncated to the end of the last whole addition.
 
     Args:
-        path: file.
-        keep: bytes of an existing file to keep; the rest of it is cut off in place.
+        path: File.
+        keep: Bytes of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:

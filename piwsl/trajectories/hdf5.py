@@ -38,7 +38,7 @@ def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
     """Count the frames of an HDF5 file in the conventions of mdtraj; it may still grow.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
     head = next(iter(read_apart(hdf5_head, path)))
     frames, atoms, has_velocities = (int(number) for number in head["numbers"])
@@ -63,7 +63,7 @@ def hdf5_species(path: Path) -> IntArray:
     """Return the atomic numbers (atoms,) of the topology in an HDF5 trajectory.
 
     Raises:
-        DataError: it has none, or the file is damaged.
+        DataError: It has none, or the file is damaged.
     """
     text = next(iter(read_apart(hdf5_topology, path)))["topology"].tobytes()
     try:
@@ -86,14 +86,14 @@ class Hdf5Writer:
     Frames wait in memory until a flush. Structures with a cell are turned to its standard orientation.
 
     Args:
-        path: file.
-        structure: whose atoms move.
+        path: File.
+        structure: Whose atoms move.
         write: ``velocities`` and ``forces``, where requested.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        keep: Frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        MissingDependencyError: h5py is not installed.
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        MissingDependencyError: H5py is not installed.
+        RunDirectoryError: The existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:
@@ -247,7 +247,7 @@ def release(path: Path) -> bool:
     """Mark a file as closed, with all of its bytes in use; True where it was marked as open.
 
     Raises:
-        OSError: it cannot be written, or is no HDF5 file with a superblock of version 3.
+        OSError: It cannot be written, or is no HDF5 file with a superblock of version 3.
     """
     with path.open("r+b") as file:
         block = bytearray(file.read(_SIZE))

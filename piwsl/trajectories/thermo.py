@@ -31,13 +31,13 @@ class ThermoWriter:
     """thermo.csv, one row per report interval.
 
     Args:
-        path: file.
-        timestep: fs.
-        keep_until: step up to which rows of an existing file are kept; the rest is cut.
-        mass: of all atoms, amu, for the density of a periodic structure; None: there is no cell.
+        path: File.
+        timestep: Fs.
+        keep_until: Step up to which rows of an existing file are kept; the rest is cut.
+        mass: Of all atoms, amu, for the density of a periodic structure; None: there is no cell.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
 
     def __init__(self, path: Path, timestep: float, keep_until: int = 0, mass: float | None = None) -> None:
@@ -121,7 +121,7 @@ class Thermo:
         """Read the columns of a thermo.csv, and notes on what is missing; None where there are no rows.
 
         Raises:
-            DataError: a column is missing, or a row within the file is damaged.
+            DataError: A column is missing, or a row within the file is damaged.
         """
         if not path.is_file():
             return None, (f"no {path.name}: energies and temperature are not analyzed",)

@@ -34,11 +34,11 @@ def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
     """Bytes from the start of the file to the end of each whole frame.
 
     Args:
-        stream: of the file.
-        name: of the file, for people.
+        stream: Of the file.
+        name: Of the file, for people.
 
     Raises:
-        DataError: not an XTC file, or damaged.
+        DataError: Not an XTC file, or damaged.
     """
     size = stream.seek(0, 2)
     frames = position = 0
@@ -64,7 +64,7 @@ def _frame_bytes(head: bytes, atoms: int, wide: bool, size: int) -> int:
     """Length of a frame; beyond the size of the file where its header was cut.
 
     Raises:
-        ValueError: its header cannot be right.
+        ValueError: Its header cannot be right.
     """
     if not 0 < atoms:
         raise ValueError(f"{atoms} atoms")
@@ -89,7 +89,7 @@ def open_xtc(path: Path) -> TrajectoryFile:
     """Count the frames of an XTC file, and read their times.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
     atoms = spare = 0
     times: list[float] = []
@@ -121,11 +121,11 @@ class XtcWriter:
     """An XTC file. Structures with a cell are turned to its standard orientation.
 
     Args:
-        path: file.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: File.
+        keep: Frames of an existing file to keep; the rest of it is cut off in place.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        RunDirectoryError: The existing file holds fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:

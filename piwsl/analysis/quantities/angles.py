@@ -36,9 +36,9 @@ class DegreeCounter:
     """A histogram in equal bins of degrees, and the series that show its correlation.
 
     Args:
-        low, high, width: degrees, of the edges and of a bin.
-        blocks: of the frames that will come.
-        columns: number of series.
+        low, high, width: Degrees, of the edges and of a bin.
+        blocks: Of the frames that will come.
+        columns: Number of series.
     """
 
     def __init__(self, low: float, high: float, width: float, blocks: MicroBlocks, columns: int) -> None:
@@ -64,7 +64,7 @@ class AngleCounter(DegreeCounter):
     """Angles of one type; the series of their sums show the correlation.
 
     Args:
-        blocks: of the frames that will come.
+        blocks: Of the frames that will come.
     """
 
     def __init__(self, blocks: MicroBlocks) -> None:
@@ -81,7 +81,7 @@ class MoleculeAngles:
     """Collects the angles of a molecule by type.
 
     Args:
-        sample: the trajectory.
+        sample: The trajectory.
     """
 
     def __init__(self, sample: Sample) -> None:
@@ -103,7 +103,7 @@ class CellAngles:
     """Collects the angles between the bonds of a periodic cell by type.
 
     Args:
-        sample: the trajectory.
+        sample: The trajectory.
     """
 
     def __init__(self, sample: Sample) -> None:
@@ -126,7 +126,7 @@ class Arms:
 
     Args:
         species: (atoms,) atomic numbers.
-        bonds: with images; of metals only among themselves.
+        bonds: With images; of metals only among themselves.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
@@ -156,8 +156,8 @@ class AngleComparison:
     """Angles of one type, run against reference.
 
     Attributes:
-        mean, width: mean and standard deviation of the run, degrees; of the reference; and their difference.
-        distribution: of all angles of the type.
+        mean, width: Mean and standard deviation of the run, degrees; of the reference; and their difference.
+        distribution: Of all angles of the type.
     """
 
     mean: tuple[Measurement, Measurement, Difference]

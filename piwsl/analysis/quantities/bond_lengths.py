@@ -21,11 +21,11 @@ class BondLengths:
     """Bond lengths of one type, run against reference.
 
     Attributes:
-        kind: such as ``C-H``.
-        count: number of such bonds in the molecule.
-        mean, width: mean length and standard deviation, angstrom; of the run and of the reference.
-        mean_difference, width_difference: run minus reference.
-        distribution: of all bonds of the type together.
+        kind: Such as ``C-H``.
+        count: Number of such bonds in the molecule.
+        mean, width: Mean length and standard deviation, angstrom; of the run and of the reference.
+        mean_difference, width_difference: Run minus reference.
+        distribution: Of all bonds of the type together.
     """
 
     kind: str
@@ -61,10 +61,10 @@ class BondStatistics:
     """Bond lengths of one type in one trajectory, block by block.
 
     Attributes:
-        count: number of such bonds in the molecule.
-        center: angstrom; the moments are about it.
-        moments: number, sum and sum of squares of the lengths less the center.
-        histogram: of the lengths.
+        count: Number of such bonds in the molecule.
+        center: Angstrom; the moments are about it.
+        moments: Number, sum and sum of squares of the lengths less the center.
+        histogram: Of the lengths.
     """
 
     count: int
@@ -77,8 +77,8 @@ class BondCounter:
     """Collects the lengths of the bonds of frames that come in pieces.
 
     Args:
-        bonds: of the reference; they decide the edges of the histograms.
-        frames: how many will come.
+        bonds: Of the reference; they decide the edges of the histograms.
+        frames: How many will come.
     """
 
     def __init__(self, bonds: Bonds, frames: int) -> None:
@@ -140,9 +140,9 @@ def compare_bonds(run: FloatArray, reference: FloatArray, bonds: Bonds) -> tuple
     """Compare bond lengths by type, of frames in memory.
 
     Args:
-        run: stable frames of the run (frames, atoms, 3), angstrom.
-        reference: frames of the reference (frames, atoms, 3), angstrom.
-        bonds: bonds of the reference.
+        run: Stable frames of the run (frames, atoms, 3), angstrom.
+        reference: Frames of the reference (frames, atoms, 3), angstrom.
+        bonds: Bonds of the reference.
     """
     return compare_bond_statistics(bond_statistics(run, bonds), bond_statistics(reference, bonds))
 

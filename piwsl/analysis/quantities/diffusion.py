@@ -65,8 +65,8 @@ class DiffusionStatistics:
     """Displacements of all elements.
 
     Attributes:
-        by_element: displacements by chemical symbol.
-        volume: mean volume of the cell, angstrom^3; NaN in vacuum.
+        by_element: Displacements by chemical symbol.
+        volume: Mean volume of the cell, angstrom^3; NaN in vacuum.
     """
 
     by_element: dict[str, Displacements]
@@ -78,8 +78,8 @@ class DisplacementRecorder:
 
     Args:
         species: (atoms,) atomic numbers.
-        frames: how many will come.
-        interval: between frames, fs.
+        frames: How many will come.
+        interval: Between frames, fs.
         masses: (atoms,) amu; None: those of the elements.
     """
 
@@ -182,7 +182,7 @@ def finite_size_note(temperature: float, volume: float) -> str:
 
     Args:
         temperature: K.
-        volume: of the cell, angstrom^3.
+        volume: Of the cell, angstrom^3.
     """
     viscous = 6 * np.pi * MILLIPASCAL_SECOND * volume ** (1 / 3)
     share = BOLTZMANN * temperature * XI / viscous * PICOSECOND

@@ -26,8 +26,8 @@ class DihedralCounter(DegreeCounter):
     """Dihedrals of one type; the series are sines and cosines of a few of them.
 
     Args:
-        count: of such dihedrals in the structure.
-        blocks: of the frames that will come.
+        count: Of such dihedrals in the structure.
+        blocks: Of the frames that will come.
     """
 
     def __init__(self, count: int, blocks: MicroBlocks) -> None:
@@ -45,8 +45,8 @@ class DihedralCollector:
     """Collects dihedrals by type.
 
     Args:
-        atoms: quadruples (k, 4) of atoms by type.
-        frames: how many will come.
+        atoms: Quadruples (k, 4) of atoms by type.
+        frames: How many will come.
     """
 
     def __init__(self, atoms: dict[str, IntArray], frames: int) -> None:

@@ -72,7 +72,7 @@ class ModeSampler:
     """Collects an even sample of frames that come in pieces, of unknown number, in bounded memory.
 
     Args:
-        atoms: of the molecule.
+        atoms: Of the molecule.
     """
 
     def __init__(self, atoms: int) -> None:
@@ -107,8 +107,8 @@ class DistanceHistograms:
     """h(r) of a trajectory.
 
     Attributes:
-        all_pairs: of all pairs of atoms.
-        by_kind: of the pairs of each two elements, such as ``C-H``.
+        all_pairs: Of all pairs of atoms.
+        by_kind: Of the pairs of each two elements, such as ``C-H``.
     """
 
     all_pairs: Histogram
@@ -122,9 +122,9 @@ class DistanceCounter:
 
     Args:
         species: (atoms,) atomic numbers.
-        frames: how many will come.
-        modes: slow motions of the molecule, from which the number of independent frames follows.
-        bins, largest: number of bins between 0 and ``largest`` (angstrom).
+        frames: How many will come.
+        modes: Slow motions of the molecule, from which the number of independent frames follows.
+        bins, largest: Number of bins between 0 and ``largest`` (angstrom).
     """
 
     def __init__(
@@ -187,8 +187,8 @@ class DistanceComparison:
     """h(r) of run and reference.
 
     Attributes:
-        all_pairs: of all pairs of atoms.
-        by_kind: of the pairs of each two elements, such as ``C-H``.
+        all_pairs: Of all pairs of atoms.
+        by_kind: Of the pairs of each two elements, such as ``C-H``.
     """
 
     all_pairs: DistributionComparison
@@ -262,8 +262,8 @@ def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float =
 
     Args:
         positions: (frames, atoms, 3) angstrom, stable frames only.
-        bins: number of bins.
-        largest: upper edge, angstrom.
+        bins: Number of bins.
+        largest: Upper edge, angstrom.
     """
     species = np.zeros(positions.shape[1], dtype=np.int64)
     counter = DistanceCounter(species, len(positions), _modes(positions), bins, largest)

@@ -22,9 +22,9 @@ class EnergyDrift:
     """Change of the total energy of an NVE run.
 
     Attributes:
-        per_10_ps: slope of a straight line through the total energy, meV/atom/10 ps.
-        per_ns: the same slope, meV/atom/ns.
-        fluctuation: standard deviation about the line, meV/atom.
+        per_10_ps: Slope of a straight line through the total energy, meV/atom/10 ps.
+        per_ns: The same slope, meV/atom/ns.
+        fluctuation: Standard deviation about the line, meV/atom.
     """
 
     per_10_ps: Measurement
@@ -48,10 +48,10 @@ def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrif
     Args:
         times: (rows,) fs.
         total: (rows,) total energy, eV.
-        atoms: number of atoms.
+        atoms: Number of atoms.
 
     Raises:
-        DataError: fewer than three rows.
+        DataError: Fewer than three rows.
     """
     if len(times) < FEWEST_ROWS:
         raise DataError(_too_few(len(times)))

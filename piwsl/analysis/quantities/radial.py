@@ -40,7 +40,7 @@ class RadialHistogram(Histogram):
     The last two columns of the blocks are sums over frames: pairs per volume (1/angstrom^3), and ones.
 
     Attributes:
-        per_first, per_second: neighbors per atom of the first and of the second element for each pair counted.
+        per_first, per_second: Neighbors per atom of the first and of the second element for each pair counted.
     """
 
     per_first: float
@@ -77,7 +77,7 @@ class RadialCounter:
 
     Args:
         species: (atoms,) atomic numbers.
-        frames: how many will come.
+        frames: How many will come.
         cell: (3, 3) angstrom, of the first frame. In one with a lattice vector shorter than 6 angstrom an atom is a
             neighbor of its own images, else these are left out: their distances are those of the cell.
     """
@@ -167,9 +167,9 @@ class Coordination:
     """Neighbors of one element around another, within the first shell of the reference.
 
     Attributes:
-        name: such as ``O around Ti``.
-        shell: angstrom.
-        run, reference, difference: number of neighbors.
+        name: Such as ``O around Ti``.
+        shell: Angstrom.
+        run, reference, difference: Number of neighbors.
     """
 
     name: str
@@ -227,8 +227,8 @@ class RadialComparison:
     """g(r) and coordination numbers of run and reference.
 
     Attributes:
-        radial: g(r) by pair of elements, such as ``O-Ti``.
-        coordination: of the first shells.
+        radial: G(r) by pair of elements, such as ``O-Ti``.
+        coordination: Of the first shells.
     """
 
     radial: dict[str, CurveComparison]

@@ -55,7 +55,7 @@ class ShapeStatistics:
     """Means by name, block by block, and thinned series.
 
     Attributes:
-        sums: number of frames and sum of the values, by name.
+        sums: Number of frames and sum of the values, by name.
         series: (points,) of every so many frames, by name.
         frames: (points,) of the series.
     """
@@ -71,8 +71,8 @@ class ShapeCounter:
     Args:
         structure: (atoms, 3) angstrom, from which distances are measured.
         masses: (atoms,) amu.
-        rings: atoms of each.
-        frames: how many will come.
+        rings: Atoms of each.
+        frames: How many will come.
     """
 
     def __init__(self, structure: FloatArray, masses: FloatArray, rings: Sequence[Sequence[int]], frames: int) -> None:

@@ -46,11 +46,11 @@ class PowerSpectrum:
     Args:
         masses: (atoms,) amu.
         species: (atoms,) atomic numbers.
-        interval: between frames, fs.
-        velocities: whether `add` gets velocities instead of positions.
+        interval: Between frames, fs.
+        velocities: Whether `add` gets velocities instead of positions.
 
     Raises:
-        DataError: frames are too far apart for the fastest vibration.
+        DataError: Frames are too far apart for the fastest vibration.
     """
 
     def __init__(self, masses: FloatArray, species: IntArray, interval: float, velocities: bool = False) -> None:
@@ -143,9 +143,9 @@ class Peak:
     """A band of a spectrum.
 
     Attributes:
-        position: center of mass of the band above its half height, 1/cm.
-        height: of the normalized spectrum, cm.
-        width: at half height, 1/cm.
+        position: Center of mass of the band above its half height, 1/cm.
+        height: Of the normalized spectrum, cm.
+        width: At half height, 1/cm.
     """
 
     position: Measurement
@@ -225,9 +225,9 @@ class Vibrations:
     """Vibrations of a trajectory, from its velocities.
 
     Attributes:
-        spectrum: their power by wavenumber.
+        spectrum: Their power by wavenumber.
         lags: (lags,) fs.
-        correlation: sums of products of velocities by lag, weighted by mass, segment by segment.
+        correlation: Sums of products of velocities by lag, weighted by mass, segment by segment.
     """
 
     spectrum: Histogram

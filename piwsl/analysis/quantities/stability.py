@@ -27,11 +27,11 @@ class BrokenBond:
     """The first frame with a broken bond.
 
     Attributes:
-        frame: index of the frame.
-        time: of the frame, fs.
-        atoms: the two atoms of the bond.
-        kind: such as ``C-H``.
-        length, reference_length: angstrom; the length is NaN where positions are. Without any bonds, both atoms are the
+        frame: Index of the frame.
+        time: Of the frame, fs.
+        atoms: The two atoms of the bond.
+        kind: Such as ``C-H``.
+        length, reference_length: Angstrom; the length is NaN where positions are. Without any bonds, both atoms are the
             one whose position is no number.
     """
 
@@ -48,12 +48,12 @@ class Stability:
     """Stable time of one run.
 
     Attributes:
-        time: until the first frame with a broken bond, or until the end, fs. One run is one sample: no error bar.
-        frames: number of frames before the first with a broken bond.
-        all_frames: number of frames of the run.
-        resolution: interval between frames, fs.
-        broken: what broke, or None: the stable time is then a lower bound.
-        contact: the first collapse of unbonded atoms within the frames whose bonds hold, or None.
+        time: Until the first frame with a broken bond, or until the end, fs. One run is one sample: no error bar.
+        frames: Number of frames before the first with a broken bond.
+        all_frames: Number of frames of the run.
+        resolution: Interval between frames, fs.
+        broken: What broke, or None: the stable time is then a lower bound.
+        contact: The first collapse of unbonded atoms within the frames whose bonds hold, or None.
     """
 
     time: Measurement
@@ -90,7 +90,7 @@ class StabilityWatch:
     The rule of Fu et al., TMLR 2023 (arXiv 2210.07237). A frame with a position that is no number is broken too.
 
     Args:
-        bonds: bonds with their mean lengths in the reference.
+        bonds: Bonds with their mean lengths in the reference.
         times: (frames,) fs since the start of the run.
     """
 
@@ -138,7 +138,7 @@ class CellContacts:
 
     Args:
         species: (atoms,) atomic numbers.
-        bonds: between non-metals.
+        bonds: Between non-metals.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
@@ -170,10 +170,10 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
     In a periodic cell only bonds between non-metals must hold.
 
     Args:
-        source: frames of the run; unwrapped in a periodic cell.
+        source: Frames of the run; unwrapped in a periodic cell.
         times: (frames,) fs since its start.
-        bonds: of the reference, with the images of the run.
-        surveys: they see the stable frames.
+        bonds: Of the reference, with the images of the run.
+        surveys: They see the stable frames.
     """
     species = source.species
     if bonds.images is not None:

@@ -22,8 +22,8 @@ class TemperatureStatistics:
 
     Attributes:
         mean, deviation: K.
-        target: of the thermostat, K; None for NVE.
-        target_difference: mean minus target, with its noise limit; None for NVE.
+        target: Of the thermostat, K; None for NVE.
+        target_difference: Mean minus target, with its noise limit; None for NVE.
         canonical_deviation: T sqrt(2 / degrees of freedom) at the target, K; None for NVE.
     """
 
@@ -50,10 +50,10 @@ def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target:
     Args:
         temperature: (rows,) K.
         kinetic: (rows,) kinetic energy, eV; with the temperature it gives the degrees of freedom.
-        target: temperature of the thermostat, K; None for NVE.
+        target: Temperature of the thermostat, K; None for NVE.
 
     Raises:
-        DataError: no rows.
+        DataError: No rows.
     """
     values = np.asarray(temperature, dtype=np.float64)
     if not len(values):

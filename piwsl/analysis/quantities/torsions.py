@@ -41,8 +41,8 @@ def torsion_profiles(
     last point, at -180 and 180 degrees, are the same.
 
     Args:
-        run: histograms of the dihedral by the name of the bond.
-        reference: the same of the reference.
+        run: Histograms of the dihedral by the name of the bond.
+        reference: The same of the reference.
         temperature: K, of both.
     """
     return tuple(

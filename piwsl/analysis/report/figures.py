@@ -196,12 +196,12 @@ def add_legend(
     """Put the names of the runs above the panels.
 
     Args:
-        figure: gets the legend.
-        labels: name and place of each run.
-        layout: of the figure.
-        palette: its colors.
-        first: entry before the runs, such as the reference.
-        dashed: whether the lines of the figure are.
+        figure: Gets the legend.
+        labels: Name and place of each run.
+        layout: Of the figure.
+        palette: Its colors.
+        first: Entry before the runs, such as the reference.
+        dashed: Whether the lines of the figure are.
     """
     handles: list[Patch | Line2D] = [] if first is None else [first]
     for label, place in labels:

@@ -21,9 +21,9 @@ class Line:
     """The curve of a run.
 
     Attributes:
-        label: for the legend.
-        place: of the run among all runs: it has the same color in every figure.
-        curve: what is drawn; the band of a distribution holds 95 of 100 cases, others one standard error.
+        label: For the legend.
+        place: Of the run among all runs: it has the same color in every figure.
+        curve: What is drawn; the band of a distribution holds 95 of 100 cases, others one standard error.
     """
 
     label: str
@@ -36,15 +36,15 @@ class Overlay:
     """What one pair of axes shows.
 
     Attributes:
-        key: as of the `CurveComparison`; ``h_of_r`` and ``bond.C-H`` for the distributions.
-        name: for people.
-        horizontal, vertical: the axes.
-        lines: one of each run that has it.
-        reference: drawn below them, or None.
-        is_density: its area is 1, and it is drawn from 0.
-        is_steps: whether it is constant between its points.
-        remark: a few words beside the name, such as the overlap.
-        notes: sentences that belong to it.
+        key: As of the `CurveComparison`; ``h_of_r`` and ``bond.C-H`` for the distributions.
+        name: For people.
+        horizontal, vertical: The axes.
+        lines: One of each run that has it.
+        reference: Drawn below them, or None.
+        is_density: Its area is 1, and it is drawn from 0.
+        is_steps: Whether it is constant between its points.
+        remark: A few words beside the name, such as the overlap.
+        notes: Sentences that belong to it.
     """
 
     key: str

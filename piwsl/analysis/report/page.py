@@ -40,8 +40,8 @@ def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
     """Render the report of one run, or of several side by side, as HTML.
 
     Args:
-        groups: what was analyzed.
-        plots: its figures.
+        groups: What was analyzed.
+        plots: Its figures.
     """
     alone = len(groups) == 1 and groups[0].is_single
     scenes = _scenes(groups, alone)

@@ -27,13 +27,13 @@ class Scene:
     """Frames of one run.
 
     Attributes:
-        name: of the run.
+        name: Of the run.
         species: (atoms,) atomic numbers.
         bonds: (bonds, 2) atom indices, of the first frame.
         times: (frames,) fs.
         positions: (frames, atoms, 3) angstrom: turned so that the first frame lies in the plane of the page and the
             others lie on it; a crystal is turned a little, and keeps its place.
-        end: time at which the run was no longer physical, fs, or None.
+        end: Time at which the run was no longer physical, fs, or None.
         cell: (4, 3) angstrom: a corner of the first cell of a crystal and the corners next to it, or None.
     """
 
@@ -76,9 +76,9 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
     """Return at most 200 frames of a run, the one that broke among them.
 
     Args:
-        comparison: of the run.
-        name: of the run.
-        numbers: coordinates at most; fewer frames of a large system.
+        comparison: Of the run.
+        name: Of the run.
+        numbers: Coordinates at most; fewer frames of a large system.
 
     Returns:
         None where no frame has finite positions, or a single one is too large.

@@ -61,9 +61,9 @@ class Layout:
     """Size of a figure: its width in pixels of the page, and how it uses it.
 
     Attributes:
-        width: pixels.
-        text: size of the text, pixels.
-        columns: panels side by side at most.
+        width: Pixels.
+        text: Size of the text, pixels.
+        columns: Panels side by side at most.
     """
 
     width: int
@@ -88,10 +88,10 @@ class Plot:
     """A figure of the report.
 
     Attributes:
-        name: of its files, without suffix.
-        title: above it.
-        caption: below it.
-        draw: draws the figure in a layout and a palette.
+        name: Of its files, without suffix.
+        title: Above it.
+        caption: Below it.
+        draw: Draws the figure in a layout and a palette.
     """
 
     name: str

@@ -34,7 +34,7 @@ def check_output(output: Path) -> None:
     """Refuse a directory that holds anything but an earlier analysis, which may be replaced.
 
     Raises:
-        RunDirectoryError: it holds something else, or is no directory, or cannot be read.
+        RunDirectoryError: It holds something else, or is no directory, or cannot be read.
     """
     try:
         if not output.exists():
@@ -61,7 +61,7 @@ def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool =
         The files by name, in the order in which they were written; the report last.
 
     Raises:
-        RunDirectoryError: as `check_output`, or a file cannot be written.
+        RunDirectoryError: As `check_output`, or a file cannot be written.
     """
     check_output(output)
     contents: dict[str, bytes] = {}

@@ -25,11 +25,11 @@ def restore(kind: Any, arrays: Mapping[str, Any]) -> Any:
     """Return a value of a type from what `flatten` returned.
 
     Args:
-        kind: the dataclass, or ``dict[str, ...]`` of one.
-        arrays: by dotted path.
+        kind: The dataclass, or ``dict[str, ...]`` of one.
+        arrays: By dotted path.
 
     Raises:
-        KeyError: an array is missing.
+        KeyError: An array is missing.
     """
     return _restore("", kind, arrays)
 

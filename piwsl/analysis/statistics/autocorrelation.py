@@ -59,8 +59,8 @@ class SeriesMeans:
     """Series of known length, kept as means of neighbors where they are long.
 
     Args:
-        frames: length of the series.
-        columns: their number.
+        frames: Length of the series.
+        columns: Their number.
     """
 
     def __init__(self, frames: int, columns: int) -> None:

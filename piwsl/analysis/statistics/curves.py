@@ -12,8 +12,8 @@ class Axis:
     """What an axis shows.
 
     Attributes:
-        name: for people, such as ``Wavenumber``.
-        unit: such as ``1/cm``; empty for a pure number.
+        name: For people, such as ``Wavenumber``.
+        unit: Such as ``1/cm``; empty for a pure number.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Curve:
     Attributes:
         x, y: (points,) in the units of the axes that belong to it.
         low, high: (points,) band of one standard error, or None.
-        samples: number of independent samples behind it.
+        samples: Number of independent samples behind it.
     """
 
     x: FloatArray
@@ -57,15 +57,15 @@ class CurveComparison:
     """A curve of a run, over that of its reference where there is one.
 
     Attributes:
-        key: stable name for programs, such as ``torsion.C-C-O-H``.
-        name: for people.
-        horizontal, vertical: the axes.
-        run: of the run.
-        reference: of the reference, or None.
-        difference: between the two, with its noise, where it is defined.
-        numbers: that are read from the curves, such as the positions of peaks, by name: of run and reference.
-        is_steps: whether it is constant between its points (survival).
-        notes: sentences that belong to the figure, such as the window of a fit.
+        key: Stable name for programs, such as ``torsion.C-C-O-H``.
+        name: For people.
+        horizontal, vertical: The axes.
+        run: Of the run.
+        reference: Of the reference, or None.
+        difference: Between the two, with its noise, where it is defined.
+        numbers: That are read from the curves, such as the positions of peaks, by name: of run and reference.
+        is_steps: Whether it is constant between its points (survival).
+        notes: Sentences that belong to the figure, such as the window of a fit.
     """
 
     key: str

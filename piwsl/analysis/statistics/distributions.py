@@ -16,9 +16,9 @@ class Histogram:
 
     Attributes:
         edges: (bins + 1,), equally spaced.
-        blocks: counts of each block (blocks, bins).
-        beyond: number of values outside the edges.
-        unit: of the edges.
+        blocks: Counts of each block (blocks, bins).
+        beyond: Number of values outside the edges.
+        unit: Of the edges.
     """
 
     edges: FloatArray
@@ -55,9 +55,9 @@ class DistributionComparison:
     """A distribution of the run over that of the reference.
 
     Attributes:
-        run, reference: on the same edges.
-        difference: integral of |p - p_ref|: 0 for equal, 2 for disjoint distributions.
-        wasserstein: first Wasserstein distance, the integral of |F - F_ref| of the cumulative distributions: how far
+        run, reference: On the same edges.
+        difference: Integral of |p - p_ref|: 0 for equal, 2 for disjoint distributions.
+        wasserstein: First Wasserstein distance, the integral of |F - F_ref| of the cumulative distributions: how far
             the values have to be moved, in the unit of the edges.
     """
 

@@ -20,12 +20,12 @@ class Equilibration:
     """Stationary part of some series that belong together.
 
     Attributes:
-        start: first row of it; 0 where there is no drift.
-        series: index of the series that drifts most, or None.
-        shift: mean of the rows before less that of the rows after, in the unit of this series.
-        errors: the same in standard errors.
-        samples: independent samples after the start, of the series with the fewest.
-        settles: whether the stationary part begins in the first half.
+        start: First row of it; 0 where there is no drift.
+        series: Index of the series that drifts most, or None.
+        shift: Mean of the rows before less that of the rows after, in the unit of this series.
+        errors: The same in standard errors.
+        samples: Independent samples after the start, of the series with the fewest.
+        settles: Whether the stationary part begins in the first half.
     """
 
     start: int
@@ -44,7 +44,7 @@ def equilibration(series: Sequence[FloatArray]) -> Equilibration | None:
     differs by four standard errors from that over the others.
 
     Args:
-        series: each (rows,), at equal intervals.
+        series: Each (rows,), at equal intervals.
 
     Returns:
         None for fewer than twenty rows.

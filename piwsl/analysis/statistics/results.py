@@ -24,10 +24,10 @@ class Measurement:
     """A number with its uncertainty.
 
     Attributes:
-        value: in ``unit``.
-        uncertainty: one standard error in ``unit``; None where fewer than two independent samples allow none.
+        value: In ``unit``.
+        uncertainty: One standard error in ``unit``; None where fewer than two independent samples allow none.
         unit: ``angstrom``, ``fs``, ``K``, ...; empty for a pure number.
-        samples: number of independent samples behind the value.
+        samples: Number of independent samples behind the value.
     """
 
     value: float
@@ -69,13 +69,13 @@ class Difference:
     """How far a run is from its reference, and how far noise alone would put it.
 
     Attributes:
-        measured: the difference (or distance) and its standard error.
-        limit: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
-        floor: the same difference between the first and the second half of the reference, scaled from the lengths of
+        measured: The difference (or distance) and its standard error.
+        limit: Noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
+        floor: The same difference between the first and the second half of the reference, scaled from the lengths of
             halves to those that are compared; None without two independent samples.
-        decides: whether there are enough samples for a verdict; with fewer, a run is called different only where the
+        decides: Whether there are enough samples for a verdict; with fewer, a run is called different only where the
             difference is three times its threshold, and never called the same.
-        judged: whether a verdict is given at all.
+        judged: Whether a verdict is given at all.
     """
 
     measured: Measurement
@@ -123,9 +123,9 @@ class Distribution:
         edges: (bins + 1,) in ``unit``.
         density: (bins,) in 1/``unit``; its integral over the edges is 1.
         error: (bins,) standard error of the density, or None.
-        unit: of the edges.
-        samples: number of independent samples.
-        beyond: fraction of the values that lie outside the edges.
+        unit: Of the edges.
+        samples: Number of independent samples.
+        beyond: Fraction of the values that lie outside the edges.
     """
 
     edges: FloatArray

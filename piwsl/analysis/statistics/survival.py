@@ -21,7 +21,7 @@ class Survival:
         probability: (k + 1,) from each time to the next.
         at_risk, broken: (k,) replicas that were watched until then, and that broke then.
         longest: fs, of any replica.
-        replicas: their number.
+        replicas: Their number.
     """
 
     times: FloatArray
@@ -76,10 +76,10 @@ def survival(times: Sequence[float], broken: Sequence[bool]) -> Survival:
 
     Args:
         times: fs, until each broke, or until it was watched no longer.
-        broken: whether it broke then.
+        broken: Whether it broke then.
 
     Raises:
-        DataError: there are none, or a time is negative.
+        DataError: There are none, or a time is negative.
     """
     ends, breaks = np.asarray(times, dtype=np.float64), np.asarray(broken, dtype=bool)
     if not len(ends) or len(ends) != len(breaks) or (ends < 0).any():

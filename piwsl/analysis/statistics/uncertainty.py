@@ -28,7 +28,7 @@ class Blocks:
 
     Attributes:
         edges: (blocks + 1,) frame indices, from 0 to the number of frames.
-        samples: number of independent samples in the whole series.
+        samples: Number of independent samples in the whole series.
     """
 
     edges: IntArray
@@ -59,7 +59,7 @@ class MicroBlocks:
     """Many short consecutive blocks, merged to blocks of the right length once the correlation is known.
 
     Attributes:
-        frames: length of the series.
+        frames: Length of the series.
         edges: (micro-blocks + 1,) frame indices.
     """
 
@@ -107,7 +107,7 @@ class BlockSums:
 
     Attributes:
         sums: (blocks, k).
-        samples: number of independent samples.
+        samples: Number of independent samples.
     """
 
     sums: FloatArray
@@ -182,8 +182,8 @@ def half_scale(run: int, reference: int) -> float:
     """Return the factor from the noise between two halves of the reference to that between run and reference.
 
     Args:
-        run: number of independent samples of the run; a variance is its inverse.
-        reference: number of independent samples of the reference.
+        run: Number of independent samples of the run; a variance is its inverse.
+        reference: Number of independent samples of the reference.
     """
     return float(np.sqrt((1 / run + 1 / reference) / (4 / reference)))
 
@@ -200,8 +200,8 @@ def error_limit(measured: Measurement, parts: Sequence[tuple[Measurement, int]])
     """Return the limit that noise stays below in 95 of 100 cases: Student's t with Welch's degrees of freedom.
 
     Args:
-        measured: the difference with its error.
-        parts: its parts, each with the number of blocks that its error comes from.
+        measured: The difference with its error.
+        parts: Its parts, each with the number of blocks that its error comes from.
     """
     if measured.uncertainty is None:
         return None

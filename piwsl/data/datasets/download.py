@@ -40,8 +40,8 @@ class Downloader:
     date) of the file have not changed; if the server cannot continue, the download starts again.
 
     Args:
-        part: part file; a JSON file beside it stores the origin of its bytes.
-        progress: called with (bytes present, all bytes).
+        part: Part file; a JSON file beside it stores the origin of its bytes.
+        progress: Called with (bytes present, all bytes).
     """
 
     def __init__(self, part: Path, progress: Progress | None = None) -> None:
@@ -53,7 +53,7 @@ class Downloader:
         """Download ``url`` to ``output_file``.
 
         Raises:
-            BrokenDownload: the address does not provide the file, or the connection failed without progress.
+            BrokenDownload: The address does not provide the file, or the connection failed without progress.
         """
         origin = self._known_origin(url)
         try:

@@ -44,17 +44,17 @@ def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = N
     published, the checksum of the first copy is stored beside it and used from then on.
 
     Args:
-        name: name of the set, such as ``rmd17:aspirin``.
-        folder: folder of the data sets (see `data_folder`).
-        progress: called with (bytes present, all bytes or None).
+        name: Name of the set, such as ``rmd17:aspirin``.
+        folder: Folder of the data sets (see `data_folder`).
+        progress: Called with (bytes present, all bytes or None).
 
     Returns:
         The file to read, or the folder of files.
 
     Raises:
-        ConfigError: no data set has this name.
-        DataError: the data set cannot be downloaded or verified.
-        MissingDependencyError: pooch is not installed.
+        ConfigError: No data set has this name.
+        DataError: The data set cannot be downloaded or verified.
+        MissingDependencyError: Pooch is not installed.
     """
     record = dataset(name)
     folder = data_folder(folder)
@@ -219,7 +219,7 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
     The directories in the archive are ignored.
 
     Raises:
-        DataError: the archive is damaged or contains no such file.
+        DataError: The archive is damaged or contains no such file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -249,7 +249,7 @@ def check_zip(path: Path) -> None:
     """Verify the checksums of the members of a zip file, such as an npz file.
 
     Raises:
-        DataError: the file is damaged or not a zip file.
+        DataError: The file is damaged or not a zip file.
     """
     try:
         with zipfile.ZipFile(path) as content:

@@ -14,9 +14,9 @@ class Protocol:
     """Sizes of the split of a data set in Takamoto, Zaverkin, Niepert (ICML 2025).
 
     Attributes:
-        train: training frames; None if the paper uses several sizes.
-        validation: validation frames; None: as many as for training, at least 100.
-        test: test frames, the same for every training size; None if the paper states no number.
+        train: Training frames; None if the paper uses several sizes.
+        validation: Validation frames; None: as many as for training, at least 100.
+        test: Test frames, the same for every training size; None if the paper states no number.
     """
 
     train: int | None = None
@@ -29,13 +29,13 @@ class RemoteFile:
     """The published file of a data set.
 
     Attributes:
-        name: name of the local copy.
-        urls: addresses of the same file, tried in this order; empty: it can only be downloaded by hand.
-        page: web page of the file and its terms.
-        source: source of the addresses and the checksum.
-        checksum: published checksum, ``md5:...`` or ``sha256:...``; None if none is published.
-        size: bytes; None if unknown.
-        members: shell patterns of the files to extract from an archive; empty: the file is not an archive.
+        name: Name of the local copy.
+        urls: Addresses of the same file, tried in this order; empty: it can only be downloaded by hand.
+        page: Web page of the file and its terms.
+        source: Source of the addresses and the checksum.
+        checksum: Published checksum, ``md5:...`` or ``sha256:...``; None if none is published.
+        size: Bytes; None if unknown.
+        members: Shell patterns of the files to extract from an archive; empty: the file is not an archive.
     """
 
     name: str
@@ -59,18 +59,18 @@ class Dataset:
     """A named data set.
 
     Attributes:
-        name: name for users, such as ``rmd17:aspirin``.
-        content: short description.
-        frames: number of frames; None if it is not published.
-        atoms: atoms per frame, such as ``21`` or ``6-95``.
-        units: units of energy and length in the file.
-        level: level of theory of the labels.
-        citation: paper of the data set.
+        name: Name for users, such as ``rmd17:aspirin``.
+        content: Short description.
+        frames: Number of frames; None if it is not published.
+        atoms: Atoms per frame, such as ``21`` or ``6-95``.
+        units: Units of energy and length in the file.
+        level: Level of theory of the labels.
+        citation: Paper of the data set.
         doi: DOI of the paper.
-        license: license as stated by the publisher; None if none is stated.
-        file: published file.
-        protocol: split in the paper on PITC and PISC.
-        reference_energies: energies of isolated atoms at this level by element, eV, if published.
+        license: License as stated by the publisher; None if none is stated.
+        file: Published file.
+        protocol: Split in the paper on PITC and PISC.
+        reference_energies: Energies of isolated atoms at this level by element, eV, if published.
     """
 
     name: str
@@ -286,7 +286,7 @@ def dataset(name: str) -> Dataset:
     """Look up a data set; upper and lower case, ``-`` and ``_`` are equivalent.
 
     Raises:
-        ConfigError: no data set has this name.
+        ConfigError: No data set has this name.
     """
     record = _BY_PLAIN_NAME.get(_plain(name))
     if record is not None:

@@ -54,7 +54,7 @@ def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -
     """Open the conformers that have an energy of one level of theory; they are read on access.
 
     Raises:
-        DataError: the file is damaged, or no conformer has a label of this level.
+        DataError: The file is damaged, or no conformer has a label of this level.
     """
     frames = AniFrames(path, units or _UNITS, level)
     frames.probe()
@@ -67,11 +67,11 @@ class AniFrames(LazyFrames):
     """The labeled conformers of an ANI file, formula by formula.
 
     Attributes:
-        conformers: number of all conformers in the file.
-        names: names in the groups of the file.
+        conformers: Number of all conformers in the file.
+        names: Names in the groups of the file.
 
     Raises:
-        DataError: see `read_ani`.
+        DataError: See `read_ani`.
     """
 
     def __init__(self, path: Path, units: LabelUnits, level: str) -> None:

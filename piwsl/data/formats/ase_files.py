@@ -40,7 +40,7 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     labels are the results of a calculation in the file, and a note states this.
 
     Raises:
-        DataError: the file cannot be read or contains no frame.
+        DataError: The file cannot be read or contains no frame.
     """
     if is_extxyz(path):
         return read_extxyz(path, units)

@@ -42,8 +42,8 @@ def read_sqlite(path: Path, units: LabelUnits | None = None) -> FrameSet:
     Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
 
     Raises:
-        UnknownLayoutError: the SQLite file is not an ASE database.
-        DataError: the file is damaged or contains no row.
+        UnknownLayoutError: The SQLite file is not an ASE database.
+        DataError: The file is damaged or contains no row.
     """
     frames = SqliteFrames(path, units or EV_ANGSTROM)
     frames.probe()
@@ -54,8 +54,8 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read an ASE database in a JSON file into memory.
 
     Raises:
-        UnknownLayoutError: the JSON file is not an ASE database.
-        DataError: the file is not JSON, or a row is not a structure.
+        UnknownLayoutError: The JSON file is not an ASE database.
+        DataError: The file is not JSON, or a row is not a structure.
     """
     with reading(path, "not readable as JSON"):
         document = decoded(path.read_bytes())
@@ -87,7 +87,7 @@ def decoded(text: str | bytes) -> Any:
     """Decode JSON as ASE writes it, after a comparison of the shapes of arrays with their numbers.
 
     Raises:
-        ValueError: the text is not JSON, too deeply nested, or an array has another shape than its numbers.
+        ValueError: The text is not JSON, too deeply nested, or an array has another shape than its numbers.
     """
     return numpyfy(fix_int_keys_in_dicts(parse_json(text, _hook)))
 
@@ -102,7 +102,7 @@ def content_of(path: Path, index: int, content: Any) -> dict[str, Any]:
     """Return the values of a row without those that piwsl does not use.
 
     Raises:
-        DataError: it is not a structure.
+        DataError: It is not a structure.
     """
     if not isinstance(content, dict) or not {"numbers", "positions"} <= content.keys():
         raise DataError(f"{path}: frame {index}: not a structure of an ASE database")
@@ -116,7 +116,7 @@ def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame
     """Convert a row of an ASE database to a frame.
 
     Raises:
-        DataError: a label has the wrong shape or is unreasonably large.
+        DataError: A label has the wrong shape or is unreasonably large.
     """
     return _frame_of(path, index, row, units, named_values(row))[0]
 
@@ -145,7 +145,7 @@ def named_values(row: AtomsRow) -> dict[str, Any]:
     """Return the key-value pairs and data of a row.
 
     Raises:
-        ValueError: they are no such pairs.
+        ValueError: They are no such pairs.
     """
     data = row._data
     if isinstance(data, str):
@@ -172,7 +172,7 @@ class SqliteFrames(LazyFrames):
     """The rows of an ASE database, in the order of their ids.
 
     Raises:
-        UnknownLayoutError, DataError: see `read_sqlite`.
+        UnknownLayoutError, DataError: See `read_sqlite`.
     """
 
     def __init__(self, path: Path, units: LabelUnits) -> None:

@@ -56,11 +56,11 @@ class RawFrame:
     """One frame as it is written.
 
     Attributes:
-        line: number of its first line.
-        info: values of the comment line.
-        columns: values of the named columns, a row for each atom.
-        unnamed: columns without a name.
-        cell: lattice vectors in rows from VEC lines, as ADF writes them.
+        line: Number of its first line.
+        info: Values of the comment line.
+        columns: Values of the named columns, a row for each atom.
+        unnamed: Columns without a name.
+        cell: Lattice vectors in rows from VEC lines, as ADF writes them.
     """
 
     line: int
@@ -82,7 +82,7 @@ def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     labels are plain ``energy`` (``free_energy`` where there are forces), ``forces`` and ``stress``.
 
     Raises:
-        DataError: a line is not what the format says (its number is in the message), or a label cannot be used.
+        DataError: A line is not what the format says (its number is in the message), or a label cannot be used.
     """
     frames: list[Frame] = []
     counter = LabelCounter()
@@ -125,10 +125,10 @@ class LabelCounter:
         """Count a frame.
 
         Args:
-            labels: its labels.
-            found: named values in the file.
-            frame: the frame that was made of them.
-            agreeing: names that state the units that are used.
+            labels: Its labels.
+            found: Named values in the file.
+            frame: The frame that was made of them.
+            agreeing: Names that state the units that are used.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
         self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known])
@@ -145,7 +145,7 @@ class LabelCounter:
         """Return remarks on the labels.
 
         Args:
-            frames: number of frames of the file.
+            frames: Number of frames of the file.
         """
         looked = self.count.frames
         of = f"{frames} frames" if looked == frames else f"{looked} frames looked at"
@@ -167,8 +167,8 @@ class _Lines:
     """The lines of a file, frame by frame.
 
     Attributes:
-        empty: numbers of empty lines between frames.
-        is_open: whether the last line has no end.
+        empty: Numbers of empty lines between frames.
+        is_open: Whether the last line has no end.
     """
 
     def __init__(self, path: Path, stream: Readable) -> None:
@@ -183,7 +183,7 @@ class _Lines:
         """Yield the frames.
 
         Raises:
-            DataError: a line is not what the format says, or the file ends within a frame.
+            DataError: A line is not what the format says, or the file ends within a frame.
         """
         index = 0
         while (line := self._next()) is not None:
@@ -328,7 +328,7 @@ def parse_comment(comment: str) -> dict[str, Any]:
     """Parse the comment line of a frame into names and values, as ASE does.
 
     Raises:
-        ValueError: a value that calls itself JSON is not.
+        ValueError: A value that calls itself JSON is not.
     """
     values: dict[str, Any] = {}
     for match in _PAIR.finditer(comment):

@@ -30,12 +30,12 @@ def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
     """Open a file for reading, with a small cache.
 
     Args:
-        path: the file.
-        growing: whether another process may be writing to the file in SWMR mode, or was killed while writing.
+        path: The file.
+        growing: Whether another process may be writing to the file in SWMR mode, or was killed while writing.
 
     Raises:
-        DataError: the file is not an HDF5 file, or truncated.
-        MissingDependencyError: h5py is not installed.
+        DataError: The file is not an HDF5 file, or truncated.
+        MissingDependencyError: H5py is not installed.
     """
     module = h5py_module()
     options = {"swmr": True, "locking": False} if growing else {}
@@ -54,7 +54,7 @@ def opened(path: Path) -> Iterator["h5py.File"]:
     """Open a file for a block of code, in which errors of h5py mean a damaged file.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
     check_hdf5(path)
     with open_hdf5(path) as file:
@@ -70,8 +70,8 @@ def check_hdf5(path: Path) -> None:
     """Let a child process walk through a file, once for each state of the file.
 
     Raises:
-        DataError: the file is damaged.
-        MissingDependencyError: h5py is not installed.
+        DataError: The file is damaged.
+        MissingDependencyError: H5py is not installed.
     """
     h5py_module()
     try:
@@ -89,12 +89,12 @@ def plain_array(file: Any, name: str, kinds: str = "fiu") -> Any:
     """Return an array of numbers in a file.
 
     Args:
-        file: file or group.
-        name: name of the array.
-        kinds: kinds of numpy types that it may have.
+        file: File or group.
+        name: Name of the array.
+        kinds: Kinds of numpy types that it may have.
 
     Raises:
-        ValueError: the name belongs to a group, a scalar, text or something else.
+        ValueError: The name belongs to a group, a scalar, text or something else.
     """
     import h5py
 
@@ -108,7 +108,7 @@ def check_stored(array: Any) -> None:
     """Refuse an array of which the file cannot contain the numbers that its shape states.
 
     Raises:
-        ValueError: the file has too few bytes.
+        ValueError: The file has too few bytes.
     """
     check_content(
         array.name, int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize, array.id.get_storage_size()
@@ -119,7 +119,7 @@ def h5py_module() -> Any:
     """Return the library h5py.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: It is not installed.
     """
     try:
         import h5py

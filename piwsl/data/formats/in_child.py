@@ -20,7 +20,7 @@ def structures_of(path: Path) -> list[dict[str, Any]]:
     """Return the structures of a file as plain values; called in a child process.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: The file cannot be read.
     """
     from ase.io import iread
     from ase.io.formats import UnknownFileTypeError
@@ -59,8 +59,8 @@ def walk_hdf5(path: Path, whole: bool) -> None:
     An exception of the library is no crash: whoever reads the damaged part meets it again, with a message.
 
     Args:
-        path: the file.
-        whole: whether to read the arrays.
+        path: The file.
+        whole: Whether to read the arrays.
     """
     import h5py
 

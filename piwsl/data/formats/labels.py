@@ -35,13 +35,13 @@ class RawLabels:
     """Labels of one structure in the units of its file; None for a missing label.
 
     Attributes:
-        energy: total energy.
-        forces: forces (n, 3).
+        energy: Total energy.
+        forces: Forces (n, 3).
         stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
         virial: 9 or 6 components; the stress is -virial / volume.
-        from_results: whether the labels are results of a calculation as stored by ASE.
-        names: names in the file that were read.
-        other_energy: energy that was not read because the forces belong to the free energy.
+        from_results: Whether the labels are results of a calculation as stored by ASE.
+        names: Names in the file that were read.
+        other_energy: Energy that was not read because the forces belong to the free energy.
     """
 
     energy: Any = None
@@ -65,8 +65,8 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
     energies and forces or stress, the free energy is read.
 
     Args:
-        named: all named values of the structure in the file.
-        results: results of a calculation, as stored by ASE, by the names of `RESULTS`.
+        named: All named values of the structure in the file.
+        results: Results of a calculation, as stored by ASE, by the names of `RESULTS`.
     """
     virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
@@ -97,16 +97,16 @@ def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: 
     """Compare the units that a file states itself, under names such as ``units`` or ``energy_unit``, with those used.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        named: all named values of the structure in the file.
-        units: units with which it is read.
+        path: File, for messages.
+        index: Index of the frame in the file, for messages.
+        named: All named values of the structure in the file.
+        units: Units with which it is read.
 
     Returns:
         Names that state the units that are used.
 
     Raises:
-        DataError: the file states other units.
+        DataError: The file states other units.
     """
     agreeing = []
     for name, value in named.items():
@@ -131,8 +131,8 @@ def stated_factors(what: str, value: str) -> dict[str, float]:
     """Return the factors (energy, length or force, to eV and angstrom) of a unit that a file states; none if unclear.
 
     Args:
-        what: quantity that the unit belongs to; empty if it is for all.
-        value: text of the unit.
+        what: Quantity that the unit belongs to; empty if it is for all.
+        value: Text of the unit.
     """
     readings = {
         "energy": ("energy", energy_unit), "e": ("energy", energy_unit),
@@ -173,17 +173,17 @@ def labeled_frame(
     """Make a frame in eV and angstrom from the contents of a file, and validate it.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        species: atomic numbers (n,).
-        positions: positions (n, 3), in the units of the file.
-        cell: lattice vectors in rows (3, 3), in the units of the file.
-        pbc: whether the structure is periodic along each lattice vector.
-        labels: labels in the units of the file.
-        units: units of the file.
+        path: File, for messages.
+        index: Index of the frame in the file, for messages.
+        species: Atomic numbers (n,).
+        positions: Positions (n, 3), in the units of the file.
+        cell: Lattice vectors in rows (3, 3), in the units of the file.
+        pbc: Whether the structure is periodic along each lattice vector.
+        labels: Labels in the units of the file.
+        units: Units of the file.
 
     Raises:
-        DataError: a label or a position has the wrong shape, is not finite, or is unreasonably large.
+        DataError: A label or a position has the wrong shape, is not finite, or is unreasonably large.
     """
     where = f"{path}: frame {index}"
     energy, forces = _number(where, labels.energy), _array(where, "forces", labels.forces)
@@ -218,7 +218,7 @@ def atomic_numbers_of(where: str, species: Any) -> IntArray:
     """Return atomic numbers as int64.
 
     Raises:
-        DataError: they are not whole numbers.
+        DataError: They are not whole numbers.
     """
     numbers = np.asarray(species)
     if numbers.ndim != 1 or numbers.dtype.kind not in "fiu" or not np.array_equal(numbers, numbers.astype(np.int64)):
@@ -230,7 +230,7 @@ def periodicity(where: str, value: Any) -> PBC:
     """Return three booleans from what a file states about periodic directions.
 
     Raises:
-        DataError: it is neither one nor three truth values.
+        DataError: It is neither one nor three truth values.
     """
     flags = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     flags = list(flags) if isinstance(flags, list | tuple) else [flags] * 3
@@ -243,13 +243,13 @@ def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) ->
     """Refuse a frame without atoms, with positions that are not finite, or with unreasonable labels.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        frame: frame in eV and angstrom.
-        given: names of the labels that the file contains (energy, forces, stress).
+        path: File, for messages.
+        index: Index of the frame in the file, for messages.
+        frame: Frame in eV and angstrom.
+        given: Names of the labels that the file contains (energy, forces, stress).
 
     Raises:
-        DataError: the message names the file and the frame.
+        DataError: The message names the file and the frame.
     """
     if not len(frame.species):
         raise DataError(f"{path}: frame {index}: contains no atom")

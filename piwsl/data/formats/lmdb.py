@@ -41,8 +41,8 @@ def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
     Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
 
     Raises:
-        UnknownLayoutError: the LMDB file is not an ASE database.
-        DataError: the file is damaged or contains no row.
+        UnknownLayoutError: The LMDB file is not an ASE database.
+        DataError: The file is damaged or contains no row.
     """
     frames = LmdbFrames(path, units or EV_ANGSTROM)
     frames.probe()
@@ -53,7 +53,7 @@ class LmdbFrames(LazyFrames):
     """The entries of an LMDB file, in the order of their numbers.
 
     Raises:
-        UnknownLayoutError, DataError: see `read_lmdb`.
+        UnknownLayoutError, DataError: See `read_lmdb`.
     """
 
     def __init__(self, path: Path, units: LabelUnits) -> None:
@@ -82,7 +82,7 @@ def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
     """Write frames as an ASE database in an LMDB file; labels become results of a calculation.
 
     Raises:
-        MissingDependencyError: lmdb is not installed.
+        MissingDependencyError: Lmdb is not installed.
         OSError: The disk refuses.
     """
     library = _lmdb()

@@ -31,10 +31,10 @@ class LmdbFile:
     """An LMDB file, open for reading.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        DataError: the file has another format, or is truncated.
+        DataError: The file has another format, or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +85,7 @@ class LmdbFile:
         """Return the value of a key; None without one.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: The file is damaged.
         """
         page = self._root
         if page == _NO_PAGE:
@@ -108,7 +108,7 @@ class LmdbFile:
         """Return the first keys.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: The file is damaged.
         """
         found: list[bytes] = []
         page = self._root

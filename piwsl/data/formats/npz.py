@@ -28,12 +28,12 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read frames of one molecule from an npz file.
 
     Args:
-        path: npz file; pickled objects in it are refused.
-        units: units of the file, if it does not state them.
+        path: Npz file; pickled objects in it are refused.
+        units: Units of the file, if it does not state them.
 
     Raises:
-        UnknownLayoutError: the npz file has other keys.
-        DataError: a shape is wrong, or the units are missing or contradict those of the file.
+        UnknownLayoutError: The npz file has other keys.
+        DataError: A shape is wrong, or the units are missing or contradict those of the file.
     """
     with reading(path, "not a readable npz file of plain arrays"), path.open("rb") as stream:
         arrays = load_arrays(stream, path.stat().st_size)
@@ -62,8 +62,8 @@ def load_arrays(stream: IO[bytes], size: int) -> dict[str, FloatArray]:
     """Load the arrays of an npz file of ``size`` bytes, after a comparison of their shapes with their sizes.
 
     Raises:
-        ValueError: an array is larger than its file can hold, or not plain.
-        Exception: whatever zipfile and numpy raise for a damaged file.
+        ValueError: An array is larger than its file can hold, or not plain.
+        Exception: Whatever zipfile and numpy raise for a damaged file.
     """
     with ZipFile(stream) as archive:
         check_archive(archive, size)
@@ -114,7 +114,7 @@ def _stated_units(arrays: dict[str, FloatArray]) -> LabelUnits | None:
     """Return the units under ``units``, or under ``e_unit`` and ``r_unit`` as in sGDML.
 
     Raises:
-        ConfigError: a unit is unknown.
+        ConfigError: A unit is unknown.
     """
     texts = {key: str(arrays[key][()]).strip() for key in ("units", "e_unit", "r_unit") if key in arrays}
     if "units" in texts:
@@ -168,7 +168,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
     """Write frames of one molecule with the keys of rMD17, and their units.
 
     Raises:
-        DataError: the frames differ in their atoms, have cells, or only some have a label.
+        DataError: The frames differ in their atoms, have cells, or only some have a label.
     """
     positions, energies, forces, species = [], [], [], None
     for index, frame in enumerate(frames):

@@ -38,11 +38,11 @@ class Field:
     """One array of the file.
 
     Attributes:
-        per_atom: whether it has a row for each atom, or else for each frame.
-        shape: shape of a row.
-        dtype: type in the file.
-        missing: value for missing data; blocks of this value alone take no space in the file.
-        unit: unit of the numbers.
+        per_atom: Whether it has a row for each atom, or else for each frame.
+        shape: Shape of a row.
+        dtype: Type in the file.
+        missing: Value for missing data; blocks of this value alone take no space in the file.
+        unit: Unit of the numbers.
     """
 
     per_atom: bool
@@ -75,7 +75,7 @@ def read_packed(path: Path) -> FrameSet:
     """Open a packed file; frames are read on access.
 
     Raises:
-        DataError: the file is damaged, of a later version, or contains no frame.
+        DataError: The file is damaged, of a later version, or contains no frame.
     """
     frames = PackedFrames(path)
     frames.probe()
@@ -86,10 +86,10 @@ class PackedFrames(LazyFrames):
     """The frames of a packed file.
 
     Attributes:
-        names: labels that the file contains, and other arrays, which are not read.
+        names: Labels that the file contains, and other arrays, which are not read.
 
     Raises:
-        DataError: the file is damaged or of a later version.
+        DataError: The file is damaged or of a later version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -225,7 +225,7 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
     """Write frames block by block.
 
     Raises:
-        MissingDependencyError: h5py is not installed.
+        MissingDependencyError: H5py is not installed.
         OSError: The disk refuses.
     """
     with SteadyFile(path) as disk:

@@ -25,7 +25,7 @@ def check_traj(path: Path) -> None:
     """Compare all sizes and places in a trajectory with the size of the file.
 
     Raises:
-        DataError: the file has another format, or is damaged.
+        DataError: The file has another format, or is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -75,8 +75,8 @@ def check_array(shape: Any, kind: Any, available: int) -> None:
     """Refuse an array that is larger than the bytes that are there.
 
     Raises:
-        TooLargeError: it is.
-        ValueError: the shape is none, or the type is not a plain one.
+        TooLargeError: It is.
+        ValueError: The shape is none, or the type is not a plain one.
     """
     count = elements(shape)
     dtype = np.dtype(kind)
@@ -90,7 +90,7 @@ def check_ndarray(value: Any) -> None:
     """Refuse an array in JSON (shape, type, numbers) whose shape differs from its numbers.
 
     Raises:
-        ValueError: it does, or the type is not a plain one.
+        ValueError: It does, or the type is not a plain one.
     """
     shape, kind, numbers = value
     count = prod(shape) if isinstance(shape, list) else shape
@@ -112,7 +112,7 @@ def elements(shape: Any) -> int:
     """Return the number of elements of a shape.
 
     Raises:
-        ValueError: the shape is none.
+        ValueError: The shape is none.
     """
     shape = [shape] if isinstance(shape, int) else shape
     if not isinstance(shape, list | tuple) or not all(type(length) is int and length >= 0 for length in shape):

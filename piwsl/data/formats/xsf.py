@@ -28,7 +28,7 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read the structure of an XSF file.
 
     Raises:
-        DataError: the file is truncated or not an XSF file.
+        DataError: The file is truncated or not an XSF file.
     """
     with reading(path, "not readable as text"):
         text = path.read_text(encoding="utf-8")

@@ -19,11 +19,11 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
     Args:
         method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF as ``pyscf:pbe/def2-svp``, with a functional or one of hf, mp2, ccsd,
             ccsd(t); or any ASE calculator as ``ase.calculators.emt:EMT``.
-        options: of the calculator, by name.
+        options: Of the calculator, by name.
 
     Raises:
-        ConfigError: the method or an option is not known.
-        MissingDependencyError: its library is not installed.
+        ConfigError: The method or an option is not known.
+        MissingDependencyError: Its library is not installed.
     """
     options = dict(options or {})
     if method in _XTB:

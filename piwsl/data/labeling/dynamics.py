@@ -89,19 +89,19 @@ def sample_and_label(
     """Run (or continue) the reference dynamics of a plan and collect its frames.
 
     Args:
-        structure: start structure; minimized first.
-        plan: what to compute.
-        output: directory of the job. One that holds the same plan is continued.
-        where: which processes compute, one trajectory each; one of this machine. Those of a cluster must see the
+        structure: Start structure; minimized first.
+        plan: What to compute.
+        output: Directory of the job. One that holds the same plan is continued.
+        where: Which processes compute, one trajectory each; one of this machine. Those of a cluster must see the
             directory under the same path.
-        progress: called with (finished chunks, all chunks).
+        progress: Called with (finished chunks, all chunks).
 
     Returns:
         The directory, now with ``frames.npz`` (labeled frames) and ``trajectory.npz`` (positions).
 
     Raises:
-        RunDirectoryError: the directory holds another plan.
-        DataError: a process that computed a trajectory died.
+        RunDirectoryError: The directory holds another plan.
+        DataError: A process that computed a trajectory died.
     """
     output = output.resolve()
     directory = RunDirectory(output, LABELING)

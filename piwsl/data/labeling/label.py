@@ -33,23 +33,23 @@ def label(
     notes of the result, and is tried again by the next call.
 
     Args:
-        structures: frames, ASE structures, a file, a directory, a pattern, or a named data set; labels that they have
+        structures: Frames, ASE structures, a file, a directory, a pattern, or a named data set; labels that they have
             are ignored.
         method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, or ``module:Class`` of an ASE calculator.
-        output: directory of the job.
-        units: units of a file that does not state them.
-        options: options of the calculator, by name.
-        workers: processes of this machine, one thread each; default 1.
-        scheduler: address of a Dask scheduler whose workers compute instead.
-        progress: called with (finished structures, all structures); True or False shows or hides a bar.
+        output: Directory of the job.
+        units: Units of a file that does not state them.
+        options: Options of the calculator, by name.
+        workers: Processes of this machine, one thread each; default 1.
+        scheduler: Address of a Dask scheduler whose workers compute instead.
+        progress: Called with (finished structures, all structures); True or False shows or hides a bar.
 
     Returns:
         The labeled frames in their order, in eV and angstrom, which are also in ``output/frames.xyz``.
 
     Raises:
-        ConfigError: the method or an option is unknown.
-        DataError: the structures cannot be read, or not a single one could be labeled.
-        RunDirectoryError: the directory holds another job.
+        ConfigError: The method or an option is unknown.
+        DataError: The structures cannot be read, or not a single one could be labeled.
+        RunDirectoryError: The directory holds another job.
     """
     frames = as_frames(structures, units)
     with counting(progress, "frames") as report:
@@ -78,14 +78,14 @@ def sample(
 
     Args:
         structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
-        method: see `label`.
-        output: directory of the job.
-        system: bundled system whose structure is used.
-        options: options of the calculator, by name.
-        workers: processes of this machine, one trajectory and one thread each; default 1.
-        scheduler: address of a Dask scheduler whose workers compute instead.
-        progress: called with (finished chunks, all chunks); True or False shows or hides a bar.
-        **plan: fields of `piwsl.data.labeling.dynamics.SamplingPlan`, such as ``trajectories``, ``steps``,
+        method: See `label`.
+        output: Directory of the job.
+        system: Bundled system whose structure is used.
+        options: Options of the calculator, by name.
+        workers: Processes of this machine, one trajectory and one thread each; default 1.
+        scheduler: Address of a Dask scheduler whose workers compute instead.
+        progress: Called with (finished chunks, all chunks); True or False shows or hides a bar.
+        **plan: Fields of `piwsl.data.labeling.dynamics.SamplingPlan`, such as ``trajectories``, ``steps``,
             ``temperature`` (K) and ``timestep`` (fs).
 
     Returns:
@@ -93,9 +93,9 @@ def sample(
         contains positions alone, at shorter intervals.
 
     Raises:
-        ConfigError: no structure is named, or an option is unknown or out of range.
-        DataError: the structure cannot be read, or a process that computed a trajectory died.
-        RunDirectoryError: the directory holds another job.
+        ConfigError: No structure is named, or an option is unknown or out of range.
+        DataError: The structure cannot be read, or a process that computed a trajectory died.
+        RunDirectoryError: The directory holds another job.
     """
     try:
         settings = SamplingPlan(method=method, options=dict(options or {}), **plan)
@@ -113,7 +113,7 @@ def executor(workers: int | None, scheduler: str | None) -> Executor:
     """Return the processes that compute: those of a Dask scheduler, or ``workers`` of this machine.
 
     Raises:
-        ConfigError: both are given.
+        ConfigError: Both are given.
     """
     if scheduler is None:
         return LocalProcesses(workers or 1)

@@ -30,8 +30,8 @@ class PySCFCalculator(Calculator):
 
     Args:
         theory: ``hf``, ``mp2``, ``ccsd``, ``ccsd(t)`` or a functional of PySCF.
-        basis: name of a basis set of PySCF.
-        options: changes to ``OPTIONS``.
+        basis: Name of a basis set of PySCF.
+        options: Changes to ``OPTIONS``.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
@@ -47,7 +47,7 @@ class PySCFCalculator(Calculator):
         """Make one from ``pbe/def2-svp``.
 
         Raises:
-            ConfigError: the functional or an option is not known.
+            ConfigError: The functional or an option is not known.
             MissingDependencyError: PySCF is not installed.
         """
         theory, slash, basis = name.lower().rpartition("/")
@@ -71,7 +71,7 @@ class PySCFCalculator(Calculator):
         """Energy [eV] and forces [eV/angstrom] of a molecule.
 
         Raises:
-            CalculationFailed: the molecule cannot be computed, or a step did not converge.
+            CalculationFailed: The molecule cannot be computed, or a step did not converge.
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # ASE's
         assert self.atoms is not None
@@ -170,7 +170,7 @@ def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> N
     """Refuse options that a method does not support.
 
     Raises:
-        ConfigError: names the unknown ones and the known.
+        ConfigError: Names the unknown ones and the known.
     """
     unknown = sorted(set(options) - known)
     if unknown:

@@ -36,9 +36,9 @@ def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> Singl
     """Compute energy, forces and, in a periodic cell, the stress of a structure; errors are returned, not raised.
 
     Args:
-        method: see `reference_calculator`.
-        options: of its calculator.
-        frame: the structure; its labels are not looked at.
+        method: See `reference_calculator`.
+        options: Of its calculator.
+        frame: The structure; its labels are not looked at.
     """
     try:
         calculator = _calculator(method, options)

@@ -31,10 +31,10 @@ class LabelingPlan:
     """Which method on which structures: equal plans give equal labels.
 
     Attributes:
-        method: reference method, see `piwsl.data.labeling.calculators.reference_calculator`.
-        options: of its calculator, by name.
-        frames: number of structures.
-        structures: hash of all of them, in their order.
+        method: Reference method, see `piwsl.data.labeling.calculators.reference_calculator`.
+        options: Of its calculator, by name.
+        frames: Number of structures.
+        structures: Hash of all of them, in their order.
     """
 
     method: str
@@ -59,13 +59,13 @@ class LabelStore:
     """Results of a labeling job, each stored as soon as it is computed.
 
     Attributes:
-        failures: reason by index of the structures whose newest try failed.
+        failures: Reason by index of the structures whose newest try failed.
 
     Args:
-        path: the file; made when the first line is added.
+        path: The file; made when the first line is added.
 
     Raises:
-        DataError: a line other than the last is damaged.
+        DataError: A line other than the last is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,9 +140,9 @@ class LabeledFrames:
     """Result of a labeling job.
 
     Attributes:
-        file: extended XYZ in eV and angstrom, frames in their order.
-        frames: number of structures.
-        failures: reason by index of those that have no labels.
+        file: Extended XYZ in eV and angstrom, frames in their order.
+        frames: Number of structures.
+        failures: Reason by index of those that have no labels.
     """
 
     file: Path
@@ -163,17 +163,17 @@ def label_frames(
     A structure whose calculation fails stays without labels, and is tried again when the job is run again.
 
     Args:
-        frames: structures; labels they have are ignored.
-        method: see `piwsl.data.labeling.calculators.reference_calculator`.
-        output: directory of the job. One that holds the same job is continued.
-        options: of the calculator, by name.
-        where: which processes compute; one of this machine.
-        progress: called with (finished structures, all structures).
+        frames: Structures; labels they have are ignored.
+        method: See `piwsl.data.labeling.calculators.reference_calculator`.
+        output: Directory of the job. One that holds the same job is continued.
+        options: Of the calculator, by name.
+        where: Which processes compute; one of this machine.
+        progress: Called with (finished structures, all structures).
 
     Raises:
-        ConfigError: the method or an option is not known.
-        DataError: not a single structure could be labeled.
-        RunDirectoryError: the directory holds another job.
+        ConfigError: The method or an option is not known.
+        DataError: Not a single structure could be labeled.
+        RunDirectoryError: The directory holds another job.
     """
     reference_calculator(method, options)  # a mistake is reported before anything is written
     plan = asdict(LabelingPlan.of(frames, method, options))
@@ -223,12 +223,12 @@ class LabelingSummary(RunSummary):
     """Summary of a labeling job; times are those of its last session.
 
     Attributes:
-        plan: what was computed.
-        source: where the structures came from.
-        labeled: number of structures with labels.
-        failures: reason by index of those without.
-        units: of the labeled frames.
-        frames_sha256: hash of the file with the labeled frames.
+        plan: What was computed.
+        source: Where the structures came from.
+        labeled: Number of structures with labels.
+        failures: Reason by index of those without.
+        units: Of the labeled frames.
+        frames_sha256: Hash of the file with the labeled frames.
     """
 
     job: ClassVar[str] = "a labeling job"
