@@ -1,4 +1,4 @@
-"""The data report: contents of a set of frames, and warnings about implausible labels and structures."""
+"""The data report: a summary of a set of frames, with warnings about implausible labels and structures."""
 
 from dataclasses import dataclass, field
 from math import sqrt
@@ -13,7 +13,7 @@ from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, s
 from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 
-# Bands outside which labels or structures are unlikely to be in eV and angstrom.
+# Values outside these ranges suggest that labels or structures are not in eV and angstrom.
 FORCE_RMS_BAND = (0.02, 12.0)  # eV/angstrom
 SMALLEST_DISTANCE_BAND = (0.6, 3.5)  # angstrom
 _STRESSES_READ = 2000  # frames
@@ -22,10 +22,10 @@ LARGEST_SAMPLE = 20_000  # frames whose forces are read
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts and ranges of a set of frames; energies in eV, lengths in angstrom.
+    """Counts and ranges of a set of frames, with energies in eV and lengths in angstrom.
 
-    Counts, formulas and energies refer to all frames. Forces refer to ``sample`` of the labeled frames, chosen at
-    regular intervals from a large set; the smallest distance refers to at most some thousands of frames.
+    Counts, formulas and energies refer to all frames. Forces refer to ``sample`` labeled frames, evenly spaced in a
+    large set. The smallest distance refers to at most a few thousand frames.
     """
 
     frames: int
@@ -80,7 +80,7 @@ class DataReport:
 
 
 def inspect_frames(frames: FrameSet) -> DataReport:
-    """Make the report of a set of frames; of a large set, only one frame is in memory at a time."""
+    """Create the report for a set of frames. For large files, only one frame is in memory at a time."""
     census = frames.census
     labeled = census.has_energy
     sample = np.flatnonzero(census.has_forces)
@@ -118,7 +118,7 @@ def _forces(frames: FrameSet, sample: IntArray) -> tuple[float | None, float | N
     """Return the RMS component and the largest norm of the forces of these frames, eV/angstrom."""
     if not len(sample):
         return None, None
-    chosen = frames if len(sample) == len(frames) else frames.select(sample)  # a whole file is read faster in order
+    chosen = frames if len(sample) == len(frames) else frames.select(sample)  # reading a whole file in order is faster
     squares = np.concatenate([np.square(frame.forces).sum(1) for frame in chosen])
     return sqrt(squares.mean() / 3), sqrt(squares.max())
 
@@ -129,7 +129,7 @@ def _energy_per_atom(census: Census) -> tuple[float, float]:
 
 
 def _spread(census: Census) -> float:
-    """Return the standard deviation of the energy among frames of equal formula (root of the mean variance), eV."""
+    """Return the standard deviation of energies at equal formula (root of the mean variance), eV."""
     labeled = census.has_energy
     rows, energies = census.composition[labeled], census.energy[labeled]
     order = np.argsort(rows, kind="stable")
@@ -177,7 +177,7 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
 
 
 def _depth(census: Census) -> float:
-    """Return the largest ratio of an energy to the Thomas-Fermi energy of its atoms, about Z^2.4 / 2 hartree each."""
+    """Return the largest ratio of an energy to the Thomas-Fermi energy of the atoms, about Z^2.4 / 2 hartree each."""
     separate = -0.5 * HARTREE * (census.compositions @ census.numbers.astype(float) ** 2.4)
     ratios = census.energy / separate[census.composition]
     return float(np.max(ratios[census.has_energy], initial=0.0))

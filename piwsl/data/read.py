@@ -1,4 +1,4 @@
-"""Reading of frames from any source: a file, a directory, a pattern, or a named data set."""
+"""Read frames from any source: a file, a directory, a pattern, or a named data set."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -33,14 +33,14 @@ def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = N
     """Open an HDF5 file in the packed format or in the layout of ANI-1x; frames are read on access.
 
     Args:
-        path: The file.
+        path: HDF5 file.
         units: Units of an ANI file, if not hartree and angstrom; a packed file states its units.
         level: Level of theory in an ANI file, such as ``ccsd(t)_cbs``.
 
     Raises:
         UnknownLayoutError: The HDF5 file has another layout.
-        DataError: The file is damaged, or the layout does not allow the units or level.
-        MissingDependencyError: H5py is not installed.
+        DataError: The file is damaged, or ``units`` or ``level`` do not apply to its layout.
+        MissingDependencyError: The package h5py is not installed.
     """
     with opened(path) as file:
         packed, ani = is_packed(file), is_ani(file)
@@ -70,9 +70,9 @@ READERS: dict[str, Reader] = {
     ".lmdb": read_lmdb,
     ".xsf": read_xsf,
 }
-# Further suffixes that are read from a directory; a single file may have any format of ASE.
+# Further suffixes that are read in a directory. A single file may have any format that ASE reads.
 _ASE_SUFFIXES = (".extxyz", ".xyz", ".traj", ".extxyz.gz", ".xyz.gz")
-_NAMED = 3  # files named in a note
+_NAMED = 3  # files listed in a note
 _NOTES = 5  # notes on files of a directory
 
 
@@ -81,11 +81,11 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
     """Read labeled structures.
 
     Args:
-        source: A file; a directory, whose data files are read in the order of their names, including those one level
-            deeper; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
-            ``ani1x.h5#ccsd(t)_cbs`` selects a level of theory in an ANI file.
-        units: Units of the labels, such as ``kcal/mol, angstrom``, where the files do not state them; ASE formats
-            count as eV and angstrom.
+        source: A file; a directory; a pattern such as ``runs/*.xyz``; or the name of a data set such as
+            ``rmd17:aspirin``. The data files of a directory and its subdirectories (one level) are read in the order of
+            their names. ``ani1x.h5#ccsd(t)_cbs`` selects a level of theory in an ANI file.
+        units: Units of the labels, such as ``kcal/mol, angstrom``, if the files do not state them. Files in ASE formats
+            are read as eV and angstrom by default.
 
     Returns:
         Frames in eV and angstrom, float64, with NaN for missing labels. Frames of large formats are read and validated
@@ -119,7 +119,7 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
 
 
 def source_name(source: str) -> str:
-    """Return a word for a file, directory, pattern or named data set, for names of output files."""
+    """Return a short name for a file, directory, pattern or named data set, for use in the names of output files."""
     name = source.rstrip("/").rpartition("/")[2].split(".")[0]
     return re.sub(r"\W+", "-", name).strip("-") or "unnamed"
 
@@ -128,11 +128,11 @@ FrameSource: TypeAlias = FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[A
 
 
 def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> FrameSet:
-    """Return frames from whatever names or holds structures.
+    """Return frames from any object that contains or names structures.
 
     Args:
-        source: Frames, ASE structures (their calculators, if any, are not called), or what `read_frames` reads.
-        units: Units of the labels of a file that does not state them.
+        source: Frames, ASE structures (their calculators are not called), or any source that `read_frames` accepts.
+        units: Units of the labels, if a file does not state them.
 
     Raises:
         DataError: The source cannot be read, or units are given for frames in memory.
@@ -148,12 +148,12 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
 
 
 def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> FrameSet:
-    """Return the frames of a named data set in eV and angstrom; it is downloaded if necessary.
+    """Return the frames of a named data set in eV and angstrom. The data set is downloaded if necessary.
 
     Args:
-        name: Name of the set, such as ``rmd17:aspirin``.
-        folder: Folder of the data sets; None: the default (see `piwsl.data.datasets.data_folder`).
-        progress: Called during a download with (bytes present, all bytes or None).
+        name: Name of the data set, such as ``rmd17:aspirin``.
+        folder: Folder of the data sets; by default see `piwsl.data.datasets.fetch.data_folder`.
+        progress: Function called during a download with (bytes present, total bytes or None).
 
     Raises:
         ConfigError: No data set has this name.
@@ -165,7 +165,7 @@ def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | 
     notes = list(frames.notes)
     digest = recorded_sha256(name, folder)
     if digest is not None:
-        notes.append(f"no checksum of {record.file.name} is published; that of the copy here is sha256:{digest}")
+        notes.append(f"no checksum of {record.file.name} is published; the local copy has sha256:{digest}")
     return FrameSet(frames.frames, Path(record.name), tuple(notes), frames.files, frames.names)
 
 
@@ -175,7 +175,7 @@ def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:
 
 def _read_level(path: Path, units: LabelUnits | None, level: str) -> FrameSet:
     if READERS.get(path.suffix.lower()) is not read_hdf5:
-        raise DataError(f"{path}: '#{level}' names a level of theory, which only HDF5 files of ANI contain")
+        raise DataError(f"{path}: '#{level}' selects a level of theory, which only ANI HDF5 files have: leave it out")
     return read_hdf5(path, units, level)
 
 
@@ -199,7 +199,7 @@ def _read_directory(path: Path, units: LabelUnits | None) -> FrameSet:
 
 
 def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> FrameSet:
-    """Join the sets of several files; consecutive sets in memory become one list."""
+    """Concatenate the frames of several files; consecutive sets in memory become one list."""
     files = tuple(file for part in parts for file in part.files)
     notes = (f"joined {len(parts)} files: {_listed([file.name for file in files])}", *notes)
     sources_of_note: dict[str, list[str]] = {}
@@ -231,7 +231,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _suggestion(path: Path, datasets: list[str]) -> str:
-    """Return a hint with similar names."""
+    """Return a hint with similar names, for use in a message."""
     folder = path.parent
     near = get_close_matches(str(path), datasets, n=3)
     if folder.is_dir():
