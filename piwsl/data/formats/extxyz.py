@@ -1,7 +1,7 @@
-"""Structures and labels in extended XYZ, and in plain XYZ.
+"""Read structures and labels from extended XYZ and plain XYZ files.
 
-ASE's reader ends at the first empty line and drops columns without a name; this one reads the same files, and refuses
-or reports what it cannot use. The syntax of the comment line is that of ASE.
+ASE's reader stops at the first empty line and drops columns without a name. This reader continues, and reports or
+rejects everything that it cannot use. The comment line has the same syntax as in ASE.
 """
 
 import gzip
@@ -39,8 +39,8 @@ _PLAIN = "species:S:1:pos:R:3"
 _SPECIES, _NUMBERS, _POSITIONS = ("species", "symbols"), ("Z", "numbers"), ("pos", "positions")
 _TRUTH = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
 _TRUTH |= {"TRUE": True, "FALSE": False}
-# A key, and after an equals sign its value; either may have parts in quotes or brackets, and escaped characters.
-# An open one ends with the line, so that no text takes longer than its length.
+# A key, and its value after an equals sign. Both may contain quotes, brackets and escaped characters.
+# An unclosed quote or bracket ends with the line, so that matching takes linear time.
 _PART = (
     r"""(?:\\(?:.|\Z)|'[^']*(?:'|\Z)|"(?:\\(?:.|\Z)|[^"\\])*(?:"|\Z)|\{[^}]*(?:\}|\Z)|\[[^\]]*(?:\]|\Z)"""
     r"""|[^\s='"{\[\\])"""
@@ -53,14 +53,14 @@ _QUOTES = re.compile(
 
 @dataclass
 class RawFrame:
-    """One frame as it is written.
+    """Contents of one frame before conversion.
 
     Attributes:
-        line: Number of its first line.
+        line: Number of the first line of the frame.
         info: Values of the comment line.
-        columns: Values of the named columns, a row for each atom.
-        unnamed: Columns without a name.
-        cell: Lattice vectors in rows from VEC lines, as ADF writes them.
+        columns: Values of the named columns, one row per atom.
+        unnamed: Number of columns without a name.
+        cell: Lattice vectors in rows, from the VEC lines that ADF writes.
     """
 
     line: int
@@ -71,18 +71,18 @@ class RawFrame:
 
 
 def is_extxyz(path: Path) -> bool:
-    """Return whether the suffix of a file is that of extended XYZ."""
+    """Return whether a file has a suffix of the XYZ formats."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Read frames from an extended or plain XYZ file, which may be compressed by gzip.
+    """Read frames from an extended or plain XYZ file, optionally compressed with gzip.
 
-    Labels are ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. For a frame without any of them, the
-    labels are plain ``energy`` (``free_energy`` where there are forces), ``forces`` and ``stress``.
+    Labels are read from ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. If a frame has none of
+    these keys, the labels are ``energy`` (``free_energy`` if there are forces), ``forces`` and ``stress``.
 
     Raises:
-        DataError: A line is not what the format says (its number is in the message), or a label cannot be used.
+        DataError: A line does not follow the format (the message contains its number), or a label cannot be used.
     """
     frames: list[Frame] = []
     counter = LabelCounter()
@@ -112,7 +112,7 @@ def _unpacked(path: Path, plain: IO[bytes]) -> Readable:
 
 
 class LabelCounter:
-    """Counts the labels and names of the frames of a file, for its notes."""
+    """Count the labels and names in the frames of a file, for use in notes."""
 
     def __init__(self) -> None:
         self.count = NameCount()
@@ -125,10 +125,10 @@ class LabelCounter:
         """Count a frame.
 
         Args:
-            labels: Its labels.
-            found: Named values in the file.
-            frame: The frame that was made of them.
-            agreeing: Names that state the units that are used.
+            labels: Labels of the frame.
+            found: Named values of the frame in the file.
+            frame: Frame made from these values.
+            agreeing: Names that state the units in use.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
         self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known])
@@ -145,12 +145,12 @@ class LabelCounter:
         """Return remarks on the labels.
 
         Args:
-            frames: Number of frames of the file.
+            frames: Number of frames in the file.
         """
         looked = self.count.frames
         of = f"{frames} frames" if looked == frames else f"{looked} frames looked at"
         if self.from_results:
-            yield f"{self.from_results} of {of} have no REF_energy/REF_forces: read the plain energy/forces of the file"
+            yield f"{self.from_results} of {of} have no REF_energy/REF_forces: plain energy/forces were read instead"
         if self.two_energies:
             yield (
                 f"{self.two_energies} of {of} have an energy and a free_energy, which differ by up to "

@@ -1,7 +1,7 @@
-"""ASE databases in LMDB files (.aselmdb, .lmdb), as fairchem's data sets use them.
+"""ASE databases in LMDB files (.aselmdb, .lmdb), the format of fairchem's data sets.
 
-An entry is a row of an ASE database as JSON, compressed by zlib; its key is its number, counted from 1. ``nextid`` and
-``deleted_ids`` define which numbers exist. Files with pickled entries are never read.
+An entry is a row of an ASE database as JSON, compressed with zlib; its key is its number, starting at 1. ``nextid`` and
+``deleted_ids`` determine which numbers exist. Files with pickled entries are never read.
 """
 
 import zlib
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 NEXT_ID = b"nextid"
 DELETED_IDS = b"deleted_ids"
-_MOST_DELETED = 1000  # numbers for each entry that exists
+_MOST_DELETED = 1000  # deleted numbers per existing entry
 _ROWS_AT_ONCE = 500
 _FIRST_MAP_SIZE = 1 << 26  # bytes; doubled when the file is full
 
@@ -38,7 +38,8 @@ _FIRST_MAP_SIZE = 1 << 26  # bytes; doubled when the file is full
 def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Open an ASE database in an LMDB file; frames are read on access.
 
-    Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
+    Labels are read from ``REF_...`` keys among the key-value pairs and data of a row. If a row has no such key, its
+    calculator results are used.
 
     Raises:
         UnknownLayoutError: The LMDB file is not an ASE database.
@@ -50,10 +51,10 @@ def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
 
 
 class LmdbFrames(LazyFrames):
-    """The entries of an LMDB file, in the order of their numbers.
+    """Frames from the entries of an LMDB file, in the order of their numbers.
 
     Raises:
-        UnknownLayoutError, DataError: See `read_lmdb`.
+        UnknownLayoutError, DataError: The file cannot be used; see `read_lmdb`.
     """
 
     def __init__(self, path: Path, units: LabelUnits) -> None:
@@ -64,7 +65,7 @@ class LmdbFrames(LazyFrames):
         self._units = units
 
     def row(self, index: int) -> tuple[AtomsRow, LabelUnits]:
-        """Read one entry, and return it with the units of the file."""
+        """Return one entry as a row, and the units of the file."""
         entry = self._file().get(str(self._ids[index]).encode())
         if entry is None:
             raise KeyError(f"no entry {self._ids[index]}")
@@ -79,11 +80,11 @@ class LmdbFrames(LazyFrames):
 
 
 def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as an ASE database in an LMDB file; labels become results of a calculation.
+    """Write frames to an ASE database in an LMDB file, with labels stored as calculator results.
 
     Raises:
-        MissingDependencyError: Lmdb is not installed.
-        OSError: The disk refuses.
+        MissingDependencyError: The package lmdb is not installed.
+        OSError: The file cannot be written.
     """
     library = _lmdb()
     options = {"subdir": False, "lock": False, "map_size": _FIRST_MAP_SIZE, "sync": False}

@@ -1,7 +1,7 @@
-"""Structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
+"""Read structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
 
-A comment ``# total energy = -1234.5 eV`` contains the energy; positions are in angstrom and forces in eV/angstrom. XSF
-files without that comment are in the format of XCrySDen, with forces in hartree/angstrom; ASE reads them.
+The comment ``# total energy = -1234.5 eV`` contains the energy. Positions are in angstrom and forces in eV/angstrom.
+XSF files without this comment have the format of XCrySDen, with forces in hartree/angstrom, and are read by ASE.
 """
 
 import re
@@ -57,7 +57,7 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     lines = [line for line in lines if line and not line.startswith("#")]
     start = {words[0]: number for number, line in enumerate(lines) if (words := line.split())[0] in _KEYWORDS}
     if "ANIMSTEPS" in start:
-        raise ValueError("it contains several structures")
+        raise ValueError("the file contains several structures")
     if "PRIMCOORD" not in start:
         return np.zeros((3, 3)), (False, False, False), lines[start["ATOMS"] + 1 :]
     vectors, atoms = start["PRIMVEC"] + 1, start["PRIMCOORD"] + 2
