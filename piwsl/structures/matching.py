@@ -1,4 +1,4 @@
-"""Comparison of the atoms of a run and its reference: same molecule, same order, or a mapping between the orders."""
+"""Comparison of the atoms in a run and its reference: formula, order, and a mapping between different orders."""
 
 import networkx as nx
 import numpy as np
@@ -22,7 +22,7 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
     Args:
         run: Atomic numbers (atoms,) of the run.
         reference: Atomic numbers (atoms,) of the reference.
-        name: Name of the reference in messages.
+        name: Name of the reference, used in messages.
 
     Raises:
         DataError: The formulas differ.
@@ -35,13 +35,13 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
 
 
 def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray | None) -> None:
-    """Raise an error if the order of atoms differs; the message states whether the bonds define a mapping.
+    """Raise an error if the orders of the atoms differ. The message states whether the bonds define a mapping.
 
     Args:
         run: Atomic numbers (atoms,) of the run.
         reference: Atomic numbers (atoms,) of the reference, with the same formula.
-        name: Name of the reference in messages.
-        mapping: Result of `map_atoms` for the two.
+        name: Name of the reference, used in messages.
+        mapping: Result of `map_atoms` for run and reference.
 
     Raises:
         DataError: The orders differ; the message names the first atom that differs.
@@ -49,18 +49,18 @@ def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray
     if (run == reference).all():
         return
     first = int(np.flatnonzero(run != reference)[0])
-    hint = "reorder one of them"
+    hint = "reorder the atoms of the run or of the reference"
     if mapping is not None:
-        hint = "their bonds tell how they correspond: accept that with accept_mapping=True"
+        hint = "the bonds determine a mapping: accept it with accept_mapping=True"
     raise DataError(
-        f"run and reference ({name}) have their atoms in different order: atom {first} is "
+        f"run and reference ({name}) have their atoms in different orders: atom {first} is "
         f"{chemical_symbols[int(run[first])]} in the run, {chemical_symbols[int(reference[first])]} in the reference: "
         f"{hint}"
     )
 
 
 def map_atoms(species: IntArray, positions: FloatArray, reference: IntArray, bonds: Bonds) -> IntArray | None:
-    """Map the atoms of a reference to those of a run by the graphs of their bonds.
+    """Map the atoms of a reference to the atoms of a run by comparing bond graphs.
 
     The mapping is unique except for atoms that are equivalent in the graph, such as the hydrogens of a methyl group.
 
@@ -71,7 +71,7 @@ def map_atoms(species: IntArray, positions: FloatArray, reference: IntArray, bon
         bonds: Bonds of the reference.
 
     Returns:
-        Indices (atoms,) into the atoms of the run, in the present order if that matches; None if the graphs differ.
+        Indices (atoms,) into the atoms of the run, unchanged if the order already matches; None if the graphs differ.
     """
     if not np.isfinite(positions).all():
         return None
