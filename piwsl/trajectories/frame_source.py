@@ -64,7 +64,7 @@ class FrameSource:
         times: FloatArray | None = None,
         cells: FloatArray | None = None,
     ) -> "FrameSource":
-        """Create a source from positions (frames, atoms, 3), cells (frames, 3, 3), angstrom, and times (frames,), fs."""
+        """Create a source from positions (frames, atoms, 3) and cells (frames, 3, 3), angstrom, and times, fs."""
 
         def read() -> Iterator[Piece]:
             for first in range(0, len(positions), PIECE):
