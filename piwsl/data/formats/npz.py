@@ -33,7 +33,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
 
     Raises:
         UnknownLayoutError: The npz file has other keys.
-        DataError: A shape is wrong, or the units are missing or given twice.
+        DataError: A shape is wrong, or the units are missing or contradict the file.
     """
     with reading(path, "not a readable npz file of plain arrays"), path.open("rb") as stream:
         arrays = load_arrays(stream, path.stat().st_size)
