@@ -79,12 +79,18 @@ class DataReport:
         return lines + [f"note: {note}" for note in self.notes] + [f"warning: {text}" for text in self.warnings]
 
 
-def inspect_frames(frames: FrameSet) -> DataReport:
-    """Create the report for a set of frames. For large files, only one frame is in memory at a time."""
+def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> DataReport:
+    """Create the report for a set of frames. For large files, only one frame is in memory at a time.
+
+    Args:
+        frames: Frames to be examined.
+        largest_sample: Number of labeled frames beyond which forces are read from evenly spaced frames only, between
+            one and two times this number.
+    """
     census = frames.census
     labeled = census.has_energy
     sample = np.flatnonzero(census.has_forces)
-    sample = sample[:: max(1, len(sample) // LARGEST_SAMPLE)].copy()
+    sample = sample[:: max(1, len(sample) // largest_sample)].copy()
     force_rms, force_max = _forces(frames, sample)
     geometry = survey_geometry(frames)
     stressed = np.flatnonzero(census.has_stress)

@@ -65,7 +65,7 @@ def test_notes_of_many_files_are_short(tmp_path):
     assert notes == (
         "joined 5 files: 0.extxyz, 1.extxyz, 2.extxyz and 2 more",
         "0.extxyz, 1.extxyz, 2.extxyz and 2 more: 6 of 7 frames have no REF_energy/REF_forces: "
-        "read the plain energy/forces of the file",
+        "plain energy/forces were read instead",
     )
 
 
@@ -83,6 +83,7 @@ def test_a_directory_without_data(tmp_path):
 
 
 def test_a_named_data_set(monkeypatch):
+    # Without a network: only the choice of the reader is tested here, and downloads in tests/data/datasets.
     monkeypatch.setattr("piwsl.data.read.is_dataset", lambda name: name == "test:water")
     monkeypatch.setattr("piwsl.data.read.dataset_frames", lambda name: mixed_frames())
     assert len(read_frames("test:water")) == 7
@@ -97,7 +98,7 @@ def test_a_named_data_set(monkeypatch):
     [
         ("b.npy", "perhaps .*b.npz"),
         ("nowhere/b.npz", "there is no folder .*nowhere"),
-        ("b.npz#wb97x_dz", "only HDF5 files of ANI"),
+        ("b.npz#wb97x_dz", "only ANI HDF5 files"),
         ("a.h5#wb97x_dz", "leave '#wb97x_dz' out"),
     ],
 )

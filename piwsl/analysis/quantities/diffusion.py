@@ -82,10 +82,18 @@ class DisplacementRecorder:
         frames: Number of frames in the trajectory.
         interval: Time between frames, fs.
         masses: Masses (atoms,), amu; by default the masses of the elements.
+        most_frames: Largest number of stored frames.
     """
 
-    def __init__(self, species: IntArray, frames: int, interval: float, masses: FloatArray | None = None) -> None:
-        most = max(min(MOST_FRAMES, MOST_NUMBERS // (3 * len(species))), BLOCKS * FEWEST)
+    def __init__(
+        self,
+        species: IntArray,
+        frames: int,
+        interval: float,
+        masses: FloatArray | None = None,
+        most_frames: int = MOST_FRAMES,
+    ) -> None:
+        most = max(min(most_frames, MOST_NUMBERS // (3 * len(species))), BLOCKS * FEWEST)
         self._each = max(-(-frames // most), 1)
         self._interval = interval * self._each
         self._species = species

@@ -36,15 +36,16 @@ class PageFigure:
     narrow: Markup
 
 
-def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
+def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot], coordinates: int = MOST_NUMBERS) -> str:
     """Render the report of one or several runs as HTML.
 
     Args:
         groups: Analyzed runs and replicas.
         plots: Figures of the report.
+        coordinates: Largest number of coordinates in the animated scenes of all runs together.
     """
     alone = len(groups) == 1 and groups[0].is_single
-    scenes = _scenes(groups, alone)
+    scenes = _scenes(groups, alone, coordinates // len(groups))
     common = {
         "figures": [_figure(plot) for plot in plots],
         "groups": groups,
@@ -108,13 +109,13 @@ def _figure(plot: Plot) -> PageFigure:
     return PageFigure(plot.name, plot.title, plot.caption, wide, narrow)
 
 
-def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
+def _scenes(groups: Sequence[RunGroup], alone: bool, coordinates: int) -> list[Scene]:
     """Return one scene per run; for replicas, the scene of the first replica that broke."""
     scenes = []
     for group in groups:
         member = min(group.members, key=lambda entry: entry.stable_time.value)
         name = group.name if group.is_single else f"{group.name}/{member.run.path.name}"
-        scenes.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
+        scenes.append(scene_of(member, member.run.name if alone else name, coordinates))
     return [entry for entry in scenes if entry is not None]
 
 

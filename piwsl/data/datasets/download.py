@@ -42,10 +42,12 @@ class Downloader:
     Args:
         part: Part file. A JSON file next to it stores the origin of its bytes.
         progress: Function called with (bytes present, total bytes).
+        timeout: Time without received data after which a connection counts as interrupted, s.
     """
 
-    def __init__(self, part: Path, progress: Progress | None = None) -> None:
+    def __init__(self, part: Path, progress: Progress | None = None, timeout: float = TIMEOUT) -> None:
         self.part = part
+        self.timeout = timeout
         self.origin_file = part.with_name(f"{part.name}.json")
         self.progress = progress
 
@@ -90,7 +92,7 @@ class Downloader:
     def _fetch(self, url: str, origin: _Origin | None) -> _Origin | None:
         """Download the missing bytes until the end or an interruption; return None if the download must start again."""
         have = self._have() if origin else 0
-        with requests.get(url, headers=_headers(have, origin), stream=True, timeout=TIMEOUT) as response:
+        with requests.get(url, headers=_headers(have, origin), stream=True, timeout=self.timeout) as response:
             if have and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 self.discard()
                 return None

@@ -32,7 +32,7 @@ NEXT_ID = b"nextid"
 DELETED_IDS = b"deleted_ids"
 _MOST_DELETED = 1000  # deleted numbers per existing entry
 _ROWS_AT_ONCE = 500
-_FIRST_MAP_SIZE = 1 << 26  # bytes; doubled when the file is full
+_FIRST_MAP_SIZE = 1 << 26  # bytes
 
 
 def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
@@ -79,15 +79,20 @@ class LmdbFrames(LazyFrames):
         return LmdbFrames, (self.path, self._units)
 
 
-def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
+def write_lmdb(path: Path, frames: Iterable[Frame], map_size: int = _FIRST_MAP_SIZE) -> None:
     """Write frames to an ASE database in an LMDB file, with labels stored as calculator results.
+
+    Args:
+        path: Path of the file.
+        frames: Frames to be written.
+        map_size: Initial size of the file, bytes; doubled when the file is full.
 
     Raises:
         MissingDependencyError: The package lmdb is not installed.
         OSError: The file cannot be written.
     """
     library = _lmdb()
-    options = {"subdir": False, "lock": False, "map_size": _FIRST_MAP_SIZE, "sync": False}
+    options = {"subdir": False, "lock": False, "map_size": map_size, "sync": False}
     try:
         with library.open(str(path), **options) as environment:
             remaining, written = iter(frames), 0

@@ -207,7 +207,7 @@ def test_the_energy_that_belongs_to_the_forces_is_read(tmp_path):
     "text", ["units='kcal/mol'", "energy_units=kcal/mol", "force_unit=kcal/mol/A", "length_unit=nm"]
 )
 def test_units_that_a_file_states_are_compared(tmp_path, text):
-    with pytest.raises(DataError, match="other than the units it is read with"):
+    with pytest.raises(DataError, match="but the file is read with other units"):
         labels(tmp_path, f"energy=-1 {text}")
 
 

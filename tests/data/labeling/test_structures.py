@@ -273,7 +273,7 @@ def test_another_job_is_refused(tmp_path):
         ("no_such_module:Class", {}, "No module named 'no_such_module'"),
         ("ase.calculators.emt:Emt", {}, "no attribute 'Emt'"),
         (SPRINGS, {"stiffness": 1}, "cannot create the calculator"),
-        ("tests.support.faulty_calculators:no_calculator", {}, "no ASE calculator"),
+        ("tests.support.faulty_calculators:no_calculator", {}, "name an ASE calculator"),
         (":", {}, "name an ASE calculator"),
     ],
 )
