@@ -135,7 +135,7 @@ def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any)
     try:
         energies = potential.network(batch.species, batch.edges, batch.edge_vectors(), batch.structure_index)
     except Exception as error:  # a user's network may raise any exception
-        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason_of(error)}") from error
+        raise ModelCheckError(f"network {name} failed on a batch of three molecules: {reason_of(error)}") from error
     if config.forces == "direct":
         energies = energies[0]
     if energies.shape != batch.species.shape:
@@ -164,7 +164,7 @@ class _Check:
         before = [tensor.clone() for tensor in _inputs(batch)]
         energies, forces = self.potential(*_inputs(batch), 1)
         after = _inputs(batch)
-        self._require(all(map(torch.equal, before, after)), "the inputs are changed by the call")
+        self._require(all(map(torch.equal, before, after)), "the call changed its inputs")
         self._require(energies.dtype == torch.float64, f"energies are {energies.dtype}, expected float64")
         self._require(energies.shape == (1,), f"energies have shape {tuple(energies.shape)}, expected (1,)")
         self._require(forces.dtype == self.dtype, f"forces are {forces.dtype}, expected {self.dtype}")
@@ -312,8 +312,8 @@ class _Check:
         figures = [float(np.abs(change).max()) for change in changes]
         self._require(
             figures[-1] <= max(0.5 * max(figures[:-1]), noise),
-            f"smoothness at the cutoff ({what}): {max(figures[:-1]):.2e} {unit} up to {depths[0]:.1e} A inside it, "
-            f"still {figures[-1]:.2e} at {depths[len(figures) - 1]:.1e} A, must go to zero",
+            f"smoothness at the cutoff ({what}): {max(figures[:-1]):.2e} {unit} up to {depths[0]:.1e} A inside "
+            f"the cutoff, still {figures[-1]:.2e} at {depths[len(figures) - 1]:.1e} A, must go to zero",
         )
 
     def _same(self, law: str, left: tuple[FloatArray, FloatArray], right: tuple[FloatArray, FloatArray]) -> None:

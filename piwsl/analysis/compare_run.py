@@ -136,7 +136,7 @@ def _compare(
 def _notes_on_the_run(run: Run, stable: int, reference: ReferenceStatistics) -> list[str]:
     notes = []
     if 0 < stable < len(run.frames):
-        notes.append(f"structure is compared over the {stable} frames before the first broken one")
+        notes.append(f"structure is compared over the {stable} frames before the first broken frame")
     if reference.length is None:
         notes.append(
             f"the frames of {reference.name} have no times: their correlation is estimated from their order in the file"

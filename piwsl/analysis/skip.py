@@ -113,7 +113,7 @@ def _automatic(drift: _Drift | None) -> tuple[float, str]:
     direction = "higher" if found.shift > 0 else "lower"
     return time, (
         f"the first {time / PICOSECOND:.4g} ps are skipped: the {name} is {significant(abs(found.shift))} {unit} "
-        f"{direction} there, {min(found.errors, 999):.0f} standard errors ({choose})"
+        f"{direction} there by {min(found.errors, 999):.0f} standard errors ({choose})"
     )
 
 
@@ -122,7 +122,7 @@ def _obstacle(run: Run, drift: _Drift | None, length: float) -> str | None:
     coupling = coupling_time(run.path)
     if coupling is not None and length < FEWEST_COUPLING_TIMES * coupling:
         return (
-            f"{length / PICOSECOND:.4g} ps are less than {FEWEST_COUPLING_TIMES:g} times the time constant of the "
+            f"{length / PICOSECOND:.4g} ps are less than {FEWEST_COUPLING_TIMES:g} time constants of the "
             f"thermostat or barostat, {coupling / PICOSECOND:g} ps: too short for a verdict"
         )
     found = None if drift is None else drift.found

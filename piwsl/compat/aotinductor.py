@@ -41,7 +41,7 @@ class AotiRunners:
             self.cpu = self.torch.aoti_torch_device_type_cpu()
             self.run = self.program.AOTInductorModelContainerRunSingleThreaded
         except (OSError, AttributeError, StopIteration) as error:
-            raise EngineError(f"the compiled package cannot be called without Python's lock ({error})") from None
+            raise EngineError(f"the compiled package cannot be called without the GIL ({error})") from None
 
     def new(self) -> "AotiRunner":
         """Return a runner for one thread."""
@@ -71,7 +71,7 @@ class AotiRunner:
         results = (_Handle * self._outputs)()
         sizes = ctypes.c_size_t(len(inputs)), ctypes.c_size_t(self._outputs)
         if self._calls.run(self._container, handles, sizes[0], results, sizes[1], None, None):
-            raise RuntimeError("the compiled package failed")
+            raise RuntimeError("the compiled package failed: export it again")
         return [self._take(_Handle(result)) for result in results]
 
     def __del__(self) -> None:

@@ -144,14 +144,14 @@ class TrainingDomain(BaseModel):
         same = formula in known or (any(pbc) and _reduced(formula) in {_reduced(other) for other in known})
         if stored and known and not same:
             some = ", ".join(known[:3]) + (f" and {len(known) - 3} other compositions" if len(known) > 3 else "")
-            found[f"composition {formula}"] = f"the structure is {formula}, and the model was trained on {some} alone"
+            found[f"composition {formula}"] = f"the structure is {formula}, but the model was trained only on {some}"
         if (kind := _kind(sum(pbc))) not in self.kinds:
             words = {"molecules": "not periodic", "slabs": "a slab or wire", "cells": "a periodic cell"}
             only = " and ".join("slabs or wires" if kind == "slabs" else kind for kind in self.kinds)
-            found[kind] = f"the structure is {words[kind]}, and the model was trained on {only} alone"
+            found[kind] = f"the structure is {words[kind]}, but the model was trained only on {only}"
         charge = _charge(atoms)
         if charge and charge not in (self.charges or ()):
-            found["charge"] = f"the structure has a charge of {charge:+g}, which the training data do not state"
+            found["charge"] = f"the structure has a charge of {charge:+g}, which does not occur in the training data"
         if distances and np.isfinite(atoms.positions).all():
             found.update(self._close_pairs(atoms, numbers))
         return found
@@ -177,7 +177,7 @@ class TrainingDomain(BaseModel):
             found.setdefault(
                 f"distance {name}",
                 f"atoms {_atom(numbers, first)} and {_atom(numbers, second)} are {pairs.distances[index]:.2f} angstrom "
-                f"apart, and in training {name} were {closest}",
+                f"apart, but in training {name} were {closest}",
             )
         return found
 
@@ -198,7 +198,7 @@ def undetermined_energies(compositions: int, elements: int) -> str:
     some = "one composition does" if compositions == 1 else f"{compositions} compositions do"
     return (
         f"{some} not determine the reference energies of {elements} elements: energies of other compositions, and "
-        "differences between compositions, mean nothing"
+        "differences between compositions, are meaningless"
     )
 
 

@@ -222,6 +222,6 @@ def check_label(path: Path, index: int, name: str, values: FloatArray | float) -
     limit = LARGEST_ENERGY if np.ndim(values) == 0 else LARGEST_FORCE
     if np.abs(values).max() > limit:
         raise DataError(
-            f"{path}: frame {index}: {name} reaches {np.abs(values).max():.3g}, beyond {limit:.0e} in eV and angstrom: "
+            f"{path}: frame {index}: {name} reaches {np.abs(values).max():.3g}, above {limit:.0e} in eV and angstrom: "
             "check the units or remove the frame"
         )

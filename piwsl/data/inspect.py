@@ -150,8 +150,8 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
         low, high = FORCE_RMS_BAND
         if not low <= report.force_rms <= high:
             warnings.append(
-                f"force RMS {report.force_rms:.3g} eV/A lies outside {low} to {high}: are the labels really in eV and "
-                "angstrom? (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
+                f"force RMS {report.force_rms:.3g} eV/A is outside {low} to {high}: check that the labels are in eV "
+                "and angstrom (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
             )
     low, high = SMALLEST_DISTANCE_BAND
     if report.smallest_distance < low:
@@ -162,23 +162,23 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
     if depth > 1.5:
         warnings.append(
             f"an energy is {depth:.1f} times that of all electrons of its atoms: "
-            "are the energies really in eV? (kcal/mol read as eV gives 23)"
+            "check that the energies are in eV (kcal/mol read as eV give 23)"
         )
     if report.bond_correlation is not None and report.bond_correlation > WRONG_SIGN:
         warnings.append(
-            f"the force along a bond grows with its length (correlation {report.bond_correlation:+.2f}, which is "
-            "negative for forces): are these gradients, the negative of forces?"
+            f"the force along a bond increases with its length (correlation {report.bond_correlation:+.2f}, which is "
+            "negative for forces): check that these are forces and not gradients"
         )
     if report.unusable_stresses:
         warnings.append(
             f"{report.unusable_stresses} frames have a stress but are not periodic in three directions: their stress "
-            "has no volume to refer to and is left out"
+            "is undefined and is ignored"
         )
     if report.stress is not None:
         warnings.extend(report.stress.warnings())
     warnings.extend(report.names.warnings())
     if not report.energies and not report.forces:
-        warnings.append("no frame has a label: only the label-free losses can use these frames")
+        warnings.append("no frame has a label: these frames can be used only for label-free losses")
     return warnings
 
 

@@ -72,7 +72,7 @@ class LazyFrames(Sequence[Frame], ABC):
             except PiwslError:
                 raise
             except Exception as error:
-                raise self._damaged(f"frame {index} or one soon after it", error) from error
+                raise self._damaged(f"frame {index} or a frame soon after it", error) from error
             yield frame
 
     def census(self) -> Census:
@@ -89,7 +89,9 @@ class LazyFrames(Sequence[Frame], ABC):
             raise self._damaged("a frame", error) from error
 
     def _damaged(self, where: str, error: Exception) -> DataError:
-        return DataError(f"{self.path}: {where}: not readable, the file is damaged ({reason_of(error)})")
+        return DataError(
+            f"{self.path}: {where}: cannot be read, the file is damaged: copy or download it again ({reason_of(error)})"
+        )
 
     def probe(self) -> None:
         """Read the first and the last frame to detect a damaged file early.

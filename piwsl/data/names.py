@@ -87,8 +87,8 @@ class FoundNames:
 
 
 _HINT = {
-    "forces": " in eV/angstrom (a gradient with the other sign)",
-    "stress": " in eV/angstrom^3, positive under tension (REF_virial if a virial in eV)",
+    "forces": " in eV/angstrom (gradients have the opposite sign)",
+    "stress": " in eV/angstrom^3, positive under tension (REF_virial for a virial in eV)",
 }
 
 

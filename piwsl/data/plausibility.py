@@ -107,18 +107,20 @@ class StressReport:
         """Return warnings about implausible stresses."""
         warnings = []
         modulus = self.bulk_modulus
-        hint = "are they really in eV/A^3? (GPa read as eV/A^3 are 160 times too large, kbar 1602 times)"
+        hint = "check that they are in eV/A^3 (GPa read as eV/A^3 are 160 times too large, kbar 1602 times)"
         if self.rms > STRESS_RMS_BAND[1]:
             warnings.append(
-                f"stress RMS {self.rms:.3g} eV/A^3 = {self.rms / GIGAPASCAL:.3g} GPa is beyond {STRESS_RMS_BAND[1]}: "
+                f"stress RMS {self.rms:.3g} eV/A^3 = {self.rms / GIGAPASCAL:.3g} GPa exceeds {STRESS_RMS_BAND[1]}: "
                 f"{hint}"
             )
         elif modulus is not None and not BULK_MODULUS_BAND[0] <= modulus <= BULK_MODULUS_BAND[1]:
-            warnings.append(f"stress grows with volume as for a bulk modulus of {modulus / GIGAPASCAL:.3g} GPa: {hint}")
+            warnings.append(
+                f"the stress increases with volume as for a bulk modulus of {modulus / GIGAPASCAL:.3g} GPa: {hint}"
+            )
         if self.volume_correlation is not None and self.volume_correlation < -WRONG_SIGN:
             warnings.append(
-                f"the stress falls as the volume grows (correlation {self.volume_correlation:.2f}): is it positive "
-                "under tension? (pressure and the stress of some programs have the other sign)"
+                f"the stress decreases with volume (correlation {self.volume_correlation:.2f}): check that it is "
+                "positive under tension (pressure and the stress of some programs have the opposite sign)"
             )
         if self.asymmetric:
             warnings.append(f"{self.asymmetric} stresses are not symmetric: check the order of their components")

@@ -47,9 +47,9 @@ def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = N
         keys = ", ".join(list(file)[:5]) or "(none)"
     if packed:
         if units is not None:
-            raise DataError(f"{path}: a packed file is in eV and angstrom: leave units out")
+            raise DataError(f"{path}: packed files are in eV and angstrom: leave out units")
         if level is not None:
-            raise DataError(f"{path}: a packed file contains one level of theory: leave '#{level}' out")
+            raise DataError(f"{path}: packed files contain only one level of theory: leave out '#{level}'")
         return read_packed(path)
     if ani:
         return read_ani(path, units, level or DEFAULT_LEVEL)
@@ -113,7 +113,7 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         return _joined(path, [_read_file(name, units) for name in files], ())
     if is_dataset(text):
         if units is not None:
-            raise DataError(f"{text}: the units of a named data set are known: leave units out")
+            raise DataError(f"{text}: the units of a named data set are known: leave out units")
         return dataset_frames(text)
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
 
@@ -140,7 +140,7 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
     if isinstance(source, str | PathLike):
         return read_frames(source if isinstance(source, str) else Path(source), units)
     if units is not None:
-        raise DataError("units describe a file: frames in memory are in eV and angstrom")
+        raise DataError("units apply only to files: frames in memory are in eV and angstrom")
     if isinstance(source, FrameSet):
         return source
     structures: Iterable[Frame | Atoms] = (source,) if isinstance(source, Frame | Atoms) else source
@@ -193,7 +193,7 @@ def _read_directory(path: Path, units: LabelUnits | None) -> FrameSet:
             skipped.append(name)
     if not parts:
         endings = ", ".join((*READERS, *_ASE_SUFFIXES))
-        raise DataError(f"{path}: contains no data file ({len(files)} files; looked for {endings})")
+        raise DataError(f"{path}: contains no data file among {len(files)} files: expected {endings}")
     notes = (f"skipped {_listed([str(name.relative_to(path)) for name in skipped])}",) if skipped else ()
     return _joined(path, parts, notes)
 

@@ -87,7 +87,7 @@ class MeanDistances:
         if not bonded.any():
             raise DataError(
                 f"no bonds among the {len(self._species)} atoms of the reference: all mean distances exceed the "
-                "covalent radii (check the unit of its positions)"
+                "covalent radii: check the unit of the positions"
             )
         pairs = self._pairs[bonded]
         types = tuple(pair_kind(int(self._species[i]), int(self._species[j])) for i, j in pairs)

@@ -46,10 +46,10 @@ def check_cell(cell: FloatArray, pbc: PBC, positions: FloatArray, where: str = "
     vectors = [vector for vector, periodic in zip(rows, pbc, strict=True) if periodic]
     advice = "correct the lattice vectors, or the periodic directions (pbc)"
     if not any(map(any, vectors)):
-        raise DataError(f"{where}: periodic, but without a cell: add the lattice vectors, or set pbc to F F F")
+        raise DataError(f"{where}: periodic but without a cell: add the lattice vectors, or set pbc to F F F")
     for direction, vector in enumerate(rows):
         if pbc[direction] and not any(vector):
-            raise DataError(f"{where}: periodic along direction {direction + 1}, which has no lattice vector: {advice}")
+            raise DataError(f"{where}: no lattice vector along the periodic direction {direction + 1}: {advice}")
     height = min(cell_heights(cell, pbc))
     if height < FLATTEST:
         raise DataError(f"{where}: the cell is flat, with faces {height:.2g} angstrom apart: {advice}")

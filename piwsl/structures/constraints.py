@@ -33,7 +33,7 @@ def fixed_atoms(atoms: Atoms, where: str = "structure") -> BoolArray:
     partly = np.flatnonzero(held.any(axis=1) & ~held.all(axis=1))
     if len(partly):
         raise DataError(
-            f"{where}: atom {atom_name(atoms, int(partly[0]))} is fixed along some directions only, which no engine "
-            "keeps: fix it along all of them (FixAtoms), or remove the constraint"
+            f"{where}: atom {atom_name(atoms, int(partly[0]))} is fixed along only some directions, which is not "
+            "supported: fix it along all directions (FixAtoms), or remove the constraint"
         )
     return np.asarray(held.all(axis=1))

@@ -54,7 +54,7 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
             cell, or two atoms at nearly the same position.
     """
     if len(atoms) == 0:
-        raise DataError(f"{where}: has no atoms")
+        raise DataError(f"{where}: contains no atoms")
     if (ghosts := np.flatnonzero(atoms.numbers < 1)).size:
         raise DataError(
             f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom without an element: remove it"
@@ -68,8 +68,8 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     masses = atoms.get_masses()
     if (wrong := np.flatnonzero(~((masses > 0) & (masses < np.inf)))).size:
         raise DataError(
-            f"{where}: the mass of atom {atom_name(atoms, int(wrong[0]))} is {masses[wrong[0]]:g} amu: masses are "
-            "finite and above 0; to hold atoms in place, fix them (FixAtoms)"
+            f"{where}: the mass of atom {atom_name(atoms, int(wrong[0]))} is {masses[wrong[0]]:g} amu: masses must be "
+            "finite and positive; use FixAtoms to fix atoms"
         )
     check_cell(atoms.cell.array, periodic_directions(atoms), atoms.positions, where)
     close = neighbor_pairs(atoms.positions, atoms.cell.array, periodic_directions(atoms), CLOSEST_DISTANCE)

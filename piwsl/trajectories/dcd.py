@@ -64,7 +64,9 @@ class DcdFile:
         if record[0] != 4 or record[2] != 4 or record[1] < 1:
             raise DataError(f"{path}: not a DCD file, or truncated within the header")
         if control[8] != 0 or control[11] != 0:
-            raise DataError(f"{path}: a DCD file with fixed atoms or four dimensions: convert it to XTC with mdconvert")
+            raise DataError(
+                f"{path}: fixed atoms or four dimensions are not supported: convert it to XTC with mdconvert"
+            )
         atoms, start = int(record[1]), after_titles + 12
         if 12 * atoms > size:
             raise DataError(

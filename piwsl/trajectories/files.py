@@ -69,7 +69,7 @@ def _with_checked_times(file: TrajectoryFile, path: Path) -> TrajectoryFile:
     """Discard times that do not increase, because they are not those of a trajectory, and add a note."""
     if file.times is None or (np.isfinite(file.times).all() and (np.diff(file.times) > 0).all()):
         return file
-    note = f"the times in {path.name} do not increase: they are not used"
+    note = f"the times in {path.name} do not increase and are ignored"
     return replace(file, times=None, notes=(*file.notes, note))
 
 
@@ -98,7 +98,7 @@ def read_topology(path: Path) -> IntArray:
         raise DataError(f"{path}: not a topology that mdtraj can read ({reason_of(error)}): use a PDB file") from None
     numbers = [0 if atom.element is None else int(atom.element.atomic_number) for atom in topology.atoms]
     if not numbers or min(numbers) < 1:
-        raise DataError(f"{path}: holds no atoms, or atoms without an element: use a PDB file with its element column")
+        raise DataError(f"{path}: contains no atoms, or atoms without an element: use a PDB file with element symbols")
     return np.array(numbers, dtype=np.int64)
 
 

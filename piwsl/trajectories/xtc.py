@@ -79,7 +79,7 @@ def _frame_bytes(head: bytes, atoms: int, wide: bool, size: int) -> int:
     if inner != atoms or any(low > high for low, high in zip(lowest, highest, strict=True)):
         raise ValueError("the header is inconsistent")
     if not 0 < precision < np.inf:
-        raise ValueError(f"a precision of {precision:g}")
+        raise ValueError(f"its precision is {precision:g}")
     if not 0 < atoms <= _MOST_ATOMS_PER_BYTE * count:
         raise ValueError(f"{atoms} atoms in {count} bytes")
     return int(start + (count + 3) // 4 * 4)

@@ -90,7 +90,7 @@ def test_a_run_shorter_than_ten_times_its_thermostat_gets_no_verdict(hot_start, 
     (hot_start / "config.yaml").write_text(yaml.safe_dump(config))
     analysis = analyze(hot_start, reference=reference, report=False, output=tmp_path / "out")
     assert "No verdict: " in analysis.verdict
-    assert "less than 10 times the time constant of the thermostat or barostat, 2 ps" in analysis.verdict
+    assert "less than 10 time constants of the thermostat or barostat, 2 ps" in analysis.verdict
     assert all(row.agrees is None for row in analysis.comparisons[0].observables)
     text = (tmp_path / "out" / "analysis.json").read_text()
     assert json.loads(text)["no_verdict"]

@@ -112,7 +112,7 @@ def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     assert bond[-1] in "=*?"
     assert bond.count("/2") == 1  # so many of two replicas agree
     assert "= within noise of the reference, * differs by more than noise, ? too few samples to decide" in lines
-    assert "note: many: structure is compared over the 60 frames before the first broken one" in lines
+    assert "note: many: structure is compared over the 60 frames before the first broken frame" in lines
     assert lines[-1] == "report: analysis/report.html"
     assert shown.err == ""
     assert "many" in (work / "analysis" / "report.html").read_text()

@@ -181,9 +181,9 @@ def _width(sums: FloatArray) -> FloatArray:
 FIGURE = FigureText(
     "Bond lengths",
     "bond_lengths",
-    "All bonds of one kind together; every area is 1. An overlap of 1 means equal distributions; the band around the "
-    "line is its 95 % interval.",
-    "All bonds of one kind together; every area is 1. The bands around the lines are their 95 % intervals.",
+    "All bonds of each type are pooled, and every area is 1. An overlap of 1 means equal distributions; the band "
+    "around the line is its 95 % interval.",
+    "All bonds of each type are pooled, and every area is 1. The bands around the lines are their 95 % intervals.",
 )
 
 

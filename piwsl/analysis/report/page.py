@@ -223,7 +223,7 @@ def how_made(comparison: Comparison) -> list[tuple[str, str]]:
         ("Reference", reference),
         ("SHA-256 of the reference", comparison.reference.digest),
         ("Versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items() if version)),
-        ("piwsl", f"{summary.piwsl_version or 'not known'} (run), {__version__} (analysis)"),
+        ("piwsl", f"{summary.piwsl_version or 'unknown'} (run), {__version__} (analysis)"),
     ]
     return [(name, str(value)) for name, value in entries if value not in (None, "")]
 

@@ -10,7 +10,7 @@ from piwsl.analysis.report.figures import draw_energies, draw_panels, draw_sever
 from piwsl.analysis.report.overlays import Overlay, overlays_of
 from piwsl.analysis.report.style import Drawing, Plot
 
-ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
+ENERGIES = "Gray: values of the run. Blue: running mean over a fiftieth of the run."
 SEVERAL_ENERGIES = (
     "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that became unphysical."
 )
@@ -51,7 +51,7 @@ def _caption(overlays: list[Overlay]) -> str:
     curves += [entry.reference for entry in overlays if entry.reference is not None]
     sentences = []
     if any(entry.reference is not None for entry in overlays):
-        sentences.append("Gray, the reference.")
+        sentences.append("Gray: the reference.")
     if all(entry.is_density for entry in overlays):
         sentences.append("Every area is 1. Bands are 95 % intervals.")
     elif any(entry.low is not None for entry in curves):

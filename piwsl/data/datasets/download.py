@@ -165,9 +165,9 @@ def _origin(url: str, response: requests.Response) -> _Origin:
 def _check(url: str, response: requests.Response) -> None:
     status = response.status_code
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise BrokenDownload(f"{_host(url)} returns {status} {response.reason}")
+        raise BrokenDownload(f"{_host(url)} returned {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise BrokenDownload(f"{_host(url)} returns a web page instead of the file")
+        raise BrokenDownload(f"{_host(url)} returned a web page instead of the file")
 
 
 def _reason(url: str, error: requests.RequestException) -> str:
@@ -181,7 +181,7 @@ def _reason(url: str, error: requests.RequestException) -> str:
     if names & {"gaierror", "NameResolutionError"}:
         return f"{_host(url)} cannot be reached: its name cannot be resolved (is the network available?)"
     if isinstance(error, requests.Timeout):
-        return f"{_host(url)} does not respond"
+        return f"{_host(url)} did not respond"
     if isinstance(error, requests.exceptions.SSLError):
         return f"the secure connection to {_host(url)} failed"
     return f"no connection to {_host(url)} ({type(error).__name__})"

@@ -236,7 +236,7 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
                     shutil.copyfileobj(stream, target)
                 count += 1
         if not count:
-            raise DataError(f"{archive}: contains no file like {' or '.join(members)}")
+            raise DataError(f"{archive}: contains no file that matches {' or '.join(members)}")
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)

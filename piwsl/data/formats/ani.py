@@ -60,7 +60,9 @@ def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -
     frames = AniFrames(path, units or _UNITS, level)
     frames.probe()
     left_out = frames.conformers - len(frames)
-    notes = (f"{left_out} of {frames.conformers} conformers have no {level} label: left out",) if left_out else ()
+    notes = (
+        (f"{left_out} of {frames.conformers} conformers have no {level} label and were skipped",) if left_out else ()
+    )
     return FrameSet(frames, path, notes, (path,), frames.names)
 
 

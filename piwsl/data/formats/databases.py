@@ -58,7 +58,7 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
         UnknownLayoutError: The JSON file is not an ASE database.
         DataError: The file is not JSON, or a row is not a structure.
     """
-    with reading(path, "not readable as JSON"):
+    with reading(path, "cannot be read as JSON"):
         document = decoded(path.read_bytes())
     ids = _ids_of(document)
     if ids is None or not all(isinstance(document.get(number), dict) for number in ids):
@@ -67,7 +67,7 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
         raise DataError(f"{path}: contains no structure")
     frames, counter = [], LabelCounter()
     for index, number in enumerate(ids):
-        with reading(path, f"frame {index}: not readable, the file is damaged"):
+        with reading(path, f"frame {index}: cannot be read, the file is damaged"):
             row = AtomsRow(content_of(path, index, document[number]))
             frames.append(_count_row(path, index, row, units or EV_ANGSTROM, counter))
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
@@ -253,7 +253,9 @@ def _ids(path: Path) -> np.ndarray:
             ids: list[int] = []
             for (number,) in connection.execute("SELECT id FROM systems ORDER BY id"):
                 if not isinstance(number, int) or (ids and number <= ids[-1]) or len(ids) > largest:
-                    raise DataError(f"{path}: damaged, its rows are not in order")
+                    raise DataError(
+                        f"{path}: the file is damaged, because its rows are not in order: copy or download it again"
+                    )
                 ids.append(number)
             return np.array(ids, dtype=np.int64)
         finally:
@@ -261,7 +263,7 @@ def _ids(path: Path) -> np.ndarray:
     except PiwslError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: not a readable SQLite file, or damaged ({reason_of(error)})") from None
+        raise DataError(f"{path}: cannot be read as SQLite, or is damaged ({reason_of(error)})") from None
 
 
 def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:

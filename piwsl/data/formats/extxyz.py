@@ -97,11 +97,13 @@ def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     notes = list(counter.notes(len(frames)))
     if lines.empty:
         several = f"{len(lines.empty)} empty lines between frames" if len(lines.empty) > 1 else "an empty line"
-        notes.append(f"passed over {several}, the first is line {lines.empty[0]}")
+        notes.append(f"skipped {several}, first at line {lines.empty[0]}")
     if lines.is_open:
-        notes.append("the last line has no end: its last value may be cut")
+        notes.append("the last line has no line break: its last value may be truncated")
     if unnamed:
-        notes.append(f"{unnamed} of {len(frames)} frames have columns without a name (no Properties): not read")
+        notes.append(
+            f"{unnamed} of {len(frames)} frames have columns without a name (no Properties), which were not read"
+        )
     return FrameSet(frames, path, tuple(notes), (path,), counter.count.names())
 
 
@@ -148,17 +150,17 @@ class LabelCounter:
             frames: Number of frames in the file.
         """
         looked = self.count.frames
-        of = f"{frames} frames" if looked == frames else f"{looked} frames looked at"
+        of = f"{frames} frames" if looked == frames else f"{looked} frames examined"
         if self.from_results:
             yield f"{self.from_results} of {of} have no REF_energy/REF_forces: plain energy/forces were read instead"
         if self.two_energies:
             yield (
                 f"{self.two_energies} of {of} have an energy and a free_energy, which differ by up to "
-                f"{self.largest_difference:.4g}: read free_energy, of which the forces are the derivative"
+                f"{self.largest_difference:.4g}: free_energy was read, because the forces are its derivatives"
             )
         if self.plain_left_out:
             yield (
-                f"{self.plain_left_out} of {of} have labels with and without REF_: those without are not read "
+                f"{self.plain_left_out} of {of} have labels with and without REF_: only REF_ labels were read "
                 "(REF_ labels and results are never mixed)"
             )
 
@@ -264,7 +266,7 @@ class _Lines:
         """Return name, type and number of columns."""
         fields = (properties or _PLAIN).split(":")
         if len(fields) % 3:
-            raise self._error(f"has Properties={quoted(properties)}; expected NAME:TYPE:COUNT, once or several times")
+            raise self._error(f"has Properties={quoted(properties)}; expected NAME:TYPE:COUNT, one or more times")
         columns = []
         for name, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
             if kind not in ("R", "I", "S", "L") or not re.fullmatch(r"[1-9]\d{0,3}", count):
@@ -376,7 +378,7 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     numbers = next((columns.pop(name) for name in _NUMBERS if name in columns), None)
     positions = next((columns.pop(name) for name in _POSITIONS if name in columns), None)
     if positions is None or (symbols is None and numbers is None):
-        raise DataError(f"{where}: Properties names no column {'pos' if positions is None else 'species'}")
+        raise DataError(f"{where}: Properties has no column {'pos' if positions is None else 'species'}")
     species = _atomic_numbers(where, symbols or []) if numbers is None else numbers
     cell, pbc = _cell(where, info, raw.cell)
     found = {**columns, **info}

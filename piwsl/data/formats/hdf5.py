@@ -77,7 +77,7 @@ def check_hdf5(path: Path) -> None:
     try:
         state = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: not readable ({reason_of(error)})") from None
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
     if key not in _checked:
         seconds = _SECONDS + state.st_size / _BYTES_PER_SECOND

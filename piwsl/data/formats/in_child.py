@@ -29,9 +29,9 @@ def structures_of(path: Path) -> list[dict[str, Any]]:
         found = with_isotopes(lambda: list(iread(path, index=":", do_not_split_by_at_sign=True)))
         structures = [content_of(atoms) for atoms in found]
     except UnknownFileTypeError:
-        raise DataError(f"{path}: not in a format that piwsl or ASE can read") from None
+        raise DataError(f"{path}: neither piwsl nor ASE can read this format") from None
     except Exception as error:  # ASE's readers raise any exception for damaged files
-        raise DataError(f"{path}: not readable ({reason_of(error)})") from None
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     return structures
 
 

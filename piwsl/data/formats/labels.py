@@ -191,12 +191,14 @@ def labeled_frame(
     places = _array(where, "positions", positions)
     assert places is not None
     if places.shape != (len(numbers), 3):
-        raise DataError(f"{where}: positions have shape {places.shape}, atoms {len(numbers)}")
+        raise DataError(f"{where}: positions have shape {places.shape}, expected ({len(numbers)}, 3)")
     if forces is not None and forces.shape != (len(numbers), 3):
-        raise DataError(f"{where}: forces have shape {forces.shape}, atoms {len(numbers)}")
+        raise DataError(f"{where}: forces have shape {forces.shape}, expected ({len(numbers)}, 3)")
     vectors = _array(where, "cell", cell)
     if vectors is None or vectors.shape != (3, 3):
-        raise DataError(f"{where}: its cell does not have three lattice vectors")
+        raise DataError(
+            f"{where}: its cell lacks a lattice vector: correct or remove the frame: correct or remove the frame"
+        )
     frame = Frame(
         species=numbers,
         positions=places * units.length,
@@ -235,7 +237,7 @@ def periodicity(where: str, value: Any) -> PBC:
     flags = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     flags = list(flags) if isinstance(flags, list | tuple) else [flags] * 3
     if len(flags) != 3 or not all(isinstance(flag, bool | int | float) and flag in (0, 1) for flag in flags):
-        raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three of T and F")
+        raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three booleans (T or F)")
     return bool(flags[0]), bool(flags[1]), bool(flags[2])
 
 
@@ -252,13 +254,13 @@ def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) ->
         DataError: The frame cannot be used; the message names the file and the frame.
     """
     if not len(frame.species):
-        raise DataError(f"{path}: frame {index}: contains no atom")
+        raise DataError(f"{path}: frame {index}: contains no atoms: remove the frame")
     if frame.species.min() < 1 or frame.species.max() > MAX_ATOMIC_NUMBER:
         raise DataError(f"{path}: frame {index}: contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
     largest = max(float(np.abs(frame.positions).max()), float(np.abs(frame.cell).max()))
     if not largest <= LARGEST_LENGTH:
         if not np.isfinite(largest):
-            raise DataError(f"{path}: frame {index}: a position is not a finite number")
+            raise DataError(f"{path}: frame {index}: a position is not a finite number: remove the frame")
         raise DataError(
             f"{path}: frame {index}: a coordinate or lattice vector of {largest:.3g} angstrom is beyond "
             f"{LARGEST_LENGTH:.0e}: check the units or remove the frame"

@@ -59,7 +59,7 @@ class LmdbFrames(LazyFrames):
 
     def __init__(self, path: Path, units: LabelUnits) -> None:
         self._file = PerProcess(lambda: LmdbFile(path), LmdbFile.close)
-        with reading(path, "not a readable LMDB file"):
+        with reading(path, "cannot be read as LMDB"):
             self._ids = _ids(path, self._file())
         super().__init__(path, len(self._ids))
         self._units = units
@@ -141,7 +141,7 @@ def _ids(path: Path, file: LmdbFile) -> np.ndarray:
     if next_id is None:
         keys = ", ".join(shown(key.decode(errors="replace")) for key in file.keys(5))
         raise UnknownLayoutError(
-            f"{path}: an LMDB file with the keys {keys or '(none)'}, ...; expected those of an ASE database "
+            f"{path}: an LMDB file with the keys {keys or '(none)'}, ...; expected the keys of an ASE database "
             f"({NEXT_ID.decode()}, 1, 2, ...)"
         )
     try:
@@ -151,7 +151,7 @@ def _ids(path: Path, file: LmdbFile) -> np.ndarray:
             raise ValueError(f"{NEXT_ID.decode()} is not a number")
     except (zlib.error, ValueError, TypeError) as error:
         raise UnknownLayoutError(
-            f"{path}: an LMDB file, but not with the entries of ASE ({reason_of(error)})"
+            f"{path}: an LMDB file, but its entries are not those of ASE ({reason_of(error)})"
         ) from None
     if last - 1 - len(gone) > file.entries:
         raise DataError(f"{path}: damaged, {last - 1 - len(gone)} structures in {file.entries} entries")

@@ -42,12 +42,12 @@ class LmdbFile:
         with path.open("rb") as stream:
             self._size = os.fstat(stream.fileno()).st_size
             if self._size < 2 * _HEADER:
-                raise DataError(f"{path}: not a readable LMDB file (too short)")
+                raise DataError(f"{path}: cannot be read as LMDB (too short)")
             self._data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         metas = [meta for meta in self._metas() if meta is not None]
         if not metas:
             self.close()
-            raise DataError(f"{path}: not a readable LMDB file (no LMDB header of version {_VERSION})")
+            raise DataError(f"{path}: cannot be read as LMDB (no header of version {_VERSION})")
         self._page_size = metas[0][4]
         _, self._root, last, self.entries, _ = max(metas)
         expected = (last + 1) * self._page_size

@@ -35,7 +35,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         UnknownLayoutError: The npz file has other keys.
         DataError: A shape is wrong, or the units are missing or contradict the file.
     """
-    with reading(path, "not a readable npz file of plain arrays"), path.open("rb") as stream:
+    with reading(path, "cannot be read as an npz file of numerical arrays"), path.open("rb") as stream:
         arrays = load_arrays(stream, path.stat().st_size)
     for keys in LAYOUTS.values():
         if keys[0] in arrays and keys[1] in arrays:
@@ -99,12 +99,12 @@ def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) 
     try:
         stated = _stated_units(arrays)
     except ConfigError as error:
-        raise DataError(f"{path}: states its units, but {error}") from None
+        raise DataError(f"{path}: the units in the file cannot be used: {error}") from None
     if stated is None and named is None:
-        raise DataError(f"{path}: states no units: give them, for instance units='kcal/mol, angstrom'")
+        raise DataError(f"{path}: contains no units: give them, such as units='kcal/mol, angstrom'")
     if stated is not None and named not in (None, stated):
         text = ", ".join(str(arrays[key]) for key in ("units", "e_unit", "r_unit") if key in arrays)
-        raise DataError(f"{path}: states its units, {quoted(text)}: leave out the argument units")
+        raise DataError(f"{path}: contains its units, {quoted(text)}: leave out units, or give the same units")
     units = stated or named
     assert units is not None
     return units
@@ -175,7 +175,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
             raise DataError(
-                f"{path.suffix} can only contain frames of one molecule, and frame {index} has "
+                f"{path.suffix} can contain only frames of one molecule, but frame {index} has "
                 f"{'a cell' if frame.cell.any() or frame.has_stress else 'other atoms'}: write .h5 or .extxyz instead"
             )
         positions.append(frame.positions)
@@ -186,7 +186,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         missing = np.isnan(labels).reshape(len(labels), -1).any(1)
         if missing.any() and not missing.all():
             raise DataError(
-                f"{path.suffix} cannot represent missing labels, and {missing.sum()} of {len(missing)} frames have "
+                f"{path.suffix} cannot represent missing labels, but {missing.sum()} of {len(missing)} frames have "
                 f"no {name}: write .h5 or .extxyz instead"
             )
         if not missing.any():

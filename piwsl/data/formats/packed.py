@@ -190,7 +190,7 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
         )
     missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
     if missing:
-        raise DataError(f"{path}: a packed file without {', '.join(missing)}: convert it again")
+        raise DataError(f"{path}: this packed file lacks {', '.join(missing)}: convert it again")
     offsets = plain_array(file, OFFSETS, "iu")
     if offsets.ndim != 1:
         raise DataError(f"{path}: {OFFSETS} has shape {offsets.shape}, expected one dimension: convert it again")
@@ -205,7 +205,7 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
         unit = array.attrs.get("unit", known.unit)
         if not isinstance(unit, str) or unit != known.unit:
             raise DataError(
-                f"{path}: {name} states the unit {quoted(unit)}, and a packed file is in {known.unit or 'no unit'}: "
+                f"{path}: {name} states the unit {quoted(unit)}, but packed files use {known.unit or 'no unit'}: "
                 "convert the original file with units="
             )
     for name in ("species", "positions"):  # all other arrays have at most as many rows

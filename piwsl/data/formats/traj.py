@@ -31,7 +31,7 @@ def check_traj(path: Path) -> None:
     with path.open("rb") as stream:
         header = stream.read(_HEADER)
         if header[:8] != _MAGIC or not header[8:24].startswith(_TAG) or len(header) < _HEADER:
-            raise DataError(f"{path}: not a trajectory of ASE, or in the format of before 2015: convert it")
+            raise DataError(f"{path}: not an ASE trajectory, or written before 2015: convert it to another format")
         _, items, place = struct.unpack("<3q", header[24:])
         if not 0 <= items <= size // 8 or not 0 <= place <= size - 8 * items:
             raise TooLargeError(f"{items} frames at byte {place}, in a file of {size} bytes")

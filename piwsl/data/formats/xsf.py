@@ -30,7 +30,7 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
     Raises:
         DataError: The file is truncated or not an XSF file.
     """
-    with reading(path, "not readable as text"):
+    with reading(path, "cannot be read as text"):
         text = path.read_text(encoding="utf-8")
     comment = _ENERGY.search(text)
     if comment is None:
@@ -43,7 +43,7 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
 def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> Frame:
     energy, unit = comment.groups()
     if unit not in (None, "eV"):
-        raise DataError(f"{path}: its total energy is in {quoted(unit)}; aenet writes eV")
+        raise DataError(f"{path}: its total energy is in {quoted(unit)}; expected eV, as aenet writes it")
     with reading(path, "not an XSF file of aenet, or truncated"):
         cell, pbc, rows = _sections(text)
         species, numbers = _atoms(rows)
@@ -67,7 +67,7 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     if cell.shape != (3, 3) or len(rows) != count:
         raise ValueError(f"{len(rows)} of {count} atoms, {len(cell)} of 3 lattice vectors")
     if len(lines) > atoms + count and len(lines[atoms + count].split()) == len(rows[-1].split()):
-        raise ValueError(f"more than the {count} atoms that PRIMCOORD states")
+        raise ValueError(f"more atoms than the {count} stated in PRIMCOORD")
     periodic = next((known for name, known in _PERIODIC.items() if name in start), (True, True, True))
     return cell, periodic, rows
 
@@ -77,7 +77,7 @@ def _atoms(rows: list[str]) -> tuple[IntArray, FloatArray]:
     words = " ".join(rows).split()
     columns = len(rows[0].split())
     if columns not in (4, 7) or any(len(row.split()) != columns for row in rows):
-        raise ValueError("a row has other than 4 or 7 columns")
+        raise ValueError("a row has neither 4 nor 7 columns")
     symbols = words[::columns]
     known = {symbol: int(symbol) if symbol.isdigit() else atomic_numbers[symbol] for symbol in set(symbols)}
     del words[::columns]

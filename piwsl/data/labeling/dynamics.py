@@ -136,7 +136,9 @@ def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
 
 def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
     if not (output / START_FILE).is_file():
-        raise ConfigError(f"{output} is not visible to the process that computes a trajectory: use a shared folder")
+        raise ConfigError(
+            f"{output} is not accessible to the worker that computes a trajectory: use a shared directory"
+        )
     atoms = read(output / START_FILE)
     assert isinstance(atoms, Atoms)
     rng = np.random.default_rng(np.random.SeedSequence([plan.seed, trajectory]))

@@ -165,7 +165,7 @@ class PySCFCalculator(Calculator):
 
     def _unconverged(self, what: str) -> CalculationFailed:
         return CalculationFailed(
-            f"{what} did not converge in {self.options['max_cycle']} cycles (option max_cycle, or another spin)"
+            f"{what} did not converge in {self.options['max_cycle']} cycles: increase max_cycle, or change spin"
         )
 
 

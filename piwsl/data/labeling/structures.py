@@ -117,7 +117,7 @@ class LabelStore:
                     self._note(json.loads(line), self._end)
                 except (ValueError, KeyError, TypeError):
                     raise DataError(
-                        f"{self.path}: line {number} is damaged: remove it, and run the job again"
+                        f"{self.path}: line {number} is damaged: remove the line, and run the job again"
                     ) from None
                 self._end += len(line)
 
@@ -187,7 +187,7 @@ def label_frames(
         started = time.perf_counter()
         _compute(frames, plan, store, where or LocalProcesses(), progress)
         if not len(store):
-            raise DataError(f"no frame could be labeled; frame 0: {store.failures.get(0, 'no reason is known')}")
+            raise DataError(f"no frame could be labeled: frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
         write_frames(FrameSet(_Labeled(frames, store), file), file, force=True)
         _summary(plan, frames, store, file, started).write(output)

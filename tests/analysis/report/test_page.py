@@ -162,7 +162,7 @@ def test_unstable_run(tmp_path):
     words = Page(text).text
     assert "Not stable: broken at 3.05 ps of 5 ps; the C\N{EN DASH}H bond of atoms" in words
     assert 'class="verdict unstable"' in text
-    assert "over the 60 frames before the first broken one" in words
+    assert "over the 60 frames before the first broken frame" in words
 
 
 def test_broken_from_the_start_has_no_structure_to_show(tmp_path):
@@ -209,7 +209,7 @@ def test_several_runs_side_by_side(several):
     for group in several:
         for row in group.rows:
             assert (row.run or row.difference).number in words, row.key
-    assert "ours: structure is compared over the 60 frames before the first broken one." in words
+    assert "ours: structure is compared over the 60 frames before the first broken frame." in words
     assert "Seed 20; 21" in words
     assert text.count('class="mark differs"') >= 1
     places = [text.index(part) for part in ("replicas stable", "<figure", "<table", "How the runs were made")]

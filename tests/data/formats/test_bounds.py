@@ -119,7 +119,7 @@ def test_the_energy_of_the_forces_in_a_database(tmp_path):
         database.write(atoms)
     frames = read_frames(tmp_path / "a.db")
     assert frames[0].energy == -2.0
-    assert any("read free_energy" in note for note in frames.notes)
+    assert any("free_energy was read" in note for note in frames.notes)
     write(tmp_path / "a.traj", atoms)
     assert read_frames(tmp_path / "a.traj")[0].energy == -2.0
 
@@ -142,7 +142,7 @@ def test_units_that_a_row_states(tmp_path):
         ('{"1": 5, "ids": [1], "nextid": 2}', "not an ASE database"),
         ('{"1": {}, "ids": ["1"], "nextid": 2}', "not an ASE database"),
         ('{"1": {}, "ids": [1], "nextid": 2}', "not a structure"),
-        ('{"a": ' + "9" * 6000 + "}", "not readable as JSON"),
+        ('{"a": ' + "9" * 6000 + "}", "cannot be read as JSON"),
     ],
 )  # fmt: skip
 def test_json_of_other_types(tmp_path, text, message):
@@ -273,7 +273,7 @@ def test_units_in_ani_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
-    [(32, 2**40, "1099511627776 frames"), (40, 2**50, "frames at byte"), (0, 0, "not a trajectory of ASE")],
+    [(32, 2**40, "1099511627776 frames"), (40, 2**50, "frames at byte"), (0, 0, "not an ASE trajectory")],
 )
 def test_sizes_in_trajectories(tmp_path, place, value, message):
     write(tmp_path / "a.traj", [frame("H2O", seed=seed).atoms() for seed in range(3)])

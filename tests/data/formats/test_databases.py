@@ -121,7 +121,7 @@ def pickled_lmdb(path):
     ("name", "make", "message"),
     [
         ("a.db", other_sqlite, "tables songs; expected an ASE database"),
-        ("a.lmdb", pickled_lmdb, "keys 0, length, ...; expected those of an ASE database"),
+        ("a.lmdb", pickled_lmdb, "keys 0, length, ...; expected the keys of an ASE database"),
         ("a.json", lambda path: path.write_text(json.dumps({"positions": [1, 2]})), "not an ASE database"),
         ("a.json", lambda path: path.write_text(json.dumps([1, 2])), "not an ASE database"),
     ],

@@ -151,7 +151,7 @@ def test_a_failure_that_is_gone_is_forgotten(tmp_path):
     ],
 )
 def test_nothing_labeled_is_an_error(tmp_path, method, options, reason):
-    with pytest.raises(DataError, match=f"no frame could be labeled; frame 0: .*{reason}"):
+    with pytest.raises(DataError, match=f"no frame could be labeled: frame 0: .*{reason}"):
         label_frames(numbered(2), method, tmp_path / "job", options, HERE)
     assert not (tmp_path / "job" / "frames.xyz").exists()
 
