@@ -63,7 +63,7 @@ class Reference:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks of the reader, such as that the file is truncated."""
+        """Remarks of the reader, such as a note on a truncated file."""
         return self.frames.notes
 
     @cached_property

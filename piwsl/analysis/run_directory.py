@@ -48,7 +48,7 @@ class Run:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks of the reader, such as that a file is truncated."""
+        """Remarks of the reader, such as a note on a truncated file."""
         return self.frames.notes
 
     @property

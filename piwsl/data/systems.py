@@ -120,8 +120,8 @@ def find_structure(structure: Structure | None = None, system: str | None = None
 
     Args:
         structure: ASE structure, frame, file that ASE can read, or name of a bundled system.
-        system: Name of a bundled system or of an rMD17 molecule. An rMD17 molecule has no bundled structure; its
-            formula is compared with ``structure``.
+        system: Name of a bundled system or of an rMD17 molecule. The formula is compared with ``structure``, which is
+            required for molecules without a bundled structure.
 
     Raises:
         ConfigError: No structure is given, the system is unknown, or the structure has another formula.

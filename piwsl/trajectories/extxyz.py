@@ -30,7 +30,8 @@ class ExtxyzFile:
     """An extended XYZ file with counted frames.
 
     Attributes:
-        path: Path of the file. atoms, frames: Numbers of atoms and of complete frames.
+        path: Path of the file.
+        atoms, frames: Numbers of atoms and of complete frames.
         times: Times (frames,), fs; None unless every frame states ``time_fs``.
         is_cut: Whether the file ends within a frame.
         has_velocities: Whether every frame has the columns ``velocities`` that `piwsl md` writes, in angstrom/fs.

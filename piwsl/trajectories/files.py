@@ -39,7 +39,7 @@ class RawTrajectory:
     Attributes:
         positions: Positions (frames, atoms, 3), angstrom, float32.
         times: Times (frames,), fs; None if the file contains no times.
-        notes: Remarks of the reader, such as that the file is truncated.
+        notes: Remarks of the reader, such as a note on a truncated file.
     """
 
     positions: FloatArray

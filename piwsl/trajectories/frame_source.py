@@ -30,7 +30,7 @@ class FrameSource:
         frames: Number of frames.
         times: Times (frames,), fs; None for frames without times.
         read: Function that opens the source and yields its frames in order, in pieces of at most 1000 frames.
-        notes: Remarks of the reader, such as that the file is truncated.
+        notes: Remarks of the reader, such as a note on a truncated file.
         progress: Function called with (frames read, total frames) after each piece of every pass.
         read_velocities: Function that yields the velocities (f, atoms, 3) of the same pieces, angstrom/fs; None without
             velocities.
@@ -221,7 +221,7 @@ class TrajectoryFile:
         atoms, frames: Numbers of atoms and frames.
         times: Times (frames,), fs; None if the file contains no times.
         read: Function that opens the file and yields its pieces.
-        notes: Remarks of the reader, such as that the file is truncated.
+        notes: Remarks of the reader, such as a note on a truncated file.
         read_velocities: Function that yields the velocities (f, atoms, 3) of the pieces, angstrom/fs; None without
             velocities.
         name: Name of the file, used in messages.

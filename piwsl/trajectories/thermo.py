@@ -93,7 +93,8 @@ class Thermo:
     """Columns of thermo.csv.
 
     Attributes:
-        times: Times (rows,), fs. potential, kinetic, total: Energies (rows,), eV.
+        times: Times (rows,), fs.
+        potential, kinetic, total: Energies (rows,), eV.
         temperature: Temperature (rows,), K.
         volume: Volume of the cell (rows,), angstrom^3; None without a cell.
     """

@@ -35,7 +35,7 @@ def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
 
     Raises:
         DataError: The file is truncated or not an HDF5 file.
-        MissingDependencyError: H5py is not installed.
+        MissingDependencyError: The package h5py is not installed.
     """
     module = h5py_module()
     options = {"swmr": True, "locking": False} if growing else {}
@@ -71,7 +71,7 @@ def check_hdf5(path: Path) -> None:
 
     Raises:
         DataError: The file is damaged.
-        MissingDependencyError: H5py is not installed.
+        MissingDependencyError: The package h5py is not installed.
     """
     h5py_module()
     try:
