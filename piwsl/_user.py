@@ -1,11 +1,11 @@
-"""A name for users without an entry in the password file, such as those of containers started with a bare number."""
+"""A user name for processes whose user ID has no entry in the password file, as in many containers."""
 
 import getpass
 import os
 
 
 def ensure_user_name() -> None:
-    """Set the variable USER where the user has no name: PyTorch asks for one when it is imported."""
+    """Set the environment variable USER if the user has no name, because importing PyTorch requires one."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):

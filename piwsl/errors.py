@@ -1,4 +1,4 @@
-"""Errors that a user can cause. Each carries one line: what is wrong, where, and what to do."""
+"""Errors that a user can cause. Each message is one line: what is wrong, where, and what to do."""
 
 import errno
 import os
@@ -6,16 +6,16 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LONGEST = 200  # characters of a text whose lines are joined, and of a line that is quoted
+_LONGEST = 200  # characters; longer texts are reduced to their first line and shortened
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def reason_of(error: BaseException) -> str:
-    """Describe an exception of another library in one line, to be quoted in a message of piwsl.
+    """Describe an exception from another library in one line, for use in an error message.
 
     Returns:
-        The text of the operating system for an `OSError` that has one, else the lines of a short text joined, or the
-        first line of a long one, else the name of the type.
+        The system's message for an `OSError`; for other exceptions, the joined lines of a short message, the first line
+        of a long message, or the name of the type if there is no message.
     """
     if isinstance(error, OSError) and error.strerror:
         return shortened(printable(error.strerror))
@@ -31,20 +31,20 @@ def reason_of(error: BaseException) -> str:
 
 
 def quoted(value: object, longest: int = 60) -> str:
-    """Return a value from a file for a message: in quotes, shortened, without control characters."""
+    """Return a value from a file in quotes, shortened and without control characters, for use in a message."""
     text = value if isinstance(value, str) else " ".join(repr(value).split())
     return repr(shortened(text, longest))
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """Return a text of at most ``longest`` characters; three dots replace what is left out."""
+    """Shorten a text to at most ``longest`` characters; an ellipsis replaces the end."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def printable(text: str) -> str:
-    r"""Return a text that a terminal shows as it is: names in files may contain control sequences.
+    r"""Escape the characters of a text that would change the state of a terminal.
 
-    Control and direction characters become escapes such as ``\x1b``; line breaks and tabs stay.
+    Control and direction characters become escapes such as ``\x1b``; line breaks and tabs are kept.
     """
     if text.isprintable():
         return text
@@ -54,11 +54,11 @@ def printable(text: str) -> str:
     )
 
 
-_UNSAFE = ("Cc", "Cf", "Cs")  # control characters, direction marks, surrogates of names that are not UTF-8
+_UNSAFE = ("Cc", "Cf", "Cs")  # control characters, direction marks, surrogates from names that are not UTF-8
 
 
 class PiwslError(Exception):
-    """Base of every error that the command line prints as one line (exit code 2)."""
+    """Base class of the errors that the command line prints as one line (exit code 2)."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -73,7 +73,7 @@ class ConfigError(PiwslError):
 
 
 class ModelFileError(PiwslError):
-    """A trained or exported model file is missing, damaged, or not a file of piwsl."""
+    """A trained or exported model file is missing, damaged, or was not written by piwsl."""
 
 
 class UnregisteredNetworkError(ModelFileError):
@@ -93,7 +93,7 @@ class RunDirectoryError(PiwslError):
 
 
 class SystemFailureError(PiwslError):
-    """The operating system refused something that no other error explains, such as writing to a full disk."""
+    """A system call failed and no other error explains the failure, such as writing to a full disk."""
 
 
 class EngineError(PiwslError):
@@ -113,12 +113,12 @@ class UnphysicalError(PiwslError):
 
 @contextmanager
 def system_errors() -> Iterator[None]:
-    """Turn failures of the operating system that nothing else has explained into one line.
+    """Convert an `OSError` that reaches a public function into a one-line error.
 
-    The boundary of every function that users call: ``@system_errors()`` above it.
+    Every function that users call has the decorator ``@system_errors()``.
 
     Raises:
-        SystemFailureError: The operating system refused something.
+        SystemFailureError: A system call failed.
     """
     try:
         yield
@@ -129,7 +129,7 @@ def system_errors() -> Iterator[None]:
 
 
 def system_failure(error: OSError) -> SystemFailureError:
-    """Return a failure of the operating system as one line that names the file."""
+    """Convert an `OSError` into a one-line error that names the file."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     advice = ": make room, then try again" if error.errno in FULL else ""
     return SystemFailureError(f"{name or 'the operating system'}: {reason_of(error)}{advice}")

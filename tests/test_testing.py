@@ -63,7 +63,7 @@ def test_odd_numbers_of_atoms_are_tried_where_all_frames_are_even():
         (lambda energies, forces, positions: (energies, forces.float()), "forces are torch.float32"),
         (lambda energies, forces, positions: (energies.sum(), forces), "energies have shape"),
         (lambda energies, forces, positions: (energies, forces.flatten()), "forces have shape"),
-        (lambda energies, forces, positions: (energies, forces, positions.add_(1.0))[:2], "inputs are changed"),
+        (lambda energies, forces, positions: (energies, forces, positions.add_(1.0))[:2], "changed its inputs"),
     ],
 )
 def test_types_shapes_and_inputs(spoil, law):

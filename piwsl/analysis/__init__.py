@@ -1,7 +1,7 @@
-"""Analysis of molecular dynamics: stability, structure, energy, each with an uncertainty and against a reference.
+"""Analysis of molecular dynamics: stability, structure and energy with uncertainties, compared with a reference.
 
-`analyze` measures run directories. Its parts take plain arrays - positions (frames, atoms, 3) in angstrom, times in
-fs - and return small frozen objects.
+`analyze` measures run directories. The functions behind it take plain arrays (positions (frames, atoms, 3) in angstrom,
+times in fs) and return small frozen dataclasses.
 """
 
 from piwsl.analysis.analyze import Analysis, analyze

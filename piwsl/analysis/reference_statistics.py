@@ -1,4 +1,4 @@
-"""Statistics of a reference: what a comparison needs of it, without its frames; collected once, saved as npz."""
+"""Statistics of a reference, sufficient for comparisons without the frames. They can be saved as npz."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class ReferenceStatistics:
     """Statistics of a reference.
 
     Attributes:
-        name: for people.
-        species: (atoms,) atomic numbers.
-        bonds: of the reference.
-        start: (atoms, 3) angstrom, its first frame.
-        is_periodic: whether its frames have cells.
-        frames: number of frames.
-        measured: statistics over all its frames, by the key of their quantity.
-        length: from the first to the last frame, fs; None for frames without times.
+        name: Display name.
+        species: Atomic numbers (atoms,).
+        bonds: Bonds of the reference.
+        start: Positions (atoms, 3) of the first frame, angstrom.
+        is_periodic: Whether the frames have cells.
+        frames: Number of frames.
+        measured: Statistics over all frames, by key of the quantity.
+        length: Time from the first to the last frame, fs; None for frames without times.
         digest: SHA-256 of the elements and of the positions in single precision.
-        notes: remarks of the reader.
-        weights: (atoms,) amu, by which its structure was weighted.
+        notes: Remarks of the reader.
+        weights: Masses (atoms,) used as weights for structural quantities, amu.
     """
 
     name: str
@@ -56,17 +56,17 @@ class ReferenceStatistics:
 def collect_statistics(
     name: str, source: FrameSource, quantities: Sequence[Quantity[Any]] = (), weights: FloatArray | None = None
 ) -> ReferenceStatistics:
-    """Collect the statistics of a source of frames, in two passes over it.
+    """Collect the statistics of a source of frames in two passes.
 
     Args:
-        name: of the reference.
-        source: its frames.
-        quantities: your own, measured beside those of `piwsl.analysis.quantities`.
-        weights: (atoms,) amu, by which structure is weighted; None: the masses of the source.
+        name: Name of the reference.
+        source: Frames of the reference.
+        quantities: Custom quantities, measured in addition to those in `piwsl.analysis.quantities`.
+        weights: Masses (atoms,) used as weights for structural quantities, amu; by default the masses of the source.
 
     Raises:
-        DataError: a position is not a finite number, there are no bonds, or the source is damaged.
-        ConfigError: ``quantities`` holds something else, or two have one key.
+        DataError: A position is not a finite number, there are no bonds, or the source is damaged.
+        ConfigError: ``quantities`` contains an object of another type, or two quantities have the same key.
     """
     start, cell = first_frame(source)
     measured_quantities = checked_quantities(standard_quantities(cell is not None), quantities)
@@ -83,7 +83,7 @@ def collect_statistics(
             images.add(positions, cells)
         for survey in surveys.values():
             survey.add(positions, first)
-    bonds = (means or images).bonds()  # type: ignore[union-attr]  # one of the two exists
+    bonds = (means or images).bonds()  # type: ignore[union-attr]  # exactly one of them is set
     sample = Sample(source, source.frames, bonds, start, cell, name, surveys, weights=weights)
     measured = measure(sample, measured_quantities)
     length = None if source.times is None else float(source.times[-1] - source.times[0])
@@ -94,7 +94,7 @@ def collect_statistics(
 
 
 class _Checked:
-    """Checks that positions are numbers, and hashes them."""
+    """Check that positions are finite, and compute their hash."""
 
     def __init__(self, name: str, species: IntArray) -> None:
         self._name = name
@@ -114,15 +114,15 @@ class _Checked:
 def save_statistics(
     statistics: ReferenceStatistics, path: str | Path, quantities: Sequence[Quantity[Any]] = ()
 ) -> None:
-    """Write an npz file, whole or not at all; `read_reference_statistics` reads it.
+    """Write an npz file atomically; `read_reference_statistics` reads it.
 
     Args:
-        statistics: of the reference.
-        path: the file.
-        quantities: your own that were measured.
+        statistics: Statistics of the reference.
+        path: Path of the file.
+        quantities: Custom quantities that were measured.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     path, bonds = Path(path), statistics.bonds
     values: dict[str, Any] = {
@@ -152,42 +152,42 @@ def save_statistics(
 
 
 def is_reference_statistics(path: Path) -> bool:
-    """Return whether a file holds the statistics of a reference (and not its frames)."""
+    """Return whether a file contains the statistics of a reference instead of frames."""
     if not path.is_file() or not is_zipfile(path):
         return False
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
-    except Exception:  # numpy and zipfile raise whatever their parsers meet
+    except Exception:  # NumPy and zipfile raise any exception for damaged files
         return False
 
 
 def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
-    """Read what `save_statistics` wrote.
+    """Read a file written by `save_statistics`.
 
     Args:
-        path: the file.
-        quantities: your own; without their statistics in the file they are not compared with the reference.
+        path: Path of the file.
+        quantities: Custom quantities. If the file lacks their statistics, they are not compared with the reference.
 
     Raises:
-        DataError: missing, damaged, something else, or of another version of piwsl.
+        DataError: The file is missing, damaged, of another kind, or was written by another version of piwsl.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not is_reference_statistics(path):
-        raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
-    again = "make it again with save_reference=FILE"
+        raise DataError(f"{path}: contains no reference statistics: create them with save_reference=FILE")
+    again = "create it again with save_reference=FILE"
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
-                raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
+                raise DataError(f"{path}: format version {version} was written by a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
-                raise DataError(f"{path}: of an older piwsl: {again}")
+                raise DataError(f"{path}: written by an older piwsl: {again}")
         return _restored(read_checked_npz(path), quantities)
     except (DataError, ConfigError):
         raise
-    except Exception as error:  # numpy and zipfile raise whatever their parsers meet
+    except Exception as error:  # NumPy and zipfile raise any exception for damaged files
         raise DataError(f"{path}: damaged ({reason_of(error)}): {again}") from None
 
 

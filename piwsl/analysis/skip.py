@@ -1,4 +1,4 @@
-"""The start of a run that is left out, and whether the rest is long enough for a verdict."""
+"""Choice of the time to skip at the start of a run, and whether the rest is long enough for a verdict."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -15,21 +15,21 @@ from piwsl.runs.config import read_mapping
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-FEWEST_COUPLING_TIMES = 10.0  # of the thermostat and the barostat, for a verdict
-FEWEST_SAMPLES = 5.0  # independent samples of the energies, for a verdict
+FEWEST_COUPLING_TIMES = 10.0  # smallest number of thermostat or barostat time constants for a verdict
+FEWEST_SAMPLES = 5.0  # smallest number of independent samples of the energies for a verdict
 CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
 class Skip:
-    """The start of a run that is left out.
+    """The start of a run that is skipped.
 
     Attributes:
-        time: fs; frames up to this time are left out.
-        frames: their number.
-        automatic: whether the energies decided it.
-        note: one sentence.
-        obstacle: why the rest allows no verdict; None where it does.
+        time: Time up to which frames are skipped, fs.
+        frames: Number of skipped frames.
+        automatic: Whether the time was chosen from the energies.
+        note: One sentence that describes the choice.
+        obstacle: Reason why the rest does not allow a verdict, or None.
     """
 
     time: float
@@ -39,17 +39,17 @@ class Skip:
     obstacle: str | None = None
 
 
-NO_SKIP = Skip(0.0, 0, False, "no frame at the start is left out")
+NO_SKIP = Skip(0.0, 0, False, "no frames are skipped")
 
 
 def choose_skip(run: Run, stable_frames: int, end: float = np.inf, skip: float | None = None) -> Skip:
-    """Choose which frames at the start of a run are left out.
+    """Choose how many frames at the start of a run to skip.
 
     Args:
-        run: with its frames and energies.
-        stable_frames: frames before the run broke.
-        end: time at which it broke, fs.
-        skip: ps that are left out; None: those in which energies, temperature or volume still drift.
+        run: Run with frames and energies.
+        stable_frames: Number of frames before the first broken frame.
+        end: Time of the first broken frame, fs.
+        skip: Time to skip, ps; by default the time during which energies, temperature or volume drift.
 
     Raises:
         ConfigError: ``skip`` is negative, not finite, or leaves no stable frame.
@@ -58,25 +58,25 @@ def choose_skip(run: Run, stable_frames: int, end: float = np.inf, skip: float |
     found = None if skip is not None else _drift(run, end)
     if skip is not None:
         if not isfinite(skip) or skip < 0:
-            raise ConfigError(f"skip={skip:g}: give the time in ps that is left out at the start, 0 or more")
+            raise ConfigError(f"skip={skip:g}: give the time to skip in ps, 0 or more")
         time = skip * PICOSECOND
-        note = (
-            f"the first {skip:g} ps are left out, as chosen" if skip else "no frame at the start is left out, as chosen"
-        )
+        note = f"the first {skip:g} ps are skipped, as chosen" if skip else "no frames are skipped, as chosen"
     else:
         time, note = _automatic(found)
     frames = int(np.searchsorted(times, time * (1 + 1e-9), side="right")) if time > 0 else 0
     if stable_frames and frames >= stable_frames:
         last = f"{times[-1] / PICOSECOND:.6g} ps"
         if skip is not None:
-            raise ConfigError(f"skip={skip:g}: leaves no frame of a run that is stable for {last}: choose less")
-        frames, note = 0, "no frame at the start is left out: the run is too short"
+            raise ConfigError(
+                f"skip={skip:g} leaves no frame of a run that is stable for {last}: choose a shorter time"
+            )
+        frames, note = 0, "no frames are skipped, because the run is too short"
     return Skip(time, frames, skip is None, note, _obstacle(run, found, min(end, float(run.times[-1])) - time))
 
 
 @dataclass(frozen=True)
 class _Drift:
-    """Equilibration of the rows of thermo.csv, and the times (rows,) of these, fs; None for too few rows."""
+    """Equilibration of the rows of thermo.csv (None for too few rows), and their times (rows,), fs."""
 
     found: Equilibration | None
     times: FloatArray
@@ -98,31 +98,31 @@ def _drift(run: Run, end: float) -> _Drift | None:
 
 
 def _automatic(drift: _Drift | None) -> tuple[float, str]:
-    """Return the time that is left out, fs, and a sentence on it."""
+    """Return the time to skip, fs, and a sentence that describes the choice."""
     choose = "choose with skip=PS"
     if drift is None:
-        return 0.0, f"no energies: whether the run drifts at its start is not known, all frames are used ({choose})"
+        return 0.0, f"no energies to detect a drift at the start: all frames are used ({choose})"
     found = drift.found
     if found is None:
         rows = len(drift.times)
-        return 0.0, f"{rows} rows of energies do not show whether the run drifts at its start, all are used ({choose})"
+        return 0.0, f"too few rows of energies ({rows}) to detect a drift at the start: all frames are used ({choose})"
     if not found.start or found.series is None:
-        return 0.0, f"no drift at the start of energies and temperature: all frames are used ({choose})"
+        return 0.0, f"no drift of energies and temperature at the start: all frames are used ({choose})"
     time = float(drift.times[found.start - 1])
     name, unit = _SERIES[found.series]
     direction = "higher" if found.shift > 0 else "lower"
     return time, (
-        f"the first {time / PICOSECOND:.4g} ps are left out: the {name} is {significant(abs(found.shift))} {unit} "
-        f"{direction} there, {min(found.errors, 999):.0f} standard errors ({choose})"
+        f"the first {time / PICOSECOND:.4g} ps are skipped: the {name} is {significant(abs(found.shift))} {unit} "
+        f"{direction} there by {min(found.errors, 999):.0f} standard errors ({choose})"
     )
 
 
 def _obstacle(run: Run, drift: _Drift | None, length: float) -> str | None:
-    """Return why ``length`` fs of a run allow no verdict."""
+    """Return the reason why ``length`` fs of a run do not allow a verdict, or None."""
     coupling = coupling_time(run.path)
     if coupling is not None and length < FEWEST_COUPLING_TIMES * coupling:
         return (
-            f"{length / PICOSECOND:.4g} ps are less than {FEWEST_COUPLING_TIMES:g} times the time constant of the "
+            f"{length / PICOSECOND:.4g} ps are less than {FEWEST_COUPLING_TIMES:g} time constants of the "
             f"thermostat or barostat, {coupling / PICOSECOND:g} ps: too short for a verdict"
         )
     found = None if drift is None else drift.found
@@ -131,12 +131,12 @@ def _obstacle(run: Run, drift: _Drift | None, length: float) -> str | None:
     if not found.settles:
         return "energies or temperature drift throughout the first half of the run: no verdict"
     if found.samples < FEWEST_SAMPLES:
-        return f"the energies hold {found.samples:.2g} independent samples: too few for a verdict"
+        return f"the energies contain {found.samples:.2g} independent samples: too few for a verdict"
     return None
 
 
 class _Coupling(BaseModel):
-    """What ``config.yaml`` of a run states on thermostat and barostat."""
+    """Thermostat and barostat settings in ``config.yaml`` of a run."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -147,7 +147,7 @@ class _Coupling(BaseModel):
 
 
 def coupling_time(directory: Path) -> float | None:
-    """Return the longest time constant of the thermostat and the barostat of a run, fs; None where it is not known."""
+    """Return the longest time constant of the thermostat and the barostat of a run, fs; None if unknown."""
     try:
         coupling = _Coupling.model_validate(read_mapping(directory / CONFIG_FILE))
     except (ConfigError, ValidationError):

@@ -1,4 +1,4 @@
-"""Verdict: the outcome of a comparison in sentences, for terminal, report and notebook."""
+"""Verdict on a comparison in sentences, for terminal, report and notebook."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -12,17 +12,17 @@ from piwsl.analysis.statistics.results import significant
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND
 
-FAR_OUTSIDE = 1.5  # times its threshold: beyond this, chance is no explanation
+FAR_OUTSIDE = 1.5  # multiple of the threshold beyond which chance is not an explanation
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a comparison.
+    """Outcome of a comparison.
 
     Attributes:
-        stability: one sentence, how long the run was stable.
-        agreement: one sentence, how many observables agree with the reference.
-        agreeing, differing, undecided: the observables that were compared.
+        stability: Sentence that states how long the run was stable.
+        agreement: Sentence that states how many observables agree with the reference.
+        agreeing, differing, undecided: Compared observables by outcome.
     """
 
     stability: str
@@ -33,7 +33,7 @@ class Verdict:
 
 
 def judge(comparison: Comparison) -> Verdict:
-    """Put a comparison into words."""
+    """Return the verdict on a comparison."""
     compared = [row for row in comparison.observables if row.difference is not None]
     agreeing = tuple(row for row in compared if row.agrees is True)
     differing = tuple(row for row in compared if row.agrees is False)
@@ -50,7 +50,7 @@ def judge(comparison: Comparison) -> Verdict:
 
 
 def picoseconds(time: float) -> str:
-    """``12.35 ps`` of a time in fs."""
+    """Format a time in fs as picoseconds, such as ``12.35 ps``."""
     return f"{time / PICOSECOND:.6g} ps"
 
 
@@ -81,7 +81,7 @@ def _stability(comparison: Comparison) -> str:
         reason = "a stop rule" if stop is None else (stop.message or stop.rule).rstrip(".")
         return f"Not stable: stopped after {picoseconds(run.done_time)} of {picoseconds(run.requested_time)}; {reason}."
     if not comparison.complete:
-        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} requested."
+        return f"Stable for the {time} in the trajectory, of {picoseconds(run.requested_time)} requested."
     return f"Stable for all {picoseconds(run.requested_time)}."
 
 
@@ -106,7 +106,7 @@ def _no_verdict(obstacle: str) -> str:
 
 
 def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
-    """Whether so many differences, none far beyond its threshold, are to be expected of equal distributions."""
+    """Return whether equal distributions would give as many differences by chance, none far beyond its threshold."""
     ratios = [
         abs(row.difference.measured.value) / row.difference.threshold
         for row in differing
@@ -117,9 +117,9 @@ def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
 
 
 def verdict_of(group: RunGroup) -> tuple[str, str]:
-    """Return two sentences: how long a group was stable, and how much of it agrees with the reference.
+    """Return two sentences: how long a group was stable, and how many observables agree with the reference.
 
-    The second is empty where no structure was compared.
+    The second sentence is empty if structure was not compared.
     """
     if group.is_single:
         comparison = group.members[0]

@@ -1,7 +1,7 @@
-"""What a model has seen in training, and in which ways a structure lies outside of it.
+"""The domain of the training data of a model, and checks whether a structure lies within it.
 
-The record travels in the trained file and in every file made from it. Distances are measured within the cutoff of the
-model, on all training frames of a small set and on a regular choice of a large one.
+The domain is stored in the trained file and in every file exported from it. Distances are measured within the cutoff of
+the model, on all frames of a small training set or on evenly spaced frames of a large set.
 """
 
 import logging
@@ -25,13 +25,13 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
 
 LOGGER = logging.getLogger(__name__)
 
-# Formulas that are stored. A model of more compositions is meant for others, too.
+# Number of formulas that are stored. A model trained on more compositions is meant to generalize to others.
 MOST_FORMULAS = 100
-# Frames whose distances are measured.
+# Number of frames whose distances are measured.
 MOST_MEASURED = 5000
-# Thermal motion goes a little below the shortest distance of a finite sample.
+# Thermal motion reaches slightly below the shortest distance in a finite sample.
 CLOSER = 0.9
-# Frames of a large set that are compared with a record, and differences after which enough is known.
+# Number of frames of a large set that are compared with the domain, and of concerns after which the comparison stops.
 MOST_COMPARED, MOST_CONCERNS = 500, 8
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -40,24 +40,26 @@ Kind = Literal["molecules", "slabs", "cells"]
 
 
 class TrainingDomain(BaseModel):
-    """What a model has seen in training.
+    """Composition, distances and labels of the training data of a model.
 
     Attributes:
-        frames: number of training frames.
-        measured: number of those whose distances and forces were measured.
-        compositions: number of different compositions.
+        frames: Number of training frames.
+        measured: Number of training frames whose distances and forces were measured.
+        compositions: Number of different compositions.
         formulas: Hill formulas, the most frequent first; at most `MOST_FORMULAS`.
-        elements: atomic numbers.
-        kinds: ``molecules`` (not periodic), ``slabs`` (periodic along one or two directions), ``cells``.
-        range: distance up to which pairs were measured, angstrom: the cutoff of the model.
-        shortest: shortest distance of each pair of elements such as ``C-H``, angstrom; pairs that were never closer
-            than ``range`` are absent.
-        largest_force: eV/angstrom; None without labels.
-        energy_per_atom: lowest and highest energy, eV/atom; None without labels.
-        determined: whether the labels determine the reference energy of each element: False where there are fewer
-            compositions than elements, and energies between compositions mean nothing; None where it is not known.
-        charges: total charges that the data state, in units of e; None where they state none.
-        level: level of theory of the labels; None where it is not known.
+        elements: Atomic numbers.
+        kinds: Kinds of structures: ``molecules`` (not periodic), ``slabs`` (periodic along one or two directions),
+            ``cells`` (periodic in three directions).
+        range: Distance up to which pairs were measured, equal to the cutoff of the model, angstrom.
+        shortest: Shortest distance for each pair of elements such as ``C-H``, angstrom; pairs never found within
+            ``range`` are absent.
+        largest_force: Largest norm of a force, eV/angstrom; None without labels.
+        energy_per_atom: Lowest and highest energy, eV/atom; None without labels.
+        determined: Whether the labels determine the reference energy of each element. False if there are fewer
+            independent compositions than elements; energy differences between compositions are then meaningless. None
+            if unknown.
+        charges: Total charges stated in the data, in units of e; None if the data state no charges.
+        level: Level of theory of the labels; None if unknown.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -80,13 +82,13 @@ class TrainingDomain(BaseModel):
     def of(
         cls, frames: FrameSet, cutoff: float, level: str | None = None, known: Iterable[int] = ()
     ) -> "TrainingDomain":
-        """Measure the training frames of a model.
+        """Determine the domain from the training frames of a model.
 
         Args:
-            frames: training frames.
-            cutoff: of the model, angstrom.
-            level: level of theory of the labels.
-            known: atomic numbers whose reference energies are those of isolated atoms.
+            frames: Training frames.
+            cutoff: Cutoff of the model, angstrom.
+            level: Level of theory of the labels.
+            known: Atomic numbers of elements whose reference energies come from isolated atoms.
         """
         census = frames.census
         formulas = census.formulas()
@@ -118,7 +120,7 @@ class TrainingDomain(BaseModel):
         )
 
     def limits(self) -> FloatArray:
-        """Return the shortest distance of each pair of elements (Z, Z), angstrom; `range` where there is none."""
+        """Return the shortest distance of each pair of elements (Z, Z), angstrom; `range` for absent pairs."""
         table = np.full((MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1), self.range)
         for pair, distance in self.shortest.items():
             first, _, second = pair.partition("-")
@@ -128,11 +130,11 @@ class TrainingDomain(BaseModel):
         return table
 
     def concerns(self, atoms: Atoms, distances: bool = True) -> dict[str, str]:
-        """Return in which ways a structure lies outside of the training data: a sentence by kind of concern.
+        """Return the ways in which a structure lies outside the training data, as sentences by kind of concern.
 
         Args:
-            atoms: structure.
-            distances: whether its positions count.
+            atoms: Structure to check.
+            distances: Whether to check interatomic distances.
         """
         found = {}
         numbers = np.asarray(atoms.numbers)
@@ -142,20 +144,20 @@ class TrainingDomain(BaseModel):
         same = formula in known or (any(pbc) and _reduced(formula) in {_reduced(other) for other in known})
         if stored and known and not same:
             some = ", ".join(known[:3]) + (f" and {len(known) - 3} other compositions" if len(known) > 3 else "")
-            found[f"composition {formula}"] = f"the structure is {formula}, and the model was trained on {some} alone"
+            found[f"composition {formula}"] = f"the structure is {formula}, but the model was trained only on {some}"
         if (kind := _kind(sum(pbc))) not in self.kinds:
             words = {"molecules": "not periodic", "slabs": "a slab or wire", "cells": "a periodic cell"}
             only = " and ".join("slabs or wires" if kind == "slabs" else kind for kind in self.kinds)
-            found[kind] = f"the structure is {words[kind]}, and the model was trained on {only} alone"
+            found[kind] = f"the structure is {words[kind]}, but the model was trained only on {only}"
         charge = _charge(atoms)
         if charge and charge not in (self.charges or ()):
-            found["charge"] = f"the structure has a charge of {charge:+g}, which the training data do not state"
+            found["charge"] = f"the structure has a charge of {charge:+g}, which does not occur in the training data"
         if distances and np.isfinite(atoms.positions).all():
             found.update(self._close_pairs(atoms, numbers))
         return found
 
     def remark(self) -> str | None:
-        """Return a sentence about energies between compositions; None where they are determined."""
+        """Return a warning about energy differences between compositions; None if the labels determine them."""
         if self.determined is not False:
             return None
         return undetermined_energies(self.compositions, len(self.elements))
@@ -175,12 +177,12 @@ class TrainingDomain(BaseModel):
             found.setdefault(
                 f"distance {name}",
                 f"atoms {_atom(numbers, first)} and {_atom(numbers, second)} are {pairs.distances[index]:.2f} angstrom "
-                f"apart, and in training {name} were {closest}",
+                f"apart, but in training {name} were {closest}",
             )
         return found
 
     def lines(self) -> list[str]:
-        """Return the record as text."""
+        """Return the domain as lines of text."""
         more = f" and {self.compositions - 4} more" if self.compositions > 4 else ""
         lines = [
             f"trained on         {self.frames} frames of {', '.join(self.formulas[:4])}{more}: {', '.join(self.kinds)}",
@@ -192,11 +194,11 @@ class TrainingDomain(BaseModel):
 
 
 def undetermined_energies(compositions: int, elements: int) -> str:
-    """Return a sentence about reference energies that the labels do not determine."""
+    """Return a warning that the labels do not determine the reference energies."""
     some = "one composition does" if compositions == 1 else f"{compositions} compositions do"
     return (
         f"{some} not determine the reference energies of {elements} elements: energies of other compositions, and "
-        "differences between compositions, mean nothing"
+        "differences between compositions, are meaningless"
     )
 
 
@@ -210,20 +212,20 @@ def check_domain(
     strict: bool = False,
     distances: bool = True,
 ) -> list[str]:
-    """Compare a structure with what a model has seen in training, and warn once per process of each difference.
+    """Compare a structure with the training data of a model, and warn of each difference once per process.
 
     Args:
-        domain: of the model; None where its file does not state it.
-        atoms: structure.
-        model: name of the model file.
-        strict: make a difference an error.
-        distances: whether the positions of the structure count.
+        domain: Domain of the model; None if its file does not contain a domain.
+        atoms: Structure to check.
+        model: Name of the model file, used in messages.
+        strict: Raise an error for any difference.
+        distances: Whether to check interatomic distances.
 
     Returns:
-        The new warnings, which were logged.
+        New warnings, which were also logged.
 
     Raises:
-        DataError: ``strict`` is set, and the structure lies outside of the training data.
+        DataError: ``strict`` is set, and the structure lies outside the training data.
     """
     if domain is None:
         return []
@@ -233,12 +235,12 @@ def check_domain(
 def check_frames(
     domain: TrainingDomain | None, frames: FrameSet, model: str | PathLike[str], strict: bool = False
 ) -> list[str]:
-    """Compare frames with what a model has seen in training, as `check_domain` does.
+    """Compare frames with the training data of a model, as `check_domain` does.
 
-    A frame of each composition is compared, and of a large set a regular choice of all.
+    One frame of each composition is compared, and evenly spaced frames of a large set.
 
     Raises:
-        DataError: ``strict`` is set, and a frame lies outside of the training data.
+        DataError: ``strict`` is set, and a frame lies outside the training data.
     """
     if domain is None or not len(frames):
         return []
@@ -254,7 +256,7 @@ def check_frames(
 
 
 def _report(concerns: dict[str, str], model: str, strict: bool) -> list[str]:
-    """Log what was not logged before, or raise a DataError."""
+    """Log the concerns that were not logged before, or raise a DataError if ``strict``."""
     if strict and concerns:
         raise DataError(f"{model}: {'; '.join(concerns.values())}: train on such structures, or leave out strict=True")
     new = [f"{model}: {text}" for kind, text in concerns.items() if (model, kind) not in _warned]
@@ -265,7 +267,7 @@ def _report(concerns: dict[str, str], model: str, strict: bool) -> list[str]:
 
 
 class _ShortestPairs:
-    """Shortest distances by pair of elements."""
+    """Accumulate the shortest distance of each pair of elements."""
 
     def __init__(self) -> None:
         self._size = MAX_ATOMIC_NUMBER + 1
@@ -277,7 +279,7 @@ class _ShortestPairs:
         np.minimum.at(self._table, keys, distances)
 
     def named(self) -> dict[str, float]:
-        """Return the distances by names such as ``C-H``, rounded to 0.0001 angstrom."""
+        """Return the distances by pair names such as ``C-H``, rounded to 0.0001 angstrom."""
         table = self._table.reshape(self._size, self._size)
         table = np.minimum(table, table.T)
         pairs = np.argwhere(np.isfinite(table) & ~np.tri(self._size, k=-1, dtype=bool))
@@ -307,12 +309,12 @@ def _hill(formula: str) -> str:
 def _reduced(formula: str) -> str:
     try:
         return str(Formula(formula).reduce()[0].format("hill"))
-    except ValueError:  # of a damaged file
+    except ValueError:  # formula from a damaged file
         return formula
 
 
 def _charge(atoms: Atoms) -> float:
-    """Return the total charge that a structure states; 0 where it states none."""
+    """Return the total charge stated in a structure; 0 if it states none."""
     for key in ("charge", "total_charge"):
         value = atoms.info.get(key)
         if isinstance(value, int | float | np.integer | np.floating):

@@ -1,4 +1,4 @@
-"""Names of the values in a file: which ones were read, which ones were not, and which of these look like labels."""
+"""Names of the values in a file: names that were read, names that were not, and unread names that look like labels."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ _WORDS = {
     "forces": {"force", "forces", "f", "frc", "gradient", "gradients", "grad", "grads"},
     "stress": {"stress", "stresses", "virial", "virials"},
 }
-# Words beside which a name means something else, such as kinetic_energy or energy_unit.
+# Words that change the meaning of a name, as in kinetic_energy or energy_unit.
 _OTHER = {
     "kinetic",
     "ekin",
@@ -30,7 +30,7 @@ _SHOWN = 12  # names in a line of the report
 
 
 def label_of(name: str) -> str | None:
-    """Return the label (energy, forces, stress) that a name seems to mean; None for another one."""
+    """Return the label (energy, forces, stress) that a name suggests; None if it suggests no label."""
     words = set(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
     if words & _OTHER:
         return None
@@ -39,13 +39,13 @@ def label_of(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class FoundNames:
-    """Names of values in a file, with the number of frames that have them.
+    """Names of the values in a file, with the number of frames in which each occurs.
 
     Attributes:
-        frames: number of frames that were looked at.
-        read: names that were read.
-        unread: names that were not.
-        overlooked: names that look like a label which their frames lack.
+        frames: Number of frames examined.
+        read: Names that were read.
+        unread: Names that were not read.
+        overlooked: Unread names that look like a label missing from the same frames.
     """
 
     frames: int = 0
@@ -54,7 +54,7 @@ class FoundNames:
     overlooked: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Return the names as text."""
+        """Return the names as lines of text."""
         if not self.read and not self.unread:
             return []
         lines = [f"names read         {self._listed(self.read) or 'none'}"]
@@ -77,7 +77,7 @@ class FoundNames:
 
     @staticmethod
     def joined(parts: Sequence["FoundNames"]) -> "FoundNames":
-        """Join the names of several files."""
+        """Merge the names from several files."""
         sums: list[Counter[str]] = [Counter(), Counter(), Counter()]
         for part in parts:
             for total, names in zip(sums, (part.read, part.unread, part.overlooked), strict=True):
@@ -87,13 +87,13 @@ class FoundNames:
 
 
 _HINT = {
-    "forces": " in eV/angstrom (a gradient with the other sign)",
-    "stress": " in eV/angstrom^3, positive under tension (REF_virial if a virial in eV)",
+    "forces": " in eV/angstrom (gradients have the opposite sign)",
+    "stress": " in eV/angstrom^3, positive under tension (REF_virial for a virial in eV)",
 }
 
 
 class NameCount:
-    """Counts names frame by frame."""
+    """Accumulate the names of values, frame by frame."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -105,9 +105,9 @@ class NameCount:
         """Count a frame.
 
         Args:
-            found: names in the file, without those of the structure itself.
-            read: names that were read.
-            labels: labels (energy, forces, stress) that the frame has.
+            found: Names in the file, except names that describe the structure itself.
+            read: Names among ``found`` that were read.
+            labels: Labels (energy, forces, stress) of the frame.
         """
         self.frames += 1
         read, labels = set(read), set(labels)
@@ -117,11 +117,11 @@ class NameCount:
         self._overlooked.update(name for name in unread if label_of(name) not in (None, *labels))
 
     def names(self) -> FoundNames:
-        """Return the names."""
+        """Return the names counted so far."""
         return FoundNames(self.frames, dict(self._read), dict(self._unread), dict(self._overlooked))
 
 
 def shown(name: str, longest: int = 40) -> str:
-    """Return a name from a file on one line, without control characters and shortened."""
+    """Return a name from a file in one line, shortened and without control characters."""
     text = "".join(character if character.isprintable() else "?" for character in str(name)[: longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}..."

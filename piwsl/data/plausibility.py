@@ -1,4 +1,4 @@
-"""Whether forces and stresses have a plausible sign and size, from frames alone."""
+"""Check sign and magnitude of forces and stresses for plausibility, from the frames alone."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,28 +13,28 @@ from piwsl.structures.neighbors import PairSearch
 from piwsl.typing import FloatArray
 from piwsl.units import BAR
 
-# Bands outside which stresses are unlikely to be in eV/angstrom^3.
+# Values outside these ranges suggest that stresses are not in eV/angstrom^3.
 STRESS_RMS_BAND = (0.0, 1.0)  # eV/angstrom^3; 160 GPa
 BULK_MODULUS_BAND = (1e-4, 10.0)  # eV/angstrom^3; 0.016 to 1600 GPa
-WRONG_SIGN = 0.5  # correlation from which a sign is wrong
+WRONG_SIGN = 0.5  # correlation above which the sign is considered wrong
 GIGAPASCAL = 1e4 * BAR  # eV/angstrom^3
 _SEARCH_RADIUS = 4.0  # angstrom
-_BONDED = 1.25  # times the sum of covalent radii
-_FRAMES = 2000  # searched for distances, and for stresses
-_MOST_BONDS = 200_000  # lengths and forces
+_BONDED = 1.25  # multiple of the sum of covalent radii
+_FRAMES = 2000  # frames examined for distances and for stresses
+_MOST_BONDS = 200_000  # pairs of length and force
 _FEWEST_FRAMES, _FEWEST_BONDS = 5, 20
-_ASYMMETRY = 1e-2  # of the largest component
+_ASYMMETRY = 1e-2  # relative to the largest component
 _SPREAD_OF_VOLUME = 0.01
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Distances and the forces along them.
+    """Interatomic distances and the forces along bonds.
 
     Attributes:
-        smallest_distance: between two atoms, angstrom, up to a search radius.
-        bond_correlation: mean correlation of the length of a bond with the force that lengthens it; negative in a
-            stable structure. None with too few bonds.
+        smallest_distance: Smallest distance between two atoms, at most the search radius, angstrom.
+        bond_correlation: Mean correlation between bond length and the force that stretches the bond; negative in a
+            stable structure. None if there are too few bonds.
     """
 
     smallest_distance: float
@@ -42,10 +42,10 @@ class Geometry:
 
 
 def survey_geometry(frames: FrameSet) -> Geometry:
-    """Look at the distances of an even choice of frames, and at the forces along their bonds."""
+    """Measure distances, and forces along bonds, in evenly spaced frames."""
     search, smallest = PairSearch(_SEARCH_RADIUS), _SEARCH_RADIUS
     values = 0
-    # By composition and bond: length and force. Bonds of one pair of atoms have one length at rest.
+    # Lengths and forces by composition and bond. All bonds of one pair of atoms have the same length at rest.
     bonds: dict[tuple[bytes, int, int], list[tuple[float, float]]] = defaultdict(list)
     for index in range(0, len(frames), max(1, len(frames) // _FRAMES)):
         frame = frames[index]
@@ -67,7 +67,7 @@ def survey_geometry(frames: FrameSet) -> Geometry:
 
 
 def _mean_correlation(groups: Iterable[list[tuple[float, float]]]) -> float | None:
-    """Return the mean correlation of the groups, each weighted with its number of values."""
+    """Return the mean correlation of the groups, weighted by their numbers of values."""
     total, weight = 0.0, 0
     for group in groups:
         lengths, forces = np.array(group).T
@@ -79,15 +79,15 @@ def _mean_correlation(groups: Iterable[list[tuple[float, float]]]) -> float | No
 
 @dataclass(frozen=True)
 class StressReport:
-    """Size and sign of the stresses, eV/angstrom^3.
+    """Magnitude and sign of stresses, eV/angstrom^3.
 
     Attributes:
-        rms: of the components.
-        largest: component.
-        asymmetric: number of stresses that are not symmetric.
-        volume_correlation: correlation of the mean stress with the volume at equal composition; positive in stable
-            matter. None where the volume does not vary.
-        bulk_modulus: slope of the mean stress with the logarithm of the volume; None where it cannot be seen.
+        rms: Root mean square of the components.
+        largest: Largest absolute value of a component.
+        asymmetric: Number of stress tensors that are not symmetric.
+        volume_correlation: Correlation between mean stress and volume at equal composition; positive in stable matter.
+            None if the volume does not vary.
+        bulk_modulus: Slope of the mean stress against the logarithm of the volume; None if it cannot be determined.
     """
 
     rms: float
@@ -97,28 +97,30 @@ class StressReport:
     bulk_modulus: float | None
 
     def line(self) -> str:
-        """Return size and unit as text."""
+        """Return the magnitudes as text, in two units."""
         return (
             f"RMS {self.rms:.3g}, largest {self.largest:.3g} eV/A^3 ({self.rms / GIGAPASCAL:.3g} and "
             f"{self.largest / GIGAPASCAL:.3g} GPa)"
         )
 
     def warnings(self) -> list[str]:
-        """Return what is implausible."""
+        """Return warnings about implausible stresses."""
         warnings = []
         modulus = self.bulk_modulus
-        hint = "are they really in eV/A^3? (GPa read as eV/A^3 are 160 times too large, kbar 1602 times)"
+        hint = "check that they are in eV/A^3 (GPa read as eV/A^3 are 160 times too large, kbar 1602 times)"
         if self.rms > STRESS_RMS_BAND[1]:
             warnings.append(
-                f"stress RMS {self.rms:.3g} eV/A^3 = {self.rms / GIGAPASCAL:.3g} GPa is beyond {STRESS_RMS_BAND[1]}: "
+                f"stress RMS {self.rms:.3g} eV/A^3 = {self.rms / GIGAPASCAL:.3g} GPa exceeds {STRESS_RMS_BAND[1]}: "
                 f"{hint}"
             )
         elif modulus is not None and not BULK_MODULUS_BAND[0] <= modulus <= BULK_MODULUS_BAND[1]:
-            warnings.append(f"stress grows with volume as for a bulk modulus of {modulus / GIGAPASCAL:.3g} GPa: {hint}")
+            warnings.append(
+                f"the stress increases with volume as for a bulk modulus of {modulus / GIGAPASCAL:.3g} GPa: {hint}"
+            )
         if self.volume_correlation is not None and self.volume_correlation < -WRONG_SIGN:
             warnings.append(
-                f"the stress falls as the volume grows (correlation {self.volume_correlation:.2f}): is it positive "
-                "under tension? (pressure and the stress of some programs have the other sign)"
+                f"the stress decreases with volume (correlation {self.volume_correlation:.2f}): check that it is "
+                "positive under tension (pressure and the stress of some programs have the opposite sign)"
             )
         if self.asymmetric:
             warnings.append(f"{self.asymmetric} stresses are not symmetric: check the order of their components")
@@ -126,7 +128,7 @@ class StressReport:
 
 
 def survey_stresses(frames: Sequence[Frame]) -> StressReport | None:
-    """Look at the stresses of frames; None without one."""
+    """Measure the stresses of frames; return None if no frame has a stress."""
     stresses = [(frame, frame.stress) for frame in frames if frame.has_stress]
     if not stresses:
         return None
@@ -140,7 +142,7 @@ def survey_stresses(frames: Sequence[Frame]) -> StressReport | None:
 
 
 def _volume_dependence(frames: Sequence[Frame], tensors: FloatArray) -> tuple[float | None, float | None]:
-    """Return correlation and slope of the mean stress with the logarithm of the volume per atom."""
+    """Return correlation and slope of the mean stress against the logarithm of the volume per atom."""
     groups: dict[bytes, list[tuple[float, float]]] = defaultdict(list)
     for frame, tensor in zip(frames, tensors, strict=True):
         counts = np.bincount(frame.species)

@@ -1,4 +1,4 @@
-"""Reference energies of the elements."""
+"""Reference energies of the elements, fitted to labels or taken from isolated atoms."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,14 +11,14 @@ from piwsl.typing import IntArray
 
 
 def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
-    """Return whether the labeled energies of frames determine an energy of each of their elements.
+    """Return whether the labeled energies determine a reference energy for each element in the frames.
 
-    Where they do not, there are fewer independent compositions than elements, and `fit_reference_energies` returns one
-    of many solutions.
+    If the frames have fewer independent compositions than elements, `fit_reference_energies` returns one of many
+    solutions.
 
     Args:
-        frames: training frames.
-        known: atomic numbers whose energies are those of isolated atoms.
+        frames: Training frames.
+        known: Atomic numbers of elements whose reference energies come from isolated atoms.
     """
     census = frames.census
     occurring = np.bincount(census.composition[census.has_energy], minlength=len(census.compositions)) > 0
@@ -28,7 +28,7 @@ def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
 
 
 def isolated_atoms(frames: FrameSet) -> IntArray:
-    """Return the indices of the frames that are one atom, not periodic, with an energy."""
+    """Return the indices of nonperiodic single-atom frames with an energy."""
     census = frames.census
     return np.flatnonzero((census.sizes == 1) & ~census.periodic & census.has_energy)
 
@@ -37,10 +37,10 @@ def atom_energies(frames: FrameSet) -> dict[int, float]:
     """Return the energies of isolated atoms.
 
     Args:
-        frames: frames of one atom each.
+        frames: Frames with one atom each.
 
     Returns:
-        Lowest energy of each element, eV, by atomic number: that of the ground state.
+        Lowest energy of each element (the ground state), eV, by atomic number.
     """
     energies: dict[int, float] = {}
     for frame in frames:
@@ -52,18 +52,19 @@ def atom_energies(frames: FrameSet) -> dict[int, float]:
 def fit_reference_energies(
     frames: FrameSet, elements: list[int], known: Mapping[int, float] | None = None
 ) -> dict[int, float]:
-    """Fit an energy to each element by least squares, so that sums over atoms match the labels.
+    """Fit one energy per element by least squares, so that sums over atoms match the labeled energies.
 
-    For a single composition the solution of least norm is returned. Frames of equal composition enter as their mean,
-    weighted with their number, which gives the same fit.
+    For a single composition the minimum-norm solution is returned. Frames of equal composition are replaced by their
+    mean, weighted by their number; the fit is the same.
 
     Args:
-        frames: frames, of which those with an energy are used.
-        elements: atomic numbers.
-        known: energies of isolated atoms, eV, by atomic number, which are kept; the others are fitted to what is left.
+        frames: Frames; frames without an energy are not used.
+        elements: Atomic numbers of the elements.
+        known: Energies of isolated atoms, eV, by atomic number. They are kept, and the other elements are fitted to the
+            remaining energy.
 
     Returns:
-        Energy of each element, eV, by atomic number; zeros without labels.
+        Energy of each element, eV, by atomic number; all zero if no frame has an energy.
     """
     census = frames.census
     fixed = {z: energy for z, energy in (known or {}).items() if z in elements}

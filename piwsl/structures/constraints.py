@@ -1,4 +1,4 @@
-"""Atoms that a structure holds fixed."""
+"""Fixed atoms of a structure, from its constraints."""
 
 import numpy as np
 from ase import Atoms
@@ -10,13 +10,13 @@ from piwsl.typing import BoolArray
 
 
 def fixed_atoms(atoms: Atoms, where: str = "structure") -> BoolArray:
-    """Return the mask (n,) of atoms that the constraints of a structure hold fixed.
+    """Return the mask (n,) of atoms fixed by the constraints of a structure.
 
-    Atoms whose coordinates are all held one by one (`FixCartesian`, `FixScaled`, ``move_mask`` of three columns) are
-    fixed atoms.
+    An atom also counts as fixed if all of its coordinates are fixed separately (`FixCartesian`, `FixScaled`,
+    ``move_mask`` of three columns).
 
     Raises:
-        DataError: another constraint, or some coordinates of an atom are held and others are not.
+        DataError: The structure has another constraint, or only some coordinates of an atom are fixed.
     """
     held = np.zeros((len(atoms), 3), dtype=bool)
     for constraint in atoms.constraints:
@@ -27,13 +27,13 @@ def fixed_atoms(atoms: Atoms, where: str = "structure") -> BoolArray:
             held[constraint.index] |= np.asarray(constraint.mask, dtype=bool)
         else:
             raise DataError(
-                f"{where}: constraint {name}: no engine keeps it, only fixed atoms (FixAtoms): remove it "
+                f"{where}: constraint {name} is not supported, only fixed atoms (FixAtoms): remove it "
                 "(atoms.set_constraint())"
             )
     partly = np.flatnonzero(held.any(axis=1) & ~held.all(axis=1))
     if len(partly):
         raise DataError(
-            f"{where}: atom {atom_name(atoms, int(partly[0]))} is fixed along some directions only, which no engine "
-            "keeps: fix it along all of them (FixAtoms), or remove the constraint"
+            f"{where}: atom {atom_name(atoms, int(partly[0]))} is fixed along only some directions, which is not "
+            "supported: fix it along all directions (FixAtoms), or remove the constraint"
         )
     return np.asarray(held.all(axis=1))

@@ -1,4 +1,4 @@
-"""Structures from files, and whether a potential can start from them."""
+"""Load structures from files, and check that a potential can evaluate them."""
 
 import logging
 import math
@@ -15,31 +15,31 @@ from piwsl.structures.neighbors import neighbor_pairs
 
 LOGGER = logging.getLogger(__name__)
 
-# No two atoms of a molecule come closer than H-H, 0.74 angstrom; a strongly bent H-O-H keeps 1.5.
+# The shortest distance in any molecule is the bond length of H2, 0.74 angstrom.
 CLOSEST_DISTANCE = 0.5  # angstrom
-FARTHEST_POSITION = 1e6  # angstrom from the origin; beyond, single precision resolves no bond length
+FARTHEST_POSITION = 1e6  # angstrom from the origin; beyond this, single precision cannot resolve bond lengths
 
 
 def atom_name(atoms: Atoms, index: int) -> str:
-    """Return a name such as ``C3``, the carbon atom of index 3; indices start at 0."""
+    """Return an atom name such as ``C3`` for the carbon atom with index 3; indices start at 0."""
     return f"{atoms.symbols[index]}{index}"
 
 
 def load_structure(path: str | Path) -> Atoms:
-    """Read the last structure of a file in a format of ASE.
+    """Read the last structure of a file that ASE can read.
 
     Raises:
-        DataError: the file is missing or not readable, or the structure fails `check_structure`.
+        DataError: The file is missing or cannot be read, or the structure fails `check_structure`.
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file")
     try:
         atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
-    except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise DataError(f"{path}: not a structure file that ASE reads ({reason_of(error)})") from None
+    except Exception as error:  # ASE's readers raise any exception for damaged files
+        raise DataError(f"{path}: not a structure file that ASE can read ({reason_of(error)})") from None
     assert isinstance(atoms, Atoms)
     if _is_pdb(path) and atoms.pbc.any() and np.array_equal(atoms.cell.array, np.eye(3)):
-        LOGGER.info(f"{path}: CRYST1 of 1 x 1 x 1 angstrom: no cell, as the PDB format defines")
+        LOGGER.info(f"{path}: CRYST1 of 1 x 1 x 1 angstrom is read as no cell, as the PDB format defines")
         atoms.cell[:], atoms.pbc = 0.0, False
     check_structure(atoms, str(path))
     atoms.calc = None
@@ -47,16 +47,18 @@ def load_structure(path: str | Path) -> Atoms:
 
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
-    """Raise an error for a structure that no potential can start from.
+    """Raise an error if no potential can evaluate a structure.
 
     Raises:
-        DataError: the structure has no atoms, a ghost atom, a position or mass that is not a number in range, a cell
-            without a volume, or two atoms on top of each other.
+        DataError: The structure has no atoms, a ghost atom, a position or mass outside the valid range, a degenerate
+            cell, or two atoms at nearly the same position.
     """
     if len(atoms) == 0:
-        raise DataError(f"{where}: has no atoms")
+        raise DataError(f"{where}: contains no atoms")
     if (ghosts := np.flatnonzero(atoms.numbers < 1)).size:
-        raise DataError(f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom, and no element: remove it")
+        raise DataError(
+            f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom without an element: remove it"
+        )
     check_finite(atoms, where)
     if (far := np.flatnonzero(np.abs(atoms.positions).max(axis=1) > FARTHEST_POSITION)).size:
         raise DataError(
@@ -66,8 +68,8 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     masses = atoms.get_masses()
     if (wrong := np.flatnonzero(~((masses > 0) & (masses < np.inf)))).size:
         raise DataError(
-            f"{where}: the mass of atom {atom_name(atoms, int(wrong[0]))} is {masses[wrong[0]]:g} amu: masses are "
-            "finite and above 0; to hold atoms in place, fix them (FixAtoms)"
+            f"{where}: the mass of atom {atom_name(atoms, int(wrong[0]))} is {masses[wrong[0]]:g} amu: masses must be "
+            "finite and positive; use FixAtoms to fix atoms"
         )
     check_cell(atoms.cell.array, periodic_directions(atoms), atoms.positions, where)
     close = neighbor_pairs(atoms.positions, atoms.cell.array, periodic_directions(atoms), CLOSEST_DISTANCE)
@@ -85,7 +87,7 @@ def check_finite(atoms: Atoms, where: str = "structure") -> None:
     """Refuse positions and periodic lattice vectors that are not finite numbers; this costs a few microseconds.
 
     Raises:
-        DataError: the first such atom, or the cell.
+        DataError: The first such atom, or the cell.
     """
     if not math.isfinite(atoms.positions.sum()):
         for index in np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1)):

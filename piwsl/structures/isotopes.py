@@ -1,4 +1,4 @@
-"""Isotopes of hydrogen that files name as elements: D is deuterium and T is tritium."""
+"""Support for files that use D (deuterium) and T (tritium) as element symbols."""
 
 import re
 import threading
@@ -11,23 +11,23 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 Result = TypeVar("Result")
 ISOTOPES = {"D": 2.014101778, "T": 3.016049281}  # amu
-# Numbers that no element has, for the time of reading.
+# Placeholder atomic numbers, used only while a file is read.
 _PLACEHOLDERS = {name: len(atomic_masses) + place for place, name in enumerate(ISOTOPES)}
-_lock = threading.Lock()  # the tables of ASE belong to the whole process
+_lock = threading.Lock()  # ASE's tables are shared by all threads
 
 
 def with_isotopes(read: Callable[[], Result]) -> Result:
-    """Call a function that reads structures with ASE; where it stops at the symbol D or T, let ASE take it.
+    """Call a function that reads structures with ASE, and repeat the call with D and T as elements if it fails.
 
     Args:
-        read: returns one structure or a list of them.
+        read: Function that returns one structure or a list of structures.
 
     Returns:
-        What ``read`` returns; atoms D and T are hydrogen with the mass of the isotope, unless the file has masses.
+        Result of ``read``. Atoms D and T become hydrogen with the mass of the isotope, unless the file has masses.
     """
     try:
         return read()
-    except Exception as error:  # a KeyError of ASE, or what its readers make of it
+    except Exception as error:  # a KeyError of ASE, or an exception that a reader derives from it
         if re.search(rf"\b({'|'.join(ISOTOPES)})\b", str(error)) is None:
             raise
     with _lock:

@@ -221,7 +221,7 @@ def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     assert "the cell of boxed is ignored: the run has none" in other.notes
     assert other.stable
     boxed.save_statistics(tmp_path / "boxed.npz")
-    with pytest.raises(DataError, match="holds statistics of a periodic cell, the run has none"):
+    with pytest.raises(DataError, match="contains statistics of a periodic cell, but the run has no cell"):
         compare_run(other.run, read_reference_statistics(tmp_path / "boxed.npz"))
 
 

@@ -81,7 +81,7 @@ def test_positions_that_are_no_numbers(runs, tmp_path, positions):
 
 def test_frames_of_two_molecules(runs, tmp_path):
     write(tmp_path / "r.extxyz", [runs.ETHANOL, molecule("C6H6")])
-    with pytest.raises(DataError, match="frame 1 is another molecule"):
+    with pytest.raises(DataError, match="frames 0 and 1 are different molecules"):
         _ = read_reference(tmp_path / "r.extxyz").statistics
 
 
@@ -95,5 +95,5 @@ def test_same_molecule(runs):
 
 
 def test_no_bundled_system_of_this_name():
-    with pytest.raises(ConfigError, match="no reference for 'ethanol': name one with reference=FILE"):
+    with pytest.raises(ConfigError, match="no bundled reference for 'ethanol': give reference=FILE"):
         bundled_reference("ethanol")

@@ -51,7 +51,7 @@ def test_other_files(runs, tmp_path, saved):
     with pytest.raises(DataError, match="no such file"):
         read_reference_statistics(tmp_path / "none.npz")
     with pytest.raises(
-        DataError, match=r"frames\.npz: holds no statistics of a reference: make them with save_reference=FILE"
+        DataError, match=r"frames\.npz: contains no reference statistics: create them with save_reference=FILE"
     ):
         read_reference_statistics(tmp_path / "frames.npz")
 
@@ -64,7 +64,7 @@ def test_damaged_and_newer_statistics(saved):
     with pytest.raises(DataError, match="damaged"):
         read_reference_statistics(saved)
     np.savez(saved, **{**values, "format_version": 99})
-    with pytest.raises(DataError, match="format version 99 is of a newer piwsl"):
+    with pytest.raises(DataError, match="format version 99 was written by a newer piwsl"):
         read_reference_statistics(saved)
 
 

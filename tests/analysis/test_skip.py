@@ -41,7 +41,7 @@ def test_a_hot_start_is_left_out_and_said(hot_start, reference):
     assert found.skip.automatic
     note = found.notes[0]
     assert note.startswith("the first ")
-    assert "are left out: the " in note
+    assert "are skipped: the " in note
     assert "higher there" in note
     assert "standard errors (choose with skip=PS)" in note
     rows = {row.key: row for row in found.observables}
@@ -65,7 +65,7 @@ def test_the_choice_is_printed_in_any_case(runs, tmp_path, reference):
 def test_chosen_times_are_left_out(hot_start, reference):
     found = compare_run(read_run(hot_start), reference, skip=5.0)
     assert (found.skip.frames, found.skip.automatic) == (100, False)
-    assert found.notes[0] == "the first 5 ps are left out, as chosen"
+    assert found.notes[0] == "the first 5 ps are skipped, as chosen"
     curves = {curve.key: curve for curve in found.curves}
     assert curves["rmsd"].run.x[0] == pytest.approx(5.05)
     for skip, message in ((20.0, "leaves no frame of a run that is stable for 20 ps"), (-1.0, "0 or more")):
@@ -90,7 +90,7 @@ def test_a_run_shorter_than_ten_times_its_thermostat_gets_no_verdict(hot_start, 
     (hot_start / "config.yaml").write_text(yaml.safe_dump(config))
     analysis = analyze(hot_start, reference=reference, report=False, output=tmp_path / "out")
     assert "No verdict: " in analysis.verdict
-    assert "less than 10 times the time constant of the thermostat or barostat, 2 ps" in analysis.verdict
+    assert "less than 10 time constants of the thermostat or barostat, 2 ps" in analysis.verdict
     assert all(row.agrees is None for row in analysis.comparisons[0].observables)
     text = (tmp_path / "out" / "analysis.json").read_text()
     assert json.loads(text)["no_verdict"]

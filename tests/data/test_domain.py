@@ -78,7 +78,7 @@ def charged():
         (WATER, "the structure is H2O, and the model was trained on C2H6O alone"),
         (squeezed(), "are 0.50 angstrom apart, and in training H-O were 0.9[0-9] at the closest"),
         (in_a_box(), "the structure is a periodic cell, and the model was trained on molecules alone"),
-        (charged(), "the structure has a charge of -1, which the training data do not state"),
+        (charged(), "the structure has a charge of -1, which does not occur in the training data"),
         (PEROXIDE, r"in training O-O were never within 4"),
     ],
 )

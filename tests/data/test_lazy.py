@@ -206,7 +206,7 @@ def test_a_damaged_block_is_met_by_every_way_of_reading(tmp_path, layout):
     frames = read_frames(path)
     assert frames[0].has_forces
     for reading in (lambda: frames[4], lambda: list(frames), lambda: frames.census):
-        with pytest.raises(DataError, match="not readable, the file is damaged") as error:
+        with pytest.raises(DataError, match="cannot be read, the file is damaged") as error:
             reading()
         assert "\n" not in str(error.value)
 

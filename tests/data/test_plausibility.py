@@ -51,7 +51,9 @@ def test_forces_and_gradients(molecules, cells):
     assert "gradients" not in warnings(molecules)
     assert "gradients" not in warnings(cells)
     for frames in (molecules, cells):
-        assert "are these gradients" in warnings([replace(frame, forces=-frame.forces) for frame in frames])
+        assert "check that these are forces and not gradients" in warnings(
+            [replace(frame, forces=-frame.forces) for frame in frames]
+        )
 
 
 def test_units_of_stress(cells):
@@ -60,9 +62,9 @@ def test_units_of_stress(cells):
     assert report.stress is not None
     assert report.stress.bulk_modulus == pytest.approx(0.84, abs=0.2)  # 134 GPa, EMT
     for factor in (160.2, 1602.0):
-        assert "are they really in eV/A^3" in warnings(scaled(cells, factor))
+        assert "check that they are in eV/A^3" in warnings(scaled(cells, factor))
     small = [replace(frame, stress=0.05 * frame.stress) for frame in scaled(cells, 1602.0)]
-    assert "are they really in eV/A^3" in warnings(small)
+    assert "check that they are in eV/A^3" in warnings(small)
 
 
 def test_sign_of_stress(cells):

@@ -83,7 +83,7 @@ def test_units_must_be_stated_somewhere(tmp_path):
 def test_truncated_npz(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays())
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:300])
-    with pytest.raises(DataError, match="not a readable npz"):
+    with pytest.raises(DataError, match="cannot be read as an npz file"):
         read_frames(tmp_path / "a.npz", KCAL)
 
 

@@ -79,7 +79,7 @@ def test_another_order_of_the_same_elements_is_noticed(runs, tmp_path, reference
 def test_an_isomer_in_another_order_is_refused_without_an_offer(runs, tmp_path, reference):
     ether = molecule("CH3OCH3")
     path = runs.write_run(tmp_path / "run", np.tile(ether.positions, (3, 1, 1)), numbers=ether.numbers)
-    with pytest.raises(DataError, match=r"different order.*reorder one of them"):
+    with pytest.raises(DataError, match=r"different orders.*reorder the atoms of the run or of the reference"):
         compare_run(read_run(path), reference)
 
 

@@ -90,7 +90,7 @@ def test_cell_of_lengths_and_angles():
 def test_frames_of_two_molecules_are_refused(runs):
     molecules = (np.array([1, 1]), np.array([1, 8]))
     frames = [Frame(numbers, np.zeros((2, 3)), 0.0, np.zeros((2, 3))) for numbers in molecules]
-    with pytest.raises(DataError, match="mine: frame 1 is another molecule"):
+    with pytest.raises(DataError, match="mine: frames 0 and 1 are different molecules"):
         list(FrameSource.of_frames(FrameSet(frames), "mine").pieces())
 
 

@@ -185,7 +185,7 @@ def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
     path.write_bytes(path.read_bytes()[:-cut])
     raw = read_trajectory(path)
     assert len(raw.positions) == 11
-    assert raw.notes == (f"{path.name} was cut within frame 12: its 11 whole frames are used",)
+    assert raw.notes == (f"{path.name} is truncated within frame 12: its 11 complete frames are used",)
     with pytest.raises(RunDirectoryError, match="holds 11 frames, the restart needs 12"):
         create_trajectory(path, ethanol, protocol(kind), 12)
 

@@ -1,4 +1,4 @@
-"""Drawing figures: panels of overlays, one with the difference from the reference below, and energies against time."""
+"""Drawing of figures: panels of overlays, differences from the reference, and energies as a function of time."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -18,13 +18,13 @@ from piwsl.analysis.statistics.curves import Curve
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-MOST_POINTS = 600  # of a band, more than a figure resolves
-MOST_TRACE_POINTS = 2000  # of a series against time
+MOST_POINTS = 600  # largest number of points of a band, more than a figure resolves
+MOST_TRACE_POINTS = 2000  # largest number of points of a time series
 LARGE_PANEL, SMALL_PANEL = 300, 170  # pixels
 
 
 def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> Figure:
-    """Draw the curves of the runs over that of the reference, and their difference below."""
+    """Draw the curves of runs and reference, and the differences below."""
     reference = overlay.reference
     assert reference is not None
     names = len(overlay.lines) > 1
@@ -59,9 +59,9 @@ def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> 
 
 
 def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> Figure:
-    """Draw one panel for each overlay; a single one is large."""
+    """Draw one panel per overlay; a single panel is large."""
     rows = -(-len(overlays) // layout.columns)
-    columns = -(-len(overlays) // rows)  # as even as can be
+    columns = -(-len(overlays) // rows)  # rows as equal as possible
     height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
     figure = new_figure(layout, height + legend_height(_labels(overlays), layout))
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -112,7 +112,7 @@ def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, 
 
 def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, columns: int) -> None:
     title = overlay.name.replace("-", "\N{EN DASH}")
-    per_panel = 0.88 * layout.width / columns / (0.62 * layout.text)  # characters; some of the width holds the ticks
+    per_panel = 0.88 * layout.width / columns / (0.62 * layout.text)  # characters; ticks use part of the width
     if overlay.remark and len(title) + len(overlay.remark) > per_panel:
         axes.set_title(title, loc="left", fontweight="bold", pad=6 + 1.25 * layout.text)
         axes.annotate(
@@ -125,7 +125,7 @@ def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette
 
 
 def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
-    """Draw the reference as an area or a broad line, and the runs as lines, each with its band."""
+    """Draw the reference as an area or a broad line, and the runs as lines, with bands."""
     reference = overlay.reference
     style = "steps-post" if overlay.is_steps else "default"
     step: Literal["post"] | None = "post" if overlay.is_steps else None
@@ -157,7 +157,7 @@ def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> N
 
 
 def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Thin a band of many points to the span of their neighborhoods; matplotlib thins lines itself."""
+    """Thin a band with many points to local minima and maxima. matplotlib thins lines automatically."""
     if len(x) <= MOST_POINTS:
         return x, low, high
     starts = np.linspace(0, len(x), MOST_POINTS, endpoint=False).astype(int)
@@ -165,7 +165,7 @@ def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArr
 
 
 def _support(overlay: Overlay) -> tuple[float, float]:
-    """Return the range of x that holds data, with a margin."""
+    """Return the range of x that contains data, with a margin."""
     curves = [line.curve for line in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
     spans = [_inside(entry, overlay.is_density) for entry in curves]
     low, high = min(entry[0] for entry in spans), max(entry[1] for entry in spans)
@@ -181,8 +181,8 @@ def _inside(curve: Curve, is_density: bool) -> tuple[float, float]:
     return float(curve.x[filled[0]]), float(curve.x[filled[-1]])
 
 
-LETTER = 0.64  # width of a digit over the size of the text; most letters are narrower
-HANDLE, GAP = 2.2, 1.4  # width of a line and the space between two names, in sizes of the text
+LETTER = 0.64  # ratio of digit width to font size; most letters are narrower
+HANDLE, GAP = 2.2, 1.4  # length of a legend line and space between names, in units of the font size
 
 
 def add_legend(
@@ -193,15 +193,15 @@ def add_legend(
     first: Patch | Line2D | None,
     dashed: bool = True,
 ) -> None:
-    """Put the names of the runs above the panels.
+    """Add a legend with the names of the runs above the panels.
 
     Args:
-        figure: gets the legend.
-        labels: name and place of each run.
-        layout: of the figure.
-        palette: its colors.
-        first: entry before the runs, such as the reference.
-        dashed: whether the lines of the figure are.
+        figure: Figure that receives the legend.
+        labels: Name and place of each run.
+        layout: Layout of the figure.
+        palette: Colors of the figure.
+        first: Entry before the runs, such as the reference.
+        dashed: Whether the lines in the figure are dashed.
     """
     handles: list[Patch | Line2D] = [] if first is None else [first]
     for label, place in labels:
@@ -219,12 +219,12 @@ def add_legend(
 
 
 def legend_height(labels: Sequence[tuple[str, int]], layout: Layout) -> float:
-    """Return the height in pixels of the names beyond their first line, with one entry for the reference."""
+    """Return the height of the legend beyond its first line, in pixels, with one entry for the reference."""
     return (-(-(len(labels) + 1) // _columns(labels, layout)) - 1) * 1.5 * layout.text
 
 
 def dash_of(place: int) -> Literal["-"] | tuple[float, tuple[float, ...]]:
-    """Return the dashes of a run; lines of several runs differ in them, too."""
+    """Return the dash pattern of a run, which distinguishes runs in addition to color."""
     dashes = DASHES[place % len(DASHES)]
     return (0.0, dashes) if dashes else "-"
 
@@ -236,7 +236,7 @@ def _columns(labels: Sequence[tuple[str, int]], layout: Layout) -> int:
 
 
 def _shortened(label: str, layout: Layout) -> str:
-    """Shorten a long name in its middle."""
+    """Shorten a long name by removing its middle."""
     most = int((layout.width / layout.text - HANDLE - 3) / LETTER)
     half = (most - 1) // 2
     return label if len(label) <= most else f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half:]}"
@@ -265,7 +265,7 @@ def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> F
 
 
 def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: Palette) -> Figure:
-    """Draw running means of several runs; replicas of one run in one color."""
+    """Draw running means of several runs; replicas of a run share a color."""
     labels = [(group.name, place) for place, group in enumerate(groups)]
     figure, upper, lower = _axes(layout, 26 + legend_height(labels, layout))
     last = 0.0
@@ -320,7 +320,7 @@ def _energy(comparison: Comparison) -> FloatArray:
 
 
 def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette) -> None:
-    """Draw a series against time: its span as an area, its running mean as a line."""
+    """Draw a time series: its range as an area, its running mean as a line."""
     finite = np.isfinite(values)
     times, values = times[finite], values[finite]
     if not len(values):
@@ -338,7 +338,7 @@ def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette) 
 
 
 def _running_mean(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return times and means over a fiftieth of the series."""
+    """Return times and running means over a fiftieth of the series."""
     finite = np.isfinite(values)
     times, values = times[finite], values[finite]
     width = max(len(values) // 50, 1)

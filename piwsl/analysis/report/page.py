@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as a self-contained HTML page."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ from piwsl.units import PICOSECOND
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure of the page in its two widths, with title and caption."""
+    """A figure of the page in two widths, with title and caption."""
 
     name: str
     title: str
@@ -36,15 +36,16 @@ class PageFigure:
     narrow: Markup
 
 
-def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot]) -> str:
-    """Render the report of one run, or of several side by side, as HTML.
+def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot], coordinates: int = MOST_NUMBERS) -> str:
+    """Render the report of one or several runs as HTML.
 
     Args:
-        groups: what was analyzed.
-        plots: its figures.
+        groups: Analyzed runs and replicas.
+        plots: Figures of the report.
+        coordinates: Largest number of coordinates in the animated scenes of all runs together.
     """
     alone = len(groups) == 1 and groups[0].is_single
-    scenes = _scenes(groups, alone)
+    scenes = _scenes(groups, alone, coordinates // len(groups))
     common = {
         "figures": [_figure(plot) for plot in plots],
         "groups": groups,
@@ -108,18 +109,18 @@ def _figure(plot: Plot) -> PageFigure:
     return PageFigure(plot.name, plot.title, plot.caption, wide, narrow)
 
 
-def _scenes(groups: Sequence[RunGroup], alone: bool) -> list[Scene]:
-    """Return one scene for each run; of replicas that of the first to break."""
+def _scenes(groups: Sequence[RunGroup], alone: bool, coordinates: int) -> list[Scene]:
+    """Return one scene per run; for replicas, the scene of the first replica that broke."""
     scenes = []
     for group in groups:
         member = min(group.members, key=lambda entry: entry.stable_time.value)
         name = group.name if group.is_single else f"{group.name}/{member.run.path.name}"
-        scenes.append(scene_of(member, member.run.name if alone else name, MOST_NUMBERS // len(groups)))
+        scenes.append(scene_of(member, member.run.name if alone else name, coordinates))
     return [entry for entry in scenes if entry is not None]
 
 
 def _numbers(groups: Sequence[RunGroup]) -> list[tuple[str, str, Measurement | None, list[Measurement | None]]]:
-    """Return the numbers read from the curves: (curve, number, of the reference, of each run; of replicas the mean)."""
+    """Return the numbers read from curves: (curve, name, reference value, one value per run or mean of replicas)."""
     references: dict[tuple[str, str], Measurement | None] = {}
     numbers: dict[tuple[str, str], list[list[Measurement]]] = {}
     for place, group in enumerate(groups):
@@ -137,7 +138,7 @@ def _numbers(groups: Sequence[RunGroup]) -> list[tuple[str, str, Measurement | N
 
 
 def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
-    """Return each note once, with the names of its runs; no names where all have it."""
+    """Return each distinct note with the names of its runs; no names if the note applies to all runs."""
     names_by_note: dict[str, list[str]] = {}
     for group in groups:
         for note in dict.fromkeys(note for member in group.members for note in member.notes):
@@ -146,7 +147,7 @@ def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
 
 
 def measurement_html(measurement: Measurement | None) -> Markup:
-    """Format value and error, with the unit in a quieter color."""
+    """Format value and error, with the unit in a muted color."""
     if measurement is None:
         return Markup("")
     text = escape(measurement.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
@@ -155,27 +156,27 @@ def measurement_html(measurement: Measurement | None) -> Markup:
 
 
 def formula_html(text: str) -> Markup:
-    """``C9H8O4`` with its numbers set low."""
+    """Format a chemical formula such as ``C9H8O4`` with subscripts."""
     return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))
 
 
 def name_text(text: str) -> str:
-    """Bonds are written with a dash, C\N{EN DASH}H, and angstroms stay with their number."""
+    """Format a name, with en dashes for bonds (C\N{EN DASH}H) and nonbreaking spaces before angstroms."""
     text = text.replace(" Å", "\N{NO-BREAK SPACE}Å")
     return re.sub(r"\b([A-Z][a-z]?)-([A-Z][a-z]?)\b", "\\1\N{EN DASH}\\2", text)
 
 
 def sentence_text(text: str) -> str:
-    """With a capital and a full stop."""
+    """Format a text as a sentence, with a capital letter and a period."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def subscript_html(text: str) -> Markup:
-    """``h_ref`` with its index set low."""
+    """Format a symbol such as ``h_ref`` with a subscript."""
     return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
 
 
-MOST_HIGHLIGHTS = 4  # with the speed, which comes last
+MOST_HIGHLIGHTS = 4  # including the speed, which comes last
 
 
 def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
@@ -196,7 +197,7 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 
 def how_made(comparison: Comparison) -> list[tuple[str, str]]:
-    """Return names and values for the last section; entries that the summary lacks are left out."""
+    """Return names and values for the last section, without entries missing in the summary."""
     summary, reference_length = comparison.run.summary, comparison.reference.length
     model, speed = summary.model, summary.speed.steps_per_second
     temperature = summary.temperature_K
@@ -222,13 +223,13 @@ def how_made(comparison: Comparison) -> list[tuple[str, str]]:
         ("Reference", reference),
         ("SHA-256 of the reference", comparison.reference.digest),
         ("Versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items() if version)),
-        ("piwsl", f"{summary.piwsl_version or 'not known'} (run), {__version__} (analysis)"),
+        ("piwsl", f"{summary.piwsl_version or 'unknown'} (run), {__version__} (analysis)"),
     ]
     return [(name, str(value)) for name, value in entries if value not in (None, "")]
 
 
 def how_all_made(group: RunGroup) -> list[tuple[str, str]]:
-    """Return the entries of replicas: shared values once, others one after another."""
+    """Return the entries for replicas; shared values are listed once."""
     values_by_name: dict[str, dict[str, None]] = {}
     for member in group.members:
         for name, value in how_made(member):
@@ -249,17 +250,17 @@ def _text(name: str) -> str:
 
 @cache
 def library() -> str:
-    """3Dmol.js, deflated, base64."""
+    """Return 3Dmol.js, deflated and base64-encoded."""
     return base64.b64encode(zlib.compress(_text(LIBRARY_FILE).encode(), 9)).decode("ascii")
 
 
 def license_text() -> str:
-    """Return the license of 3Dmol.js and its parts, which must accompany them."""
+    """Return the licenses of 3Dmol.js and its components, which must be included."""
     return _text(LICENSE_FILE)
 
 
 def script() -> Markup:
-    """Return the script of the 3-D view; it contains nothing that ends a script element."""
+    """Return the script of the 3-D view, which contains no text that ends a script element."""
     return Markup(_text(OWN_FILE))
 
 
@@ -283,7 +284,7 @@ def _plain(scene: Scene) -> dict[str, Any]:
         "symbols": scene.symbols,
         "bonds": scene.bonds.tolist(),
         "times": [round(float(time), 6) for time in times],
-        # The fewest that distinguish the frames.
+        # The smallest number of digits that distinguishes the frames.
         "digits": next((n for n in range(6) if abs(round(interval, n) - interval) < 1e-3 * interval), 6),
         "cell": [[[round(float(x), 3) for x in end] for end in edge] for edge in scene.edges],
         "end": None if scene.end is None else round(scene.end / PICOSECOND, 6),

@@ -1,4 +1,4 @@
-"""What a report draws: the curves of runs over that of the reference, by figure, with titles and captions."""
+"""Figures of a report: curves of runs and reference by figure, with titles and captions."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from piwsl.analysis.report.figures import draw_energies, draw_panels, draw_sever
 from piwsl.analysis.report.overlays import Overlay, overlays_of
 from piwsl.analysis.report.style import Drawing, Plot
 
-ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
+ENERGIES = "Gray: values of the run. Blue: running mean over a fiftieth of the run."
 SEVERAL_ENERGIES = (
     "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that became unphysical."
 )
 
 
 def plots_of(groups: Sequence[RunGroup]) -> list[Plot]:
-    """Return the figures of one run, or of several over each other, in the order of the page."""
+    """Return the figures of one or several overlaid runs, in the order of the page."""
     is_alone = len(groups) == 1 and groups[0].is_single
     texts = {
         family: text
@@ -39,7 +39,7 @@ def _plot(family: str, overlays: list[Overlay], text: FigureText | None, is_alon
     first = overlays[0]
     text = text or FigureText(family.replace("_", " ").capitalize())
     caption = text.caption if is_alone else text.caption_of_several
-    # A single panel has no name of its own.
+    # A single panel needs no name.
     title = first.name if len(overlays) == 1 and caption is None else text.title
     draw: Drawing = partial(draw_with_difference, first) if text.shows_difference else partial(draw_panels, overlays)
     name = text.file or re.sub(r"[^A-Za-z0-9-]+", "_", family)
@@ -51,7 +51,7 @@ def _caption(overlays: list[Overlay]) -> str:
     curves += [entry.reference for entry in overlays if entry.reference is not None]
     sentences = []
     if any(entry.reference is not None for entry in overlays):
-        sentences.append("Gray, the reference.")
+        sentences.append("Gray: the reference.")
     if all(entry.is_density for entry in overlays):
         sentences.append("Every area is 1. Bands are 95 % intervals.")
     elif any(entry.low is not None for entry in curves):

@@ -1,4 +1,4 @@
-"""Everything that `piwsl analyze` writes: numbers as JSON and CSV, figures and the page, whole or not at all."""
+"""Output of `piwsl analyze`: numbers as JSON and CSV, figures and the report page, written atomically."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -31,16 +31,16 @@ CURVE_COLUMNS = ("key", "curve", "x_name", "x_unit", "y_name", "y_unit", "x", "y
 
 
 def check_output(output: Path) -> None:
-    """Refuse a directory that holds anything but an earlier analysis, which may be replaced.
+    """Raise an error if a directory contains files other than an earlier analysis, which may be replaced.
 
     Raises:
-        RunDirectoryError: it holds something else, or is no directory, or cannot be read.
+        RunDirectoryError: The directory contains other files, is not a directory, or cannot be read.
     """
     try:
         if not output.exists():
             return
         if not output.is_dir():
-            raise RunDirectoryError(f"{output}: a file, not a directory: choose another output=DIR")
+            raise RunDirectoryError(f"{output} is a file, not a directory: choose another output=DIR")
         foreign = sorted(file.name for file in output.iterdir() if file.name not in OWN)
         if (output / FIGURES).is_dir():
             pictures = (file for file in (output / FIGURES).iterdir() if file.suffix not in (".png", ".svg"))
@@ -48,20 +48,22 @@ def check_output(output: Path) -> None:
     except OSError as error:
         raise RunDirectoryError(f"{output}: {error.strerror}: choose another output=DIR") from None
     if foreign:
-        raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another output=DIR")
+        raise RunDirectoryError(
+            f"{output}: contains {foreign[0]}, which is not part of an analysis: choose another output=DIR"
+        )
 
 
 def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
-    """Write analysis.json and the tables; with a report also report.html and the figures as PNG and SVG.
+    """Write analysis.json and the tables, and optionally report.html and the figures as PNG and SVG.
 
-    Everything is computed before the first file is written. Files of an earlier analysis that this one does not write
+    All contents are computed before the first file is written. Files of an earlier analysis that are not overwritten
     are removed.
 
     Returns:
-        The files by name, in the order in which they were written; the report last.
+        Paths of the files by name, in the order of writing, with the report last.
 
     Raises:
-        RunDirectoryError: as `check_output`, or a file cannot be written.
+        RunDirectoryError: The directory cannot be used, as in `check_output`, or a file cannot be written.
     """
     check_output(output)
     contents: dict[str, bytes] = {}
@@ -106,24 +108,24 @@ def _png(plot: Plot) -> bytes:
 
 
 def numbers_of(groups: Sequence[RunGroup]) -> dict[str, Any] | list[dict[str, Any]]:
-    """Everything as plain values: one dictionary for one run or its replicas, a list for several."""
+    """Return all results as plain values: a dictionary for one group, a list for several groups."""
     if len(groups) > 1:
         return [group.as_dict() for group in groups]
     return groups[0].members[0].as_dict() if groups[0].is_single else groups[0].as_dict()
 
 
 def json_text(groups: Sequence[RunGroup]) -> str:
-    """`numbers_of` as JSON."""
+    """Return the results of `numbers_of` as JSON."""
     return finite_json(numbers_of(groups), indent=1)
 
 
 def observables_csv(groups: Sequence[RunGroup]) -> str:
-    """One line for each quantity of each run."""
+    """Return a CSV table with one line per observable and run."""
     return csv_text(OBSERVABLE_COLUMNS, (_observable(group.name, row) for group in groups for row in group.rows))
 
 
 def curves_csv(groups: Sequence[RunGroup]) -> str:
-    """One line for each point of each curve and distribution; bands as they are drawn."""
+    """Return a CSV table with one line per point of each curve and distribution, with the drawn bands."""
     return csv_text(CURVE_COLUMNS, _points(groups))
 
 

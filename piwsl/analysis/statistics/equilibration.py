@@ -1,4 +1,4 @@
-"""Where a series begins to be stationary: frames from before are no samples of the ensemble."""
+"""Detection of the stationary part of series. Earlier frames are not samples of the ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ import numpy as np
 from piwsl.analysis.statistics.autocorrelation import inefficiency
 from piwsl.typing import FloatArray
 
-CANDIDATES = 41  # starts that are tried, from the first row to the middle
-GAIN = 1.2  # more independent samples at least, for rows to be left out
-DISTINCT = 4.0  # standard errors by which the rows that are left out differ from the others
-FEWEST_ROWS = 20  # of a series in which a drift can be seen
+CANDIDATES = 41  # number of starts tried, from the first row to the middle
+GAIN = 1.2  # smallest increase of independent samples for rows to be skipped
+DISTINCT = 4.0  # standard errors by which skipped rows must differ from the others
+FEWEST_ROWS = 20  # smallest length of a series in which a drift can be detected
 LONGEST = 20_000  # rows; longer series are thinned
 
 
 @dataclass(frozen=True)
 class Equilibration:
-    """Stationary part of some series that belong together.
+    """Stationary part of several series from the same run.
 
     Attributes:
-        start: first row of it; 0 where there is no drift.
-        series: index of the series that drifts most, or None.
-        shift: mean of the rows before less that of the rows after, in the unit of this series.
-        errors: the same in standard errors.
-        samples: independent samples after the start, of the series with the fewest.
-        settles: whether the stationary part begins in the first half.
+        start: First stationary row; 0 without a drift.
+        series: Index of the series with the largest drift, or None.
+        shift: Mean before the start minus mean after it, in the unit of this series.
+        errors: Absolute shift in standard errors.
+        samples: Number of independent samples after the start, in the series with the fewest.
+        settles: Whether the stationary part begins in the first half.
     """
 
     start: int
@@ -37,14 +37,15 @@ class Equilibration:
 
 
 def equilibration(series: Sequence[FloatArray]) -> Equilibration | None:
-    """Find the start that leaves the most independent samples (Chodera, J. Chem. Theory Comput. 12, 1799 (2016)).
+    """Find the start that leaves the most independent samples (Chodera, J.
 
-    The number of independent samples from a start on is the smallest of all series. Noise alone moves this start, so
-    rows are left out only where this makes at least a fifth more samples, and where the mean of a series over them
-    differs by four standard errors from that over the others.
+    Chem. Theory Comput. 12, 1799 (2016)). The number of independent samples after a start is the minimum over all
+    series. Because noise alone shifts the optimal start, rows are skipped only if this gives at least a fifth more
+    samples and if the mean of a series over the skipped rows differs by four standard errors from its mean over the
+    other rows.
 
     Args:
-        series: each (rows,), at equal intervals.
+        series: Series (rows,) at equal intervals.
 
     Returns:
         None for fewer than twenty rows.
@@ -68,7 +69,7 @@ def equilibration(series: Sequence[FloatArray]) -> Equilibration | None:
 
 
 def _drift(values: FloatArray, start: int) -> tuple[float, float]:
-    """Return the mean before a start less that after it, and the same over its standard error."""
+    """Return the mean before a start minus the mean after it, and the ratio to its standard error."""
     before, after = values[:start], values[start:]
     shift = float(before.mean() - after.mean())
     per_sample = inefficiency(after)

@@ -1,4 +1,4 @@
-"""Results of an analysis - numbers, differences, distributions - and how they are written."""
+"""Results of an analysis (numbers, differences, distributions) and their formatting."""
 
 from dataclasses import dataclass
 from math import floor, isfinite, log10
@@ -7,7 +7,7 @@ from typing import Any
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-# Units whose symbol is not their name.
+# Units whose symbols differ from their names.
 SYMBOLS = {
     "angstrom": "Å",
     "angstrom^3": "Å³",
@@ -15,7 +15,7 @@ SYMBOLS = {
     "degree": "°",
 }
 
-# Times the threshold. Of parts of the bundled reference with too few samples, 2 in 100 differ by more.
+# Multiple of the threshold. With too few samples, 2 in 100 parts of the bundled reference differ by more.
 BEYOND_DOUBT = 3.0
 
 
@@ -24,10 +24,10 @@ class Measurement:
     """A number with its uncertainty.
 
     Attributes:
-        value: in ``unit``.
-        uncertainty: one standard error in ``unit``; None where fewer than two independent samples allow none.
-        unit: ``angstrom``, ``fs``, ``K``, ...; empty for a pure number.
-        samples: number of independent samples behind the value.
+        value: Value in ``unit``.
+        uncertainty: One standard error in ``unit``; None for fewer than two independent samples.
+        unit: Unit such as ``angstrom``, ``fs`` or ``K``; empty for a dimensionless number.
+        samples: Number of independent samples behind the value.
     """
 
     value: float
@@ -37,12 +37,12 @@ class Measurement:
 
     @property
     def symbol(self) -> str:
-        """The unit as it is read; long times are read in ps."""
+        """Symbol of the unit for display; long times are displayed in ps."""
         return "ps" if self._in_ps else SYMBOLS.get(self.unit, self.unit)
 
     @property
     def number(self) -> str:
-        """``1.0931 ± 0.0004``, in the unit of `symbol`."""
+        """Number and error as text in the unit of `symbol`, such as ``1.0931 ± 0.0004``."""
         scale = 1 / PICOSECOND if self._in_ps else 1.0
         return with_uncertainty(self.value * scale, None if self.uncertainty is None else self.uncertainty * scale)
 
@@ -51,7 +51,7 @@ class Measurement:
         return self.unit == "fs" and abs(self.value) >= PICOSECOND
 
     def text(self) -> str:
-        """``1.0931 ± 0.0004 Å``."""
+        """Format number, error and unit as text, such as ``1.0931 ± 0.0004 Å``."""
         return f"{self.number} {self.symbol}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,16 +66,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a run is from its reference, and how far noise alone would put it.
+    """Difference between a run and its reference, and the difference expected from noise alone.
 
     Attributes:
-        measured: the difference (or distance) and its standard error.
-        limit: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
-        floor: the same difference between the first and the second half of the reference, scaled from the lengths of
-            halves to those that are compared; None without two independent samples.
-        decides: whether there are enough samples for a verdict; with fewer, a run is called different only where the
-            difference is three times its threshold, and never called the same.
-        judged: whether a verdict is given at all.
+        measured: Difference (or distance) with its standard error.
+        limit: Limit that noise alone exceeds in 5 of 100 cases; None if it cannot be estimated.
+        floor: Difference between the first and the second half of the reference, scaled to the lengths of run and
+            reference; None without two independent samples.
+        decides: Whether there are enough samples for a verdict. With fewer samples, a run is reported as different only
+            if the difference is three times the threshold, and is never reported as agreeing.
+        judged: Whether a verdict is given at all.
     """
 
     measured: Measurement
@@ -86,12 +86,12 @@ class Difference:
 
     @property
     def threshold(self) -> float | None:
-        """The larger of limit and floor: a run is not called different where the reference differs from itself."""
+        """Larger of limit and floor. A run does not differ if the reference differs as much from itself."""
         return None if self.limit is None else max(self.limit, self.floor or 0.0)
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the difference is within the threshold; None where the data do not suffice."""
+        """Whether the difference is within the threshold; None if the data are insufficient."""
         if self.threshold is None or not self.judged:
             return None
         if self.decides:
@@ -99,7 +99,7 @@ class Difference:
         return False if abs(self.measured.value) > BEYOND_DOUBT * self.threshold else None
 
     def noise_text(self) -> str:
-        """Return how far noise alone would put it, in words."""
+        """Return the noise limit as text."""
         if self.limit is None or self.agrees is None:
             return "too few samples for a verdict"
         return f"noise alone: up to {significant(self.threshold)}"
@@ -120,12 +120,12 @@ class Distribution:
     """A normalized histogram.
 
     Attributes:
-        edges: (bins + 1,) in ``unit``.
-        density: (bins,) in 1/``unit``; its integral over the edges is 1.
-        error: (bins,) standard error of the density, or None.
-        unit: of the edges.
-        samples: number of independent samples.
-        beyond: fraction of the values that lie outside the edges.
+        edges: Bin edges (bins + 1,) in ``unit``.
+        density: Density (bins,) in 1/``unit``, with an integral of 1.
+        error: Standard error (bins,) of the density, or None.
+        unit: Unit of the edges.
+        samples: Number of independent samples.
+        beyond: Fraction of the values that lie outside the edges.
     """
 
     edges: FloatArray
@@ -137,7 +137,7 @@ class Distribution:
 
     @property
     def centers(self) -> FloatArray:
-        """(bins,) middle of each bin."""
+        """Centers (bins,) of the bins."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,17 +153,17 @@ class Distribution:
 
 
 def plain(value: float | None) -> float | None:
-    """Return a float that JSON can hold: None for NaN and infinities."""
+    """Return a float that JSON can represent; None for NaN and infinity."""
     return None if value is None or not isfinite(value) else float(value)
 
 
 def with_uncertainty(value: float, uncertainty: float | None) -> str:
-    """Format a number to the digits that its uncertainty leaves: ``1.0931 ± 0.0004``."""
+    """Format a number with the digits justified by its uncertainty, such as ``1.0931 ± 0.0004``."""
     if not isfinite(value):
         return "not known"
     if uncertainty is None or not isfinite(uncertainty) or uncertainty <= 0:
         return f"{value:.6g}"
-    # Two digits where the first is 1, else one: 0.0134 and 0.03.
+    # Two digits if the first digit is 1, otherwise one digit: 0.0134 and 0.03.
     exponent = floor(log10(uncertainty))
     digits = 1 - exponent if uncertainty / 10.0**exponent < 1.95 else -exponent
     places = max(digits, 0)
@@ -171,7 +171,7 @@ def with_uncertainty(value: float, uncertainty: float | None) -> str:
 
 
 def significant(value: float | None, digits: int = 2) -> str:
-    """Format a number to some significant digits, without an exponent for ordinary sizes."""
+    """Format a number with ``digits`` significant digits, without an exponent for moderate values."""
     if value is None or not isfinite(value):
         return "not known"
     if value == 0:

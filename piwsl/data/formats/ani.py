@@ -1,7 +1,8 @@
 """HDF5 files in the layout of the ANI-1x release (Smith et al. 2020, Sci. Data 7, 134).
 
-A group for each formula holds ``atomic_numbers`` (n), ``coordinates`` (m, n, 3) in angstrom, and for each level of
-theory ``LEVEL.energy`` (m) in hartree and, for some, ``LEVEL.forces`` (m, n, 3) in hartree/angstrom; NaN if missing.
+Each formula has a group with ``atomic_numbers`` (n) and ``coordinates`` (m, n, 3) in angstrom. For each level of
+theory, the group contains ``LEVEL.energy`` (m) in hartree and optionally ``LEVEL.forces`` (m, n, 3) in
+hartree/angstrom; missing values are NaN.
 """
 
 from collections import Counter
@@ -34,7 +35,7 @@ _LOOKED_AT = 10
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """One formula: its species and the rows of its conformers that have a label."""
+    """Species of one formula, and the rows of its labeled conformers."""
 
     name: str
     species: IntArray
@@ -42,7 +43,7 @@ class _Group:
 
 
 def is_ani(file: "h5py.File") -> bool:
-    """Return whether an HDF5 file has a group of this layout among its first items."""
+    """Return whether the first items of an HDF5 file include a group with this layout."""
     return any(_is_formula(content) for content in islice(file.values(), _LOOKED_AT))
 
 
@@ -51,15 +52,17 @@ def _is_formula(content: Any) -> bool:
 
 
 def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -> FrameSet:
-    """Open the conformers that have an energy of one level of theory; they are read on access.
+    """Open the conformers that have an energy at one level of theory; frames are read on access.
 
     Raises:
-        DataError: the file is damaged, or no conformer has a label of this level.
+        DataError: The file is damaged, or no conformer has a label at this level.
     """
     frames = AniFrames(path, units or _UNITS, level)
     frames.probe()
     left_out = frames.conformers - len(frames)
-    notes = (f"{left_out} of {frames.conformers} conformers have no {level} label: left out",) if left_out else ()
+    notes = (
+        (f"{left_out} of {frames.conformers} conformers have no {level} label and were skipped",) if left_out else ()
+    )
     return FrameSet(frames, path, notes, (path,), frames.names)
 
 
@@ -67,11 +70,11 @@ class AniFrames(LazyFrames):
     """The labeled conformers of an ANI file, formula by formula.
 
     Attributes:
-        conformers: number of all conformers in the file.
-        names: names in the groups of the file.
+        conformers: Total number of conformers in the file.
+        names: Names in the groups of the file.
 
     Raises:
-        DataError: see `read_ani`.
+        DataError: The file cannot be used; see `read_ani`.
     """
 
     def __init__(self, path: Path, units: LabelUnits, level: str) -> None:
@@ -91,7 +94,7 @@ class AniFrames(LazyFrames):
         return next(self._conformers(group, np.array([row]), index))
 
     def read_all(self) -> Iterator[Frame]:
-        """Read all conformers, a block at a time."""
+        """Read all conformers block by block."""
         index = 0
         for group in self._groups:
             for start in range(0, len(group.rows), _BLOCK):
@@ -103,7 +106,7 @@ class AniFrames(LazyFrames):
         return AniFrames, (self.path, self._units, self._level)
 
     def _conformers(self, group: _Group, rows: IntArray, index: int) -> Iterator[Frame]:
-        """Yield the frames of ascending rows of a group; the first one has this index."""
+        """Yield the frames for ascending rows of a group; ``index`` belongs to the first frame."""
         arrays = self._file()[group.name]
         window = slice(int(rows[0]), int(rows[-1]) + 1)
         inside = rows - rows[0]
@@ -122,7 +125,7 @@ def _given(values: FloatArray) -> FloatArray | None:
 
 
 def _groups(path: Path, file: "h5py.File", level: str, units: LabelUnits) -> tuple[int, list[_Group], FoundNames]:
-    """Return the number of all conformers, the formulas that have labeled ones, and the names in the file."""
+    """Return the total number of conformers, the groups with labeled conformers, and the names in the file."""
     conformers, groups, names = 0, [], Counter[str]()
     energy, forces = f"{level}.energy", f"{level}.forces"
     levels: set[str] = set()
@@ -159,7 +162,7 @@ def _groups(path: Path, file: "h5py.File", level: str, units: LabelUnits) -> tup
 
 
 def _check_unit(path: Path, where: str, array: Any, units: LabelUnits) -> None:
-    """Refuse an array that states another unit than that with which it is read."""
+    """Raise an error if an array states a unit other than the unit it is read with."""
     what = "length" if where.endswith(POSITIONS) else "energy" if where.endswith(".energy") else "force"
     for key in ("unit", "units"):
         stated = array.attrs.get(key)
@@ -167,5 +170,5 @@ def _check_unit(path: Path, where: str, array: Any, units: LabelUnits) -> None:
             used = getattr(units, name)
             if abs(factor - used) > 1e-4 * used:
                 raise DataError(
-                    f"{path}: {where} states the unit {quoted(stated)}: give units='ENERGY, LENGTH' of the file"
+                    f"{path}: {where} is in {quoted(stated)}: give the units of the file, units='ENERGY, LENGTH'"
                 )

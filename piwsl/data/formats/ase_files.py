@@ -1,4 +1,4 @@
-"""Structures and labels in files that ASE reads."""
+"""Read structures and labels from files in formats of ASE."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -29,18 +29,18 @@ from piwsl.runs.child import call_in_child
 from piwsl.runs.untrusted import reading
 from piwsl.units import LabelUnits
 
-_SECONDS, _BYTES_PER_SECOND = 6.0, 1e5  # of the child that reads an unknown format
+_SECONDS, _BYTES_PER_SECOND = 6.0, 1e5  # time limit of the child process that reads an unknown format
 _MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
 
 
 def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read frames from a file in a format of ASE.
 
-    Labels are ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. For a frame without any of them, the
-    labels are the results of a calculation in the file, and a note states this.
+    Labels are read from ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. If a frame has none of
+    these keys, the calculator results in the file are used as labels, and a note is added.
 
     Raises:
-        DataError: the file cannot be read or contains no frame.
+        DataError: The file cannot be read or contains no frame.
     """
     if is_extxyz(path):
         return read_extxyz(path, units)
@@ -71,7 +71,7 @@ def _structures(path: Path) -> Iterator[dict[str, Any]]:
         check_traj(path)
         yield from (content_of(atoms) for atoms in iread(path, index=":", format="traj", do_not_split_by_at_sign=True))
         return
-    # Readers of ASE believe sizes in files, and some never end: they run where that harms nobody.
+    # ASE's readers trust the sizes stated in a file, and some never return. A child process limits the damage.
     size = path.stat().st_size
     limits = {"seconds": _SECONDS + size / _BYTES_PER_SECOND, "memory": _MEMORY + _MEMORY_PER_BYTE * size}
     yield from call_in_child(path, structures_of, path, **limits)  # type: ignore[arg-type]

@@ -32,18 +32,19 @@ from piwsl.errors import DataError, PiwslError, reason_of
 from piwsl.runs.untrusted import parse_json, reading
 from piwsl.units import LabelUnits
 
-_LOOKED_AT = 20  # rows whose names are reported
+_LOOKED_AT = 20  # number of rows whose names are reported
 _SMALLEST_ROW = 16  # bytes of an SQLite file
 
 
 def read_sqlite(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Open an ASE database in an SQLite file (.db); frames are read on access.
 
-    Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
+    Labels are read from ``REF_...`` keys among the key-value pairs and data of a row. If a row has no such key, its
+    calculator results are used.
 
     Raises:
-        UnknownLayoutError: the SQLite file is not an ASE database.
-        DataError: the file is damaged or contains no row.
+        UnknownLayoutError: The SQLite file is not an ASE database.
+        DataError: The file is damaged or contains no row.
     """
     frames = SqliteFrames(path, units or EV_ANGSTROM)
     frames.probe()
@@ -54,10 +55,10 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read an ASE database in a JSON file into memory.
 
     Raises:
-        UnknownLayoutError: the JSON file is not an ASE database.
-        DataError: the file is not JSON, or a row is not a structure.
+        UnknownLayoutError: The JSON file is not an ASE database.
+        DataError: The file is not JSON, or a row is not a structure.
     """
-    with reading(path, "not readable as JSON"):
+    with reading(path, "cannot be read as JSON"):
         document = decoded(path.read_bytes())
     ids = _ids_of(document)
     if ids is None or not all(isinstance(document.get(number), dict) for number in ids):
@@ -66,14 +67,14 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
         raise DataError(f"{path}: contains no structure")
     frames, counter = [], LabelCounter()
     for index, number in enumerate(ids):
-        with reading(path, f"frame {index}: not readable, the file is damaged"):
+        with reading(path, f"frame {index}: cannot be read, the file is damaged"):
             row = AtomsRow(content_of(path, index, document[number]))
             frames.append(_count_row(path, index, row, units or EV_ANGSTROM, counter))
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
 
 
 def _ids_of(document: Any) -> list[Any] | None:
-    """Return the numbers of the rows of a JSON database; None for another document."""
+    """Return the row numbers of a JSON database; None if the document is not an ASE database."""
     if not isinstance(document, dict) or ("ids" not in document and 1 not in document):
         return None
     ids = document.get("ids", [1])
@@ -84,10 +85,11 @@ def _ids_of(document: Any) -> list[Any] | None:
 
 
 def decoded(text: str | bytes) -> Any:
-    """Decode JSON as ASE writes it, after a comparison of the shapes of arrays with their numbers.
+    """Decode JSON written by ASE after checking that the shape of each array matches its number of values.
 
     Raises:
-        ValueError: the text is not JSON, too deeply nested, or an array has another shape than its numbers.
+        ValueError: The text is not JSON or too deeply nested, or the shape of an array does not match its number of
+            values.
     """
     return numpyfy(fix_int_keys_in_dicts(parse_json(text, _hook)))
 
@@ -99,24 +101,24 @@ def _hook(content: dict[str, Any]) -> Any:
 
 
 def content_of(path: Path, index: int, content: Any) -> dict[str, Any]:
-    """Return the values of a row without those that piwsl does not use.
+    """Return the values of a row that piwsl uses.
 
     Raises:
-        DataError: it is not a structure.
+        DataError: The row is not a structure.
     """
     if not isinstance(content, dict) or not {"numbers", "positions"} <= content.keys():
         raise DataError(f"{path}: frame {index}: not a structure of an ASE database")
     return {str(name): value for name, value in content.items() if name not in _UNUSED}
 
 
-_UNUSED = ("calculator_parameters", "constraints")  # ASE decodes them without a limit
+_UNUSED = ("calculator_parameters", "constraints")  # ASE decodes these values without a size limit
 
 
 def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame:
     """Convert a row of an ASE database to a frame.
 
     Raises:
-        DataError: a label has the wrong shape or is unreasonably large.
+        DataError: A label has the wrong shape or is unreasonably large.
     """
     return _frame_of(path, index, row, units, named_values(row))[0]
 
@@ -124,7 +126,7 @@ def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame
 def _frame_of(
     path: Path, index: int, row: AtomsRow, units: LabelUnits, named: dict[str, Any]
 ) -> tuple[Frame, RawLabels, list[str]]:
-    """Return the frame of a row, its labels, and the names that state its units."""
+    """Return the frame of a row, the labels, and the names that state the units."""
     labels = find_labels(named, {name: row.get(name) for name in RESULTS})
     agreeing = check_stated_units(path, index, named, units)
     pbc = periodicity(f"{path}: frame {index}", row.pbc)
@@ -133,7 +135,7 @@ def _frame_of(
 
 
 def _count_row(path: Path, index: int, row: AtomsRow, units: LabelUnits, counter: LabelCounter) -> Frame:
-    """Return the frame of a row after counting its labels and names."""
+    """Count the labels and names of a row, and return its frame."""
     named = named_values(row)
     frame, labels, agreeing = _frame_of(path, index, row, units, named)
     results = {name: row.get(name) for name in all_properties if row.get(name) is not None}
@@ -145,7 +147,7 @@ def named_values(row: AtomsRow) -> dict[str, Any]:
     """Return the key-value pairs and data of a row.
 
     Raises:
-        ValueError: they are no such pairs.
+        ValueError: The data of the row are not pairs of names and values.
     """
     data = row._data
     if isinstance(data, str):
@@ -154,12 +156,12 @@ def named_values(row: AtomsRow) -> dict[str, Any]:
         data = bytes_to_object(data)
     pairs = row.key_value_pairs
     if not isinstance(data, Mapping):
-        raise ValueError("its data are no names with values")
+        raise ValueError("the data of the row are not pairs of names and values")
     return {str(name): value for name, value in {**data, **pairs}.items()}
 
 
 def surveyed(path: Path, frames: LazyFrames, row_of: Callable[[int], tuple[AtomsRow, LabelUnits]]) -> FrameSet:
-    """Return frames that are read on access, with the names and notes of some of them; damage is met on access."""
+    """Return frames that are read (and raise errors) on access, with names and notes from a few rows."""
     counter = LabelCounter()
     count = len(frames)
     for index in sorted({*range(0, count, max(1, count // _LOOKED_AT)), count - 1}):
@@ -169,10 +171,10 @@ def surveyed(path: Path, frames: LazyFrames, row_of: Callable[[int], tuple[Atoms
 
 
 class SqliteFrames(LazyFrames):
-    """The rows of an ASE database, in the order of their ids.
+    """Frames from the rows of an ASE database, in the order of their ids.
 
     Raises:
-        UnknownLayoutError, DataError: see `read_sqlite`.
+        UnknownLayoutError, DataError: The file cannot be used; see `read_sqlite`.
     """
 
     def __init__(self, path: Path, units: LabelUnits) -> None:
@@ -182,7 +184,7 @@ class SqliteFrames(LazyFrames):
         self._database = PerProcess(lambda: _ReadOnly(path), _ReadOnly.close)
 
     def row(self, index: int) -> tuple[AtomsRow, LabelUnits]:
-        """Read one row, and return it with the units of the file."""
+        """Return one row and the units of the file."""
         row = next(self._database().select(id=int(self._ids[index])), None)
         if row is None:
             raise KeyError(f"no row {self._ids[index]}")
@@ -197,19 +199,20 @@ class SqliteFrames(LazyFrames):
 
 
 class _ReadOnly(SQLite3Database):
-    """ASE's database without the creation of tables in any SQLite file that it opens, and with limits."""
+    """ASE's SQLite database with size limits, and without creating tables in files that it opens."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), use_lock_file=False, serial=True)
-        self.connection: sqlite3.Connection = _connect(path)  # stays open; otherwise every query would open the file
+        # The connection stays open, because ASE would otherwise reopen the file for every query.
+        self.connection: sqlite3.Connection = _connect(path)
         self.change_count = 0
 
     def decode(self, txt: Any, lazy: bool = False) -> Any:
-        """Decode a column; data stay as they are until they are asked for."""
+        """Decode a column. The data column is not decoded until it is used."""
         if lazy:
             return txt
         value = decoded(txt) if isinstance(txt, str) else bytes_to_object(txt)
-        return value if isinstance(value, dict) else {}  # ASE would decode a text again, without a limit
+        return value if isinstance(value, dict) else {}  # ASE would decode text again, without a size limit
 
     def close(self) -> None:
         """Close the file."""
@@ -219,7 +222,7 @@ class _ReadOnly(SQLite3Database):
 def _connect(path: Path | str) -> sqlite3.Connection:
     uri = f"file:{quote(str(Path(path).resolve()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=20, check_same_thread=False)
-    # A damaged or hostile file must not keep SQLite busy: no row needs as many steps as the file has bytes.
+    # A damaged or malicious file could keep SQLite busy. No row needs more steps than the file has bytes.
     most = max(10**8, 100 * Path(path).stat().st_size)
     steps = 0
 
@@ -232,7 +235,7 @@ def _connect(path: Path | str) -> sqlite3.Connection:
     return connection
 
 
-_STEPS = 10**6  # of SQLite's virtual machine between two checks
+_STEPS = 10**6  # instructions of SQLite's virtual machine between two checks
 
 
 def _ids(path: Path) -> np.ndarray:
@@ -250,7 +253,9 @@ def _ids(path: Path) -> np.ndarray:
             ids: list[int] = []
             for (number,) in connection.execute("SELECT id FROM systems ORDER BY id"):
                 if not isinstance(number, int) or (ids and number <= ids[-1]) or len(ids) > largest:
-                    raise DataError(f"{path}: damaged, its rows are not in order")
+                    raise DataError(
+                        f"{path}: the file is damaged, because its rows are not in order: copy or download it again"
+                    )
                 ids.append(number)
             return np.array(ids, dtype=np.int64)
         finally:
@@ -258,14 +263,14 @@ def _ids(path: Path) -> np.ndarray:
     except PiwslError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: not a readable SQLite file, or damaged ({reason_of(error)})") from None
+        raise DataError(f"{path}: cannot be read as SQLite, or is damaged ({reason_of(error)})") from None
 
 
 def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as an ASE database in an SQLite file; labels become results of a calculation.
+    """Write frames to an ASE database in an SQLite file, with labels stored as calculator results.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     try:
         with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:

@@ -1,7 +1,7 @@
-"""Structures and labels in extended XYZ, and in plain XYZ.
+"""Read structures and labels from extended XYZ and plain XYZ files.
 
-ASE's reader ends at the first empty line and drops columns without a name; this one reads the same files, and refuses
-or reports what it cannot use. The syntax of the comment line is that of ASE.
+ASE's reader stops at the first empty line and drops columns without a name. This reader continues, and reports or
+rejects everything that it cannot use. The comment line has the same syntax as in ASE.
 """
 
 import gzip
@@ -39,8 +39,8 @@ _PLAIN = "species:S:1:pos:R:3"
 _SPECIES, _NUMBERS, _POSITIONS = ("species", "symbols"), ("Z", "numbers"), ("pos", "positions")
 _TRUTH = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
 _TRUTH |= {"TRUE": True, "FALSE": False}
-# A key, and after an equals sign its value; either may have parts in quotes or brackets, and escaped characters.
-# An open one ends with the line, so that no text takes longer than its length.
+# A key, and its value after an equals sign. Both may contain quotes, brackets and escaped characters.
+# An unclosed quote or bracket ends with the line, so that matching takes linear time.
 _PART = (
     r"""(?:\\(?:.|\Z)|'[^']*(?:'|\Z)|"(?:\\(?:.|\Z)|[^"\\])*(?:"|\Z)|\{[^}]*(?:\}|\Z)|\[[^\]]*(?:\]|\Z)"""
     r"""|[^\s='"{\[\\])"""
@@ -53,14 +53,14 @@ _QUOTES = re.compile(
 
 @dataclass
 class RawFrame:
-    """One frame as it is written.
+    """Contents of one frame before conversion.
 
     Attributes:
-        line: number of its first line.
-        info: values of the comment line.
-        columns: values of the named columns, a row for each atom.
-        unnamed: columns without a name.
-        cell: lattice vectors in rows from VEC lines, as ADF writes them.
+        line: Number of the first line of the frame.
+        info: Values of the comment line.
+        columns: Values of the named columns, one row per atom.
+        unnamed: Number of columns without a name.
+        cell: Lattice vectors in rows, from the VEC lines that ADF writes.
     """
 
     line: int
@@ -71,18 +71,18 @@ class RawFrame:
 
 
 def is_extxyz(path: Path) -> bool:
-    """Return whether the suffix of a file is that of extended XYZ."""
+    """Return whether a file has a suffix of the XYZ formats."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
-    """Read frames from an extended or plain XYZ file, which may be compressed by gzip.
+    """Read frames from an extended or plain XYZ file, optionally compressed with gzip.
 
-    Labels are ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. For a frame without any of them, the
-    labels are plain ``energy`` (``free_energy`` where there are forces), ``forces`` and ``stress``.
+    Labels are read from ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. If a frame has none of
+    these keys, the labels are ``energy`` (``free_energy`` if there are forces), ``forces`` and ``stress``.
 
     Raises:
-        DataError: a line is not what the format says (its number is in the message), or a label cannot be used.
+        DataError: A line does not follow the format (the message contains its number), or a label cannot be used.
     """
     frames: list[Frame] = []
     counter = LabelCounter()
@@ -97,11 +97,13 @@ def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     notes = list(counter.notes(len(frames)))
     if lines.empty:
         several = f"{len(lines.empty)} empty lines between frames" if len(lines.empty) > 1 else "an empty line"
-        notes.append(f"passed over {several}, the first is line {lines.empty[0]}")
+        notes.append(f"skipped {several}, first at line {lines.empty[0]}")
     if lines.is_open:
-        notes.append("the last line has no end: its last value may be cut")
+        notes.append("the last line has no line break: its last value may be truncated")
     if unnamed:
-        notes.append(f"{unnamed} of {len(frames)} frames have columns without a name (no Properties): not read")
+        notes.append(
+            f"{unnamed} of {len(frames)} frames have columns without a name (no Properties), which were not read"
+        )
     return FrameSet(frames, path, tuple(notes), (path,), counter.count.names())
 
 
@@ -112,7 +114,7 @@ def _unpacked(path: Path, plain: IO[bytes]) -> Readable:
 
 
 class LabelCounter:
-    """Counts the labels and names of the frames of a file, for its notes."""
+    """Count the labels and names in the frames of a file, for use in notes."""
 
     def __init__(self) -> None:
         self.count = NameCount()
@@ -125,10 +127,10 @@ class LabelCounter:
         """Count a frame.
 
         Args:
-            labels: its labels.
-            found: named values in the file.
-            frame: the frame that was made of them.
-            agreeing: names that state the units that are used.
+            labels: Labels of the frame.
+            found: Named values of the frame in the file.
+            frame: Frame made from these values.
+            agreeing: Names that state the units in use.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
         self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known])
@@ -145,20 +147,20 @@ class LabelCounter:
         """Return remarks on the labels.
 
         Args:
-            frames: number of frames of the file.
+            frames: Number of frames in the file.
         """
         looked = self.count.frames
-        of = f"{frames} frames" if looked == frames else f"{looked} frames looked at"
+        of = f"{frames} frames" if looked == frames else f"{looked} frames examined"
         if self.from_results:
-            yield f"{self.from_results} of {of} have no REF_energy/REF_forces: read the plain energy/forces of the file"
+            yield f"{self.from_results} of {of} have no REF_energy/REF_forces: plain energy/forces were read instead"
         if self.two_energies:
             yield (
                 f"{self.two_energies} of {of} have an energy and a free_energy, which differ by up to "
-                f"{self.largest_difference:.4g}: read free_energy, of which the forces are the derivative"
+                f"{self.largest_difference:.4g}: free_energy was read, because the forces are its derivatives"
             )
         if self.plain_left_out:
             yield (
-                f"{self.plain_left_out} of {of} have labels with and without REF_: those without are not read "
+                f"{self.plain_left_out} of {of} have labels with and without REF_: only REF_ labels were read "
                 "(REF_ labels and results are never mixed)"
             )
 
@@ -167,8 +169,8 @@ class _Lines:
     """The lines of a file, frame by frame.
 
     Attributes:
-        empty: numbers of empty lines between frames.
-        is_open: whether the last line has no end.
+        empty: Numbers of empty lines between frames.
+        is_open: Whether the last line has no end.
     """
 
     def __init__(self, path: Path, stream: Readable) -> None:
@@ -183,7 +185,7 @@ class _Lines:
         """Yield the frames.
 
         Raises:
-            DataError: a line is not what the format says, or the file ends within a frame.
+            DataError: A line is not what the format says, or the file ends within a frame.
         """
         index = 0
         while (line := self._next()) is not None:
@@ -264,7 +266,7 @@ class _Lines:
         """Return name, type and number of columns."""
         fields = (properties or _PLAIN).split(":")
         if len(fields) % 3:
-            raise self._error(f"has Properties={quoted(properties)}; expected NAME:TYPE:COUNT, once or several times")
+            raise self._error(f"has Properties={quoted(properties)}; expected NAME:TYPE:COUNT, one or more times")
         columns = []
         for name, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
             if kind not in ("R", "I", "S", "L") or not re.fullmatch(r"[1-9]\d{0,3}", count):
@@ -328,7 +330,7 @@ def parse_comment(comment: str) -> dict[str, Any]:
     """Parse the comment line of a frame into names and values, as ASE does.
 
     Raises:
-        ValueError: a value that calls itself JSON is not.
+        ValueError: A value that calls itself JSON is not.
     """
     values: dict[str, Any] = {}
     for match in _PAIR.finditer(comment):
@@ -376,7 +378,7 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     numbers = next((columns.pop(name) for name in _NUMBERS if name in columns), None)
     positions = next((columns.pop(name) for name in _POSITIONS if name in columns), None)
     if positions is None or (symbols is None and numbers is None):
-        raise DataError(f"{where}: Properties names no column {'pos' if positions is None else 'species'}")
+        raise DataError(f"{where}: Properties has no column {'pos' if positions is None else 'species'}")
     species = _atomic_numbers(where, symbols or []) if numbers is None else numbers
     cell, pbc = _cell(where, info, raw.cell)
     found = {**columns, **info}

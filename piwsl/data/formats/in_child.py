@@ -1,4 +1,4 @@
-"""What child processes do with untrusted files: imports little, because each child imports it anew."""
+"""Functions that child processes run on untrusted files. Every child imports this module, so it has few imports."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,10 +17,10 @@ _MOST_OBJECTS = 1_000_000  # groups and arrays of an HDF5 file
 
 
 def structures_of(path: Path) -> list[dict[str, Any]]:
-    """Return the structures of a file as plain values; called in a child process.
+    """Read the structures of a file as plain values; runs in a child process.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: The file cannot be read.
     """
     from ase.io import iread
     from ase.io.formats import UnknownFileTypeError
@@ -29,14 +29,14 @@ def structures_of(path: Path) -> list[dict[str, Any]]:
         found = with_isotopes(lambda: list(iread(path, index=":", do_not_split_by_at_sign=True)))
         structures = [content_of(atoms) for atoms in found]
     except UnknownFileTypeError:
-        raise DataError(f"{path}: not in a format that piwsl or ASE reads") from None
-    except Exception as error:  # ASE's readers raise whatever their parsers meet
-        raise DataError(f"{path}: not readable ({reason_of(error)})") from None
+        raise DataError(f"{path}: neither piwsl nor ASE can read this format") from None
+    except Exception as error:  # ASE's readers raise any exception for damaged files
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     return structures
 
 
 def content_of(atoms: Any) -> dict[str, Any]:
-    """Return an ASE structure, its values and its results as plain values."""
+    """Return an ASE structure, its named values and its calculator results as plain values."""
     named = {name: value for name, value in {**atoms.arrays, **atoms.info}.items() if name not in _STRUCTURE}
     results = {} if atoms.calc is None else atoms.calc.results
     return {
@@ -54,13 +54,13 @@ def _is_plain(value: Any) -> bool:
 
 
 def walk_hdf5(path: Path, whole: bool) -> None:
-    """Visit all groups and arrays of a file; called in a child process.
+    """Visit all groups and arrays of a file; runs in a child process.
 
-    An exception of the library is no crash: whoever reads the damaged part meets it again, with a message.
+    Exceptions of the library are ignored here, because reading the damaged part later raises them again with a message.
 
     Args:
-        path: the file.
-        whole: whether to read the arrays.
+        path: HDF5 file.
+        whole: Whether to read the values of the arrays.
     """
     import h5py
 
@@ -81,7 +81,7 @@ def walk_hdf5(path: Path, whole: bool) -> None:
 
 
 def _members(group: Any) -> Iterator[Any]:
-    """Yield the members that are in the file itself; links can lead elsewhere, or in a circle."""
+    """Yield the members stored in the file itself. Links are skipped: they can lead to other files or form cycles."""
     import h5py
 
     for name in group:

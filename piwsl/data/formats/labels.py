@@ -1,4 +1,4 @@
-"""Labels in files: their names, conversion to eV and angstrom, and validation."""
+"""Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -24,10 +24,10 @@ VIRIAL_KEYS = ("REF_virial", "REF_virials")
 RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
-LARGEST_LENGTH = 1.0e5  # angstrom; of a coordinate or a lattice vector
+LARGEST_LENGTH = 1.0e5  # angstrom; limit for coordinates and lattice vectors
 _UNIT_NAME = re.compile(r"(?:(?P<what>.*?)_?)units?", re.IGNORECASE)
 _LONGEST_KIND = 60  # characters of a config_type
-_SAME = 1e-4  # relative difference of equal units: constants differ between programs
+_SAME = 1e-4  # relative tolerance for equal units, because programs use different values of constants
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class RawLabels:
     """Labels of one structure in the units of its file; None for a missing label.
 
     Attributes:
-        energy: total energy.
-        forces: forces (n, 3).
+        energy: Total energy.
+        forces: Forces (n, 3).
         stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
         virial: 9 or 6 components; the stress is -virial / volume.
-        from_results: whether the labels are results of a calculation as stored by ASE.
-        names: names in the file that were read.
-        other_energy: energy that was not read because the forces belong to the free energy.
+        from_results: Whether the labels are calculator results stored by ASE.
+        names: Names under which the labels were found in the file.
+        other_energy: Energy that was not used, because the forces belong to the free energy.
     """
 
     energy: Any = None
@@ -59,14 +59,14 @@ class RawLabels:
 
 
 def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabels:
-    """Return the labels under the keys ``REF_...`` or, without any of them, the results of a calculation.
+    """Return the labels under ``REF_...`` keys or, if there are none, the calculator results.
 
-    The forces of a calculation with smeared occupations belong to its free energy: where the results contain both
-    energies and forces or stress, the free energy is read.
+    With smeared occupations, the forces are derivatives of the free energy. If the results contain both energies, and
+    forces or stress, the free energy is used.
 
     Args:
-        named: all named values of the structure in the file.
-        results: results of a calculation, as stored by ASE, by the names of `RESULTS`.
+        named: All named values of the structure in the file.
+        results: Calculator results stored by ASE, with the names in `RESULTS`.
     """
     virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
@@ -94,19 +94,19 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: LabelUnits) -> list[str]:
-    """Compare the units that a file states itself, under names such as ``units`` or ``energy_unit``, with those used.
+    """Compare the units stated in a file, under names such as ``units`` or ``energy_unit``, with the units in use.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        named: all named values of the structure in the file.
-        units: units with which it is read.
+        path: Name of the file, used in messages.
+        index: Index of the frame in the file, used in messages.
+        named: All named values of the structure in the file.
+        units: Units with which the file is read.
 
     Returns:
-        Names that state the units that are used.
+        Names that state the units in use.
 
     Raises:
-        DataError: the file states other units.
+        DataError: The file states other units.
     """
     agreeing = []
     for name, value in named.items():
@@ -120,7 +120,7 @@ def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: 
             used = getattr(units, what)
             if abs(factor - used) > _SAME * abs(used):
                 raise DataError(
-                    f"{path}: frame {index}: {name} states {quoted(value)}, other than the units it is read with: give "
+                    f"{path}: frame {index}: {name} is {quoted(value)}, but the file is read with other units: give "
                     f"the units of the file, such as units='kcal/mol, angstrom', or remove {quoted(name)}"
                 )
         agreeing.append(str(name))
@@ -128,11 +128,11 @@ def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: 
 
 
 def stated_factors(what: str, value: str) -> dict[str, float]:
-    """Return the factors (energy, length or force, to eV and angstrom) of a unit that a file states; none if unclear.
+    """Return the factors for energy, length or force of a stated unit, to eV and angstrom; empty if it is unclear.
 
     Args:
-        what: quantity that the unit belongs to; empty if it is for all.
-        value: text of the unit.
+        what: Quantity that the unit belongs to; empty for the units of all quantities.
+        value: Unit as text.
     """
     readings = {
         "energy": ("energy", energy_unit), "e": ("energy", energy_unit),
@@ -155,7 +155,7 @@ def stated_factors(what: str, value: str) -> dict[str, float]:
 
 
 def kind_of(named: Mapping[str, Any]) -> str:
-    """Return the kind of structure that a frame states as ``config_type``; empty if it states none."""
+    """Return the kind of structure from ``config_type``; empty if the frame has no such name."""
     value = named.get("config_type", "")
     return shortened(printable(str(value)), _LONGEST_KIND) if isinstance(value, str | int | float) else ""
 
@@ -170,20 +170,20 @@ def labeled_frame(
     labels: RawLabels,
     units: LabelUnits,
 ) -> Frame:
-    """Make a frame in eV and angstrom from the contents of a file, and validate it.
+    """Create a frame in eV and angstrom from the contents of a file, and validate it.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        species: atomic numbers (n,).
-        positions: positions (n, 3), in the units of the file.
-        cell: lattice vectors in rows (3, 3), in the units of the file.
-        pbc: whether the structure is periodic along each lattice vector.
-        labels: labels in the units of the file.
-        units: units of the file.
+        path: Name of the file, used in messages.
+        index: Index of the frame in the file, used in messages.
+        species: Atomic numbers (n,).
+        positions: Positions (n, 3), in the units of the file.
+        cell: Lattice vectors in rows (3, 3), in the units of the file.
+        pbc: Whether the structure is periodic along each lattice vector.
+        labels: Labels in the units of the file.
+        units: Units of the file.
 
     Raises:
-        DataError: a label or a position has the wrong shape, is not finite, or is unreasonably large.
+        DataError: A label or a position has the wrong shape, is not finite, or is unreasonably large.
     """
     where = f"{path}: frame {index}"
     energy, forces = _number(where, labels.energy), _array(where, "forces", labels.forces)
@@ -191,12 +191,14 @@ def labeled_frame(
     places = _array(where, "positions", positions)
     assert places is not None
     if places.shape != (len(numbers), 3):
-        raise DataError(f"{where}: positions have shape {places.shape}, atoms {len(numbers)}")
+        raise DataError(f"{where}: positions have shape {places.shape}, expected ({len(numbers)}, 3)")
     if forces is not None and forces.shape != (len(numbers), 3):
-        raise DataError(f"{where}: forces have shape {forces.shape}, atoms {len(numbers)}")
+        raise DataError(f"{where}: forces have shape {forces.shape}, expected ({len(numbers)}, 3)")
     vectors = _array(where, "cell", cell)
     if vectors is None or vectors.shape != (3, 3):
-        raise DataError(f"{where}: its cell has no three lattice vectors")
+        raise DataError(
+            f"{where}: its cell lacks a lattice vector: correct or remove the frame: correct or remove the frame"
+        )
     frame = Frame(
         species=numbers,
         positions=places * units.length,
@@ -209,7 +211,7 @@ def labeled_frame(
     stress = labels.stress if labels.stress is not None else labels.virial
     given = {"energy": energy, "forces": forces, "stress": stress}
     if not all(pbc) and labels.stress is None and np.isnan(frame.stress).all():
-        del given["stress"]  # a virial without a volume
+        del given["stress"]  # the stress is undefined, because a virial needs a volume
     check_frame(path, index, frame, {name for name, label in given.items() if label is not None})
     return frame
 
@@ -218,47 +220,47 @@ def atomic_numbers_of(where: str, species: Any) -> IntArray:
     """Return atomic numbers as int64.
 
     Raises:
-        DataError: they are not whole numbers.
+        DataError: The atomic numbers are not integers.
     """
     numbers = np.asarray(species)
     if numbers.ndim != 1 or numbers.dtype.kind not in "fiu" or not np.array_equal(numbers, numbers.astype(np.int64)):
-        raise DataError(f"{where}: its atomic numbers are not whole numbers, one for each atom")
+        raise DataError(f"{where}: its atomic numbers must be one integer per atom")
     return numbers.astype(np.int64)
 
 
 def periodicity(where: str, value: Any) -> PBC:
-    """Return three booleans from what a file states about periodic directions.
+    """Convert the periodic directions stated in a file to three booleans.
 
     Raises:
-        DataError: it is neither one nor three truth values.
+        DataError: The value is neither one nor three booleans.
     """
     flags = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     flags = list(flags) if isinstance(flags, list | tuple) else [flags] * 3
     if len(flags) != 3 or not all(isinstance(flag, bool | int | float) and flag in (0, 1) for flag in flags):
-        raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three of T and F")
+        raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three booleans (T or F)")
     return bool(flags[0]), bool(flags[1]), bool(flags[2])
 
 
 def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:
-    """Refuse a frame without atoms, with positions that are not finite, or with unreasonable labels.
+    """Raise an error if a frame has no atoms, has positions that are not finite, or has unreasonable labels.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        frame: frame in eV and angstrom.
-        given: names of the labels that the file contains (energy, forces, stress).
+        path: Name of the file, used in messages.
+        index: Index of the frame in the file, used in messages.
+        frame: Frame in eV and angstrom.
+        given: Names of the labels that the file contains (energy, forces, stress).
 
     Raises:
-        DataError: the message names the file and the frame.
+        DataError: The frame cannot be used; the message names the file and the frame.
     """
     if not len(frame.species):
-        raise DataError(f"{path}: frame {index}: contains no atom")
+        raise DataError(f"{path}: frame {index}: contains no atoms: remove the frame")
     if frame.species.min() < 1 or frame.species.max() > MAX_ATOMIC_NUMBER:
         raise DataError(f"{path}: frame {index}: contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
     largest = max(float(np.abs(frame.positions).max()), float(np.abs(frame.cell).max()))
     if not largest <= LARGEST_LENGTH:
         if not np.isfinite(largest):
-            raise DataError(f"{path}: frame {index}: a position is not a finite number")
+            raise DataError(f"{path}: frame {index}: a position is not a finite number: remove the frame")
         raise DataError(
             f"{path}: frame {index}: a coordinate or lattice vector of {largest:.3g} angstrom is beyond "
             f"{LARGEST_LENGTH:.0e}: check the units or remove the frame"
@@ -285,8 +287,8 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
         if array is None or array.dtype.kind in "fiu":
             return None if array is None else array.astype(np.float64)
     except (TypeError, ValueError):
-        pass  # rows of different length
-    raise DataError(f"{where}: no number in its {name}")
+        pass  # rows have different lengths
+    raise DataError(f"{where}: its {name} contains values that are not numbers")
 
 
 def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
@@ -297,7 +299,9 @@ def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: La
         return np.full((3, 3), np.nan)
     volume = abs(float(np.linalg.det(cell))) * units.length**3
     if volume == 0.0 and not any(pbc):
-        raise DataError(f"{where}: has a virial but no cell: a stress needs a volume")
+        raise DataError(
+            f"{where}: has a virial but no cell, so that its stress is undefined: add the cell or remove the virial"
+        )
     if volume == 0.0:
         return np.full((3, 3), np.nan)
     return -_tensor(where, "virial", labels.virial) * units.energy / volume
@@ -315,7 +319,7 @@ def _tensor(where: str, name: str, value: Any) -> FloatArray:
 
 
 def results_of(frame: Frame) -> Atoms:
-    """Return the structure with its labels as results of a calculation, as ASE's databases store them."""
+    """Return the structure with its labels as calculator results, the form in which ASE's databases store labels."""
     atoms = frame.atoms()
     results: dict[str, Any] = {}
     if frame.has_energy:

@@ -1,7 +1,7 @@
-"""ASE databases in LMDB files (.aselmdb, .lmdb), as fairchem's data sets use them.
+"""ASE databases in LMDB files (.aselmdb, .lmdb), the format of fairchem's data sets.
 
-An entry is a row of an ASE database as JSON, compressed by zlib; its key is its number, counted from 1. ``nextid`` and
-``deleted_ids`` define which numbers exist. Files with pickled entries are never read.
+An entry is a row of an ASE database as JSON, compressed with zlib; its key is its number, starting at 1. ``nextid`` and
+``deleted_ids`` determine which numbers exist. Files with pickled entries are never read.
 """
 
 import zlib
@@ -30,19 +30,20 @@ if TYPE_CHECKING:
 
 NEXT_ID = b"nextid"
 DELETED_IDS = b"deleted_ids"
-_MOST_DELETED = 1000  # numbers for each entry that exists
+_MOST_DELETED = 1000  # deleted numbers per existing entry
 _ROWS_AT_ONCE = 500
-_FIRST_MAP_SIZE = 1 << 26  # bytes; doubled when the file is full
+_FIRST_MAP_SIZE = 1 << 26  # bytes
 
 
 def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Open an ASE database in an LMDB file; frames are read on access.
 
-    Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
+    Labels are read from ``REF_...`` keys among the key-value pairs and data of a row. If a row has no such key, its
+    calculator results are used.
 
     Raises:
-        UnknownLayoutError: the LMDB file is not an ASE database.
-        DataError: the file is damaged or contains no row.
+        UnknownLayoutError: The LMDB file is not an ASE database.
+        DataError: The file is damaged or contains no row.
     """
     frames = LmdbFrames(path, units or EV_ANGSTROM)
     frames.probe()
@@ -50,21 +51,21 @@ def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
 
 
 class LmdbFrames(LazyFrames):
-    """The entries of an LMDB file, in the order of their numbers.
+    """Frames from the entries of an LMDB file, in the order of their numbers.
 
     Raises:
-        UnknownLayoutError, DataError: see `read_lmdb`.
+        UnknownLayoutError, DataError: The file cannot be used; see `read_lmdb`.
     """
 
     def __init__(self, path: Path, units: LabelUnits) -> None:
         self._file = PerProcess(lambda: LmdbFile(path), LmdbFile.close)
-        with reading(path, "not a readable LMDB file"):
+        with reading(path, "cannot be read as LMDB"):
             self._ids = _ids(path, self._file())
         super().__init__(path, len(self._ids))
         self._units = units
 
     def row(self, index: int) -> tuple[AtomsRow, LabelUnits]:
-        """Read one entry, and return it with the units of the file."""
+        """Return one entry as a row, and the units of the file."""
         entry = self._file().get(str(self._ids[index]).encode())
         if entry is None:
             raise KeyError(f"no entry {self._ids[index]}")
@@ -78,15 +79,20 @@ class LmdbFrames(LazyFrames):
         return LmdbFrames, (self.path, self._units)
 
 
-def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as an ASE database in an LMDB file; labels become results of a calculation.
+def write_lmdb(path: Path, frames: Iterable[Frame], map_size: int = _FIRST_MAP_SIZE) -> None:
+    """Write frames to an ASE database in an LMDB file, with labels stored as calculator results.
+
+    Args:
+        path: Path of the file.
+        frames: Frames to be written.
+        map_size: Initial size of the file, bytes; doubled when the file is full.
 
     Raises:
-        MissingDependencyError: lmdb is not installed.
-        OSError: The disk refuses.
+        MissingDependencyError: The package lmdb is not installed.
+        OSError: The file cannot be written.
     """
     library = _lmdb()
-    options = {"subdir": False, "lock": False, "map_size": _FIRST_MAP_SIZE, "sync": False}
+    options = {"subdir": False, "lock": False, "map_size": map_size, "sync": False}
     try:
         with library.open(str(path), **options) as environment:
             remaining, written = iter(frames), 0
@@ -135,7 +141,7 @@ def _ids(path: Path, file: LmdbFile) -> np.ndarray:
     if next_id is None:
         keys = ", ".join(shown(key.decode(errors="replace")) for key in file.keys(5))
         raise UnknownLayoutError(
-            f"{path}: an LMDB file with the keys {keys or '(none)'}, ...; expected those of an ASE database "
+            f"{path}: an LMDB file with the keys {keys or '(none)'}, ...; expected the keys of an ASE database "
             f"({NEXT_ID.decode()}, 1, 2, ...)"
         )
     try:
@@ -145,7 +151,7 @@ def _ids(path: Path, file: LmdbFile) -> np.ndarray:
             raise ValueError(f"{NEXT_ID.decode()} is not a number")
     except (zlib.error, ValueError, TypeError) as error:
         raise UnknownLayoutError(
-            f"{path}: an LMDB file, but not with the entries of ASE ({reason_of(error)})"
+            f"{path}: an LMDB file, but its entries are not those of ASE ({reason_of(error)})"
         ) from None
     if last - 1 - len(gone) > file.entries:
         raise DataError(f"{path}: damaged, {last - 1 - len(gone)} structures in {file.entries} entries")

@@ -1,12 +1,12 @@
-"""Reading of LMDB files page by page.
+"""Read LMDB files page by page, with bounds checks.
 
-The LMDB library follows every number in a file, so that a damaged one kills the process. Here each place is compared
-with the size of the file, and a page that is visited twice ends the search. Files are those of a 64-bit little-endian
-machine, with one database and without duplicate keys, as ASE writes them.
+The LMDB library does not check the offsets in a file, and a damaged file can kill the process. This reader compares
+every offset with the size of the file and limits the depth of the search. It supports files from 64-bit little-endian
+machines, with one database and without duplicate keys, as ASE writes them.
 
-Layout (LMDB 0.9): a page has a header of 16 bytes (number, 2 bytes unused, flags, then ``lower`` and ``upper``, or the
-number of overflow pages), followed by the places of its nodes. Pages 0 and 1 are meta pages, of which the one with the
-later transaction counts.
+Layout (LMDB 0.9): a page has a header of 16 bytes (number, 2 unused bytes, flags, then ``lower`` and ``upper``, or the
+number of overflow pages), followed by the offsets of its nodes. Pages 0 and 1 are meta pages; the page with the later
+transaction is valid.
 """
 
 import mmap
@@ -21,20 +21,20 @@ from piwsl.runs.untrusted import TooLargeError
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER = 16
 _BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
-_BIG = 1  # the data of a node are on overflow pages
+_BIG = 1  # flag: the data of a node are on overflow pages
 _DEEPEST = 32
 _NO_PAGE = 2**64 - 1
 _PAGE_SIZES = tuple(2**power for power in range(8, 17))
 
 
 class LmdbFile:
-    """An LMDB file, open for reading.
+    """An LMDB file that is open for reading.
 
     Args:
-        path: the file.
+        path: Path of the file.
 
     Raises:
-        DataError: the file has another format, or is truncated.
+        DataError: The file is truncated or has another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,12 +42,12 @@ class LmdbFile:
         with path.open("rb") as stream:
             self._size = os.fstat(stream.fileno()).st_size
             if self._size < 2 * _HEADER:
-                raise DataError(f"{path}: not a readable LMDB file (too short)")
+                raise DataError(f"{path}: cannot be read as LMDB (too short)")
             self._data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         metas = [meta for meta in self._metas() if meta is not None]
         if not metas:
             self.close()
-            raise DataError(f"{path}: not a readable LMDB file (no LMDB header of version {_VERSION})")
+            raise DataError(f"{path}: cannot be read as LMDB (no header of version {_VERSION})")
         self._page_size = metas[0][4]
         _, self._root, last, self.entries, _ = max(metas)
         expected = (last + 1) * self._page_size
@@ -60,7 +60,7 @@ class LmdbFile:
         self._data.close()
 
     def _metas(self) -> Iterator[tuple[int, int, int, int, int] | None]:
-        """Yield transaction, root page, last page, entries and page size of both meta pages; None for a damaged one."""
+        """Yield transaction, root page, last page, entries and page size of both meta pages; None if damaged."""
         first = self._meta(0)
         yield first
         for size in (first[4],) if first else _PAGE_SIZES:
@@ -82,10 +82,10 @@ class LmdbFile:
         return (transaction, root, last, entries, page_size) if page_size in _PAGE_SIZES else None
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value of a key; None without one.
+        """Return the value of a key; None if the key does not exist.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: The file is damaged.
         """
         page = self._root
         if page == _NO_PAGE:
@@ -97,18 +97,18 @@ class LmdbFile:
                 if index < len(nodes) and self._key(start, nodes[index]) == key:
                     return self._value(start, nodes[index])
                 return None
-            # The first key of a branch page counts as smaller than any other.
+            # The first key of a branch page is smaller than any other key by definition.
             index = _bisect(self, nodes, start, key, 1)
             if index == len(nodes) or self._key(start, nodes[index]) != key:
                 index -= 1
             page = self._child(start, nodes[max(0, index)])
-        raise ValueError("the pages are nested without an end")
+        raise ValueError("the pages are nested too deeply")
 
     def keys(self, most: int) -> list[bytes]:
-        """Return the first keys.
+        """Return the first keys, at most ``most``.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: The file is damaged.
         """
         found: list[bytes] = []
         page = self._root
@@ -123,7 +123,7 @@ class LmdbFile:
         return found
 
     def _page(self, number: int) -> tuple[int, int, tuple[int, ...]]:
-        """Return the place of a branch or leaf page, its flags, and the places of its nodes within it."""
+        """Return the offset of a branch or leaf page, its flags, and the offsets of its nodes within the page."""
         start = number * self._page_size
         if not 0 <= start <= self._size - self._page_size:
             raise ValueError(f"page {number} is beyond the end of the file")
@@ -170,7 +170,7 @@ class LmdbFile:
 
 
 def _bisect(file: LmdbFile, nodes: tuple[int, ...], start: int, key: bytes, low: int) -> int:
-    """Return the index of the first node from ``low`` whose key is not smaller than this one."""
+    """Return the index of the first node from ``low`` whose key is not smaller than ``key``."""
     high = len(nodes)
     while low < high:
         middle = (low + high) // 2

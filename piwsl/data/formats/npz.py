@@ -1,4 +1,4 @@
-"""Frames of one molecule in npz files, with the keys of rMD17 or sGDML."""
+"""Read and write frames of one molecule in npz files with the keys of rMD17 or sGDML."""
 
 import math
 from collections.abc import Iterable
@@ -28,14 +28,14 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read frames of one molecule from an npz file.
 
     Args:
-        path: npz file; pickled objects in it are refused.
-        units: units of the file, if it does not state them.
+        path: File in the npz format. Files with pickled objects are rejected.
+        units: Units of the file, if the file does not state them.
 
     Raises:
-        UnknownLayoutError: the npz file has other keys.
-        DataError: a shape is wrong, or the units are missing or contradict those of the file.
+        UnknownLayoutError: The npz file has other keys.
+        DataError: A shape is wrong, or the units are missing or contradict the file.
     """
-    with reading(path, "not a readable npz file of plain arrays"), path.open("rb") as stream:
+    with reading(path, "cannot be read as an npz file of numerical arrays"), path.open("rb") as stream:
         arrays = load_arrays(stream, path.stat().st_size)
     for keys in LAYOUTS.values():
         if keys[0] in arrays and keys[1] in arrays:
@@ -59,11 +59,11 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
 
 
 def load_arrays(stream: IO[bytes], size: int) -> dict[str, FloatArray]:
-    """Load the arrays of an npz file of ``size`` bytes, after a comparison of their shapes with their sizes.
+    """Load the arrays of an npz file of ``size`` bytes after comparing their shapes with their sizes.
 
     Raises:
-        ValueError: an array is larger than its file can hold, or not plain.
-        Exception: whatever zipfile and numpy raise for a damaged file.
+        ValueError: An array is larger than its file, or does not have a plain numerical type.
+        Exception: The file is damaged; zipfile and NumPy raise various exceptions.
     """
     with ZipFile(stream) as archive:
         check_archive(archive, size)
@@ -78,17 +78,17 @@ def _load_array(content: IO[bytes], member: ZipInfo) -> FloatArray:
     version = np.lib.format.read_magic(content)
     read_header = _HEADERS.get(version)
     if read_header is None:
-        raise ValueError(f"{shown(member.filename)} has the format {version} of numpy")
+        raise ValueError(f"{shown(member.filename)} has an unsupported version of the npy format, {version}")
     shape, fortran, dtype = read_header(content)
     if dtype.hasobject:
         raise ValueError(f"{shown(member.filename)} contains Python objects")
     count = math.prod(shape)
     expected = count * dtype.itemsize
     if not 0 <= expected <= member.file_size:
-        raise TooLargeError(f"{shown(member.filename)} has the shape {shape} and {member.file_size} bytes")
+        raise TooLargeError(f"{shown(member.filename)} has the shape {shape} but only {member.file_size} bytes")
     data = content.read(expected)
     if len(data) != expected or content.read(1):
-        raise ValueError(f"{shown(member.filename)} has the shape {shape} and another size")
+        raise ValueError(f"{shown(member.filename)} has the shape {shape}, which does not match its size")
     return np.frombuffer(data, dtype=dtype, count=count).reshape(shape, order="F" if fortran else "C")
 
 
@@ -99,22 +99,22 @@ def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) 
     try:
         stated = _stated_units(arrays)
     except ConfigError as error:
-        raise DataError(f"{path}: states its units, but {error}") from None
+        raise DataError(f"{path}: the units in the file cannot be used: {error}") from None
     if stated is None and named is None:
-        raise DataError(f"{path}: states no units: give them, for instance units='kcal/mol, angstrom'")
+        raise DataError(f"{path}: contains no units: give them, such as units='kcal/mol, angstrom'")
     if stated is not None and named not in (None, stated):
         text = ", ".join(str(arrays[key]) for key in ("units", "e_unit", "r_unit") if key in arrays)
-        raise DataError(f"{path}: states its units itself, {quoted(text)}: leave units out")
+        raise DataError(f"{path}: contains its units, {quoted(text)}: leave out units, or give the same units")
     units = stated or named
     assert units is not None
     return units
 
 
 def _stated_units(arrays: dict[str, FloatArray]) -> LabelUnits | None:
-    """Return the units under ``units``, or under ``e_unit`` and ``r_unit`` as in sGDML.
+    """Return the units stored under ``units``, or under ``e_unit`` and ``r_unit`` as in sGDML.
 
     Raises:
-        ConfigError: a unit is unknown.
+        ConfigError: A unit is unknown.
     """
     texts = {key: str(arrays[key][()]).strip() for key in ("units", "e_unit", "r_unit") if key in arrays}
     if "units" in texts:
@@ -165,17 +165,17 @@ def _labels(path: Path, arrays: dict[str, FloatArray], key: str, shape: tuple[in
 
 
 def write_npz(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames of one molecule with the keys of rMD17, and their units.
+    """Write frames of one molecule and their units with the keys of rMD17.
 
     Raises:
-        DataError: the frames differ in their atoms, have cells, or only some have a label.
+        DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
     positions, energies, forces, species = [], [], [], None
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
             raise DataError(
-                f"{path.suffix} can only contain frames of one molecule, and frame {index} has "
+                f"{path.suffix} can contain only frames of one molecule, but frame {index} has "
                 f"{'a cell' if frame.cell.any() or frame.has_stress else 'other atoms'}: write .h5 or .extxyz instead"
             )
         positions.append(frame.positions)
@@ -186,7 +186,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         missing = np.isnan(labels).reshape(len(labels), -1).any(1)
         if missing.any() and not missing.all():
             raise DataError(
-                f"{path.suffix} cannot represent missing labels, and {missing.sum()} of {len(missing)} frames have "
+                f"{path.suffix} cannot represent missing labels, but {missing.sum()} of {len(missing)} frames have "
                 f"no {name}: write .h5 or .extxyz instead"
             )
         if not missing.any():

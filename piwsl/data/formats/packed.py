@@ -1,8 +1,9 @@
-"""The packed format: labeled structures of any size in one HDF5 file, for random access.
+"""The packed format: labeled structures of any size in one HDF5 file with random access.
 
-The atoms of all frames are concatenated; ``offsets`` (n + 1) contains the first atom of each frame. Lengths are in
-angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension); each array has its
-unit in the attribute ``unit``. Missing labels are NaN. The file states its format and version.
+The atoms of all frames are concatenated; ``offsets`` (n + 1) contains the index of the first atom of each frame.
+Lengths are in angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension). The
+attribute ``unit`` of an array contains its unit. Missing labels are NaN. The file contains the name and version of the
+format.
 """
 
 from collections.abc import Iterator
@@ -35,14 +36,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Field:
-    """One array of the file.
+    """Description of one array in the file.
 
     Attributes:
-        per_atom: whether it has a row for each atom, or else for each frame.
-        shape: shape of a row.
-        dtype: type in the file.
-        missing: value for missing data; blocks of this value alone take no space in the file.
-        unit: unit of the numbers.
+        per_atom: Whether the array has a row for each atom; otherwise it has a row for each frame.
+        shape: Shape of a row.
+        dtype: Data type in the file.
+        missing: Value for missing data. Chunks that contain only this value take no space in the file.
+        unit: Unit of the numbers.
     """
 
     per_atom: bool
@@ -67,7 +68,7 @@ _MANY = 100_000  # offsets checked at once
 
 
 def is_packed(file: "h5py.File") -> bool:
-    """Return whether an HDF5 file has this format."""
+    """Return whether an HDF5 file has the packed format."""
     return bool(file.attrs.get("format") == FORMAT)
 
 
@@ -75,7 +76,7 @@ def read_packed(path: Path) -> FrameSet:
     """Open a packed file; frames are read on access.
 
     Raises:
-        DataError: the file is damaged, of a later version, or contains no frame.
+        DataError: The file is damaged, has another version, or contains no frame.
     """
     frames = PackedFrames(path)
     frames.probe()
@@ -83,13 +84,13 @@ def read_packed(path: Path) -> FrameSet:
 
 
 class PackedFrames(LazyFrames):
-    """The frames of a packed file.
+    """Frames in a packed file.
 
     Attributes:
-        names: labels that the file contains, and other arrays, which are not read.
+        names: Names of the labels in the file, and of other arrays, which are not read.
 
     Raises:
-        DataError: the file is damaged or of a later version.
+        DataError: The file is damaged or has another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +106,7 @@ class PackedFrames(LazyFrames):
         return self._block(index, index + 1)[0]
 
     def read_all(self) -> Iterator[Frame]:
-        """Read all frames, a block at a time."""
+        """Read all frames block by block."""
         for start in range(0, len(self), BLOCK):
             yield from self._block(start, min(start + BLOCK, len(self)))
 
@@ -113,7 +114,7 @@ class PackedFrames(LazyFrames):
         return PackedFrames, (self.path,)
 
     def survey(self) -> Census:
-        """Take the census of all frames from whole columns."""
+        """Collect the census of all frames from whole columns."""
         table, arrays = CompositionTable(), self._arrays()
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
         forces, stress, periodic, cells = np.empty((4, len(self)), dtype=bool)
@@ -155,7 +156,7 @@ class PackedFrames(LazyFrames):
 
 
 class _Arrays:
-    """The arrays of an open file, looked up once; arrays without data are not read."""
+    """Arrays of an open file, looked up once. Arrays without data are not read."""
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
@@ -167,7 +168,7 @@ class _Arrays:
         }
 
     def rows(self, name: str, start: int, stop: int) -> Any:
-        """Return rows of an array as a copy."""
+        """Return a copy of some rows of an array."""
         array = self._arrays[name]
         if name in self._empty:
             return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
@@ -181,15 +182,15 @@ class _Arrays:
 
 
 def _checked_count(path: Path, file: "h5py.File") -> int:
-    """Return the number of frames after checks of all shapes."""
+    """Check all shapes, and return the number of frames."""
     version = file.attrs.get("version", 0)
     if not np.array_equal(version, VERSION):
         raise DataError(
-            f"{path}: packed format {shown(str(version))}, and this piwsl reads format {VERSION}: convert it again"
+            f"{path}: packed format version {shown(str(version))}, this piwsl reads version {VERSION}: convert it again"
         )
     missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
     if missing:
-        raise DataError(f"{path}: a packed file without {', '.join(missing)}: convert it again")
+        raise DataError(f"{path}: this packed file lacks {', '.join(missing)}: convert it again")
     offsets = plain_array(file, OFFSETS, "iu")
     if offsets.ndim != 1:
         raise DataError(f"{path}: {OFFSETS} has shape {offsets.shape}, expected one dimension: convert it again")
@@ -204,10 +205,10 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
         unit = array.attrs.get("unit", known.unit)
         if not isinstance(unit, str) or unit != known.unit:
             raise DataError(
-                f"{path}: {name} states the unit {quoted(unit)}, and a packed file is in {known.unit or 'no unit'}: "
+                f"{path}: {name} states the unit {quoted(unit)}, but packed files use {known.unit or 'no unit'}: "
                 "convert the original file with units="
             )
-    for name in ("species", "positions"):  # all others have at most as many rows
+    for name in ("species", "positions"):  # all other arrays have at most as many rows
         check_stored(file[name])
     for start in range(0, frames, _MANY):
         ends = offsets[start : start + _MANY + 1].astype(np.int64)
@@ -216,7 +217,7 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
     return frames
 
 
-# Small chunks, because reading one frame reads its whole chunk.
+# Chunks are small, because reading one frame reads its whole chunk.
 _CHUNK_ATOMS = 1024
 _CHUNK_FRAMES = 256
 
@@ -225,8 +226,8 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
     """Write frames block by block.
 
     Raises:
-        MissingDependencyError: h5py is not installed.
-        OSError: The disk refuses.
+        MissingDependencyError: The package h5py is not installed.
+        OSError: The file cannot be written.
     """
     with SteadyFile(path) as disk:
         _write(disk, frames)
@@ -234,7 +235,7 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
 
 
 def _write(disk: SteadyFile, frames: Iterable[Frame]) -> None:
-    # Of this version on, HDF5 keeps checksums of everything but the values; `_create` adds those of the values.
+    # Since this version, HDF5 stores checksums of all metadata; `_create` adds checksums of the values.
     with h5py_module().File(disk, "w", libver=("v110", "v110")) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         for name, known in (*FIELDS.items(), (OFFSETS, Field(False, (), "i8", 0))):

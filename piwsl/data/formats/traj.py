@@ -1,7 +1,7 @@
-"""Checks of ASE's binary trajectories (.traj) before ASE reads them: it believes every size in the file.
+"""Check ASE's binary trajectories (.traj) before ASE reads them, because ASE trusts every size in the file.
 
-The file begins with ``- of UlmASE-Trajectory``, version, number of items and place of their offsets. An item is the
-length of a JSON text and the text; arrays are named there by shape, type and place.
+The file begins with ``- of UlmASE-Trajectory``, the version, the number of items and the offset of the item table. An
+item is the length of a JSON text followed by the text, which refers to arrays by shape, type and offset.
 """
 
 import struct
@@ -18,20 +18,20 @@ from piwsl.runs.untrusted import TooLargeError, parse_json
 _MAGIC = b"- of Ulm"
 _TAG = b"ASE-Trajectory"
 _HEADER = 48  # bytes
-_LONGEST_TEXT = 4096  # bytes of an element of text
+_LONGEST_TEXT = 4096  # bytes of one text element
 
 
 def check_traj(path: Path) -> None:
-    """Compare all sizes and places in a trajectory with the size of the file.
+    """Compare all sizes and offsets in a trajectory with the size of the file.
 
     Raises:
-        DataError: the file has another format, or is damaged.
+        DataError: The file has another format, or is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
         header = stream.read(_HEADER)
         if header[:8] != _MAGIC or not header[8:24].startswith(_TAG) or len(header) < _HEADER:
-            raise DataError(f"{path}: not a trajectory of ASE, or in the format of before 2015: convert it")
+            raise DataError(f"{path}: not an ASE trajectory, or written before 2015: convert it to another format")
         _, items, place = struct.unpack("<3q", header[24:])
         if not 0 <= items <= size // 8 or not 0 <= place <= size - 8 * items:
             raise TooLargeError(f"{items} frames at byte {place}, in a file of {size} bytes")
@@ -50,10 +50,10 @@ def check_traj(path: Path) -> None:
 
 
 def _check_arrays(node: Any, size: int, depth: int = 0) -> None:
-    """Check the arrays of an item: in the file by place, or in its text as ``__ndarray__``."""
+    """Check the arrays of an item, stored at an offset in the file or as ``__ndarray__`` in the JSON text."""
     if depth > 20:
         raise ValueError("nested too deeply")
-    if isinstance(node, str) and ("ndarray" in node or "\\u" in node):  # constraints are JSON within JSON
+    if isinstance(node, str) and ("ndarray" in node or "\\u" in node):  # constraints are stored as JSON within JSON
         _check_arrays(parse_json(node), size, depth + 1)
     if isinstance(node, list):
         for value in node:
@@ -72,36 +72,36 @@ def _check_arrays(node: Any, size: int, depth: int = 0) -> None:
 
 
 def check_array(shape: Any, kind: Any, available: int) -> None:
-    """Refuse an array that is larger than the bytes that are there.
+    """Raise an error if an array needs more bytes than are available.
 
     Raises:
-        TooLargeError: it is.
-        ValueError: the shape is none, or the type is not a plain one.
+        TooLargeError: The array needs more bytes.
+        ValueError: The shape is invalid, or the type is not a plain numerical type.
     """
     count = elements(shape)
     dtype = np.dtype(kind)
     if dtype.kind not in "biufc":
         raise ValueError(f"an array of type {dtype}")
     if count * dtype.itemsize > available:
-        raise TooLargeError(f"an array of {count} numbers, and {available} bytes are left")
+        raise TooLargeError(f"an array of {count} numbers, but only {available} bytes are left")
 
 
 def check_ndarray(value: Any) -> None:
-    """Refuse an array in JSON (shape, type, numbers) whose shape differs from its numbers.
+    """Raise an error if the shape of an array in JSON does not match its number of values.
 
     Raises:
-        ValueError: it does, or the type is not a plain one.
+        ValueError: The shape does not match, or the type is not a plain numerical type.
     """
     shape, kind, numbers = value
     count = prod(shape) if isinstance(shape, list) else shape
     given = len(numbers) if isinstance(numbers, list) else 1
     if count * _numbers_of(kind) != given:
-        raise TooLargeError(f"an array of {count} numbers, of which {given} are there")
+        raise TooLargeError(f"an array of {count} numbers, but the file contains {given}")
 
 
 @lru_cache(maxsize=100)
 def _numbers_of(kind: str) -> int:
-    """Return how many numbers in JSON an element of a type has."""
+    """Return how many JSON numbers represent one element of a type."""
     dtype = np.dtype(kind)
     if dtype.kind not in "biufcSU" or dtype.itemsize > _LONGEST_TEXT:
         raise ValueError(f"an array of type {dtype}")
@@ -109,10 +109,10 @@ def _numbers_of(kind: str) -> int:
 
 
 def elements(shape: Any) -> int:
-    """Return the number of elements of a shape.
+    """Return the number of elements in an array of a shape.
 
     Raises:
-        ValueError: the shape is none.
+        ValueError: The shape is invalid.
     """
     shape = [shape] if isinstance(shape, int) else shape
     if not isinstance(shape, list | tuple) or not all(type(length) is int and length >= 0 for length in shape):

@@ -1,7 +1,7 @@
-"""Structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
+"""Read structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
 
-A comment ``# total energy = -1234.5 eV`` contains the energy; positions are in angstrom and forces in eV/angstrom. XSF
-files without that comment are in the format of XCrySDen, with forces in hartree/angstrom; ASE reads them.
+The comment ``# total energy = -1234.5 eV`` contains the energy. Positions are in angstrom and forces in eV/angstrom.
+XSF files without this comment have the format of XCrySDen, with forces in hartree/angstrom, and are read by ASE.
 """
 
 import re
@@ -28,9 +28,9 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read the structure of an XSF file.
 
     Raises:
-        DataError: the file is truncated or not an XSF file.
+        DataError: The file is truncated or not an XSF file.
     """
-    with reading(path, "not readable as text"):
+    with reading(path, "cannot be read as text"):
         text = path.read_text(encoding="utf-8")
     comment = _ENERGY.search(text)
     if comment is None:
@@ -43,7 +43,7 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
 def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> Frame:
     energy, unit = comment.groups()
     if unit not in (None, "eV"):
-        raise DataError(f"{path}: its total energy is in {quoted(unit)}; aenet writes eV")
+        raise DataError(f"{path}: its total energy is in {quoted(unit)}; expected eV, as aenet writes it")
     with reading(path, "not an XSF file of aenet, or truncated"):
         cell, pbc, rows = _sections(text)
         species, numbers = _atoms(rows)
@@ -57,7 +57,7 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     lines = [line for line in lines if line and not line.startswith("#")]
     start = {words[0]: number for number, line in enumerate(lines) if (words := line.split())[0] in _KEYWORDS}
     if "ANIMSTEPS" in start:
-        raise ValueError("it contains several structures")
+        raise ValueError("the file contains several structures")
     if "PRIMCOORD" not in start:
         return np.zeros((3, 3)), (False, False, False), lines[start["ATOMS"] + 1 :]
     vectors, atoms = start["PRIMVEC"] + 1, start["PRIMCOORD"] + 2
@@ -67,7 +67,7 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     if cell.shape != (3, 3) or len(rows) != count:
         raise ValueError(f"{len(rows)} of {count} atoms, {len(cell)} of 3 lattice vectors")
     if len(lines) > atoms + count and len(lines[atoms + count].split()) == len(rows[-1].split()):
-        raise ValueError(f"more than the {count} atoms that PRIMCOORD states")
+        raise ValueError(f"more atoms than the {count} stated in PRIMCOORD")
     periodic = next((known for name, known in _PERIODIC.items() if name in start), (True, True, True))
     return cell, periodic, rows
 
@@ -77,7 +77,7 @@ def _atoms(rows: list[str]) -> tuple[IntArray, FloatArray]:
     words = " ".join(rows).split()
     columns = len(rows[0].split())
     if columns not in (4, 7) or any(len(row.split()) != columns for row in rows):
-        raise ValueError("a row has other than 4 or 7 columns")
+        raise ValueError("a row has neither 4 nor 7 columns")
     symbols = words[::columns]
     known = {symbol: int(symbol) if symbol.isdigit() else atomic_numbers[symbol] for symbol in set(symbols)}
     del words[::columns]

@@ -1,4 +1,4 @@
-"""Reference methods by name: ASE calculators that label structures."""
+"""Create reference calculators (ASE calculators that label structures) by name."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,16 +14,16 @@ KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, or module:Class of an ASE 
 
 
 def reference_calculator(method: str, options: Mapping[str, Any] | None = None) -> BaseCalculator:
-    """Make a new calculator for a reference method.
+    """Create a new calculator for a reference method.
 
     Args:
-        method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF as ``pyscf:pbe/def2-svp``, with a functional or one of hf, mp2, ccsd,
-            ccsd(t); or any ASE calculator as ``ase.calculators.emt:EMT``.
-        options: of the calculator, by name.
+        method: Name of the method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF in the form ``pyscf:pbe/def2-svp``, with a
+            functional or one of hf, mp2, ccsd, ccsd(t); or any ASE calculator in the form ``ase.calculators.emt:EMT``.
+        options: Calculator options by name.
 
     Raises:
-        ConfigError: the method or an option is not known.
-        MissingDependencyError: its library is not installed.
+        ConfigError: The method or an option is unknown.
+        MissingDependencyError: The library of the method is not installed.
     """
     options = dict(options or {})
     if method in _XTB:
@@ -36,10 +36,10 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
 
 
 def needs_fresh_calculator(method: str) -> bool:
-    """Return whether each structure needs a new calculator of this method.
+    """Return whether a method needs a new calculator for each structure.
 
-    The built-in methods start from the wavefunction of the previous structure, so labels would depend on the order.
-    Calculators of other packages may take long to make and are reused.
+    The built-in methods start from the wavefunction of the previous structure, so that labels would depend on the
+    order. Calculators from other packages may be slow to create and are reused.
     """
     return method in _XTB or method.startswith(PYSCF)
 
@@ -61,9 +61,11 @@ def _imported(method: str, options: dict[str, Any]) -> BaseCalculator:
         raise ConfigError(f"method {method!r}: {error}: name an ASE calculator as module:Class") from None
     try:
         calculator = factory(**options)
-    except Exception as error:  # a foreign class may raise anything
+    except Exception as error:  # an imported class may raise any exception
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"cannot create the calculator for method {method!r} ({reason})") from None
     if not isinstance(calculator, BaseCalculator):
-        raise ConfigError(f"method {method!r} gives a {type(calculator).__name__}, which is no ASE calculator")
+        raise ConfigError(
+            f"method {method!r} creates a {type(calculator).__name__}: name an ASE calculator as module:Class"
+        )
     return calculator

@@ -1,4 +1,4 @@
-"""The plan in the directory of a labeling job: only the job that was started there may continue."""
+"""The plan stored in the directory of a labeling job. A job can be resumed only with an equal plan."""
 
 import json
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ LABELING = DirectoryKind(job="a labeling job", marks=(PLAN_FILE,))
 
 
 def is_begun(directory: RunDirectory, plan: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    """Return whether a directory holds this job already.
+    """Return whether a directory already contains a labeling job with this plan.
 
     Args:
         directory: Directory of the job.
         plan: Plan of the job.
-        defaults: Values of keys that plans of earlier versions lack.
+        defaults: Values for keys that are missing in plans written by earlier versions.
 
     Raises:
-        RunDirectoryError: It holds another job, or something else.
+        RunDirectoryError: The directory contains another job or unrelated files.
     """
     if not directory.holds_job:
         directory.check_free()
@@ -35,6 +35,6 @@ def is_begun(directory: RunDirectory, plan: Mapping[str, Any], defaults: Mapping
     if stored != json.loads(json_text(plan)):
         changed = ", ".join(sorted(key for key in {*stored, *plan} if stored.get(key) != plan.get(key)))
         raise RunDirectoryError(
-            f"{directory.path}: holds another labeling job ({changed}): choose another output=DIRECTORY"
+            f"{directory.path}: contains another labeling job ({changed}): choose another output=DIRECTORY"
         )
     return True

@@ -1,4 +1,4 @@
-"""Labels of one structure by a reference method."""
+"""Label one structure with a reference method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,26 +27,26 @@ class SinglePoint:
 
 @dataclass(frozen=True)
 class Failure:
-    """Reason why a structure has no labels, in one line."""
+    """Reason why a structure has no labels, as one line."""
 
     reason: str
 
 
 def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> SinglePoint | Failure:
-    """Compute energy, forces and, in a periodic cell, the stress of a structure; errors are returned, not raised.
+    """Compute energy, forces and, for a periodic cell, stress of a structure; errors are returned, not raised.
 
     Args:
-        method: see `reference_calculator`.
-        options: of its calculator.
-        frame: the structure; its labels are not looked at.
+        method: Name of the method, as in `reference_calculator`.
+        options: Calculator options by name.
+        frame: Structure to label. Existing labels are ignored.
     """
     try:
         calculator = _calculator(method, options)
         with scratch_directory("label") as scratch:
             if "directory" not in options and hasattr(calculator, "directory"):
-                calculator.directory = str(scratch)  # programs that communicate through files need folders of their own
+                calculator.directory = str(scratch)  # programs that communicate through files need separate folders
             return _labels(calculator, frame)
-    except Exception as error:  # a quantum-chemistry program may raise anything; other structures continue
+    except Exception as error:  # quantum-chemistry programs raise any exception; other structures must still be labeled
         return Failure(reason_of(error))
 
 

@@ -40,8 +40,8 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def page_of(*groups):
-    return render_page(groups, plots_of(groups))
+def page_of(*groups, **limits):
+    return render_page(groups, plots_of(groups), **limits)
 
 
 def render(path, positions, curves=(), **options):
@@ -162,7 +162,7 @@ def test_unstable_run(tmp_path):
     words = Page(text).text
     assert "Not stable: broken at 3.05 ps of 5 ps; the C\N{EN DASH}H bond of atoms" in words
     assert 'class="verdict unstable"' in text
-    assert "over the 60 frames before the first broken one" in words
+    assert "over the 60 frames before the first broken frame" in words
 
 
 def test_broken_from_the_start_has_no_structure_to_show(tmp_path):
@@ -209,7 +209,7 @@ def test_several_runs_side_by_side(several):
     for group in several:
         for row in group.rows:
             assert (row.run or row.difference).number in words, row.key
-    assert "ours: structure is compared over the 60 frames before the first broken one." in words
+    assert "ours: structure is compared over the 60 frames before the first broken frame." in words
     assert "Seed 20; 21" in words
     assert text.count('class="mark differs"') >= 1
     places = [text.index(part) for part in ("replicas stable", "<figure", "<table", "How the runs were made")]
@@ -231,9 +231,8 @@ def test_replicas_alone_are_one_column(several):
     assert "<option>" not in text
 
 
-def test_frames_of_all_runs_share_what_there_is_room_for(several, monkeypatch):
-    monkeypatch.setattr(page, "MOST_NUMBERS", 3 * 9 * 30)
-    text = page_of(*several)
+def test_frames_of_all_runs_share_what_there_is_room_for(several):
+    text = page_of(*several, coordinates=3 * 9 * 30)
     scenes = json.loads(text.split('id="scenes">')[1].split("</script>")[0])
     assert [len(scene["times"]) for scene in scenes] == [15, 15]
     assert [scene["name"] for scene in scenes] == ["baseline", "ours/r1"]  # of replicas the one that broke

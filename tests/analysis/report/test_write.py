@@ -104,6 +104,7 @@ def test_nothing_is_written_when_the_page_cannot_be_made(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no page")
 
+    # No analysis is known that the page cannot show: an argument for the renderer would serve this test alone.
     monkeypatch.setattr(write, "render_page", fail)
     with pytest.raises(RuntimeError):
         write_analysis([found], tmp_path / "out")

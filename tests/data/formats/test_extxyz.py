@@ -74,7 +74,7 @@ def test_structures_and_results_are_those_of_ase(tmp_path):
 def test_an_empty_line_ends_nothing(tmp_path):
     frames = frames_of(tmp_path, one() + "\n" + one() + "  \n\n" + one() + "\n")
     assert len(frames) == 3
-    assert frames.notes == ("passed over 4 empty lines between frames, the first is line 6",)
+    assert frames.notes == ("skipped 4 empty lines between frames, first at line 6",)
 
 
 @pytest.mark.parametrize("ends", [b"\r\n", b"\r"])
@@ -100,7 +100,7 @@ def test_line_ends_and_byte_order_mark(tmp_path, ends):
         (one("Properties=species:S:1:pos:R:3:forces:R:1000000000"), "names the column"),
         (one("Properties=species:S:1:xyz:R:3"), "names no column pos"),
         (one('pbc="T F" ' + PLAIN), "pbc is"),
-        (one('pbc="T T T" ' + PLAIN), "periodic, but without a cell: add the lattice vectors"),
+        (one('pbc="T T T" ' + PLAIN), "periodic but without a cell: add the lattice vectors"),
         (one('Lattice="4 0 0 0 4 0 4 4 0" ' + PLAIN), "the cell is flat"),
         (one('Lattice="1 0 0 0 1 0 0 0 1" ' + PLAIN), "a cell of 1 x 1 x 1 angstrom is too small for 3 atoms"),
         (one('Lattice="4 0 0 0 4 0" ' + PLAIN), "expected nine numbers"),
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_named_with_its_line(tmp_path, text, message):
 def test_a_file_that_may_be_cut_within_its_last_number(tmp_path):
     frames = frames_of(tmp_path, one() + one()[:-1])
     assert len(frames) == 2
-    assert frames.notes == ("the last line has no end: its last value may be cut",)
+    assert frames.notes == ("the last line has no line break: its last value may be truncated",)
 
 
 def test_plain_xyz(tmp_path):
@@ -196,7 +196,7 @@ def test_plain_forces_beside_a_reference_energy(tmp_path):
 def test_the_energy_that_belongs_to_the_forces_is_read(tmp_path):
     frames, report = labels(tmp_path, "energy=-1.0 free_energy=-1.5", ":forces:R:3", "0.1 0.2 0.3")
     assert frames[0].energy == -1.5
-    assert any("differ by up to 0.5: read free_energy" in note for note in report.notes)
+    assert any("differ by up to 0.5: free_energy was read" in note for note in report.notes)
     frames, report = labels(tmp_path, "energy=-1.0 free_energy=-1.5")
     assert frames[0].energy == -1.0
     frames, report = labels(tmp_path, "energy=-1.0 free_energy=-1.0", ":forces:R:3", "0.1 0.2 0.3")
@@ -207,7 +207,7 @@ def test_the_energy_that_belongs_to_the_forces_is_read(tmp_path):
     "text", ["units='kcal/mol'", "energy_units=kcal/mol", "force_unit=kcal/mol/A", "length_unit=nm"]
 )
 def test_units_that_a_file_states_are_compared(tmp_path, text):
-    with pytest.raises(DataError, match="other than the units it is read with"):
+    with pytest.raises(DataError, match="but the file is read with other units"):
         labels(tmp_path, f"energy=-1 {text}")
 
 

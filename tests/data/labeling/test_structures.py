@@ -151,7 +151,7 @@ def test_a_failure_that_is_gone_is_forgotten(tmp_path):
     ],
 )
 def test_nothing_labeled_is_an_error(tmp_path, method, options, reason):
-    with pytest.raises(DataError, match=f"no frame could be labeled; frame 0: .*{reason}"):
+    with pytest.raises(DataError, match=f"no frame could be labeled: frame 0: .*{reason}"):
         label_frames(numbered(2), method, tmp_path / "job", options, HERE)
     assert not (tmp_path / "job" / "frames.xyz").exists()
 
@@ -273,7 +273,7 @@ def test_another_job_is_refused(tmp_path):
         ("no_such_module:Class", {}, "No module named 'no_such_module'"),
         ("ase.calculators.emt:Emt", {}, "no attribute 'Emt'"),
         (SPRINGS, {"stiffness": 1}, "cannot create the calculator"),
-        ("tests.support.faulty_calculators:no_calculator", {}, "no ASE calculator"),
+        ("tests.support.faulty_calculators:no_calculator", {}, "name an ASE calculator"),
         (":", {}, "name an ASE calculator"),
     ],
 )
