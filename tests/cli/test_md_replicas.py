@@ -31,7 +31,7 @@ def test_what_is_said(inputs, capsys):
     assert "ns/day in total" in out
     code, out, _ = piwsl(capsys, "md", *arguments)
     assert code == 0
-    assert "3 of 3 replicas completed their 0.1 ps" in out
+    assert "3 of 3 replicas completed 0.1 ps" in out
     code, out, _ = piwsl(capsys, "md", "--follow", "run")
     assert (code, "completed" in out) == (0, True)
     code, _, errors = piwsl(capsys, "md", "--restart", "--output", "run/replica-001")
