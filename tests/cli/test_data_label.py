@@ -89,11 +89,11 @@ def test_dynamics_with_other_methods(cli, here, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one of --frames, --system and --structure"),
-        (["--frames", "in.xyz", "--system", "aspirin"], "name one of"),
+        ([], "give exactly one of --frames, --system and --structure"),
+        (["--frames", "in.xyz", "--system", "aspirin"], "give exactly one of"),
         (["--frames", "in.xyz", "--steps", "10"], "--steps applies to sampling only: omit this option with --frames"),
         (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance applies to sampling only"),
-        (["--system", "aspirin", "--units", "eV"], "--units belongs to --frames"),
+        (["--system", "aspirin", "--units", "eV"], "--units applies to --frames only"),
         (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N is not used with --sch"),
         (["--frames", "in.xyz", "--calculator-options", "charge=1"], "--calculator-options is not JSON"),
         (["--frames", "in.xyz", "--calculator-options", "[1]"], "--calculator-options is [1]"),

@@ -89,7 +89,7 @@ def test_a_molecule_by_its_name_wants_a_structure_and_a_model(inputs, capsys):
     _, _, errors = piwsl(capsys, "--system", "ethanol")
     assert errors == ["piwsl: --system ethanol comes without a structure: give --structure FILE"]
     _, _, errors = piwsl(capsys, "--system", "ethanol", *inputs[:2])
-    assert "give --model FILE" in errors[0]
+    assert "with --model FILE" in errors[0]
     assert piwsl(capsys, "--system", "ethanol", *inputs, "--steps", "10")[0] == 0
     assert json.loads(Path("runs/md-ethanol/summary.json").read_text())["system"]["name"] == "ethanol"
 

@@ -31,7 +31,7 @@ def test_what_is_said(inputs, capsys):
     assert "ns/day in total" in out
     code, out, _ = piwsl(capsys, "md", *arguments)
     assert code == 0
-    assert "3 of 3 replicas completed their 0.1 ps" in out
+    assert "3 of 3 replicas completed 0.1 ps" in out
     code, out, _ = piwsl(capsys, "md", "--follow", "run")
     assert (code, "completed" in out) == (0, True)
     code, _, errors = piwsl(capsys, "md", "--restart", "--output", "run/replica-001")
@@ -80,7 +80,7 @@ def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9", "--dask-workers", "2"], "give one of them"),
+        (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9", "--dask-workers", "2"], "give only one of them"),
         (["--dask-workers", "2"], "a Dask cluster runs replicas only: add --replicas"),
         (["--replicas", "2", "--engine", "ase"], "engine ase does not run replicas: choose --engine native"),
         (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler at tcp://127.0.0.1:9"),

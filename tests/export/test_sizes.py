@@ -84,5 +84,5 @@ def test_the_order_of_elements(exports):
     with pytest.raises(torch.jit.Error, match="made for 18 atoms"):
         module.check_order(species[:9])
     torch.jit.load(str(exports.cell())).check_order(oxide().species.tolist())
-    with pytest.raises(ConfigError, match="takes any atoms"):
+    with pytest.raises(ConfigError, match="accepts any atoms"):
         check_order(exports.general(), species)

@@ -81,7 +81,7 @@ def test_left_handed_cells_and_advice_that_helps(crystal):
     with pytest.raises(EngineError, match="needs right-handed cell vectors") as refused:
         _reduced_box(crystal)
     distances = np.sort(crystal.get_all_distances(mic=True), axis=None)
-    code = str(refused.value).partition("ase: ")[2].partition("), or choose")[0]
+    code = str(refused.value).partition("in ASE: ")[2].partition("), or choose")[0]
     exec(code, {"atoms": crystal})
     _reduced_box(crystal)
     assert np.sort(crystal.get_all_distances(mic=True), axis=None) == pytest.approx(distances, abs=1e-6)

@@ -114,13 +114,13 @@ def test_a_restart_refuses_what_changed(ethanol, make_model, tmp_path):
     model, output = make_model(ethanol), tmp_path / "run"
     run_protocol(ethanol, model, protocol(), output)
     before = (output / "thermo.csv").read_bytes()
-    with pytest.raises(RunDirectoryError, match=r"these differ:  timestep: 0\.5 -> 1\.0; seed: 0 -> 4"):
+    with pytest.raises(RunDirectoryError, match=r"these differ: timestep: 0\.5 -> 1\.0; seed: 0 -> 4"):
         run_protocol(ethanol, model, protocol(timestep=1.0, seed=4), output, restart=True)
-    with pytest.raises(RunDirectoryError, match="these differ:  model: sha256"):
+    with pytest.raises(RunDirectoryError, match="these differ: model: sha256"):
         run_protocol(ethanol, make_model(ethanol, "other.pt", limit=9.0), protocol(), output, restart=True)
     moved = ethanol.copy()
     moved.positions[0] += 0.01
-    with pytest.raises(RunDirectoryError, match="these differ:  structure: sha256"):
+    with pytest.raises(RunDirectoryError, match="these differ: structure: sha256"):
         run_protocol(moved, model, protocol(), output, restart=True)
     with pytest.raises(ConfigError, match=r"steps=150 is .* already has 200"):
         run_protocol(ethanol, model, protocol(steps=150), output, restart=True)

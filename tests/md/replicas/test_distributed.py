@@ -27,10 +27,15 @@ NAMES = [f"replica-{number:03d}" for number in range(COUNT)]
 
 @pytest.fixture(scope="module")
 def cluster():
-    environment = dict(os.environ)
+    environment = variables()
     with local_cluster(2) as running:
         yield running
-    assert dict(os.environ) == environment  # Dask sets variables of its workers in this process, too
+    assert variables() == environment  # Dask sets variables of its workers in this process, too
+
+
+def variables():
+    """Return the environment without the variable that pytest changes in each phase of each test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def protocol(**options) -> MDProtocol:

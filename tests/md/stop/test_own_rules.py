@@ -125,8 +125,8 @@ def test_a_violation_bears_the_name_of_its_rule(ethanol):
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        ((3,), "3 is no stop rule: give an object with name and check"),
-        ((lambda structure: structure,), "it needs a name and a method check"),
+        ((3,), "3 is not a stop rule: give an object with name and check"),
+        ((lambda structure: structure,), "add a name and a method check"),
         ((type("Bond", (TooLong,), {"name": "bond"}),), "the name 'bond' is already in use"),
         ((TooLong, never), "the name 'too-long' is already in use"),
         ((type("Slash", (TooLong,), {"name": "a/b"}),), "the name 'a/b' is not a valid file name"),
