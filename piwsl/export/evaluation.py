@@ -139,8 +139,8 @@ class BoundEdges(BoundPotential):
         positions = np.asarray(positions, dtype=np.float64)
         if len(positions) != len(self._species):  # compiled code would read beyond the arrays
             raise DataError(
-                f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions: pass one "
-                "per atom"
+                f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions: "
+                "pass one per atom"
             )
         edges, vectors = self.neighbors(positions, cell if any(self._pbc) else None)
         if not math.isfinite(positions.sum() + (0.0 if cell is None else cell.sum())):

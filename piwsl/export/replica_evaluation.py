@@ -184,7 +184,7 @@ def bind_replicas(
     if potential.is_molecule:
         check_species(species, potential.molecule, str(potential.path))
         if any(pbc) and not all(pbc):
-            raise EngineError(f"{potential.path} supports neither slabs nor wires: export with target='general'")
+            raise EngineError(f"{potential.path} does not support slabs and wires: export with target='general'")
         if box is not None:
             check_width(potential, box)
         return BakedReplicas(potential, len(species), box, threads)

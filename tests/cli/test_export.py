@@ -37,7 +37,8 @@ def test_a_compiled_file_runs_in_both_engines(cli, water):
     other = cli("md", "--structure", "methane.xyz", "--model", "model-openmm.pt2", "--steps", "20")
     assert other.code == 2
     assert other.errors == [
-        "piwsl: model-openmm.pt2: exported for 3 atoms, but the structure has 5: export the potential for this structure"
+        "piwsl: model-openmm.pt2: exported for 3 atoms, but the structure has 5: export the potential for this "
+        "structure"
     ]
 
 

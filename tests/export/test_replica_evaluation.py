@@ -158,9 +158,9 @@ def test_copies_that_change_places_are_not_written(tmp_path, monkeypatch):
     path = trained_file(tmp_path / "model.pt", dtype="float64", layers=1, channels=8)
 
     class Wrong(make.CopiesForm):
-        def __init__(self, graph, images, dtype, members, species, copies):
+        def __init__(self, graph, images, *arguments):
             images.first, images.second = (one.roll(1) for one in (images.first, images.second))
-            super().__init__(graph, images, dtype, members, species, copies)
+            super().__init__(graph, images, *arguments)
 
     # Patched in place: a choice of the form would be an argument that no caller of the exporter uses.
     monkeypatch.setattr(make, "CopiesForm", Wrong)

@@ -80,5 +80,5 @@ def test_what_rounding_explains_is_no_difference(exported):
     off = replace(said, forces=said.forces + 3e-3)  # (float64: at most 1e-8)
     found = verify(exported, [Expected(WATER, off, 1.5e-3 + 1e-12)])
     assert found.force < 1e-9
-    with pytest.raises(ExportError, match="not written"):
+    with pytest.raises(ExportError, match="nothing is written"):
         verify(exported, [Expected(WATER, off, 1.4e-3)])

@@ -223,7 +223,7 @@ def test_a_file_with_an_unregistered_network_is_refused_and_imports_nothing(tmp_
     description = json.loads(content["description"])
     description["network"]["network"] = "json.tool"
     torch.save({**content, "description": json.dumps(description)}, path)
-    with pytest.raises(UnregisteredNetworkError, match=r"model\.pt: its network 'json\.tool' is not registered"):
+    with pytest.raises(UnregisteredNetworkError, match=r"model\.pt: network 'json\.tool' is not registered"):
         load_trained(path)
 
 

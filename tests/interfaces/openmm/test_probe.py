@@ -102,7 +102,7 @@ def test_the_openmm_form_refuses_other_atoms_and_cells(ethanol, make_model):
     calculator = PiwslCalculator(make_model(ethanol))
     other = ethanol[::-1]
     other.calc = calculator
-    with pytest.raises(ElementError, match="another order"):
+    with pytest.raises(ElementError, match="the order of the atoms differs"):
         other.get_potential_energy()
     ethanol.set_cell([5, 9, 9])
     ethanol.pbc = True
