@@ -136,7 +136,7 @@ def test_units_that_a_row_states(tmp_path):
     [
         ('{"ids": [1], "1": {"__ndarray__": [[100000, 100000], "float64", [0]]}}', "10000000000 numbers"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"1": {"numbers": [1], "positions": "none"}, "ids": [1], "nextid": 2}', "a value in its positions is not a number"),
+        ('{"1": {"numbers": [1], "positions": "none"}, "ids": [1], "nextid": 2}', "in its positions is not a number"),
         ('{"1": {"numbers": [1.5], "positions": [[0, 0, 0]]}, "ids": [1], "nextid": 2}', "one integer per atom"),
         ('{"1": {"numbers": [1], "positions": [[0, 0, 0]], "pbc": "yes"}, "ids": [1], "nextid": 2}', "pbc is 'yes'"),
         ('{"1": 5, "ids": [1], "nextid": 2}', "not an ASE database"),
