@@ -98,7 +98,7 @@ def test_what_cannot_be_analyzed(work, tmp_path):
     with pytest.raises(ConfigError, match="apply only to a reference file"):
         analyze(work / "run", units="nm")
     (tmp_path / "mine.txt").write_text("")
-    with pytest.raises(RunDirectoryError, match=r"holds mine\.txt"):
+    with pytest.raises(RunDirectoryError, match=r"contains mine\.txt"):
         analyze(work / "none", output=tmp_path)  # before anything is read
 
 

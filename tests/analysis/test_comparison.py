@@ -95,7 +95,7 @@ def test_interrupted_run(runs, tmp_path, reference):
         runs, tmp_path / "run", reference, runs.shaking(200, seed=7), result="interrupted", steps_requested=50_000
     )
     assert found.stable
-    assert judge(found).stability == "Stable for the 10 ps that the trajectory holds, of 25 ps requested."
+    assert judge(found).stability == "Stable for the 10 ps in the trajectory, of 25 ps requested."
 
 
 def test_too_short_to_tell(runs, tmp_path, reference):

@@ -214,7 +214,7 @@ def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     boxed = Reference("boxed", FrameSource.of_array(runs.ETHANOL.numbers, jumping, cells=cells))
     run = read_run(runs.write_run(tmp_path / "run", jumping, cells=cells))
     found = compare_run(run, alone)
-    assert "the cell of the run is ignored: vacuum has none" in found.notes
+    assert "the cell of the run is ignored, because vacuum has no cell" in found.notes
     assert "h_of_r" in found
     assert found.stable
     other = compare_run(read_run(runs.write_run(tmp_path / "other", runs.shaking(400, seed=7))), boxed)

@@ -155,7 +155,7 @@ class OneNumber(ScalarQuantity):
 def test_mistakes_are_one_line(path, reference):
     with pytest.raises(ConfigError, match="EndToEndDistance is not an instance of a class derived from Quantity"):
         analyze(path, reference=reference, quantities=[EndToEndDistance])
-    with pytest.raises(ConfigError, match="the key 'end_to_end' is taken"):
+    with pytest.raises(ConfigError, match="the key 'end_to_end' is already used"):
         analyze(path, reference=reference, quantities=[QUANTITY, EndToEndDistance()])
     with pytest.raises(ConfigError, match=r"'one': values of shape \(3,\) for 800 frames: return one number per frame"):
         analyze(path, reference=reference, quantities=[OneNumber()])

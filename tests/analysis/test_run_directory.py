@@ -55,7 +55,7 @@ def test_cut_energies(runs, tmp_path, positions):
     file.write_text(file.read_text()[:-40])
     run = read_run(path)
     assert len(run.thermo.total) == 19
-    assert "19 whole rows" in run.notes[0]
+    assert "19 complete rows" in run.notes[0]
 
 
 def test_energies_that_are_no_numbers(runs, tmp_path, positions):
@@ -102,7 +102,7 @@ def test_summary_of_something_else(tmp_path, text):
 def test_no_trajectory(runs, tmp_path, positions):
     path = runs.write_run(tmp_path / "run", positions)
     (path / "trajectory.dcd").unlink()
-    with pytest.raises(RunDirectoryError, match=r"holds no trajectory\.dcd or trajectory\.xtc"):
+    with pytest.raises(RunDirectoryError, match=r"contains no trajectory\.dcd or trajectory\.xtc"):
         read_run(path)
 
 

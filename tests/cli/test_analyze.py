@@ -78,7 +78,7 @@ def test_errors_are_one_line_and_leave_nothing(work, capsys):
     assert "unknown" in refuse(capsys, ours, *reference, "--units", "parsec")
     assert "describe a reference: add --reference FILE" in refuse(capsys, ours, "--units", "nm")
     assert "--reference-topology" in refuse(capsys, ours, "--reference", ours / "trajectory.dcd")
-    assert "holds reference.npz" in refuse(capsys, ours, *reference, "--output", work)
+    assert "contains reference.npz" in refuse(capsys, ours, *reference, "--output", work)
     # A reference in another unit than said has no bonds.
     assert "check the unit" in refuse(capsys, ours, *reference, "--units", "nm")
     assert sorted(work.rglob("*")) == before
@@ -168,7 +168,7 @@ def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, m
     assert f"{damaged / 'summary.json'} is not valid JSON" in refuse(capsys, good, damaged, *reference)
     assert f"{scrambled}: cannot be read (not text)" in refuse(capsys, good, scrambled, *reference)
     assert f"{water}: run and reference are different molecules" in refuse(capsys, good, water, *reference)
-    assert "named twice" in refuse(capsys, good, three[1], good, *reference)
+    assert "given twice" in refuse(capsys, good, three[1], good, *reference)
     (three[2] / "replica-001" / "trajectory.dcd").write_bytes(b"nothing")
     assert str(three[2] / "replica-001") in refuse(capsys, good, three[2], *reference)
     assert sorted(work.rglob("*")) == before
@@ -247,7 +247,7 @@ def test_a_reference_in_the_box_of_another_program(work, capsys):
     reference = ("--reference", work / "boxed.xtc", "--reference-topology", topology, "--no-report")
     assert analyze(work / "run", *reference) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "note: the cell of boxed.xtc is ignored: the run has none" in lines
+    assert "note: the cell of boxed.xtc is ignored, because the run has no cell" in lines
     assert any(line.startswith("h(r) error") for line in lines)
 
 

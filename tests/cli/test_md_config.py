@@ -68,8 +68,11 @@ def test_published_protocols_are_protocols(name):
         (["--protocol", "fu2022"], "unknown protocol 'fu2022': choose one of fu2023, piwsl2025"),
         (["--config", "missing.yaml"], "missing.yaml: no such file"),
         (["--config", "bad.yaml"], "unknown key temprature: did you mean temperature?"),
-        (["--system", "ethanol", "--structure", "water.xyz"], "--system ethanol is C2H6O, the structure is H2O"),
-        (["--system", "methanol"], "unknown system 'methanol': known are aspirin"),
+        (
+            ["--system", "ethanol", "--structure", "water.xyz"],
+            "--system ethanol has the formula C2H6O, but the structure is H2O",
+        ),
+        (["--system", "methanol"], "unknown system 'methanol': use one of aspirin"),
         (["--temperature", "300:"], "give a temperature in K, or several temperatures joined by colons"),
         (["--ensemble", "nvt-csvr"], "engine openmm does not support nvt-csvr: choose --engine ase"),
         (["--ensemble", "npt"], "npt requires a periodic structure"),
@@ -87,7 +90,7 @@ def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, wor
 
 def test_a_molecule_by_its_name_wants_a_structure_and_a_model(inputs, capsys):
     _, _, errors = piwsl(capsys, "--system", "ethanol")
-    assert errors == ["piwsl: --system ethanol comes without a structure: give --structure FILE"]
+    assert errors == ["piwsl: --system ethanol has no bundled structure: give --structure FILE"]
     _, _, errors = piwsl(capsys, "--system", "ethanol", *inputs[:2])
     assert "with --model FILE" in errors[0]
     assert piwsl(capsys, "--system", "ethanol", *inputs, "--steps", "10")[0] == 0

@@ -75,9 +75,9 @@ def charged():
 @pytest.mark.parametrize(
     ("atoms", "words"),
     [
-        (WATER, "the structure is H2O, and the model was trained on C2H6O alone"),
-        (squeezed(), "are 0.50 angstrom apart, and in training H-O were 0.9[0-9] at the closest"),
-        (in_a_box(), "the structure is a periodic cell, and the model was trained on molecules alone"),
+        (WATER, "the structure is H2O, but the model was trained only on C2H6O"),
+        (squeezed(), "are 0.50 angstrom apart, but in training H-O were 0.9[0-9] at the closest"),
+        (in_a_box(), "the structure is a periodic cell, but the model was trained only on molecules"),
         (charged(), "the structure has a charge of -1, which does not occur in the training data"),
         (PEROXIDE, r"in training O-O were never within 4"),
     ],
@@ -135,12 +135,12 @@ def test_every_door_warns_once(ethanol_model, tmp_path, caplog):
     for name, door in doors.items():
         model = tmp_path / f"{name}.pt"
         model.write_bytes(ethanol_model.read_bytes())
-        with pytest.raises(DataError, match="the structure is H2O, and the model was trained on C2H6O alone"):
+        with pytest.raises(DataError, match="the structure is H2O, but the model was trained only on C2H6O"):
             door(model, True)
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             door(model, False)
-        assert [record.getMessage() for record in caplog.records if "trained on C2H6O alone" in record.getMessage()]
+        assert [record.getMessage() for record in caplog.records if "trained only on C2H6O" in record.getMessage()]
 
 
 def _ase(model, strict):

@@ -61,7 +61,7 @@ def test_missing_labels_are_missing(tmp_path):
         ({"forces": np.full((4, 3, 3), 1e9)}, "check the units"),
         ({"coords": np.full((4, 3, 3), np.inf)}, "position is not a finite"),
         ({"nuclear_charges": None}, "expected nuclear_charges"),
-        ({"energies": np.array([None] * 4)}, "plain arrays"),
+        ({"energies": np.array([None] * 4)}, "numerical arrays"),
     ],
 )
 def test_bad_npz(tmp_path, changes, message):

@@ -53,7 +53,7 @@ def test_the_mapping_is_offered_and_accepted(runs, tmp_path, reference):
     order = np.array([8, 7, 6, 5, 4, 3, 2, 1, 0])
     path = runs.write_run(tmp_path / "run", positions[:, order], numbers=runs.ETHANOL.numbers[order])
     run = read_run(path)
-    with pytest.raises(DataError, match=r"different order: atom 0 is H in the run, C in .*accept_mapping=True"):
+    with pytest.raises(DataError, match=r"different orders: atom 0 is H in the run, C in .*accept_mapping=True"):
         compare_run(run, reference)
     found = compare_run(run, reference, accept_mapping=True)
     straight = compare_run(read_run(runs.write_run(tmp_path / "straight", positions)), reference)

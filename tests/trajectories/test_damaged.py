@@ -43,7 +43,7 @@ def altered(path, position, content):
     [
         (4, struct.pack(">i", 2**30), "the header is inconsistent"),
         (52, struct.pack(">i", 2**30), "the header is inconsistent"),
-        (56, struct.pack(">f", np.inf), "a precision of inf"),
+        (56, struct.pack(">f", np.inf), "its precision is inf"),
         (60, struct.pack(">i", 2**30), "the header is inconsistent"),
         (88, struct.pack(">i", -4), "27 atoms in -4 bytes"),
         (88, struct.pack(">i", 0), "27 atoms in 0 bytes"),
@@ -110,11 +110,11 @@ def replaced(name, **options):
     ("change", "reason"),
     [
         (replaced("coordinates", shape=(10**9, 27, 3), chunks=(10, 27, 3), dtype="f4"), "is larger than the file"),
-        (replaced("coordinates", shape=(6, 27, 4), dtype="f4"), "coordinates is not a table of numbers of its shape"),
-        (replaced("coordinates", shape=(), dtype="f4"), "coordinates is not a table of numbers of its shape"),
-        (replaced("coordinates", shape=(6, 27, 3), dtype="S4"), "coordinates is not a table of numbers of its shape"),
-        (lambda file: (file.__delitem__("time"), file.create_group("time")), "time is not a table of numbers"),
-        (replaced("time", shape=(2,), dtype="f4"), "6 frames, but 2 times"),
+        (replaced("coordinates", shape=(6, 27, 4), dtype="f4"), "coordinates has an unexpected shape or type"),
+        (replaced("coordinates", shape=(), dtype="f4"), "coordinates has an unexpected shape or type"),
+        (replaced("coordinates", shape=(6, 27, 3), dtype="S4"), "coordinates has an unexpected shape or type"),
+        (lambda file: (file.__delitem__("time"), file.create_group("time")), "time has an unexpected shape or type"),
+        (replaced("time", shape=(2,), dtype="f4"), "6 frames but 2 times"),
         (lambda file: file.__delitem__("coordinates"), "coordinates or time are missing"),
     ],
 )

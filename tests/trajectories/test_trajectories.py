@@ -186,7 +186,7 @@ def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
     raw = read_trajectory(path)
     assert len(raw.positions) == 11
     assert raw.notes == (f"{path.name} is truncated within frame 12: its 11 complete frames are used",)
-    with pytest.raises(RunDirectoryError, match="holds 11 frames, the restart needs 12"):
+    with pytest.raises(RunDirectoryError, match="contains 11 frames, but the restart needs 12"):
         create_trajectory(path, ethanol, protocol(kind), 12)
 
 
@@ -194,10 +194,10 @@ def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
 def test_too_few_frames_are_refused_and_the_file_stays(kind, ethanol, tmp_path):
     path = tmp_path / f"t.{kind}"
     write_frames(path, ethanol, kind, range(1, 13))
-    with pytest.raises(RunDirectoryError, match="holds 12 frames, the restart needs 13"):
+    with pytest.raises(RunDirectoryError, match="contains 12 frames, but the restart needs 13"):
         create_trajectory(path, ethanol, protocol(kind), 13)
     assert len(read_trajectory(path).positions) == 12
-    with pytest.raises(RunDirectoryError, match="holds 0 frames, the restart needs 3"):
+    with pytest.raises(RunDirectoryError, match="contains 0 frames, but the restart needs 3"):
         create_trajectory(tmp_path / f"missing.{kind}", ethanol, protocol(kind), 3)
 
 

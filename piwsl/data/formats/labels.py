@@ -288,7 +288,7 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
             return None if array is None else array.astype(np.float64)
     except (TypeError, ValueError):
         pass  # rows have different lengths
-    raise DataError(f"{where}: its {name} contains values that are not numbers")
+    raise DataError(f"{where}: a value in its {name} is not a number")
 
 
 def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:

@@ -186,7 +186,7 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
     version = file.attrs.get("version", 0)
     if not np.array_equal(version, VERSION):
         raise DataError(
-            f"{path}: packed format version {shown(str(version))}, this piwsl reads version {VERSION}: convert it again"
+            f"{path}: in packed format {shown(str(version))}, but this piwsl reads format {VERSION}: convert it again"
         )
     missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
     if missing:

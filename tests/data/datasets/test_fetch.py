@@ -169,9 +169,9 @@ def test_the_next_address_is_tried(site, register, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"status": 404}, "127.0.0.1:PORT returns 404 Not Found"),
-        ({"status": 202}, "returns 202 Accepted"),  # a riddle for browsers
-        ({"status": 503}, "returns 503 Service Unavailable"),
+        ({"status": 404}, "127.0.0.1:PORT returned 404 Not Found"),
+        ({"status": 202}, "returned 202 Accepted"),  # a riddle for browsers
+        ({"status": 503}, "returned 503 Service Unavailable"),
         ({"content_type": "text/html; charset=utf-8"}, "a web page instead of the file"),
     ],
 )

@@ -50,9 +50,9 @@ def test_units_of_sgdml(tmp_path):
     assert frames[0].energy == pytest.approx(waters()["E"][0] * KCAL_PER_MOL)
     assert frames.names.read == {"E": 3, "F": 3, "e_unit": 3, "r_unit": 3}
     assert set(frames.names.unread) == {"name", "theory"}
-    refused(tmp_path / "a.npz", "states its units, 'kcal/mol, Ang'", "kJ/mol")
+    refused(tmp_path / "a.npz", "contains its units, 'kcal/mol, Ang'", "kJ/mol")
     np.savez(tmp_path / "b.npz", **waters(), e_unit=np.array(b"furlong"), r_unit="Ang")
-    refused(tmp_path / "b.npz", "states its units, but unknown energy unit")
+    refused(tmp_path / "b.npz", "the units in the file cannot be used: unknown energy unit")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_energy_of_the_forces_in_a_database(tmp_path):
 def test_units_that_a_row_states(tmp_path):
     with connect(tmp_path / "a.db", use_lock_file=False) as database:
         database.write(frame("H2O").atoms(), REF_energy=-1.0, energy_unit="hartree")
-    refused(tmp_path / "a.db", "energy_unit states 'hartree'")
+    refused(tmp_path / "a.db", "energy_unit is 'hartree'")
     assert read_frames(tmp_path / "a.db", "hartree")[0].energy == pytest.approx(-27.2114, abs=1e-4)
 
 
@@ -136,8 +136,8 @@ def test_units_that_a_row_states(tmp_path):
     [
         ('{"ids": [1], "1": {"__ndarray__": [[100000, 100000], "float64", [0]]}}', "10000000000 numbers"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"1": {"numbers": [1], "positions": "none"}, "ids": [1], "nextid": 2}', "no number in its positions"),
-        ('{"1": {"numbers": [1.5], "positions": [[0, 0, 0]]}, "ids": [1], "nextid": 2}', "whole numbers"),
+        ('{"1": {"numbers": [1], "positions": "none"}, "ids": [1], "nextid": 2}', "in its positions is not a number"),
+        ('{"1": {"numbers": [1.5], "positions": [[0, 0, 0]]}, "ids": [1], "nextid": 2}', "one integer per atom"),
         ('{"1": {"numbers": [1], "positions": [[0, 0, 0]], "pbc": "yes"}, "ids": [1], "nextid": 2}', "pbc is 'yes'"),
         ('{"1": 5, "ids": [1], "nextid": 2}', "not an ASE database"),
         ('{"1": {}, "ids": ["1"], "nextid": 2}', "not an ASE database"),
@@ -265,7 +265,7 @@ def test_names_in_packed_files_and_ani(tmp_path):
 def test_units_in_ani_files(tmp_path):
     write_ani(tmp_path / "a.h5")
     changed_hdf5(tmp_path / "a.h5", lambda h5py, file: file["CH4/wb97x_dz.energy"].attrs.__setitem__("units", "eV"))
-    refused(tmp_path / "a.h5", "wb97x_dz.energy states the unit 'eV'")
+    refused(tmp_path / "a.h5", "wb97x_dz.energy is in 'eV'")
 
 
 # ASE's trajectories and other formats
@@ -285,7 +285,7 @@ def test_sizes_in_trajectories(tmp_path, place, value, message):
 
 def test_a_structure_file_that_states_too_many_atoms(tmp_path):
     (tmp_path / "a.vasp").write_text("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nCu\n999999999999\nDirect\n0 0 0\n")
-    refused(tmp_path / "a.vasp", "not readable")
+    refused(tmp_path / "a.vasp", "cannot be read")
 
 
 def test_constraints_with_a_bomb(tmp_path):

@@ -144,7 +144,7 @@ def test_files_of_noise(tmp_path, name):
 def test_wrong_shapes_in_a_row(tmp_path):
     with connect(tmp_path / "a.db") as database:
         database.write(frame("H2O").atoms(), data={"REF_forces": np.zeros((2, 3))})
-    with pytest.raises(DataError, match=r"frame 0: forces have shape \(2, 3\), atoms 3"):
+    with pytest.raises(DataError, match=r"frame 0: forces have shape \(2, 3\), expected \(3, 3\)"):
         read_frames(tmp_path / "a.db")
 
 

@@ -269,7 +269,7 @@ def test_another_job_is_refused(tmp_path):
     ("method", "options", "message"),
     [
         ("b3lyp", {}, "unknown method 'b3lyp': use one of gfn2-xtb, gfn1-xtb"),
-        ("gfn2-xtb", {"chrage": 1}, "gfn2-xtb has no option chrage: there are accuracy"),
+        ("gfn2-xtb", {"chrage": 1}, "gfn2-xtb has no option chrage: use accuracy"),
         ("no_such_module:Class", {}, "No module named 'no_such_module'"),
         ("ase.calculators.emt:Emt", {}, "no attribute 'Emt'"),
         (SPRINGS, {"stiffness": 1}, "cannot create the calculator"),
