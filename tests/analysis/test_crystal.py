@@ -218,7 +218,7 @@ def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     assert "h_of_r" in found
     assert found.stable
     other = compare_run(read_run(runs.write_run(tmp_path / "other", runs.shaking(400, seed=7))), boxed)
-    assert "the cell of boxed is ignored: the run has none" in other.notes
+    assert "the cell of boxed is ignored, because the run has no cell" in other.notes
     assert other.stable
     boxed.save_statistics(tmp_path / "boxed.npz")
     with pytest.raises(DataError, match="contains statistics of a periodic cell, but the run has no cell"):

@@ -141,7 +141,7 @@ def test_plots_have_names_of_files_and_captions(groups):
     assert list(plots) == ["h_of_r", "bond_lengths", "angle", "torsion", "spectrum", "survival", "energy"]
     assert plots["torsion"].title == "Torsion profiles"
     assert plots["torsion"].caption == (
-        "Gray, the reference. Bands are one standard error. Zero is the minimum of each profile."
+        "Gray: the reference. Bands are one standard error. Zero is the minimum of each profile."
     )
     assert plots["survival"].caption == "Bands are one standard error."
 
