@@ -192,7 +192,7 @@ def test_a_trained_file_is_exported_on_the_way(files, ethanol):
 
 @pytest.mark.torchforce
 def test_what_does_not_go_together(files, ethanol):
-    with pytest.raises(ConfigError, match="'single' is float32: export it again with dtype='float32'"):
+    with pytest.raises(ConfigError, match="precision='single' requires float32: export it again with dtype='float32'"):
         openmm_force(files / "openmm.pt", ethanol.numbers, precision="single")
     with pytest.raises(ConfigError, match="choose single or double"):
         openmm_force(files / "openmm.pt", ethanol.numbers, precision="half")
