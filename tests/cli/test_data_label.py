@@ -66,7 +66,7 @@ def test_nothing_labeled_is_exit_code_2(cli, here, waters):
     arguments = ("data", "label", "--frames", waters, "--method", SPRINGS, "--output", "labels")
     called = cli(*arguments, "--calculator-options", options)
     assert called.code == 2
-    assert called.errors == ["piwsl: no frame could be labeled; frame 0: no convergence for structure 0"]
+    assert called.errors == ["piwsl: no frame could be labeled: frame 0: no convergence for structure 0"]
 
 
 def test_units_of_the_structures(cli, here, waters):
@@ -94,7 +94,7 @@ def test_dynamics_with_other_methods(cli, here, tmp_path):
         (["--frames", "in.xyz", "--steps", "10"], "--steps applies to sampling only: omit this option with --frames"),
         (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance applies to sampling only"),
         (["--system", "aspirin", "--units", "eV"], "--units applies to --frames only"),
-        (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N is not used with --sch"),
+        (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N has no effect with --sch"),
         (["--frames", "in.xyz", "--calculator-options", "charge=1"], "--calculator-options is not JSON"),
         (["--frames", "in.xyz", "--calculator-options", "[1]"], "--calculator-options is [1]"),
         (["--frames", "in.xyz", "--method", "b3lyp"], "unknown method 'b3lyp': use one of gfn2-xtb, gfn1-xtb, pyscf:"),

@@ -147,7 +147,7 @@ def test_a_section_tune_is_ignored_with_a_note(cli, water, tmp_path):
     ("arguments", "message"),
     [
         (["train"], "data.file or data.system"),
-        (["train", "--system", "caffeine"], "bundled are aspirin"),
+        (["train", "--system", "caffeine"], "use one of aspirin, or give a file"),
         (["train", "--data", "none.npz"], "no such file"),
         (["train", "--data", "water.npz"], "--units"),
         (["train", "--data", "water.npz", "--units", "furlong"], "unknown energy unit"),
