@@ -173,7 +173,7 @@ def with_uncertainty(value: float, uncertainty: float | None) -> str:
         return _without_uncertainty(value)
     exponent = floor(log10(max(abs(value), uncertainty)))
     if exponent < SMALLEST_EXPONENT:
-        return f"({with_uncertainty(value / 10.0**exponent, uncertainty / 10.0**exponent)})×10{_superscript(exponent)}"
+        return f"({with_uncertainty(value / 10.0**exponent, uncertainty / 10.0**exponent)}){_power_of_ten(exponent)}"
     digits = 1 - floor(log10(uncertainty))
     if round(uncertainty, digits) >= 10.0 ** (2 - digits):  # 0.0998 becomes 0.10, not 0.100
         digits -= 1
@@ -189,7 +189,7 @@ def significant(value: float | None, digits: int = 2) -> str:
         return "0"
     exponent = floor(log10(abs(value)))
     if exponent < SMALLEST_EXPONENT:
-        return f"{value / 10.0**exponent:.{digits - 1}f}×10{_superscript(exponent)}"
+        return f"{value / 10.0**exponent:.{digits - 1}f}{_power_of_ten(exponent)}"
     return f"{value:.{max(digits - 1 - exponent, 0)}f}"
 
 
@@ -200,8 +200,8 @@ def _without_uncertainty(value: float) -> str:
     exponent = floor(log10(abs(value)))
     if SMALLEST_EXPONENT <= exponent < LARGEST_EXPONENT:
         return f"{value:.6g}"
-    return f"{value / 10.0**exponent:.3g}×10{_superscript(exponent)}"
+    return f"{value / 10.0**exponent:.3g}{_power_of_ten(exponent)}"
 
 
-def _superscript(exponent: int) -> str:
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def _power_of_ten(exponent: int) -> str:
+    return "\N{MULTIPLICATION SIGN}10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -16,11 +16,11 @@ from piwsl.analysis.statistics.results import Difference, Measurement, significa
         (-0.0001, 0.04, "0.000 ± 0.040"),
         (0.5, 0.0998, "0.50 ± 0.10"),
         (0.5, 9.98, "0 ± 10"),
-        (2.1e-6, 9.2e-6, "(2.1 ± 9.2)×10⁻⁶"),
+        (2.1e-6, 9.2e-6, "(2.1 ± 9.2)\N{MULTIPLICATION SIGN}10⁻⁶"),
         (-0.00021, 0.00004, "-0.000210 ± 0.000040"),
-        (-0.000021, 0.000004, "(-2.10 ± 0.40)×10⁻⁵"),
-        (-2.33143e-07, None, "-2.33×10⁻⁷"),
-        (1234567.0, None, "1.23×10⁶"),
+        (-0.000021, 0.000004, "(-2.10 ± 0.40)\N{MULTIPLICATION SIGN}10⁻⁵"),
+        (-2.33143e-07, None, "-2.33\N{MULTIPLICATION SIGN}10⁻⁷"),
+        (1234567.0, None, "1.23\N{MULTIPLICATION SIGN}10⁶"),
         (0.0, None, "0"),
         (0.0, 0.0, "0"),
         (2.0, 3e-12, "2"),
@@ -41,7 +41,17 @@ def test_units():
     assert Measurement(0.042, 0.008, "", 9).text() == "0.0420 ± 0.0080"
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0623, "0.062"), (31.6, "32"), (0, "0"), (None, "not known"), (1.84e-5, "1.8×10⁻⁵"), (3e-12, "0")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0623, "0.062"),
+        (31.6, "32"),
+        (0, "0"),
+        (None, "not known"),
+        (1.84e-5, "1.8\N{MULTIPLICATION SIGN}10⁻⁵"),
+        (3e-12, "0"),
+    ],
+)
 def test_significant(value, text):
     assert significant(value) == text
 
