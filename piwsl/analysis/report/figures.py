@@ -164,7 +164,9 @@ def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
             if reference.low is not None and reference.high is not None:
                 band = _thinned(x, reference.low, reference.high)
                 axes.fill_between(*band, color=palette.reference, alpha=0.7, linewidth=0, step=step)
-            axes.plot(x, y, color=palette.outline, linewidth=REFERENCE_WIDTH, drawstyle=style, alpha=0.75)
+            axes.plot(
+                x, y, color=palette.outline, linewidth=REFERENCE_WIDTH, drawstyle=style, alpha=0.75, label="reference"
+            )
     for line in overlay.lines:
         color, curve = palette.series[line.place % 6], line.curve
         if curve.low is not None and curve.high is not None:
@@ -353,7 +355,7 @@ def _axes(layout: Layout, extra: float) -> tuple[Figure, Axes, Axes]:
 
 
 def _thermostat(axes: Axes, target: float, palette: Palette) -> None:
-    axes.axhline(target, color=palette.ink, linewidth=1.2, dashes=(5, 3))
+    axes.axhline(target, color=palette.ink, linewidth=1.2, dashes=(5, 3), label="thermostat")
 
 
 def _thermostat_handle(palette: Palette) -> Line2D:
