@@ -95,18 +95,15 @@
     });
     addEventListener("resize", () => viewer.resize());
     document.addEventListener("visibilitychange", () => { if (document.hidden) play(false); });
-    stage.addEventListener("webglcontextlost", () => { play(false); fail("the WebGL context was lost"); }, true);
     await choose(0);
     view.classList.replace("loading", "live");
     view.dataset.state = "ready";
   }
 
-  function fail(error) {
+  start().catch((error) => {
     view.classList.remove("loading", "live");
     view.dataset.state = "failed";
     find("failed").hidden = false;
     find("failed").title = String(error);
-  }
-
-  start().catch(fail);
+  });
 })();
