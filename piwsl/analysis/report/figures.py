@@ -1,4 +1,4 @@
-"""Drawing figures: panels of overlays, one with the difference from the reference below, and energies against time."""
+"""Figures of overlays: panels side by side, and one with the difference from the reference below."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -10,16 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.legends import add_legend, dash_of, legend_height, run_handles
 from piwsl.analysis.report.overlays import ALONE, Overlay, axis_label
-from piwsl.analysis.report.style import DASHES, Layout, Palette, dress, new_figure
+from piwsl.analysis.report.style import Layout, Palette, dress, new_figure
 from piwsl.analysis.statistics.curves import Curve
 from piwsl.typing import FloatArray
-from piwsl.units import PICOSECOND
 
 MOST_POINTS = 600  # of a band, more than a figure resolves
-MOST_TRACE_POINTS = 2000  # of a series against time
 LARGE_PANEL, SMALL_PANEL = 300, 170  # pixels
 FULL_TURN = 360.0  # degrees
 NOISE = "95 % of noise"
@@ -105,8 +102,18 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette, n
     if same_labels and len(overlays) > 1:
         figure.supxlabel(axis_label(overlays[0].horizontal), fontsize=layout.text, color=palette.muted)
         if not all_densities:
-            figure.supylabel(axis_label(overlays[0].vertical), fontsize=layout.text, color=palette.muted)
+            label = _folded(axis_label(overlays[0].vertical), SMALL_PANEL * rows - 40, layout)
+            figure.supylabel(label, fontsize=layout.text, color=palette.muted)
     return figure
+
+
+def _folded(label: str, pixels: float, layout: Layout) -> str:
+    """Return a label in two lines where it is longer than a number of pixels."""
+    if 0.55 * layout.text * len(label) <= pixels:
+        return label
+    spaces = [place for place, letter in enumerate(label) if letter == " " and label[place - 1] != " "]
+    middle = min(spaces, key=lambda place: abs(place - len(label) / 2), default=None)
+    return label if middle is None else f"{label[:middle]}\n{label[middle:].lstrip()}"
 
 
 def _labels(overlays: Sequence[Overlay]) -> list[tuple[str, int]]:
@@ -209,193 +216,3 @@ def _inside(curve: Curve, is_density: bool) -> tuple[float, float]:
         return float(curve.x[0]), float(curve.x[-1])
     filled = np.flatnonzero(curve.y > 1e-3 * np.nanmax(curve.y))
     return float(curve.x[filled[0]]), float(curve.x[filled[-1]])
-
-
-LETTER = 0.64  # width of a digit over the size of the text; most letters are narrower
-HANDLE, GAP = 2.2, 1.4  # width of a line and the space between two names, in sizes of the text
-
-
-def add_legend(figure: Figure, handles: Sequence[Patch | Line2D], layout: Layout) -> None:
-    """Put a legend above the panels, where it covers no data."""
-    names = [str(handle.get_label()) for handle in handles]
-    figure.legend(
-        handles=list(handles),
-        frameon=False,
-        loc="outside upper right" if layout.is_wide else "outside upper left",
-        ncols=min(len(handles), _columns(names, layout)),
-        handlelength=HANDLE,
-        columnspacing=GAP,
-    )
-
-
-def run_handles(
-    labels: Sequence[tuple[str, int]], layout: Layout, palette: Palette, dashed: bool = True
-) -> list[Patch | Line2D]:
-    """Return the entries of a legend for runs.
-
-    Args:
-        labels: name and place of each run.
-        layout: of the figure.
-        palette: its colors.
-        dashed: whether the lines of the figure are.
-    """
-    return [
-        Line2D(
-            [], [], color=palette.series[place % 6], linewidth=1.6, label=_shortened(label, layout),
-            linestyle=dash_of(place if dashed else 0),
-        )
-        for label, place in labels
-    ]  # fmt: skip
-
-
-def legend_height(names: Sequence[str], layout: Layout) -> float:
-    """Return the height in pixels of a legend beyond its first line."""
-    return (-(-len(names) // _columns(names, layout)) - 1) * 1.5 * layout.text
-
-
-def dash_of(place: int) -> Literal["-"] | tuple[float, tuple[float, ...]]:
-    """Return the dashes of a run; lines of several runs differ in them, too."""
-    dashes = DASHES[place % len(DASHES)]
-    return (0.0, dashes) if dashes else "-"
-
-
-def _columns(names: Sequence[str], layout: Layout) -> int:
-    longest = max(len(_shortened(name, layout)) for name in names)
-    entry = layout.text * (LETTER * longest + HANDLE + 0.8 + GAP)
-    return max(int(layout.width / entry), 1)
-
-
-def _shortened(label: str, layout: Layout) -> str:
-    """Shorten a long name in its middle."""
-    most = int((layout.width / layout.text - HANDLE - 3) / LETTER)
-    half = (most - 1) // 2
-    return label if len(label) <= most else f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half:]}"
-
-
-def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> Figure:
-    """Draw temperature and total energy per atom of one run."""
-    thermo, target = comparison.run.thermo, comparison.run.target_temperature
-    assert thermo is not None
-    times = thermo.times / PICOSECOND
-    has_mean = has_running_mean(comparison)
-    handles: list[Patch | Line2D] = []
-    if has_mean:
-        handles.append(Line2D([], [], color=palette.outline, linewidth=1.2, label="values"))
-        handles.append(Line2D([], [], color=palette.run, linewidth=1.6, label="running mean"))
-    if target is not None:
-        handles.append(_thermostat_handle(palette))
-    if not comparison.stable:
-        handles.append(Line2D([], [], color=palette.alert, linewidth=1.4, label="stable until"))
-    names = [str(handle.get_label()) for handle in handles]
-    figure, upper, lower = _axes(layout, 26 + legend_height(names, layout) if names else 0)
-    _trace(upper, times, thermo.temperature, palette, has_mean)
-    if target is not None:
-        _thermostat(upper, target, palette)
-    _trace(lower, times, _energy(comparison), palette, has_mean)
-    for axes in (upper, lower):
-        dress(axes, palette)
-        if not comparison.stable:
-            axes.axvline(comparison.stable_time.value / PICOSECOND, color=palette.alert, linewidth=1.4)
-    if handles:
-        add_legend(figure, handles, layout)
-    lower.set_xlim(0, float(times[-1]))
-    figure.align_ylabels()
-    return figure
-
-
-def has_running_mean(comparison: Comparison) -> bool:
-    """Return whether a run has so many rows of energies that a fiftieth of them is more than one."""
-    thermo = comparison.run.thermo
-    return thermo is not None and int(np.isfinite(thermo.total).sum()) // 50 > 1
-
-
-def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: Palette) -> Figure:
-    """Draw running means of several runs; replicas of one run in one color."""
-    labels = [(group.name, place) for place, group in enumerate(groups)]
-    targets = {
-        member.run.target_temperature for group in groups for member in group.members if member.run.thermo is not None
-    }
-    target = next(iter(targets)) if len(targets) == 1 else None
-    handles = run_handles(labels, layout, palette, dashed=False)
-    if target is not None:
-        handles.append(_thermostat_handle(palette))
-    names = [str(handle.get_label()) for handle in handles]
-    figure, upper, lower = _axes(layout, 26 + legend_height(names, layout))
-    last = 0.0
-    for index, group in enumerate(groups):
-        color = palette.series[index % 6]
-        for member in group.members:
-            thermo = member.run.thermo
-            if thermo is None:
-                continue
-            width = 1.4 if group.is_single else 0.7
-            times = thermo.times / PICOSECOND
-            for axes, values in ((upper, thermo.temperature), (lower, _energy(member))):
-                axes.plot(*_running_mean(times, values), color=color, linewidth=width)
-                if not member.stable:
-                    axes.axvline(member.stable_time.value / PICOSECOND, color=color, linewidth=0.9, dashes=(2, 2))
-            last = max(last, float(times[-1]))
-    if target is not None:
-        _thermostat(upper, target, palette)
-    for axes in (upper, lower):
-        dress(axes, palette)
-    lower.set_xlim(0, last)
-    add_legend(figure, handles, layout)
-    figure.align_ylabels()
-    return figure
-
-
-def _axes(layout: Layout, extra: float) -> tuple[Figure, Axes, Axes]:
-    figure = new_figure(layout, (400 if layout.is_wide else 380) + extra)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel("Temperature  [K]")
-    lower.set_ylabel("Total energy\n\N{MINUS SIGN} mean  [meV/atom]")
-    lower.set_xlabel("Time  [ps]")
-    return figure, upper, lower
-
-
-def _thermostat(axes: Axes, target: float, palette: Palette) -> None:
-    axes.axhline(target, color=palette.ink, linewidth=1.2, dashes=(5, 3), label="thermostat")
-
-
-def _thermostat_handle(palette: Palette) -> Line2D:
-    return Line2D([], [], color=palette.ink, linewidth=1.2, linestyle=(0, (3, 1.5)), label="thermostat")
-
-
-def _energy(comparison: Comparison) -> FloatArray:
-    """Return the total energy per atom minus its mean, meV."""
-    thermo = comparison.run.thermo
-    assert thermo is not None
-    finite = np.isfinite(thermo.total)
-    start = float(np.mean(thermo.total[finite])) if finite.any() else 0.0
-    return np.asarray((thermo.total - start) / len(comparison.run.species) * 1e3)
-
-
-def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette, has_mean: bool) -> None:
-    """Draw a series against time: its span as an area and its running mean as a line, or few values as a line."""
-    finite = np.isfinite(values)
-    times, values = times[finite], values[finite]
-    if not len(values):
-        return
-    if not has_mean:
-        axes.plot(times, values, color=palette.run, linewidth=1.3, marker="o" if len(values) == 1 else None)
-        return
-    points = min(len(values), MOST_TRACE_POINTS)
-    if points < len(values):
-        starts = np.linspace(0, len(values), points, endpoint=False).astype(int)
-        middles = np.add.reduceat(times, starts) / np.diff(np.append(starts, len(values)))
-        low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-        axes.fill_between(middles, low, high, color=palette.outline, alpha=0.6, linewidth=0)
-    else:
-        axes.plot(times, values, color=palette.outline, linewidth=0.7)
-    axes.plot(*_running_mean(times, values), color=palette.run, linewidth=1.6)
-
-
-def _running_mean(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return times and means over a fiftieth of the series."""
-    finite = np.isfinite(values)
-    times, values = times[finite], values[finite]
-    width = max(len(values) // 50, 1)
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    stops = np.arange(width, len(values) + 1, max(width // 10, 1))
-    return times[stops - 1 - width // 2], (sums[stops] - sums[stops - width]) / width

@@ -6,13 +6,8 @@ from functools import partial
 
 from piwsl.analysis.groups import RunGroup
 from piwsl.analysis.quantity import FigureText
-from piwsl.analysis.report.figures import (
-    draw_energies,
-    draw_panels,
-    draw_several_energies,
-    draw_with_difference,
-    has_running_mean,
-)
+from piwsl.analysis.report.energies import draw_energies, draw_several_energies, has_running_mean
+from piwsl.analysis.report.figures import draw_panels, draw_with_difference
 from piwsl.analysis.report.overlays import Overlay, overlays_of
 from piwsl.analysis.report.style import Drawing, Plot
 

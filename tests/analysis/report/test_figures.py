@@ -6,13 +6,8 @@ import pytest
 
 from piwsl.analysis import report
 from piwsl.analysis.groups import RunGroup
-from piwsl.analysis.report.figures import (
-    draw_energies,
-    draw_panels,
-    draw_several_energies,
-    draw_with_difference,
-    has_running_mean,
-)
+from piwsl.analysis.report.energies import draw_energies, draw_several_energies, has_running_mean
+from piwsl.analysis.report.figures import draw_panels, draw_with_difference
 from piwsl.analysis.report.overlays import overlays_of
 from piwsl.analysis.report.plots import plots_of
 from piwsl.analysis.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing, file_svg, page_svg
