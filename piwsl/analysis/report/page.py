@@ -178,12 +178,11 @@ def limit_html(threshold: float | None, unit: str = "") -> Markup:
 
 
 def number_html(number: str, unit: str) -> Markup:
-    """Return a number and its unit as HTML that breaks nowhere within a number."""
-    text = str(escape(number.replace("-", "\N{MINUS SIGN}"))).replace(" ± ", "&nbsp;±&nbsp;")
-    space = "" if unit == "°" else "&nbsp;"
-    return Markup(text) + (
-        Markup(space + '<span class="unit">{}</span>').format(unit.replace(" ", "\xa0")) if unit else ""
-    )
+    """Return a number and its unit as HTML; a line may break before the unit where the style sheet allows it."""
+    text = Markup(str(escape(number.replace("-", "\N{MINUS SIGN}"))).replace(" ± ", "&nbsp;±&nbsp;"))
+    space = "" if not unit or unit == "°" else " "
+    unit = unit.replace(" ", "\N{NO-BREAK SPACE}")
+    return Markup('<span class="quantity">{}{}<span class="unit">{}</span></span>').format(text, space, unit)
 
 
 def formula_html(text: str) -> Markup:
