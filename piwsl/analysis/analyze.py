@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from piwsl.analysis.compare_run import compare_run, structure_weights
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import Line, RunGroup, side_by_side
+from piwsl.analysis.names import named_groups
 from piwsl.analysis.quantity import Quantity, checked_quantities
 from piwsl.analysis.reference import Reference, bundled_reference, read_reference
 from piwsl.analysis.reference_statistics import (
@@ -214,7 +215,7 @@ def analyze(
             groups.append(RunGroup(name, tuple(comparisons), _survival(comparisons)))
     if save_reference is not None:
         save_statistics(statistics, save_reference, own)
-    analysis = Analysis(tuple(groups))
+    analysis = Analysis(named_groups(groups, paths))
     return analysis if output is None else Analysis(analysis.groups, analysis.save(output, report))
 
 

@@ -93,7 +93,11 @@ def test_failures_are_one_line_and_exit_code_2(cli, site, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["rmd17:water"], "use rmd17:NAME with one of aspirin"), (["lmnto"], "download it from https://doi.org/"), ([], "--list")],
+    [
+        (["rmd17:water"], "use rmd17:NAME with one of aspirin"),
+        (["lmnto"], "download it from https://doi.org/"),
+        ([], "--list"),
+    ],
 )
 def test_what_cannot_be_fetched(cli, tmp_path, arguments, message, monkeypatch):
     monkeypatch.setenv("PIWSL_DATA_DIR", str(tmp_path))

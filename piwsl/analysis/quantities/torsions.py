@@ -49,7 +49,7 @@ def torsion_profiles(
         CurveComparison(
             f"torsion.{name}",
             name,
-            Axis("Dihedral", "°"),
+            Axis("Dihedral", "degree"),
             Axis("Free energy", "meV"),
             _profile(histogram, temperature),
             _profile(reference[name], temperature),

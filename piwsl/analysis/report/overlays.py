@@ -157,4 +157,5 @@ def _remark(difference: Difference | None) -> str:
     if difference is None:
         return ""
     words = {True: "within noise", False: "differs", None: "too few samples to decide"}[difference.agrees]
-    return f"{significant(difference.measured.value)} {difference.measured.symbol}".rstrip() + f", {words}"
+    value = significant(difference.measured.value).replace("-", "\N{MINUS SIGN}")
+    return f"{value} {difference.measured.symbol}".rstrip() + f", {words}"

@@ -6,8 +6,11 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +20,13 @@ from markupsafe import Markup, escape
 from piwsl._version import __version__
 from piwsl.analysis.comparison import Comparison
 from piwsl.analysis.groups import RunGroup, mean_of, side_by_side
+from piwsl.analysis.names import RANDOM_NAME, is_temporary, system_name
 from piwsl.analysis.report.scene import MOST_NUMBERS, Scene, picture_svg, scene_of
 from piwsl.analysis.report.style import NARROW, WIDE, Plot, page_svg
 from piwsl.analysis.statistics.results import Measurement, significant
 from piwsl.analysis.verdict import judge, picoseconds, verdict_of
 from piwsl.runs.json_text import json_text
+from piwsl.trajectories.frame_source import first_frame
 from piwsl.units import PICOSECOND
 
 
@@ -57,14 +62,19 @@ def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot], coordinates: 
         "allowed_scripts": allowed_scripts() if scenes else "",
         "library": library(),
         "library_name": LIBRARY_NAME,
+        "in_cell": first_frame(groups[0].members[0].run.frames)[1] is not None,
         "license_text": license_text(),
         "reference": groups[0].members[0].reference.name,
         "version": __version__,
     }
     if not alone:
+        systems = dict.fromkeys(system_name(member.run) for group in groups for member in group.members)
+        names = [group.name for group in groups]
         return _template("several.html").render(
-            title=" and ".join([", ".join(group.name for group in groups[:-1]), groups[-1].name]).removeprefix(" and "),
+            title=" and ".join(filter(None, [", ".join(names[:-1]), names[-1]])),
+            systems=list(systems),
             run=groups[0].members[0].run,
+            has_replicas=any(not group.is_single for group in groups),
             verdicts=[verdict_of(group) for group in groups],
             table=side_by_side(groups),
             origins=[(group.name, how_all_made(group)) for group in groups],
@@ -73,7 +83,7 @@ def render_page(groups: Sequence[RunGroup], plots: Sequence[Plot], coordinates: 
         )
     comparison = groups[0].members[0]
     return _template("one.html").render(
-        title=comparison.run.name,
+        title=system_name(comparison.run),
         comparison=comparison,
         run=comparison.run,
         verdict=judge(comparison),
@@ -94,7 +104,9 @@ def _template(name: str) -> Template:
     )
     environment.filters.update(
         measurement=measurement_html,
-        limit=significant,
+        difference=difference_html,
+        ensemble=ensemble_text,
+        limit=limit_html,
         formula=formula_html,
         name=name_text,
         sentence=sentence_text,
@@ -115,7 +127,7 @@ def _scenes(groups: Sequence[RunGroup], alone: bool, coordinates: int) -> list[S
     for group in groups:
         member = min(group.members, key=lambda entry: entry.stable_time.value)
         name = group.name if group.is_single else f"{group.name}/{member.run.path.name}"
-        scenes.append(scene_of(member, member.run.name if alone else name, coordinates))
+        scenes.append(scene_of(member, system_name(member.run) if alone else name, coordinates))
     return [entry for entry in scenes if entry is not None]
 
 
@@ -148,11 +160,30 @@ def _notes(groups: Sequence[RunGroup]) -> list[tuple[str, list[str]]]:
 
 def measurement_html(measurement: Measurement | None) -> Markup:
     """Format value and error, with the unit in a muted color."""
-    if measurement is None:
-        return Markup("")
-    text = escape(measurement.number.replace("-", "\N{MINUS SIGN}")).replace(" ± ", Markup("&nbsp;±&nbsp;"))
-    unit = measurement.symbol.replace(" ", "\N{NO-BREAK SPACE}")
-    return text + (Markup('&nbsp;<span class="unit">{}</span>').format(unit) if unit else Markup(""))
+    return Markup("") if measurement is None else number_html(measurement.number, measurement.symbol)
+
+
+def difference_html(measurement: Measurement | None, threshold: float | None) -> Markup:
+    """Format a difference; one without an error has the decimals of its noise limit."""
+    if measurement is None or "±" in measurement.number or not threshold:
+        return measurement_html(measurement)
+    _, _, decimals = significant(threshold).partition(".")
+    if not decimals.isdecimal() or not isfinite(measurement.value):
+        return measurement_html(measurement)
+    return number_html(f"{round(measurement.value, len(decimals)) + 0.0:.{len(decimals)}f}", measurement.symbol)
+
+
+def limit_html(threshold: float | None, unit: str = "") -> Markup:
+    """Format a noise limit to two significant digits."""
+    return number_html(significant(threshold), unit)
+
+
+def number_html(number: str, unit: str) -> Markup:
+    """Return a number and its unit as HTML; a line may break before the unit where the style sheet allows it."""
+    text = Markup(str(escape(number.replace("-", "\N{MINUS SIGN}"))).replace(" ± ", "&nbsp;±&nbsp;"))
+    space = "" if not unit or unit == "°" else " "
+    unit = unit.replace(" ", "\N{NO-BREAK SPACE}")
+    return Markup('<span class="quantity">{}{}<span class="unit">{}</span></span>').format(text, space, unit)
 
 
 def formula_html(text: str) -> Markup:
@@ -163,7 +194,30 @@ def formula_html(text: str) -> Markup:
 def name_text(text: str) -> str:
     """Format a name, with en dashes for bonds (C\N{EN DASH}H) and nonbreaking spaces before angstroms."""
     text = text.replace(" Å", "\N{NO-BREAK SPACE}Å")
-    return re.sub(r"\b([A-Z][a-z]?)-([A-Z][a-z]?)\b", "\\1\N{EN DASH}\\2", text)
+    return re.sub(r"\b([A-Z][a-z]?\d*)-(?=[A-Z][a-z]?\d*\b)", "\\1\N{EN DASH}", text)
+
+
+THERMOSTATS = {"langevin": "Langevin", "nose-hoover": "Nosé\N{EN DASH}Hoover", "csvr": "CSVR"}
+
+
+def ensemble_text(ensemble: str) -> str:
+    """Return ``NVT (Langevin)`` of ``nvt-langevin``."""
+    name, _, thermostat = ensemble.partition("-")
+    return f"{name.upper()} ({THERMOSTATS.get(thermostat, thermostat)})" if thermostat else name.upper()
+
+
+def moment_text(moment: str | None) -> str | None:
+    """Return ``2026-11-22 12:00:00 UTC`` of a time in ISO 8601, and any other text unchanged."""
+    try:
+        time = datetime.fromisoformat(moment or "")
+    except ValueError:
+        return moment
+    return f"{time:%Y-%m-%d %H:%M:%S} {time:%Z}".rstrip()
+
+
+def file_text(path: str) -> str:
+    """Return a path; of a file in a temporary directory its name."""
+    return Path(path).name if is_temporary(Path(path)) else path
 
 
 def sentence_text(text: str) -> str:
@@ -192,7 +246,8 @@ def highlights(comparison: Comparison) -> list[tuple[str, str, str]]:
     rows += [(entry.value, entry.name, entry.detail) for part in comparison.compared for entry in part.highlights]
     speed = run.summary.speed
     if len(rows) < MOST_HIGHLIGHTS and speed.steps_per_second:
-        rows.append((f"{speed.steps_per_second:.4g} steps/s", "speed", f"{speed.ns_per_day or 0.0:.3g} ns/day"))
+        per_day = "" if speed.ns_per_day is None else f"{speed.ns_per_day:.3g} ns/day"
+        rows.append((f"{speed.steps_per_second:.3g} steps/s", "speed", per_day))
     return rows
 
 
@@ -206,19 +261,21 @@ def how_made(comparison: Comparison) -> list[tuple[str, str]]:
     reference = f"{comparison.reference.name}, {comparison.reference.frames:,} frames"
     if reference_length is not None:
         reference += f" over {picoseconds(reference_length)}"
+    command = "" if summary.command.startswith("-") else summary.command  # of python -c
     entries: list[tuple[str, Any]] = [
-        ("Command", summary.command),
-        ("Model", model.path),
+        ("Directory", None if RANDOM_NAME.fullmatch(comparison.run.path.name) else comparison.run.path.name),
+        ("Command", command),
+        ("Model", file_text(model.path) if model.path else None),
         ("SHA-256 of the model", model.sha256),
         ("Engine", " on ".join(filter(None, (summary.engine, summary.platform)))),
-        ("Force", " - ".join(filter(None, (summary.force, summary.force_reason)))),
-        ("Ensemble", f"{comparison.run.ensemble.upper()}, {kelvin}{at_start}"),
+        ("Force", ": ".join(filter(None, (summary.force, summary.force_reason)))),
+        ("Ensemble", f"{ensemble_text(comparison.run.ensemble)}, {kelvin}{at_start}"),
         ("Steps", f"{summary.steps_done:,} of {summary.steps_requested:,}, {summary.timestep_fs:g} fs each"),
         ("Frames", f"{len(comparison.run.frames):,}, one every {summary.trajectory_interval:,} steps"),
         ("Seed", summary.seed),
-        ("Speed", f"{speed:.4g} steps/s" if speed else None),
-        ("Started", summary.started),
-        ("Finished", summary.finished),
+        ("Speed", f"{speed:.3g} steps/s" if speed else None),
+        ("Started", moment_text(summary.started)),
+        ("Finished", moment_text(summary.finished)),
         ("Result", summary.result),
         ("Reference", reference),
         ("SHA-256 of the reference", comparison.reference.digest),

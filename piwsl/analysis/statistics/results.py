@@ -18,6 +18,10 @@ SYMBOLS = {
 # Multiple of the threshold. With too few samples, 2 in 100 parts of the bundled reference differ by more.
 BEYOND_DOUBT = 3.0
 
+NOTHING = 1e-10  # no unit of a result makes so small a number more than a rounding error
+ROUNDING = 1e-7  # relative uncertainty below which a number is exact: positions are stored in single precision
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -4, 6  # numbers beyond these powers of ten are written with a power of ten
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -42,16 +46,16 @@ class Measurement:
 
     @property
     def number(self) -> str:
-        """Number and error as text in the unit of `symbol`, such as ``1.0931 ± 0.0004``."""
+        """Number and error as text in the unit of `symbol`, such as ``1.09312 ± 0.00042``."""
         scale = 1 / PICOSECOND if self._in_ps else 1.0
         return with_uncertainty(self.value * scale, None if self.uncertainty is None else self.uncertainty * scale)
 
     @property
     def _in_ps(self) -> bool:
-        return self.unit == "fs" and abs(self.value) >= PICOSECOND
+        return self.unit == "fs" and abs(self.value) >= 0.1 * PICOSECOND
 
     def text(self) -> str:
-        """Format number, error and unit as text, such as ``1.0931 ± 0.0004 Å``."""
+        """Format number, error and unit as text, such as ``1.09312 ± 0.00042 Å``."""
         return f"{self.number} {self.symbol}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
@@ -158,23 +162,46 @@ def plain(value: float | None) -> float | None:
 
 
 def with_uncertainty(value: float, uncertainty: float | None) -> str:
-    """Format a number with the digits justified by its uncertainty, such as ``1.0931 ± 0.0004``."""
+    """Format a number with the digits justified by its uncertainty, such as ``1.09312 ± 0.00042``.
+
+    The uncertainty has two significant digits and the value the same decimals. Numbers below 0.0001 share a power of
+    ten: ``(2.1 ± 9.2)×10⁻⁶``. An uncertainty at the precision of floating-point numbers is left out.
+    """
     if not isfinite(value):
         return "not known"
-    if uncertainty is None or not isfinite(uncertainty) or uncertainty <= 0:
-        return f"{value:.6g}"
-    # Two digits if the first digit is 1, otherwise one digit: 0.0134 and 0.03.
-    exponent = floor(log10(uncertainty))
-    digits = 1 - exponent if uncertainty / 10.0**exponent < 1.95 else -exponent
+    if uncertainty is None or not isfinite(uncertainty) or uncertainty <= max(ROUNDING * abs(value), NOTHING):
+        return _without_uncertainty(value)
+    exponent = floor(log10(max(abs(value), uncertainty)))
+    if exponent < SMALLEST_EXPONENT:
+        return f"({with_uncertainty(value / 10.0**exponent, uncertainty / 10.0**exponent)}){_power_of_ten(exponent)}"
+    digits = 1 - floor(log10(uncertainty))
+    if round(uncertainty, digits) >= 10.0 ** (2 - digits):  # 0.0998 becomes 0.10, not 0.100
+        digits -= 1
     places = max(digits, 0)
     return f"{round(value, digits) + 0.0:.{places}f} ± {round(uncertainty, digits):.{places}f}"
 
 
 def significant(value: float | None, digits: int = 2) -> str:
-    """Format a number with ``digits`` significant digits, without an exponent for moderate values."""
+    """Format a number with ``digits`` significant digits, below 0.0001 with a power of ten: ``1.8×10⁻⁵``."""
     if value is None or not isfinite(value):
         return "not known"
-    if value == 0:
+    if abs(value) <= NOTHING:
         return "0"
-    places = max(digits - 1 - floor(log10(abs(value))), 0)
-    return f"{value:.{places}f}" if places < 8 else f"{value:.{digits - 1}e}"
+    exponent = floor(log10(abs(value)))
+    if exponent < SMALLEST_EXPONENT:
+        return f"{value / 10.0**exponent:.{digits - 1}f}{_power_of_ten(exponent)}"
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}"
+
+
+def _without_uncertainty(value: float) -> str:
+    """Return at most six significant digits, three of small and large numbers, without zeros at the end."""
+    if abs(value) <= NOTHING:
+        return "0"
+    exponent = floor(log10(abs(value)))
+    if SMALLEST_EXPONENT <= exponent < LARGEST_EXPONENT:
+        return f"{value:.6g}"
+    return f"{value / 10.0**exponent:.3g}{_power_of_ten(exponent)}"
+
+
+def _power_of_ten(exponent: int) -> str:
+    return "\N{MULTIPLICATION SIGN}10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
