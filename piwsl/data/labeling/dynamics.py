@@ -18,7 +18,7 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
-from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.calculators import model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.directory import RunDirectory
@@ -105,7 +105,8 @@ def sample_and_label(
     """
     output = output.resolve()
     directory = RunDirectory(output, LABELING)
-    begun = is_begun(directory, asdict(plan), asdict(SamplingPlan()))
+    stored = {**asdict(plan), **model_hash(plan.method)}
+    begun = is_begun(directory, stored, asdict(SamplingPlan()))
     total = plan.trajectories * plan.chunks
 
     def count() -> None:
@@ -117,7 +118,7 @@ def sample_and_label(
         if not begun:
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
             write(output / START_FILE, relaxed, format="extxyz")
-            write_text(output / PLAN_FILE, json_text(asdict(plan), indent=1))
+            write_text(output / PLAN_FILE, json_text(stored, indent=1))
         tasks = ((plan, output, index) for index in range(plan.trajectories))
         for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
             if outcome.died is not None:

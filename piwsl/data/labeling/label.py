@@ -35,7 +35,8 @@ def label(
     Args:
         structures: Frames, ASE structures, a file, a directory, a pattern, or a named data set. Existing labels are
             ignored.
-        method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, or ``module:Class`` of an ASE calculator.
+        method: Reference method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, ``model:FILE``, or
+            ``module:Class`` of an ASE calculator.
         output: Directory of the job.
         units: Units of the file, if it does not state them.
         options: Calculator options by name.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, overload
 import numpy as np
 
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.calculators import model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.data.write import write_frames
@@ -176,7 +176,7 @@ def label_frames(
         RunDirectoryError: The directory contains another job.
     """
     reference_calculator(method, options)  # report mistakes before writing any file
-    plan = asdict(LabelingPlan.of(frames, method, options))
+    plan = {**asdict(LabelingPlan.of(frames, method, options)), **model_hash(method)}
     directory = RunDirectory(output, LABELING)
     begun = is_begun(directory, plan, {})
     directory.create()

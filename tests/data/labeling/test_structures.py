@@ -14,14 +14,16 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from filelock import FileLock
 
+from piwsl import PiwslCalculator
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.data.labeling.structures import LabelStore, label_frames
 from piwsl.data.read import read_frames
-from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.errors import ConfigError, DataError, ModelFileError, RunDirectoryError
 from piwsl.runs.executors import LocalProcesses, Outcome
 from tests.support import faulty_calculators
+from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
 SPRINGS = "tests.support.faulty_calculators:Springs"
@@ -287,3 +289,20 @@ def test_without_tblite(monkeypatch):
     monkeypatch.setitem(sys.modules, "tblite.ase", None)
     with pytest.raises(ConfigError.__base__, match=r"pip install 'piwsl\[label\]'"):
         reference_calculator("gfn2-xtb")
+
+
+def test_a_trained_model_labels_like_its_calculator(tmp_path):
+    model = trained_file(tmp_path / "teacher.pt", dtype="float64", layers=1, channels=8)
+    frames = FrameSet([frame("CH3OH", seed=seed) for seed in range(2)])
+    done = label_frames(frames, f"model:{model}", tmp_path / "job", where=Here())
+    atoms = frames[1].atoms()
+    atoms.calc = PiwslCalculator(model)
+    labeled = read_frames(done.file)[1]
+    assert labeled.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    assert np.allclose(labeled.forces, atoms.get_forces(), atol=1e-6)
+    with pytest.raises(ModelFileError, match="no such file"):
+        label_frames(frames, f"model:{tmp_path / 'none.pt'}", tmp_path / "other", where=Here())
+    assert not (tmp_path / "other").exists()
+    trained_file(model, dtype="float64", layers=2, channels=8)  # the same name with other weights is another job
+    with pytest.raises(RunDirectoryError, match="another"):
+        label_frames(frames, f"model:{model}", tmp_path / "job", where=Here())
