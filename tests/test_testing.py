@@ -17,7 +17,7 @@ from tests.support.potentials import painn
 
 WATER, ETHANOL = frame("H2O"), frame("CH3CH2OH")
 
-BUILT_IN = ["painn", "schnet", "tensornet", "ace"]
+BUILT_IN = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"]
 
 
 def refused(model, law, frames=(WATER,), dtype=torch.float64, **options):

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
 @click.option(
+    "--accept-limitation",
+    is_flag=True,
+    help="Export for OpenMM although the network breaks a law, such as SpinConv, whose forces jump.",
+)
+@click.option(
     "--strict", is_flag=True, help="Refuse a structure outside the training data instead of printing a warning."
 )
 @click.option("--info", is_flag=True, help="Print the description inside an exported or trained file and exit.")
@@ -63,6 +68,7 @@ def command(
     dtype: Literal["float32", "float64"] | None,
     force: bool,
     strict: bool,
+    accept_limitation: bool,
     info: bool,
 ) -> None:
     """Export a trained MODEL to one file and verify the file against the model.
@@ -94,10 +100,13 @@ def command(
             device=device,
             force=force,
             strict=strict,
+            accept_limitation=accept_limitation,
         )
     click.echo(f"verified on {exported.verification.structures} structures")
     for line in exported.verification.lines():
         click.echo(f"  {line}")
+    if exported.limitation:
+        click.echo(f"limitation: {exported.limitation}")
     click.echo(f"written: {exported.path}")
 
 

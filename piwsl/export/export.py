@@ -9,7 +9,7 @@ from typing import Literal
 from piwsl.data.domain import check_domain
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError, ModelFileError, RunDirectoryError, system_errors
+from piwsl.errors import ConfigError, ExportError, ModelFileError, RunDirectoryError, system_errors
 from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models, trained_file
 from piwsl.export.verify import Verification
@@ -35,6 +35,7 @@ class ExportedModel(PathLike[str]):
         symbols: Chemical symbols of the elements that the model was trained on.
         members: Number of models in an ensemble; 1 for a single model.
         verification: Largest measured differences from the eager model.
+        limitation: Law that the network breaks, in words; None for other networks.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class ExportedModel(PathLike[str]):
     symbols: tuple[str, ...]
     members: int
     verification: Verification
+    limitation: str | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -62,6 +64,7 @@ class ExportedModel(PathLike[str]):
                     ("precision", self.dtype),
                     ("elements", " ".join(self.symbols)),
                     ("models", self.members if self.members > 1 else None),
+                    ("limitation", self.limitation),
                 ]
             ),
             notebook.heading(f"verified on {self.verification.structures} structures"),
@@ -83,6 +86,7 @@ def export_model(
     device: Literal["cpu", "cuda"] = "cpu",
     force: bool = False,
     strict: bool = False,
+    accept_limitation: bool = False,
 ) -> ExportedModel:
     """Export a trained model to a single file, which is verified against the model before it is written.
 
@@ -100,6 +104,7 @@ def export_model(
         device: Device on which a compiled file will run.
         force: Replace an existing output file.
         strict: Raise an error instead of a warning for a structure outside the training data.
+        accept_limitation: Export for OpenMM although the network breaks a law, such as SpinConv, whose forces jump.
 
     Raises:
         ConfigError: The arguments are inconsistent, or the models of an ensemble differ.
@@ -131,6 +136,10 @@ def export_model(
         raise RunDirectoryError(f"{path} already exists: replace it with force=True, or choose another output")
     with process_settings(huge_pages=True):
         exporter = Exporter(paths, dtype, device)
+        if target == "openmm" and exporter.limitation and not accept_limitation:
+            raise ExportError(
+                f"{exporter.limitation}: to export it for OpenMM nevertheless, set accept_limitation=True"
+            )
         if target == "general":
             verification = exporter.general(path, format)
         else:
@@ -140,7 +149,10 @@ def export_model(
             verification = exporter.openmm(frame, path, format, copies=copies)
     remember(sha256(path))
     first = exporter.models[0]
-    return ExportedModel(path, target, format, device, exporter.dtype, tuple(first.symbols), len(paths), verification)
+    symbols, members = tuple(first.symbols), len(paths)
+    return ExportedModel(
+        path, target, format, device, exporter.dtype, symbols, members, verification, exporter.limitation
+    )
 
 
 def _trained_files(model: str | PathLike[str] | Sequence[str | PathLike[str]]) -> tuple[list[Path], Path]:

@@ -63,6 +63,13 @@ class Exporter:
         self.device = device
         self.cutoff = self.models[0].config.cutoff
 
+    @property
+    def limitation(self) -> str | None:
+        """Return the law that a network breaks, with its name, or None."""
+        names = dict.fromkeys(model.config.network for model in self.models)
+        broken = [f"network {name}: {registered_network(name).limitation}" for name in names if _is_limited(name)]
+        return "; ".join(broken) or None
+
     def general(self, output: Path, form: Format = "torchscript") -> Verification:
         """Write a file for any structure of the elements of the model.
 
@@ -117,6 +124,8 @@ class Exporter:
                 f"network {self.models[0].config.network} does not accept neighbor_sums, which a graph of one molecule "
                 "requires: use target='general', or format='torchscript' and copies=1"
             )
+        if form == "torchscript" and copies == 1:
+            largest_molecule = self._largest_molecule(largest_molecule)
         in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
         if any(structure.pbc) or not in_one_graph:
             if copies > 1:
@@ -187,6 +196,10 @@ class Exporter:
         configs = [model.config for model in self.models]
         return all(registered_network(one.network).takes_neighbor_sums(one.forces == "direct") for one in configs)
 
+    def _largest_molecule(self, largest: int) -> int:
+        limits = [registered_network(model.config.network).largest_molecule for model in self.models]
+        return min(largest, *(limit for limit in limits if limit is not None), largest)
+
     @contextmanager
     def _network_errors(self, attempt: str, advice: str = "") -> Iterator[None]:
         """Convert errors of PyTorch about a network that cannot be exported to a one-line `ExportError`."""
@@ -217,6 +230,7 @@ class Exporter:
             "members": len(self.models),
             "elements": first.elements,
             "network": first.config.model_dump(mode="json"),
+            "limitation": self.limitation,
             "cutoff": self.cutoff,
             "dtype": self.dtype,
             "stress": first.config.forces == "conservative",
@@ -226,6 +240,10 @@ class Exporter:
             "domain": None if first.domain is None else first.domain.model_dump(),
             "torch_version": torch.__version__,
         }
+
+
+def _is_limited(network: str) -> bool:
+    return registered_network(network).limitation is not None
 
 
 def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> None:

@@ -12,19 +12,27 @@ if TYPE_CHECKING:
     from piwsl.models.build import ModelConfig, build_network, build_potential
     from piwsl.models.neighbor_sums.edge_list import EdgeList
     from piwsl.models.networks.ace import ACE
+    from piwsl.models.networks.equiformer_v2 import DirectEquiformerV2, EquiformerV2
+    from piwsl.models.networks.escn import ESCN, DirectESCN
     from piwsl.models.networks.painn import DirectPaiNN, PaiNN
     from piwsl.models.networks.radial import BesselBasis, GaussianBasis, PolynomialCutoff, RadialFeatures
     from piwsl.models.networks.schnet import SchNet
+    from piwsl.models.networks.spinconv import DirectSpinConv, SpinConv
     from piwsl.models.networks.tensornet import TensorNet
     from piwsl.models.potential import DirectPotential, Potential
     from piwsl.models.register import import_modules, register_network, registered_network, registered_networks
 
 __all__ = [
     "ACE",
+    "ESCN",
     "BesselBasis",
+    "DirectESCN",
+    "DirectEquiformerV2",
     "DirectPaiNN",
     "DirectPotential",
+    "DirectSpinConv",
     "EdgeList",
+    "EquiformerV2",
     "GaussianBasis",
     "ModelConfig",
     "PaiNN",
@@ -32,6 +40,7 @@ __all__ = [
     "Potential",
     "RadialFeatures",
     "SchNet",
+    "SpinConv",
     "TensorNet",
     "build_network",
     "build_potential",
@@ -46,9 +55,14 @@ __getattr__, __dir__ = attach(
     {
         "ACE": "networks.ace",
         "BesselBasis": "networks.radial",
+        "DirectESCN": "networks.escn",
+        "DirectEquiformerV2": "networks.equiformer_v2",
         "DirectPaiNN": "networks.painn",
         "DirectPotential": "potential",
+        "DirectSpinConv": "networks.spinconv",
+        "ESCN": "networks.escn",
         "EdgeList": "neighbor_sums.edge_list",
+        "EquiformerV2": "networks.equiformer_v2",
         "GaussianBasis": "networks.radial",
         "ModelConfig": "build",
         "PaiNN": "networks.painn",
@@ -56,6 +70,7 @@ __getattr__, __dir__ = attach(
         "Potential": "potential",
         "RadialFeatures": "networks.radial",
         "SchNet": "networks.schnet",
+        "SpinConv": "networks.spinconv",
         "TensorNet": "networks.tensornet",
         "build_network": "build",
         "build_potential": "build",

@@ -24,10 +24,16 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    network: str = Field("painn", description="energy network: painn, schnet, tensornet, ace, or your own network")
+    network: str = Field(
+        "painn",
+        description="energy network: painn, schnet, tensornet, ace, escn, equiformer_v2, spinconv, or your own network",
+    )
+    preset: str | None = Field(
+        None, description="named set of the options below, `paper` for published sizes; other keys take precedence"
+    )
     cutoff: float = Field(5.0, gt=0.5, le=20.0, description="range of the interaction [A]")
     forces: Literal["conservative", "direct"] = Field(
-        "conservative", description="gradient of the energy, or a force head (painn)"
+        "conservative", description="gradient of the energy, or a force head (painn, escn, equiformer_v2, spinconv)"
     )
 
     @model_validator(mode="before")
@@ -41,6 +47,12 @@ class ModelConfig(BaseModel):
             network = registered_network(str(name))
         except ConfigError as error:
             raise _invalid("network", name, str(error)) from None
+        preset = values.get("preset")
+        if preset is not None:
+            try:
+                values = {**network.preset(str(preset)), **values}
+            except ConfigError as error:
+                raise _invalid("preset", preset, str(error)) from None
         shared = {key: value for key, value in values.items() if key in cls.model_fields}
         options = {key: value for key, value in values.items() if key not in cls.model_fields}
         for key, value in options.items():
@@ -50,7 +62,12 @@ class ModelConfig(BaseModel):
                 hint = f"did you mean model.{near[0]}?" if near else f"the keys are {', '.join(known)}"
                 raise _invalid(key, value, f"network {name} has no option {key}: {hint}")
         # Validation errors of pydantic already contain the name of the key.
-        return {**shared, **network.options.model_validate(options).model_dump()}
+        complete = network.options.model_validate(options).model_dump()
+        try:
+            network.check_options(complete)
+        except ConfigError as error:
+            raise _invalid("network", name, str(error)) from None
+        return {**shared, **complete}
 
     @property
     def options(self) -> dict[str, Any]:

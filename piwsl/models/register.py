@@ -5,7 +5,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeAlias, TypeVar, overload
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=NetworkFactory)
 
 # Arguments of a constructor that are not options of the network.
 _CUTOFF, _NEIGHBOR_SUMS = "cutoff", "neighbor_sums"
-_RESERVED = ("network", "forces")
+_RESERVED = ("network", "preset", "forces")
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -39,6 +39,48 @@ class RegisteredNetwork:
     energy: NetworkFactory
     direct: NetworkFactory | None
     options: type[BaseModel]
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the named sets of options: the attribute ``presets`` of the network."""
+        presets: Mapping[str, Mapping[str, Any]] = getattr(self.energy, "presets", {})
+        return presets
+
+    @property
+    def limitation(self) -> str | None:
+        """Return a law that the network breaks, in words: the attribute ``limitation`` of the network."""
+        limitation: str | None = getattr(self.energy, "limitation", None)
+        return limitation
+
+    @property
+    def largest_molecule(self) -> int | None:
+        """Return the number of atoms above which lists of neighbors are faster than all pairs of a molecule.
+
+        This is the attribute ``largest_molecule`` of the network; None: as of the exporter.
+        """
+        largest: int | None = getattr(self.energy, "largest_molecule", None)
+        return largest
+
+    def preset(self, name: str) -> Mapping[str, Any]:
+        """Return the options of a preset.
+
+        Raises:
+            ConfigError: the network has no preset of this name; the message lists those that it has.
+        """
+        if name not in self.presets:
+            known = f"its presets are {', '.join(self.presets)}" if self.presets else "it has none"
+            raise ConfigError(f"network {self.name} has no preset {name!r}: {known}")
+        return self.presets[name]
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Check options against each other with the static method ``check_options`` of the network, if it has one.
+
+        Raises:
+            ConfigError: options do not fit together.
+        """
+        check = getattr(self.energy, "check_options", None)
+        if check is not None:
+            check(options)
 
     def takes_neighbor_sums(self, direct: bool = False) -> bool:
         """Return whether the constructor has the argument ``neighbor_sums``.
@@ -85,6 +127,12 @@ def register_network(
     The constructor takes ``cutoff`` in angstrom. Its other arguments become options in the section `model` of a
     configuration, with the type, default, limits and description from the signature. The optional argument
     ``neighbor_sums`` receives the object that computes the sums over neighbors (see `piwsl.models.EdgeList`).
+
+    Four attributes of a class are optional. ``presets`` is a dictionary of names and options for ``model.preset``; the
+    options may include ``cutoff``. The static method ``check_options`` takes the dictionary of all options and raises
+    `piwsl.errors.ConfigError` if they do not fit together. ``limitation`` names a law that the network breaks; an
+    export for OpenMM must accept it. ``largest_molecule`` is the number of atoms above which such an export searches
+    neighbors instead of using all pairs.
 
     Args:
         name: Name of letters, digits and underscores. A name can be registered again only by the same class or

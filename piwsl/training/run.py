@@ -227,7 +227,9 @@ def run_training(
             write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
             with directory.log():
-                facts = [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
+                weights = sum(weight.numel() for weight in start.potential.parameters())
+                facts = [f"network: {config.model.network}, {weights} weights"]
+                facts += [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
                 for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()

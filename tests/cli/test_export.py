@@ -85,3 +85,23 @@ def test_refusals_are_one_line(cli, water, arguments, message):
     assert len(refused.errors) == 1
     assert message in refused.errors[0]
     assert not list(Path().glob("*-*.pt*"))
+
+
+@pytest.mark.slow
+def test_a_network_that_breaks_a_law_is_exported_for_openmm_only_if_this_is_accepted(cli, water):
+    trained_file(Path("spin.pt"), network="spinconv", layers=1, channels=8, hidden=8)
+    arguments = ["export", "spin.pt", "--target", "openmm", "--structure", "water.xyz"]
+    refused = cli(*arguments)
+    assert refused.code == 2
+    assert len(refused.errors) == 1
+    assert "network spinconv: forces jump where a neighbor crosses a ring" in refused.errors[0]
+    assert "--accept-limitation" in refused.errors[0]
+    assert not Path("spin-openmm.pt").exists()
+    accepted = cli(*arguments, "--accept-limitation")
+    assert accepted.code == 0, accepted.errors
+    assert "limitation: network spinconv: forces jump" in accepted.out
+    info = json.loads(cli("export", "--info", "spin-openmm.pt").out)
+    assert info["limitation"].startswith("network spinconv: forces jump")
+    general = cli("export", "spin.pt")
+    assert general.code == 0, general.errors
+    assert "limitation: network spinconv" in general.out

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
@@ -16,7 +17,7 @@ from tests.support.molecules import frame, oxide
 
 ETHANOL = frame("CH3CH2OH")
 LIMITS = {"float32": 1e-4, "float64": 1e-8}
-NETWORKS = ["painn", "schnet", "tensornet", "ace"]
+NETWORKS = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"]
 
 
 def eager(path, made, dtype="float64"):
@@ -115,6 +116,20 @@ def test_a_periodic_structure_for_openmm(tmp_path):
     assert result.structures == 1
     exported = load_exported(tmp_path / "cell.pt")
     assert not exported.is_molecule
+    energy, forces = eager(path, made)
+    found = openmm_call(exported, made)
+    assert found[0] == pytest.approx(energy, abs=1e-8)
+    assert np.allclose(found[1], forces, atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "is_graph"), [("painn", True), ("escn", False)])
+def test_larger_molecules_have_lists_of_neighbors_where_all_pairs_are_expensive(tmp_path, network, is_graph):
+    path = trained_file(tmp_path / "model.pt", network=network, channels=4, layers=1, dtype="float64")
+    made = Frame.from_atoms(Atoms("H48", np.random.default_rng(0).permutation(64)[:48, None] // [1, 4, 16] % 4 * 1.4))
+    Exporter([path]).openmm(made, tmp_path / "openmm.pt")
+    exported = load_exported(tmp_path / "openmm.pt")
+    assert exported.is_molecule == is_graph
     energy, forces = eager(path, made)
     found = openmm_call(exported, made)
     assert found[0] == pytest.approx(energy, abs=1e-8)

@@ -129,7 +129,7 @@ def test_replicas_of_a_periodic_structure(files):
             assert np.allclose(found.forces[replica].numpy(), expected.forces, atol=1e-8)
 
 
-@pytest.mark.parametrize("network", ["painn", "tensornet", "ace"])
+@pytest.mark.parametrize("network", ["painn", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_networks_are_verified_with_copies(tmp_path, network, dtype):
     path = trained_file(tmp_path / "model.pt", network=network, dtype=dtype, layers=1)

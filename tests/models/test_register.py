@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pytest
 import torch
@@ -65,13 +65,38 @@ class Unscriptable(TinyPairs):
         return super().forward(*arguments)
 
 
+@register_network("with_presets")
+class WithPresets(TinyPairs):
+    """The same with presets, and options that depend on each other."""
+
+    presets: ClassVar = {"wide": {"width": 32, "cutoff": 3.0}}
+
+    @staticmethod
+    def check_options(options):
+        if len(options["powers"]) > options["width"]:
+            raise ConfigError(f"width={options['width']} is below the number of powers")
+
+
+def test_a_network_of_ones_own_has_presets_and_checks_its_options():
+    config = ModelConfig(network="with_presets", preset="wide")
+    assert (config.cutoff, config.options["width"]) == (3.0, 32)
+    assert ModelConfig(network="with_presets", preset="wide", width=4).options["width"] == 4
+    assert build_network(config).elements.weight.shape == (119, 32)
+    with pytest.raises(ValidationError, match="width=1 is below the number of powers"):
+        ModelConfig(network="with_presets", width=1)
+    with pytest.raises(ValidationError, match="network tiny_pairs has no preset 'wide': it has none"):
+        ModelConfig(network="tiny_pairs", preset="wide")
+
+
 def test_options_are_typed_and_have_defaults():
     config = ModelConfig(network="tiny_pairs", width=4)
     assert config.options == {"width": 4, "powers": (1, 2)}
     assert config.described()["width"] == (4, "hidden units")
     assert ModelConfig(**json.loads(config.model_dump_json())) == config
     assert build_network(config).radial.out_features == 4
-    assert {"painn", "schnet", "tensornet", "ace", "tiny_pairs"} <= set(registered_networks())
+    assert {"painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "tiny_pairs"} <= set(
+        registered_networks()
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +108,7 @@ def test_options_are_typed_and_have_defaults():
         ("network: tiny_pairs, width: wide", "model.width = 'wide': .*integer"),
         (
             "network: tiny_pairs, channels: 8",
-            "model.channels = 8: .*has no option channels: the keys are network, cutoff",
+            "model.channels = 8: .*has no option channels: the keys are network, preset, cutoff",
         ),
         ("network: painn, width: 8", "model.width = 8: network painn has no option width"),
     ],

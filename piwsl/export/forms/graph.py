@@ -124,12 +124,13 @@ def _products_as_linear(graph: GraphModule) -> None:
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Remove detach and alias operations, and the device argument of copies."""
+    """Remove detach and alias operations, and the device argument of copies and of arrays made like others."""
     aten = torch.ops.aten
+    made_like_others = (aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default, aten.new_full.default)
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in (aten.detach.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
-        elif copies_to_device(node.target):
+        elif copies_to_device(node.target) or node.target in made_like_others:
             node.kwargs = {name: value for name, value in node.kwargs.items() if name != "device"}
 
 

@@ -23,6 +23,10 @@ class EdgeList(nn.Module):
         """Return the edges and edge vectors for which filters and directions are computed, here all edges."""
         return edges, edge_vectors
 
+    def directed(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+        """Return the edges and edge vectors of all pairs in both directions: here as they are."""
+        return edges, edge_vectors
+
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
         """Return filters (E, F) from radial features (E, R), one per block of F rows of the weight."""
         # The gradient of split is a single concatenation, whereas the gradient of slices is a sum of padded arrays.

@@ -60,6 +60,13 @@ class MoleculePairs(nn.Module):
         """Return the edges and edge vectors for which filters are computed, here all edges."""
         return edges, edge_vectors
 
+    def directed(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+        """Return the edges and edge vectors of all pairs in both directions, each once."""
+        # For even n, the last ring has both directions already.
+        count = self.rows * ((self.n_atoms - 1) // 2)
+        both = torch.cat((edges, edges[:, :count].flip(0)), dim=1)
+        return both, torch.cat((edge_vectors, -edge_vectors[:count]))
+
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
         """Return filters from radial features (P, R), one per block of F rows of the weight.
 

@@ -1,5 +1,8 @@
 """PaiNN: equivariant message passing with scalars and vectors (Schütt, Unke, Gastegger 2021)."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -102,6 +105,9 @@ class PaiNNFeatures(nn.Module):
         neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
     """
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"cutoff": 12.0, "channels": 512, "layers": 6, "radial_size": 128, "radial": "gaussian"},
+    }
     last_update: type[Update] = Update
 
     def __init__(

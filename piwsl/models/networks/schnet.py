@@ -1,6 +1,8 @@
 """SchNet: continuous-filter convolutions (Schütt et al. 2017)."""
 
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +45,14 @@ class Interaction(nn.Module):
 
 
 class SchNet(nn.Module):
-    """SchNet energy network. The arguments are the same as for `piwsl.models.networks.painn.PaiNN`."""
+    """SchNet energy network. The arguments are the same as for `piwsl.models.networks.painn.PaiNN`.
+
+    Filters are as wide as atoms; in the paper on PIWSL they have 256 features.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"cutoff": 6.0, "channels": 1024, "layers": 5, "radial_size": 200, "radial": "gaussian"},
+    }
 
     def __init__(
         self,

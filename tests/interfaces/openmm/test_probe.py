@@ -58,7 +58,7 @@ def test_calculator_forces_are_the_derivative_of_its_energy(ethanol, make_model)
 @pytest.mark.torchforce
 @pytest.mark.slow
 @pytest.mark.parametrize("atoms", ["CH3CH2OH", "C6H6"])
-@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
+@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 def test_real_networks_give_the_same_in_openmm(network, atoms, tmp_path):
     """TorchForce freezes modules, and PyTorch's joining of `mm` fails there: the reason for `linear` in the graphs."""
     structure = molecule(atoms)
