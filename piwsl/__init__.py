@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         UnregisteredNetworkError,
     )
     from piwsl.export.export import ExportedModel, export_model
+    from piwsl.export.import_model import ImportedModel, import_model
     from piwsl.export.trained_file import TrainedModel, load_model
     from piwsl.interfaces.ase import PiwslCalculator
     from piwsl.interfaces.openmm.force import openmm_force
@@ -61,6 +62,7 @@ __all__ = [
     "ExportedModel",
     "Frame",
     "FrameSet",
+    "ImportedModel",
     "MDProtocol",
     "MDRun",
     "MissingDependencyError",
@@ -81,6 +83,7 @@ __all__ = [
     "evaluate",
     "export_model",
     "finish_training",
+    "import_model",
     "label",
     "load_model",
     "losses",
@@ -108,6 +111,7 @@ __getattr__, __dir__ = attach(
         "ExportedModel": "export.export",
         "Frame": "data.frames",
         "FrameSet": "data.frames",
+        "ImportedModel": "export.import_model",
         "MDProtocol": "md.protocol",
         "MDRun": "md.run",
         "MissingDependencyError": "errors",
@@ -125,6 +129,7 @@ __getattr__, __dir__ = attach(
         "evaluate": "training.evaluation",
         "export_model": "export.export",
         "finish_training": "training.run",
+        "import_model": "export.import_model",
         "label": "data.labeling.label",
         "load_model": "export.trained_file",
         "openmm_force": "interfaces.openmm.force",

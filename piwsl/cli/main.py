@@ -17,6 +17,7 @@ COMMANDS = {
     "analyze": "Compare runs with a reference.",
     "tune": "Search for good coefficients and settings.",
     "data": "Fetch, inspect, convert and label structures.",
+    "import": "Turn a foundation model into a trained potential.",
     "doctor": "Check what works on this machine.",
 }
 

@@ -160,10 +160,13 @@ class BoundEdges(BoundPotential):
         return energies, forces, virials
 
     def _compiled(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if edges.shape[1] < 2:
-            # Compiled code requires edges, so a pair beyond the cutoff is added, which does not contribute.
-            edges = edges.new_tensor([[0, 1], [1, 0]])
-            vectors = vectors.new_tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]) * self._potential.cutoff
+        if edges.shape[1] < 4:
+            # Compiled code requires two pairs, so pairs beyond the cutoff are added, which do not contribute.
+            first = edges.shape[1] // 2
+            pair = edges.new_tensor([[0], [1]]).expand(2, 2)
+            far = vectors.new_tensor([[2.0, 0.0, 0.0]]).expand(2, 3) * self._potential.cutoff
+            edges = torch.cat([edges[:, :first], pair, edges[:, first:], pair.flip(0)], dim=1)
+            vectors = torch.cat([vectors[:first], far, vectors[first:], -far])
         # Compiled code assumes that every tensor is contiguous.
         inputs = [self._species, edges.contiguous(), vectors.contiguous()]
         energies, forces, virials = self._potential.program.loader.run(inputs)

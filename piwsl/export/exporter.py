@@ -219,7 +219,9 @@ class Exporter:
             raise ExportError(
                 "the trained file contains no structures for the verification of an export: train the model again"
             )
-        batch = collate(frames[:1], self.cutoff, DTYPES[self.dtype]).to(self.device)
+        # Sizes that happen to be equal in the example would be taken for equal in general.
+        largest = max(frames, key=lambda frame: len(frame.species))
+        batch = collate([largest], self.cutoff, DTYPES[self.dtype]).to(self.device)
         return batch.species, batch.edges, batch.edge_vectors()
 
     def _info(self, info: dict[str, Any], form: Format) -> dict[str, Any]:

@@ -154,7 +154,8 @@ class TrainedModel:
             dtype: Float type of the network, ``float32`` or ``float64``. With None, the float type of the file is used.
         """
         potential = build_potential(self.config, self.reference_energies, self.scale, neighbor_sums)
-        potential.network.load_state_dict(self.tensors)
+        # In the type of the file first: loading would round weights in float64 to the float32 of new networks.
+        potential.network.to(DTYPES[self.dtype]).load_state_dict(self.tensors)
         potential.network.to(DTYPES[dtype or self.dtype])
         return potential.requires_grad_(False).eval()
 

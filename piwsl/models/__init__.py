@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from piwsl.models.networks.ace import ACE
     from piwsl.models.networks.equiformer_v2 import DirectEquiformerV2, EquiformerV2
     from piwsl.models.networks.escn import ESCN, DirectESCN
+    from piwsl.models.networks.mace import MACE
     from piwsl.models.networks.painn import DirectPaiNN, PaiNN
     from piwsl.models.networks.radial import BesselBasis, GaussianBasis, PolynomialCutoff, RadialFeatures
     from piwsl.models.networks.schnet import SchNet
     from piwsl.models.networks.spinconv import DirectSpinConv, SpinConv
+    from piwsl.models.networks.so3lr import SO3LR
     from piwsl.models.networks.tensornet import TensorNet
     from piwsl.models.potential import DirectPotential, Potential
     from piwsl.models.register import import_modules, register_network, registered_network, registered_networks
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ACE",
     "ESCN",
+    "MACE",
+    "SO3LR",
     "BesselBasis",
     "DirectESCN",
     "DirectEquiformerV2",
@@ -54,6 +58,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "ACE": "networks.ace",
+        "MACE": "networks.mace",
+        "SO3LR": "networks.so3lr",
         "BesselBasis": "networks.radial",
         "DirectESCN": "networks.escn",
         "DirectEquiformerV2": "networks.equiformer_v2",

@@ -26,7 +26,8 @@ class ModelConfig(BaseModel):
 
     network: str = Field(
         "painn",
-        description="energy network: painn, schnet, tensornet, ace, escn, equiformer_v2, spinconv, or your own network",
+        description="energy network: painn, schnet, tensornet, ace, escn, equiformer_v2, spinconv, so3lr, mace, or "
+        "your own network",
     )
     preset: str | None = Field(
         None, description="named set of the options below, `paper` for published sizes; other keys take precedence"

@@ -425,6 +425,7 @@ def trained_model(
             "seed": config.seed,
             "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
             "start": origin,
+            **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
         },

@@ -160,12 +160,15 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     start = config.start
     if start.init_from is None:
         return {"freeze": list(start.freeze)} if start.freeze else None
-    return {
+    file, digest = _start_file(start.init_from)
+    origin = {
         "init_from": start.init_from.name,
-        "init_from_sha256": _start_file(start.init_from)[1],
+        "init_from_sha256": digest,
         "reference_energies": start.reference_energies,
         "freeze": list(start.freeze),
     }
+    # The license of a foundation model holds for everything that is made from it.
+    return origin | {"foundation": file.training["foundation"]} if "foundation" in file.training else origin
 
 
 def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
@@ -212,7 +215,7 @@ def _load(
             f"start.init_from: no weights of {name} fit the network of the configuration ({'; '.join(differences)}): "
             "remove these keys to use the network of the file"
         )
-    potential.network.load_state_dict(same, strict=False)
+    potential.network.to(DTYPES[file.dtype]).load_state_dict(same, strict=False)
     return StartingPoint(
         potential,
         loaded=tuple(same),

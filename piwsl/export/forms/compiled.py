@@ -75,7 +75,7 @@ def edges_program(core: EdgesCore, inputs: tuple[Tensor, Tensor, Tensor]) -> Pro
         return torch.stack(energies), torch.stack(forces), torch.stack(virials)
 
     atoms = torch.export.Dim("atoms", min=2)
-    edges = torch.export.Dim("edges", min=2)
+    edges = 2 * torch.export.Dim("pairs", min=2)  # each pair in both directions
     sizes = ({0: atoms}, {1: edges}, {0: edges})
     graph = trace(program, inputs, symbolic=True)
     return Program(graph, inputs, (sizes,))

@@ -1,0 +1,236 @@
+"""Foundation models of other programs as trained files of piwsl."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.data import chemical_symbols, covalent_radii
+
+from piwsl.data.frames import Frame
+from piwsl.errors import ConfigError, MissingDependencyError, ModelFileError, RunDirectoryError, reason_of
+from piwsl.export.trained_file import TrainedModel, save_trained
+from piwsl.models.foundation.description import FoundationModel
+from piwsl.models.foundation.mace import KNOWN as KNOWN_MACE
+from piwsl.models.foundation.mace import ROOTS as ROOTS_MACE
+from piwsl.models.foundation.mace import convert_mace
+from piwsl.models.foundation.pickled import read_pickled
+from piwsl.models.foundation.so3lr import KNOWN as KNOWN_SO3LR
+from piwsl.models.foundation.so3lr import ROOT as ROOT_SO3LR
+from piwsl.models.foundation.so3lr import convert_so3lr
+from piwsl.runs import notebook
+from piwsl.runs.files import sha256
+
+SO3LR = "so3lr"
+_PACKAGE = "so3krates-torch"
+_ENTRY = "so3krates_torch/pretrained/so3lr/so3lr.model"
+_UNKNOWN_LICENSE = "not stated in the file: ask its authors"
+_LARGEST_ENTRY = 256 * 2**20  # of a wheel, which is compressed
+# Small molecules of common elements, on which exports are verified.
+_MOLECULES = ("CH3CH2OH", "H2O", "CH3CONH2", "CH3Cl", "CH3SH", "PH3", "CF4", "SiH4", "C6H6")
+
+
+@dataclass(frozen=True)
+class ImportedModel(PathLike[str]):
+    """A trained file made of a foundation model. It can be used as a path.
+
+    Attributes:
+        path: the trained file.
+        name: name of the foundation model.
+        symbols: chemical symbols of its elements.
+        cutoff: radius of the neighbor list, angstrom.
+        level: level of theory of its labels; None if unknown.
+        license: license of the weights.
+        citation: publication to cite.
+        notes: what a user should know.
+    """
+
+    path: Path
+    name: str
+    symbols: tuple[str, ...]
+    cutoff: float
+    level: str | None
+    license: str
+    citation: str
+    notes: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def lines(self) -> list[str]:
+        """Return the facts as text."""
+        return [
+            f"model      {self.name}",
+            f"elements   {' '.join(self.symbols)}",
+            f"cutoff     {self.cutoff:g} angstrom",
+            f"level      {self.level or 'not stated in the file'}",
+            f"license    {self.license}",
+            f"cite       {self.citation}",
+            *(f"note       {note}" for note in self.notes),
+        ]
+
+    def _repr_html_(self) -> str:
+        return notebook.block(notebook.heading(str(self.path)), notebook.lines(self.lines()))
+
+
+def import_model(
+    source: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    charge: int = 0,
+    unpaired_electrons: int = 0,
+    head: str | None = None,
+    license: str | None = None,
+    level: str | None = None,
+    force: bool = False,
+) -> ImportedModel:
+    """Write a trained file from a foundation model of another program.
+
+    The file is read as data: nothing in it is executed, and the program that wrote it is not imported.
+
+    Args:
+        source: ``so3lr``, whose weights are part of the package so3krates-torch, or a file: a wheel of that package or
+            a whole model that its program saved with ``torch.save``.
+        output: file to write; default: the name of the model with the suffix ``.pt``, in the current directory.
+        charge: total charge of the structures, e; for networks that take it.
+        unpaired_electrons: number of unpaired electrons of the structures; for networks that take it.
+        head: head of a model that has several.
+        license: license of the weights, if the file does not state it.
+        level: level of theory of its labels, if the file does not state it.
+        force: replace the output file.
+
+    Raises:
+        MissingDependencyError: so3krates-torch is not installed.
+        ModelFileError: the file is missing, damaged, or contains anything but a model that piwsl represents.
+        ConfigError: a charge is given for a model that does not take it, or there is no such head.
+        RunDirectoryError: the output file exists.
+    """
+    path = Path(output) if output is not None else Path(f"{_stem(source)}.pt")
+    if path.exists() and not force:
+        raise RunDirectoryError(f"{path} exists: replace it with force=True, or choose another output")
+    with TemporaryDirectory() as folder:
+        file, name, known_license = _locate(source, Path(folder))
+        model = _read(file, name, license or known_license, charge, unpaired_electrons, head)
+        origin = replace(model.origin, sha256=sha256(file), level=level or model.origin.level)
+    trained = TrainedModel(
+        config=model.config,
+        reference_energies=model.reference_energies,
+        scale=model.scale,
+        dtype=model.dtype,
+        tensors=model.tensors,
+        check_frames=check_structures(list(model.reference_energies)),
+        training={"data": origin.name, "level": origin.level, "foundation": origin.described()},
+    )
+    try:
+        trained.potential()
+    except RuntimeError:
+        raise ModelFileError(f"{source}: sizes of its tensors contradict its options: damaged or changed") from None
+    save_trained(trained, path)
+    return ImportedModel(
+        path=path,
+        name=origin.name,
+        symbols=tuple(trained.symbols),
+        cutoff=trained.cutoff,
+        level=origin.level,
+        license=origin.license,
+        citation=origin.citation,
+        notes=origin.notes,
+    )
+
+
+def foundation_lines(training: dict[str, Any]) -> list[str]:
+    """Return the origin and the license of a trained or exported file made from a foundation model; else nothing."""
+    origin = training.get("foundation")
+    if not isinstance(origin, dict):
+        return []
+    return [f"made from {origin.get('name')}: license of its weights: {origin.get('license')}"]
+
+
+def check_structures(elements: Sequence[int]) -> list[Frame]:
+    """Return a few displaced molecules of some elements, which together contain all of them where possible."""
+    known = set(elements)
+    chosen: list[Atoms] = []
+    for formula in _MOLECULES:
+        atoms = molecule(formula)
+        if set(atoms.numbers.tolist()) <= known:
+            chosen.append(atoms)
+    covered = {int(number) for atoms in chosen for number in atoms.numbers}
+    for number in sorted(known - covered)[:8]:
+        length = 2.3 * covalent_radii[number]
+        chosen.append(Atoms([chemical_symbols[number]] * 2, [[0.0, 0.0, 0.0], [0.0, 0.0, length]]))
+    rng = np.random.default_rng(0)
+    for atoms in chosen:
+        atoms.positions += rng.normal(0.0, 0.03, atoms.positions.shape)
+    return [Frame.from_atoms(atoms) for atoms in chosen]
+
+
+def _stem(source: str | PathLike[str]) -> str:
+    return SO3LR if str(source) == SO3LR or str(source).endswith(".whl") else Path(source).stem
+
+
+def _locate(source: str | PathLike[str], folder: Path) -> tuple[Path, str, str | None]:
+    """Return the file of the weights, its name for the description, and its license if known."""
+    if str(source) == SO3LR:
+        try:
+            package = distribution(_PACKAGE)
+        except PackageNotFoundError:
+            raise MissingDependencyError(_PACKAGE, "importing SO3LR", SO3LR) from None
+        return Path(str(package.locate_file(_ENTRY))), _name(package), _license(package)
+    path = Path(source)
+    if path.suffix == ".whl":
+        return _extracted(path, folder), path.name, "MIT, as stated by so3krates-torch"
+    return path, path.name, None
+
+
+def _name(package: Distribution) -> str:
+    return f"{package.metadata['Name']} {package.version}"
+
+
+def _license(package: Distribution) -> str:
+    fields = package.metadata
+    stated = next((fields[name] for name in ("License-Expression", "License") if name in fields), None)
+    return f"{stated or 'not stated'}, as stated by {_name(package)}"
+
+
+def _extracted(wheel: Path, folder: Path) -> Path:
+    """Extract the weights from a wheel, in blocks and up to a limit."""
+    if not wheel.is_file():
+        raise ModelFileError(f"{wheel}: no such file")
+    target = folder / Path(_ENTRY).name
+    size = 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(_ENTRY) as entry, target.open("wb") as file:
+            while block := entry.read(2**20):
+                size += len(block)
+                if size > _LARGEST_ENTRY:
+                    raise ModelFileError(f"{wheel}: {_ENTRY} is larger than any such model: refused")
+                file.write(block)
+    except KeyError:
+        raise ModelFileError(f"{wheel}: has no {_ENTRY}: give a wheel of {_PACKAGE}") from None
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        raise ModelFileError(f"{wheel}: damaged ({reason_of(error)})") from None
+    return target
+
+
+def _read(
+    file: Path, name: str, license: str | None, charge: int, unpaired_electrons: int, head: str | None
+) -> FoundationModel:
+    record = read_pickled(file, KNOWN_SO3LR | KNOWN_MACE)
+    if record.name == ROOT_SO3LR:
+        if head is not None:
+            raise ConfigError(f"head={head!r}: {name} has no heads: leave it out")
+        return convert_so3lr(record, file, name, license or _UNKNOWN_LICENSE, charge, unpaired_electrons)
+    if record.name in ROOTS_MACE:
+        if charge or unpaired_electrons:
+            given = f"charge={charge}" if charge else f"unpaired_electrons={unpaired_electrons}"
+            raise ConfigError(f"{given}: {name} is a MACE model, which ignores charge and spin: leave it out")
+        return convert_mace(record, file, name, license, head)
+    raise ModelFileError(f"{file}: contains {record.name}, which is no model that piwsl represents")
