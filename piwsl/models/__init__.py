@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from piwsl.models.networks.painn import DirectPaiNN, PaiNN
     from piwsl.models.networks.radial import BesselBasis, GaussianBasis, PolynomialCutoff, RadialFeatures
     from piwsl.models.networks.schnet import SchNet
-    from piwsl.models.networks.spinconv import DirectSpinConv, SpinConv
     from piwsl.models.networks.so3lr import SO3LR
+    from piwsl.models.networks.spinconv import DirectSpinConv, SpinConv
     from piwsl.models.networks.tensornet import TensorNet
     from piwsl.models.potential import DirectPotential, Potential
     from piwsl.models.register import import_modules, register_network, registered_network, registered_networks

@@ -9,8 +9,8 @@ from piwsl.models.networks.escn import ESCN, DirectESCN
 from piwsl.models.networks.mace import MACE
 from piwsl.models.networks.painn import DirectPaiNN, PaiNN
 from piwsl.models.networks.schnet import SchNet
-from piwsl.models.networks.spinconv import DirectSpinConv, SpinConv
 from piwsl.models.networks.so3lr import SO3LR
+from piwsl.models.networks.spinconv import DirectSpinConv, SpinConv
 from piwsl.models.networks.tensornet import TensorNet
 
 # Name, energy network, and network with a force head (None if there is no such network).

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from piwsl.errors import ConfigError
-from piwsl.models.networks.spherical_layers import Convolution, DegreeLinear, ElementLinear
 from piwsl.models.networks.options import RadialSize
 from piwsl.models.networks.radial import edge_lengths
 from piwsl.models.networks.spherical import SphericalHarmonics
+from piwsl.models.networks.spherical_layers import Convolution, DegreeLinear, ElementLinear
 from piwsl.models.networks.symmetric_products import SymmetricProducts
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
