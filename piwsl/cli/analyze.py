@@ -131,6 +131,7 @@ def _print_one(comparison: "Comparison") -> None:
 
 def _print_several(groups: "Sequence[RunGroup]") -> None:
     from piwsl.analysis.groups import side_by_side
+    from piwsl.analysis.report.notebook import LEGEND
     from piwsl.analysis.verdict import verdict_of
 
     for group in groups:
@@ -145,7 +146,7 @@ def _print_several(groups: "Sequence[RunGroup]") -> None:
             styles.append("" if cell is None or cell.difference is None else STYLES[cell.agrees])
         rows.append((tuple(texts), styles))
     _print_table(("quantity", "reference", *(group.name for group in groups)), rows)
-    click.echo("= agrees within noise, * differs by more than noise, ? too few samples to decide")
+    click.echo(LEGEND)
     notes: dict[str, list[str]] = {}
     for group in groups:
         for note in dict.fromkeys(note for member in group.members for note in member.notes):

@@ -44,7 +44,7 @@ def test_table_and_files(work, capsys):
     assert analyze(work / "run", "--reference", work / "reference.npz") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps requested."
+    assert lines[0] == "Stable for the 14.95 ps in the trajectory, of 15 ps requested."
     assert "note: trajectory.dcd is truncated within frame 300: its 299 complete frames are used" in lines
     assert "\x1b" not in shown.out  # no colors where there is no terminal
     assert shown.err == ""  # and no bar

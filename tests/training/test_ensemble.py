@@ -14,7 +14,7 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
-from piwsl.training.data import training_frames
+from piwsl.training.data import stored_split, training_frames
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, run_ensemble
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import run_training
@@ -38,8 +38,8 @@ def weights(directory):
 
 def test_members_share_their_frames_and_differ_in_their_weights(ensemble):
     config, result, output = ensemble
-    splits = [(output / f"seed-{seed}" / "split.json").read_text() for seed in (1, 2)]
-    assert splits[0] == splits[1] == json.dumps(asdict(training_frames(config).split))
+    splits = [stored_split(output / f"seed-{seed}" / "split.json") for seed in (1, 2)]
+    assert splits[0] == splits[1] == training_frames(config).split
     one, two = (weights(output / f"seed-{seed}") for seed in (1, 2))
     assert not torch.equal(one["embedding.weight"], two["embedding.weight"])
     assert [member.seed for member in result.members] == [1, 2]
@@ -165,7 +165,7 @@ def test_wrong_seeds_and_foreign_directories(small, tmp_path):
             run_ensemble(small(), tmp_path / "run", seeds)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="contains no ensemble"):
+    with pytest.raises(RunDirectoryError, match="holds no ensemble"):
         run_ensemble(small(), tmp_path / "other", [1], force=True)
     with pytest.raises(RunDirectoryError, match="contains no ensemble to resume"):
         run_ensemble(small(), tmp_path / "other", [1], resume=True)

@@ -91,7 +91,7 @@ def test_foreign_directory_is_left_alone(tmp_path, name):
     home = tmp_path / "home"
     (home / name).parent.mkdir(parents=True)
     (home / name).write_text("mine")
-    with pytest.raises(RunDirectoryError, match=rf"holds {name}"):
+    with pytest.raises(RunDirectoryError, match=rf"contains {name}"):
         write_analysis([found], home)
     assert names(home) == [name]
     with pytest.raises(RunDirectoryError, match="a file, not a directory"):
