@@ -40,6 +40,7 @@ KNOWN = (
     | KNOWN_E3NN
     | {
         "mace.modules.irreps_tools.reshape_irreps",
+        "mace.modules.radial.AgnesiTransform",
         "mace.modules.radial.BesselBasis",
         "mace.modules.radial.PolynomialCutoff",
         "mace.modules.radial.ZBLBasis",
@@ -191,6 +192,7 @@ class _Converter:
             "radial_layers": hidden_layers[0],
             "readout_width": last[0][0] // int(self.readouts[-1].attribute("num_heads") or 1),
             "pair_repulsion": self.model.attribute("pair_repulsion_fn") is not None,
+            "distance_transform": "none" if radial.attribute("distance_transform") is None else "agnesi",
             "last_readout_only": bool(self.model.attribute("use_last_readout_only")),
         }
 
@@ -205,8 +207,11 @@ class _Converter:
 
     def _radial(self) -> None:
         radial = self.model.attribute("radial_embedding")
-        if radial.attribute("distance_transform") is not None:
-            raise ValueError("a transformation of distances")
+        transform = radial.attribute("distance_transform")
+        if transform is not None:
+            self._check_radii(transform, "a transformation of distances")
+            for ours, theirs in (("factor", "a"), ("outer", "q"), ("inner", "p")):
+                self.tensors[f"transforms.0.{ours}"] = transform.attribute(theirs).reshape(())
         bessel = radial.attribute("bessel_fn")
         expected = (2.0 / float(self.model.attribute("r_max"))) ** 0.5
         if abs(float(bessel.attribute("prefactor")) - expected) > 1e-5:
@@ -347,14 +352,17 @@ class _Converter:
         scale, shift = (block.attribute(name).to(torch.float64).reshape(-1) for name in ("scale", "shift"))
         return float(scale[self.head if len(scale) > 1 else 0]), float(shift[self.head if len(shift) > 1 else 0])
 
+    def _check_radii(self, record: Record, what: str) -> None:
+        radii = record.attribute("covalent_radii").to(torch.float64)
+        known = torch.tensor(covalent_radii, dtype=torch.float64)
+        if not torch.allclose(radii[self.elements], known[self.elements], atol=1e-5):
+            raise ValueError(f"{what} with other covalent radii")
+
     def _repulsion(self, options: dict[str, Any]) -> None:
         repulsion = self.model.attribute("pair_repulsion_fn")
         if repulsion is None:
             return
-        radii = repulsion.attribute("covalent_radii").to(torch.float64)
-        known = torch.tensor(covalent_radii, dtype=torch.float64)
-        if not torch.allclose(radii[self.elements], known[self.elements], atol=1e-5):
-            raise ValueError("a repulsion with other radii")
+        self._check_radii(repulsion, "a repulsion")
         if int(repulsion.attribute("p")) != options["cutoff_power"]:
             raise ValueError(f"a repulsion with the cutoff power {int(repulsion.attribute('p'))}")
         self.tensors["repulsions.0.coefficients"] = repulsion.attribute("c")

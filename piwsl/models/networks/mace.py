@@ -61,6 +61,35 @@ class Bessel(nn.Module):
         return torch.sin(r * self.frequencies) * (self.norm / r)
 
 
+class AgnesiTransform(nn.Module):
+    """Distances relative to covalent radii, compressed to 0 to 1 (Witt et al., J. Chem. Phys. 159, 164101, 2023).
+
+    ``1 / (1 + a x^q / (1 + x^(q - p)))`` with x = r / r0, where r0 is the mean of both covalent radii.
+    """
+
+    radii: Tensor
+    factor: Tensor
+    outer: Tensor
+    inner: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor(1.0805))
+        self.register_buffer("outer", torch.tensor(0.9183))
+        self.register_buffer("inner", torch.tensor(4.5791))
+        radii = torch.tensor(covalent_radii[: MAX_ATOMIC_NUMBER + 1], dtype=torch.float64)
+        self.register_buffer("radii", radii, persistent=False)
+
+    def forward(self, species: Species, pairs: Edges, distances: Tensor) -> Tensor:
+        """Map species (N,), pairs (2, P) and distances (P,) to transformed distances (P,)."""
+        radii = self.radii.to(distances.dtype).index_select(0, species)
+        mean = 0.5 * (radii.index_select(0, pairs[0]) + radii.index_select(0, pairs[1]))
+        x = distances / mean
+        tail = 1.0 + torch.pow(x, self.outer - self.inner)
+        transformed: Tensor = 1.0 / (1.0 + self.factor * torch.pow(x, self.outer) / tail)
+        return transformed
+
+
 class PairRepulsion(nn.Module):
     """Screened repulsion of nuclei (Ziegler, Biersack, Littmark 1985) below the sum of the covalent radii."""
 
@@ -226,6 +255,7 @@ class MACE(nn.Module):
         readout_width: size of the hidden layer of the last readout.
         pair_repulsion: add the screened repulsion of nuclei.
         last_readout_only: leave out the linear readouts.
+        distance_transform: transformation of distances before the radial functions.
     """
 
     def __init__(
@@ -246,6 +276,9 @@ class MACE(nn.Module):
         readout_width: Annotated[int, Field(ge=1, le=1024, description="hidden layer of the last readout")] = 16,
         pair_repulsion: Annotated[bool, Field(description="repulsion of nuclei")] = False,
         last_readout_only: Annotated[bool, Field(description="only the readout of the last layer")] = False,
+        distance_transform: Annotated[
+            Literal["none", "agnesi"], Field(description="transformation of distances")
+        ] = "none",
     ) -> None:
         super().__init__()
         if sorted(set(hidden_degrees)) != list(hidden_degrees) or hidden_degrees[0] != 0:
@@ -259,6 +292,7 @@ class MACE(nn.Module):
         index[list(elements)] = torch.arange(len(elements))
         self.register_buffer("index", index, persistent=False)
         self.radial = Bessel(cutoff, radial_size)
+        self.transforms = nn.ModuleList([AgnesiTransform()] if distance_transform == "agnesi" else [])
         self.switch = Envelope(cutoff, cutoff_power)
         self.harmonics = SphericalHarmonics(largest_degree, "component")
         self.embedding = nn.Embedding(len(elements), channels)
@@ -294,7 +328,10 @@ class MACE(nn.Module):
         pairs, vectors = edges[:, :count], edge_vectors[:count]
         distances = edge_lengths(vectors)
         switch = self.switch(distances).unsqueeze(1)
-        radial = self.radial(distances) * switch
+        transformed = distances
+        for transform in self.transforms:
+            transformed = transform(species, pairs, distances)
+        radial = self.radial(transformed) * switch
         harmonics = self.harmonics(vectors / distances.unsqueeze(1))
         harmonics = torch.cat((harmonics, harmonics * self.parity.to(harmonics.dtype)))
         features = self.embedding(element).unsqueeze(1)

@@ -91,7 +91,7 @@ def test_an_option_that_the_network_lacks_is_named(files, tmp_path, attributes, 
         {},
         {"first_interaction": "agnostic", "interaction": "agnostic", "correlations": (2, 1, 2)},
         {"first_interaction": "density", "interaction": "residual-density", "pair_repulsion": True},
-        {"hidden_degrees": (0, 2), "last_readout_only": True},
+        {"hidden_degrees": (0, 2), "last_readout_only": True, "distance_transform": "agnesi"},
         {"correlations": (4,), "largest_degree": 1, "hidden_degrees": (0,)},
     ],
 )
