@@ -4,7 +4,8 @@ Each module returns half the energy of each pair (P,) in eV, the share of each o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from ase.calculators.vdwcorrection import vdWDB_alphaC6
@@ -122,7 +123,7 @@ class Dispersion(nn.Module):
         self.scale = _FINE_STRUCTURE ** (-4.0 / 21.0)
         polarizability = torch.ones(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
         coefficient = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
-        free_atoms: dict[str, Sequence[float]] = vdWDB_alphaC6
+        free_atoms: Mapping[str, Any] = vdWDB_alphaC6
         for symbol, values in free_atoms.items():
             number = atomic_numbers[symbol]
             polarizability[number], coefficient[number] = values[0], values[1]

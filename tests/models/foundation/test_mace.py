@@ -142,5 +142,6 @@ def test_an_element_that_the_network_lacks_is_an_error():
 def test_radial_functions_and_cutoff_of_the_file(files):
     model = read_mace(files / "mace_density.model", source="test")
     frequencies = model.tensors["radial.frequencies"]
-    assert torch.allclose(frequencies, torch.arange(1, 4) * (math.pi / 3.5), rtol=1e-6)
+    assert frequencies.dtype == torch.float64
+    assert torch.allclose(frequencies, torch.arange(1, 4).double() * (math.pi / 3.5), rtol=1e-6)
     assert model.config.options["cutoff_power"] == 5
