@@ -149,12 +149,12 @@ def main() -> None:
             with np.load(folder / "original.npz") as original:
                 print(f"{len(frames)} structures")
                 passed = agreement(model, frames, dict(original))
-            forms = {"piwsl, TorchScript": folder / "model.ts.pt"}
-            piwsl.export_model(imported, forms["piwsl, TorchScript"], dtype=options.dtype)
-            if options.compiled:
-                forms["piwsl, compiled"] = folder / "model.pt2"
-                piwsl.export_model(imported, forms["piwsl, compiled"], format="aotinductor", dtype=options.dtype)
             if options.rounds:
+                forms = {"piwsl, TorchScript": folder / "model.ts.pt"}
+                piwsl.export_model(imported, forms["piwsl, TorchScript"], dtype=options.dtype)
+                if options.compiled:
+                    forms["piwsl, compiled"] = folder / "model.pt2"
+                    piwsl.export_model(imported, forms["piwsl, compiled"], format="aotinductor", dtype=options.dtype)
                 speed(forms, frames[0], runner, options.rounds, options.calls)
         finally:
             runner.stop()

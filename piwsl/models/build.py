@@ -4,12 +4,13 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import nn
 
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, ElementError
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.models.register import registered_network, registered_networks
@@ -138,7 +139,16 @@ def build_potential(
 
     Raises:
         ConfigError: The network cannot be built, see `build_network`.
+        ElementError: The network has a fixed list of elements, which lacks one of these.
     """
+    if config.network == "mace":
+        known = config.options["elements"]
+        missing = [chemical_symbols[number] for number in reference_energies if number not in known]
+        if missing:
+            symbols = " ".join(chemical_symbols[number] for number in known)
+            raise ElementError(
+                f"model.elements: the network has weights for {symbols} only, not for {', '.join(missing)}"
+            )
     kind = DirectPotential if config.forces == "direct" else Potential
     network = build_network(config, neighbor_sums)
     return kind(network, list(reference_energies), list(reference_energies.values()), scale)

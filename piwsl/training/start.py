@@ -18,6 +18,7 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.errors import ConfigError, ElementError
+from piwsl.export.import_model import foundation_lines
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.runs.files import sha256
@@ -176,7 +177,7 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
     assert path is not None
     file, _ = _start_file(path)
     differences = _network_differences(file.config, config.model)
-    notes = [f"starting from {path}: {_network_words(file.config)}"]
+    notes = [f"starting from {path}: {_network_words(file.config)}", *foundation_lines(file.training)]
     if differences:
         notes.append(f"the network differs from the file: {'; '.join(differences)}")
     known, new = file.reference_energies, sorted(set(elements) - set(file.elements))

@@ -122,6 +122,7 @@ def test_evaluate_fine_tune_export_and_dynamics(cli, files, name):
     options = ["-o", "data.train=8", "-o", "data.validation=4", "-o", "optimizer.steps=3", "--output", "tuned"]
     trained = cli("train", "--init-from", f"{name}.pt", "--data", "few.xyz", *options)
     assert trained.code == 0, trained.errors
+    assert "license of its weights" in trained.out + Path("tuned/train.log").read_text()
     tuned = piwsl.load_model("tuned/model.pt")
     assert tuned.training["foundation"] == piwsl.load_model(f"{name}.pt").training["foundation"]
     exported = piwsl.export_model("tuned/model.pt", "tuned.pt")

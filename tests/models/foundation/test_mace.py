@@ -11,7 +11,7 @@ from ase import Atoms
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
-from piwsl.errors import ConfigError, ModelFileError
+from piwsl.errors import ConfigError, ElementError, ModelFileError
 from piwsl.losses.forward_mode import directional_derivative
 from piwsl.models import ModelConfig, build_network, build_potential
 from piwsl.models.foundation.mace import read_mace
@@ -133,6 +133,9 @@ def test_options_that_contradict_each_other(options, message):
 
 
 def test_an_element_that_the_network_lacks_is_an_error():
+    config = ModelConfig(network="mace", elements=(1, 8), channels=2)
+    with pytest.raises(ElementError, match=r"model\.elements: the network has weights for H O only, not for C, N"):
+        build_potential(config, {1: 0.0, 6: 0.0, 7: 0.0})
     network = build_network(ModelConfig(network="mace", elements=(1, 8), channels=2))
     batch = collate([frame("CH4")], 5.0)
     with pytest.raises(IndexError):
