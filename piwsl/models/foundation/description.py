@@ -1,6 +1,6 @@
 """What a reader of a foundation model returns."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
@@ -54,4 +54,3 @@ class FoundationModel:
     origin: Origin
     scale: float = 1.0
     dtype: str = "float32"
-    extra: dict[str, Any] = field(default_factory=dict)
