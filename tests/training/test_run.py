@@ -179,7 +179,7 @@ def test_another_run_is_never_overwritten(small, tmp_path):
     run_training(config, tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="replace it with force=True"):
         run_training(config, tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 20, is 21 \(the cosine schedule depends on this value"):
+    with pytest.raises(RunDirectoryError, match=r"optimizer\.steps was 20, is 21 \(the cosine schedule"):
         run_training(small("optimizer.steps=21"), tmp_path / "run", resume=True)
     with pytest.raises(RunDirectoryError, match="no training run"):
         run_training(config, tmp_path / "elsewhere", resume=True)
