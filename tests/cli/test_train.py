@@ -110,7 +110,7 @@ def test_fine_tuning_shows_what_was_loaded(cli, water):
     assert "start: frozen (1): embedding.weight" in lines
     wrong = cli("train", *data, "--init-from", "first/model.pt", "--output", "x", *SMALL, "-o", "start.freeze=[embed]")
     assert wrong.code == 2
-    assert "near are embedding" in wrong.errors[0]
+    assert "similar prefixes are embedding" in wrong.errors[0]
 
 
 @pytest.mark.slow
