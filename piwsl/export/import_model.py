@@ -43,14 +43,14 @@ class ImportedModel(PathLike[str]):
     """A trained file made of a foundation model. It can be used as a path.
 
     Attributes:
-        path: the trained file.
-        name: name of the foundation model.
-        symbols: chemical symbols of its elements.
-        cutoff: radius of the neighbor list, angstrom.
-        level: level of theory of its labels; None if unknown.
-        license: license of the weights.
-        citation: publication to cite.
-        notes: what a user should know.
+        path: The trained file.
+        name: Name of the foundation model.
+        symbols: Chemical symbols of its elements.
+        cutoff: Radius of the neighbor list, angstrom.
+        level: Level of theory of its labels; None if unknown.
+        license: License of the weights.
+        citation: Publication to cite.
+        notes: What a user should know.
     """
 
     path: Path
@@ -99,19 +99,19 @@ def import_model(
     Args:
         source: ``so3lr``, whose weights are part of the package so3krates-torch, or a file: a wheel of that package or
             a whole model that its program saved with ``torch.save``.
-        output: file to write; default: the name of the model with the suffix ``.pt``, in the current directory.
-        charge: total charge of the structures, e; for networks that take it.
-        unpaired_electrons: number of unpaired electrons of the structures; for networks that take it.
-        head: head of a model that has several.
-        license: license of the weights, if the file does not state it.
-        level: level of theory of its labels, if the file does not state it.
-        force: replace the output file.
+        output: File to write; default: the name of the model with the suffix ``.pt``, in the current directory.
+        charge: Total charge of the structures, e; for networks that take it.
+        unpaired_electrons: Number of unpaired electrons of the structures; for networks that take it.
+        head: Head of a model that has several.
+        license: License of the weights, if the file does not state it.
+        level: Level of theory of its labels, if the file does not state it.
+        force: Replace the output file.
 
     Raises:
-        MissingDependencyError: so3krates-torch is not installed.
-        ModelFileError: the file is missing, damaged, or contains anything but a model that piwsl represents.
-        ConfigError: a charge is given for a model that does not take it, or there is no such head.
-        RunDirectoryError: the output file exists.
+        MissingDependencyError: So3krates-torch is not installed.
+        ModelFileError: The file is missing, damaged, or contains anything but a model that piwsl represents.
+        ConfigError: A charge is given for a model that does not take it, or there is no such head.
+        RunDirectoryError: The output file exists.
     """
     path = Path(output) if output is not None else Path(f"{_stem(source)}.pt")
     if path.exists() and not force:

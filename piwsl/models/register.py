@@ -65,7 +65,7 @@ class RegisteredNetwork:
         """Return the options of a preset.
 
         Raises:
-            ConfigError: the network has no preset of this name; the message lists those that it has.
+            ConfigError: The network has no preset of this name; the message lists those that it has.
         """
         if name not in self.presets:
             known = f"its presets are {', '.join(self.presets)}" if self.presets else "it has none"
@@ -76,7 +76,7 @@ class RegisteredNetwork:
         """Check options against each other with the static method ``check_options`` of the network, if it has one.
 
         Raises:
-            ConfigError: options do not fit together.
+            ConfigError: Options do not fit together.
         """
         check = getattr(self.energy, "check_options", None)
         if check is not None:

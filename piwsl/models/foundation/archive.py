@@ -22,10 +22,10 @@ class Archive:
     expand to many times its size, is refused.
 
     Args:
-        path: file to read.
+        path: File to read.
 
     Raises:
-        ModelFileError: the file is missing, is no such archive, or its sizes are inconsistent.
+        ModelFileError: The file is missing, is no such archive, or its sizes are inconsistent.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ class Archive:
         """Return a storage as a tensor (count,).
 
         Raises:
-            ModelFileError: there is no such entry, or its size is not that of so many numbers.
+            ModelFileError: There is no such entry, or its size is not that of so many numbers.
         """
         size = count * dtype.itemsize
         name = f"data/{key}"

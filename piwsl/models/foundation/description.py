@@ -13,13 +13,13 @@ class Origin:
     """Where a foundation model comes from, as kept in every file made from it.
 
     Attributes:
-        name: name of the model.
-        license: license of the weights.
-        citation: publication to cite.
-        level: level of theory of its labels; None if the file does not state it.
-        source: name of the file or package that held the weights.
-        sha256: checksum of the file of the weights.
-        notes: what a user should know, one fact a line.
+        name: Name of the model.
+        license: License of the weights.
+        citation: Publication to cite.
+        level: Level of theory of its labels; None if the file does not state it.
+        source: Name of the file or package that held the weights.
+        sha256: Checksum of the file of the weights.
+        notes: What a user should know, one fact a line.
     """
 
     name: str
@@ -40,12 +40,12 @@ class FoundationModel:
     """A foundation model as a network of piwsl.
 
     Attributes:
-        config: network and its options.
-        tensors: weights of the network.
-        reference_energies: energy of each element, by atomic number, eV.
+        config: Network and its options.
+        tensors: Weights of the network.
+        reference_energies: Energy of each element, by atomic number, eV.
         scale: eV per unit of the network's output.
-        dtype: type of the weights, ``float32`` or ``float64``.
-        origin: where the model comes from.
+        dtype: Type of the weights, ``float32`` or ``float64``.
+        origin: Where the model comes from.
     """
 
     config: ModelConfig

@@ -30,7 +30,7 @@ def irreps(value: Any) -> list[tuple[int, int]]:
     """Return the multiplicity and degree of each entry of a record of irreps, or of a text such as ``8x0e+8x1o``.
 
     Raises:
-        ValueError: an entry has another parity than (-1)^l, or the record is of something else.
+        ValueError: An entry has another parity than (-1)^l, or the record is of something else.
     """
     entries = []
     for multiplicity, degree, parity in _parsed(value) if isinstance(value, str) else _recorded(value):
@@ -55,7 +55,7 @@ def linear_maps(linear: Record) -> dict[tuple[int, int], Tensor]:
     """Return the matrices (outputs, inputs) of a linear map between entries of irreps, with all factors.
 
     Raises:
-        ValueError: the map has biases, or its record is damaged.
+        ValueError: The map has biases, or its record is damaged.
     """
     if linear.name != "e3nn.o3._linear.Linear":
         raise ValueError(f"a linear map of type {linear.name}")
@@ -98,7 +98,7 @@ def network_weights(network: Record) -> list[Tensor]:
     """Return the matrices (outputs, inputs) of a fully connected network, with all factors, for plain SiLU.
 
     Raises:
-        ValueError: it has another activation.
+        ValueError: It has another activation.
     """
     count = len(network.attribute("hs")) - 1
     weights, factor = [], 1.0
@@ -120,7 +120,7 @@ def silu_factor(activation: Any) -> float:
     """Return the factor of a normalized SiLU.
 
     Raises:
-        ValueError: it is another activation.
+        ValueError: It is another activation.
     """
     function = activation.attribute("f") if isinstance(activation, Record) else None
     if not isinstance(function, Name) or function.name != "torch.nn.functional.silu":

@@ -74,14 +74,14 @@ def read_mace(path: Path, *, source: str, license: str | None = None, head: str 
     """Read a MACE model from the file of the whole module.
 
     Args:
-        path: file that mace-torch saved.
-        source: name of the file, for the description.
-        license: license of the weights; None: not stated.
-        head: which head of a model with several; None: the only one.
+        path: File that mace-torch saved.
+        source: Name of the file, for the description.
+        license: License of the weights; None: not stated.
+        head: Which head of a model with several; None: the only one.
 
     Raises:
-        ModelFileError: the file is damaged, contains something else, or has a part that piwsl does not represent.
-        ConfigError: the model has no such head, or several and none was chosen.
+        ModelFileError: The file is damaged, contains something else, or has a part that piwsl does not represent.
+        ConfigError: The model has no such head, or several and none was chosen.
     """
     return convert_mace(read_pickled(path, KNOWN), path, source, license, head)
 
@@ -374,14 +374,14 @@ def _in_basis(matrix: Tensor, weights: Tensor, largest: int, factors: int, degre
     """Return the weights (elements, K, C) of the products of piwsl that equal products with other coefficients.
 
     Args:
-        matrix: coefficients ([2 L + 1,] D, ..., D, k) of k products of equal factors.
-        weights: weights (elements, k, C) of these products.
-        largest: largest degree of the factors.
-        factors: number of factors.
-        degree: degree L of the products.
+        matrix: Coefficients ([2 L + 1,] D, ..., D, k) of k products of equal factors.
+        weights: Weights (elements, k, C) of these products.
+        largest: Largest degree of the factors.
+        factors: Number of factors.
+        degree: Degree L of the products.
 
     Raises:
-        ValueError: the products are not equivariant, or of other factors.
+        ValueError: The products are not equivariant, or of other factors.
     """
     size, count = (largest + 1) ** 2, matrix.shape[-1]
     if matrix.shape[-2] != size or matrix.numel() != (2 * degree + 1) * size**factors * count:

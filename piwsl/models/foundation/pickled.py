@@ -71,10 +71,10 @@ class Record:
     """An object of a class, as data.
 
     Attributes:
-        name: class, or function that would make the object.
-        arguments: arguments of the class or function.
-        state: attributes of the object; None if it has no state.
-        content: elements or entries that would be added to the object.
+        name: Class, or function that would make the object.
+        arguments: Arguments of the class or function.
+        state: Attributes of the object; None if it has no state.
+        content: Elements or entries that would be added to the object.
     """
 
     name: str
@@ -99,14 +99,14 @@ def read_pickled(path: Path, known: Collection[str]) -> Record:
     """Read the file of a whole pickled module without executing anything of it.
 
     Args:
-        path: file written by ``torch.save``.
-        known: names of the classes and functions that may occur in the file, beside those of `PLAIN`.
+        path: File written by ``torch.save``.
+        known: Names of the classes and functions that may occur in the file, beside those of `PLAIN`.
 
     Returns:
         The record of the module.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or contains another name.
+        ModelFileError: The file is missing, damaged, or contains another name.
     """
     with Archive(path) as archive:
         machine = _Machine(archive, frozenset(known) | PLAIN)
@@ -143,7 +143,7 @@ def submodule(module: Record, path: str) -> Record:
     """Return the record of a submodule by its dotted name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: There is none.
     """
     for name in path.split("."):
         found = module.attribute(name)

@@ -85,14 +85,14 @@ def read_so3lr(
     """Read SO3LR from its file.
 
     Args:
-        path: file of the whole model, such as ``so3lr.model`` of so3krates-torch.
-        source: name of the file or package, for the description.
-        license: license of the weights.
-        charge: total charge of the structures, e.
-        unpaired_electrons: unpaired electrons of the structures.
+        path: File of the whole model, such as ``so3lr.model`` of so3krates-torch.
+        source: Name of the file or package, for the description.
+        license: License of the weights.
+        charge: Total charge of the structures, e.
+        unpaired_electrons: Unpaired electrons of the structures.
 
     Raises:
-        ModelFileError: the file is damaged, contains something else, or has an option that piwsl lacks.
+        ModelFileError: The file is damaged, contains something else, or has an option that piwsl lacks.
     """
     return convert_so3lr(read_pickled(path, KNOWN), path, source, license, charge, unpaired_electrons)
 

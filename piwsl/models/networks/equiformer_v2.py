@@ -85,18 +85,18 @@ class GraphAttention(nn.Module):
     """Attention over the neighbors (section 3.2).
 
     Args:
-        l_max: largest degree.
-        m_max: largest order.
-        channels: number of channels F of an atom.
-        outputs: number of channels G of the result.
-        heads: number of attention heads.
-        hidden: number of hidden channels.
-        alpha_channels: features of each head from which the logits follow.
-        value_channels: features of each head that are summed.
-        radial_size: number of radial functions.
-        edge_channels: number of features of an edge.
-        activation: kind of nonlinearity.
-        chiral: couple cosines with sines.
+        l_max: Largest degree.
+        m_max: Largest order.
+        channels: Number of channels F of an atom.
+        outputs: Number of channels G of the result.
+        heads: Number of attention heads.
+        hidden: Number of hidden channels.
+        alpha_channels: Features of each head from which the logits follow.
+        value_channels: Features of each head that are summed.
+        radial_size: Number of radial functions.
+        edge_channels: Number of features of an edge.
+        activation: Kind of nonlinearity.
+        chiral: Couple cosines with sines.
     """
 
     order_of_row: Tensor
@@ -203,22 +203,22 @@ class EquiformerV2Features(nn.Module):
     """Blocks of Equiformer v2 up to the normalized coefficients of each atom.
 
     Args:
-        cutoff: interaction range, angstrom.
-        channels: number of channels F of an atom.
-        layers: number of blocks.
-        l_max: largest degree of the coefficients.
-        m_max: largest order in the frame of an edge.
-        heads: number of attention heads.
-        hidden: number of hidden channels of the attention.
-        alpha_channels: features of each head from which the logits follow.
-        value_channels: features of each head that are summed.
-        feed_forward: number of hidden channels of the network of each atom.
-        edge_channels: number of features of an edge.
-        radial_size: number of radial functions.
-        radial: name of the radial basis (``bessel`` or ``gaussian``).
-        activation: nonlinearity of coefficients, on the ``sphere`` as in the paper, or a ``gate``.
-        chiral: couple cosines with sines, as in the paper; energies of mirror images then differ.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        cutoff: Interaction range, angstrom.
+        channels: Number of channels F of an atom.
+        layers: Number of blocks.
+        l_max: Largest degree of the coefficients.
+        m_max: Largest order in the frame of an edge.
+        heads: Number of attention heads.
+        hidden: Number of hidden channels of the attention.
+        alpha_channels: Features of each head from which the logits follow.
+        value_channels: Features of each head that are summed.
+        feed_forward: Number of hidden channels of the network of each atom.
+        edge_channels: Number of features of an edge.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis (``bessel`` or ``gaussian``).
+        activation: Nonlinearity of coefficients, on the ``sphere`` as in the paper, or a ``gate``.
+        chiral: Couple cosines with sines, as in the paper; energies of mirror images then differ.
+        neighbor_sums: Object that sums over neighbors; None: a list of edges.
 
     Raises:
         ConfigError: ``m_max`` is larger than ``l_max``.

@@ -16,9 +16,9 @@ class PointwiseLinear(nn.Module):
     """Mixing of channels at each point of the sphere: equal weights for all degrees.
 
     Args:
-        inputs: number of channels F.
-        outputs: number of channels G.
-        gain: size of the initial weights, 2 for inputs that an activation has halved.
+        inputs: Number of channels F.
+        outputs: Number of channels G.
+        gain: Size of the initial weights, 2 for inputs that an activation has halved.
     """
 
     def __init__(self, inputs: int, outputs: int, gain: float = 1.0) -> None:
@@ -88,7 +88,7 @@ class SeparableSphereActivation(nn.Module):
     """SiLU of separate scalars, and the activation on the sphere for all degrees above zero (Liao et al., section 3.3).
 
     Attributes:
-        scalars: number of the separate scalars.
+        scalars: Number of the separate scalars.
     """
 
     def __init__(self, orders: list[tuple[int, int]], channels: int) -> None:
@@ -106,7 +106,7 @@ class GateActivation(nn.Module):
     """SiLU of separate scalars; all coefficients of a degree above zero are multiplied by one gate of each channel.
 
     Attributes:
-        scalars: number of the separate scalars and gates.
+        scalars: Number of the separate scalars and gates.
     """
 
     degree_of_row: Tensor

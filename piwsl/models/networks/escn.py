@@ -77,11 +77,11 @@ class PointwiseNetwork(nn.Module):
     """A small network at each point of the sphere, with two hidden layers (section 4.2).
 
     Args:
-        l_max: largest degree.
-        inputs: number of channels F.
-        hidden: number of hidden channels.
-        outputs: number of channels G.
-        gain: size of the initial results.
+        l_max: Largest degree.
+        inputs: Number of channels F.
+        hidden: Number of hidden channels.
+        outputs: Number of channels G.
+        gain: Size of the initial results.
     """
 
     def __init__(self, l_max: int, inputs: int, hidden: int, outputs: int, gain: float = 1.0) -> None:
@@ -119,16 +119,16 @@ class ESCNFeatures(nn.Module):
     """Layers of eSCN up to the coefficients of each atom.
 
     Args:
-        cutoff: interaction range, angstrom.
-        channels: number of channels F of an atom, each a function on the sphere.
-        layers: number of layers.
-        l_max: largest degree of the coefficients.
-        m_max: largest order in the frame of an edge.
-        hidden: number of hidden channels.
-        radial_size: number of radial functions.
-        radial: name of the radial basis (``bessel`` or ``gaussian``).
-        chiral: couple cosines with sines, as in the paper; energies of mirror images then differ.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        cutoff: Interaction range, angstrom.
+        channels: Number of channels F of an atom, each a function on the sphere.
+        layers: Number of layers.
+        l_max: Largest degree of the coefficients.
+        m_max: Largest order in the frame of an edge.
+        hidden: Number of hidden channels.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis (``bessel`` or ``gaussian``).
+        chiral: Couple cosines with sines, as in the paper; energies of mirror images then differ.
+        neighbor_sums: Object that sums over neighbors; None: a list of edges.
 
     Raises:
         ConfigError: ``m_max`` is larger than ``l_max``.

@@ -72,8 +72,8 @@ class Electrostatics(nn.Module):
     over to the potential whose force is shifted, too (Kabylda et al., JACS 147, 33723, 2025, SO3LR).
 
     Args:
-        cutoff: range, angstrom.
-        width: width of the charges, angstrom.
+        cutoff: Range, angstrom.
+        width: Width of the charges, angstrom.
     """
 
     def __init__(self, cutoff: float, width: float) -> None:
@@ -104,9 +104,9 @@ class Dispersion(nn.Module):
     102, 073005, 2009) are scaled by the volume ratios of the atoms. An element without such values has no dispersion.
 
     Args:
-        cutoff: range, angstrom.
-        width: width of the switch below the cutoff, angstrom.
-        damping: factor of the damping radius.
+        cutoff: Range, angstrom.
+        width: Width of the switch below the cutoff, angstrom.
+        damping: Factor of the damping radius.
     """
 
     polarizability: Tensor

@@ -150,14 +150,14 @@ class MACELayer(nn.Module):
     """One layer: messages from the neighbors (eqs. 8 and 9), products (eqs. 10 and 11) and update (eq. 12).
 
     Args:
-        kind: kind of interaction.
-        features: degrees of the features.
-        results: degrees of the updated features.
-        largest: largest degree of directions and messages.
-        order: order of the products.
-        channels: number of channels.
-        elements: number of elements.
-        radial: sizes of the radial network up to its last hidden layer.
+        kind: Kind of interaction.
+        features: Degrees of the features.
+        results: Degrees of the updated features.
+        largest: Largest degree of directions and messages.
+        order: Order of the products.
+        channels: Number of channels.
+        elements: Number of elements.
+        radial: Sizes of the radial network up to its last hidden layer.
     """
 
     def __init__(
@@ -206,12 +206,12 @@ class MACELayer(nn.Module):
         """Map features (N, sum (2 l + 1), C) to updated features.
 
         Args:
-            features: tensors of the atoms.
-            element: index of the element of each atom (N,).
-            radial: radial functions times the switch (P, R) of each pair.
-            switch: cutoff switch (P, 1).
-            harmonics: spherical harmonics (E, D) of the edges.
-            edges: edges (2, E), E = 2 P; the second half is the first in the other direction.
+            features: Tensors of the atoms.
+            element: Index of the element of each atom (N,).
+            radial: Radial functions times the switch (P, R) of each pair.
+            switch: Cutoff switch (P, 1).
+            harmonics: Spherical harmonics (E, D) of the edges.
+            edges: Edges (2, E), E = 2 P; the second half is the first in the other direction.
         """
         channels = features.shape[2]
         filters = self.filters(radial).view(-1, self.paths, channels)
@@ -241,21 +241,21 @@ class MACE(nn.Module):
     other direction, as in every batch and neighbor list of piwsl.
 
     Args:
-        cutoff: interaction range, angstrom.
-        elements: atomic numbers that the network knows; it cannot represent others.
-        channels: number of channels of each degree.
-        hidden_degrees: degrees of the features between layers.
-        largest_degree: largest degree of directions and messages.
-        correlations: order of the products of each layer; their number is that of the layers.
-        first_interaction: kind of the first interaction.
-        interaction: kind of the others.
-        radial_size: number of radial functions.
-        cutoff_power: power of the cutoff polynomial.
-        radial_layers: sizes of the hidden layers of the radial networks.
-        readout_width: size of the hidden layer of the last readout.
-        pair_repulsion: add the screened repulsion of nuclei.
-        last_readout_only: leave out the linear readouts.
-        distance_transform: transformation of distances before the radial functions.
+        cutoff: Interaction range, angstrom.
+        elements: Atomic numbers that the network knows; it cannot represent others.
+        channels: Number of channels of each degree.
+        hidden_degrees: Degrees of the features between layers.
+        largest_degree: Largest degree of directions and messages.
+        correlations: Order of the products of each layer; their number is that of the layers.
+        first_interaction: Kind of the first interaction.
+        interaction: Kind of the others.
+        radial_size: Number of radial functions.
+        cutoff_power: Power of the cutoff polynomial.
+        radial_layers: Sizes of the hidden layers of the radial networks.
+        readout_width: Size of the hidden layer of the last readout.
+        pair_repulsion: Add the screened repulsion of nuclei.
+        last_readout_only: Leave out the linear readouts.
+        distance_transform: Transformation of distances before the radial functions.
     """
 
     def __init__(

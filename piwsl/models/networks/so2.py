@@ -49,13 +49,13 @@ class SO2Linear(nn.Module):
     """Linear map in the frame of an edge.
 
     Args:
-        l_max: largest degree.
-        m_max: largest order.
-        inputs: number of channels F.
-        outputs: number of channels G.
-        extra: number of further results that are invariant, from the coefficients of order 0.
-        chiral: couple cosines with sines.
-        joined: side with one row for each cosine or sine instead of one for each degree: ``in``, ``out`` or neither.
+        l_max: Largest degree.
+        m_max: Largest order.
+        inputs: Number of channels F.
+        outputs: Number of channels G.
+        extra: Number of further results that are invariant, from the coefficients of order 0.
+        chiral: Couple cosines with sines.
+        joined: Side with one row for each cosine or sine instead of one for each degree: ``in``, ``out`` or neither.
     """
 
     def __init__(
@@ -132,11 +132,11 @@ class EdgeGeometry(nn.Module):
     """Rotations to the frames of edges, radial features, and the cutoff switch.
 
     Args:
-        cutoff: interaction range, angstrom.
-        l_max: largest degree.
-        m_max: largest order in the frame of an edge.
-        radial_size: number of radial functions.
-        radial: name of the radial basis.
+        cutoff: Interaction range, angstrom.
+        l_max: Largest degree.
+        m_max: Largest order in the frame of an edge.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis.
     """
 
     def __init__(self, cutoff: float, l_max: int, m_max: int, radial_size: int, radial: str) -> None:

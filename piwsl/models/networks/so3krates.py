@@ -124,11 +124,11 @@ class Attention(nn.Module):
     The weights are divided by the mean number of neighbors.
 
     Args:
-        channels: number of invariant features F.
-        heads: heads of the attention to features.
-        degrees: largest degree L, and number of heads of the attention to directions.
-        radial_size: number of radial functions.
-        neighbors: mean number of neighbors.
+        channels: Number of invariant features F.
+        heads: Heads of the attention to features.
+        degrees: Largest degree L, and number of heads of the attention to directions.
+        radial_size: Number of radial functions.
+        neighbors: Mean number of neighbors.
     """
 
     component: Tensor
@@ -152,12 +152,12 @@ class Attention(nn.Module):
         """Return both updates, (N, F) and (N, D).
 
         Args:
-            features: invariant features (N, F).
-            radial: radial functions (P, R) of each pair.
-            invariants: invariants (P, L) of each pair, or one for all pairs (1, L).
-            harmonics: spherical harmonics (E, D) of the direction of each edge.
-            switch: cutoff switch (P, 1) of each pair.
-            edges: edges (2, E), E = 2 P; the second half is the first in the other direction.
+            features: Invariant features (N, F).
+            radial: Radial functions (P, R) of each pair.
+            invariants: Invariants (P, L) of each pair, or one for all pairs (1, L).
+            harmonics: Spherical harmonics (E, D) of the direction of each edge.
+            switch: Cutoff switch (P, 1) of each pair.
+            edges: Edges (2, E), E = 2 P; the second half is the first in the other direction.
         """
         center, neighbor = edges[0], edges[1]
         switch = switch / self.neighbors
@@ -236,14 +236,14 @@ class So3krates(nn.Module):
     """Layers of So3krates up to the invariant features of each atom.
 
     Args:
-        cutoff: range of the messages, angstrom.
-        channels: number of invariant features F; a multiple of heads and of degrees.
-        layers: number of layers.
-        heads: heads of the attention to features.
-        degrees: largest degree of the Euclidean variables.
-        radial_size: number of radial functions.
-        decay: decay of the radial variable, 1/angstrom.
-        neighbors: mean number of neighbors.
+        cutoff: Range of the messages, angstrom.
+        channels: Number of invariant features F; a multiple of heads and of degrees.
+        layers: Number of layers.
+        heads: Heads of the attention to features.
+        degrees: Largest degree of the Euclidean variables.
+        radial_size: Number of radial functions.
+        decay: Decay of the radial variable, 1/angstrom.
+        neighbors: Mean number of neighbors.
     """
 
     parity: Tensor
@@ -283,13 +283,13 @@ class So3krates(nn.Module):
         """Return the features (N, F) of each atom.
 
         Args:
-            species: atomic numbers (N,).
-            edges: edges within the cutoff (2, E), E = 2 P; the second half is the first in the other direction.
-            distances: lengths (P,) of the first half, angstrom.
-            harmonics: spherical harmonics (P, D) of the directions of the first half, degrees from 1.
-            structure_index: structure of each atom (N,).
-            charges: charge of the structure of each atom (N,), e.
-            unpaired: unpaired electrons of the structure of each atom (N,).
+            species: Atomic numbers (N,).
+            edges: Edges within the cutoff (2, E), E = 2 P; the second half is the first in the other direction.
+            distances: Lengths (P,) of the first half, angstrom.
+            harmonics: Spherical harmonics (P, D) of the directions of the first half, degrees from 1.
+            structure_index: Structure of each atom (N,).
+            charges: Charge of the structure of each atom (N,), e.
+            unpaired: Unpaired electrons of the structure of each atom (N,).
         """
         features = self.embedding(species)
         features = features + self.charge(species, charges, structure_index)

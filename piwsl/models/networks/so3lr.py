@@ -71,19 +71,19 @@ class SO3LR(nn.Module):
     piwsl.
 
     Args:
-        cutoff: range of electrostatics and dispersion, angstrom.
-        message_cutoff: range of the messages, angstrom.
-        channels: number of invariant features F; a multiple of heads and of degrees.
-        layers: number of layers.
-        heads: attention heads.
-        degrees: largest degree of the Euclidean variables.
-        radial_size: number of radial functions.
-        neighbors: mean number of neighbors within the range of the messages.
-        charge_width: width of the partial charges, angstrom.
-        damping: factor of the damping radius of the dispersion.
-        dispersion_switch: width of the switch of the dispersion below the cutoff, angstrom.
-        charge: total charge of a structure, e.
-        unpaired_electrons: number of unpaired electrons of a structure.
+        cutoff: Range of electrostatics and dispersion, angstrom.
+        message_cutoff: Range of the messages, angstrom.
+        channels: Number of invariant features F; a multiple of heads and of degrees.
+        layers: Number of layers.
+        heads: Attention heads.
+        degrees: Largest degree of the Euclidean variables.
+        radial_size: Number of radial functions.
+        neighbors: Mean number of neighbors within the range of the messages.
+        charge_width: Width of the partial charges, angstrom.
+        damping: Factor of the damping radius of the dispersion.
+        dispersion_switch: Width of the switch of the dispersion below the cutoff, angstrom.
+        charge: Total charge of a structure, e.
+        unpaired_electrons: Number of unpaired electrons of a structure.
     """
 
     def __init__(

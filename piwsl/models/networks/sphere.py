@@ -46,8 +46,8 @@ def quadrature(degree: int, azimuthal: int | None = None) -> tuple[FloatArray, F
     The product of a Gauss-Legendre rule in cos(theta) and equidistant phi is exact for polynomials up to ``degree``.
 
     Args:
-        degree: largest degree of the polynomials.
-        azimuthal: largest order m in phi, if it is below ``degree``.
+        degree: Largest degree of the polynomials.
+        azimuthal: Largest order m in phi, if it is below ``degree``.
     """
     heights, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
     n_angles = (degree if azimuthal is None else azimuthal) + 1
@@ -70,7 +70,7 @@ class SphereActivation(nn.Module):
     quadrature is exact for it. The result is therefore that of the exact projection, equal in every frame.
 
     Args:
-        orders: degree and order (l, m) of each coefficient.
+        orders: Degree and order (l, m) of each coefficient.
     """
 
     to_grid: Tensor

@@ -50,15 +50,15 @@ def coupling(left: int, right: int, result: int) -> Tensor:
     """Return the real coefficients that couple two degrees to a third, of norm one.
 
     Args:
-        left: degree of the left factor.
-        right: degree of the right factor.
-        result: degree of the product.
+        left: Degree of the left factor.
+        right: Degree of the right factor.
+        result: Degree of the product.
 
     Returns:
         Coefficients (2 left + 1, 2 right + 1, 2 result + 1), float64.
 
     Raises:
-        ValueError: the degrees violate the triangle inequality.
+        ValueError: The degrees violate the triangle inequality.
     """
     if not abs(left - right) <= result <= left + right:
         raise ValueError(f"degrees {left} and {right} do not couple to {result}")
@@ -88,7 +88,7 @@ class SphericalHarmonics(nn.Module):
     """Real spherical harmonics of unit vectors, up to a degree.
 
     Args:
-        largest: largest degree.
+        largest: Largest degree.
         norm: ``integral`` for functions of norm one on the sphere, ``component`` for a mean square of one of each.
     """
 

@@ -13,9 +13,9 @@ class DegreeLinear(nn.Module):
     """Linear maps of channels with separate weights for each degree.
 
     Args:
-        degrees: degrees of the tensors.
-        inputs: channels of the inputs, for each degree.
-        outputs: channels of the outputs.
+        degrees: Degrees of the tensors.
+        inputs: Channels of the inputs, for each degree.
+        outputs: Channels of the outputs.
     """
 
     def __init__(self, degrees: tuple[int, ...], inputs: list[int], outputs: int) -> None:
@@ -38,10 +38,10 @@ class ElementLinear(nn.Module):
     """Linear maps of channels with separate weights for each degree and element.
 
     Args:
-        degrees: degrees of the tensors.
-        inputs: channels of the inputs.
-        outputs: channels of the outputs.
-        elements: number of elements.
+        degrees: Degrees of the tensors.
+        inputs: Channels of the inputs.
+        outputs: Channels of the outputs.
+        elements: Number of elements.
     """
 
     def __init__(self, degrees: tuple[int, ...], inputs: int, outputs: int, elements: int) -> None:
@@ -65,9 +65,9 @@ def convolution_paths(features: tuple[int, ...], largest: int, results: tuple[in
     """Return the degrees of feature, direction and result of each product that conserves parity, sorted by the result.
 
     Args:
-        features: degrees of the features.
-        largest: largest degree of the directions.
-        results: degrees of the results that are kept.
+        features: Degrees of the features.
+        largest: Largest degree of the directions.
+        results: Degrees of the results that are kept.
     """
     paths = [
         (feature, direction, result)
@@ -83,8 +83,8 @@ class Convolution(nn.Module):
     """Sums over neighbors of products of features and directions, each path with its own filter.
 
     Args:
-        features: degrees of the features.
-        largest: largest degree of the directions; the results have the degrees 0 to this one.
+        features: Degrees of the features.
+        largest: Largest degree of the directions; the results have the degrees 0 to this one.
     """
 
     matrix: Tensor
@@ -112,10 +112,10 @@ class Convolution(nn.Module):
         """Return the sums (N, 2 l + 1, paths C) of each degree.
 
         Args:
-            features: tensors (N, sum (2 l + 1), C).
-            harmonics: spherical harmonics of the edges (E, (largest + 1)^2).
-            filters: filters (P, paths, C) of the pairs.
-            edges: edges (2, E), E = 2 P; the second half is the first in the other direction.
+            features: Tensors (N, sum (2 l + 1), C).
+            harmonics: Spherical harmonics of the edges (E, (largest + 1)^2).
+            filters: Filters (P, paths, C) of the pairs.
+            edges: Edges (2, E), E = 2 P; the second half is the first in the other direction.
         """
         atoms, channels = features.shape[0], features.shape[2]
         sent = features.index_select(0, edges[1]).split(self.sizes, dim=1)

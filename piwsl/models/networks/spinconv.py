@@ -116,15 +116,15 @@ class SpinConvFeatures(nn.Module):
     """Layers of SpinConv up to the features of each edge.
 
     Args:
-        cutoff: interaction range, angstrom.
-        channels: number of features of an edge.
-        layers: number of spin convolutions.
-        hidden: number of filters.
-        rings: number of rings of latitude.
-        orders: largest order of the filters in longitude.
-        radial_size: number of radial functions.
-        radial: name of the radial basis (``bessel`` or ``gaussian``).
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        cutoff: Interaction range, angstrom.
+        channels: Number of features of an edge.
+        layers: Number of spin convolutions.
+        hidden: Number of filters.
+        rings: Number of rings of latitude.
+        orders: Largest order of the filters in longitude.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis (``bessel`` or ``gaussian``).
+        neighbor_sums: Object that sums over neighbors; None: a list of edges.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

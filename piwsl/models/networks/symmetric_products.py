@@ -22,8 +22,8 @@ class ProductBasis:
     """All products of one order and degree.
 
     Attributes:
-        monomials: components (M, n) of each monomial, in ascending order.
-        coefficients: coefficients (2 L + 1, M, K) of K products, orthonormal, float64.
+        monomials: Components (M, n) of each monomial, in ascending order.
+        coefficients: Coefficients (2 L + 1, M, K) of K products, orthonormal, float64.
     """
 
     monomials: Tensor
@@ -35,9 +35,9 @@ def product_basis(largest: int, order: int, degree: int) -> ProductBasis:
     """Return a basis of all products of an order that have a degree.
 
     Args:
-        largest: largest degree of the factors.
-        order: number of factors n.
-        degree: degree L of the products.
+        largest: Largest degree of the factors.
+        order: Number of factors n.
+        degree: Degree L of the products.
     """
     monomials: dict[tuple[int, ...], int] = {}
     found: list[tuple[list[int], Tensor]] = []
@@ -98,11 +98,11 @@ class SymmetricProducts(nn.Module):
     """Weighted sums of all products up to an order, with weights for each element.
 
     Args:
-        largest: largest degree of the factors.
-        degrees: degrees of the results.
-        order: largest number of factors.
-        channels: number of channels, each of which is multiplied with itself.
-        elements: number of elements.
+        largest: Largest degree of the factors.
+        degrees: Degrees of the results.
+        order: Largest number of factors.
+        channels: Number of channels, each of which is multiplied with itself.
+        elements: Number of elements.
     """
 
     matrix: Tensor
@@ -158,8 +158,8 @@ class SymmetricProducts(nn.Module):
         With few products, a matrix product for each component of the last factor is cheaper than all monomials.
 
         Args:
-            matrix: coefficients (rows, monomials) of the highest order.
-            lists: monomials of each order.
+            matrix: Coefficients (rows, monomials) of the highest order.
+            lists: Monomials of each order.
         """
         rows = torch.nonzero(matrix.abs().sum(1) > 0).squeeze(1)
         components = len(lists[0]) if len(lists) > 1 else 0

@@ -97,8 +97,8 @@ class EdgeRotations(nn.Module):
     """Rotation matrices of the coefficients of atoms to those in the frame of an edge.
 
     Args:
-        l_max: largest degree of the coefficients.
-        m_max: largest order that is kept in the frame of the edge, from 1 to ``l_max``.
+        l_max: Largest degree of the coefficients.
+        m_max: Largest order that is kept in the frame of the edge, from 1 to ``l_max``.
     """
 
     by_order: Tensor
