@@ -1,16 +1,16 @@
 """Equiformer v2: equivariant graph attention with convolutions in the frames of edges (Liao et al., ICLR 2024).
 
-Each block is a graph attention and a network of each atom, both on normalized coefficients and added to them. From the
-paper: the attention with normalized logits (section 3.2), the separable activation on the sphere (section 3.3) and the
-separable layer norm (section 3.4).
+Each block consists of a graph attention and a feed-forward network for each atom. Both act on normalized coefficients,
+and their results are added to the coefficients before the norm. The attention has normalized logits (section 3.2), the
+activation on the sphere is separable (section 3.3), and so is the layer norm (section 3.4).
 
-Differences from the paper: nonlinear functions on the sphere are polynomials with exact quadrature, all edges within
-the cutoff contribute with a smooth switch, frames are deterministic and differentiable, nothing is dropped at random,
-and cosines and sines are coupled only with ``chiral``. The softmax has a one in its denominator:
+The implementation differs from the paper: nonlinear functions on the sphere are polynomials with exact quadrature, all
+edges within the cutoff contribute with a smooth switch, frames are deterministic and differentiable, nothing is dropped
+at random, and cosines and sines are coupled only with ``chiral``. The softmax has a one in its denominator:
 
     a_ij = s_ij exp(z_ij) / (1 + sum_k s_ik exp(z_ik)),
 
-with the switch s. Without the one, a single neighbor would have weight one up to the cutoff and zero beyond.
+with the switch s. Without the one, a single neighbor would have a weight of one up to the cutoff and of zero beyond it.
 """
 
 import math
@@ -40,7 +40,7 @@ from piwsl.models.networks.so2 import EdgeFeatures, EdgeGeometry, SO2Linear, ord
 from piwsl.models.networks.wigner import orders_by_degree, orders_by_order
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
-# Number of neighbors that contribute much. It keeps sums over neighbors of order one initially.
+# Typical number of neighbors with large contributions. It scales initial sums over neighbors to order one.
 TYPICAL_NEIGHBORS = 8.0
 # Largest logit of the attention; its exponential is far from overflow in float32.
 LARGEST_LOGIT = 20.0
@@ -49,7 +49,7 @@ FIRST_RESULTS = 0.3
 
 
 class SmoothLeakyReLU(nn.Module):
-    """``(1 + a) x / 2 + (1 - a) x (2 sigmoid(x) - 1) / 2`` with a = 0.2 (Liao, Smidt, ICLR 2023, Equiformer)."""
+    """Activation ``(1 + a) x / 2 + (1 - a) x (2 sigmoid(x) - 1) / 2``, a = 0.2 (Liao, Smidt, ICLR 2023, Equiformer)."""
 
     def __init__(self, leak: float = 0.2) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SmoothLeakyReLU(nn.Module):
 
 
 class EdgeDegreeEmbedding(nn.Module):
-    """Initial coefficients of degrees above zero: directions to the neighbors times functions of the edge (fig. 1c)."""
+    """Initial coefficients of all degrees, from the directions to the neighbors and features of edges (fig. 1c)."""
 
     def __init__(self, l_max: int, channels: int, radial_size: int, edge_channels: int) -> None:
         super().__init__()
@@ -91,12 +91,12 @@ class GraphAttention(nn.Module):
         outputs: Number of channels G of the result.
         heads: Number of attention heads.
         hidden: Number of hidden channels.
-        alpha_channels: Features of each head from which the logits follow.
-        value_channels: Features of each head that are summed.
+        alpha_channels: Number of features of each head that determine the logits.
+        value_channels: Number of features of each head that are summed over the neighbors.
         radial_size: Number of radial functions.
         edge_channels: Number of features of an edge.
-        activation: Kind of nonlinearity.
-        chiral: Couple cosines with sines.
+        activation: Name of the nonlinearity (``sphere`` or ``gate``).
+        chiral: Whether cosines and sines are coupled.
     """
 
     order_of_row: Tensor
@@ -154,7 +154,7 @@ class GraphAttention(nn.Module):
 
     def weights(self, for_logits: Tensor, switch: Tensor, edges: Edges, n_atoms: int) -> Tensor:
         """Return the attention weights (E, heads) from features (E, heads A) and cutoff switches (E, 1)."""
-        # In the type of the weights; otherwise the derivatives of the layer norm would have mixed types.
+        # Without this conversion, the derivatives of the layer norm would have mixed types.
         split = for_logits.reshape(-1, self.heads, self.alpha_channels).to(self.logits.dtype)
         logits = (self.leaky(self.norm(split)) * self.logits).sum(-1)
         powers = torch.exp(self.largest * torch.tanh(logits / self.largest)) * switch
@@ -163,7 +163,7 @@ class GraphAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Network of each atom (fig. 1d)."""
+    """Feed-forward network for the coefficients of each atom (fig. 1d)."""
 
     def __init__(self, l_max: int, channels: int, hidden: int, activation: str) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and network of each atom, each after a layer norm and added to its input (fig. 1b)."""
+    """Graph attention and feed-forward network, each with a layer norm before it and a skip connection (fig. 1b)."""
 
     def __init__(self, attention: GraphAttention, l_max: int, channels: int, hidden: int, activation: str) -> None:
         super().__init__()
@@ -210,22 +210,23 @@ class EquiformerV2Features(nn.Module):
         m_max: Largest order in the frame of an edge.
         heads: Number of attention heads.
         hidden: Number of hidden channels of the attention.
-        alpha_channels: Features of each head from which the logits follow.
-        value_channels: Features of each head that are summed.
-        feed_forward: Number of hidden channels of the network of each atom.
+        alpha_channels: Number of features of each head that determine the logits.
+        value_channels: Number of features of each head that are summed over the neighbors.
+        feed_forward: Number of hidden channels in the feed-forward networks and in the readout.
         edge_channels: Number of features of an edge.
         radial_size: Number of radial functions.
         radial: Name of the radial basis (``bessel`` or ``gaussian``).
-        activation: Nonlinearity of coefficients, on the ``sphere`` as in the paper, or a ``gate``.
-        chiral: Couple cosines with sines, as in the paper; energies of mirror images then differ.
-        neighbor_sums: Object that sums over neighbors; None: a list of edges.
+        activation: Nonlinearity for coefficients. With ``sphere``, it acts on the sphere as in the paper. With
+            ``gate``, scalars are activated and gate the other degrees.
+        chiral: Couple cosines with sines, as in the paper. The energies of mirror images then differ.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
 
     Raises:
         ConfigError: ``m_max`` is larger than ``l_max``.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The network of 31 million weights.
+        # The version with 31 million weights.
         "paper": {
             "cutoff": 12.0,
             "channels": 128,
@@ -294,7 +295,7 @@ class EquiformerV2Features(nn.Module):
             self.force_head = attention(1)
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, list[Tensor]]:
-        """Return the coefficients (N, K, F) of each atom, and edges, rotations, radial features and switches."""
+        """Return coefficients (N, K, F) of the atoms, and a list of edges, rotations, radial features and switches."""
         edges, edge_vectors = self.neighbor_sums.directed(edges, edge_vectors)
         rotations, radial, switch = self.geometry(edge_vectors)
         values = nn.functional.pad(self.embedding(species).unsqueeze(1), [0, 0, 0, self.above_scalar])
@@ -305,7 +306,7 @@ class EquiformerV2Features(nn.Module):
 
 
 class EquiformerV2(EquiformerV2Features):
-    """Equiformer v2 energy network; arguments as in `EquiformerV2Features`."""
+    """Equiformer v2 energy network. The arguments are the same as for `EquiformerV2Features`."""
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
@@ -317,7 +318,7 @@ class EquiformerV2(EquiformerV2Features):
 
 
 class DirectEquiformerV2(EquiformerV2Features):
-    """Equiformer v2 with a force head; arguments as in `EquiformerV2Features`."""
+    """Equiformer v2 network with a force head. The arguments are the same as for `EquiformerV2Features`."""
 
     has_force_head = True
 

@@ -1,4 +1,4 @@
-"""Equivariant layers for the coefficients of an atom, (N, (l_max + 1)^2, F): mixing of channels, norm, activations."""
+"""Equivariant layers for coefficients of atoms (N, (l_max + 1)^2, F): mixing of channels, norm, activations."""
 
 import math
 
@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 from piwsl.models.networks.sphere import SphereActivation
 
-# Added to the mean square of the coefficients of degrees above zero before division. It bounds how much small
-# coefficients are amplified, such as those of an atom whose only neighbor is close to the cutoff.
+# Added to the mean square of the coefficients above degree zero before the division. It limits the amplification of
+# small coefficients, such as those of an atom whose only neighbor is close to the cutoff.
 SMALLEST_SQUARE = 1e-2
 
 
 class PointwiseLinear(nn.Module):
-    """Mixing of channels at each point of the sphere: equal weights for all degrees.
+    """Mixing of channels at each point of the sphere, with the same weights for all degrees.
 
     Args:
         inputs: Number of channels F.
         outputs: Number of channels G.
-        gain: Size of the initial weights, 2 for inputs that an activation has halved.
+        gain: Size of the initial weights. It is 2 for inputs that an activation has halved.
     """
 
     def __init__(self, inputs: int, outputs: int, gain: float = 1.0) -> None:
@@ -56,9 +56,9 @@ class DegreewiseLinear(nn.Module):
 
 
 class SeparableLayerNorm(nn.Module):
-    """Layer norm of the scalars, and one common norm of all other degrees (Liao et al. 2023, section 3.4).
+    """Layer norm of the scalars, and one common norm for all other degrees (Liao et al. 2023, section 3.4).
 
-    The common norm is the root of the mean square over degrees, orders and channels, with equal weights of the degrees.
+    The common norm is the root mean square over degrees, orders and channels. All degrees have the same weight.
     """
 
     shares: Tensor
@@ -76,7 +76,7 @@ class SeparableLayerNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map coefficients (N, K, F) to (N, K, F)."""
-        # In the type of the weights; otherwise the derivatives of the layer norm would have mixed types.
+        # Without this conversion, the derivatives of the layer norm would have mixed types.
         values = values.to(self.weight.dtype)
         scalars, rest = values.split_with_sizes([1, values.shape[1] - 1], dim=1)
         squares = (rest * rest * self.shares.to(rest.dtype)).sum(dim=[1, 2], keepdim=True)
@@ -88,7 +88,7 @@ class SeparableSphereActivation(nn.Module):
     """SiLU of separate scalars, and the activation on the sphere for all degrees above zero (Liao et al., section 3.3).
 
     Attributes:
-        scalars: Number of the separate scalars.
+        scalars: Number of separate scalars.
     """
 
     def __init__(self, orders: list[tuple[int, int]], channels: int) -> None:
@@ -103,10 +103,12 @@ class SeparableSphereActivation(nn.Module):
 
 
 class GateActivation(nn.Module):
-    """SiLU of separate scalars; all coefficients of a degree above zero are multiplied by one gate of each channel.
+    """SiLU of separate scalars, and one gate for each channel and each degree above zero.
+
+    The gate is a factor of all coefficients of its degree.
 
     Attributes:
-        scalars: Number of the separate scalars and gates.
+        scalars: Number of separate scalars, including the inputs of the gates.
     """
 
     degree_of_row: Tensor
@@ -134,6 +136,6 @@ ACTIVATIONS: dict[str, type[SeparableSphereActivation] | type[GateActivation]] =
 
 
 def vectors_of(coefficients: Tensor) -> Tensor:
-    """Return the vectors (N, 3) of coefficients (N, K, 1) of degree one, whose order is y, z, x."""
+    """Return the vectors (N, 3) from coefficients (N, K, 1). Degree one has the order y, z, x."""
     y, z, x = coefficients[:, 1:4, 0].unbind(1)
     return torch.stack((x, y, z), dim=-1)

@@ -1,12 +1,12 @@
 """eSCN: equivariant spherical channel network (Passaro, Zitnick, ICML 2023).
 
-The channels of an atom are functions on the sphere, given by coefficients up to degree l_max. Messages are formed in
-the frame of each edge, where equivariant maps are small matrices for each order (section 3), and atoms are updated by
-a small network at the points of the sphere (section 4).
+The channels of an atom are functions on the sphere, which are represented by coefficients up to degree l_max. Messages
+are computed in the frame of each edge. In this frame, equivariant maps are small matrices for each order (section 3).
+A small network at the points of the sphere updates the atoms (section 4).
 
-Differences from the paper: nonlinear functions on the sphere are polynomials with exact quadrature, all edges within
-the cutoff contribute with a smooth switch, frames are deterministic and differentiable, and cosines and sines are
-coupled only with ``chiral``.
+The implementation differs from the paper: nonlinear functions on the sphere are polynomials with exact quadrature, all
+edges within the cutoff contribute with a smooth switch, frames are deterministic and differentiable, and cosines and
+sines are coupled only with ``chiral``.
 """
 
 import math
@@ -34,17 +34,18 @@ from piwsl.models.networks.sphere import SphereActivation
 from piwsl.models.networks.wigner import orders_by_degree, orders_by_order
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
-# Number of neighbors that contribute much. It keeps sums over neighbors of order one initially.
+# Typical number of neighbors with large contributions. It scales initial sums over neighbors to order one.
 TYPICAL_NEIGHBORS = 8.0
 # Size of the energies and direct forces of a random network, in units of the scale of the potential.
 FIRST_RESULTS = 0.3
 
 
 class Message(nn.Module):
-    """Sum of the messages of the neighbors (section 4.1).
+    """Sum of the messages from the neighbors (section 4.1).
 
     In the frame of the edge, the coefficients of both atoms are mapped to one row of hidden features for each cosine
-    or sine, multiplied by filters of the length and the elements, mapped back to all degrees, and activated.
+    or sine. The rows are multiplied by filters, which depend on the length and the elements. The result is mapped back
+    to all degrees and activated.
     """
 
     order_of_row: Tensor
@@ -99,7 +100,7 @@ class PointwiseNetwork(nn.Module):
 
 
 class Layer(nn.Module):
-    """Messages of the neighbors and update of the atom."""
+    """Messages from the neighbors, and update of each atom."""
 
     def __init__(self, l_max: int, m_max: int, channels: int, hidden: int, radial_size: int, chiral: bool) -> None:
         super().__init__()
@@ -120,22 +121,22 @@ class ESCNFeatures(nn.Module):
 
     Args:
         cutoff: Interaction range, angstrom.
-        channels: Number of channels F of an atom, each a function on the sphere.
+        channels: Number of channels F of an atom. Each channel is a function on the sphere.
         layers: Number of layers.
         l_max: Largest degree of the coefficients.
         m_max: Largest order in the frame of an edge.
         hidden: Number of hidden channels.
         radial_size: Number of radial functions.
         radial: Name of the radial basis (``bessel`` or ``gaussian``).
-        chiral: Couple cosines with sines, as in the paper; energies of mirror images then differ.
-        neighbor_sums: Object that sums over neighbors; None: a list of edges.
+        chiral: Couple cosines with sines, as in the paper. The energies of mirror images then differ.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
 
     Raises:
         ConfigError: ``m_max`` is larger than ``l_max``.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # 12 layers as trained in the paper on PIWSL.
+        # The version with 12 layers, which the paper on PIWSL uses.
         "paper": {
             "cutoff": 12.0,
             "channels": 128,
@@ -190,7 +191,7 @@ class ESCNFeatures(nn.Module):
 
 
 class ESCN(ESCNFeatures):
-    """eSCN energy network; arguments as in `ESCNFeatures`."""
+    """eSCN energy network. The arguments are the same as for `ESCNFeatures`."""
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
@@ -202,7 +203,7 @@ class ESCN(ESCNFeatures):
 
 
 class DirectESCN(ESCNFeatures):
-    """eSCN with a force head; arguments as in `ESCNFeatures`."""
+    """eSCN network with a force head. The arguments are the same as for `ESCNFeatures`."""
 
     has_force_head = True
 
@@ -211,5 +212,5 @@ class DirectESCN(ESCNFeatures):
     ) -> tuple[Tensor, Tensor]:
         """Return the energy (N,) and force (N, 3) of each atom, in units of the scale of the potential."""
         values = self.features(species, edges, edge_vectors)
-        # The integral of direction times function over the sphere is given by the coefficients of degree one.
+        # The coefficients of degree one are the integral of the direction times the function over the sphere.
         return self.readout(values)[:, 0, 0], vectors_of(self.force_head(values))

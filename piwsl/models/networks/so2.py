@@ -1,17 +1,18 @@
 """Convolutions in the frames of edges: linear maps that commute with rotations about the edge.
 
-In the frame of an edge (`wigner.py`), a rotation about the edge by an angle a multiplies the coefficients of order m,
-taken as the complex numbers cosine + i sine, by exp(i m a). Maps that commute with it mix degrees and channels of one
-order with complex weights (Passaro, Zitnick 2023, section 3.2; Liao et al. 2023, section 3):
+In the frame of an edge (`wigner.py`), the coefficients of order m form complex numbers, cosine + i sine. A rotation
+about the edge by an angle a multiplies them by exp(i m a). A map that commutes with all such rotations mixes the
+degrees and channels of one order with complex weights (Passaro, Zitnick 2023, section 3.2; Liao et al. 2023,
+section 3):
 
     y_m + i y_-m = (W + i V) (x_m + i x_-m).
 
-The mirror image of a structure changes the sign of all sines. Energies are equal for mirror images only if V = 0, and
-the maps that remain are those of the tensor products that conserve parity. The papers keep V; here it is the option
-``chiral``.
+In the mirror image of a structure, all sines have the opposite sign. The energies of mirror images are equal only if
+V = 0. The remaining maps correspond to the tensor products that conserve parity. The papers keep V. Here, the option
+``chiral`` includes it.
 
-Coefficients in the frame of an edge are (E, rows, F) with rows as in `wigner.orders_by_order`; those of an atom are
-(N, (l_max + 1)^2, F).
+Coefficients in the frame of an edge have the shape (E, rows, F), with rows as in `wigner.orders_by_order`. Coefficients
+of atoms have the shape (N, (l_max + 1)^2, F).
 """
 
 import math
@@ -53,9 +54,10 @@ class SO2Linear(nn.Module):
         m_max: Largest order.
         inputs: Number of channels F.
         outputs: Number of channels G.
-        extra: Number of further results that are invariant, from the coefficients of order 0.
-        chiral: Couple cosines with sines.
-        joined: Side with one row for each cosine or sine instead of one for each degree: ``in``, ``out`` or neither.
+        extra: Number of additional invariant results, which are computed from the coefficients of order 0.
+        chiral: Whether cosines and sines are coupled.
+        joined: Side that has one row for each cosine or sine, ``in`` or ``out``. The other side has one row for each
+            degree. With an empty text, both sides have one row for each degree.
     """
 
     def __init__(
@@ -92,7 +94,10 @@ class SO2Linear(nn.Module):
 
 
 def order_of_rows(l_max: int, m_max: int) -> Tensor:
-    """Return, for each row in the frame of an edge, the row of equal degree and order |m| if sines are left out."""
+    """Return the index of the filter for each row in the frame of an edge.
+
+    The cosine and the sine of equal degree and order |m| share a filter.
+    """
     rows: list[int] = []
     start = 0
     for order in range(m_max + 1):
@@ -103,7 +108,10 @@ def order_of_rows(l_max: int, m_max: int) -> Tensor:
 
 
 class EdgeFeatures(nn.Module):
-    """Features of an edge from its length and the two elements; a linear layer of an element is a table."""
+    """Features of an edge from its length and the two elements.
+
+    A linear layer for one-hot elements is implemented as a table.
+    """
 
     def __init__(self, radial_size: int, width: int) -> None:
         super().__init__()
@@ -112,8 +120,8 @@ class EdgeFeatures(nn.Module):
         self.neighbor = nn.Embedding(MAX_ATOMIC_NUMBER + 1, width)
         self.second = nn.Linear(width, width)
         with torch.no_grad():
-            # The sum of the three parts is of order one. Large weights of the radial functions, which are of order
-            # 1/4, would make random potentials rough.
+            # The sum of the three parts is of order one. Radial functions are of order 1/4, but larger weights for them
+            # would make random potentials rough.
             nn.init.normal_(self.radial.weight, std=2.0 / math.sqrt(3.0 * radial_size))
             for table in (self.center, self.neighbor):
                 nn.init.normal_(table.weight, std=1.0 / math.sqrt(3.0))
@@ -129,7 +137,7 @@ class EdgeFeatures(nn.Module):
 
 
 class EdgeGeometry(nn.Module):
-    """Rotations to the frames of edges, radial features, and the cutoff switch.
+    """Rotations to the frames of edges, radial features, and cutoff switches.
 
     Args:
         cutoff: Interaction range, angstrom.

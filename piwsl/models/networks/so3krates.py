@@ -226,7 +226,7 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Map features (N, F) and variables (N, D) to updated ones; the other arguments are those of `Attention`."""
         new_features, new_variables = self.attention(features, radial, invariants, harmonics, switch, edges)
-        # In the type of the weights; otherwise the derivatives of the layer norm would have mixed types.
+        # Without this conversion, the derivatives of the layer norm would have mixed types.
         features = self.first_norm((features + new_features).to(self.first_norm.weight.dtype))
         features, variables = self.interaction(features + self.residual(features), variables + new_variables)
         return self.last_norm(features), variables

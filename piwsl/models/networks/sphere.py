@@ -1,9 +1,9 @@
 """Functions on the unit sphere: real spherical harmonics, exact quadrature, activations.
 
-A channel of an atom is a function on the sphere, f(p) = sum_lm x_lm Y_lm(p), given by its coefficients. Harmonics are
-real and normalized so that their mean square over the sphere is one: the mean square of f is the sum of the squared
-coefficients. Within a degree l, the orders m run from -l to l: sines of |m| phi before, cosines of m phi after m = 0.
-For l = 1 these are sqrt(3) (y, z, x).
+A channel of an atom is a function on the sphere, f(p) = sum_lm x_lm Y_lm(p), which is represented by its coefficients.
+The harmonics are real and normalized to a mean square of one over the sphere. The mean square of f is therefore the sum
+of the squared coefficients. Within a degree l, the orders m run from -l to l: sines of |m| phi come before m = 0, and
+cosines of m phi after it. For l = 1, the harmonics are sqrt(3) (y, z, x).
 """
 
 import math
@@ -18,8 +18,8 @@ from piwsl.typing import FloatArray
 def real_harmonics(l_max: int, points: FloatArray) -> FloatArray:
     """Return the real harmonics (P, (l_max + 1)^2) of unit vectors (P, 3), by degree l and order m = -l .. l.
 
-    Associated Legendre functions come from their standard recursions in l, without their powers of sin(theta), which
-    are taken together with the phases of the orders: (x + i y)^m. Nothing is singular at the poles.
+    The associated Legendre functions are computed by their standard recursion in l, without the factor sin(theta)^m.
+    This factor is part of the phases (x + i y)^m, so nothing is singular at the poles.
     """
     x, y, z = points.T
     phases = (x + 1j * y)[:, None] ** np.arange(l_max + 1)
@@ -41,13 +41,13 @@ def real_harmonics(l_max: int, points: FloatArray) -> FloatArray:
 
 
 def quadrature(degree: int, azimuthal: int | None = None) -> tuple[FloatArray, FloatArray]:
-    """Return points (P, 3) and weights (P,), whose sum is one, for exact means over the sphere.
+    """Return points (P, 3) and weights (P,) for exact means over the sphere. The weights add up to one.
 
     The product of a Gauss-Legendre rule in cos(theta) and equidistant phi is exact for polynomials up to ``degree``.
 
     Args:
         degree: Largest degree of the polynomials.
-        azimuthal: Largest order m in phi, if it is below ``degree``.
+        azimuthal: Largest order m in phi. The default is ``degree``.
     """
     heights, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
     n_angles = (degree if azimuthal is None else azimuthal) + 1
@@ -58,16 +58,16 @@ def quadrature(degree: int, azimuthal: int | None = None) -> tuple[FloatArray, F
 
 
 class SphereActivation(nn.Module):
-    """Nonlinear pointwise function on the sphere, in coefficients, and exactly equivariant.
+    """Exactly equivariant, nonlinear function of the values on the sphere, which maps coefficients to coefficients.
 
-    Passaro and Zitnick (2023) and Liao et al. (2023) apply SiLU at the points of a grid. The result is no polynomial,
-    so no grid is fine enough for exact equivariance. Here the function is the expansion of SiLU to second order,
-    scaled so that it grows linearly as SiLU does:
+    Passaro and Zitnick (2023) and Liao et al. (2023) apply SiLU at the points of a grid. The result is not a
+    polynomial, so no grid is fine enough for exact equivariance. Here, the function is the expansion of SiLU to second
+    order, scaled to grow linearly like SiLU:
 
         sigma(f) = f / 2 + f^2 / (4 n),   n^2 = 1 + mean over the sphere of f^2.
 
-    The square of a function of degree l_max times a harmonic of degree l_max is a polynomial of degree 3 l_max; the
-    quadrature is exact for it. The result is therefore that of the exact projection, equal in every frame.
+    The square of a function of degree l_max times a harmonic of degree l_max is a polynomial of degree 3 l_max, for
+    which the quadrature is exact. The result therefore equals the exact projection and is the same in every frame.
 
     Args:
         orders: Degree and order (l, m) of each coefficient.

@@ -1,17 +1,18 @@
-"""SpinConv: messages of edges from the neighbors projected on a sphere (Shuaibi et al. 2021, arXiv 2106.09575).
+"""SpinConv: messages between edges, computed on a sphere around each edge (Shuaibi et al. 2021, arXiv 2106.09575).
 
-Each edge has features. In a layer, the edges at the same center are projected on a sphere whose pole is the edge
-(section 3.2): they are sorted into rings of latitude, with linear interpolation between neighboring rings. A filter is
-convolved with the sphere by turning it about the pole, and the responses are averaged over all angles (section 3.3).
-The result does not depend on the origin of the angle.
+Each edge has features. Each layer projects the edges at the same center on a sphere whose pole is the edge
+(section 3.2). They are distributed over rings of latitude, with linear interpolation between neighboring rings. A
+filter is turned about the pole, and its responses are averaged over all angles (section 3.3). The result does not
+depend on the origin of the angle.
 
-A response is a sum over orders m of complex numbers, and turning the filter multiplies them by phases. The mean over
-all angles of the response is the term of order 0, and that of its square the sum of the squared absolute values; both
-are used here. Longitudes thus need no grid, and energies are exactly equal in all orientations. Differences from the
-paper beside this one: a cutoff switch instead of a limited number of neighbors; direct forces are a sum along the edges
-instead of an estimate from random orientations.
+A response is a sum of complex numbers, one for each order m, and turning the filter multiplies them by phases. The mean
+response over all angles is the term of order 0. The mean of the squared response is the sum of the squared absolute
+values. Both means are used here. Longitudes therefore need no grid, and energies are exactly equal in all orientations.
 
-The network is a baseline for comparisons: forces jump where a neighbor crosses a ring of the sphere.
+There are two more differences from the paper. A cutoff switch replaces the limited number of neighbors. Direct forces
+are a sum along the edges instead of an estimate from random orientations.
+
+The network is a baseline for comparisons: its forces jump if a neighbor crosses a ring of the sphere.
 """
 
 import math
@@ -28,12 +29,12 @@ from piwsl.models.networks.so2 import EdgeFeatures
 from piwsl.models.networks.wigner import edge_frames
 from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
-# Number of neighbors that contribute much. It keeps sums over neighbors of order one initially.
+# Typical number of neighbors with large contributions. It scales initial sums over neighbors to order one.
 TYPICAL_NEIGHBORS = 8.0
 
 
 def edge_pairs(edges: Edges, n_atoms: int) -> tuple[Tensor, Tensor]:
-    """Return all ordered pairs of edges (P,), (P,) with the same center, each edge also with itself."""
+    """Return all ordered pairs of edges (P,), (P,) with the same center, including each edge with itself."""
     centers = edges[0]
     order = torch.argsort(centers, stable=True)
     counts = torch.bincount(centers, minlength=n_atoms)
@@ -47,7 +48,7 @@ def edge_pairs(edges: Edges, n_atoms: int) -> tuple[Tensor, Tensor]:
 
 
 class SphereProjection(nn.Module):
-    """Positions of the neighbors on the sphere around an edge: rings of latitude, and phases.
+    """Positions of the neighbors on the sphere around an edge, as rings of latitude and phases.
 
     Rings are equidistant in z = cos(theta). The phase of order m is (x + i y)^m, so nothing is singular at the poles.
     """
@@ -59,13 +60,14 @@ class SphereProjection(nn.Module):
     def forward(self, directions: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Map directions (E, 3) and pairs (P,) to places (2P,) and weights (2P, 2 orders + 1).
 
-        Each pair has a place, edge times rings plus ring, on the ring below it and on that above. Its weights are those
-        of the interpolation times 1, and times real and imaginary part of the phase for each order above 0.
+        Each pair has two places, on the ring below and on the ring above the neighbor. A place is the index of the edge
+        times the number of rings, plus the index of the ring. The weights of a place are the weight of the
+        interpolation, and its products with the real and imaginary parts of the phase of each order above 0.
         """
         frames = edge_frames(directions).index_select(0, first)
         x, y, z = frames.matmul(directions.index_select(0, second).unsqueeze(2)).squeeze(2).unbind(1)
         height = 0.5 * (z + 1.0) * (self.rings - 1)
-        # Positions that are NaN have places too, and NaN weights.
+        # Even positions that are NaN need valid places. Their weights are NaN.
         below = torch.clamp(torch.nan_to_num(torch.floor(height.detach())), 0.0, self.rings - 2.0)
         share = height - below
         places = first * self.rings + below.to(first.dtype)
@@ -80,7 +82,7 @@ class SphereProjection(nn.Module):
 
 
 class SpinConvolution(nn.Module):
-    """Update of the features of the edges from the edges at the same center."""
+    """Update of each edge's features from the edges at the same center."""
 
     def __init__(self, channels: int, hidden: int, rings: int, orders: int) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class SpinConvolution(nn.Module):
     def forward(self, features: Tensor, switch: Tensor, places: Tensor, weights: Tensor, second: Tensor) -> Tensor:
         """Update features (E, F)."""
         n_edges, channels = features.shape
-        # In the type of the weights; otherwise the derivatives of the layer norm would have mixed types.
+        # Without this conversion, the derivatives of the layer norm would have mixed types.
         normalized = self.norm(features.to(self.norm.weight.dtype))
         sent = (self.sender(normalized) * (self.scale * switch)).index_select(0, second)
         projected = (weights.unsqueeze(2) * torch.cat((sent, sent)).unsqueeze(1)).flatten(1)
@@ -106,7 +108,7 @@ class SpinConvolution(nn.Module):
         for number, filters in enumerate(self.filters):
             responses = filters(sphere[:, 2 * number + 1 : 2 * number + 3])
             squares = (responses * responses).sum(1)
-            # Grows with the absolute value of the response, and is smooth at zero.
+            # This function grows like the absolute value of the response and is smooth at zero.
             hidden = hidden + squares * torch.rsqrt(1.0 + squares)
         updated: Tensor = features + self.mix(hidden)
         return updated
@@ -124,7 +126,7 @@ class SpinConvFeatures(nn.Module):
         orders: Largest order of the filters in longitude.
         radial_size: Number of radial functions.
         radial: Name of the radial basis (``bessel`` or ``gaussian``).
-        neighbor_sums: Object that sums over neighbors; None: a list of edges.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -195,7 +197,7 @@ class SpinConvFeatures(nn.Module):
 
 
 class SpinConv(SpinConvFeatures):
-    """SpinConv energy network; arguments as in `SpinConvFeatures`."""
+    """SpinConv energy network. The arguments are the same as for `SpinConvFeatures`."""
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
@@ -206,7 +208,7 @@ class SpinConv(SpinConvFeatures):
 
 
 class DirectSpinConv(SpinConvFeatures):
-    """SpinConv with a force head; arguments as in `SpinConvFeatures`."""
+    """SpinConv network with a force head. The arguments are the same as for `SpinConvFeatures`."""
 
     has_force_head = True
 

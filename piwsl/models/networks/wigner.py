@@ -1,11 +1,11 @@
 """Rotation matrices of spherical harmonics for the frames of edges.
 
-The frame of an edge has the edge as its third axis. There is no continuous choice of the two other axes for all
-directions, and none is needed: what is done in the frame commutes with rotations about the edge (`so2.py`), so the
-frames of two charts give equal results. Each chart covers a half space and is smooth far beyond its border.
+The third axis of the frame is the edge itself. No choice of the two other axes is continuous for all directions, and
+none is needed: all operations in the frame commute with rotations about the edge (`so2.py`), so the frames of two
+charts give equal results. Each chart covers a half space and is smooth far beyond its border.
 
-Matrices of degree l come from those of degree l - 1 by coupling with degree 1: polynomials of the elements of the
-3 x 3 matrix, without angles, with derivatives of any order.
+The matrix of degree l follows from the matrix of degree l - 1 by coupling with degree 1. Its elements are polynomials
+of the elements of the 3 x 3 matrix. No angles occur, and derivatives of any order exist.
 """
 
 import math
@@ -18,23 +18,23 @@ from piwsl.models.networks.sphere import quadrature, real_harmonics
 
 
 def orders_by_degree(l_max: int) -> list[tuple[int, int]]:
-    """Return degree and order (l, m) of each coefficient of an atom."""
+    """Return the degree and order (l, m) of each coefficient of an atom."""
     return [(degree, order) for degree in range(l_max + 1) for order in range(-degree, degree + 1)]
 
 
 def orders_by_order(l_max: int, m_max: int) -> list[tuple[int, int]]:
-    """Return degree and order (l, m) of each coefficient in the frame of an edge, for |m| up to ``m_max``.
+    """Return the degree and order (l, m) of each coefficient in the frame of an edge, for |m| up to ``m_max``.
 
-    First those of m = 0, then cosines (m) and sines (-m) for each m, each by degree.
+    The coefficients with m = 0 come first. Cosines (m) and sines (-m) follow for each m. Each group ascends in degree.
     """
     signed = [0] + [sign * order for order in range(1, m_max + 1) for sign in (1, -1)]
     return [(degree, order) for order in signed for degree in range(abs(order), l_max + 1)]
 
 
 def coupling(degree: int) -> Tensor:
-    """Return the matrix (2l + 1, 2l - 1, 3), float64, with orthonormal rows, from degrees l - 1 and 1 to degree l.
+    """Return the matrix (2l + 1, 2l - 1, 3), float64, that couples degrees l - 1 and 1 to degree l.
 
-    It is proportional to the integrals of products of three harmonics.
+    Its rows are orthonormal, and its elements are proportional to the integrals of products of three harmonics.
     """
     points, weights = quadrature(2 * degree)
     harmonics = real_harmonics(degree, points)
@@ -44,10 +44,10 @@ def coupling(degree: int) -> Tensor:
 
 
 def edge_frames(directions: Tensor) -> Tensor:
-    """Return rotation matrices (E, 3, 3) that turn unit vectors (E, 3) to the z axis; the third row is the vector.
+    """Return rotation matrices (E, 3, 3) that turn unit vectors (E, 3) to the z axis. The third row is the vector.
 
-    For z >= 0 the rotation is that of the unit quaternion (1 + z, y, -x, 0) / sqrt(2 + 2 z), about an axis in the xy
-    plane. For z < 0 it follows a half turn about x. Written as a matrix, the square root cancels.
+    For z >= 0, the unit quaternion of the rotation is (1 + z, y, -x, 0) / sqrt(2 + 2 z), with an axis in the xy plane.
+    For z < 0, a half turn about x precedes such a rotation. The square root cancels in the matrix.
     """
     x, y, z = directions.unbind(-1)
     sign = torch.where(z < 0.0, -1.0, 1.0).to(z.dtype)
@@ -59,7 +59,7 @@ def edge_frames(directions: Tensor) -> Tensor:
 
 
 class _NextDegree(nn.Module):
-    """Rows |m| <= min(l, m_max) of the matrix of degree l, from those of degree l - 1."""
+    """Rows |m| <= min(l, m_max) of the matrix of degree l, computed from the matrix of degree l - 1."""
 
     coupling: Tensor
     inverse: Tensor
@@ -68,7 +68,7 @@ class _NextDegree(nn.Module):
         super().__init__()
         self.degree = degree
         self.rows = min(degree, m_max)
-        # Above m_max, no new rows appear: m couples with the order 0 of degree 1 alone.
+        # For degrees above m_max, no new rows appear. Each order m then couples only with order 0 of degree 1.
         self.same_rows = degree > m_max
         matrix = coupling(degree)
         self.register_buffer("coupling", matrix, persistent=False)
@@ -87,14 +87,14 @@ class _NextDegree(nn.Module):
             products = lower.unsqueeze(3) * first[:, 1].view(n_edges, 1, 1, 3)
             return products.flatten(2).matmul(right) * self.inverse.to(lower.dtype)
         left = matrix.permute(0, 2, 1).reshape(3 * size, below)
-        # (l, c) from degree l - 1 on the left, and each c with its row of degree 1.
+        # Couple degree l - 1 first, which leaves the indices (l, c), then contract each c with its row of degree 1.
         turned = left.matmul(lower).view(n_edges, size, 3, below)
         products = torch.einsum("eacb,ecd->eabd", turned, first)
         return products.flatten(2).matmul(right)
 
 
 class EdgeRotations(nn.Module):
-    """Rotation matrices of the coefficients of atoms to those in the frame of an edge.
+    """Matrices that rotate the coefficients of atoms to the frame of an edge.
 
     Args:
         l_max: Largest degree of the coefficients.
@@ -131,5 +131,5 @@ class EdgeRotations(nn.Module):
 
 
 def blocks_before(size: int) -> int:
-    """Return the number of coefficients below degree l, from the number 2l + 1 of those of degree l."""
+    """Return the number of coefficients below degree l, given the number 2l + 1 of coefficients of degree l."""
     return (size // 2) * (size // 2)
