@@ -1,6 +1,6 @@
-"""Physical pair potentials under a network: repulsion of nuclei, electrostatics and dispersion.
+"""Physical pair potentials in addition to a network: nuclear repulsion, electrostatics and dispersion.
 
-Each module returns half the energy of each pair (P,) in eV, the share of each of its atoms.
+Each module returns half the energy of each pair (P,) in eV, which is the share of one atom.
 """
 
 import math
@@ -17,14 +17,15 @@ from piwsl.typing import MAX_ATOMIC_NUMBER
 BOHR = 0.5291772105638411  # angstrom
 HARTREE = 27.211386024367243  # eV
 COULOMB = 14.399645351950548  # eV angstrom
-# Atomic unit of the inverse fine-structure constant, in the relation of polarizability and van der Waals radius.
+# Fine-structure constant, which relates the polarizability to the van der Waals radius.
 _FINE_STRUCTURE = 0.0072973525693
 
 
 def smooth_switch(distances: Tensor, first: float, last: float) -> Tensor:
     """Return a switch (P,) that falls from 1 to 0 between two distances, with all derivatives continuous.
 
-    ``s(1 - x) / (s(1 - x) + s(x))`` with s(x) = exp(-1/x) for x > 0 (Unke et al. 2021, SpookyNet, eq. 16).
+    The switch is ``s(1 - x) / (s(1 - x) + s(x))`` with s(x) = exp(-1/x) for x > 0 and x = 0 to 1 between the distances
+    (Unke et al. 2021, SpookyNet, eq. 16).
     """
     x = (distances - first) / (last - first)
     rising, falling = _flat(x), _flat(1.0 - x)
@@ -32,15 +33,19 @@ def smooth_switch(distances: Tensor, first: float, last: float) -> Tensor:
 
 
 def _flat(x: Tensor) -> Tensor:
-    # exp(-1/x) and its derivatives are zero in float32 below this limit.
+    # Below this limit, exp(-1/x) and its derivatives are zero in float32.
     inside = torch.clamp(x, min=1e-3)
     return torch.exp(-1.0 / inside) * (x > 1e-3)
 
 
 class NuclearRepulsion(nn.Module):
-    """Repulsion of nuclei with trainable screening (Ziegler, Biersack, Littmark 1985; SpookyNet, eqs. 14 to 16).
+    """Nuclear repulsion with trainable screening (Ziegler, Biersack, Littmark 1985; SpookyNet, eqs. 14 to 16).
 
-    ``k Z_i Z_j / r sum_k c_k exp(-a_k d (Z_i^p + Z_j^p) r)``, with sum_k c_k = 1, switched off between 0 and ``range``.
+    The pair energy is ``k Z_i Z_j / r sum_k c_k exp(-a_k d (Z_i^p + Z_j^p) r)`` with sum_k c_k = 1. A switch reduces it
+    to zero between 0 and ``last``.
+
+    Args:
+        last: Distance from which on the repulsion is zero, angstrom.
     """
 
     def __init__(self, last: float = 1.5) -> None:
@@ -55,7 +60,7 @@ class NuclearRepulsion(nn.Module):
         self.density = nn.Parameter(_inverse_softplus(torch.tensor(1.0 / (0.8854 * BOHR))))
 
     def forward(self, center: Tensor, neighbor: Tensor, distances: Tensor) -> Tensor:
-        """Map atomic numbers (P,) of both ends, in the type of the distances, and distances (P,) to energies (P,)."""
+        """Map atomic numbers (P,) of both atoms, as floating-point numbers, and distances (P,) to energies (P,)."""
         softplus = nn.functional.softplus
         power, density = softplus(self.power), softplus(self.density)
         exponents, weights = softplus(self.exponents), softplus(self.weights)
@@ -66,13 +71,13 @@ class NuclearRepulsion(nn.Module):
 
 
 class Electrostatics(nn.Module):
-    """Coulomb energy of charges of finite width, which vanishes at the cutoff together with its force.
+    """Coulomb energy of charges with a finite width. The energy and its force vanish at the cutoff.
 
-    The potential is V(r) = erf(r / width) / r, shifted to zero at the cutoff; beyond 0.45 of the cutoff, it changes
-    over to the potential whose force is shifted, too (Kabylda et al., JACS 147, 33723, 2025, SO3LR).
+    The potential is V(r) = erf(r / width) / r, shifted to zero at the cutoff. Beyond 0.45 of the cutoff, it changes
+    smoothly to the potential whose force is also shifted to zero (Kabylda et al., JACS 147, 33723, 2025, SO3LR).
 
     Args:
-        cutoff: Range, angstrom.
+        cutoff: Interaction range, angstrom.
         width: Width of the charges, angstrom.
     """
 
@@ -87,7 +92,7 @@ class Electrostatics(nn.Module):
         self.slope = (slope - self.shift) / cutoff
 
     def forward(self, center: Tensor, neighbor: Tensor, distances: Tensor) -> Tensor:
-        """Map charges (P,) of both ends, e, and distances (P,) to energies (P,)."""
+        """Map the charges (P,) of both atoms, in e, and distances (P,) to energies (P,)."""
         distances = torch.clamp(distances, max=self.cutoff)
         shifted = torch.erf(distances / self.width) / distances - self.shift
         remaining = 1.0 - smooth_switch(distances, self.first, self.cutoff)
@@ -100,13 +105,14 @@ class Dispersion(nn.Module):
 
     The pair energy is ``- sum_n C_n / (r^n + R^n)`` for n = 6, 8, 10, with C8 = 5 C6 / gamma,
     C10 = 245 C6 / (8 gamma^2) and a damping radius R (Khabibrakhimov, Fedorov, Tkatchenko, JCTC 19, 7895, 2023; in
-    SO3LR: Kabylda et al., JACS 147, 33723, 2025). Polarizabilities and C6 of free atoms (Tkatchenko, Scheffler, PRL
-    102, 073005, 2009) are scaled by the volume ratios of the atoms. An element without such values has no dispersion.
+    SO3LR: Kabylda et al., JACS 147, 33723, 2025). Polarizabilities and C6 coefficients of free atoms (Tkatchenko,
+    Scheffler, PRL 102, 073005, 2009) are scaled by the volume ratios of the atoms. Elements without such values have no
+    dispersion.
 
     Args:
-        cutoff: Range, angstrom.
-        width: Width of the switch below the cutoff, angstrom.
-        damping: Factor of the damping radius.
+        cutoff: Interaction range, angstrom.
+        width: Width of the range below the cutoff in which the energy is switched off, angstrom.
+        damping: Factor for the damping radius.
     """
 
     polarizability: Tensor
@@ -118,7 +124,7 @@ class Dispersion(nn.Module):
         self.first = cutoff - width
         self.bohr = BOHR
         self.prefactor = -0.5 * HARTREE
-        # Van der Waals radius of an oscillator, 2.54 alpha^(1/7) bohr, times two atoms.
+        # The van der Waals radius is 2.54 alpha^(1/7) bohr for each of the two atoms.
         self.radius = 2.0 * 2.54 * damping
         self.scale = _FINE_STRUCTURE ** (-4.0 / 21.0)
         polarizability = torch.ones(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
@@ -140,7 +146,8 @@ class Dispersion(nn.Module):
         mixed = alpha_i * alpha_i * c6_j + alpha_j * alpha_j * c6_i
         coefficient = 2.0 * c6_i * c6_j * alpha_i * alpha_j / torch.clamp(mixed, min=1e-12)
         seventh = torch.pow(mean, 1.0 / 7.0)
-        # Width of the oscillator from its van der Waals radius, a fit of the first reference; gamma = 1 / (2 width^2).
+        # The width of the oscillator is a polynomial of its van der Waals radius, which was fitted in the first
+        # reference, and gamma = 1 / (2 width^2).
         radius = self.scale * seventh
         width = -0.00433008 + radius * (0.24428889 + radius * (0.04125273 - 0.00078893 * radius))
         inverse_gamma = 2.0 * width * width

@@ -1,6 +1,6 @@
 """MACE: message passing with symmetric products of spherical tensors (Batatia et al., NeurIPS 2022).
 
-Equation numbers are those of the paper. Weights include all factors of normalization.
+Equation numbers refer to the paper. The weights include all normalization factors.
 """
 
 import math
@@ -21,15 +21,15 @@ from piwsl.models.networks.symmetric_products import SymmetricProducts
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 InteractionKind = Literal["residual", "agnostic", "density", "residual-density"]
-"""Kinds of interactions; those with a density divide the messages by a learned number of neighbors."""
+"""Kinds of interactions. Kinds with a density divide the messages by a learned number of neighbors."""
 
 
-# Keeps sums over neighbors and their products of order one initially; imported weights include their own factor.
+# It scales initial sums over neighbors and their products to order one. Imported weights contain their own factor.
 TYPICAL_NEIGHBORS = 8.0
 
 
 class Envelope(nn.Module):
-    """Polynomial switch of any power p (Gasteiger et al. 2020, DimeNet, eq. 8)."""
+    """Polynomial switch with any power p (Gasteiger et al. 2020, DimeNet, eq. 8)."""
 
     def __init__(self, cutoff: float, power: int) -> None:
         super().__init__()
@@ -62,9 +62,10 @@ class Bessel(nn.Module):
 
 
 class AgnesiTransform(nn.Module):
-    """Distances relative to covalent radii, compressed to 0 to 1 (Witt et al., J. Chem. Phys. 159, 164101, 2023).
+    """Map from distances to the range 0 to 1, relative to covalent radii (Witt et al., JCP 159, 164101, 2023).
 
-    ``1 / (1 + a x^q / (1 + x^(q - p)))`` with x = r / r0, where r0 is the mean of both covalent radii.
+    The transformed distance is ``1 / (1 + a x^q / (1 + x^(q - p)))`` with x = r / r0. The length r0 is the mean of both
+    covalent radii.
     """
 
     radii: Tensor
@@ -91,7 +92,7 @@ class AgnesiTransform(nn.Module):
 
 
 class PairRepulsion(nn.Module):
-    """Screened repulsion of nuclei (Ziegler, Biersack, Littmark 1985) below the sum of the covalent radii."""
+    """Screened nuclear repulsion (Ziegler, Biersack, Littmark 1985) below the sum of the covalent radii."""
 
     radii: Tensor
 
@@ -111,7 +112,7 @@ class PairRepulsion(nn.Module):
     length: Tensor
 
     def forward(self, species: Species, pairs: Edges, distances: Tensor) -> Tensor:
-        """Return half the energy of each pair (P,), eV, from pairs (2, P) and distances (P,)."""
+        """Return half the energy of each pair (P,) in eV, from species (N,), pairs (2, P) and distances (P,)."""
         numbers = species.to(distances.dtype)
         first, second = numbers.index_select(0, pairs[0]), numbers.index_select(0, pairs[1])
         radii = self.radii.to(distances.dtype).index_select(0, species)
@@ -126,13 +127,13 @@ class PairRepulsion(nn.Module):
 
 
 class RadialNetwork(nn.Module):
-    """Filters from radial functions: layers without bias, with SiLU between them (eq. 8)."""
+    """Network that maps radial functions to filters, with layers without bias and SiLU between them (eq. 8)."""
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
         layers = [nn.Linear(inputs, outputs, bias=False) for inputs, outputs in pairwise(sizes)]
         for number, layer in enumerate(layers):
-            # SiLU of normal numbers has a mean square of 0.36.
+            # The mean square of SiLU is 0.36 for numbers from a normal distribution.
             gain = 1.0 if number == 0 else 1.0 / 0.6
             nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
         self.layers = nn.ModuleList(layers)
@@ -147,17 +148,17 @@ class RadialNetwork(nn.Module):
 
 
 class MACELayer(nn.Module):
-    """One layer: messages from the neighbors (eqs. 8 and 9), products (eqs. 10 and 11) and update (eq. 12).
+    """Layer with messages from the neighbors (eqs. 8 and 9), products (eqs. 10 and 11) and update (eq. 12).
 
     Args:
-        kind: Kind of interaction.
+        kind: Kind of the interaction.
         features: Degrees of the features.
         results: Degrees of the updated features.
         largest: Largest degree of directions and messages.
-        order: Order of the products.
+        order: Largest number of factors in the products.
         channels: Number of channels.
         elements: Number of elements.
-        radial: Sizes of the radial network up to its last hidden layer.
+        radial: Layer sizes of the radial network, from its input to its last hidden layer.
     """
 
     def __init__(
@@ -186,7 +187,8 @@ class MACELayer(nn.Module):
         with torch.no_grad():
             for weight in self.after.parameters():
                 weight.mul_(1.0 / TYPICAL_NEIGHBORS)
-        # A residual interaction keeps those degrees of the features that remain; another one maps the messages.
+        # A residual interaction adds the features, in degrees that features and results share. Other interactions map
+        # the messages with weights for each element.
         kept = tuple(degree for degree in results if degree in features) if self.residual else degrees
         self.skip = ElementLinear(kept, channels, channels, elements)
         self.kept_rows = [row for degree in kept for row in _rows(features, degree)] if self.residual else []
@@ -206,12 +208,12 @@ class MACELayer(nn.Module):
         """Map features (N, sum (2 l + 1), C) to updated features.
 
         Args:
-            features: Tensors of the atoms.
-            element: Index of the element of each atom (N,).
+            features: Features of the atoms (N, sum (2 l + 1), C).
+            element: Index of each atom's element (N,).
             radial: Radial functions times the switch (P, R) of each pair.
             switch: Cutoff switch (P, 1).
             harmonics: Spherical harmonics (E, D) of the edges.
-            edges: Edges (2, E), E = 2 P; the second half is the first in the other direction.
+            edges: Edges (2, E), E = 2 P; the second half repeats the first in the other direction.
         """
         channels = features.shape[2]
         filters = self.filters(radial).view(-1, self.paths, channels)
@@ -236,26 +238,29 @@ class MACELayer(nn.Module):
 class MACE(nn.Module):
     """MACE energy network.
 
-    The energy of an atom is the sum of a linear function of its scalars after each layer but the last, and of a small
-    network of its scalars after the last layer (eq. 13). The second half of the edges must be the first half in the
-    other direction, as in every batch and neighbor list of piwsl.
+    The energy of an atom is a sum over the layers (eq. 13). Each layer but the last contributes a linear function of
+    the scalars. The last layer contributes a small network of the scalars. The second half of the edges must repeat the
+    first half in the other direction, as in all batches and neighbor lists of piwsl.
 
     Args:
         cutoff: Interaction range, angstrom.
-        elements: Atomic numbers that the network knows; it cannot represent others.
+        elements: Atomic numbers of the elements that the network supports.
         channels: Number of channels of each degree.
-        hidden_degrees: Degrees of the features between layers.
+        hidden_degrees: Degrees of the features between layers, ascending from 0.
         largest_degree: Largest degree of directions and messages.
-        correlations: Order of the products of each layer; their number is that of the layers.
+        correlations: Largest number of factors in the products, 1 to 4, one entry for each layer.
         first_interaction: Kind of the first interaction.
-        interaction: Kind of the others.
+        interaction: Kind of all other interactions.
         radial_size: Number of radial functions.
         cutoff_power: Power of the cutoff polynomial.
-        radial_layers: Sizes of the hidden layers of the radial networks.
-        readout_width: Size of the hidden layer of the last readout.
-        pair_repulsion: Add the screened repulsion of nuclei.
-        last_readout_only: Leave out the linear readouts.
-        distance_transform: Transformation of distances before the radial functions.
+        radial_layers: Sizes of the hidden layers in the radial networks.
+        readout_width: Size of the hidden layer in the last readout.
+        pair_repulsion: Whether the screened nuclear repulsion is added.
+        last_readout_only: Whether the linear readouts are omitted.
+        distance_transform: Transformation of the distances before the radial functions, ``none`` or ``agnesi``.
+
+    Raises:
+        ConfigError: ``hidden_degrees``, ``elements`` or ``correlations`` are invalid.
     """
 
     def __init__(
@@ -313,7 +318,7 @@ class MACE(nn.Module):
         self.readout = nn.Sequential(
             nn.Linear(channels, readout_width, bias=False), nn.SiLU(), nn.Linear(readout_width, 1, bias=False)
         )
-        # TorchScript compiles a loop over no module, but not a call of a module that may be absent.
+        # TorchScript compiles a loop over an empty list of modules, but not a call of a module that may be None.
         self.repulsions = nn.ModuleList([PairRepulsion(cutoff_power)] if pair_repulsion else [])
 
     index: Tensor
@@ -352,6 +357,6 @@ class MACE(nn.Module):
 
 
 def _rows(degrees: tuple[int, ...], degree: int) -> list[int]:
-    """Return the rows of a degree in tensors of some degrees."""
+    """Return the rows of one degree in tensors with the given degrees."""
     start = sum(2 * other + 1 for other in degrees if other < degree)
     return list(range(start, start + 2 * degree + 1))

@@ -1,8 +1,8 @@
 """So3krates: a Euclidean transformer (Frank, Unke, Müller, Chmiela, Nature Communications 15, 6539, 2024).
 
-An atom has invariant features (N, F) and Euclidean variables (N, D), one component for each order of each degree from 1
-to L. Euclidean variables interact only through the norms of their differences, one for each degree, so no products of
-spherical harmonics are needed.
+Each atom has invariant features (N, F) and Euclidean variables (N, D). The variables have one component for each order
+of each degree from 1 to L. They interact only through the norms of their differences, one norm for each degree, so no
+products of spherical harmonics are needed.
 """
 
 import math
@@ -17,7 +17,12 @@ NORM_EPSILON = 1e-6
 
 
 class BernsteinBasis(nn.Module):
-    """Bernstein polynomials of exp(-gamma r), with gamma half an inverse bohr (Unke et al. 2021, SpookyNet, eq. 13)."""
+    """Bernstein polynomials of exp(-gamma r) with the decay gamma (Unke et al. 2021, SpookyNet, eq. 13).
+
+    Args:
+        size: Number of polynomials.
+        decay: Decay gamma, 1/angstrom.
+    """
 
     decay: Tensor
     coefficients: Tensor
@@ -32,10 +37,11 @@ class BernsteinBasis(nn.Module):
 
     def forward(self, distances: Tensor) -> Tensor:
         """Map distances (E,) in angstrom to features (E, size)."""
-        # Exponents of large numbers that almost cancel: in float32 they would dominate the rounding error of energies.
+        # The exponents are sums of large numbers that almost cancel. In float32, they would dominate the rounding error
+        # of energies.
         exponent = -self.decay.to(torch.float64) * distances.to(torch.float64).unsqueeze(1)
         powers = self.powers.to(torch.float64)
-        # A logarithm of 1 - exp(x) that is exact for small distances.
+        # This form of log(1 - exp(x)) is accurate for small distances.
         rest = torch.log(-torch.expm1(exponent))
         basis = torch.exp(self.coefficients.to(torch.float64) + powers * exponent + powers.flip(0) * rest)
         return basis.to(distances.dtype)
@@ -55,7 +61,7 @@ class QuinticCutoff(nn.Module):
 
 
 class ElectronicEmbedding(nn.Module):
-    """Features of a charge or of a number of unpaired electrons of the structure (SpookyNet, eqs. 10 and 11).
+    """Features from a number of the structure, its charge or its unpaired electrons (SpookyNet, eqs. 10 and 11).
 
     The number is distributed over the atoms by attention to their elements. Positive and negative numbers have separate
     keys and values.
@@ -72,7 +78,7 @@ class ElectronicEmbedding(nn.Module):
         )
 
     def forward(self, species: Species, numbers: Tensor, structure_index: StructureIndex) -> Tensor:
-        """Map species (N,) and the number of the structure of each atom (N,) to features (N, F)."""
+        """Map species (N,) and numbers (N,), repeated for each atom of a structure, to features (N, F)."""
         sign = (numbers < 0).to(torch.int64)
         key, value = self.key.index_select(0, sign), self.value.index_select(0, sign)
         weights = nn.functional.softplus((self.query(species) * key).sum(1) / math.sqrt(self.channels))
@@ -83,9 +89,9 @@ class ElectronicEmbedding(nn.Module):
 
 
 class Filter(nn.Module):
-    """Filter of a pair from its length and from the invariants of its Euclidean variables (eq. 9).
+    """Filter of a pair, from its length and the invariants of the difference between its Euclidean variables (eq. 9).
 
-    It is the same for both directions of the pair.
+    Both directions of the pair have the same filter.
     """
 
     def __init__(self, radial_size: int, degrees: int, channels: int) -> None:
@@ -101,7 +107,7 @@ class Filter(nn.Module):
 
 
 class Invariants(nn.Module):
-    """Invariants of Euclidean variables: the sum of squares of each degree l over sqrt(2 l + 1)."""
+    """Invariants of Euclidean variables: the sum of the squares of each degree l, divided by sqrt(2 l + 1)."""
 
     matrix: Tensor
 
@@ -119,14 +125,14 @@ class Invariants(nn.Module):
 
 
 class Attention(nn.Module):
-    """Updates of features and Euclidean variables by attention to the neighbors (eqs. 10 to 12).
+    """Attention to the neighbors, which updates features and Euclidean variables (eqs. 10 to 12).
 
     The weights are divided by the mean number of neighbors.
 
     Args:
         channels: Number of invariant features F.
-        heads: Heads of the attention to features.
-        degrees: Largest degree L, and number of heads of the attention to directions.
+        heads: Number of heads in the attention for features.
+        degrees: Largest degree L, and the number of heads in the attention for directions.
         radial_size: Number of radial functions.
         neighbors: Mean number of neighbors.
     """
@@ -140,24 +146,24 @@ class Attention(nn.Module):
         self.neighbors = neighbors
         self.feature_filter = Filter(radial_size, degrees, channels)
         self.direction_filter = Filter(radial_size, degrees, channels)
-        # For each head: query, key and value of the features.
+        # Query, key and value of the features, for each head.
         self.feature_maps = nn.Parameter(_head_weights(heads, channels // heads, 3))
-        # For each degree: query and key of the directions.
+        # Query and key of the directions, for each degree.
         self.direction_maps = nn.Parameter(_head_weights(degrees, channels // degrees, 2))
         self.register_buffer("component", degree_index(list(range(1, degrees + 1))), persistent=False)
 
     def forward(
         self, features: Tensor, radial: Tensor, invariants: Tensor, harmonics: Tensor, switch: Tensor, edges: Edges
     ) -> tuple[Tensor, Tensor]:
-        """Return both updates, (N, F) and (N, D).
+        """Return the updates of features (N, F) and Euclidean variables (N, D).
 
         Args:
             features: Invariant features (N, F).
             radial: Radial functions (P, R) of each pair.
-            invariants: Invariants (P, L) of each pair, or one for all pairs (1, L).
+            invariants: Invariants (P, L) of each pair, or (1, L) if all pairs have the same.
             harmonics: Spherical harmonics (E, D) of the direction of each edge.
             switch: Cutoff switch (P, 1) of each pair.
-            edges: Edges (2, E), E = 2 P; the second half is the first in the other direction.
+            edges: Edges (2, E), E = 2 P; the second half repeats the first in the other direction.
         """
         center, neighbor = edges[0], edges[1]
         switch = switch / self.neighbors
@@ -175,14 +181,14 @@ class Attention(nn.Module):
         return new_features, variables.index_add(0, center, along)
 
     def _weights(self, filters: Tensor, query: Tensor, key: Tensor, switch: Tensor) -> Tensor:
-        """Return the weights (E, H) of edges from filters (P, F) of pairs and queries and keys (E, H, F / H)."""
+        """Return the weights (E, H) of edges from the filters (P, F) of pairs, and queries and keys (E, H, F / H)."""
         products = (query * key).view(2, -1, query.shape[1], query.shape[2])
         filters = filters.view(-1, query.shape[1], query.shape[2])
         return ((filters * products).sum(3) * switch).view(-1, query.shape[1])
 
 
 class Interaction(nn.Module):
-    """Exchange between features and Euclidean variables of an atom (eqs. 13 and 14)."""
+    """Exchange between the features and the Euclidean variables of an atom (eqs. 13 and 14)."""
 
     component: Tensor
 
@@ -195,14 +201,14 @@ class Interaction(nn.Module):
         self.register_buffer("component", degree_index(list(range(1, degrees + 1))), persistent=False)
 
     def forward(self, features: Tensor, variables: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (N, F) and variables (N, D) to updated ones."""
+        """Return updated features (N, F) and variables (N, D)."""
         mixed = self.linear(torch.cat((features, self.invariants(variables)), dim=1))
         change, factors = mixed.split([self.channels, self.degrees], dim=1)
         return features + change, variables + factors.index_select(1, self.component) * variables
 
 
 class Layer(nn.Module):
-    """A layer of the transformer: attention, then normalization, a residual network, interaction, normalization."""
+    """Layer of the transformer: attention, normalization, residual network, interaction and normalization."""
 
     def __init__(self, channels: int, heads: int, degrees: int, radial_size: int, neighbors: float) -> None:
         super().__init__()
@@ -224,7 +230,7 @@ class Layer(nn.Module):
         switch: Tensor,
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
-        """Map features (N, F) and variables (N, D) to updated ones; the other arguments are those of `Attention`."""
+        """Return updated features (N, F) and variables (N, D). The other arguments are the same as for `Attention`."""
         new_features, new_variables = self.attention(features, radial, invariants, harmonics, switch, edges)
         # Without this conversion, the derivatives of the layer norm would have mixed types.
         features = self.first_norm((features + new_features).to(self.first_norm.weight.dtype))
@@ -233,16 +239,16 @@ class Layer(nn.Module):
 
 
 class So3krates(nn.Module):
-    """Layers of So3krates up to the invariant features of each atom.
+    """Layers of So3krates that compute the invariant features of each atom.
 
     Args:
         cutoff: Range of the messages, angstrom.
-        channels: Number of invariant features F; a multiple of heads and of degrees.
+        channels: Number of invariant features F, a multiple of ``heads`` and of ``degrees``.
         layers: Number of layers.
-        heads: Heads of the attention to features.
+        heads: Number of heads in the attention for features.
         degrees: Largest degree of the Euclidean variables.
         radial_size: Number of radial functions.
-        decay: Decay of the radial variable, 1/angstrom.
+        decay: Decay gamma of the radial functions, 1/angstrom.
         neighbors: Mean number of neighbors.
     """
 
@@ -284,12 +290,12 @@ class So3krates(nn.Module):
 
         Args:
             species: Atomic numbers (N,).
-            edges: Edges within the cutoff (2, E), E = 2 P; the second half is the first in the other direction.
+            edges: Edges within the cutoff (2, E), E = 2 P; the second half repeats the first in the other direction.
             distances: Lengths (P,) of the first half, angstrom.
-            harmonics: Spherical harmonics (P, D) of the directions of the first half, degrees from 1.
+            harmonics: Spherical harmonics (P, D) of the directions of the first half, from degree 1.
             structure_index: Structure of each atom (N,).
-            charges: Charge of the structure of each atom (N,), e.
-            unpaired: Unpaired electrons of the structure of each atom (N,).
+            charges: Charge of the structure (N,), repeated for each atom, e.
+            unpaired: Number of unpaired electrons of the structure (N,), repeated for each atom.
         """
         features = self.embedding(species)
         features = features + self.charge(species, charges, structure_index)
@@ -309,7 +315,7 @@ class So3krates(nn.Module):
 
 
 def of_structures(values: Tensor, structure_index: StructureIndex) -> Tensor:
-    """Return the sum of values (N,) over the structure of each atom, for each atom (N,)."""
+    """Return the sum of the values (N,) in each structure, repeated for each atom (N,)."""
     # There are at most as many structures as atoms.
     sums = torch.zeros_like(values).index_add(0, structure_index, values)
     return sums.index_select(0, structure_index)
@@ -320,6 +326,6 @@ def _head_weights(heads: int, width: int, count: int) -> Tensor:
 
 
 def _heads(features: Tensor, maps: Tensor) -> Tensor:
-    """Map features (N, F) by the matrices of each head (H, F / H, G) to (N, H, G)."""
+    """Map features (N, F) with the matrices (H, F / H, G) of the heads to (N, H, G)."""
     split = features.view(features.shape[0], maps.shape[0], maps.shape[1])
     return torch.bmm(split.transpose(0, 1), maps).transpose(0, 1)

@@ -16,7 +16,7 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, Structu
 
 
 class AtomicHead(nn.Module):
-    """One number for each atom from its features, plus a number of its element."""
+    """One number for each atom, as a function of its features plus a constant of its element."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class AtomicHead(nn.Module):
 
 
 class EnergyHead(nn.Module):
-    """Energy of each atom from its features, with a factor for its element."""
+    """Energy of each atom, as a function of its features times a factor of its element."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,10 @@ class EnergyHead(nn.Module):
 
 
 class VolumeHead(nn.Module):
-    """Ratio of the volume of an atom to that of the free atom: |s + k . q / sqrt(F/2)| with s and q of its element."""
+    """Ratio between the volumes of an atom and of the free atom, |s + k . q / sqrt(F/2)|.
+
+    The vector k is a function of the features. The element determines s and q.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,24 +69,27 @@ class VolumeHead(nn.Module):
 class SO3LR(nn.Module):
     """SO3LR energy network.
 
-    Charge and number of unpaired electrons are those of every structure; they are fixed when the network is built. The
-    second half of the edges must be the first half in the other direction, as in all batches and neighbor lists of
-    piwsl.
+    The charge and the number of unpaired electrons are fixed when the network is built. They are the same for all
+    structures. The second half of the edges must repeat the first half in the other direction, as in all batches and
+    neighbor lists of piwsl.
 
     Args:
         cutoff: Range of electrostatics and dispersion, angstrom.
         message_cutoff: Range of the messages, angstrom.
-        channels: Number of invariant features F; a multiple of heads and of degrees.
+        channels: Number of invariant features F, a multiple of ``heads`` and of ``degrees``.
         layers: Number of layers.
-        heads: Attention heads.
+        heads: Number of attention heads.
         degrees: Largest degree of the Euclidean variables.
         radial_size: Number of radial functions.
         neighbors: Mean number of neighbors within the range of the messages.
         charge_width: Width of the partial charges, angstrom.
-        damping: Factor of the damping radius of the dispersion.
-        dispersion_switch: Width of the switch of the dispersion below the cutoff, angstrom.
+        damping: Factor for the damping radius of the dispersion.
+        dispersion_switch: Width of the range below the cutoff in which the dispersion is switched off, angstrom.
         charge: Total charge of a structure, e.
         unpaired_electrons: Number of unpaired electrons of a structure.
+
+    Raises:
+        ConfigError: ``channels`` is not a multiple of ``heads`` and ``degrees``.
     """
 
     def __init__(
@@ -126,7 +132,7 @@ class SO3LR(nn.Module):
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
     ) -> Tensor:
         """Return the energy of each atom (N,), in units of the scale of the potential."""
-        # Filters and pair energies are the same for both directions, and the second half repeats the first.
+        # Filters and pair energies are the same for both directions, so the first half of the edges is sufficient.
         count = edges.shape[1] // 2
         pairs, vectors = edges[:, :count], edge_vectors[:count]
         distances = edge_lengths(vectors)
@@ -153,7 +159,7 @@ class SO3LR(nn.Module):
         energies = energies.index_add(0, near_pairs[0], repulsion).index_add(0, near_pairs[1], repulsion)
 
         charges = self.charges(species, features)
-        # The surplus is distributed equally over the atoms of a structure.
+        # All atoms of a structure receive an equal part of the missing charge.
         surplus = total_charge - of_structures(charges, structure_index)
         charges = charges + surplus / of_structures(ones, structure_index)
         far = self.electrostatics(charges.index_select(0, pairs[0]), charges.index_select(0, pairs[1]), distances)

@@ -1,8 +1,8 @@
 """Real spherical harmonics and the coefficients that couple them.
 
-The components of degree l are ordered by m = -l ... l, and the polar axis is y: degree 1 is (x, y, z) up to a factor.
-Coupling coefficients are computed in float64 from the formula of Racah (Varshalovich, Moskalev, Khersonskii, Quantum
-Theory of Angular Momentum, 1988, section 8.2.1) and transformed from complex to real harmonics.
+The components of degree l are ordered by m = -l ... l. The polar axis is y, so degree 1 is (x, y, z) up to a factor.
+Coupling coefficients are computed in float64 with Racah's formula (Varshalovich, Moskalev, Khersonskii, Quantum Theory
+of Angular Momentum, 1988, section 8.2.1) and transformed from complex to real harmonics.
 """
 
 import math
@@ -22,7 +22,7 @@ def _coupling(left: int, right: int, result: int) -> Tensor:
                 complex_values[left + m, right + n, result + m + n] = value
     to_left, to_right, to_result = _real_basis(left), _real_basis(right), _real_basis(result)
     real = torch.einsum("am,bn,ck,mnk->abc", to_left, to_right, to_result.conj(), complex_values)
-    # With the phases of `_real_basis` the coefficients are real.
+    # With the phases of `_real_basis`, the coefficients are real.
     values: Tensor = real.real
     values = values / torch.linalg.vector_norm(values)
     signed: Tensor = values * _phase(left, right, result, values)
@@ -30,10 +30,10 @@ def _coupling(left: int, right: int, result: int) -> Tensor:
 
 
 def _phase(left: int, right: int, result: int, values: Tensor) -> float:
-    """Return the sign of the coefficients by convention.
+    """Return the sign that the coefficients have by convention.
 
-    If the sum of the degrees is odd, the first coefficient of the ascending degrees is positive, and an exchange of two
-    degrees changes the sign. Weights of networks that were trained with these products depend on the sign.
+    If the sum of the degrees is odd, the first coefficient for ascending degrees is positive, and an exchange of two
+    degrees changes the sign. The weights of networks that were trained with these products depend on the sign.
     """
     if (left + right + result) % 2 == 0:
         return 1.0
@@ -42,12 +42,12 @@ def _phase(left: int, right: int, result: int, values: Tensor) -> float:
     ascending = values.permute(order).flatten()
     first = float(ascending[ascending.abs() > 1e-9][0])
     swaps = sum(order[a] > order[b] for a in range(3) for b in range(a + 1, 3))
-    # Equal degrees may be exchanged, so any order of them gives the same sign.
+    # The order of equal degrees does not affect the sign.
     return math.copysign(1.0, first) * (-1.0) ** swaps
 
 
 def coupling(left: int, right: int, result: int) -> Tensor:
-    """Return the real coefficients that couple two degrees to a third, of norm one.
+    """Return the real coefficients that couple two degrees to a third. Their norm is one.
 
     Args:
         left: Degree of the left factor.
@@ -66,14 +66,14 @@ def coupling(left: int, right: int, result: int) -> Tensor:
 
 
 class NextDegree(nn.Module):
-    """Spherical harmonics of degree l from those of degree l - 1."""
+    """Spherical harmonics of degree l, computed from the harmonics of degree l - 1."""
 
     matrix: Tensor
 
     def __init__(self, degree: int) -> None:
         super().__init__()
         coefficients = coupling(1, degree - 1, degree)
-        # Along the polar axis all components but that of m = 0 vanish; its square must be 2 l + 1 times the norm.
+        # Along the polar axis, only the component m = 0 is not zero. Its square must be 2 l + 1 times the norm.
         along_axis = float(coefficients[1, degree - 1, degree]) * math.sqrt(2.0 * degree - 1.0)
         matrix = coefficients.reshape(-1, 2 * degree + 1) * (math.sqrt(2.0 * degree + 1.0) / along_axis)
         self.register_buffer("matrix", matrix, persistent=False)
@@ -85,11 +85,12 @@ class NextDegree(nn.Module):
 
 
 class SphericalHarmonics(nn.Module):
-    """Real spherical harmonics of unit vectors, up to a degree.
+    """Real spherical harmonics of unit vectors up to a given degree.
 
     Args:
         largest: Largest degree.
-        norm: ``integral`` for functions of norm one on the sphere, ``component`` for a mean square of one of each.
+        norm: Normalization. With ``integral``, the integral of each squared harmonic over the sphere is one. With
+            ``component``, its mean over the sphere is one.
     """
 
     def __init__(self, largest: int, norm: str = "integral") -> None:
@@ -98,7 +99,7 @@ class SphericalHarmonics(nn.Module):
         self.steps = nn.ModuleList(NextDegree(degree) for degree in range(1, largest + 1))
 
     def forward(self, units: Tensor) -> Tensor:
-        """Map unit vectors (E, 3) to harmonics (E, (largest + 1)^2), in the order of degrees from 0."""
+        """Map unit vectors (E, 3) to harmonics (E, (largest + 1)^2), in ascending order of degrees from 0."""
         below = torch.full_like(units[:, :1], self.first)
         parts = [below]
         for step in self.steps:
@@ -108,7 +109,7 @@ class SphericalHarmonics(nn.Module):
 
 
 def degree_index(degrees: list[int]) -> Tensor:
-    """Return the position of its degree in a list for each component of these degrees, (sum (2 l + 1),)."""
+    """Return the index of the degree in the list for each component, (sum (2 l + 1),)."""
     sizes = torch.tensor([2 * degree + 1 for degree in degrees])
     return torch.arange(len(degrees)).repeat_interleave(sizes)
 

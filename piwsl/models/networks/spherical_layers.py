@@ -1,4 +1,4 @@
-"""Layers for spherical tensors (N, sum (2 l + 1), C): linear maps of each degree, and convolutions with directions."""
+"""Layers for spherical tensors (N, sum (2 l + 1), C): linear maps for each degree, and convolutions with directions."""
 
 import math
 
@@ -14,8 +14,8 @@ class DegreeLinear(nn.Module):
 
     Args:
         degrees: Degrees of the tensors.
-        inputs: Channels of the inputs, for each degree.
-        outputs: Channels of the outputs.
+        inputs: Number of input channels of each degree.
+        outputs: Number of output channels.
     """
 
     def __init__(self, degrees: tuple[int, ...], inputs: list[int], outputs: int) -> None:
@@ -39,8 +39,8 @@ class ElementLinear(nn.Module):
 
     Args:
         degrees: Degrees of the tensors.
-        inputs: Channels of the inputs.
-        outputs: Channels of the outputs.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
         elements: Number of elements.
     """
 
@@ -51,7 +51,7 @@ class ElementLinear(nn.Module):
         self.weights = nn.Parameter(weights)
 
     def forward(self, tensors: Tensor, element: Tensor) -> Tensor:
-        """Map tensors (N, sum (2 l + 1), inputs) and indices of elements (N,) to tensors with other channels."""
+        """Map tensors (N, sum (2 l + 1), inputs) and element indices (N,) to tensors (N, sum (2 l + 1), outputs)."""
         results: list[Tensor] = []
         start = 0
         for number, size in enumerate(self.sizes):
@@ -62,7 +62,7 @@ class ElementLinear(nn.Module):
 
 
 def convolution_paths(features: tuple[int, ...], largest: int, results: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """Return the degrees of feature, direction and result of each product that conserves parity, sorted by the result.
+    """Return the degrees (feature, direction, result) of all products that conserve parity, sorted by the result.
 
     Args:
         features: Degrees of the features.
@@ -80,11 +80,11 @@ def convolution_paths(features: tuple[int, ...], largest: int, results: tuple[in
 
 
 class Convolution(nn.Module):
-    """Sums over neighbors of products of features and directions, each path with its own filter.
+    """Convolution, which sums products of features and directions over the neighbors. Each path has its own filter.
 
     Args:
         features: Degrees of the features.
-        largest: Largest degree of the directions; the results have the degrees 0 to this one.
+        largest: Largest degree of the directions and of the results.
     """
 
     matrix: Tensor
@@ -102,10 +102,10 @@ class Convolution(nn.Module):
             blocks.append(block.flatten(0, 1))
         self.register_buffer("matrix", torch.cat(blocks).t().contiguous(), persistent=False)
         self.columns = [len(block) for block in blocks]
-        # For each path: the place of its degree among those of the features, and the degree of its result.
+        # For each path, the index of its degree in the features and the degree of its result.
         self.places = [features.index(own) for own, _, _ in self.paths]
         self.degrees = [result for _, _, result in self.paths]
-        # Number of paths of each degree of the results.
+        # Number of paths to each degree of the results.
         self.multiplicity = [self.degrees.count(degree) for degree in self.results]
 
     def forward(self, features: Tensor, harmonics: Tensor, filters: Tensor, edges: Edges) -> list[Tensor]:
@@ -115,7 +115,7 @@ class Convolution(nn.Module):
             features: Tensors (N, sum (2 l + 1), C).
             harmonics: Spherical harmonics of the edges (E, (largest + 1)^2).
             filters: Filters (P, paths, C) of the pairs.
-            edges: Edges (2, E), E = 2 P; the second half is the first in the other direction.
+            edges: Edges (2, E), E = 2 P; the second half repeats the first in the other direction.
         """
         atoms, channels = features.shape[0], features.shape[2]
         sent = features.index_select(0, edges[1]).split(self.sizes, dim=1)

@@ -1,9 +1,10 @@
-"""Symmetric products of spherical tensors: a basis of all equivariant polynomials of one tensor.
+"""Symmetric products of spherical tensors: a basis for all equivariant polynomials of one tensor.
 
-The tensor has the degrees 0 to l, each with natural parity. A product of order n of degree L is a homogeneous
-polynomial of order n in the components, and transforms like a spherical harmonic of degree L. These are the products of
-the atomic cluster expansion (Drautz, PRB 99, 014104, 2019; Dusson et al., J. Comput. Phys. 454, 110946, 2022). The
-factors are equal, so only the symmetric part of a product of coupling coefficients counts. The basis contains it once.
+The tensor has the degrees 0 to l, each with natural parity. A product of order n and degree L is a homogeneous
+polynomial of order n in the components and transforms like a spherical harmonic of degree L. The atomic cluster
+expansion uses such products (Drautz, PRB 99, 014104, 2019; Dusson et al., J. Comput. Phys. 454, 110946, 2022). The
+factors are equal, so only the symmetric part of the coupling coefficients contributes. The basis contains each
+independent symmetric product once.
 """
 
 import math
@@ -19,11 +20,11 @@ from piwsl.models.networks.spherical import coupling
 
 @dataclass(frozen=True, eq=False)
 class ProductBasis:
-    """All products of one order and degree.
+    """Basis of all products with one order and degree.
 
     Attributes:
         monomials: Components (M, n) of each monomial, in ascending order.
-        coefficients: Coefficients (2 L + 1, M, K) of K products, orthonormal, float64.
+        coefficients: Coefficients (2 L + 1, M, K) of K orthonormal products, float64.
     """
 
     monomials: Tensor
@@ -32,7 +33,7 @@ class ProductBasis:
 
 @lru_cache(maxsize=64)
 def product_basis(largest: int, order: int, degree: int) -> ProductBasis:
-    """Return a basis of all products of an order that have a degree.
+    """Return a basis of all products with the given order and degree.
 
     Args:
         largest: Largest degree of the factors.
@@ -54,7 +55,7 @@ def product_basis(largest: int, order: int, degree: int) -> ProductBasis:
 def _products(
     degrees: tuple[int, ...], degree: int, monomials: dict[tuple[int, ...], int]
 ) -> list[tuple[list[int], Tensor]]:
-    """Return the independent products of factors of these degrees; new monomials are entered in the dictionary."""
+    """Return the independent products of factors with these degrees, and add new monomials to the dictionary."""
     shape = [2 * one + 1 for one in degrees]
     starts = [one * one for one in degrees]
     grid = torch.cartesian_prod(*(torch.arange(size) for size in shape)).reshape(-1, len(shape))
@@ -64,7 +65,7 @@ def _products(
     for coefficients in _couplings(degrees, degree):
         flat = coefficients.reshape(2 * degree + 1, -1)
         product = torch.zeros(2 * degree + 1, len(unique), dtype=torch.float64).index_add(1, inverse, flat)
-        # Twice is enough for orthogonality (Kahan).
+        # Two passes are sufficient for orthogonality (Kahan).
         for _ in range(2):
             for other in basis:
                 product = product - (product * other).sum() * other
@@ -78,7 +79,7 @@ def _products(
 
 
 def _couplings(degrees: tuple[int, ...], degree: int) -> list[Tensor]:
-    """Return all ways to couple factors from left to right to a degree, (2 L + 1, 2 l_1 + 1, ..., 2 l_n + 1)."""
+    """Return all couplings of the factors, from left to right, to a degree, (2 L + 1, 2 l_1 + 1, ..., 2 l_n + 1)."""
     partial = {degrees[0]: [torch.eye(2 * degrees[0] + 1, dtype=torch.float64)]}
     for position, right in enumerate(degrees[1:], start=2):
         last = position == len(degrees)
@@ -101,7 +102,7 @@ class SymmetricProducts(nn.Module):
         largest: Largest degree of the factors.
         degrees: Degrees of the results.
         order: Largest number of factors.
-        channels: Number of channels, each of which is multiplied with itself.
+        channels: Number of channels. Each channel is multiplied only with itself.
         elements: Number of elements.
     """
 
@@ -120,7 +121,7 @@ class SymmetricProducts(nn.Module):
         place = {monomial: number for number, monomial in enumerate(one for some in lists for one in some)}
         rows: list[Tensor] = []
         for degree in degrees:
-            # Rows of a degree: for each component, the products of order 1, 2, ...
+            # The rows of a degree contain the products of order 1, 2, ... for each component.
             block = torch.zeros(2 * degree + 1, self.counts[len(rows)], len(place), dtype=torch.float64)
             start = 0
             for n in range(1, order + 1):
@@ -142,7 +143,7 @@ class SymmetricProducts(nn.Module):
     def _monomials(
         self, bases: dict[tuple[int, int], ProductBasis], degrees: tuple[int, ...]
     ) -> list[list[tuple[int, ...]]]:
-        """Return the monomials of each order that are needed; each is a monomial of one order less times a factor."""
+        """Return the required monomials of each order. Each one is a monomial of the order below times a factor."""
         lists: list[list[tuple[int, ...]]] = []
         above: set[tuple[int, ...]] = set()
         for n in range(self.order, 0, -1):
@@ -153,9 +154,9 @@ class SymmetricProducts(nn.Module):
         return lists
 
     def _nest(self, matrix: Tensor, lists: list[list[tuple[int, ...]]]) -> None:
-        """Choose how products of the highest order are summed.
+        """Choose the method that sums products of the highest order, and register its buffers.
 
-        With few products, a matrix product for each component of the last factor is cheaper than all monomials.
+        For few products, a matrix product for each component of the last factor is faster than computing all monomials.
 
         Args:
             matrix: Coefficients (rows, monomials) of the highest order.
@@ -189,9 +190,9 @@ class SymmetricProducts(nn.Module):
         self.register_buffer("last", torch.tensor(right, dtype=torch.int64), persistent=False)
 
     def forward(self, tensors: Tensor, element: Tensor) -> Tensor:
-        """Map tensors (N, (largest + 1)^2, C) and indices of elements (N,) to sums (N, sum (2 L + 1), C)."""
+        """Map tensors (N, (largest + 1)^2, C) and element indices (N,) to sums (N, sum (2 L + 1), C)."""
         below = tensors.index_select(1, self.first)
-        # One matrix product for each order: joining the monomials would copy them.
+        # Each order has its own matrix product, because joining the monomials would copy them.
         matrices = self.matrix.to(tensors.dtype).split(self.widths, dim=1)
         products = torch.matmul(matrices[0], below)
         left, right = self.second.split(self.lengths), self.last.split(self.lengths)
