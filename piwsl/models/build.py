@@ -139,7 +139,7 @@ def build_potential(
 
     Raises:
         ConfigError: The network cannot be built, see `build_network`.
-        ElementError: The network has a fixed list of elements, which lacks one of these.
+        ElementError: The network supports a fixed list of elements, and one of the given elements is missing.
     """
     if config.network == "mace":
         known = config.options["elements"]

@@ -42,13 +42,13 @@ class RegisteredNetwork:
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the named sets of options: the attribute ``presets`` of the network."""
+        """Return the attribute ``presets`` of the network, which contains named sets of options."""
         presets: Mapping[str, Mapping[str, Any]] = getattr(self.energy, "presets", {})
         return presets
 
     @property
     def limitation(self) -> str | None:
-        """Return a law that the network breaks, in words: the attribute ``limitation`` of the network."""
+        """Return the attribute ``limitation`` of the network, which names a law that the network breaks."""
         limitation: str | None = getattr(self.energy, "limitation", None)
         return limitation
 
@@ -56,7 +56,7 @@ class RegisteredNetwork:
     def largest_molecule(self) -> int | None:
         """Return the number of atoms above which lists of neighbors are faster than all pairs of a molecule.
 
-        This is the attribute ``largest_molecule`` of the network; None: as of the exporter.
+        The number is the attribute ``largest_molecule`` of the network. With None, the exporter uses its default.
         """
         largest: int | None = getattr(self.energy, "largest_molecule", None)
         return largest
@@ -65,7 +65,7 @@ class RegisteredNetwork:
         """Return the options of a preset.
 
         Raises:
-            ConfigError: The network has no preset of this name; the message lists those that it has.
+            ConfigError: The network has no preset with this name. The message lists its presets.
         """
         if name not in self.presets:
             known = f"its presets are {', '.join(self.presets)}" if self.presets else "it has none"
@@ -73,10 +73,10 @@ class RegisteredNetwork:
         return self.presets[name]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Check options against each other with the static method ``check_options`` of the network, if it has one.
+        """Check that options are consistent, with the static method ``check_options`` of the network if it has one.
 
         Raises:
-            ConfigError: Options do not fit together.
+            ConfigError: The options are inconsistent.
         """
         check = getattr(self.energy, "check_options", None)
         if check is not None:
@@ -130,9 +130,9 @@ def register_network(
 
     Four attributes of a class are optional. ``presets`` is a dictionary of names and options for ``model.preset``; the
     options may include ``cutoff``. The static method ``check_options`` takes the dictionary of all options and raises
-    `piwsl.errors.ConfigError` if they do not fit together. ``limitation`` names a law that the network breaks; an
-    export for OpenMM must accept it. ``largest_molecule`` is the number of atoms above which such an export searches
-    neighbors instead of using all pairs.
+    `piwsl.errors.ConfigError` if they are inconsistent. ``limitation`` names a law that the network breaks. An export
+    for OpenMM must accept this limitation explicitly. ``largest_molecule`` is the number of atoms above which an export
+    for OpenMM searches neighbors instead of using all pairs.
 
     Args:
         name: Name of letters, digits and underscores. A name can be registered again only by the same class or

@@ -1,1 +1,1 @@
-"""Foundation models: readers of files that other programs wrote, and their conversion into networks of piwsl."""
+"""Foundation models: readers for files of other programs, and conversion to networks of piwsl."""

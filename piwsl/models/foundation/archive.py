@@ -1,4 +1,4 @@
-"""Archives of ``torch.save`` as plain bytes, with every size checked before anything is allocated."""
+"""Archives of ``torch.save`` as plain bytes. Every size is checked before memory is allocated."""
 
 import math
 import sys
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from piwsl.errors import ModelFileError, reason_of
 
-# The pickle of a large model has a few megabytes; each byte of it can become an object of about 200 bytes.
+# The pickle of a large model has a few megabytes. Each byte can become an object of about 200 bytes.
 LARGEST_PICKLE = 16 * 2**20
 _MOST_ENTRIES = 100_000
 
 
 class Archive:
-    """An archive that ``torch.save`` wrote, open for reading.
+    """Archive of ``torch.save``, open for reading.
 
-    The entries of such an archive are not compressed. An archive with compressed or overlapping entries, which could
-    expand to many times its size, is refused.
+    The entries of such an archive are not compressed. An archive with compressed or overlapping entries is rejected,
+    because it could expand to many times its size.
 
     Args:
-        path: File to read.
+        path: Path of the file.
 
     Raises:
-        ModelFileError: The file is missing, is no such archive, or its sizes are inconsistent.
+        ModelFileError: The file is missing, is not an archive of ``torch.save``, or has inconsistent sizes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ class Archive:
         """Return a storage as a tensor (count,).
 
         Raises:
-            ModelFileError: There is no such entry, or its size is not that of so many numbers.
+            ModelFileError: The entry is missing, or its size does not fit the type and count.
         """
         size = count * dtype.itemsize
         name = f"data/{key}"
@@ -116,7 +116,7 @@ class Archive:
 
 
 def strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor | None:
-    """Return a contiguous copy of a view of a storage (n,), or None if the view leaves it or repeats its numbers."""
+    """Return a contiguous copy of a view of a storage (n,), or None if the view exceeds it or repeats its numbers."""
     if len(size) != len(stride) or offset < 0 or min((0, *size, *stride)) < 0:
         return None
     count = math.prod(size)

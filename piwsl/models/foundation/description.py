@@ -1,4 +1,4 @@
-"""What a reader of a foundation model returns."""
+"""Data classes that readers of foundation models return."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,16 +10,16 @@ from piwsl.models.build import ModelConfig
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a foundation model comes from, as kept in every file made from it.
+    """Origin of a foundation model, which is stored in every file made from the model.
 
     Attributes:
         name: Name of the model.
         license: License of the weights.
         citation: Publication to cite.
-        level: Level of theory of its labels; None if the file does not state it.
-        source: Name of the file or package that held the weights.
-        sha256: Checksum of the file of the weights.
-        notes: What a user should know, one fact a line.
+        level: Level of theory of the labels; None if the file does not state it.
+        source: Name of the file or package that contained the weights.
+        sha256: SHA-256 of the file with the weights.
+        notes: Notes for users, one fact for each line.
     """
 
     name: str
@@ -37,15 +37,15 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class FoundationModel:
-    """A foundation model as a network of piwsl.
+    """Foundation model, converted to a network of piwsl.
 
     Attributes:
         config: Network and its options.
-        tensors: Weights of the network.
-        reference_energies: Energy of each element, by atomic number, eV.
-        scale: eV per unit of the network's output.
+        tensors: Weights of the network by name.
+        reference_energies: Reference energy of each element, by atomic number, eV.
+        origin: Origin of the model.
+        scale: Energy per unit of the network output, eV.
         dtype: Type of the weights, ``float32`` or ``float64``.
-        origin: Where the model comes from.
     """
 
     config: ModelConfig

@@ -27,10 +27,10 @@ KNOWN = {
 
 
 def irreps(value: Any) -> list[tuple[int, int]]:
-    """Return the multiplicity and degree of each entry of a record of irreps, or of a text such as ``8x0e+8x1o``.
+    """Return the multiplicity and degree of each entry in a record of irreps or in a text such as ``8x0e+8x1o``.
 
     Raises:
-        ValueError: An entry has another parity than (-1)^l, or the record is of something else.
+        ValueError: An entry has a parity other than (-1)^l, or the text does not describe irreps.
     """
     entries = []
     for multiplicity, degree, parity in _parsed(value) if isinstance(value, str) else _recorded(value):
@@ -52,10 +52,10 @@ def _parsed(text: str) -> list[tuple[int, int, int]]:
 
 
 def linear_maps(linear: Record) -> dict[tuple[int, int], Tensor]:
-    """Return the matrices (outputs, inputs) of a linear map between entries of irreps, with all factors.
+    """Return the matrices (outputs, inputs) of a linear map, including all factors, by pairs of entries.
 
     Raises:
-        ValueError: The map has biases, or its record is damaged.
+        ValueError: The record is not a linear map or is damaged, or the map has biases.
     """
     if linear.name != "e3nn.o3._linear.Linear":
         raise ValueError(f"a linear map of type {linear.name}")
@@ -74,7 +74,11 @@ def linear_maps(linear: Record) -> dict[tuple[int, int], Tensor]:
 
 
 def element_maps(product: Record) -> dict[tuple[int, int], Tensor]:
-    """Return the matrices (elements, inputs, outputs) of a product with the one-hot element, with all factors."""
+    """Return the matrices (elements, inputs, outputs) of a product with the one-hot element, including all factors.
+
+    Raises:
+        ValueError: The record is not such a product or is damaged.
+    """
     if product.name != "e3nn.o3._tensor_product._sub.FullyConnectedTensorProduct":
         raise ValueError(f"a product of type {product.name}")
     degrees = irreps(product.attribute("irreps_out"))
@@ -87,7 +91,7 @@ def element_maps(product: Record) -> dict[tuple[int, int], Tensor]:
         size = inputs * elements * outputs
         block = weight[start : start + size].reshape(inputs, elements, outputs).transpose(0, 1)
         start += size
-        # The coupling with a scalar has the norm one.
+        # The coefficients that couple with a scalar have norm one.
         maps[source, target] = factor * (2 * degrees[target][1] + 1) ** -0.5 * block.to(torch.float64)
     if start != len(weight):
         raise ValueError("weights of a product do not fit its description")
@@ -95,10 +99,10 @@ def element_maps(product: Record) -> dict[tuple[int, int], Tensor]:
 
 
 def network_weights(network: Record) -> list[Tensor]:
-    """Return the matrices (outputs, inputs) of a fully connected network, with all factors, for plain SiLU.
+    """Return the matrices (outputs, inputs) of a fully connected network, including all factors, for plain SiLU.
 
     Raises:
-        ValueError: It has another activation.
+        ValueError: The network has an activation other than SiLU, activated results, or other variances than one.
     """
     count = len(network.attribute("hs")) - 1
     weights, factor = [], 1.0
@@ -120,7 +124,7 @@ def silu_factor(activation: Any) -> float:
     """Return the factor of a normalized SiLU.
 
     Raises:
-        ValueError: It is another activation.
+        ValueError: The activation is not SiLU.
     """
     function = activation.attribute("f") if isinstance(activation, Record) else None
     if not isinstance(function, Name) or function.name != "torch.nn.functional.silu":

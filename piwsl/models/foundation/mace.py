@@ -1,4 +1,4 @@
-"""MACE models from files of mace-torch 0.3."""
+"""Reader for MACE models in files of mace-torch 0.3."""
 
 import re
 from itertools import product
@@ -46,7 +46,7 @@ KNOWN = (
         "mace.modules.radial.ZBLBasis",
         "mace.modules.symmetric_contraction.Contraction",
         "mace.modules.symmetric_contraction.SymmetricContraction",
-        # Code of the original in source form; it stays data and is not used.
+        # Source code of the original modules. It remains data and is not used.
         "torch.fx._symbolic_trace.Tracer",
         "torch.fx.graph_module.reduce_graph_module",
         "torch.nn.functional.silu",
@@ -54,7 +54,7 @@ KNOWN = (
         "torch.nn.modules.container.ParameterList",
     }
 )
-# The only values of these attributes, where a file has them, that the network of piwsl represents.
+# Supported values of attributes. A file may lack them.
 _REQUIRED: dict[str, tuple[Any, ...]] = {
     "apply_cutoff": (True,),
     "embedding_specs": (None,),
@@ -71,23 +71,23 @@ _LICENSE = (
 
 
 def read_mace(path: Path, *, source: str, license: str | None = None, head: str | None = None) -> FoundationModel:
-    """Read a MACE model from the file of the whole module.
+    """Read a MACE model from a file that contains the whole module.
 
     Args:
-        path: File that mace-torch saved.
-        source: Name of the file, for the description.
-        license: License of the weights; None: not stated.
-        head: Which head of a model with several; None: the only one.
+        path: Path of the file, which mace-torch saved.
+        source: Name of the file in the description of the model.
+        license: License of the weights; None if it is not stated.
+        head: Name of the head. It may be None if the model has a single head.
 
     Raises:
-        ModelFileError: The file is damaged, contains something else, or has a part that piwsl does not represent.
-        ConfigError: The model has no such head, or several and none was chosen.
+        ModelFileError: The file is damaged, is not a MACE model, or has a part that piwsl does not represent.
+        ConfigError: The model has no head of this name, or it has several heads and none was chosen.
     """
     return convert_mace(read_pickled(path, KNOWN), path, source, license, head)
 
 
 def convert_mace(model: Record, path: Path, source: str, license: str | None, head: str | None) -> FoundationModel:
-    """Convert the record of a module; arguments and errors are those of `read_mace`."""
+    """Convert the record of a module. Arguments and errors are the same as for `read_mace`."""
     if model.name not in ROOTS:
         raise ModelFileError(f"{path}: contains {model.name}, not a MACE model")
     for name, allowed in _REQUIRED.items():
@@ -165,7 +165,7 @@ class _Converter:
         if len(self.readouts) == 1 and self.readouts[0].name.endswith(".LinearReadoutBlock"):
             raise ValueError("one layer with a linear readout")
         hidden = irreps(self.interactions[0].attribute("hidden_irreps"))
-        # A model of one layer has only scalars at the end, and its hidden features never occur.
+        # In a model with one layer, the hidden features never occur, because its results are scalars.
         degrees = [degree for _, degree in hidden]
         channels = {multiplicity for multiplicity, _ in hidden}
         directions = irreps(self.interactions[0].attribute("edge_attrs_irreps"))
@@ -251,9 +251,9 @@ class _Converter:
     def _filters(
         self, interaction: Record, prefix: str, features: tuple[int, ...], options: dict[str, Any]
     ) -> list[tuple[int, int, int]]:
-        """Convert the radial network and return the paths of the file, in the order of its messages.
+        """Convert the radial network, and return the paths in the order of the messages in the file.
 
-        The last layer takes over the factors of the paths and the order of the paths in piwsl.
+        The converted last layer includes the factors of the paths, and has the order of the paths in piwsl.
         """
         weights = network_weights(interaction.attribute("conv_tp_weights"))
         convolution = interaction.attribute("conv_tp")
@@ -280,9 +280,9 @@ class _Converter:
     def _message_maps(
         interaction: Record, messages: list[tuple[int, int, int]], options: dict[str, Any]
     ) -> list[Tensor]:
-        """Return the map of the messages of each degree, whose inputs are the paths in the order of piwsl.
+        """Return the map for the messages of each degree. Its inputs are the paths in the order of piwsl.
 
-        Depending on its version, the file has an entry for each path, or one for all paths of a degree.
+        Depending on its version, a file has one entry for each path, or one for all paths of a degree.
         """
         linear, channels = interaction.attribute("linear"), options["channels"]
         entries = irreps(linear.attribute("irreps_in"))
@@ -371,7 +371,7 @@ class _Converter:
 
 
 def _in_basis(matrix: Tensor, weights: Tensor, largest: int, factors: int, degree: int) -> Tensor:
-    """Return the weights (elements, K, C) of the products of piwsl that equal products with other coefficients.
+    """Convert the weights of products with other coefficients to weights (elements, K, C) for the basis of piwsl.
 
     Args:
         matrix: Coefficients ([2 L + 1,] D, ..., D, k) of k products of equal factors.
@@ -381,14 +381,14 @@ def _in_basis(matrix: Tensor, weights: Tensor, largest: int, factors: int, degre
         degree: Degree L of the products.
 
     Raises:
-        ValueError: The products are not equivariant, or of other factors.
+        ValueError: The products are not equivariant, or their factors have other degrees.
     """
     size, count = (largest + 1) ** 2, matrix.shape[-1]
     if matrix.shape[-2] != size or matrix.numel() != (2 * degree + 1) * size**factors * count:
         raise ValueError("products of tensors of other degrees")
     matrix = matrix.reshape(2 * degree + 1, -1, count)
     basis = product_basis(largest, factors, degree)
-    # Coefficients of equal monomials are added: the factors are equal.
+    # Coefficients of equal monomials are added, because the factors are equal.
     number = {tuple(row): place for place, row in enumerate(basis.monomials.tolist())}
     index = torch.tensor([number.get(tuple(sorted(row)), len(number)) for row in product(range(size), repeat=factors)])
     symmetric = torch.zeros(2 * degree + 1, len(number) + 1, count, dtype=torch.float64).index_add(1, index, matrix)

@@ -1,9 +1,9 @@
 """Pickled models as inert data.
 
-A pickle is a program for a small stack machine, and Python's own machine calls whatever functions the program names.
-The machine of this module calls nothing: an object of a class becomes a `Record` with the name of the class, its
-arguments and its state. Only tensors and the containers of Python become what they are. A name that is not expected in
-the file is refused.
+A pickle is a program for a small stack machine. The machine of Python calls every function that the program names. The
+machine in this module calls none of them: an object of a class becomes a `Record` with the name of the class, its
+arguments and its state. Only tensors and Python's containers become actual objects. A name that is not expected in the
+file is rejected.
 """
 
 import pickletools
@@ -18,7 +18,7 @@ from torch import Tensor
 from piwsl.errors import ModelFileError, reason_of
 from piwsl.models.foundation.archive import Archive, strided
 
-# Names that files of PyTorch contain in addition to those of a model.
+# Names that files of PyTorch contain in addition to the names of the model.
 PLAIN = frozenset(
     {
         "__builtin__.set",
@@ -61,17 +61,17 @@ _KEYS = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class Name:
-    """The name of a class or function, which was not looked up."""
+    """Name of a class or function, which is not imported."""
 
     name: str
 
 
 @dataclass(eq=False)
 class Record:
-    """An object of a class, as data.
+    """Object of a class, as data.
 
     Attributes:
-        name: Class, or function that would make the object.
+        name: Name of the class, or of the function that would create the object.
         arguments: Arguments of the class or function.
         state: Attributes of the object; None if it has no state.
         content: Elements or entries that would be added to the object.
@@ -83,7 +83,7 @@ class Record:
     content: list[Any] = field(default_factory=list)
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute of the state; of a PyTorch module also a parameter, buffer or submodule."""
+        """Return an attribute of the state. For a PyTorch module, it may be a parameter, buffer or submodule."""
         if not isinstance(self.state, dict):
             return default
         if name in self.state:
@@ -96,17 +96,17 @@ class Record:
 
 
 def read_pickled(path: Path, known: Collection[str]) -> Record:
-    """Read the file of a whole pickled module without executing anything of it.
+    """Read a file that contains a whole pickled module, without executing any of its code.
 
     Args:
-        path: File written by ``torch.save``.
-        known: Names of the classes and functions that may occur in the file, beside those of `PLAIN`.
+        path: Path of the file, which ``torch.save`` wrote.
+        known: Names of classes and functions that may occur in the file, in addition to `PLAIN`.
 
     Returns:
         The record of the module.
 
     Raises:
-        ModelFileError: The file is missing, damaged, or contains another name.
+        ModelFileError: The file is missing or damaged, contains another name, or does not contain a module.
     """
     with Archive(path) as archive:
         machine = _Machine(archive, frozenset(known) | PLAIN)
@@ -122,7 +122,7 @@ def read_pickled(path: Path, known: Collection[str]) -> Record:
 
 
 def tensors_of(module: Record) -> dict[str, Tensor]:
-    """Return parameters and buffers of a record of a PyTorch module by their names, as its ``state_dict`` would."""
+    """Return the parameters and buffers in the record of a PyTorch module, by the names in its ``state_dict``."""
     tensors: dict[str, Tensor] = {}
     waiting: list[tuple[str, Record, int]] = [("", module, 0)]
     while waiting:
@@ -143,7 +143,7 @@ def submodule(module: Record, path: str) -> Record:
     """Return the record of a submodule by its dotted name.
 
     Raises:
-        KeyError: There is none.
+        KeyError: No submodule has this name.
     """
     for name in path.split("."):
         found = module.attribute(name)
@@ -158,7 +158,7 @@ def _entries(group: Any) -> list[tuple[str, Any]]:
 
 
 class _Machine:
-    """The stack machine; the operations are those of the pickle protocols 2 to 5 that describe data."""
+    """Stack machine with the operations of pickle protocols 2 to 5 that describe data."""
 
     def __init__(self, archive: Archive, known: frozenset[str]) -> None:
         self.archive = archive
@@ -231,7 +231,7 @@ class _Machine:
         if not isinstance(target, dict):
             raise TypeError("entries of an object that is no dictionary")
         for key, value in pairs:
-            if isinstance(key, Tensor | Record):  # never looked up, only kept
+            if isinstance(key, Tensor | Record):  # such keys are never looked up
                 key = f"object {id(key)}"
             if not isinstance(key, _KEYS):
                 raise TypeError(f"a key of type {type(key).__name__}")

@@ -1,4 +1,4 @@
-"""SO3LR from the file of so3krates-torch."""
+"""Reader for SO3LR in the file of so3krates-torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ _TORCH = {
 }
 KNOWN = {f"so3krates_torch.{name}" for name in _PACKAGE} | {f"torch.nn.modules.{name}" for name in _TORCH}
 
-# The only values of these attributes that the network of piwsl represents.
+# Supported values of attributes.
 _REQUIRED: dict[str, Any] = {
     "radial_basis_fn": "bernstein",
     "cutoff_fn_name": "phys",
@@ -70,7 +70,7 @@ _REQUIRED: dict[str, Any] = {
     "energy_learn_atomic_type_shifts": True,
     "energy_learn_atomic_type_scales": True,
 }
-# Ranges that the authors use in simulations; the file leaves them open.
+# Ranges that the authors use in simulations. The file does not define them.
 _CUTOFF = 12.0
 _DISPERSION_SWITCH = 2.0
 
@@ -82,17 +82,17 @@ _NOTES = (
 def read_so3lr(
     path: Path, *, source: str, license: str, charge: int = 0, unpaired_electrons: int = 0
 ) -> FoundationModel:
-    """Read SO3LR from its file.
+    """Read SO3LR from a file that contains the whole model.
 
     Args:
-        path: File of the whole model, such as ``so3lr.model`` of so3krates-torch.
-        source: Name of the file or package, for the description.
+        path: Path of the file, such as ``so3lr.model`` of so3krates-torch.
+        source: Name of the file or package in the description of the model.
         license: License of the weights.
-        charge: Total charge of the structures, e.
-        unpaired_electrons: Unpaired electrons of the structures.
+        charge: Total charge of each structure, e.
+        unpaired_electrons: Number of unpaired electrons in each structure.
 
     Raises:
-        ModelFileError: The file is damaged, contains something else, or has an option that piwsl lacks.
+        ModelFileError: The file is damaged, is not an SO3LR model, or has an option that piwsl does not support.
     """
     return convert_so3lr(read_pickled(path, KNOWN), path, source, license, charge, unpaired_electrons)
 
@@ -100,7 +100,7 @@ def read_so3lr(
 def convert_so3lr(
     model: Record, path: Path, source: str, license: str, charge: int, unpaired_electrons: int
 ) -> FoundationModel:
-    """Convert the record of a module; arguments and errors are those of `read_so3lr`."""
+    """Convert the record of a module. Arguments and errors are the same as for `read_so3lr`."""
     if model.name != ROOT:
         raise ModelFileError(f"{path}: contains {model.name}, not {ROOT}")
     _check_options(model, path)
@@ -155,7 +155,7 @@ def _check_options(model: Record, path: Path) -> None:
 
 
 def _elements(tensors: dict[str, Tensor]) -> list[int]:
-    """Return the elements that the model was trained on: those whose energy factor left its initial value of one."""
+    """Return the elements that the model was trained on. Their energy factors differ from the initial value of one."""
     factors = tensors["atomic_energy_output_block.energy_scales.weight"].flatten()
     trained = [number for number, factor in enumerate(factors.tolist(), start=1) if factor != 1.0]
     return [number for number in (trained or range(1, len(factors) + 1)) if number <= MAX_ATOMIC_NUMBER]
@@ -211,7 +211,7 @@ def _converted(tensors: dict[str, Tensor], config: ModelConfig, path: Path) -> d
     return {name: value.contiguous() for name, value in result.items()}
 
 
-# Constants that piwsl computes, and second names of filters that the attention holds, too.
+# Constants that piwsl computes itself.
 _CONSTANTS = (
     ".degree_repeats",
     ".so3_conv_invariants.cg_rep",
@@ -229,7 +229,7 @@ def _move_layer(move: Callable[..., None], ours: str, theirs: str) -> None:
             for place, layer in ((0, "0"), (2, f"{part}_layer_1.0")):
                 for kind in ("weight", "bias"):
                     source = f"{filter_net}.{part}.{layer}.{kind}"
-                    # The file holds the filters twice, as parts of the layer and of its attention.
+                    # The file contains the filters twice, as parts of the layer and of its attention.
                     names = (f"{block}.{source}", f"{theirs}.{source}")
                     target = f"{ours}.attention.{own_filter}.{own_part}.{place}.{kind}"
                     move(target, *names, change=lambda first, second: first)
@@ -252,12 +252,12 @@ def _move_layer(move: Callable[..., None], ours: str, theirs: str) -> None:
 
 
 def _by_element(weight: Tensor) -> Tensor:
-    """Return the rows of an embedding by atomic number from a matrix (F, elements from hydrogen)."""
+    """Return the rows of an embedding by atomic number, from a matrix (F, elements) that starts at hydrogen."""
     return _padded(torch.cat((weight.new_zeros(weight.shape[0], 1), weight), dim=1).t())
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """Return rows for all atomic numbers; elements that the file lacks have zeros."""
+    """Return rows for all atomic numbers, with zeros for elements that the file lacks."""
     result = rows.new_zeros((MAX_ATOMIC_NUMBER + 1, rows.shape[1]))
     count = min(len(rows), len(result))
     result[:count] = rows[:count]
