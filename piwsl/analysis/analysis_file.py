@@ -27,10 +27,10 @@ class MeasurementRecord(_Record):
     """A number.
 
     Attributes:
-        value: in ``unit``; None where it is not finite.
-        uncertainty: one standard error; None with fewer than two independent samples.
-        unit: such as ``angstrom``, ``fs`` or ``K``; empty for a pure number.
-        samples: number of independent samples.
+        value: Value in ``unit``; None if the value is not finite.
+        uncertainty: One standard error; None with fewer than two independent samples.
+        unit: Unit, such as ``angstrom``, ``fs`` or ``K``; empty for a pure number.
+        samples: Number of independent samples.
     """
 
     value: float | None
@@ -43,10 +43,10 @@ class DifferenceRecord(MeasurementRecord):
     """A difference between run and reference.
 
     Attributes:
-        noise_limit_95: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
-        noise_floor: difference between the two halves of the reference, scaled to the lengths that are compared.
-        threshold: the larger of the two.
-        within_noise: whether the difference is within the threshold; None where the data cannot tell.
+        noise_limit_95: Limit below which noise alone stays in 95 of 100 cases; None if it cannot be estimated.
+        noise_floor: Difference between the two halves of the reference, scaled to the lengths that are compared.
+        threshold: Larger value of ``noise_limit_95`` and ``noise_floor``.
+        within_noise: Whether the difference is within the threshold; None if there are too few samples.
     """
 
     noise_limit_95: float | None
@@ -59,12 +59,12 @@ class DistributionRecord(_Record):
     """A normalized histogram.
 
     Attributes:
-        unit: of the edges.
+        unit: Unit of the edges.
         edges: (bins + 1,).
         density: (bins,) in 1/``unit``.
         error: (bins,) standard error of the density, or None.
-        samples: number of independent samples.
-        beyond: fraction of the values outside the edges.
+        samples: Number of independent samples.
+        beyond: Fraction of the values outside the edges.
     """
 
     unit: str
@@ -106,7 +106,7 @@ class CoordinationRecord(ComparedRecord):
     """Neighbors within the first shell.
 
     Attributes:
-        shell_angstrom: radius of the shell.
+        shell_angstrom: Radius of the shell.
     """
 
     shell_angstrom: float
@@ -116,11 +116,11 @@ class TemperatureRecord(_Record):
     """Temperature of the run, K.
 
     Attributes:
-        mean: mean over the stable part of the run.
-        deviation: standard deviation.
-        target: temperature of the thermostat; None in nve and where it changes.
-        difference: mean minus target.
-        canonical_deviation: standard deviation in the canonical ensemble.
+        mean: Mean over the stable part of the run.
+        deviation: Standard deviation.
+        target: Temperature of the thermostat; None in nve and for a temperature schedule.
+        difference: Mean minus target.
+        canonical_deviation: Standard deviation in the canonical ensemble.
     """
 
     mean: MeasurementRecord
@@ -159,13 +159,13 @@ class CurveComparisonRecord(_Record):
     """A curve of the run and that of the reference.
 
     Attributes:
-        name: for people.
-        x, y: the axes.
-        run: curve of the run.
-        reference: curve of the reference, or None.
-        difference: between the two, where it is defined.
-        numbers: that are read from the curves, by name: of the run and of the reference.
-        notes: remarks.
+        name: Display name.
+        x, y: Axes.
+        run: Curve of the run.
+        reference: Curve of the reference, or None.
+        difference: Difference between the curves, if it is defined.
+        numbers: Values derived from the curves of the run and the reference, by name.
+        notes: Remarks on the results.
     """
 
     name: str
@@ -191,12 +191,12 @@ class BrokenRecord(_Record):
     """The first frame with a broken bond.
 
     Attributes:
-        frame: index of the frame.
-        time: fs.
-        atoms: indices of both atoms.
-        kind: such as ``C-H``.
-        length: angstrom; None where a position is not finite.
-        reference_length: mean length in the reference, angstrom.
+        frame: Index of the frame.
+        time: Time, fs.
+        atoms: Indices of both atoms.
+        kind: Bond type, such as ``C-H``.
+        length: Bond length, angstrom; None if a position is not finite.
+        reference_length: Mean length in the reference, angstrom.
     """
 
     frame: _Count
@@ -223,13 +223,13 @@ class StabilityRecord(_Record):
     """Stability by the bond rule.
 
     Attributes:
-        time: until the first broken bond, or until the end.
-        lower_bound: whether no bond broke.
-        resolution_fs: interval between frames.
-        stable_frames: number of frames before the first broken bond.
-        frames: number of all frames.
-        largest_deviation_angstrom: limit of the bond rule.
-        broken: the bond that broke, or None.
+        time: Time until the first broken bond, or until the end of the run.
+        lower_bound: Whether no bond broke.
+        resolution_fs: Interval between frames.
+        stable_frames: Number of frames before the first broken bond.
+        frames: Number of all frames.
+        largest_deviation_angstrom: Limit of the bond rule.
+        broken: Broken bond, or None.
     """
 
     time: MeasurementRecord
@@ -282,25 +282,25 @@ class AnalysisRecord(_Record):
     """Results of one run.
 
     Attributes:
-        format, format_version: kind and version of the record.
-        piwsl_version: version that wrote it.
-        name: of the run among several; None for a run alone and for one of several replicas.
-        run, reference: what was compared.
-        skipped: the start of the run that is left out.
-        no_verdict: why there is no verdict; None where there is one.
-        stable: whether the run was stable to its end.
-        stable_time: until the first violation, or until the end.
-        stability: by the bond rule.
-        contact: the first collapse of atoms, or None.
-        h_of_r: of all pairs; None in a cell.
-        h_of_r_by_pair: by elements, such as ``C-H``.
-        bonds, angles, dihedrals: by type, such as ``C-H``, ``C-C-O`` and ``C-C-O-H``.
-        coordination: by elements, such as ``O around Ti``.
-        temperature, energy_drift: None where they were not measured.
-        observables: the table, by key.
-        within_noise: the verdicts of the table, by key.
-        curves: by key, such as ``rdf.O-Ti``, ``torsion.C0-C1-O3-C4`` and ``spectrum``.
-        notes: remarks.
+        format, format_version: Type and version of the record.
+        piwsl_version: Version of piwsl that wrote the record.
+        name: Name of the run among several runs; None for a single run and for a replica.
+        run, reference: Compared trajectories.
+        skipped: Start of the run that is not analyzed.
+        no_verdict: Reason why there is no verdict; None if there is a verdict.
+        stable: Whether the run was stable to its end.
+        stable_time: Time until the first violation, or until the end of the run.
+        stability: Stability according to the bond rule.
+        contact: First pair of atoms that collapsed, or None.
+        h_of_r: Distribution of all interatomic distances; None for a periodic cell.
+        h_of_r_by_pair: Distributions of distances by pair of elements, such as ``C-H``.
+        bonds, angles, dihedrals: Distributions by type, such as ``C-H``, ``C-C-O`` and ``C-C-O-H``.
+        coordination: Numbers of neighbors by elements, such as ``O around Ti``.
+        temperature, energy_drift: Results from the table of energies; None if there is no table.
+        observables: Rows of the table by key.
+        within_noise: Verdicts of the table by key.
+        curves: Curves by key, such as ``rdf.O-Ti``, ``torsion.C0-C1-O3-C4`` and ``spectrum``.
+        notes: Remarks on the results.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True, frozen=True)
@@ -335,12 +335,12 @@ class ReplicaObservableRecord(_Record):
     """A line of the table of replicas.
 
     Attributes:
-        name: for people.
-        run, reference, difference: means over the replicas, with the standard error from their spread.
-        threshold: mean of the thresholds.
-        judged: number of replicas with enough samples for a verdict.
-        agreeing: number of these that agree with the reference.
-        within_noise: verdict on the replicas as a whole.
+        name: Display name.
+        run, reference, difference: Means over the replicas, with the standard error from their spread.
+        threshold: Mean of the thresholds.
+        judged: Number of replicas with enough samples for a verdict.
+        agreeing: Number of these replicas that agree with the reference.
+        within_noise: Verdict for all replicas together.
     """
 
     name: str
@@ -357,14 +357,14 @@ class ReplicasRecord(_Record):
     """Results of the replicas of one run.
 
     Attributes:
-        name: name of the group.
-        format, format_version: kind and version of the record.
-        piwsl_version: version that wrote it.
-        stable: whether all replicas are stable.
-        stable_replicas: number of stable replicas.
-        observables: the table, by key.
-        curves: curves of the replicas together, such as their survival, by key.
-        replicas: results of each replica.
+        name: Name of the group.
+        format, format_version: Type and version of the record.
+        piwsl_version: Version of piwsl that wrote the record.
+        stable: Whether all replicas are stable.
+        stable_replicas: Number of stable replicas.
+        observables: Rows of the table by key.
+        curves: Curves of the replicas together, such as their survival, by key.
+        replicas: Results of each replica.
     """
 
     name: str
