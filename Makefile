@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEMO := demo-run
+# Of make fuzz: changes of each kind of file, and their seed.
+N := 300
+SEED := 0
 # One file at a time on each worker: the tests of a file share what is slow to make.
 PYTEST := -m pytest -n 2 --dist loadfile --durations 15
 SLOW := slow or compile or browser or cluster
@@ -14,7 +17,7 @@ FAST := not ($(SLOW))
 # All extras but torchforce-*, whose plugin needs a newer torch than the lowest, and torch-sim.
 LOWEST_EXTRAS := openmm-ml,fast,data,label,pyscf,dask,tune,tensorboard,dev
 
-.PHONY: help install demo test test-fast test-slow test-lowest coverage lint check docs dist clean
+.PHONY: help install demo test test-fast test-slow test-lowest coverage fuzz lint check docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +61,9 @@ $(LOWEST)/.installed: $(VENV)/.installed .ci/lowest.py
 	$(LOWEST)/bin/python -m pip install --upgrade pip
 	$(LOWEST)/bin/python -m pip install --constraint $(LOWEST)/constraints.txt --editable '.[$(LOWEST_EXTRAS)]'
 	touch $@
+
+fuzz: install  ## read N=300 altered files of each kind (SEED=0, TARGET=name)
+	$(BIN)/python -m tests.fuzz -n $(N) --seed $(SEED) $(if $(TARGET),--target $(TARGET))
 
 lint: install  ## check format, style, spelling, types and import rules
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Every native network in every form of export: whether it passes its verification, time to make, size.
 
-python benchmarks/exported_forms.py prints a table; about ten minutes, since compiling takes long. Networks are small
+python benchmarks/exported_forms.py prints a table; about an hour, since compiling takes long. Networks are small
 (16 channels, 2 layers) and random, with conservative and, where there are such, direct forces; the last rows are an
 ensemble of three.
 """
@@ -21,6 +21,7 @@ from piwsl.models import ModelConfig, build_network
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
 KINDS = [("painn", "conservative"), ("painn", "direct"), ("schnet", "conservative"), ("tensornet", "conservative")]
 KINDS += [("ace", "conservative")]
+KINDS += [(name, forces) for name in ("escn", "equiformer_v2", "spinconv") for forces in ("conservative", "direct")]
 
 
 def trained(path: Path, network: str, forces: str, seed: int = 0) -> Path:

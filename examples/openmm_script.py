@@ -9,6 +9,7 @@ the same atoms in the same order, such as the topology.pdb of a run of `piwsl md
 import sys
 
 import openmm
+import torch
 from openmm import unit
 from openmm.app import PDBFile, Simulation
 from openmmtorch import TorchForce
@@ -19,6 +20,8 @@ TEMPERATURE = 300 * unit.kelvin
 
 def main(model: str, structure: str) -> None:
     pdb = PDBFile(structure)
+    # A TorchForce gets positions alone. This line compares the elements and their order with those of the file.
+    torch.jit.load(model).check_order([atom.element.atomic_number for atom in pdb.topology.atoms()])
     system = openmm.System()
     for atom in pdb.topology.atoms():
         system.addParticle(atom.element.mass)

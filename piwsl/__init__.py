@@ -13,11 +13,14 @@ The main functions are attributes of this module and are imported at first use:
 from typing import TYPE_CHECKING
 
 from piwsl._lazy import attach
+from piwsl._user import ensure_user_name
 from piwsl._version import __version__
+
+ensure_user_name()
 
 if TYPE_CHECKING:
     from piwsl import analysis, data, losses, models, testing
-    from piwsl.analysis import analyze
+    from piwsl.analysis.analyze import analyze
     from piwsl.data.frames import Frame, FrameSet
     from piwsl.data.labeling.label import label, sample
     from piwsl.data.read import read_frames
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
         UnregisteredNetworkError,
     )
     from piwsl.export.export import ExportedModel, export_model
+    from piwsl.export.import_model import ImportedModel, import_model
     from piwsl.export.trained_file import TrainedModel, load_model
     from piwsl.interfaces.ase import PiwslCalculator
     from piwsl.interfaces.openmm.force import openmm_force
@@ -42,8 +46,8 @@ if TYPE_CHECKING:
     from piwsl.md.run import MDRun, run_md
     from piwsl.training.config import TrainingConfig
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
-    from piwsl.training.evaluate import Evaluation, evaluate
-    from piwsl.training.run import TrainingResult, train
+    from piwsl.training.evaluation import Evaluation, evaluate
+    from piwsl.training.run import TrainingResult, finish_training, train
     from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
 
@@ -58,6 +62,7 @@ __all__ = [
     "ExportedModel",
     "Frame",
     "FrameSet",
+    "ImportedModel",
     "MDProtocol",
     "MDRun",
     "MissingDependencyError",
@@ -77,6 +82,8 @@ __all__ = [
     "data",
     "evaluate",
     "export_model",
+    "finish_training",
+    "import_model",
     "label",
     "load_model",
     "losses",
@@ -99,11 +106,12 @@ __getattr__, __dir__ = attach(
         "ElementError": "errors",
         "EngineError": "errors",
         "EnsembleResult": "training.ensemble",
-        "Evaluation": "training.evaluate",
+        "Evaluation": "training.evaluation",
         "ExportError": "errors",
         "ExportedModel": "export.export",
         "Frame": "data.frames",
         "FrameSet": "data.frames",
+        "ImportedModel": "export.import_model",
         "MDProtocol": "md.protocol",
         "MDRun": "md.run",
         "MissingDependencyError": "errors",
@@ -118,8 +126,10 @@ __getattr__, __dir__ = attach(
         "UnphysicalError": "errors",
         "UnregisteredNetworkError": "errors",
         "analyze": "analysis",
-        "evaluate": "training.evaluate",
+        "evaluate": "training.evaluation",
         "export_model": "export.export",
+        "finish_training": "training.run",
+        "import_model": "export.import_model",
         "label": "data.labeling.label",
         "load_model": "export.trained_file",
         "openmm_force": "interfaces.openmm.force",

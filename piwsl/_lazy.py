@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at first use."""
+"""Lazy imports: public names of a package are imported on first access."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -9,13 +9,13 @@ from typing import Any
 def attach(
     package: str, modules: Mapping[str, str], packages: Collection[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the functions ``__getattr__`` and ``__dir__`` of a package whose names are imported at first use.
+    """Return the functions ``__getattr__`` and ``__dir__`` for a package with lazily imported names.
 
     Args:
-        package: its ``__name__``.
-        modules: module of each public name, relative to the package, such as ``{"Frame": "frames"}``, or absolute
-            where it begins with ``piwsl.``.
-        packages: modules within the package that are public themselves.
+        package: ``__name__`` of the package.
+        modules: Mapping from each public name to its module, such as ``{"Frame": "frames"}``. Module names are relative
+            to the package unless they begin with ``piwsl.``.
+        packages: Public submodules of the package.
     """
 
     def get(name: str) -> Any:
@@ -25,7 +25,7 @@ def attach(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = modules[name]
         value = getattr(import_module(module if module.startswith("piwsl.") else f"{package}.{module}"), name)
-        setattr(sys.modules[package], name, value)  # the next access is an ordinary one
+        setattr(sys.modules[package], name, value)  # later accesses bypass __getattr__
         return value
 
     def names() -> list[str]:

@@ -1,3 +1,3 @@
-"""The package version: the only place where it is written."""
+"""The package version. All other places read it from here."""
 
 __version__ = "0.1.0"

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from piwsl.data.batch import Batch, collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, reason_of
-from piwsl.models import ModelConfig, build_potential
+from piwsl.losses.forward_mode import directional_derivative
+from piwsl.models import DirectPotential, ModelConfig, Potential, build_potential
 from piwsl.typing import FloatArray
 
 __all__ = ["TOLERANCES", "ModelCheckError", "PotentialCall", "Tolerances", "check_model", "check_network"]
@@ -29,9 +30,9 @@ class Tolerances:
     """Largest accepted differences.
 
     Attributes:
-        energy_per_atom: eV per atom.
-        force: eV/angstrom.
-        finite_difference: difference of forces from a central difference of energies, eV/angstrom.
+        energy_per_atom: Energy per atom, eV.
+        force: Component of a force, eV/angstrom.
+        finite_difference: Force component minus the central difference of energies, eV/angstrom.
     """
 
     energy_per_atom: float
@@ -44,7 +45,7 @@ TOLERANCES = {
     torch.float64: Tolerances(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-5),
 }
 _STEP = {torch.float32: 1e-2, torch.float64: 1e-4}  # angstrom
-_DEPTH = {torch.float32: 2e-2, torch.float64: 1e-3}  # fraction of the cutoff at which the checks of smoothness begin
+_DEPTH = {torch.float32: 2e-2, torch.float64: 1e-3}  # depth of the first smoothness check / cutoff
 _MARGIN = 0.1  # angstrom by which edges exceed the cutoff, so that moved atoms keep all their neighbors
 
 
@@ -64,22 +65,25 @@ def check_model(
     """Check the physical laws of a potential.
 
     The laws are: extensive energy; symmetry under translation, rotation, inversion and permutation; F = -dE/dx;
-    smoothness at the cutoff (as an atom enters, energy, forces and the derivative of the forces start at zero); types
-    and shapes of the results; unchanged inputs; batches equal to single structures, for odd and even numbers of atoms.
-    For a `torch.nn.Module`, a copy in float64 must agree with float32 and is used for the check of smoothness, and a
-    copy on each device must agree with the CPU. For any other function in float32, discontinuities below the tolerance
-    of the forces are not detected.
+    smoothness at the cutoff (when an atom enters, its contributions to energy, forces and the derivative of the forces
+    start at zero). The results must have the right types and shapes, the inputs must stay unchanged, and batches must
+    give the same results as single structures, for odd and even numbers of atoms.
+    For a `piwsl.models.Potential`, forward-mode derivatives, which training with PITC uses, must agree with reverse
+    mode: the directional derivative of the energy, and its gradients with respect to the weights.
+    For a `torch.nn.Module`, a float64 copy must agree with float32 and is used to check smoothness, and a copy on each
+    device must agree with the CPU. For any other function in float32, discontinuities below the force tolerance are
+    not detected.
 
     Args:
-        potential: function as described by `PotentialCall`, such as a `piwsl.models.Potential`, on the CPU.
-        frames: realistic molecules without a cell, of at least two atoms and two different sizes.
-        cutoff: range of the potential, angstrom.
-        dtype: type of positions and forces.
+        potential: Function as described by `PotentialCall`, such as a `piwsl.models.Potential`, on the CPU.
+        frames: Realistic molecules without a cell, of at least two atoms and two different sizes.
+        cutoff: Range of the potential, angstrom.
+        dtype: Data type of positions and forces.
         conservative: False for a potential with a force head, to skip F = -dE/dx.
-        devices: devices on which a module must give equal results; None: ``cuda`` if available.
+        devices: Devices on which a module must give equal results; by default ``cuda`` if available.
 
     Raises:
-        ModelCheckError: a law is violated; the message names the law, the frame and the measured value.
+        ModelCheckError: A law is violated; the message names the law, the frame and the measured value.
     """
     if devices is None:
         devices = ["cuda"] if torch.cuda.is_available() else []
@@ -94,28 +98,30 @@ def check_model(
         check.extensive(frame)
         if conservative:
             check.derivative(frame)
+        if isinstance(potential, Potential) and not isinstance(potential, DirectPotential):
+            check.forward_mode(frame)
         check.smoothness(frame)
         check.precision(frame)
         for device in devices:
             check.device(frame, device)
     check.name = "all frames in one batch"
     check.batching(frames)
-    # With one atom less, odd numbers of atoms become even.
+    # Removing one atom turns odd numbers of atoms into even ones.
     check.name = "all frames in one batch, each also without its last atom"
     check.batching([variant for frame in frames for variant in (frame, _without_last(frame))])
 
 
 def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> None:
-    """Check the laws of a registered network, with random weights, on water, ethanol and chloromethane.
+    """Check the laws of a registered network with random weights on water, ethanol and chloromethane.
 
     Args:
-        name: name under which the network was registered.
-        dtype: type of positions and forces.
-        **options: keys of the section `model` of a configuration, such as ``cutoff`` or ``width``.
+        name: Name under which the network was registered.
+        dtype: Data type of positions and forces.
+        **options: Keys of the `model` section of a configuration, such as ``cutoff`` or ``width``.
 
     Raises:
-        ConfigError: no network has this name, or an option is wrong.
-        ModelCheckError: as `check_model`.
+        ConfigError: No network has this name, or an option is wrong.
+        ModelCheckError: A law is violated, as in `check_model`.
     """
     try:
         config = ModelConfig(network=name, **options)
@@ -128,8 +134,8 @@ def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any)
     batch = collate(frames, config.cutoff, dtype)
     try:
         energies = potential.network(batch.species, batch.edges, batch.edge_vectors(), batch.structure_index)
-    except Exception as error:  # the network may raise anything
-        raise ModelCheckError(f"network {name} fails on a batch of three molecules: {reason_of(error)}") from error
+    except Exception as error:  # a user's network may raise any exception
+        raise ModelCheckError(f"network {name} failed on a batch of three molecules: {reason_of(error)}") from error
     if config.forces == "direct":
         energies = energies[0]
     if energies.shape != batch.species.shape:
@@ -158,7 +164,7 @@ class _Check:
         before = [tensor.clone() for tensor in _inputs(batch)]
         energies, forces = self.potential(*_inputs(batch), 1)
         after = _inputs(batch)
-        self._require(all(map(torch.equal, before, after)), "the inputs are changed by the call")
+        self._require(all(map(torch.equal, before, after)), "the call changed its inputs")
         self._require(energies.dtype == torch.float64, f"energies are {energies.dtype}, expected float64")
         self._require(energies.shape == (1,), f"energies have shape {tuple(energies.shape)}, expected (1,)")
         self._require(forces.dtype == self.dtype, f"forces are {forces.dtype}, expected {self.dtype}")
@@ -193,7 +199,7 @@ class _Check:
         self._same("extensivity", (2.0 * energies, np.tile(forces, (2, 1))), self._call([double]))
 
     def derivative(self, frame: Frame) -> None:
-        # Away from symmetric geometries, at which norms of vanishing vectors have their largest curvature.
+        # Avoid symmetric geometries, where norms of vanishing vectors have their largest curvature.
         frame = replace(frame, positions=frame.positions + self.rng.normal(scale=0.02, size=frame.positions.shape))
         _, forces = self._call([frame])
         direction = self.rng.normal(size=frame.positions.shape)
@@ -204,8 +210,46 @@ class _Check:
         slope = float((ahead - behind)[0]) / (2.0 * step)
         self._small("F = -dE/dx", abs(slope + float((forces * direction).sum())), self.tolerances.finite_difference)
 
+    def forward_mode(self, frame: Frame) -> None:
+        """Compare forward and reverse mode for the work along a step and its gradient with respect to the weights.
+
+        PyTorch's forward-mode formulas are wrong for some operations (see `piwsl.losses.forward_mode`).
+        """
+        assert isinstance(self.potential, Potential)
+        potential = copy.deepcopy(self.potential).double().requires_grad_(True)
+        batch = collate([frame], self.cutoff, torch.float64)
+        step = torch.from_numpy(self.rng.normal(scale=0.02, size=frame.positions.shape))
+        weights = [weight for weight in potential.parameters() if weight.requires_grad]
+
+        def energies(positions: Tensor) -> Tensor:
+            result: Tensor = potential.energies(*batch.moved(positions).graph)
+            return result
+
+        def gradients(work: Tensor) -> list[FloatArray]:
+            parts = torch.autograd.grad([work.sum()], weights, allow_unused=True) if weights else ()
+            return [np.zeros(w.shape) if g is None else g.numpy() for w, g in zip(weights, parts, strict=True)]
+
+        try:
+            forward = directional_derivative(energies, batch.positions, step)[1]
+            forward_gradients = gradients(forward)
+        except (NotImplementedError, RuntimeError, AssertionError) as error:
+            raise ModelCheckError(
+                f"{self.name}: forward mode: the directional derivative of the energy fails ({reason_of(error)})"
+            ) from error
+        positions = batch.positions.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad([energies(positions).sum()], [positions], create_graph=True)
+        reverse = (slope * step).sum()
+        difference = abs(float(forward.detach().sum() - reverse.detach()))
+        self._small("forward mode against reverse mode (work along a step)", difference, 1e-8 * _size(reverse))
+        names = [name for name, weight in potential.named_parameters() if weight.requires_grad]
+        reverse_gradients = gradients(reverse)
+        largest = max((float(np.abs(values).max(initial=0.0)) for values in reverse_gradients), default=0.0)
+        for name, left, right in zip(names, forward_gradients, reverse_gradients, strict=True):
+            law = f"forward mode against reverse mode (gradient of the work by {name})"
+            self._small(law, float(np.abs(left - right).max(initial=0.0)), 1e-8 * max(largest, 1.0))
+
     def smoothness(self, frame: Frame) -> None:
-        """Move an atom of each element in beyond the outermost atom, so that a single pair crosses the cutoff."""
+        """Bring in an atom of each element beyond the outermost atom, so that a single pair crosses the cutoff."""
         outwards = frame.positions - frame.positions.mean(0)
         outermost = int(np.linalg.norm(outwards, axis=1).argmax())
         direction = outwards[outermost] / np.linalg.norm(outwards[outermost])
@@ -260,15 +304,16 @@ class _Check:
         return energies.detach().cpu().numpy(), forces.detach().cpu().numpy().astype(np.float64)
 
     def _vanishes(self, what: str, unit: str, changes: Sequence[FloatArray], depths: FloatArray, noise: float) -> None:
-        """Require changes that decrease with depth: at least by half over the last two halvings, or below the noise.
+        """Require that changes vanish toward the cutoff or fall below the noise.
 
-        A change that vanishes linearly decreases to a quarter.
+        Over the last two halvings of the depth, a change must decrease by at least half.
+        A change that vanishes linearly decreases to a quarter over two halvings.
         """
         figures = [float(np.abs(change).max()) for change in changes]
         self._require(
             figures[-1] <= max(0.5 * max(figures[:-1]), noise),
-            f"smoothness at the cutoff ({what}): {max(figures[:-1]):.2e} {unit} up to {depths[0]:.1e} A inside it, "
-            f"still {figures[-1]:.2e} at {depths[len(figures) - 1]:.1e} A, must go to zero",
+            f"smoothness at the cutoff ({what}): {max(figures[:-1]):.2e} {unit} up to {depths[0]:.1e} A inside "
+            f"the cutoff, still {figures[-1]:.2e} at {depths[len(figures) - 1]:.1e} A, must go to zero",
         )
 
     def _same(self, law: str, left: tuple[FloatArray, FloatArray], right: tuple[FloatArray, FloatArray]) -> None:
@@ -282,6 +327,10 @@ class _Check:
     def _require(self, satisfied: bool, what: str) -> None:
         if not satisfied:
             raise ModelCheckError(f"{self.name}: {what}")
+
+
+def _size(value: Tensor) -> float:
+    return max(1.0, abs(float(value.detach())))
 
 
 def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

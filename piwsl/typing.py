@@ -1,7 +1,8 @@
-"""Array and tensor names with shape and unit.
+"""Type aliases for arrays and tensors, with shapes and units.
 
-N atoms, E edges, S structures, F channels. Positions and edge vectors in angstrom, energies in eV, forces in
-eV/angstrom. A directed edge (i, j) connects atom i with its neighbor j; its vector is r_j - r_i.
+N is the number of atoms, E of edges, S of structures and F of channels. Positions and edge vectors are in angstrom,
+energies in eV, forces in eV/angstrom. A directed edge (i, j) connects atom i with its neighbor j; its vector is r_j -
+r_i.
 """
 
 from typing import Any, TypeAlias

@@ -1,6 +1,9 @@
 """Settings of every test, and the fixtures that several packages share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +12,10 @@ from types import ModuleType
 # One molecule does not fill two threads, and the tests run in two processes. Child processes inherit the variable;
 # numpy reads it at import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a test exports is not to be remembered for the user. Child processes inherit this variable, too.
+if "PIWSL_CACHE_DIR" not in os.environ:
+    os.environ["PIWSL_CACHE_DIR"] = tempfile.mkdtemp(prefix="piwsl-tests-")
+    atexit.register(shutil.rmtree, os.environ["PIWSL_CACHE_DIR"], ignore_errors=True)
 
 import pytest
 import torch

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from piwsl.models.networks.radial import PolynomialCutoff
+from piwsl.models.potential import Potential
 from piwsl.testing import ModelCheckError, check_model
 from tests.models.networks.test_networks import potential
 from tests.support import broken_models as broken
@@ -15,7 +17,7 @@ from tests.support.potentials import painn
 
 WATER, ETHANOL = frame("H2O"), frame("CH3CH2OH")
 
-BUILT_IN = ["painn", "schnet", "tensornet", "ace"]
+BUILT_IN = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"]
 
 
 def refused(model, law, frames=(WATER,), dtype=torch.float64, **options):
@@ -61,7 +63,7 @@ def test_odd_numbers_of_atoms_are_tried_where_all_frames_are_even():
         (lambda energies, forces, positions: (energies, forces.float()), "forces are torch.float32"),
         (lambda energies, forces, positions: (energies.sum(), forces), "energies have shape"),
         (lambda energies, forces, positions: (energies, forces.flatten()), "forces have shape"),
-        (lambda energies, forces, positions: (energies, forces, positions.add_(1.0))[:2], "inputs are changed"),
+        (lambda energies, forces, positions: (energies, forces, positions.add_(1.0))[:2], "changed its inputs"),
     ],
 )
 def test_types_shapes_and_inputs(spoil, law):
@@ -135,3 +137,57 @@ def test_other_numbers_on_another_device():
 @pytest.mark.parametrize("network", BUILT_IN)
 def test_our_own_networks_agree_on_a_gpu(network):
     check_model(potential(network, cutoff=CUTOFF, layers=2), [WATER, ETHANOL], CUTOFF, devices=["cuda"])
+
+
+class _Square(torch.autograd.Function):
+    """x^2, with tangents of a factor that is to be 2, and that may be cut off from the weights."""
+
+    factor, detached = 2.0, False
+
+    @staticmethod
+    def forward(ctx, values):
+        ctx.save_for_backward(values)
+        ctx.save_for_forward(values)
+        return values**2
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return 2.0 * upstream * ctx.saved_tensors[0]
+
+    @classmethod
+    def _tangent(cls, values, tangent):
+        values = values.detach() if cls.detached else values
+        return cls.factor * values * tangent
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return _Square._tangent(ctx.saved_tensors[0], tangent)
+
+
+class _WithSquare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.7))
+        self.switch = PolynomialCutoff(3.0)
+
+    def forward(self, species, edges, edge_vectors, structure_index):
+        distances = edge_vectors.norm(dim=-1)
+        pairs = _Square.apply(self.weight * distances) * self.switch(distances)
+        return torch.zeros_like(species, dtype=pairs.dtype).index_add(0, edges[0], pairs)
+
+
+@pytest.mark.parametrize(
+    ("factor", "detached", "law"),
+    [(2.0, False, None), (2.1, False, "work along a step"), (2.0, True, "gradient of the work by network.weight")],
+)
+def test_forward_mode_is_compared_with_reverse_mode(monkeypatch, factor, detached, law):
+    """The tangents are right at first order and wrong at second where they are cut off from the weights."""
+    monkeypatch.setattr(_Square, "factor", factor)
+    monkeypatch.setattr(_Square, "detached", detached)
+    potential = Potential(_WithSquare().double(), [1, 6, 8], [0.0, 0.0, 0.0])
+    frames = [frame("H2O"), frame("CH3CH2OH")]
+    if law is None:
+        check_model(potential, frames, 3.0, torch.float64)
+        return
+    with pytest.raises(ModelCheckError, match=f"forward mode against reverse mode .{law}"):
+        check_model(potential, frames, 3.0, torch.float64)

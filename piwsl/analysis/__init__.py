@@ -1,9 +1,10 @@
-"""Analysis of molecular dynamics: stability, structure, energy, each with an uncertainty and against a reference.
+"""Analysis of molecular dynamics: stability, structure and energy with uncertainties, compared with a reference.
 
-`analyze` measures run directories. Its parts take plain arrays - positions (frames, atoms, 3) in angstrom, times in
-fs - and return small frozen objects.
+`analyze` measures run directories. The functions behind it take plain arrays (positions (frames, atoms, 3) in angstrom,
+times in fs) and return small frozen dataclasses.
 """
 
+from piwsl.analysis.analysis_file import AnalysisRecord, ReplicasRecord, read_analysis
 from piwsl.analysis.analyze import Analysis, analyze
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.comparison import Comparison
@@ -33,6 +34,7 @@ from piwsl.trajectories.frame_source import FrameSource
 
 __all__ = [
     "Analysis",
+    "AnalysisRecord",
     "Axis",
     "Bonds",
     "Collector",
@@ -51,6 +53,7 @@ __all__ = [
     "QuantityComparison",
     "Reference",
     "ReferenceStatistics",
+    "ReplicasRecord",
     "Run",
     "Sample",
     "ScalarQuantity",
@@ -69,6 +72,7 @@ __all__ = [
     "find_bonds",
     "is_reference_statistics",
     "judge",
+    "read_analysis",
     "read_reference",
     "read_reference_statistics",
     "read_run",

@@ -1,4 +1,4 @@
-"""Everything that was measured on one run, against one reference."""
+"""All results of comparing one run with one reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from piwsl.analysis.quantities.stability import Stability
 from piwsl.analysis.quantity import Observable, Panel, QuantityComparison
 from piwsl.analysis.reference_statistics import ReferenceStatistics
 from piwsl.analysis.run_directory import Run
+from piwsl.analysis.skip import NO_SKIP, Skip
 from piwsl.analysis.statistics.curves import CurveComparison
-from piwsl.analysis.statistics.results import Measurement
+from piwsl.analysis.statistics.results import Measurement, plain
 
 FORMAT = "piwsl-analysis"
 FORMAT_VERSION = 1
@@ -19,17 +20,18 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A run measured against a reference.
+    """Comparison of a run with a reference.
 
-    ``comparison["bonds"]`` is what the quantity of this key compared: the keys are those of the quantities in
+    ``comparison["bonds"]`` returns the result of the quantity with this key. The keys are defined in
     `piwsl.analysis.quantities`.
 
     Attributes:
-        run: what was analyzed.
-        reference: what it was compared with.
-        stability: by the bond rule, with the first collapse of unbonded atoms.
-        notes: remarks on the numbers, such as frames that were left out.
-        compared: one entry for each quantity that could be measured, in the order of the table.
+        run: Run that was analyzed.
+        reference: Statistics of the reference.
+        stability: Stability by the bond criterion, with the first collapse of unbonded atoms.
+        notes: Remarks on the results, such as skipped frames.
+        compared: Results of the measured quantities in the order of the table.
+        skip: Start of the run that is skipped.
     """
 
     run: Run
@@ -37,19 +39,20 @@ class Comparison:
     stability: Stability
     notes: tuple[str, ...]
     compared: tuple[QuantityComparison[Any], ...]
+    skip: Skip = NO_SKIP
 
     def __getitem__(self, key: str) -> Any:
         for entry in self.compared:
             if entry.key == key:
                 return entry.details
-        raise KeyError(f"{key}: not compared; there are {', '.join(entry.key for entry in self.compared)}")
+        raise KeyError(f"{key} was not compared: use one of {', '.join(entry.key for entry in self.compared)}")
 
     def __contains__(self, key: object) -> bool:
         return any(entry.key == key for entry in self.compared)
 
     @property
     def curves(self) -> tuple[CurveComparison, ...]:
-        """Functions of one variable, such as g(r) and the vibrational spectrum."""
+        """Curves, such as g(r) and the vibrational spectrum."""
         return tuple(curve for entry in self.compared for curve in entry.curves)
 
     @property
@@ -62,7 +65,7 @@ class Comparison:
 
     @property
     def compares_structure(self) -> bool:
-        """Whether any frame was stable."""
+        """Whether structure was compared, which requires stable frames."""
         return self.stability.stable_frames > 0
 
     @property
@@ -78,9 +81,10 @@ class Comparison:
 
     @property
     def stable_time(self) -> Measurement:
-        """Until the first broken frame, the stop rule, or the end, fs.
+        """Time until the first broken frame, the stop rule, or the end, fs.
 
-        Stop rules are checked more often than frames are written, so a run can end before a frame shows the violation.
+        Stop rules are checked more often than frames are written, so that a run can end before a frame shows the
+        violation.
         """
         if self.stability.contact is not None:
             return Measurement(self.stability.contact.time, None, "fs", 1)
@@ -92,12 +96,12 @@ class Comparison:
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """All numbers, in the order of the table."""
+        """All observables in the order of the table."""
         rows = [Observable("stable_time", "Stable time", run=self.stable_time), *self._times_by_rule()]
         return (*rows, *(row for entry in self.compared for row in entry.rows))
 
     def _times_by_rule(self) -> list[Observable]:
-        """When each rule was violated first: the bond rule, contacts, and the rules of the run that were."""
+        """Return the times of the first violations of bond criterion, contact criterion and stop rules."""
         stability, contact = self.stability, self.stability.contact
         times = {} if stability.broken is None else {"bond": stability.time.value}
         times |= {} if contact is None else {"contact": contact.time}
@@ -110,7 +114,7 @@ class Comparison:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON."""
+        """Return all results as plain values for JSON."""
         contact, stop = self.stability.contact, self.run.summary.stop
         return {
             "format": FORMAT,
@@ -131,9 +135,16 @@ class Comparison:
             "reference": {
                 "name": self.reference.name,
                 "frames": self.reference.frames,
-                "length_fs": self.reference.length,
+                "length_fs": None if self.reference.length is None else plain(self.reference.length),
                 "sha256": self.reference.digest,
             },
+            "skipped": {
+                "time_fs": self.skip.time,
+                "frames": self.skip.frames,
+                "automatic": self.skip.automatic,
+                "reason": self.skip.note,
+            },
+            "no_verdict": self.skip.obstacle,
             "stable": self.stable,
             "stable_time": self.stable_time.as_dict(),
             "stability": self.stability.as_dict(),

@@ -1,4 +1,4 @@
-"""Several runs side by side: each a column; replicas of one run together are one column."""
+"""Tables of several runs with one column per run; the replicas of a run share a column."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of a run, or of replicas together.
+    """One observable of a run or of a set of replicas.
 
     Attributes:
-        key, name: as of the `Observable`.
-        run, reference, difference: of replicas the mean over them, with its standard error from their spread.
-        threshold: largest difference that noise alone explains; of replicas the mean of their thresholds.
-        judged: replicas whose data suffice to decide whether they agree.
-        agreeing: replicas that agree with the reference within noise.
+        key, name: Key and name of the `Observable`.
+        run, reference, difference: Measurements; for replicas, the mean with the standard error from their spread.
+        threshold: Largest difference explained by noise alone; for replicas, the mean of their thresholds.
+        judged: Number of replicas with sufficient data for a verdict.
+        agreeing: Number of replicas that agree with the reference within noise.
     """
 
     key: str
@@ -41,9 +41,9 @@ class Row:
 
     @property
     def agrees(self) -> bool | None:
-        """False where more replicas differ than chance explains; None where it is not compared or cannot be decided.
+        """Whether no more replicas differ than expected by chance; None if not compared or undecided.
 
-        A replica that equals the reference falls outside its threshold in 5 of 100 cases.
+        A replica that is equivalent to the reference exceeds its threshold in 5 of 100 cases.
         """
         if not self.judged:
             return None
@@ -53,12 +53,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class RunGroup:
-    """A run, or the replicas of one.
+    """A run, or the replicas of a run.
 
     Attributes:
-        name: unique among those shown together.
-        members: one comparison a replica, all with the same reference.
-        curves: of the replicas together, such as their survival.
+        name: Name that is unique among all groups of an analysis.
+        members: One comparison per replica, all with the same reference.
+        curves: Curves of all replicas together, such as survival.
     """
 
     name: str
@@ -67,7 +67,7 @@ class RunGroup:
 
     @property
     def is_single(self) -> bool:
-        """Whether this is one run without replicas."""
+        """Whether the group is a single run without replicas."""
         return len(self.members) == 1
 
     @property
@@ -77,7 +77,7 @@ class RunGroup:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """All numbers, in the order of the table."""
+        """All rows in the order of the table."""
         by_key: dict[str, list[Observable]] = {}
         for member in self.members:
             for row in member.observables:
@@ -85,7 +85,7 @@ class RunGroup:
         return tuple(_row(observables) for observables in by_key.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: of a run those of its `Comparison`; of replicas these and the common rows."""
+        """Return plain values for JSON; for replicas, the values of all comparisons and the common rows."""
         if self.is_single:
             return {"name": self.name, **self.members[0].as_dict()}
         return {
@@ -144,12 +144,12 @@ def _plain_row(row: Row) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Line:
-    """One quantity of all runs.
+    """One observable of all runs.
 
     Attributes:
-        key, name: as of the `Observable`.
-        reference: where all runs have the same.
-        cells: one for each run; None where a run lacks it.
+        key, name: Key and name of the `Observable`.
+        reference: Value of the reference; None if it differs between runs.
+        cells: One cell per run; None if a run lacks the observable.
     """
 
     key: str
@@ -159,7 +159,7 @@ class Line:
 
 
 def side_by_side(groups: Sequence[RunGroup]) -> tuple[Line, ...]:
-    """Return the table of all runs, one column for each."""
+    """Return the table of all runs with one column per run."""
     columns = [{row.key: row for row in group.rows} for group in groups]
     names = {key: row.name for column in columns for key, row in column.items()}
     lines = []

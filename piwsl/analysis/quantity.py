@@ -1,17 +1,16 @@
-"""What a quantity of the analysis is: it collects over frames, keeps statistics, and compares run with reference.
+"""Interface of quantities, which collect statistics over frames and compare a run with a reference.
 
-Everything about one quantity is in one file of `piwsl.analysis.quantities`; a quantity of your own is a class that
-derives from `Quantity`, or from `piwsl.analysis.ScalarQuantity` for a number per frame.
+Each module in `piwsl.analysis.quantities` implements one quantity. To implement a custom quantity, derive a class from
+`Quantity`, or from `piwsl.analysis.ScalarQuantity` for one number per frame.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
-from ase.data import atomic_masses
 
 from piwsl.analysis.run_directory import Run
 from piwsl.analysis.statistics.arrays import flatten, restore
@@ -28,7 +27,7 @@ from piwsl.typing import FloatArray, IntArray
 
 S = TypeVar("S")  # statistics of a quantity over the frames of one trajectory
 C = TypeVar("C", covariant=True)
-D = TypeVar("D")  # what a quantity compared, typed
+D = TypeVar("D")  # typed result of a comparison
 
 NO_BONDS = Bonds(np.zeros((0, 2), dtype=np.int64), np.zeros(0), ())
 
@@ -38,10 +37,10 @@ class Frames:
     """A piece of a trajectory.
 
     Attributes:
-        first: index of its first frame.
-        positions: (f, atoms, 3) angstrom; unwrapped in a periodic cell.
-        cells: (f, 3, 3) angstrom, or None in vacuum.
-        bonds: of the reference, with the images that belong to this trajectory.
+        first: Index of the first frame.
+        positions: Positions (f, atoms, 3), angstrom; unwrapped in a periodic cell.
+        cells: Cells (f, 3, 3), angstrom; None in vacuum.
+        bonds: Bonds of the reference, with periodic images for this trajectory.
     """
 
     first: int
@@ -54,19 +53,19 @@ class Frames:
 
     @cached_property
     def bond_vectors(self) -> FloatArray:
-        """(f, bonds, 3) angstrom, from the first atom of each bond to the second; of a periodic cell."""
+        """Vectors (f, bonds, 3) from the first to the second atom of each bond in a periodic cell, angstrom."""
         assert self.cells is not None
         return image_vectors(self.positions, self.cells, self.bonds)
 
     @cached_property
     def bond_lengths(self) -> FloatArray:
-        """(f, bonds) angstrom."""
+        """Bond lengths (f, bonds), angstrom."""
         if self.cells is None:
             return bond_lengths(self.positions, self.bonds.pairs)
         return np.asarray(np.linalg.norm(self.bond_vectors, axis=-1))
 
     def before(self, frame: int) -> "Frames":
-        """Return the frames of this piece before a frame of the trajectory."""
+        """Return the frames of this piece that come before a frame of the trajectory."""
         count = frame - self.first
         return Frames(
             self.first, self.positions[:count], None if self.cells is None else self.cells[:count], self.bonds
@@ -80,26 +79,29 @@ def frames_of(source: FrameSource, bonds: Bonds, stop: int | None = None) -> Ite
 
 
 class Survey(Protocol):
-    """Takes positions in a first pass, before the collectors."""
+    """Interface for collecting positions in a first pass, before the collectors."""
 
     def add(self, positions: FloatArray, first: int) -> None:
-        """Take positions (f, atoms, 3), angstrom, of the stable frames from ``first`` on."""
+        """Add positions (f, atoms, 3), angstrom, of the stable frames from ``first`` on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The frames of one trajectory, of a run or of a reference, over which quantities are measured.
+    """Frames of a run or a reference on which quantities are measured.
 
     Attributes:
-        source: frames; unwrapped in a periodic cell.
-        frames: number of frames that count, from the first on: those of a run before it broke.
-        bonds: of the reference, with the images that belong to this source.
-        start: (atoms, 3) angstrom, the first frame of the reference.
-        cell: (3, 3) angstrom, of the first frame; None in vacuum.
-        reference_name: name of the reference.
-        surveys: results of the first pass, by the key of their quantity.
-        run: the run, or None for a reference.
-        end: time at which the stable part of the run ends, fs.
+        source: Source of the frames; unwrapped in a periodic cell.
+        frames: Number of frames to use from the start of the source; for a run, the stable frames.
+        bonds: Bonds of the reference, with periodic images for this source.
+        start: Positions (atoms, 3) of the first frame of the reference, angstrom.
+        cell: Cell (3, 3) of the first frame, angstrom; None in vacuum.
+        reference_name: Name of the reference.
+        surveys: Results of the first pass, by key of the quantity.
+        run: Run that is measured; None for a reference.
+        end: Time at which the stable part of the run ends, fs.
+        begin: Time up to which the run is skipped, fs.
+        weights: Masses (atoms,) used as weights for structural quantities of run and reference, amu; by default the
+            masses of the source.
     """
 
     source: FrameSource
@@ -111,38 +113,41 @@ class Sample:
     surveys: Mapping[str, Survey] = field(default_factory=dict)
     run: Run | None = None
     end: float = np.inf
+    begin: float = -np.inf
+    weights: FloatArray | None = None
 
     @property
     def species(self) -> IntArray:
-        """(atoms,) atomic numbers."""
+        """Atomic numbers (atoms,)."""
         return self.source.species
 
     @property
     def masses(self) -> FloatArray:
-        """(atoms,) amu."""
-        return np.asarray(atomic_masses[self.species])
+        """Masses (atoms,) used as weights for structural quantities, amu; dynamics uses ``source.masses``."""
+        return self.source.masses if self.weights is None else self.weights
 
     @property
     def times(self) -> FloatArray | None:
-        """(frames,) fs, of all frames of the source; None for frames without times."""
+        """Times (frames,) of all frames of the source, fs; None for frames without times."""
         return self.source.times
 
     @cached_property
     def graph(self) -> BondGraph:
-        """Atoms and bonds of a molecule."""
+        """Bond graph of a molecule."""
         return BondGraph(self.species, self.bonds)
 
     @cached_property
     def thermo(self) -> Thermo | None:
-        """Energies and temperatures of the stable part of the run; None where there are none."""
+        """Energies and temperatures of the stable part of the run; None if the run has none."""
         if self.run is None or self.run.thermo is None:
             return None
         thermo = self.run.thermo
-        return thermo.chosen((thermo.times < self.end) & np.isfinite(thermo.total) & np.isfinite(thermo.temperature))
+        inside = (thermo.times < self.end) & (thermo.times > self.begin)
+        return thermo.chosen(inside & np.isfinite(thermo.total) & np.isfinite(thermo.temperature))
 
     @cached_property
     def temperature(self) -> float | None:
-        """Temperature of the thermostat, or else the mean temperature of the run, K; None if unknown."""
+        """Thermostat temperature, or otherwise the mean temperature of the run, K; None if unknown."""
         if self.run is not None and self.run.target_temperature:
             return self.run.target_temperature
         if self.thermo is None or not len(self.thermo.times):
@@ -150,27 +155,27 @@ class Sample:
         return block_average(self.thermo.temperature, "K").value
 
     def pieces(self) -> Iterator[Frames]:
-        """Yield the frames that count."""
+        """Yield the frames to use, in pieces."""
         return frames_of(self.source, self.bonds, self.frames)
 
 
 class Collector(Protocol[C]):
-    """Collects one quantity over frames that come in pieces, in bounded memory."""
+    """Interface for collecting the statistics of one quantity from pieces of a trajectory in bounded memory."""
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
 
     def statistics(self) -> C | None:
-        """Return the statistics of all frames; None where the frames do not suffice."""
+        """Return the statistics of all frames; None if the frames are insufficient."""
 
 
 @dataclass(frozen=True)
 class Observable:
-    """One line of the table: a quantity of the run, of the reference, and their difference, where each exists.
+    """One row of the table: values of run and reference, and their difference; each may be missing.
 
     Attributes:
-        key: stable name for programs, such as ``bond.C-H.mean``.
-        name: for people.
+        key: Stable identifier, such as ``bond.C-H.mean``.
+        name: Display name.
     """
 
     key: str
@@ -181,7 +186,7 @@ class Observable:
 
     @property
     def agrees(self) -> bool | None:
-        """Within noise or not; None where it is not compared or the data do not suffice."""
+        """Whether run and reference agree within noise; None if not compared or undecided."""
         return None if self.difference is None else self.difference.agrees
 
     def as_dict(self) -> dict[str, Any]:
@@ -192,13 +197,14 @@ class Observable:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A distribution that is drawn; its points go to ``curves.csv``.
+    """A distribution to draw. Its points are also written to ``curves.csv``.
 
     Attributes:
-        key: stable name for programs, such as ``bond.C-H``; panels of one family (before the dot) share a figure.
-        name: for people, above the panel.
-        distribution: of run and reference.
-        horizontal, vertical: names of the axes.
+        key: Stable identifier, such as ``bond.C-H``. Panels of the same family (the part before the dot) share a
+            figure.
+        name: Display name, shown above the panel.
+        distribution: Distributions of run and reference.
+        horizontal, vertical: Labels of the axes.
     """
 
     key: str
@@ -213,11 +219,11 @@ class FigureText:
     """Title and captions of a figure.
 
     Attributes:
-        title: of several panels together.
-        file: name of its files; by default that of the family.
-        caption: below the figure of one run; by default made from the panels.
-        caption_of_several: the same for several runs.
-        shows_difference: draw the first panel alone, with the difference from the reference below.
+        title: Title of a figure with several panels.
+        file: Name of the files; by default the name of the family.
+        caption: Caption for one run; by default derived from the panels.
+        caption_of_several: Caption for several runs.
+        shows_difference: Draw only the first panel, with the difference from the reference below.
     """
 
     title: str
@@ -229,7 +235,7 @@ class FigureText:
 
 @dataclass(frozen=True)
 class Highlight:
-    """A number at the top of the report: its value, what it is, and how to read it."""
+    """A number at the top of the report, with its name and an explanation."""
 
     value: str
     name: str
@@ -237,24 +243,24 @@ class Highlight:
 
     @classmethod
     def of_difference(cls, difference: Difference, name: str) -> "Highlight":
-        """Return a difference with its noise limit."""
+        """Create a highlight from a difference and its noise limit."""
         return cls(difference.measured.text(), name, difference.noise_text())
 
 
 @dataclass(frozen=True, eq=False)
 class QuantityComparison(Generic[D]):
-    """One quantity of a run, compared with the reference.
+    """Comparison of one quantity between run and reference.
 
     Attributes:
-        key: of the quantity.
-        details: the typed result, for Python.
-        rows: lines of the table; they are in ``analysis.json`` under ``observables``.
-        curves: functions of one variable, drawn and in ``analysis.json`` under ``curves``.
-        panels: distributions that are drawn.
-        plain: further keys of ``analysis.json``.
-        highlights: numbers at the top of the report.
-        notes: remarks on the numbers.
-        figures: words of the figures, by family.
+        key: Key of the quantity.
+        details: Typed result for use in Python.
+        rows: Rows of the table, stored in ``analysis.json`` under ``observables``.
+        curves: Curves to draw, stored in ``analysis.json`` under ``curves``.
+        panels: Distributions to draw.
+        plain: Additional keys of ``analysis.json``.
+        highlights: Numbers at the top of the report.
+        notes: Remarks on the results.
+        figures: Titles and captions of the figures by family.
     """
 
     key: str
@@ -268,16 +274,42 @@ class QuantityComparison(Generic[D]):
     figures: Mapping[str, FigureText] = field(default_factory=dict)
 
 
+def undecided(comparison: QuantityComparison[D]) -> QuantityComparison[D]:
+    """Return a comparison without verdicts, except in ``details``."""
+
+    def without(difference: Difference | None) -> Difference | None:
+        return None if difference is None else replace(difference, judged=False)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: None if key == "within_noise" else plain(entry) for key, entry in value.items()}
+        return [plain(entry) for entry in value] if isinstance(value, list) else value
+
+    panels = []
+    for panel in comparison.panels:
+        distances = {
+            name: replace(getattr(panel.distribution, name), judged=False) for name in ("difference", "wasserstein")
+        }
+        panels.append(replace(panel, distribution=replace(panel.distribution, **distances)))
+    return replace(
+        comparison,
+        rows=[replace(row, difference=without(row.difference)) for row in comparison.rows],
+        curves=[replace(curve, difference=without(curve.difference)) for curve in comparison.curves],
+        panels=panels,
+        plain=plain(comparison.plain),
+    )
+
+
 class Quantity(ABC, Generic[S]):
-    """Something that is measured over the frames of a trajectory.
+    """Base class of quantities measured on the frames of a trajectory.
 
     Attributes:
-        key: name in saved statistics and in `Comparison`; unique.
-        statistics: type of what the collector returns: a frozen dataclass of arrays, numbers, strings and dictionaries
-            of these, or such a dictionary. It is saved and loaded by its type hints.
-        needs_frames: whether there is nothing to measure where no frame of the run is stable.
-        needs_reference: whether there is nothing to compare without statistics of the reference.
-        absent: keys of ``analysis.json`` and their values where the quantity was not compared.
+        key: Unique name in saved statistics and in `Comparison`.
+        statistics: Return type of the collector: a frozen dataclass of arrays, numbers, strings and dictionaries of
+            these, or such a dictionary. Type hints determine how it is saved and loaded.
+        needs_frames: Whether the quantity requires stable frames.
+        needs_reference: Whether the quantity requires statistics of the reference.
+        absent: Keys of ``analysis.json``, with their values if the quantity was not compared.
     """
 
     key: ClassVar[str]
@@ -287,32 +319,32 @@ class Quantity(ABC, Generic[S]):
     absent: ClassVar[Mapping[str, Any]] = {}
 
     def survey(self, species: IntArray) -> Survey | None:
-        """Return what takes the stable frames in a first pass; most quantities need none.
+        """Return a survey for a first pass over the stable frames; None by default.
 
         Args:
-            species: (atoms,) atomic numbers.
+            species: Atomic numbers (atoms,).
         """
         return None
 
     @abstractmethod
     def collector(self, sample: Sample) -> Collector[S] | None:
-        """Return a new collector for a trajectory, or None where the quantity does not apply to it.
+        """Return a new collector for a trajectory; None if the quantity does not apply to the trajectory.
 
-        A quantity that needs times, velocities, a cell or energies finds them in ``sample``.
+        Times, velocities, cells and energies are available in ``sample``.
         """
 
     @abstractmethod
     def compare(self, run: S, reference: S | None, sample: Sample) -> QuantityComparison[Any]:
-        """Compare the statistics of a run with those of the reference.
+        """Compare the statistics of a run with the statistics of the reference.
 
         Args:
-            run: statistics of the stable frames.
-            reference: statistics of the reference; None only where ``needs_reference`` is False.
-            sample: what the statistics of the run were measured on.
+            run: Statistics of the stable frames.
+            reference: Statistics of the reference; None only if ``needs_reference`` is False.
+            sample: Sample from which the statistics of the run were collected.
         """
 
     def missing_note(self, sample: Sample) -> str | None:
-        """Return a note on why a run has no statistics of this quantity; None where no note is needed."""
+        """Return a note on why a run has no statistics of this quantity; None if no note is needed."""
         return None
 
     def save(self, statistics: S) -> dict[str, Any]:
@@ -320,26 +352,26 @@ class Quantity(ABC, Generic[S]):
         return flatten(statistics)
 
     def load(self, arrays: Mapping[str, Any]) -> S:
-        """Restore what `save` returned.
+        """Restore statistics from the arrays that `save` returned.
 
         Raises:
-            KeyError: an array is missing.
+            KeyError: An array is missing.
         """
         restored: S = restore(self.statistics, arrays)
         return restored
 
 
 def survey_frames(quantities: Sequence[Quantity[Any]], species: IntArray) -> dict[str, Survey]:
-    """Return the surveys of the quantities that need one, by key."""
+    """Return the surveys by key, for the quantities that need a first pass."""
     surveys = {quantity.key: quantity.survey(species) for quantity in quantities}
     return {key: survey for key, survey in surveys.items() if survey is not None}
 
 
 def measure(sample: Sample, quantities: Sequence[Quantity[Any]]) -> dict[str, Any]:
-    """Return the statistics of each quantity that applies, by key, in one pass over the frames.
+    """Measure all applicable quantities in one pass over the frames, and return their statistics by key.
 
     Raises:
-        DataError: the frames cannot be read.
+        DataError: The frames cannot be read.
     """
     collectors: dict[str, Collector[Any]] = {}
     for quantity in quantities:
@@ -355,10 +387,10 @@ def measure(sample: Sample, quantities: Sequence[Quantity[Any]]) -> dict[str, An
 
 
 def checked_quantities(standard: Sequence[Quantity[Any]], additional: Sequence[object]) -> tuple[Quantity[Any], ...]:
-    """Return the standard quantities and those of the caller.
+    """Return the standard quantities and the validated custom quantities.
 
     Raises:
-        ConfigError: something is not a `Quantity`, or two have one key.
+        ConfigError: An object is not a `Quantity`, or two quantities have the same key.
     """
     checked = list(standard)
     keys = {quantity.key for quantity in standard}
@@ -367,7 +399,9 @@ def checked_quantities(standard: Sequence[Quantity[Any]], additional: Sequence[o
             kind = quantity.__name__ if isinstance(quantity, type) else type(quantity).__name__
             raise ConfigError(f"quantities: {kind} is not an instance of a class derived from Quantity")
         if quantity.key in keys or "/" in quantity.key:
-            raise ConfigError(f"quantities: the key {quantity.key!r} is taken or has a slash: choose another")
+            raise ConfigError(
+                f"quantities: the key {quantity.key!r} is already used or contains a slash: choose another key"
+            )
         keys.add(quantity.key)
         checked.append(quantity)
     return tuple(checked)

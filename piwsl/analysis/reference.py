@@ -1,4 +1,4 @@
-"""What a run is compared with: a reference trajectory, or a set of frames without order."""
+"""References for comparisons: a reference trajectory or an unordered set of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ from piwsl.trajectories.frame_source import FrameSource, Progress, first_frame, 
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LENGTH_UNITS, LabelUnits, parse_units
 
-# Trajectories that hold positions only, and those that hold their topology, too.
-BARE_TRAJECTORIES = (".dcd", ".xtc", ".trr", ".nc", ".netcdf", ".ncdf", ".mdcrd", ".binpos", ".lh5", ".dtr")
+# Formats that contain only positions, and formats that also contain the topology.
+BARE_TRAJECTORIES = (".dcd", ".xtc", ".trr", ".nc", ".netcdf", ".ncdf", ".mdcrd", ".binpos")
 FULL_TRAJECTORIES = (".pdb", ".h5", ".hdf5", ".gro")
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Structures that a run should be like.
+    """Reference structures that runs are compared with.
 
     Attributes:
-        name: for people.
-        frames: where they come from.
+        name: Display name.
+        frames: Source of the frames.
     """
 
     name: str
@@ -41,67 +41,76 @@ class Reference:
     def of_frames(
         cls, name: str, species: IntArray, positions: FloatArray, times: FloatArray | None = None
     ) -> "Reference":
-        """Return a reference from arrays in memory.
+        """Create a reference from arrays in memory.
 
         Args:
-            name: for people.
-            species: (atoms,) atomic numbers.
-            positions: (frames, atoms, 3) angstrom.
-            times: (frames,) fs, or None for frames without times.
+            name: Display name.
+            species: Atomic numbers (atoms,).
+            positions: Positions (frames, atoms, 3), angstrom.
+            times: Times (frames,), fs; None for frames without times.
         """
         return cls(name, FrameSource.of_array(species, positions, times))
 
     @property
     def species(self) -> IntArray:
-        """(atoms,) atomic numbers."""
+        """Atomic numbers (atoms,)."""
         return self.frames.species
 
     @property
     def times(self) -> FloatArray | None:
-        """(frames,) fs, or None for frames without times."""
+        """Times (frames,), fs; None for frames without times."""
         return self.frames.times
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks of the reader, such as a file that was cut."""
+        """Remarks of the reader, such as a note on a truncated file."""
         return self.frames.notes
 
     @cached_property
     def statistics(self) -> ReferenceStatistics:
-        """Statistics that runs are compared with; collected at first use and kept.
+        """Statistics that runs are compared with, computed on first access and cached.
 
         Raises:
-            DataError: a position is not a finite number, there are no bonds, or the frames cannot be read.
+            DataError: A position is not a finite number, there are no bonds, or the frames cannot be read.
         """
         return collect_statistics(self.name, self.frames)
 
-    def measured(self, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
-        """Return the statistics with those of your own quantities; without any, they are kept.
+    def measured(
+        self, quantities: Sequence[Quantity[Any]] = (), weights: FloatArray | None = None
+    ) -> ReferenceStatistics:
+        """Return the statistics of the standard and custom quantities, cached if there are no custom quantities.
+
+        Args:
+            quantities: Custom quantities.
+            weights: Masses (atoms,) used as weights for structural quantities, amu; by default the masses of the
+                reference.
 
         Raises:
-            DataError: as `statistics`.
-            ConfigError: ``quantities`` holds something else, or two have one key.
+            DataError: The statistics cannot be computed, as in `statistics`.
+            ConfigError: ``quantities`` contains an object of another type, or two quantities have the same key.
         """
-        return collect_statistics(self.name, self.frames, quantities) if quantities else self.statistics
+        if not quantities and weights is None:
+            return self.statistics
+        return collect_statistics(self.name, self.frames, quantities, weights)
 
     def save_statistics(self, path: str | Path) -> None:
-        """Save `statistics` as npz; comparisons with the file need no frames.
+        """Save `statistics` to an npz file, which can replace the frames as a reference.
 
         Raises:
-            DataError: as `statistics`, or the file cannot be written.
+            DataError: The statistics cannot be computed, or the file cannot be written.
         """
         save_statistics(self.statistics, path)
 
     @cached_property
     def is_periodic(self) -> bool:
-        """Whether its frames have cells."""
+        """Whether the frames have cells."""
         return first_frame(self.frames)[1] is not None
 
     def in_vacuum(self) -> "Reference":
-        """Return the frames without their cells, as those of a molecule that is whole in the first frame."""
+        """Return the reference without cells, as a molecule in vacuum that is whole in the first frame."""
         if not self.is_periodic:
             return self
-        note = f"the cell of {self.name} is ignored: the run has none"
+        note = f"the cell of {self.name} is ignored, because the run has no cell"
         frames = unwrapped(self.frames).without_cells()
         return Reference(self.name, replace(frames, notes=(*frames.notes, note)))
 
@@ -109,32 +118,32 @@ class Reference:
 def read_reference(
     path: Path, topology: Path | None = None, units: str | None = None, progress: Progress | None = None
 ) -> Reference:
-    """Read a reference: a trajectory (mdtraj), an npz with rMD17 or sGDML keys, any file ASE reads, or a run.
+    """Read a reference: a trajectory (mdtraj), an npz file with rMD17 or sGDML keys, any file ASE can read, or a run.
 
     Args:
-        path: the file, or the directory of a run.
-        topology: for trajectories that hold positions only; a PDB file.
-        units: of an npz or ASE file whose lengths are not in angstrom: ``nm``, or ``kcal/mol, bohr``.
-        progress: called with (frames read, all frames) while the frames are read.
+        path: Reference file or run directory.
+        topology: PDB file for trajectories that contain only positions.
+        units: Units of an npz or ASE file with lengths that are not in angstrom, such as ``nm`` or ``kcal/mol, bohr``.
+        progress: Function called with (frames read, total frames) while the frames are read.
 
     Raises:
-        DataError: the file or its topology cannot be read, or its frames are not of one molecule.
-        RunDirectoryError: the directory is not one of `piwsl md`.
-        ConfigError: a unit is unknown, or an option does not belong to this kind of file.
+        DataError: The file or its topology cannot be read, or its frames are different molecules.
+        RunDirectoryError: The directory was not written by `piwsl md`.
+        ConfigError: A unit is unknown, or an option does not apply to this kind of file.
     """
     if path.is_dir():
         if topology is not None or units is not None:
-            raise ConfigError(f"{path}: a run states its topology and units: leave out the options")
+            raise ConfigError(f"{path}: a run directory contains its topology and units: leave out the options")
         return Reference(path.name, read_run(path, progress).frames)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     kind = path.suffix.lower()
     if kind in BARE_TRAJECTORIES or kind in FULL_TRAJECTORIES:
         if units:
-            raise ConfigError(f"{path.name}: {kind} trajectories have one unit: leave out the units")
+            raise ConfigError(f"{path.name}: {kind} trajectories have fixed units: leave out the units")
         return _read_trajectory(path, topology, progress)
     if topology is not None:
-        raise ConfigError(f"{path.name}: holds its own species: leave out the reference topology")
+        raise ConfigError(f"{path.name}: contains the elements of its atoms: leave out the reference topology")
     return _read_frames(path, units, progress)
 
 
@@ -142,18 +151,18 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
     """Return the reference trajectory of a bundled system.
 
     Args:
-        name: such as ``aspirin``.
-        progress: called with (frames read, all frames) while the frames are read.
+        name: Name of the system, such as ``aspirin``.
+        progress: Function called with (frames read, total frames) while the frames are read.
 
     Raises:
-        ConfigError: there is no bundled system of this name.
+        ConfigError: No bundled system has this name.
     """
     from piwsl.data.systems import named_system
 
     try:
         system = named_system(name)
     except PiwslError as error:
-        raise ConfigError(f"no reference for {name!r}: name one with reference=FILE ({error})") from None
+        raise ConfigError(f"no bundled reference for {name!r}: give reference=FILE ({error})") from None
     file = open_trajectory(Path(system.reference_trajectory))
     times = float(system.reference_timestep) * np.arange(file.frames)
     species = np.asarray(system.structure.numbers, dtype=np.int64)
@@ -162,23 +171,23 @@ def bundled_reference(name: str, progress: Progress | None = None) -> Reference:
 
 def _read_trajectory(path: Path, topology: Path | None, progress: Progress | None) -> Reference:
     if topology is None and path.suffix.lower() in BARE_TRAJECTORIES:
-        raise ConfigError(f"{path.name} holds positions only: name its topology with reference_topology=FILE.pdb")
+        raise ConfigError(f"{path.name} contains only positions: give its topology, reference_topology=FILE.pdb")
     species = read_topology(topology or path)
     file = open_trajectory(path, topology)
     if file.atoms != len(species):
-        raise DataError(f"{path}: has {file.atoms} atoms, its topology {topology} has {len(species)}")
+        raise DataError(f"{path}: has {file.atoms} atoms, but its topology {topology} has {len(species)}")
     return Reference(path.name, file.source(species, progress=progress))
 
 
 def _read_frames(path: Path, units: str | None, progress: Progress | None) -> Reference:
     if path.suffix == ".extxyz" and units is None and states_times(path):
-        file = open_trajectory(path)  # of `piwsl md`, and no set without order
+        file = open_trajectory(path)  # a trajectory of `piwsl md`, not an unordered set
         return Reference(path.name, file.source(first_species(path), progress=progress))
     return Reference(path.name, FrameSource.of_frames(read_frames(path, _units(path, units)), path, progress))
 
 
 def _units(path: Path, units: str | None) -> LabelUnits | None:
-    """Return the unit of length; labels are not used."""
+    """Return units with the length unit of the file; labels are not used."""
     if units is not None:
         return LabelUnits(1.0, LENGTH_UNITS[units] if units in LENGTH_UNITS else parse_units(units).length)
     if path.suffix == ".npz" and is_zipfile(path):

@@ -1,25 +1,25 @@
-"""Statistics of a reference: what a comparison needs of it, without its frames; collected once, saved as npz."""
+"""Statistics of a reference, sufficient for comparisons without the frames. They can be saved as npz."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 import numpy as np
 
 from piwsl.analysis.quantities import standard_quantities
 from piwsl.analysis.quantity import Quantity, Sample, checked_quantities, measure, survey_frames
-from piwsl.errors import DataError, reason_of
-from piwsl.runs.files import atomic_path
+from piwsl.errors import ConfigError, DataError, reason_of
+from piwsl.runs.files import read_checked_npz, write_checked_npz
 from piwsl.structures.bonds import Bonds, MeanDistances
 from piwsl.structures.periodic import ImageBonds
 from piwsl.trajectories.frame_source import FrameSource, first_frame, unwrapped
 from piwsl.typing import FloatArray, IntArray
 
 FORMAT = "piwsl-reference-statistics"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +27,17 @@ class ReferenceStatistics:
     """Statistics of a reference.
 
     Attributes:
-        name: for people.
-        species: (atoms,) atomic numbers.
-        bonds: of the reference.
-        start: (atoms, 3) angstrom, its first frame.
-        is_periodic: whether its frames have cells.
-        frames: number of frames.
-        measured: statistics over all its frames, by the key of their quantity.
-        length: from the first to the last frame, fs; None for frames without times.
+        name: Display name.
+        species: Atomic numbers (atoms,).
+        bonds: Bonds of the reference.
+        start: Positions (atoms, 3) of the first frame, angstrom.
+        is_periodic: Whether the frames have cells.
+        frames: Number of frames.
+        measured: Statistics over all frames, by key of the quantity.
+        length: Time from the first to the last frame, fs; None for frames without times.
         digest: SHA-256 of the elements and of the positions in single precision.
-        notes: remarks of the reader.
+        notes: Remarks of the reader.
+        weights: Masses (atoms,) used as weights for structural quantities, amu.
     """
 
     name: str
@@ -49,19 +50,23 @@ class ReferenceStatistics:
     length: float | None
     digest: str
     notes: tuple[str, ...] = ()
+    weights: FloatArray | None = None
 
 
-def collect_statistics(name: str, source: FrameSource, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
-    """Collect the statistics of a source of frames, in two passes over it.
+def collect_statistics(
+    name: str, source: FrameSource, quantities: Sequence[Quantity[Any]] = (), weights: FloatArray | None = None
+) -> ReferenceStatistics:
+    """Collect the statistics of a source of frames in two passes.
 
     Args:
-        name: of the reference.
-        source: its frames.
-        quantities: your own, measured beside those of `piwsl.analysis.quantities`.
+        name: Name of the reference.
+        source: Frames of the reference.
+        quantities: Custom quantities, measured in addition to those in `piwsl.analysis.quantities`.
+        weights: Masses (atoms,) used as weights for structural quantities, amu; by default the masses of the source.
 
     Raises:
-        DataError: a position is not a finite number, there are no bonds, or the source is damaged.
-        ConfigError: ``quantities`` holds something else, or two have one key.
+        DataError: A position is not a finite number, there are no bonds, or the source is damaged.
+        ConfigError: ``quantities`` contains an object of another type, or two quantities have the same key.
     """
     start, cell = first_frame(source)
     measured_quantities = checked_quantities(standard_quantities(cell is not None), quantities)
@@ -78,18 +83,18 @@ def collect_statistics(name: str, source: FrameSource, quantities: Sequence[Quan
             images.add(positions, cells)
         for survey in surveys.values():
             survey.add(positions, first)
-    bonds = (means or images).bonds()  # type: ignore[union-attr]  # one of the two exists
-    sample = Sample(source, source.frames, bonds, start, cell, name, surveys)
+    bonds = (means or images).bonds()  # type: ignore[union-attr]  # exactly one of them is set
+    sample = Sample(source, source.frames, bonds, start, cell, name, surveys, weights=weights)
     measured = measure(sample, measured_quantities)
     length = None if source.times is None else float(source.times[-1] - source.times[0])
     return ReferenceStatistics(
         name, source.species, bonds, start, cell is not None, source.frames, measured, length, check.digest,
-        source.notes,
+        source.notes, sample.masses,
     )  # fmt: skip
 
 
 class _Checked:
-    """Checks that positions are numbers, and hashes them."""
+    """Check that positions are finite, and compute their hash."""
 
     def __init__(self, name: str, species: IntArray) -> None:
         self._name = name
@@ -109,15 +114,15 @@ class _Checked:
 def save_statistics(
     statistics: ReferenceStatistics, path: str | Path, quantities: Sequence[Quantity[Any]] = ()
 ) -> None:
-    """Write an npz file, whole or not at all; `read_reference_statistics` reads it.
+    """Write an npz file atomically; `read_reference_statistics` reads it.
 
     Args:
-        statistics: of the reference.
-        path: the file.
-        quantities: your own that were measured.
+        statistics: Statistics of the reference.
+        path: Path of the file.
+        quantities: Custom quantities that were measured.
 
     Raises:
-        DataError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     path, bonds = Path(path), statistics.bonds
     values: dict[str, Any] = {
@@ -135,54 +140,55 @@ def save_statistics(
         "bond_types": np.array(bonds.types, dtype=np.str_),
         "start": statistics.start,
     }
+    if statistics.weights is not None:
+        values["weights"] = statistics.weights
     if bonds.images is not None:
         values["bond_images"] = bonds.images
     for quantity in (*standard_quantities(statistics.is_periodic), *quantities):
         if quantity.key in statistics.measured:
             arrays = quantity.save(statistics.measured[quantity.key])
             values |= {f"{quantity.key}/{name}": array for name, array in arrays.items()}
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **values)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    write_checked_npz(path, {name: np.asarray(value) for name, value in values.items()})
 
 
 def is_reference_statistics(path: Path) -> bool:
-    """Return whether a file holds the statistics of a reference (and not its frames)."""
+    """Return whether a file contains the statistics of a reference instead of frames."""
     if not path.is_file() or not is_zipfile(path):
         return False
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return "format" in archive.files and str(archive["format"]) == FORMAT
-    except (OSError, ValueError, BadZipFile):
+    except Exception:  # NumPy and zipfile raise any exception for damaged files
         return False
 
 
 def read_reference_statistics(path: Path, quantities: Sequence[Quantity[Any]] = ()) -> ReferenceStatistics:
-    """Read what `save_statistics` wrote.
+    """Read a file written by `save_statistics`.
 
     Args:
-        path: the file.
-        quantities: your own; without their statistics in the file they are not compared with the reference.
+        path: Path of the file.
+        quantities: Custom quantities. If the file lacks their statistics, they are not compared with the reference.
 
     Raises:
-        DataError: missing, damaged, something else, or of another version of piwsl.
+        DataError: The file is missing, damaged, of another kind, or was written by another version of piwsl.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not is_reference_statistics(path):
-        raise DataError(f"{path}: holds no statistics of a reference: make them with save_reference=FILE")
+        raise DataError(f"{path}: contains no reference statistics: create them with save_reference=FILE")
+    again = "create it again with save_reference=FILE"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             version = int(archive["format_version"])
             if version > FORMAT_VERSION:
-                raise DataError(f"{path}: format version {version} is of a newer piwsl: update piwsl")
+                raise DataError(f"{path}: format version {version} was written by a newer piwsl: update piwsl")
             if version < FORMAT_VERSION:
-                raise DataError(f"{path}: of an older piwsl: make it again with save_reference=FILE")
-            return _restored(dict(archive), quantities)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({reason_of(error)}): make it again with save_reference=FILE") from None
+                raise DataError(f"{path}: written by an older piwsl: {again}")
+        return _restored(read_checked_npz(path), quantities)
+    except (DataError, ConfigError):
+        raise
+    except Exception as error:  # NumPy and zipfile raise any exception for damaged files
+        raise DataError(f"{path}: damaged ({reason_of(error)}): {again}") from None
 
 
 def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) -> ReferenceStatistics:
@@ -207,4 +213,5 @@ def _restored(values: Mapping[str, Any], quantities: Sequence[Quantity[Any]]) ->
         length=None if np.isnan(length) else length,
         digest=str(values["sha256"]),
         notes=tuple(str(note) for note in values["notes"]),
+        weights=values.get("weights"),
     )

@@ -1,6 +1,6 @@
-"""A run directory of `piwsl md`, read into arrays."""
+"""Reader of run directories written by `piwsl md`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,10 @@ class Run:
     """A molecular dynamics run.
 
     Attributes:
-        path: run directory.
-        summary: content of ``summary.json``.
-        frames: frames of the trajectory, with their times in fs since the start of the run.
-        thermo: energies and temperature, or None where the run wrote none.
+        path: Run directory.
+        summary: Contents of ``summary.json``.
+        frames: Frames of the trajectory, with times in fs since the start of the run.
+        thermo: Energies and temperature; None if the run has none.
     """
 
     path: Path
@@ -37,18 +37,18 @@ class Run:
 
     @property
     def species(self) -> IntArray:
-        """(atoms,) atomic numbers."""
+        """Atomic numbers (atoms,)."""
         return self.frames.species
 
     @property
     def times(self) -> FloatArray:
-        """(frames,) fs since the start of the run."""
-        assert self.frames.times is not None  # a run directory states its intervals
+        """Times (frames,) since the start of the run, fs."""
+        assert self.frames.times is not None  # set for every run directory
         return self.frames.times
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks of the reader, such as a file that was cut."""
+        """Remarks of the reader, such as a note on a truncated file."""
         return self.frames.notes
 
     @property
@@ -58,28 +58,28 @@ class Run:
 
     @property
     def formula(self) -> str:
-        """Chemical formula, Hill order."""
+        """Chemical formula in Hill order."""
         return formula_of(self.species)
 
     @property
     def ensemble(self) -> str:
-        """Such as ``nve`` or ``nvt-langevin``."""
+        """Name of the ensemble, such as ``nve`` or ``nvt-langevin``."""
         return self.summary.ensemble.lower()
 
     @property
     def target_temperature(self) -> float | None:
-        """Temperature of the thermostat, K; None for NVE and where it changes."""
+        """Temperature of the thermostat, K; None for NVE and for a varying temperature."""
         temperature = self.summary.temperature_K
         return None if self.ensemble == "nve" or isinstance(temperature, str) else temperature
 
     @property
     def requested_time(self) -> float:
-        """Length that was requested, fs."""
+        """Requested length of the run, fs."""
         return self.summary.steps_requested * self.summary.timestep_fs
 
     @property
     def done_time(self) -> float:
-        """Length that was computed, fs."""
+        """Simulated length of the run, fs."""
         return self.summary.steps_done * self.summary.timestep_fs
 
 
@@ -87,12 +87,12 @@ def read_run(path: str | Path, progress: Progress | None = None) -> Run:
     """Read a run directory.
 
     Args:
-        path: directory that `piwsl md` wrote.
-        progress: called with (frames read, all frames) while the frames are read.
+        path: Directory that `piwsl md` wrote.
+        progress: Function called with (frames read, total frames) while the frames are read.
 
     Raises:
-        RunDirectoryError: no such directory, or not one of `piwsl md`.
-        DataError: the trajectory or the energies cannot be read.
+        RunDirectoryError: The directory does not exist, or was not written by `piwsl md`.
+        DataError: The trajectory or the energies cannot be read.
     """
     path = Path(path)
     summary = MDSummary.read(path)
@@ -100,37 +100,47 @@ def read_run(path: str | Path, progress: Progress | None = None) -> Run:
     if not trajectory.is_file():
         present = [path / name for name in TRAJECTORY_FILES if (path / name).is_file()]
         if not present:
-            raise RunDirectoryError(f"{path}: holds no {' or '.join(TRAJECTORY_FILES)}: nothing to analyze")
+            raise RunDirectoryError(f"{path}: contains no {' or '.join(TRAJECTORY_FILES)}: nothing to analyze")
         trajectory = present[0]
     file = open_trajectory(trajectory)
     species = _species(path, summary)
     if file.atoms != len(species):
         raise DataError(
-            f"{trajectory}: has {file.atoms} atoms, {SUMMARY_FILE} {len(species)}: the files are not of one run"
+            f"{trajectory} has {file.atoms} atoms, but {SUMMARY_FILE} has {len(species)}: they belong to different runs"
         )
     # The first frame is written after the first interval, not at the start.
     times = summary.trajectory_interval * summary.timestep_fs * np.arange(1, file.frames + 1)
     thermo, thermo_notes = Thermo.read(path / THERMO_FILE)
-    return Run(path, summary, file.source(species, times, thermo_notes, progress), thermo)
+    frames = replace(file.source(species, times, thermo_notes, progress), own_masses=_masses(path, summary))
+    return Run(path, summary, frames, thermo)
 
 
 def replica_directories(path: Path) -> tuple[Path, ...]:
-    """Return the run directories of a directory of replicas; the directory itself where it is one run.
+    """Return the run directories in a directory of replicas, or the directory itself if it is a single run.
 
     Raises:
-        RunDirectoryError: its summary names replicas that cannot be directories in it.
+        RunDirectoryError: The summary contains invalid names of replica directories.
     """
     try:
         replicas = MDSummary.read(path).replicas
     except RunDirectoryError:
-        return (path,)  # reading it as a run gives the reason
+        return (path,)  # reading it as a run raises the appropriate error
     if replicas is None:
         return (path,)
     names = [replica.directory for replica in replicas]
     is_plain = all(Path(name).name == name not in ("", "..") for name in names)
     if not names or not is_plain or len(set(names)) < len(names):
-        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' does not name different directories")
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'replicas' must be a list of different directory names")
     return tuple(path / name for name in names)
+
+
+def _masses(path: Path, summary: MDSummary) -> FloatArray | None:
+    if summary.system.masses is None:
+        return None
+    masses = np.array(summary.system.masses, dtype=np.float64)
+    if len(masses) != len(summary.system.species) or not ((masses > 0) & (masses < np.inf)).all():
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: 'masses' must be one positive number per atom")
+    return masses
 
 
 def _species(path: Path, summary: MDSummary) -> IntArray:
@@ -140,5 +150,5 @@ def _species(path: Path, summary: MDSummary) -> IntArray:
     try:
         numbers = [atomic_numbers[element] if isinstance(element, str) else element for element in species]
     except KeyError as error:
-        raise RunDirectoryError(f"{path / SUMMARY_FILE}: {error} is no element") from None
+        raise RunDirectoryError(f"{path / SUMMARY_FILE}: {error} is not an element") from None
     return np.array(numbers, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Quantities that are one number per frame: their mean, and their distribution."""
+"""Quantities with one number per frame: means and distributions."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class ScalarStatistics:
-    """One number per frame, block by block.
+    """Statistics of one number per frame, in blocks.
 
     Attributes:
-        sums: number of frames and sum of the values.
-        histogram: of the values, where the quantity has edges.
+        sums: Number of frames and sum of the values in blocks.
+        histogram: Histogram of the values, if the quantity has edges.
     """
 
     sums: BlockSums
     histogram: Histogram | None
 
     def mean(self, unit: str) -> Measurement:
-        """Mean over the frames."""
+        """Return the mean over all frames."""
         return self.sums.measure(mean_of_sums, unit)
 
 
 @dataclass(frozen=True, eq=False)
 class ScalarComparison:
-    """Mean and distribution of a number per frame, of run and reference.
+    """Comparison of a number per frame between run and reference.
 
     Attributes:
-        mean, reference_mean, difference: in the unit of the quantity.
-        distribution: where the quantity has edges.
+        mean, reference_mean, difference: Means and their difference, in the unit of the quantity.
+        distribution: Comparison of the distributions, if the quantity has edges.
     """
 
     mean: Measurement
@@ -48,13 +48,13 @@ class ScalarComparison:
 
 
 class ScalarQuantity(Quantity[ScalarStatistics]):
-    """A number per frame. Derive from it, set the attributes, and implement `values`.
+    """Base class of quantities with one number per frame. Subclasses set the attributes and implement `values`.
 
     Attributes:
-        key: unique; also the key of the table's first row.
-        title: for people, such as ``End-to-end distance``.
-        unit: of the values, such as ``angstrom``.
-        edges: (bins + 1,) equally spaced edges of a histogram of the values; None: only the mean is compared.
+        key: Unique key, also used for the first row in the table.
+        title: Display name, such as ``End-to-end distance``.
+        unit: Unit of the values, such as ``angstrom``.
+        edges: Equally spaced bin edges (bins + 1,) of a histogram of the values; None to compare only means.
     """
 
     statistics = ScalarStatistics
@@ -65,25 +65,25 @@ class ScalarQuantity(Quantity[ScalarStatistics]):
 
     @abstractmethod
     def values(self, frames: Frames, sample: Sample) -> FloatArray:
-        """Return the value (f,) of each frame of a piece.
+        """Return the values (f,) for the frames of a piece.
 
         Args:
-            frames: positions (f, atoms, 3) in angstrom, cells, and bond lengths.
-            sample: the trajectory: elements, masses, bonds, first frame of the reference.
+            frames: Piece with positions (f, atoms, 3) in angstrom, cells, and bond lengths.
+            sample: Trajectory with elements, masses, bonds, and the first frame of the reference.
         """
 
     def applies(self, sample: Sample) -> bool:
-        """Return whether the quantity is defined for a trajectory; by default always."""
+        """Return whether the quantity is defined for a trajectory; True by default."""
         return True
 
     def collector(self, sample: Sample) -> "ScalarCollector | None":
-        """Return a collector of the values, where the quantity applies."""
+        """Return a collector of the values; None if the quantity does not apply."""
         return ScalarCollector(self, sample) if self.applies(sample) else None
 
     def compare(
         self, run: ScalarStatistics, reference: ScalarStatistics | None, sample: Sample
     ) -> QuantityComparison[ScalarComparison]:
-        """Compare means, and distributions where there are edges."""
+        """Compare the means and, if there are edges, the distributions."""
         mean = run.mean(self.unit)
         reference_mean = difference = distribution = None
         if reference is not None:
@@ -102,7 +102,7 @@ class ScalarQuantity(Quantity[ScalarStatistics]):
 
 
 class ScalarCollector:
-    """Collects the values of a `ScalarQuantity` over frames that come in pieces."""
+    """Accumulate the values of a `ScalarQuantity` from pieces of a trajectory."""
 
     def __init__(self, quantity: ScalarQuantity, sample: Sample) -> None:
         self._quantity, self._sample = quantity, sample
@@ -110,15 +110,15 @@ class ScalarCollector:
         self._sums = np.zeros((len(self._blocks), 2))
         self._series = SeriesMeans(sample.frames, 1)
         bins = 0 if quantity.edges is None else len(quantity.edges) - 1
-        self._counts = np.zeros((len(self._blocks), bins + 2), dtype=np.int64)  # one bin more at both ends
+        self._counts = np.zeros((len(self._blocks), bins + 2), dtype=np.int64)  # one extra bin at both ends
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         values = np.asarray(self._quantity.values(frames, self._sample), dtype=np.float64)
         if values.shape != (len(frames),):
             raise ConfigError(
                 f"quantity {self._quantity.key!r}: values of shape {values.shape} for {len(frames)} frames: "
-                "return one number for each frame"
+                "return one number per frame"
             )
         self._series.add(values[:, None], frames.first)
         self._blocks.add(self._sums, np.stack([np.ones_like(values), values], axis=1), frames.first)
@@ -128,7 +128,7 @@ class ScalarCollector:
                 self._counts[block] += np.bincount(bins[start:stop], minlength=self._counts.shape[1])
 
     def statistics(self) -> ScalarStatistics:
-        """Return sums and counts in blocks of several times the correlation of the values."""
+        """Return sums and counts in blocks of several correlation times."""
         per_sample = self._series.inefficiency()
         histogram = None
         if self._quantity.edges is not None:
@@ -139,5 +139,5 @@ class ScalarCollector:
 
 
 def mean_of_sums(sums: FloatArray) -> FloatArray:
-    """Return the mean of sums (..., 2) of ones and of values."""
+    """Return the mean from sums (..., 2) of ones and values."""
     return np.asarray(sums[..., 1] / sums[..., 0])

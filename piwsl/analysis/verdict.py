@@ -1,4 +1,4 @@
-"""Verdict: the outcome of a comparison in sentences, for terminal, report and notebook."""
+"""Verdict on a comparison in sentences, for terminal, report and notebook."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -12,17 +12,17 @@ from piwsl.analysis.statistics.results import significant
 from piwsl.analysis.statistics.uncertainty import CONFIDENCE
 from piwsl.units import PICOSECOND
 
-FAR_OUTSIDE = 1.5  # times its threshold: beyond this, chance is no explanation
+FAR_OUTSIDE = 1.5  # multiple of the threshold beyond which chance is not an explanation
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a comparison.
+    """Outcome of a comparison.
 
     Attributes:
-        stability: one sentence, how long the run was stable.
-        agreement: one sentence, how many observables agree with the reference.
-        agreeing, differing, undecided: the observables that were compared.
+        stability: Sentence that states how long the run was stable.
+        agreement: Sentence that states how many observables agree with the reference.
+        agreeing, differing, undecided: Compared observables by outcome.
     """
 
     stability: str
@@ -33,16 +33,16 @@ class Verdict:
 
 
 def judge(comparison: Comparison) -> Verdict:
-    """Put a comparison into words."""
+    """Return the verdict on a comparison."""
     compared = [row for row in comparison.observables if row.difference is not None]
     agreeing = tuple(row for row in compared if row.agrees is True)
     differing = tuple(row for row in compared if row.agrees is False)
     undecided = tuple(row for row in compared if row.agrees is None)
     return Verdict(
         _stability(comparison),
-        _agreement(
-            len(agreeing), len(differing), len(undecided), _by_chance(len(agreeing) + len(differing), differing)
-        ),
+        _agreement(len(agreeing), len(differing), len(undecided), _by_chance(len(agreeing) + len(differing), differing))
+        if comparison.skip.obstacle is None
+        else _no_verdict(comparison.skip.obstacle),
         agreeing,
         differing,
         undecided,
@@ -50,7 +50,7 @@ def judge(comparison: Comparison) -> Verdict:
 
 
 def picoseconds(time: float) -> str:
-    """``12.35 ps`` of a time in fs."""
+    """Format a time in fs as picoseconds, such as ``12.35 ps``."""
     return f"{time / PICOSECOND:.6g} ps"
 
 
@@ -81,7 +81,7 @@ def _stability(comparison: Comparison) -> str:
         reason = "a stop rule" if stop is None else (stop.message or stop.rule).rstrip(".")
         return f"Not stable: stopped after {picoseconds(run.done_time)} of {picoseconds(run.requested_time)}; {reason}."
     if not comparison.complete:
-        return f"Stable for the {time} that the trajectory holds, of {picoseconds(run.requested_time)} requested."
+        return f"Stable for the {time} in the trajectory, of {picoseconds(run.requested_time)} requested."
     return f"Stable for all {picoseconds(run.requested_time)}."
 
 
@@ -101,8 +101,12 @@ def _agreement(agreeing: int, differing: int, undecided: int, chance: bool) -> s
     return sentence + (f" {undecided} more cannot be decided: too few samples." if undecided else "")
 
 
+def _no_verdict(obstacle: str) -> str:
+    return f"No verdict: {obstacle.removesuffix(': no verdict').removesuffix(' for a verdict')}."
+
+
 def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
-    """Whether so many differences, none far beyond its threshold, are to be expected of equal distributions."""
+    """Return whether equal distributions would give as many differences by chance, none far beyond its threshold."""
     ratios = [
         abs(row.difference.measured.value) / row.difference.threshold
         for row in differing
@@ -113,9 +117,9 @@ def _by_chance(compared: int, differing: tuple[Observable, ...]) -> bool:
 
 
 def verdict_of(group: RunGroup) -> tuple[str, str]:
-    """Return two sentences: how long a group was stable, and how much of it agrees with the reference.
+    """Return two sentences: how long a group was stable, and how many observables agree with the reference.
 
-    The second is empty where no structure was compared.
+    The second sentence is empty if structure was not compared.
     """
     if group.is_single:
         comparison = group.members[0]
@@ -132,6 +136,9 @@ def verdict_of(group: RunGroup) -> tuple[str, str]:
         shortest = min(member.stable_time.value for member in group.members)
         stability = f"All {count} replicas stable, for {picoseconds(shortest)} or longer."
     verdicts = [row.agrees for row in group.rows if row.agrees is not None]
+    obstacles = {member.skip.obstacle for member in group.members}
+    if None not in obstacles:
+        return stability, _no_verdict(str(min(obstacles, key=str)))
     if not verdicts:
         return stability, ""
     return stability, f"{sum(verdicts)} of {len(verdicts)} observables agree with the reference within noise."

@@ -1,4 +1,4 @@
-"""`python -m piwsl.cli` is the `piwsl` command."""
+"""Run the `piwsl` command with `python -m piwsl.cli`."""
 
 from piwsl.cli.main import run
 

@@ -23,57 +23,64 @@ STYLES = {True: "", False: "bold yellow", None: "dim"}
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
-    help="Trajectory, npz, extended XYZ or saved statistics to compare with.  [default: that of the bundled system]",
+    help="Trajectory, npz, extended XYZ or saved statistics to compare with.  [default: reference of the system]",
 )
 @click.option(
     "--reference-topology",
     type=click.Path(path_type=Path),
-    help="PDB file of a reference trajectory that holds positions only (DCD, XTC, ...).",
+    help="PDB file for a reference trajectory that contains positions only (DCD, XTC, ...).",
 )
 @click.option(
     "--save-reference",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Save the statistics of the reference as npz: for --reference, without the frames.",
+    help="Save the statistics of the reference as npz, for use with --reference instead of the frames.",
 )
 @click.option(
     "--map-atoms",
     "accept_mapping",
     is_flag=True,
-    help="Accept another order of atoms than the reference's, by their bonds.",
+    help="Map the atoms to the reference by their bonds if their order differs.",
 )
-@click.option("--units", help="Of an npz or XYZ reference whose lengths are not in angstrom, such as nm.")
+@click.option(
+    "--skip",
+    metavar="PS",
+    type=float,
+    help="Picoseconds to skip at the start of each run.  [default: until the energies stop drifting]",
+)
+@click.option("--units", help="Units of an npz or XYZ reference if its lengths are not in angstrom, such as nm.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Directory of the results.  [default: RUN_DIR/analysis; of several runs ./analysis]",
+    help="Directory for the results.  [default: RUN_DIR/analysis, or ./analysis for several runs]",
 )
 @click.option(
     "--report/--no-report", "with_report", default=True, help="Write report.html and figures.  [default: yes]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON instead of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON instead of a table.")
 def command(
     run_directories: tuple[Path, ...],
     reference: Path | None,
     reference_topology: Path | None,
     save_reference: Path | None,
     accept_mapping: bool,
+    skip: float | None,
     units: str | None,
     output: Path | None,
     with_report: bool,
     as_json: bool,
 ) -> None:
-    """Measure the run in RUN_DIR against a reference: stability, distances, bond lengths, energy.
+    """Compare the run in RUN_DIR with a reference: stability, distances, bond lengths, energy.
 
-    Several runs are shown side by side; replicas of a run are one column. Writes analysis.json, tables, figures and
-    report.html; an earlier analysis there is replaced.
+    Several runs are shown side by side, with one column for all replicas of a run. The command writes analysis.json,
+    tables, figures and report.html, and replaces an earlier analysis in the same directory.
     """
     from piwsl.analysis import analyze
     from piwsl.analysis.report import json_text
     from piwsl.errors import ConfigError
 
     if reference is None and (reference_topology is not None or units is not None):
-        raise ConfigError("--reference-topology and --units belong to a --reference: name it")
+        raise ConfigError("--reference-topology and --units describe a reference: add --reference FILE")
     if output is None:
         output = Path("analysis") if len(run_directories) > 1 else run_directories[0] / "analysis"
     analysis = analyze(
@@ -82,6 +89,7 @@ def command(
         reference_topology=reference_topology,
         units=units,
         accept_mapping=accept_mapping,
+        skip=skip,
         output=output,
         report=with_report,
         save_reference=save_reference,
@@ -94,7 +102,7 @@ def command(
 
 
 def _print_analysis(analysis: "Analysis") -> None:
-    """Print verdicts, table and files: with rich on a terminal, in plain columns elsewhere."""
+    """Print verdicts, table and files, with rich on a terminal and in plain columns otherwise."""
     groups = analysis.groups
     if len(groups) == 1 and groups[0].is_single:
         _print_one(groups[0].members[0])
@@ -123,6 +131,7 @@ def _print_one(comparison: "Comparison") -> None:
 
 def _print_several(groups: "Sequence[RunGroup]") -> None:
     from piwsl.analysis.groups import side_by_side
+    from piwsl.analysis.report.notebook import LEGEND
     from piwsl.analysis.verdict import verdict_of
 
     for group in groups:
@@ -137,7 +146,7 @@ def _print_several(groups: "Sequence[RunGroup]") -> None:
             styles.append("" if cell is None or cell.difference is None else STYLES[cell.agrees])
         rows.append((tuple(texts), styles))
     _print_table(("quantity", "reference", *(group.name for group in groups)), rows)
-    click.echo("= within noise of the reference, * differs by more than noise, ? too few samples to decide")
+    click.echo(LEGEND)
     notes: dict[str, list[str]] = {}
     for group in groups:
         for note in dict.fromkeys(note for member in group.members for note in member.notes):
@@ -147,13 +156,13 @@ def _print_several(groups: "Sequence[RunGroup]") -> None:
 
 
 def _print_note(note: str, names: Iterable[str]) -> None:
-    """Print a note with options in place of Python arguments, and with the runs that it belongs to."""
+    """Print a note with the names of its runs, and with options in place of Python arguments."""
     text = with_flags(note, click.get_current_context().command)
     click.echo(": ".join(filter(None, ("note", ", ".join(names), text))))
 
 
 def _several_cell(cell: "Row | None") -> str:
-    """Return the value, the number of replicas that agree, and the mark of the verdict."""
+    """Return the text of a cell: the value, the number of replicas that agree, and the mark of the verdict."""
     if cell is None:
         return ""
     value = cell.run or cell.difference
@@ -166,7 +175,7 @@ def _several_cell(cell: "Row | None") -> str:
 def _print_table(
     headers: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], Sequence[str]]], is_last_text: bool = False
 ) -> None:
-    """Print the first column to the left and numbers to the right; the last column to the left where it is text."""
+    """Print a table with right-aligned numbers; the first column, and a last column of text, are left-aligned."""
     last = len(headers) - is_last_text
     if sys.stdout.isatty():
         from rich.console import Console
@@ -190,7 +199,7 @@ def _print_table(
 
 
 def _cells(row: "Observable") -> tuple[str, ...]:
-    """Return the texts of one line, in the order of `HEADERS`."""
+    """Return the cells of one line as text, in the order of `HEADERS`."""
     from piwsl.analysis.statistics.results import significant
 
     difference, samples = "", 0 if row.run is None else row.run.samples
@@ -199,7 +208,7 @@ def _cells(row: "Observable") -> tuple[str, ...]:
         compared = row.difference
         difference, samples = compared.measured.text(), compared.measured.samples
         limit = significant(compared.threshold)
-        verdict = {True: "within noise", False: "differs", None: "not known"}[compared.agrees]
+        verdict = {True: "within noise", False: "differs", None: "cannot tell"}[compared.agrees]
     run = "" if row.run is None else row.run.text()
     reference = "" if row.reference is None else row.reference.text()
     return row.name, run, reference, difference, limit, str(samples), verdict

@@ -1,4 +1,4 @@
-"""Commands of `piwsl`: imported when they are called, with suggestions, and errors that name options."""
+"""Base classes for the commands of `piwsl`: lazy import, suggestions, and error messages that name options."""
 
 import re
 from difflib import get_close_matches
@@ -9,18 +9,18 @@ import click
 
 from piwsl.errors import PiwslError
 
-# Options of other commands that a message may recommend.
+# Options of other commands that a message may mention.
 _FORMS = ("target", "format", "dtype", "copies")
 _ARGUMENT = re.compile(r"(?<![\w.'-])([a-z][a-z_]*)=('[^']*'|True\b|[A-Z][A-Z_.]*\b|\d[\w.]*)")
-# Spellings of before version 0.1.
+# Spellings before version 0.1.
 RENAMED = {"--minimise": "--minimize", "--no-minimise": "--no-minimize", "--neighbours": "--neighbors"}
 
 
 class Command(click.Command):
-    """A command whose errors name options where the functions below name arguments."""
+    """Command that replaces Python arguments in error messages by command-line options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the command line; the error for a renamed option states the new name."""
+        """Parse the command line; the error for a renamed option gives the new name."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -32,7 +32,7 @@ class Command(click.Command):
         """Call the command.
 
         Raises:
-            PiwslError: with flags in its message.
+            PiwslError: The command failed. The message names options instead of Python arguments.
         """
         try:
             return super().invoke(ctx)
@@ -42,7 +42,7 @@ class Command(click.Command):
 
 
 def with_flags(message: str, command: click.Command) -> str:
-    """Return a message with ``name=value`` of Python arguments replaced by the options of a command."""
+    """Replace Python arguments such as ``name=value`` in a message by the options of a command."""
     flags = {option.name: option.opts[-1] for option in command.params if isinstance(option, click.Option)}
     flags = {**{name: f"--{name}" for name in _FORMS}, **flags}
 
@@ -59,24 +59,26 @@ def with_flags(message: str, command: click.Command) -> str:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules of `piwsl.cli`, each with a `command` object.
+    """Command group that imports a module of `piwsl.cli` when a command is called.
+
+    Each module contains an object ``command``.
 
     Args:
-        modules: one line of help of each command, by its name, in the order in which they are listed.
-        prefix: beginning of the names of the modules.
+        modules: One-line help of each command, by name, in the order of the list of commands.
+        prefix: Prefix of the module names.
     """
 
     def __init__(self, *args: object, modules: dict[str, str], prefix: str = "", **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they come
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on unchanged
         self.modules = modules
         self.prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in order."""
+        """Return the names of the commands in order."""
         return list(self.modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command."""
+        """Import the module of a command and return the command; None if the command does not exist."""
         if cmd_name not in self.modules:
             return None
         command = import_module(f"piwsl.cli.{self.prefix}{cmd_name}").command
@@ -86,7 +88,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; the error for an unknown one suggests the nearest name."""
+        """Find a command; the error for an unknown command suggests the most similar name."""
         name = args[0]
         near = get_close_matches(name, self.modules, n=1, cutoff=0.5)
         if name not in self.modules and near and not name.startswith("-"):

@@ -6,7 +6,7 @@ from piwsl.cli.command import LazyGroup
 
 COMMANDS = {
     "fetch": "Download a named data set.",
-    "inspect": "Report the content of a file and whether it is plausible.",
+    "inspect": "Report the content of a file and check its plausibility.",
     "convert": "Write frames in another format.",
     "label": "Label structures with a reference method.",
 }

@@ -10,7 +10,7 @@ from piwsl.cli.command import Command
 @click.command(name="convert", cls=Command)
 @click.argument("source", metavar="INPUT")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--units", help="Units of INPUT, such as 'kcal/mol, angstrom', if it does not state them.")
+@click.option("--units", help="Units of INPUT, such as 'kcal/mol, angstrom', if the file does not contain them.")
 @click.option("--force", is_flag=True, help="Replace an existing OUTPUT.")
 def command(source: str, output: Path, units: str | None, force: bool) -> None:
     """Write the frames of INPUT to OUTPUT, in eV and angstrom.

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @click.command(name="fetch", cls=Command)
 @click.argument("name", required=False)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to keep the file.  [default: the user's cache]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder for the file.  [default: cache of the user]")
 @click.option("--list", "listed", is_flag=True, help="List the data sets and exit.")
 def command(name: str | None, folder: Path | None, listed: bool) -> None:
-    """Download a named data set once and verify it.
+    """Download a named data set and verify its checksum.
 
-    Repeat the command to resume an interrupted download. The environment variable PIWSL_DATA_DIR sets another folder
-    for all commands.
+    Repeat the command to resume an interrupted download. To change the default folder for all commands, set the
+    environment variable PIWSL_DATA_DIR.
 
     \b
     piwsl data fetch --list
@@ -29,7 +29,7 @@ def command(name: str | None, folder: Path | None, listed: bool) -> None:
         _print_list()
         return
     if name is None:
-        raise click.UsageError("name a data set, or list them with --list")
+        raise click.UsageError("no data set given: add a name, or print all names with --list")
     from piwsl.data.datasets import dataset, fetch
     from piwsl.runs.progress import counting
 
@@ -63,8 +63,8 @@ def _verification(record: "Dataset", folder: Path | None) -> str:
         return f"{record.file.checksum}, as published"
     digest = recorded_sha256(record.name, folder)
     if digest is None:
-        return "none: this copy was downloaded by hand and could not be verified"
-    return f"none is published, so this copy could not be verified; sha256:{digest} is stored and checked from now on"
+        return "none: this copy was downloaded manually and could not be verified"
+    return f"none published; this copy could not be verified; sha256:{digest} is stored for later checks"
 
 
 def _training(record: "Dataset", path: Path, folder: Path | None) -> str:
@@ -103,6 +103,6 @@ def _print_list() -> None:
         for row in (titles, *rows):
             click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     click.echo(
-        "file: checksum - verified against a published checksum; no checksum - none is published, so that of the first "
-        "copy is stored; by hand - download the file from its page. The developers tried none of the addresses."
+        "file: checksum - verified against a published checksum; no checksum - none is published, and the checksum of "
+        "the first copy is stored; by hand - download the file from its page. The addresses have not been tested."
     )

@@ -7,9 +7,9 @@ from piwsl.cli.command import Command
 
 @click.command(name="inspect", cls=Command)
 @click.argument("source", metavar="FILE")
-@click.option("--units", help="Units of the file, such as 'kcal/mol, angstrom', if it does not state them.")
+@click.option("--units", help="Units of the file, such as 'kcal/mol, angstrom', if the file does not contain them.")
 def command(source: str, units: str | None) -> None:
-    """Report the content of FILE and whether its numbers are plausible.
+    """Report the content of FILE and check that its numbers are plausible.
 
     FILE is a file, a directory, a pattern in quotes, or a named data set.
     """

@@ -14,29 +14,48 @@ if TYPE_CHECKING:
     from piwsl.data.frames import FrameSet
 
 DEFAULTS = {field.name: field.default for field in fields(SamplingPlan)}
-_SHOWN = 5  # reasons of failures
+_SHOWN = 5  # failures to print
 
 
 @click.command(name="label", cls=Command, context_settings={"show_default": True})
-@click.option("--frames", "source", help="Label these frames: a file, directory, pattern or named set.")
-@click.option("--units", help="Units of --frames, such as 'kcal/mol, angstrom', if they are not stated.")
-@click.option("--system", help="Sample the structure of a bundled system by dynamics.")
-@click.option("--structure", type=click.Path(path_type=Path), help="Sample this structure, any file ASE reads.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory of the job; resumes one.")
-@click.option("--method", default=DEFAULTS["method"], help="gfn2-xtb, gfn1-xtb, pyscf:pbe/def2-svp, or module:Class.")
+@click.option("--frames", "source", help="Frames to label: a file, directory, pattern or named data set.")
+@click.option("--units", help="Units of --frames, such as 'kcal/mol, angstrom', if the file does not contain them.")
+@click.option("--system", help="Bundled system to sample by molecular dynamics.")
+@click.option(
+    "--structure",
+    type=click.Path(path_type=Path),
+    help="Structure to sample by molecular dynamics, in any format that ASE reads.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Directory of the job; an existing job is resumed."
+)
+@click.option(
+    "--method",
+    default=DEFAULTS["method"],
+    help="Reference method: gfn2-xtb, gfn1-xtb, pyscf:FUNCTIONAL/BASIS, model:FILE, or module:Class.",
+)
 @click.option("--calculator-options", help="Options of the calculator as JSON, such as '{\"charge\": 1}'.")
-@click.option("--workers", default=1, type=click.IntRange(1), help="Processes on this machine, one thread each.")
-@click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, instead of --workers.")
+@click.option(
+    "--workers", default=1, type=click.IntRange(1), help="Number of processes on this machine, with one thread each."
+)
+@click.option(
+    "--scheduler",
+    help="Dask scheduler to use instead of --workers, such as tcp://10.0.0.1:8786. A scheduler can run code here.",
+)
 @click.option("--trajectories", default=DEFAULTS["trajectories"], help="Number of independent trajectories.")
-@click.option("--steps", default=DEFAULTS["steps"], help="Steps per trajectory, after equilibration.")
-@click.option("--equilibration-steps", default=DEFAULTS["equilibration_steps"], help="Equilibration steps.")
+@click.option("--steps", default=DEFAULTS["steps"], help="Number of steps per trajectory after equilibration.")
+@click.option("--equilibration-steps", default=DEFAULTS["equilibration_steps"], help="Number of equilibration steps.")
 @click.option("--frame-interval", default=DEFAULTS["frame_interval"], help="Steps between labeled frames.")
-@click.option("--position-interval", default=DEFAULTS["position_interval"], help="Steps between frames of positions.")
+@click.option(
+    "--position-interval", default=DEFAULTS["position_interval"], help="Steps between frames with positions only."
+)
 @click.option("--chunk-steps", default=DEFAULTS["chunk_steps"], help="Steps between restart points.")
 @click.option("--temperature", default=DEFAULTS["temperature"], help="Temperature [K].")
 @click.option("--timestep", default=DEFAULTS["timestep"], help="Time step [fs].")
 @click.option("--friction", default=DEFAULTS["friction"], help="Langevin friction [1/fs].")
-@click.option("--force-tolerance", default=DEFAULTS["force_tolerance"], help="Convergence of the minimization [eV/A].")
+@click.option(
+    "--force-tolerance", default=DEFAULTS["force_tolerance"], help="Force tolerance of the minimization [eV/A]."
+)
 @click.option("--seed", default=DEFAULTS["seed"], type=click.IntRange(0), help="Random seed.")
 @click.pass_context
 def command(
@@ -66,7 +85,7 @@ def command(
     from piwsl.runs.progress import counting
 
     if [source, system, structure].count(None) != 2:
-        raise ConfigError("name one of --frames, --system and --structure")
+        raise ConfigError("give exactly one of --frames, --system and --structure")
     options = _options(calculator_options)
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     job: dict[str, Any] = {
@@ -76,12 +95,12 @@ def command(
         "scheduler": scheduler,
     }
     if source is not None:
-        _refuse([name for name in plan if name in given], "belongs to dynamics, not to --frames")
+        _refuse([name for name in plan if name in given], "applies to sampling only: omit this option with --frames")
         with counting(True, "frames", click.echo) as progress:
             labeled = label(source, method, units=units, progress=progress, **job)
         _print_labeled(labeled, method, output)
         return
-    _refuse(["units"] if units else [], "belongs to --frames")
+    _refuse(["units"] if units else [], "applies to --frames only: omit this option")
     with counting(True, "chunks", click.echo) as progress:
         sample(structure, method, system=system, progress=progress, **job, **plan)
     click.echo(f"labeled frames: {output / 'frames.npz'}; positions: {output / 'trajectory.npz'}")
@@ -114,4 +133,4 @@ def _print_labeled(labeled: "FrameSet", method: str, output: Path) -> None:
     for note in labeled.notes[:_SHOWN]:
         click.echo(note, err=True)
     if len(labeled.notes) > _SHOWN:
-        click.echo(f"and {len(labeled.notes) - _SHOWN} more: {output / 'summary.json'}", err=True)
+        click.echo(f"and {len(labeled.notes) - _SHOWN} more, listed in {output / 'summary.json'}", err=True)

@@ -1,5 +1,7 @@
-"""`piwsl evaluate`: errors of a trained potential on labeled structures."""
+"""`piwsl evaluate`: errors of a potential on labeled structures."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,40 +12,83 @@ from piwsl.errors import RunDirectoryError
 
 @click.command(name="evaluate", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data")
-@click.option("--units", help="Units of the data file, such as 'kcal/mol, angstrom', if it does not state them.")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if the file does not contain them.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path), help="Parity plot, PNG or SVG.  [default: DATA-parity.png here]"
+    "--plot", type=click.Path(path_type=Path), help="File for the parity plot, PNG or SVG.  [default: DATA-parity.png]"
+)
+@click.option(
+    "--write",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Extended XYZ file for structures, predictions and errors, with the worst frame first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
-@click.option("--force", is_flag=True, help="Replace an existing plot.")
-def command(model: Path, data: str, units: str | None, plot: Path | None, as_json: bool, force: bool) -> None:
-    """Measure the errors of a trained MODEL on the labeled frames of DATA and draw a parity plot.
+@click.option("--force", is_flag=True, help="Replace an existing plot and an existing file of predictions.")
+@click.option("--strict", is_flag=True, help="Refuse frames outside the training data instead of printing a warning.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model: Path,
+    data: tuple[str, ...],
+    units: str | None,
+    plot: Path | None,
+    write: Path | None,
+    as_json: bool,
+    force: bool,
+    strict: bool,
+) -> None:
+    """Measure the errors of MODEL on the labeled frames in DATA and draw a parity plot.
 
-    DATA is a file, a directory, a pattern, or a named data set. For models with direct forces, the curl of the forces
-    is measured, too.
+    MODEL is a trained file, an exported file, or the directory of a training run or an ensemble. DATA is a file, a
+    directory, a pattern, or a named data set; results for several data sets are shown in one table. For models with
+    direct forces, the curl of the forces is also measured. The exit code is 1 if the model returns energies or forces
+    that are not finite.
     """
-    import json
-    from dataclasses import asdict
-
-    from piwsl import evaluate
+    from piwsl.cli.logs import printing_warnings
     from piwsl.data.read import source_name
+    from piwsl.runs.json_text import json_text
+    from piwsl.training.evaluation import GROUP_TITLES, check_predictions_name, evaluate, group_rows
 
-    plot = plot or Path(f"{source_name(data)}-parity.png")
-    if plot.exists() and not force:
-        raise RunDirectoryError(f"{plot} exists: replace it with force=True, or choose another plot")
-    result = evaluate(model, data, units=units, progress=False)
-    result.plot(plot)
+    plot = plot or Path(f"{source_name(data[0])}-parity.png")
+    for name, path in (("plot", plot), ("write", write)):
+        if path is not None and path.exists() and not force:
+            raise RunDirectoryError(f"{path} exists: replace the file with force=True, or choose another {name}")
+    if write is not None:
+        check_predictions_name(write)
+    source = list(data) if len(data) > 1 else data[0]
+    with printing_warnings(ctx.command):
+        result = evaluate(model, source, units=units, write=write, progress=False, strict=strict)
+    has_plot = bool(result.errors.structures or result.errors.force_components) and len(result.not_finite) < len(
+        result.frames
+    )
+    if has_plot:
+        result.plot(plot)
     if as_json:
-        figures = {"frames": len(result.energy_errors), **asdict(result.errors), "plot": str(plot)}
-        if result.curl is not None:
-            figures["curl"] = {
-                "asymmetry": float(result.curl.asymmetry.mean()),
-                "mismatch": float(result.curl.mismatch.mean()),
-            }
-        click.echo(json.dumps(figures, indent=1))
-        return
-    click.echo(f"{len(result.energy_errors)} frames of {data}")
-    for line in [*result.lines(), *(f"note: {note}" for note in result.notes)]:
-        click.echo(line)
-    click.echo(f"parity plot: {plot}")
+        files = {"plot": str(plot) if has_plot else None, "predictions": None if write is None else str(write)}
+        click.echo(json_text({**result.as_dict(), **files}, indent=1))
+    else:
+        click.echo(f"{len(result.frames)} frames of {', '.join(data)}")
+        for line in result.lines():
+            click.echo(line)
+        for title, errors in result.groups():
+            click.echo()
+            _print_columns([(title, *GROUP_TITLES), *group_rows(errors)])
+        for note in result.notes:
+            click.echo(f"note: {note}")
+        if has_plot:
+            click.echo(f"parity plot: {plot}")
+        if write is not None:
+            click.echo(f"predictions, worst frame first: {write}")
+    if len(result.not_finite):
+        click.echo(f"piwsl: {result.notes[-1]}", err=True)
+        sys.exit(1)
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows with a left-aligned first column and right-aligned numbers."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        numbers = (text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))
+        click.echo("  ".join([row[0].ljust(widths[0]), *numbers]).rstrip())

@@ -1,21 +1,23 @@
 """The `piwsl` command."""
 
+import os
 import sys
 
 import click
 
 from piwsl._version import __version__
 from piwsl.cli.command import LazyGroup
-from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError
+from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
 
 COMMANDS = {
     "train": "Train a potential on labeled structures.",
     "evaluate": "Measure the errors of a trained potential.",
-    "export": "Freeze a trained potential into one file.",
+    "export": "Export a trained potential to one file.",
     "md": "Run molecular dynamics.",
     "analyze": "Compare runs with a reference.",
     "tune": "Search for good coefficients and settings.",
     "data": "Fetch, inspect, convert and label structures.",
+    "import": "Turn a foundation model into a trained potential.",
     "doctor": "Check what works on this machine.",
 }
 
@@ -28,7 +30,7 @@ COMMANDS = {
     "modules",
     multiple=True,
     metavar="MODULE",
-    help="Import a Python module first, such as one that registers a network. Its code is executed.",
+    help="Python module to import first, such as a module that registers a network. The module is executed.",
 )
 def piwsl(debug: bool, modules: tuple[str, ...]) -> None:
     """Physics-informed weakly supervised potentials, from training to molecular dynamics."""
@@ -39,10 +41,15 @@ def piwsl(debug: bool, modules: tuple[str, ...]) -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run a command line and exit: 0 success, 2 user error, 3 unphysical run, 130 interrupted."""
+    """Run a command line and exit with code 0 (success), 2 (user error), 3 (unphysical run) or 130 (interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not __debug__:  # the file readers of ASE rely on assertions
+        click.echo(
+            "piwsl: ASE needs assertions, but Python runs without them: unset PYTHONOPTIMIZE and omit -O", err=True
+        )
+        sys.exit(2)
     try:
-        # Without its standalone mode click returns the code of an Exit instead of raising it.
+        # Outside standalone mode, click returns the exit code instead of raising Exit.
         sys.exit(piwsl.main(arguments, prog_name="piwsl", standalone_mode=False))
     except click.ClickException as error:
         error.show()
@@ -50,9 +57,22 @@ def run(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("piwsl: interrupted", err=True)
         sys.exit(130)
-    except PiwslError as error:
+    except BrokenPipeError:  # such as `piwsl ... | head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # avoids an error when the interpreter flushes stdout at exit
+        sys.exit(141)
+    except UnicodeEncodeError as error:
         if "--debug" in arguments:
             raise
+        text = printable(ascii(error.object[error.start : error.end]))
+        click.echo(f"piwsl: {text} cannot be encoded in this locale: set LC_ALL=C.UTF-8", err=True)
+        sys.exit(2)
+    except (PiwslError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        if isinstance(error, OSError):
+            error = system_failure(error)
         hint = " (`piwsl --import MODULE ...`)" if isinstance(error, UnregisteredNetworkError) else ""
-        click.echo(f"piwsl: {error}{hint}", err=True)
+        click.echo(f"piwsl: {printable(str(error))}{hint}", err=True)
         sys.exit(3 if isinstance(error, UnphysicalError) else 2)

@@ -18,7 +18,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def protocol_options(function: Decorated) -> Decorated:
-    """Add an option for every field of `MDProtocol`; limits are checked by the protocol itself."""
+    """Add an option for every field of `MDProtocol`; the protocol itself checks the limits."""
     for name, field in reversed(MDProtocol.model_fields.items()):
         flag = f"--{name.replace('_', '-')}"
         default = str(field.default) if isinstance(field.default, TemperatureSchedule) else field.default
@@ -44,21 +44,33 @@ def _click_type(annotation: Any) -> Any:
 
 
 @click.command(name="md", cls=Command, context_settings={"show_default": True})
-@click.option("--system", help="Bundled system such as aspirin, with structure and model; or a molecule of rMD17.")
-@click.option("--structure", type=click.Path(path_type=Path), help="Start structure, any file ASE reads.")
+@click.option("--system", help="Bundled system with structure and model, such as aspirin, or an rMD17 molecule.")
+@click.option("--structure", type=click.Path(path_type=Path), help="Start structure, in any format that ASE reads.")
 @click.option("--model", type=click.Path(path_type=Path), help="Exported potential, or a trained model.pt.")
 @click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/md-NAME]")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="YAML file with options. Command-line options take precedence."
 )
-@click.option("--protocol", help="Options of a published study: fu2023, piwsl2025. All others take precedence.")
+@click.option(
+    "--protocol", help="Options of a published study: fu2023 or piwsl2025. All other options take precedence."
+)
 @click.option("--template", is_flag=True, help="Print a file for --config with all options and exit.")
 @click.option("--dry-run", is_flag=True, help="Show the planned run and its estimated duration and exit.")
-@click.option("--follow", type=click.Path(path_type=Path), help="Watch the run in a directory until it ends.")
+@click.option(
+    "--follow", type=click.Path(path_type=Path), help="Show the progress of the run in a directory until the run ends."
+)
 @click.option("--restart", is_flag=True, help="Continue the run in --output; --steps is the total.")
 @click.option("--force", is_flag=True, help="Replace another run in --output.")
-@click.option("--scheduler", help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers move the replicas.")
-@click.option("--dask-workers", type=click.IntRange(1), help="Number of Dask workers on this machine for the replicas.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse a structure outside the training data instead of printing a warning."
+)
+@click.option(
+    "--scheduler",
+    help="Dask scheduler, such as tcp://10.0.0.1:8786, whose workers run the replicas. A scheduler can run code here.",
+)
+@click.option(
+    "--dask-workers", type=click.IntRange(1), help="Number of Dask workers to start on this machine for the replicas."
+)
 @protocol_options
 @click.pass_context
 def command(
@@ -71,11 +83,14 @@ def command(
     scheduler: str | None,
     dask_workers: int | None,
     force: bool,
+    strict: bool,
     **arguments: Any,
 ) -> None:
     """Run molecular dynamics with an exported or trained potential.
 
-    The run stops when its structure becomes unphysical (exit code 3). Ctrl-C writes a restart state first.
+    The run stops if the structure becomes unphysical (exit code 3). Ctrl-C writes a restart state before the run ends.
+
+    A trained model.pt contains only data. An exported file contains code, which runs with all your permissions.
     """
     if template:
         click.echo(md_template(), nl=False)
@@ -94,7 +109,7 @@ def command(
     # A default of the command line must not take precedence over a file or a published protocol.
     given = {name: value for name, value in arguments.items() if _is_given(ctx, name)}
     if dry_run:
-        _print_plan(given, restart)
+        _print_plan(given, restart, strict)
         return
     from piwsl.cli.logs import echoing
     from piwsl.md.progress import reporting_progress
@@ -102,10 +117,20 @@ def command(
 
     with echoing("piwsl", _printer(ctx.command)), reporting_progress(True, click.echo) as progress:
         run = run_md(
-            restart=restart, force=force, scheduler=scheduler, dask_workers=dask_workers, progress=progress, **given
+            restart=restart,
+            force=force,
+            strict=strict,
+            scheduler=scheduler,
+            dask_workers=dask_workers,
+            progress=progress,
+            **given,
         )
     if not run.completed:
-        click.echo("continue with the same command and --restart")
+        from piwsl.md.run_directory import MD_RUN
+        from piwsl.runs.directory import RunDirectory
+
+        if RunDirectory(run.directory, MD_RUN).can_continue:
+            click.echo("to continue the run, repeat the command with --restart")
         raise click.Abort  # exit code 130
 
 
@@ -114,7 +139,7 @@ def _is_given(ctx: click.Context, name: str) -> bool:
 
 
 def _printer(command: click.Command) -> Callable[[logging.LogRecord], None]:
-    """Return a function that prints the log of a run; errors come back as exceptions."""
+    """Return a function that prints log records below ERROR; errors are also raised as exceptions."""
 
     def show(record: logging.LogRecord) -> None:
         if record.levelno < logging.ERROR:
@@ -124,25 +149,25 @@ def _printer(command: click.Command) -> Callable[[logging.LogRecord], None]:
     return show
 
 
-def _print_plan(given: dict[str, Any], restart: bool) -> None:
+def _print_plan(given: dict[str, Any], restart: bool, strict: bool) -> None:
     from piwsl.md.dry_run import plan_md
 
-    plan = plan_md(restart=restart, **given)
+    plan = plan_md(restart=restart, strict=strict, **given)
     for line in [*plan.lines, *(f"warning: {text}" for text in plan.warnings)]:
         click.echo(line)
 
 
-# Keys of a configuration beside the fields of the protocol.
+# Keys of a configuration in addition to the fields of the protocol.
 _INPUTS = {
-    "system": "Bundled system such as aspirin, or a molecule of rMD17 with structure and model of your own.",
-    "structure": "Start structure, any file ASE reads.",
+    "system": "Bundled system such as aspirin, or an rMD17 molecule with your own structure and model.",
+    "structure": "Start structure, in any format that ASE reads.",
     "model": "Exported potential, or a trained model.pt.",
     "output": "Run directory.",
 }
 
 
 def md_template() -> str:
-    """Return a file for `piwsl md --config` with every option, its default and its meaning."""
+    """Return the text of a file for `piwsl md --config` with each option, its default and its meaning."""
     import yaml
 
     lines = ["# piwsl md --config FILE; command-line options take precedence over this file.", ""]

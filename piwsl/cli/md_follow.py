@@ -1,4 +1,4 @@
-"""`piwsl md --follow`: a run seen from another terminal while it goes."""
+"""`piwsl md --follow`: show the progress of a run in another terminal."""
 
 import time
 from pathlib import Path
@@ -13,17 +13,17 @@ from rich.text import Text
 from piwsl.md.progress import LiveView, read_progress
 from piwsl.units import PICOSECOND
 
-_PAUSE = 1.0  # s between looks
+_PAUSE = 1.0  # s between updates
 _BARS = "▁▂▃▄▅▆▇█"
-_WIDTH = 60  # values of a line of bars
+_WIDTH = 60  # number of values in a line of bars
 _SHOWN = ("potential [eV]", "total [eV]", "temperature [K]", "volume [A^3]", "density [g/cm^3]")
 
 
 def follow(directory: Path) -> None:
-    """Show a run until it ends; Ctrl-C ends the view, not the run.
+    """Show the progress of a run until the run ends; Ctrl-C ends only the display.
 
     Raises:
-        RunDirectoryError: the directory holds no run.
+        RunDirectoryError: The directory contains no run.
     """
     console = Console()
     view = read_progress(directory)
@@ -41,7 +41,7 @@ def follow(directory: Path) -> None:
 
 
 def _plain(view: LiveView, directory: Path) -> None:
-    """Print a line at each tenth of the run."""
+    """Print a line after each tenth of the run."""
     told = -1
     while True:
         tenth = 10 * view.step // view.summary.steps_requested
@@ -66,7 +66,7 @@ def _headline(view: LiveView) -> str:
 
 
 def _state(view: LiveView) -> str:
-    """How the run ended, or that nothing is heard of it; empty while it goes."""
+    """Return the result of the run, or the time without output; empty while the run makes progress."""
     if view.ended:
         stop = view.summary.stop
         return view.summary.result + (f": {stop.message}" if stop else "")
@@ -87,7 +87,7 @@ def _picture(view: LiveView, directory: Path) -> Group:
 
 
 def bars(values: list[float]) -> str:
-    """Draw values as a line of bars, scaled from the lowest to the highest value."""
+    """Return values as a line of bars, scaled from the lowest to the highest value."""
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)

@@ -1,4 +1,4 @@
-"""`piwsl train`: train a potential, or an ensemble of them."""
+"""`piwsl train`: train a potential or an ensemble of potentials."""
 
 import logging
 from collections.abc import Sequence
@@ -17,14 +17,27 @@ if TYPE_CHECKING:
 
 @click.command(name="train", cls=Command)
 @click.argument("config_file", type=click.Path(path_type=Path), required=False)
-@click.option("--system", help="Bundled system, such as aspirin, whose labeled frames are used.")
+@click.option("--system", help="Bundled system whose labeled frames are used, such as aspirin.")
 @click.option("--data", "data_file", help="Labeled frames: a file, a directory, a pattern, or a named data set.")
-@click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if they are not stated.")
+@click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if the file does not contain them.")
 @click.option("--init-from", type=click.Path(path_type=Path), help="Trained file (model.pt) to fine-tune.")
 @click.option("--seeds", help="Train an ensemble with one model per seed, such as 1,2,3.")
 @click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/train-NAME]")
-@click.option("-o", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. -o loss.pitc=0.5")
+@click.option(
+    "-o",
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the configuration, such as -o loss.pitc=0.5.",
+)
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the run directory.")
+@click.option(
+    "--finish",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Write model.pt and the summary of an interrupted run from its best validation step and exit.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing run in the run directory.")
 @click.option("--template", is_flag=True, help="Print a commented configuration with all defaults and exit.")
 @click.pass_context
@@ -40,6 +53,7 @@ def command(
     output: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
+    finish: Path | None,
     force: bool,
     template: bool,
 ) -> None:
@@ -55,10 +69,13 @@ def command(
     from piwsl.training import config
     from piwsl.training.ensemble import ensemble_seeds, train_ensemble
     from piwsl.training.inputs import reporting_steps
-    from piwsl.training.run import train
+    from piwsl.training.run import finish_training, train
 
     if template:
         click.echo(config.template(), nl=False)
+        return
+    if finish is not None:
+        _print_result(finish_training(finish))
         return
     arguments: dict[str, Any] = {
         "config": config_file,
@@ -84,10 +101,10 @@ def command(
 
 
 def key_values(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the overrides ``KEY=VALUE`` of a command line by key.
+    """Return the values of command-line overrides ``KEY=VALUE`` by key.
 
     Raises:
-        ConfigError: one of them has no equals sign.
+        ConfigError: An override has no equals sign.
     """
     from piwsl.errors import ConfigError
 
@@ -103,11 +120,11 @@ def _seeds(text: str | None) -> list[int] | None:
     try:
         return None if text is None else [int(seed) for seed in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds {text}: write whole numbers with commas, such as 1,2,3") from None
+        raise ConfigError(f"--seeds {text}: write whole numbers separated by commas, such as 1,2,3") from None
 
 
 def is_silent() -> bool:
-    """Return whether this process prints nothing: of several processes, only rank 0 prints."""
+    """Return whether this process prints nothing; in distributed training, only rank 0 prints."""
     from piwsl.training.distributed.processes import launched_processes
 
     return launched_processes().rank > 0
@@ -120,7 +137,7 @@ def print_data(frames: "TrainingFrames") -> None:
 
 
 def _printer(command: click.Command) -> Any:
-    """Return a function that prints what the log of a run starts with, and how to resume."""
+    """Return a function that prints the first log records of a run and the notes about resuming."""
     silent = is_silent()
 
     def show(record: logging.LogRecord) -> None:
@@ -129,7 +146,7 @@ def _printer(command: click.Command) -> Any:
             return
         if record.name == "piwsl.training.start":
             click.echo(f"start: {text}")
-        elif record.name == "piwsl.training.inputs":
+        elif record.name in ("piwsl.training.inputs", "piwsl.training.distributed.processes"):
             prefix = "note: " if record.levelno == logging.INFO else ""
             click.echo(f"{prefix}{with_flags(text, command)}", err=True)
         elif text.startswith(("computed on:", "resumed:")):

@@ -12,22 +12,29 @@ if TYPE_CHECKING:
     from piwsl.training.tuning.results import TrialResult
     from piwsl.training.tuning.run import TuneResult
 
-_SHOWN = 10  # trials in the table of the best
+_SHOWN = 10  # number of best trials in the table
 
 
 @click.command(name="tune", cls=Command)
 @click.argument("config_file", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the search.  [default: runs/tune-NAME]")
 @click.option("--storage", help="Database URL (sqlite:///study.db, postgresql://...) or journal file of the study.")
-@click.option("--trials", type=click.IntRange(1), help="Number of trials in all, over all workers.")
-@click.option("-o", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, e.g. -o loss.pisc=0")
+@click.option("--trials", type=click.IntRange(1), help="Total number of trials of all workers.")
+@click.option(
+    "-o",
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the configuration, such as -o loss.pisc=0.",
+)
 def command(
     config_file: Path, output: Path | None, storage: str | None, trials: int | None, overrides: tuple[str, ...]
 ) -> None:
-    """Search the ranges of the section tune of CONFIG_FILE for the smallest validation error.
+    """Search the ranges in the section tune of CONFIG_FILE for the smallest validation error.
 
-    The same command joins a running search or resumes an interrupted one: start it once per processor or machine,
-    with one --storage that all of them can reach. The test frames are evaluated once, at the end.
+    The same command joins a running search or resumes an interrupted search. Start the command once per processor or
+    machine, with a --storage that all of them can access. The test frames are evaluated once, at the end.
     """
     from piwsl.cli.logs import echoing
     from piwsl.cli.train import key_values, print_data
@@ -70,4 +77,6 @@ def _print_result(result: "TuneResult") -> None:
     click.echo(settings_yaml(result.best[0].settings))
     for line in result.test.lines() if result.test is not None else ():
         click.echo(f"test       {line}")
-    click.echo(f"complete configuration {result.directory / 'best.yaml'}; table, plots and summary beside it")
+    click.echo(
+        f"complete configuration: {result.directory / 'best.yaml'}; table, plots and summary are in the same directory"
+    )

@@ -1,1 +1,1 @@
-"""Private interfaces of other packages, one function each: what to repair first when a new version breaks piwsl."""
+"""Private interfaces of other packages, one function each. Check these first if a new version breaks piwsl."""

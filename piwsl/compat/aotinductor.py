@@ -1,7 +1,7 @@
-"""The C interface of packages compiled by AOTInductor, called through ctypes.
+"""Call packages compiled by AOTInductor through their C interface, with ctypes.
 
-A package that PyTorch loads itself is called under a lock, one thread after the other. Loaded here once more, every
-thread has a container of its own. Seen with PyTorch 2.12, on Linux.
+PyTorch calls a package that it has loaded under a lock, so that only one thread runs at a time. This module loads the
+package again and gives each thread its own container. Tested with PyTorch 2.12 on Linux.
 """
 
 import ctypes
@@ -23,17 +23,17 @@ _Count: TypeAlias = ctypes.c_int64
 
 
 class AotiRunners:
-    """The code of a package for the CPU, loaded independently of other copies in this process.
+    """Compiled CPU code of a package, loaded independently of other copies in this process.
 
     Args:
-        content: bytes of the package.
+        content: Content of the package file.
 
     Raises:
-        EngineError: the package or this PyTorch lacks the interface.
+        EngineError: The package or this version of PyTorch lacks the interface.
     """
 
     def __init__(self, content: bytes) -> None:
-        # Short calls keep Python's lock: giving it up at each of them costs more than they take.
+        # Short calls keep the GIL: releasing it would take longer than the calls themselves.
         try:
             self.torch: Any = ctypes.PyDLL(str(Path(torch.__file__).parent / "lib" / _library("torch_cpu")))
             self.program: Any = _load(content)
@@ -41,7 +41,7 @@ class AotiRunners:
             self.cpu = self.torch.aoti_torch_device_type_cpu()
             self.run = self.program.AOTInductorModelContainerRunSingleThreaded
         except (OSError, AttributeError, StopIteration) as error:
-            raise EngineError(f"the compiled package cannot be called without Python's lock ({error})") from None
+            raise EngineError(f"the compiled package cannot be called without the GIL ({error})") from None
 
     def new(self) -> "AotiRunner":
         """Return a runner for one thread."""
@@ -49,10 +49,10 @@ class AotiRunners:
 
 
 class AotiRunner:
-    """Calls the package with float64 tensors, in the memory of one thread.
+    """Call a package with float64 tensors in one thread.
 
     Raises:
-        EngineError: the package cannot be started.
+        EngineError: The package cannot be started.
     """
 
     def __init__(self, calls: AotiRunners) -> None:
@@ -71,7 +71,7 @@ class AotiRunner:
         results = (_Handle * self._outputs)()
         sizes = ctypes.c_size_t(len(inputs)), ctypes.c_size_t(self._outputs)
         if self._calls.run(self._container, handles, sizes[0], results, sizes[1], None, None):
-            raise RuntimeError("the compiled package failed")
+            raise RuntimeError("the compiled package failed: export it again")
         return [self._take(_Handle(result)) for result in results]
 
     def __del__(self) -> None:
@@ -79,7 +79,7 @@ class AotiRunner:
             self._calls.program.AOTInductorModelContainerDelete(self._container)
 
     def _lend(self, tensor: Tensor) -> _Handle:
-        """Wrap the memory of a tensor into a tensor object, which the package deletes."""
+        """Wrap the memory of a tensor in a tensor object that the package will delete."""
         handle, rank = _Handle(), tensor.dim()
         shape, strides = (_Count * rank)(*tensor.shape), (_Count * rank)(*tensor.stride())
         where = _Handle(tensor.data_ptr()), _Count(rank), shape, strides, _Count(0)
@@ -88,7 +88,7 @@ class AotiRunner:
         return handle
 
     def _take(self, handle: _Handle) -> Tensor:
-        """Copy a tensor object and delete it."""
+        """Copy the values of a tensor object and delete the object."""
         shim = self._calls.torch
         data, rank, kind = _Handle(), _Count(), ctypes.c_int32()
         shape, strides = ctypes.POINTER(_Count)(), ctypes.POINTER(_Count)()

@@ -1,4 +1,4 @@
-"""Private interfaces of ASE: thermostat and barostat chains. Each function names the version last seen to work."""
+"""Private interfaces of ASE: thermostat and barostat chains. Each function states the latest version tested."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.units import kB
 
-# Variables of the chains: attributes of the objects in these attributes of the dynamics.
+# Attribute of the dynamics that holds a chain, and the attributes of the chain that hold its variables.
 _CHAINS = {"_thermostat": ("_eta", "_p_eta"), "_barostat": ("_xi", "_p_xi")}
 
 
 def set_thermostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> None:
-    """Set the temperature of a Nose-Hoover chain by changing the masses of its beads; their velocities stay.
+    """Set the temperature of a Nose-Hoover chain by changing the masses of its beads, with unchanged bead velocities.
 
-    ASE writes 3 N k T for the energy of the partner of the first bead and counts all coordinates; N is set to a third
-    of the degrees of freedom, so that overall motion, which was removed, takes no part. Seen with ASE 3.29.
+    ASE couples the first bead to 3 N k T and counts all coordinates. N is set to a third of the degrees of freedom, so
+    that the overall motion that was removed is not counted. Tested with ASE 3.29.
 
     Args:
         dynamics: `NoseHooverChainNVT` or `IsotropicMTKNPT`.
-        temperature: K.
-        degrees_of_freedom: number of kinetic degrees of freedom.
+        temperature: Temperature, K.
+        degrees_of_freedom: Number of kinetic degrees of freedom.
     """
     thermostat = dynamics._thermostat
     thermostat._num_atoms_global = degrees_of_freedom / 3
@@ -33,9 +33,9 @@ def set_thermostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -
 
 
 def set_barostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> None:
-    """Set the temperature of the barostat of `IsotropicMTKNPT`; arguments as in `set_thermostat`.
+    """Set the temperature of the barostat of `IsotropicMTKNPT`.
 
-    Seen with ASE 3.29.
+    The arguments are the same as for `set_thermostat`. Tested with ASE 3.29.
     """
     barostat = dynamics._barostat
     barostat._kT = dynamics._kT = kB * temperature
@@ -48,10 +48,24 @@ def set_barostat(dynamics: Any, temperature: float, degrees_of_freedom: int) -> 
     dynamics._p_eps, barostat._p_xi = rate * barostat._W, rates * barostat._R
 
 
+def hold_atoms(dynamics: Any, fixed: npt.NDArray[np.bool_]) -> None:
+    """Set the forces on fixed atoms to zero in a `NoseHooverChainNVT`, which does not apply constraints.
+
+    Otherwise these forces would change the integrator's copy of the momenta, from which the chain takes the kinetic
+    energy. ``fixed`` is a mask (n,). Tested with ASE 3.29.
+    """
+    forces_of_ase = dynamics._get_forces
+
+    def forces() -> npt.NDArray[np.float64]:
+        return np.where(fixed[:, None], 0.0, forces_of_ase())
+
+    dynamics._get_forces = forces
+
+
 def chain_variables(dynamics: Any) -> dict[str, npt.NDArray[Any]]:
     """Return the variables of the chains and, with a barostat, the strain and the reference cell.
 
-    Seen with ASE 3.29.
+    Tested with ASE 3.29.
 
     Args:
         dynamics: `NoseHooverChainNVT` or `IsotropicMTKNPT`.
@@ -69,9 +83,9 @@ def chain_variables(dynamics: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def set_chain_variables(dynamics: Any, atoms: Atoms, variables: dict[str, npt.NDArray[Any]]) -> None:
-    """Set the variables returned by `chain_variables`; ASE's copies of positions and momenta are set from the atoms.
+    """Restore the variables returned by `chain_variables`, and update ASE's copies of positions and momenta.
 
-    Seen with ASE 3.29.
+    Tested with ASE 3.29.
     """
     for chain, names in _CHAINS.items():
         if hasattr(dynamics, chain):

@@ -1,4 +1,4 @@
-"""Private interfaces of OpenMM. Each function names the version it was last seen to work with."""
+"""Private interfaces of OpenMM. Each function states the latest version tested."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from piwsl.typing import FloatArray
 
 
 def plain_value(quantity: Any) -> Any:
-    """Return the number or array of a quantity in its own unit: nm, ps, kJ/mol and their combinations.
+    """Return the number or array of a quantity in its stored unit, a combination of nm, ps and kJ/mol.
 
-    ``value_in_unit`` copies arrays; in a run of a small molecule that takes longer than a step. Seen with OpenMM 8.6
+    ``value_in_unit`` copies arrays. For a small molecule the copy takes longer than an MD step. Tested with OpenMM 8.6
     (``Quantity._value``).
     """
     return quantity._value
@@ -19,7 +19,7 @@ def plain_value(quantity: Any) -> Any:
 def state_positions(state: Any) -> FloatArray:
     """Return the positions (n, 3) of a State in nm.
 
-    ``State.getPositions`` creates an object with units, which takes 0.1 ms per step. Seen with OpenMM 8.6
+    ``State.getPositions`` creates an object with units and takes 0.1 ms per step. Tested with OpenMM 8.6
     (``State._getNumParticles``, ``State._getVectorAsNumpy``).
     """
     values = np.empty((state._getNumParticles(), 3))

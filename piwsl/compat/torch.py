@@ -1,5 +1,6 @@
-"""Private and experimental interfaces of PyTorch. Each function names the version it was last seen to work with."""
+"""Private and experimental interfaces of PyTorch. Each function states the latest version tested."""
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +16,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 
 def trace_operations(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool) -> GraphModule:
-    """Run a function of tensors once and return its operations as a graph.
+    """Trace a function of tensors into a graph of operations.
 
     Layer norms and their derivatives are decomposed into simpler operations, because TorchScript's tracer does not
-    support their derivative. Seen with PyTorch 2.12 (`torch._decomp`, ``_allow_non_fake_inputs``).
+    support the derivative of a layer norm. Tested with PyTorch 2.12 (`torch._decomp`, ``_allow_non_fake_inputs``).
 
     Args:
-        function: takes and returns tensors.
-        inputs: examples; their shapes are fixed unless ``symbolic``.
-        symbolic: keep the sizes of the inputs open.
+        function: Function that takes and returns tensors.
+        inputs: Example inputs; their shapes are fixed unless ``symbolic`` is set.
+        symbolic: Trace with symbolic shapes.
     """
     aten = torch.ops.aten
     layer_norms: Any = get_decompositions([aten.native_layer_norm, aten.native_layer_norm_backward])
@@ -32,9 +33,9 @@ def trace_operations(function: Callable[..., Any], inputs: Sequence[Tensor], sym
 
 
 def copies_to_device(target: Any) -> bool:
-    """Return whether the target of a graph node is the operation that copies to a type and device.
+    """Return whether the target of a graph node is the operation that copies to another data type or device.
 
-    Seen with PyTorch 2.12 (``aten._to_copy``).
+    Tested with PyTorch 2.12 (``aten._to_copy``).
     """
     return bool(target is torch.ops.aten._to_copy.default)
 
@@ -44,14 +45,15 @@ def compile_package(
 ) -> Path:
     """Compile a module with AOTInductor and return the path of the package.
 
-    Seen with PyTorch 2.12 (`torch._inductor.aoti_compile_and_package`).
+    Tested with PyTorch 2.12 (`torch._inductor.aoti_compile_and_package`).
 
     Args:
-        module: what to compile.
-        inputs: examples.
-        sizes: sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
-        path: the package to write, ``.pt2``.
-        options: settings of the compiler.
+        module: Module to compile.
+        inputs: Example inputs.
+        sizes: Dynamic shapes of the inputs, in the form that `torch.export.export` accepts; None if all shapes are
+            static.
+        path: Path of the package, with the suffix ``.pt2``.
+        options: Compiler settings.
     """
     with _quiet_compiler():
         program = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
@@ -61,7 +63,7 @@ def compile_package(
 
 @contextmanager
 def _quiet_compiler() -> Iterator[None]:
-    """Suppress messages of the compiler about itself, which a user cannot act on."""
+    """Suppress internal messages of the compiler, because a user cannot act on them."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -73,12 +75,24 @@ def _quiet_compiler() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def load_package(path: Path) -> Any:
-    """Load a package of AOTInductor; ``loader.run`` of the result takes and returns lists of tensors.
+def torch_bytes(content: Any) -> memoryview:
+    """Return the bytes that `torch.save` would write.
 
-    Seen with PyTorch 2.12 (`torch._inductor.aoti_load_package`).
+    If PyTorch writes to a full disk itself, an exception in the destructor of its writer may abort the process. Seen
+    with PyTorch 2.12.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def load_package(path: Path) -> Any:
+    """Load an AOTInductor package.
+
+    The method ``loader.run`` of the result takes and returns lists of tensors. Tested with PyTorch 2.12
+    (`torch._inductor.aoti_load_package`).
 
     Raises:
-        RuntimeError: the package is damaged.
+        RuntimeError: The package is damaged.
     """
     return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)

@@ -1,6 +1,6 @@
-"""Labeled structures: frames, files, reports, splits and batches of graphs; named data sets and bundled systems.
+"""Labeled structures: frames, file formats, reports, splits, batches of graphs, named data sets and bundled systems.
 
-Everything is in eV and angstrom; a missing label is NaN. `read_frames` reads files, directories, patterns and named
+All values are in eV and angstrom; a missing label is NaN. `read_frames` reads files, directories, patterns and named
 data sets, `write_frames` writes frames in another format, and `collate` joins frames into one batch of graphs.
 """
 

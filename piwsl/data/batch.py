@@ -17,18 +17,18 @@ class Batch:
     """S structures with a total of N atoms and E edges.
 
     Attributes:
-        species: atomic numbers (N,).
-        positions: positions (N, 3), angstrom.
-        edges: center and neighbor of each edge (2, E). Edges may be longer than the cutoff; networks give these no
-            weight. The second half is the first half in the other direction, in the same order.
-        edge_shifts: shift (E, 3) to the periodic image of the neighbor, angstrom.
-        structure_index: structure of each atom (N,).
-        n_structures: number of structures S.
-        energy: energies (S,), eV, float64; NaN if missing.
-        forces: forces (N, 3), eV/angstrom; NaN if missing.
-        stress: stress (S, 3, 3), eV/angstrom^3; NaN if missing.
-        volume: volumes (S,), angstrom^3; infinite unless periodic in all directions.
-        frame_index: index (S,) of each structure in its data set.
+        species: Atomic numbers (N,).
+        positions: Positions (N, 3), angstrom.
+        edges: Center and neighbor of each edge (2, E). Edges may be longer than the cutoff; networks give such edges
+            zero weight. The second half contains the edges of the first half, reversed, in the same order.
+        edge_shifts: Shift (E, 3) to the periodic image of the neighbor, angstrom.
+        structure_index: Structure of each atom (N,).
+        n_structures: Number of structures S.
+        energy: Energies (S,), eV, float64; NaN if missing.
+        forces: Forces (N, 3), eV/angstrom; NaN if missing.
+        stress: Stress (S, 3, 3), eV/angstrom^3; NaN if missing.
+        volume: Volumes (S,), angstrom^3; infinite for structures that are not periodic in all directions.
+        frame_index: Index (S,) of each structure in its data set.
     """
 
     species: Species
@@ -45,13 +45,13 @@ class Batch:
 
     @property
     def n_atoms(self) -> Tensor:
-        """Atoms of each structure (S,)."""
+        """Number of atoms of each structure (S,)."""
         return torch.bincount(self.structure_index, minlength=self.n_structures)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on a device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)  # type: ignore[arg-type]  # the names are those of tensor fields
+        return replace(self, **moved)  # type: ignore[arg-type]  # these fields are tensors
 
     @property
     def graph(self) -> tuple[Species, Positions, Edges, Tensor, StructureIndex, int]:
@@ -75,14 +75,14 @@ class Batch:
         return replace(self, positions=positions)
 
     def copies(self, displacements: Sequence[Tensor | None], chosen: Sequence[int]) -> "Batch":
-        """Join copies of this batch at some of several displacements.
+        """Join copies of this batch, each with one of the chosen displacements.
 
-        Displaced copies have no labels. They have the edges of the undisplaced structures, which must exceed the cutoff
-        by twice the largest displacement.
+        Displaced copies have no labels. They reuse the edges of the undisplaced structures, which must reach beyond the
+        cutoff by twice the largest displacement.
 
         Args:
-            displacements: displacements (N, 3), angstrom; None for no displacement.
-            chosen: indices of the displacements that are used.
+            displacements: Displacements (N, 3), angstrom; None for no displacement.
+            chosen: Indices of the displacements to use, one copy each.
         """
         moves = [displacements[index] for index in chosen]
         count, atoms = len(moves), len(self.species)
@@ -110,16 +110,19 @@ def _labels(labels: Tensor, moves: Sequence[Tensor | None]) -> Tensor:
     return torch.cat([labels if move is None else torch.full_like(labels, torch.nan) for move in moves])
 
 
+_NO_STRESS = np.full((3, 3), np.nan)
+
+
 def collate(
     frames: Sequence[Frame], cutoff: float, dtype: torch.dtype = torch.float32, indices: Sequence[int] | None = None
 ) -> Batch:
     """Join frames into a batch.
 
     Args:
-        frames: structures with or without labels.
-        cutoff: length of the longest edge, angstrom.
-        dtype: type of positions, forces and stress; energies are float64.
-        indices: index of each frame in its data set; None: 0, 1, ...
+        frames: Structures with or without labels.
+        cutoff: Length of the longest edge, angstrom.
+        dtype: Data type of positions, forces and stress; energies are float64.
+        indices: Index of each frame in its data set; by default 0, 1, ...
     """
     graphs = [neighbor_edges(frame.positions, frame.cell, frame.pbc, cutoff) for frame in frames]
     sizes = [len(frame.species) for frame in frames]
@@ -135,7 +138,9 @@ def collate(
         n_structures=len(frames),
         energy=torch.tensor([frame.energy for frame in frames], dtype=torch.float64),
         forces=_tensor([frame.forces for frame in frames], dtype),
-        stress=torch.from_numpy(np.stack([frame.stress for frame in frames])).to(dtype),
+        stress=torch.from_numpy(np.stack([frame.stress if frame.has_stress else _NO_STRESS for frame in frames])).to(
+            dtype
+        ),
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
     )

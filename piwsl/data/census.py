@@ -1,4 +1,4 @@
-"""Composition and labels of each frame of a set, without positions and forces: about 15 bytes per frame."""
+"""Table of compositions and labels of the frames in a set, without positions and forces; about 15 bytes per frame."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -34,19 +34,24 @@ class Labeled(Protocol):
     def has_stress(self) -> bool:
         """Whether the stress is labeled."""
 
+    @property
+    def has_unusable_stress(self) -> bool:
+        """Whether the frame has a stress but no volume."""
+
 
 @dataclass(frozen=True, eq=False)
 class Census:
     """Composition and labels of n frames with c different compositions of e elements.
 
     Attributes:
-        numbers: atomic numbers of the columns of ``compositions`` (e,), sorted.
-        compositions: number of atoms of each element (c, e).
-        composition: row of ``compositions`` of each frame (n,).
-        energy: energy of each frame (n,), eV; NaN without a label.
-        has_forces: whether the forces of a frame are labeled (n,).
-        has_stress: whether the stress of a frame is labeled (n,).
-        periodic: whether a frame is periodic along at least one lattice vector (n,).
+        numbers: Atomic numbers of the columns of ``compositions`` (e,), sorted.
+        compositions: Number of atoms of each element (c, e).
+        composition: Index of the row in ``compositions`` for each frame (n,).
+        energy: Energy of each frame (n,), eV; NaN without a label.
+        has_forces: Whether the forces of a frame are labeled (n,).
+        has_stress: Whether the stress of a frame is labeled (n,).
+        periodic: Whether a frame is periodic along at least one lattice vector (n,).
+        unusable_stress: Whether a frame has a stress but no volume (n,).
     """
 
     numbers: IntArray
@@ -56,22 +61,23 @@ class Census:
     has_forces: BoolArray
     has_stress: BoolArray
     periodic: BoolArray
+    unusable_stress: BoolArray
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
-        """Take the census of frames, each of which is read once."""
+        """Collect the census of frames. Each frame is read once."""
         table = CompositionTable()
         rows, energy, flags = array("i"), array("d"), bytearray()  # lists would need ten times the memory
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)
-            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc)))
-        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 3).T.copy()
+            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress))
+        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 4).T.copy()
         return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks)
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":
-        """Join several censuses in their order."""
+        """Concatenate several censuses."""
         table = CompositionTable()
         composition = []
         for part in parts:
@@ -84,6 +90,7 @@ class Census:
             np.concatenate([part.has_forces for part in parts]),
             np.concatenate([part.has_stress for part in parts]),
             np.concatenate([part.periodic for part in parts]),
+            np.concatenate([part.unusable_stress for part in parts]),
         )
 
     def take(self, indices: IntArray) -> "Census":
@@ -96,6 +103,7 @@ class Census:
             self.has_forces[indices],
             self.has_stress[indices],
             self.periodic[indices],
+            self.unusable_stress[indices],
         )
 
     def __len__(self) -> int:
@@ -108,20 +116,20 @@ class Census:
 
     @property
     def sizes(self) -> IntArray:
-        """Atoms of each frame (n,)."""
+        """Number of atoms of each frame (n,)."""
         sizes: IntArray = self.compositions.sum(1, dtype=np.int32)[self.composition]
         return sizes
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers that occur, sorted."""
+        """Atomic numbers of the elements that occur, sorted."""
         return [int(z) for z in self.numbers[self.compositions[self._frames_of_each() > 0].any(0)]]
 
     def formulas(self) -> dict[str, int]:
         """Return the number of frames of each formula, the most frequent first, then in order of appearance."""
         number = self._frames_of_each()
         first = np.full(len(number), len(self))
-        first[self.composition[::-1]] = np.arange(len(self))[::-1]  # the last of equal places stays
+        first[self.composition[::-1]] = np.arange(len(self))[::-1]  # for repeated indices, the last assignment counts
         return {self._formula(row): int(number[row]) for row in np.lexsort((first, -number)) if number[row]}
 
     def _frames_of_each(self) -> IntArray:
@@ -132,7 +140,7 @@ class Census:
 
 
 class CompositionTable:
-    """Table of compositions: each gets a row number, in order of appearance."""
+    """Table that assigns a row number to each composition, in order of appearance."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, int] = {}
@@ -142,7 +150,7 @@ class CompositionTable:
         return self._row(np.bincount(species))
 
     def rows(self, species: IntArray, sizes: IntArray) -> IntArray:
-        """Return the rows of many structures, whose atomic numbers are concatenated."""
+        """Return the rows of many structures from their concatenated atomic numbers."""
         width = int(species.max(initial=0)) + 1
         places = np.repeat(np.arange(len(sizes)) * width, sizes) + species
         counts = np.bincount(places, minlength=width * len(sizes)).reshape(-1, width)
@@ -153,7 +161,7 @@ class CompositionTable:
         return self._rows.setdefault(key, len(self._rows))
 
     def counts(self) -> tuple[IntArray, IntArray]:
-        """Return the atomic numbers that occur (e,), and the number of atoms of each in each row (c, e)."""
+        """Return the atomic numbers that occur (e,), and the number of atoms of each element in each row (c, e)."""
         width = max((len(key) for key in self._rows), default=0) // 4 + 1
         text = b"".join(key.ljust(4 * width, b"\0") for key in self._rows)
         table = np.frombuffer(text, dtype="<u4").reshape(-1, width)

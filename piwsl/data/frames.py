@@ -1,4 +1,4 @@
-"""Labeled structures: one frame, and sets of them."""
+"""Labeled structures: single frames and sets of frames."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
+from piwsl.data.names import FoundNames
 from piwsl.errors import DataError
 from piwsl.runs import notebook
 from piwsl.typing import FloatArray, IntArray
 
-# Larger labels do not occur for structures near a minimum, with any method.
+# No method gives larger labels for structures near a minimum.
 LARGEST_FORCE = 1.0e4  # eV/angstrom
 LARGEST_ENERGY = 1.0e9  # eV
 
@@ -25,13 +26,14 @@ class Frame:
     """One structure with its labels.
 
     Attributes:
-        species: atomic numbers (n,).
-        positions: positions (n, 3), angstrom, float64.
-        energy: total energy, eV; NaN without a label.
-        forces: forces (n, 3), eV/angstrom; all NaN without a label.
-        cell: lattice vectors in rows (3, 3), angstrom; zeros without a cell.
-        pbc: whether the structure is periodic along each lattice vector.
-        stress: stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
+        species: Atomic numbers (n,).
+        positions: Positions (n, 3), angstrom, float64.
+        energy: Total energy, eV; NaN without a label.
+        forces: Forces (n, 3), eV/angstrom; all NaN without a label.
+        cell: Lattice vectors in rows (3, 3), angstrom; zeros without a cell.
+        pbc: Whether the structure is periodic along each lattice vector.
+        stress: Stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
+        config_type: Kind of structure stated in the file, such as ``liquid``; empty if not stated.
     """
 
     species: IntArray
@@ -41,6 +43,7 @@ class Frame:
     cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
     pbc: tuple[bool, bool, bool] = (False, False, False)
     stress: FloatArray = field(default_factory=lambda: np.full((3, 3), np.nan))
+    config_type: str = ""
 
     @property
     def has_energy(self) -> bool:
@@ -54,8 +57,13 @@ class Frame:
 
     @property
     def has_stress(self) -> bool:
-        """Whether the stress is labeled."""
-        return bool(np.isfinite(self.stress).all())
+        """Whether the stress is labeled, which requires a structure that is periodic in three directions."""
+        return all(self.pbc) and bool(np.isfinite(self.stress).all())
+
+    @property
+    def has_unusable_stress(self) -> bool:
+        """Whether the frame has a stress but no volume."""
+        return not all(self.pbc) and bool(np.isfinite(self.stress).all())
 
     def __repr__(self) -> str:
         labels = [f"energy {self.energy:.4f} eV"] if self.has_energy else []
@@ -71,13 +79,13 @@ class Frame:
     def from_atoms(
         cls, atoms: Atoms, energy: float = np.nan, forces: FloatArray | None = None, stress: FloatArray | None = None
     ) -> "Frame":
-        """Make a frame from an ASE structure; its calculator is not called.
+        """Create a frame from an ASE structure without calling its calculator.
 
         Args:
-            atoms: structure.
-            energy: total energy, eV.
-            forces: forces (n, 3), eV/angstrom.
-            stress: stress (3, 3), eV/angstrom^3.
+            atoms: ASE structure.
+            energy: Total energy, eV.
+            forces: Forces (n, 3), eV/angstrom.
+            stress: Stress (3, 3), eV/angstrom^3.
         """
         no_forces, no_stress = np.full((len(atoms), 3), np.nan), np.full((3, 3), np.nan)
         pbc = atoms.get_pbc()
@@ -94,19 +102,21 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameSet(Sequence[Frame]):
-    """Frames with their source and the remarks of their reader.
+    """A sequence of frames with its source and the remarks of the reader.
 
     Attributes:
-        frames: the frames; for a file that is too large for memory, a sequence that reads each frame on access.
-        source: the file, directory, pattern or name of a data set that was read.
-        notes: remarks of the reader, one sentence each.
-        files: the files that were read.
+        frames: Frames in a list, or a sequence that reads each frame on access for files too large for memory.
+        source: File, directory, pattern or name of the data set that was read.
+        notes: Remarks of the reader, each one sentence.
+        files: Files that were read.
+        names: Names of the values in the files.
     """
 
     frames: Sequence[Frame]
     source: Path | None = None
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    names: FoundNames = FoundNames()  # noqa: RUF009  # immutable
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -143,35 +153,35 @@ class FrameSet(Sequence[Frame]):
         chosen = np.fromiter(indices, dtype=np.int64)
         selection = self.frames if isinstance(self.frames, Selection) else None
         view = Selection(self, chosen) if selection is None else Selection(selection.base, selection.indices[chosen])
-        return FrameSet(view, self.source, self.notes, self.files)
+        return FrameSet(view, self.source, self.notes, self.files, self.names)
 
     @property
     def census(self) -> Census:
-        """Composition and labels of every frame. The first call may read the whole file."""
+        """Compositions and labels of all frames. The first access may read the whole file."""
         if isinstance(self.frames, Selection):
             return self.frames.base.census.take(self.frames.indices)
         return self._census
 
     @cached_property
     def _census(self) -> Census:
-        known = getattr(self.frames, "census", None)  # some files provide it faster than frame by frame
+        known = getattr(self.frames, "census", None)  # some formats provide it without reading every frame
         return known() if known else Census.of(self.frames)
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers that occur, sorted."""
+        """Atomic numbers of the elements that occur, sorted."""
         return self.census.elements
 
     def __reduce__(self) -> tuple[type["FrameSet"], tuple[object, ...]]:
-        return FrameSet, (self.frames, self.source, self.notes, self.files)  # without the census
+        return FrameSet, (self.frames, self.source, self.notes, self.files, self.names)  # the census is not pickled
 
 
 class Selection(Sequence[Frame]):
-    """Some frames of a set, by index.
+    """Frames of a set selected by index.
 
     Attributes:
-        base: the set.
-        indices: indices (n,) of the frames, int64.
+        base: Set that contains the frames.
+        indices: Indices (n,) of the selected frames, int64.
     """
 
     def __init__(self, base: FrameSet, indices: IntArray) -> None:
@@ -197,21 +207,21 @@ class Selection(Sequence[Frame]):
             yield self.base[int(index)]
 
     def __reduce__(self) -> tuple[type[Sequence[Frame]], tuple[object, ...]]:
-        # Of frames in memory, only the selected ones are pickled.
+        # For frames in memory, only the selected frames are pickled.
         return (list, (list(self),)) if isinstance(self.base.frames, list) else (Selection, (self.base, self.indices))
 
 
 def check_label(path: Path, index: int, name: str, values: FloatArray | float) -> None:
-    """Refuse a label that is not finite or unreasonably large (in eV and angstrom).
+    """Raise an error if a label in eV and angstrom is not finite or is unreasonably large.
 
     Raises:
-        DataError: the message names the file, the frame and the label.
+        DataError: The label cannot be used; the message names the file, the frame and the label.
     """
     if not np.isfinite(values).all():
-        raise DataError(f"{path}: frame {index}: {name} is not a finite number: remove the frame or this label of it")
+        raise DataError(f"{path}: frame {index}: {name} is not a finite number: remove the frame or this label")
     limit = LARGEST_ENERGY if np.ndim(values) == 0 else LARGEST_FORCE
     if np.abs(values).max() > limit:
         raise DataError(
-            f"{path}: frame {index}: {name} reaches {np.abs(values).max():.3g}, beyond {limit:.0e} in eV and angstrom: "
+            f"{path}: frame {index}: {name} reaches {np.abs(values).max():.3g}, above {limit:.0e} in eV and angstrom: "
             "check the units or remove the frame"
         )

@@ -1,4 +1,4 @@
-"""The data report: contents of a set of frames, and warnings about implausible labels and structures."""
+"""The data report: a summary of a set of frames, with warnings about implausible labels and structures."""
 
 from dataclasses import dataclass, field
 from math import sqrt
@@ -8,24 +8,24 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
-from piwsl.structures.neighbors import PairSearch
+from piwsl.data.names import FoundNames
+from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
 from piwsl.typing import IntArray
 from piwsl.units import HARTREE
 
-# Bands outside which labels or structures are unlikely to be in eV and angstrom.
+# Values outside these ranges suggest that labels or structures are not in eV and angstrom.
 FORCE_RMS_BAND = (0.02, 12.0)  # eV/angstrom
 SMALLEST_DISTANCE_BAND = (0.6, 3.5)  # angstrom
-_SEARCH_RADIUS = 4.0  # angstrom
-_FRAMES_SEARCHED = 2000  # for the smallest distance
+_STRESSES_READ = 2000  # frames
 LARGEST_SAMPLE = 20_000  # frames whose forces are read
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts and ranges of a set of frames; energies in eV, lengths in angstrom.
+    """Counts and ranges of a set of frames, with energies in eV and lengths in angstrom.
 
-    Counts, formulas and energies refer to all frames. Forces refer to ``sample`` of the labeled frames, chosen at
-    regular intervals from a large set; the smallest distance refers to at most some thousands of frames.
+    Counts, formulas and energies refer to all frames. Forces refer to ``sample`` labeled frames, evenly spaced in a
+    large set. The smallest distance refers to at most a few thousand frames.
     """
 
     frames: int
@@ -42,6 +42,10 @@ class DataReport:
     smallest_distance: float
     stresses: int
     sample: int
+    names: FoundNames = field(default_factory=FoundNames)
+    stress: StressReport | None = None
+    bond_correlation: float | None = None
+    unusable_stresses: int = 0
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -57,6 +61,7 @@ class DataReport:
             f"elements           {' '.join(self.elements)}; {sizes} atoms; {self.periodic_frames} periodic",
             f"labels             energies on {self.energies} and forces on {self.forces} of {self.frames} frames"
             + stresses,
+            *self.names.lines(),
         ]
         if self.energy_per_atom is not None and self.energy_spread is not None:
             low, high = self.energy_per_atom
@@ -66,17 +71,30 @@ class DataReport:
             )
         if self.force_rms is not None:
             lines.append(f"forces             RMS {self.force_rms:.3f}, largest {self.force_max:.2f} eV/A{sample}")
+        if self.bond_correlation is not None:
+            lines.append(f"force along bonds  correlation with the length {self.bond_correlation:.2f}")
+        if self.stress is not None:
+            lines.append(f"stress             {self.stress.line()}")
         lines.append(f"smallest distance  {self.smallest_distance:.3f} A")
         return lines + [f"note: {note}" for note in self.notes] + [f"warning: {text}" for text in self.warnings]
 
 
-def inspect_frames(frames: FrameSet) -> DataReport:
-    """Make the report of a set of frames; of a large set, only one frame is in memory at a time."""
+def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> DataReport:
+    """Create the report for a set of frames. For large files, only one frame is in memory at a time.
+
+    Args:
+        frames: Frames to be examined.
+        largest_sample: Number of labeled frames beyond which forces are read from evenly spaced frames only, between
+            one and two times this number.
+    """
     census = frames.census
     labeled = census.has_energy
     sample = np.flatnonzero(census.has_forces)
-    sample = sample[:: max(1, len(sample) // LARGEST_SAMPLE)].copy()
+    sample = sample[:: max(1, len(sample) // largest_sample)].copy()
     force_rms, force_max = _forces(frames, sample)
+    geometry = survey_geometry(frames)
+    stressed = np.flatnonzero(census.has_stress)
+    stressed = stressed[:: max(1, len(stressed) // _STRESSES_READ)].copy()
     report = DataReport(
         frames=len(frames),
         formulas=census.formulas(),
@@ -89,9 +107,13 @@ def inspect_frames(frames: FrameSet) -> DataReport:
         energy_spread=_spread(census) if labeled.any() else None,
         force_rms=force_rms,
         force_max=force_max,
-        smallest_distance=_smallest_distance(frames),
+        smallest_distance=geometry.smallest_distance,
         stresses=int(census.has_stress.sum()),
         sample=len(sample),
+        names=frames.names,
+        stress=survey_stresses(frames.select(stressed)) if len(stressed) else None,
+        bond_correlation=geometry.bond_correlation,
+        unusable_stresses=int(census.unusable_stress.sum()),
         notes=list(frames.notes),
     )
     report.warnings.extend(_warnings(census, report))
@@ -102,7 +124,7 @@ def _forces(frames: FrameSet, sample: IntArray) -> tuple[float | None, float | N
     """Return the RMS component and the largest norm of the forces of these frames, eV/angstrom."""
     if not len(sample):
         return None, None
-    chosen = frames if len(sample) == len(frames) else frames.select(sample)  # a whole file is read faster in order
+    chosen = frames if len(sample) == len(frames) else frames.select(sample)  # reading a whole file in order is faster
     squares = np.concatenate([np.square(frame.forces).sum(1) for frame in chosen])
     return sqrt(squares.mean() / 3), sqrt(squares.max())
 
@@ -113,7 +135,7 @@ def _energy_per_atom(census: Census) -> tuple[float, float]:
 
 
 def _spread(census: Census) -> float:
-    """Return the standard deviation of the energy among frames of equal formula (root of the mean variance), eV."""
+    """Return the standard deviation of energies at equal formula (root of the mean variance), eV."""
     labeled = census.has_energy
     rows, energies = census.composition[labeled], census.energy[labeled]
     order = np.argsort(rows, kind="stable")
@@ -122,23 +144,14 @@ def _spread(census: Census) -> float:
     return sqrt(np.mean(variances)) if variances else 0.0
 
 
-def _smallest_distance(frames: FrameSet) -> float:
-    """Return the smallest distance between two atoms, over an even choice of frames (up to a search radius)."""
-    search, smallest = PairSearch(_SEARCH_RADIUS), _SEARCH_RADIUS
-    for index in range(0, len(frames), max(1, len(frames) // _FRAMES_SEARCHED)):
-        frame = frames[index]
-        smallest = float(search(frame.positions, frame.cell, frame.pbc).distances.min(initial=smallest))
-    return smallest
-
-
 def _warnings(census: Census, report: DataReport) -> list[str]:
     warnings = []
     if report.force_rms is not None:
         low, high = FORCE_RMS_BAND
         if not low <= report.force_rms <= high:
             warnings.append(
-                f"force RMS {report.force_rms:.3g} eV/A lies outside {low} to {high}: are the labels really in eV and "
-                "angstrom? (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
+                f"force RMS {report.force_rms:.3g} eV/A is outside {low} to {high}: check that the labels are in eV "
+                "and angstrom (kcal/mol read as eV are 23 times too large, hartree and bohr 51 times too small)"
             )
     low, high = SMALLEST_DISTANCE_BAND
     if report.smallest_distance < low:
@@ -149,15 +162,28 @@ def _warnings(census: Census, report: DataReport) -> list[str]:
     if depth > 1.5:
         warnings.append(
             f"an energy is {depth:.1f} times that of all electrons of its atoms: "
-            "are the energies really in eV? (kcal/mol read as eV gives 23)"
+            "check that the energies are in eV (kcal/mol read as eV give 23)"
         )
+    if report.bond_correlation is not None and report.bond_correlation > WRONG_SIGN:
+        warnings.append(
+            f"the force along a bond increases with its length (correlation {report.bond_correlation:+.2f}, which is "
+            "negative for forces): check that these are forces and not gradients"
+        )
+    if report.unusable_stresses:
+        warnings.append(
+            f"{report.unusable_stresses} frames have a stress but are not periodic in three directions: their stress "
+            "is undefined and is ignored"
+        )
+    if report.stress is not None:
+        warnings.extend(report.stress.warnings())
+    warnings.extend(report.names.warnings())
     if not report.energies and not report.forces:
-        warnings.append("no frame has a label: only the label-free losses can use these frames")
+        warnings.append("no frame has a label: these frames can be used only for label-free losses")
     return warnings
 
 
 def _depth(census: Census) -> float:
-    """Return the largest ratio of an energy to the Thomas-Fermi energy of its atoms, about Z^2.4 / 2 hartree each."""
+    """Return the largest ratio of an energy to the Thomas-Fermi energy of the atoms, about Z^2.4 / 2 hartree each."""
     separate = -0.5 * HARTREE * (census.compositions @ census.numbers.astype(float) ** 2.4)
     ratios = census.energy / separate[census.composition]
     return float(np.max(ratios[census.has_energy], initial=0.0))

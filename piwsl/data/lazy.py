@@ -1,4 +1,4 @@
-"""Frames that stay in their file and are read one by one, on access."""
+"""Sequences of frames that stay in their file and are read on access."""
 
 import os
 from abc import ABC, abstractmethod
@@ -10,33 +10,23 @@ from typing import Generic, TypeVar, overload
 
 from piwsl.data.census import Census
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError, PiwslError, reason_of
 
 
 class UnknownLayoutError(DataError):
-    """A readable file that does not contain labeled structures."""
+    """The file can be read but does not contain labeled structures in a known layout."""
 
 
 class LazyFrames(Sequence[Frame], ABC):
-    """Frames in a file. Each is validated when it is read; no file stays open across a fork or in a pickle.
+    """Frames in a file, each validated when it is read. No open file is shared across a fork or pickled.
 
-    Subclasses implement how one frame is read, and can override how all frames are read or surveyed. The exceptions in
-    ``damage``, which libraries raise for a damaged file, become a DataError.
+    Subclasses implement `read`, and can override `read_all` and `survey`. Any exception that a library raises for a
+    damaged file becomes a DataError.
 
     Args:
-        path: the file.
-        count: number of frames.
+        path: File with the frames.
+        count: Number of frames.
     """
-
-    damage: tuple[type[Exception], ...] = (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-    )
 
     def __init__(self, path: Path, count: int) -> None:
         self.path = path
@@ -51,7 +41,7 @@ class LazyFrames(Sequence[Frame], ABC):
         return (self[index] for index in range(self._count))
 
     def survey(self) -> Census:
-        """Take the census of all frames."""
+        """Collect the census of all frames."""
         return Census.of(self)
 
     def __len__(self) -> int:
@@ -69,7 +59,9 @@ class LazyFrames(Sequence[Frame], ABC):
         place = range(self._count)[index]
         try:
             return self.read(place)
-        except self.damage as error:
+        except PiwslError:
+            raise
+        except Exception as error:  # libraries raise any exception for damaged files
             raise self._damaged(f"frame {place}", error) from error
 
     def __iter__(self) -> Iterator[Frame]:
@@ -77,29 +69,35 @@ class LazyFrames(Sequence[Frame], ABC):
         for index in range(self._count):
             try:
                 frame = next(frames)
-            except self.damage as error:
-                raise self._damaged(f"frame {index} or one soon after it", error) from error
+            except PiwslError:
+                raise
+            except Exception as error:
+                raise self._damaged(f"frame {index} or a frame soon after it", error) from error
             yield frame
 
     def census(self) -> Census:
         """Return the composition and labels of all frames.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: The file is damaged.
         """
         try:
             return self.survey()
-        except self.damage as error:
+        except PiwslError:
+            raise
+        except Exception as error:
             raise self._damaged("a frame", error) from error
 
     def _damaged(self, where: str, error: Exception) -> DataError:
-        return DataError(f"{self.path}: {where}: not readable, the file is damaged ({reason_of(error)})")
+        return DataError(
+            f"{self.path}: {where}: cannot be read, the file is damaged: copy or download it again ({reason_of(error)})"
+        )
 
     def probe(self) -> None:
-        """Read the first and the last frame, to detect a damaged file early.
+        """Read the first and the last frame to detect a damaged file early.
 
         Raises:
-            DataError: the file contains no frame, or one of the two cannot be read.
+            DataError: The file contains no frame, or its first or last frame cannot be read.
         """
         if not self._count:
             raise DataError(f"{self.path}: contains no structure")
@@ -108,7 +106,7 @@ class LazyFrames(Sequence[Frame], ABC):
 
 
 class JoinedFrames(Sequence[Frame]):
-    """Several sets of frames in sequence."""
+    """Concatenation of several sets of frames."""
 
     def __init__(self, parts: Sequence[FrameSet]) -> None:
         self.parts = parts
@@ -128,14 +126,14 @@ class JoinedFrames(Sequence[Frame]):
             return FrameSet(self).select(range(len(self))[index]).frames
         place = range(len(self))[index]
         part = bisect_right(self._ends, place)
-        return self.parts[part][place - self._ends[part]]  # negative: counted from the end of the part
+        return self.parts[part][place - self._ends[part]]  # a negative index counts from the end of the part
 
     def __iter__(self) -> Iterator[Frame]:
         for part in self.parts:
             yield from part
 
     def census(self) -> Census:
-        """Return the joined census of the parts."""
+        """Return the concatenated census of the parts."""
         return Census.joined([part.census for part in self.parts])
 
 
@@ -143,14 +141,14 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """An open handle, opened at first use and again in every forked process.
+    """A handle that is opened on first use, and reopened in every forked process.
 
     HDF5, SQLite and LMDB do not allow a child process to use a handle that its parent opened. Objects that contain a
     handle are pickled without it, through ``__reduce__``.
 
     Args:
-        open_: opens the handle.
-        close: closes the handle; in a child process, only the copy of the child.
+        open_: Function that opens the handle.
+        close: Function that closes the handle. In a child process, it closes only the child's copy.
     """
 
     def __init__(self, open_: Callable[[], T], close: Callable[[T], None]) -> None:

@@ -1,4 +1,4 @@
-"""Reading of frames from any source: a file, a directory, a pattern, or a named data set."""
+"""Read frames from any source: a file, a directory, a pattern, or a named data set."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,8 @@ from piwsl.data.formats.packed import is_packed, read_packed
 from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
-from piwsl.errors import DataError
+from piwsl.data.names import FoundNames
+from piwsl.errors import DataError, system_errors
 from piwsl.units import LabelUnits, parse_units
 
 if TYPE_CHECKING:
@@ -32,23 +33,23 @@ def read_hdf5(path: Path, units: LabelUnits | None = None, level: str | None = N
     """Open an HDF5 file in the packed format or in the layout of ANI-1x; frames are read on access.
 
     Args:
-        path: the file.
-        units: units of an ANI file, if not hartree and angstrom; a packed file states its units.
-        level: level of theory in an ANI file, such as ``ccsd(t)_cbs``.
+        path: HDF5 file.
+        units: Units of an ANI file, if not hartree and angstrom; a packed file states its units.
+        level: Level of theory in an ANI file, such as ``ccsd(t)_cbs``.
 
     Raises:
-        UnknownLayoutError: the HDF5 file has another layout.
-        DataError: the file is damaged, or the layout does not allow the units or level.
-        MissingDependencyError: h5py is not installed.
+        UnknownLayoutError: The HDF5 file has another layout.
+        DataError: The file is damaged, or ``units`` or ``level`` do not apply to its layout.
+        MissingDependencyError: The package h5py is not installed.
     """
     with opened(path) as file:
         packed, ani = is_packed(file), is_ani(file)
         keys = ", ".join(list(file)[:5]) or "(none)"
     if packed:
         if units is not None:
-            raise DataError(f"{path}: a packed file is in eV and angstrom: leave units out")
+            raise DataError(f"{path}: packed files are in eV and angstrom: leave out units")
         if level is not None:
-            raise DataError(f"{path}: a packed file contains one level of theory: leave '#{level}' out")
+            raise DataError(f"{path}: packed files contain only one level of theory: leave out '#{level}'")
         return read_packed(path)
     if ani:
         return read_ani(path, units, level or DEFAULT_LEVEL)
@@ -69,30 +70,31 @@ READERS: dict[str, Reader] = {
     ".lmdb": read_lmdb,
     ".xsf": read_xsf,
 }
-# Further suffixes that are read from a directory; a single file may have any format of ASE.
+# Further suffixes that are read in a directory. A single file may have any format that ASE reads.
 _ASE_SUFFIXES = (".extxyz", ".xyz", ".traj", ".extxyz.gz", ".xyz.gz")
-_NAMED = 3  # files named in a note
+_NAMED = 3  # files listed in a note
 _NOTES = 5  # notes on files of a directory
 
 
+@system_errors()
 def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> FrameSet:
     """Read labeled structures.
 
     Args:
-        source: a file; a directory, whose data files are read in the order of their names, including those one level
-            deeper; a pattern such as ``runs/*.xyz``; or the name of a data set such as ``rmd17:aspirin``.
-            ``ani1x.h5#ccsd(t)_cbs`` selects a level of theory in an ANI file.
-        units: units of the labels, such as ``kcal/mol, angstrom``, where the files do not state them; ASE formats
-            count as eV and angstrom.
+        source: A file; a directory; a pattern such as ``runs/*.xyz``; or the name of a data set such as
+            ``rmd17:aspirin``. The data files of a directory and its subdirectories (one level) are read in the order of
+            their names. ``ani1x.h5#ccsd(t)_cbs`` selects a level of theory in an ANI file.
+        units: Units of the labels, such as ``kcal/mol, angstrom``, if the files do not state them. Files in ASE formats
+            are read as eV and angstrom by default.
 
     Returns:
         Frames in eV and angstrom, float64, with NaN for missing labels. Frames of large formats are read and validated
         on access.
 
     Raises:
-        DataError: the source does not exist, a file cannot be read, a label or a position is not finite, or a label is
+        DataError: The source does not exist, a file cannot be read, a label or a position is not finite, or a label is
             unreasonably large.
-        MissingDependencyError: the format needs a library that is not installed.
+        MissingDependencyError: The format needs a library that is not installed.
     """
     units = parse_units(units) if isinstance(units, str) else units
     path, text = Path(source), str(source)
@@ -111,13 +113,13 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         return _joined(path, [_read_file(name, units) for name in files], ())
     if is_dataset(text):
         if units is not None:
-            raise DataError(f"{text}: the units of a named data set are known: leave units out")
+            raise DataError(f"{text}: the units of a named data set are known: leave out units")
         return dataset_frames(text)
     raise DataError(f"{text}: no such file, directory or data set{_suggestion(path, list(DATASETS))}")
 
 
 def source_name(source: str) -> str:
-    """Return a word for a file, directory, pattern or named data set, for names of output files."""
+    """Return a short name for a file, directory, pattern or named data set, for use in the names of output files."""
     name = source.rstrip("/").rpartition("/")[2].split(".")[0]
     return re.sub(r"\W+", "-", name).strip("-") or "unnamed"
 
@@ -126,19 +128,19 @@ FrameSource: TypeAlias = FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[A
 
 
 def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> FrameSet:
-    """Return frames from whatever names or holds structures.
+    """Return frames from any object that contains or names structures.
 
     Args:
-        source: frames, ASE structures (their calculators, if any, are not called), or what `read_frames` reads.
-        units: units of the labels of a file that does not state them.
+        source: Frames, ASE structures (their calculators are not called), or any source that `read_frames` accepts.
+        units: Units of the labels, if a file does not state them.
 
     Raises:
-        DataError: the source cannot be read, or units are given for frames in memory.
+        DataError: The source cannot be read, or units are given for frames in memory.
     """
     if isinstance(source, str | PathLike):
         return read_frames(source if isinstance(source, str) else Path(source), units)
     if units is not None:
-        raise DataError("units describe a file: frames in memory are in eV and angstrom")
+        raise DataError("units apply only to files: frames in memory are in eV and angstrom")
     if isinstance(source, FrameSet):
         return source
     structures: Iterable[Frame | Atoms] = (source,) if isinstance(source, Frame | Atoms) else source
@@ -146,16 +148,16 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
 
 
 def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> FrameSet:
-    """Return the frames of a named data set in eV and angstrom; it is downloaded if necessary.
+    """Return the frames of a named data set in eV and angstrom. The data set is downloaded if necessary.
 
     Args:
-        name: name of the set, such as ``rmd17:aspirin``.
-        folder: folder of the data sets; None: the default (see `piwsl.data.datasets.data_folder`).
-        progress: called during a download with (bytes present, all bytes or None).
+        name: Name of the data set, such as ``rmd17:aspirin``.
+        folder: Folder of the data sets; by default see `piwsl.data.datasets.fetch.data_folder`.
+        progress: Function called during a download with (bytes present, total bytes or None).
 
     Raises:
-        ConfigError: no data set has this name.
-        DataError: the data set cannot be downloaded or read.
+        ConfigError: No data set has this name.
+        DataError: The data set cannot be downloaded or read.
     """
     record = dataset(name)
     path = fetch(name, folder, progress)
@@ -163,8 +165,8 @@ def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | 
     notes = list(frames.notes)
     digest = recorded_sha256(name, folder)
     if digest is not None:
-        notes.append(f"no checksum of {record.file.name} is published; that of the copy here is sha256:{digest}")
-    return FrameSet(frames.frames, Path(record.name), tuple(notes), frames.files)
+        notes.append(f"no checksum of {record.file.name} is published; the local copy has sha256:{digest}")
+    return FrameSet(frames.frames, Path(record.name), tuple(notes), frames.files, frames.names)
 
 
 def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:
@@ -173,7 +175,7 @@ def _read_file(path: Path, units: LabelUnits | None) -> FrameSet:
 
 def _read_level(path: Path, units: LabelUnits | None, level: str) -> FrameSet:
     if READERS.get(path.suffix.lower()) is not read_hdf5:
-        raise DataError(f"{path}: '#{level}' names a level of theory, which only HDF5 files of ANI contain")
+        raise DataError(f"{path}: '#{level}' selects a level of theory, which only ANI HDF5 files have: leave it out")
     return read_hdf5(path, units, level)
 
 
@@ -191,13 +193,13 @@ def _read_directory(path: Path, units: LabelUnits | None) -> FrameSet:
             skipped.append(name)
     if not parts:
         endings = ", ".join((*READERS, *_ASE_SUFFIXES))
-        raise DataError(f"{path}: contains no data file ({len(files)} files; looked for {endings})")
+        raise DataError(f"{path}: contains no data file among {len(files)} files: expected {endings}")
     notes = (f"skipped {_listed([str(name.relative_to(path)) for name in skipped])}",) if skipped else ()
     return _joined(path, parts, notes)
 
 
 def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> FrameSet:
-    """Join the sets of several files; consecutive sets in memory become one list."""
+    """Concatenate the frames of several files; consecutive sets in memory become one list."""
     files = tuple(file for part in parts for file in part.files)
     notes = (f"joined {len(parts)} files: {_listed([file.name for file in files])}", *notes)
     sources_of_note: dict[str, list[str]] = {}
@@ -220,7 +222,7 @@ def _joined(source: Path, parts: Sequence[FrameSet], notes: tuple[str, ...]) -> 
             memory = None
             joined.append(part)
     frames = joined[0].frames if len(joined) == 1 else JoinedFrames(joined)
-    return FrameSet(frames, source, notes, files)
+    return FrameSet(frames, source, notes, files, FoundNames.joined([part.names for part in parts]))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -229,7 +231,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _suggestion(path: Path, datasets: list[str]) -> str:
-    """Return a hint with similar names."""
+    """Return a hint with similar names, for use in a message."""
     folder = path.parent
     near = get_close_matches(str(path), datasets, n=3)
     if folder.is_dir():

@@ -1,36 +1,96 @@
-"""Reference energies of the elements."""
+"""Reference energies of the elements, fitted to labels or taken from isolated atoms."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
+from piwsl.typing import IntArray
 
 
-def fit_reference_energies(frames: FrameSet, elements: list[int]) -> dict[int, float]:
-    """Fit an energy to each element by least squares, so that sums over atoms match the labels.
+def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
+    """Return whether the labeled energies determine a reference energy for each element in the frames.
 
-    For a single composition the solution of least norm is returned. Frames of equal composition enter as their mean,
-    weighted with their number, which gives the same fit.
+    If the frames have fewer independent compositions than elements, `fit_reference_energies` returns one of many
+    solutions.
 
     Args:
-        frames: frames, of which those with an energy are used.
-        elements: atomic numbers.
-
-    Returns:
-        Energy of each element, eV, by atomic number; zeros without labels.
+        frames: Training frames.
+        known: Atomic numbers of elements whose reference energies come from isolated atoms.
     """
     census = frames.census
-    labeled = census.has_energy
+    occurring = np.bincount(census.composition[census.has_energy], minlength=len(census.compositions)) > 0
+    free = np.isin(census.numbers, [number for number in census.elements if number not in set(known)])
+    counts = census.compositions[occurring][:, free]
+    return not free.any() or bool(len(counts) and np.linalg.matrix_rank(counts.astype(float)) == free.sum())
+
+
+def isolated_atoms(frames: FrameSet) -> IntArray:
+    """Return the indices of nonperiodic single-atom frames with an energy."""
+    census = frames.census
+    return np.flatnonzero((census.sizes == 1) & ~census.periodic & census.has_energy)
+
+
+def atom_energies(frames: FrameSet) -> dict[int, float]:
+    """Return the energies of isolated atoms.
+
+    Args:
+        frames: Frames with one atom each.
+
+    Returns:
+        Lowest energy of each element (the ground state), eV, by atomic number.
+    """
+    energies: dict[int, float] = {}
+    for frame in frames:
+        number = int(frame.species[0])
+        energies[number] = min(frame.energy, energies.get(number, np.inf))
+    return energies
+
+
+def fit_reference_energies(
+    frames: FrameSet, elements: list[int], known: Mapping[int, float] | None = None
+) -> dict[int, float]:
+    """Fit one energy per element by least squares, so that sums over atoms match the labeled energies.
+
+    For a single composition the minimum-norm solution is returned. Frames of equal composition are replaced by their
+    mean, weighted by their number; the fit is the same.
+
+    Args:
+        frames: Frames; frames without an energy are not used.
+        elements: Atomic numbers of the elements.
+        known: Energies of isolated atoms, eV, by atomic number. They are kept, and the other elements are fitted to the
+            remaining energy.
+
+    Returns:
+        Energy of each element, eV, by atomic number; all zero if no frame has an energy.
+    """
+    census = frames.census
+    fixed = {z: energy for z, energy in (known or {}).items() if z in elements}
+    if fixed:
+        counts = np.stack([census.compositions[:, census.numbers == z].sum(1) for z in fixed], axis=1)
+        rest = (counts @ np.array(list(fixed.values())))[census.composition]
+        free = [z for z in elements if z not in fixed]
+        if not free:
+            return dict(fixed)
+        fitted = _fit(replace(census, energy=census.energy - rest), free)
+        return {z: fixed.get(z, fitted.get(z, 0.0)) for z in elements}
+    return _fit(census, elements)
+
+
+def _fit(census: Census, elements: list[int]) -> dict[int, float]:
+    counts = np.stack([census.compositions[:, census.numbers == z].sum(1) for z in elements], axis=1).astype(float)
+    sizes = counts.sum(1)  # atoms of these elements
+    labeled = census.has_energy & (sizes > 0)[census.composition]
     number = np.bincount(census.composition[labeled], minlength=len(census.compositions))
     occurring = number > 0
     if not occurring.any():
         return dict.fromkeys(elements, 0.0)
     # Subtracting the mean energy per atom first keeps large total energies well conditioned.
-    sizes = census.compositions.sum(1)
-    per_atom = float(np.mean((census.energy / sizes[census.composition])[labeled]))
+    per_atom = float(np.mean(census.energy[labeled] / sizes[census.composition[labeled]]))
     excess = np.where(labeled, census.energy - per_atom * sizes[census.composition], 0.0)
     mean_excess = np.bincount(census.composition, excess, minlength=len(number))[occurring] / number[occurring]
-    compositions = census.compositions[occurring]
-    counts = np.stack([compositions[:, census.numbers == z].sum(1) for z in elements], axis=1).astype(float)
     weights = np.sqrt(number[occurring])
-    solution, *_ = np.linalg.lstsq(counts * weights[:, None], mean_excess * weights, rcond=None)
+    solution, *_ = np.linalg.lstsq(counts[occurring] * weights[:, None], mean_excess * weights, rcond=None)
     return {z: float(value) + per_atom for z, value in zip(elements, solution, strict=True)}

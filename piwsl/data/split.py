@@ -7,12 +7,12 @@ import numpy as np
 from piwsl.errors import DataError
 from piwsl.typing import IntArray
 
-MOST_VALIDATION = 2000  # frames by default, because they are evaluated many times in a run
+MOST_VALIDATION = 2000  # frames; a limit of the default, because training evaluates the validation set many times
 
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of the frames of each part; the parts are disjoint."""
+    """Indices of the frames in disjoint training, validation and test sets."""
 
     train: list[int]
     validation: list[int]
@@ -20,19 +20,20 @@ class Split:
 
 
 def random_split(count: int, train: int | None, validation: int | None, test: int | None, seed: int) -> Split:
-    """Split frames at random; equal arguments give equal parts.
+    """Split frames at random. Equal arguments give equal splits.
 
     The test frames are drawn first, so they are the same for every training size.
 
     Args:
-        count: number of frames.
-        train: training frames; None: all that remain.
-        validation: validation frames; None: as many as for training, at least 100, at most a tenth of all and 2000.
-        test: test frames; None: none.
-        seed: seed of the random order.
+        count: Number of frames.
+        train: Number of training frames; by default all remaining frames.
+        validation: Number of validation frames; by default the number of training frames, at least 100, but at most a
+            tenth of all frames and at most 2000.
+        test: Number of test frames; by default 0.
+        seed: Seed of the random order.
 
     Raises:
-        DataError: the sizes exceed the number of frames, or a part is empty.
+        DataError: The sizes exceed the number of frames, or a part is empty.
     """
     order = np.random.default_rng(np.random.SeedSequence([seed, 1])).permutation(count)
     test = test or 0

@@ -1,4 +1,4 @@
-"""Bundled systems."""
+"""Bundled systems, and the structure that a function argument refers to."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -17,18 +17,18 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
 @dataclass(frozen=True)
 class NamedSystem:
-    """Files of a bundled system; labels and trajectory by GFN2-xTB (resources/README.md).
+    """Files of a bundled system. Labels and trajectory were computed with GFN2-xTB (resources/README.md).
 
     Attributes:
-        name: name of the system.
-        structure_file: minimized structure.
-        train: labeled frames for training.
-        test: labeled frames of other trajectories.
-        reference_topology: PDB file of the reference trajectory.
-        reference_trajectory: reference dynamics.
-        reference_timestep: fs between its frames.
-        model: trained file.
-        exported: the same potential in the OpenMM form.
+        name: Name of the system.
+        structure_file: File with the minimized structure.
+        train: Labeled frames for training.
+        test: Labeled frames from other trajectories, for testing.
+        reference_topology: PDB file with the topology of the reference trajectory.
+        reference_trajectory: Trajectory of the reference dynamics.
+        reference_timestep: Time between frames of the reference trajectory, fs.
+        model: Trained model file.
+        exported: The same model, exported for OpenMM.
     """
 
     name: str
@@ -43,7 +43,7 @@ class NamedSystem:
 
     @property
     def structure(self) -> Atoms:
-        """The minimized structure."""
+        """Minimized structure."""
         atoms = read(self.structure_file)
         assert isinstance(atoms, Atoms)
         return atoms
@@ -63,11 +63,11 @@ def _bundled(name: str, reference_timestep: float) -> NamedSystem:
     )
 
 
-BUNDLED_LEVEL = "GFN2-xTB"  # of labels and trajectories
+BUNDLED_LEVEL = "GFN2-xTB"  # level of theory of labels and trajectories
 SYSTEMS = {"aspirin": _bundled("aspirin", reference_timestep=20.0)}
 
 
-# Molecules of the revised MD17 (Christensen and von Lilienfeld, 2020), which come without structure and model.
+# Molecules of revised MD17 (Christensen and von Lilienfeld, 2020). Only aspirin has a bundled structure and model.
 MOLECULES = {
     "aspirin": "C9H8O4",
     "azobenzene": "C12H10N2",
@@ -83,56 +83,56 @@ MOLECULES = {
 
 
 def check_molecule(name: str, structure: Atoms) -> None:
-    """Refuse a structure that is not the molecule of a name.
+    """Raise an error if a structure is not the named molecule.
 
     Raises:
-        ConfigError: no molecule has this name, or its formula differs from that of the structure.
+        ConfigError: No molecule has this name, or the structure has another formula.
     """
     if name not in MOLECULES:
-        raise ConfigError(f"unknown system {name!r}: known are {', '.join(MOLECULES)}; else give a file")
+        raise ConfigError(f"unknown system {name!r}: use one of {', '.join(MOLECULES)}, or give a file")
     formula = structure.get_chemical_formula("hill")
     if formula != MOLECULES[name]:
-        raise ConfigError(f"system={name!r} is {MOLECULES[name]}, the structure is {formula}")
+        raise ConfigError(f"system={name!r} has the formula {MOLECULES[name]}, but the structure is {formula}")
 
 
 def named_system(name: str) -> NamedSystem:
     """Look up a bundled system.
 
     Raises:
-        ConfigError: no bundled system has this name.
+        ConfigError: No bundled system has this name.
     """
     try:
         return SYSTEMS[name]
     except KeyError:
-        raise ConfigError(f"unknown system {name!r}: bundled are {', '.join(SYSTEMS)}; else give a file") from None
+        raise ConfigError(f"unknown system {name!r}: use one of {', '.join(SYSTEMS)}, or give a file") from None
 
 
 Structure: TypeAlias = Atoms | Frame | str | PathLike[str]
 
 
 def is_system(name: object) -> bool:
-    """Return whether a value is the name of a bundled system and not that of a file here."""
+    """Return whether a value is the name of a bundled system and not of an existing file."""
     return isinstance(name, str) and name in SYSTEMS and not Path(name).exists()
 
 
 def find_structure(structure: Structure | None = None, system: str | None = None) -> Atoms:
-    """Return the structure that the arguments ``structure`` and ``system`` of a function name.
+    """Return the structure that the arguments ``structure`` and ``system`` of a function refer to.
 
     Args:
-        structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
-        system: bundled system, or a molecule of rMD17, which comes without a structure and is compared with the
-            given one.
+        structure: ASE structure, frame, file that ASE can read, or name of a bundled system.
+        system: Name of a bundled system or of an rMD17 molecule. The formula is compared with ``structure``, which is
+            required for molecules without a bundled structure.
 
     Raises:
-        ConfigError: no structure is named, the system is unknown, or its formula differs from that of the structure.
-        DataError: the structure cannot be read or used.
+        ConfigError: No structure is given, the system is unknown, or the structure has another formula.
+        DataError: The structure cannot be read or used.
     """
     if structure is None:
         if system is None:
             raise ConfigError("no structure: give system=NAME or structure=FILE")
         if system not in SYSTEMS:
             if system in MOLECULES:
-                raise ConfigError(f"system={system!r} comes without a structure: give structure=FILE")
+                raise ConfigError(f"system={system!r} has no bundled structure: give structure=FILE")
             named_system(system)
         return named_system(system).structure
     if isinstance(structure, Atoms | Frame):
@@ -149,7 +149,7 @@ def find_structure(structure: Structure | None = None, system: str | None = None
 
 
 def structure_name(structure: Structure | None, system: str | None) -> str | None:
-    """Return a name for results of a structure: that of the system, or that of the file; None for atoms in memory."""
+    """Return the name of the system or file for use in results; None for atoms in memory."""
     if system is not None:
         return system
     if isinstance(structure, str | PathLike):

@@ -1,4 +1,4 @@
-"""Writing of frames in any format that has a writer, without holding all of them in memory."""
+"""Write frames to files in several formats without holding all frames in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,13 +11,14 @@ from piwsl.data.formats.npz import write_npz
 from piwsl.data.formats.packed import write_packed
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import DataError
+from piwsl.errors import DataError, system_errors
 from piwsl.runs.files import atomic_path
 
 Writer: TypeAlias = Callable[[Path, Iterable[Frame]], None]
-_REPORTED = 1000  # frames between two calls of progress
+_REPORTED = 1000  # frames between two calls of the progress function
 
 
+@system_errors()
 def write_frames(
     frames: FrameSource,
     output: str | Path,
@@ -27,21 +28,21 @@ def write_frames(
     """Write frames to a file in the format that its suffix selects.
 
     ``.h5`` and ``.hdf5`` select the packed format, ``.xyz`` and ``.extxyz`` extended XYZ with ``REF_energy``,
-    ``REF_forces`` and ``REF_stress``, ``.npz`` frames of one molecule, ``.db`` and ``.aselmdb`` ASE databases. Energies
-    are in eV, lengths in angstrom.
+    ``REF_forces`` and ``REF_stress``, ``.npz`` the rMD17 layout for frames of one molecule, and ``.db`` and
+    ``.aselmdb`` ASE databases. Energies are in eV, lengths in angstrom.
 
     Args:
-        frames: frames, ASE structures, or anything that `read_frames` reads.
-        output: file; it appears when it is complete.
-        force: replace an existing file.
-        progress: called with (frames written, all frames).
+        frames: Frames, ASE structures, or any source that `read_frames` accepts.
+        output: Output file. It appears under this name only when it is complete.
+        force: Replace an existing file.
+        progress: Function called with (frames written, total frames).
 
     Returns:
         Numbers of ``frames``, ``energies``, ``forces`` and ``stresses`` written.
 
     Raises:
-        DataError: the suffix is unknown, the file exists, or the format cannot represent the frames.
-        MissingDependencyError: the format needs a library that is not installed.
+        DataError: The suffix is unknown, the file exists, or the format cannot represent the frames.
+        MissingDependencyError: The format needs a library that is not installed.
     """
     output, frames = Path(output), as_frames(frames)
     writer = check_output(output, force)
@@ -52,14 +53,14 @@ def write_frames(
 
 
 def check_output(output: Path, force: bool = False) -> Writer:
-    """Return the writer for a file.
+    """Return the function that writes the format of a file.
 
     Raises:
-        DataError: the suffix is unknown, or the file exists and ``force`` is not set.
+        DataError: The suffix is unknown, or the file exists and ``force`` is not set.
     """
     writer = WRITERS.get(output.suffix.lower())
     if writer is None:
-        raise DataError(f"{output}: no format to write has this suffix; known are {', '.join(WRITERS)}")
+        raise DataError(f"{output}: cannot write a file with this suffix: use one of {', '.join(WRITERS)}")
     if output.is_dir() or (output.exists() and not force):
         raise DataError(f"{output} exists: choose another name, or replace it with force=True")
     return writer

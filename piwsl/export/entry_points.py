@@ -1,4 +1,4 @@
-"""Every way in which the program of an exported file is called, for the comparison with the eager model."""
+"""All entry points of the program in an exported file, for the comparison with the eager model."""
 
 from collections.abc import Callable
 from itertools import count
@@ -17,7 +17,7 @@ Evaluate = Callable[[Frame], Evaluation]
 
 
 def entry_points(potential: ExportedPotential) -> list[Evaluate]:
-    """Return the ways of calling a potential: as the engines of piwsl do, and as other programs call TorchScript."""
+    """Return one evaluation per entry point: the call by engines of piwsl, and the call by other programs."""
     if potential.copies > 1:
         return _entry_points_of_copies(potential)
 
@@ -57,15 +57,15 @@ def _array(values: torch.Tensor) -> FloatArray:
     return array
 
 
-# Displacements of all copies but the one that is compared, angstrom.
+# Standard deviation of the displacements of all copies except the compared copy, angstrom.
 _APART = 0.03
 
 Together = Callable[[FloatArray], tuple[float, FloatArray]]
-"""Positions (R n, 3) in angstrom of all copies -> energy in eV of all copies, forces (R n, 3) in eV/angstrom."""
+"""Function that maps positions (R n, 3) of all copies (angstrom) to their energy (eV) and forces (eV/angstrom)."""
 
 
 def _entry_points_of_copies(potential: ExportedPotential) -> list[Evaluate]:
-    """Return the ways of calling a file of several copies: copy by copy, as engines for replicas, and all at once."""
+    """Return one evaluation per entry point of a file with several copies: single copies, and all copies at once."""
     bound = bind_replicas(potential, np.array(potential.molecule))
     together = _compiled_call if potential.format == "aotinductor" else _openmm_call_of_copies
     return [_single_copy(potential, bound), _copy_among_all(potential, bound, together(potential))]
@@ -84,7 +84,7 @@ def _single_copy(potential: ExportedPotential, bound: BoundReplicas) -> Evaluate
 
 
 def _copy_among_all(potential: ExportedPotential, bound: BoundReplicas, together: Together) -> Evaluate:
-    """Return an evaluation of the contribution of one copy to the energy of all, and of its forces."""
+    """Return an evaluation that computes the contribution of one copy to the total energy, and its forces."""
     calls = count()
 
     def evaluate(frame: Frame) -> Evaluation:
@@ -116,7 +116,7 @@ def _openmm_call_of_copies(potential: ExportedPotential) -> Together:
 
 
 def _places(frame: Frame, place: int, copies: int) -> FloatArray:
-    """Return positions (R, n, 3): those of the frame for one copy, and displaced for all others."""
+    """Return positions (R, n, 3) in which one copy equals the frame and all other copies are displaced."""
     displaced: FloatArray = np.random.default_rng(place).normal(0.0, _APART, (copies, len(frame.species), 3))
     displaced[place] = 0.0
     return frame.positions + displaced

@@ -1,5 +1,6 @@
-"""Evaluation of an exported potential of any form, in eV and angstrom, for all interfaces and engines in Python."""
+"""Evaluation of exported potentials in eV and angstrom, for all Python interfaces and engines."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,52 +10,63 @@ from torch import Tensor
 
 from piwsl.errors import DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
-from piwsl.structures.cells import NO_PBC, PBC
+from piwsl.structures.cells import NO_PBC, PBC, cell_heights
 from piwsl.structures.neighbors import SkinnedNeighbors
 from piwsl.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Result for one structure; for an ensemble the mean over its members.
+    """Result for one structure. For an ensemble, energy, forces and virial are means over the members.
 
     Attributes:
-        energy: eV.
-        forces: (n, 3) eV/angstrom.
-        virial: (3, 3) eV, minus the derivative of the energy with respect to strain; None where there is none.
-        forces_std: (n, 3) standard deviation over the members of an ensemble; None for a single model.
+        energy: Energy, eV.
+        forces: Forces (n, 3), eV/angstrom.
+        virial: Negative derivative (3, 3) of the energy with respect to strain, eV; None if it is not available.
+        forces_std: Standard deviation (n, 3) of the forces over the members, eV/angstrom; None for a single model.
+        energy_std: Standard deviation of the energy over the members, eV; None for a single model.
     """
 
     energy: float
     forces: FloatArray
     virial: FloatArray | None = None
     forces_std: FloatArray | None = None
+    energy_std: float | None = None
 
 
 class BoundPotential:
-    """A potential bound to certain atoms, whose positions and cell may change."""
+    """Potential bound to fixed atoms, whose positions and cell may change."""
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
-        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
+        """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64.
+
+        Energy and forces are NaN if a position or the cell is not finite.
+
+        Raises:
+            DataError: The number of positions is wrong, or the cell is flat or too small for its atoms.
+            EngineError: The cell is narrower than the file supports.
+        """
         raise NotImplementedError
 
 
 def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC = NO_PBC) -> BoundPotential:
-    """Bind a potential to atoms.
+    """Bind a potential to the atoms of a structure.
 
     Args:
-        potential: loaded file.
-        species: atomic numbers (n,); None: those of the file.
-        pbc: periodic directions.
+        potential: Loaded exported file.
+        species: Atomic numbers (n,). With None, the atomic numbers in the file are used.
+        pbc: Periodic directions.
 
     Raises:
-        ElementError: the file was exported for other atoms.
-        DataError: no species are given, and the file contains none.
-        EngineError: the file does not support these periodic directions.
+        ElementError: The file was exported for other atoms.
+        DataError: No species are given, and the file contains none.
+        EngineError: The file does not support these periodic directions.
     """
     if species is None:
         if not potential.species:
-            raise DataError(f"{potential.path}: exported for any structure: give the species")
+            raise DataError(
+                f"{potential.path}: the file was exported for any structure and contains no species: pass species"
+            )
         species = np.array(potential.species)
     if potential.species:
         check_species(species, potential.species, str(potential.path))
@@ -64,12 +76,12 @@ def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC
 
 
 class BoundMolecule(BoundPotential):
-    """A molecule whose pairs are all in one graph; in a periodic box each pair at its nearest images."""
+    """Potential bound to a molecule with all pairs in one graph. Periodic boxes use the minimum image of each pair."""
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
         if any(pbc) and not all(pbc):
             raise EngineError(
-                f"{potential.path}: exported for a molecule or a box that is periodic along all directions; "
+                f"{potential.path}: the file supports only molecules and boxes that are periodic in all directions: "
                 "export with target='general' for slabs and wires"
             )
         self._potential = potential
@@ -81,13 +93,16 @@ class BoundMolecule(BoundPotential):
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
         if len(positions) != self._atoms:  # compiled code would read beyond the array
-            raise DataError(f"{self._potential.path}: exported for {self._atoms} atoms, got {len(positions)} positions")
+            raise DataError(
+                f"{self._potential.path}: exported for {self._atoms} atoms, got {len(positions)} positions: pass one "
+                "per atom"
+            )
         if not self._periodic:
             cell = None
         elif cell is not None:
             check_width(self._potential, cell)
         energies, forces = self._call(_tensor(positions, self._potential), cell)
-        # (M,) of a molecule, (M, R) of copies, whose energies add up.
+        # The shape is (M,) for a molecule, and (M, R) for copies, whose energies are added.
         return _evaluation(energies.view(self._potential.members, -1).sum(1), forces, None)
 
     def _scripted(self, positions: Tensor, cell: FloatArray | None) -> tuple[Tensor, Tensor]:
@@ -105,7 +120,7 @@ class BoundMolecule(BoundPotential):
 
 
 class BoundEdges(BoundPotential):
-    """Any structure, with a neighbor list that has a skin."""
+    """Potential bound to any structure, with a neighbor list that includes a skin."""
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
         self._potential = potential
@@ -115,12 +130,24 @@ class BoundEdges(BoundPotential):
         self.neighbors = SkinnedNeighbors(potential.cutoff, pbc)
         self._call = self._compiled if potential.format == "aotinductor" else self._scripted
         if potential.format == "aotinductor" and len(species) < 2:
-            raise EngineError(f"{potential.path}: compiled for two atoms or more: export with format='torchscript'")
+            raise EngineError(
+                f"{potential.path}: compiled files require at least two atoms: export with format='torchscript'"
+            )
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
         """Evaluate positions (n, 3) and the cell (3, 3) of a periodic structure, angstrom, float64."""
         positions = np.asarray(positions, dtype=np.float64)
+        if len(positions) != len(self._species):  # compiled code would read beyond the arrays
+            raise DataError(
+                f"{self._potential.path}: bound to {len(self._species)} atoms, got {len(positions)} positions: "
+                "pass one per atom"
+            )
         edges, vectors = self.neighbors(positions, cell if any(self._pbc) else None)
+        if not math.isfinite(positions.sum() + (0.0 if cell is None else cell.sum())):
+            # Without neighbors, the result would look like that of isolated atoms.
+            nothing = np.full_like(positions, np.nan)
+            deviation = nothing if self._potential.members > 1 else None
+            return Evaluation(math.nan, nothing, np.full((3, 3), np.nan), deviation)
         device, dtype = self._potential.device, self._potential.dtype
         energies, forces, virials = self._call(
             torch.as_tensor(edges, device=device), torch.as_tensor(vectors, dtype=dtype, device=device)
@@ -133,10 +160,13 @@ class BoundEdges(BoundPotential):
         return energies, forces, virials
 
     def _compiled(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if edges.shape[1] < 2:
-            # Compiled code needs edges: one pair beyond the cutoff, which has no weight.
-            edges = edges.new_tensor([[0, 1], [1, 0]])
-            vectors = vectors.new_tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]) * self._potential.cutoff
+        if edges.shape[1] < 4:
+            # Compiled code requires two pairs, so pairs beyond the cutoff are added, which do not contribute.
+            first = edges.shape[1] // 2
+            pair = edges.new_tensor([[0], [1]]).expand(2, 2)
+            far = vectors.new_tensor([[2.0, 0.0, 0.0]]).expand(2, 3) * self._potential.cutoff
+            edges = torch.cat([edges[:, :first], pair, edges[:, first:], pair.flip(0)], dim=1)
+            vectors = torch.cat([vectors[:first], far, vectors[first:], -far])
         # Compiled code assumes that every tensor is contiguous.
         inputs = [self._species, edges.contiguous(), vectors.contiguous()]
         energies, forces, virials = self._potential.program.loader.run(inputs)
@@ -144,48 +174,49 @@ class BoundEdges(BoundPotential):
 
 
 def check_width(potential: ExportedPotential, cell: FloatArray) -> None:
-    """Refuse a periodic cell (3, 3), angstrom, in which an atom of a molecule could have two images in reach.
+    """Raise an error if a periodic cell (3, 3), angstrom, is too narrow for the minimum image convention.
 
     Raises:
-        EngineError: the cell is narrower than twice the cutoff.
+        EngineError: The cell is narrower than twice the cutoff.
     """
-    narrowest = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max()
-    if potential.is_molecule and narrowest < 2.0 * potential.cutoff:
+    narrowest = min(cell_heights(cell))
+    if potential.is_molecule and not narrowest >= 2.0 * potential.cutoff:  # true for NaN
         raise EngineError(
-            f"the box is {narrowest:.1f} angstrom wide, and {potential.path} needs boxes of at least twice its cutoff "
-            f"({2.0 * potential.cutoff:g}): export with target='general'"
+            f"the box is {narrowest:.1f} angstrom wide, but {potential.path} requires at least twice its cutoff "
+            f"({2.0 * potential.cutoff:g} angstrom): use a larger box, or export with target='general'"
         )
 
 
 def check_species(numbers: IntArray, species: list[int], where: str) -> None:
-    """Refuse atomic numbers other than those that a potential was exported for.
+    """Raise an error if atomic numbers differ from the atomic numbers that a potential was exported for.
 
     Raises:
-        ElementError: number, kinds or order differ; the first difference is named.
+        ElementError: The number, kinds or order of the atoms differ. The message contains the first difference.
     """
     given = [int(number) for number in numbers]
     if given == species:
         return
     advice = "export the potential for this structure"
     if len(given) != len(species):
-        raise ElementError(f"{where}: exported for {len(species)} atoms, the structure has {len(given)}: {advice}")
+        raise ElementError(f"{where}: exported for {len(species)} atoms, but the structure has {len(given)}: {advice}")
     first = next(i for i, pair in enumerate(zip(given, species, strict=True)) if pair[0] != pair[1])
     if sorted(given) == sorted(species):
-        advice = f"the same atoms in another order: reorder them, or {advice}"
+        advice = f"the order of the atoms differs: reorder them, or {advice}"
     raise ElementError(
         f"{where}: atom {first} is {chemical_symbols[given[first]]}, "
-        f"the potential was exported with {chemical_symbols[species[first]]} there: {advice}"
+        f"but the potential was exported with {chemical_symbols[species[first]]}: {advice}"
     )
 
 
 def check_elements(species: IntArray, potential: ExportedPotential) -> None:
-    """Refuse atomic numbers (n,) that the model of a file was not trained on; raises ElementError."""
+    """Raise an `ElementError` if the model of a file was not trained on one of the atomic numbers (n,)."""
     known = [int(number) for number in potential.info["elements"]]
     unknown = sorted({int(number) for number in species} - set(known))
     if unknown:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         raise ElementError(
-            f"{potential.path}: not trained on {names}, only on {' '.join(chemical_symbols[z] for z in known)}"
+            f"{potential.path}: the model was not trained on {names}, only on "
+            f"{' '.join(chemical_symbols[z] for z in known)}: train a model on these elements"
         )
 
 
@@ -195,8 +226,9 @@ def _tensor(values: FloatArray, potential: ExportedPotential) -> Tensor:
 
 
 def _evaluation(energies: Tensor, forces: Tensor, virial: FloatArray | None) -> Evaluation:
-    """Average energies (M,) and forces (M, n, 3) over the members, with the standard deviation of the forces."""
+    """Return the means of energies (M,) and forces (M, n, 3) over the members, with standard deviations."""
     values = forces.cpu().numpy().astype(np.float64)
     if len(values) == 1:
         return Evaluation(energies.item(), values[0], virial)
-    return Evaluation(float(energies.mean()), values.mean(0), virial, values.std(0, ddof=1))
+    spread = float(energies.std(correction=1))
+    return Evaluation(float(energies.mean()), values.mean(0), virial, values.std(0, ddof=1), spread)

@@ -1,37 +1,46 @@
-"""The exported file: a potential as TorchScript (``.pt``) or compiled (``.pt2``), with a JSON description inside.
+"""Exported file: a potential as TorchScript (``.pt``) or compiled code (``.pt2``), with a JSON description.
 
-Its target is ``general`` (any structure of its elements) or ``openmm`` (species fixed); docs/export.md describes its
-inputs and outputs. Reading a description executes nothing of the file.
+The target of a file is ``general`` (any structure of its elements) or ``openmm`` (fixed species). docs/export.md
+describes inputs and outputs. Reading the description does not execute any code of the file.
 """
 
-import json
 import pickle
 import zipfile
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from piwsl._version import __version__
 from piwsl.compat.torch import load_package
+from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.errors import ModelFileError, reason_of
-from piwsl.runs.files import atomic_path
+from piwsl.export.archive import Archive, check_members, member_digests, parsed, read_archive
+from piwsl.export.trained_file import first_mistake
+from piwsl.runs.files import write_bytes
+from piwsl.runs.json_text import json_text
+from piwsl.runs.scratch import scratch_directory
+from piwsl.runs.summary import now
 
 EXPORT_FORMAT = "piwsl-exported"
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 INFO_ENTRY = "piwsl.json"
+_INFO_MEMBER = f"extra/{INFO_ENTRY}"
 
 
 @dataclass(frozen=True)
 class ExportedPotential:
-    """A loaded exported file.
+    """Loaded exported file.
 
     Attributes:
-        path: the file.
-        info: its description.
-        program: the TorchScript module, or the loaded compiled package.
-        device: ``cpu`` or ``cuda``, on which the program runs.
-        content: bytes of the file.
+        path: Path of the file.
+        info: Description of the file.
+        program: TorchScript module, or loaded compiled package.
+        device: Device on which the program runs, ``cpu`` or ``cuda``.
+        content: Bytes of the file.
     """
 
     path: Path
@@ -42,32 +51,32 @@ class ExportedPotential:
 
     @property
     def format(self) -> str:
-        """``torchscript`` or ``aotinductor``."""
+        """Format of the program, ``torchscript`` or ``aotinductor``."""
         return str(self.info["format_of_program"])
 
     @property
     def target(self) -> str:
-        """``general`` or ``openmm``."""
+        """Target of the export, ``general`` or ``openmm``."""
         return str(self.info["target"])
 
     @property
     def is_molecule(self) -> bool:
-        """Whether the program contains all pairs of one molecule; otherwise it takes edges."""
+        """Whether the program contains all pairs of one molecule. Otherwise, edges are an input."""
         return bool(self.info["pairs"] == "molecule")
 
     @property
     def copies(self) -> int:
-        """Number of copies of the molecule in one call; the copies do not interact."""
+        """Number of non-interacting copies of the molecule in one call."""
         return int(self.info.get("copies", 1))
 
     @property
     def species(self) -> list[int]:
-        """Fixed atomic numbers in order, copy after copy; empty for the ``general`` target."""
+        """Fixed atomic numbers of all copies in order; empty for the target ``general``."""
         return self.molecule * self.copies
 
     @property
     def molecule(self) -> list[int]:
-        """Fixed atomic numbers of one copy; empty for the ``general`` target."""
+        """Fixed atomic numbers of one copy; empty for the target ``general``."""
         return [int(number) for number in self.info.get("species", [])]
 
     @property
@@ -86,87 +95,174 @@ class ExportedPotential:
         return torch.float64 if self.info["dtype"] == "float64" else torch.float32
 
     @property
+    def domain(self) -> TrainingDomain | None:
+        """Training domain of the model, or None if the trained file does not contain it."""
+        domain = self.info.get("domain")
+        return None if domain is None else TrainingDomain.model_validate(domain)
+
+    @property
     def has_stress(self) -> bool:
-        """Whether its forces are derivatives of the energy."""
+        """Whether the potential has a stress, because its forces are derivatives of the energy."""
         return bool(self.info["stress"])
 
 
+class CheckStructure(BaseModel):
+    """Structure with results of the eager model, for the verification of a loaded file."""
+
+    species: list[Number] = Field(min_length=1)
+    positions: list[tuple[Finite, Finite, Finite]]
+    cell: tuple[tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite], tuple[Finite, Finite, Finite]]
+    pbc: tuple[bool, bool, bool]
+    energy: Finite
+    forces: list[tuple[Finite, Finite, Finite]]
+    rounding: Finite
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "CheckStructure":
+        if not len(self.species) == len(self.positions) == len(self.forces):
+            raise ValueError("species, positions and forces have different lengths")
+        return self
+
+
+class ExportedRecord(BaseModel):
+    """Description in an exported file. Unknown keys of later versions are ignored."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    format_of_program: Literal["torchscript", "aotinductor"]
+    target: Literal["general", "openmm"]
+    pairs: Literal["molecule", "edges"]
+    species: list[Number] = Field(default=[], max_length=10_000_000)
+    copies: Annotated[int, Field(ge=1, le=10_000_000)] = 1
+    members: Annotated[int, Field(ge=1)]
+    stress: bool
+    elements: list[Number] = Field(min_length=1)
+    network: dict[str, Any] = {}
+    cutoff: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    dtype: Literal["float32", "float64"]
+    reference_energies: dict[Number, Finite] = {}
+    training: list[dict[str, Any]] = []
+    trained_sha256: list[str] = []
+    check: list[CheckStructure] = Field(min_length=1)
+    compiled_for: dict[str, str] | None = None
+    domain: TrainingDomain | None = None
+    sha256: dict[str, str]
+    written: str
+    piwsl_version: str
+    torch_version: str = ""
+
+    @model_validator(mode="after")
+    def _together(self) -> "ExportedRecord":
+        if (self.target == "openmm") != bool(self.species):
+            raise ValueError("the target and the species are inconsistent")
+        if self.format_of_program == "aotinductor" and not {"device", "processor", "PyTorch"} <= set(
+            self.compiled_for or {}
+        ):
+            raise ValueError("the machine of the compiled program is missing")
+        return self
+
+
 def described(info: dict[str, Any]) -> dict[str, Any]:
-    """Add the name and the version of the format to a description."""
-    return {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, **info}
+    """Return a description with the format, the version of piwsl, and the time of the export."""
+    about = {"format": EXPORT_FORMAT, "format_version": EXPORT_VERSION, "piwsl_version": __version__, "written": now()}
+    return {**about, **info}
 
 
 def save_exported(module: torch.jit.ScriptModule, info: dict[str, Any], path: Path) -> None:
-    """Write a scripted module with its description, atomically."""
-    with atomic_path(path) as temporary:
-        torch.jit.save(module, str(temporary), _extra_files={INFO_ENTRY: json.dumps(described(info), indent=1)})
+    """Write a scripted module with its description atomically."""
+    # Save to memory first, because PyTorch aborts the process when a disk error occurs.
+    buffer = BytesIO()
+    torch.jit.save(module, buffer)
+    write_bytes(path, with_description(buffer.getvalue(), described(info)))
+
+
+def with_description(content: bytes, info: dict[str, Any]) -> bytes:
+    """Return an archive with an added description, which contains the hashes of all other members."""
+    written = BytesIO(content)
+    with zipfile.ZipFile(written, "a") as archive:
+        top = archive.namelist()[0].split("/")[0]
+        text = json_text({**info, "sha256": member_digests(content)}, indent=1)
+        archive.writestr(f"{top}/{_INFO_MEMBER}", text)
+    return written.getvalue()
 
 
 def read_exported_info(path: Path) -> dict[str, Any]:
-    """Read the description of an exported file without executing anything in it.
+    """Read the description of an exported file without executing anything in the file.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not from piwsl, or of another format version.
+        ModelFileError: The file is missing, damaged or changed, was not written by piwsl, or has another format
+            version.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
+    return _described_archive(path)[1]
+
+
+def _described_archive(path: Path) -> tuple[Archive, dict[str, Any]]:
+    """Return the verified archive and its description. The errors are those of `read_exported_info`."""
+    damaged = "create it again with `piwsl export`"
+    archive = read_archive(path, "an exported file", damaged)
     try:
-        with zipfile.ZipFile(path) as archive:
-            name = next((n for n in archive.namelist() if n.endswith(f"/extra/{INFO_ENTRY}")), None)
-            info = json.loads(archive.read(name)) if name else None
-            scripted = any("/code/" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, json.JSONDecodeError, EOFError):
-        raise ModelFileError(f"{path}: damaged or not an exported file: create it again with `piwsl export`") from None
+        text = archive.read(_INFO_MEMBER)
+        info = None if text is None else parsed(text)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): {damaged}") from None
     if not isinstance(info, dict) or info.get("format") != EXPORT_FORMAT:
-        what = "a TorchScript file of another program" if scripted else "not an exported piwsl potential"
+        what = "TorchScript file of another program" if archive.has_code else "not an exported piwsl potential"
         raise ModelFileError(f"{path}: {what}: create one with `piwsl export model.pt`")
     version = info.get("format_version")
     if version != EXPORT_VERSION:
         newer = isinstance(version, int) and version > EXPORT_VERSION
         raise ModelFileError(
-            f"{path}: format version {version}, this piwsl reads {EXPORT_VERSION}: "
+            f"{path}: the file has format version {version}, but this piwsl reads version {EXPORT_VERSION}: "
             + ("update piwsl" if newer else "export the trained model again with this version")
         )
-    return info
+    try:
+        record = ExportedRecord.model_validate(info)
+    except ValidationError as error:
+        raise ModelFileError(f"{path}: damaged description ({first_mistake(error)}): {damaged}") from None
+    check_members(path, archive.digests, record.sha256, _INFO_MEMBER)
+    return archive, info
 
 
 def load_exported(path: Path, device: str = "cpu") -> ExportedPotential:
-    """Load an exported potential.
+    """Load an exported potential after verification of all hashes. Loading executes code of the file.
 
     Raises:
-        ModelFileError: see `read_exported_info`; or the archive cannot be read, a compiled package was made for another
-            device, CPU type or PyTorch version, or the device does not exist.
+        ModelFileError: The file is invalid (see `read_exported_info`), a package was compiled for another device, CPU
+            type or PyTorch version, or the device does not exist.
     """
-    info = read_exported_info(path)
+    archive, info = _described_archive(path)
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelFileError(f"{path}: device {device}, but PyTorch finds no GPU here: use device cpu")
+        raise ModelFileError(f"{path}: device={device!r}, but PyTorch finds no GPU: use device='cpu'")
     load = _load_package if info["format_of_program"] == "aotinductor" else _load_script
-    return ExportedPotential(path, info, load(path, info, device), device, path.read_bytes())
+    return ExportedPotential(path, info, load(archive, info, device), device, archive.content)
 
 
-def _load_script(path: Path, info: dict[str, Any], device: str) -> Any:
+def _load_script(archive: Archive, info: dict[str, Any], device: str) -> Any:
     try:
-        return torch.jit.load(str(path), map_location=device)
+        return torch.jit.load(BytesIO(archive.content), map_location=device)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
+        raise ModelFileError(f"{archive.path}: damaged ({reason_of(error)}): export it again") from None
 
 
-def _load_package(path: Path, info: dict[str, Any], device: str) -> Any:
-    made, here = info["compiled_for"], compiled_for(device)
+def _load_package(archive: Archive, info: dict[str, Any], device: str) -> Any:
+    path, made, here = archive.path, info["compiled_for"], compiled_for(device)
     for what in here:
         if made[what] != here[what]:
             raise ModelFileError(
-                f"{path}: compiled for {what} {made[what]}, here it is {here[what]}: "
-                "compile it here with format='aotinductor'"
+                f"{path}: compiled for {what} {made[what]}, but this machine has {here[what]}: "
+                "compile the model on this machine with format='aotinductor'"
             )
-    try:
-        return load_package(path)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
+    with scratch_directory("load") as folder:  # a folder that only this user can write to
+        package = folder / "model.pt2"
+        package.write_bytes(archive.content)
+        try:
+            return load_package(package)
+        except RuntimeError as error:
+            raise ModelFileError(f"{path}: damaged ({reason_of(error)}): export it again") from None
 
 
 def compiled_for(device: str) -> dict[str, str]:
-    """Return what a compiled package depends on: device, CPU or GPU type, version of PyTorch."""
+    """Return the requirements of a compiled package: device, CPU or GPU type, and PyTorch version."""
     if device.startswith("cuda"):
         major, minor = torch.cuda.get_device_capability()
         kind = f"{major}.{minor}"

@@ -1,23 +1,21 @@
-"""The exporter: exported files from trained files, verified before they are written."""
+"""Exporter that creates exported files from trained files and verifies them before they are written."""
 
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from piwsl._version import __version__
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError, reason_of
-from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, compiled_for, described, save_exported
-from piwsl.export.forms.compiled import Program, add_description, compile_package, edges_program, molecule_program
+from piwsl.export.exported_file import ExportedPotential, compiled_for, described, save_exported, with_description
+from piwsl.export.forms.compiled import Program, compile_package, edges_program, molecule_program
 from piwsl.export.forms.graph import SMALLEST_MOLECULE, as_torchscript, molecule_function, trace
 from piwsl.export.forms.scripted import (
     CopiesForm,
@@ -32,26 +30,27 @@ from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load
 from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
 from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
-from piwsl.runs.files import atomic_path, sha256
+from piwsl.runs.files import sha256, write_bytes
+from piwsl.runs.scratch import scratch_directory
 
 Format = Literal["torchscript", "aotinductor"]
-# All pairs of a molecule as one graph beat lists of edges up to about this size, and grow with its square.
+# Up to about this size, a graph of all pairs is faster than lists of edges. Its cost is quadratic in the size.
 LARGEST_MOLECULE = 200
 _UNITS = {"energy": "eV", "length": "angstrom", "force": "eV/angstrom"}
 _OPENMM_UNITS = {"energy": "kJ/mol", "length": "nm", "force": "kJ/mol/nm"}
 
 
 class Exporter:
-    """Writes exported files of a trained model, or of the members of an ensemble as one potential.
+    """Exporter of a trained model, or of an ensemble of models as one potential.
 
     Args:
-        paths: trained files; several form an ensemble.
-        dtype: float type of the network; that of the trained files by default.
-        device: ``cpu`` or ``cuda``, on which a compiled file will run; a TorchScript file runs on both.
+        paths: Trained files. Several files form an ensemble.
+        dtype: Float type of the network. The default is the float type of the trained files.
+        device: Device on which a compiled file will run, ``cpu`` or ``cuda``. A TorchScript file runs on both.
 
     Raises:
-        ModelFileError: a trained file cannot be read.
-        ConfigError: the members of an ensemble differ in cutoff, elements or kind of forces, or there is no GPU.
+        ModelFileError: A trained file cannot be read.
+        ConfigError: The members of an ensemble differ in cutoff, elements or kind of forces, or PyTorch finds no GPU.
     """
 
     def __init__(self, paths: Sequence[Path], dtype: str | None = None, device: str = "cpu") -> None:
@@ -59,16 +58,23 @@ class Exporter:
         self.models = [load_trained(path) for path in self.paths]
         _check_members(self.paths, self.models)
         if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device='cuda': PyTorch finds no GPU here")
+            raise ConfigError("device='cuda', but PyTorch finds no GPU: use device='cpu'")
         self.dtype = dtype or self.models[0].dtype
         self.device = device
         self.cutoff = self.models[0].config.cutoff
 
+    @property
+    def limitation(self) -> str | None:
+        """Return the law that a network breaks, with its name, or None."""
+        names = dict.fromkeys(model.config.network for model in self.models)
+        broken = [f"network {name}: {registered_network(name).limitation}" for name in names if _is_limited(name)]
+        return "; ".join(broken) or None
+
     def general(self, output: Path, form: Format = "torchscript") -> Verification:
-        """Write a file for any structure of the model's elements.
+        """Write a file for any structure of the elements of the model.
 
         Raises:
-            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
+            ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
         core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
         info = {"target": "general", "pairs": "edges", "units": _UNITS}
@@ -76,7 +82,7 @@ class Exporter:
         if form == "aotinductor":
             frames = [frame for frame in frames if len(frame.species) > 1]
             example = self._edges_example(frames)
-            with self._network_errors("recorded as a graph"):
+            with self._network_errors("traced as a graph"):
                 program = edges_program(core, example)
             return self._compiled(program, info, frames, output)
         return self._scripted(GeneralForm(core, self.cutoff), info, frames, output)
@@ -91,16 +97,17 @@ class Exporter:
     ) -> Verification:
         """Write a file for the atoms of one structure, in this order.
 
-        Up to ``largest_molecule`` atoms without a cell, all pairs become one graph; otherwise neighbors are searched.
-        Several ``copies`` of such a molecule are evaluated in one call and do not interact.
+        For a molecule of up to ``largest_molecule`` atoms without a cell, the file contains a graph of all pairs.
+        Otherwise, it contains a neighbor search. Several ``copies`` of a molecule are evaluated in one call and do not
+        interact.
 
         Raises:
-            ElementError: the model was not trained on an element of the structure.
-            ConfigError: ``copies`` is below 1, or the structure is not such a molecule.
-            ExportError: the result disagrees with the eager model, or cannot be compiled; nothing is written.
+            ElementError: The model was not trained on an element of the structure.
+            ConfigError: ``copies`` is less than 1, or the structure does not support copies.
+            ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
         if copies < 1:
-            raise ConfigError(f"copies is {copies}: it must be at least 1")
+            raise ConfigError(f"copies={copies}: use at least 1")
         species = structure.species.tolist()
         check_elements(self.models[0], species)
         same = [
@@ -110,24 +117,26 @@ class Exporter:
         info: dict[str, Any] = {"target": "openmm", "species": species, "units": _OPENMM_UNITS}
         if any(structure.pbc) and not all(structure.pbc):
             raise ExportError(
-                "OpenMM takes boxes that are periodic along all directions, or no box: use target='general'"
+                "OpenMM supports only boxes that are periodic in all directions, or no box: use target='general'"
             )
         if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
             raise ExportError(
-                f"network {self.models[0].config.network} does not take neighbor_sums, so a molecule cannot become one "
-                "graph: use target='general', or format='torchscript' and copies=1"
+                f"network {self.models[0].config.network} does not accept neighbor_sums, which a graph of one molecule "
+                "requires: use target='general', or format='torchscript' and copies=1"
             )
+        if form == "torchscript" and copies == 1:
+            largest_molecule = self._largest_molecule(largest_molecule)
         in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
         if any(structure.pbc) or not in_one_graph:
             if copies > 1:
                 raise ConfigError(
-                    f"copies=N takes molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a cell: "
-                    "a file of target='general' serves replicas of any structure"
+                    f"copies=N supports only molecules of {SMALLEST_MOLECULE} to {largest_molecule} atoms without a "
+                    "cell: use target='general', which supports replicas of any structure"
                 )
             if form == "aotinductor":
                 raise ExportError(
-                    f"the compiled form of target='openmm' takes molecules of {SMALLEST_MOLECULE} to "
-                    f"{largest_molecule} atoms: use target='general', or format='torchscript'"
+                    f"target='openmm' with format='aotinductor' supports only molecules of {SMALLEST_MOLECULE} to "
+                    f"{largest_molecule} atoms without a cell: use target='general', or format='torchscript'"
                 )
             general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
@@ -138,14 +147,14 @@ class Exporter:
         numbers = torch.tensor(species, device=self.device)
         positions = torch.from_numpy(structure.positions).to(self.device).repeat(copies, 1)
         if form == "aotinductor":
-            with self._network_errors("recorded as a graph"):
+            with self._network_errors("traced as a graph"):
                 program = molecule_program(potentials, pairs, numbers, positions, DTYPES[self.dtype])
             return self._compiled(program, {**info, "units": _UNITS}, frames, output)
         images = MinimumImages(pair_edges(pairs), self.cutoff)
         vectors = images(positions, None).to(DTYPES[self.dtype])
-        with self._network_errors("recorded as a graph"):
+        with self._network_errors("traced as a graph"):
             graph = as_torchscript(trace(molecule_function(potentials, pairs, numbers), [vectors]), [vectors])
-        around = (graph, images, DTYPES[self.dtype], len(potentials))
+        around = (graph, images, DTYPES[self.dtype], len(potentials), species)
         module = MoleculeForm(*around) if copies == 1 else CopiesForm(*around, copies)
         return self._scripted(module, info, frames, output)
 
@@ -155,7 +164,7 @@ class Exporter:
         with self._network_errors("written as TorchScript", ": choose target='general', format='aotinductor'"):
             torch.jit.save(torch.jit.script(module.eval()), buffer)
         buffer.seek(0)
-        # What is verified has been through a file.
+        # The verified module is loaded from the serialized bytes.
         scripted = torch.jit.load(buffer, map_location=self.device)
         potential = ExportedPotential(output, info, scripted, self.device)
         result, extra = self._verified(potential, frames)
@@ -164,15 +173,13 @@ class Exporter:
 
     def _compiled(self, program: Program, info: dict[str, Any], frames: Sequence[Frame], output: Path) -> Verification:
         info = {**self._info(info, "aotinductor"), "compiled_for": compiled_for(self.device)}
-        with TemporaryDirectory() as folder:
-            package = Path(folder) / "model.pt2"
+        with scratch_directory("export") as folder:
+            package = folder / "model.pt2"
             compile_package(program, package)
             loaded = load_package(package)
             potential = ExportedPotential(output, info, loaded, self.device, package.read_bytes())
             result, extra = self._verified(potential, frames)
-            add_description(package, INFO_ENTRY, described({**info, **extra}))
-            with atomic_path(output) as temporary:
-                temporary.write_bytes(package.read_bytes())
+            write_bytes(output, with_description(package.read_bytes(), described({**info, **extra})))
         return result
 
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:
@@ -189,14 +196,18 @@ class Exporter:
         configs = [model.config for model in self.models]
         return all(registered_network(one.network).takes_neighbor_sums(one.forces == "direct") for one in configs)
 
+    def _largest_molecule(self, largest: int) -> int:
+        limits = [registered_network(model.config.network).largest_molecule for model in self.models]
+        return min(largest, *(limit for limit in limits if limit is not None), largest)
+
     @contextmanager
     def _network_errors(self, attempt: str, advice: str = "") -> Iterator[None]:
-        """Report in one line that PyTorch cannot represent a network in the form of an export."""
+        """Convert errors of PyTorch about a network that cannot be exported to a one-line `ExportError`."""
         try:
             yield
         except ExportError:
             raise
-        except Exception as error:  # whatever a compiler meets in a network of the user
+        except Exception as error:  # compilers may raise any error for the network of a user
             network = self.models[0].config.network
             raise ExportError(f"network {network} cannot be {attempt} ({reason_of(error)}){advice}") from error
 
@@ -205,8 +216,12 @@ class Exporter:
 
     def _edges_example(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
         if not frames:
-            raise ExportError("the trained file holds no structures on which to verify an export: train it again")
-        batch = collate(frames[:1], self.cutoff, DTYPES[self.dtype]).to(self.device)
+            raise ExportError(
+                "the trained file contains no structures for the verification of an export: train the model again"
+            )
+        # Sizes that happen to be equal in the example would be taken for equal in general.
+        largest = max(frames, key=lambda frame: len(frame.species))
+        batch = collate([largest], self.cutoff, DTYPES[self.dtype]).to(self.device)
         return batch.species, batch.edges, batch.edge_vectors()
 
     def _info(self, info: dict[str, Any], form: Format) -> dict[str, Any]:
@@ -217,15 +232,20 @@ class Exporter:
             "members": len(self.models),
             "elements": first.elements,
             "network": first.config.model_dump(mode="json"),
+            "limitation": self.limitation,
             "cutoff": self.cutoff,
             "dtype": self.dtype,
             "stress": first.config.forces == "conservative",
             "reference_energies": {str(z): energy for z, energy in first.reference_energies.items()},
             "trained_sha256": [sha256(path) for path in self.paths],
             "training": [model.training for model in self.models],
-            "piwsl_version": __version__,
+            "domain": None if first.domain is None else first.domain.model_dump(),
             "torch_version": torch.__version__,
         }
+
+
+def _is_limited(network: str) -> bool:
+    return registered_network(network).limitation is not None
 
 
 def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> None:
@@ -237,4 +257,6 @@ def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> Non
             ("forces", first.config.forces, model.config.forces),
         ):
             if value != expected:
-                raise ConfigError(f"{path} and {paths[0]} differ in {what} ({value} and {expected}): no ensemble")
+                raise ConfigError(
+                    f"{path} and {paths[0]} differ in {what} ({value} and {expected}): export them separately"
+                )

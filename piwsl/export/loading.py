@@ -1,17 +1,20 @@
-"""Loading a potential from a model file: an exported file as it is, a trained file after an export in memory."""
+"""Loading of potentials from exported files, or from trained files after a temporary export."""
 
 import logging
 import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 from piwsl.data.frames import Frame
+from piwsl.data.systems import RESOURCES
 from piwsl.errors import ConfigError, ModelFileError
-from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported
+from piwsl.export.exported_file import INFO_ENTRY, ExportedPotential, load_exported, read_exported_info
 from piwsl.export.verify import verify_here
 from piwsl.runs.files import sha256
+from piwsl.runs.known_code import is_known, is_of_this_process, remember
+from piwsl.runs.scratch import scratch_directory
 from piwsl.typing import IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ def model_sha256(model: Path) -> str:
     """Return the SHA-256 of a model file.
 
     Raises:
-        ModelFileError: there is no such file.
+        ModelFileError: The file does not exist.
     """
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
@@ -33,39 +36,75 @@ def model_sha256(model: Path) -> str:
 def open_model(
     model: Path, species: IntArray | None, periodic: bool = False, precision: str | None = None, device: str = "cpu"
 ) -> ExportedPotential:
-    """Load the potential of a model file, compared once per process with the eager model.
+    """Load the potential of a model file. It is verified against the eager model once per process.
 
     Args:
-        model: exported file, or a trained file, which is exported in memory.
-        species: atomic numbers (n,) of the atoms on which the potential will act; None: any.
-        periodic: whether these atoms are in a periodic box.
-        precision: ``single`` or ``double``; None: that of the file.
+        model: Exported file, or trained file, which is exported to a temporary file.
+        species: Atomic numbers (n,) of the atoms that the potential will be applied to. With None, any atoms.
+        periodic: Whether these atoms are in a periodic box.
+        precision: ``single`` or ``double``. With None, the precision of the file is used.
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ModelFileError: the file cannot be used, or gives other results on this machine than at export.
-        ElementError: the model was not trained on an element.
-        ConfigError: the precision is unknown, or an exported file has another one.
+        ModelFileError: The file cannot be loaded, or its results on this machine differ from the results at export.
+        ElementError: The model was not trained on one of the elements.
+        ConfigError: The precision is unknown, or differs from the precision of an exported file.
     """
     if precision is not None and precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r}: choose single or double")
+        raise ConfigError(f"precision={precision!r}: choose single or double")
     if is_trained(model):
         return _export_in_memory(model, species, periodic, precision, device)
+    announce_code(model, read_exported_info(model))
     potential = load_verified(model, device)
     stored = potential.info["dtype"]
     if precision is not None and stored != PRECISIONS[precision]:
         raise ConfigError(
-            f"{model} is {stored}, precision {precision!r} is {PRECISIONS[precision]}: "
+            f"{model} was exported in {stored}, but precision={precision!r} requires {PRECISIONS[precision]}: "
             f"export it again with dtype={PRECISIONS[precision]!r}"
         )
     return potential
 
 
+def announce_code(model: Path, info: dict[str, Any]) -> None:
+    """Log once per process that code of a file will be executed, with the version and date of the file.
+
+    For a file that this user has neither created nor loaded before, the message is a warning. Later messages for the
+    same file are informational.
+
+    Args:
+        model: Exported file.
+        info: Description of the file.
+    """
+    state = model.stat()
+    _announce_once(model, state.st_mtime_ns, state.st_size, str(info["piwsl_version"]), str(info["written"]))
+
+
+@cache
+def _announce_once(model: Path, modified: int, size: int, version: str, written: str) -> None:
+    digest = sha256(model)
+    if is_of_this_process(digest):
+        return
+    text = f"executing code from {model}, written by piwsl {version} on {written.partition('T')[0]}"
+    if is_own_code(model, digest):
+        LOGGER.info(text)
+    else:
+        LOGGER.warning(
+            f"{text}; the file is new to this user account: use exported files only from sources that you trust, "
+            "or use the trained model.pt, which contains no code"
+        )
+    remember(digest)
+
+
+def is_own_code(model: Path, digest: str) -> bool:
+    """Return whether this user created or loaded a file before, or the file is part of piwsl."""
+    return is_known(digest) or model.resolve().is_relative_to(RESOURCES)
+
+
 def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
-    """Load an exported file; the first time in a process, compare it with the eager results that it carries.
+    """Load an exported file, and verify it against its stored eager results once per process.
 
     Raises:
-        ModelFileError: the file cannot be used, or gives other results on this machine than at export.
+        ModelFileError: The file cannot be loaded, or its results on this machine differ from the results at export.
     """
     potential = load_exported(model, device)
     state = model.stat()
@@ -75,23 +114,23 @@ def load_verified(model: Path, device: str = "cpu") -> ExportedPotential:
 
 @cache
 def _verify_once(model: Path, modified: int, size: int, device: str) -> None:
-    # Another copy of the program: TorchScript specializes on the structures of the comparison.
+    # A separate copy of the program is used, because TorchScript specializes on the structures of the comparison.
     result = verify_here(load_exported(model, device))
-    LOGGER.info(f"{model.name} on {device}, compared with the eager results it carries: {'; '.join(result.lines())}")
+    LOGGER.info(f"{model.name} on {device}, differences from the stored eager results: {'; '.join(result.lines())}")
 
 
 def is_trained(model: Path) -> bool:
-    """Return whether a file is a trained file: a zip archive as `torch.save` writes it, without code.
+    """Return whether a file is a trained file, which is a zip archive written by `torch.save` without code.
 
     Raises:
-        ModelFileError: there is no such file.
+        ModelFileError: The file does not exist.
     """
     try:
         with zipfile.ZipFile(model) as archive:
             names = archive.namelist()
     except FileNotFoundError:
         raise ModelFileError(f"{model}: no such file") from None
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # zipfile raises many kinds of errors for damaged files; the readers report the problem
         return False
     return not any("/code/" in name or name.endswith((f"/extra/{INFO_ENTRY}", ".so")) for name in names)
 
@@ -99,7 +138,7 @@ def is_trained(model: Path) -> bool:
 def _export_in_memory(
     model: Path, species: IntArray | None, periodic: bool, precision: str | None, device: str
 ) -> ExportedPotential:
-    """Export a trained file to a temporary file and load it; arguments as in `open_model`."""
+    """Export a trained file to a temporary file and load it. The arguments are those of `open_model`."""
     from piwsl.export.exporter import Exporter
     from piwsl.export.trained_file import check_elements
 
@@ -109,8 +148,8 @@ def _export_in_memory(
         check_elements(exporter.models[0], species.tolist())
         frames = exporter.models[0].check_frames
         same = [frame for frame in frames if frame.species.tolist() == species.tolist() and not any(frame.pbc)]
-    with TemporaryDirectory() as folder:
-        target = Path(folder) / EXPORTED_NAMES[0]
+    with scratch_directory("load") as folder:
+        target = folder / EXPORTED_NAMES[0]
         if same and not periodic:
             exporter.openmm(same[0], target)
         else:

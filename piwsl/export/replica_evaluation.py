@@ -1,8 +1,8 @@
-"""Evaluation of an exported potential for replicas of one structure, in eV and angstrom, with tensors.
+"""Evaluation of exported potentials for replicas of a structure, with tensors in eV and angstrom.
 
-Replicas are the same atoms at other positions; they do not interact. They are evaluated in chunks, one chunk per call.
-On a CPU, each of several threads takes a chunk at a time: the arrays of a few copies stay in the cache of a core, and
-no thread waits for another within a call.
+Replicas are non-interacting copies of a structure with different positions. They are evaluated in chunks, with one
+chunk per call. On a CPU, several threads process chunks independently. The arrays of a few copies fit into the cache of
+a core, and threads do not wait for each other within a call.
 """
 
 import logging
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from piwsl.compat.aotinductor import AotiRunners
-from piwsl.errors import EngineError
+from piwsl.errors import DataError, EngineError
 from piwsl.export.evaluation import (
     BoundPotential,
     Evaluation,
@@ -28,7 +28,7 @@ from piwsl.export.neighbors.batch import Batch, BatchNeighbors
 from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
-# Atoms per chunk where a file leaves the number of copies open: they fit into the caches, or the memory of a GPU.
+# Atoms per chunk if the file does not fix the number of copies. Chunks fit into the caches, or the memory of a GPU.
 CHUNK_ATOMS = {"cpu": 256, "cuda": 32768}
 
 LOGGER = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ Run = Callable[[list[Tensor]], list[Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class ReplicaEvaluation:
-    """Result for R replicas, on the device of the potential; for an ensemble the mean over its members.
+    """Result for R replicas on the device of the potential. For an ensemble, energies and forces are means.
 
     Attributes:
-        energies: (R,) eV, float64.
-        forces: (R, n, 3) eV/angstrom, float64.
-        forces_std: (R, n, 3) standard deviation over the members; None for a single model.
+        energies: Energies (R,), eV, float64.
+        forces: Forces (R, n, 3), eV/angstrom, float64.
+        forces_std: Standard deviation (R, n, 3) of the forces over the members; None for a single model.
     """
 
     energies: Tensor
@@ -52,14 +52,14 @@ class ReplicaEvaluation:
 
 
 class BoundReplicas:
-    """A potential bound to any number of replicas of certain atoms, without a cell or in a fixed one.
+    """Potential bound to fixed atoms, which evaluates any number of replicas without a cell or in a fixed cell.
 
     Attributes:
-        n_atoms: number n of atoms of a replica.
-        members: number M of models in an ensemble; 1 for a single model.
-        device: device of positions and results.
-        chunk: copies per call.
-        threads: number of simultaneous calls.
+        n_atoms: Number n of atoms of a replica.
+        members: Number M of models in an ensemble; 1 for a single model.
+        device: Device of positions and results.
+        chunk: Number of replicas per call.
+        threads: Number of simultaneous calls.
     """
 
     def __init__(self, potential: ExportedPotential, n_atoms: int, chunk: int, threads: int) -> None:
@@ -68,12 +68,14 @@ class BoundReplicas:
         self.device = torch.device(potential.device)
         self.chunk = chunk
         self.threads = threads
-        # Some libraries keep a thread count for each calling thread and would start more threads in a new one.
+        # Some libraries have a thread count per calling thread and would start additional threads in a new thread.
         self._pool = ThreadPoolExecutor(threads, "replicas", torch.set_num_threads, (1,)) if threads > 1 else None
 
     def __call__(self, positions: Tensor) -> ReplicaEvaluation:
-        """Evaluate positions (R, n, 3), angstrom, float64; only replicas with NaN positions become NaN."""
+        """Evaluate positions (R, n, 3), angstrom, float64. NaN positions affect only the results of their replica."""
         count = len(positions)
+        if positions.shape[1:] != (self.n_atoms, 3):  # compiled code would read beyond the array
+            raise DataError(f"positions have shape {tuple(positions.shape)}: the shape must be (R, {self.n_atoms}, 3)")
         energies = torch.empty((self.members, count), dtype=torch.float64, device=self.device)
         forces = torch.empty((self.members, *positions.shape), dtype=torch.float64, device=self.device)
         starts = iter(range(0, count, self.chunk))  # shared by the threads
@@ -91,12 +93,12 @@ class BoundReplicas:
         return ReplicaEvaluation(energies.mean(0), forces.mean(0), deviation)
 
     def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate positions (C, n, 3) of at most ``chunk`` replicas: energies (M, C) and forces (M, C, n, 3)."""
+        """Return energies (M, C) and forces (M, C, n, 3) for positions (C, n, 3) of at most ``chunk`` replicas."""
         raise NotImplementedError
 
 
 class BakedReplicas(BoundReplicas):
-    """A molecule, with a file that evaluates a fixed number of copies per call; missing copies are repeated ones."""
+    """Replicas of a molecule with a file for a fixed number of copies. Incomplete chunks are padded with copies."""
 
     def __init__(self, potential: ExportedPotential, n_atoms: int, cell: FloatArray | None, threads: int) -> None:
         self._programs = _programs(potential, cell, threads)
@@ -114,7 +116,7 @@ class BakedReplicas(BoundReplicas):
 
 
 class EdgesReplicas(BoundReplicas):
-    """Any structure: the replicas of a chunk are one graph without edges between them; neighbor lists have a skin."""
+    """Replicas of any structure. The replicas of a chunk form one graph, and neighbor lists include a skin."""
 
     def __init__(
         self, potential: ExportedPotential, species: IntArray, pbc: PBC, cell: FloatArray | None, threads: int
@@ -138,19 +140,19 @@ class EdgesReplicas(BoundReplicas):
         species = self._species.repeat(count)
         with torch.enable_grad():
             energies, forces, _ = self._potential.program.of_edges(species, edges, vectors, index, count)
-        # Atoms with NaN positions have no neighbors: their replica must not look like one at rest.
+        # Atoms with NaN positions have no neighbors. The results of their replica must be NaN.
         lost = 0.0 * positions
         return energies + lost.sum((1, 2)), forces.view(-1, count, n_atoms, 3) + lost
 
 
 class OneReplica(BoundPotential):
-    """A potential for replicas that evaluates one structure at a time."""
+    """Adapter of a potential for replicas that evaluates a single structure."""
 
     def __init__(self, potential: BoundReplicas) -> None:
         self._potential = potential
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
-        """Evaluate positions (n, 3), angstrom; the cell is that of the replicas."""
+        """Evaluate positions (n, 3), angstrom. The argument ``cell`` is ignored, because replicas have a fixed cell."""
         result = self._potential(torch.from_numpy(positions[None]).to(self._potential.device))
         deviation = None if result.forces_std is None else result.forces_std[0].cpu().numpy()
         return Evaluation(float(result.energies[0]), result.forces[0].cpu().numpy(), None, deviation)
@@ -166,15 +168,16 @@ def bind_replicas(
     """Bind a potential to replicas of a structure.
 
     Args:
-        potential: file of the target ``openmm`` for this molecule, or TorchScript of the target ``general``.
-        species: atomic numbers (n,) of one replica.
-        pbc: periodic directions.
-        cell: (3, 3) angstrom, common to all replicas; None where nothing is periodic.
-        threads: number of simultaneous calls on a CPU; with several, each call uses one thread.
+        potential: Exported file with the target ``openmm`` for this molecule, or a TorchScript file with the target
+            ``general``.
+        species: Atomic numbers (n,) of one replica.
+        pbc: Periodic directions.
+        cell: Cell (3, 3) of all replicas, angstrom; None without periodic directions.
+        threads: Number of simultaneous calls on a CPU. If it is greater than 1, each call uses one thread.
 
     Raises:
-        ElementError: the file was exported for other atoms.
-        EngineError: the file does not support replicas of this structure.
+        ElementError: The file was exported for other atoms.
+        EngineError: The file does not support replicas of this structure.
     """
     box = cell if any(pbc) else None
     threads = 1 if potential.device.startswith("cuda") else threads
@@ -187,15 +190,15 @@ def bind_replicas(
         return BakedReplicas(potential, len(species), box, threads)
     if potential.species or potential.format != "torchscript":
         raise EngineError(
-            f"{potential.path} does not support replicas in one call: give the trained model.pt, or export with "
-            "target='general', or a molecule with target='openmm' and copies=N"
+            f"{potential.path} does not support replicas: use the trained model.pt, or export with "
+            "target='general', or export a molecule with target='openmm' and copies=N"
         )
     check_elements(species, potential)
     return EdgesReplicas(potential, species, pbc, box, threads)
 
 
 def _programs(potential: ExportedPotential, cell: FloatArray | None, threads: int) -> list[Program]:
-    """Return for each thread a function from positions (R n, 3) to energies and forces of all members."""
+    """Return one function per thread that maps positions (R n, 3) to energies and forces of all members."""
     box = None if cell is None else torch.from_numpy(np.array(cell, dtype=np.float64)).to(potential.device)
     if potential.format == "aotinductor":
         return [_compiled(run, box, potential.device) for run in _runs(potential, threads)]
@@ -209,18 +212,18 @@ def _programs(potential: ExportedPotential, cell: FloatArray | None, threads: in
 
 
 def _runs(potential: ExportedPotential, threads: int) -> list[Run]:
-    """Return functions that run a compiled package: on a CPU one for each thread, which do not block each other."""
+    """Return functions that run a compiled package, on a CPU one independent function per thread."""
     try:
         if potential.device == "cpu":
             calls = AotiRunners(potential.content)
             return [calls.new() for _ in range(threads)]
     except EngineError as error:
-        LOGGER.warning(f"{potential.path.name}: replicas use one thread: {error}")
+        LOGGER.warning(f"{potential.path.name}: replicas are evaluated with a single thread: {error}")
     return [potential.program.loader.run]
 
 
 def _compiled(run: Run, box: Tensor | None, device: str) -> Program:
-    """Return a function of positions from the function of a package that also takes the cell and its inverse."""
+    """Return a function of positions that calls a package with the fixed cell and its inverse."""
     none = torch.zeros((3, 3), dtype=torch.float64, device=device)
     around = [none, none] if box is None else [box, torch.linalg.inv(box).contiguous()]
 

@@ -1,56 +1,86 @@
-"""The trained file: tensors and one JSON text, no code.
+"""Trained file, which contains tensors and a JSON description but no code.
 
-All other forms of a potential are exported from it.
+All exported files are created from trained files.
 """
 
 import json
-import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from piwsl._version import __version__
+from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
-from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.domain import Finite, Number, TrainingDomain
+from piwsl.data.frames import LARGEST_ENERGY, Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
-from piwsl.errors import ElementError, ModelFileError, RunDirectoryError, UnregisteredNetworkError
+from piwsl.errors import (
+    ElementError,
+    ModelFileError,
+    RunDirectoryError,
+    UnregisteredNetworkError,
+    reason_of,
+    system_errors,
+)
+from piwsl.export.archive import parsed, read_archive
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
+from piwsl.runs.json_text import json_text
+from piwsl.typing import MAX_ATOMIC_NUMBER
 
-MODEL_FILE = "model.pt"  # in the directory of a training run
-ENSEMBLE_FILE = "ensemble.json"  # in the directory of an ensemble
+MODEL_FILE = "model.pt"  # trained file in the directory of a training run
+ENSEMBLE_FILE = "ensemble.json"  # summary in the directory of an ensemble
 TRAINED_FORMAT = "piwsl-trained"
 TRAINED_VERSION = 1
 UNITS = {"energy": "eV", "length": "angstrom", "force": "eV/angstrom"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+class TrainedRecord(BaseModel):
+    """Description in a trained file. Unknown keys of later versions are ignored."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    network: dict[str, Any]
+    reference_energies: dict[Number, Annotated[float, Field(ge=-LARGEST_ENERGY, le=LARGEST_ENERGY)]] = Field(
+        min_length=1
+    )
+    scale: Finite
+    dtype: Literal["float32", "float64"]
+    training: dict[str, Any]
+    piwsl_version: str
+    domain: TrainingDomain | None = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedModel:
-    """Content of a trained file: a network with its weights, and how it was trained.
+    """Content of a trained file: network, weights, and information about the training.
 
-    ``elements``, ``symbols``, ``cutoff``, ``units``, ``level`` and `predict` are what users need; the attributes
-    below are the content of the file.
+    Most users require only ``elements``, ``symbols``, ``cutoff``, ``units``, ``level`` and `predict`. The attributes
+    below represent the content of the file.
 
     Attributes:
-        config: the network.
-        reference_energies: eV of each element, by atomic number.
-        scale: eV per unit of the network's output.
-        dtype: type of the network's weights, ``float32`` or ``float64``.
-        tensors: weights of the network.
-        check_frames: a few structures of the data, on which exports are verified (species, positions, cell, pbc).
-        training: data hash, metrics, settings and other facts about the training.
-        piwsl_version: the version that wrote the file.
+        config: Network and its options.
+        reference_energies: Reference energy of each element, by atomic number, eV.
+        scale: Energy per unit of the network output, eV.
+        dtype: Float type of the weights, ``float32`` or ``float64``.
+        tensors: Weights of the network, by name.
+        check_frames: Structures from the data for the verification of exports, without labels.
+        training: Data hash, metrics, settings and other information about the training.
+        piwsl_version: Version of piwsl that wrote the file.
+        domain: Training domain; None for files of earlier versions.
     """
 
     config: ModelConfig
@@ -61,6 +91,7 @@ class TrainedModel:
     check_frames: Sequence[Frame] = ()
     training: dict[str, Any] = field(default_factory=dict)
     piwsl_version: str = __version__
+    domain: TrainingDomain | None = None
 
     @property
     def elements(self) -> list[int]:
@@ -84,24 +115,24 @@ class TrainedModel:
 
     @property
     def level(self) -> str | None:
-        """Level of theory of the labels; None where the data do not state it."""
+        """Level of theory of the labels, or None if it is unknown."""
         level = self.training.get("level")
         return None if level is None else str(level)
 
     def predict(self, structures: FrameSource, *, device: str = "cpu", batch_size: int = 50) -> FrameSet:
-        """Return structures with the energies (eV) and forces (eV/angstrom) that the model predicts for them.
+        """Return structures with predicted energies (eV) and forces (eV/angstrom).
 
         Args:
-            structures: frames, ASE structures, or what `piwsl.read_frames` reads.
+            structures: Frames, ASE structures, or a source that `piwsl.read_frames` accepts.
             device: ``cpu`` or ``cuda``.
-            batch_size: structures that are evaluated together.
+            batch_size: Number of structures per batch.
 
         Returns:
-            Frames in the order of the structures; their stress has no value.
+            Frames in the order of the structures, without stress.
 
         Raises:
-            ElementError: a structure contains an element that the model was not trained on.
-            DataError: the structures cannot be read.
+            ElementError: A structure contains an element that the model was not trained on.
+            DataError: The structures cannot be read.
         """
         frames = as_frames(structures)
         check_elements(self, frames.elements)
@@ -119,11 +150,12 @@ class TrainedModel:
         """Return the eager potential with frozen weights.
 
         Args:
-            neighbor_sums: object that sums over neighbors; None: a list of edges.
-            dtype: float type of the network, ``float32`` or ``float64``; None: that of the file.
+            neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
+            dtype: Float type of the network, ``float32`` or ``float64``. With None, the float type of the file is used.
         """
         potential = build_potential(self.config, self.reference_energies, self.scale, neighbor_sums)
-        potential.network.load_state_dict(self.tensors)
+        # In the type of the file first: loading would round weights in float64 to the float32 of new networks.
+        potential.network.to(DTYPES[self.dtype]).load_state_dict(self.tensors)
         potential.network.to(DTYPES[dtype or self.dtype])
         return potential.requires_grad_(False).eval()
 
@@ -137,6 +169,7 @@ class TrainedModel:
                 ("elements", " ".join(self.symbols)),
                 ("cutoff", f"{self.cutoff:g} angstrom"),
                 ("level of theory", self.level),
+                ("remark", None if self.domain is None else self.domain.remark()),
                 ("precision", self.dtype),
                 ("trained on", self.training.get("data")),
                 ("training frames", self.training.get("train_frames")),
@@ -145,9 +178,9 @@ class TrainedModel:
         )
 
 
-def save_trained(model: TrainedModel, path: Path) -> None:
-    """Write a trained file atomically."""
-    description = {
+def trained_description(model: TrainedModel) -> dict[str, Any]:
+    """Return the description of a trained file as values for JSON."""
+    return {
         "format": TRAINED_FORMAT,
         "format_version": TRAINED_VERSION,
         "piwsl_version": model.piwsl_version,
@@ -159,7 +192,13 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         "units": UNITS,
         "dtype": model.dtype,
         "training": model.training,
+        "domain": None if model.domain is None else model.domain.model_dump(),
     }
+
+
+def save_trained(model: TrainedModel, path: Path) -> None:
+    """Write a trained file atomically."""
+    description = trained_description(model)
     frames = [
         {
             "species": torch.as_tensor(frame.species),
@@ -169,77 +208,135 @@ def save_trained(model: TrainedModel, path: Path) -> None:
         }
         for frame in model.check_frames
     ]
-    content = {"description": json.dumps(description), "tensors": model.tensors, "check_frames": frames}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    content = {"description": json_text(description), "tensors": model.tensors, "check_frames": frames}
+    write_bytes(path, torch_bytes(content))
 
 
+@system_errors()
 def load_model(path: str | PathLike[str]) -> TrainedModel:
-    """Read a trained file, such as the ``model.pt`` of a training run; nothing in it is executed.
+    """Read a trained file, or the ``model.pt`` of a run directory, without executing anything in the file.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not a trained file of piwsl, or of another format version.
+        ModelFileError: The file is missing, damaged, not a trained file of piwsl, or has another format version.
+        UnregisteredNetworkError: The network of the file is not registered. Import the module that registers it first.
     """
-    return load_trained(Path(path))
+    return load_trained(trained_file(Path(path)))
 
 
 def load_trained(path: Path) -> TrainedModel:
-    """Read a trained file; nothing in it is executed.
+    """Read a trained file without executing anything in the file.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not ours, or of another format version.
-        UnregisteredNetworkError: no network has the name in the file; import the module that registers it first.
+        ModelFileError: The file is missing, damaged, not a trained file of piwsl, or has another format version.
+        UnregisteredNetworkError: The network of the file is not registered. Import the module that registers it first.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
+    archive = read_archive(path, "a trained piwsl model", "use an intact copy, or train the model again")
+    if archive.has_code:
+        raise ModelFileError(
+            f"{path}: the file contains code, so it is not a trained piwsl model: use the model.pt of a training run"
+        )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other pickles, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError):
-        # A pickle, a TorchScript archive and a truncated file all end here, unexecuted.
-        raise ModelFileError(f"{path}: damaged or not a trained piwsl model") from None
+            warnings.simplefilter("ignore")  # about unsupported pickles, which raise an error below
+            content = torch.load(BytesIO(archive.content), map_location="cpu", weights_only=True)
+    except Exception:  # Unsupported pickles raise many kinds of errors before anything is executed.
+        raise ModelFileError(
+            f"{path}: damaged or not a trained piwsl model: use the model.pt of a training run"
+        ) from None
     description = _description(path, content)
     _check_network(path, description)
     try:
-        numbers = {int(z): float(energy) for z, energy in description["reference_energies"].items()}
-        no_energy = float("nan")
-        frames = [
-            Frame(
-                species=entry["species"].numpy(),
-                positions=entry["positions"].numpy(),
-                energy=no_energy,
-                forces=entry["positions"].numpy() * no_energy,
-                cell=entry["cell"].numpy(),
-                pbc=(bool(entry["pbc"][0]), bool(entry["pbc"][1]), bool(entry["pbc"][2])),
-            )
-            for entry in content["check_frames"]
-        ]
-        return TrainedModel(
-            config=ModelConfig(**description["network"]),
-            reference_energies=numbers,
-            scale=float(description["scale"]),
-            dtype=str(description["dtype"]),
-            tensors=content["tensors"],
-            check_frames=frames,
-            training=dict(description["training"]),
-            piwsl_version=str(description["piwsl_version"]),
+        record = TrainedRecord.model_validate(description)
+        tensors = _tensors(content["tensors"])
+        model = TrainedModel(
+            config=ModelConfig(**record.network),
+            reference_energies=record.reference_energies,
+            scale=record.scale,
+            dtype=record.dtype,
+            tensors=tensors,
+            check_frames=[_check_frame(entry) for entry in content["check_frames"]],
+            training=record.training,
+            piwsl_version=record.piwsl_version,
+            domain=record.domain,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError):
-        raise ModelFileError(f"{path}: its description is incomplete or damaged") from None
+    except ValidationError as error:
+        raise ModelFileError(
+            f"{path}: incomplete or damaged description ({first_mistake(error)}): use an intact copy"
+        ) from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{path}: incomplete or damaged description ({reason_of(error)}): use an intact copy"
+        ) from None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model.potential()
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise ModelFileError(
+            f"{path}: the weights do not fit the network ({reason_of(error)}): use an intact copy"
+        ) from None
+    return model
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the location and the description of the first error in data from a file."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
+
+
+def _tensors(values: object) -> dict[str, Tensor]:
+    """Return the weights of a file by name.
+
+    Raises:
+        ValueError: The value is not a mapping of names to tensors.
+    """
+    if not isinstance(values, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
+    ):
+        raise ValueError("the weights are not a mapping of names to tensors")
+    return dict(values)
+
+
+def _check_frame(entry: Any) -> Frame:
+    """Return a structure for the verification of exports from its entry in a trained file.
+
+    Raises:
+        ValueError: The arrays have invalid shapes, types or values.
+    """
+    species, positions = entry["species"].numpy(), entry["positions"].numpy()
+    cell, pbc = entry["cell"].numpy(), entry["pbc"].numpy()
+    fits = positions.shape == (len(species), 3) and cell.shape == (3, 3) and pbc.shape == (3,)
+    if not fits or species.dtype != np.int64 or not len(species):
+        raise ValueError("a structure for verification has arrays of invalid shapes")
+    if species.min() < 1 or species.max() > MAX_ATOMIC_NUMBER or not np.isfinite(positions).all():
+        raise ValueError("a structure for verification has invalid elements or positions")
+    if positions.dtype != np.float64 or cell.dtype != np.float64 or not np.isfinite(cell).all():
+        raise ValueError("a structure for verification has an invalid cell or positions of an invalid type")
+    return Frame(
+        species=species,
+        positions=positions,
+        energy=float("nan"),
+        forces=positions * float("nan"),
+        cell=cell,
+        pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+    )
+
+
+def trained_file(path: Path) -> Path:
+    """Return the trained file in a run directory, or the path itself if it is not a run directory."""
+    return path / MODEL_FILE if (path / MODEL_FILE).is_file() else path
 
 
 def member_models(directory: Path) -> list[Path]:
     """Return the trained files of the members of an ensemble.
 
     Raises:
-        RunDirectoryError: the directory contains no finished ensemble.
+        RunDirectoryError: The directory contains no ensemble, or the ensemble is not finished.
     """
     try:
         content = json.loads((directory / ENSEMBLE_FILE).read_text(encoding="utf-8"))
         models = [directory / member["directory"] / MODEL_FILE for member in content["members"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise RunDirectoryError(f"{directory} contains no finished ensemble: name trained files instead") from None
+        raise RunDirectoryError(f"{directory} contains no finished ensemble: pass trained files instead") from None
     missing = next((model for model in models if not model.is_file()), None)
     if missing is not None:
         raise RunDirectoryError(f"{missing} is missing: finish the ensemble with resume=True")
@@ -247,25 +344,25 @@ def member_models(directory: Path) -> list[Path]:
 
 
 def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
-    """Refuse a structure with an element on which the model was not trained.
+    """Raise an error if a structure contains an element that the model was not trained on.
 
     Raises:
-        ElementError: there is such an element.
+        ElementError: An element is not supported. The message lists the supported elements.
     """
     unknown = sorted(set(species) - set(model.elements))
     if unknown:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         known = " ".join(chemical_symbols[z] for z in model.elements)
-        raise ElementError(f"the model was not trained on {names}: it was trained on {known}")
+        raise ElementError(f"the model was not trained on {names}, only on {known}: train a model on these elements")
 
 
 def _check_network(path: Path, description: dict[str, Any]) -> None:
-    """Refuse a network that is not registered. A file never causes an import: importing executes code."""
+    """Raise an error if a network is not registered. A file never causes an import, because imports execute code."""
     network = description.get("network")
     name = network.get("network") if isinstance(network, dict) else None
     if isinstance(name, str) and name not in registered_networks():
         raise UnregisteredNetworkError(
-            f"{path}: its network {name!r} is not registered here: import the module that registers it first"
+            f"{path}: network {name!r} is not registered: import the module that registers it first"
         )
 
 
@@ -274,8 +371,8 @@ def _description(path: Path, content: object) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("description"), str):
         raise not_trained
     try:
-        description = json.loads(content["description"])
-    except json.JSONDecodeError:
+        description = parsed(content["description"])
+    except ValueError:
         raise not_trained from None
     if not isinstance(description, dict) or description.get("format") != TRAINED_FORMAT:
         raise not_trained
@@ -283,5 +380,7 @@ def _description(path: Path, content: object) -> dict[str, Any]:
     if version != TRAINED_VERSION:
         newer = isinstance(version, int) and version > TRAINED_VERSION
         todo = "update piwsl" if newer else "train again with this version"
-        raise ModelFileError(f"{path}: format version {version}, this piwsl reads {TRAINED_VERSION}: {todo}")
+        raise ModelFileError(
+            f"{path}: the file has format version {version}, but this piwsl reads version {TRAINED_VERSION}: {todo}"
+        )
     return description

@@ -1,14 +1,14 @@
-"""Comparing an exported potential with the eager model: before it is written, and where it is loaded.
+"""Verification of an exported potential against the eager model, before it is written and after it is loaded.
 
-Compiled models can be wrong for odd numbers of atoms, for a second molecule, or after a warm-up. Therefore every entry
-point of a program is compared on several structures, after a warm-up, with the eager potential and neighbors from
-vesin; forces and virial are also compared with finite differences of the energy.
+Compiled models may return wrong results for odd numbers of atoms, for a second molecule, or after a warm-up. Therefore,
+every entry point of a program is compared with the eager potential on several structures after a warm-up. The eager
+potential uses neighbor lists from vesin. Forces and virials are also compared with finite differences of the energy.
 
-In float32, some structures magnify rounding errors, such as crystals where features vanish by symmetry. There, forces
-may differ by twice the difference between the eager model in float32 and in float64.
+In float32, some structures amplify rounding errors, such as crystals in which features vanish by symmetry. The
+tolerance of forces is therefore increased by twice the difference between the eager models in float32 and float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,14 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest accepted differences: eV/atom, eV/angstrom, and for finite differences eV/angstrom and eV/atom."""
+    """Largest accepted differences.
+
+    Attributes:
+        energy_per_atom: Difference of the energy from the eager model, eV/atom.
+        force: Difference of a force component from the eager model, eV/angstrom.
+        finite_difference: Difference between forces and finite differences of the energy, eV/angstrom.
+        finite_strain: Difference between the virial and finite differences of the energy, eV/atom.
+    """
 
     energy_per_atom: float
     force: float
@@ -39,17 +46,17 @@ TOLERANCES = {
     "float32": Tolerance(energy_per_atom=2e-6, force=1e-4, finite_difference=1e-2, finite_strain=1e-2),
     "float64": Tolerance(energy_per_atom=1e-9, force=1e-8, finite_difference=1e-4, finite_strain=1e-4),
 }
-# Steps of the central differences along a random direction of unit length, angstrom, and along a random strain.
+# Steps of central differences along a random unit vector (angstrom) and along a random strain.
 _STEP = {"float32": 4e-3, "float64": 1e-5}
 _STRAIN = {"float32": 1e-3, "float64": 1e-5}
 _WARM_UP = 3
-# Structures that travel in the file, so that it can be compared again where it is loaded.
+# Number of structures stored in the file, for its verification on other machines.
 _CARRIED = 2
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Largest differences, in the units of `Tolerance`; None where there is nothing to compare."""
+    """Largest differences in the units of `Tolerance`. Finite differences are None for direct forces."""
 
     structures: int
     energy_per_atom: float
@@ -60,11 +67,11 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every figure is finite and within its tolerance."""
+        """Whether every difference is finite and within its tolerance."""
         return all(np.isfinite(value) and value <= limit for _, value, limit, _ in self._figures())
 
     def lines(self) -> list[str]:
-        """Return the figures as text."""
+        """Return the differences and their tolerances as lines of text."""
         return [f"{name:26}{value:.1e} {unit} (at most {limit:.0e})" for name, value, limit, unit in self._figures()]
 
     def _figures(self) -> list[tuple[str, float, float, str]]:
@@ -80,12 +87,12 @@ class Verification:
 
 @dataclass(frozen=True)
 class Expected:
-    """Result of the eager model for a structure.
+    """Expected result for a structure.
 
     Attributes:
-        frame: the structure.
-        reference: energy and forces of the eager model.
-        rounding: largest difference between its forces and those in float64, eV/angstrom.
+        frame: Structure.
+        reference: Energy and forces of the eager model.
+        rounding: Largest difference between the forces of the eager model and its forces in float64, eV/angstrom.
     """
 
     frame: Frame
@@ -94,12 +101,12 @@ class Expected:
 
 
 def expectations(frames: Sequence[Frame], model: Evaluate, exact: Evaluate) -> list[Expected]:
-    """Evaluate structures with the eager model.
+    """Return the expected results of structures from the eager model.
 
     Args:
-        frames: structures.
-        model: eager model in the float type of the exported file.
-        exact: the same model in float64.
+        frames: Structures.
+        model: Evaluation by the eager model in the float type of the exported file.
+        exact: Evaluation by the eager model in float64.
     """
     expected = []
     for frame in frames:
@@ -110,7 +117,7 @@ def expectations(frames: Sequence[Frame], model: Evaluate, exact: Evaluate) -> l
 
 
 def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype = torch.float64) -> Evaluate:
-    """Return an evaluation by the mean of eager potentials, with neighbors from vesin."""
+    """Return an evaluation by the mean of eager potentials, with neighbor lists from vesin."""
 
     def evaluate(frame: Frame) -> Evaluation:
         batch = collate([frame], cutoff, dtype).to(potentials[0].scale.device)
@@ -123,7 +130,7 @@ def eager(potentials: Sequence[Potential], cutoff: float, dtype: torch.dtype = t
 
 
 def parity_variants(frames: Sequence[Frame]) -> list[Frame]:
-    """Return frames, each followed by a copy without its last atom: odd and even numbers of atoms."""
+    """Return frames, each followed by a copy without its last atom, for odd and even numbers of atoms."""
     variants = []
     for frame in frames:
         variants.append(frame)
@@ -134,22 +141,36 @@ def parity_variants(frames: Sequence[Frame]) -> list[Frame]:
     return variants
 
 
-def verify(potential: ExportedPotential, expected: Sequence[Expected]) -> Verification:
-    """Compare a potential with results of the eager model.
+def verify(
+    potential: ExportedPotential,
+    expected: Sequence[Expected],
+    calls: Callable[[ExportedPotential], list[Evaluate]] = entry_points,
+) -> Verification:
+    """Compare a potential with expected results of the eager model.
+
+    Args:
+        potential: Exported potential.
+        expected: Structures with the results of the eager model.
+        calls: Function that returns one evaluation per entry point of a potential.
 
     Raises:
-        ExportError: there are no structures, or a figure is above its tolerance.
+        ExportError: There are no structures, or a difference exceeds its tolerance.
     """
     if not expected:
-        raise ExportError("the trained file holds no structures on which to verify an export: train it again")
-    result = _compare(potential, expected)
+        raise ExportError(
+            "the trained file contains no structures for the verification of an export: train the model again"
+        )
+    result = _compare(expected, calls(potential), str(potential.info["dtype"]), potential.has_stress)
     if not result.passed:
-        raise ExportError("the exported form disagrees with the model and is not written: " + "; ".join(result.lines()))
+        raise ExportError(
+            "the exported potential disagrees with the model, so nothing is written (please report this as a bug): "
+            + "; ".join(result.lines())
+        )
     return result
 
 
 def carried_structures(expected: Sequence[Expected]) -> list[dict[str, Any]]:
-    """Return the smallest structures and their eager results, as the description of the file stores them."""
+    """Return the smallest structures and their eager results in the form stored in the description of a file."""
     return [
         {
             "species": entry.frame.species.tolist(),
@@ -165,10 +186,10 @@ def carried_structures(expected: Sequence[Expected]) -> list[dict[str, Any]]:
 
 
 def verify_here(potential: ExportedPotential) -> Verification:
-    """Compare a loaded file with the eager results that it carries.
+    """Compare a loaded file with its stored eager results.
 
     Raises:
-        ModelFileError: the results differ on this machine.
+        ModelFileError: A difference on this machine exceeds its tolerance.
     """
     expected = []
     for entry in potential.info["check"]:
@@ -179,23 +200,22 @@ def verify_here(potential: ExportedPotential) -> Verification:
         )
         reference = Evaluation(float(entry["energy"]), forces)
         expected.append(Expected(frame, reference, float(entry["rounding"])))
-    result = _compare(potential, expected)
+    result = _compare(expected, entry_points(potential), str(potential.info["dtype"]), potential.has_stress)
     if not result.passed:
         raise ModelFileError(
-            f"{potential.path} gives other results on this machine than at export ({'; '.join(result.lines())}): "
-            "export it again on this machine"
+            f"{potential.path}: the results on this machine differ from the results at export "
+            f"({'; '.join(result.lines())}): export the model again on this machine"
         )
     return result
 
 
-def _compare(potential: ExportedPotential, expected: Sequence[Expected]) -> Verification:
-    """Call every entry point on every structure, after a warm-up, and collect the largest differences."""
-    dtype = str(potential.info["dtype"])
+def _compare(expected: Sequence[Expected], calls: Sequence[Evaluate], dtype: str, has_stress: bool) -> Verification:
+    """Return the largest differences over all entry points and structures, after a warm-up."""
     rng, step, strain = np.random.default_rng(0), _STEP[dtype], _STRAIN[dtype]
     energy = force = 0.0
     difference: float | None = None
     strained: float | None = None
-    for call in entry_points(potential):
+    for call in calls:
         for _ in range(_WARM_UP):
             call(expected[0].frame)
         for entry in expected:
@@ -205,8 +225,8 @@ def _compare(potential: ExportedPotential, expected: Sequence[Expected]) -> Veri
             deviation = float(np.abs(result.forces - reference.forces).max())
             exceeds = not deviation <= TOLERANCES[dtype].force
             force = _worst(force, deviation - 2.0 * entry.rounding if exceeds else deviation)
-            if not potential.has_stress:
-                continue  # forces with a head of their own are not derivatives
+            if not has_stress:
+                continue  # Direct forces are not derivatives of the energy.
             direction = rng.normal(size=frame.positions.shape)
             direction /= np.linalg.norm(direction)
             ahead, behind = (call(_moved(frame, sign * step * direction)).energy for sign in (1.0, -1.0))
@@ -222,16 +242,16 @@ def _compare(potential: ExportedPotential, expected: Sequence[Expected]) -> Veri
 
 
 def _worst(so_far: float | None, value: float) -> float:
-    """Return the larger of two figures; NaN counts as the largest."""
+    """Return the larger of two values, or NaN if one of them is NaN."""
     return value if so_far is None or np.isnan(value) or value > so_far else so_far
 
 
 def _moved(frame: Frame, displacement: FloatArray) -> Frame:
-    """Return a frame with displaced atoms; displacement (n, 3), angstrom."""
+    """Return a frame with atoms displaced by vectors (n, 3), angstrom."""
     return replace(frame, positions=frame.positions + displacement)
 
 
 def _strained(frame: Frame, strain: FloatArray) -> Frame:
-    """Return a frame with strained positions and cell; strain (3, 3)."""
+    """Return a frame with positions and cell deformed by a strain (3, 3)."""
     deformation = np.eye(3) + strain
     return replace(frame, positions=frame.positions @ deformation, cell=frame.cell @ deformation)

@@ -1,6 +1,9 @@
-"""The ASE calculator of an exported potential."""
+"""ASE calculator for exported and trained potentials."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -8,29 +11,37 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from piwsl.data.domain import check_domain
 from piwsl.export.evaluation import BoundPotential, bind
+from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import open_model
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.files import check_finite
 
 
 class PiwslCalculator(Calculator):
-    """ASE calculator of an exported or trained potential.
+    """ASE calculator for an exported or trained potential.
 
-    A file of the target ``general`` takes any structure of its elements; a file of the target ``openmm`` takes only
-    the molecule for which it was exported, with its atoms in the same order. A trained file is exported in memory.
+    A file with the target ``general`` accepts any structure with the elements of the model. A file with the target
+    ``openmm`` accepts only the molecule for which it was exported, with the atoms in the same order. A trained file is
+    exported in memory.
 
     The results are ``energy`` and ``free_energy`` (both the potential energy, eV), ``forces`` (n, 3) in eV/angstrom
-    and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in the order of Voigt
-    and positive under tension. For an ensemble they are means over its members, and ``forces_std`` (n, 3) is the
-    standard deviation of the forces, eV/angstrom.
+    and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in Voigt order and
+    positive under tension. For an ensemble, these results are means over the members, and ``forces_std`` (n, 3) is
+    the standard deviation of the forces, eV/angstrom.
+
+    Copies (``copy``, ``deepcopy``) share the loaded potential. A pickle contains the content of the model file, and the
+    potential is loaded again when the pickle is read.
 
     Args:
-        model: exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
-        device: ``cpu`` or ``cuda``, on which the potential runs.
-        options: arguments of `ase.calculators.calculator.Calculator`.
+        model: Exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
+        device: Device on which the potential runs: ``cpu`` or ``cuda``.
+        strict: Refuse structures outside the training data instead of logging one warning.
+        options: Arguments of `ase.calculators.calculator.Calculator`.
 
     Raises:
-        ModelFileError: the file cannot be used.
+        ModelFileError: The model file cannot be used.
 
     Example:
         >>> from ase.io import read
@@ -47,16 +58,19 @@ class PiwslCalculator(Calculator):
         "forces_std",
     ]
 
-    def __init__(self, model: str | Path, device: str = "cpu", **options: Any) -> None:
+    def __init__(self, model: str | Path, device: str = "cpu", strict: bool = False, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]  # ASE's
-        self._model, self._device = Path(model), device
+        self._model, self._device, self._strict = Path(model), device, strict
         self.potential = open_model(self._model, None, device=device)
-        self.use_cache = False  # ASE's cache copies the Atoms at every step; `check_state` does without
+        self.use_cache = False  # the ASE cache copies the Atoms at every step; `check_state` avoids the copy
         self._last: Atoms | None = None
         self._bound: BoundPotential | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """Return what has changed since the last calculation: exact, and 20 times faster than ASE's own comparison."""
+        """Return what has changed since the last calculation.
+
+        The comparison is exact (``tol`` is ignored) and 20 times faster than the ASE implementation.
+        """
         last = self.atoms
         if last is None or not _same_atoms(last, atoms):
             return list(all_changes)
@@ -72,19 +86,24 @@ class PiwslCalculator(Calculator):
         """Evaluate the potential and fill ``results``; called by ASE.
 
         Args:
-            atoms: structure; None: the last one.
-            properties: requested properties; all available ones are computed.
-            system_changes: not used.
+            atoms: Structure to evaluate; None: the structure of the last calculation.
+            properties: Requested properties; all available properties are computed.
+            system_changes: Not used.
 
         Raises:
-            ElementError: the potential was exported for other atoms, or not trained on an element.
-            EngineError: the potential does not support this cell.
-            PropertyNotImplementedError: stress of a structure that is not periodic along all directions, or of forces
-                that are not derivatives of the energy; ``forces_std`` of a single model.
+            DataError: A position or the cell is not finite, or the cell is flat or too small for its atoms. With
+                ``strict``, also if the structure lies outside the training data.
+            ElementError: The potential was exported for other atoms, or was not trained on an element of the structure.
+            EngineError: The potential does not support this cell.
+            PropertyNotImplementedError: ``stress`` was requested for a structure that is not periodic along all
+                directions, or for forces that are not derivatives of the energy; or ``forces_std`` was requested for a
+                single model.
         """
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
+        check_finite(structure)
         if self._bound is None or self._last is None or not _same_atoms(self._last, structure):
+            check_domain(self.potential.domain, structure, self._model, self._strict)
             self._bound = bind(self.potential, structure.numbers, periodic_directions(structure))
             self._last = structure.copy()
         self._last.positions[:] = structure.positions
@@ -99,14 +118,41 @@ class PiwslCalculator(Calculator):
         for name in set(properties or ()) & {"stress", "forces_std"} - set(self.results):
             raise PropertyNotImplementedError(f"{name}: {self._why_missing(name, structure)}")
 
+    def __copy__(self) -> "PiwslCalculator":
+        """Return a calculator that shares the loaded potential and has separate results."""
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PiwslCalculator":
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied  # ASE stores methods of the calculator among its attributes
+        copied.__dict__.update({name: deepcopy(value, memo) for name, value in self._own().items()})
+        copied.potential, copied._bound = self.potential, None
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, with the content of the model file instead of the loaded potential."""
+        return {**self._own(), "content": self.potential.content, "name": self.potential.path.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        content, name = state.pop("content"), state.pop("name")
+        self.__dict__.update(state, _bound=None)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            self.potential = replace(load_exported(path, self._device), path=self._model)
+
+    def _own(self) -> dict[str, Any]:
+        """Return all attributes except the loaded potential."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("potential", "_bound")}
+
     def _why_missing(self, name: str, structure: Atoms) -> str:
-        """Return why a property is not among the results."""
+        """Return the reason why a property is missing from the results."""
         if name == "forces_std":
-            return f"{self._model} is a single model, not an ensemble"
+            return f"{self._model} is a single model: use an exported ensemble"
         if not structure.pbc.all():
             return "the structure is not periodic along all directions"
         if not self.potential.has_stress:
-            return f"the forces of {self._model} are not derivatives of its energy"
+            return f"the forces of {self._model} are not derivatives of its energy: train with conservative forces"
         return f"{self._model} was exported for a molecule: export with target='general'"
 
 

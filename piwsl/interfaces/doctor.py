@@ -1,9 +1,9 @@
-"""Checks of this machine: versions, devices, and a trial of each OpenMM platform and force."""
+"""Checks of this machine: versions, devices, and a test of each OpenMM platform and force."""
 
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,16 +13,15 @@ import torch
 from piwsl._version import __version__
 from piwsl.errors import MissingDependencyError, reason_of
 from piwsl.interfaces.openmm.probe import (
+    FORCE_PROBES,
     OPENMMTORCH_DISTRIBUTIONS,
     Probe,
     import_openmm,
     probe_platform,
-    probe_pythonforce,
-    probe_torchforce,
 )
 
 _OPENMM = "pip install 'piwsl[openmm]'"
-# Library, extra that installs it (None: a dependency of piwsl), purpose.
+# Name of the library, extra that installs the library (None: a dependency of piwsl), purpose.
 _LIBRARIES = (
     ("torch", None, "networks"),
     ("lightning", None, "training"),
@@ -34,7 +33,7 @@ _LIBRARIES = (
     ("torch-sim", "torch-sim", "PiwslModel, many structures as one batch"),
     ("tblite", "label", "labeling"),
 )
-# Libraries whose distributions have other names.
+# Libraries whose distributions have different names.
 _DISTRIBUTIONS = {
     "openmm-torch": OPENMMTORCH_DISTRIBUTIONS,
     "openmm-ml": ("openmmml",),
@@ -46,14 +45,14 @@ _PYTHONS = {"torch-sim": (3, 12)}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report.
+    """Result of one check, which is one line of the report.
 
     Attributes:
-        group: group of checks.
-        name: what was checked.
-        works: whether it works.
-        detail: version, device or reason.
-        install: command that installs what is missing; empty where there is none.
+        group: Group to which the check belongs.
+        name: Name of the checked library, device, platform or force.
+        works: Whether the check succeeded.
+        detail: Version, name of the device, or reason of the failure.
+        install: Command that installs a missing library; empty if no command is needed.
     """
 
     group: str
@@ -63,29 +62,54 @@ class Check:
     install: str = ""
 
 
-def examine() -> Iterator[Check]:
-    """Yield one check after the other: versions, devices, platforms, forces."""
+def examine(
+    version_of: Callable[[str], str] = version,
+    probe: Callable[[str], Probe] = probe_platform,
+    force_probes: Mapping[str, Callable[[str], Probe]] = FORCE_PROBES,
+) -> Iterator[Check]:
+    """Run the checks one after another and yield their results: versions, devices, platforms, forces.
+
+    Args:
+        version_of: Function that returns the version of a distribution, or raises PackageNotFoundError.
+        probe: Test of an OpenMM platform.
+        force_probes: Tests of the kinds of force on a platform, by kind.
+    """
     yield Check("versions", "piwsl", True, __version__)
     yield Check("versions", "python", True, platform.python_version())
     for library, extra, purpose in _LIBRARIES:
-        yield _library(library, extra, purpose)
+        yield check_library(library, extra, purpose, version_of)
     yield from _devices()
-    yield from _openmm()
+    yield from _openmm(probe, force_probes)
 
 
 def torchforce_install() -> str:
-    """Return the command that installs a TorchForce for this machine."""
+    """Return the command that installs a suitable TorchForce on this machine."""
     major = (torch.version.cuda or "").partition(".")[0] if torch.cuda.is_available() else ""
     return f"pip install 'piwsl[torchforce-{'cu' + major if major in ('12', '13') else 'cpu'}]'"
 
 
-def _library(library: str, extra: str | None, purpose: str) -> Check:
+def check_library(
+    library: str,
+    extra: str | None,
+    purpose: str,
+    version_of: Callable[[str], str] = version,
+    python: tuple[int, ...] = sys.version_info[:3],
+) -> Check:
+    """Check whether a library is installed.
+
+    Args:
+        library: Name of the library.
+        extra: Extra that installs the library; None for a dependency of piwsl.
+        purpose: Purpose of the library.
+        version_of: Function that returns the version of a distribution, or raises PackageNotFoundError.
+        python: Version of Python.
+    """
     for distribution in _DISTRIBUTIONS.get(library, (library,)):
         try:
-            return Check("versions", library, True, f"{version(distribution)}, for {purpose}")
+            return Check("versions", library, True, f"{version_of(distribution)}, for {purpose}")
         except PackageNotFoundError:
             continue
-    if sys.version_info < _PYTHONS.get(library, (3,)):
+    if python < _PYTHONS.get(library, (3,)):
         needed = ".".join(map(str, _PYTHONS[library]))
         return Check("versions", library, False, f"not installed; for {purpose}; needs Python {needed} or newer")
     install = torchforce_install() if library == "openmm-torch" else f"pip install 'piwsl[{extra}]'"
@@ -99,10 +123,10 @@ def _devices() -> Iterator[Check]:
             yield Check("devices", f"GPU {index}", True, torch.cuda.get_device_name(index))
     else:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for the CPU"
-        yield Check("devices", "GPU", False, f"none that torch can use ({built})")
+        yield Check("devices", "GPU", False, f"torch cannot use a GPU ({built})")
 
 
-def _openmm() -> Iterator[Check]:
+def _openmm(probe: Callable[[str], Probe], force_probes: Mapping[str, Callable[[str], Probe]]) -> Iterator[Check]:
     try:
         openmm = import_openmm()
     except MissingDependencyError as error:
@@ -112,18 +136,19 @@ def _openmm() -> Iterator[Check]:
     names = [openmm.Platform.getPlatform(index).getName() for index in range(count)]
     working = []
     for name in names:
-        result = _guarded(partial(probe_platform, name))
+        result = _guarded(partial(probe, name))
         working += [name] * result.works
         yield Check("OpenMM", f"platform {name}", result.works, result.reason)
-    forces = (("TorchForce", probe_torchforce, torchforce_install()), ("PythonForce", probe_pythonforce, _OPENMM))
-    for kind, probe, install in forces:
+    installs = {"TorchForce": torchforce_install(), "PythonForce": _OPENMM}
+    for kind, force_probe in force_probes.items():
+        install = installs[kind]
         for name in working:
-            result = _guarded(partial(probe, name))
+            result = _guarded(partial(force_probe, name))
             yield Check("forces", f"{kind} on {name}", result.works, result.reason, "" if result.works else install)
 
 
 def _guarded(probe: "partial[Probe]") -> Probe:
     try:
         return probe()
-    except Exception as error:  # the report must be complete
+    except Exception as error:  # one failed check must not end the report
         return Probe(False, reason_of(error))

@@ -1,4 +1,4 @@
-"""The potential that openmm-ml calls; its factory is `piwsl.interfaces.openmm_ml.PiwslPotentialFactory`."""
+"""The potential that openmm-ml calls, created by `piwsl.interfaces.openmm_ml.PiwslPotentialFactory`."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -7,28 +7,29 @@ from typing import Any
 from piwsl.errors import ConfigError, ElementError
 from piwsl.interfaces.openmm.force import openmm_force
 
-# Arguments of openmm_force, which checks their values.
-_OPTIONS = ("device", "kind", "precision")
+# Arguments passed to openmm_force, which checks their values.
+_OPTIONS = ("device", "kind", "precision", "strict")
 
 
 class PiwslPotential:
-    """The potential of one model file for openmm-ml.
+    """Potential for openmm-ml, defined by one model file.
 
     Args:
-        name: name given to ``MLPotential``.
-        modelPath: exported file, or a trained ``model.pt``.
-        args: ``device`` ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"):
-            defaults of the arguments of the same name of createSystem and createMixedSystem.
+        name: Name given to ``MLPotential``.
+        modelPath: Exported file, or a trained ``model.pt``.
+        args: Default values for the arguments with the same names of createSystem and createMixedSystem: ``device``
+            ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"), and
+            ``strict`` (refuse atoms outside the training data).
 
     Raises:
-        ConfigError: no model path, or an unknown argument.
+        ConfigError: The model path is missing, or an argument is unknown.
     """
 
     def __init__(self, name: str, modelPath: Any = None, **args: Any) -> None:
         if modelPath is None:
             raise ConfigError(
-                f"MLPotential({name!r}) needs a model: MLPotential({name!r}, modelPath='model_openmm.pt') "
-                "with a file written by `piwsl export`"
+                f"MLPotential({name!r}) needs a model: give a file written by `piwsl export`, such as "
+                f"MLPotential({name!r}, modelPath='model_openmm.pt')"
             )
         _check_names(args, f"MLPotential({name!r})", strict=True)
         self.model_path = modelPath
@@ -38,21 +39,21 @@ class PiwslPotential:
         """Add the force of the potential to a System.
 
         Args:
-            topology: openmm.app.Topology of all particles.
-            system: openmm.System to add to.
-            atoms: indices of the particles on which the potential acts, in the order of the model; None: all.
-            forceGroup: force group of the added forces.
-            args: see the class; others belong to the embedding of a mixed system.
+            topology: The openmm.app.Topology of all particles.
+            system: The openmm.System to which the force is added.
+            atoms: Indices of the particles on which the potential acts, in the order of the model; None: all particles.
+            forceGroup: Force group of the added forces.
+            args: Arguments described in the class; other arguments belong to the embedding of a mixed system.
 
         Raises:
-            ConfigError: an unknown argument or value.
-            ElementError: a particle has no element, or one on which the model was not trained.
-            PiwslError: the model file or the force cannot be used.
+            ConfigError: An argument or a value is unknown.
+            ElementError: A particle has no element, or an element on which the model was not trained.
+            PiwslError: The model file or the force cannot be used.
         """
         _check_names(args, "createSystem" if atoms is None else "createMixedSystem", strict=atoms is None)
         options = {**self.defaults, **{name: args[name] for name in _OPTIONS if name in args}}
         if options.get("device") is not None:
-            options["device"] = str(options["device"])  # torch.device, too
+            options["device"] = str(options["device"])  # also accept torch.device
         # For interpolation, openmm-ml adds forces to an empty System and copies them.
         if system.getNumParticles() == 0 and topology.getNumAtoms() > 0:
             options["kind"] = _kind_to_copy(options.get("kind"))
@@ -66,14 +67,15 @@ class PiwslPotential:
             _keep_molecules(topology, system, chosen, forceGroup)
 
     def getMLLongRange(self) -> bool:
-        """Return False: periodic images of the atoms do not interact beyond the cutoff."""
+        """Return False, because periodic images of the atoms do not interact beyond the cutoff."""
         return False
 
 
 def _keep_molecules(topology: Any, system: Any, atoms: list[int], group: int) -> None:
-    """Add bonds of zero strength where openmm-ml has removed those of the force field.
+    """Add bonds of zero strength in place of the force field bonds that openmm-ml has removed.
 
-    OpenMM identifies molecules by bonds; without them, a barostat scales and wrapping moves each atom separately.
+    OpenMM identifies molecules by bonds. Without bonds, the barostat and periodic wrapping would move each atom
+    separately.
     """
     from openmm import HarmonicBondForce
 
@@ -94,22 +96,26 @@ def _check_elements(topology: Any, atoms: list[int] | None) -> None:
     for atom in particles if atoms is None else [particles[index] for index in atoms]:
         if atom.element is None:
             raise ElementError(
-                f"particle {atom.index} ({atom.name} of residue {atom.residue.name}) has no element: leave it out of "
-                "the atoms of the potential"
+                f"particle {atom.index} ({atom.name} of residue {atom.residue.name}) has no element: exclude "
+                "the particle from the atoms of the potential"
             )
 
 
 def _kind_to_copy(kind: str | None) -> str:
-    """Return a kind of force that can be copied; copying a TorchForce built for another OpenMM ends the process."""
+    """Return a kind of force that can be copied; copying a TorchForce built for another OpenMM crashes the process."""
     if kind == "torch":
-        raise ConfigError("kind='torch' does not go with interpolate=True: use kind='python', or leave it out")
+        raise ConfigError("kind='torch' cannot be combined with interpolate=True: use kind='python', or omit kind")
     return "python" if kind in (None, "auto") else kind
 
 
 def _check_names(args: Mapping[str, Any], where: str, strict: bool) -> None:
-    """Refuse unknown arguments: all of them, or with an embedding only those similar to an argument of piwsl."""
+    """Raise ConfigError for unknown arguments.
+
+    In a mixed system, unknown arguments may belong to the embedding. Without ``strict``, an error is therefore raised
+    only if the name resembles an argument of piwsl.
+    """
     for name in args:
         if name not in _OPTIONS and (strict or get_close_matches(name, [*_OPTIONS, "modelPath"])):
             raise ConfigError(
-                f"{where} has no argument {name!r} for piwsl: use {', '.join(_OPTIONS)} (modelPath goes to MLPotential)"
+                f"{where} has no argument {name!r} for piwsl: use {', '.join(_OPTIONS)} (give modelPath to MLPotential)"
             )

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from piwsl.data.domain import check_domain
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.loading import is_trained, open_model
@@ -18,19 +20,20 @@ except ImportError as error:
     raise MissingDependencyError("torch-sim (Python 3.12 or newer)", "PiwslModel", "torch-sim") from error
 
 
-class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that need not be there
-    """Energies, forces and stresses of an exported potential, for torch-sim: molecules, cells, slabs, of any size.
+class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
+    """torch-sim model that returns energies, forces and stresses from a potential, for molecules, cells and slabs.
 
     Args:
-        model: TorchScript file of the target ``general``, or a trained file, which is exported in memory.
-        device: device of states and potential, ``cpu`` or ``cuda``.
-        dtype: float type of states and results. The network keeps the type with which it was exported; with float32,
-            total energies of large structures lose their last digits.
-        compute_stress: whether to compute stresses; for structures that are periodic along all directions.
+        model: TorchScript file with the target ``general``, or a trained file, which is exported in memory.
+        device: Device of the states and the potential: ``cpu`` or ``cuda``.
+        dtype: Floating-point type of states and results. The network keeps the type with which it was exported. With
+            float32, the total energies of large structures lose their last digits.
+        compute_stress: Whether to compute stresses, which requires structures that are periodic along all directions.
+        strict: Refuse structures outside the training data instead of logging one warning.
 
     Raises:
-        ModelFileError: the file cannot be used.
-        EngineError: the file has another form, or ``compute_stress`` is set for a potential without stress.
+        ModelFileError: The model file cannot be used.
+        EngineError: The file has another target or format, or ``compute_stress`` is set for a potential without stress.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
         compute_stress: bool = False,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         if not is_trained(Path(model)):
@@ -46,9 +50,11 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         self._potential = open_model(Path(model), None, device=str(device))
         if compute_stress and not self._potential.has_stress:
             raise EngineError(
-                f"{model}: its forces are not derivatives of its energy, so it has no stress: train with conservative "
-                "forces, or use compute_stress=False"
+                f"{model}: no stress is available, because the forces are not derivatives of the energy: train with "
+                "conservative forces, or use compute_stress=False"
             )
+        self._model, self._strict, self._domain = model, strict, self._potential.domain
+        self._checked = torch.empty(0, dtype=torch.int64)
         self._device = torch.device(device)
         self._dtype = dtype
         self._compute_stress = compute_stress
@@ -60,27 +66,31 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
         """Evaluate the S systems of a state with N atoms; called by torch-sim.
 
         Returns:
-            energy (S,) eV, forces (N, 3) eV/angstrom, with ``compute_stress`` stress (S, 3, 3) eV/angstrom^3, positive
-            under tension, and of an ensemble forces_std (N, 3), the standard deviation over its members. All NaN where
-            positions are not finite.
+            The results by name: ``energy`` (S,) in eV; ``forces`` (N, 3) in eV/angstrom; with ``compute_stress``,
+            ``stress`` (S, 3, 3) in eV/angstrom^3, positive under tension; for an ensemble, ``forces_std`` (N, 3), the
+            standard deviation of the forces over the members. Results of systems with positions that are not finite
+            are NaN.
 
         Raises:
-            ElementError: the model was not trained on an element.
+            ElementError: The model was not trained on an element of the state.
+            DataError: ``strict`` is set, and a system lies outside the training data.
             EngineError: ``compute_stress`` is set, and a system is not periodic along all directions.
         """
-        self._check_elements(state.atomic_numbers)
+        self._check_atoms(state)
         positions, cells = (values.detach().to(torch.float64) for values in (state.positions, state.cell))
         pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3)
         if self._compute_stress and not bool(pbc.all()):
-            raise EngineError("stress of a system that is not periodic along all directions: use compute_stress=False")
-        # torch-sim keeps lattice vectors in columns.
+            raise EngineError(
+                "stress requires systems that are periodic along all directions: use compute_stress=False"
+            )
+        # torch-sim stores lattice vectors in columns.
         batch = Batch(positions, cells.mT, pbc, state.system_idx)
         edges, vectors = self.neighbors(batch)
         with torch.enable_grad():
             energies, forces, virials = self._potential.program.of_edges(
                 state.atomic_numbers.long(), edges, vectors.to(self._potential.dtype), state.system_idx, state.n_systems
             )
-        # Atoms with NaN positions have no neighbors: their system must not look like one at rest.
+        # Atoms with NaN positions have no neighbors. Propagate NaN, so that their forces do not look like zero.
         lost = 0.0 * positions
         energy = energies.mean(0).index_add(0, state.system_idx, lost.sum(1))
         results = {"energy": energy, "forces": forces.mean(0) + lost}
@@ -91,19 +101,32 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # of a library that nee
             results["forces_std"] = forces.std(0) + lost
         return {name: values.detach().to(self._dtype) for name, values in results.items()}
 
+    def _check_atoms(self, state: Any) -> None:
+        """Check elements and training domain if the atoms differ from the previous call."""
+        if torch.equal(self._checked.to(state.atomic_numbers.device), state.atomic_numbers):
+            return
+        self._check_elements(state.atomic_numbers)
+        pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3).cpu().numpy()
+        for system in range(state.n_systems):
+            own = state.system_idx == system
+            arrays = (values.detach().cpu().numpy() for values in (state.atomic_numbers[own], state.positions[own]))
+            atoms = Atoms(*arrays, cell=state.cell[system].detach().mT.cpu().numpy(), pbc=pbc[system])
+            check_domain(self._domain, atoms, self._model, self._strict)
+        self._checked = state.atomic_numbers.clone()
+
     def _check_elements(self, numbers: Tensor) -> None:
         unknown = numbers[~torch.isin(numbers, self._elements)]
         if len(unknown):
             names, known = (
                 " ".join(chemical_symbols[z] for z in values.unique().tolist()) for values in (unknown, self._elements)
             )
-            raise ElementError(f"{self._potential.path}: not trained on {names}, only on {known}")
+            raise ElementError(f"{self._potential.path}: the model was trained on {known}, not on {names}")
 
 
 def _check_form(path: Path) -> None:
     info = read_exported_info(path)
     if info["target"] != "general" or info["format_of_program"] != "torchscript":
         raise EngineError(
-            f"{path}: torch-sim takes any structure, and this file has the target {info['target']} and the format "
+            f"{path}: torch-sim cannot use a file with the target {info['target']} and the format "
             f"{info['format_of_program']}: export with target='general' and format='torchscript'"
         )

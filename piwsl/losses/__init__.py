@@ -1,8 +1,8 @@
 """Loss terms: supervised terms, label-free consistency terms (PITC, PISC), and baselines.
 
-Each term returns one value per structure, from `PointPredictions` of a structure and its displaced copies. With
-`PointPredictions.of` the terms work on the predictions of any model, in any training loop; `Objective` combines them
-for the potentials of piwsl.
+Each term computes one value per structure from the `PointPredictions` of a structure and its displaced copies.
+`PointPredictions.of` converts the predictions of any model, so that the terms can be used in any training loop.
+`Objective` combines terms for the potentials of piwsl.
 """
 
 from typing import TYPE_CHECKING

@@ -17,7 +17,7 @@ class NoisyNode:
     """Supervised terms at displaced coordinates with the labels of the undisplaced structure.
 
     Attributes:
-        terms: supervised terms at the displaced copy, with their coefficients.
+        terms: Supervised terms at the displaced copy, with their coefficients.
     """
 
     name: ClassVar[str] = "noisy_node"
@@ -29,11 +29,14 @@ class NoisyNode:
         return PredictionRequest.union(term.request for term, _ in self.terms)
 
     def applies(self, batch: Batch) -> bool:
-        """Return whether one of the supervised terms has a label."""
+        """Return whether the batch has a label of one of the supervised terms."""
         return any(term.applies(batch) for term, _ in self.terms)
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return weighted supervised errors per structure (S,); a missing label contributes zero."""
+        """Return the weighted supervised errors per structure (S,) and the mask (S,) of structures with any label.
+
+        Terms without a label contribute zero.
+        """
         total = batch.energy.new_zeros(batch.n_structures)
         any_label = torch.zeros_like(batch.energy, dtype=torch.bool)
         for term, coefficient in self.terms:
@@ -45,24 +48,24 @@ class NoisyNode:
 
 @dataclass(frozen=True)
 class TaylorLabels:
-    """|E(S_d) - (E_ref - d.F_ref)|: energies of displaced structures, extrapolated with force labels.
+    """Absolute energy error of displaced structures against labels extrapolated with forces.
 
-    Cooper et al., npj Comput. Mater. 6, 54 (2020).
+    The term is |E(S_d) - (E_ref - d.F_ref)|, from Cooper et al., npj Comput. Mater. 6, 54 (2020).
     """
 
     name: ClassVar[str] = "taylor_labels"
 
     @property
     def request(self) -> PredictionRequest:
-        """The energy of the displaced copy."""
+        """Request for the energy of the displaced copy."""
         return PredictionRequest(energies=frozenset({FIRST}))
 
     def applies(self, batch: Batch) -> bool:
-        """Return whether the batch has labeled energies and labeled forces."""
+        """Return whether the batch contains both energy labels and force labels."""
         return bool(torch.isfinite(batch.energy).any() and torch.isfinite(batch.forces).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return absolute errors per structure (S,), eV, and the mask of structures with all labels."""
+        """Return the absolute errors per structure (S,), eV, and the mask (S,) of structures with all labels."""
         work = (points.displacements[0] * batch.forces).sum(-1)
         labels = batch.energy - sum_per_structure(work, batch.structure_index, batch.n_structures)
         return absolute_error(points.energies[FIRST], labels)

@@ -1,12 +1,13 @@
 """Label-free consistency terms (Takamoto, Zaverkin, Niepert, ICML 2025).
 
-Each term compares two estimates of the energy at one point: the energy of the model, or a Taylor expansion around
-another point,
+Each term compares two estimates of the energy at one point. An estimate is either the energy predicted by the model or
+a Taylor expansion around another point,
 
-    T(a -> b) = E_a - sum_i (x_b,i - x_a,i) . [ (1-k) F_a,i + k F_b,i ],
+    T(a -> b) = E_a - sum_i (x_b,i - x_a,i) . [ (1-k) F_a,i + k F_b,i ].
 
-Point A is the structure, C its copy displaced by d, and B its copy displaced by d'. k = 0 is the expansion of first
-order, k = 1/2 the trapezoid rule (second order). The work is summed per structure; energies are in eV.
+Point A is the structure, point C its copy displaced by d, and point B its copy displaced by d'. The first-order
+expansion has k = 0, and the trapezoid rule (second order) has k = 1/2. The work is summed over the atoms of a
+structure. Energies are in eV.
 """
 
 from dataclasses import dataclass, field
@@ -23,15 +24,15 @@ Detach = Literal["none", "target", "energy"]
 
 
 class ErrorFunction(Protocol):
-    """A non-negative function of a mismatch, zero at zero."""
+    """Protocol of non-negative functions of an energy mismatch that are zero at zero."""
 
     def __call__(self, mismatch: Tensor) -> Tensor:
-        """Apply the function elementwise."""
+        """Return the function of each element of the mismatch (eV)."""
 
 
 @dataclass(frozen=True)
 class SquaredError:
-    """mismatch^2, as in Takamoto et al. 2025."""
+    """Error function mismatch^2, as in Takamoto et al. 2025."""
 
     def __call__(self, mismatch: Tensor) -> Tensor:
         """Return values in eV^2."""
@@ -40,7 +41,7 @@ class SquaredError:
 
 @dataclass(frozen=True)
 class AbsoluteError:
-    """|mismatch|."""
+    """Error function |mismatch|."""
 
     def __call__(self, mismatch: Tensor) -> Tensor:
         """Return values in eV."""
@@ -49,13 +50,20 @@ class AbsoluteError:
 
 @dataclass(frozen=True)
 class HuberError:
-    """mismatch^2 / 2 up to delta, delta (|mismatch| - delta / 2) beyond (Huber 1964); delta in eV."""
+    """Error function of Huber (1964): mismatch^2 / 2 up to delta, and delta (|mismatch| - delta / 2) beyond.
+
+    Attributes:
+        delta: Mismatch at which the function becomes linear, eV.
+
+    Raises:
+        ConfigError: ``delta`` is not positive.
+    """
 
     delta: float = 0.1
 
     def __post_init__(self) -> None:
         if self.delta <= 0:
-            raise ConfigError(f"Huber delta = {self.delta}: choose a value above zero")
+            raise ConfigError(f"delta={self.delta} of HuberError: choose a value above 0")
 
     def __call__(self, mismatch: Tensor) -> Tensor:
         """Return values in eV^2."""
@@ -63,7 +71,7 @@ class HuberError:
 
 
 class Expansion(NamedTuple):
-    """A Taylor estimate of the energy at ``end`` around ``start``."""
+    """Taylor expansion around point ``start`` that estimates the energy at point ``end``."""
 
     start: int
     end: int
@@ -71,17 +79,17 @@ class Expansion(NamedTuple):
 
 @dataclass(frozen=True)
 class ConsistencyTerm:
-    """Base class of the consistency terms; a subclass defines the two estimates that it compares.
+    """Base class of the consistency terms. A subclass defines the two estimates that are compared.
 
     Attributes:
-        mixing: weight k in [0, 1/2] of the force at the end of the expansion.
-        error: error function of the mismatch.
-        detach: part through which no gradient flows: ``none``, ``target`` (the expansion, or the second of two), or
+        mixing: Weight k in [0, 1/2] of the force at the end of the expansion.
+        error: Error function of the mismatch.
+        detach: Part without gradient: ``none``, ``target`` (the expansion, or the second of two expansions), or
             ``energy`` (only the energy at the start of the expansion).
-        per_atom: divide the mismatch by the number of atoms.
+        per_atom: Whether to divide the mismatch by the number of atoms.
 
     Raises:
-        ConfigError: k is out of range.
+        ConfigError: ``mixing`` is out of range.
     """
 
     mixing: float = 0.5
@@ -95,11 +103,11 @@ class ConsistencyTerm:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.mixing <= 0.5:
-            raise ConfigError(f"mixing k = {self.mixing}: choose a value from 0 to 0.5")
+            raise ConfigError(f"mixing={self.mixing}: choose a value from 0 to 0.5")
 
     @property
     def request(self) -> PredictionRequest:
-        """Energies at the points and works along the steps."""
+        """Request for the energies at the points and the works along the steps between them."""
         energies, works = {self.target.start}, {*self._works(self.target)}
         if isinstance(self.estimate, Expansion):
             energies.add(self.estimate.start)
@@ -109,7 +117,7 @@ class ConsistencyTerm:
         return PredictionRequest(energies=frozenset(energies), works=frozenset(works))
 
     def applies(self, batch: Batch) -> bool:
-        """Return True: no label is needed."""
+        """Return True, because the term requires no label."""
         return True
 
     def mismatch(self, points: PointPredictions) -> Tensor:
@@ -122,7 +130,7 @@ class ConsistencyTerm:
         return points.energies[self.estimate] - target
 
     def __call__(self, points: PointPredictions, batch: Batch | None = None) -> tuple[Tensor, Tensor]:
-        """Return the loss per structure (S,), and a mask that includes all structures."""
+        """Return the loss per structure (S,) and a mask (S,) that selects all structures."""
         mismatch = self.mismatch(points)
         if self.per_atom:
             mismatch = mismatch / points.n_atoms
@@ -143,7 +151,7 @@ class ConsistencyTerm:
 
 
 class PITC(ConsistencyTerm):
-    """Physics-informed Taylor-expansion consistency: E(C) compared with T(A -> C)."""
+    """Physics-informed Taylor-expansion consistency, which compares E(C) with T(A -> C)."""
 
     name = "pitc"
     estimate = FIRST
@@ -151,7 +159,7 @@ class PITC(ConsistencyTerm):
 
 
 class PITCBack(ConsistencyTerm):
-    """Two-point variant of PITC: E(A) compared with the expansion from C back to A, T(C -> A)."""
+    """Two-point variant of PITC, which compares E(A) with the expansion T(C -> A) from C back to A."""
 
     name = "pitc_back"
     estimate = ORIGIN
@@ -159,7 +167,7 @@ class PITCBack(ConsistencyTerm):
 
 
 class PISC(ConsistencyTerm):
-    """Physics-informed spatial consistency: E(C) compared with T(B -> C)."""
+    """Physics-informed spatial consistency, which compares E(C) with T(B -> C)."""
 
     name = "pisc"
     estimate = FIRST
@@ -167,7 +175,7 @@ class PISC(ConsistencyTerm):
 
 
 class PISCPaths(ConsistencyTerm):
-    """Two-path variant of PISC: T(A -> C) compared with T(B -> C)."""
+    """Two-path variant of PISC, which compares T(A -> C) with T(B -> C)."""
 
     name = "pisc_paths"
     estimate = Expansion(ORIGIN, FIRST)

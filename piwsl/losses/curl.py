@@ -1,4 +1,4 @@
-"""Curl of direct forces: their departure from the gradient of an energy."""
+"""Curl of direct forces, which measures how far they are from the gradient of an energy."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,12 @@ from piwsl.models.potential import DirectPotential
 
 @dataclass(frozen=True)
 class Curl:
-    """Departure of direct forces from a gradient, per structure (S,).
+    """Deviation of direct forces from a gradient field, per structure (S,).
 
     Attributes:
-        asymmetry: |J - J^T| / |J + J^T| in the Frobenius norm, with J = dF/dx (3n, 3n); zero for a conservative field.
-        mismatch: root mean square of the components of F + dE/dx, eV/angstrom.
+        asymmetry: |J - J^T| / |J + J^T| in the Frobenius norm, with J = dF/dx (3n, 3n). It is zero for
+            conservative forces.
+        mismatch: Root mean square component of F + dE/dx, eV/angstrom.
     """
 
     asymmetry: Tensor
@@ -26,16 +27,17 @@ class Curl:
 
 
 def measure_curl(potential: DirectPotential, batch: Batch, seed: int = 0, probes: int = 8) -> Curl:
-    """Measure the curl of direct forces. The norms are estimated with random vectors (Hutchinson 1989).
+    """Measure the curl of direct forces.
 
-    J = dF/dx. For a random vector v with independent standard normal components, E[|A v|^2] = |A|^2 (Frobenius) for any
-    matrix A; here A = J +- J^T. J v is computed in forward mode, J^T v in reverse mode.
+    The norms are estimated with random vectors (Hutchinson 1989). For a vector v of independent standard normal
+    components, E[|A v|^2] = |A|^2 (Frobenius) for any matrix A. Here, A = J +- J^T with J = dF/dx. J v is computed in
+    forward mode, and J^T v in reverse mode.
 
     Args:
-        potential: potential with a force head.
-        batch: structures.
-        seed: seed of the random vectors.
-        probes: number of random vectors.
+        potential: Potential with a force head.
+        batch: Batch of structures.
+        seed: Seed of the random vectors.
+        probes: Number of random vectors.
     """
     odd = even = batch.energy.new_zeros(batch.n_structures)
     for probe in range(probes):

@@ -1,7 +1,7 @@
-"""Directions of displacements: random ones, and adversarial ones along which an error of the model grows.
+"""Random and adversarial directions of displacements.
 
-An adversarial direction is the gradient of an error with respect to the positions (Takamoto et al. 2025, section 3; the
-options differ in the labels that they need). Directions carry no gradient for training.
+An adversarial direction is the gradient of an error of the model with respect to the positions (Takamoto et al. 2025,
+section 3). The available directions differ in the labels that they require. They carry no gradient for training.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from piwsl.models.potential import Potential
 
 @dataclass(frozen=True)
 class FrameRandom:
-    """Random numbers of a training step. They depend on the frame, not on the batch or rank that contains it.
+    """Random numbers of a training step, which depend on the frame but not on its batch or rank.
 
     Attributes:
-        seed: seed of the run.
-        step: training step.
+        seed: Seed of the run.
+        step: Training step.
     """
 
     seed: int
     step: int
 
     def atoms(self, batch: Batch, purpose: int, normal: bool = True) -> Tensor:
-        """Draw three numbers per atom (N, 3), float64: standard normal, or uniform in (-1, 1)."""
+        """Return three random numbers per atom (N, 3), float64, standard normal or uniform in (-1, 1)."""
         draws = []
         for frame, count in zip(batch.frame_index.tolist(), batch.n_atoms.tolist(), strict=True):
             generator = self._generator(frame, purpose)
@@ -37,7 +37,7 @@ class FrameRandom:
         return torch.from_numpy(np.concatenate(draws)).to(batch.positions.device)
 
     def shares(self, batch: Batch, purpose: int, per_atom: bool = False) -> Tensor:
-        """Draw numbers uniform in [0, 1), float64: one per structure (S,), or one per atom (N,)."""
+        """Return uniform random numbers in [0, 1), float64, one per structure (S,) or per atom (N,)."""
         counts = batch.n_atoms.tolist() if per_atom else [1] * batch.n_structures
         draws = [
             self._generator(frame, purpose).random(count)
@@ -50,48 +50,48 @@ class FrameRandom:
 
 
 class Direction(Protocol):
-    """A rule that gives each atom of a batch a direction."""
+    """Protocol of rules for the direction in which each atom is displaced."""
 
     @property
     def is_adversarial(self) -> bool:
         """Whether the direction depends on the model."""
 
     def __call__(self, batch: Batch, random: "RandomDraw", lengths: Tensor, potential: Potential) -> Tensor:
-        """Return vectors (N, 3) of any length, float64; zero where no direction is preferred."""
+        """Return vectors (N, 3) of any length, float64. A zero vector means that no direction is preferred."""
 
 
 @dataclass(frozen=True)
 class RandomDraw:
-    """Random vectors for one displacement in one step; adversarial directions start from them or fall back to them."""
+    """Random vectors for one displacement in one step, also used as start or fallback of adversarial directions."""
 
     randomness: FrameRandom
     purpose: int
 
     def vectors(self, batch: Batch, normal: bool = True) -> Tensor:
-        """Return unit vectors (N, 3) in random directions, float64."""
+        """Return random unit vectors (N, 3), float64."""
         return unit_vectors(self.randomness.atoms(batch, self.purpose, normal))
 
 
 @dataclass(frozen=True)
 class RandomDirection:
-    """A random direction for each atom: ``normal`` (uniform on the sphere) or ``uniform`` (from a cube)."""
+    """Random direction of each atom, drawn from a sphere (``normal``) or from a cube (``uniform``)."""
 
     draw: Literal["normal", "uniform"] = "normal"
     is_adversarial = False
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Return unit vectors (N, 3)."""
+        """Return random unit vectors (N, 3)."""
         return random.vectors(batch, self.draw == "normal")
 
 
 @dataclass(frozen=True)
 class TowardsForceError:
-    """The direction F_pred - F_ref, the gradient of E_ref - E_pred. Random for atoms without a force label."""
+    """Direction F_pred - F_ref, the gradient of E_ref - E_pred. Atoms without a force label move randomly."""
 
     is_adversarial = True
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Return force errors (N, 3), zero without a label."""
+        """Return the force errors (N, 3), which are zero for atoms without a label."""
         forces = predict(potential, batch, create_graph=False).forces.detach()
         difference = forces.double() - batch.forces.double()
         return torch.where(torch.isfinite(difference), difference, 0.0)
@@ -99,15 +99,15 @@ class TowardsForceError:
 
 @dataclass(frozen=True)
 class TowardsEnergyError:
-    """The direction -sign(E_pred - E_ref) F_pred, the gradient of |E_pred - E_ref|. Random without an energy label.
+    """Direction -sign(E_pred - E_ref) F_pred, the gradient of |E_pred - E_ref|.
 
-    F_pred is -dE_pred/dx, even if the model has a force head.
+    F_pred is -dE_pred/dx, even if the model has a force head. Structures without an energy label move randomly.
     """
 
     is_adversarial = True
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Return signed forces (N, 3), zero without a label."""
+        """Return the signed forces (N, 3), which are zero for structures without a label."""
         prediction = predict_conservative(potential, batch)
         sign = torch.nan_to_num(torch.sign(prediction.energies - batch.energy))
         return -sign[batch.structure_index].unsqueeze(-1) * prediction.forces.double()
@@ -115,16 +115,16 @@ class TowardsEnergyError:
 
 @dataclass(frozen=True)
 class TowardsDisagreement:
-    """The direction in which the energy departs most from its own first-order Taylor expansion; needs no label.
+    """Direction in which the energy deviates most from its first-order Taylor expansion. It requires no label.
 
-    It is the direction of the gradient of r(d)^2 at a random displacement d, with r = E(S_d) - E(S) + d.F(S). This
-    gradient is 2 r (dE/dx(S_d) + F(S)).
+    The direction is the gradient 2 r (dE/dx(S_d) + F(S)) of r(d)^2 at a random displacement d, where the residual is
+    r = E(S_d) - E(S) + d.F(S).
     """
 
     is_adversarial = True
 
     def __call__(self, batch: Batch, random: RandomDraw, lengths: Tensor, potential: Potential) -> Tensor:
-        """Return gradients (N, 3)."""
+        """Return vectors (N, 3) along the gradients."""
         start = random.vectors(batch) * lengths.unsqueeze(-1)
         here = predict(potential, batch, create_graph=False)
         there = predict_conservative(potential, batch.moved(batch.positions + start.to(batch.positions.dtype)))
@@ -135,6 +135,6 @@ class TowardsDisagreement:
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
-    """Divide vectors (N, 3) by their lengths; zero vectors stay zero."""
+    """Return vectors (N, 3) divided by their lengths. Zero vectors remain zero."""
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.where(lengths > 0, vectors / lengths.clamp_min(torch.finfo(vectors.dtype).tiny), 0.0)

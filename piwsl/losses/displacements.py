@@ -12,13 +12,13 @@ from piwsl.losses.directions import Direction, FrameRandom, RandomDirection, Ran
 from piwsl.losses.predictions import sum_per_structure
 from piwsl.models.potential import Potential
 
-LARGEST_SHARE = 0.3  # share of the distance to the nearest neighbor
-# Purposes of random numbers; copy n adds 10 n.
+LARGEST_SHARE = 0.3  # largest displacement as a fraction of the nearest-neighbor distance
+# Random streams of this module. Copy n adds 10 n.
 _DIRECTION, _LENGTH, _CHOICE = 1, 2, 3
 
 
 class Length(Protocol):
-    """A rule that gives each atom the length of its displacement."""
+    """Protocol of rules for the length of the displacement of each atom."""
 
     @property
     def largest(self) -> float:
@@ -30,13 +30,20 @@ class Length(Protocol):
 
 @dataclass(frozen=True)
 class FixedLength:
-    """The same length for every atom, angstrom."""
+    """Rule with the same displacement length for every atom.
+
+    Attributes:
+        length: Length of the displacements, angstrom.
+
+    Raises:
+        ConfigError: The length is not in (0, 1].
+    """
 
     length: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0.0 < self.length <= 1.0:
-            raise ConfigError(f"displacement length {self.length} angstrom: choose one above 0 and at most 1")
+            raise ConfigError(f"length={self.length} of the displacements [A]: choose a value above 0 and at most 1")
 
     @property
     def largest(self) -> float:
@@ -50,12 +57,16 @@ class FixedLength:
 
 @dataclass(frozen=True)
 class FractionOfNearestNeighbor:
-    """A fraction of the distance of each atom to its nearest neighbor.
+    """Rule with a displacement length proportional to the nearest-neighbor distance of each atom.
 
     Attributes:
-        share: fraction of the distance.
-        cap: largest accepted value of ``share``.
-        reach: distance assumed for an atom that has no neighbor within it, angstrom.
+        share: Length as a fraction of the nearest-neighbor distance.
+        cap: Largest allowed value of ``share``.
+        reach: Largest distance that is considered, angstrom. Atoms without a neighbor within this distance use it as
+            their nearest-neighbor distance.
+
+    Raises:
+        ConfigError: ``cap`` or ``share`` is out of range.
     """
 
     share: float = 0.05
@@ -65,13 +76,13 @@ class FractionOfNearestNeighbor:
     def __post_init__(self) -> None:
         if not 0.0 < self.cap <= LARGEST_SHARE:
             raise ConfigError(
-                f"cap {self.cap}, a share of the nearest-neighbor distance: choose one above 0 and at most "
+                f"cap={self.cap} (fraction of the nearest-neighbor distance): choose a value above 0 and at most "
                 f"{LARGEST_SHARE}"
             )
         if not 0.0 < self.share <= self.cap:
             raise ConfigError(
-                f"displacement of {self.share} of the nearest-neighbor distance: choose one above 0 and at most "
-                f"the cap, {self.cap}"
+                f"share={self.share} (fraction of the nearest-neighbor distance): choose a value above 0 and at most "
+                f"cap={self.cap}"
             )
 
     @property
@@ -97,22 +108,22 @@ def nearest_neighbor_distances(batch: Batch, reach: float) -> Tensor:
 class Displacement:
     """Rule for the displacements of the copies of a batch (Takamoto et al. 2025, section 3).
 
-    The first copy is displaced along ``direction``. Further copies, which PISC needs, are displaced at random if the
-    direction is adversarial, because it would place all copies on one line.
+    The first copy is displaced along ``direction``. If the direction is adversarial, further copies for PISC are
+    displaced in random directions, because otherwise all copies would lie on one line.
 
     Attributes:
-        direction: direction of the displacement of each atom.
-        length: length of the displacement of each atom; with ``draw_length`` the largest one.
-        norm: ``atom``: every atom moves by the length. ``structure``: the norm over all 3N components of a
-            structure is the (mean) length, and the vectors of a direction keep their relative lengths.
-        draw_length: multiply the lengths of a structure by a random number from (0, 1].
-        probability: probability that an atom is displaced.
-        remove: subtract the mean displacement (``translation``) or the whole rigid motion (``rigid``: also the
-            rotation of molecules), under which the energy does not change. Lengths then vary a little and never
+        direction: Direction of the displacement of each atom.
+        length: Length of the displacement of each atom, or the largest length with ``draw_length``.
+        norm: With ``atom``, every atom moves by the length. With ``structure``, the norm of all 3N components of a
+            structure equals the (mean) length, and the relative lengths of the direction vectors are preserved.
+        draw_length: Whether to multiply the lengths of a structure by a random number from (0, 1].
+        probability: Probability that an atom is displaced.
+        remove: Rigid motion that is subtracted, because it does not change the energy: the mean displacement
+            (``translation``), or also the rotation of molecules (``rigid``). Lengths then vary slightly, but never
             exceed ``length``.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: A value is out of range.
     """
 
     direction: Direction = field(default_factory=RandomDirection)
@@ -124,19 +135,19 @@ class Displacement:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.probability <= 1.0:
-            raise ConfigError(f"probability {self.probability} that an atom moves: choose one above 0 and at most 1")
+            raise ConfigError(f"probability={self.probability} of a displacement: choose a value above 0 and at most 1")
 
     @property
     def margin(self) -> float:
-        """Largest possible decrease of the distance of two atoms, angstrom."""
+        """Largest possible decrease of the distance between two atoms, angstrom."""
         return 2.0 * self.length.largest
 
     def copies(self, count: int, batch: Batch, randomness: FrameRandom, potential: Potential) -> list[Tensor]:
-        """Return displacements (N, 3) of several copies, angstrom, without gradient."""
+        """Return the displacements (N, 3) of several copies, angstrom, without gradient."""
         return [self(batch, randomness, potential, copy) for copy in range(count)]
 
     def __call__(self, batch: Batch, randomness: FrameRandom, potential: Potential, copy: int = 0) -> Tensor:
-        """Return displacements (N, 3) of one copy, angstrom, without gradient."""
+        """Return the displacements (N, 3) of one copy, angstrom, without gradient."""
         direction = self.direction if copy == 0 or not self.direction.is_adversarial else RandomDirection()
         draw = RandomDraw(randomness, 10 * copy + _DIRECTION)
         lengths = self.length(batch)
@@ -154,14 +165,14 @@ class Displacement:
         return vectors.to(batch.positions.dtype)
 
     def _preferred(self, vectors: Tensor, draw: RandomDraw, batch: Batch) -> Tensor:
-        """Return the vectors of a direction, replaced by random ones where no direction is preferred.
+        """Return the direction vectors (N, 3), with random vectors in place of zero vectors.
 
-        Vectors are replaced for single atoms, or, with the norm over a structure, for whole structures.
+        With the norm of a structure, vectors are replaced only if all vectors of the structure are zero.
         """
         sizes = vectors.abs().amax(-1)
         if self.norm == "atom":
             vectors = unit_vectors(vectors)
-        else:  # an atom without a gradient stays in place if others of its structure have one
+        else:  # An atom without a gradient does not move if another atom of its structure has one.
             sizes = sum_per_structure(sizes, batch.structure_index, batch.n_structures)[batch.structure_index]
         return torch.where((sizes == 0).unsqueeze(-1), draw.vectors(batch), vectors)
 
@@ -172,7 +183,7 @@ class Displacement:
 
 
 def _shortened(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """Shorten all vectors of a structure by one factor, so that none exceeds its length (after a removal)."""
+    """Scale the vectors of a structure by a common factor, so that no vector exceeds its length."""
     norms = torch.linalg.vector_norm(vectors, dim=-1)
     share = torch.where(norms > lengths, lengths / norms.clamp_min(torch.finfo(norms.dtype).tiny), 1.0)
     smallest = torch.ones(batch.n_structures, dtype=share.dtype, device=share.device)
@@ -181,7 +192,7 @@ def _shortened(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
 
 
 def _normalized(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """Scale vectors so that the norm over a structure is the mean of its lengths."""
+    """Scale the vectors of each structure so that their total norm equals the mean length of its atoms."""
     index, count = batch.structure_index, batch.n_structures
     norms = sum_per_structure(vectors.square().sum(-1), index, count).sqrt()
     target = sum_per_structure(lengths, index, count) / batch.n_atoms
@@ -190,10 +201,11 @@ def _normalized(vectors: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
 
 
 def without_rigid_motion(vectors: Tensor, batch: Batch, rotation: bool) -> Tensor:
-    """Remove the mean and, for molecules, the rotation from displacements (N, 3), float64.
+    """Subtract the mean and, for molecules, the rotation from displacements (N, 3), float64.
 
-    All atoms have equal weight. The rotation is the infinitesimal one that fits best, omega = I^-1 sum_i r_i x d_i with
-    r_i from the center; a linear molecule has none about its axis. Periodic structures have no rotation.
+    All atoms have equal weight. The rotation is the least-squares infinitesimal rotation omega = I^-1 sum_i r_i x d_i,
+    where r_i is the position relative to the center. The rotation of a linear molecule about its axis is zero. Periodic
+    structures do not rotate.
     """
     index = batch.structure_index
     vectors = vectors - _means(vectors, batch)[index]
@@ -213,7 +225,7 @@ def without_rigid_motion(vectors: Tensor, batch: Batch, rotation: bool) -> Tenso
 
 
 def _free(batch: Batch) -> Tensor:
-    """Return the mask of structures (S,) that can rotate: no atom has a neighbor in a periodic image."""
+    """Return the mask (S,) of structures that can rotate, in which no edge crosses a periodic boundary."""
     centers, neighbors = batch.edges[0], batch.edges[1]
     crossing = (batch.edge_shifts != 0).any(-1) & (centers != neighbors)
     crossings = torch.zeros_like(batch.volume).index_add(

@@ -1,8 +1,8 @@
-"""Evaluation of a request at the least cost.
+"""Evaluation of a prediction request at minimal cost.
 
-Forces that are differentiated again for training cost about three times as much as energies. They are computed only at
-points where a term requires them. A work along a single step needs no forces: it is a directional derivative of the
-energy, computed in forward mode. Points with equal requirements are evaluated in one batched call of the network.
+Forces with a graph for training cost about three times as much as energies. Therefore, they are computed only at points
+where a term requires them. The work along a single step requires no forces, because it is a directional derivative of
+the energy, which is computed in forward mode. Points with equal requirements share one batched call of the network.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from piwsl.models.potential import DirectPotential, Potential
 def evaluate(
     potential: Potential | DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: PredictionRequest
 ) -> PointPredictions:
-    """Evaluate a potential on a batch and its displaced copies; all results can be differentiated for training.
+    """Evaluate a potential on a batch and its displaced copies. All results are differentiable for training.
 
     Args:
-        potential: potential, with or without a force head.
-        batch: structures, with edges that exceed the cutoff by twice the largest displacement.
-        displacements: displacements (N, 3) of each copy, angstrom.
-        request: required energies, forces, works and stress.
+        potential: Potential, with or without a force head.
+        batch: Structures, with edges that exceed the cutoff by twice the largest displacement.
+        displacements: Displacements (N, 3) of each copy, angstrom.
+        request: Required energies, forces, works and stress.
 
     Returns:
-        Predictions that contain at least what is requested.
+        Predictions that contain at least the requested quantities.
     """
     if not request.points:
         return PointPredictions(displacements, batch.structure_index, batch.n_atoms)
@@ -42,7 +42,7 @@ def _direct(
 ) -> PointPredictions:
     copies = batch.copies([None, *displacements], request.points)
     edge_vectors, strain = copies.edge_vectors(), None
-    if request.stress:  # there is no stress head: take the derivative of the energy
+    if request.stress:  # There is no stress head, so the stress is a derivative of the energy.
         edge_vectors, strain = _strained(copies, edge_vectors)
     energies, forces = potential.energies_and_forces_of_edges(
         copies.species, copies.edges, edge_vectors, copies.structure_index, copies.n_structures
@@ -50,7 +50,7 @@ def _direct(
     stress = None
     if strain is not None:
         (virial,) = torch.autograd.grad([energies.sum()], [strain], create_graph=True)
-        stress = _stress(virial, copies)[: batch.n_structures]  # the structures themselves come first
+        stress = _stress(virial, copies)[: batch.n_structures]  # the structures precede their copies
     count = len(request.points)
     return PointPredictions(
         displacements=displacements,
@@ -91,7 +91,7 @@ def _conservative(
 
 
 def _plan(request: PredictionRequest) -> tuple[list[int], dict[int, Work]]:
-    """Return the points that need forces, and the work of each point that needs a single one."""
+    """Return the points that require forces, and the works at points that require only a single work."""
     with_forces = {*request.forces, *([ORIGIN] if request.stress else [])}
     single: dict[int, Work] = {}
     for work in sorted(request.works):
@@ -103,7 +103,7 @@ def _plan(request: PredictionRequest) -> tuple[list[int], dict[int, Work]]:
 
 
 def _forces(potential: Potential, batch: Batch, with_stress: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return energies, forces and, on request, the stress, by differentiation in reverse mode."""
+    """Return energies, forces and, if requested, the stress, computed in reverse mode."""
     positions = batch.positions.detach().requires_grad_(True)
     if not with_stress:
         energies = potential.energies(*batch.moved(positions).graph)
@@ -118,7 +118,7 @@ def _forces(potential: Potential, batch: Batch, with_stress: bool) -> tuple[Tens
 
 
 def _strained(batch: Batch, edge_vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return edge vectors (E, 3) as functions of a symmetric strain of each structure, and that strain (S, 3, 3)."""
+    """Return edge vectors (E, 3) as functions of a symmetric strain, and the strain (S, 3, 3) of each structure."""
     strain = edge_vectors.new_zeros((batch.n_structures, 3, 3), requires_grad=True)
     symmetric = 0.5 * (strain + strain.transpose(1, 2))[batch.structure_index[batch.edges[0]]]
     return edge_vectors + symmetric.matmul(edge_vectors.unsqueeze(-1)).squeeze(-1), strain
@@ -129,7 +129,7 @@ def _stress(virial: Tensor, batch: Batch) -> Tensor:
 
 
 def _directional(potential: Potential, batch: Batch, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return energies (S,) and works sum_i step_i . F_i (S,), by differentiation in forward mode."""
+    """Return energies (S,) and works sum_i step_i . F_i (S,), computed in forward mode."""
     energies, change = directional_derivative(
         lambda positions: potential.energies(*batch.moved(positions).graph), batch.positions, steps
     )

@@ -1,9 +1,9 @@
-"""Directional derivatives of energies in forward mode that can be differentiated by the weights.
+"""Directional derivatives of energies in forward mode that are differentiable with respect to the weights.
 
-Three tangent formulas of PyTorch are replaced:
+This module replaces three tangent formulas of PyTorch:
 
-- Matrix products: PyTorch also multiplies by the tangent of the weights, which is zero, and differentiates that product
-  in the backward pass. This is a third of all the work.
+- Matrix products: PyTorch also multiplies by the zero tangent of the weights and differentiates this product in the
+  backward pass. This product takes a third of the total time.
 - SiLU: PyTorch uses many small operations.
 - Layer norm: PyTorch treats the standard deviation as a constant in the second derivative, so the gradient is wrong
   (PyTorch 2.12).
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Linear(Function):
-    """values (..., I) times the transpose of a weight (O, I), plus a bias (O,); weight and bias have no tangent."""
+    """Linear layer of values (..., I) with weight (O, I) and bias (O,), where only the values have a tangent."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -49,7 +49,7 @@ class _Linear(Function):
 
 
 class _SiLU(Function):
-    """x sigmoid(x), with its tangent as one operation."""
+    """SiLU function x sigmoid(x), with a tangent in a single operation."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class _SiLU(Function):
 
 
 class _SiLUTangent(Function):
-    """Tangent t times the derivative of SiLU at x."""
+    """Product of a tangent and the derivative of SiLU."""
 
     @staticmethod
     def forward(ctx: Any, tangent: Tensor, values: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Compute a layer norm in elementary operations; arguments as in PyTorch."""
+    """Return the layer norm from elementary operations. The arguments are those of `functional.layer_norm`."""
     dimensions = tuple(range(-len(normalized_shape), 0))
     centered = values - values.mean(dimensions, keepdim=True)
     normed = centered * torch.rsqrt((centered * centered).mean(dimensions, keepdim=True) + eps)
@@ -99,7 +99,10 @@ def _layer_norm(
 
 
 class _OwnTangents(TorchFunctionMode):
-    """Replace linear layers, matrix products, SiLU and layer norms of dual tensors by the functions of this module."""
+    """Function mode that applies the formulas of this module to dual tensors.
+
+    It replaces linear layers, matrix products, SiLU, and layer norms.
+    """
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -120,7 +123,7 @@ class _OwnTangents(TorchFunctionMode):
 
 
 def _only_first_has_tangent(first: Tensor, *others: Tensor | None) -> bool:
-    if torch.is_autocast_enabled(first.device.type):  # the product would have two float types
+    if torch.is_autocast_enabled(first.device.type):  # The operands would have different float types.
         return False
     return _has_tangent(first) and not any(other is not None and _has_tangent(other) for other in others)
 
@@ -135,9 +138,9 @@ def directional_derivative(
     """Return f(positions) and sum_i steps_i . df/dx_i, both differentiable with respect to the weights.
 
     Args:
-        function: function f of positions (N, 3), with a result of any shape.
-        positions: positions (N, 3), angstrom.
-        steps: displacements (N, 3), angstrom.
+        function: Function f of positions (N, 3), with a result of any shape.
+        positions: Positions (N, 3), angstrom.
+        steps: Displacements (N, 3), angstrom.
     """
     with forward_ad.dual_level(), _OwnTangents():
         dual = function(forward_ad.make_dual(positions.detach(), steps))

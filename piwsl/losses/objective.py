@@ -1,4 +1,4 @@
-"""The training objective: loss terms with coefficients that may change during training."""
+"""Training objective: a sum of loss terms with coefficients that may change during training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,26 +18,30 @@ from piwsl.models.potential import Potential
 
 
 class Term(Protocol):
-    """One term of a loss: a name, a request to the model, and one value per structure."""
+    """Protocol of loss terms, with a name, a prediction request, and one value per structure."""
 
     @property
     def name(self) -> str:
-        """Name in logs and metrics."""
+        """Name of the term in logs and metrics."""
 
     @property
     def request(self) -> PredictionRequest:
         """Predictions that the term requires."""
 
     def applies(self, batch: Batch) -> bool:
-        """Return whether any structure of the batch has the labels that the term compares with."""
+        """Return whether any structure of the batch has the labels that the term requires."""
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return values (S,) and the mask (S,) of structures whose values count."""
+        """Return the values (S,) and the mask (S,) of structures that are included in the mean."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A coefficient that changes from ``first`` (up to step ``begin``) to ``last`` (from step ``end`` on)."""
+    """Coefficient that changes from ``first`` (up to step ``begin``) to ``last`` (from step ``end`` on).
+
+    Raises:
+        ConfigError: ``end`` is not greater than ``begin``.
+    """
 
     first: float
     last: float
@@ -46,10 +50,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.end <= self.begin:
-            raise ConfigError(f"a coefficient changes from step {self.begin} to {self.end}: choose end after begin")
+            raise ConfigError(f"schedule with begin={self.begin} and end={self.end}: choose end greater than begin")
 
     def __call__(self, step: int) -> float:
-        """Return the value at a step."""
+        """Return the coefficient at a step."""
         progress = min(1.0, max(0.0, (step - self.begin) / (self.end - self.begin)))
         return self.first + (self.last - self.first) * self._share(progress)
 
@@ -58,21 +62,21 @@ class Schedule:
 
 
 class Linear(Schedule):
-    """A straight line from ``first`` to ``last``."""
+    """Linear change from ``first`` to ``last``."""
 
     def _share(self, progress: float) -> float:
         return progress
 
 
 class Cosine(Schedule):
-    """Half a cosine wave from ``first`` to ``last``, flat at both ends."""
+    """Change from ``first`` to ``last`` along half a cosine period, with zero slope at both ends."""
 
     def _share(self, progress: float) -> float:
         return 0.5 * (1.0 - math.cos(math.pi * progress))
 
 
 class Step(Schedule):
-    """A jump from ``first`` to ``last`` at step ``end``."""
+    """Step from ``first`` to ``last`` at step ``end``."""
 
     def _share(self, progress: float) -> float:
         return float(progress == 1.0)
@@ -84,7 +88,7 @@ SHAPES: dict[Shape, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "step
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """A term with its coefficient in the total loss, a number or a function of the step."""
+    """Loss term with its coefficient, which is a number or a function of the step."""
 
     term: Term
     coefficient: float | Callable[[int], float]
@@ -95,19 +99,19 @@ class WeightedTerm:
 
 
 def local_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
-    """Return the mean of values (S,) under a mask (S,); None if the mask is empty."""
+    """Return the mean of the values (S,) selected by a mask (S,), or None if the mask is empty."""
     return values[labeled].mean() if bool(labeled.any()) else None
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Sum of coefficient times term, such as supervised + C_PITC * PITC + C_PISC * PISC.
+    """Weighted sum of loss terms, such as supervised terms + C_PITC * PITC + C_PISC * PISC.
 
     Attributes:
-        terms: terms with their coefficients.
-        displacement: rule for the displacements of the copies.
-        cadence: number of steps from one use of the terms that need copies to the next.
-        warmup: first step at which those terms are used.
+        terms: Loss terms with their coefficients.
+        displacement: Rule for the displacements of the copies.
+        cadence: Number of steps between evaluations of the terms that require displaced copies.
+        warmup: First step at which the terms that require displaced copies are used.
     """
 
     terms: Sequence[WeightedTerm]
@@ -117,21 +121,21 @@ class Objective:
 
     @property
     def margin(self) -> float:
-        """Length by which the edges of a batch must exceed the cutoff, angstrom."""
+        """Distance by which the edges of a batch must extend beyond the cutoff, angstrom."""
         return self.displacement.margin if self.copies else 0.0
 
     @property
     def copies(self) -> int:
-        """Largest number of displaced copies that a step needs."""
+        """Largest number of displaced copies that a step requires."""
         return PredictionRequest.union(weighted.term.request for weighted in self.terms).copies
 
     @property
     def undisplaced(self) -> "Objective":
-        """The objective without the terms that need copies, as it is evaluated in validation."""
+        """Objective without the terms that require displaced copies, used in validation."""
         return Objective([weighted for weighted in self.terms if not weighted.term.request.copies])
 
     def acting(self, step: int) -> list[tuple[WeightedTerm, float]]:
-        """Return the terms that are used at a step, with their coefficients."""
+        """Return the terms that are active at a step, with their coefficients."""
         displaced = step >= self.warmup and (step - self.warmup) % self.cadence == 0
         return [
             (weighted, coefficient)
@@ -146,13 +150,13 @@ class Objective:
         randomness: FrameRandom,
         mean: Callable[[Tensor, Tensor], Tensor | None] = local_mean,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total loss and the value of each term that was used (detached).
+        """Return the total loss and the detached value of each active term.
 
         Args:
-            potential: potential that is trained.
-            batch: structures and labels.
-            randomness: random numbers of this step; its ``step`` selects the coefficients.
-            mean: mean of values (S,) under a mask (S,); None if the mask is empty.
+            potential: Potential to train.
+            batch: Structures and labels.
+            randomness: Random numbers of this step. Its ``step`` selects the coefficients.
+            mean: Function that returns the mean of values (S,) selected by a mask (S,), or None if the mask is empty.
         """
         acting = self.acting(randomness.step)
         request = PredictionRequest.union(
@@ -165,7 +169,7 @@ class Objective:
         for weighted, coefficient in acting:
             if weighted.term.applies(batch):
                 values, labeled = weighted.term(points, batch)
-            else:  # a mean over several ranks is a collective call, which every rank must make
+            else:  # The mean over several ranks is a collective call, so every rank must call it.
                 values, labeled = torch.zeros_like(batch.energy), torch.zeros_like(batch.energy, dtype=torch.bool)
             value = mean(values, labeled)
             if value is not None:

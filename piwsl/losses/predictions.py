@@ -1,6 +1,6 @@
-"""What loss terms request of a model, and what they get: energies, forces and works at the points of a batch.
+"""Requests of loss terms for predictions, and predictions of energies, forces and works at the points of a batch.
 
-Point 0 is the structures themselves; points 1, 2, ... are their displaced copies.
+Point 0 denotes the structures themselves. Points 1, 2, ... denote their displaced copies.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ ORIGIN, FIRST, SECOND = 0, 1, 2
 
 
 class Work(NamedTuple):
-    """The work of the forces at one point along the step between two points, sum_i (x_end,i - x_start,i) . F_i."""
+    """Work sum_i (x_end,i - x_start,i) . F_i of the forces at one point along the step between two points."""
 
     point: int
     start: int
@@ -26,19 +26,19 @@ class Work(NamedTuple):
 
     @property
     def reverse(self) -> "Work":
-        """The work along the step back: the same value with the opposite sign."""
+        """Work along the opposite step, which has the opposite sign."""
         return Work(self.point, self.end, self.start)
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """Predictions that a loss term requires, with the points at which it requires them.
+    """Predictions that a loss term requires at each point.
 
     Attributes:
-        energies: points whose energies are required.
-        forces: points whose forces are required.
-        works: works that are required; they may need no forces.
-        stress: whether the stress of the structures themselves is required.
+        energies: Points whose energies are required.
+        forces: Points whose forces are required.
+        works: Works that are required. A single work at a point can be computed without forces.
+        stress: Whether the stress of the structures themselves is required.
     """
 
     energies: frozenset[int] = frozenset()
@@ -61,7 +61,7 @@ class PredictionRequest:
 
     @classmethod
     def union(cls, requests: Iterable["PredictionRequest"]) -> "PredictionRequest":
-        """Return everything that at least one of the requests requires."""
+        """Return the union of several requests."""
         requests = list(requests)
         return cls(
             energies=frozenset().union(*(request.energies for request in requests)),
@@ -81,16 +81,16 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class PointPredictions:
-    """Energies, forces and works at points, as far as they were requested.
+    """Requested energies, forces and works at the points of a batch.
 
     Attributes:
-        displacements: displacements (N, 3) of the points 1, 2, ..., angstrom.
-        structure_index: structure of each atom (N,).
-        n_atoms: atoms of each structure (S,).
-        energies: energies (S,) by point, eV, float64.
-        forces: forces (N, 3) by point, eV/angstrom.
-        works: works (S,) that were computed without forces, eV.
-        stress: stress (S, 3, 3) of the structures themselves, eV/angstrom^3.
+        displacements: Displacements (N, 3) of the points 1, 2, ..., angstrom.
+        structure_index: Structure of each atom (N,).
+        n_atoms: Number of atoms of each structure (S,).
+        energies: Energies (S,) by point, eV, float64.
+        forces: Forces (N, 3) by point, eV/angstrom.
+        works: Works (S,) computed without forces, eV.
+        stress: Stress (S, 3, 3) of the structures themselves, eV/angstrom^3.
     """
 
     displacements: Sequence[Tensor]
@@ -108,12 +108,12 @@ class PointPredictions:
         displacements: Sequence[Tensor],
         structure_index: StructureIndex | None = None,
     ) -> "PointPredictions":
-        """Collect the predictions of any model, for loss terms in a training loop of your own.
+        """Return the predictions of any model in the form that loss terms require.
 
         Args:
-            predictions: energies (S,) in eV and forces (N, 3) in eV/angstrom at x, x + d, x + d', ...
-            displacements: d, d', ..., each (N, 3) in angstrom.
-            structure_index: structure of each atom (N,); None: all atoms belong to one structure.
+            predictions: Energies (S,) in eV and forces (N, 3) in eV/angstrom at x, x + d, x + d', ...
+            displacements: Displacements d, d', ... of the copies, each (N, 3) in angstrom.
+            structure_index: Structure of each atom (N,). With None, all atoms belong to one structure.
         """
         atoms = predictions[0][1]
         index = atoms.new_zeros(len(atoms), dtype=torch.int64) if structure_index is None else structure_index
@@ -140,7 +140,7 @@ class PointPredictions:
         return self.displacements[end - 1] - self.displacements[start - 1]
 
     def work(self, work: Work) -> Tensor:
-        """Return a work for each structure (S,), eV, float64."""
+        """Return a work of each structure (S,), eV, float64."""
         if work in self.works:
             return self.works[work]
         product = (self.step(work.start, work.end) * self.forces[work.point]).sum(-1)
@@ -152,14 +152,14 @@ class PointPredictions:
 
 
 def predict(potential: Potential, batch: Batch, create_graph: bool = True) -> Prediction:
-    """Evaluate a potential on a batch; with ``create_graph`` the forces can be differentiated again."""
+    """Evaluate a potential on a batch. With ``create_graph``, the forces are differentiable."""
     return Prediction(*potential(*batch.graph, create_graph))
 
 
 def predict_conservative(potential: Potential, batch: Batch) -> Prediction:
-    """Return energies and -dE/dx without gradients for training.
+    """Return energies and -dE/dx without a graph for training.
 
-    The second differs from the forces of the potential only if these have a head of their own.
+    For a potential with direct forces, -dE/dx differs from the forces of its force head.
     """
     positions = batch.positions.detach().requires_grad_(True)
     energies = potential.energies(*batch.moved(positions).graph)
@@ -168,6 +168,6 @@ def predict_conservative(potential: Potential, batch: Batch) -> Prediction:
 
 
 def sum_per_structure(values: Tensor, structure_index: StructureIndex, n_structures: int) -> Tensor:
-    """Sum values of atoms (N,) to one value per structure (S,), in float64."""
+    """Return the sums (S,) of per-atom values (N,) over each structure, in float64."""
     values = values.double()
     return values.new_zeros(n_structures).index_add(0, structure_index, values)

@@ -1,4 +1,4 @@
-"""Supervised terms: one value per structure; the gradient is zero where a label is missing."""
+"""Supervised terms with one value per structure. The gradient is zero for structures without a label."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,40 +19,40 @@ class EnergyMAE:
 
     @property
     def request(self) -> PredictionRequest:
-        """The energy at the point."""
+        """Request for the energy at the point."""
         return PredictionRequest(energies=frozenset({self.point}))
 
     def applies(self, batch: Batch) -> bool:
-        """Return whether an energy is labeled."""
+        """Return whether any structure has an energy label."""
         return bool(torch.isfinite(batch.energy).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return |E - E_ref| per structure (S,), and the mask of labeled ones."""
+        """Return |E - E_ref| per structure (S,) and the mask (S,) of labeled structures."""
         return absolute_error(points.energies[self.point], batch.energy)
 
 
 @dataclass(frozen=True)
 class ForceL2MAE:
-    """Mean over the atoms of the norm of the force error, eV/angstrom."""
+    """Norm of the force error of an atom, averaged over the atoms of a structure, eV/angstrom."""
 
     name: ClassVar[str] = "forces"
     point: int = ORIGIN
 
     @property
     def request(self) -> PredictionRequest:
-        """The forces at the point."""
+        """Request for the forces at the point."""
         return PredictionRequest(forces=frozenset({self.point}))
 
     def applies(self, batch: Batch) -> bool:
-        """Return whether a force is labeled."""
+        """Return whether any atom has a force label."""
         return bool(torch.isfinite(batch.forces).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return mean_i |F_i - F_ref,i| per structure (S,), and the mask of those with all labels."""
+        """Return mean_i |F_i - F_ref,i| per structure (S,) and the mask (S,) of structures with all labels."""
         forces = points.forces[self.point]
         known = torch.isfinite(batch.forces).all(-1)
         reference = torch.where(known.unsqueeze(-1), batch.forces, forces.detach())
-        # The norm is not differentiable at zero. The gradient of vector_norm is zero there, as it should be.
+        # The norm is not differentiable at zero. There, the gradient of vector_norm is zero, as required.
         errors = torch.linalg.vector_norm(forces - reference, dim=-1)
         sums = sum_per_structure(errors, batch.structure_index, batch.n_structures)
         unknown = sum_per_structure((~known).double(), batch.structure_index, batch.n_structures)
@@ -67,15 +67,15 @@ class StressMAE:
 
     @property
     def request(self) -> PredictionRequest:
-        """The stress."""
+        """Request for the stress."""
         return PredictionRequest(stress=True)
 
     def applies(self, batch: Batch) -> bool:
-        """Return whether a stress is labeled."""
+        """Return whether any structure has a stress label."""
         return bool(torch.isfinite(batch.stress).any())
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return mean |stress - stress_ref| per structure (S,), and the mask of labeled ones."""
+        """Return mean |stress - stress_ref| per structure (S,) and the mask (S,) of labeled structures."""
         assert points.stress is not None
         known = torch.isfinite(batch.stress).all(-1).all(-1)
         reference = torch.where(known.view(-1, 1, 1), batch.stress, points.stress.detach())
@@ -83,8 +83,8 @@ class StressMAE:
 
 
 def absolute_error(energies: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return |E - E_ref| per structure (S,) and the mask of labels."""
+    """Return |E - E_ref| per structure (S,) and the mask (S,) of labeled structures."""
     labeled = torch.isfinite(labels)
-    # Replace missing labels before the arithmetic: a gradient of 0 x NaN would be NaN.
+    # Missing labels are replaced before the subtraction, because a gradient of 0 x NaN would be NaN.
     reference = torch.where(labeled, labels, energies.detach())
     return (energies - reference).abs(), labeled

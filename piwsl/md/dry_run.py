@@ -1,6 +1,5 @@
-"""A dry run: the plan of a run and its estimated duration, without writing anything."""
+"""Dry run: report the plan and the estimated duration of a run without writing anything."""
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,24 +14,25 @@ from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity
 from piwsl.md.progress import nanoseconds_per_day
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.run_model import prepare_model
+from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
-from piwsl.md.structure import advice, normalized, with_hydrogen_mass
+from piwsl.md.structure import advice, prepared
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.files import check_structure
 
-_TRIAL = 2.0  # s of steps
-_WARM_UP = 5  # steps, in which compiled paths settle
-# Bytes of an atom in a frame; XTC is compressed, extxyz is text.
+_TRIAL = 2.0  # s, duration of the timed trial
+_WARM_UP = 5  # untimed steps, in which compiled code is optimized
+# Approximate bytes per atom and frame; XTC is compressed, and extxyz is text.
 _FRAME_BYTES = {"dcd": 12, "xtc": 4, "hdf5": 12, "extxyz": 60}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a run.
+    """Plan of a molecular dynamics run.
 
     Attributes:
-        lines: Description, one fact a line.
+        lines: Description of the run, one fact per line.
         warnings: Warnings about the protocol.
         seconds_per_step: Measured duration of a step, s.
         seconds: Estimated duration of the run, s.
@@ -44,18 +44,23 @@ class Plan:
     seconds: float
 
 
-def plan_run(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
-    """Prepare a run and make a few of its steps; raises what the run would raise."""
+def plan_run(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool = False) -> Plan:
+    """Prepare a run, time a few steps, and return the plan of the run.
+
+    Raises:
+        PiwslError: The run would fail with the same error.
+    """
     with process_settings(huge_pages=True):
-        return _plan(structure, model, protocol)
+        return _plan(structure, model, protocol, strict)
 
 
-def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
+def _plan(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool) -> Plan:
     check_structure(structure)
-    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
-    with tempfile.TemporaryDirectory() as scratch:
-        exported = prepare_model(model, structure, protocol, Path(scratch))
-        job = Job(structure, model, exported, RunIdentity(protocol, "", ""), Path(scratch))
+    structure = prepared(structure, protocol)
+    with scratch_directory("md") as scratch:
+        exported = prepare_model(model, structure, protocol, scratch)
+        outside = domain_warnings(exported, structure, model, strict)
+        job = Job(structure, model, exported, RunIdentity(protocol, "", ""), scratch)
         simulation = Simulation(job, job.replicas)
         engine = simulation.engine
         engine.advance(_WARM_UP)
@@ -77,10 +82,10 @@ def _plan(structure: Atoms, model: Path, protocol: MDProtocol) -> Plan:
         f"engine      {engine.name}, force {engine.force} ({engine.force_reason}), platform {engine.platform}",
         f"protocol    {protocol.summary()}",
         f"trajectory  {frames} frames, about {size:.0f} MB; {rows} rows of thermo.csv",
-        f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in all" if count > 1 else ""),
+        f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in total" if count > 1 else ""),
         f"time        about {_duration(step * total)}",
     ]
-    warnings = [*advice(structure, protocol), *([simulation.warning] if simulation.warning else [])]
+    warnings = [*advice(structure, protocol), *outside, *([simulation.warning] if simulation.warning else [])]
     return Plan(lines, warnings, step, step * total)
 
 
@@ -101,9 +106,14 @@ def plan_md(
     protocol: MDProtocol | str | None = None,
     output: str | PathLike[str] | None = None,
     restart: bool = False,
+    strict: bool = False,
     **options: Any,
 ) -> Plan:
-    """Return what `piwsl.run_md` would do with the same arguments; writes nothing, and raises what the run would."""
+    """Return the plan of the run that `piwsl.run_md` would start with the same arguments; nothing is written.
+
+    Raises:
+        PiwslError: The run would fail with the same error.
+    """
     inputs = md_inputs(
         structure,
         model,
@@ -114,5 +124,5 @@ def plan_md(
         restart=restart,
         options=options,
     )
-    plan = plan_run(inputs.structure, inputs.model, inputs.protocol)
+    plan = plan_run(inputs.structure, inputs.model, inputs.protocol, strict)
     return replace(plan, lines=[*plan.lines, f"output      {inputs.output}"])

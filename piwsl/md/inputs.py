@@ -1,4 +1,4 @@
-"""Which structure, model, protocol and directory the arguments of `piwsl.run_md` mean."""
+"""Resolve the arguments of `piwsl.run_md` to a structure, a model, a protocol and a directory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from ase import Atoms
 
 from piwsl.data.systems import SYSTEMS, Structure, find_structure, is_system, named_system, structure_name
 from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.export.loading import is_own_code, is_trained, model_sha256
+from piwsl.export.trained_file import trained_file
 from piwsl.md.protocol import MDProtocol, preset
 from piwsl.md.run_directory import CONFIG, START
 from piwsl.runs.config import read_mapping
@@ -20,14 +22,14 @@ _INPUTS = ("system", "structure", "model", "output")
 
 @dataclass(frozen=True, eq=False)
 class MDInputs:
-    """What a run needs.
+    """Inputs of a run.
 
     Attributes:
-        name: name of the system.
-        structure: start structure.
-        model: exported or trained file.
-        protocol: how to run.
-        output: run directory.
+        name: Name of the system.
+        structure: Start structure.
+        model: Exported or trained file.
+        protocol: Protocol of the run.
+        output: Run directory.
     """
 
     name: str
@@ -48,32 +50,34 @@ def md_inputs(
     restart: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> MDInputs:
-    """Return what the arguments mean; see `piwsl.run_md`.
+    """Resolve the arguments of `piwsl.run_md` to the inputs of a run.
 
-    Options take precedence over the configuration, and the configuration over the protocol. A restart takes from its
-    run what is not named. Replicas of a bundled system use its trained model, from which a file for many copies can be
-    made.
+    Options take precedence over the configuration, and the configuration takes precedence over the protocol. A
+    restart reads missing arguments from the run directory. Replicas of a bundled system use its trained model, which
+    can be exported for many copies.
 
     Raises:
-        ConfigError: something is missing, or an option is unknown or out of range.
-        DataError: the structure cannot be used.
-        RunDirectoryError: ``restart`` without a run.
+        ConfigError: A required argument is missing, or an option is unknown or out of range.
+        DataError: The structure cannot be used.
+        RunDirectoryError: ``restart`` is set, but the directory contains no run that can be continued.
     """
     given = {**_configured(config), **_named(structure=structure, model=model, system=system, output=output)}
     if is_system(given.get("structure")):
         given["system"] = given.pop("structure")
     chosen = {**_preset(protocol), **{key: given.pop(key) for key in list(given) if key not in _INPUTS}}
     chosen.update(options or {})
-    resolved = MDProtocol.of(**chosen)  # a mistake is reported before anything slow happens
+    resolved = MDProtocol.of(**chosen)  # report mistakes before any slow step
     system, structure = given.get("system"), given.get("structure")
     name, directory = _name_and_directory(system, structure, given.get("output"), restart)
     model = given.get("model")
     if restart:
         before = MDSummary.read(directory)
         if before.replica is not None:
-            raise RunDirectoryError(f"{directory}: is one of the replicas in {directory.parent}: continue that run")
+            raise RunDirectoryError(
+                f"{directory}: holds one replica of the run in {directory.parent}: restart that run instead"
+            )
         name = before.system.name
-        model = before.model.path if model is None else model
+        model = _model_of_run(before, directory) if model is None else model
         if structure is None and system not in SYSTEMS:
             structure = directory / START
         resolved = MDProtocol.of(**{**MDProtocol.load(directory / CONFIG).model_dump(), **chosen})
@@ -82,8 +86,34 @@ def md_inputs(
         known = named_system(system)
         model = known.model if resolved.replicas is not None else known.exported
     if model is None:
-        raise ConfigError("no model: give model=FILE, an exported potential or a trained model.pt")
-    return MDInputs(name or directory.name, atoms, Path(model), resolved, directory)
+        raise ConfigError("no model: give an exported potential or a trained model.pt with model=FILE")
+    return MDInputs(name or directory.name, atoms, trained_file(Path(model)), resolved, directory)
+
+
+def _model_of_run(before: MDSummary, directory: Path) -> str:
+    """Return the model file that a run recorded.
+
+    The run directory may come from an untrusted source. A trained file contains only data and is accepted if its hash
+    matches the recorded hash. An exported file contains code and is accepted only if this user exported the file or
+    passed it as an argument before.
+
+    Raises:
+        RunDirectoryError: The file has changed, or contains code that this user has neither exported nor named.
+        ModelFileError: The file does not exist.
+    """
+    path = Path(before.model.path)
+    digest = model_sha256(path)
+    if before.model.sha256 and digest != before.model.sha256:
+        raise RunDirectoryError(
+            f"{directory}: the model file {path} has changed since this run started (sha256 "
+            f"{before.model.sha256[:12]} -> {digest[:12]}): give the original file with model=FILE"
+        )
+    if not is_trained(path) and not is_own_code(path, digest):
+        raise RunDirectoryError(
+            f"{directory}: the model file {path} contains code that you have neither exported nor named before: if you "
+            f"trust its author, name the file with model='{path}'"
+        )
+    return before.model.path
 
 
 def _named(**arguments: Any) -> dict[str, Any]:
@@ -111,6 +141,6 @@ def _name_and_directory(
     if output is not None:
         return name, Path(output)
     if name is None:
-        more = ", or output=DIRECTORY of the run" if restart else ""
+        more = ", or give the run directory with output=DIRECTORY" if restart else ""
         raise ConfigError(f"no structure: give system=NAME or structure=FILE{more}")
     return name, Path("runs") / f"md-{name}"

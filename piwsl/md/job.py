@@ -1,4 +1,4 @@
-"""The job of a run: everything that is decided before its first step."""
+"""The complete description of a run before its first step."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from piwsl.md.protocol import MDProtocol
+from piwsl.structures.constraints import fixed_atoms
 
 if TYPE_CHECKING:
     from piwsl.md.stop.rules import OwnRule
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What makes a run the same run: a restart must agree in everything but the number of steps."""
+    """Protocol, model and structure of a run; a restart must match all of them except for the number of steps."""
 
     protocol: MDProtocol
     model_sha256: str
     structure_sha256: str
 
     def differences(self, other: "RunIdentity") -> list[str]:
-        """List what differs, as ``name: this -> other``."""
+        """List the differences from another run, as ``name: this -> other``."""
         lines = self.protocol.differences(other.protocol)
         for name in ("model", "structure"):
             mine, theirs = getattr(self, f"{name}_sha256"), getattr(other, f"{name}_sha256")
@@ -34,26 +35,28 @@ class RunIdentity:
 
 
 def structure_sha256(atoms: Atoms) -> str:
-    """Return a hash of species, masses, positions and cell."""
+    """Return the SHA-256 of species, masses, positions, cell and fixed atoms, hexadecimal."""
     digest = hashlib.sha256()
     for array in (atoms.numbers, atoms.get_masses(), atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if (fixed := fixed_atoms(atoms)).any():
+        digest.update(fixed.tobytes())
     return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A run with everything decided. It can be sent to another process that sees the same files.
+    """Complete description of a run. A job can be sent to another process that has access to the same files.
 
     Attributes:
         structure: Start structure.
         model: Model file as the user named it.
         exported: File that the engine runs.
-        identity: What a restart must agree with.
-        output: Directory of the run.
+        identity: Protocol, model and structure that a restart must match.
+        output: Run directory.
         name: Name of the system.
-        command: Command line.
-        stop_rules: Stop rules of the caller, beside those of the protocol.
+        command: Command line that started the run.
+        stop_rules: Stop rules supplied by the caller, in addition to the stop rules of the protocol.
     """
 
     structure: Atoms
@@ -76,10 +79,10 @@ class Job:
         return range(self.protocol.replicas or 1)
 
     def directory(self, replica: int) -> Path:
-        """Return the directory of a replica: that of the run where the protocol has no replicas."""
+        """Return the directory of a replica, or the run directory if the protocol has no replicas."""
         return replica_directory(self.output, self.protocol, replica)
 
 
 def replica_directory(output: Path, protocol: MDProtocol, replica: int) -> Path:
-    """Return the directory of a replica of a run in ``output``."""
+    """Return the directory of a replica of the run in ``output``."""
     return output if protocol.replicas is None else output / f"replica-{replica:03d}"

@@ -1,4 +1,4 @@
-"""The loop of a run: blocks of steps between the events of its protocol, for one replica or many."""
+"""The main loop of a run: advance replicas in blocks of steps and handle the events between the blocks."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +15,20 @@ from piwsl.runs.interruption import polite_interruption
 from piwsl.trajectories.thermo import Energies
 
 LOGGER = logging.getLogger(__name__)
-# With on_stop restart-from-good; a potential that fails more often than that will fail again.
+# Limit for on_stop='restart-from-good'; a potential that fails more often will fail again.
 MOST_RETURNS = 10
 
 
 class Loop:
-    """Moves the replicas of an engine and calls their recorders.
+    """Main loop that advances the replicas of an engine and calls their recorders.
 
     Args:
-        engine: where the replicas are.
-        recorders: one for each replica of the engine, by its number.
-        protocol: when what happens.
-        progress: called a few times a second.
-        on_checkpoint: called when states were written.
-        should_stop: polled before each block of steps; return True to stop early, as signals do.
+        engine: Engine that contains the replicas.
+        recorders: Recorder of each replica, by replica number.
+        protocol: Protocol with the intervals between events.
+        progress: Progress callback, called a few times per second.
+        on_checkpoint: Callback that is called after restart states were written.
+        should_stop: Callback that is polled before each block of steps; return True to stop the run early.
     """
 
     def __init__(
@@ -46,7 +46,11 @@ class Loop:
         self._returns = 0
 
     def run(self, first: int, last: int, meter: SpeedMeter) -> int:
-        """Move from one step to another and return the step reached, which is less after an interruption."""
+        """Advance from step ``first`` to step ``last``.
+
+        Returns:
+            The step that was reached, which is smaller than ``last`` after an interruption.
+        """
         step, protocol = first, self._protocol
         self._begin()
         if any(self._recorders[replica].kept is None for replica in self._engine.replicas):
@@ -56,8 +60,7 @@ class Loop:
                 if not protocol.temperature.constant:
                     self._engine.set_temperature(protocol.temperature_at(step))
                 end = min(last, self._next_event(step))
-                self._advance(end - step, end)
-                step = self._serve(end, meter)
+                step = self._serve(end, meter, self._advance(end - step))
                 if step == end and step % protocol.state_interval == 0 and step < last:
                     self._keep(step, meter)
                 if self._progress and (meter.due() or step == last):
@@ -66,28 +69,34 @@ class Loop:
         return step
 
     def _begin(self) -> None:
-        """Pass the initial energies to stop rules that compare with them."""
+        """Pass the initial energies to the stop rules that need them."""
         rules = [self._recorders[replica].rules for replica in self._engine.replicas]
         if any(replica_rules.need_start for replica_rules in rules):
             for replica_rules, energies in zip(rules, self._engine.energies(), strict=True):
                 replica_rules.begin(energies)
 
-    def _advance(self, steps: int, end: int) -> None:
+    def _advance(self, steps: int) -> EngineError | None:
+        """Advance by a number of steps; return an EngineError, so that stop rules can look for the cause first."""
         try:
             self._engine.advance(steps)
-        except EngineError:
-            # Some engines refuse to continue from NaN before a rule can detect it.
-            if all(np.isfinite(snapshot.positions).all() for snapshot in self._engine.snapshots()):
-                raise
+        except EngineError as error:
+            return error
+        return None
 
-    def _serve(self, step: int, meter: SpeedMeter) -> int:
-        """Handle all events of a step; return the step from which the run continues."""
+    def _serve(self, step: int, meter: SpeedMeter, error: EngineError | None = None) -> int:
+        """Handle all events of a step; return the step from which the run continues.
+
+        Raises:
+            EngineError: The engine failed, and no stop rule is violated.
+        """
         protocol = self._protocol
         checked, framed, reported = (
             step % interval == 0
             for interval in (protocol.check_interval, protocol.trajectory_interval, protocol.report_interval)
         )
         framed, reported = framed and step > 0, reported and step > 0
+        if error is not None:
+            checked, framed, reported = True, False, False  # the engine can no longer evaluate the structure
         snapshots = self._engine.snapshots()
         energies: Sequence[Energies | None] = [None] * len(snapshots)
         if reported:
@@ -103,6 +112,8 @@ class Loop:
                         return back
                     if replica not in self._engine.replicas:
                         continue
+                elif error is not None:
+                    raise error
                 meter.add(recorder.temperature(snapshot))
             if framed:
                 recorder.frame(snapshot, None if forces is None else forces[place], step)
@@ -111,9 +122,13 @@ class Loop:
         return step
 
     def _violated(self, replica: int, violation: Violation, snapshot: Snapshot, meter: SpeedMeter) -> int | None:
-        """Handle a violation as the protocol requires; return the step to which the run goes back, or None."""
+        """Handle a violation as the protocol requires.
+
+        Returns:
+            The step to which the run returns; None if the run does not return to an earlier step.
+        """
         recorder, action = self._recorders[replica], self._protocol.on_stop
-        if action == "record" and violation.rule != "nan":
+        if violation.advisory or (action == "record" and violation.rule != "nan"):
             recorder.note(violation, snapshot)
             return None
         if action == "restart-from-good" and self._returns < MOST_RETURNS:
@@ -140,7 +155,7 @@ class Loop:
         return min((step // interval + 1) * interval for interval in intervals)
 
     def _keep(self, step: int, meter: SpeedMeter) -> None:
-        """Write a state of each replica."""
+        """Write a restart state for each replica."""
         for replica in self._engine.replicas:
             recorder = self._recorders[replica]
             recorder.note_speed(step, *meter.speed(step), meter.seconds)

@@ -1,4 +1,4 @@
-"""The progress of a run, as it reports it and as another process reads it from its directory."""
+"""Progress of a run: reports for callbacks, and the state that another process reads from the run directory."""
 
 import math
 import time
@@ -22,12 +22,13 @@ class Progress:
     """State of a run, as passed to a progress callback.
 
     Attributes:
-        step, total: of each replica.
-        steps_per_second: of each replica.
-        ns_per_day: of all replicas together.
-        temperature: K, the mean since the last call.
-        seconds_left: s.
-        replicas: that are left.
+        step: Current step of each replica.
+        total: Total number of steps of each replica.
+        steps_per_second: Speed of each replica, steps/s.
+        ns_per_day: Total speed of all replicas, ns/day.
+        temperature: Mean temperature since the last call, K.
+        seconds_left: Estimated remaining time, s.
+        replicas: Number of active replicas.
     """
 
     step: int
@@ -39,7 +40,7 @@ class Progress:
     replicas: int = 1
 
     def text(self) -> str:
-        """Return speed, temperature and the time that is left as text."""
+        """Return the speed, the temperature and the remaining time as text."""
         replicas = f" of {self.replicas} replicas" if self.replicas > 1 else ""
         kelvin = "" if math.isnan(self.temperature) else f"{self.temperature:.0f} K, "
         speed = f"{self.steps_per_second:.0f} steps/s{replicas}, {self.ns_per_day:.2f} ns/day"
@@ -49,23 +50,23 @@ class Progress:
 def reporting_progress(
     progress: Callable[[Progress], None] | bool | None, write: Callable[[str], None] = to_stderr
 ) -> AbstractContextManager[Callable[[Progress], None] | None]:
-    """Turn the argument ``progress`` of a run into a callback."""
+    """Return a context manager that converts the argument ``progress`` of a run to a callback."""
     return reporting(progress, "step", lambda state: Step(state.step, state.total, state.text()), write)
 
 
 def nanoseconds_per_day(steps_per_second: float, timestep: float) -> float:
-    """Return the speed in ns/day of steps of ``timestep`` fs."""
+    """Convert a speed in steps/s to ns/day for a time step in fs."""
     return steps_per_second * timestep * _DAY / _NANOSECOND
 
 
 class SpeedMeter:
-    """Speed of a session, and when its progress is due.
+    """Meter of the speed of a session; also determines when progress is due.
 
     Args:
-        first: step at which the session starts.
-        total: step at which it ends.
-        timestep: fs.
-        pause: seconds between two calls of the callback.
+        first: First step of the session.
+        total: Last step of the session.
+        timestep: Time step, fs.
+        pause: Minimum time between two calls of the callback, s.
     """
 
     def __init__(self, first: int, total: int, timestep: float, pause: float = 0.2) -> None:
@@ -80,20 +81,20 @@ class SpeedMeter:
         return time.perf_counter() - self._began
 
     def speed(self, step: int) -> tuple[float, float]:
-        """Return steps per second and nanoseconds per day of this session."""
+        """Return the mean speed of this session in steps/s and in ns/day."""
         rate = (step - self._first) / max(self.seconds, 1e-9)
         return rate, nanoseconds_per_day(rate, self._timestep)
 
     def add(self, temperature: float) -> None:
-        """Add a temperature."""
+        """Add a temperature, K, to the mean of the next report."""
         self._temperatures.append(temperature)
 
     def due(self) -> bool:
-        """Return whether enough time passed since the last report."""
+        """Return whether enough time has passed since the last report."""
         return time.perf_counter() - self._reported >= self._pause
 
     def progress(self, step: int, replicas: int) -> Progress:
-        """Return the present progress with a number of replicas, and start a new pause."""
+        """Return the current progress for a number of active replicas, and begin the next reporting interval."""
         rate, nanoseconds = self.speed(step)
         mean = sum(self._temperatures) / len(self._temperatures) if self._temperatures else float("nan")
         self._temperatures.clear()
@@ -104,12 +105,12 @@ class SpeedMeter:
 
 @dataclass(frozen=True)
 class LiveView:
-    """State of a run, read from its directory.
+    """State of a run as read from the run directory.
 
     Attributes:
-        summary: content of summary.json.
-        columns: of thermo.csv, name to the latest values, the newest last.
-        silence: s since the last row; None before the first.
+        summary: Content of ``summary.json``.
+        columns: Latest values of each column of ``thermo.csv``, the newest value last.
+        silence: Time since the last row was written, s; None before the first row.
     """
 
     summary: MDSummary
@@ -118,21 +119,21 @@ class LiveView:
 
     @property
     def ended(self) -> bool:
-        """Whether the run ended by itself and recorded that."""
+        """Whether the run has ended and has recorded its result."""
         return self.summary.ended
 
     @property
     def step(self) -> int:
-        """The newest known step."""
+        """The latest known step."""
         rows = self.columns.get("step", [])
         return max(int(rows[-1]) if rows else 0, self.summary.steps_done)
 
 
 def read_progress(directory: Path) -> LiveView:
-    """Read the newest state of a run; the cost does not depend on its length.
+    """Read the latest state of a run; the cost does not depend on the length of the run.
 
     Raises:
-        RunDirectoryError: the directory holds no run.
+        RunDirectoryError: The directory contains no run.
     """
     summary = MDSummary.read(directory)
     path = directory / THERMO

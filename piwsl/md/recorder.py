@@ -1,4 +1,4 @@
-"""The files of one replica: frames, rows of thermo.csv, restart states, and the summary."""
+"""Output files of one replica: trajectory, ``thermo.csv``, restart states and summary."""
 
 import logging
 from pathlib import Path
@@ -23,16 +23,18 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Checks the stop rules and writes the files of one replica. Later events see earlier ones on disk.
+    """Recorder that checks the stop rules and writes the files of one replica.
+
+    Files are written in the order of events, so that a restart state never precedes its frames and rows on disk.
 
     Args:
-        directory: of the run.
-        structure: at its start.
-        identity: what the run is about.
-        rules: its stop rules.
-        summary: of the run; kept up to date here.
-        degrees_of_freedom: that share the kinetic energy.
-        first: step from which the run continues; later frames and rows of existing files are removed.
+        directory: Directory of the replica.
+        structure: Start structure.
+        identity: Protocol, model and structure of the run.
+        rules: Stop rules of the replica.
+        summary: Summary of the replica, which the recorder keeps up to date.
+        degrees_of_freedom: Number of kinetic degrees of freedom.
+        first: Step from which the run continues; later frames and rows in existing files are removed.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Recorder:
         self._open(first)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Return the first violation; with energies, also of the rules that need them."""
+        """Return the first violation, or None; rules that need energies are skipped if ``energies`` is None."""
         return self.rules.check(snapshot, energies, step)
 
     def frame(self, snapshot: Snapshot, forces: FloatArray | None, step: int) -> None:
@@ -70,7 +72,7 @@ class Recorder:
         self._thermo.write(step, energies, temperature(energies.kinetic, self._freedom), snapshot.cell)
 
     def keep(self, state: EngineState, step: int) -> None:
-        """Write a restart state, after everything that belongs to its step."""
+        """Write a restart state after flushing all output up to its step."""
         self.flush()
         started, seconds = self.summary.started, self.summary.wall_seconds
         self.kept = RestartState(step, self._identity, state, self.rules.state(), started, seconds)
@@ -78,7 +80,7 @@ class Recorder:
         self.summary.write(self.directory)
 
     def note_speed(self, step: int, steps_per_second: float, ns_per_day: float, seconds: float) -> None:
-        """Update the summary, ``seconds`` after the start of this session."""
+        """Update steps, speed and wall time in the summary; ``seconds`` is the duration of this session so far."""
         self.summary.steps_done = step
         self.summary.wall_seconds = round(self._earlier_seconds + seconds, 3)
         self.summary.speed = SpeedRecord(steps_per_second=round(steps_per_second, 2), ns_per_day=round(ns_per_day, 4))
@@ -88,31 +90,31 @@ class Recorder:
         return temperature(kinetic_energy(self._masses, snapshot.velocities), self._freedom)
 
     def flush(self) -> None:
-        """Write everything up to now to disk."""
+        """Flush the trajectory and ``thermo.csv`` to disk."""
         self._trajectory.flush()
         self._thermo.flush()
 
     def note(self, violation: Violation, snapshot: Snapshot) -> None:
-        """Record a violation with its frame, and retire the rule."""
+        """Record a violation with its frame and stop checking the rule."""
         name = f"violation-{violation.rule}.extxyz"
         self._broken_frame(name, violation, snapshot)
         self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
         self.rules.retire(violation.rule)
-        LOGGER.warning(f"{violation.message}: recorded, the run continues")
+        LOGGER.warning(f"{violation.message}: recorded; the run continues")
 
     def go_back(self, violation: Violation, snapshot: Snapshot) -> RestartState:
-        """Cut the files back to the last state and return it."""
+        """Truncate the files to the last restart state and return this state."""
         assert self.kept is not None
         name = f"violation-{len(self.summary.violations)}.extxyz"
         self._broken_frame(name, violation, snapshot)
         self.summary.violations.append(ViolationRecord(**violation.as_dict(), frame=name))
-        LOGGER.warning(f"{violation.message}: back to step {self.kept.step}, with other random numbers")
+        LOGGER.warning(f"{violation.message}: returning to step {self.kept.step} with new random numbers")
         self.close()
         self._open(self.kept.step)
         return self.kept
 
     def stop(self, violation: Violation, snapshot: Snapshot) -> None:
-        """End because of a violation."""
+        """Stop the replica because of a violation."""
         self.violation = violation
         self._broken_frame(files.STOPPED, violation, snapshot)
         self.summary.stop = ViolationRecord(**violation.as_dict())
@@ -120,11 +122,11 @@ class Recorder:
         self.finish("stopped")
 
     def finish(self, result: Result) -> None:
-        """Close the files and write the summary: ``completed``, ``interrupted`` or ``stopped``."""
+        """Close the files and write the summary with the result ``completed``, ``interrupted`` or ``stopped``."""
         self.close()
         self.summary.finished = now()
         self.summary.result = result
-        if (self.directory / self._name).is_file():  # else stopped before the first frame
+        if (self.directory / self._name).is_file():  # missing if the run stopped before the first frame
             self.summary.outputs["trajectory"] = self._name
         self.summary.write(self.directory)
 
@@ -134,11 +136,11 @@ class Recorder:
         self._thermo.close()
 
     def broken(self, violation: Violation) -> str:
-        """Return the line of an error about a violation."""
+        """Return the error message for a violation."""
         time = violation.step * self._protocol.timestep / PICOSECOND
         return (
             f"the run became unphysical after {time:g} ps: {violation.message}; "
-            f"the frames until then are in {self.directory}, the broken one in {files.STOPPED}"
+            f"earlier frames are in {self.directory}, and the unphysical frame is in {files.STOPPED}"
         )
 
     def _open(self, first: int) -> None:

@@ -1,11 +1,11 @@
-"""Restart: states written atomically with a checksum, of which the two newest are kept, and where a run continues."""
+"""Restart states, written atomically with a checksum, and the state from which a run continues.
 
-import hashlib
+Each replica keeps its two newest states.
+"""
+
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,28 @@ from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState
 from piwsl.md.job import Job, RunIdentity, replica_directory, structure_sha256
 from piwsl.md.protocol import MDProtocol
-from piwsl.runs.files import write_npz, writing
+from piwsl.runs.files import read_checked_npz, write_checked_npz, writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 _KEPT = 2
-_ENGINE = "engine."  # prefix of the engine's arrays
+_ENGINE = "engine."  # prefix for the arrays of the engine
 
 
 @dataclass(frozen=True)
 class RestartState:
-    """State of a run, or of a replica, after a step."""
+    """State of a run or of a replica after a step."""
 
     step: int
     identity: RunIdentity
     engine: EngineState = field(repr=False)
-    rules: dict[str, float] = field(default_factory=dict)  # what the stop rules remember
+    rules: dict[str, float] = field(default_factory=dict)  # state of the stop rules
     started: str = ""  # ISO time of the first start
-    wall_seconds: float = 0.0  # of all sessions so far
+    wall_seconds: float = 0.0  # total time of all sessions so far, s
 
 
 def write_state(directory: Path, state: RestartState) -> Path:
-    """Write ``state-STEP.npz``, where STEP counts equilibration, too, and remove all but the two newest.
+    """Write ``state-STEP.npz`` and remove all but the two newest states; STEP includes equilibration.
 
     Raises:
         RunDirectoryError: The file cannot be written.
@@ -52,50 +53,58 @@ def write_state(directory: Path, state: RestartState) -> Path:
         "wall_seconds": state.wall_seconds,
     }
     arrays: dict[str, Any] = {_ENGINE + name: array for name, array in state.engine.items()}
-    arrays["description"] = np.array(json.dumps(description))
+    arrays["description"] = np.array(json_text(description))
     path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
     with writing(path):
-        write_npz(path, **arrays, checksum=np.array(_checksum(arrays)))
+        write_checked_npz(path, arrays)
         for old in state_files(directory)[_KEPT:]:
             old.unlink()
     return path
 
 
 def state_files(directory: Path) -> list[Path]:
-    """Return the state files of a directory, the newest first."""
-    return sorted(directory.glob("state-*.npz"), reverse=True)
+    """Return the state files of a directory, newest first."""
+    return sorted(directory.glob("state-*.npz"), key=lambda path: _place(path.name), reverse=True)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Return the sort key of a state file; the length comes first, because steps above 1e9 have more digits."""
+    return len(name), name
 
 
 def read_state(path: Path) -> RestartState:
     """Read a state file.
 
     Raises:
-        RunDirectoryError: It is damaged.
+        RunDirectoryError: The file is damaged.
     """
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        if str(arrays.pop("checksum")) != _checksum(arrays):
-            raise ValueError("the checksum differs")
+        arrays = read_checked_npz(path)
         description = json.loads(str(arrays.pop("description")))
         identity = RunIdentity(
             MDProtocol.of(**description["protocol"]), description["model_sha256"], description["structure_sha256"]
         )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        state = RestartState(
+            int(description["step"]),
+            identity,
+            {name.removeprefix(_ENGINE): array for name, array in arrays.items()},
+            {str(name): float(value) for name, value in description["rules"].items()},
+            str(description["started"]),
+            float(description["wall_seconds"]),
+        )
+    except Exception as error:  # zipfile, zlib, numpy and json raise many types for damaged bytes
         raise RunDirectoryError(f"{path}: damaged ({reason_of(error)})") from None
-    engine = {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
-    times = description["started"], description["wall_seconds"]
-    return RestartState(description["step"], identity, engine, description["rules"], *times)
+    return state
 
 
 def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartState], list[str]]:
-    """Read the whole states of the newest step that all directories have.
+    """Read the states of the newest step for which all directories contain an intact state.
 
     Returns:
-        The states by the numbers of the directories, and a line for each newer file that is damaged.
+        The states by directory number, and one line for each newer file that is damaged.
 
     Raises:
-        RunDirectoryError: There is no such step.
+        RunDirectoryError: No step has an intact state in all directories.
     """
     whole: dict[str, dict[int, RestartState]] = {}
     damaged: dict[str, list[str]] = {}
@@ -109,29 +118,21 @@ def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartSta
     if not common:
         cause = f"; {next(iter(damaged.values()))[0]}" if damaged else ""
         directory = next(iter(directories.values()))
-        raise RunDirectoryError(f"{directory}: no state to restart from{cause}: start anew with force=True")
-    newest = max(common)
-    return whole[newest], [line for name, lines in damaged.items() if name > newest for line in lines]
-
-
-def _checksum(arrays: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+        raise RunDirectoryError(f"{directory}: no restart state{cause}: start a new run with force=True")
+    newest = max(common, key=_place)
+    later = [lines for name, lines in damaged.items() if _place(name) > _place(newest)]
+    return whole[newest], [line for lines in later for line in lines]
 
 
 @dataclass(frozen=True, eq=False)
 class Continuation:
-    """Where a run continues.
+    """State from which a run continues.
 
     Attributes:
         structure: Start structure of the run.
-        identity: Identity of the run, with the requested number of steps.
-        states: States of one step, by the numbers of the replicas that remain.
-        damaged: A line for each newer state file that cannot be read.
+        identity: Protocol, model and structure of the run, with the requested number of steps.
+        states: States at the same step, by the numbers of the remaining replicas.
+        damaged: One line for each newer state file that cannot be read.
     """
 
     structure: Atoms
@@ -146,15 +147,17 @@ class Continuation:
 
 
 def find_continuation(output: Path, identity: RunIdentity, distributed: bool = False) -> Continuation:
-    """Return the newest whole states of the same run at a step that all its replicas have.
+    """Return the newest intact states of a run at a step that all remaining replicas have reached.
 
     Args:
-        output: Directory of the run.
-        identity: Identity of the run that is to continue.
-        distributed: Replicas are moved by several processes, each with steps of its own: the state of one suffices.
+        output: Run directory.
+        identity: Protocol, model and structure of the run to continue.
+        distributed: Whether several processes run the replicas. Their steps may differ, so the state of one replica
+            is sufficient.
 
     Raises:
-        RunDirectoryError: There are none, or they belong to another run, or stop rules ended it.
+        RunDirectoryError: The directory contains no intact states, the states belong to another run, or stop rules
+            ended the run.
         ConfigError: The run already has more steps than requested.
     """
     numbers = range(identity.protocol.replicas or 1)
@@ -164,33 +167,40 @@ def find_continuation(output: Path, identity: RunIdentity, distributed: bool = F
         directories = {number: directories[number] for number in started or [0]}
     elif any(map(state_files, directories.values())) and not _in_step(directories.values()):
         raise RunDirectoryError(
-            f"{output}: its replicas have no states of one step, as those of several tasks need not: "
-            "continue on a Dask cluster with dask_workers=N or scheduler=ADDRESS"
+            f"{output}: the replicas have no common step, because several tasks ran them: continue on a Dask cluster "
+            "with dask_workers=N or scheduler=ADDRESS"
         )
     summaries = {number: MDSummary.read(directory) for number, directory in directories.items()}
     remaining = [number for number in directories if summaries[number].result != "stopped"]
     if not remaining:
         stop = next(iter(summaries.values())).stop
         message = f" ({stop.message})" if stop else ""
-        raise RunDirectoryError(f"{output}: was stopped{message}: it cannot be continued")
+        raise RunDirectoryError(
+            f"{output}: stop rules ended the run{message}, which cannot be continued: start a new run with force=True"
+        )
     if distributed:
         remaining = remaining[:1]
     states, damaged = newest_states({number: directories[number] for number in remaining})
     first = next(iter(states.values()))
     structure = files.read_start(output)
-    if identity.structure_sha256 == structure_sha256(structure):  # which is a minimized one where that was requested
+    if identity.structure_sha256 == structure_sha256(structure):  # the stored structure, minimized if requested
         identity = replace(identity, structure_sha256=first.identity.structure_sha256)
     changed = first.identity.differences(identity)
     if changed:
-        raise RunDirectoryError(f"{output}: a restart continues the same run, but changed are {'; '.join(changed)}")
+        raise RunDirectoryError(
+            f"{output}: a restart must use the same options and files, but these differ: {'; '.join(changed)}"
+        )
     if identity.protocol.steps < first.step:
-        raise ConfigError(f"steps is {identity.protocol.steps}, but {output} already has {first.step}: it is the total")
+        raise ConfigError(
+            f"steps={identity.protocol.steps} is the total number of steps, but {output} already has {first.step}: "
+            "give a larger number"
+        )
     states = {number: replace(state, identity=identity) for number, state in states.items()}
     return Continuation(structure, identity, states, tuple(damaged))
 
 
 def _in_step(directories: Iterable[Path]) -> bool:
-    """Whether the replicas that remain have started, and have states of one step, whole or not."""
+    """Return whether all remaining replicas have started and have state files, intact or not, of a common step."""
     names = []
     for directory in directories:
         if not (directory / SUMMARY_FILE).is_file():
@@ -201,10 +211,11 @@ def _in_step(directories: Iterable[Path]) -> bool:
 
 
 def resume_chunk(job: Job, replicas: Sequence[int]) -> Continuation | None:
-    """Return where replicas continue whose worker ended.
+    """Return the state from which replicas continue after their worker has ended.
 
     Returns:
-        None where they never started; without states where none of them remains.
+        The continuation, without states if no replica remains; None if the replicas must start from the
+        beginning.
     """
     directories = {number: job.directory(number) for number in replicas}
     if not all((directory / SUMMARY_FILE).is_file() for directory in directories.values()):

@@ -1,7 +1,6 @@
-"""A run of molecular dynamics, from what the caller names to a directory that explains itself."""
+"""Molecular dynamics runs, from the arguments of the caller to a complete run directory."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
@@ -14,8 +13,8 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from piwsl.data.systems import Structure
-from piwsl.errors import ConfigError, UnphysicalError
-from piwsl.export.loading import EXPORTED_NAMES, is_trained, model_sha256
+from piwsl.errors import ConfigError, UnphysicalError, system_errors
+from piwsl.export.loading import EXPORTED_NAMES, is_own_code, is_trained, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity, structure_sha256
@@ -25,15 +24,16 @@ from piwsl.md.replicas.distributed import DistributedReplicas, distributed_repli
 from piwsl.md.replicas.run import run_replicas
 from piwsl.md.restart import Continuation, find_continuation
 from piwsl.md.run_directory import MD_RUN
-from piwsl.md.run_model import prepare_model
+from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
-from piwsl.md.structure import advice, minimized, normalized, with_hydrogen_mass
+from piwsl.md.structure import advice, minimized, normalized, prepared
 from piwsl.md.thermo_figure import thermo_figure
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
-from piwsl.runs.files import atomic_path, writing
+from piwsl.runs.files import atomic_path, sha256, writing
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.scratch import scratch_directory
 from piwsl.runs.summary import MDSummary
 from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND
@@ -43,11 +43,11 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MDRun:
-    """A run that ended.
+    """Result of a molecular dynamics run.
 
     Attributes:
         directory: Run directory.
-        summary: Content of its summary.json.
+        summary: Content of ``summary.json``.
     """
 
     directory: Path
@@ -55,7 +55,7 @@ class MDRun:
 
     @property
     def completed(self) -> bool:
-        """Whether all steps were made; False where the run was interrupted."""
+        """Whether all steps were completed; False if the run was interrupted or stopped."""
         return self.summary.result == "completed"
 
     @property
@@ -65,26 +65,26 @@ class MDRun:
 
     @property
     def steps(self) -> int:
-        """Number of steps; of replicas, the smallest number of those that remain."""
+        """Number of completed steps; for replicas, the smallest number among the remaining replicas."""
         return self.summary.steps_done
 
     @property
     def stable(self) -> bool:
         """Whether no stop rule was violated, in any replica."""
         stops = [self.summary.stop, *(replica.stop for replica in self.summary.replicas or ())]
-        return not self.summary.violations and not any(stops)
+        return all(violation.advisory for violation in self.summary.violations) and not any(stops)
 
     @classmethod
     def read(cls, directory: str | PathLike[str]) -> "MDRun":
-        """Return the run in a directory, such as that of a run which stop rules ended with an error.
+        """Read a run from its directory, for instance after a stop rule has ended the run with an error.
 
         Raises:
-            RunDirectoryError: the directory contains no run.
+            RunDirectoryError: The directory contains no run.
         """
         return cls(Path(directory), MDSummary.read(Path(directory)))
 
     def plot(self) -> Figure:
-        """Draw energies and temperature against time; of replicas, those of each."""
+        """Plot energies and temperature against time, for each replica."""
         return thermo_figure(self._thermo_files())
 
     def _thermo_files(self) -> list[Path]:
@@ -128,35 +128,37 @@ def run_protocol(
     progress: Callable[[Progress], None] | None = None,
     distributed: DistributedReplicas | None = None,
     stop_rules: Sequence[OwnRule] = (),
+    strict: bool = False,
 ) -> MDRun:
-    """Run molecular dynamics with complete inputs and write everything to a directory.
+    """Run molecular dynamics with resolved inputs and write all output to a directory.
 
-    Replicas have a directory each within it. Lines about the run are logged and written to ``md.log``.
+    Each replica has a subdirectory. Log messages are also written to ``md.log``.
 
     Args:
-        structure: start structure.
-        model: exported potential (either form), or a trained file, which is then exported into ``output``.
-        protocol: how to run.
-        output: directory of the run.
-        name: of the system, for the summary.
-        restart: continue the run in ``output`` to ``protocol.steps`` steps in total.
-        force: replace another run in ``output``.
-        command: the command line, for the summary.
-        progress: called a few times a second.
-        distributed: other processes for replicas; None: this one.
-        stop_rules: stop rules of your own, beside those of ``protocol.stop``: objects with ``name`` and ``check`` (see
-            `piwsl.md.StopRule`), of which every replica gets a copy, or classes or functions that make one from the
-            start structure. A restart needs them again.
+        structure: Start structure.
+        model: Exported potential of either target, or a trained file, which is exported to ``output``.
+        protocol: Protocol of the run.
+        output: Run directory.
+        name: Name of the system, stored in the summary.
+        restart: Continue the run in ``output`` to ``protocol.steps`` steps in total.
+        force: Replace another run in ``output``.
+        command: Command line, stored in the summary.
+        progress: Progress callback, called a few times per second.
+        distributed: Processes that run the replicas; None: this process.
+        stop_rules: Custom stop rules, in addition to ``protocol.stop``. Each rule is an object with ``name`` and
+            ``check`` (see `piwsl.md.StopRule`), which is copied for every replica, or a class or function that
+            creates a rule from the start structure. Pass the same rules to a restart.
+        strict: Refuse a start structure outside the training data instead of logging a warning.
 
     Raises:
-        UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
-        DataError: the start structure cannot be used.
-        RunDirectoryError: ``output`` holds another run, or one that cannot be continued this way.
-        PiwslError: other kinds for a model or an engine that cannot be used.
+        UnphysicalError: Stop rules ended the run or some of its replicas; all output is written first.
+        DataError: The start structure cannot be used.
+        RunDirectoryError: ``output`` contains another run, or a run that cannot be continued with these inputs.
+        PiwslError: The model or the engine cannot be used.
     """
     with process_settings(huge_pages=True):
         return _run(
-            structure, model, protocol, output, name, restart, force, command, progress, distributed, stop_rules
+            structure, model, protocol, output, name, restart, force, command, progress, distributed, stop_rules, strict
         )
 
 
@@ -172,22 +174,25 @@ def _run(
     progress: Callable[[Progress], None] | None,
     distributed: DistributedReplicas | None,
     stop_rules: Sequence[OwnRule],
+    strict: bool,
 ) -> MDRun:
     check_structure(structure)
     if distributed is not None:
         check_picklable(stop_rules)
-    structure = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
+    structure = prepared(structure, protocol)
     identity = RunIdentity(protocol, model_sha256(model), structure_sha256(structure))
     directory = RunDirectory(output, MD_RUN)
     before = find_continuation(output, identity, distributed is not None) if restart else None
     if before is None:
         directory.check_free(force)
     elif (summary := MDSummary.read(output)).result == "completed" and before.step == protocol.steps:
-        LOGGER.info(f"nothing to do: the run already has its {before.step} steps")
+        LOGGER.info(f"nothing to do: the run has already completed its {before.step} steps")
         return MDRun(output, summary)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory("md") as scratch:
         chunk = None if distributed is None else distributed.chunk
-        job, lines = _job(structure, model, identity, output, before, Path(scratch), chunk)
+        job, lines = _job(structure, model, identity, output, before, scratch, chunk)
+        if before is None:
+            lines += [(WARNING, line) for line in domain_warnings(job.exported, structure, model, strict)]
         job = replace(job, name=name, command=command, stop_rules=tuple(stop_rules))
         numbers = list(before.states) if before else job.replicas
         simulation = Simulation(job, numbers if distributed is None else numbers[:1], before)
@@ -198,7 +203,7 @@ def _run(
             if before is None:
                 files.clear(output)
             kept = output / job.exported.name if job.exported.parent == Path(scratch) else job.exported
-            if kept != job.exported:  # the simulation uses its file to the end, others find the copy
+            if kept != job.exported:  # the simulation keeps using its file; later runs use the copy
                 with writing(kept), atomic_path(kept) as temporary:
                     copyfile(job.exported, temporary)
             with directory.log():
@@ -221,10 +226,16 @@ def _job(
     scratch: Path,
     chunk: int | None,
 ) -> tuple[Job, list[tuple[int, str]]]:
-    """Decide everything, with new files in ``scratch``; return also lines for the log with their levels."""
+    """Complete the description of a run, with new files in ``scratch``.
+
+    Returns:
+        The job, and the lines to log with their levels.
+    """
     protocol = identity.protocol
     if before is not None:
-        exported = next((output / name for name in EXPORTED_NAMES if (output / name).is_file()), None)
+        # The directory may come from an untrusted source: use its exported file only if this user made the file.
+        made = (output / name for name in EXPORTED_NAMES if (output / name).is_file())
+        exported = next((file for file in made if is_own_code(file, sha256(file))), None)
         if exported is None or not is_trained(model):
             exported = prepare_model(model, structure, protocol, scratch, chunk)
         damaged = [(WARNING, f"{line}: the run continues from step {before.step}") for line in before.damaged]
@@ -239,7 +250,7 @@ def _job(
 
 
 def _move(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDRun:
-    """Carry out a run in this process."""
+    """Run a simulation in this process."""
     job = simulation.job
     if job.protocol.replicas is not None:
         return MDRun(job.output, run_replicas(simulation, progress))
@@ -263,6 +274,7 @@ def verdict(summary: MDSummary) -> str:
     return f"{text}; {speed.steps_per_second or 0.0:.0f} steps/s, {speed.ns_per_day or 0.0:.2f} ns/day"
 
 
+@system_errors()
 def run_md(
     structure: Structure | None = None,
     model: str | PathLike[str] | None = None,
@@ -275,43 +287,47 @@ def run_md(
     force: bool = False,
     progress: Callable[[Progress], None] | bool | None = None,
     stop_rules: Sequence[OwnRule] = (),
+    strict: bool = False,
     scheduler: str | None = None,
     dask_workers: int | None = None,
     **options: Any,
 ) -> MDRun:
     """Run molecular dynamics with an exported or trained potential.
 
-    A run stops when its structure becomes unphysical. Ctrl-C writes a restart state first.
+    The run stops if the structure becomes unphysical. Ctrl-C writes a restart state before the run ends.
 
     Args:
-        structure: start structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
-        model: exported potential, or a trained file, which is exported for the structure; None: the model of the
+        structure: Start structure: an ASE structure, a frame, a file that ASE can read, or the name of a bundled
+            system.
+        model: Exported potential, or a trained file, which is exported for the structure. None selects the model of the
             bundled system.
-        system: bundled system, or a molecule of rMD17, with which the structure is compared.
+        system: Name of a bundled system, or of an rMD17 molecule that the structure must match.
         config: YAML file or mapping with options, and with ``system``, ``structure``, ``model`` and ``output``.
-        protocol: `MDProtocol`, or the name of a published one (``fu2023``, ``piwsl2025``).
-        output: run directory; default: ``runs/md-NAME``, named after the system or the structure.
-        restart: continue the run in ``output``; ``steps`` is the total number of steps.
-        force: replace another run in ``output``.
-        progress: called a few times a second; True or False shows or hides a bar; None shows one in notebooks and in
-            interactive sessions.
-        stop_rules: stop rules of your own, beside those of the option ``stop``: objects with ``name`` and ``check``
-            (see `piwsl.md.StopRule`), or functions that make one from the start structure. A restart needs them again.
-        scheduler: address of a Dask scheduler whose workers move replicas.
-        dask_workers: number of Dask workers on this machine that move replicas.
-        **options: fields of `MDProtocol`, such as ``steps``, ``temperature`` (K), ``timestep`` (fs) and ``ensemble``.
+        protocol: `MDProtocol`, or the name of a published protocol (``fu2023``, ``piwsl2025``).
+        output: Run directory. The default is ``runs/md-NAME``, named after the system or the structure.
+        restart: Continue the run in ``output``; ``steps`` is the total number of steps.
+        force: Replace another run in ``output``.
+        progress: Callback that is called a few times per second. True or False shows or hides a progress bar; None
+            shows a bar in notebooks and in interactive sessions.
+        stop_rules: Custom stop rules, in addition to the option ``stop``: objects with ``name`` and ``check`` (see
+            `piwsl.md.StopRule`), or functions that create such an object from the start structure. Pass the same
+            rules to a restart.
+        strict: Refuse a start structure outside the training data instead of logging a warning.
+        scheduler: Address of a Dask scheduler whose workers run the replicas.
+        dask_workers: Number of Dask workers to start on this machine for the replicas.
+        **options: Fields of `MDProtocol`, such as ``steps``, ``temperature`` (K), ``timestep`` (fs) and ``ensemble``.
             They take precedence over ``config``, and ``config`` over ``protocol``.
 
     Raises:
-        UnphysicalError: stop rules ended the run, or some of its replicas; everything is written before.
-        ConfigError: something is missing, or an option is unknown or out of range.
-        DataError: the start structure cannot be used.
-        RunDirectoryError: the directory contains another run, or one that cannot be continued this way.
-        ModelFileError: the model file is missing, damaged or not a file of piwsl.
-        ElementError: the model was not made for an element of the structure.
+        UnphysicalError: Stop rules ended the run or some of its replicas; all output is written first.
+        ConfigError: A required argument is missing, or an option is unknown or out of range.
+        DataError: The start structure cannot be used.
+        RunDirectoryError: The directory contains another run, or a run that cannot be continued with these arguments.
+        ModelFileError: The model file is missing or damaged, or was not written by piwsl.
+        ElementError: The structure contains an element that the model does not support.
     """
     if restart and force:
-        raise ConfigError("restart=True continues a run and force=True replaces it: give one of them")
+        raise ConfigError("restart=True continues a run and force=True replaces it: give only one of them")
     inputs = md_inputs(
         structure,
         model,
@@ -339,6 +355,7 @@ def run_md(
                 progress=report,
                 distributed=distributed,
                 stop_rules=stop_rules,
+                strict=strict,
             )
     except UnphysicalError:
         LOGGER.info(f"results: {inputs.output}")

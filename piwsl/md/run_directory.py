@@ -1,4 +1,4 @@
-"""The directory of a molecular dynamics run: its files, and the structures among them."""
+"""The directory of a molecular dynamics run: names of its files, and reading and writing of structures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ STOPPED = "stopped.extxyz"
 ANALYSIS = "analysis"
 
 
-# Every replica has a directory of this kind, below that of the run.
+# Every replica has a directory of this kind inside the run directory.
 MD_RUN = DirectoryKind(
     job="a molecular dynamics run",
     marks=(TOPOLOGY, THERMO, LOG),
@@ -35,31 +35,32 @@ MD_RUN = DirectoryKind(
     ),
     log=LOG,
     resume="restart",
+    states=("state-*.npz", "replica-*/state-*.npz"),
 )
 
 
 def clear(directory: Path) -> None:
-    """Remove the files of an earlier run, of its replicas and of its analysis, and nothing else."""
+    """Remove the files of an earlier run, its replicas and its analysis; other files are kept."""
     for replica in directory.glob("replica-[0-9]*"):
         if (replica / TOPOLOGY).exists():
             clear(replica)
             if not any(replica.iterdir()):
                 replica.rmdir()
     RunDirectory(directory, MD_RUN).clear()
-    if (directory / ANALYSIS / "analysis.json").exists():  # the analysis of a run that is gone
+    if (directory / ANALYSIS / "analysis.json").exists():  # it analyzes the removed run
         rmtree(directory / ANALYSIS)
 
 
 def lock_files(replicas: Sequence[int]) -> list[str]:
-    """Return the names of the locks of some replicas of a run."""
+    """Return the names of the lock files for some replicas of a run."""
     return [f".lock-{number:03d}" for number in replicas]
 
 
 def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = None, **info: Any) -> None:
-    """Write a structure, or its atoms where a snapshot has them, as extended XYZ.
+    """Write a structure as extended XYZ, with positions and cell from a snapshot if given.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     atoms = structure.copy()
     atoms.info.update(info)
@@ -68,20 +69,21 @@ def write_structure(path: Path, structure: Atoms, snapshot: Snapshot | None = No
         if snapshot.cell is not None:
             atoms.set_cell(snapshot.cell)
     with writing(path), atomic_path(path) as temporary:
-        write(temporary, atoms, format="extxyz")
+        fixed = ["move_mask"] if atoms.constraints else []
+        write(temporary, atoms, format="extxyz", columns=["symbols", "positions", *fixed, "masses"])
 
 
 def read_start(directory: Path) -> Atoms:
-    """Read the start structure of a run, with its masses.
+    """Read the start structure of a run, with its masses and fixed atoms.
 
     Raises:
-        RunDirectoryError: it is missing or damaged.
+        RunDirectoryError: The file is missing or damaged.
     """
     try:
         atoms = read(directory / START, format="extxyz")
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise RunDirectoryError(
-            f"{directory / START}: not readable ({reason_of(error)}): the run cannot be continued"
+            f"{directory / START}: cannot be read ({reason_of(error)}): start a new run with force=True"
         ) from None
     assert isinstance(atoms, Atoms)
     return normalized(atoms)

@@ -1,4 +1,4 @@
-"""The potential of a run: an exported file as it is, a trained file exported for one structure or for replicas."""
+"""The potential of a run: an exported file, or a trained file that is exported for one structure or for replicas."""
 
 import logging
 import math
@@ -8,18 +8,21 @@ import torch
 from ase import Atoms
 
 from piwsl.data.frames import Frame
-from piwsl.errors import ExportError
-from piwsl.export.exported_file import read_exported_info
+from piwsl.errors import DataError, ExportError
+from piwsl.export.exported_file import ExportedRecord, read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
-from piwsl.export.loading import EXPORTED_NAMES, is_trained
+from piwsl.export.loading import EXPORTED_NAMES, announce_code, is_trained
 from piwsl.md.protocol import MDProtocol
+from piwsl.runs.files import sha256
+from piwsl.runs.known_code import remember
 from piwsl.runs.process_settings import replica_threads
 
 LOGGER = logging.getLogger(__name__)
-# Atoms of a call: as many as fit into the caches of a core, or fill a GPU.
+# Atoms per model call: as many as fit into the caches of a core, or as many as fill a GPU.
 CALL_ATOMS = {"cpu": 168, "cuda": 21504}
-# Steps times atoms of all replicas from which on compiling is worth half a minute: it halves some 40 us of each.
+# Threshold of steps times atoms of all replicas. Above, the time saved (half of about 40 us each) exceeds the half
+# minute that compiling takes.
 COMPILED_FROM = 3e6
 
 
@@ -29,15 +32,15 @@ def prepare_model(
     """Return the exported file to run: ``model`` itself, or a new file in ``directory``.
 
     Args:
-        model: exported or trained file.
-        structure: to run.
-        protocol: how to run.
-        directory: for a new file.
-        chunk: replicas that one thread moves; None: all replicas by all threads of this process.
+        model: Exported or trained file.
+        structure: Start structure.
+        protocol: Protocol of the run.
+        directory: Directory for a new file.
+        chunk: Number of replicas that one thread evaluates; None: all threads of this process share all replicas.
 
     Raises:
-        ModelFileError: the file is missing, damaged or not ours.
-        ElementError: the model was not made for an element of the structure.
+        ModelFileError: The file is missing or damaged, or was not written by piwsl.
+        ElementError: The structure contains an element that the model does not support.
     """
     if protocol.replicas is not None:
         device, count = "cuda" if torch.cuda.is_available() else "cpu", len(structure)
@@ -48,53 +51,79 @@ def prepare_model(
     if is_trained(model):
         target = directory / EXPORTED_NAMES[0]
         Exporter([model]).openmm(Frame.from_atoms(structure), target)
-        return target
-    read_exported_info(model)
+        return _own(target)
+    announce_code(model, read_exported_info(model))
     return model
+
+
+def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool = False) -> list[str]:
+    """List the differences between a start structure and the training data of a model.
+
+    Args:
+        exported: Exported file of the run.
+        structure: Start structure.
+        model: File as the user named it.
+        strict: Raise an error if there is a difference.
+
+    Raises:
+        DataError: ``strict`` is set, and there is a difference.
+    """
+    domain = ExportedRecord.model_validate(read_exported_info(exported)).domain
+    concerns = [] if domain is None else [f"{model.name}: {text}" for text in domain.concerns(structure).values()]
+    if strict and concerns:
+        raise DataError(f"{'; '.join(concerns)}: train on similar structures, or omit strict=True")
+    return concerns
 
 
 def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies: int, work: float = 0) -> Path:
     """Return the exported file to run: ``model`` itself, or a new file in ``directory``.
 
-    A trained file becomes a file of several copies of a molecule, compiled where the run is long and there is a
-    compiler, or the general form of a periodic or large structure.
+    A trained file is exported for several copies of a molecule, and compiled if the run is long and a compiler is
+    available. For a periodic or large structure, the file is exported in the general form.
 
     Args:
-        model: exported or trained file.
-        structure: of one replica.
-        directory: for a new file.
-        copies: to evaluate in a call.
-        work: steps times atoms of all replicas.
+        model: Exported or trained file.
+        structure: Structure of one replica.
+        directory: Directory for a new file.
+        copies: Number of copies per model call.
+        work: Number of steps times the number of atoms of all replicas.
 
     Raises:
-        ModelFileError: the file is missing, damaged or not ours.
-        ElementError: the model was not made for an element of the structure.
+        ModelFileError: The file is missing or damaged, or was not written by piwsl.
+        ElementError: The structure contains an element that the model does not support.
     """
     if not is_trained(model):
         info = read_exported_info(model)
+        announce_code(model, info)
         if info["pairs"] == "molecule" and info.get("copies", 1) == 1 < copies:
             LOGGER.warning(
-                f"{model.name} evaluates one copy a call: replicas are faster with the trained model.pt, or with a "
+                f"{model.name} evaluates one copy per call: replicas run faster with the trained model.pt, or with a "
                 f"file exported with target='openmm' and copies={copies}"
             )
         return model
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)
     if structure.pbc.any() or not SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE:
         exporter.general(directory / "exported.pt")
-        return directory / "exported.pt"
+        return _own(directory / "exported.pt")
     if not torch.cuda.is_available() and work >= COMPILED_FROM:
         try:
-            LOGGER.info(f"compiling the model for {copies} copies a call, which takes about half a minute")
+            LOGGER.info(f"compiling the model for {copies} copies per call, which takes about half a minute")
             exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)
-            return directory / "exported.pt2"
+            return _own(directory / "exported.pt2")
         except ExportError as error:
-            LOGGER.info(f"not compiled: {error}")
+            LOGGER.info(f"the model was not compiled: {error}")
     exporter.openmm(frame, directory / "exported.pt", copies=copies)
-    return directory / "exported.pt"
+    return _own(directory / "exported.pt")
+
+
+def _own(exported: Path) -> Path:
+    """Record that this user made a file, so that a restart may use the file."""
+    remember(sha256(exported))
+    return exported
 
 
 def copies_per_call(n_atoms: int, replicas: int, threads: int, device: str = "cpu") -> int:
-    """Return the number of replicas in a call: about the fastest number, divided evenly over calls and threads."""
+    """Return the number of replicas per model call: near the optimum, and divided evenly among calls and threads."""
     wanted = max(1, round(CALL_ATOMS[device] / n_atoms))
     share = math.ceil(replicas / threads)
     return math.ceil(share / math.ceil(share / wanted))

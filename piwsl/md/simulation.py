@@ -1,12 +1,13 @@
-"""Replicas of a job, moved through equilibration and production."""
+"""Simulation of the replicas of a job through equilibration and production."""
 
 import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses
 
-from piwsl.export.exported_file import read_exported_info
+from piwsl.export.exported_file import ExportedRecord, read_exported_info
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import ReplicaEngine, Snapshot, phase_seed
 from piwsl.md.engines.make import Starts, make_engine
@@ -28,19 +29,20 @@ from piwsl.structures.bonds import bonded_pairs
 from piwsl.trajectories.topology import write_topology
 
 LOGGER = logging.getLogger(__name__)
+_BULKY = ("check", "sha256")  # entries of the model description that the summary omits
 
 
 class Simulation:
-    """Engine, stop rules and recorders of some replicas of a job. Nothing is written before `open`.
+    """Engine, stop rules and recorders for some replicas of a job. Nothing is written before `open` is called.
 
     Args:
-        job: what to run.
-        replicas: which of its replicas, those that an earlier run has lost left out.
-        before: where an earlier run continues; None for a new run.
+        job: Description of the run.
+        replicas: Numbers of the replicas to run, without replicas that an earlier session has stopped.
+        before: State from which a run continues; None for a new run.
 
     Raises:
-        EngineError: the engine cannot run it.
-        ConfigError: a stop rule does not fit the run.
+        EngineError: The engine cannot run the job.
+        ConfigError: A stop rule does not fit the run.
     """
 
     def __init__(self, job: Job, replicas: Sequence[int], before: Continuation | None = None) -> None:
@@ -58,11 +60,11 @@ class Simulation:
 
     @property
     def completed(self) -> bool:
-        """Whether all steps were made."""
+        """Whether all steps were completed."""
         return self.step == self.job.protocol.steps
 
     def open(self) -> None:
-        """Prepare the directories, and bring the engine to its first step."""
+        """Prepare the directories and restore the engine if the run continues."""
         protocol = self.job.protocol
         kind = "" if self.engine.force == "ASE" else f"force {self.engine.force} ({self.engine.force_reason}), "
         LOGGER.info(f"engine {self.engine.name}, {kind}platform {self.engine.platform}")
@@ -90,12 +92,12 @@ class Simulation:
         on_checkpoint: Callable[[], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Run what is left of equilibration, and production; an interruption ends it early.
+        """Run the remaining steps of equilibration and production; an interruption ends the run early.
 
         Args:
-            progress: called a few times a second.
-            on_checkpoint: called when states were written.
-            should_stop: polled before each block of steps; return True to stop early.
+            progress: Progress callback, called a few times per second.
+            on_checkpoint: Callback that is called after restart states were written.
+            should_stop: Callback that is polled before each block of steps; return True to stop the run early.
         """
         protocol = self.job.protocol
         meter = SpeedMeter(self.step, protocol.steps, protocol.timestep)
@@ -121,16 +123,18 @@ class Simulation:
         job = self.job
         self.engine = make_engine(job.exported, job.structure, job.protocol, where, self.step)
         highest = job.protocol.temperature.highest
-        phase = Phase(job.structure, self.engine.ensemble, self.engine.degrees_of_freedom, highest, job.exported)
+        domain = ExportedRecord.model_validate(read_exported_info(job.exported)).domain
+        freedom = self.engine.degrees_of_freedom
+        phase = Phase(job.structure, self.engine.ensemble, freedom, highest, job.exported, domain)
         rules = make_rules(phase, job.protocol.stop, job.stop_rules, len(where))
         self._rules: dict[int, StopRules] = dict(zip(where, rules, strict=True))
 
     def _look_at_start(self) -> str | None:
-        """Check the forces on the start structure, which all replicas share."""
+        """Check the forces on the start structure, which is the same for all replicas."""
         return check_start(self.job.structure, self.engine.energies()[0].potential, self.engine.forces()[0])
 
     def _next_phase(self) -> None:
-        """Start production where equilibration ended."""
+        """Start production from the final state of equilibration."""
         job, protocol = self.job, self.job.protocol
         where = dict(zip(self.engine.replicas, self.engine.snapshots(), strict=True))
         if conserves_momentum(protocol.ensemble, protocol.engine):
@@ -138,7 +142,7 @@ class Simulation:
         for number in where:
             self.recorders[number].close()
         self._build(where)
-        LOGGER.info(f"equilibrated for {protocol.equilibration} steps; now {protocol.ensemble}")
+        LOGGER.info(f"equilibrated for {protocol.equilibration} steps; continuing with {protocol.ensemble}")
 
     def _summary(self, number: int) -> MDSummary:
         state = self.before.states[number] if self.before else None
@@ -160,7 +164,7 @@ class Simulation:
 
 
 def configure_process(job: Job) -> None:
-    """Choose threads and memory of this process as suits the run, within `process_settings`."""
+    """Configure threads and memory of this process for a run; call this function within `process_settings`."""
     if job.protocol.replicas is None:
         choose_threads(len(job.structure))
     if read_exported_info(job.exported)["format_of_program"] == "aotinductor":
@@ -168,7 +172,7 @@ def configure_process(job: Job) -> None:
 
 
 def starts(structure: Atoms, protocol: MDProtocol, replicas: Sequence[int]) -> dict[int, Snapshot]:
-    """Return the start structure with velocities drawn from the seed of each replica."""
+    """Return the start snapshot of each replica, with velocities drawn from its seed."""
     snapshots = {}
     cell = np.array(structure.cell.array) if structure.pbc.any() else None
     for number in replicas:
@@ -179,7 +183,7 @@ def starts(structure: Atoms, protocol: MDProtocol, replicas: Sequence[int]) -> d
 
 
 def _at_rest(structure: Atoms, snapshot: Snapshot) -> Snapshot:
-    """Return a snapshot without overall motion."""
+    """Return a snapshot with overall translation and rotation removed."""
     atoms = structure.copy()
     atoms.positions = snapshot.positions
     if snapshot.cell is not None:
@@ -187,14 +191,22 @@ def _at_rest(structure: Atoms, snapshot: Snapshot) -> Snapshot:
     return Snapshot(snapshot.positions, without_overall_motion(atoms, snapshot.velocities), snapshot.cell)
 
 
+def _own_masses(structure: Atoms) -> list[float] | None:
+    """Return the masses, amu; None if they equal the standard atomic masses."""
+    masses = structure.get_masses()
+    if np.allclose(masses, atomic_masses[structure.numbers], rtol=1e-6):
+        return None
+    return [float(mass) for mass in masses]
+
+
 def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: RestartState | None) -> MDSummary:
-    """Return the summary of a run that starts or continues, to be kept up to date.
+    """Return the initial summary of a run that starts or continues.
 
     Args:
-        job: The run.
-        engine: Engine that moves it.
+        job: Description of the run.
+        engine: Engine of the run.
         replica: Number of the replica; None for the summary of all replicas.
-        state: State to continue from, or None.
+        state: State from which the run continues; None for a new run.
     """
     protocol, structure = job.protocol, job.structure
     outputs = {"config": files.CONFIG, "start": files.START, "log": files.LOG}
@@ -208,11 +220,12 @@ def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: Res
             name=job.name,
             formula=structure.get_chemical_formula(),
             species=[int(number) for number in structure.numbers],
+            masses=_own_masses(structure),
         ),
         model=ModelRecord(
             path=str(job.model.resolve()),
             sha256=job.identity.model_sha256,
-            info={key: value for key, value in read_exported_info(job.exported).items() if key != "check"},
+            info={key: value for key, value in read_exported_info(job.exported).items() if key not in _BULKY},
         ),
         engine=engine.name,
         force=engine.force,
@@ -229,7 +242,7 @@ def new_summary(job: Job, engine: ReplicaEngine, replica: int | None, state: Res
         seed=protocol.seed_of(replica or 0),
         replica=None if protocol.replicas is None else replica,
         outputs=outputs,
-        result="interrupted",  # what a killed run leaves behind
+        result="interrupted",  # remains if the process is killed
     )
     if state is not None:
         summary.started, summary.wall_seconds = state.started, state.wall_seconds

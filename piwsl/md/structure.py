@@ -1,43 +1,74 @@
-"""The structure that a run starts from: masses, minimization, initial velocities, degrees of freedom."""
+"""The start structure of a run: masses, minimization, initial velocities, degrees of freedom."""
 
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
 from piwsl.errors import ConfigError, DataError
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.bonds import bonded_pairs
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.structures.files import atom_name
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
-FREE_HYDROGEN_TIMESTEP = 0.5  # fs; a C-H stretch has a period of 11 fs, and errors grow with the square of the step
+FREE_HYDROGEN_TIMESTEP = 0.5  # fs; a C-H stretch has a period of 11 fs, and errors grow as the step squared
 MINIMIZED_FORCE = 0.05  # eV/angstrom
 MINIMIZATION_STEPS = 2000
 _HYDROGEN = 1.008  # amu
 
 
+def prepared(structure: Atoms, protocol: MDProtocol) -> Atoms:
+    """Return the normalized structure with the masses that a protocol requires.
+
+    Raises:
+        DataError: The structure has constraints that no engine supports, or the run would move fixed atoms.
+        ConfigError: See `with_hydrogen_mass`.
+    """
+    atoms = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
+    fixed = fixed_atoms(atoms)
+    if fixed.all():
+        raise DataError("structure: all atoms are fixed: remove the constraint from the atoms that should move")
+    if fixed.any() and protocol.ensemble == "npt":
+        raise DataError(
+            "structure: some atoms are fixed, but npt moves all atoms with the cell: choose ensemble='nvt', or remove "
+            "the constraint"
+        )
+    return atoms
+
+
 def normalized(structure: Atoms) -> Atoms:
-    """Return the structure as files store it: coordinates of 8 decimals, nothing but what the run needs."""
+    """Return the structure with the content and precision of the start file: coordinates with 8 decimals.
+
+    Raises:
+        DataError: See `fixed_atoms`.
+    """
+    fixed = fixed_atoms(structure)
     return Atoms(
         structure.numbers,
         np.round(structure.positions, 8) + 0.0,  # no negative zeros
         masses=np.round(structure.get_masses(), 8),
         cell=np.round(structure.cell.array, 8) + 0.0,
         pbc=structure.pbc,
+        constraint=FixAtoms(mask=fixed) if fixed.any() else None,
     )
 
 
-def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
-    """Give hydrogens a mass (amu) and subtract the difference from the heavy atoms they are bonded to.
+def inertial_masses(atoms: Atoms) -> FloatArray:
+    """Return the inertial masses (n,), amu; the mass of a fixed atom is infinite."""
+    return np.where(fixed_atoms(atoms), np.inf, atoms.get_masses())
 
-    Vibrations of hydrogen become slower, so that a longer time step is possible; averages over structures and the
-    total mass do not change.
+
+def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
+    """Set the mass of hydrogen atoms (amu) and subtract the difference from the heavy atoms they are bonded to.
+
+    Slower hydrogen vibrations permit a longer time step. Structural averages and the total mass do not change.
 
     Raises:
-        ConfigError: a heavy atom would become lighter than its hydrogens.
+        ConfigError: A heavy atom would become lighter than the hydrogen atoms bonded to it.
     """
     if mass is None:
         return atoms
@@ -51,33 +82,37 @@ def with_hydrogen_mass(atoms: Atoms, mass: float | None) -> Atoms:
                 if masses[heavy] < mass:
                     raise ConfigError(
                         f"hydrogen mass {mass:g} leaves {masses[heavy]:.1f} amu for atom {atom_name(atoms, heavy)}: "
-                        "choose a lower one"
+                        "choose a smaller mass"
                     )
     atoms.set_masses(masses)
     return atoms
 
 
 def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
-    """Relax a structure with its potential until no force is above 0.05 eV/angstrom; return it and a line about it.
+    """Relax a structure with its potential until no force exceeds 0.05 eV/angstrom.
+
+    Returns:
+        The relaxed structure and a one-line description of the minimization.
 
     Raises:
-        DataError: the potential leads to structures that it cannot evaluate.
+        DataError: The minimization reaches a structure that the potential cannot evaluate.
     """
     from piwsl.interfaces.ase import PiwslCalculator
 
     relaxed = atoms.copy()
     relaxed.calc = PiwslCalculator(model)
-    before = float(relaxed.get_potential_energy())
+    before = after = float(relaxed.get_potential_energy())
     optimizer = FIRE(relaxed, logfile=None)
-    converged = optimizer.run(fmax=MINIMIZED_FORCE, steps=MINIMIZATION_STEPS)
-    after = float(relaxed.get_potential_energy())
-    if not np.isfinite(relaxed.positions).all() or not np.isfinite(after):
-        raise DataError(
-            "minimization: the potential leads to positions that are not finite numbers: check its training"
-        )
+    try:
+        converged = optimizer.run(fmax=MINIMIZED_FORCE, steps=MINIMIZATION_STEPS)
+        after = float(relaxed.get_potential_energy())
+    except DataError:  # the calculator raises this error for positions that are not finite
+        after = np.nan
+    if not np.isfinite(after):
+        raise DataError("minimization: positions became NaN or infinite: check the training of the potential")
     moved = float(np.linalg.norm(relaxed.positions - atoms.positions, axis=1).max())
     relaxed.calc = None
-    end = "" if converged else f", not below {MINIMIZED_FORCE:g} eV/angstrom yet"
+    end = "" if converged else f" without reaching {MINIMIZED_FORCE:g} eV/angstrom"
     return relaxed, (
         f"minimized in {optimizer.nsteps} steps{end}: energy {after - before:+.3f} eV, "
         f"largest displacement {moved:.2f} angstrom"
@@ -85,16 +120,16 @@ def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
 
 
 def advice(atoms: Atoms, protocol: MDProtocol) -> list[str]:
-    """Return warnings about a protocol for a structure."""
+    """Return warnings about a protocol when it is applied to a structure."""
     warnings = []
     light = atoms.get_masses()[atoms.numbers == 1]
     if len(light):
         longest = FREE_HYDROGEN_TIMESTEP * np.sqrt(light.min() / _HYDROGEN)
         if protocol.timestep > 1.0001 * longest:
             warnings.append(
-                f"a timestep of {protocol.timestep:g} fs is long for hydrogens of {light.min():.1f} amu: "
-                f"take {longest:.1f} fs"
-                + ("" if protocol.hydrogen_mass else ", or make them heavier (hydrogen_mass=3)")
+                f"a time step of {protocol.timestep:g} fs is too long for hydrogen atoms of {light.min():.1f} amu: "
+                f"use at most {longest:.1f} fs"
+                + ("" if protocol.hydrogen_mass else ", or heavier hydrogen atoms (hydrogen_mass=3)")
             )
     return warnings
 
@@ -102,30 +137,39 @@ def advice(atoms: Atoms, protocol: MDProtocol) -> list[str]:
 def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> FloatArray:
     """Draw Maxwell-Boltzmann velocities (n, 3), angstrom/fs, without overall translation and rotation.
 
-    Their expected kinetic energy is that of `degrees_of_freedom` at the temperature; it is not rescaled, so
-    repeated draws are canonical.
+    The expected kinetic energy matches `degrees_of_freedom` at the temperature. Velocities are not rescaled, so that
+    repeated draws sample the canonical ensemble. Fixed atoms are at rest; if there are any, overall motion is kept.
     """
-    masses = atoms.get_masses()[:, None]
+    masses = inertial_masses(atoms)[:, None]
     velocities = rng.normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * temperature * ACCELERATION / masses)
     return without_overall_motion(atoms, velocities)
 
 
 def without_overall_motion(atoms: Atoms, velocities: FloatArray) -> FloatArray:
-    """Subtract overall translation and, without a cell, rotation from velocities (n, 3)."""
+    """Remove overall translation and, without a cell, rotation from velocities (n, 3).
+
+    Velocities of structures with fixed atoms are returned unchanged.
+    """
+    if fixed_atoms(atoms).any():
+        return velocities
     masses = atoms.get_masses()[:, None]
     velocities = velocities - (masses * velocities).sum(0) / masses.sum()
     if not atoms.pbc.any():
         arms = atoms.positions - (masses * atoms.positions).sum(0) / masses.sum()
         momentum = (masses * np.cross(arms, velocities)).sum(0)
-        # The pseudo-inverse leaves out the axis of a linear molecule, about which nothing turns.
+        # The pseudo-inverse ignores the axis of a linear molecule, which has no moment of inertia.
         velocities = velocities - np.cross(np.linalg.pinv(_inertia(arms, masses), rcond=1e-9) @ momentum, arms)
     return np.asarray(velocities, dtype=np.float64)
 
 
 def degrees_of_freedom(atoms: Atoms, conserves_momentum: bool) -> int:
-    """Return the kinetic degrees of freedom: 3n, without overall motion where it is conserved and was removed."""
-    total = 3 * len(atoms)
-    if not conserves_momentum:
+    """Return the number of kinetic degrees of freedom: 3n, minus overall motion if the dynamics conserves momentum.
+
+    Fixed atoms do not count. A structure with fixed atoms does not conserve momentum.
+    """
+    fixed = fixed_atoms(atoms)
+    total = 3 * int((~fixed).sum())
+    if not conserves_momentum or fixed.any():
         return total
     total -= 3
     if not atoms.pbc.any():
@@ -136,6 +180,6 @@ def degrees_of_freedom(atoms: Atoms, conserves_momentum: bool) -> int:
 
 
 def _inertia(arms: FloatArray, masses: FloatArray) -> FloatArray:
-    """Return the tensor of inertia (3, 3), amu angstrom^2."""
+    """Return the inertia tensor (3, 3), amu angstrom^2."""
     squares = (masses * arms**2).sum()
     return np.asarray(squares * np.eye(3) - (masses * arms).T @ arms)

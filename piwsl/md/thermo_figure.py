@@ -1,4 +1,4 @@
-"""Energies and temperature of a run against time, from its thermo.csv."""
+"""Figure of the energies and the temperature of a run against time, from ``thermo.csv``."""
 
 import csv
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _MOST_POINTS = 2000
-# Column and color of each line, panel by panel.
+# Column and color of each line in each panel.
 _PANELS = (
     (("total [eV]", "#0072B2"), ("potential [eV]", "#D55E00")),
     (("temperature [K]", "#0072B2"),),
@@ -16,7 +16,7 @@ _PANELS = (
 
 
 def thermo_figure(files: Sequence[Path]) -> Figure:
-    """Draw total and potential energy and the temperature; energies relative to their first values."""
+    """Plot the total and the potential energy, relative to their first values, and the temperature."""
     figure = Figure(figsize=(8.6, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(_PANELS))
@@ -29,7 +29,7 @@ def thermo_figure(files: Sequence[Path]) -> Figure:
                 label = name.partition(" ")[0] if number == 0 else None
                 shown = [value - first for value in values]
                 axes.plot(columns["time [ps]"], shown, color=color, linewidth=0.8, label=label)
-    for axes, title in zip(panels, ("energy from the start [eV]", "temperature [K]"), strict=True):
+    for axes, title in zip(panels, ("energy relative to start [eV]", "temperature [K]"), strict=True):
         axes.set_xlabel("time [ps]")
         axes.set_ylabel(title)
         axes.spines[["top", "right"]].set_visible(False)
@@ -39,7 +39,7 @@ def thermo_figure(files: Sequence[Path]) -> Figure:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    """Return the columns of thermo.csv, thinned out; a line that is being written is left out."""
+    """Return thinned columns of ``thermo.csv``, without a line that is still being written."""
     with path.open(newline="", encoding="utf-8") as stream:
         header, *rows = list(csv.reader(stream))
     whole = [row for row in rows if len(row) == len(header)]

@@ -1,39 +1,47 @@
-"""The section `model` of a configuration, and the network and the potential made from it."""
+"""Section `model` of a configuration, and construction of the network and the potential."""
 
 import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import nn
 
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, ElementError
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.models.register import registered_network, registered_networks
 
 
 class ModelConfig(BaseModel):
-    """Which energy network, and how large.
+    """Section `model`: the energy network and its options.
 
-    Beside the fields below, the options of the network are keys of the same level, such as ``channels`` and ``layers``
-    of the built-in networks. They are checked against the signature under which the network was registered.
+    In addition to the fields below, the section contains the options of the network, such as ``channels`` and
+    ``layers`` of the built-in networks. They are validated against the signature of the registered network.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    network: str = Field("painn", description="energy network: painn, schnet, tensornet, ace, or one of your own")
+    network: str = Field(
+        "painn",
+        description="energy network: painn, schnet, tensornet, ace, escn, equiformer_v2, spinconv, so3lr, mace, or "
+        "your own network",
+    )
+    preset: str | None = Field(
+        None, description="named set of the options below, `paper` for published sizes; other keys take precedence"
+    )
     cutoff: float = Field(5.0, gt=0.5, le=20.0, description="range of the interaction [A]")
     forces: Literal["conservative", "direct"] = Field(
-        "conservative", description="gradient of the energy, or a force head (painn)"
+        "conservative", description="gradient of the energy, or a force head (painn, escn, equiformer_v2, spinconv)"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Check the options of the network, and add those that are missing."""
+        """Validate the options of the network, and add the default values of missing options."""
         if not isinstance(values, Mapping):
             return values
         name = values.get("network", cls.model_fields["network"].default)
@@ -41,6 +49,12 @@ class ModelConfig(BaseModel):
             network = registered_network(str(name))
         except ConfigError as error:
             raise _invalid("network", name, str(error)) from None
+        preset = values.get("preset")
+        if preset is not None:
+            try:
+                values = {**network.preset(str(preset)), **values}
+            except ConfigError as error:
+                raise _invalid("preset", preset, str(error)) from None
         shared = {key: value for key, value in values.items() if key in cls.model_fields}
         options = {key: value for key, value in values.items() if key not in cls.model_fields}
         for key, value in options.items():
@@ -48,9 +62,14 @@ class ModelConfig(BaseModel):
                 known = [*cls.model_fields, *network.options.model_fields]
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean model.{near[0]}?" if near else f"the keys are {', '.join(known)}"
-                raise _invalid(key, value, f"network {name} has no such option: {hint}")
-        # The errors of pydantic's own checks pass through with the name of their key.
-        return {**shared, **network.options.model_validate(options).model_dump()}
+                raise _invalid(key, value, f"network {name} has no option {key}: {hint}")
+        # Validation errors of pydantic already contain the name of the key.
+        complete = network.options.model_validate(options).model_dump()
+        try:
+            network.check_options(complete)
+        except ConfigError as error:
+            raise _invalid("network", name, str(error)) from None
+        return {**shared, **complete}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -58,7 +77,7 @@ class ModelConfig(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
     def described(self) -> dict[str, tuple[Any, str]]:
-        """Return the value and the description of each key, with the options of the network."""
+        """Return the value and the description of each key, including the options of the network."""
         fields: dict[str, FieldInfo] = {
             **type(self).model_fields,
             **registered_network(self.network).options.model_fields,
@@ -67,7 +86,7 @@ class ModelConfig(BaseModel):
 
 
 def _invalid(key: str, value: Any, message: str) -> ValidationError:
-    # Braces are place holders in messages of pydantic.
+    # The message is passed as a parameter, because pydantic interprets braces in its template.
     error = PydanticCustomError("network_option", "{message}", {"message": message})
     return ValidationError.from_exception_data("ModelConfig", [InitErrorDetails(type=error, loc=(key,), input=value)])
 
@@ -76,11 +95,12 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
     """Build a network with random weights.
 
     Args:
-        config: network and its options.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        config: Section `model` of a configuration.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
 
     Raises:
-        ConfigError: the network has no force head and ``forces`` is ``direct``, or it accepts no ``neighbor_sums``.
+        ConfigError: ``forces`` is ``direct`` but the network has no force head, or ``neighbor_sums`` is given but the
+            network does not accept it.
     """
     network, direct = registered_network(config.network), config.forces == "direct"
     factory = network.direct if direct else network.energy
@@ -93,7 +113,9 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
     arguments: dict[str, Any] = {"cutoff": config.cutoff, **config.options}
     if neighbor_sums is not None:
         if not network.takes_neighbor_sums(direct):
-            raise ConfigError(f"network {config.network} does not take neighbor_sums: it works on lists of edges only")
+            raise ConfigError(
+                f"network {config.network} does not accept neighbor_sums: omit this argument to use a list of edges"
+            )
         arguments["neighbor_sums"] = neighbor_sums
     return factory(**arguments)
 
@@ -107,17 +129,26 @@ def build_potential(
     """Build a potential with random weights.
 
     Args:
-        config: network and its options.
-        reference_energies: reference energy of each supported element, by atomic number, eV.
-        scale: eV per unit of the network's output.
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        config: Section `model` of a configuration.
+        reference_energies: Reference energy of each supported element, by atomic number, eV.
+        scale: Energy per unit of the network output, eV.
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
 
     Returns:
-        A `DirectPotential` if ``config.forces`` is ``direct``.
+        The potential, a `DirectPotential` if ``config.forces`` is ``direct``.
 
     Raises:
-        ConfigError: see `build_network`.
+        ConfigError: The network cannot be built, see `build_network`.
+        ElementError: The network supports a fixed list of elements, and one of the given elements is missing.
     """
+    if config.network == "mace":
+        known = config.options["elements"]
+        missing = [chemical_symbols[number] for number in reference_energies if number not in known]
+        if missing:
+            symbols = " ".join(chemical_symbols[number] for number in known)
+            raise ElementError(
+                f"model.elements: the network has weights for {symbols} only, not for {', '.join(missing)}"
+            )
     kind = DirectPotential if config.forces == "direct" else Potential
     network = build_network(config, neighbor_sums)
     return kind(network, list(reference_energies), list(reference_energies.values()), scale)

@@ -9,13 +9,14 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Energies, Positi
 class Potential(nn.Module):
     """Energies and conservative forces of structures.
 
-    E = sum_i ( scale * network_i + E0[Z_i] ), summed in float64; F = -dE/dx. Energies and forces share one scale.
+    The energy E = sum_i ( scale * network_i + E0[Z_i] ) is summed in float64, and the forces are F = -dE/dx. Energies
+    and forces have the same scale.
 
     Args:
-        network: energy network, which returns one value per atom.
-        elements: atomic numbers that the potential supports.
-        reference_energies: energy of each of these elements, eV.
-        scale: eV per unit of the output of the network.
+        network: Energy network, which returns one value per atom.
+        elements: Atomic numbers that the potential supports.
+        reference_energies: Reference energy of each element, eV.
+        scale: Energy per unit of the network output, eV.
     """
 
     reference_energies: Tensor
@@ -45,12 +46,12 @@ class Potential(nn.Module):
         """Return the energy of each structure (S,), float64, eV.
 
         Args:
-            species: atomic numbers (N,).
-            positions: positions (N, 3), angstrom.
-            edges: center i and neighbor j of each edge (2, E).
-            edge_shifts: shift (E, 3) to the periodic image of the neighbor, added to r_j - r_i, angstrom.
-            structure_index: structure of each atom (N,).
-            n_structures: number of structures S.
+            species: Atomic numbers (N,).
+            positions: Positions (N, 3), angstrom.
+            edges: Center i and neighbor j of each edge (2, E).
+            edge_shifts: Shift (E, 3) to the periodic image of the neighbor, added to r_j - r_i, angstrom.
+            structure_index: Structure of each atom (N,).
+            n_structures: Number of structures S.
         """
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures)
@@ -80,8 +81,8 @@ class Potential(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom.
 
-        With ``create_graph`` the forces can be differentiated again, which training on forces requires. The other
-        arguments are those of `energies`.
+        With ``create_graph``, the forces are differentiable, as required for training on forces. `energies` describes
+        the other arguments.
         """
         if not positions.requires_grad:
             positions = positions.detach().requires_grad_(True)
@@ -92,9 +93,10 @@ class Potential(nn.Module):
 
 
 class DirectPotential(Potential):
-    """Energies and direct forces of structures: the network returns both, and they share one scale.
+    """Energies and direct forces of structures, which the network returns with the same scale.
 
-    The arguments are those of `Potential`; the network returns the energy (N,) and the force (N, 3) of each atom.
+    The arguments are the same as for `Potential`. The network returns the energy (N,) and the force (N, 3) of each
+    atom.
     """
 
     def energies_of_edges(
@@ -119,7 +121,7 @@ class DirectPotential(Potential):
         n_structures: int,
         create_graph: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom; both can always be differentiated."""
+        """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom. Both are always differentiable."""
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
         return self.energies_and_forces_of_edges(species, edges, edge_vectors, structure_index, n_structures)
 
@@ -131,7 +133,7 @@ class DirectPotential(Potential):
         structure_index: StructureIndex,
         n_structures: int,
     ) -> tuple[Tensor, Tensor]:
-        """Return the energies and forces of `forward` from edge vectors (E, 3) in angstrom."""
+        """Return energies (S,) and forces (N, 3), see `forward`, from edge vectors (E, 3) in angstrom."""
         atomic, forces = self.network(species, edges, edge_vectors, structure_index)
         energies: Tensor = atomic.to(self.scale.dtype) * self.scale + self.reference_energies[species]
         energies = energies.new_zeros(n_structures).index_add(0, structure_index, energies)

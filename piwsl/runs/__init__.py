@@ -1,1 +1,1 @@
-"""A directory that a long job writes: files, locks, logs, and the processes that work on it."""
+"""Directories and processes of long jobs: files, locks, logs, configurations, executors."""

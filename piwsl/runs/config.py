@@ -1,4 +1,4 @@
-"""Configurations: YAML files and options checked against a pydantic model, with one line for each mistake."""
+"""Configurations: YAML files and options, validated with a pydantic model that reports errors in one line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -9,28 +9,31 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from piwsl.errors import ConfigError, reason_of
+from piwsl.errors import ConfigError, reason_of, shortened
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LARGEST_CONFIG = 2**20  # bytes
+_MOST_VALUES, _DEEPEST = 20_000, 50
+_SHOWN = 60  # longest value or key in a message, characters
+
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping whose keys are text, at every level; an empty file is an empty mapping.
+    """Read a YAML file that contains a mapping with text keys at every level; an empty file gives an empty mapping.
 
     Raises:
-        ConfigError: The file is missing, not YAML, or holds something else.
+        ConfigError: The file is missing, is not valid YAML, or does not contain such a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            text = stream.read(LARGEST_CONFIG + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}: not valid YAML: {error.problem or 'unreadable'}{line}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {reason_of(error)}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
+    if len(text) > LARGEST_CONFIG:
+        raise ConfigError(f"{path}: larger than {LARGEST_CONFIG // 1024} kB: not a configuration")
+    content = _loaded(text, path)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -39,24 +42,65 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def _loaded(text: bytes, path: Path) -> Any:
+    """Parse YAML with limits on the number of values and levels.
+
+    Raises:
+        ConfigError: The text is not valid YAML, or exceeds a limit.
+    """
+    try:
+        content = yaml.safe_load(text.decode("utf-8-sig"))
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = shortened(" ".join((error.problem or "unreadable").split()))
+        raise ConfigError(f"{path}: not valid YAML: {problem}{line}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML: more than {_DEEPEST} levels") from None
+    except Exception as error:  # constructors of dates, numbers and tags raise many types
+        reason = "a number has too many digits" if "integer string" in str(error) else reason_of(error)
+        raise ConfigError(f"{path}: not valid YAML: {reason}") from None
+    if _values(content, _DEEPEST) > _MOST_VALUES:
+        raise ConfigError(f"{path}: more than {_MOST_VALUES} values or {_DEEPEST} levels: not a configuration")
+    return content
+
+
+def _values(content: Any, levels: int, left: int = 0) -> int:
+    """Count values, including each use of an alias; counting stops above the limit."""
+    if levels < 0:
+        return _MOST_VALUES + 1
+    inner = [*content, *content.values()] if isinstance(content, dict) else content
+    if not isinstance(inner, list | tuple | set):
+        return left + 1
+    count = left + 1
+    for item in inner:
+        count = _values(item, levels - 1, count)
+        if count > _MOST_VALUES:
+            break
+    return count
+
+
 def _check_keys(content: Any, path: Path, prefix: str) -> None:
     if isinstance(content, dict):
         for key, value in content.items():
             if not isinstance(key, str):
                 where = f" in {prefix.removesuffix('.')}" if prefix else ""
-                raise ConfigError(f"{path}: the key {key!r}{where} is not text: put it in quotes")
+                raise ConfigError(
+                    f"{path}: the key {shortened(repr(key), _SHOWN)}{where} is not text: put the key in quotes"
+                )
             _check_keys(value, path, f"{prefix}{key}.")
     elif isinstance(content, list):
         for item in content:
             _check_keys(item, path, prefix)
+    elif isinstance(content, str) and "\0" in content:
+        raise ConfigError(f"{path}: {prefix.removesuffix('.')} contains a NUL character: remove the character")
 
 
 def _kind(content: Any) -> str:
-    return "a list" if isinstance(content, list) else f"the value {content!r}"
+    return "a list" if isinstance(content, list) else f"the value {shortened(repr(content), _SHOWN)}"
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return nested values with overrides such as ``section.key=value`` applied.
+    """Return nested values after applying overrides such as ``section.key=value``.
 
     Raises:
         ConfigError: An override has no equals sign.
@@ -74,7 +118,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 
 
 def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values merged with new ones, which take precedence."""
+    """Return nested values merged with new values, which take precedence."""
     result = dict(values)
     for key, value in new.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -83,11 +127,13 @@ def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
-    """Return the value that YAML reads from a text, or a number such as 1e-3, which YAML 1.1 reads as text."""
+    """Parse a value as YAML; numbers such as 1e-3, which YAML 1.1 treats as text, become numbers."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except Exception:  # constructors of dates, numbers and tags raise many types
         return text
+    if _values(value, _DEEPEST) > _MOST_VALUES:
+        raise ConfigError(f"{shortened(repr(text), _SHOWN)}: too many values for an option")
     if isinstance(value, str):
         try:
             return float(value)
@@ -97,16 +143,17 @@ def _scalar(text: str) -> Any:
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str = "", section: str = "") -> Model:
-    """Check values against a model.
+    """Validate values with a pydantic model.
 
     Args:
-        model: The configuration.
+        model: Class of the configuration.
         values: Nested values.
-        where: Source of the values, such as a file name; messages begin with it.
-        section: Name of the section that the model describes; empty: the whole configuration.
+        where: Source of the values, such as a file name, at the beginning of messages.
+        section: Name of the section that the model describes; empty for the whole configuration.
 
     Raises:
-        ConfigError: One line that names the key, what is wrong with it, and the nearest known key.
+        ConfigError: A value is invalid. The one-line message names the key, the problem, and the most similar known
+            key.
     """
     try:
         return model.model_validate(dict(values))
@@ -117,9 +164,9 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str = "", sec
 
 def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str, Any], section: str) -> str:
     errors = error.errors()
-    # Of a union there is an error for each branch: an unknown key in one of them is the most specific.
+    # A union causes an error for each branch; an unknown key in a branch is the most specific error.
     first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
-    parts = _key_parts(first["loc"], values)
+    parts = [shortened(" ".join(part.split()), _SHOWN) for part in _key_parts(first["loc"], values)]
     key = section + ".".join(parts)
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}: {_hint(model, parts, section)}"
@@ -129,7 +176,7 @@ def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str
     message = message[:1].lower() + message[1:]
     if first["type"] in ("missing", "value_error") and not isinstance(first["input"], str | int | float):
         return f"{key}: {message}" if key else message
-    return f"{key} = {first['input']!r}: {message}"
+    return f"{key} = {shortened(repr(first['input']), _SHOWN)}: {shortened(message)}"
 
 
 def _key_parts(location: Sequence[int | str], values: Any) -> list[str]:
@@ -150,7 +197,7 @@ def _key_parts(location: Sequence[int | str], values: Any) -> list[str]:
 
 
 def _hint(model: type[BaseModel], parts: list[str], section: str) -> str:
-    """Advise what to write instead of an unknown key."""
+    """Return a suggestion for an unknown key."""
     siblings = _fields_of(model, parts[:-1])
     parent = "".join(f"{part}." for part in parts[:-1])
     american = _american(parts[-1])
@@ -166,7 +213,7 @@ def _hint(model: type[BaseModel], parts: list[str], section: str) -> str:
 
 
 def _american(name: str) -> str:
-    """Return the present spelling of a key that earlier versions spelled the British way."""
+    """Return the American spelling of a key; earlier versions used British spelling."""
     spellings = {
         "neighbour": "neighbor",  # codespell:ignore
         "optimis": "optimiz",
@@ -179,7 +226,7 @@ def _american(name: str) -> str:
 
 
 def _fields_of(model: type[BaseModel], parts: Sequence[str]) -> list[str]:
-    """Return the names of the fields of the section at a key."""
+    """Return the field names of the section at a key."""
     annotation: Any = model
     for part in parts:
         for candidate in _alternatives(annotation):
@@ -196,7 +243,7 @@ def _fields_of(model: type[BaseModel], parts: Sequence[str]) -> list[str]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Return the member types of a union, and the type inside an annotation."""
+    """Return the member types of a union, or the type inside an annotation."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

@@ -1,4 +1,4 @@
-"""The directory of a long job: who may use it, what belongs to it, one process at a time."""
+"""The directory of a long job: its files, its lock, and checks before it is used."""
 
 import logging
 import time
@@ -18,14 +18,15 @@ LOCK_FILE = ".lock"
 
 @dataclass(frozen=True)
 class DirectoryKind:
-    """The directories of one kind of job.
+    """Description of the directories of one kind of job.
 
     Attributes:
         job: Name of the job in messages, with its article, such as ``a training run``.
-        marks: File names; any of them shows that a directory holds such a job.
+        marks: File names; a directory that contains any of these files contains such a job.
         own: Patterns of the files and folders that belong to the job; nothing else is ever removed.
-        log: Name of the log; empty: the job writes none.
-        resume: Python argument that continues a job; empty: the same call does.
+        log: Name of the log file; empty if the job writes no log.
+        resume: Python argument that continues a job; empty if the same call continues the job.
+        states: Patterns of restart files. A job can be continued if any such file exists, or always if empty.
     """
 
     job: str
@@ -33,14 +34,15 @@ class DirectoryKind:
     own: tuple[str, ...] = ()
     log: str = ""
     resume: str = ""
+    states: tuple[str, ...] = ()
 
 
 class RunDirectory:
-    """One directory of a job.
+    """Directory of a job.
 
     Args:
-        path: The directory; it need not exist.
-        kind: Kind of job that uses it.
+        path: Path of the directory, which need not exist.
+        kind: Kind of the job that uses the directory.
     """
 
     def __init__(self, path: Path, kind: DirectoryKind) -> None:
@@ -48,17 +50,23 @@ class RunDirectory:
 
     @property
     def holds_job(self) -> bool:
-        """Whether the directory holds a job of this kind, finished or not."""
+        """Whether the directory contains a job of this kind, finished or not."""
         return any((self.path / name).exists() for name in self.kind.marks)
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether the directory contains the files that a job needs to be continued."""
+        return not self.kind.states or any(any(self.path.glob(pattern)) for pattern in self.kind.states)
+
     def check_free(self, force: bool = False) -> None:
-        """Raise an error if the directory holds anything but hidden files; nothing is changed.
+        """Raise an error if the directory contains anything except hidden files. Nothing is changed.
 
         Args:
-            force: Accept another job of this kind, which is to be replaced.
+            force: Accept a job of this kind, which will be replaced.
 
         Raises:
-            RunDirectoryError: The directory holds something else, or a job without ``force``, or is a file.
+            RunDirectoryError: The path is a file, or the directory contains other files. Without ``force``, also if the
+                directory contains a job.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path} is a file, not a directory: choose another output=DIRECTORY")
@@ -70,12 +78,12 @@ class RunDirectory:
             message = f"{self.path}: is not empty and holds no {plain}: choose another output=DIRECTORY"
             raise RunDirectoryError(message)
         if not force:
-            resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume else ""
+            resume = f"continue it with {self.kind.resume}=True, " if self.kind.resume and self.can_continue else ""
             advice = f"{resume}replace it with force=True, or choose another output=DIRECTORY"
-            raise RunDirectoryError(f"{self.path}: holds {job} already: {advice}")
+            raise RunDirectoryError(f"{self.path}: already holds {job}: {advice}")
 
     def create(self) -> None:
-        """Create the directory if it does not exist, and check that it can be written.
+        """Create the directory if it does not exist, and check that it is writable.
 
         Raises:
             RunDirectoryError: The directory cannot be written.
@@ -83,12 +91,12 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self.kind.log:
-                (self.path / self.kind.log).open("a").close()  # an existing log is not touched: its job may run
+                (self.path / self.kind.log).open("a").close()  # keep an existing log, because its job may be running
         except OSError as error:
             raise self._unwritable(error) from None
 
     def clear(self) -> None:
-        """Remove the files and folders of an earlier job, and nothing else.
+        """Remove the files and folders of an earlier job; other files are kept.
 
         Raises:
             RunDirectoryError: A file or folder cannot be removed.
@@ -108,7 +116,7 @@ class RunDirectory:
         return locked(self.path)
 
     def log(self) -> AbstractContextManager[None]:
-        """Write the lines of all loggers of piwsl to the log within the block."""
+        """Write the messages of all piwsl loggers to the log file within the block."""
         return log_to_file(logging.getLogger("piwsl"), self.path / self.kind.log)
 
     def _unwritable(self, error: OSError) -> RunDirectoryError:
@@ -119,15 +127,15 @@ class RunDirectory:
 
 @contextmanager
 def locked(directory: Path, names: Sequence[str] = (LOCK_FILE,), patience: float = 0.0) -> Iterator[None]:
-    """Lock files of a directory within the block; the locks are released however the process ends.
+    """Lock a directory within the block. The locks are released even if the process is killed.
 
     Args:
-        directory: An existing directory.
+        directory: Existing directory.
         names: Names of the lock files.
         patience: Total time to wait for other processes, s.
 
     Raises:
-        RunDirectoryError: Another process holds a lock, or the directory cannot be written.
+        RunDirectoryError: Another process holds a lock, or the directory is not writable.
     """
     deadline = time.monotonic() + patience
     with ExitStack() as held:
@@ -135,7 +143,9 @@ def locked(directory: Path, names: Sequence[str] = (LOCK_FILE,), patience: float
             try:
                 held.enter_context(FileLock(directory / name).acquire(max(deadline - time.monotonic(), 0.0)))
             except Timeout:
-                raise RunDirectoryError(f"{directory}: another process works here: wait for its end") from None
+                raise RunDirectoryError(
+                    f"{directory}: another process is using this directory: wait for that process to end"
+                ) from None
             except NotImplementedError:  # a file system without locks
                 continue
             except OSError as error:

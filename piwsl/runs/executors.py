@@ -1,4 +1,4 @@
-"""Executors of tasks: processes of this machine; `piwsl.runs.dask_cluster` has a Dask cluster."""
+"""Executors that run tasks in parallel: local processes here, a Dask cluster in `piwsl.runs.dask_cluster`."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from piwsl.runs.process_settings import environment_variable
 
-Task: TypeAlias = tuple[int, tuple[Any, ...]]  # place in the list of tasks, arguments of the function
+Task: TypeAlias = tuple[int, tuple[Any, ...]]  # position in the list of tasks, arguments of the function
 POLL = 0.5  # s between two polls
 
 
@@ -22,9 +22,9 @@ class Outcome:
     """Outcome of a task.
 
     Attributes:
-        index: position in the list of tasks.
-        value: return value of the function.
-        died: reason why the process of the task ended; None: it completed.
+        index: Position in the list of tasks.
+        value: Return value of the function.
+        died: Reason why the process of the task died; None if the task completed.
     """
 
     index: int
@@ -33,7 +33,7 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Executor that calls a function for many arguments in parallel."""
+    """Interface of an executor, which calls a function for many arguments in parallel."""
 
     def run(
         self,
@@ -41,24 +41,24 @@ class Executor(Protocol):
         tasks: Iterable[tuple[Any, ...]],
         waiting: Callable[[], None] | None = None,
     ) -> Iterator[Outcome]:
-        """Call ``function(*task)`` for every task; yield outcomes as they are ready, in any order.
+        """Call ``function(*task)`` for every task and yield the outcomes in the order of completion.
 
         Args:
-            function: function that other processes can import by name.
-            tasks: arguments of each call; read as they are needed.
-            waiting: function called about twice a second while no outcome is ready.
+            function: Function that other processes can import by name.
+            tasks: Arguments of each call, read as needed.
+            waiting: Function called about twice a second while no outcome is ready.
 
         Raises:
-            Exception: exception that the function raised; tasks that have not started may be skipped.
+            Exception: The function raised this exception. Tasks that have not started may be skipped.
         """
 
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Processes of this machine, one thread each.
+    """Executor that uses processes on this machine, with one thread each.
 
     Attributes:
-        workers: number of processes.
+        workers: Number of processes.
     """
 
     workers: int = 1
@@ -69,12 +69,12 @@ class LocalProcesses:
         tasks: Iterable[tuple[Any, ...]],
         waiting: Callable[[], None] | None = None,
     ) -> Iterator[Outcome]:
-        """See `Executor.run`. A task whose process dies is tried once more, alone."""
+        """See `Executor.run`. A task whose process dies is run again, alone."""
         queue = iter(enumerate(tasks))
         while lost := (yield from self._until_a_process_dies(function, queue, waiting, self.workers)):
-            suspects = iter(lost)  # one of them killed its process: run one at a time, they show which
+            suspects = iter(lost)  # run these tasks one at a time to find the task that kills its process
             while guilty := (yield from self._until_a_process_dies(function, suspects, waiting, workers=0)):
-                yield Outcome(guilty[0][0], died="its process died (out of memory, or the program crashed)")
+                yield Outcome(guilty[0][0], died="the process died (out of memory, or a crash)")
 
     def _until_a_process_dies(
         self,
@@ -83,9 +83,13 @@ class LocalProcesses:
         waiting: Callable[[], None] | None,
         workers: int,
     ) -> Generator[Outcome, None, list[Task]]:
-        """Work through the queue; returns the tasks in flight when a process died, and none at the end.
+        """Run tasks from the queue until a process dies, and yield their outcomes.
 
-        Each of the workers has a task in hand and one ahead; without workers one process has one task at a time.
+        Each worker has one running task and one waiting task. With ``workers=0``, a single process gets one task at a
+        time.
+
+        Returns:
+            The tasks that were running or waiting when a process died; empty if the queue is finished.
         """
         running: dict[Future[Any], Task] = {}
         pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=_end_with_parent)
@@ -113,7 +117,7 @@ class LocalProcesses:
 
 
 def _end_with_parent() -> None:
-    """End this process with its parent: a killed job must not leave processes behind."""
+    """End this process when its parent ends, so that a killed job leaves no processes behind."""
     parent = parent_process()
     assert parent is not None
 
@@ -127,7 +131,7 @@ def _end_with_parent() -> None:
 def _submit(
     pool: ProcessPoolExecutor, function: Callable[..., Any], task: Task, running: dict[Future[Any], Task]
 ) -> bool:
-    # A process that is started here inherits the variable: one molecule does not keep two threads busy.
+    # Processes started here inherit the variable; a single molecule does not benefit from a second thread.
     with environment_variable("OMP_NUM_THREADS", "1"):
         try:
             running[pool.submit(function, *task[1])] = task

@@ -1,6 +1,6 @@
-"""HTML with which results display themselves in a notebook: tables, pictures and lines, all text escaped.
+"""HTML representations of results in notebooks: tables, pictures and lines, with all text escaped.
 
-Nothing is loaded from elsewhere: pictures are part of the HTML, and colors are those of the notebook.
+The HTML is self-contained: pictures are embedded, and the notebook determines the colors.
 """
 
 import base64
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def table(rows: Iterable[Sequence[object]], header: Sequence[object] = ()) -> str:
-    """Return a table of texts; the first column is left-aligned, all others are right-aligned."""
+    """Return a table; the first column is left-aligned, and the other columns are right-aligned."""
     head = f"<thead>{_row('th', header)}</thead>" if header else ""
     return f"<table>{head}<tbody>{''.join(_row('td', row) for row in rows)}</tbody></table>"
 
@@ -26,7 +26,7 @@ def _row(tag: str, cells: Sequence[object]) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
-    """Return a table of names and values, left-aligned; empty values are left out."""
+    """Return a left-aligned table of names and values; empty values are omitted."""
     rows = (
         f'<tr><th style="text-align: left">{escape(name)}</th>'
         f'<td style="text-align: left">{escape(str(value))}</td></tr>'
@@ -42,13 +42,13 @@ def heading(text: str) -> str:
 
 
 def lines(texts: Iterable[str]) -> str:
-    """Return lines of text; nothing where there are none."""
+    """Return lines of text as a paragraph; empty if there are no lines."""
     content = "<br>".join(escape(text) for text in texts)
     return f"<p>{content}</p>" if content else ""
 
 
 def picture(figure: Any, name: str) -> str:
-    """Return a figure of matplotlib as an image within the HTML; ``name`` is its alternative text."""
+    """Return a matplotlib figure as an embedded image; ``name`` is the alternative text."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     encoded = base64.b64encode(content.getvalue()).decode()

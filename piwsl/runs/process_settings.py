@@ -1,7 +1,7 @@
-"""Settings of the whole process that a job changes for its duration: allocator, threads, environment.
+"""Process-wide settings that a job changes for its duration: allocator, threads, environment.
 
-Every verb that computes for long enters `process_settings`, which restores everything afterwards, so a job leaves the
-process as it was and jobs can follow each other in any order. Two things cannot be restored in full:
+Every long-running function of piwsl enters `process_settings`, which restores the settings afterwards, so that jobs can
+follow each other in any order. Two settings cannot be restored completely:
 
 - The GNU C library cannot report its settings. They are set to the documented defaults of mallopt(3), which switches
   off the adjustment of the mmap threshold that a fresh process has.
@@ -16,12 +16,12 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 SWITCH = "PIWSL_PROCESS_SETTINGS"
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-# Variables that a job, or a library that it calls, sets.
+# Environment variables set by a job or by the libraries that it uses.
 _VARIABLES = (_HUGE_PAGES, "OMP_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_CACHE_DIR")
 
 # Names and numbers of mallopt(3) in the GNU C library.
@@ -33,29 +33,28 @@ _DEFAULTS = (
     (_M_MMAP_MAX, 65536),
 )
 _LARGEST_THRESHOLD = 32 * 2**20  # bytes; the library refuses more
-_KEPT = 2**30  # bytes at the top of the heap that stay
+_KEPT = 2**30  # bytes that are kept at the top of the heap
 
 _lock = threading.Lock()
-_depth = 0  # of nested blocks: the outermost one restores the allocator
+_depth = 0  # number of nested blocks; the outermost block restores the allocator
 
 
 @contextmanager
 def process_settings(
     threads: int | None = None, deterministic: bool = False, huge_pages: bool = False
 ) -> Iterator[None]:
-    """Prepare the process for a job within the block, and restore it afterwards.
+    """Prepare the process for a job within the block, and restore its settings afterwards.
 
-    Within the block freed memory is kept, and a job may call `choose_threads` and `keep_largest_blocks`. Blocks can be
-    nested.
+    Within the block, freed memory is kept for reuse, and a job may call `choose_threads` and `keep_largest_blocks`.
+    Blocks can be nested.
 
     Args:
-        threads: Number of threads of torch; None: unchanged.
-        deterministic: Allow only deterministic algorithms of torch.
+        threads: Number of torch threads; None leaves the number unchanged.
+        deterministic: Allow only deterministic torch algorithms.
         huge_pages: Let torch use huge pages, if it has not allocated anything yet.
     """
-    import torch  # here, so that worker processes which compute without torch can import this module
+    import torch  # imported here, because some worker processes do not need torch
 
-    environment = {name: os.environ.get(name) for name in _VARIABLES}
     threads_before = torch.get_num_threads()
     strict_before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -64,33 +63,40 @@ def process_settings(
     _enter()
     try:
         keep_freed_memory()
-        if huge_pages:
-            use_huge_pages()
         if threads:
             torch.set_num_threads(threads)
-        if deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS requires
-            torch.use_deterministic_algorithms(True)
-        yield
+        with variables_restored(_VARIABLES):
+            if huge_pages:
+                use_huge_pages()
+            if deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
+                torch.use_deterministic_algorithms(True)
+            yield
     finally:
-        if deterministic:  # else the call would only import the compiler of torch, which takes seconds
+        if deterministic:  # an unnecessary call would import the torch compiler, which takes seconds
             torch.use_deterministic_algorithms(strict_before[0], warn_only=strict_before[1])
         if torch.get_num_threads() != threads_before:
             torch.set_num_threads(threads_before)
-        for name, value in environment.items():
-            _set_variable(name, value)
         _leave()
 
 
 @contextmanager
-def environment_variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment within the block."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+def variables_restored(names: Iterable[str]) -> Iterator[None]:
+    """Restore environment variables to their previous values after the block."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
-        _set_variable(name, before)
+        for name, value in before.items():
+            _set_variable(name, value)
+
+
+@contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable within the block."""
+    with variables_restored([name]):
+        os.environ[name] = value
+        yield
 
 
 def _set_variable(name: str, value: str | None) -> None:
@@ -111,31 +117,31 @@ def _leave() -> None:
     with _lock:
         _depth -= 1
         if _depth == 0 and _mallopt(*_DEFAULTS):
-            ctypes.CDLL(None).malloc_trim(0)  # return what was kept
+            ctypes.CDLL(None).malloc_trim(0)  # return the kept memory to the system
 
 
 def keep_freed_memory() -> bool:
-    """Let the allocator reuse the large blocks of a step; return True where that is possible.
+    """Configure the allocator to reuse large blocks, and return whether that was possible.
 
-    By default the GNU C library requests every block above some hundred kilobytes from the system and returns it. The
-    page faults of the next step then cost a third of its time.
+    By default, the GNU C library requests each block above some hundred kilobytes from the system and returns it when
+    it is freed. The resulting page faults take a third of the time of a step.
     """
     return _mallopt((_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD), (_M_TRIM_THRESHOLD, _KEPT), (_M_TOP_PAD, 64 * 2**20))
 
 
 def keep_largest_blocks() -> bool:
-    """Keep blocks above 32 MB, too; return True where that is possible.
+    """Configure the allocator to also reuse blocks above 32 MB, and return whether that was possible.
 
-    For programs that allocate the same blocks at every step, such as compiled ones: others leave gaps in which nothing
-    fits, and take twice the memory.
+    Use this only for programs that allocate the same blocks in every step, such as compiled models. Other programs
+    fragment the heap and need twice the memory.
     """
     return _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
 
 
 def use_huge_pages() -> None:
-    """Let torch request huge pages for blocks above 2 MB: it does not keep the largest ones, and pays for each page.
+    """Let torch request huge pages for blocks above 2 MB, which reduces the cost of page faults.
 
-    It has an effect only before torch first allocates. An own value of the user stays.
+    The setting has an effect only before the first allocation of torch. A value set by the user is kept.
     """
     if not _switched_off():
         os.environ.setdefault(_HUGE_PAGES, "1")
@@ -151,19 +157,19 @@ def _mallopt(*options: tuple[int, int]) -> bool:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
+    except (OSError, AttributeError):  # not the GNU C library
         return False
     results = [mallopt(name, value) for name, value in options]
     return set(results) == {1}
 
 
-# Up to here a step is many small operations: a second thread brings a fifth at best, and costs several times as much
-# where the processor it waits for is busy.
+# Up to this size, a step consists of many small operations. A second thread saves a fifth of the time at best, and
+# slows down the step several times if its processor is busy.
 SINGLE_THREAD_ATOMS = 100
 
 
 def choose_threads(n_atoms: int) -> None:
-    """Limit torch to one thread for a small molecule, unless OMP_NUM_THREADS is set."""
+    """Limit torch to one thread for a small molecule unless OMP_NUM_THREADS is set."""
     import torch
 
     if n_atoms <= SINGLE_THREAD_ATOMS and not os.environ.get("OMP_NUM_THREADS") and not _switched_off():
@@ -171,7 +177,10 @@ def choose_threads(n_atoms: int) -> None:
 
 
 def replica_threads(device: str = "cpu") -> int:
-    """Return the number of concurrent calls for replicas, each in one thread: one per processor, or OMP_NUM_THREADS."""
+    """Return the number of concurrent model calls for replicas.
+
+    Each call uses one thread. On a CPU, the number is OMP_NUM_THREADS or the number of processors.
+    """
     if device != "cpu":
         return 1
     requested = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
@@ -179,7 +188,7 @@ def replica_threads(device: str = "cpu") -> int:
 
 
 def _processors() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

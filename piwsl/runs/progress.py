@@ -1,8 +1,7 @@
-"""Progress of long work: a bar on a terminal or in a notebook, a plain line at each tenth elsewhere.
+"""Progress displays: a bar on a terminal or in a notebook, otherwise a plain line after each tenth of the work.
 
-Functions that take ``progress`` accept three kinds of values: a function that is called as the work proceeds, True or
-False to show or hide a bar, and None, which shows a bar in notebooks and in interactive sessions. Bars and lines are
-written to the standard error stream, never to the standard output.
+Functions with an argument ``progress`` accept a callback, True or False to show or hide a bar, or None, which shows a
+bar in notebooks and in interactive sessions. Bars and lines are written to the standard error stream.
 """
 
 import sys
@@ -13,17 +12,17 @@ from html import escape
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 State = TypeVar("State")
-_PAUSE = 0.2  # s between two pictures of a bar in a notebook
-_UNKNOWN_PAUSE = 10.0  # s between two lines where the total is not known
+_PAUSE = 0.2  # s between two updates of a bar in a notebook
+_UNKNOWN_PAUSE = 10.0  # s between two lines if the total is not known
 
 
 class Step(NamedTuple):
     """Progress of a computation.
 
     Attributes:
-        done: number of finished units.
-        total: total number of units; None if it is not known.
-        text: details such as losses, speed and remaining time.
+        done: Number of finished units.
+        total: Total number of units; None if it is not known.
+        text: Details such as losses, speed and remaining time.
     """
 
     done: int
@@ -32,14 +31,14 @@ class Step(NamedTuple):
 
 
 class Display(Protocol):
-    """A display of progress."""
+    """Interface of a progress display."""
 
     def update(self, step: Step) -> None:
         """Show the progress."""
 
 
 def is_watched() -> bool:
-    """Return whether a person watches: in a notebook, or in an interactive session on a terminal."""
+    """Return whether the process runs in a notebook or in an interactive session on a terminal."""
     return in_notebook() or (hasattr(sys, "ps1") and sys.stderr.isatty())
 
 
@@ -52,7 +51,7 @@ def in_notebook() -> bool:
 
 def to_stderr(line: str) -> None:
     """Write a line to the standard error stream."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  # the progress that a caller requested
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  # progress requested by the caller
 
 
 @contextmanager
@@ -62,14 +61,14 @@ def reporting(
     describe: Callable[[State], Step],
     write: Callable[[str], None] = to_stderr,
 ) -> Iterator[Callable[[State], None] | None]:
-    """Turn the argument ``progress`` of a function into a callback.
+    """Convert the argument ``progress`` of a function to a callback.
 
     Args:
-        progress: a callback, which is returned as it is; True or False to show or hide a display; None to show one
-            in an interactive session.
-        unit: name of what is counted, such as ``step``; empty where the text of a step contains the count.
-        describe: converts the state that the work reports into a `Step`.
-        write: prints a plain line if there is neither a terminal nor a notebook.
+        progress: Callback, which is returned unchanged; True or False to show or hide a display; None to show a display
+            in interactive sessions only.
+        unit: Name of the counted unit, such as ``step``; empty if the text of a step contains the count.
+        describe: Function that converts a reported state to a `Step`.
+        write: Function that prints a plain line if there is neither a terminal nor a notebook.
 
     Yields:
         The callback, or None if nothing is to be shown.
@@ -91,7 +90,7 @@ def counting(
     write: Callable[[str], None] = to_stderr,
     describe: Callable[[int, int | None], str] = lambda done, total: "",
 ) -> Iterator[Callable[[int, Any], None] | None]:
-    """Turn the argument ``progress`` of a function that counts into a callback (done, total); see `reporting`."""
+    """Convert the argument ``progress`` of a counting function to a callback (done, total); see `reporting`."""
     if callable(progress):
         yield progress
         return
@@ -105,7 +104,7 @@ def _unchanged(step: Step) -> Step:
 
 @contextmanager
 def display(unit: str, write: Callable[[str], None] = to_stderr) -> Iterator[Display]:
-    """Open the display that suits the environment: a notebook, a terminal, or lines of text."""
+    """Open a progress display for the environment: a notebook, a terminal, or lines of text."""
     if in_notebook():
         bar = _NotebookBar(unit)
         try:
@@ -132,7 +131,7 @@ def display(unit: str, write: Callable[[str], None] = to_stderr) -> Iterator[Dis
 
 
 class _TerminalBar:
-    """A progress bar of rich; a count that falls back begins a new bar."""
+    """Progress bar on a terminal; a decreasing count starts a new bar."""
 
     def __init__(self, progress: Any, unit: str) -> None:
         self._progress, self._unit = progress, unit
@@ -142,7 +141,7 @@ class _TerminalBar:
     def update(self, step: Step) -> None:
         """Update the bar."""
         if self._task is None or step.done < self._done:
-            # The first step counts as the start: a resumed run would otherwise seem to be fast.
+            # The bar starts at the first reported step; otherwise, the speed of a resumed run would be too high.
             self._task = self._progress.add_task("", total=step.total, completed=step.done, count="")
         self._done = step.done
         self._progress.update(
@@ -155,7 +154,7 @@ class _TerminalBar:
 
 
 class _NotebookBar:
-    """A progress bar in HTML, in the output of a notebook cell."""
+    """HTML progress bar in the output of a notebook cell."""
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
@@ -164,13 +163,13 @@ class _NotebookBar:
         self._handle: Any = None
 
     def update(self, step: Step) -> None:
-        """Update the bar, a few times a second."""
+        """Update the bar, at most a few times per second."""
         self._step = step
         if time.monotonic() - self._drawn >= _PAUSE:
             self.draw()
 
     def draw(self) -> None:
-        """Draw the newest step."""
+        """Draw the latest step."""
         from IPython.display import HTML, display
 
         self._drawn = time.monotonic()
@@ -182,14 +181,14 @@ class _NotebookBar:
 
 
 def bar_html(unit: str, step: Step) -> str:
-    """Return a progress bar as HTML, with the count and the text beside it."""
+    """Return a progress bar as HTML, followed by the count and the text."""
     value = "" if step.total is None else f' value="{step.done}" max="{max(1, step.total)}"'
     words = "  ".join(filter(None, (_count(unit, step), step.text)))
     return f'<div><progress{value} style="width: 20em"></progress> <code>{escape(words)}</code></div>'
 
 
 class _Lines:
-    """A line at each tenth of the work, the last one included."""
+    """Display that writes a line after each tenth of the work, including the last."""
 
     def __init__(self, unit: str, write: Callable[[str], None]) -> None:
         self._unit, self._write = unit, write
@@ -198,14 +197,14 @@ class _Lines:
         self._written = time.monotonic()
 
     def update(self, step: Step) -> None:
-        """Write a line where one is due."""
+        """Write a line if the next tenth has been reached."""
         if step.total is None:
             if time.monotonic() - self._written >= _UNKNOWN_PAUSE:
                 self._line(step)
             return
         tenth = 10 * step.done // max(1, step.total)
         if self._tenth is None or step.done < self._done:
-            self._tenth = min(tenth, 9)  # resumed work starts in the middle
+            self._tenth = min(tenth, 9)  # resumed work does not start at 0
         self._done = step.done
         if tenth > self._tenth:
             self._tenth = tenth
@@ -223,7 +222,7 @@ def _count(unit: str, step: Step) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time such as ``1:02:03``; a question mark where it is not known."""
+    """Return a time as text such as ``1:02:03``, or ``?`` if the time is not known."""
     if not seconds < 1e8:
         return "?"
     minutes, rest = divmod(round(seconds), 60)

@@ -9,9 +9,11 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from piwsl.errors import printable
+
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """Return the versions of Python and of packages; None where one is not installed."""
+    """Return the versions of Python and of packages; the version of a missing package is None."""
     installed: dict[str, str | None] = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -30,7 +32,7 @@ def command_line() -> str:
 
 @contextmanager
 def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
-    """Attach a handler to a logger within the block, and close it afterwards."""
+    """Attach a handler to a logger within the block, and close the handler afterwards."""
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -42,8 +44,15 @@ def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None
         handler.close()
 
 
+class _Printable(logging.Formatter):
+    """Formatter that escapes control characters, which names from files may contain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class _LogFile(logging.FileHandler):
-    """A log file that is abandoned when it cannot be written, instead of a traceback for each line."""
+    """Log file that stops logging with one warning if the file cannot be written."""
 
     def __init__(self, logger: logging.Logger, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
@@ -52,17 +61,17 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         self._logger.removeHandler(self)
         reason = getattr(sys.exc_info()[1], "strerror", None)
-        self._logger.warning(f"{self.baseFilename}: cannot be written ({reason}): it ends here")
+        self._logger.warning(f"{self.baseFilename}: cannot be written ({reason}): this log file ends here")
 
     def close(self) -> None:
-        with suppress(OSError):  # a warning was logged
+        with suppress(OSError):  # a warning has already been logged
             super().close()
 
 
 @contextmanager
 def log_to_file(logger: logging.Logger, path: Path) -> Iterator[None]:
-    """Append the lines of a logger to a file, with times; after a failure of the disk, warn and stop writing."""
+    """Append the messages of a logger to a file, with times; after a write error, warn and stop writing."""
     handler = _LogFile(logger, path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     with listening(logger, handler):
         yield

@@ -1,20 +1,20 @@
-"""Typed summaries: the JSON file in which a long job records its inputs, times, outputs and result.
+"""Typed summaries: JSON files in which long jobs record their inputs, times, outputs and results.
 
-Each kind of job has one model on the common base `RunSummary`. Files are written and read through these models only.
-Keys of a later version are ignored; keys that an earlier version did not write have defaults.
+Each kind of job has one pydantic model, derived from `RunSummary`. Only these models write and read the files. Keys
+from later versions are ignored, and keys that an earlier version did not write have defaults.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl._version import __version__
-from piwsl.errors import RunDirectoryError
-from piwsl.runs.files import write_text, writing
+from piwsl.errors import RunDirectoryError, shortened
+from piwsl.runs.files import read_json_object, write_text, writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.provenance import command_line, versions
 
 if TYPE_CHECKING:
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "summary.json"
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Step = Annotated[int, Field(gt=-(2**63), lt=2**63)]  # negative during equilibration
 Result = Literal["completed", "interrupted", "stopped"]
 
 
 def now() -> str:
-    """Return the time in ISO format, UTC."""
+    """Return the current time in ISO format, UTC."""
     return iso(datetime.now(timezone.utc))
 
 
 def iso(time: datetime) -> str:
-    """Return a time in ISO format, to the second."""
+    """Return a time in ISO format, in whole seconds."""
     return time.isoformat(timespec="seconds")
 
 
@@ -39,8 +41,8 @@ def provenance(packages: Sequence[str], command: str = "") -> dict[str, Any]:
     """Return the entries of a new summary that record how the job was started.
 
     Args:
-        packages: names of the packages whose versions matter.
-        command: command line; empty: the command line of this process.
+        packages: Names of the packages whose versions are recorded.
+        command: Command line; if empty, the command line of this process.
     """
     return {
         "piwsl_version": __version__,
@@ -54,20 +56,21 @@ class RunSummary(BaseModel):
     """Base class of the summaries of long jobs.
 
     Attributes:
-        piwsl_version: version that wrote the file.
-        versions: version of Python and of the packages that matter, by name; None where one is not installed.
-        command: command line; empty in an interactive session.
+        piwsl_version: Version that wrote the file.
+        versions: Versions of Python and of relevant packages, by name; None if a package is not installed.
+        command: Command line; empty in an interactive session.
         started: ISO time of the start, UTC.
-        finished: ISO time of the end, UTC; None while the job runs and after it was killed.
-        wall_seconds: duration of all sessions, s.
-        outputs: file names by purpose, relative to the directory.
+        finished: ISO time of the end, UTC; None while the job runs, or if the job was killed.
+        wall_seconds: Total duration of all sessions, s.
+        outputs: File names by purpose, relative to the directory.
         result: ``interrupted`` until the job ends.
     """
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    # Reject NaN, which the json module accepts, and conversions such as "1" to 1.
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False, strict=True)
 
     file_name: ClassVar[str] = SUMMARY_FILE
-    job: ClassVar[str] = "a run"  # for messages, with its article
+    job: ClassVar[str] = "a run"  # name in messages, with its article
 
     piwsl_version: str = ""
     versions: dict[str, str | None] = Field(default_factory=dict)
@@ -86,7 +89,7 @@ class RunSummary(BaseModel):
         """
         path = directory / self.file_name
         with writing(path):
-            write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n")
+            write_text(path, json_text(self.model_dump(mode="json"), indent=1) + "\n")
 
     @classmethod
     def read(cls, directory: Path) -> "Self":
@@ -100,41 +103,34 @@ class RunSummary(BaseModel):
             raise RunDirectoryError(f"{directory}: no such directory")
         if not path.is_file():
             raise RunDirectoryError(f"{directory}: holds no {cls.file_name}: it is not the directory of {cls.job}")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:  # UnicodeDecodeError is one, too
-            raise RunDirectoryError(f"{path} is not valid JSON: restore the file or rerun the job") from None
-        except OSError as error:
-            raise RunDirectoryError(f"{path}: cannot be read ({error.strerror})") from None
-        if not isinstance(content, dict):
-            raise RunDirectoryError(f"{path} contains no JSON object: restore the file or rerun the job")
-        return cls._checked(content, path)
+        return cls._checked(read_json_object(path), path)
 
     @classmethod
     def _checked(cls, content: dict[str, Any], path: Path) -> "Self":
         try:
-            return cls.model_validate(content)
+            return cls.model_validate_json(json_text(content))
         except ValidationError as error:
             missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"]
             if missing:
                 raise RunDirectoryError(
-                    f"{path}: not the summary of {cls.job}: it lacks {', '.join(dict.fromkeys(missing))}"
+                    f"{path}: not the summary of {cls.job}: missing {', '.join(dict.fromkeys(missing))}"
                 ) from None
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise RunDirectoryError(f"{path}: damaged: {key}: {first['msg'].lower()}") from None
+            raise RunDirectoryError(f"{path}: damaged: {shortened(key)}: {shortened(first['msg'].lower())}") from None
 
 
 class SystemRecord(BaseModel):
-    """The simulated system: name, chemical formula, atomic numbers in order."""
+    """Simulated system: name, chemical formula, atomic numbers in order, and nonstandard masses."""
 
     name: str
     formula: str = ""
     species: list[int | str] = Field(default_factory=list)  # earlier versions wrote element symbols
+    masses: list[float] | None = None  # amu; None for standard masses
 
 
 class ModelRecord(BaseModel):
-    """The potential of a run: the file as the user named it, its hash, and the description inside the exported file."""
+    """Potential of a run: path given by the user, hash of the file, and description in the exported file."""
 
     path: str = ""
     sha256: str = ""
@@ -142,34 +138,36 @@ class ModelRecord(BaseModel):
 
 
 class SpeedRecord(BaseModel):
-    """Speed of the last session; None before the first steps."""
+    """Speed of the last session; the values are None before the first steps."""
 
     steps_per_second: float | None = None
     ns_per_day: float | None = None
 
 
 class ViolationRecord(BaseModel):
-    """A violated stop rule.
+    """Record of a violated stop rule.
 
     Attributes:
-        rule: name of the rule.
-        step: step number within the run.
-        message: description in one line.
-        value: what the rule measured; None where it is not a finite number.
-        limit: limit of the rule.
-        unit: unit of value and limit.
-        atoms: index (from 0) and element of the atoms involved.
-        frame: file with the frame, where the run continued after the violation.
+        rule: Name of the rule.
+        step: Step number within the run.
+        message: Description in one line.
+        value: Measured value; None if the value is not finite.
+        limit: Limit of the rule.
+        unit: Unit of the value and the limit.
+        atoms: Index (from 0) and element of the atoms involved.
+        frame: File with the unphysical frame if the run continued after the violation.
+        advisory: Whether the rule only records violations and never stops a run, as ``extrapolation`` does by default.
     """
 
     rule: str
-    step: int
+    step: _Count
     message: str = ""
     value: float | None = None
     limit: float | None = None
     unit: str = ""
     atoms: list[dict[str, Any]] = Field(default_factory=list)
     frame: str | None = None
+    advisory: bool = False
 
 
 class ReplicaRecord(BaseModel):
@@ -178,35 +176,35 @@ class ReplicaRecord(BaseModel):
     directory: str
     seed: int
     result: Result
-    steps_done: int
+    steps_done: _Step
     stop: ViolationRecord | None = None
 
 
 class MDSummary(RunSummary):
-    """Summary of a molecular dynamics run, of one of its replicas, or of all of them together.
+    """Summary of a molecular dynamics run, of one of its replicas, or of all replicas together.
 
     Attributes:
-        system: simulated system.
-        model: potential of the run.
-        engine: program that moves the atoms.
-        force: kind of force that calls the potential, such as ``TorchForce``.
-        force_reason: reason for the choice of this kind.
-        platform: device or OpenMM platform.
-        ensemble: name of the ensemble, such as ``nve``.
-        temperature_K: temperature of thermostat and initial velocities; text such as ``300:500`` for a ramp.
-        pressure_bar: pressure of the barostat; None without one.
-        timestep_fs: time step.
-        equilibration_steps: steps before step 0.
-        steps_requested: steps of the protocol.
-        steps_done: completed steps; for replicas, the smallest number among those that are still active.
-        trajectory_interval: steps between frames.
-        seed: seed of initial velocities and thermostat.
-        restarted_at_step: step at which the last session started; None in the first session.
-        speed: speed of the last session.
-        stop: violation that ended the run.
-        violations: violations after which the run continued.
-        replica: number of a replica; None for a single run and for the summary of all replicas.
-        replicas: state of each replica; None for a single run and for one replica.
+        system: Simulated system.
+        model: Potential of the run.
+        engine: Engine that integrates the equations of motion.
+        force: Kind of force that calls the potential, such as ``TorchForce``.
+        force_reason: Reason for the choice of this kind.
+        platform: Device or OpenMM platform.
+        ensemble: Name of the ensemble, such as ``nve``.
+        temperature_K: Temperature of thermostat and initial velocities, K; text such as ``300:500`` for a ramp.
+        pressure_bar: Pressure of the barostat, bar; None without a barostat.
+        timestep_fs: Time step, fs.
+        equilibration_steps: Number of steps before step 0.
+        steps_requested: Number of steps in the protocol.
+        steps_done: Number of completed steps; for replicas, the smallest number among the active replicas.
+        trajectory_interval: Number of steps between frames.
+        seed: Seed of the initial velocities and the thermostat.
+        restarted_at_step: Step at which the last session started; None in the first session.
+        speed: Speed of the last session.
+        stop: Violation that ended the run.
+        violations: Violations after which the run continued.
+        replica: Number of a replica; None for a single run and for the summary of all replicas.
+        replicas: State of each replica; None for a single run and for one replica.
     """
 
     job: ClassVar[str] = "a molecular dynamics run"
@@ -220,11 +218,11 @@ class MDSummary(RunSummary):
     ensemble: str
     temperature_K: float | str
     pressure_bar: float | None = None
-    timestep_fs: float
-    equilibration_steps: int = 0
-    steps_requested: int
-    steps_done: int
-    trajectory_interval: int
+    timestep_fs: float = Field(gt=0)
+    equilibration_steps: _Count = 0
+    steps_requested: _Count
+    steps_done: _Step
+    trajectory_interval: _Count
     seed: int | None = None
     restarted_at_step: int | None = None
     speed: SpeedRecord = Field(default_factory=SpeedRecord)
@@ -235,5 +233,5 @@ class MDSummary(RunSummary):
 
     @property
     def ended(self) -> bool:
-        """Whether the run ended by itself and recorded that."""
+        """Whether the run has ended and has recorded its result."""
         return self.finished is not None

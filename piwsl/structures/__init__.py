@@ -1,1 +1,1 @@
-"""Properties of a set of atoms: bonds, contacts, metals, cells, neighbors."""
+"""Properties of atomic structures: bonds, contacts, metals, cells and neighbors."""

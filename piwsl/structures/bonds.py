@@ -1,6 +1,7 @@
 """Bonds of a molecule or crystal, and their reference lengths."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx
@@ -15,19 +16,19 @@ from piwsl.structures.neighbors import neighbor_pairs
 from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
 from piwsl.typing import BoolArray, FloatArray, IntArray
 
-# ASE's natural cutoffs are bare sums of covalent radii, which a stretched C-H bond already exceeds.
+# ASE's natural cutoffs are plain sums of covalent radii, which a stretched C-H bond exceeds.
 CUTOFF_SCALE = 1.2
 
 
 @dataclass(frozen=True, eq=False)
 class Bonds:
-    """The bonds of a molecule or crystal.
+    """Bonds of a molecule or crystal.
 
     Attributes:
-        pairs: indices (bonds, 2) of the atoms; i < j in a molecule.
-        lengths: mean lengths (bonds,) in the reference, angstrom.
-        types: name of each bond, such as ``C-H``.
-        images: number of cells (bonds, 3) from the first atom to the second, in unwrapped frames; None in vacuum.
+        pairs: Indices (bonds, 2) of the atoms; i < j in a molecule.
+        lengths: Mean lengths (bonds,) in the reference, angstrom.
+        types: Name of each bond, such as ``C-H``.
+        images: Cell offsets (bonds, 3) from the first atom to the second in unwrapped frames; None in vacuum.
     """
 
     pairs: IntArray
@@ -50,12 +51,13 @@ class Bonds:
 
 
 class MeanDistances:
-    """Mean distances of all pairs of a molecule, collected from frames in pieces.
+    """Accumulate the mean distances of all pairs in a molecule.
 
-    Distances are averaged, not positions, because a rotating molecule has no mean structure. One frame is enough.
+    Distances are averaged instead of positions, because a rotating molecule has no mean structure. One frame is
+    sufficient.
 
     Args:
-        species: atomic numbers (atoms,).
+        species: Atomic numbers (atoms,).
     """
 
     def __init__(self, species: IntArray) -> None:
@@ -76,7 +78,7 @@ class MeanDistances:
         """Return the pairs whose mean distance is within 1.2 times the sum of ASE's natural cutoffs.
 
         Raises:
-            DataError: no pair of atoms is bonded.
+            DataError: No pair of atoms is bonded.
         """
         means = self._total / max(self._frames, 1)
         first, second = self._pairs.T
@@ -85,7 +87,7 @@ class MeanDistances:
         if not bonded.any():
             raise DataError(
                 f"no bonds among the {len(self._species)} atoms of the reference: all mean distances exceed the "
-                "covalent radii (check the unit of its positions)"
+                "covalent radii: check the unit of the positions"
             )
         pairs = self._pairs[bonded]
         types = tuple(pair_kind(int(self._species[i]), int(self._species[j])) for i, j in pairs)
@@ -93,14 +95,14 @@ class MeanDistances:
 
 
 def find_bonds(species: IntArray, positions: FloatArray) -> Bonds:
-    """Find the bonds of a reference in memory, by the rule of `MeanDistances`.
+    """Find the bonds of a reference in memory with the criterion of `MeanDistances`.
 
     Args:
-        species: atomic numbers (atoms,).
-        positions: positions (frames, atoms, 3) of the reference, angstrom.
+        species: Atomic numbers (atoms,).
+        positions: Positions (frames, atoms, 3) of the reference, angstrom.
 
     Raises:
-        DataError: no pair of atoms is bonded.
+        DataError: No pair of atoms is bonded.
     """
     means = MeanDistances(species)
     means.add(positions)
@@ -116,11 +118,11 @@ RING_SIZE = 8  # atoms; larger cycles cannot be flat rings
 
 
 class BondGraph:
-    """Graph of the bonds of a molecule, with its angles, dihedrals and rings.
+    """Bond graph of a molecule, from which angles, dihedrals and rings are derived.
 
     Args:
-        species: atomic numbers (atoms,).
-        bonds: bonds of the reference.
+        species: Atomic numbers (atoms,).
+        bonds: Bonds of the reference.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
@@ -130,7 +132,7 @@ class BondGraph:
         self.graph.add_edges_from((int(i), int(j)) for i, j in bonds.pairs)
 
     def angles(self) -> dict[str, IntArray]:
-        """Return the triples (k, 3) of bonded atoms by type such as ``C-C-O``, the vertex in the middle."""
+        """Return the triples (k, 3) of bonded atoms by type such as ``C-C-O``, with the vertex in the middle."""
         by_type: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         for middle in self.graph:
             ends = sorted(self.graph[middle])
@@ -150,28 +152,48 @@ class BondGraph:
         return _arrays(by_type)
 
     def rings(self) -> list[list[int]]:
-        """Return the atoms of each small ring, in the order of their bonds."""
+        """Return the atoms of each small ring in bond order."""
         cycles = networkx.minimum_cycle_basis(self.graph)
         return [_in_order(self.graph, cycle) for cycle in cycles if len(cycle) <= RING_SIZE]
 
-    def rotatable(self) -> dict[str, tuple[int, int, int, int]]:
-        """Return a dihedral about each rotatable bond, by a name with its atoms, such as ``C3-C7-O8-C9``.
+    def rotatable(self) -> dict[str, IntArray]:
+        """Return the dihedrals (k, 4) about each rotatable bond, by atom names such as ``C3-C7-O8-C9``.
 
-        A bond counts as rotatable if it is in no ring and both its atoms have other neighbors. Double and triple bonds
-        are included, because the order of a bond is not known.
+        A bond counts as rotatable if it is not in a ring and both atoms have other neighbors. Double and triple bonds
+        are included, because bond orders are unknown. Each entry contains the dihedral of the named atoms and the
+        dihedrals with equivalent neighbors, such as the other two hydrogens of a methyl group.
         """
+        colors = self.equivalence()
         bridges = sorted(tuple(sorted(bond)) for bond in networkx.bridges(self.graph))
-        dihedrals = {}
+        dihedrals: dict[str, IntArray] = {}
         for second, third in bridges:
             firsts = [atom for atom in self.graph[second] if atom != third]
             lasts = [atom for atom in self.graph[third] if atom != second]
             if firsts and lasts:
-                atoms = (self._heaviest(firsts), second, third, self._heaviest(lasts))
-                dihedrals["-".join(f"{self._symbols[atom]}{atom}" for atom in atoms)] = atoms
+                first, last = self._heaviest(firsts), self._heaviest(lasts)
+                named = (first, second, third, last)
+                name = "-".join(f"{self._symbols[atom]}{atom}" for atom in named)
+                starts, ends = (_alike(atom, among, colors) for atom, among in ((first, firsts), (last, lasts)))
+                quadruples = [(start, second, third, end) for start in starts for end in ends]
+                dihedrals[name] = np.array(quadruples, dtype=np.int64)
         return dihedrals
 
+    def equivalence(self) -> list[int]:
+        """Return a class number for each atom; atoms that are equivalent in elements and bonds share a number.
+
+        The classes are refined by the classes of the neighbors until they no longer change (Morgan 1965).
+        """
+        colors = _numbered(self._symbols)
+        while True:
+            refined = _numbered(
+                [(colors[atom], sorted(colors[other] for other in self.graph[atom])) for atom in sorted(self.graph)]
+            )
+            if len(set(refined)) == len(set(colors)):
+                return colors
+            colors = refined
+
     def _heaviest(self, atoms: list[int]) -> int:
-        """Return the atom with the most neighbors; heavy atoms and low indices come first among equals."""
+        """Return the atom with the most neighbors; ties are resolved by atomic number, then by lowest index."""
         return min(atoms, key=lambda atom: (-len(self.graph[atom]), self._symbols[atom] == "H", atom))
 
     def _sort_in(self, by_type: dict[str, list[tuple[int, ...]]], atoms: tuple[int, ...]) -> None:
@@ -179,6 +201,17 @@ class BondGraph:
         if (names[::-1], atoms[::-1]) < (names, atoms):
             names, atoms = names[::-1], atoms[::-1]
         by_type["-".join(names)].append(atoms)
+
+
+def _alike(atom: int, among: Sequence[int], colors: Sequence[int]) -> list[int]:
+    """Return an atom, followed by the atoms in ``among`` that have the same color."""
+    return [atom, *(other for other in sorted(among) if other != atom and colors[other] == colors[atom])]
+
+
+def _numbered(keys: Sequence[object]) -> list[int]:
+    """Return the rank of each key among the sorted distinct keys."""
+    numbers = {key: number for number, key in enumerate(sorted({repr(key) for key in keys}))}
+    return [numbers[repr(key)] for key in keys]
 
 
 def _arrays(by_type: dict[str, list[tuple[int, ...]]]) -> dict[str, IntArray]:
@@ -194,7 +227,7 @@ def _in_order(graph: "networkx.Graph[int]", cycle: list[int]) -> list[int]:
 
 
 def bonded_pairs(structure: Atoms) -> IntArray:
-    """Return the bonded pairs (b, 2) of one structure, i < j: within 1.2 times the sum of ASE's natural cutoffs."""
+    """Return the pairs (b, 2), i < j, within 1.2 times the sum of ASE's natural cutoffs in one structure."""
     radii = np.array(natural_cutoffs(structure, mult=CUTOFF_SCALE))
     longest = 2 * float(radii.max(initial=0.0))
     near = neighbor_pairs(structure.positions, structure.cell.array, periodic_directions(structure), longest)

@@ -1,4 +1,4 @@
-"""Contacts: atoms that are not bonded and closer than a bond would be."""
+"""Contacts: unbonded atoms that are closer to each other than a bond length."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,16 +12,16 @@ from piwsl.typing import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Contact:
-    """The first frame in which two atoms have collapsed onto each other.
+    """First frame in which two unbonded atoms have collapsed onto each other.
 
     Attributes:
-        frame: index of the frame.
-        time: time of the frame, fs.
-        atoms: indices of the two atoms.
-        kind: symbols of the two atoms, such as ``H-H``.
-        distance: distance of the two atoms, angstrom.
-        limit: sum of the covalent radii, angstrom; for a metal in a cell, a fraction of it.
-        of_metal: whether one atom is a metal in a cell, where bonded pairs count as well.
+        frame: Index of the frame.
+        time: Time of the frame, fs.
+        atoms: Indices of the two atoms.
+        kind: Symbols of the two atoms, such as ``H-H``.
+        distance: Distance of the two atoms, angstrom.
+        limit: Sum of the covalent radii, angstrom; reduced to a fraction for a metal in a cell.
+        of_metal: Whether one atom is a metal in a cell. Bonded pairs with a metal count as contacts, too.
     """
 
     frame: int
@@ -38,11 +38,11 @@ class Contact:
 
 
 def unbonded_pairs(species: IntArray, bonds: IntArray) -> tuple[IntArray, FloatArray]:
-    """Return the pairs (p, 2) of atoms that are not bonded, i < j, and the sums of their covalent radii (p,), angstrom.
+    """Return the unbonded pairs (p, 2), i < j, and the sums of their covalent radii (p,), angstrom.
 
     Args:
-        species: atomic numbers (atoms,).
-        bonds: bonded pairs (b, 2), i < j.
+        species: Atomic numbers (atoms,).
+        bonds: Bonded pairs (b, 2), i < j.
     """
     pairs = np.stack(np.triu_indices(len(species), k=1), axis=1)
     bonded = {(int(i), int(j)) for i, j in bonds}
@@ -51,21 +51,21 @@ def unbonded_pairs(species: IntArray, bonds: IntArray) -> tuple[IntArray, FloatA
 
 
 class ContactWatch:
-    """Finds the first frame with an unbonded pair closer than the sum of its covalent radii.
+    """Find the first frame with an unbonded pair that is closer than the sum of its covalent radii.
 
-    All bonds can be intact in such a frame: potentials trained on few labels have spurious minima at distances that are
-    absent from the training data.
+    All bonds may be intact in such a frame, because potentials trained on few labels have spurious minima at distances
+    that are absent from the training data.
 
     Args:
-        species: atomic numbers (atoms,).
-        bonds: bonded pairs (b, 2).
+        species: Atomic numbers (atoms,).
+        bonds: Bonded pairs (b, 2).
     """
 
     def __init__(self, species: IntArray, bonds: IntArray) -> None:
         self._species = species
         self._pairs, self._limits = unbonded_pairs(species, bonds)
         first, second = self._pairs.T
-        # Rows of all pairs i < j, in the order of their first and then of their second atom.
+        # Rows of all pairs i < j, sorted by the first atom, then by the second.
         self._rows = first * len(species) - first * (first + 1) // 2 + second - first - 1
         self._distances = PairDistances(len(species))
 
@@ -73,9 +73,9 @@ class ContactWatch:
         """Return the first contact in a piece of a trajectory, or None.
 
         Args:
-            positions: positions (f, atoms, 3) of the frames in the piece, angstrom.
-            first: index of the first frame of the piece.
-            times: times (frames,) of all frames, fs.
+            positions: Positions (f, atoms, 3) of the frames in the piece, angstrom.
+            first: Index of the first frame of the piece.
+            times: Times (frames,) of all frames, fs.
         """
         if not len(self._rows):
             return None

@@ -1,4 +1,4 @@
-"""Comparison of the atoms of a run and its reference: same molecule, same order, or a mapping between the orders."""
+"""Comparison of the atoms in a run and its reference: formula, order, and a mapping between different orders."""
 
 import networkx as nx
 import numpy as np
@@ -20,12 +20,12 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
     """Raise an error if the formulas of run and reference differ.
 
     Args:
-        run: atomic numbers (atoms,) of the run.
-        reference: atomic numbers (atoms,) of the reference.
-        name: name of the reference in messages.
+        run: Atomic numbers (atoms,) of the run.
+        reference: Atomic numbers (atoms,) of the reference.
+        name: Name of the reference, used in messages.
 
     Raises:
-        DataError: the formulas differ.
+        DataError: The formulas differ.
     """
     if sorted(run) != sorted(reference):
         raise DataError(
@@ -35,43 +35,43 @@ def check_formula(run: IntArray, reference: IntArray, name: str) -> None:
 
 
 def check_order(run: IntArray, reference: IntArray, name: str, mapping: IntArray | None) -> None:
-    """Raise an error if the order of atoms differs; the message states whether the bonds define a mapping.
+    """Raise an error if the orders of the atoms differ. The message states whether the bonds define a mapping.
 
     Args:
-        run: atomic numbers (atoms,) of the run.
-        reference: atomic numbers (atoms,) of the reference, with the same formula.
-        name: name of the reference in messages.
-        mapping: result of `map_atoms` for the two.
+        run: Atomic numbers (atoms,) of the run.
+        reference: Atomic numbers (atoms,) of the reference, with the same formula.
+        name: Name of the reference, used in messages.
+        mapping: Result of `map_atoms` for run and reference.
 
     Raises:
-        DataError: the orders differ; the message names the first atom that differs.
+        DataError: The orders differ; the message names the first atom that differs.
     """
     if (run == reference).all():
         return
     first = int(np.flatnonzero(run != reference)[0])
-    hint = "reorder one of them"
+    hint = "reorder the atoms of the run or of the reference"
     if mapping is not None:
-        hint = "their bonds tell how they correspond: accept that with accept_mapping=True"
+        hint = "the bonds determine a mapping: accept it with accept_mapping=True"
     raise DataError(
-        f"run and reference ({name}) have their atoms in different order: atom {first} is "
+        f"run and reference ({name}) have their atoms in different orders: atom {first} is "
         f"{chemical_symbols[int(run[first])]} in the run, {chemical_symbols[int(reference[first])]} in the reference: "
         f"{hint}"
     )
 
 
 def map_atoms(species: IntArray, positions: FloatArray, reference: IntArray, bonds: Bonds) -> IntArray | None:
-    """Map the atoms of a reference to those of a run by the graphs of their bonds.
+    """Map the atoms of a reference to the atoms of a run by comparing bond graphs.
 
     The mapping is unique except for atoms that are equivalent in the graph, such as the hydrogens of a methyl group.
 
     Args:
-        species: atomic numbers (atoms,) of the run.
-        positions: positions (atoms, 3) of a frame of the run with intact bonds, angstrom.
-        reference: atomic numbers (atoms,) of the reference.
-        bonds: bonds of the reference.
+        species: Atomic numbers (atoms,) of the run.
+        positions: Positions (atoms, 3) of a frame of the run with intact bonds, angstrom.
+        reference: Atomic numbers (atoms,) of the reference.
+        bonds: Bonds of the reference.
 
     Returns:
-        Indices (atoms,) into the atoms of the run, in the present order if that matches; None if the graphs differ.
+        Indices (atoms,) into the atoms of the run, unchanged if the order already matches; None if the graphs differ.
     """
     if not np.isfinite(positions).all():
         return None

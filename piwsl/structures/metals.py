@@ -1,9 +1,9 @@
-"""Metals and non-metals in cells.
+"""Classification of metals and non-metals in cells.
 
-Bonds between non-metals have well-defined lengths. Distances between metals and their neighbors in oxides and alloys do
-not: they change by half an angstrom when atoms hop or coordination shells distort, and are often below the sum of the
-covalent radii. In cells, rules for bonds therefore consider non-metals only, and rules for contacts let metals come
-closer.
+Bonds between non-metals have well-defined lengths. In oxides and alloys, distances between metals and their neighbors
+vary by half an angstrom when atoms hop or coordination shells distort, and are often below the sum of the covalent
+radii. In cells, bond criteria therefore consider only non-metals, and contact criteria allow shorter distances for
+metals.
 """
 
 import numpy as np
@@ -20,12 +20,12 @@ def is_metal(species: IntArray) -> BoolArray:
 
 
 def are_covalent(species: IntArray, pairs: IntArray) -> BoolArray:
-    """Return the mask (p,) of pairs (p, 2) in which both atoms are non-metals."""
+    """Return the mask (p,) of the pairs (p, 2) that consist of two non-metals."""
     return np.asarray(~is_metal(species)[pairs].any(axis=1))
 
 
 def are_chemical(species: IntArray, pairs: IntArray) -> BoolArray:
-    """Return the mask (p,) of pairs (p, 2) of close atoms that count as chemically bonded.
+    """Return the mask (p,) of the close pairs (p, 2) that count as chemically bonded.
 
     Two metals count as bonded only in a structure without non-metals.
     """
@@ -34,9 +34,9 @@ def are_chemical(species: IntArray, pairs: IntArray) -> BoolArray:
 
 
 def contact_scale(metal: BoolArray) -> FloatArray:
-    """Return the smallest allowed distance of pairs in a cell as a fraction of the sum of their covalent radii (p,).
+    """Return the smallest allowed distances (p,) in a cell as fractions of the sums of covalent radii.
 
     Args:
-        metal: mask (p,) of the pairs in which at least one atom is a metal.
+        metal: Mask (p,) of the pairs in which at least one atom is a metal.
     """
     return np.where(metal, METAL_CONTACT, 1.0)

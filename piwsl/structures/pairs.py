@@ -1,15 +1,15 @@
-"""Pairs of atoms of a molecule: indices, names and distances."""
+"""Atom pairs of a molecule: indices, names and distances."""
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from piwsl.typing import FloatArray, IntArray
 
-CHUNK_VALUES = 210_000  # distances in memory at a time; they fit into the cache of the CPU
+CHUNK_VALUES = 210_000  # number of distances in memory at a time, chosen to fit into the CPU cache
 
 
 def pair_indices(atoms: int) -> tuple[IntArray, IntArray]:
-    """Return the indices i and j of every pair, each once, i < j."""
+    """Return the indices i and j of all pairs, i < j."""
     first, second = np.triu_indices(atoms, k=1)
     return first, second
 
@@ -21,7 +21,7 @@ def pair_kind(first: int, second: int) -> str:
 
 
 class PairDistances:
-    """Distances of all pairs of a molecule in vacuum, float32, in buffers that fit into the cache."""
+    """Compute the distances of all pairs in a molecule in vacuum (float32), in buffers that fit into the CPU cache."""
 
     def __init__(self, atoms: int) -> None:
         self.pairs = atoms * (atoms - 1) // 2
@@ -32,7 +32,7 @@ class PairDistances:
     def of(self, piece: FloatArray) -> FloatArray:
         """Return distances (pairs, frames) for positions (frames, atoms, 3) of at most `chunk` frames, angstrom.
 
-        The result is a buffer that the next call overwrites.
+        The next call overwrites the returned buffer.
         """
         # With frames last, every operation runs over long contiguous rows. Relative to the first atom, a molecule that
         # has drifted far keeps its precision in float32.

@@ -1,4 +1,4 @@
-"""Trajectories in periodic cells: unwrapped positions, and bonds across periodic images."""
+"""Trajectories in periodic cells: unwrapping of positions, and bonds across periodic images."""
 
 from dataclasses import replace
 
@@ -12,21 +12,21 @@ from piwsl.structures.neighbors import neighbor_pairs
 from piwsl.structures.pairs import pair_kind
 from piwsl.typing import FloatArray, IntArray
 
-CANDIDATES = 1.5  # pairs up to this multiple of the longest bond length in the first frame are candidates
+CANDIDATES = 1.5  # candidates are pairs within this multiple of the longest bond length in the first frame
 
 
 class Unwrapper:
-    """Removes the jumps of atoms from one face of the cell to the opposite one, frame by frame.
+    """Remove the jumps of atoms between opposite faces of the cell, frame by frame.
 
-    It assumes that an atom moves by less than half the cell between two frames. Frames without jumps do not change.
+    Atoms must move by less than half the cell between two frames. Frames without jumps are unchanged.
     """
 
     def __init__(self) -> None:
-        self._last: FloatArray | None = None  # fractional positions as they were read
-        self._shifts: FloatArray | None = None  # whole cells added to the atoms of the last frame
+        self._last: FloatArray | None = None  # fractional positions before unwrapping
+        self._shifts: FloatArray | None = None  # cell offsets added to the atoms of the last frame
 
     def __call__(self, positions: FloatArray, cells: FloatArray) -> FloatArray:
-        """Unwrap positions (f, atoms, 3) of the next frames in cells (f, 3, 3), angstrom, to float64."""
+        """Return the unwrapped positions (f, atoms, 3) of the next frames in cells (f, 3, 3), angstrom, float64."""
         exact = np.asarray(positions, dtype=np.float64)
         if not len(exact):
             return exact
@@ -42,9 +42,9 @@ def image_vectors(positions: FloatArray, cells: FloatArray, bonds: Bonds) -> Flo
     """Return vectors (frames, bonds, 3) from the first atom of each bond to the image of the second, angstrom.
 
     Args:
-        positions: unwrapped positions (frames, atoms, 3), angstrom.
-        cells: cells (frames, 3, 3), angstrom.
-        bonds: bonds with their images.
+        positions: Unwrapped positions (frames, atoms, 3), angstrom.
+        cells: Cells (frames, 3, 3), angstrom.
+        bonds: Bonds with their images.
     """
     first, second = bonds.pairs.T
     images = np.zeros((len(bonds), 3)) if bonds.images is None else bonds.images
@@ -52,12 +52,12 @@ def image_vectors(positions: FloatArray, cells: FloatArray, bonds: Bonds) -> Flo
 
 
 class ImageBonds:
-    """Finds the bonds of a reference in cells from mean distances in its unwrapped frames.
+    """Find the bonds of a periodic reference from mean distances in its unwrapped frames.
 
     Args:
-        species: atomic numbers (atoms,).
-        positions: positions (atoms, 3) of the first frame, angstrom; it determines the images that are considered.
-        cell: cell (3, 3) of the first frame, angstrom.
+        species: Atomic numbers (atoms,).
+        positions: Positions (atoms, 3) of the first frame, angstrom. They determine which images are considered.
+        cell: Cell (3, 3) of the first frame, angstrom.
     """
 
     def __init__(self, species: IntArray, positions: FloatArray, cell: FloatArray) -> None:
@@ -90,15 +90,15 @@ class ImageBonds:
 
 
 def images_of(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> Bonds:
-    """Return bonds of a reference with the images that they have in another trajectory.
+    """Return the bonds of a reference with images for another trajectory.
 
     The unwrapped atoms of two trajectories can differ by whole cells. If two atoms have k bonds in k images in the
     reference, they are assigned to the k nearest images.
 
     Args:
-        bonds: bonds of a reference in cells.
-        positions: positions (atoms, 3) of the first frame of the other trajectory, angstrom.
-        cell: cell (3, 3) of that frame, angstrom.
+        bonds: Bonds of a periodic reference.
+        positions: Positions (atoms, 3) of the first frame of the other trajectory, angstrom.
+        cell: Cell (3, 3) of that frame, angstrom.
     """
     images = np.zeros((len(bonds), 3), dtype=np.int64)
     shared: dict[tuple[int, int], list[int]] = {}
@@ -110,10 +110,10 @@ def images_of(bonds: Bonds, positions: FloatArray, cell: FloatArray) -> Bonds:
         images_tried = around - np.round(vector @ np.linalg.inv(cell))
         distances = np.linalg.norm(vector + images_tried @ cell, axis=-1)
         order = np.argsort(distances, kind="stable")
-        if i == j:  # an image and its opposite are one bond
+        if i == j:  # an image and its opposite are the same bond
             order = np.array([index for index in order if tuple(images_tried[index]) > (0, 0, 0)])
         chosen = images_tried[order[: len(places)]]
-        # The order of the lengths stays that of the reference.
+        # The lengths keep the order of the reference.
         for place, image in zip(sorted(places, key=lambda index: float(bonds.lengths[index])), chosen, strict=True):
             images[place] = image
     return Bonds(bonds.pairs, bonds.lengths, bonds.types, images)

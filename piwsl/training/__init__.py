@@ -1,1 +1,1 @@
-"""Training a potential: configuration, loop, and the run directory it leaves."""
+"""Training of a potential: configuration, training loop, and run directory."""

@@ -1,23 +1,23 @@
-"""The training configuration: typed, with a description of each key; unknown keys are errors."""
+"""Training configuration, with a type and a description for each key. Unknown keys are errors."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from piwsl.models import ModelConfig, import_modules
+from piwsl.models import ModelConfig, import_modules, registered_networks
 from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
+    """Base class of the sections of a configuration. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """Which frames to learn from."""
+    """Section `data`: the source of the frames, their split, and their use."""
 
     system: str | None = Field(None, description="bundled system (aspirin), instead of a file")
     file: str | None = Field(
@@ -41,7 +41,7 @@ class DataConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """A coefficient that changes during training."""
+    """Schedule of a coefficient that changes during training."""
 
     shape: Literal["linear", "cosine", "step"] = Field("linear", description="curve between first and last")
     first: float = Field(0.0, ge=0, description="value up to step `begin`")
@@ -54,7 +54,7 @@ Coefficient = Annotated[float, Field(ge=0)] | ScheduleConfig
 
 
 class LossConfig(Section):
-    """Coefficients (numbers or schedules) and forms of the loss terms."""
+    """Section `loss`: coefficients (numbers or schedules) and options of the loss terms."""
 
     energy: Coefficient = Field(1.0, description="coefficient of the energy MAE [1/eV]")
     forces: Coefficient = Field(100.0, description="coefficient of the force L2-MAE [A/eV]")
@@ -81,7 +81,7 @@ class LossConfig(Section):
 
 
 class DisplacementConfig(Section):
-    """Where the displaced copies lie."""
+    """Section `displacement`: direction and length of the displacements of the copies."""
 
     direction: Literal["normal", "uniform", "force_error", "energy_error", "disagreement"] = Field(
         "normal", description="random (`normal`, `uniform`), or adversarial along the gradient of an error (the others)"
@@ -94,7 +94,7 @@ class DisplacementConfig(Section):
         0.3, gt=0, le=0.3, description="upper limit of the length, as a fraction of the nearest-neighbor distance"
     )
     norm: Literal["atom", "structure"] = Field(
-        "atom", description="norm that equals the length: that of each atom, or that of all 3N components"
+        "atom", description="vector whose norm equals the length: the displacement of each atom, or all 3N components"
     )
     draw_length: bool = Field(False, description="draw the length from (0, length] for each structure")
     probability: float = Field(1.0, gt=0, le=1, description="probability that an atom moves")
@@ -104,9 +104,15 @@ class DisplacementConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """How the weights are moved."""
+    """Section `optimizer`: length of training, optimizer, and learning-rate schedule."""
 
     steps: int = Field(20_000, ge=1, description="number of training steps")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="time budget [min]: training ends when the steps or the minutes are used up, and the cosine "
+        "schedule follows whichever is further; empty: none",
+    )
     batch_size: int = Field(10, ge=1, description="structures in a step, over all processes and accumulated parts")
     accumulate: int = Field(1, ge=1, description="number of parts in which a step is computed, to save memory")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
@@ -130,11 +136,11 @@ class OptimizerConfig(Section):
 
 
 class StartConfig(Section):
-    """What training starts from."""
+    """Section `start`: the trained file to fine-tune, and the weights to freeze."""
 
     init_from: Path | None = Field(None, description="trained file (model.pt) to fine-tune; empty: random weights")
     reference_energies: Literal["refit", "keep"] = Field(
-        "refit", description="energies of the elements: refit to the new labels, or keep those of init_from"
+        "refit", description="energies of the elements: refit to the new labels, or keep the values of init_from"
     )
     freeze: tuple[str, ...] = Field((), description="weights to keep fixed, by prefixes of their names")
 
@@ -145,10 +151,10 @@ def _imported(modules: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class TrainingConfig(Section):
-    """Everything that decides a training run."""
+    """Complete configuration of a training run."""
 
     data: DataConfig = Field(DataConfig(), description="which frames to use")
-    # Before `model`: fields are checked in this order.
+    # Must precede `model`: pydantic validates fields in order, and `model` needs the registered networks.
     imports: Annotated[tuple[str, ...], AfterValidator(_imported)] = Field(
         (), description="Python modules to import first, which register networks of your own; their code is executed"
     )
@@ -169,7 +175,7 @@ class TrainingConfig(Section):
 
     @property
     def mixed_precision(self) -> bool:
-        """Whether the network computes in less precision than its weights have."""
+        """Whether the network computes in a lower precision than the precision of its weights."""
         return self.dtype == "bf16-mixed"
 
     @property
@@ -181,31 +187,32 @@ class TrainingConfig(Section):
 def load_config(
     path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
-    """Read a YAML file and apply overrides such as ``section.key=value``.
+    """Read a configuration file and apply overrides such as ``section.key=value``.
 
     Args:
-        path: The file; None: all keys have their defaults.
-        overrides: They take precedence over the file.
-        base: Nested values over which the file takes precedence.
+        path: YAML file. With None, all keys have their defaults.
+        overrides: Values of single keys, which take precedence over the file.
+        base: Nested values by section and key. The file takes precedence over them.
 
     Raises:
-        ConfigError: The file is no YAML mapping, a key is unknown, or a value is out of range.
+        ConfigError: The file does not contain a YAML mapping, a key is unknown, or a value is out of range.
     """
     values = merged(base or {}, read_mapping(path) if path is not None else {})
     return validate(TrainingConfig, with_overrides(values, overrides), str(path) if path else "options")
 
 
 def template() -> str:
-    """Return a configuration of all defaults in YAML, each key with its meaning."""
+    """Return the default configuration as YAML, with a comment that describes each key."""
     lines: list[str] = []
     for name, field in TrainingConfig.model_fields.items():
         value = field.default
         if isinstance(value, BaseModel):
             lines.append(f"\n# {field.description}\n{name}:")
             for key, (default, description) in _described(value).items():
-                lines.append(f"  {key}: {_yaml_value(default)}  # {description}")
+                lines.append(f"  {key}: {_yaml_value(default)}  # {description}{_choices(type(value), key)}")
         else:
-            lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}")
+            choices = _choices(TrainingConfig, name)
+            lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}{choices}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -215,6 +222,16 @@ def _described(section: BaseModel) -> dict[str, tuple[Any, str]]:
         return section.described()
     fields = type(section).model_fields
     return {key: (getattr(section, key), field.description or "") for key, field in fields.items()}
+
+
+def _choices(section: type[BaseModel], key: str) -> str:
+    """Return the allowed values of an enumerated key as text, or an empty string for other keys."""
+    field = section.model_fields.get(key)
+    if field is not None and get_origin(field.annotation) is Literal:
+        return f" (one of {', '.join(get_args(field.annotation))})"
+    if section is ModelConfig and key == "network":
+        return f" (one of {', '.join(registered_networks())})"
+    return ""
 
 
 def _yaml_value(value: Any) -> str:

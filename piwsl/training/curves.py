@@ -1,4 +1,4 @@
-"""Learning curves of a training run, from the metrics that it logs."""
+"""Learning curves of a training run, drawn from its metrics files."""
 
 import csv
 from collections import defaultdict
@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 Curve = tuple[list[int], list[float]]
-# Title, logged name, factor to the unit of the title.
+# Title, logged name, and conversion factor from eV and angstrom to the unit in the title.
 _PANELS = (
     ("validation loss", "validation/loss", 1.0),
     ("validation force MAE [meV/A]", "validation/force_mae", 1e3),
@@ -17,19 +17,19 @@ _PANELS = (
 
 
 def logged_curves(directory: Path) -> dict[str, Curve]:
-    """Return steps and values of each logged quantity, over all sessions of a run."""
+    """Return the steps and values of each logged quantity over all sessions of a run."""
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for path in sorted(directory.glob("metrics*/metrics.csv"), key=lambda file: file.stat().st_mtime):
         with path.open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 for name, value in row.items():
                     if name not in ("step", "epoch") and value:
-                        curves[name][int(row["step"])] = float(value)  # a resumed session repeats some steps
+                        curves[name][int(row["step"])] = float(value)  # A resumed session may repeat steps.
     return {name: (sorted(values), [values[step] for step in sorted(values)]) for name, values in curves.items()}
 
 
 def learning_curves(directory: Path) -> Figure:
-    """Draw the validation errors of a run against its steps."""
+    """Draw the validation errors of a run against the training step."""
     curves = logged_curves(directory)
     panels = [panel for panel in _PANELS if panel[1] in curves]
     figure = Figure(figsize=(4.0 * max(1, len(panels)), 3.2), layout="constrained")

@@ -1,36 +1,40 @@
-"""The frames of a training run: read, split, and checked against the configuration."""
+"""Read and split the frames of a training run, and check them against the configuration."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from typing import overload
+from typing import Annotated, overload
 from zlib import crc32
 
 import numpy as np
 from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.domain import TrainingDomain, undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import DataReport, inspect_frames
 from piwsl.data.read import read_frames
+from piwsl.data.reference_energies import are_determined, atom_energies, isolated_atoms
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.runs.files import source_hash
+from piwsl.runs.files import read_json_object, source_hash
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
-from piwsl.typing import BoolArray
+from piwsl.typing import BoolArray, IntArray
 from piwsl.units import parse_units
 
-_FORCES_SHOWN = 3  # purpose of random numbers, beside 1 for the split and 2 for the order
+_Index = Annotated[int, Field(ge=0)]
+# Random stream of this module. Streams 1 and 2 are used for the split and for the order of the frames.
+_FORCES_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Numbers of frames of a set with each kind of label."""
+    """Number of frames with each kind of label in a set."""
 
     frames: int
     energies: int
@@ -54,15 +58,18 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class TrainingFrames:
-    """Frames of a run by purpose.
+    """Training, validation and test frames of a run.
 
     Attributes:
-        train, validation, test: forces that the run must not see are hidden in ``train``.
-        split: indices of the frames of each part.
-        report: on all frames of the source.
-        source: file, directory, pattern, or name of a data set.
-        sha256: hash of the source, see `piwsl.runs.files`.
-        labels: counts of ``training``, ``validation`` and ``test`` frames.
+        train: Training frames. Forces that the run must not use are hidden.
+        validation: Validation frames.
+        test: Test frames.
+        split: Indices of the training, validation and test frames.
+        report: Report on all frames of the source.
+        source: File, directory, pattern, or name of a data set.
+        sha256: Hash of the source, see `piwsl.runs.files`.
+        labels: Label counts of the ``training``, ``validation`` and ``test`` frames.
+        atom_energies: Energies (eV) of single-atom frames, by atomic number. These frames are excluded from the split.
     """
 
     train: FrameSet
@@ -73,20 +80,28 @@ class TrainingFrames:
     source: Path
     sha256: str
     labels: dict[str, LabelCounts]
+    atom_energies: dict[int, float] = field(default_factory=dict)
+    _domains: dict[float, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
+
+    def domain(self, cutoff: float, level: str | None) -> TrainingDomain:
+        """Return the training domain of a model with this cutoff (angstrom). The result is cached."""
+        if cutoff not in self._domains:
+            self._domains[cutoff] = TrainingDomain.of(self.train, cutoff, level, self.atom_energies)
+        return self._domains[cutoff]
 
     def lines(self) -> list[str]:
-        """Return the report, the split and the labels of each part as text, one fact a line."""
+        """Return the data report, the sizes of the split, and the label counts as lines of text."""
         sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test frames"
         counts = [f"{purpose + ' labels':<18} {count}" for purpose, count in self.labels.items() if count.frames]
         return [*self.report.lines(), f"split              {sizes}", *counts]
 
 
 class HiddenForces(Sequence[Frame]):
-    """Frames with the forces of some of them hidden; each is read on access.
+    """Sequence of frames that hides the forces of some frames. Each frame is read on access.
 
     Attributes:
-        base: the frames.
-        shown: whether the forces of a frame are shown (n,).
+        base: Frames with all their labels.
+        shown: Mask (n,) of the frames whose forces are visible.
     """
 
     def __init__(self, base: FrameSet, shown: BoolArray) -> None:
@@ -109,32 +124,33 @@ class HiddenForces(Sequence[Frame]):
         return frame if self.shown[index] else replace(frame, forces=np.full_like(frame.forces, np.nan))
 
     def census(self) -> Census:
-        """Return composition and remaining labels of every frame."""
+        """Return the composition and the visible labels of every frame."""
         census = self.base.census
         return replace(census, has_forces=census.has_forces & self.shown)
 
 
 def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
-    """Return the configuration with absolute paths; names of data sets stay as they are."""
+    """Return the configuration with absolute paths. Names of data sets are unchanged."""
     named = {key: getattr(config.data, key) for key in ("file", "test_file")}
     absolute = {key: _absolute(source) for key, source in named.items() if source is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
 
 
 def training_frames(config: TrainingConfig, split: Split | None = None) -> TrainingFrames:
-    """Read and split the frames that a configuration names.
+    """Read the frames specified in a configuration and split them.
 
     Args:
-        config: configuration of the run; its seed determines the split.
-        split: split of an earlier session, used instead of a new one.
+        config: Training configuration. Its seed determines the split.
+        split: Split of an earlier session. With None, a new split is drawn.
 
     Raises:
-        ConfigError: no file and no system, or both; or the configuration asks for what the frames do not have.
-        DataError: a file cannot be used.
+        ConfigError: The configuration names neither a file nor a system, or both, or requires labels that the frames
+            do not have.
+        DataError: A file cannot be read or contains invalid frames.
     """
     data = config.data
     if (data.file is None) == (data.system is None):
-        raise ConfigError("name either data.file or data.system (for instance `piwsl train --system aspirin`)")
+        raise ConfigError("set either data.file or data.system (for instance `piwsl train --system aspirin`)")
     units = parse_units(data.units) if data.units else None
     test_source = data.test_file
     if data.system is not None:
@@ -146,9 +162,15 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         assert data.file is not None
         source = data.file
     frames = read_frames(source, units)
-    split = split or _split(data, frames, config.seed)
+    atoms = isolated_atoms(frames)
+    # A set that contains only single atoms is split as usual.
+    atoms = atoms if len(atoms) < len(frames) else atoms[:0]
+    split = split or _split(data, frames, atoms, config.seed)
     if max(max(part, default=0) for part in (split.train, split.validation, split.test)) >= len(frames):
-        raise DataError(f"{source}: {len(frames)} frames are fewer than when this run was split: the data changed")
+        raise DataError(
+            f"{source}: the file contains {len(frames)} frames, fewer than the split of this run requires: restore the "
+            "original data, or start a new run with another output"
+        )
     test = read_frames(test_source, units) if test_source else frames.select(split.test)
     train = with_forces_of(frames.select(split.train), data.forces_fraction, split)
     validation = frames.select(split.validation)
@@ -162,17 +184,26 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         source=Path(source),
         sha256=source_hash(frames.files),
         labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
+        atom_energies=atom_energies(frames.select(atoms)),
     )
+    if len(atoms):
+        energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in result.atom_energies.items())
+        result.report.notes.append(
+            f"{len(atoms)} frames contain a single atom: their energies are used as reference energies [eV] "
+            f"({energies}), and they are excluded from the split"
+        )
     result.report.notes.extend(check_against_data(config, result))
+    if result.labels["training"].energies and not are_determined(train, result.atom_energies):
+        result.report.notes.append(undetermined_energies(len(train.census.formulas()), len(train.elements)))
     result.report.warnings.extend(unseen_element_warnings(result))
     return result
 
 
 def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
-    """Compare a configuration with frames that were read; return notes for the user.
+    """Check a configuration against the frames and return notes for the user.
 
     Raises:
-        ConfigError: a loss term has no label anywhere, or displacements are too long for these structures.
+        ConfigError: No frame has the label of a loss term, or the displacements are too long for these structures.
     """
     notes = check_labels(config.loss, config.displacement, frames)
     check_displacement(config.loss, config.displacement, frames)
@@ -180,10 +211,10 @@ def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[s
 
 
 def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
-    """Hide the forces of all but a share of the training frames.
+    """Hide the forces of all training frames except a given fraction.
 
-    The frames are put in an order that belongs to the split, and the first of them are shown: those of a smaller
-    fraction are among those of a larger one.
+    The split determines a random order of the frames. The forces of the first frames in this order remain visible, so
+    the frames with forces at a smaller fraction are a subset of the frames with forces at a larger one.
     """
     if fraction >= 1:
         return frames
@@ -194,19 +225,68 @@ def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
     return replace(frames, frames=HiddenForces(frames, shown))
 
 
+class _StoredSplit(BaseModel):
+    """Content of the split file: indices of frames, and hashes of the data (absent in files of earlier versions)."""
+
+    model_config = ConfigDict(strict=True)
+
+    train: list[_Index]
+    validation: list[_Index]
+    test: list[_Index]
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "_StoredSplit":
+        try:
+            return cls.model_validate(read_json_object(path))
+        except (RunDirectoryError, ValidationError):
+            raise RunDirectoryError(
+                f"{path}: the file is damaged, so the run cannot be resumed: start a new run with another output"
+            ) from None
+
+
 def stored_split(path: Path) -> Split | None:
-    """Read the split that an earlier session of a run wrote; None where it was interrupted before.
+    """Read the split written by an earlier session of a run.
+
+    Returns:
+        The split, or None if the earlier session ended before it wrote the file.
 
     Raises:
-        RunDirectoryError: the file is damaged.
+        RunDirectoryError: The file is damaged.
     """
     if not path.exists():
         return None
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
-        return Split(*([int(index) for index in parts[name]] for name in ("train", "validation", "test")))
-    except (OSError, KeyError, TypeError, ValueError):
-        raise RunDirectoryError(f"{path} is damaged: the run cannot be resumed") from None
+    stored = _StoredSplit.read(path)
+    return Split(stored.train, stored.validation, stored.test)
+
+
+def hashes_of(frames: TrainingFrames) -> dict[str, str]:
+    """Return the hashes of the training data and, if the test frames have a separate file, of the test file."""
+    hashes = {"data": frames.sha256}
+    if frames.test.files != frames.train.files:
+        hashes["test file"] = source_hash(frames.test.files)
+    return hashes
+
+
+def check_unchanged(path: Path, frames: TrainingFrames) -> None:
+    """Raise an error if the data of a resumed run changed since the run began.
+
+    Args:
+        path: Split file of the run. Files of earlier versions contain no hashes and pass the check.
+        frames: Frames that the resumed run has read.
+
+    Raises:
+        RunDirectoryError: The hash of the data or of the test file differs.
+    """
+    if not path.exists():
+        return
+    earlier = _StoredSplit.read(path).sha256
+    changed = [name for name, value in hashes_of(frames).items() if earlier.get(name, value) != value]
+    if changed:
+        raise RunDirectoryError(
+            f"cannot resume {path.parent}: the {' and the '.join(changed)} of this run changed since it began "
+            f"({frames.source}): restore the file, or start a new run with another output"
+        )
 
 
 def _absolute(source: str) -> str:
@@ -214,47 +294,53 @@ def _absolute(source: str) -> str:
     return source if is_dataset(source) and not path.exists() else str(path.resolve())
 
 
-def _split(data: DataConfig, frames: FrameSet, seed: int) -> Split:
-    """Make a new split; a named data set is split as published where no sizes are given."""
+def _split(data: DataConfig, frames: FrameSet, atoms: IntArray, seed: int) -> Split:
+    """Return a new split without single-atom frames.
+
+    For a named data set, sizes that are not set follow the published protocol.
+    """
     validation, test = data.validation, data.test
     if data.file is not None and is_dataset(data.file):
         protocol = dataset(data.file).protocol
         validation = validation or protocol.validation
         test = protocol.test if test is None and data.test_file is None else test
-    return random_split(len(frames), data.train, validation, test or 0, seed)
+    split = random_split(len(frames) - len(atoms), data.train, validation, test or 0, seed)
+    if not len(atoms):
+        return split
+    others = np.setdiff1d(np.arange(len(frames)), atoms)
+    return Split(*(others[part].tolist() for part in (split.train, split.validation, split.test)))
 
 
 def uses_displacements(loss: LossConfig) -> bool:
-    """Return whether a term uses displaced copies."""
+    """Return whether an active loss term uses displaced copies."""
     terms = (loss.pitc, loss.pisc, loss.pitc_back, loss.pisc_paths, loss.noisy_node, loss.taylor_labels)
     return any(is_active(coefficient) for coefficient in terms)
 
 
 def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> list[str]:
-    """Compare the loss with the labels of the training frames; return notes for the user.
+    """Check the loss terms against the labels of the training frames and return notes for the user.
 
-    A default term whose label no frame has is dropped with a note; a term that the user must have set is refused.
+    If no frame has the label of a term that is active by default, a note reports that the term is dropped. A term that
+    only the user can have activated raises an error instead.
 
     Raises:
-        ConfigError: a term has no label anywhere, or none is left that compares with labels.
+        ConfigError: No training frame has the label of a term, or no supervised term is left.
     """
     labels = frames.labels["training"]
     where = f"no training frame of {frames.source} has"
     if not (labels.energies or labels.forces or labels.stresses):
-        raise ConfigError(
-            f"{frames.source}: no training frame has an energy, forces or stress: there is nothing to fit"
-        )
+        raise ConfigError(f"{frames.source}: no training frame has an energy, forces or stress: use data with labels")
     if is_active(loss.stress) and not labels.stresses:
         raise ConfigError(f"loss.stress: {where} a stress: set it to 0")
     if is_active(loss.taylor_labels) and not labels.both:
-        raise ConfigError(f"loss.taylor_labels: {where} an energy and forces, which E_ref - d.F_ref needs: set it to 0")
+        raise ConfigError(f"loss.taylor_labels: {where} both energy and forces for E_ref - d.F_ref: set it to 0")
     fits = {
         "energy": is_active(loss.energy) and bool(labels.energies),
         "forces": is_active(loss.forces) and bool(labels.forces),
         "stress": is_active(loss.stress) and bool(labels.stresses),
     }
     if is_active(loss.noisy_node) and not any(fits.values()):
-        raise ConfigError(f"loss.noisy_node: {where} a label of a supervised term, which it repeats: set it to 0")
+        raise ConfigError(f"loss.noisy_node: {where} a label of an active supervised term: set it to 0")
     if not any(fits.values()) and not is_active(loss.taylor_labels):
         raise ConfigError("no supervised loss is left: set loss.energy or loss.forces above zero where labels exist")
     needed = {"force_error": labels.forces, "energy_error": labels.energies}
@@ -267,10 +353,10 @@ def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: Tra
 
 
 def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
-    """Return the loss without the supervised terms whose label no training frame has.
+    """Return the loss configuration without the supervised terms whose label is missing in all training frames.
 
-    They would have no effect on a step, but the validation loss would choose the weights by labels that training must
-    not use, such as forces that ``data.forces_fraction: 0`` hides.
+    Such a term has no effect on a training step. In the validation loss, however, it would select the weights by labels
+    that training must not use, such as forces hidden by ``data.forces_fraction: 0``.
     """
     labels = frames.labels["training"]
     counts = {"energy": labels.energies, "forces": labels.forces, "stress": labels.stresses}
@@ -280,45 +366,50 @@ def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
 def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
     notes = []
     if is_active(loss.forces) and not labels.forces:
-        notes.append("no training frame has forces: loss.forces is dropped, in the validation loss, too")
+        notes.append("no training frame has forces: loss.forces is dropped, also from the validation loss")
     if is_active(loss.energy) and not labels.energies:
-        notes.append("no training frame has an energy: loss.energy is dropped, in the validation loss, too")
+        notes.append("no training frame has an energy: loss.energy is dropped, also from the validation loss")
     if labels.energies and not labels.forces and uses_displacements(loss):
         notes.append(
-            "energies only: PITC and PISC with too large coefficients flatten the surface; compare with loss.pitc=0"
+            "the training frames have energies only: if their coefficients are too large, PITC and PISC flatten the "
+            "potential energy surface; compare with a run with loss.pitc=0 and loss.pisc=0"
         )
     if labels.stresses and not is_active(loss.stress):
-        notes.append(f"{labels.stresses} training frames have a stress, which loss.stress = 0 does not use")
+        notes.append(f"{labels.stresses} training frames have a stress, which is not used because loss.stress is 0")
     return notes
 
 
 def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
-    """Return warnings about elements that occur in validation or test frames only."""
+    """Return warnings about elements that occur only in validation or test frames."""
     known = set(frames.train.elements)
     warnings = []
     for purpose, part in (("validation", frames.validation), ("test", frames.test)):
         new = [chemical_symbols[number] for number in part.elements if number not in known]
         if new:
             warnings.append(
-                f"{purpose} frames hold {', '.join(new)}, which no training frame has: their errors mislead"
+                f"{purpose} frames contain {', '.join(new)}, but no training frame does: the {purpose} errors are "
+                "not meaningful"
             )
     return warnings
 
 
 def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> None:
-    """Compare the length of displacements with the distances between atoms.
+    """Raise an error if the displacements are too long for the distances between atoms.
 
-    A length of all 3N components counts with its share of one atom in the smallest structure.
+    With ``norm: structure``, the length is divided by the square root of the smallest number of atoms, which gives the
+    root mean square displacement of one atom.
 
     Raises:
-        ConfigError: it is beyond the cap.
+        ConfigError: The length exceeds ``displacement.cap`` times the nearest-neighbor distance.
     """
     if not uses_displacements(loss):
         return
     length, cap = displacement.length, displacement.cap
     if displacement.measure == "nearest_neighbor":
         if length > cap:
-            raise ConfigError(f"displacement.length: {length:.3g} of the nearest-neighbor distance: the cap is {cap}")
+            raise ConfigError(
+                f"displacement.length: {length:.3g} exceeds displacement.cap = {cap}: choose a smaller length"
+            )
         return
     if displacement.norm == "structure":
         length = length / sqrt(frames.report.atoms[0])

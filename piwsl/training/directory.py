@@ -1,4 +1,4 @@
-"""The directory of a training run: its files, its summary, and how an earlier run continues."""
+"""Directory of a training run: names of its files, summary, and checks before a run is resumed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from piwsl.errors import RunDirectoryError
 from piwsl.export.trained_file import MODEL_FILE
 from piwsl.runs.directory import DirectoryKind
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import OptimizerConfig, TrainingConfig, load_config
 from piwsl.training.metrics import Errors
 
 CONFIG_FILE = "config.yaml"
@@ -26,7 +26,7 @@ TRAINING_RUN = DirectoryKind(
     resume="resume",
 )
 
-# Keys that a resumed run may change: they decide how fast it is, not what comes out.
+# Keys that a resumed run may change, because they affect its speed but not its result.
 WITHOUT_EFFECT = ("threads", "data.workers", "accelerator")
 
 
@@ -34,16 +34,16 @@ class TrainingSummary(RunSummary):
     """Summary of a completed training run.
 
     Attributes:
-        computed_on: device and processes.
-        inputs: source of the data and its hash.
-        start: what the trained file records of its start; None for random weights.
-        frames: number of frames by purpose.
-        data_report: lines about the data.
-        seed: seed of the run.
-        validation: errors on the validation frames, eV and angstrom.
-        test: errors on the test frames; None without any.
-        warnings: what the user should check although the run completed.
-        model_sha256: hash of the trained file.
+        computed_on: Device and number of processes.
+        inputs: Source of the data and its hash.
+        start: File and options that training started from; None for random weights.
+        frames: Numbers of training, validation and test frames.
+        data_report: Lines of the data report.
+        seed: Seed of the run.
+        validation: Errors on the validation frames, eV and angstrom.
+        test: Errors on the test frames; None without test frames.
+        warnings: What the user should check although the run completed.
+        model_sha256: Hash of the trained file.
     """
 
     job: ClassVar[str] = "a completed training run"
@@ -61,18 +61,18 @@ class TrainingSummary(RunSummary):
 
 
 def metrics_name(output: Path) -> str:
-    """Return the folder for the metrics of this session: each resumption adds one, none is overwritten."""
+    """Return the name of the metrics folder of this session. Each resumed session uses a new folder."""
     earlier = len(list(output.glob("metrics*")))
     return "metrics" if earlier == 0 else f"metrics-{earlier}"
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """How an earlier run continues.
+    """State from which an earlier run continues.
 
     Attributes:
-        checkpoint: The newest checkpoint; None where the run was interrupted before the first.
-        notes: Differences from the earlier run that do not matter, one a line.
+        checkpoint: Newest checkpoint; None if the run was interrupted before its first checkpoint.
+        notes: Permitted differences from the earlier configuration, one per line.
     """
 
     checkpoint: Path | None
@@ -80,28 +80,42 @@ class Continuation:
 
 
 def continuation(config: TrainingConfig, output: Path) -> Continuation:
-    """Return how the run in a directory continues with a configuration.
+    """Return the state from which the run in a directory continues with a configuration.
 
     Raises:
-        RunDirectoryError: There is no run, or its configuration differs in keys that change the result (listed).
+        RunDirectoryError: The directory contains no run, or its configuration differs in keys that affect the result.
+            The message lists these keys.
     """
     if not (output / CONFIG_FILE).exists():
-        raise RunDirectoryError(f"{output}: holds no training run to resume")
+        raise RunDirectoryError(
+            f"{output}: the directory contains no training run to resume: start one without resume=True"
+        )
     earlier = load_config(output / CONFIG_FILE)
     before, after = _flat(earlier.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     texts = {key: f"{key} was {before.get(key)}, is {after.get(key)}" for key in changed}
     harmless = {*WITHOUT_EFFECT}
-    if config.optimizer.steps > earlier.optimizer.steps:
+    for key in _longer(earlier.optimizer, config.optimizer):
         if config.optimizer.schedule == "cosine":
-            texts["optimizer.steps"] += " (the cosine schedule depends on it; the others allow more steps)"
+            name = key.rpartition(".")[2]
+            texts[key] += f" (the cosine schedule depends on this value; other schedules allow more {name})"
         else:
-            harmless.add("optimizer.steps")
+            harmless.add(key)
     refused = [text for key, text in texts.items() if key not in harmless]
     if refused:
-        raise RunDirectoryError(f"cannot resume {output} with other settings: {'; '.join(refused)}")
+        raise RunDirectoryError(
+            f"cannot resume {output} with changed settings: {'; '.join(refused)}: restore these values, or start a new "
+            "run with another output"
+        )
     checkpoint = output / LAST if (output / LAST).exists() else None
     return Continuation(checkpoint, tuple(f"resumed: {text}" for text in texts.values()))
+
+
+def _longer(before: OptimizerConfig, after: OptimizerConfig) -> list[str]:
+    """Return the keys that make a run longer than before."""
+    keys = ["optimizer.steps"] if after.steps > before.steps else []
+    more_time = before.minutes is not None and (after.minutes is None or after.minutes > before.minutes)
+    return [*keys, "optimizer.minutes"] if more_time else keys
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ensembles: the same training with several seeds, and the mean of the predictions of its members."""
+"""Ensembles: training with several seeds, and the mean prediction of the members."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ from torch import Tensor
 from piwsl.data.batch import Batch
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.predictions import Prediction
 from piwsl.runs import notebook
@@ -39,7 +39,7 @@ from piwsl.training.run import run_training
 from piwsl.training.start import with_network_of_start
 
 ENSEMBLE = DirectoryKind(job="an ensemble", marks=(ENSEMBLE_FILE,), resume="resume")
-# Title, field of the errors, factor.
+# Title, field of `Errors`, and conversion factor to the unit in the title.
 _COLUMNS = (
     ("energy MAE [meV]", "energy_mae", 1e3),
     ("energy RMSE [meV]", "energy_rmse", 1e3),
@@ -49,7 +49,7 @@ _COLUMNS = (
 
 
 class MemberRecord(BaseModel):
-    """A member in the summary of its ensemble."""
+    """Entry of a member in the summary of an ensemble."""
 
     seed: int
     directory: str
@@ -59,16 +59,16 @@ class MemberRecord(BaseModel):
 
 
 class EnsembleSummary(RunSummary):
-    """Summary of an ensemble; all but the first three entries are empty until it is complete.
+    """Summary of an ensemble. All entries except the first three are empty until the ensemble is complete.
 
     Attributes:
-        seeds: seeds of the members.
-        split_seed: seed of the split of the frames.
-        data_sha256: hash of the data.
-        members: directories, hashes and errors.
-        mean: mean of the errors of the members, by part and quantity.
-        standard_deviation: the same.
-        committee: errors of the mean of their predictions, by part.
+        seeds: Seeds of the members.
+        split_seed: Seed of the split of the frames.
+        data_sha256: Hash of the data.
+        members: Directories, hashes and errors of the members.
+        mean: Mean error of the members, by part (validation, test) and quantity.
+        standard_deviation: Sample standard deviation of the errors of the members, by part and quantity.
+        committee: Errors of the mean prediction, by part.
     """
 
     file_name: ClassVar[str] = ENSEMBLE_FILE
@@ -85,7 +85,7 @@ class EnsembleSummary(RunSummary):
 
 @dataclass(frozen=True)
 class Member:
-    """One trained model of an ensemble, in a run directory of its own."""
+    """Trained model of an ensemble, with a separate run directory."""
 
     seed: int
     directory: Path
@@ -95,18 +95,18 @@ class Member:
 
     @property
     def model(self) -> Path:
-        """Its trained file."""
+        """Trained file of the member."""
         return self.directory / MODEL_FILE
 
     @property
     def errors(self) -> Errors:
-        """Its errors on the test frames, else on the validation frames."""
+        """Errors on the test frames, or on the validation frames if there are no test frames."""
         return self.test or self.validation
 
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """Members, and the errors of the mean of their predictions (the committee)."""
+    """Members of an ensemble, and the errors of the mean prediction (the committee)."""
 
     members: list[Member]
     validation: Errors
@@ -115,16 +115,16 @@ class EnsembleResult:
 
     @property
     def judged_on(self) -> str:
-        """Frames on which the errors of members and committee are compared: ``test`` or ``validation``."""
+        """Frames on which members and committee are compared: ``test`` or ``validation``."""
         return "validation" if self.test is None else "test"
 
     @property
     def directory(self) -> Path:
-        """Directory of the ensemble, which `piwsl.export_model` takes."""
+        """Directory of the ensemble. `piwsl.export_model` accepts it as a model."""
         return self.file.parent
 
     def table(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
-        """Return the titles of the errors, and names and errors of members, mean, deviation and committee."""
+        """Return column titles and rows for a table: members, mean, standard deviation, and mean prediction."""
         together = self.test or self.validation
         columns = [column for column in _COLUMNS if getattr(together, column[1]) is not None]
         members = [[getattr(member.errors, name) for _, name, _ in columns] for member in self.members]
@@ -163,6 +163,7 @@ class EnsembleResult:
         )
 
 
+@system_errors()
 def train_ensemble(
     data: FrameSource | None = None,
     *,
@@ -179,26 +180,26 @@ def train_ensemble(
     on_data: Callable[[TrainingFrames], None] | None = None,
     on_member: Callable[[int, Path], None] | None = None,
 ) -> EnsembleResult:
-    """Train an ensemble: one potential for each seed, all on the same frames.
+    """Train an ensemble of potentials on the same frames, one for each seed.
 
     Args:
-        data: see `piwsl.train`, as all other arguments.
-        seeds: seeds of the members; None with ``resume``: those of the ensemble in ``output``.
-        config: see `piwsl.train`.
-        system: see `piwsl.train`.
-        units: see `piwsl.train`.
-        init_from: see `piwsl.train`.
-        output: directory of the ensemble, with a run directory for each member.
-        resume: keep finished members and continue the others.
-        force: train all members anew.
-        options: see `piwsl.train`.
-        progress: see `piwsl.train`; called after every step of a member.
-        on_data: called with the frames before the first member is trained.
-        on_member: called with seed and directory before a member is trained.
+        data: See `piwsl.train`.
+        seeds: Seeds of the members. With ``resume``, None uses the seeds of the ensemble in ``output``.
+        config: See `piwsl.train`.
+        system: See `piwsl.train`.
+        units: See `piwsl.train`.
+        init_from: See `piwsl.train`.
+        output: Directory of the ensemble, with a run directory for each member.
+        resume: Keep finished members and continue the others.
+        force: Train all members from the start.
+        options: See `piwsl.train`.
+        progress: See `piwsl.train`. The callback runs after every step of a member.
+        on_data: Function called with the frames before the first member is trained.
+        on_member: Function called with the seed and the directory before a member is trained.
 
     Raises:
-        ConfigError: no seeds, a seed is named twice, or see `piwsl.train`.
-        RunDirectoryError: the directory contains something else, or an ensemble with other settings.
+        ConfigError: There are no seeds, a seed occurs twice, or the configuration is invalid (see `piwsl.train`).
+        RunDirectoryError: The directory contains other files, or an ensemble with other settings.
     """
     settings, _, directory = training_inputs(
         data,
@@ -212,8 +213,8 @@ def train_ensemble(
     )
     seeds = seeds if seeds is not None or not resume else ensemble_seeds(directory)
     if seeds is None:
-        raise ConfigError("an ensemble needs seeds=1,2,3")
-    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
+        raise ConfigError("an ensemble needs the seeds of its members: pass for instance seeds=[1, 2, 3]")
+    with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
         return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report)
 
 
@@ -229,26 +230,26 @@ def run_ensemble(
 ) -> EnsembleResult:
     """Train one model for each seed, in ``output/seed-N``, on the same frames.
 
-    The seed of the configuration decides the split, and which forces are hidden; those of the members only their
-    weights, the order of the frames and the displacements. All members see the same training frames and are judged on
-    the same validation and test frames.
+    The seed of the configuration determines the split and the hidden forces. The seed of a member determines its
+    initial weights, the order of its frames, and its displacements. All members share the training, validation and test
+    frames.
 
     Args:
-        config: everything that decides the members, apart from their seeds.
-        output: directory of the ensemble.
-        seeds: seeds of the members; a resumed ensemble may have more than before.
-        resume: keep finished members and continue with the others.
-        force: train all members anew.
-        on_data: called with the frames before the first member is trained.
-        on_member: called with seed and directory before a member is trained.
-        progress: called after every step of a member.
+        config: Training configuration of all members, except for their seeds.
+        output: Directory of the ensemble.
+        seeds: Seeds of the members. A resumed ensemble may have additional seeds.
+        resume: Keep finished members and continue the others.
+        force: Train all members from the start.
+        on_data: Function called with the frames before the first member is trained.
+        on_member: Function called with the seed and the directory before a member is trained.
+        progress: Function called after every step of a member.
 
     Raises:
-        ConfigError: a seed is named twice.
-        RunDirectoryError: the directory holds something else, or other settings.
+        ConfigError: There are no seeds, a seed is negative, or a seed occurs twice.
+        RunDirectoryError: The directory contains other files, or an ensemble with other settings.
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ConfigError(f"seeds {', '.join(map(str, seeds))}: name different whole numbers from 0")
+        raise ConfigError(f"seeds={','.join(map(str, seeds))}: the seeds must be distinct integers, 0 or greater")
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
@@ -294,7 +295,7 @@ def _result(output: Path, summary: EnsembleSummary, frames: TrainingFrames, devi
 
 
 def ensemble_seeds(output: Path) -> list[int] | None:
-    """Return the seeds of the ensemble in a directory; None where there is none.
+    """Return the seeds of the ensemble in a directory, or None if the directory contains no ensemble.
 
     Raises:
         RunDirectoryError: The summary of the ensemble is damaged.
@@ -303,7 +304,7 @@ def ensemble_seeds(output: Path) -> list[int] | None:
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """Return mean and sample standard deviation (0 for a single value); None where a value is missing."""
+    """Return the mean and the sample standard deviation (0 for a single value), or None if a value is missing."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -311,7 +312,7 @@ def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | 
 
 
 def committee_errors(members: Sequence[Member], frames: FrameSet, device: torch.device) -> Errors:
-    """Compute the errors of the mean of the energies and forces of the members on a device."""
+    """Compute the errors of the mean prediction (energies and forces) of the members on a device."""
     collector = ErrorCollector()
     each: list[Iterator[tuple[Prediction, Batch]]] = []
     for member in members:
@@ -325,7 +326,7 @@ def committee_errors(members: Sequence[Member], frames: FrameSet, device: torch.
 
 
 def mean_prediction(members: Sequence[Prediction]) -> Prediction:
-    """Return the mean of the predictions of several models for the same batch."""
+    """Return the mean of several predictions for the same batch."""
     first = members[0]
     names = [field.name for field in fields(first) if isinstance(getattr(first, field.name), Tensor)]
     return replace(
@@ -338,17 +339,20 @@ def _check_directory(config: TrainingConfig, output: Path, resume: bool, force: 
     if not resume:
         directory.check_free(force)
     elif directory.holds_job:
-        continuation(config, output)  # refuses other settings
+        continuation(config, output)  # raises an error if settings differ
     else:
-        raise RunDirectoryError(f"{output}: holds no ensemble to resume")
+        raise RunDirectoryError(
+            f"{output}: the directory contains no ensemble to resume: start one without resume=True"
+        )
 
 
 def _work_left(config: TrainingConfig, directory: Path, resume: bool) -> Literal["all", "rest", "nothing"]:
-    """Return what is left of the training of a member."""
+    """Return the remaining part of the training of a member."""
     if not resume or not (directory / CONFIG_FILE).exists():
         return "all"
-    continuation(config, directory)  # refuses other settings
+    continuation(config, directory)  # raises an error if settings differ
     finished = (directory / SUMMARY_FILE).exists() and (directory / MODEL_FILE).exists()
+    finished = finished and TrainingSummary.read(directory).result == "completed"
     longer = config.optimizer.steps > load_config(directory / CONFIG_FILE).optimizer.steps
     return "nothing" if finished and not longer else "rest"
 
@@ -359,7 +363,7 @@ def _finished(seed: int, directory: Path) -> Member:
 
 
 def _complete(summary: EnsembleSummary, result: EnsembleResult) -> None:
-    """Add members, mean and standard deviation of their errors, and the errors of the committee."""
+    """Add the members, statistics of their errors, and the errors of the committee to the summary."""
     parts: dict[str, list[Errors]] = {"validation": [member.validation for member in result.members]}
     if result.test is not None:
         parts["test"] = [member.test for member in result.members if member.test is not None]

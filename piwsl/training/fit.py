@@ -1,7 +1,8 @@
-"""The Lightning trainer of a run, and what it works with."""
+"""Lightning trainer of a run, with its callbacks, loggers and checkpoints."""
 
 import logging
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,26 +22,29 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from piwsl.runs.files import atomic_path
+from piwsl.compat.torch import torch_bytes
+from piwsl.errors import FULL
+from piwsl.runs.files import unwritable, write_bytes
+from piwsl.runs.interruption import hangup_as_termination
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
-from piwsl.training.directory import CHECKPOINTS, metrics_name
+from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
 from piwsl.training.loader import Batches, BatchShard
-from piwsl.training.task import TrainingTask
+from piwsl.training.task import SECONDS, TrainingTask
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A run in this process, once its configuration was checked against data and machine.
+    """Validated settings of a run in this process.
 
     Attributes:
-        config: configuration of the run.
-        frames: frames of the run by purpose.
-        output: run directory.
-        processes: processes of the run.
-        device: device of this process.
-        share: part of each batch that this process computes.
+        config: Training configuration.
+        frames: Training, validation and test frames.
+        output: Run directory.
+        processes: Processes of the run.
+        device: Device of this process.
+        share: Part of each batch that this process computes.
     """
 
     config: TrainingConfig
@@ -51,17 +55,18 @@ class Setup:
     share: BatchShard
 
     def describe_device(self) -> str:
-        """Describe where the run computes."""
+        """Return a description of the device and the number of processes."""
         if self.processes.count == 1:
-            return self.device.type
+            return ", ".join(filter(None, (self.device.type, self.processes.note)))
         machines = f" on {self.processes.nodes} machines" if self.processes.nodes > 1 else ""
         return f"{self.processes.count} {self.device.type} processes{machines}"
 
 
 class AveragedWeights(WeightAveraging):
-    """Exponential moving average of the weights whose memory grows with the steps taken, up to ``decay``.
+    """Exponential moving average of the weights, with a decay that increases with the steps up to ``decay``.
 
-    The growing memory lets early validations see trained weights rather than the first random ones.
+    Because the decay is smaller at the beginning, early validations use trained weights instead of the random weights
+    of the first step.
     """
 
     def __init__(self, decay: float) -> None:
@@ -73,17 +78,27 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill at any moment leaves the one before."""
+    """Checkpoint writer that replaces files atomically. If the process is killed, the previous checkpoint remains.
+
+    Args:
+        on_best: Function called with the state of the task, including the averaged weights, after the best checkpoint
+            is written.
+    """
+
+    def __init__(self, on_best: Callable[[dict[str, Tensor]], None] | None = None) -> None:
+        super().__init__()
+        self._on_best = on_best
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write beside the target, then move."""
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        """Write the checkpoint to a temporary file and move it to the target."""
+        write_bytes(Path(path), torch_bytes(checkpoint))
+        if self._on_best is not None and Path(path).name == Path(BEST).name:
+            self._on_best(checkpoint["state_dict"])
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """State of a run, as passed to a progress callback; errors are those of the latest validation (eV, angstrom)."""
+    """State of a run, passed to progress callbacks. Errors are from the latest validation (eV, angstrom)."""
 
     step: int
     steps: int
@@ -96,7 +111,7 @@ class TrainingProgress:
 
 
 class ProgressCallback(Callback):
-    """Calls back after every step."""
+    """Callback that reports the progress after every step."""
 
     def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
         self.report = report
@@ -111,7 +126,7 @@ class ProgressCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the step just done, if this was its last part."""
+        """Report the completed step if this batch was its last part."""
         step, steps = trainer.global_step, int(trainer.max_steps)
         if self.first_step is None:
             self.first_step, self.start = step, time.perf_counter()
@@ -122,6 +137,9 @@ class ProgressCallback(Callback):
         errors = pl_module.validation_errors
         done = step - self.first_step
         left = (time.perf_counter() - self.start) / done * (steps - step) if done else float("nan")
+        if pl_module.config.minutes is not None:
+            of_budget = max(0.0, 60 * pl_module.config.minutes - pl_module.seconds)
+            left = min(left, of_budget) if done else of_budget
         self.report(
             TrainingProgress(
                 step=step,
@@ -141,16 +159,25 @@ def fit(
     task: TrainingTask,
     checkpoint: Path | None,
     progress: Callable[[TrainingProgress], None] | None,
+    on_best: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> None:
-    """Train a task, from the beginning or from a checkpoint.
+    """Train a task from the first step or from a checkpoint.
+
+    Args:
+        setup: Settings of the run.
+        task: Training task.
+        checkpoint: Checkpoint to continue from. With None, training starts at step 0.
+        progress: Function called after every step.
+        on_best: Function called on rank 0 after each best validation, with the state of the task, including the
+            averaged weights.
 
     Raises:
-        DivergedError: the loss is no longer finite.
-        KeyboardInterrupt: the user, or the system, stopped the run.
+        DivergedError: The loss or its gradient is no longer finite.
+        KeyboardInterrupt: A signal interrupted the run.
     """
     config = setup.config
     optimizer = config.optimizer
-    with _quiet_lightning():
+    with _quiet_lightning(), _quiet_writers(), hangup_as_termination():
         trainer = Trainer(
             max_steps=optimizer.steps,
             max_epochs=-1,
@@ -165,34 +192,49 @@ def fit(
             inference_mode=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            **_place(setup.processes, setup.device),
+            **_place(setup.processes, setup.device, AtomicCheckpointIO(on_best)),
         )
         batches = Batches(setup.frames, config, task.objective.margin, setup.share, lambda: task.global_step)
+        if checkpoint is not None and _is_over(checkpoint, config):
+            return
         try:
             trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # Lightning turns Ctrl-C into this
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise unwritable(setup.output, error, "continue the run") from None
+        except SystemExit:  # Lightning converts Ctrl-C to SystemExit.
             raise KeyboardInterrupt from None
         except RuntimeError as error:
-            # Between two epochs Lightning cannot clean up after Ctrl-C: its loader has no iterator then.
+            # Lightning cannot clean up after Ctrl-C between two epochs, because its loader has no iterator then.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
 
 
-def _place(processes: Processes, device: torch.device) -> dict[str, Any]:
-    """Return the options of the trainer that determine devices and processes."""
+def _is_over(checkpoint: Path, config: TrainingConfig) -> bool:
+    """Return whether the time budget was exhausted at a checkpoint. Lightning itself would run one more step."""
+    minutes = config.optimizer.minutes
+    if minutes is None:
+        return False
+    used = torch.load(checkpoint, map_location="cpu", weights_only=True).get(SECONDS, 0.0)
+    return bool(used >= 60 * minutes)
+
+
+def _place(processes: Processes, device: torch.device, files: AtomicCheckpointIO) -> dict[str, Any]:
+    """Return the trainer options for devices and processes."""
     if processes.count == 1:
         return {
             "accelerator": device.type.replace("cuda", "gpu"),
             "devices": 1 if device.type == "cpu" else [device.index],
-            "plugins": [AtomicCheckpointIO(), LightningEnvironment()],
+            "plugins": [files, LightningEnvironment()],
         }
     return {
         "accelerator": device.type.replace("cuda", "gpu"),
         "devices": processes.local_count,
         "num_nodes": processes.nodes,
-        "strategy": DDPStrategy(broadcast_buffers=False),  # they are constants
-        "plugins": [AtomicCheckpointIO(), LaunchedEnvironment(processes)],
+        "strategy": DDPStrategy(broadcast_buffers=False),  # the buffers are constant
+        "plugins": [files, LaunchedEnvironment(processes)],
     }
 
 
@@ -213,7 +255,7 @@ def _callbacks(setup: Setup, progress: Callable[[TrainingProgress], None] | None
 
 
 def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    """Make a checkpoint callback for the ends of epochs, where a resumed run starts with whole steps."""
+    """Return a checkpoint callback that saves at the end of an epoch, where no step is incomplete."""
     return ModelCheckpoint(
         output / CHECKPOINTS,
         filename=name,
@@ -224,14 +266,14 @@ def _checkpoint(output: Path, name: str, monitor: str | None) -> ModelCheckpoint
 
 
 class _EndsOnSignal(Callback):
-    """Ends a process of several at once on SIGTERM.
+    """Callback that makes SIGTERM end a process of a multi-process run immediately.
 
-    Lightning finishes the step first and waits for the other processes, in vain when the launcher ends this process
-    because another one failed.
+    Lightning would finish the step and wait for the other processes. If the launcher ends this process because another
+    process failed, this wait never returns.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Undo the signal handler of Lightning."""
+        """Restore the default signal handler, which Lightning replaced."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -243,8 +285,24 @@ def _loggers(output: Path) -> list[Logger]:
 
 
 @contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Suppress tracebacks of writer threads. TensorBoard raises the same error again in the main thread."""
+    before = threading.excepthook
+
+    def show(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+@contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence messages of Lightning that do not concern the user."""
+    """Suppress messages of Lightning that are irrelevant to the user."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -252,14 +310,16 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against torch >= 2.10
-        # A resumed run ends the epoch of its checkpoint once more, without new metrics.
+        warnings.filterwarnings(
+            "ignore", message=".*LeafSpec.*"
+        )  # deprecation in torch >= 2.10 that Lightning triggers
+        # A resumed run repeats the end of the epoch of its checkpoint without new metrics.
         warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-        # The order of the batches is made from the step, so a resumed run needs no state of a loader.
+        # The order of the batches depends only on the step, so a resumed run needs no state of the loader.
         warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch.*")
-        # A weight of one row has two layouts, which are the same.
+        # A weight with a single row has two equivalent memory layouts.
         warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
-        # Every process logs the same figures, which were gathered before.
+        # Every process logs the same gathered values.
         warnings.filterwarnings("ignore", message=".*It is recommended to use .*sync_dist=True.*")
         try:
             yield

@@ -1,4 +1,4 @@
-"""Which configuration and directory the arguments of `piwsl.train` and its relatives mean."""
+"""Resolution of the arguments of `piwsl.train` and related functions to a configuration and a directory."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.training.config import DataConfig, TrainingConfig, load_config
-from piwsl.training.directory import CONFIG_FILE
+from piwsl.training.directory import CONFIG_FILE, LAST
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.fit import TrainingProgress
 from piwsl.training.tuning.settings import TuneConfig, load_settings, tune_config
@@ -39,22 +39,22 @@ def training_inputs(
     options: Mapping[str, Any] | None = None,
     purpose: str = "train",
 ) -> tuple[TrainingConfig, TuneConfig | None, Path]:
-    """Resolve arguments to the configuration, its section `tune`, and the output directory.
+    """Return the configuration, its section `tune`, and the output directory for the given arguments.
 
     Args:
-        data: labeled frames: what `piwsl.read_frames` reads, the name of a bundled system, or frames in memory, which
-            are written to a file beside the output directory.
-        config: configuration, YAML file, or mapping of sections.
-        system: bundled system.
-        units: units of a file that does not state them.
-        init_from: trained file to fine-tune.
-        output: run directory; default: ``runs/PURPOSE-NAME``, named after the data.
-        resume: take the configuration of the run in ``output`` where nothing else is named.
-        options: values by key, such as ``{"loss.pitc": 0.5}``; they take precedence over the configuration.
-        purpose: beginning of the name of the default directory.
+        data: Labeled frames: a source that `piwsl.read_frames` accepts, the name of a bundled system, or frames in
+            memory. Frames in memory are written to a file next to the output directory.
+        config: Configuration, YAML file, or mapping of sections.
+        system: Name of a bundled system.
+        units: Units of a file that does not state them.
+        init_from: Trained file to fine-tune.
+        output: Run directory. The default is ``runs/PURPOSE-NAME``, named after the data.
+        resume: Use the configuration of the run in ``output`` if neither data nor a configuration is given.
+        options: Values by key, such as ``{"loss.pitc": 0.5}``. They take precedence over the configuration.
+        purpose: Prefix of the name of the default directory.
 
     Raises:
-        ConfigError: a key is unknown, or a value is out of range.
+        ConfigError: A key is unknown, a value is out of range, or frames in memory are given without ``output``.
     """
     if isinstance(data, str) and is_system(data):
         data, system = None, data
@@ -63,7 +63,7 @@ def training_inputs(
         file = str(data)
     elif data is not None:
         if output is None:
-            raise ConfigError("data in memory have no name: give output=DIRECTORY")
+            raise ConfigError("frames in memory have no name for a default run directory: pass output=DIRECTORY")
         file = str(_stored(data, Path(output)))
     named: dict[str, Any] = {
         "data.system": system,
@@ -76,7 +76,7 @@ def training_inputs(
         config = Path(output) / CONFIG_FILE
     settings, tune = _configuration(config, {**named, **(options or {})})
     if tune is not None and purpose != "tune":
-        LOGGER.info(f"{config}: the section tune is for `piwsl tune`")
+        LOGGER.info(f"{config}: the section tune is ignored here; `piwsl tune` uses it")
     directory = Path(output) if output is not None else Path("runs") / f"{purpose}-{data_name(settings.data)}"
     return settings, tune, directory
 
@@ -95,7 +95,7 @@ def _configuration(config: Config | None, options: Mapping[str, Any]) -> tuple[T
 
 
 def _yaml(value: Any) -> str:
-    """Return a value as YAML; texts are taken as they are, since they may come from a command line."""
+    """Return a value as YAML. Strings are returned unchanged, because they may come from the command line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
@@ -105,7 +105,7 @@ def data_name(data: DataConfig) -> str:
 
 
 def _stored(data: FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[Atoms], output: Path) -> Path:
-    """Write frames in memory to a file beside the output directory, so that the run can be repeated and resumed."""
+    """Write frames in memory to a file next to the output directory, so that the run can be resumed."""
     path = output.resolve().with_name(f"{output.name}-data.extxyz")
     write_frames(as_frames(data), path, force=True)
     return path
@@ -114,7 +114,7 @@ def _stored(data: FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[Atoms], 
 def reporting_steps(
     progress: Callable[[TrainingProgress], None] | bool | None, write: Callable[[str], None] = to_stderr
 ) -> AbstractContextManager[Callable[[TrainingProgress], None] | None]:
-    """Turn the argument ``progress`` into a callback; only the first of several processes shows something."""
+    """Convert the argument ``progress`` to a callback. Only rank 0 reports progress."""
     shown = progress if launched_processes().rank == 0 else False
     return reporting(shown, "step", _step, write)
 
@@ -127,15 +127,19 @@ def _step(progress: TrainingProgress) -> Step:
 
 
 @contextmanager
-def resumable(advice: str) -> Iterator[None]:
-    """Log how to resume if the user interrupts the block."""
+def resumable(advice: Callable[[], str]) -> Iterator[None]:
+    """Log the result of ``advice``, which describes how to resume, if the user interrupts the block."""
     try:
         yield
     except KeyboardInterrupt:
-        LOGGER.warning(f"interrupted: {advice}")
+        LOGGER.warning(f"interrupted: {advice()}")
         raise
 
 
 def resume_advice(output: Path) -> str:
-    """Return how an interrupted training run is continued."""
-    return f"resume=True continues {output} from the last checkpoint"
+    """Return advice on how to continue an interrupted training run or ensemble."""
+    if (output / LAST).exists() or any(output.glob(f"seed-*/{LAST}")):
+        return f"continue {output} from the last checkpoint with resume=True"
+    if (output / CONFIG_FILE).exists():
+        return f"{output} contains no checkpoint yet; resume=True starts it from step 0"
+    return "nothing was written"

@@ -1,4 +1,4 @@
-"""Batches in a fixed order: the frames of a step depend only on the seed and the step."""
+"""Loaders of batches in a reproducible order, which depends only on the seed and the step."""
 
 import multiprocessing
 import sys
@@ -23,7 +23,7 @@ from piwsl.typing import IntArray
 
 
 class SeededOrder:
-    """An endless shuffled order of ``count`` frames: every pass is a new permutation made from seed and pass."""
+    """Infinite shuffled order of ``count`` frames. Seed and epoch determine the permutation of each epoch."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count = count
@@ -49,13 +49,13 @@ class SeededOrder:
 
 @dataclass(frozen=True)
 class BatchShard:
-    """The part of every batch that this process computes, and the number of parts it is divided into.
+    """Shard of every batch that this process computes, divided into parts to save memory.
 
     Attributes:
-        batch_size: structures of a step, over all processes and parts.
-        parts: parts of a step that a process computes one after the other.
-        processes: processes that share a step.
-        rank: number of this process.
+        batch_size: Number of structures in a step, over all processes and parts.
+        parts: Number of parts of a step that a process computes in sequence.
+        processes: Number of processes that share a step.
+        rank: Rank of this process.
     """
 
     batch_size: int
@@ -65,7 +65,7 @@ class BatchShard:
 
     @property
     def size(self) -> int:
-        """Structures of one part."""
+        """Number of structures in one part."""
         return self.batch_size // (self.parts * self.processes)
 
     def of(self, batch: IntArray) -> IntArray:
@@ -75,13 +75,13 @@ class BatchShard:
 
 
 class StepSampler(Sampler[list[int]]):
-    """Frames of each part of each step, from the current step to the next validation.
+    """Sampler of the frames of each part of each step, from the current step to the next validation.
 
     Args:
-        order: order of the frames.
-        share: part of each batch that this process computes.
-        steps: function that returns the number of steps until the next validation.
-        current_step: function that returns the current step of the run.
+        order: Shuffled order of the frames.
+        share: Shard of each batch that this process computes.
+        steps: Function that returns the number of steps until the next validation.
+        current_step: Function that returns the current step of the run.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class StepSampler(Sampler[list[int]]):
 
 
 def raise_if_error(batch: Batch | PiwslError) -> Batch:
-    """Return the batch of a loader.
+    """Return the batch of a loader, or raise the error that the loader returned instead.
 
     Raises:
-        PiwslError: The batch could not be made.
+        PiwslError: The frames of the batch cannot be read or collated.
     """
     if isinstance(batch, PiwslError):
         raise batch
@@ -115,7 +115,7 @@ def raise_if_error(batch: Batch | PiwslError) -> Batch:
 
 
 class _Batches(Dataset[Batch | PiwslError]):
-    """Frames by lists of indices, as graphs."""
+    """Dataset that returns the batch of graphs for a list of frame indices."""
 
     def __init__(self, frames: FrameSet, cutoff: float, dtype: torch.dtype) -> None:
         self.frames = frames
@@ -123,7 +123,7 @@ class _Batches(Dataset[Batch | PiwslError]):
         self.dtype = dtype
 
     def __getitem__(self, indices: list[int]) -> Batch | PiwslError:
-        # Errors are returned: raised in a process of a loader, their text would contain a traceback.
+        # Errors are returned, because an error raised in a worker would have a traceback in its message.
         try:
             return collate([self.frames[index] for index in indices], self.cutoff, self.dtype, indices)
         except PiwslError as error:
@@ -144,10 +144,10 @@ def _end_quietly(worker: int) -> None:
 def train_loader(
     frames: FrameSet, parts: StepSampler, cutoff: float, dtype: torch.dtype, workers: int
 ) -> DataLoader[Any]:
-    """Return batches of the next steps; edges reach ``cutoff`` (angstrom).
+    """Return the loader of the training batches. Edges extend to ``cutoff`` (angstrom).
 
-    ``workers`` processes read ahead and stay for all epochs. They start from a clean server process instead of copies
-    of this one, whose threads and open files they could not use, and end with this process.
+    The ``workers`` processes prefetch batches and persist over all epochs. They are forked from a clean server process,
+    because a fork of this process would inherit threads and open files that it cannot use.
     """
     options: dict[str, Any] = {}
     if workers:
@@ -156,7 +156,7 @@ def train_loader(
         options = {"multiprocessing_context": method, "persistent_workers": True}
         options["worker_init_fn"] = _end_quietly
         if method == "forkserver":
-            multiprocessing.set_forkserver_preload([__name__])  # loads torch once for all
+            multiprocessing.set_forkserver_preload([__name__])  # The server imports torch once for all workers.
     dataset = _Batches(frames, cutoff, dtype)
     return DataLoader(dataset, batch_size=None, sampler=parts, num_workers=workers, **options)
 
@@ -164,7 +164,7 @@ def train_loader(
 def evaluation_loader(
     frames: FrameSet, batch_size: int, cutoff: float, dtype: torch.dtype, processes: int = 1, rank: int = 0
 ) -> DataLoader[Any]:
-    """Return batches of the frames of this process, in order; edges reach ``cutoff`` (angstrom)."""
+    """Return the loader of the frames of this process, in order. Edges extend to ``cutoff`` (angstrom)."""
     mine = range(rank, len(frames), processes)
     batches = [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]
     return DataLoader(_Batches(frames, cutoff, dtype), batch_size=None, sampler=batches)
@@ -174,35 +174,36 @@ VALIDATION_BATCH = 50
 
 
 def share_of_process(config: TrainingConfig, frames: TrainingFrames, processes: Processes) -> BatchShard:
-    """Return the shard of each batch that a process computes.
+    """Return the shard of each batch that this process computes.
 
     Raises:
-        ConfigError: the batches, or the validation frames, cannot be shared among the processes.
+        ConfigError: The batch size is not a multiple of processes times parts, or there are fewer validation frames
+            than processes.
     """
     optimizer = config.optimizer
     shares = processes.count * optimizer.accumulate
     if optimizer.batch_size % shares:
         raise ConfigError(
-            f"optimizer.batch_size = {optimizer.batch_size} cannot be divided by {processes.count} processes x "
+            f"optimizer.batch_size = {optimizer.batch_size} is not divisible by {processes.count} processes x "
             f"{optimizer.accumulate} parts (optimizer.accumulate): use a multiple of {shares}"
         )
     if len(frames.validation) < processes.count:
         raise ConfigError(
-            f"{len(frames.validation)} validation frames for {processes.count} processes: raise data.validation or "
-            "start fewer"
+            f"{len(frames.validation)} validation frames are too few for {processes.count} processes: increase "
+            "data.validation or start fewer processes"
         )
     return BatchShard(optimizer.batch_size, optimizer.accumulate, processes.count, processes.rank)
 
 
 class Batches(LightningDataModule):
-    """Training and validation batches, from the current step of the run.
+    """Data module with the training batches from the current step on, and the validation batches.
 
     Args:
-        frames: frames of the run.
-        config: configuration of the run.
-        margin: distance by which the edges of training batches extend beyond the cutoff, angstrom.
-        share: part of each batch that this process computes.
-        current_step: function that returns the current step of the run.
+        frames: Training, validation and test frames.
+        config: Training configuration.
+        margin: Distance by which the edges of training batches extend beyond the cutoff, angstrom.
+        share: Shard of each batch that this process computes.
+        current_step: Function that returns the current step of the run.
     """
 
     def __init__(
@@ -232,13 +233,13 @@ class Batches(LightningDataModule):
         )
 
     def steps_to_validation(self) -> int:
-        """Return the number of steps until the next validation: multiples of the interval, and the end of the run."""
+        """Return the number of steps until the next multiple of the validation interval or the end of the run."""
         optimizer, step = self.config.optimizer, self.current_step()
         interval = optimizer.validation_interval
         return max(1, min(interval - step % interval, optimizer.steps - step))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of the steps until the next validation; Lightning calls this for each epoch."""
+        """Return the loader of the steps until the next validation. Lightning calls this method for each epoch."""
         return self._train
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -246,5 +247,5 @@ class Batches(LightningDataModule):
         return self._validation
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Return a batch, or raise the error that a worker sent instead of it."""
+        """Return the batch, or raise the error that a worker returned instead."""
         return raise_if_error(batch)

@@ -1,4 +1,4 @@
-"""Errors of predictions, summed batch by batch in float64."""
+"""Errors of predictions, accumulated over batches in float64."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -13,14 +13,14 @@ from piwsl.typing import FloatArray
 
 @dataclass
 class Deviations:
-    """Sums over differences between predictions and labels."""
+    """Sums of absolute and squared differences between predictions and labels."""
 
     count: int = 0
     absolute: float = 0.0
     squares: float = 0.0
 
     def add(self, differences: FloatArray) -> None:
-        """Add differences of any shape."""
+        """Add an array of differences of any shape."""
         self.count += differences.size
         self.absolute += float(np.abs(differences).sum())
         self.squares += float(np.square(differences).sum())
@@ -33,25 +33,28 @@ class Deviations:
 
     @property
     def mae(self) -> float | None:
-        """Mean of the absolute values; None without any."""
+        """Mean absolute error, or None without labels."""
         return self.absolute / self.count if self.count else None
 
     @property
     def rmse(self) -> float | None:
-        """Root of the mean square; None without any."""
+        """Root mean square error, or None without labels."""
         return float(np.sqrt(self.squares / self.count)) if self.count else None
 
 
 @dataclass
 class Spread:
-    """Mean and spread of values that come in portions, without cancellation (Chan, Golub, LeVeque 1983, eq. 2.1)."""
+    """Running mean and variance of values that arrive in portions.
+
+    The update avoids cancellation (Chan, Golub, LeVeque 1983, eq. 2.1).
+    """
 
     count: int = 0
     mean: float = 0.0
-    squares: float = 0.0  # about the mean
+    squares: float = 0.0  # sum of squared deviations from the mean
 
     def add(self, values: FloatArray) -> None:
-        """Add values of any shape."""
+        """Add an array of values of any shape."""
         if values.size:
             mean = float(values.mean())
             self.merge(Spread(values.size, mean, float(np.square(values - mean).sum())))
@@ -68,13 +71,13 @@ class Spread:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation; 0 without values."""
+        """Standard deviation, or 0 without values."""
         return float(np.sqrt(self.squares / self.count)) if self.count else 0.0
 
 
 @dataclass
 class ErrorSums:
-    """Sums from which the errors of a set of frames are computed; their size does not depend on that of the set."""
+    """Sums for the errors of a set of frames. Their size is independent of the number of frames."""
 
     energy: Deviations = field(default_factory=Deviations)
     energy_per_atom: Deviations = field(default_factory=Deviations)
@@ -84,12 +87,12 @@ class ErrorSums:
     labeled: Spread = field(default_factory=Spread)
 
     def add(self, points: PointPredictions, batch: Batch) -> None:
-        """Add what was predicted for a batch; structures and atoms without a label are left out."""
+        """Add the predictions for a batch. Structures and atoms without a label are ignored."""
         self.add_values(*_labeled(points.prediction(ORIGIN), batch))
         self.add_stress(points.stress, batch)
 
     def add_stress(self, stress: torch.Tensor | None, batch: Batch) -> None:
-        """Add predicted stress (S, 3, 3) of a batch; structures without a label are left out."""
+        """Add the predicted stress (S, 3, 3) of a batch. Structures without a label are ignored."""
         if stress is not None:
             known = torch.isfinite(batch.stress).all(-1).all(-1)
             self.stress.add(_array(stress[known]) - _array(batch.stress[known]))
@@ -97,7 +100,7 @@ class ErrorSums:
     def add_values(
         self, energies: FloatArray, labels: FloatArray, atoms: FloatArray, forces: FloatArray, force_labels: FloatArray
     ) -> None:
-        """Add energies and numbers of atoms (S,) and forces (N, 3) that have labels."""
+        """Add predictions and labels of energies (S,), with numbers of atoms (S,), and of forces (N, 3)."""
         self.energy.add(energies - labels)
         self.energy_per_atom.add((energies - labels) / atoms)
         self.force.add(forces - force_labels)
@@ -106,7 +109,7 @@ class ErrorSums:
 
     @classmethod
     def merged(cls, portions: Iterable["ErrorSums"]) -> "ErrorSums":
-        """Merge the sums of portions of the frames in this order."""
+        """Return the total of the sums of several portions, merged in the given order."""
         total = cls()
         for portion in portions:
             for part in fields(cls):
@@ -114,7 +117,7 @@ class ErrorSums:
         return total
 
     def errors(self) -> "Errors":
-        """Return the errors of everything added so far."""
+        """Return the errors of all predictions added so far."""
         spread = self.labeled.deviation
         return Errors(
             structures=self.energy.count,
@@ -129,12 +132,13 @@ class ErrorSums:
         )
 
 
-OFFSET = 10  # error of the energies over what is left without their mean error: above it the offset is named
+# An offset is reported if the energy MAE exceeds the MAE without the offset by this factor.
+OFFSET = 10
 
 
 @dataclass
 class ErrorCollector:
-    """Keeps energies per structure and forces of labeled atoms, as a plot needs them."""
+    """Collector of error sums and of the labeled energies and forces for plots."""
 
     sums: ErrorSums = field(default_factory=ErrorSums)
     energies: list[FloatArray] = field(default_factory=list)
@@ -144,7 +148,7 @@ class ErrorCollector:
     force_labels: list[FloatArray] = field(default_factory=list)
 
     def add(self, prediction: Prediction, batch: Batch, stress: torch.Tensor | None = None) -> None:
-        """Add a batch; structures and atoms without a label are left out."""
+        """Add the predictions for a batch. Structures and atoms without a label are ignored."""
         values = _labeled(prediction, batch)
         self.sums.add_values(*values)
         self.sums.add_stress(stress, batch)
@@ -153,33 +157,46 @@ class ErrorCollector:
             kept.append(new)
 
     def errors(self) -> "Errors":
-        """Return the errors of everything added so far."""
+        """Return the errors of all predictions added so far."""
         return self.sums.errors()
 
     def offset_note(self) -> str | None:
-        """Return a line where all energies are shifted alike, as between levels of theory; None otherwise."""
+        """Return a note about a uniform shift of all energies per atom, or None if there is no such shift."""
         if not self.energies:
             return None
-        atoms = np.concatenate(self.atoms)
-        errors = np.concatenate(self.energies) - np.concatenate(self.energy_labels)
-        offset = float(np.mean(errors / atoms))
-        left = float(np.mean(np.abs(errors - offset * atoms)))
-        if len(errors) < 3 or np.mean(np.abs(errors)) <= OFFSET * left:
-            return None
-        return (
-            f"the energies are {offset:+.4f} eV/atom off throughout, as between levels of theory; "
-            f"without that their MAE is {1e3 * left:.1f} meV"
+        return offset_note(
+            np.concatenate(self.energies), np.concatenate(self.energy_labels), np.concatenate(self.atoms)
         )
+
+
+def offset_note(energies: FloatArray, labels: FloatArray, atoms: FloatArray) -> str | None:
+    """Return a note about a uniform shift of all energies per atom, or None if there is no such shift.
+
+    Args:
+        energies: Predictions (S,), eV.
+        labels: Labels (S,), eV.
+        atoms: Numbers of atoms (S,).
+    """
+    if len(energies) < 3:
+        return None
+    errors = energies - labels
+    offset = float(np.mean(errors / atoms))
+    left = float(np.mean(np.abs(errors - offset * atoms)))
+    if np.mean(np.abs(errors)) <= OFFSET * left:
+        return None
+    return (
+        f"all energies are shifted by {offset:+.4f} eV/atom, as between levels of theory; "
+        f"without this shift, the energy MAE is {1e3 * left:.1f} meV"
+    )
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors on a set of frames: energies in eV, forces and stress per component; None without labels.
+    """Errors on a set of frames. Entries are None if the frames have no such labels.
 
-    Forces are in eV/angstrom, stress is in eV/angstrom^3.
-
-    ``energy_spread_ratio`` is the spread of the predicted energies per atom over that of the labels: far below
-    one, the surface has been flattened.
+    Energy errors are in eV. Errors of force components are in eV/angstrom, and errors of stress components are in
+    eV/angstrom^3. ``energy_spread_ratio`` is the standard deviation of the predicted energies per atom divided by the
+    standard deviation of the labels. A ratio far below 1 indicates a flattened potential energy surface.
     """
 
     structures: int
@@ -193,7 +210,7 @@ class Errors:
     stress_mae: float | None = None
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return quantity, mean absolute and root mean square error as texts, for tables."""
+        """Return rows of a table with the quantity, its MAE and its RMSE as text."""
         values = (
             ("energy [meV]", self.energy_mae, self.energy_rmse),
             ("energy [meV/atom]", self.energy_per_atom_mae, None),
@@ -207,7 +224,7 @@ class Errors:
         ]
 
     def lines(self) -> list[str]:
-        """Return the errors as text, with units."""
+        """Return the errors with their units as lines of text."""
         lines = []
         if self.energy_mae is not None and self.energy_rmse is not None and self.energy_per_atom_mae is not None:
             lines.append(
@@ -218,11 +235,11 @@ class Errors:
             lines.append(f"forces  MAE {1e3 * self.force_mae:8.1f} meV/A  RMSE {1e3 * self.force_rmse:8.1f} meV/A")
         if self.stress_mae is not None:
             lines.append(f"stress  MAE {1e3 * self.stress_mae:8.3f} meV/A^3")
-        return lines or ["no frame has a label: no error to report"]
+        return lines or ["no errors: no frame has a label"]
 
 
 def _labeled(prediction: Prediction, batch: Batch) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Energies, their labels and numbers of atoms of structures, forces and their labels of atoms, where labeled."""
+    """Return energies, energy labels, numbers of atoms, forces, and force labels, restricted to labeled entries."""
     known, atoms = torch.isfinite(batch.energy), torch.isfinite(batch.forces).all(-1)
     return (
         _array(prediction.energies[known]),

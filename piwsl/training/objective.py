@@ -1,4 +1,4 @@
-"""Build the objective of a configuration."""
+"""Construction of the training objective from a configuration."""
 
 from piwsl.losses import (
     PISC,
@@ -32,7 +32,7 @@ from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, S
 
 
 def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Objective:
-    """Build the objective of a configuration, without terms that never act."""
+    """Build the objective of a configuration. Terms that are never active are omitted."""
     form = (config.mixing, _error(config), config.detach, config.per_atom)
     noisy: list[tuple[EnergyMAE | ForceL2MAE, float]] = [
         (EnergyMAE(FIRST), _largest(config.energy)),
@@ -58,7 +58,7 @@ def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Obj
 
 
 def build_displacement(config: DisplacementConfig) -> Displacement:
-    """Build the displacement of a configuration."""
+    """Build the displacement rule of a configuration."""
     directions: dict[str, Direction] = {
         "normal": RandomDirection("normal"),
         "uniform": RandomDirection("uniform"),
@@ -66,7 +66,7 @@ def build_displacement(config: DisplacementConfig) -> Displacement:
         "energy_error": TowardsEnergyError(),
         "disagreement": TowardsDisagreement(),
     }
-    # What the cap means for an absolute length depends on the frames: `check_displacement` compares the two.
+    # For an absolute length, the cap depends on the frames. `check_displacement` compares them.
     length = (
         FixedLength(config.length)
         if config.measure == "absolute"
@@ -83,7 +83,7 @@ def build_displacement(config: DisplacementConfig) -> Displacement:
 
 
 def is_active(coefficient: Coefficient) -> bool:
-    """Return whether a coefficient is ever above zero."""
+    """Return whether a coefficient is positive at any step."""
     return _largest(coefficient) > 0
 
 

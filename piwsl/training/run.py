@@ -1,6 +1,5 @@
-"""A training run, from a configuration to a directory with `model.pt`."""
+"""Training run: the function behind `piwsl train`, from a configuration to a run directory with `model.pt`."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.read import FrameSource
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
+from piwsl.errors import RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
@@ -24,12 +24,21 @@ from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256, write_text
+from piwsl.runs.json_text import json_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.config import TrainingConfig
+from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import TrainingFrames, fitting_loss, stored_split, training_frames, with_absolute_sources
+from piwsl.training.data import (
+    TrainingFrames,
+    check_unchanged,
+    fitting_loss,
+    hashes_of,
+    stored_split,
+    training_frames,
+    with_absolute_sources,
+)
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
@@ -42,7 +51,7 @@ from piwsl.training.directory import (
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
-from piwsl.training.distributed.processes import launched_processes, process_group
+from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
@@ -61,11 +70,11 @@ class TrainingResult:
     """Result of a training run.
 
     Attributes:
-        model: trained file.
-        validation: errors on the validation frames.
-        test: errors on the test frames; None without any.
-        seconds: duration, s.
-        warnings: what deserves attention although training ended well.
+        model: Trained file.
+        validation: Errors on the validation frames.
+        test: Errors on the test frames; None without test frames.
+        seconds: Wall time of the run, s.
+        warnings: Warnings about the quality of the trained model.
     """
 
     model: Path
@@ -81,11 +90,11 @@ class TrainingResult:
 
     @property
     def errors(self) -> Errors:
-        """Errors on the test frames, or on the validation frames where there are no test frames."""
+        """Errors on the test frames, or on the validation frames if there are no test frames."""
         return self.test or self.validation
 
     def plot(self) -> Figure:
-        """Draw the validation errors against the steps."""
+        """Draw the validation errors against the training step."""
         return learning_curves(self.directory)
 
     def __repr__(self) -> str:
@@ -103,6 +112,7 @@ class TrainingResult:
         )
 
 
+@system_errors()
 def train(
     data: FrameSource | None = None,
     *,
@@ -120,25 +130,25 @@ def train(
     """Train a potential on labeled structures.
 
     Args:
-        data: labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
-            in memory (which need ``output``). None: what the configuration names.
+        data: Labeled frames: a file, a directory, a pattern, a named data set, the name of a bundled system, or frames
+            in memory (which require ``output``). With None, the configuration specifies the data.
         config: `TrainingConfig`, YAML file, or mapping of sections such as ``{"loss": {"pitc": 0.5}}``.
-        system: bundled system, such as ``aspirin``, instead of data.
-        units: units of a file that does not state them, such as ``kcal/mol, angstrom``.
-        init_from: trained file to fine-tune.
-        output: run directory; default: ``runs/train-NAME``, named after the data.
-        resume: continue the run in ``output`` from its newest checkpoint.
-        force: replace another run in ``output``.
-        options: values by key, such as ``{"optimizer.steps": 2000}``, which take precedence over the configuration.
-        progress: called after every step; True or False shows or hides a bar; None shows one in notebooks and in
-            interactive sessions.
-        on_data: called with the frames, their report and their split before the first step.
+        system: Name of a bundled system, such as ``aspirin``, instead of ``data``.
+        units: Units of a file that does not state them, such as ``kcal/mol, angstrom``.
+        init_from: Trained file to fine-tune.
+        output: Run directory. The default is ``runs/train-NAME``, named after the data.
+        resume: Continue the run in ``output`` from its newest checkpoint.
+        force: Replace another run in ``output``.
+        options: Values by key, such as ``{"optimizer.steps": 2000}``. They take precedence over the configuration.
+        progress: Function called after every step. True or False shows or hides a progress bar. None shows a bar in
+            notebooks and in interactive sessions.
+        on_data: Function called before the first step with the frames, their report, and their split.
 
     Raises:
-        ConfigError: a key is unknown, a value is out of range, or the data lack what the configuration needs.
-        DataError: the data cannot be used.
-        RunDirectoryError: the directory contains another run, or none to resume.
-        DivergedError: the loss is no longer finite.
+        ConfigError: A key is unknown, a value is out of range, or the data lack labels that the configuration requires.
+        DataError: The data cannot be read or contain invalid frames.
+        RunDirectoryError: The directory contains another run, or no run to resume.
+        DivergedError: The loss is no longer finite.
     """
     settings, _, directory = training_inputs(
         data,
@@ -150,7 +160,7 @@ def train(
         resume=resume,
         options=options,
     )
-    with resumable(resume_advice(directory)), reporting_steps(progress) as report:
+    with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
         return run_training(settings, directory, resume, force, on_data, report)
 
 
@@ -165,25 +175,27 @@ def run_training(
 ) -> TrainingResult:
     """Train a potential with a complete configuration.
 
-    Under torchrun or srun all processes call this function; rank 0 writes files and calls back. If one process fails,
-    all of them end: the first to fail raises its error, the others raise SystemExit.
+    Under torchrun or srun, all processes call this function. Rank 0 writes the files and calls the callbacks. If one
+    process fails, all processes end: the first process that fails raises its error, and the other processes raise
+    SystemExit.
 
     Args:
-        config: everything that decides the run.
-        output: run directory.
-        resume: continue from the newest checkpoint in the directory.
-        force: start anew although the directory holds a run.
-        on_data: called with the frames before training starts.
-        progress: called after every step.
-        frames: frames of the run, if they were read and split before.
+        config: Complete training configuration.
+        output: Run directory.
+        resume: Continue from the newest checkpoint in the directory.
+        force: Replace another run in the directory.
+        on_data: Function called with the frames before training starts.
+        progress: Function called after every step.
+        frames: Frames that were already read and split. With None, they are read from the configured source.
 
     Raises:
-        RunDirectoryError: the directory holds another run, or none to resume, or another process trains there.
-        DataError, ConfigError: the frames cannot be used, or the machine lacks what the configuration asks for.
-        DivergedError: the loss is no longer finite.
+        RunDirectoryError: The directory contains another run, or no run to resume, or another process trains there.
+        DataError: The data cannot be read or contain invalid frames.
+        ConfigError: The data lack required labels, or the machine lacks the required device or memory.
+        DivergedError: The loss is no longer finite.
     """
     began = time.perf_counter()
-    import_modules(config.imports)  # a worker that received the configuration has not imported them yet
+    import_modules(config.imports)  # A worker process receives the configuration without these imports.
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
@@ -194,6 +206,8 @@ def run_training(
         earlier = from_rank_zero(lambda: continuation(config, output) if resume else directory.check_free(force))
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
+            if resume:
+                check_unchanged(output / SPLIT_FILE, frames)
         setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
         torch.manual_seed(config.seed)
         start = starting_potential(config, frames)
@@ -211,9 +225,11 @@ def run_training(
             if earlier is None:
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
-            write_text(output / SPLIT_FILE, json.dumps(asdict(frames.split)))
+            write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
             with directory.log():
-                facts = [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
+                weights = sum(weight.numel() for weight in start.potential.parameters())
+                facts = [f"network: {config.model.network}, {weights} weights"]
+                facts += [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
                 for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
@@ -229,12 +245,32 @@ def _train(
     began: float,
 ) -> TrainingResult:
     config, frames, output = setup.config, setup.frames, setup.output
+    model = output / MODEL_FILE
+
+    def save_best(state: dict[str, torch.Tensor]) -> None:
+        """Write the trained file of the best validation so far. Only its test errors are missing."""
+        errors = task.validation_errors
+        if errors is not None:
+            save_trained(trained_model(config, frames, task.potential, errors, None, start.origin, state), model)
+
     try:
-        fit(setup, task, earlier.checkpoint if earlier else None, progress)
+        fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
     except DivergedError as error:
         LOGGER.error(str(error))
         raise
     wait_for_all()
+    return _finish(setup, task, start, began)
+
+
+def _finish(
+    setup: Setup,
+    task: TrainingTask,
+    start: StartingPoint,
+    began: float,
+    outcome: Literal["completed", "stopped"] = "completed",
+) -> TrainingResult:
+    """Measure the errors of the best weights and write the trained file and the summary."""
+    config, frames, output = setup.config, setup.frames, setup.output
     task.potential.load_state_dict(best_weights(output))
     potential = task.potential.requires_grad_(False).eval().to(setup.device)
     dtype = DTYPES[config.weights_dtype]
@@ -245,14 +281,16 @@ def _train(
     result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
         save_trained(trained_model(config, frames, potential, validation, test, start.origin), result.model)
-        _summary(setup, result, start.origin).write(output)
+        _summary(setup, result, start.origin, outcome).write(output)
     for warning in warnings:
         LOGGER.warning(warning)
     LOGGER.info(f"done after {seconds:.0f} s: {'; '.join((test or validation).lines())}")
     return result
 
 
-def _summary(setup: Setup, result: TrainingResult, origin: dict[str, Any] | None) -> TrainingSummary:
+def _summary(
+    setup: Setup, result: TrainingResult, origin: dict[str, Any] | None, outcome: Literal["completed", "stopped"]
+) -> TrainingSummary:
     frames = setup.frames
     ended = datetime.now(timezone.utc)
     return TrainingSummary(
@@ -270,12 +308,54 @@ def _summary(setup: Setup, result: TrainingResult, origin: dict[str, Any] | None
         warnings=result.warnings,
         outputs={"model": MODEL_FILE, "config": CONFIG_FILE, "split": SPLIT_FILE, "log": LOG_FILE},
         model_sha256=sha256(result.model),
-        result="completed",
+        result=outcome,
     )
 
 
+def finish_training(directory: str | PathLike[str]) -> TrainingResult:
+    """Write the trained file and the summary of an interrupted run from its best checkpoint.
+
+    The run can be continued afterwards with ``resume=True``.
+
+    Args:
+        directory: Run directory.
+
+    Raises:
+        RunDirectoryError: The directory contains no training run, another process trains there, or the run was
+            interrupted before its first validation.
+        DataError: The data of the run can no longer be read.
+        ConfigError: The data of the run no longer fit its configuration.
+    """
+    with system_errors():
+        return _finish_run(Path(directory))
+
+
+def _finish_run(output: Path) -> TrainingResult:
+    began = time.perf_counter()
+    directory = RunDirectory(output, TRAINING_RUN)
+    if not directory.holds_job or not (output / CONFIG_FILE).exists():
+        raise RunDirectoryError(f"{output}: the directory contains no training run to finish: pass a run directory")
+    if not (output / BEST).exists():
+        raise RunDirectoryError(
+            f"{output}: the run was interrupted before its first validation: continue it with resume=True"
+        )
+    config = load_config(output / CONFIG_FILE)
+    with process_settings(config.threads, config.deterministic), directory.lock():
+        earlier = continuation(config, output)
+        frames = training_frames(config, stored_split(output / SPLIT_FILE))
+        processes = Processes()
+        device = chosen_device(config, processes)
+        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
+        start = starting_potential(config, frames)
+        task, _ = _task(setup, start.potential)
+        with directory.log():
+            for line in earlier.notes:
+                LOGGER.info(line)
+            return _finish(setup, task, start, began, "stopped")
+
+
 def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
-    """Return the task, and why its sums over neighbors are computed the way they are."""
+    """Return the training task, and a line that describes how its neighbor sums are computed."""
     config = setup.config
     neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
     use_neighbor_sums(potential.network, neighbor_sums)
@@ -284,8 +364,8 @@ def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
 
 
 CHECK_FRAMES = 5
-FLAT = 0.5  # spread of predicted energies over that of the labels
-NOTABLE_SHARE = 0.2
+FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning
+NOTABLE_SHARE = 0.2  # fraction of the loss above which the warning names the consistency terms
 
 
 def best_weights(output: Path) -> dict[str, torch.Tensor]:
@@ -301,8 +381,8 @@ def quality_warnings(errors: Errors, consistency_share: float) -> list[str]:
         return []
     advice = "train longer"
     if consistency_share > NOTABLE_SHARE:
-        advice = f"PITC and PISC made up to {consistency_share:.0%} of the loss: lower their coefficients"
-    return [f"the predicted energies spread only {ratio:.2f} times as much as the labels: {advice}"]
+        advice = f"PITC and PISC contributed up to {consistency_share:.0%} of the loss: lower their coefficients"
+    return [f"the spread of the predicted energies is only {ratio:.2f} times the spread of the labels: {advice}"]
 
 
 def trained_model(
@@ -312,15 +392,29 @@ def trained_model(
     validation: Errors,
     test: Errors | None,
     origin: dict[str, Any] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
 ) -> TrainedModel:
-    """Return the trained file of a run; ``origin`` describes its start."""
+    """Return the content of the trained file of a run.
+
+    Args:
+        config: Training configuration.
+        frames: Training, validation and test frames.
+        potential: Trained potential.
+        validation: Errors on the validation frames.
+        test: Errors on the test frames; None without test frames, or before the end of training.
+        origin: Record of the starting point, see `StartingPoint.origin`.
+        state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
+    """
+    weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
+    if state is not None:
+        weights = {name: state[f"potential.network.{name}"] for name in weights}
     step = max(1, len(frames.validation) // CHECK_FRAMES)
     return TrainedModel(
         config=config.model,
         reference_energies={z: float(potential.reference_energies[z]) for z in potential.elements},
         scale=float(potential.scale),
         dtype=config.weights_dtype,
-        tensors={name: value.detach().cpu().clone() for name, value in potential.network.state_dict().items()},
+        tensors={name: value.detach().cpu().clone() for name, value in weights.items()},
         check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
         training={
             "data": frames.source.name,
@@ -331,14 +425,16 @@ def trained_model(
             "seed": config.seed,
             "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
             "start": origin,
+            **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
         },
+        domain=frames.domain(config.model.cutoff, level_of(frames)),
     )
 
 
 def level_of(frames: TrainingFrames) -> str | None:
-    """Return the level of theory of the labels, where the source is a bundled system or a named data set."""
+    """Return the level of theory of the labels in a bundled system or a named data set; None for other sources."""
     if frames.source in [system.train for system in SYSTEMS.values()]:
         return BUNDLED_LEVEL
     name = str(frames.source)

@@ -1,67 +1,71 @@
-"""Learning-rate schedules: each gives the share of the highest rate at a step, after a linear warm-up."""
+"""Learning-rate schedules. Each returns the fraction of the peak rate at a step, after a linear warm-up."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from piwsl.training.config import OptimizerConfig
 
-FIRST = 0.01  # share of the rate at the first step of the warm-up
-LAST = 1e-3  # share of the rate at the end of a cosine
-PROGRESS = 1e-4  # relative; a validation must be better by that much to count
+FIRST = 0.01  # fraction of the peak rate at the first step of the warm-up
+LAST = 1e-3  # fraction of the peak rate at the end of the cosine
+PROGRESS = 1e-4  # smallest relative decrease of the validation loss that counts as an improvement
 
 
 @dataclass
 class Schedule:
-    """The highest rate throughout, after ``warmup`` steps of linear growth.
+    """Constant schedule: the peak rate after ``warmup`` steps of linear increase.
 
-    torch's LambdaLR calls it, and stores its attributes in checkpoints: they must stay plain numbers.
+    LambdaLR of PyTorch calls the schedule and stores its attributes in checkpoints, so they must be plain numbers.
     """
 
     warmup: int
+    time_share: float = field(default=0.0, kw_only=True)  # used fraction of the time budget; 0 without a budget
 
     def __call__(self, step: int) -> float:
-        """Return the share of the highest rate at a step of the run."""
+        """Return the fraction of the peak rate at a step of the run."""
         growth = FIRST + (1.0 - FIRST) * step / self.warmup if step < self.warmup else 1.0
         return growth * self.share(step)
 
     def share(self, step: int) -> float:
-        """Return the share of the rate without the warm-up."""
+        """Return the fraction of the peak rate at a step, without the warm-up."""
         return 1.0
 
     def validated(self, step: int, loss: float) -> None:
-        """Record a validation at a step of the run."""
+        """Update the schedule after a validation. The base class ignores it."""
 
 
 @dataclass
 class Cosine(Schedule):
-    """Half a cosine from the end of the warm-up to step ``steps``, down to a thousandth of the rate."""
+    """Half a cosine period from the end of the warm-up to step ``steps``, down to 1/1000 of the peak rate.
+
+    With a time budget, the schedule follows the larger of the used fractions of steps and time.
+    """
 
     steps: int
 
     def share(self, step: int) -> float:
-        """Return 1 up to the end of the warm-up, and a thousandth from ``steps`` on."""
+        """Return the fraction at a step: 1 until the end of the warm-up, and 1/1000 from ``steps`` on."""
         length = max(1, self.steps - self.warmup)
-        done = min(1.0, max(0, step - self.warmup) / length)
+        done = min(1.0, max(max(0, step - self.warmup) / length, self.time_share))
         return LAST + (1.0 - LAST) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 @dataclass
 class Staircase(Schedule):
-    """The rate falls by ``factor`` every ``interval`` steps of the run."""
+    """Schedule that multiplies the rate by ``factor`` every ``interval`` steps."""
 
     interval: int
     factor: float
 
     def share(self, step: int) -> float:
-        """Return a power of the factor."""
+        """Return the fraction at a step, a power of ``factor``."""
         return float(self.factor ** (step // self.interval))
 
 
 @dataclass
 class Plateau(Schedule):
-    """The rate falls by ``factor`` after more than ``patience`` validations in a row without progress.
+    """Schedule that multiplies the rate by ``factor`` after more than ``patience`` validations without improvement.
 
-    Validations during the warm-up do not count: a rate that is still growing has no plateau.
+    Validations during the warm-up are not counted, because the rate still increases.
     """
 
     factor: float
@@ -71,11 +75,11 @@ class Plateau(Schedule):
     waited: int = 0
 
     def share(self, step: int) -> float:
-        """Return the share that is left after the validations so far."""
+        """Return the fraction that results from all validations so far."""
         return self.reached
 
     def validated(self, step: int, loss: float) -> None:
-        """Lower the rate when the patience is exhausted."""
+        """Count validations without improvement, and lower the rate when the patience is exhausted."""
         if loss < self.best * (1.0 - PROGRESS):
             self.best, self.waited = loss, 0
         elif step >= self.warmup:
@@ -85,7 +89,7 @@ class Plateau(Schedule):
 
 
 def build_schedule(config: OptimizerConfig) -> Schedule:
-    """Build the schedule of a configuration."""
+    """Return the learning-rate schedule of a configuration."""
     schedules: dict[str, Schedule] = {
         "constant": Schedule(config.warmup),
         "cosine": Cosine(config.warmup, config.steps),

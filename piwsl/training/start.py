@@ -1,7 +1,8 @@
-"""The start of training: random weights, or those of a trained file."""
+"""Initial weights of a training run: random weights, or the weights of a trained file."""
 
 import difflib
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.errors import ConfigError, ElementError
+from piwsl.export.import_model import foundation_lines
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.runs.files import sha256
@@ -26,23 +28,23 @@ from piwsl.typing import BoolArray, FloatArray
 
 LOGGER = logging.getLogger(__name__)
 
-MOST_FITTED = 5000  # frames that re-fitted reference energies and the scale are computed from
+MOST_FITTED = 5000  # largest number of frames for the refit of reference energies and for the scale
 _BATCH = 50
 
 
 @dataclass(frozen=True, eq=False)
 class StartingPoint:
-    """A potential at the start of training.
+    """Potential at the start of training, and a record of how it was initialized.
 
     Attributes:
-        potential: with its weights loaded, fixed weights without gradient.
-        loaded: weights taken from the trained file.
-        missing: weights of the network that the file does not hold; they start new.
-        unexpected: weights of the file that the network has no place for.
-        wrong_shape: weights that both hold in another shape; they start new.
-        frozen: weights that stay fixed.
-        notes: what else was decided, one fact a line.
-        origin: what the trained file of this run tells of its start; None for random weights and nothing fixed.
+        potential: Potential with initial weights. Frozen weights do not require gradients.
+        loaded: Names of weights loaded from the trained file.
+        missing: Names of weights that the file does not contain. They are initialized randomly.
+        unexpected: Names of weights in the file that the network does not have.
+        wrong_shape: Names of weights with another shape in the file. They are initialized randomly.
+        frozen: Names of weights that are not trained.
+        notes: Further remarks, one per line.
+        origin: Record of the start in the trained file of this run. None for random weights without frozen weights.
     """
 
     potential: Potential
@@ -60,25 +62,38 @@ class StartingPoint:
             LOGGER.info(line)
 
     def lines(self) -> list[str]:
-        """Return the notes and the lists of weights as text; nothing for an ordinary start from random weights."""
+        """Return the notes and the lists of weights as text. The list is empty for a start from random weights."""
         lists = (
             ("loaded", self.loaded),
-            ("new, not in the file", self.missing),
-            ("new, of another shape in the file", self.wrong_shape),
-            ("left out, no place for it", self.unexpected),
-            ("fixed", self.frozen),
+            ("initialized, not in the file", self.missing),
+            ("initialized, other shape in the file", self.wrong_shape),
+            ("ignored, not in the network", self.unexpected),
+            ("frozen", self.frozen),
         )
-        return [*self.notes, *(f"{title} ({len(names)}): {', '.join(names)}" for title, names in lists if names)]
+        return [*self.notes, *(f"{title} ({len(names)}): {_summed_up(names)}" for title, names in lists if names)]
+
+
+_FEW = 4  # largest number of names that are listed individually
+
+
+def _summed_up(names: tuple[str, ...]) -> str:
+    """Return the names of a few weights, or the modules of many weights with the number of weights in each."""
+    if len(names) <= _FEW:
+        return ", ".join(names)
+    counts = Counter(".".join(name.split(".")[:2]) if name.count(".") > 1 else name.split(".")[0] for name in names)
+    if len(counts) > 2 * _FEW:
+        counts = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{module} ({count})" if count > 1 else module for module, count in counts.items())
 
 
 def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with `model` keys at their defaults replaced by the values in ``start.init_from``.
 
-    ``model.forces`` is that of the file unless it was given explicitly: a potential trained with direct forces can be
-    continued as a conservative one, although that is the default.
+    An explicitly set ``model.forces`` takes precedence over the file, even at its default value. Thus a potential with
+    direct forces can be fine-tuned as a conservative one.
 
     Raises:
-        ModelFileError: the trained file cannot be read.
+        ModelFileError: The trained file cannot be read.
     """
     path = config.start.init_from
     if path is None:
@@ -89,10 +104,10 @@ def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
 
 
 def _start_file(path: Path) -> tuple[TrainedModel, str]:
-    """Return a trained file and its hash; within a job it is read once."""
+    """Return the content of a trained file and its hash. The last file is cached."""
     path = path.resolve()
     if not path.is_file():
-        return load_trained(path), ""  # which explains what is wrong
+        return load_trained(path), ""  # raises an error that describes the problem
     state = path.stat()
     return _read_once(path, state.st_mtime_ns, state.st_size)
 
@@ -108,7 +123,7 @@ def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
     if "forces" in here.model_fields_set:
         kept["forces"] = here.forces
     values = own.model_dump()
-    if kept.get("network", own.network) != own.network:  # options of one network mean nothing to another
+    if kept.get("network", own.network) != own.network:  # other networks have other options
         values = {key: values[key] for key in ("cutoff", "forces")}
     try:
         return ModelConfig(**{**values, **kept})
@@ -118,20 +133,20 @@ def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
 
 
 def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> StartingPoint:
-    """Build the potential that a run starts with, for the elements of its training and validation frames.
+    """Build the initial potential of a run, for the elements of its training and validation frames.
 
-    From random weights, the reference energies are fitted to the training labels and the scale is the RMS force.
-    From a trained file, weights and scale are those of the file, and the reference energies are re-fitted so that
-    training starts at zero mean error, or kept.
+    With random weights, the reference energies are fitted to the training labels, and the scale is the RMS force. With
+    a trained file, weights and scale are taken from the file. The reference energies are kept, or refitted so that the
+    mean error at the start is zero.
 
     Raises:
-        ModelFileError: the trained file cannot be read.
-        ConfigError: nothing of it fits the network, or ``start.freeze`` names no weight or all of them.
-        ElementError: ``reference_energies: keep`` and the file does not know an element.
+        ModelFileError: The trained file cannot be read.
+        ConfigError: No weight of the file fits the network, or ``start.freeze`` matches no weight or all weights.
+        ElementError: With ``reference_energies: keep``, the file does not contain an element of the frames.
     """
     elements = sorted({*frames.train.elements, *frames.validation.elements})
     if config.start.init_from is None:
-        energies = fit_reference_energies(frames.train, elements)
+        energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
         potential = build_potential(config.model, energies, _scale(frames))
         potential.network.to(DTYPES[config.weights_dtype])
         point = StartingPoint(potential)
@@ -146,12 +161,15 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     start = config.start
     if start.init_from is None:
         return {"freeze": list(start.freeze)} if start.freeze else None
-    return {
+    file, digest = _start_file(start.init_from)
+    origin = {
         "init_from": start.init_from.name,
-        "init_from_sha256": _start_file(start.init_from)[1],
+        "init_from_sha256": digest,
         "reference_energies": start.reference_energies,
         "freeze": list(start.freeze),
     }
+    # The license of a foundation model holds for everything that is made from it.
+    return origin | {"foundation": file.training["foundation"]} if "foundation" in file.training else origin
 
 
 def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
@@ -159,20 +177,20 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
     assert path is not None
     file, _ = _start_file(path)
     differences = _network_differences(file.config, config.model)
-    notes = [f"starts from {path}: {_network_words(file.config)}"]
+    notes = [f"starting from {path}: {_network_words(file.config)}", *foundation_lines(file.training)]
     if differences:
-        notes.append(f"network other than that of the file: {'; '.join(differences)}")
+        notes.append(f"the network differs from the file: {'; '.join(differences)}")
     known, new = file.reference_energies, sorted(set(elements) - set(file.elements))
     keep = config.start.reference_energies == "keep"
     if new and keep:
         raise ElementError(
-            f"{path} was not trained on {_symbols(new)}: with start.reference_energies: keep there is no energy for "
-            "it; use refit"
+            f"{path} was not trained on {_symbols(new)}, so it contains no reference energy: set "
+            "start.reference_energies: refit"
         )
     if new and any(prefix.split(".")[0] == "embedding" for prefix in config.start.freeze):
-        raise ElementError(f"{path} was not trained on {_symbols(new)}: its embedding cannot be fixed (start.freeze)")
+        raise ElementError(f"{path} was not trained on {_symbols(new)}: remove embedding from start.freeze")
     if new:
-        notes.append(f"new elements, their embedding starts untrained: {_symbols(new)}")
+        notes.append(f"new elements with untrained embedding: {_symbols(new)}")
     energies = known if keep else {z: known.get(z, 0.0) for z in elements}
     potential = build_potential(config.model, energies, file.scale)
     loaded = _load(potential, file, config.model, path.name, differences)
@@ -182,7 +200,7 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
     else:
         dropped = sorted(set(known) - set(elements))
         if dropped:
-            notes.append(f"no longer for {_symbols(dropped)}: no frame tells their energy at the new level")
+            notes.append(f"elements removed from the model: {_symbols(dropped)} (no new frame determines their energy)")
         notes.append(_refit(potential, train, config))
     return replace(loaded, notes=tuple(notes))
 
@@ -190,15 +208,15 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
 def _load(
     potential: Potential, file: TrainedModel, model: ModelConfig, name: str, differences: list[str]
 ) -> StartingPoint:
-    """Load weights of the same name and shape; refuse a file without a common weight matrix."""
+    """Load the weights with the same name and shape. Raise an error if there is no common weight matrix."""
     here, there = potential.network.state_dict(), file.tensors
     same = {key: there[key] for key in here if key in there and here[key].shape == there[key].shape}
     if file.config.network != model.network or not any(value.ndim > 1 for value in same.values()):
         raise ConfigError(
-            f"start.init_from: nothing of {name} fits the network of the configuration ({'; '.join(differences)}): "
-            "leave these keys out, then the network is that of the file"
+            f"start.init_from: no weights of {name} fit the network of the configuration ({'; '.join(differences)}): "
+            "remove these keys to use the network of the file"
         )
-    potential.network.load_state_dict(same, strict=False)
+    potential.network.to(DTYPES[file.dtype]).load_state_dict(same, strict=False)
     return StartingPoint(
         potential,
         loaded=tuple(same),
@@ -211,15 +229,15 @@ def _load(
 
 
 def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str:
-    """Correct the reference energies by a fit to what is left between labels and the loaded potential (eV).
+    """Correct the reference energies by a fit to the residuals between labels and the loaded potential (eV).
 
-    The correction nearest to zero is taken, so where one composition leaves the elements undetermined they keep the
-    order that they had in the file.
+    The fit returns the correction with the smallest norm. If the compositions do not determine the elements, the
+    differences between their energies thus stay close to the file.
     """
     dtype = DTYPES[config.weights_dtype]
     labeled = _some(train, train.census.has_energy)
     if not labeled:
-        return "reference energies: those of the file, since no training frame has an energy"
+        return "reference energies: kept from the file, because no training frame has an energy"
     residuals: list[FloatArray] = []
     with torch.no_grad():
         for begin in range(0, len(labeled), _BATCH):
@@ -233,20 +251,20 @@ def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str
     counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labeled])
     energies = ", ".join(f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f}" for z in correction)
     return (
-        f"reference energies: re-fitted on {len(left)} energies [eV]: {energies}; "
+        f"reference energies: refitted to {len(left)} energies [eV]: {energies}; "
         f"mean error {-left.mean():.3f} before, {(counts - left).mean():.3f} after"
     )
 
 
 def _scale(frames: TrainingFrames) -> float:
-    """Return the RMS force of the training frames, or the spread of the energies without forces (eV)."""
+    """Return the RMS force of the training frames, or the spread of the energies (eV) if there are no forces."""
     squares = [np.square(frame.forces).mean(1) for frame in _some(frames.train, frames.train.census.has_forces)]
     force_rms = float(np.sqrt(np.concatenate(squares).mean())) if squares else 0.0
     return force_rms or frames.report.energy_spread or 1.0
 
 
 def _some(frames: FrameSet, labeled: BoolArray) -> list[Frame]:
-    """Choose evenly from the frames that have a label."""
+    """Return at most `MOST_FITTED` evenly spaced frames among the labeled frames."""
     indices = np.flatnonzero(labeled)
     return [frames[int(index)] for index in indices[:: max(1, -(-len(indices) // MOST_FITTED))]]
 
@@ -273,15 +291,15 @@ def _shape(tensor: Tensor) -> str:
 
 
 def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """Freeze the weights whose names equal a prefix or continue it after a dot.
+    """Freeze the weights whose name equals a prefix or begins with a prefix and a dot.
 
-    ``messages.1`` fixes ``messages.1.filters.weight``, not ``messages.10.filters.weight``.
+    ``messages.1`` freezes ``messages.1.filters.weight``, but not ``messages.10.filters.weight``.
 
     Returns:
-        Names of all fixed weights.
+        Names of all frozen weights.
 
     Raises:
-        ConfigError: a prefix fits no weight, or nothing is left to train.
+        ConfigError: A prefix matches no weight, or all weights are frozen.
     """
     weights = dict(network.named_parameters())
     for prefix in prefixes:
@@ -289,12 +307,14 @@ def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         if not matching:
             near = difflib.get_close_matches(prefix, _beginnings(list(weights)), n=3, cutoff=0.4)
             known = near or list(dict.fromkeys(name.split(".")[0] for name in weights))
-            raise ConfigError(f"start.freeze: no weight begins with {prefix!r}: near are {', '.join(known)}")
+            raise ConfigError(
+                f"start.freeze: no weight begins with {prefix!r}: similar prefixes are {', '.join(known)}"
+            )
         for name in matching:
             weights[name].requires_grad_(False)
     frozen = tuple(name for name, weight in weights.items() if not weight.requires_grad)
     if len(frozen) == len(weights):
-        raise ConfigError(f"start.freeze: {', '.join(prefixes)} fixes all weights: nothing is left to train")
+        raise ConfigError(f"start.freeze ({', '.join(prefixes)}) freezes all weights: leave some weights trainable")
     return frozen
 
 

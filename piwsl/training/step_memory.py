@@ -1,14 +1,15 @@
-"""Estimate of the memory of a training step, before it is allocated.
+"""Estimate of the memory of a training step before the first step.
 
-A step keeps what its backward pass will read: for every edge and every atom of the batch and of its displaced copies
-some features of each layer, and more where forces are differentiated again. The amount depends on network and loss.
-There is no formula: the loss of one small structure is computed, and the tensors that autograd keeps for it are
-counted. They grow in proportion to edges and atoms, up to the largest part of a step of the run.
+During a step, autograd saves tensors for the backward pass: features of each layer for every edge and every atom of the
+batch and its displaced copies, and further tensors if forces are differentiated again. Their size depends on the
+network and the loss. Therefore, the estimate computes the loss of one small structure and counts the bytes that
+autograd saves. The result is scaled by the numbers of edges and atoms to the largest part of a step in the run.
 
-The peak of a step is higher by what the backward pass adds. Measured as the peak of resident memory (VmHWM) of one
-step on aspirin, in batches of 4, 16, 24 and 48, it is 1.1 to 1.9 times what is kept, 1.4 on average: PaiNN with 64 and
-128 channels and with direct forces, SchNet, TensorNet; energies with and without forces, PITC and PISC; float32 and
-float64. Thus an estimate is right within a third.
+The backward pass allocates further memory, so the peak of a step is larger than the saved tensors. The peak resident
+memory (VmHWM) of one step on aspirin is 1.1 to 1.9 times the size of the saved tensors, and 1.4 times on average. The
+measurements cover batches of 4, 16, 24 and 48; PaiNN with 64 and 128 channels and with direct forces, SchNet and
+TensorNet; energies with and without forces, PITC and PISC; and float32 and float64. The error of an estimate is thus
+about one third.
 """
 
 import os
@@ -30,24 +31,24 @@ from piwsl.training.fit import Setup
 from piwsl.training.loader import SeededOrder
 from piwsl.typing import IntArray
 
-PEAK = 1.4  # peak of a step over what autograd keeps
-STATES = 6  # gradient, three moments of AMSGrad, average and its source, each as large as the weights
+PEAK = 1.4  # peak memory of a step divided by the size of the saved tensors
+STATES = 6  # tensors of the size of the weights: gradient, three moments of AMSGrad, average and its source
 PROBE_ATOMS = 60
-LOOKED_AT = 2_000_000  # positions of the order of the frames
+LOOKED_AT = 2_000_000  # largest number of positions in the order of the frames that are examined
 SAMPLE = 50  # structures whose edges are counted
 GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Memory that a step needs on a machine or GPU, bytes.
+    """Required and available memory of a training step on a machine or GPU.
 
     Attributes:
-        needed: memory that all processes there need, bytes.
-        available: memory of the machine or GPU, bytes.
-        structures: number of structures in the largest part of a step.
-        atoms: number of atoms in that part.
-        copies: number of displaced copies of that part.
+        needed: Memory that a step of all processes on this machine or GPU requires, bytes.
+        available: Memory of the machine or GPU, bytes.
+        structures: Number of structures in the largest part of a step.
+        atoms: Number of atoms in that part.
+        copies: Number of displaced copies of each structure.
     """
 
     needed: float
@@ -60,16 +61,17 @@ class StepMemory:
         """Raise an error if the step does not fit into memory.
 
         Raises:
-            ConfigError: with the estimate and what to do.
+            ConfigError: The step requires more memory than is available. The message contains the estimate and advice.
         """
         if self.needed <= self.available:
             return
         advice = ["set loss.pisc: 0"] if self.copies > 1 else []
-        advice += ["lower optimizer.batch_size", "raise optimizer.accumulate"] if self.structures > 1 else []
-        advice += ["use a smaller network (such as fewer model.channels or model.layers)"]
+        advice += ["reduce optimizer.batch_size", "increase optimizer.accumulate"] if self.structures > 1 else []
+        advice += ["use a smaller network (fewer model.channels or model.layers)"]
         raise ConfigError(
-            f"a training step needs about {self.needed / GIGABYTE:.1f} GB, of {self.available / GIGABYTE:.1f} GB here: "
-            f"{self.structures} structures of {self.atoms} atoms in all, with {self.copies} displaced copies of each; "
+            f"a training step requires about {self.needed / GIGABYTE:.1f} GB, but only "
+            f"{self.available / GIGABYTE:.1f} GB are available: {self.structures} structures with {self.atoms} atoms "
+            f"in total and {self.copies} displaced copies of each; "
             f"{', or '.join(advice)}"
         )
 
@@ -78,12 +80,12 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
     """Estimate the memory of the steps of a run.
 
     Args:
-        setup: The run.
-        objective: Its loss.
-        potential: Its potential, before training, on the CPU; it is left as it is.
+        setup: Settings of the run.
+        objective: Training objective.
+        potential: Potential before training, on the CPU. It is not modified.
 
     Returns:
-        None where the system does not report its memory.
+        The estimate, or None if the system does not report its memory.
     """
     config = setup.config
     available = _memory_of(setup.device)
@@ -106,7 +108,7 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
 
 
 def _largest_part(setup: Setup) -> IntArray:
-    """Return the frames of the part of a step with most atoms in this run."""
+    """Return the frame indices of the largest part of a step, by number of atoms."""
     share, steps = setup.share, setup.config.optimizer.steps
     looked_at = min(steps, max(1, LOOKED_AT // share.batch_size)) * share.batch_size
     order = SeededOrder(len(setup.frames.train), setup.config.seed).frames(0, looked_at)
@@ -116,7 +118,7 @@ def _largest_part(setup: Setup) -> IntArray:
 
 
 def _typical_frame(setup: Setup) -> Frame:
-    """Return the frame of median size among those with most labels: all terms of the loss act on it."""
+    """Return the frame of median size among the frames with the most labels, so that all loss terms apply."""
     census = setup.frames.train.census
     labels = census.has_energy * 1 + census.has_forces * 2 + census.has_stress * 1
     candidates = np.flatnonzero(labels == labels.max())
@@ -125,7 +127,7 @@ def _typical_frame(setup: Setup) -> Frame:
 
 
 def _cropped(frame: Frame) -> Frame:
-    """Return the atoms around the first one as a molecule: the memory is proportional to the edges."""
+    """Return the neighborhood of the first atom as a molecule, because the memory is proportional to the edges."""
     distances = np.linalg.norm(frame.positions - frame.positions[0], axis=1)
     nearest = np.argsort(distances, kind="stable")[:PROBE_ATOMS]
     if len(nearest) == len(frame.species):
@@ -146,14 +148,14 @@ def _batch(setup: Setup, frames: list[Frame], objective: Objective) -> Batch:
 
 
 def _fullest_step(objective: Objective, steps: int) -> int:
-    """Return a step at which the largest number of terms acts."""
+    """Return a step at which the largest number of loss terms is active."""
     last = steps - 1
     displaced = objective.warmup + max(0, last - objective.warmup) // objective.cadence * objective.cadence
     return max((0, objective.warmup, displaced), key=lambda step: len(objective.acting(step)))
 
 
 def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, step: int) -> int:
-    """Return the bytes that autograd keeps for the backward pass of a loss, without the weights."""
+    """Return the number of bytes that autograd saves for the backward pass of a loss, without the weights."""
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -161,19 +163,19 @@ def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, 
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
         except RuntimeError:
-            pass  # a derivative that is zero everywhere has no storage
+            pass  # A derivative that is identically zero has no storage.
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss, _ = objective(potential, batch, FrameRandom(0, step))
     for weight in (*potential.parameters(), *potential.buffers()):
         storages.pop(weight.untyped_storage().data_ptr(), None)
-    del loss  # until here, so that no storage was used twice
+    del loss  # The loss must exist until here, so that no storage is reused.
     return sum(storages.values())
 
 
 def _memory_of(device: torch.device) -> float | None:
-    """Return the memory of a GPU, or of this machine as far as this process may use it."""
+    """Return the total memory of a GPU, or the memory of this machine that this process may use, bytes."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -183,13 +185,13 @@ def _memory_of(device: torch.device) -> float | None:
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             limits.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # no control group, or no limit
+        except (OSError, ValueError):  # There is no control group, or it has no limit.
             continue
     return float(min(limits))
 
 
 def _resident() -> float:
-    """Return the resident memory of this process."""
+    """Return the resident memory of this process, bytes."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

@@ -1,7 +1,8 @@
-"""The Lightning task: one training step, one validation, the optimizer."""
+"""Lightning module of a training run: training step, validation, and optimizer."""
 
 import logging
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from piwsl.losses.objective import Term, local_mean
 from piwsl.losses.predictions import PointPredictions
 from piwsl.models.potential import Potential
 from piwsl.training.config import OptimizerConfig
-from piwsl.training.distributed.process_group import gathered, global_mean, process_count, summed
+from piwsl.training.distributed.process_group import gathered, global_mean, process_count, process_rank, summed
 from piwsl.training.evaluate import labeled_points
 from piwsl.training.metrics import Errors, ErrorSums
 from piwsl.training.schedules import build_schedule
@@ -27,17 +28,17 @@ from piwsl.training.schedules import build_schedule
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Errors on the validation frames, and the weighted sum of the supervised terms."""
+    """Errors on the validation frames, and the validation loss (weighted sum of the supervised terms)."""
 
     errors: Errors
     loss: float
 
 
 class Validation:
-    """Collects predictions batch by batch; its loss does not depend on how the frames were divided.
+    """Accumulator of validation errors over batches. The loss is independent of the division into batches.
 
     Args:
-        terms: supervised terms with their coefficients.
+        terms: Supervised terms with their coefficients.
     """
 
     def __init__(self, terms: Sequence[tuple[Term, float]]) -> None:
@@ -47,7 +48,7 @@ class Validation:
         self._counts = [0] * len(terms)
 
     def add(self, points: PointPredictions, batch: Batch) -> None:
-        """Add a batch."""
+        """Add the predictions for a batch."""
         self._errors.add(points, batch)
         for index, (term, _) in enumerate(self.terms):
             if term.applies(batch):
@@ -56,7 +57,7 @@ class Validation:
                 self._counts[index] += int(labeled.sum())
 
     def result(self) -> ValidationResult:
-        """Return the result over all processes, on each of them."""
+        """Return the result over all processes. Every process receives it."""
         portions = gathered((self._errors, self._sums, self._counts))
         loss = 0.0
         for index, (_, coefficient) in enumerate(self.terms):
@@ -67,31 +68,31 @@ class Validation:
 
 
 class DivergedError(PiwslError):
-    """The loss or its gradient is no longer a finite number."""
+    """Raised when the loss or its gradient is not finite."""
 
 
 class StepRecord:
-    """Loss terms of the parts of a step, on this process, until the step is done."""
+    """Loss terms of the parts of the current step in this process."""
 
     def __init__(self) -> None:
         self._parts: list[dict[str, Tensor]] = []
         self._frames: list[Tensor] = []
 
     def add(self, loss: Tensor, terms: dict[str, Tensor], frames: Tensor) -> None:
-        """Add a part: its loss, the terms of it, and the frames (S,) it was computed from."""
+        """Add the loss of a part, its loss terms, and the indices of its frames (S,)."""
         self._parts.append({"loss": loss.detach(), **terms})
         self._frames.append(frames)
 
     def finish(self, step: int, gradient_norm: Tensor) -> dict[str, float]:
-        """Return the loss and its terms, as means over parts and processes.
+        """Return the means of the loss and its terms over parts and processes, and start a new step.
 
         Raises:
-            DivergedError: the gradient, which is the same on all processes, is not finite; names step and frames.
+            DivergedError: The norm of the gradient is not finite. The message contains the step and the frames.
         """
         names = list(dict.fromkeys(name for part in self._parts for name in part))
         sums = [torch.stack([part[name] for part in self._parts if name in part]).sum() for name in names]
         means = summed(torch.stack(sums)) / (len(self._parts) * process_count())
-        # One transfer to the processor for all figures.
+        # A single transfer to the CPU for all values.
         *values, norm = torch.cat([means, gradient_norm.detach().to(means).reshape(1)]).tolist()
         if not math.isfinite(norm):
             self._stop(step, values[names.index("loss")])
@@ -107,18 +108,19 @@ class StepRecord:
         frames = [frame for process in gathered(mine) for part in process for frame in part]
         what = "the gradient of the loss is not finite" if math.isfinite(loss) else f"the loss is {loss}"
         raise DivergedError(
-            f"{what} at step {step} (frames {', '.join(map(str, frames))}): lower the learning rate or the "
+            f"{what} at step {step} (frames {', '.join(map(str, frames))}): reduce the learning rate or the "
             "coefficients; the last checkpoint is kept"
         )
 
 
 LOGGER = logging.getLogger(__name__)
-WRITTEN = 50  # steps between the losses in the metrics file
-MEMORY = 0.1  # weight of the last step in the running share of the label-free terms
+SECONDS = "seconds"  # key of the elapsed time of the run in a checkpoint
+WRITTEN = 50  # steps between entries of the losses in the metrics file
+MEMORY = 0.1  # weight of the last step in the running mean of the consistency share
 
 
 class TrainingTask(LightningModule):
-    """A potential, its objective, and its optimizer."""
+    """Lightning module that trains a potential with an objective."""
 
     def __init__(self, potential: Potential, objective: Objective, config: OptimizerConfig, seed: int) -> None:
         super().__init__()
@@ -127,48 +129,83 @@ class TrainingTask(LightningModule):
         self.config = config
         self.seed = seed
         self.schedule = build_schedule(config)
-        self.losses: dict[str, float] = {}  # `loss` and its terms in the last step
+        self.seconds = 0.0  # elapsed time of this run, over all sessions
+        self._since: float | None = None
+        self.losses: dict[str, float] = {}  # `loss` and its terms at the last step
         self.validation_errors: Errors | None = None
         self.validation_loss: float | None = None
-        self.consistency_share = 0.0  # largest running mean of the share of the label-free terms in the loss
+        self.consistency_share = 0.0  # largest running mean of the fraction of the label-free terms in the loss
         self._running_share = 0.0
         self._record = StepRecord()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Compute the loss of one part of a step; the displacements depend only on seed, step and frame."""
+        """Return the loss of one part of a step. The displacements depend only on seed, step and frame."""
         mean = local_mean if process_count() == 1 else global_mean
         loss, terms = self.objective(self.potential, batch, FrameRandom(self.seed, self.global_step), mean)
         self._record.add(loss, terms, batch.frame_index)
         if process_count() > 1 or not loss.requires_grad:
-            # Each process waits for the gradients of all weights, also where its batch has no label that asks for them.
+            # DDP waits for the gradients of all weights, even if a batch has no label that requires them.
             loss = loss + 0.0 * torch.stack([weight.sum() for weight in self._trained()]).sum()
         return loss
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the gradient of the whole step; stop where it is not finite, with the weights as they were."""
+        """Clip the gradient of the whole step. Raise an error before the weights change if it is not finite."""
         weights = optimizer.param_groups[0]["params"]
         for weight in weights:
-            if weight.grad is None:  # as several processes have it
+            if weight.grad is None:  # consistent with runs of several processes
                 weight.grad = torch.zeros_like(weight)
         norm = nn.utils.clip_grad_norm_(weights, self.config.gradient_clip)
         self.losses = self._record.finish(self.global_step, norm)
         self._note_share()
+        self._read_clock()
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the time budget of the run is exhausted."""
+        return self.config.minutes is not None and self.seconds >= 60 * self.config.minutes
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def _read_clock(self) -> None:
+        """Update the elapsed time from the clock of rank 0 if the run has a time budget.
+
+        All processes require the same learning rate and the same last step.
+        """
+        if self.config.minutes is None or self._since is None:
+            return
+        now = time.perf_counter()
+        seconds = torch.tensor(self.seconds + now - self._since, dtype=torch.float64, device=self.device)
+        self.seconds = float(summed(seconds * (process_rank() == 0)))
+        self._since = now
+        self.schedule.time_share = min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the elapsed time in the checkpoint."""
+        checkpoint[SECONDS] = self.seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the elapsed time from the checkpoint."""
+        self.seconds = float(checkpoint.get(SECONDS, 0.0))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """Log the losses of the last step at intervals."""
+        """Stop training when the time is up, and write the losses at regular intervals."""
         whole = (batch_index + 1) % self.config.accumulate == 0
+        if whole and self.time_is_up:
+            self.trainer.should_stop = True
         if whole and self.global_step % min(WRITTEN, self.config.validation_interval) == 0:
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]  # of the next step
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]  # learning rate of the next step
             self._write({**{f"train/{name}": value for name, value in self.losses.items()}, "learning_rate": rate})
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to collect errors."""
-        # Coefficients as at the end of the run: losses of different validations can then be compared.
+        """Create an empty accumulator of validation errors."""
+        # The coefficients of the last step make the losses of different validations comparable.
         terms = self.objective.undisplaced.terms
         self._validation = Validation([(weighted.term, weighted.at(self.config.steps)) for weighted in terms])
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Collect the errors of one batch, in the precision of the weights."""
+        """Add the errors of one batch, computed in the precision of the weights."""
         with torch.autocast(self.device.type, enabled=False), torch.enable_grad():
             self._validation.add(labeled_points(self.potential, batch), batch)
 
@@ -183,17 +220,17 @@ class TrainingTask(LightningModule):
         self._write({"validation/loss": result.loss, **{f"validation/{name}": value for name, value in values.items()}})
         for logger in self.trainer.loggers:
             logger.save()
-        self.log("validation/loss", result.loss, logger=False, batch_size=1)  # what checkpoints are chosen by
+        self.log("validation/loss", result.loss, logger=False, batch_size=1)  # criterion of the best checkpoint
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW for the weights that are not fixed, with the schedule of the configuration.
+        """Return AdamW for the trainable weights, with the learning-rate schedule of the configuration.
 
         Raises:
-            ConfigError: all weights are fixed.
+            ConfigError: All weights are frozen.
         """
         weights = self._trained()
         if not weights:
-            raise ConfigError("all weights are fixed (start.freeze): nothing is left to train")
+            raise ConfigError("start.freeze freezes all weights: leave some weights trainable")
         optimizer = torch.optim.AdamW(
             weights,
             lr=self.config.learning_rate,
@@ -205,12 +242,12 @@ class TrainingTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _write(self, values: dict[str, float]) -> None:
-        # Not through Lightning, whose count of the steps is off by one in a resumed run.
+        # `LightningModule.log` is not used, because its step count is off by one in a resumed run.
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.global_step)
 
     def _note_share(self) -> None:
-        """Update the running mean of the share of the label-free terms in the loss, over steps where they act."""
+        """Update the running mean of the fraction of the label-free terms in the loss, if any of them is active."""
         acting = self.objective.acting(self.global_step)
         weights = {
             weighted.term.name: weight for weighted, weight in acting if isinstance(weighted.term, ConsistencyTerm)

@@ -1,1 +1,1 @@
-"""Trajectory files: reading and writing, one format per module."""
+"""Readers and writers of trajectory files, one format per module."""

@@ -1,6 +1,6 @@
-"""DCD: single precision positions and the cell's lengths and angles, in frames of one size.
+"""DCD trajectories: positions in single precision, and lengths and angles of the cell, in frames of equal size.
 
-piwsl has its own writer because that of mdtraj can neither continue a file nor report a full disk.
+This module contains a writer, because mdtraj's writer can neither append to a file nor report a full disk.
 """
 
 import struct
@@ -12,8 +12,9 @@ import numpy as np
 from ase.geometry import cell_to_cellpar
 
 from piwsl.errors import DataError
-from piwsl.structures.cells import cell_vectors, complete_cells
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note, piece_ranges
+from piwsl.structures.cells import cell_vectors
+from piwsl.trajectories.decoding import piece_ranges
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.typing import FloatArray
@@ -27,10 +28,10 @@ class DcdFile:
     """Layout of a DCD file.
 
     Attributes:
-        path: the file.
-        atoms: number of atoms.
-        frames: whole frames in the file.
-        spare: bytes after the last whole frame: more than none where the file was cut.
+        path: Path of the file.
+        atoms: Number of atoms.
+        frames: Number of complete frames in the file.
+        spare: Number of bytes after the last complete frame; not 0 if the file is truncated.
     """
 
     path: Path
@@ -42,27 +43,35 @@ class DcdFile:
 
     @classmethod
     def open(cls, path: Path) -> "DcdFile":
-        """Read the header.
+        """Read the header of a file.
 
         Raises:
-            DataError: not a DCD file, or of a kind that no MD engine of ours writes (fixed atoms, four dimensions).
+            DataError: The file is not a DCD file, or has fixed atoms or four dimensions, which are not supported.
         """
         size = path.stat().st_size
         with path.open("rb") as stream:
             head = stream.read(4 + _HEADER_RECORD + 4)
             order = next((o for o in "<>" if head[:4] == np.array(_HEADER_RECORD, o + "i4").tobytes()), None)
             if order is None or head[4:8] != b"CORD" or len(head) < 92:
-                raise DataError(f"{path}: not a DCD file, or cut within its header")
+                raise DataError(f"{path}: not a DCD file, or truncated within the header")
             control = np.frombuffer(head[8:88], order + "i4")
             titles = np.frombuffer(stream.read(4), order + "i4")
             after_titles = 92 + 8 + int(titles[0]) if len(titles) else size
+            if not 92 <= after_titles <= size:
+                raise DataError(f"{path}: not a DCD file, or truncated within the header")
             stream.seek(after_titles)
             record = np.frombuffer(stream.read(12)[:12].ljust(12, b"\0"), order + "i4")
         if record[0] != 4 or record[2] != 4 or record[1] < 1:
-            raise DataError(f"{path}: not a DCD file, or cut within its header")
+            raise DataError(f"{path}: not a DCD file, or truncated within the header")
         if control[8] != 0 or control[11] != 0:
-            raise DataError(f"{path}: a DCD file with fixed atoms or four dimensions: convert it to XTC with mdconvert")
+            raise DataError(
+                f"{path}: fixed atoms or four dimensions are not supported: convert it to XTC with mdconvert"
+            )
         atoms, start = int(record[1]), after_titles + 12
+        if 12 * atoms > size:
+            raise DataError(
+                f"{path}: the header states {atoms} atoms, but the file has no complete frame: truncated or damaged"
+            )
         fields: list[tuple[str, str] | tuple[str, str, int]] = []
         if control[10] != 0:
             fields += [("cell_head", order + "i4"), ("cell", order + "f8", 6), ("cell_tail", order + "i4")]
@@ -73,14 +82,14 @@ class DcdFile:
         return cls(path, atoms, frames, spare, start, frame)
 
     def bytes_of(self, frames: int) -> int:
-        """Size of the file with its first frames alone."""
+        """Return the size in bytes of a file with only the first ``frames`` frames."""
         return self._start + frames * self._frame.itemsize
 
     def read(self, first: int, last: int) -> FloatArray:
-        """Positions (last - first, atoms, 3) of these frames, angstrom, float32.
+        """Return the positions (last - first, atoms, 3) of a range of frames, angstrom, float32.
 
         Raises:
-            DataError: the frames are damaged.
+            DataError: The frames are damaged.
         """
         records = self._records(first, last)
         if any((records[f"{axis}_{end}"] != 4 * self.atoms).any() for axis in "xyz" for end in ("head", "tail")):
@@ -88,29 +97,29 @@ class DcdFile:
         return np.stack([records[axis] for axis in "xyz"], axis=-1).astype(np.float32)
 
     def cells(self, first: int, last: int) -> FloatArray | None:
-        """Cell vectors in rows (last - first, 3, 3) of these frames, angstrom; None where they have none."""
+        """Return the cell vectors in rows (last - first, 3, 3) of a range of frames, angstrom; None without cells."""
         if "cell" not in (self._frame.names or ()):
             return None
         records = self._records(first, last)["cell"]
-        # a, gamma, b, beta, alpha, c; the angles in degrees, or as their cosines (CHARMM, NAMD, OpenMM).
+        # a, gamma, b, beta, alpha, c; angles in degrees, or as cosines (CHARMM, NAMD, OpenMM).
         lengths, angles = records[:, [0, 2, 5]].astype(np.float64), records[:, [4, 3, 1]].astype(np.float64)
         if not (lengths > 0).any(axis=1).all():
             return None
         cosines = np.abs(angles).max(axis=1) <= 1.0
         angles[cosines] = np.degrees(np.arccos(angles[cosines]))
-        return complete_cells(cell_vectors(lengths, angles))
+        return checked_cells(self.path, cell_vectors(lengths, angles))
 
     def _records(self, first: int, last: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.void]]":
-        """Read the frames as the file stores them."""
+        """Read the records of a range of frames in the layout of the file."""
         offset = self._start + first * self._frame.itemsize
         return np.fromfile(self.path, self._frame, last - first, offset=offset)
 
 
 def open_dcd(path: Path) -> TrajectoryFile:
-    """Count the frames of a DCD file.
+    """Open a DCD file and count its frames.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
     file = DcdFile.open(path)
 
@@ -122,23 +131,23 @@ def open_dcd(path: Path) -> TrajectoryFile:
 
 
 _TITLE = b"written by piwsl".ljust(80)
-_AKMA_TIME = 48.88821291839  # fs, the unit of time in the header
-_FRAME_COUNT = 8  # bytes from the start of the file
+_AKMA_TIME = 48.88821291839  # fs; unit of time in the header
+_FRAME_COUNT = 8  # offset of the frame count, bytes
 
 
 class DcdWriter:
-    """A DCD file of a structure. Structures with a cell are turned to its standard orientation.
+    """Write a DCD file. Periodic structures are rotated to the standard orientation of the cell.
 
     Args:
-        path: file.
-        atoms: their number.
-        periodic: whether frames have a cell.
-        interval: steps between frames.
-        timestep: fs.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: Path of the file.
+        atoms: Number of atoms.
+        periodic: Whether frames have a cell.
+        interval: Number of steps between frames.
+        timestep: Time step, fs.
+        keep: Number of frames of an existing file to keep; the file is truncated after them.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        RunDirectoryError: The existing file contains fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, atoms: int, periodic: bool, interval: int, timestep: float, keep: int = 0) -> None:
@@ -150,7 +159,7 @@ class DcdWriter:
             self._file.add(self._header(interval, timestep))
 
     def write(self, frame: OutputFrame) -> None:
-        """Add a frame."""
+        """Append a frame."""
         frame, records = oriented(frame), []
         if self._periodic:
             assert frame.cell is not None
@@ -162,12 +171,12 @@ class DcdWriter:
         self._frames += 1
 
     def flush(self) -> None:
-        """Hand everything to the operating system, and then the number of frames to the header."""
+        """Write buffered frames to the file, and then the number of frames to the header."""
         self._file.flush()
         self._file.overwrite(_FRAME_COUNT, struct.pack("<i", self._frames))
 
     def close(self) -> None:
-        """End the file; once more does nothing."""
+        """Flush and close the file. Further calls have no effect."""
         if self._file.closed:
             return
         try:
@@ -182,7 +191,7 @@ class DcdWriter:
 
 
 def _joined(records: list[bytes]) -> bytes:
-    """Join Fortran records: each is preceded and followed by its length."""
+    """Join Fortran records, each preceded and followed by its length."""
     return b"".join(struct.pack("<i", len(record)) + record + struct.pack("<i", len(record)) for record in records)
 
 

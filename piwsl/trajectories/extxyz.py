@@ -1,4 +1,4 @@
-"""Extended XYZ: text with positions, velocities and forces, readable by ASE and by people."""
+"""Extended XYZ trajectories: text files with positions, velocities and forces that ASE can read."""
 
 import re
 from collections.abc import Iterator
@@ -14,26 +14,27 @@ from ase.io.extxyz import read_xyz
 
 from piwsl.errors import DataError, reason_of
 from piwsl.structures.cells import complete_cells
-from piwsl.trajectories.frame_source import PIECE, Piece, TrajectoryFile, cut_note
+from piwsl.trajectories.decoding import PIECE
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.typing import FloatArray, IntArray
 
 _TIME = re.compile(r"\btime_fs=\"?([^\s\"]+)")
-# Only of frames that state their time in fs: the columns of others are in other units.
+# Velocities are read only if frames state their time in fs; other programs use other units.
 _VELOCITIES = re.compile(r"\bProperties=\S*:velocities:R:3")
 _READ_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, IndexError, StopIteration)
 
 
 @dataclass(frozen=True)
 class ExtxyzFile:
-    """An extended XYZ file whose frames were counted.
+    """An extended XYZ file with counted frames.
 
     Attributes:
-        path: the file.
-        atoms, frames: their numbers; whole frames only.
-        times: (frames,) fs, where every frame states ``time_fs``.
-        is_cut: whether the file ends within a frame.
-        has_velocities: whether every frame has the columns ``velocities``, in angstrom/fs, of `piwsl md`.
+        path: Path of the file.
+        atoms, frames: Numbers of atoms and of complete frames.
+        times: Times (frames,), fs; None unless every frame states ``time_fs``.
+        is_cut: Whether the file ends within a frame.
+        has_velocities: Whether every frame has the columns ``velocities`` that `piwsl md` writes, in angstrom/fs.
     """
 
     path: Path
@@ -45,10 +46,10 @@ class ExtxyzFile:
 
     @classmethod
     def open(cls, path: Path) -> "ExtxyzFile":
-        """Count the frames and collect their times.
+        """Count the frames of a file and collect their times.
 
         Raises:
-            DataError: not extended XYZ, or frames of different numbers of atoms.
+            DataError: The file is not extended XYZ, or its frames have different numbers of atoms.
         """
         sizes, times = set(), []
         frames = 0
@@ -69,15 +70,15 @@ class ExtxyzFile:
             except _READ_ERRORS as error:
                 raise _not_extxyz(path, frames, error) from None
         if len(sizes) > 1:
-            raise DataError(f"{path}: frames of different numbers of atoms are no trajectory")
+            raise DataError(f"{path}: not a trajectory: frames have different numbers of atoms")
         known = np.array(times) if len(times) == frames else None
         return cls(path, max(sizes, default=0), frames, known, is_cut, 0 < moving == frames == len(times))
 
     def pieces(self) -> Iterator[Piece]:
-        """Positions and cells, angstrom, in pieces of at most 1000 frames.
+        """Yield positions and cells in angstrom, in pieces of at most 1000 frames.
 
         Raises:
-            DataError: a frame cannot be read.
+            DataError: A frame cannot be read.
         """
         for structures in self._pieces():
             periodic = all(atoms.pbc.any() for atoms in structures)
@@ -85,10 +86,10 @@ class ExtxyzFile:
             yield np.stack([atoms.positions for atoms in structures]).astype(np.float32), cells
 
     def velocities(self) -> Iterator[FloatArray]:
-        """Velocities of the same pieces, angstrom/fs: the columns ``velocities`` of `piwsl md`.
+        """Yield the velocities (angstrom/fs) of the same pieces, from the columns that `piwsl md` writes.
 
         Raises:
-            DataError: a frame cannot be read.
+            DataError: A frame cannot be read.
         """
         for structures in self._pieces():
             yield np.stack([atoms.arrays["velocities"] for atoms in structures])
@@ -109,10 +110,10 @@ class ExtxyzFile:
 
 
 def open_extxyz(path: Path) -> TrajectoryFile:
-    """Count the frames of an extended XYZ file, and read their times.
+    """Open an extended XYZ file, count its frames and read their times.
 
     Raises:
-        DataError: not extended XYZ, or frames of different numbers of atoms.
+        DataError: The file is not extended XYZ, or its frames have different numbers of atoms.
     """
     file = ExtxyzFile.open(path)
     notes = cut_note(path, file.frames, int(file.is_cut))
@@ -121,16 +122,16 @@ def open_extxyz(path: Path) -> TrajectoryFile:
 
 
 def states_times(path: Path) -> bool:
-    """Whether the first frame states its time in fs, as those of `piwsl md` do."""
+    """Return whether the first frame states its time in fs, as in files written by `piwsl md`."""
     with path.open(encoding="utf-8", errors="replace") as stream:
         return _TIME.search("".join(islice(stream, 1, 2))) is not None
 
 
 def first_species(path: Path) -> IntArray:
-    """(atoms,) atomic numbers of the first frame.
+    """Return the atomic numbers (atoms,) of the first frame.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: The frame cannot be read.
     """
     with path.open(encoding="utf-8") as stream:
         try:
@@ -140,7 +141,7 @@ def first_species(path: Path) -> IntArray:
 
 
 def _frames(stream: TextIO) -> Iterator[list[str]]:
-    """Yield the lines of each frame; a cut frame has fewer than it states."""
+    """Yield the lines of each frame; a truncated frame has fewer lines than its first line states."""
     while first := stream.readline():
         yield [first, *islice(stream, int(first) + 1)]
 
@@ -150,18 +151,18 @@ def _not_extxyz(path: Path, frames: int, error: BaseException) -> DataError:
 
 
 class ExtxyzWriter:
-    """Writer of extended XYZ; columns ``velocities`` (angstrom/fs) and ``forces`` (eV/angstrom).
+    """Write an extended XYZ file with optional columns ``velocities`` (angstrom/fs) and ``forces`` (eV/angstrom).
 
-    Writing a frame of 21 atoms takes a fifth of the 0.2 ms that the writer of ASE takes.
+    A frame of 21 atoms takes a fifth of the 0.2 ms that ASE's writer takes.
 
     Args:
-        path: file.
-        structure: structure whose atoms move.
-        write: requested columns: ``velocities``, ``forces``.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: Path of the file.
+        structure: Structure whose atoms move.
+        write: Names of the optional columns to write.
+        keep: Number of frames of an existing file to keep; the file is truncated after them.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        RunDirectoryError: The existing file contains fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:
@@ -176,17 +177,17 @@ class ExtxyzWriter:
         self._file = AppendFile(path, _bytes_to_keep(path, len(structure) + 2, keep) if keep else 0)
 
     def write(self, frame: OutputFrame) -> None:
-        """Add a frame."""
+        """Append a frame."""
         columns = [values for values in (frame.positions, frame.velocities, frame.forces) if values is not None]
         rows = self._rows % tuple(np.concatenate(columns, axis=1).ravel().tolist())
         self._file.add(f"{len(self._structure)}\n{self._comment(frame)}\n{rows}".encode())
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Write buffered frames to the file."""
         self._file.flush()
 
     def close(self) -> None:
-        """End the file; once more does nothing."""
+        """Flush and close the file. Further calls have no effect."""
         self._file.close()
 
     def _comment(self, frame: OutputFrame) -> str:

@@ -1,4 +1,4 @@
-"""A frame of a trajectory, the interface of the writers, and files that survive a full disk."""
+"""Frames to be written, the interface of trajectory writers, and files that stay valid if the disk is full."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,15 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True)
 class OutputFrame:
-    """One frame that is written.
+    """One frame to be written.
 
     Attributes:
-        step: of the run.
-        time: fs.
-        positions: (n, 3) angstrom.
-        cell: (3, 3) angstrom of a periodic structure.
-        velocities: (n, 3) angstrom/fs, where requested.
-        forces: (n, 3) eV/angstrom, where requested.
+        step: Number of the MD step.
+        time: Time, fs.
+        positions: Positions (n, 3), angstrom.
+        cell: Cell (3, 3) of a periodic structure, angstrom; None otherwise.
+        velocities: Velocities (n, 3), angstrom/fs, if requested.
+        forces: Forces (n, 3), eV/angstrom, if requested.
     """
 
     step: int
@@ -31,65 +31,65 @@ class OutputFrame:
 
 
 class TrajectoryWriter(Protocol):
-    """Writes the frames of a run. Flushed frames can be read by other processes and survive a kill."""
+    """Interface of the trajectory writers. Other processes can read flushed frames, even if the writer is killed."""
 
     def write(self, frame: OutputFrame) -> None:
-        """Add a frame."""
+        """Append a frame."""
 
     def flush(self) -> None:
-        """Hand everything to the operating system.
+        """Write buffered frames to the file.
 
         Raises:
-            RunDirectoryError: the file cannot be written, for example because the disk is full.
+            RunDirectoryError: The file cannot be written, for example because the disk is full.
         """
 
     def close(self) -> None:
-        """End the file; once more does nothing."""
+        """Flush and close the file. Further calls have no effect."""
 
 
 def too_few(path: Path, frames: int, wanted: int) -> RunDirectoryError:
-    """Return the error of a file that holds fewer frames than a restart needs."""
-    return RunDirectoryError(f"{path}: holds {frames} frames, the restart needs {wanted}: start anew")
+    """Return the error for a file that contains fewer frames than a restart needs."""
+    return RunDirectoryError(f"{path}: contains {frames} frames, but the restart needs {wanted}: start a new run")
 
 
-_WAITING = 1 << 20  # bytes that wait in memory at most
+_WAITING = 1 << 20  # largest number of buffered bytes
 
 
 class AppendFile:
-    """Appends bytes to a file. They wait in memory until a flush, or until there are many.
+    """Append bytes to a file through a buffer.
 
-    If the disk takes only a part of them, the file is truncated to the end of the last whole addition.
+    If the disk accepts only part of the data, the file is truncated to the end of the last complete addition.
 
     Args:
-        path: file.
-        keep: bytes of an existing file to keep; the rest of it is cut off in place.
+        path: Path of the file.
+        keep: Number of bytes of an existing file to keep; the file is truncated after them.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         self._path = path
         self._waiting = bytearray()
-        self._ends: list[int] = []  # of the additions that wait
+        self._ends: list[int] = []  # ends of the buffered additions
         with writing(path):
             self._file: BinaryIO = path.open("r+b" if keep else "wb", buffering=0)
             self._size = self._file.truncate(keep)
 
     @property
     def closed(self) -> bool:
-        """Whether the file was ended."""
+        """Whether the file has been closed."""
         return self._file.closed
 
     def add(self, content: bytes) -> None:
-        """Add something that belongs together."""
+        """Append bytes that are written completely or not at all."""
         self._waiting += content
         self._ends.append(len(self._waiting))
         if len(self._waiting) > _WAITING:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Write buffered bytes to the file."""
         if not self._waiting:
             return
         content, ends = memoryview(self._waiting), self._ends
@@ -108,13 +108,13 @@ class AppendFile:
                 self._size += taken
 
     def overwrite(self, position: int, content: bytes) -> None:
-        """Replace bytes, such as a count in a header; nothing must be waiting."""
+        """Replace bytes in the file, such as a count in a header. The buffer must be empty."""
         with writing(self._path):
             self._file.seek(position)
             self._file.write(content)
 
     def close(self) -> None:
-        """Flush and end the file; once more does nothing."""
+        """Flush and close the file. Further calls have no effect."""
         if self._file.closed:
             return
         try:

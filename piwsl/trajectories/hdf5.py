@@ -1,4 +1,4 @@
-"""HDF5 in the conventions of mdtraj (its "HDF5 Format", version 1.1), with velocities and forces."""
+"""HDF5 trajectories in mdtraj's layout ("HDF5 Format", version 1.1), with velocities and forces."""
 
 import json
 import struct
@@ -9,75 +9,91 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.geometry import cell_to_cellpar
 
 from piwsl._version import __version__
-from piwsl.data.formats.hdf5 import h5py_module, open_hdf5
-from piwsl.errors import DataError
+from piwsl.data.formats.hdf5 import h5py_module
+from piwsl.errors import DataError, reason_of
 from piwsl.runs.files import writing
+from piwsl.runs.json_text import json_text
+from piwsl.runs.reader_process import read_apart
 from piwsl.structures.bonds import bonded_pairs
-from piwsl.structures.cells import cell_vectors, complete_cells
-from piwsl.trajectories.frame_source import Piece, TrajectoryFile, angstrom_of, piece_ranges
+from piwsl.structures.cells import cell_vectors
+from piwsl.trajectories.decoding import hdf5_frames, hdf5_head, hdf5_topology, hdf5_velocities
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
-from piwsl.typing import FloatArray
+from piwsl.typing import FloatArray, IntArray
 from piwsl.units import NANOMETER, PICOSECOND
 
-_CHUNK = 64  # frames at most
-_CHUNK_BYTES = 1 << 18  # of positions, about
-_METADATA, _CHUNK_METADATA = 1 << 16, 256  # bytes; more than headers and indices take, at first and for each chunk
-_FORMAT = ("v110", "v110")  # the oldest with SWMR, for readers of other versions
-_ERRORS = (OSError, RuntimeError)  # h5py raises either
+_CHUNK = 64  # largest number of frames in a chunk
+_CHUNK_BYTES = 1 << 18  # approximate size of a chunk of positions
+_METADATA, _CHUNK_METADATA = 1 << 16, 256  # bytes; upper limits for the metadata of an empty file and of a chunk
+_FORMAT = ("v110", "v110")  # the oldest format with SWMR, for compatibility with other versions
+_ERRORS = (OSError, RuntimeError)  # exceptions of h5py
 
 
 def open_hdf5_trajectory(path: Path) -> TrajectoryFile:
-    """Count the frames of an HDF5 file in the conventions of mdtraj; it may still grow.
+    """Open an HDF5 file in mdtraj's layout and count its frames. The file may still grow.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
-    with open_hdf5(path, growing=True) as file:
-        if "coordinates" not in file or "time" not in file:
-            raise DataError(f"{path}: not HDF5 in the conventions of mdtraj: it has no coordinates or no time")
-        frames, atoms = file["coordinates"].shape[:2]
-        times = np.asarray(file["time"][:frames], dtype=np.float64) * PICOSECOND
-        has_cells = "cell_lengths" in file and "cell_angles" in file
-        has_velocities = "velocities" in file
+    head = next(iter(read_apart(hdf5_head, path)))
+    frames, atoms, has_velocities = (int(number) for number in head["numbers"])
 
     def read() -> Iterator[Piece]:
-        with open_hdf5(path, growing=True) as file:
-            for first, last in piece_ranges(frames):
-                cells = None
-                if has_cells:
-                    lengths, angles = (
-                        np.asarray(file[name][first:last], dtype=np.float64) for name in ("cell_lengths", "cell_angles")
-                    )
-                    cells = complete_cells(cell_vectors(lengths * NANOMETER, angles))
-                yield angstrom_of(file["coordinates"][first:last]), cells
+        for arrays in read_apart(hdf5_frames, path, frames):
+            cells = None
+            if "lengths" in arrays:
+                cells = checked_cells(path, cell_vectors(arrays["lengths"], arrays["angles"]))
+            yield arrays["positions"], cells
 
     def read_velocities() -> Iterator[FloatArray]:
-        with open_hdf5(path, growing=True) as file:
-            for first, last in piece_ranges(frames):
-                yield np.asarray(file["velocities"][first:last], dtype=np.float64) * (NANOMETER / PICOSECOND)
+        for arrays in read_apart(hdf5_velocities, path, frames):
+            yield arrays["velocities"]
 
-    return TrajectoryFile(atoms, frames, times, read, read_velocities=read_velocities if has_velocities else None)
+    return TrajectoryFile(
+        atoms, frames, head["times"], read, read_velocities=read_velocities if has_velocities else None
+    )
+
+
+def hdf5_species(path: Path) -> IntArray:
+    """Return the atomic numbers (atoms,) from the topology in an HDF5 trajectory.
+
+    Raises:
+        DataError: The file has no topology or is damaged.
+    """
+    text = next(iter(read_apart(hdf5_topology, path)))["topology"].tobytes()
+    try:
+        atoms = [
+            atom for chain in json.loads(text)["chains"] for residue in chain["residues"] for atom in residue["atoms"]
+        ]
+        places = [int(atom["index"]) for atom in atoms]
+        numbers = [atomic_numbers[str(atom["element"]).capitalize()] for atom in atoms]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: its topology is damaged ({reason_of(error)})") from None
+    if sorted(places) != list(range(len(places))) or not places:
+        raise DataError(f"{path}: its topology is damaged: the atom indices are not consecutive from 0")
+    return np.array(numbers, dtype=np.int64)[np.argsort(places)]
 
 
 class Hdf5Writer:
-    """An HDF5 file, to which frames are added in HDF5's mode of one writer and many readers (SWMR).
+    """Write an HDF5 file in HDF5's single-writer, multiple-reader mode (SWMR).
 
-    A killed process leaves the flushed frames. Other processes can read the file while it grows, with ``swmr=True``.
-    Frames wait in memory until a flush. Structures with a cell are turned to its standard orientation.
+    Flushed frames survive if the process is killed. Other processes can read the growing file with ``swmr=True``.
+    Frames are buffered until a flush. Periodic structures are rotated to the standard orientation of the cell.
 
     Args:
-        path: file.
-        structure: whose atoms move.
-        write: ``velocities`` and ``forces``, where requested.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: Path of the file.
+        structure: Structure whose atoms move.
+        write: Names of the optional arrays to write: ``velocities``, ``forces``.
+        keep: Number of frames of an existing file to keep; the file is truncated after them.
 
     Raises:
-        MissingDependencyError: h5py is not installed.
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        MissingDependencyError: The package h5py is not installed.
+        RunDirectoryError: The existing file contains fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, structure: Atoms, write: tuple[str, ...], keep: int = 0) -> None:
@@ -102,13 +118,13 @@ class Hdf5Writer:
         self._chunk_bytes = sum(4 * int(np.prod(table.chunks)) + _CHUNK_METADATA for table in tables)
 
     def write(self, frame: OutputFrame) -> None:
-        """Add a frame."""
+        """Append a frame."""
         self._waiting.append(oriented(frame))
         if len(self._waiting) >= self._chunk:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Write buffered frames to the file."""
         if not self._waiting:
             return
         frames, self._waiting = self._waiting, []
@@ -119,7 +135,7 @@ class Hdf5Writer:
             if chunks:
                 self._room += chunks * self._chunk_bytes
                 _take_room(self._path, self._room)
-            # Readers take the number of frames from the coordinates: these come last.
+            # Readers take the number of frames from the coordinates, so the coordinates are written last.
             for name in sorted(arrays, key="coordinates".__eq__):
                 data = self._file[name]
                 data.resize(last, axis=0)
@@ -128,7 +144,7 @@ class Hdf5Writer:
         self._frames = last
 
     def close(self) -> None:
-        """End the file; once more does nothing."""
+        """Flush and close the file. Further calls have no effect."""
         if not self._file:
             return
         try:
@@ -155,7 +171,7 @@ def _names(file: Any) -> list[str]:
 
 
 def _take_room(path: Path, size: int) -> None:
-    """Extend a file with zeros to a size. HDF5 cannot recover from a full disk, so the space is reserved first."""
+    """Reserve space by extending a file with zeros, because HDF5 cannot recover from a full disk."""
     with path.open("ab", buffering=0) as file:
         end = file.tell()
         missing = size - end
@@ -168,7 +184,7 @@ def _take_room(path: Path, size: int) -> None:
 
 
 def _check_frames(path: Path, keep: int) -> None:
-    """Release a file of a killed process, and check that it holds as many frames."""
+    """Release a file of a killed process, and check that it contains at least ``keep`` frames."""
     frames = 0
     with writing(path, _ERRORS):
         if path.is_file() and path.stat().st_size:
@@ -180,7 +196,7 @@ def _check_frames(path: Path, keep: int) -> None:
 
 
 def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
-    """Return a file without frames."""
+    """Return the contents of a file without frames."""
     attributes = {"conventions": "Pande", "conventionVersion": "1.1", "program": "piwsl"}
     attributes |= {"programVersion": __version__, "application": "piwsl", "title": "piwsl md"}
     count = len(structure)
@@ -199,7 +215,7 @@ def _empty(structure: Atoms, write: tuple[str, ...]) -> bytes:
     with h5py_module().File(content, "w", libver=_FORMAT) as file:
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text)
-        file["topology"] = np.array([json.dumps(_topology(structure)).encode()])
+        file["topology"] = np.array([json_text(_topology(structure)).encode()])
         for name, (shape, unit) in tables.items():
             data = file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(frames, *shape))
             data.attrs["units"] = np.bytes_(unit)
@@ -211,7 +227,7 @@ def _scaled(values: Any, factor: float) -> Any:
 
 
 def _topology(structure: Atoms) -> dict[str, Any]:
-    """One residue, as mdtraj describes topologies."""
+    """Return a topology with one residue in mdtraj's format."""
     atoms = [
         {"index": index, "name": f"{symbol}{index}", "element": symbol}
         for index, symbol in enumerate(structure.get_chemical_symbols())
@@ -222,21 +238,21 @@ def _topology(structure: Atoms) -> dict[str, Any]:
 
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_VERSION, _FLAGS, _END_OF_FILE, _CHECKSUM = 8, 11, 28, 44  # bytes from the start of the superblock
-_SIZE = 48  # with offsets and lengths of eight bytes
+_VERSION, _FLAGS, _END_OF_FILE, _CHECKSUM = 8, 11, 28, 44  # offsets in the superblock, bytes
+_SIZE = 48  # bytes, for offsets and lengths of eight bytes
 _MASK = 0xFFFFFFFF
 
 
 def release(path: Path) -> bool:
-    """Mark a file as closed, with all of its bytes in use; True where it was marked as open.
+    """Mark a file as closed with all of its bytes in use, and return whether it was marked as open.
 
     Raises:
-        OSError: it cannot be written, or is no HDF5 file with a superblock of version 3.
+        OSError: The file cannot be written, or is not an HDF5 file with a superblock of version 3.
     """
     with path.open("r+b") as file:
         block = bytearray(file.read(_SIZE))
         if len(block) < _SIZE or block[:8] != _SIGNATURE or block[_VERSION] != 3 or block[9:11] != b"\x08\x08":
-            raise OSError("no HDF5 file with a superblock of version 3")
+            raise OSError("not an HDF5 file with a superblock of version 3")
         if not block[_FLAGS]:
             return False
         block[_FLAGS] = 0
@@ -248,7 +264,7 @@ def release(path: Path) -> bool:
 
 
 def checksum(content: bytes) -> int:
-    """Hash of Jenkins (2006, "lookup3", little endian, start value 0), which HDF5 keeps of its metadata."""
+    """Return the checksum of HDF5 metadata: Jenkins' hash lookup3 (2006), little endian, start value 0."""
     a = b = c = (0xDEADBEEF + len(content)) & _MASK
     while len(content) > 12:
         a, b, c = _added(a, b, c, content[:12])

@@ -1,4 +1,4 @@
-"""Rotation of structures to the standard orientation of cells that most trajectory formats need."""
+"""Rotation of structures to the standard orientation of the cell, which most trajectory formats require."""
 
 from dataclasses import replace
 
@@ -12,14 +12,14 @@ from piwsl.typing import FloatArray
 def standard_orientation(cell: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the cell with its first vector along x and its second in the xy plane, and the rotation to it.
 
-    From the factors L Q of the cell, L lower triangular with a positive diagonal. The vectors of a left-handed cell
-    change sign first, which leaves the lattice as it is and makes Q a rotation, not a reflection.
+    The cell is factorized into L Q, with L lower triangular and a positive diagonal. The vectors of a left-handed cell
+    change sign first; the lattice stays the same, and Q becomes a rotation instead of a reflection.
 
     Args:
-        cell: (3, 3) angstrom, one vector a row; the vectors of directions that are not periodic may be zero.
+        cell: Cell (3, 3) with vectors in rows, angstrom. Vectors along directions that are not periodic may be zero.
 
     Returns:
-        The cell (3, 3), and the rotation (3, 3) by which rows of vectors are multiplied from the right.
+        Cell (3, 3), and rotation (3, 3) that multiplies row vectors from the right.
     """
     missing = ~cell.any(axis=1)
     full = np.asarray(Cell(cell).complete())

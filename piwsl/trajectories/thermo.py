@@ -1,4 +1,4 @@
-"""thermo.csv: energies and temperature in the course of a run, and the volume of a cell."""
+"""Reader and writer of thermo.csv, a table of energies, temperature and cell volume during a run."""
 
 import csv
 from array import array
@@ -21,23 +21,23 @@ _TAIL = 65536  # bytes at the end of the file that `read_latest` reads
 
 @dataclass(frozen=True)
 class Energies:
-    """Potential and kinetic energy, eV."""
+    """Potential and kinetic energy of a structure, eV."""
 
     potential: float
     kinetic: float
 
 
 class ThermoWriter:
-    """thermo.csv, one row per report interval.
+    """Write thermo.csv with one row per report interval.
 
     Args:
-        path: file.
-        timestep: fs.
-        keep_until: step up to which rows of an existing file are kept; the rest is cut.
-        mass: of all atoms, amu, for the density of a periodic structure; None: there is no cell.
+        path: Path of the file.
+        timestep: Time step, fs.
+        keep_until: Step up to which rows of an existing file are kept; the file is truncated after them.
+        mass: Total mass, amu, for the density of a periodic structure; None without a cell.
 
     Raises:
-        RunDirectoryError: the file cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
 
     def __init__(self, path: Path, timestep: float, keep_until: int = 0, mass: float | None = None) -> None:
@@ -50,7 +50,7 @@ class ThermoWriter:
         self._file = AppendFile(path, keep=path.stat().st_size)
 
     def write(self, step: int, energies: Energies, temperature: float, cell: FloatArray | None = None) -> None:
-        """Add a row; ``cell`` (3, 3) is in angstrom."""
+        """Append a row; ``cell`` (3, 3) is in angstrom."""
         total = energies.potential + energies.kinetic
         row = (
             f"{step},{step * self._timestep / PICOSECOND:.6g},{energies.potential:.8f},{energies.kinetic:.8f},"
@@ -62,16 +62,16 @@ class ThermoWriter:
         self._file.add(f"{row}\n".encode())
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Write buffered rows to the file."""
         self._file.flush()
 
     def close(self) -> None:
-        """End the file."""
+        """Flush and close the file."""
         self._file.close()
 
 
 def iterate_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the whole rows of a thermo.csv, without the header; a half-written last row is left out."""
+    """Yield the complete rows of a thermo.csv file without the header. An incomplete last row is skipped."""
     if not path.is_file():
         return
     with path.open(newline="", encoding="utf-8") as stream:
@@ -84,18 +84,19 @@ def iterate_rows(path: Path) -> Iterator[list[str]]:
 
 
 def read_thermo(path: Path) -> list[list[str]]:
-    """Return what `iterate_rows` yields."""
+    """Return the rows of `iterate_rows` as a list."""
     return list(iterate_rows(path))
 
 
 @dataclass(frozen=True, eq=False)
 class Thermo:
-    """The rows of thermo.csv.
+    """Columns of thermo.csv.
 
     Attributes:
-        times: (rows,) fs.
-        potential, kinetic, total: (rows,) eV.
-        temperature: (rows,) K.
+        times: Times (rows,), fs.
+        potential, kinetic, total: Energies (rows,), eV.
+        temperature: Temperature (rows,), K.
+        volume: Volume of the cell (rows,), angstrom^3; None without a cell.
     """
 
     times: FloatArray
@@ -103,25 +104,28 @@ class Thermo:
     kinetic: FloatArray
     total: FloatArray
     temperature: FloatArray
+    volume: FloatArray | None = None
 
     def chosen(self, rows: BoolArray) -> "Thermo":
-        """Return the rows of a mask (rows,)."""
-        return Thermo(*(column[rows] for column in self._columns))
+        """Return the rows selected by a mask (rows,)."""
+        volume = None if self.volume is None else self.volume[rows]
+        return Thermo(**{name: column[rows] for name, column in self._columns.items()}, volume=volume)
 
     @property
-    def _columns(self) -> tuple[FloatArray, ...]:
-        return self.times, self.potential, self.kinetic, self.total, self.temperature
+    def _columns(self) -> dict[str, FloatArray]:
+        names = ("times", "potential", "kinetic", "total", "temperature")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def read(cls, path: Path) -> tuple["Thermo | None", tuple[str, ...]]:
-        """Read the columns of a thermo.csv, and notes on what is missing; None where there are no rows.
+        """Read the columns of a thermo.csv file, or None without rows, and notes on missing data.
 
         Raises:
-            DataError: a column is missing, or a row within the file is damaged.
+            DataError: A column is missing, or a row within the file is damaged.
         """
         if not path.is_file():
             return None, (f"no {path.name}: energies and temperature are not analyzed",)
-        values = array("d")  # a list of rows would take ten times as much
+        values = array("d")  # a list of rows would take ten times the memory
         notes: tuple[str, ...] = ()
         with path.open(newline="", encoding="utf-8") as stream:
             lines = csv.reader(stream)
@@ -129,7 +133,8 @@ class Thermo:
             missing = [name for name in COLUMNS[1:] if name not in header]
             if missing:
                 raise DataError(f"{path}: has no column {missing[0]!r}")
-            columns = [header.index(name) for name in COLUMNS[1:]]
+            names = [*COLUMNS[1:], *(name for name in CELL_COLUMNS[:1] if name in header)]
+            columns = [header.index(name) for name in names]
             for number, line in enumerate(lines, start=2):
                 try:
                     if len(line) != len(header):
@@ -138,7 +143,7 @@ class Thermo:
                 except ValueError:
                     if next(lines, None) is not None:
                         raise DataError(f"{path}: line {number} is not a row of {len(header)} numbers") from None
-                    notes = (f"{path.name} was cut within its last line: its {number - 2} whole rows are used",)
+                    notes = (f"{path.name} is truncated within its last line: its {number - 2} complete rows are used",)
         if not values:
             return None, (f"{path.name} has no rows: energies and temperature are not analyzed",)
         table = np.frombuffer(values).reshape(-1, len(columns))
@@ -146,7 +151,7 @@ class Thermo:
 
 
 def read_latest(path: Path) -> dict[str, list[float]]:
-    """Return the latest rows of a thermo.csv by column, the newest last; costs the same however long the run is."""
+    """Return the latest rows of a thermo.csv file by column, the newest last, in constant time."""
     if not path.is_file():
         return {}
     with path.open("rb") as file:
@@ -155,6 +160,6 @@ def read_latest(path: Path) -> dict[str, list[float]]:
         file.seek(max(file.tell(), size - _TAIL))
         lines = file.read().decode(errors="replace").split("\n")[:-1]
     if size > _TAIL:
-        lines = lines[1:]  # cut in the middle
+        lines = lines[1:]  # the first line may be incomplete
     rows = [[float(cell) for cell in line.split(",")] for line in lines if line.count(",") == len(header) - 1]
     return {name: [row[index] for row in rows] for index, name in enumerate(header)}

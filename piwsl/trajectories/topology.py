@@ -1,4 +1,4 @@
-"""topology.pdb: the start structure for mdtraj, VMD and OpenMM."""
+"""Writer of topology.pdb, the initial structure for mdtraj, VMD and OpenMM."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from piwsl.units import NANOMETER
 
 
 def write_topology(path: Path, atoms: Atoms, bonds: IntArray) -> None:
-    """Write a PDB file of the start structure for mdtraj and VMD: one residue UNL, atoms C1, C2, ..., H1, ...
+    """Write the initial structure to a PDB file with one residue UNL and atoms C1, C2, ..., H1, ...
 
-    A structure with a cell is turned to its standard orientation, the only one that the format describes.
+    A periodic structure is rotated to the standard orientation of the cell, the only orientation that PDB supports.
     """
     topology = mdtraj.Topology()
     residue = topology.add_residue("UNL", topology.add_chain())

@@ -1,7 +1,7 @@
-"""XTC: compressed positions, rounded to 0.01 angstrom, and the cell.
+"""XTC trajectories: compressed positions, rounded to 0.01 angstrom, and cells.
 
-mdtraj compresses into a scratch file, since its writer can neither continue a file nor report a full disk. An XTC file
-is a sequence of frames, so those of the scratch file are appended.
+mdtraj's writer can neither append to a file nor report a full disk. Frames are therefore compressed into a scratch file
+by mdtraj, and its contents are appended to the trajectory.
 """
 
 import errno
@@ -16,28 +16,29 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from mdtraj.formats import XTCTrajectoryFile
 
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError
 from piwsl.runs.files import writing
-from piwsl.structures.cells import complete_cells
-from piwsl.trajectories.frame_source import READ_ERRORS, Piece, TrajectoryFile, angstrom_of, cut_note, piece_ranges
+from piwsl.runs.reader_process import read_apart
+from piwsl.trajectories.decoding import xtc_frames
+from piwsl.trajectories.frame_source import Piece, TrajectoryFile, checked_cells, cut_note
 from piwsl.trajectories.frame_writer import AppendFile, OutputFrame, too_few
 from piwsl.trajectories.orientation import oriented
 from piwsl.units import NANOMETER, PICOSECOND
 
-_MAGIC, _WIDE_MAGIC = 1995, 2023  # the second counts its bytes in 64 bits
+_MAGIC, _WIDE_MAGIC = 1995, 2023  # the second format stores sizes in 64 bits
+_MOST_ATOMS_PER_BYTE = 8  # compressed data need at least one bit per atom
 
 
 def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
-    """Bytes from the start of the file to the end of each whole frame.
+    """Yield the offset of the end of each complete frame, in bytes.
 
     Args:
-        stream: of the file.
-        name: of the file, for people.
+        stream: Binary stream at the start of the file.
+        name: Name of the file, used in messages.
 
     Raises:
-        DataError: not an XTC file, or damaged.
+        DataError: The file is damaged or not an XTC file.
     """
     size = stream.seek(0, 2)
     frames = position = 0
@@ -49,7 +50,10 @@ def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
         magic, atoms = struct.unpack(">ii", head[:8])
         if magic not in (_MAGIC, _WIDE_MAGIC):
             raise DataError(f"{name}: not an XTC file, or damaged after frame {frames}")
-        position += _frame_bytes(head, atoms, magic == _WIDE_MAGIC, size)
+        try:
+            position += _frame_bytes(head, atoms, magic == _WIDE_MAGIC, size)
+        except ValueError as error:
+            raise DataError(f"{name}: damaged after frame {frames} ({error})") from None
         if position > size:
             return
         frames += 1
@@ -57,60 +61,73 @@ def frame_ends(stream: BinaryIO, name: object) -> Iterator[int]:
 
 
 def _frame_bytes(head: bytes, atoms: int, wide: bool, size: int) -> int:
-    """Length of a frame; beyond the size of the file where its header was cut."""
+    """Return the length of a frame in bytes; larger than the file if the header is truncated.
+
+    Raises:
+        ValueError: The header is inconsistent.
+    """
+    if not 0 < atoms:
+        raise ValueError(f"{atoms} atoms")
     if atoms <= 9:
         return 56 + 12 * atoms
     start = 96 if wide else 92
     if len(head) < start:
         return size + 1
     (count,) = struct.unpack(">q" if wide else ">i", head[88:start])
+    numbers = struct.unpack(">if6ii", head[52:88])
+    inner, precision, lowest, highest = numbers[0], numbers[1], numbers[2:5], numbers[5:8]
+    if inner != atoms or any(low > high for low, high in zip(lowest, highest, strict=True)):
+        raise ValueError("the header is inconsistent")
+    if not 0 < precision < np.inf:
+        raise ValueError(f"its precision is {precision:g}")
+    if not 0 < atoms <= _MOST_ATOMS_PER_BYTE * count:
+        raise ValueError(f"{atoms} atoms in {count} bytes")
     return int(start + (count + 3) // 4 * 4)
 
 
 def open_xtc(path: Path) -> TrajectoryFile:
-    """Count the frames of an XTC file, and read their times.
+    """Open an XTC file, count its frames and read their times.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
-    atoms, spare, times = 0, 0, []
+    atoms = spare = 0
+    times: list[float] = []
     with path.open("rb") as file:
         start = 0
         for end in frame_ends(file, path):
             file.seek(start)
-            _, atoms, _, time = struct.unpack(">iiif", file.read(16))
+            _, count, _, time = struct.unpack(">iiif", file.read(16))
+            if atoms and count != atoms:
+                raise DataError(
+                    f"{path}: damaged: frame {len(times) + 1} has {count} atoms, but the first frame has {atoms}"
+                )
+            atoms = count
             times.append(time * PICOSECOND)
             start = end
         spare = file.seek(0, 2) - start
     frames = len(times)
 
     def read() -> Iterator[Piece]:
-        try:
-            with XTCTrajectoryFile(str(path)) as stream:
-                for first, last in piece_ranges(frames):
-                    xyz, _, _, box = stream.read(last - first)
-                    yield (
-                        angstrom_of(xyz),
-                        None if box is None or not np.ndim(box) else complete_cells(angstrom_of(box)),
-                    )
-        except READ_ERRORS as error:
-            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
+        for arrays in read_apart(xtc_frames, path, frames):
+            cells = arrays.get("cells")
+            yield arrays["positions"], None if cells is None else checked_cells(path, cells)
 
     return TrajectoryFile(atoms, frames, np.array(times), read, cut_note(path, frames, spare))
 
 
-_WAITING = 100  # frames that wait in memory at most
+_WAITING = 100  # largest number of buffered frames
 
 
 class XtcWriter:
-    """An XTC file. Structures with a cell are turned to its standard orientation.
+    """Write an XTC file. Periodic structures are rotated to the standard orientation of the cell.
 
     Args:
-        path: file.
-        keep: frames of an existing file to keep; the rest of it is cut off in place.
+        path: Path of the file.
+        keep: Number of frames of an existing file to keep; the file is truncated after them.
 
     Raises:
-        RunDirectoryError: the existing file holds fewer frames, or the file cannot be written.
+        RunDirectoryError: The existing file contains fewer frames, or the file cannot be written.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
@@ -118,20 +135,20 @@ class XtcWriter:
         self._waiting: list[OutputFrame] = []
 
     def write(self, frame: OutputFrame) -> None:
-        """Add a frame."""
+        """Append a frame."""
         self._waiting.append(oriented(frame))
         if len(self._waiting) >= _WAITING:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Write buffered frames to the file."""
         if self._waiting:
             frames, self._waiting = self._waiting, []
             self._file.add(_compressed(frames))
         self._file.flush()
 
     def close(self) -> None:
-        """End the file; once more does nothing."""
+        """Flush and close the file. Further calls have no effect."""
         try:
             self.flush()
         finally:
@@ -139,6 +156,8 @@ class XtcWriter:
 
 
 def _compressed(frames: list[OutputFrame]) -> bytes:
+    from mdtraj.formats import XTCTrajectoryFile
+
     cells = [np.zeros((3, 3)) if frame.cell is None else frame.cell for frame in frames]
     with _scratch_file() as scratch, writing(scratch, (OSError, RuntimeError)):
         with XTCTrajectoryFile(str(scratch), "w") as file:
@@ -150,7 +169,7 @@ def _compressed(frames: list[OutputFrame]) -> bytes:
             )
         content = scratch.read_bytes()
         if list(frame_ends(BytesIO(content), scratch))[len(frames) - 1 :] != [len(content)]:
-            raise OSError(errno.ENOSPC, "mdtraj wrote only a part")
+            raise OSError(errno.ENOSPC, "mdtraj wrote only part of the frames")
     return content
 
 
@@ -171,7 +190,7 @@ def _bytes_to_keep(path: Path, keep: int) -> int:
             for end in islice(frame_ends(stream, path), keep):
                 ends.append(end)
     except (DataError, FileNotFoundError):
-        pass  # what comes before is whole
+        pass  # the frames before are complete
     if len(ends) < keep:
         raise too_few(path, len(ends), keep)
     return ends[-1]

@@ -74,7 +74,7 @@ def test_plots(single):
     labels = {axes.get_ylabel() for axes in single.plot().axes}
     assert any(label.startswith("h(r)") for label in labels)
     assert len(single.plot("bond_lengths").axes) == 4
-    with pytest.raises(ConfigError, match=r"figure 'rdf': not in this analysis, which has h_of_r, bond_lengths, "):
+    with pytest.raises(ConfigError, match=r"no figure 'rdf' in this analysis: use one of h_of_r, bond_lengths, "):
         single.plot("rdf")
 
 
@@ -93,17 +93,17 @@ def test_crystals_have_a_verdict_and_g_of_r(tmp_path):
 
 
 def test_what_cannot_be_analyzed(work, tmp_path):
-    with pytest.raises(ConfigError, match="runs: name at least one run directory"):
+    with pytest.raises(ConfigError, match="give at least one run directory"):
         analyze([])
-    with pytest.raises(ConfigError, match="belong to a reference file"):
+    with pytest.raises(ConfigError, match="apply only to a reference file"):
         analyze(work / "run", units="nm")
     (tmp_path / "mine.txt").write_text("")
-    with pytest.raises(RunDirectoryError, match=r"holds mine\.txt"):
+    with pytest.raises(RunDirectoryError, match=r"contains mine\.txt"):
         analyze(work / "none", output=tmp_path)  # before anything is read
 
 
 def test_names_are_as_short_as_they_can_be():
     assert unique_names([Path("runs/a"), Path("runs/b")]) == ("a", "b")
     assert unique_names([Path("x/md"), Path("y/md"), Path("z/run")]) == ("x/md", "y/md", "z/run")
-    with pytest.raises(ConfigError, match="named twice: name each run once"):
+    with pytest.raises(ConfigError, match="given twice: give each run once"):
         unique_names([Path("runs/a"), Path("b"), Path("runs/../runs/a")])

@@ -72,7 +72,7 @@ def test_broken_in_the_first_frame(runs, tmp_path, reference):
     found = compared(runs, tmp_path / "run", reference, 3 * runs.shaking(20, seed=5))
     assert "h_of_r" not in found
     assert "bonds" not in found
-    assert "no structure is compared" in " ".join(found.notes)
+    assert "structure is not compared" in " ".join(found.notes)
     assert judge(found).stability.startswith("Not stable: broken in the first frame")
     json.dumps(found.as_dict(), allow_nan=False)
 
@@ -95,7 +95,7 @@ def test_interrupted_run(runs, tmp_path, reference):
         runs, tmp_path / "run", reference, runs.shaking(200, seed=7), result="interrupted", steps_requested=50_000
     )
     assert found.stable
-    assert judge(found).stability == "Stable for the 10 ps that the trajectory holds, of 25 ps requested."
+    assert judge(found).stability == "Stable for the 10 ps in the trajectory, of 25 ps requested."
 
 
 def test_too_short_to_tell(runs, tmp_path, reference):

@@ -9,6 +9,7 @@ from ase.build import bulk, fcc111
 from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
+from piwsl.analysis.analyze import analyze
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.quantities.radial import compare_coordination
 from piwsl.analysis.reference import Reference
@@ -72,6 +73,17 @@ def test_the_same_crystal_agrees(runs, tmp_path, reference, jump):
     assert abs(values["diffusion.Ti"]) < 1e-3
     assert {curve.family for curve in found.curves} == {"rdf", "msd"}
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_several_crystal_runs_have_their_sentences(runs, tmp_path, reference):
+    """The verdict asks for no quantity that only molecules have."""
+    folders = []
+    for seed in (1, 2):
+        positions, cells = shaking(runs, 300, seed)
+        folders.append(runs.write_run(tmp_path / f"run-{seed}", positions, NUMBERS, cells=cells))
+    lines = analyze(folders, reference=reference).verdict.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["run-1", "run-2"]
+    assert all("Stable for all 15 ps." in line and "agree with the reference" in line for line in lines)
 
 
 def test_angles_are_those_of_ase(runs, tmp_path, reference):
@@ -202,14 +214,14 @@ def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     boxed = Reference("boxed", FrameSource.of_array(runs.ETHANOL.numbers, jumping, cells=cells))
     run = read_run(runs.write_run(tmp_path / "run", jumping, cells=cells))
     found = compare_run(run, alone)
-    assert "the cell of the run is ignored: vacuum has none" in found.notes
+    assert "the cell of the run is ignored, because vacuum has no cell" in found.notes
     assert "h_of_r" in found
     assert found.stable
     other = compare_run(read_run(runs.write_run(tmp_path / "other", runs.shaking(400, seed=7))), boxed)
-    assert "the cell of boxed is ignored: the run has none" in other.notes
+    assert "the cell of boxed is ignored, because the run has no cell" in other.notes
     assert other.stable
     boxed.save_statistics(tmp_path / "boxed.npz")
-    with pytest.raises(DataError, match="holds statistics of a periodic cell, the run has none"):
+    with pytest.raises(DataError, match="contains statistics of a periodic cell, but the run has no cell"):
         compare_run(other.run, read_reference_statistics(tmp_path / "boxed.npz"))
 
 

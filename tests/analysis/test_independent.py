@@ -79,8 +79,12 @@ def bonded(species, positions):
 def test_two_halves_of_one_trajectory_agree(halves):
     verdicts = [one.agrees for one in halves.found.values() if one.difference is not None]
     assert len(verdicts) > 60
-    assert verdicts.count(None) == 0
-    assert verdicts.count(True) >= 0.92 * len(verdicts)
+    differences = [one.difference for one in halves.found.values() if one.difference is not None]
+    samples = [entry.measured.samples for entry in differences if entry.agrees is None]
+    assert max(samples, default=0) < 8  # too few to tell, and only there
+    decided = [verdict for verdict in verdicts if verdict is not None]
+    assert len(decided) > 40
+    assert decided.count(True) >= 0.92 * len(decided)
 
 
 def test_h_of_r_is_that_of_mdtraj_and_numpy(halves):
@@ -187,5 +191,6 @@ def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("baseline: Stable for all 10 ps.")
     assert len(lines) > 60
-    assert lines[-1] == "10 ps"
+    assert "10 ps" in lines
+    assert "baseline 10000.0 fs" in lines
     assert (tmp_path / "analysis" / "analysis.json").is_file()

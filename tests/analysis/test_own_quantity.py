@@ -141,7 +141,7 @@ def test_any_statistics_can_be_kept(path, reference, tmp_path):
     assert (row.run.value, row.reference.value) == (1200.0, 1600.0)
     plain = compare_run(read_run(path), reference.statistics, quantities=[FrameCount()])
     assert "count" not in plain
-    assert "mine holds no statistics of count: it is not compared" in plain.notes
+    assert "mine contains no statistics of count, which is not compared" in plain.notes
 
 
 class OneNumber(ScalarQuantity):
@@ -155,7 +155,7 @@ class OneNumber(ScalarQuantity):
 def test_mistakes_are_one_line(path, reference):
     with pytest.raises(ConfigError, match="EndToEndDistance is not an instance of a class derived from Quantity"):
         analyze(path, reference=reference, quantities=[EndToEndDistance])
-    with pytest.raises(ConfigError, match="the key 'end_to_end' is taken"):
+    with pytest.raises(ConfigError, match="the key 'end_to_end' is already used"):
         analyze(path, reference=reference, quantities=[QUANTITY, EndToEndDistance()])
-    with pytest.raises(ConfigError, match=r"'one': values of shape \(3,\) for 800 frames: return one number for each"):
+    with pytest.raises(ConfigError, match=r"'one': values of shape \(3,\) for 800 frames: return one number per frame"):
         analyze(path, reference=reference, quantities=[OneNumber()])

@@ -58,7 +58,7 @@ def test_topology_of_another_size(runs, tmp_path, positions):
     runs.write_trajectory(tmp_path / "r.dcd", positions)
     benzene = molecule("C6H6")
     runs.write_trajectory(tmp_path / "top.pdb", benzene.positions[None], benzene.numbers)
-    with pytest.raises(DataError, match=r"has 9 atoms, its topology .* has 12"):
+    with pytest.raises(DataError, match=r"has 9 atoms, but its topology .* has 12"):
         read_reference(tmp_path / "r.dcd", tmp_path / "top.pdb")
 
 
@@ -81,7 +81,7 @@ def test_positions_that_are_no_numbers(runs, tmp_path, positions):
 
 def test_frames_of_two_molecules(runs, tmp_path):
     write(tmp_path / "r.extxyz", [runs.ETHANOL, molecule("C6H6")])
-    with pytest.raises(DataError, match="frame 1 is another molecule"):
+    with pytest.raises(DataError, match="frames 0 and 1 are different molecules"):
         _ = read_reference(tmp_path / "r.extxyz").statistics
 
 
@@ -90,10 +90,10 @@ def test_same_molecule(runs):
     check_order(numbers, numbers, "mine", None)
     with pytest.raises(DataError, match=r"different molecules: C6H6 and C2H6O \(mine\)"):
         check_formula(molecule("C6H6").numbers, numbers, "mine")
-    with pytest.raises(DataError, match="different order: atom 0 is H in the run, C in the reference"):
+    with pytest.raises(DataError, match="different orders: atom 0 is H in the run, C in the reference"):
         check_order(numbers[::-1], numbers, "mine", None)
 
 
 def test_no_bundled_system_of_this_name():
-    with pytest.raises(ConfigError, match="no reference for 'ethanol': name one with reference=FILE"):
+    with pytest.raises(ConfigError, match="no bundled reference for 'ethanol': give reference=FILE"):
         bundled_reference("ethanol")

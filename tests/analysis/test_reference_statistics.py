@@ -5,7 +5,7 @@ from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.reference_statistics import is_reference_statistics, read_reference_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.errors import DataError
+from piwsl.errors import DataError, RunDirectoryError
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_other_files(runs, tmp_path, saved):
     with pytest.raises(DataError, match="no such file"):
         read_reference_statistics(tmp_path / "none.npz")
     with pytest.raises(
-        DataError, match=r"frames\.npz: holds no statistics of a reference: make them with save_reference=FILE"
+        DataError, match=r"frames\.npz: contains no reference statistics: create them with save_reference=FILE"
     ):
         read_reference_statistics(tmp_path / "frames.npz")
 
@@ -64,11 +64,41 @@ def test_damaged_and_newer_statistics(saved):
     with pytest.raises(DataError, match="damaged"):
         read_reference_statistics(saved)
     np.savez(saved, **{**values, "format_version": 99})
-    with pytest.raises(DataError, match="format version 99 is of a newer piwsl"):
+    with pytest.raises(DataError, match="format version 99 was written by a newer piwsl"):
         read_reference_statistics(saved)
 
 
 def test_a_place_that_cannot_be_written(tmp_path, reference):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
         reference.save_statistics(tmp_path / "file" / "r.npz")
+
+
+def test_altered_statistics_are_not_used(saved, tmp_path):
+    with np.load(saved) as archive:
+        values = dict(archive)
+    values["bond_lengths"] = values["bond_lengths"] * 1.001
+    np.savez_compressed(tmp_path / "altered.npz", **values)
+    with pytest.raises(DataError, match=r"altered.npz: damaged \(the checksum differs\)"):
+        read_reference_statistics(tmp_path / "altered.npz")
+    values["start"] = np.zeros(10_000_000)
+    np.savez_compressed(tmp_path / "bomb.npz", **values)
+    content = (tmp_path / "bomb.npz").read_bytes()
+    content = content.replace((80_000_128).to_bytes(4, "little"), (2**32 - 2).to_bytes(4, "little"))
+    (tmp_path / "bomb.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"bomb.npz: damaged \(the arrays are too large for the size of the file\)"):
+        read_reference_statistics(tmp_path / "bomb.npz")
+
+
+def test_damage_anywhere_is_one_line(saved):
+    content = saved.read_bytes()
+    for seed in range(40):
+        damaged = bytearray(content)
+        rng = np.random.default_rng(seed)
+        damaged[int(rng.integers(len(damaged)))] ^= 1 << int(rng.integers(8))
+        saved.write_bytes(bytes(damaged))
+        try:
+            read_reference_statistics(saved)  # in parts of the archive that nobody reads
+        except DataError as error:
+            message = str(error)
+            assert "\n" not in message

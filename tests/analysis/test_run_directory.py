@@ -46,7 +46,7 @@ def test_cut_trajectory(runs, tmp_path, positions):
     file.write_bytes(file.read_bytes()[:-10])
     run = read_run(path)
     assert len(run.frames) == len(run.times) == 19
-    assert "19 whole frames" in run.notes[0]
+    assert "19 complete frames" in run.notes[0]
 
 
 def test_cut_energies(runs, tmp_path, positions):
@@ -55,7 +55,7 @@ def test_cut_energies(runs, tmp_path, positions):
     file.write_text(file.read_text()[:-40])
     run = read_run(path)
     assert len(run.thermo.total) == 19
-    assert "19 whole rows" in run.notes[0]
+    assert "19 complete rows" in run.notes[0]
 
 
 def test_energies_that_are_no_numbers(runs, tmp_path, positions):
@@ -102,13 +102,13 @@ def test_summary_of_something_else(tmp_path, text):
 def test_no_trajectory(runs, tmp_path, positions):
     path = runs.write_run(tmp_path / "run", positions)
     (path / "trajectory.dcd").unlink()
-    with pytest.raises(RunDirectoryError, match=r"holds no trajectory\.dcd or trajectory\.xtc"):
+    with pytest.raises(RunDirectoryError, match=r"contains no trajectory\.dcd or trajectory\.xtc"):
         read_run(path)
 
 
 def test_files_of_two_runs(runs, tmp_path, positions):
     path = runs.write_run(tmp_path / "run", positions, system={"name": "x", "species": [6, 6]})
-    with pytest.raises(DataError, match="not of one run"):
+    with pytest.raises(DataError, match="they belong to different runs"):
         read_run(path)
 
 
@@ -132,5 +132,5 @@ def test_a_run_is_no_directory_of_replicas(tmp_path, text):
 @pytest.mark.parametrize("names", [[], ["a", "a"], ["../a"], [""], [".."]])
 def test_replicas_that_are_no_directories(runs, tmp_path, names):
     runs.write_replica_summary(tmp_path, names)
-    with pytest.raises(RunDirectoryError, match="does not name different directories"):
+    with pytest.raises(RunDirectoryError, match="must be a list of different directory names"):
         replica_directories(tmp_path)

@@ -44,8 +44,8 @@ def test_table_and_files(work, capsys):
     assert analyze(work / "run", "--reference", work / "reference.npz") == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "Stable for the 14.95 ps that the trajectory holds, of 15 ps requested."
-    assert "note: trajectory.dcd was cut within frame 300: its 299 whole frames are used" in lines
+    assert lines[0] == "Stable for the 14.95 ps in the trajectory, of 15 ps requested."
+    assert "note: trajectory.dcd is truncated within frame 300: its 299 complete frames are used" in lines
     assert "\x1b" not in shown.out  # no colors where there is no terminal
     assert shown.err == ""  # and no bar
     (header,) = [line for line in lines if line.startswith("quantity")]
@@ -73,12 +73,12 @@ def test_errors_are_one_line_and_leave_nothing(work, capsys):
     ours, reference = work / "run", ("--reference", work / "reference.npz")
     assert "no such directory" in refuse(capsys, work / "none", *reference)
     assert "holds no summary.json" in refuse(capsys, work, *reference)
-    assert "no reference for 'ethanol'" in refuse(capsys, ours)
+    assert "no bundled reference for 'ethanol'" in refuse(capsys, ours)
     assert "no such file" in refuse(capsys, ours, "--reference", work / "none.npz")
     assert "unknown" in refuse(capsys, ours, *reference, "--units", "parsec")
-    assert "belong to a --reference" in refuse(capsys, ours, "--units", "nm")
+    assert "describe a reference: add --reference FILE" in refuse(capsys, ours, "--units", "nm")
     assert "--reference-topology" in refuse(capsys, ours, "--reference", ours / "trajectory.dcd")
-    assert "holds reference.npz" in refuse(capsys, ours, *reference, "--output", work)
+    assert "contains reference.npz" in refuse(capsys, ours, *reference, "--output", work)
     # A reference in another unit than said has no bonds.
     assert "check the unit" in refuse(capsys, ours, *reference, "--units", "nm")
     assert sorted(work.rglob("*")) == before
@@ -112,7 +112,7 @@ def test_several_runs_side_by_side(work, three, monkeypatch, capsys):
     assert bond[-1] in "=*?"
     assert bond.count("/2") == 1  # so many of two replicas agree
     assert "= within noise of the reference, * differs by more than noise, ? too few samples to decide" in lines
-    assert "note: many: structure is compared over the 60 frames before the first broken one" in lines
+    assert "note: many: structure is compared over the 60 frames before the first broken frame" in lines
     assert lines[-1] == "report: analysis/report.html"
     assert shown.err == ""
     assert "many" in (work / "analysis" / "report.html").read_text()
@@ -168,7 +168,7 @@ def test_one_bad_run_among_several_is_one_line_and_leaves_nothing(work, three, m
     assert f"{damaged / 'summary.json'} is not valid JSON" in refuse(capsys, good, damaged, *reference)
     assert f"{scrambled}: cannot be read (not text)" in refuse(capsys, good, scrambled, *reference)
     assert f"{water}: run and reference are different molecules" in refuse(capsys, good, water, *reference)
-    assert "named twice" in refuse(capsys, good, three[1], good, *reference)
+    assert "given twice" in refuse(capsys, good, three[1], good, *reference)
     (three[2] / "replica-001" / "trajectory.dcd").write_bytes(b"nothing")
     assert str(three[2] / "replica-001") in refuse(capsys, good, three[2], *reference)
     assert sorted(work.rglob("*")) == before
@@ -236,7 +236,7 @@ def test_atoms_in_another_order_are_mapped_when_asked_for(work, capsys):
     runs.write_run(work / "turned", runs.shaking(50, seed=1)[:, order], numbers=runs.ETHANOL.numbers[order])
     assert "--map-atoms" in refuse(capsys, work / "turned", "--reference", work / "reference.npz")
     assert analyze(work / "turned", "--reference", work / "reference.npz", "--map-atoms") == 0
-    assert "by their bonds, and so are their indices" in capsys.readouterr().out
+    assert "were mapped by their bonds to the order of" in capsys.readouterr().out
 
 
 def test_a_reference_in_the_box_of_another_program(work, capsys):
@@ -247,7 +247,7 @@ def test_a_reference_in_the_box_of_another_program(work, capsys):
     reference = ("--reference", work / "boxed.xtc", "--reference-topology", topology, "--no-report")
     assert analyze(work / "run", *reference) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "note: the cell of boxed.xtc is ignored: the run has none" in lines
+    assert "note: the cell of boxed.xtc is ignored, because the run has no cell" in lines
     assert any(line.startswith("h(r) error") for line in lines)
 
 
@@ -256,7 +256,7 @@ def test_another_run_as_the_reference(work, capsys):
     assert analyze(work / "run", "--reference", work / "other", "--no-report") == 0
     assert "observables" in capsys.readouterr().out
     line = refuse(capsys, work / "run", "--reference", work / "other", "--units", "nm")
-    assert "a run states its topology and units" in line
+    assert "a run directory contains its topology and units" in line
     line = refuse(capsys, work / "run", "--reference", work)
     assert "holds no summary.json" in line
 

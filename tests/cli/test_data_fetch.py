@@ -44,7 +44,7 @@ def test_list(cli):
     assert "no checksum" in md22
     assert "by hand" in lmnto
     assert "doi:10.1038/s41524-020-0323-8" in lmnto
-    assert lines[-1].endswith("The developers tried none of the addresses.")
+    assert lines[-1].endswith("The addresses have not been tested.")
 
 
 def test_fetch(cli, site, tmp_path, monkeypatch):
@@ -70,8 +70,7 @@ def test_what_could_not_be_verified_is_said(cli, site, tmp_path, monkeypatch):
     lines = cli("data", "fetch", "test", "--folder", tmp_path / "here").out.splitlines()
     digest = sha256(CONTENT).hexdigest()
     assert lines[2] == (
-        f"checksum   none is published, so this copy could not be verified; "
-        f"sha256:{digest} is stored and checked from now on"
+        f"checksum   none published; this copy could not be verified; sha256:{digest} is stored for later checks"
     )
     path = tmp_path / "here" / "water.npz"
     assert lines[-1] == f"train      piwsl train --data {path} --units 'kcal/mol, angstrom' -o data.test=1"
@@ -94,7 +93,11 @@ def test_failures_are_one_line_and_exit_code_2(cli, site, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["rmd17:water"], "rmd17 has aspirin"), (["lmnto"], "download it from https://doi.org/"), ([], "--list")],
+    [
+        (["rmd17:water"], "use rmd17:NAME with one of aspirin"),
+        (["lmnto"], "download it from https://doi.org/"),
+        ([], "--list"),
+    ],
 )
 def test_what_cannot_be_fetched(cli, tmp_path, arguments, message, monkeypatch):
     monkeypatch.setenv("PIWSL_DATA_DIR", str(tmp_path))

@@ -56,7 +56,7 @@ def test_failures_are_counted_and_the_job_goes_on(cli, here, waters):
     assert called.out.splitlines()[-1].startswith("labeled 2 of 8 frames with ")
     assert called.errors == [
         *(f"frame {index} has no labels: no convergence for structure {index}" for index in (0, 1, 2, 3, 5)),
-        "and 1 more: labels/summary.json",
+        "and 1 more, listed in labels/summary.json",
     ]
     assert "energies on 2 and forces on 2 of 8 frames" in cli("data", "inspect", "labels/frames.xyz").out
 
@@ -66,7 +66,7 @@ def test_nothing_labeled_is_exit_code_2(cli, here, waters):
     arguments = ("data", "label", "--frames", waters, "--method", SPRINGS, "--output", "labels")
     called = cli(*arguments, "--calculator-options", options)
     assert called.code == 2
-    assert called.errors == ["piwsl: no frame could be labeled; frame 0: no convergence for structure 0"]
+    assert called.errors == ["piwsl: no frame could be labeled: frame 0: no convergence for structure 0"]
 
 
 def test_units_of_the_structures(cli, here, waters):
@@ -89,12 +89,12 @@ def test_dynamics_with_other_methods(cli, here, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one of --frames, --system and --structure"),
-        (["--frames", "in.xyz", "--system", "aspirin"], "name one of"),
-        (["--frames", "in.xyz", "--steps", "10"], "--steps belongs to dynamics, not to --frames"),
-        (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance belongs to dynamics"),
-        (["--system", "aspirin", "--units", "eV"], "--units belongs to --frames"),
-        (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N is not used with --sch"),
+        ([], "give exactly one of --frames, --system and --structure"),
+        (["--frames", "in.xyz", "--system", "aspirin"], "give exactly one of"),
+        (["--frames", "in.xyz", "--steps", "10"], "--steps applies to sampling only: omit this option with --frames"),
+        (["--frames", "in.xyz", "--force-tolerance", "1"], "--force-tolerance applies to sampling only"),
+        (["--system", "aspirin", "--units", "eV"], "--units applies to --frames only"),
+        (["--frames", "in.xyz", "--workers", "2", "--scheduler", "tcp://x:1"], "--workers N has no effect with --sch"),
         (["--frames", "in.xyz", "--calculator-options", "charge=1"], "--calculator-options is not JSON"),
         (["--frames", "in.xyz", "--calculator-options", "[1]"], "--calculator-options is [1]"),
         (["--frames", "in.xyz", "--method", "b3lyp"], "unknown method 'b3lyp': use one of gfn2-xtb, gfn1-xtb, pyscf:"),

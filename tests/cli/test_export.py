@@ -37,7 +37,8 @@ def test_a_compiled_file_runs_in_both_engines(cli, water):
     other = cli("md", "--structure", "methane.xyz", "--model", "model-openmm.pt2", "--steps", "20")
     assert other.code == 2
     assert other.errors == [
-        "piwsl: model-openmm.pt2: exported for 3 atoms, the structure has 5: export the potential for this structure"
+        "piwsl: model-openmm.pt2: exported for 3 atoms, but the structure has 5: export the potential for this "
+        "structure"
     ]
 
 
@@ -62,25 +63,45 @@ def test_copies_of_a_molecule(cli, water):
     assert (exported.copies, exported.species) == (3, 3 * [8, 1, 1])
     refused = cli("export", "model.pt", "--copies", "3")
     assert refused.errors == [
-        "piwsl: --copies N needs --target openmm: the general form takes any number of structures"
+        "piwsl: --copies N requires --target openmm: a general file supports any number of structures, so omit it"
     ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model.pt", "--device", "cuda"], "PyTorch finds no GPU here"),
-        (["model.pt", "--structure", "water.xyz"], "need --target openmm"),
+        (["model.pt", "--device", "cuda"], "PyTorch finds no GPU"),
+        (["model.pt", "--structure", "water.xyz"], "require --target openmm"),
         (["model.pt", "--target", "openmm"], "either --system NAME or --structure FILE"),
-        (["--info", "model.pt"], "not an exported piwsl potential"),
         (["--info", "water.xyz"], "damaged or not an exported file"),
-        ([".", "model.pt"], "is a directory"),
-        ([".", "--target", "general"], ""),
+        (["empty"], "empty"),
+        (["empty", "model.pt"], "empty"),
     ],
 )
 def test_refusals_are_one_line(cli, water, arguments, message):
+    Path("empty").mkdir()
     refused = cli("export", *arguments)
     assert refused.code == 2
     assert len(refused.errors) == 1
     assert message in refused.errors[0]
     assert not list(Path().glob("*-*.pt*"))
+
+
+@pytest.mark.slow
+def test_a_network_that_breaks_a_law_is_exported_for_openmm_only_if_this_is_accepted(cli, water):
+    trained_file(Path("spin.pt"), network="spinconv", layers=1, channels=8, hidden=8)
+    arguments = ["export", "spin.pt", "--target", "openmm", "--structure", "water.xyz"]
+    refused = cli(*arguments)
+    assert refused.code == 2
+    assert len(refused.errors) == 1
+    assert "network spinconv: forces jump where a neighbor crosses a ring" in refused.errors[0]
+    assert "--accept-limitation" in refused.errors[0]
+    assert not Path("spin-openmm.pt").exists()
+    accepted = cli(*arguments, "--accept-limitation")
+    assert accepted.code == 0, accepted.errors
+    assert "limitation: network spinconv: forces jump" in accepted.out
+    info = json.loads(cli("export", "--info", "spin-openmm.pt").out)
+    assert info["limitation"].startswith("network spinconv: forces jump")
+    general = cli("export", "spin.pt")
+    assert general.code == 0, general.errors
+    assert "limitation: network spinconv" in general.out

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -44,3 +45,29 @@ def test_debug_shows_the_traceback(cli):
     assert cli("export", "none.pt").errors == ["piwsl: none.pt: no such file"]
     with pytest.raises(ModelFileError):
         cli("--debug", "export", "none.pt")
+
+
+def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    variables = {**os.environ, **environment}
+    line = [sys.executable, "-m", "piwsl.cli", *arguments]
+    return subprocess.run(line, env=variables, capture_output=True, text=True, errors="replace")
+
+
+def test_python_without_assertions_is_refused():
+    done = command("--version", PYTHONOPTIMIZE="1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "unset PYTHONOPTIMIZE" in done.stderr
+
+
+def test_names_outside_the_locale_are_one_line():
+    done = command("train", "--data", "w\u00f6.xyz", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
+def test_output_that_cannot_be_written_is_one_line():
+    line = [sys.executable, "-m", "piwsl.cli", "train", "--template"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "piwsl: the operating system: No space left on device: make room, then try again\n"

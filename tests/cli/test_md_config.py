@@ -65,14 +65,17 @@ def test_published_protocols_are_protocols(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--protocol", "fu2022"], "unknown protocol 'fu2022': there are fu2023, piwsl2025"),
+        (["--protocol", "fu2022"], "unknown protocol 'fu2022': choose one of fu2023, piwsl2025"),
         (["--config", "missing.yaml"], "missing.yaml: no such file"),
         (["--config", "bad.yaml"], "unknown key temprature: did you mean temperature?"),
-        (["--system", "ethanol", "--structure", "water.xyz"], "--system ethanol is C2H6O, the structure is H2O"),
-        (["--system", "methanol"], "unknown system 'methanol': known are aspirin"),
-        (["--temperature", "300:"], "give kelvins, or several joined by colons"),
-        (["--ensemble", "nvt-csvr"], "engine openmm has no nvt-csvr: choose --engine ase"),
-        (["--ensemble", "npt"], "npt changes the box"),
+        (
+            ["--system", "ethanol", "--structure", "water.xyz"],
+            "--system ethanol has the formula C2H6O, but the structure is H2O",
+        ),
+        (["--system", "methanol"], "unknown system 'methanol': use one of aspirin"),
+        (["--temperature", "300:"], "give a temperature in K, or several temperatures joined by colons"),
+        (["--ensemble", "nvt-csvr"], "engine openmm does not support nvt-csvr: choose --engine ase"),
+        (["--ensemble", "npt"], "npt requires a periodic structure"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, words):
@@ -87,9 +90,9 @@ def test_bad_input_is_one_line_and_writes_nothing(inputs, capsys, arguments, wor
 
 def test_a_molecule_by_its_name_wants_a_structure_and_a_model(inputs, capsys):
     _, _, errors = piwsl(capsys, "--system", "ethanol")
-    assert errors == ["piwsl: --system ethanol comes without a structure: give --structure FILE"]
+    assert errors == ["piwsl: --system ethanol has no bundled structure: give --structure FILE"]
     _, _, errors = piwsl(capsys, "--system", "ethanol", *inputs[:2])
-    assert "give --model FILE" in errors[0]
+    assert "with --model FILE" in errors[0]
     assert piwsl(capsys, "--system", "ethanol", *inputs, "--steps", "10")[0] == 0
     assert json.loads(Path("runs/md-ethanol/summary.json").read_text())["system"]["name"] == "ethanol"
 
@@ -100,11 +103,11 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(inputs, capsys):
     code, out, _ = piwsl(capsys, *inputs, "--dry-run", "--timestep", "2")
     assert code == 0
     assert "structure   C2H6O, 9 atoms, molecule" in out
-    assert "force TorchForce (tried on Reference, works)" in out
+    assert "force TorchForce (works on Reference)" in out
     assert "steps/s" in out
     assert "time        about" in out
     assert "output      runs/md-ethanol" in out
-    assert "warning: a timestep of 2 fs is long for hydrogens of 1.0 amu: take 0.5 fs" in out
+    assert "warning: a time step of 2 fs is too long for hydrogen atoms of 1.0 amu: use at most 0.5 fs" in out
     assert sorted(Path.cwd().rglob("*")) == before
 
 

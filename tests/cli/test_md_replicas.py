@@ -28,14 +28,17 @@ def test_what_is_said(inputs, capsys):
     assert (code, Path("run").exists()) == (0, False)
     assert "engine      native, force torch" in out
     assert "protocol    3 replicas, each 200 steps" in out
-    assert "ns/day in all" in out
+    assert "ns/day in total" in out
     code, out, _ = piwsl(capsys, "md", *arguments)
     assert code == 0
-    assert "3 of 3 replicas completed their 0.1 ps" in out
+    assert "3 of 3 replicas completed 0.1 ps" in out
     code, out, _ = piwsl(capsys, "md", "--follow", "run")
     assert (code, "completed" in out) == (0, True)
     code, _, errors = piwsl(capsys, "md", "--restart", "--output", "run/replica-001")
-    assert (code, errors) == (2, ["piwsl: run/replica-001: is one of the replicas in run: continue that run"])
+    assert (code, errors) == (
+        2,
+        ["piwsl: run/replica-001: holds one replica of the run in run: restart that run instead"],
+    )
     code, out, _ = piwsl(capsys, "md", "--restart", "--output", "run", "--steps", "300")
     assert (code, "continued from step 200 to 300" in out) == (0, True)
 
@@ -77,9 +80,9 @@ def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9", "--dask-workers", "2"], "give one of them"),
-        (["--dask-workers", "2"], "a Dask cluster moves replicas: add --replicas"),
-        (["--replicas", "2", "--engine", "ase"], "engine ase moves one structure: choose native"),
+        (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9", "--dask-workers", "2"], "give only one of them"),
+        (["--dask-workers", "2"], "a Dask cluster runs replicas only: add --replicas"),
+        (["--replicas", "2", "--engine", "ase"], "engine ase does not run replicas: choose --engine native"),
         (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler at tcp://127.0.0.1:9"),
     ],
 )
@@ -95,7 +98,7 @@ def test_dask_workers_move_them(inputs, capsys):
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     options = ["--replicas", "3", "--steps", "200"]
     code, out, _ = piwsl(capsys, "md", *inputs, *options, "--output", "run", "--dask-workers", "2")
-    assert (code, "2 tasks of up to 2 replicas" in out) == (0, True)
+    assert (code, "2 tasks with up to 2 replicas" in out) == (0, True)
     assert piwsl(capsys, "md", *inputs, *options, "--output", "here")[0] == 0
     for name in NAMES:
         assert np.array_equal(frames(Path("run") / name), frames(Path("here") / name))

@@ -105,12 +105,12 @@ def test_fine_tuning_shows_what_was_loaded(cli, water):
     second = cli("train", *data, "--init-from", "first/model.pt", "--output", "second", *SMALL, *fixed)
     assert second.code == 0, second.errors
     lines = [line for line in second.out.splitlines() if line.startswith("start: ")]
-    assert any("loaded (15): embedding.weight, " in line for line in lines)
-    assert any("re-fitted on 20 energies" in line for line in lines)
-    assert "start: fixed (1): embedding.weight" in lines
+    assert any("loaded (15): embedding, " in line for line in lines)
+    assert any("refitted to 20 energies" in line for line in lines)
+    assert "start: frozen (1): embedding.weight" in lines
     wrong = cli("train", *data, "--init-from", "first/model.pt", "--output", "x", *SMALL, "-o", "start.freeze=[embed]")
     assert wrong.code == 2
-    assert "near are embedding" in wrong.errors[0]
+    assert "similar prefixes are embedding" in wrong.errors[0]
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_section_tune_is_ignored_with_a_note(cli, water, tmp_path):
     (tmp_path / "c.yaml").write_text("tune: {ranges: {loss.pitc: {low: 1, high: 2}}}\nloss: {pitc: 3}\n")
     called = cli("train", "c.yaml", "--data", water, "--units", "kcal/mol", "--output", "run", *SMALL)
     assert called.code == 0, called.errors
-    assert called.errors[0] == "note: c.yaml: the section tune is for `piwsl tune`"
+    assert called.errors[0] == "note: c.yaml: the section tune is ignored here; `piwsl tune` uses it"
     assert yaml.safe_load(Path("run/config.yaml").read_text())["loss"]["pitc"] == 3
     (tmp_path / "d.yaml").write_text("tune: {ranges: {loss.pitc: {low: 1, high: 2}}}\nloss: {pict: 3}\n")
     wrong = cli("train", "d.yaml", "--data", water)
@@ -147,7 +147,7 @@ def test_a_section_tune_is_ignored_with_a_note(cli, water, tmp_path):
     ("arguments", "message"),
     [
         (["train"], "data.file or data.system"),
-        (["train", "--system", "caffeine"], "bundled are aspirin"),
+        (["train", "--system", "caffeine"], "use one of aspirin, or give a file"),
         (["train", "--data", "none.npz"], "no such file"),
         (["train", "--data", "water.npz"], "--units"),
         (["train", "--data", "water.npz", "--units", "furlong"], "unknown energy unit"),
@@ -158,7 +158,7 @@ def test_a_section_tune_is_ignored_with_a_note(cli, water, tmp_path):
         (["data", "inspect", "water.npz"], "--units"),
         (["data", "label", "--output", "x"], "--system and --structure"),
         (["train", "--data", "water.npz", "--units", "eV", "--seeds", "1,b"], "such as 1,2,3"),
-        (["train", "--data", "water.npz", "--units", "eV", "--seeds", "1,1"], "different whole numbers"),
+        (["train", "--data", "water.npz", "--units", "eV", "--seeds", "1,1"], "distinct integers"),
         (["train", "--data", "water.npz", "--units", "kcal/mol", "--init-from", "none.pt"], "none.pt: no such file"),
         (["train", "--data", "water.npz", "--units", "kcal/mol", "-o", "loss.stress=1"], "a stress: set it to 0"),
     ],

@@ -55,8 +55,8 @@ def test_trials_are_printed_and_the_result_can_be_pasted(cli, config_file):
     assert not list(Path("run").glob("study.db"))
     other = cli("tune", config_file, "--output", "run", "--storage", "study.journal")
     assert other.errors == [
-        "piwsl: cannot continue study 'piwsl' with other settings: optimizer.steps was 3, is 4: name another "
-        "tune.study, or another --output DIRECTORY"
+        "piwsl: cannot continue study 'piwsl' with changed settings: optimizer.steps was 3, is 4: choose another "
+        "tune.study or another --output DIRECTORY"
     ]
     longer = cli(
         "tune", config_file, "--output", "run", "--storage", "study.journal", "-o", "optimizer.steps=3", "--trials", "4"
@@ -101,7 +101,7 @@ def test_two_workers_on_one_storage_do_each_trial_once(config_file, tmp_path):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        ("tune:", (), "contains no section tune: add for instance"),
+        ("tune:", (), "no section tune: add for instance"),
         ("loss.pisc", (), "unknown key loss.mixin: did you mean loss.mixing?"),
         (None, ("--storage", "sqlite:////nowhere/x.db"), "cannot be opened"),
         (None, ("-o", "data.train=5000"), "choose smaller sizes"),

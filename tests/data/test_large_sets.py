@@ -42,11 +42,10 @@ class Made(Sequence):
         return (self[index] for index in range(self.count))
 
 
-def test_a_large_set_is_never_held(monkeypatch):
-    monkeypatch.setattr("piwsl.data.inspect.LARGEST_SAMPLE", 50)
+def test_a_large_set_is_never_held():
     made = Made(2500)
     frames = FrameSet(made)
-    report = inspect_frames(frames)
+    report = inspect_frames(frames, largest_sample=50)
     fitted = fit_reference_energies(frames.select(range(1, 2500, 2)), frames.elements)
     assert made.most <= 3
     assert made.made < 2500 + 2600  # once for the census, 50 forces, 2500 distances

@@ -177,7 +177,7 @@ def test_a_damaged_entry_names_its_frame(tmp_path):
     environment = lmdb.open(str(tmp_path / "a.aselmdb"), subdir=False, lock=False, map_size=1 << 24)
     with environment as file, file.begin(write=True) as transaction:
         transaction.put(b"3", b"no row")
-    with pytest.raises(DataError, match="frame 2: not readable"):
+    with pytest.raises(DataError, match="frame 2: cannot be read"):
         list(read_frames(tmp_path / "a.aselmdb"))
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_block_is_met_by_every_way_of_reading(tmp_path, layout):
     frames = read_frames(path)
     assert frames[0].has_forces
     for reading in (lambda: frames[4], lambda: list(frames), lambda: frames.census):
-        with pytest.raises(DataError, match="not readable, the file is damaged") as error:
+        with pytest.raises(DataError, match="cannot be read, the file is damaged") as error:
             reading()
         assert "\n" not in str(error.value)
 
@@ -241,7 +241,7 @@ def change(file, name, values):
     ("damage", "message"),
     [
         (lambda file: file.attrs.__setitem__("version", 7), "packed format 7"),
-        (lambda file: file.__delitem__("stress"), "without stress"),
+        (lambda file: file.__delitem__("stress"), "this packed file lacks stress"),
         (lambda file: change(file, "energy", np.zeros(3)), "energy has shape"),
         (lambda file: change(file, "positions", np.zeros((45, 2))), "positions has shape"),
         (lambda file: change(file, "offsets", np.array([0, 3, 12, 12, 27, 33, 39, 45])), "do not increase"),

@@ -57,11 +57,11 @@ def test_missing_labels_are_missing(tmp_path):
         ({"coords": np.zeros((4, 2, 3))}, "shape"),
         ({"forces": np.zeros((4, 3))}, "forces has shape"),
         ({"energies": np.zeros(3)}, "energies has shape"),
-        ({"energies": np.array([0.0, np.nan, 0.0, 0.0])}, "frame 1: energies is not a finite number"),
+        ({"energies": np.array([0.0, np.nan, 0.0, 0.0])}, "frame 1: energy is not a finite number"),
         ({"forces": np.full((4, 3, 3), 1e9)}, "check the units"),
         ({"coords": np.full((4, 3, 3), np.inf)}, "position is not a finite"),
         ({"nuclear_charges": None}, "expected nuclear_charges"),
-        ({"energies": np.array([None] * 4)}, "plain arrays"),
+        ({"energies": np.array([None] * 4)}, "numerical arrays"),
     ],
 )
 def test_bad_npz(tmp_path, changes, message):
@@ -83,7 +83,7 @@ def test_units_must_be_stated_somewhere(tmp_path):
 def test_truncated_npz(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays())
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:300])
-    with pytest.raises(DataError, match="not a readable npz"):
+    with pytest.raises(DataError, match="cannot be read as an npz file"):
         read_frames(tmp_path / "a.npz", KCAL)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.reference_energies import fit_reference_energies
+from piwsl.data.reference_energies import atom_energies, fit_reference_energies, isolated_atoms
 from piwsl.data.split import random_split
 from piwsl.errors import DataError
 
@@ -57,3 +57,20 @@ def test_one_composition_still_gives_the_right_sum():
 
 def test_without_energies_the_references_are_zero():
     assert fit_reference_energies(FrameSet([make([1, 1], np.nan)]), [1]) == {1: 0.0}
+
+
+def test_energies_of_single_atoms_are_kept():
+    truth = {1: -13.6, 6: -1030.0, 8: -2042.0}
+    bound = [([1, 1, 8], -10.0), ([6, 1, 1, 1, 1], -18.0)]
+    frames = FrameSet([make(s, sum(truth[z] for z in s) + binding) for s, binding in bound])
+    fitted = fit_reference_energies(frames, [1, 6, 8], {1: -13.6, 8: -2042.0, 92: -1.0})
+    assert (fitted[1], fitted[8]) == (-13.6, -2042.0)
+    assert fitted[6] == pytest.approx(-1030.0 - 18.0)
+    assert fit_reference_energies(frames, [1, 6, 8], truth) == truth
+
+
+def test_single_atoms_are_found():
+    cell = Frame(np.array([1]), np.zeros((1, 3)), -1.0, np.zeros((1, 3)), 3 * np.eye(3), (True, True, True))
+    frames = FrameSet([make([1, 1], -31.0), make([1], -13.5), cell, make([8], np.nan), make([1], -13.6)])
+    assert isolated_atoms(frames).tolist() == [1, 4]
+    assert atom_energies(frames.select([1, 4])) == {1: -13.6}

@@ -92,8 +92,8 @@ def test_the_report_counts_stresses():
         ({"REF_stress": np.full(6, np.nan)}, periodic_frame(), "stress is not a finite number"),
         ({"REF_stress": np.full(6, 1e6)}, periodic_frame(), "stress reaches"),
         ({"REF_virial": VOIGT}, mixed_frames()[0], "virial but no cell"),
-        ({"REF_stress": "none"}, periodic_frame(), "no number in its stress"),
-        ({"REF_energy": True}, periodic_frame(), "no number in its energy"),
+        ({"REF_stress": "none"}, periodic_frame(), "a value in its stress is not a number"),
+        ({"REF_energy": True}, periodic_frame(), "a value in its energy is not a number"),
         ({"REF_energy": np.arange(2.0)}, periodic_frame(), "expected one number"),
     ],
 )

@@ -70,7 +70,7 @@ def test_nothing_is_overwritten_or_half_written(tmp_path):
     write_frames(mixed_frames(), target)
     with pytest.raises(DataError, match="force=True"):
         write_frames(FrameSet([frame("H2O")]), target)
-    with pytest.raises(DataError, match="no format to write"):
+    with pytest.raises(DataError, match="cannot write a file with this suffix"):
         write_frames(mixed_frames(), tmp_path / "a.cif")
 
     class Breaking(list):

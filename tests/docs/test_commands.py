@@ -7,6 +7,7 @@ import click
 import pytest
 
 from piwsl.cli.main import COMMANDS
+from piwsl.models import registered_network, registered_networks
 from piwsl.training.config import TrainingConfig, load_config
 from tests.support.pages import PAGES, ROOT, all_titles, console, extras, find_command, name, options, require, spans
 
@@ -136,9 +137,11 @@ def test_named_options_exist(page):
 
 
 def keys() -> set[str]:
-    """Return every key of the training configuration, with its section."""
+    """Return every key of the training configuration, with its section, and the options of every network."""
     sections = TrainingConfig().model_dump()
-    return {f"{section}.{key}" for section, value in sections.items() if isinstance(value, dict) for key in value}
+    found = {f"{section}.{key}" for section, value in sections.items() if isinstance(value, dict) for key in value}
+    options = [registered_network(network).options.model_fields for network in registered_networks()]
+    return found | {f"model.{key}" for fields in options for key in fields}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

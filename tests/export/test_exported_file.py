@@ -17,7 +17,7 @@ def good(exports):
 
 def test_a_torchscript_file_that_is_not_ours(tmp_path):
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(tmp_path / "foreign.pt"))
-    with pytest.raises(ModelFileError, match="a TorchScript file of another program"):
+    with pytest.raises(ModelFileError, match="TorchScript file of another program"):
         load_exported(tmp_path / "foreign.pt")
 
 
@@ -37,30 +37,72 @@ def test_missing_and_truncated_files(tmp_path, good):
 
 
 @pytest.mark.parametrize(("version", "todo"), [(module.EXPORT_VERSION + 1, "update piwsl"), (1, "export the trained")])
-def test_files_of_other_versions(tmp_path, good, monkeypatch, version, todo):
+def test_files_of_other_versions(tmp_path, good, version, todo):
     potential = load_exported(good)
-    monkeypatch.setattr(module, "EXPORT_VERSION", version)
     save_exported(potential.program, {**potential.info, "format_version": version}, tmp_path / "other.pt")
-    monkeypatch.undo()
-    with pytest.raises(ModelFileError, match=f"format version {version}, this piwsl reads 2: {todo}"):
+    with pytest.raises(ModelFileError, match=f"format version {version}, but this piwsl reads version 3: {todo}"):
         load_exported(tmp_path / "other.pt")
 
 
 def test_a_gpu_that_is_not_there(good):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ModelFileError, match="PyTorch finds no GPU here"):
+    with pytest.raises(ModelFileError, match="PyTorch finds no GPU"):
         load_exported(good, "cuda")
 
 
-def test_reading_a_description_runs_nothing(tmp_path, good):
-    """The code is replaced by nonsense; the description is still read, the module is not."""
-    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "nonsense.pt", "w") as copy:
+def replaced(good, path, contents=None, **changes):
+    """Copy an exported file with other members, by suffix, and other values in its description."""
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(path, "w") as copy:
         for name in archive.namelist():
-            copy.writestr(name, b"nonsense" if name.endswith(".py") else archive.read(name))
-    assert read_exported_info(tmp_path / "nonsense.pt")["target"] == "openmm"
-    with pytest.raises(ModelFileError, match="damaged"):
-        load_exported(tmp_path / "nonsense.pt")
+            content = archive.read(name)
+            if name.endswith("piwsl.json"):
+                content = json.dumps({**json.loads(content), **changes})
+            ending = next((suffix for suffix in contents or {} if name.endswith(suffix)), None)
+            copy.writestr(name, content if ending is None else contents[ending])
+    return path
+
+
+def test_code_that_was_replaced_is_not_run(tmp_path, good):
+    nonsense = replaced(good, tmp_path / "nonsense.pt", {"scripted.py": b"nonsense"})
+    changed = r"nonsense\.pt: the member code/.*scripted\.py was changed after the export"
+    for read in (read_exported_info, load_exported):
+        with pytest.raises(ModelFileError, match=changed):
+            read(nonsense)
+
+
+def test_code_that_was_added_is_not_run(tmp_path, good):
+    more = replaced(good, tmp_path / "more.pt")
+    with zipfile.ZipFile(more, "a") as archive:
+        archive.writestr(f"{archive.namelist()[0].split('/')[0]}/code/more.py", b"")
+    with pytest.raises(ModelFileError, match=r"the member code/more\.py was changed after the export"):
+        load_exported(more)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cutoff": "wide"},
+        {"cutoff": float("nan")},
+        {"species": [0]},
+        {"species": "CCO"},
+        {"species": []},
+        {"copies": -1},
+        {"check": {}},
+        {"check": []},
+        {"members": "two"},
+        {"elements": [1.5]},
+        {"format_of_program": "aotinductor"},
+        {"format_of_program": "python"},
+        {"training": None},
+        {"sha256": []},
+        {"domain": {"frames": "all"}},
+        {"dtype": "float16"},
+    ],
+)
+def test_a_description_of_wrong_types(tmp_path, good, changes):
+    with pytest.raises(ModelFileError, match=r"wrong\.pt: .*damaged"):
+        load_exported(replaced(good, tmp_path / "wrong.pt", **changes))
 
 
 def test_a_damaged_description(tmp_path, good):

@@ -129,7 +129,7 @@ def test_replicas_of_a_periodic_structure(files):
             assert np.allclose(found.forces[replica].numpy(), expected.forces, atol=1e-8)
 
 
-@pytest.mark.parametrize("network", ["painn", "tensornet", "ace"])
+@pytest.mark.parametrize("network", ["painn", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_networks_are_verified_with_copies(tmp_path, network, dtype):
     path = trained_file(tmp_path / "model.pt", network=network, dtype=dtype, layers=1)
@@ -158,39 +158,41 @@ def test_copies_that_change_places_are_not_written(tmp_path, monkeypatch):
     path = trained_file(tmp_path / "model.pt", dtype="float64", layers=1, channels=8)
 
     class Wrong(make.CopiesForm):
-        def __init__(self, graph, images, dtype, members, copies):
+        def __init__(self, graph, images, *arguments):
             images.first, images.second = (one.roll(1) for one in (images.first, images.second))
-            super().__init__(graph, images, dtype, members, copies)
+            super().__init__(graph, images, *arguments)
 
+    # Patched in place: a choice of the form would be an argument that no caller of the exporter uses.
     monkeypatch.setattr(make, "CopiesForm", Wrong)
-    with pytest.raises(ExportError, match="not written"):
+    with pytest.raises(ExportError, match="nothing is written"):
         Exporter([path]).openmm(ETHANOL, tmp_path / "copies.pt", copies=3)
     assert not (tmp_path / "copies.pt").exists()
 
 
 def test_refusals(files, tmp_path):
     exporter = Exporter([files / "model.pt"])
-    with pytest.raises(ConfigError, match=r"copies=N takes molecules of 2 to 200 atoms without a cell: .*general"):
+    with pytest.raises(
+        ConfigError, match=r"copies=N supports only molecules of 2 to 200 atoms without a cell: .*general"
+    ):
         exporter.openmm(oxide(), tmp_path / "out.pt", copies=2)
-    with pytest.raises(ConfigError, match="copies is 0"):
+    with pytest.raises(ConfigError, match="copies=0"):
         exporter.openmm(ETHANOL, tmp_path / "out.pt", copies=0)
     exporter.openmm(oxide(), tmp_path / "cell.pt")
-    advice = (
-        r"give the trained model\.pt, or export with target='general', or a molecule with target='openmm' and copies=N"
-    )
+    advice = r"use the trained model\.pt, or export with target='general', or export a molecule with target='openmm'"
     with pytest.raises(EngineError, match=advice):
         bind_replicas(load_exported(tmp_path / "cell.pt"), oxide().species, oxide().pbc, oxide().cell)
-    with pytest.raises(ElementError, match="exported for 9 atoms, the structure has 3"):
+    with pytest.raises(ElementError, match="exported for 9 atoms, but the structure has 3"):
         bind_replicas(load_exported(files / "three.pt"), frame("H2O").species)
     with pytest.raises(ElementError, match="not trained on Cl"):
         bind_replicas(load_exported(files / "general.pt"), frame("CH3Cl").species)
 
 
 def test_a_package_without_its_interface_runs_in_one_thread(files, monkeypatch, caplog):
+    # Patched in place: the library is chosen from the installed PyTorch and has no argument.
     monkeypatch.setattr("piwsl.compat.aotinductor._library", lambda name: "none.so")
     bound = bind_replicas(load_exported(files / "three.pt2"), ETHANOL.species, threads=2)
     assert bound.threads == 1
-    assert "three.pt2: replicas use one thread" in caplog.text
+    assert "three.pt2: replicas are evaluated with a single thread" in caplog.text
     positions = several(4)
     energies, forces = eager([files / "model.pt"], positions)
     assert_same(bound(torch.from_numpy(positions)), energies[0], forces[0])

@@ -64,7 +64,7 @@ def test_missing_truncated_foreign_and_newer_files(tmp_path):
     content = torch.load(good, weights_only=True)
     description = json.loads(content["description"])
     torch.save({**content, "description": json.dumps({**description, "format_version": 99})}, tmp_path / "newer.pt")
-    with pytest.raises(ModelFileError, match="format version 99, this piwsl reads 1: update piwsl"):
+    with pytest.raises(ModelFileError, match="format version 99, but this piwsl reads version 1: update piwsl"):
         load_trained(tmp_path / "newer.pt")
     del description["scale"]
     torch.save({**content, "description": json.dumps(description)}, tmp_path / "incomplete.pt")

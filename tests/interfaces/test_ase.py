@@ -1,16 +1,23 @@
 """The calculator in ASE's own programmes: optimizers, cell filters, dynamics, and what they change between calls."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
+import torch
 from ase import units
 from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_stress
 from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
+from ase.mep import NEB
 from ase.optimize import BFGS, FIRE
 from scipy.optimize import minimize_scalar
 
 from piwsl import PiwslCalculator
+from piwsl.errors import DataError
+from piwsl.export.exported_file import load_exported
 from piwsl.md.structure import thermal_velocities
 from tests.support.argon import argon_model
 from tests.support.molecules import oxide
@@ -133,3 +140,66 @@ def test_old_results_are_not_given_for_changed_atoms(change, network):
     assert calculator.get_property("energy", atoms, allow_calculation=False) is not None
     change(atoms)
     assert calculator.get_property("energy", atoms, allow_calculation=False) is None
+
+
+@pytest.mark.parametrize("form", ["openmm", "general"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_positions_that_are_not_finite_are_refused(value, form, ethanol, make_model):
+    """Atoms without neighbors once looked like a structure at rest, and an optimizer had converged."""
+    ethanol.calc = PiwslCalculator(make_model(ethanol, form=form))
+    ethanol.positions[3, 1] = value
+    with pytest.raises(DataError, match="the position of atom H3 is not a finite number"):
+        FIRE(ethanol, logfile=None).run(fmax=0.05, steps=5)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "problem"),
+    [
+        (np.full((3, 3), np.nan), "the cell contains numbers that are not finite"),
+        (np.zeros((3, 3)), "without a cell"),
+        ([[5.5, 0, 0], [0, 5.5, 0], [5.5, 5.5, 0]], "the cell is flat"),
+    ],
+)
+def test_cells_that_are_none_are_refused(vectors, problem, argon):
+    crystal = bulk("Ar", "fcc", a=5.5, cubic=True)
+    crystal.calc = PiwslCalculator(argon)
+    assert np.isfinite(crystal.get_potential_energy())
+    crystal.set_cell(vectors)
+    with pytest.raises(DataError, match=problem):
+        crystal.get_potential_energy()
+
+
+def test_a_general_file_gives_no_finite_energy_for_positions_that_are_not(network, ethanol):
+    program = load_exported(network).program
+    species, positions = torch.tensor(ethanol.numbers), torch.tensor(ethanol.positions)
+    assert program(species, positions)["energy"].isfinite()
+    positions[3, 1] = float("inf")
+    results = program(species, positions)
+    assert results["energy"].isnan()
+    assert results["forces"][3].isnan().any()
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_are_calculators_of_their_own(make, network, ethanol):
+    calculator = PiwslCalculator(network)
+    energy = calculator.get_potential_energy(ethanol)
+    again = make(calculator)
+    moved = ethanol.copy()
+    moved.positions[0] += 0.1
+    assert again.get_potential_energy(ethanol) == energy
+    assert again.get_potential_energy(moved) != energy
+    assert calculator.results["energy"] == energy
+    assert again.get_property is not calculator.get_property
+    assert again.get_property.__self__ is again
+
+
+def test_a_band_of_copies(network, ethanol):
+    last = ethanol.copy()
+    last.positions[3] += 0.2
+    images = [ethanol, ethanol.copy(), last]
+    images[1].calc = PiwslCalculator(network)
+    for image in (images[0], images[2]):
+        image.calc = copy.deepcopy(images[1].calc)
+    band = NEB(images, method="improvedtangent")
+    band.interpolate()
+    assert np.isfinite(band.get_forces()).all()

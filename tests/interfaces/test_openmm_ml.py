@@ -95,7 +95,7 @@ print(sorted(name for name in sys.modules if name.startswith("piwsl")))
     lines = run_python(code).splitlines()
     assert lines == [
         "['piwsl']",
-        "['piwsl', 'piwsl._lazy', 'piwsl._version', 'piwsl.interfaces', 'piwsl.interfaces.openmm_ml']",
+        "['piwsl', 'piwsl._lazy', 'piwsl._user', 'piwsl._version', 'piwsl.interfaces', 'piwsl.interfaces.openmm_ml']",
     ]
 
 
@@ -192,7 +192,7 @@ def test_interpolation_goes_from_the_force_field_to_the_mixed_system(in_argon, e
         for value, start, end in zip(found, pure, mixed, strict=True):
             assert value == pytest.approx((1.0 - part) * start + part * end, abs=1e-6)
     assert sorted(map(len, between.getMolecules())) == [1, 1, 1, 9]
-    with pytest.raises(ConfigError, match="kind='torch' does not go with interpolate=True"):
+    with pytest.raises(ConfigError, match="kind='torch' cannot be combined with interpolate=True"):
         potential.createMixedSystem(topology, classical, INSIDE, interpolate=True, kind="torch")
 
 
@@ -286,7 +286,7 @@ def test_files_and_atoms_that_do_not_fit(ethanol, make_model, tmp_path):
     with pytest.raises(ModelFileError, match=r"gone\.pt: no such file"):
         MLPotential("piwsl", modelPath=tmp_path / "gone.pt").createSystem(topology_of(ethanol))
     potential = MLPotential("piwsl", modelPath=make_model(ethanol))
-    with pytest.raises(ElementError, match="another order"):
+    with pytest.raises(ElementError, match="the order of the atoms differs"):
         potential.createSystem(topology_of(ethanol[::-1]))
     topology = topology_of(ethanol)
     residue = next(topology.residues())

@@ -255,7 +255,7 @@ def test_no_gradient_flows_through_displacements(direction, forces, dtype):
         (lambda: FractionOfNearestNeighbor(0.05, cap=0.4), "cap"),
         (lambda: FractionOfNearestNeighbor(0.0), "nearest-neighbor"),
         (lambda: FractionOfNearestNeighbor(0.31), "cap"),
-        (lambda: FractionOfNearestNeighbor(0.2, cap=0.1), "at most the cap, 0.1"),
+        (lambda: FractionOfNearestNeighbor(0.2, cap=0.1), "at most cap=0.1"),
         (lambda: Displacement(probability=0.0), "probability"),
         (lambda: Displacement(probability=1.1), "probability"),
     ],

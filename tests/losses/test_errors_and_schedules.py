@@ -60,5 +60,5 @@ def test_a_cosine_is_flat_at_both_ends():
 
 @pytest.mark.parametrize(("begin", "end"), [(10, 10), (10, 5)])
 def test_an_end_before_the_beginning_is_refused(begin, end):
-    with pytest.raises(ConfigError, match="end after begin"):
+    with pytest.raises(ConfigError, match="end greater than begin"):
         Linear(0.0, 1.0, begin, end)

@@ -20,7 +20,7 @@ def gradients(potential, result):
     return found
 
 
-@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
+@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 def test_equal_to_reverse_mode(network):
     torch.manual_seed(0)
     config = ModelConfig(network=network, channels=6, layers=2, radial_size=6)

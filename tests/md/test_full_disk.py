@@ -54,5 +54,5 @@ def test_a_log_that_cannot_be_written_is_given_up(capfd, caplog):
         logger.info("one")
         logger.info("two")
     said = [record.message for record in caplog.records]
-    assert said == ["/dev/full: cannot be written (No space left on device): it ends here", "one", "two"]
+    assert said == ["/dev/full: cannot be written (No space left on device): this log file ends here", "one", "two"]
     assert "Traceback" not in capfd.readouterr().err

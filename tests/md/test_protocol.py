@@ -10,7 +10,7 @@ from piwsl.md.protocol import MDProtocol
     ("options", "words"),
     [
         ({"steps": -5}, "steps = -5: it must be at least 1"),
-        ({"temperature": 0}, "temperature = 0: a temperature is above 0 K"),
+        ({"temperature": 0}, "temperature = 0: temperatures must be above 0 K"),
         ({"temperature": float("nan")}, "temperature = nan"),
         ({"timestep": -0.5}, "timestep = -0.5"),
         ({"engine": "lammps"}, "engine = 'lammps'"),

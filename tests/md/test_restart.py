@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from piwsl.md.restart import (
 )
 from piwsl.md.run_directory import write_structure
 from piwsl.md.structure import normalized
+from piwsl.runs.files import arrays_sha256
 from piwsl.structures.files import load_structure
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
@@ -54,12 +57,73 @@ def test_a_changed_number_is_noticed(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(RunDirectoryError, match="the checksum differs"):
         read_state(path)
-    with pytest.raises(RunDirectoryError, match="no state to restart from"):
+    with pytest.raises(RunDirectoryError, match="no restart state"):
         newest_states({0: tmp_path})
 
 
+def _without(path, name):
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files if key not in (name, "checksum")}
+    np.savez(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
+
+
+def _described(path, **changes):
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files if key != "checksum"}
+    arrays["description"] = np.array(json.dumps({**json.loads(str(arrays["description"])), **changes}))
+    np.savez(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "no archive": lambda path: path.write_bytes(b"x" * 1000),
+    "flipped": lambda path: path.write_bytes(bytes(byte ^ 255 for byte in path.read_bytes())),
+    "compressed data": lambda path: path.write_bytes(_flipped(path.read_bytes(), 150)),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "no description": lambda path: _without(path, "description"),
+    "a step that is a list": lambda path: _described(path, step=[1]),
+    "rules that are a number": lambda path: _described(path, rules=3),
+    "an unknown option": lambda path: _described(path, protocol={"nonsense": 1}),
+    "a protocol that is text": lambda path: _described(path, protocol="nonsense"),
+}
+
+
+def _flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_any_damage_falls_back_to_the_state_before(damage, tmp_path):
+    write_state(tmp_path, state(1000))
+    DAMAGES[damage](write_state(tmp_path, state(2000)))
+    found, damaged = newest_states({0: tmp_path})
+    assert found[0].step == 1000
+    assert "state-000002000.npz: damaged" in damaged[0]
+
+
+@pytest.mark.slow
+def test_every_flipped_byte_is_noticed(tmp_path):
+    content = write_state(tmp_path, state(1000)).read_bytes()
+    unseen = []
+    for place in range(0, len(content), 7):
+        (tmp_path / "state-000001000.npz").write_bytes(_flipped(content, place))
+        try:
+            read = read_state(tmp_path / "state-000001000.npz")
+        except RunDirectoryError:
+            continue
+        same = np.array_equal(read.engine["positions"], state(1000).engine["positions"])
+        unseen += [] if same and read.step == 1000 else [place]
+    assert not unseen  # fields of the archive that carry no content may differ
+
+
+def test_states_of_more_digits_are_newer(tmp_path):
+    for step in (999_999_999, 1_000_000_000):
+        write_state(tmp_path, state(step))
+    assert newest_states({0: tmp_path})[0][0].step == 1_000_000_000
+
+
 def test_no_state_at_all(tmp_path):
-    with pytest.raises(RunDirectoryError, match="no state to restart from: start anew with force=True"):
+    with pytest.raises(RunDirectoryError, match="no restart state: start a new run with force=True"):
         newest_states({0: tmp_path})
 
 
@@ -92,5 +156,5 @@ def test_replicas_go_on_from_a_step_that_all_have(tmp_path):
     assert damaged == []
     path = state_files(directories[0])[1]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunDirectoryError, match=r"no state to restart from; .*state-000001000\.npz: damaged"):
+    with pytest.raises(RunDirectoryError, match=r"no restart state; .*state-000001000\.npz: damaged"):
         newest_states(directories)

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pytest
 import torch
@@ -65,13 +65,38 @@ class Unscriptable(TinyPairs):
         return super().forward(*arguments)
 
 
+@register_network("with_presets")
+class WithPresets(TinyPairs):
+    """The same with presets, and options that depend on each other."""
+
+    presets: ClassVar = {"wide": {"width": 32, "cutoff": 3.0}}
+
+    @staticmethod
+    def check_options(options):
+        if len(options["powers"]) > options["width"]:
+            raise ConfigError(f"width={options['width']} is below the number of powers")
+
+
+def test_a_network_of_ones_own_has_presets_and_checks_its_options():
+    config = ModelConfig(network="with_presets", preset="wide")
+    assert (config.cutoff, config.options["width"]) == (3.0, 32)
+    assert ModelConfig(network="with_presets", preset="wide", width=4).options["width"] == 4
+    assert build_network(config).elements.weight.shape == (119, 32)
+    with pytest.raises(ValidationError, match="width=1 is below the number of powers"):
+        ModelConfig(network="with_presets", width=1)
+    with pytest.raises(ValidationError, match="network tiny_pairs has no preset 'wide': it has none"):
+        ModelConfig(network="tiny_pairs", preset="wide")
+
+
 def test_options_are_typed_and_have_defaults():
     config = ModelConfig(network="tiny_pairs", width=4)
     assert config.options == {"width": 4, "powers": (1, 2)}
     assert config.described()["width"] == (4, "hidden units")
     assert ModelConfig(**json.loads(config.model_dump_json())) == config
     assert build_network(config).radial.out_features == 4
-    assert {"painn", "schnet", "tensornet", "ace", "tiny_pairs"} <= set(registered_networks())
+    assert {"painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv", "tiny_pairs"} <= set(
+        registered_networks()
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,8 +106,11 @@ def test_options_are_typed_and_have_defaults():
         ("network: tiny_pairs, widht: 3", "model.widht = 3: .*did you mean model.width"),
         ("network: tiny_pairs, width: 0", "model.width = 0: it must be at least 1"),
         ("network: tiny_pairs, width: wide", "model.width = 'wide': .*integer"),
-        ("network: tiny_pairs, channels: 8", "model.channels = 8: .*no such option: the keys are network, cutoff"),
-        ("network: painn, width: 8", "model.width = 8: network painn has no such option"),
+        (
+            "network: tiny_pairs, channels: 8",
+            "model.channels = 8: .*has no option channels: the keys are network, preset, cutoff",
+        ),
+        ("network: painn, width: 8", "model.width = 8: network painn has no option width"),
     ],
 )
 def test_mistakes_in_the_section_model_are_one_line(tmp_path, model, message):
@@ -112,12 +140,12 @@ def no_json(cutoff: float, activation: nn.Module | None = None) -> nn.Module:
     ("name", "network", "message"),
     [
         ("no cutoff", no_cutoff, "use letters"),
-        ("no_cutoff", no_cutoff, "must take `cutoff`"),
+        ("no_cutoff", no_cutoff, "no argument cutoff"),
         ("hidden", hidden_options, r"takes \*\*options: int"),
         ("without_types", without_types, "width has no type"),
-        ("no_json", no_json, "cannot be a configuration key"),
-        ("painn", TinyPairs, "taken by piwsl.models.networks.painn.PaiNN"),
-        ("tiny_pairs", no_cutoff, "taken by .*TinyPairs"),
+        ("no_json", no_json, "is no valid configuration key"),
+        ("painn", TinyPairs, "already used by piwsl.models.networks.painn.PaiNN"),
+        ("tiny_pairs", no_cutoff, "already used by .*TinyPairs"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(name, network, message):
@@ -138,7 +166,7 @@ def test_no_force_head_and_no_neighbor_sums():
 
     with pytest.raises(ConfigError, match="tiny_pairs has no force head"):
         build_network(ModelConfig(network="tiny_pairs", forces="direct"))
-    with pytest.raises(ConfigError, match="tiny_pairs does not take neighbor_sums"):
+    with pytest.raises(ConfigError, match="tiny_pairs does not accept neighbor_sums"):
         build_network(ModelConfig(network="tiny_pairs"), MoleculePairs(5))
 
 
@@ -210,7 +238,7 @@ def test_without_neighbor_sums_openmm_gets_a_searched_form_and_no_copies(tmp_pat
     path = stored(tmp_path, "tiny_pairs")
     assert Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "openmm.pt").passed
     for options in ({"copies": 2}, {"form": "aotinductor"}):
-        with pytest.raises(ExportError, match="tiny_pairs does not take neighbor_sums"):
+        with pytest.raises(ExportError, match="tiny_pairs does not accept neighbor_sums"):
             Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "copies.pt", **options)
 
 
@@ -220,7 +248,7 @@ def test_a_file_with_an_unregistered_network_is_refused_and_imports_nothing(tmp_
     description = json.loads(content["description"])
     description["network"]["network"] = "json.tool"
     torch.save({**content, "description": json.dumps(description)}, path)
-    with pytest.raises(UnregisteredNetworkError, match=r"model\.pt: its network 'json\.tool' is not registered"):
+    with pytest.raises(UnregisteredNetworkError, match=r"model\.pt: network 'json\.tool' is not registered"):
         load_trained(path)
 
 

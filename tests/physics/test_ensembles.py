@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 from ase.md.nvtberendsen import NVTBerendsen
 from scipy.stats import kstest
 
@@ -59,13 +60,15 @@ def is_canonical(kinetic: FloatArray, freedom: int, kelvin: float = KELVIN) -> b
 
 
 @pytest.mark.parametrize(("engine", "ensemble"), THERMOSTATS)
-def test_the_kinetic_energy_is_canonical(engine, ensemble, atoms, tmp_path):
+@pytest.mark.parametrize("fixed", [[], [0, 4]])
+def test_the_kinetic_energy_is_canonical(engine, ensemble, fixed, atoms, tmp_path):
     """9 atoms: to count 27 degrees of freedom where 21 share the energy would be 29 % too hot."""
+    atoms.set_constraint(FixAtoms(fixed) if fixed else None)
     model = springs_model(tmp_path / "model.pt", atoms)
     run = started(
         model, atoms, engine=engine, ensemble=ensemble, temperature=KELVIN, friction=0.1, thermostat_time=20, seed=3
     )
-    assert run.degrees_of_freedom == (27 if ensemble == "nvt-langevin" else 21)
+    assert run.degrees_of_freedom == (27 if ensemble == "nvt-langevin" and not fixed else 21)
     assert is_canonical(kinetic_samples(run, atoms, 200, 40), run.degrees_of_freedom)
 
 

@@ -39,7 +39,7 @@ def holding():
 
 def test_a_second_process_is_refused_until_the_first_dies(holding, tmp_path):
     process = holding(tmp_path)
-    with pytest.raises(RunDirectoryError, match="another process works here"), locked(tmp_path):
+    with pytest.raises(RunDirectoryError, match="another process is using this directory"), locked(tmp_path):
         pass
     with locked(tmp_path, lock_files([0, 1])):
         pass  # replicas have locks of their own

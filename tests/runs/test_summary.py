@@ -38,7 +38,7 @@ def test_keys_of_other_versions_do_no_harm(tmp_path):
         ("{", "summary.json is not valid JSON"),
         ("\x00\xff", "summary.json is not valid JSON"),
         ("[]", "summary.json contains no JSON object"),
-        ("{}", "not the summary of a molecular dynamics run: it lacks result, system, ensemble"),
+        ("{}", "not the summary of a molecular dynamics run: missing result, system, ensemble"),
         (json.dumps(NEEDED | {"result": "fine"}), "summary.json: damaged: result: input should be 'completed'"),
         (json.dumps(NEEDED | {"steps_done": "many"}), "summary.json: damaged: steps_done: input should be a valid"),
     ],
@@ -56,3 +56,19 @@ def test_a_directory_without_a_summary(tmp_path):
         MDSummary.read(tmp_path)
     with pytest.raises(RunDirectoryError, match="no such directory"):
         MDSummary.read(tmp_path / "nowhere")
+
+
+def test_entries_of_another_type_are_one_line(tmp_path):
+    whole = {"ensemble": "nve", "temperature_K": 300, "timestep_fs": 0.5, "steps_requested": 1, "steps_done": 1}
+    whole |= {"trajectory_interval": 1, "result": "completed", "system": {"name": "water"}}
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(whole))
+    assert MDSummary.read(tmp_path).steps_done == 1
+    for key in set(whole) - {"temperature_K"}:  # which may be a text, too
+        values = [[], {"a": 1}, None, True, float("nan"), -(10**30)]
+        for value in values if key == "ensemble" else [*values, "9" * 400]:
+            path.write_text(json.dumps({**whole, key: value}))
+            with pytest.raises(RunDirectoryError) as caught:
+                MDSummary.read(tmp_path)
+            assert "\n" not in str(caught.value), key
+            assert len(str(caught.value)) < 500

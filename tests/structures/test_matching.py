@@ -53,7 +53,7 @@ def test_the_mapping_is_offered_and_accepted(runs, tmp_path, reference):
     order = np.array([8, 7, 6, 5, 4, 3, 2, 1, 0])
     path = runs.write_run(tmp_path / "run", positions[:, order], numbers=runs.ETHANOL.numbers[order])
     run = read_run(path)
-    with pytest.raises(DataError, match=r"different order: atom 0 is H in the run, C in .*accept_mapping=True"):
+    with pytest.raises(DataError, match=r"different orders: atom 0 is H in the run, C in .*accept_mapping=True"):
         compare_run(run, reference)
     found = compare_run(run, reference, accept_mapping=True)
     straight = compare_run(read_run(runs.write_run(tmp_path / "straight", positions)), reference)
@@ -79,7 +79,7 @@ def test_another_order_of_the_same_elements_is_noticed(runs, tmp_path, reference
 def test_an_isomer_in_another_order_is_refused_without_an_offer(runs, tmp_path, reference):
     ether = molecule("CH3OCH3")
     path = runs.write_run(tmp_path / "run", np.tile(ether.positions, (3, 1, 1)), numbers=ether.numbers)
-    with pytest.raises(DataError, match=r"different order.*reorder one of them"):
+    with pytest.raises(DataError, match=r"different orders.*reorder the atoms of the run or of the reference"):
         compare_run(read_run(path), reference)
 
 

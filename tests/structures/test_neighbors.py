@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from piwsl.data.frames import Frame
-from piwsl.structures.neighbors import SkinnedNeighbors, neighbor_edges, neighbor_pairs
+from piwsl.errors import DataError
+from piwsl.structures.neighbors import SkinnedNeighbors, _sparse_pairs, neighbor_edges, neighbor_pairs
 from tests.support.molecules import frame
 
 CUTOFF = 4.0
@@ -79,3 +80,36 @@ def test_every_pair_and_image_is_there_once(pbc):
     assert sorted(both) == sorted((int(i), int(j), *map(int, images[k])) for i, j, k in within)
     shifted = positions[pairs.second] + pairs.images @ cell - positions[pairs.first]
     assert pairs.distances == pytest.approx(np.linalg.norm(shifted, axis=1))
+
+
+@pytest.mark.parametrize("pbc", [(False,) * 3, (True,) * 3, (True, True, False), (False, False, True)])
+def test_the_search_for_sparse_atoms_agrees_with_the_usual_one(pbc):
+    cell = np.array([[3.0, 0.0, 0.0], [0.5, 3.5, 0.0], [0.2, -0.4, 6.0]])
+    positions = np.random.default_rng(2).normal(scale=8.0, size=(20, 3))
+    usual, tree = neighbor_pairs(positions, cell, pbc, CUTOFF), _sparse_pairs(positions, cell, pbc, CUTOFF)
+
+    def both(pairs):
+        rows = zip(pairs.first, pairs.second, pairs.images, pairs.distances, strict=True)
+        once = {(int(i), int(j), *map(int, s), round(float(d), 8)) for i, j, s, d in rows}
+        return once | {(j, i, -a, -b, -c, d) for i, j, a, b, c, d in once}
+
+    assert both(tree) == both(usual)
+    assert len(tree.first) == len(usual.first) > 0
+
+
+@pytest.mark.parametrize("pbc", [(False,) * 3, (True,) * 3, (True, True, False)])
+@pytest.mark.parametrize("far", [1e6, 1e9, 1e12])
+def test_an_atom_far_away_leaves_the_neighbors_of_the_others(pbc, far):
+    """Vesin ended the process here, with a division by zero."""
+    cell = np.diag([10.0, 10.0, far])
+    positions = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.5, 0.3, 0.0], [0.0, 0.0, 0.4 * far]])
+    pairs = neighbor_pairs(positions, cell, pbc, CUTOFF)
+    assert sorted(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("scale", [0.1, 1e-3, 0.0])
+def test_a_cell_that_has_collapsed_is_refused_at_once(scale):
+    cell = 4.0 * scale * np.eye(3)
+    positions = scale * np.random.default_rng(0).uniform(high=4.0, size=(8, 3))
+    with pytest.raises(DataError, match=r"the cell is flat|too small for 8 atoms|without a cell"):
+        SkinnedNeighbors(CUTOFF, (True,) * 3)(positions, cell)

@@ -62,7 +62,7 @@ def test_a_cell_that_comes_and_goes_is_refused():
         yield np.zeros((1, 1, 3)), CELL[None]
         yield np.zeros((1, 1, 3)), None
 
-    with pytest.raises(DataError, match="some frames have a cell and some have none"):
+    with pytest.raises(DataError, match="some frames have a cell and others do not"):
         list(unwrapped(FrameSource(np.array([1]), 2, None, read)).pieces())
 
 

@@ -87,7 +87,7 @@ class Page:
 
     def __init__(
         self, browser: Browser, file: Path, width: int = 1100, height: int = 900, dark: bool = False,
-        script: bool = True, mobile: bool = False, media: str = "screen", first: str = "",
+        script: bool = True, mobile: bool = False, media: str = "screen", first: str = "", still: bool = False,
     ) -> None:  # fmt: skip
         self._browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
@@ -95,8 +95,12 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", media=media, features=scheme)
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce" if still else "no-preference",
+        }
+        named = [{"name": name, "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", media=media, features=named)
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         if first:  # runs before the scripts of the page
             self.call("Page.addScriptToEvaluateOnNewDocument", source=first)

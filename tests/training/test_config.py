@@ -63,3 +63,43 @@ def test_override_without_value():
 )
 def test_bundled_configurations_are_valid(path):
     assert load_config(path).data.system == "aspirin"
+
+
+def test_the_template_lists_the_choices_of_each_key():
+    lines = {line.split(":")[0].strip(): line for line in template().splitlines() if "#" in line}
+    assert lines["schedule"].endswith("(one of cosine, plateau, step, constant)")
+    assert lines["dtype"].endswith("(one of float32, float64, bf16-mixed)")
+    assert "(one of painn, schnet, tensornet, ace" in lines["network"]
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 20000 values or 50 levels"),
+        ("a: &a [*a]", "more than 20000 values or 50 levels"),
+        ("a: " + "[" * 3000 + "]" * 3000, "more than 50 levels"),
+        ("seed: " + "1" * 5000, "a number has too many digits"),
+        ("seed: !!python/object:os.system x", "could not determine a constructor"),
+        ("seed: 2020-99-99", "month must be in 1..12"),
+        ("seed: !!int ''", "not valid YAML"),
+        ("seed: !!bool x", "not valid YAML"),
+        ("1: 3", "the key 1 is not text"),
+        ("? [a]\n: 3", "unhashable key"),
+        ("seed: " + "z" * 5000, "it must be a valid integer"),
+        ('data: {file: "a\\0b"}', "data.file contains a NUL character"),
+        ("#" * 2**21, "larger than 1024 kB"),
+        ("optimizer: {learning_rate: .inf}", "it must be a finite number"),
+    ],
+)
+def test_files_that_are_meant_to_harm_are_one_short_line(text, message, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -14,7 +14,7 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
-from piwsl.training.data import training_frames
+from piwsl.training.data import stored_split, training_frames
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, run_ensemble
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import run_training
@@ -38,8 +38,8 @@ def weights(directory):
 
 def test_members_share_their_frames_and_differ_in_their_weights(ensemble):
     config, result, output = ensemble
-    splits = [(output / f"seed-{seed}" / "split.json").read_text() for seed in (1, 2)]
-    assert splits[0] == splits[1] == json.dumps(asdict(training_frames(config).split))
+    splits = [stored_split(output / f"seed-{seed}" / "split.json") for seed in (1, 2)]
+    assert splits[0] == splits[1] == training_frames(config).split
     one, two = (weights(output / f"seed-{seed}") for seed in (1, 2))
     assert not torch.equal(one["embedding.weight"], two["embedding.weight"])
     assert [member.seed for member in result.members] == [1, 2]
@@ -161,13 +161,13 @@ def test_two_processes_train_the_same_ensemble(ensemble, tmp_path):
 
 def test_wrong_seeds_and_foreign_directories(small, tmp_path):
     for seeds in ([], [1, 1], [-1]):
-        with pytest.raises(ConfigError, match="different whole numbers"):
+        with pytest.raises(ConfigError, match="distinct integers"):
             run_ensemble(small(), tmp_path / "run", seeds)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="holds no ensemble"):
         run_ensemble(small(), tmp_path / "other", [1], force=True)
-    with pytest.raises(RunDirectoryError, match="holds no ensemble to resume"):
+    with pytest.raises(RunDirectoryError, match="contains no ensemble to resume"):
         run_ensemble(small(), tmp_path / "other", [1], resume=True)
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
     assert not (tmp_path / "run").exists()

@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -21,9 +22,10 @@ print(mallinfo().hblkhd - before)
 
 def mapped_bytes(keep):
     """Bytes that the system maps for a block of 16 MB, outside the heap."""
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(keep=keep)], check=True, capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-c", SCRIPT.format(keep=keep)]
+    # A setting of the caller, such as MALLOC_ARENA_MAX, would take precedence.
+    environment = {name: value for name, value in os.environ.items() if "MALLOC_" not in name and "GLIBC" not in name}
+    run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
     return int(run.stdout)
 
 

@@ -7,7 +7,7 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.losses.predictions import PointPredictions, Prediction
 from piwsl.training.metrics import ErrorCollector, ErrorSums
-from tests.support.molecules import frame
+from tests.support.molecules import cell, frame
 
 
 def test_errors_by_hand():
@@ -58,7 +58,7 @@ def test_merged_portions_are_the_whole(shift):
 
 
 def test_stress_is_reported_where_it_is_labeled():
-    frames = [frame("H2O", labeled=True), frame("H2O", labeled=True)]
+    frames = [cell(), cell()]
     stress = np.arange(9.0).reshape(3, 3)
     batch = collate([replace(frames[0], stress=stress), frames[1]], 5.0, torch.float64)
     points = PointPredictions.of([(batch.energy, batch.forces)], [], batch.structure_index)

@@ -139,7 +139,7 @@ def test_adversarial_directions_by_name(name, kind):
 
 def test_a_share_beyond_the_cap_is_refused():
     config = DisplacementConfig(measure="nearest_neighbor", length=0.2, cap=0.1)
-    with pytest.raises(ConfigError, match=r"0\.2 of the nearest-neighbor distance.*at most the cap, 0\.1"):
+    with pytest.raises(ConfigError, match=r"share=0\.2 .*at most cap=0\.1"):
         build_displacement(config)
 
 

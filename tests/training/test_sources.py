@@ -2,7 +2,8 @@
 
 import csv
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,23 @@ import pytest
 from piwsl.data.census import Census
 from piwsl.data.datasets import Protocol
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError, RunDirectoryError
 from piwsl.runs.files import sha256, source_hash
 from piwsl.training import data as sources
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data import (
     LabelCounts,
     check_against_data,
+    check_unchanged,
+    hashes_of,
     stored_split,
     training_frames,
     with_absolute_sources,
     with_forces_of,
 )
 from piwsl.training.run import run_training
+from piwsl.training.start import starting_potential
 from tests.support.molecules import frame
 
 
@@ -117,16 +123,16 @@ def either(index: int, one: Frame) -> Frame:
 @pytest.mark.parametrize(
     ("override", "how", "message"),
     [
-        ("loss.pitc=0", without("energy", "forces"), "there is nothing to fit"),
+        ("loss.pitc=0", without("energy", "forces"), "use data with labels"),
         ("loss.stress=1", without(), "loss.stress: no training frame of"),
         ("loss.stress={shape: linear, first: 0, last: 1}", without(), "loss.stress"),
         ("loss.taylor_labels=1", without("forces"), "loss.taylor_labels"),
-        ("loss.taylor_labels=1", either, "an energy and forces"),
+        ("loss.taylor_labels=1", either, "both energy and forces"),
         ("loss.forces=0", without("energy"), "no supervised loss is left"),
         ("displacement.direction=force_error", without("forces"), "displacement.direction: force_error"),
         ("displacement.direction=energy_error", without("energy"), "displacement.direction: energy_error"),
         ("displacement.length=0.5", without(), "displacement.cap = 0.3 allows"),
-        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "the cap is 0.3"),
+        ("displacement={length: 0.4, measure: nearest_neighbor}", without(), "exceeds displacement.cap = 0.3"),
     ],
 )
 def test_what_the_frames_cannot_give_is_refused(small, changed, override, how, message):
@@ -163,9 +169,9 @@ def test_defaults_without_their_label_are_dropped_with_a_note(small, changed):
     assert any("loss.energy is dropped" in note for note in changed(small(), without("energy")))
 
     def stressed(index, one):
-        return replace(one, stress=np.eye(3))
+        return replace(one, stress=np.eye(3), cell=20 * np.eye(3), pbc=(True, True, True))
 
-    assert any("which loss.stress = 0 does not use" in note for note in changed(small(), stressed))
+    assert any("not used because loss.stress is 0" in note for note in changed(small(), stressed))
     assert changed(small("loss.stress=1"), stressed) == []
 
 
@@ -195,6 +201,7 @@ def test_a_named_set_is_split_as_published(small, water_file, monkeypatch):
         protocol = Protocol(train=None, validation=7, test=13)
 
     read = sources.read_frames
+    # Patched in place: the configuration names the set, and a real named set would have to be downloaded.
     monkeypatch.setattr(sources, "is_dataset", lambda name: name == "water:exact")
     monkeypatch.setattr(sources, "dataset", lambda name: Named)
     monkeypatch.setattr(sources, "read_frames", lambda source, units: read(water_file, units))
@@ -263,7 +270,9 @@ def test_elements_that_only_the_test_frames_have_are_warned_of(small, tmp_path):
     atoms.info["REF_energy"] = foreign.energy
     write(tmp_path / "test.xyz", atoms, format="extxyz")
     frames = training_frames(small(f"data.test_file={tmp_path / 'test.xyz'}", "data.test=null"))
-    assert frames.report.warnings == ["test frames hold C, Cl, which no training frame has: their errors mislead"]
+    assert frames.report.warnings == [
+        "test frames contain C, Cl, but no training frame does: the test errors are not meaningful"
+    ]
 
 
 def test_directories_and_patterns_train(small, water_file, tmp_path):
@@ -293,8 +302,56 @@ def test_a_resumed_run_keeps_its_split(small, tmp_path):
     split = tmp_path / "run" / "split.json"
     assert stored_split(Path(tmp_path / "none.json")) is None
     split.write_text(split.read_text().replace("]", ", 99]", 1))
-    with pytest.raises(DataError, match="the data changed"):
+    with pytest.raises(DataError, match="fewer than the split of this run requires"):
         run_training(config, tmp_path / "run", resume=True)
     split.write_text("{")
     with pytest.raises(RunDirectoryError, match="damaged"):
         run_training(config, tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_needs_the_data_that_it_began_with(small, water_file, tmp_path):
+    data = tmp_path / "data.npz"
+    data.write_bytes(Path(water_file).read_bytes())
+    frames = training_frames(small(f"data.file={data}"))
+    split = tmp_path / "split.json"
+    check_unchanged(split, frames)  # nothing was written yet
+    split.write_text(json.dumps({**asdict(frames.split), "sha256": hashes_of(frames)}))
+    assert stored_split(split) == frames.split
+    check_unchanged(split, frames)
+    with np.load(data) as archive:
+        content = dict(archive)
+    for key in ("coords", "energies", "forces"):
+        content[key] = content[key][::-1]  # the same frames in another order
+    np.savez(data, **content)
+    with pytest.raises(RunDirectoryError, match="the data of this run changed since it began"):
+        check_unchanged(split, training_frames(small(f"data.file={data}")))
+    split.write_text(json.dumps(asdict(frames.split)))  # as earlier versions wrote it
+    check_unchanged(split, training_frames(small(f"data.file={data}")))
+
+
+def test_single_atoms_are_reference_energies_and_in_no_part(small, tmp_path):
+    waters = [frame("H2O", seed=seed, labeled=True) for seed in range(40)]
+    nothing = np.zeros((1, 3))
+    atoms = [Frame(np.array([number]), nothing, energy, nothing) for number, energy in ((8, -1.5), (1, -0.5))]
+    write_frames(FrameSet([waters[0], *atoms, *waters[1:]]), tmp_path / "a.h5")
+    config = small(f"data.file={tmp_path / 'a.h5'}", "data.train=20", "data.validation=10", "data.test=10")
+    frames = training_frames(config)
+    parts = [*frames.split.train, *frames.split.validation, *frames.split.test]
+    assert sorted(parts) == [0, *range(3, 42)]
+    assert frames.atom_energies == {8: -1.5, 1: -0.5}
+    assert any(
+        "2 frames contain a single atom" in note and "O -1.5000, H -0.5000" in note for note in frames.report.notes
+    )
+    potential = starting_potential(config, frames).potential
+    assert (float(potential.reference_energies[8]), float(potential.reference_energies[1])) == (-1.5, -0.5)
+
+
+def test_undetermined_reference_energies_are_said(tmp_path):
+    """One composition of three elements: the log and the trained file say that other compositions mean nothing."""
+    config = TrainingConfig.model_validate({"data": {"system": "aspirin", "train": 5, "validation": 5}})
+    frames = training_frames(config)
+    text = "one composition does not determine the reference energies of 3 elements"
+    assert any(text in line for line in frames.lines())
+    domain = frames.domain(4.0, "GFN2-xTB")
+    assert text in domain.remark()
+    assert frames.domain(4.0, "GFN2-xTB") is domain  # measured once

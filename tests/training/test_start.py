@@ -75,7 +75,7 @@ def test_refitted_reference_energies_start_at_zero_mean_error(fine_tuned):
     assert kept.potential.elements == [1, 6, 8]
     # No frame holds carbon: nobody knows its energy at the new level.
     assert point.potential.elements == [1, 8]
-    assert any("no longer for C" in note for note in point.notes)
+    assert any("elements removed from the model: C" in note for note in point.notes)
 
 
 def test_without_energies_the_reference_energies_are_those_of_the_file(fine_tuned):
@@ -90,7 +90,7 @@ def test_an_absent_force_head_and_another_depth_are_listed(fine_tuned):
     point, _ = start(fine_tuned("model.forces=direct"))
     assert point.missing
     assert all(name.startswith("force_head.") for name in point.missing)
-    assert any("new, not in the file" in line and "force_head" in line for line in point.lines())
+    assert any("initialized, not in the file" in line and "force_head" in line for line in point.lines())
     shallow, _ = start(fine_tuned("model.layers=1"))
     assert shallow.missing == ()
     assert {name.split(".")[0] for name in shallow.unexpected} == {"messages", "updates"}
@@ -132,7 +132,7 @@ def test_new_elements_are_listed_or_refused(fine_tuned):
     assert any("new elements" in note and "Cl" in note for note in point.notes)
     with pytest.raises(ElementError, match="not trained on Cl"):
         start(fine_tuned("start.reference_energies=keep"), train=more)
-    with pytest.raises(ElementError, match="embedding cannot be fixed"):
+    with pytest.raises(ElementError, match=r"remove embedding from start\.freeze"):
         start(fine_tuned("start.freeze=[embedding]"), train=more)
 
 
@@ -147,16 +147,16 @@ def test_fixed_weights_do_not_move(fine_tuned, file, tmp_path):
     assert after.training["start"]["freeze"] == ["embedding", "messages.0"]
     log = (tmp_path / "run" / "train.log").read_text()
     assert "loaded (" in log
-    assert "fixed (" in log
+    assert "frozen (" in log
 
 
 @pytest.mark.parametrize(
     ("prefixes", "message"),
     [
-        ("[embeding]", "no weight begins with 'embeding': near are embedding"),
+        ("[embeding]", "no weight begins with 'embeding': similar prefixes are embedding"),
         ("[message]", "no weight begins with 'message'"),
-        ("[messages.00]", "near are messages.0"),
-        ("[embedding, first_message, first_update, messages, updates, readout]", "nothing is left to train"),
+        ("[messages.00]", "similar prefixes are messages.0"),
+        ("[embedding, first_message, first_update, messages, updates, readout]", "leave some weights trainable"),
     ],
 )
 def test_wrong_freeze_is_refused(fine_tuned, tmp_path, prefixes, message):

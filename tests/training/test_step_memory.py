@@ -34,7 +34,9 @@ def estimate(config, processes=Processes()):  # noqa: B008
 
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(small, tmp_path):
     config = small("optimizer.batch_size=200000", "optimizer.steps=1", "model.channels=256", "model.layers=6")
-    with pytest.raises(ConfigError, match=r"a training step needs about \d+\.\d GB, of .*; set loss.pisc: 0, or lower"):
+    with pytest.raises(
+        ConfigError, match=r"a training step requires about \d+\.\d GB, but only .*; set loss.pisc: 0, or reduce"
+    ):
         run_training(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

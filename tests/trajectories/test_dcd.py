@@ -56,19 +56,19 @@ def test_cut_file_gives_its_whole_frames_and_says_so(dcd, positions, missing):
     dcd.write_bytes(dcd.read_bytes()[:-missing])
     raw = read_trajectory(dcd)
     np.testing.assert_allclose(raw.positions, positions[:24], atol=1e-5)
-    assert raw.notes == ("t.dcd was cut within frame 25: its 24 whole frames are used",)
+    assert raw.notes == ("t.dcd is truncated within frame 25: its 24 complete frames are used",)
 
 
 @pytest.mark.parametrize("size", [0, 3, 50, 100, 150])
 def test_cut_header(dcd, size):
     dcd.write_bytes(dcd.read_bytes()[:size])
-    with pytest.raises(DataError, match=r"t\.dcd: not a DCD file, or cut within its header"):
+    with pytest.raises(DataError, match=r"t\.dcd: not a DCD file, or truncated within the header"):
         read_trajectory(dcd)
 
 
 def test_no_whole_frame(dcd):
     dcd.write_bytes(dcd.read_bytes()[: DcdFile.open(dcd)._start + 60])
-    with pytest.raises(DataError, match=r"t\.dcd: holds no whole frame"):
+    with pytest.raises(DataError, match=r"t\.dcd: contains no complete frame"):
         read_trajectory(dcd)
 
 

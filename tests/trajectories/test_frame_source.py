@@ -14,8 +14,9 @@ from piwsl.analysis.reference import Reference
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
 from piwsl.trajectories.dcd import cell_vectors
+from piwsl.trajectories.decoding import PIECE
 from piwsl.trajectories.files import open_trajectory
-from piwsl.trajectories.frame_source import PIECE, FrameSource
+from piwsl.trajectories.frame_source import FrameSource
 
 FRAMES = 2300
 
@@ -89,7 +90,7 @@ def test_cell_of_lengths_and_angles():
 def test_frames_of_two_molecules_are_refused(runs):
     molecules = (np.array([1, 1]), np.array([1, 8]))
     frames = [Frame(numbers, np.zeros((2, 3)), 0.0, np.zeros((2, 3))) for numbers in molecules]
-    with pytest.raises(DataError, match="mine: frame 1 is another molecule"):
+    with pytest.raises(DataError, match="mine: frames 0 and 1 are different molecules"):
         list(FrameSource.of_frames(FrameSet(frames), "mine").pieces())
 
 

@@ -37,5 +37,5 @@ def test_a_file_left_open_can_be_opened_again(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 10])
 def test_no_hdf5_file(content, tmp_path):
     (tmp_path / "a.h5").write_bytes(content)
-    with pytest.raises(OSError, match="no HDF5 file"):
+    with pytest.raises(OSError, match="not an HDF5 file"):
         release(tmp_path / "a.h5")

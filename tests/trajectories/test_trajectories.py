@@ -150,7 +150,9 @@ def test_mdtraj_opens_hdf5(ethanol, tmp_path):
 
 
 def test_velocities_need_a_format_that_holds_them():
-    with pytest.raises(ConfigError, match="dcd holds positions only: choose extxyz or hdf5 for velocities"):
+    with pytest.raises(
+        ConfigError, match="dcd files contain positions only: choose trajectory_format='extxyz' or 'hdf5'"
+    ):
         MDProtocol.of(write=("velocities",))
 
 
@@ -183,8 +185,8 @@ def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
     path.write_bytes(path.read_bytes()[:-cut])
     raw = read_trajectory(path)
     assert len(raw.positions) == 11
-    assert raw.notes == (f"{path.name} was cut within frame 12: its 11 whole frames are used",)
-    with pytest.raises(RunDirectoryError, match="holds 11 frames, the restart needs 12"):
+    assert raw.notes == (f"{path.name} is truncated within frame 12: its 11 complete frames are used",)
+    with pytest.raises(RunDirectoryError, match="contains 11 frames, but the restart needs 12"):
         create_trajectory(path, ethanol, protocol(kind), 12)
 
 
@@ -192,10 +194,10 @@ def test_a_cut_frame_is_no_frame(kind, cut, ethanol, tmp_path):
 def test_too_few_frames_are_refused_and_the_file_stays(kind, ethanol, tmp_path):
     path = tmp_path / f"t.{kind}"
     write_frames(path, ethanol, kind, range(1, 13))
-    with pytest.raises(RunDirectoryError, match="holds 12 frames, the restart needs 13"):
+    with pytest.raises(RunDirectoryError, match="contains 12 frames, but the restart needs 13"):
         create_trajectory(path, ethanol, protocol(kind), 13)
     assert len(read_trajectory(path).positions) == 12
-    with pytest.raises(RunDirectoryError, match="holds 0 frames, the restart needs 3"):
+    with pytest.raises(RunDirectoryError, match="contains 0 frames, but the restart needs 3"):
         create_trajectory(tmp_path / f"missing.{kind}", ethanol, protocol(kind), 3)
 
 
@@ -268,5 +270,5 @@ def test_a_disk_that_takes_nothing_is_one_line(kind, ethanol, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_file_is_one_line(kind, ethanol, tmp_path):
     (tmp_path / f"t.{kind}").mkdir()
-    with pytest.raises(RunDirectoryError, match=rf"t\.{kind}: cannot be written \(Is a directory\): make it writable"):
+    with pytest.raises(RunDirectoryError, match=rf"t\.{kind}: cannot be written \(Is a directory\): choose"):
         create_trajectory(tmp_path / f"t.{kind}", ethanol, protocol(kind))

@@ -30,11 +30,11 @@ def test_cut_xtc_gives_its_whole_frames_and_says_so(xtc, missing, capfd):
     path.write_bytes(path.read_bytes()[:-missing])
     raw = read_trajectory(path)
     np.testing.assert_allclose(raw.positions, positions[:29], atol=0.0051)
-    assert raw.notes == ("t.xtc was cut within frame 30: its 29 whole frames are used",)
+    assert raw.notes == ("t.xtc is truncated within frame 30: its 29 complete frames are used",)
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "no whole frame"), (b"nonsense" * 20, "not an XTC file")])
+@pytest.mark.parametrize(("content", "message"), [(b"", "no complete frame"), (b"nonsense" * 20, "not an XTC file")])
 def test_no_xtc(tmp_path, content, message):
     (tmp_path / "t.xtc").write_bytes(content)
     with pytest.raises(DataError, match=message):

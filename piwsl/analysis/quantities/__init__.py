@@ -1,7 +1,7 @@
-"""Quantities that are measured on trajectories, one per file, and the lists of them.
+"""Quantities measured on trajectories, one per module, and lists of all quantities.
 
-A new quantity is a class derived from `piwsl.analysis.quantity.Quantity` in a file of this package and an entry in one
-of the lists below, whose order is that of the table.
+To add a quantity, derive a class from `piwsl.analysis.quantity.Quantity` in a module of this package and add it to one
+of the lists below. The order of the lists is the order of the table.
 """
 
 from typing import Any
@@ -37,15 +37,15 @@ CELL: tuple[Quantity[Any], ...] = (
     DiffusionByElement(),
     VibrationalSpectrum(),
 )
-# Of the energies of a run, whether of a molecule or of a cell.
+# Quantities from the energies of a run, for molecules and cells.
 ENERGIES: tuple[Quantity[Any], ...] = (Temperature(), EnergyConservation())
 
 
 def standard_quantities(is_periodic: bool) -> tuple[Quantity[Any], ...]:
-    """Return the quantities of a periodic cell, or of a molecule."""
+    """Return the standard quantities for a periodic cell or for a molecule."""
     return (*(CELL if is_periodic else MOLECULE), *ENERGIES)
 
 
 def absent_values() -> dict[str, Any]:
-    """Return all keys of ``analysis.json`` that quantities fill, with their values where these were not compared."""
+    """Return all keys that quantities add to ``analysis.json``, with their values for quantities not compared."""
     return {key: value for quantity in (*MOLECULE, *CELL, *ENERGIES) for key, value in quantity.absent.items()}

@@ -21,24 +21,24 @@ DEGREE = "degree"
 
 
 def angle_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
-    """Angles (frames, k) in degrees at the middle of triples (k, 3)."""
+    """Return the angles (frames, k) at the middle atoms of triples (k, 3), degrees."""
     middle = positions[:, atoms[:, 1]]
     return angles_between(positions[:, atoms[:, 0]] - middle, positions[:, atoms[:, 2]] - middle)
 
 
 def angles_between(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Angles (...) in degrees between vectors (..., 3)."""
+    """Return the angles (...) between vectors (..., 3), degrees."""
     across = np.linalg.norm(np.cross(first, second), axis=-1)
     return np.asarray(np.degrees(np.arctan2(across, (first * second).sum(-1))))
 
 
 class DegreeCounter:
-    """A histogram in equal bins of degrees, and the series that show its correlation.
+    """Accumulate a histogram in degrees, and the series that determine its correlation time.
 
     Args:
-        low, high, width: degrees, of the edges and of a bin.
-        blocks: of the frames that will come.
-        columns: number of series.
+        low, high, width: Lower edge, upper edge and bin width, degrees.
+        blocks: Blocks of the trajectory.
+        columns: Number of series.
     """
 
     def __init__(self, low: float, high: float, width: float, blocks: MicroBlocks, columns: int) -> None:
@@ -48,7 +48,7 @@ class DegreeCounter:
         self.series = SeriesMeans(blocks.frames, columns)
 
     def histogram(self) -> Histogram:
-        """Return the histogram in blocks of several times the longest correlation."""
+        """Return the histogram in blocks of several times the longest correlation time."""
         counts = self._blocks.merged(self._counts, self.series.inefficiency())
         return Histogram(self._edges, counts, 0, DEGREE)
 
@@ -61,27 +61,27 @@ class DegreeCounter:
 
 
 class AngleCounter(DegreeCounter):
-    """Angles of one type; the series of their sums show the correlation.
+    """Accumulate the angles of one type. Their sums form the series that determines the correlation time.
 
     Args:
-        blocks: of the frames that will come.
+        blocks: Blocks of the trajectory.
     """
 
     def __init__(self, blocks: MicroBlocks) -> None:
         super().__init__(0.0, 180.0, ANGLE_BIN, blocks, 2)
 
     def add(self, values: FloatArray, first: int) -> None:
-        """Angles (f, k), degrees, of the frames from ``first`` on."""
+        """Add angles (f, k), degrees, of the frames from ``first`` on."""
         radians = np.radians(values)
         self.series.add(np.stack([radians.sum(1), (radians**2).sum(1)], axis=1), first)
         self.count(values, first)
 
 
 class MoleculeAngles:
-    """Collects the angles of a molecule by type.
+    """Collect the angles of a molecule by type.
 
     Args:
-        sample: the trajectory.
+        sample: Trajectory to be measured.
     """
 
     def __init__(self, sample: Sample) -> None:
@@ -90,7 +90,7 @@ class MoleculeAngles:
         self._counters = {kind: AngleCounter(blocks) for kind in self._atoms}
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         for kind, atoms in self._atoms.items():
             self._counters[kind].add(angle_values(frames.positions, atoms), frames.first)
 
@@ -100,10 +100,10 @@ class MoleculeAngles:
 
 
 class CellAngles:
-    """Collects the angles between the bonds of a periodic cell by type.
+    """Collect the angles between the bonds of a periodic cell by type.
 
     Args:
-        sample: the trajectory.
+        sample: Trajectory to be measured.
     """
 
     def __init__(self, sample: Sample) -> None:
@@ -112,7 +112,7 @@ class CellAngles:
         self._counters = {kind: AngleCounter(blocks) for kind in self._arms.pairs}
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         for kind, counter in self._counters.items():
             counter.add(self._arms.angles(frames.bond_vectors, kind), frames.first)
 
@@ -125,13 +125,13 @@ class Arms:
     """Angles between the bonds of each atom, by type.
 
     Args:
-        species: (atoms,) atomic numbers.
-        bonds: with images; of metals only among themselves.
+        species: Atomic numbers (atoms,).
+        bonds: Bonds with periodic images; bonds of metals only to other metals.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
         chemical = are_chemical(species, bonds.pairs)
-        ends: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # of each atom: bond, direction, other atom
+        ends: dict[int, list[tuple[int, int, int]]] = defaultdict(list)  # by atom: bond, direction, other atom
         for bond, (i, j) in enumerate(bonds.pairs):
             if chemical[bond]:
                 ends[int(i)].append((bond, 1, int(j)))
@@ -146,18 +146,18 @@ class Arms:
         self.pairs = {kind: np.array(rows, dtype=np.int64) for kind, rows in sorted(pairs.items())}
 
     def angles(self, vectors: FloatArray, kind: str) -> FloatArray:
-        """Angles (f, k) in degrees of a type, from the vectors of the bonds (f, bonds, 3)."""
+        """Return the angles (f, k) of a type from bond vectors (f, bonds, 3), degrees."""
         bond, sign, other, other_sign = self.pairs[kind].T
         return angles_between(sign[:, None] * vectors[:, bond], other_sign[:, None] * vectors[:, other])
 
 
 @dataclass(frozen=True, eq=False)
 class AngleComparison:
-    """Angles of one type, run against reference.
+    """Angles of one type in run and reference.
 
     Attributes:
-        mean, width: mean and standard deviation of the run, degrees; of the reference; and their difference.
-        distribution: of all angles of the type.
+        mean, width: Mean and standard deviation, each for the run, for the reference, and as a difference, degrees.
+        distribution: Distribution of all angles of the type.
     """
 
     mean: tuple[Measurement, Measurement, Difference]

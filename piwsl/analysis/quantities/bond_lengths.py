@@ -18,14 +18,14 @@ BIN_WIDTH = 0.01  # angstrom
 
 @dataclass(frozen=True, eq=False)
 class BondLengths:
-    """Bond lengths of one type, run against reference.
+    """Bond lengths of one type in run and reference.
 
     Attributes:
-        kind: such as ``C-H``.
-        count: number of such bonds in the molecule.
-        mean, width: mean length and standard deviation, angstrom; of the run and of the reference.
-        mean_difference, width_difference: run minus reference.
-        distribution: of all bonds of the type together.
+        kind: Type of the bonds, such as ``C-H``.
+        count: Number of bonds of this type in the molecule.
+        mean, width: Mean length and standard deviation in run and reference, angstrom.
+        mean_difference, width_difference: Differences, run minus reference, angstrom.
+        distribution: Distribution of the lengths of all bonds of the type.
     """
 
     kind: str
@@ -61,10 +61,10 @@ class BondStatistics:
     """Bond lengths of one type in one trajectory, block by block.
 
     Attributes:
-        count: number of such bonds in the molecule.
-        center: angstrom; the moments are about it.
-        moments: number, sum and sum of squares of the lengths less the center.
-        histogram: of the lengths.
+        count: Number of bonds of this type in the molecule.
+        center: Length subtracted before the moments are computed, angstrom.
+        moments: Number, sum and sum of squares of the lengths minus the center.
+        histogram: Histogram of the lengths.
     """
 
     count: int
@@ -74,11 +74,11 @@ class BondStatistics:
 
 
 class BondCounter:
-    """Collects the lengths of the bonds of frames that come in pieces.
+    """Accumulate bond lengths from pieces of a trajectory.
 
     Args:
-        bonds: of the reference; they decide the edges of the histograms.
-        frames: how many will come.
+        bonds: Bonds of the reference, which determine the edges of the histograms.
+        frames: Number of frames in the trajectory.
     """
 
     def __init__(self, bonds: Bonds, frames: int) -> None:
@@ -86,18 +86,18 @@ class BondCounter:
         self._types = {kind: _TypeCounter(bonds.lengths[at], at, self._blocks) for kind, at in bonds.by_type().items()}
 
     def add(self, frames: Frames) -> None:
-        """Take the bond lengths of the next piece."""
+        """Add the bond lengths of the next piece."""
         lengths = np.asarray(frames.bond_lengths, dtype=np.float64)
         for counter in self._types.values():
             counter.add(lengths, frames.first)
 
     def statistics(self) -> dict[str, BondStatistics]:
-        """Return statistics by type, in blocks of several times the correlation of its lengths."""
+        """Return statistics by type, in blocks of several correlation times."""
         return {kind: counter.statistics() for kind, counter in self._types.items()}
 
 
 class _TypeCounter:
-    """Moments and histogram of one type of bonds."""
+    """Accumulate moments and histogram of one type of bonds."""
 
     def __init__(self, lengths: FloatArray, chosen: IntArray, blocks: MicroBlocks) -> None:
         low, high = float(lengths.min()) - 0.5, float(lengths.max()) + 0.5
@@ -106,7 +106,7 @@ class _TypeCounter:
         self._center = float(lengths.mean())
         self._chosen, self._blocks = chosen, blocks
         self._moments = np.zeros((len(blocks), 3))
-        self._counts = np.zeros((len(blocks), len(self._edges) + 1), dtype=np.int64)  # one bin more at both ends
+        self._counts = np.zeros((len(blocks), len(self._edges) + 1), dtype=np.int64)  # one extra bin at both ends
         self._series = SeriesMeans(blocks.frames, 2)
 
     def add(self, lengths: FloatArray, first: int) -> None:
@@ -130,19 +130,19 @@ class _TypeCounter:
 
 
 def bond_statistics(positions: FloatArray, bonds: Bonds) -> dict[str, BondStatistics]:
-    """Return the statistics of frames in memory (frames, atoms, 3), angstrom."""
+    """Return the statistics of bond lengths by type for frames in memory (frames, atoms, 3), angstrom."""
     counter = BondCounter(bonds, len(positions))
     counter.add(Frames(0, positions, None, bonds))
     return counter.statistics()
 
 
 def compare_bonds(run: FloatArray, reference: FloatArray, bonds: Bonds) -> tuple[BondLengths, ...]:
-    """Compare bond lengths by type, of frames in memory.
+    """Compare bond lengths by type for frames in memory.
 
     Args:
-        run: stable frames of the run (frames, atoms, 3), angstrom.
-        reference: frames of the reference (frames, atoms, 3), angstrom.
-        bonds: bonds of the reference.
+        run: Stable frames of the run (frames, atoms, 3), angstrom.
+        reference: Frames of the reference (frames, atoms, 3), angstrom.
+        bonds: Bonds of the reference.
     """
     return compare_bond_statistics(bond_statistics(run, bonds), bond_statistics(reference, bonds))
 
@@ -181,9 +181,9 @@ def _width(sums: FloatArray) -> FloatArray:
 FIGURE = FigureText(
     "Bond lengths",
     "bond_lengths",
-    "All bonds of one kind together; every area is 1. An overlap of 1 means equal distributions; the band around the "
-    "line is its 95 % interval.",
-    "All bonds of one kind together; every area is 1. The bands around the lines are their 95 % intervals.",
+    "All bonds of each type are pooled, and every area is 1. An overlap of 1 means equal distributions; the band "
+    "around the line is its 95 % interval.",
+    "All bonds of each type are pooled, and every area is 1. The bands around the lines are their 95 % intervals.",
 )
 
 
@@ -195,7 +195,7 @@ class BondLengthsByType(Quantity[dict[str, BondStatistics]]):
     absent: ClassVar = {"bonds": {}}
 
     def collector(self, sample: Sample) -> BondCounter:
-        """Return a counter of bond lengths."""
+        """Return a collector of bond lengths."""
         return BondCounter(sample.bonds, sample.frames)
 
     def compare(
@@ -207,7 +207,7 @@ class BondLengthsByType(Quantity[dict[str, BondStatistics]]):
         notes = []
         if not bonds:
             name = sample.reference_name
-            notes.append(f"no bonds in the cell of {name}: if it should have some, check the unit of positions")
+            notes.append(f"no bonds in the cell of {name}: if bonds are expected, check the unit of the positions")
         return QuantityComparison(
             self.key,
             bonds,

@@ -14,13 +14,13 @@ from piwsl.analysis.statistics.uncertainty import BlockSums, difference_of
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import BOLTZMANN, MILLIPASCAL_SECOND, PICOSECOND
 
-MOST_FRAMES = 4000  # that are kept
-MOST_NUMBERS = 12_000_000  # coordinates that are kept: 48 MB
+MOST_FRAMES = 4000  # largest number of stored frames
+MOST_NUMBERS = 12_000_000  # largest number of stored coordinates (48 MB)
 BLOCKS = 5
-SHORTEST_FIT = 0.2  # of the longest lag; shorter ones hold vibrations and ballistic motion
-FEWEST = 20  # frames of a block
+SHORTEST_FIT = 0.2  # fraction of the longest lag; shorter lags contain vibrations and ballistic motion
+FEWEST = 20  # smallest number of frames in a block
 UNIT = "angstrom^2/ps"
-# Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004): D of the infinite system is larger by kT xi / (6 pi eta L).
+# Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004): the infinite system has a larger D, by kT xi / (6 pi eta L).
 XI = 2.837297
 
 
@@ -29,8 +29,9 @@ class Displacements:
     """Mean square displacements of one element.
 
     Attributes:
-        lags: (lags,) fs.
-        blocks: (blocks, lags) angstrom^2: means over the atoms and over the starts within each block of time.
+        lags: Lag times (lags,), fs.
+        blocks: Mean square displacements (blocks, lags), angstrom^2, averaged over atoms and time origins in each
+            block.
     """
 
     lags: FloatArray
@@ -38,19 +39,19 @@ class Displacements:
 
     @property
     def window(self) -> tuple[float, float]:
-        """Lags of the straight line, fs."""
+        """Shortest and longest lag of the linear fit, fs."""
         return float(self.lags[self._fitted][0]), float(self.lags[-1])
 
     @property
     def sums(self) -> BlockSums:
-        """Diffusion coefficients of the blocks in angstrom^2/ps, beside ones."""
+        """Diffusion coefficients of the blocks, angstrom^2/ps, with a column of ones."""
         lags = self.lags[self._fitted] / PICOSECOND
         slopes = np.polyfit(lags, self.blocks[:, self._fitted].T, 1)[0]
         return BlockSums(np.stack([np.ones_like(slopes), slopes / 6], axis=1), len(slopes))
 
     @property
     def curve(self) -> Curve:
-        """Mean over the blocks with its standard error, against the lag in ps."""
+        """Mean over the blocks with its standard error, as a function of the lag in ps."""
         mean = self.blocks.mean(axis=0)
         error = self.blocks.std(axis=0, ddof=1) / np.sqrt(len(self.blocks))
         return Curve(self.lags / PICOSECOND, mean, mean - error, mean + error, len(self.blocks))
@@ -62,11 +63,11 @@ class Displacements:
 
 @dataclass(frozen=True, eq=False)
 class DiffusionStatistics:
-    """Displacements of all elements.
+    """Mean square displacements of all elements.
 
     Attributes:
-        by_element: displacements by chemical symbol.
-        volume: mean volume of the cell, angstrom^3; NaN in vacuum.
+        by_element: Mean square displacements by chemical symbol.
+        volume: Mean volume of the cell, angstrom^3; NaN in vacuum.
     """
 
     by_element: dict[str, Displacements]
@@ -74,25 +75,35 @@ class DiffusionStatistics:
 
 
 class DisplacementRecorder:
-    """Keeps evenly spaced frames of an unwrapped trajectory, without the motion of their center of mass.
+    """Store evenly spaced frames of an unwrapped trajectory, without center-of-mass motion.
 
     Args:
-        species: (atoms,) atomic numbers.
-        frames: how many will come.
-        interval: between frames, fs.
+        species: Atomic numbers (atoms,).
+        frames: Number of frames in the trajectory.
+        interval: Time between frames, fs.
+        masses: Masses (atoms,), amu; by default the masses of the elements.
+        most_frames: Largest number of stored frames.
     """
 
-    def __init__(self, species: IntArray, frames: int, interval: float) -> None:
-        most = max(min(MOST_FRAMES, MOST_NUMBERS // (3 * len(species))), BLOCKS * FEWEST)
+    def __init__(
+        self,
+        species: IntArray,
+        frames: int,
+        interval: float,
+        masses: FloatArray | None = None,
+        most_frames: int = MOST_FRAMES,
+    ) -> None:
+        most = max(min(most_frames, MOST_NUMBERS // (3 * len(species))), BLOCKS * FEWEST)
         self._each = max(-(-frames // most), 1)
         self._interval = interval * self._each
         self._species = species
-        self._weights = atomic_masses[species] / atomic_masses[species].sum()
+        masses = atomic_masses[species] if masses is None else masses
+        self._weights = masses / masses.sum()
         self._kept: list[FloatArray] = []
         self._volume = self._frames = 0.0
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece; its positions are unwrapped."""
+        """Add the next piece, with unwrapped positions."""
         self._frames += len(frames)
         self._volume += np.nan if frames.cells is None else float(np.abs(np.linalg.det(frames.cells)).sum())
         chosen = frames.positions[-frames.first % self._each :: self._each]
@@ -100,7 +111,7 @@ class DisplacementRecorder:
         self._kept.append((chosen - center[:, None]).astype(np.float32))
 
     def statistics(self) -> DiffusionStatistics | None:
-        """Return the displacements by element; None where there are too few frames."""
+        """Return the displacements by element; None if there are too few frames."""
         positions = np.concatenate(self._kept)
         length = len(positions) // BLOCKS
         if length < FEWEST:
@@ -119,14 +130,15 @@ class DisplacementRecorder:
 
 
 def _mean_square(positions: FloatArray, lags: int) -> FloatArray:
-    """Over atoms and starts, (lags,), of positions (frames, atoms, 3): sums of squares less twice the correlation.
+    """Return the mean square displacement (lags,) over atoms and time origins, from positions (frames, atoms, 3).
 
-    Calandrini et al., Collection SFN 12, 201 (2011): the correlation by a Fourier transform.
+    It is a sum of squares minus twice the correlation, which is computed by a Fourier transform (Calandrini et al.,
+    Collection SFN 12, 201 (2011)).
     """
     frames = len(positions)
     total = np.zeros(lags)
     starts = np.arange(frames, frames - lags, -1)
-    for atom in range(positions.shape[1]):  # one atom at a time bounds the memory
+    for atom in range(positions.shape[1]):  # one atom at a time, to limit memory
         path = positions[:, atom].astype(np.float64)
         path -= path.mean(axis=0)
         transform = np.fft.rfft(path, 2 * frames, axis=0)
@@ -139,7 +151,7 @@ def _mean_square(positions: FloatArray, lags: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """The diffusion coefficient of an element, angstrom^2/ps; of the reference where its frames have times."""
+    """Diffusion coefficient of an element, angstrom^2/ps; the reference has a value only if its frames have times."""
 
     element: str
     run: Measurement
@@ -148,7 +160,7 @@ class Diffusion:
 
 
 def compare_diffusion(element: str, run: Displacements, reference: Displacements | None) -> Diffusion:
-    """Compare coefficients from straight lines through the mean square displacements of each block of time."""
+    """Compare diffusion coefficients from linear fits to the mean square displacements of each block."""
     expected = None if reference is None else reference.sums
     return Diffusion(
         element,
@@ -161,7 +173,7 @@ def compare_diffusion(element: str, run: Displacements, reference: Displacements
 def displacement_curve(
     element: str, run: Displacements, reference: Displacements | None, difference: Difference | None
 ) -> CurveComparison:
-    """Return mean square displacements against time, with the window of the fit."""
+    """Return mean square displacements as a function of time, with the fit window."""
     first, last = (time / PICOSECOND for time in run.window)
     return CurveComparison(
         f"msd.{element}",
@@ -171,45 +183,49 @@ def displacement_curve(
         run.curve,
         None if reference is None else reference.curve,
         difference,
-        notes=(f"the line of the diffusion coefficient goes from {first:.3g} to {last:.3g} ps",),
+        notes=(f"the diffusion coefficient is fitted from {first:.3g} to {last:.3g} ps",),
     )
 
 
 def finite_size_note(temperature: float, volume: float) -> str:
-    """Return the note on the correction for the finite cell, which is not made.
+    """Return a note on the finite-size correction, which is not applied.
 
     Args:
-        temperature: K.
-        volume: of the cell, angstrom^3.
+        temperature: Temperature, K.
+        volume: Volume of the cell, angstrom^3.
     """
     viscous = 6 * np.pi * MILLIPASCAL_SECOND * volume ** (1 / 3)
     share = BOLTZMANN * temperature * XI / viscous * PICOSECOND
     return (
-        "diffusion coefficients are not corrected for the finite cell: in a liquid of viscosity eta, that of the "
-        f"infinite system is larger by {share:.2g} Å²/ps over eta in mPa s (Yeh and Hummer 2004); in a solid, as it is"
+        "diffusion coefficients are not corrected for finite size: in a liquid of viscosity eta (mPa s), the infinite "
+        f"system has a larger value, by {share:.2g} Å²/ps / eta (Yeh and Hummer 2004); solids need no correction"
     )
 
 
 class DiffusionByElement(Quantity[DiffusionStatistics]):
-    """Mean square displacements and diffusion coefficients; they need frames at equal intervals."""
+    """Mean square displacements and diffusion coefficients. Frames must have equal intervals."""
 
     key = "diffusion"
     statistics = DiffusionStatistics
     needs_reference = False
 
     def collector(self, sample: Sample) -> DisplacementRecorder | None:
-        """Return a recorder of positions, where frames have equal intervals."""
+        """Return a recorder of positions; None if the frames do not have equal intervals."""
         interval = frame_interval(sample.times)
-        return None if interval is None else DisplacementRecorder(sample.species, sample.frames, interval)
+        return (
+            None
+            if interval is None
+            else DisplacementRecorder(sample.species, sample.frames, interval, sample.source.masses)
+        )
 
     def missing_note(self, sample: Sample) -> str:
-        """Return what diffusion coefficients need."""
-        return "too few frames for diffusion coefficients: a hundred are needed"
+        """Return a note on what diffusion coefficients require."""
+        return "too few frames for diffusion coefficients: at least 100 are needed"
 
     def compare(
         self, run: DiffusionStatistics, reference: DiffusionStatistics | None, sample: Sample
     ) -> QuantityComparison[tuple[Diffusion, ...]]:
-        """Compare the coefficients, where the frames of the reference have times."""
+        """Compare the coefficients if the frames of the reference have times."""
         coefficients, curves = [], []
         for element, displacements in run.by_element.items():
             expected = None if reference is None else reference.by_element.get(element)

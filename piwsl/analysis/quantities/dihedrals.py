@@ -1,4 +1,4 @@
-"""Dihedrals of a molecule: their distributions by type."""
+"""Distributions of the dihedrals of a molecule by type."""
 
 from typing import ClassVar
 
@@ -11,11 +11,11 @@ from piwsl.analysis.statistics.uncertainty import MicroBlocks
 from piwsl.typing import FloatArray, IntArray
 
 DIHEDRAL_BIN = 5.0  # degrees
-MOST_WATCHED = 4  # dihedrals of a type whose correlation is taken
+MOST_WATCHED = 4  # largest number of dihedrals per type used for the correlation time
 
 
 def dihedral_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
-    """Dihedrals (frames, k) in degrees, -180 to 180, of quadruples (k, 4); 0 is cis, as IUPAC has it."""
+    """Return the dihedrals (frames, k) of quadruples (k, 4), -180 to 180 degrees; 0 is cis (IUPAC convention)."""
     first, axis, last = (positions[:, atoms[:, i + 1]] - positions[:, atoms[:, i]] for i in range(3))
     before, after = np.cross(first, axis), np.cross(axis, last)
     along = np.linalg.norm(axis, axis=-1) * (first * after).sum(-1)
@@ -23,11 +23,11 @@ def dihedral_values(positions: FloatArray, atoms: IntArray) -> FloatArray:
 
 
 class DihedralCounter(DegreeCounter):
-    """Dihedrals of one type; the series are sines and cosines of a few of them.
+    """Accumulate the dihedrals of one type. The series are sines and cosines of a few of the dihedrals.
 
     Args:
-        count: of such dihedrals in the structure.
-        blocks: of the frames that will come.
+        count: Number of dihedrals of this type in the structure.
+        blocks: Blocks of the trajectory.
     """
 
     def __init__(self, count: int, blocks: MicroBlocks) -> None:
@@ -35,18 +35,18 @@ class DihedralCounter(DegreeCounter):
         super().__init__(-180.0, 180.0, DIHEDRAL_BIN, blocks, 2 * len(self._watched))
 
     def add(self, values: FloatArray, first: int) -> None:
-        """Dihedrals (f, k), degrees, of the frames from ``first`` on."""
+        """Add dihedrals (f, k), degrees, of the frames from ``first`` on."""
         watched = np.radians(values[:, self._watched])
         self.series.add(np.concatenate([np.sin(watched), np.cos(watched)], axis=1), first)
         self.count(values, first)
 
 
 class DihedralCollector:
-    """Collects dihedrals by type.
+    """Collect dihedrals by type.
 
     Args:
-        atoms: quadruples (k, 4) of atoms by type.
-        frames: how many will come.
+        atoms: Quadruples (k, 4) of atoms by type.
+        frames: Number of frames in the trajectory.
     """
 
     def __init__(self, atoms: dict[str, IntArray], frames: int) -> None:
@@ -55,12 +55,12 @@ class DihedralCollector:
         self._counters = {kind: DihedralCounter(len(quadruples), blocks) for kind, quadruples in atoms.items()}
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         for kind, quadruples in self._atoms.items():
             self._counters[kind].add(dihedral_values(frames.positions, quadruples), frames.first)
 
     def statistics(self) -> dict[str, Histogram]:
-        """Return histograms by type, in blocks of several times the correlation of each."""
+        """Return histograms by type, in blocks of several correlation times."""
         return {kind: counter.histogram() for kind, counter in self._counters.items()}
 
 

@@ -1,6 +1,6 @@
-"""h(r), the histogram of all interatomic distances, for all pairs together and for each pair of elements.
+"""h(r), the histogram of interatomic distances, for all pairs and for each pair of elements.
 
-The slowest motion of the molecule decides how many of its frames are independent.
+The slowest motion of the molecule determines the number of independent frames.
 """
 
 from dataclasses import dataclass
@@ -23,34 +23,34 @@ from piwsl.analysis.statistics.autocorrelation import SeriesMeans
 from piwsl.analysis.statistics.distributions import DistributionComparison, Histogram, compare
 from piwsl.analysis.statistics.uncertainty import MicroBlocks
 from piwsl.structures.pairs import PairDistances, pair_indices, pair_kind
-from piwsl.trajectories.frame_source import PIECE
+from piwsl.trajectories.decoding import PIECE
 from piwsl.typing import FloatArray, IntArray
 
 BINS = 500
 RANGE = 10.0  # angstrom
-MOST_PAIRS = 300  # pairs from which the slow modes are computed
+MOST_PAIRS = 300  # largest number of pairs used for the slow modes
 MODES = 3
-MODE_FRAMES = 2000  # frames at least that the modes are made from, where there are as many
+MODE_FRAMES = 2000  # smallest number of frames used for the modes, if available
 FIGURE = FigureText(
     "Interatomic distances",
-    caption="h(r), the distribution of all interatomic distances over the stable frames. Below, what the run has "
-    "more (or less) than the reference; the gray band holds 95 % of what noise alone would show.",
+    caption="h(r), the distribution of all interatomic distances over the stable frames. Below, the "
+    "difference, run minus reference; the gray band contains 95 % of the differences that noise alone would cause.",
     caption_of_several="h(r), the distribution of all interatomic distances over the stable frames of each run. Below, "
-    "what each has more (or less) than the reference.",
+    "the differences, run minus reference.",
     shows_difference=True,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class SlowModes:
-    """The leading principal components of the pair distances.
+    """Leading principal components of the pair distances.
 
-    Large slow motions (torsions) set them, and bond vibrations do not hide them.
+    They are dominated by large slow motions (torsions), and not by bond vibrations.
 
     Attributes:
-        pairs: (p,) rows of the pairs that they are made from.
-        means: (p,) angstrom.
-        vectors: (p, modes); no modes where there are fewer than two frames or atoms.
+        pairs: Row indices (p,) of the pairs used.
+        means: Mean distances (p,), angstrom.
+        vectors: Components (p, modes); no modes if there are fewer than two frames or atoms.
     """
 
     pairs: IntArray
@@ -63,16 +63,16 @@ class SlowModes:
         return int(self.vectors.shape[1])
 
     def project(self, distances: FloatArray) -> FloatArray:
-        """Their values (frames, modes) for the distances (all pairs, frames), angstrom."""
+        """Return the values of the modes (frames, modes) for distances (all pairs, frames), angstrom."""
         chosen = distances if len(self.pairs) == len(distances) else distances[self.pairs]
         return np.asarray(chosen.T @ self.vectors - self.means @ self.vectors)
 
 
 class ModeSampler:
-    """Collects an even sample of frames that come in pieces, of unknown number, in bounded memory.
+    """Collect evenly spaced frames from a trajectory of unknown length in bounded memory.
 
     Args:
-        atoms: of the molecule.
+        atoms: Number of atoms of the molecule.
     """
 
     def __init__(self, atoms: int) -> None:
@@ -83,7 +83,7 @@ class ModeSampler:
         self._sample: list[FloatArray] = []
 
     def add(self, positions: FloatArray, first: int) -> None:
-        """Look at positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
+        """Add positions (f, atoms, 3), angstrom, of the frames from ``first`` on."""
         chosen = positions[-first % self._each :: self._each]
         for begin in range(0, len(chosen), self._distances.chunk):
             distances = self._distances.of(chosen[begin : begin + self._distances.chunk])
@@ -93,7 +93,7 @@ class ModeSampler:
             self._each *= 2
 
     def modes(self) -> SlowModes:
-        """Return the modes of the collected sample."""
+        """Return the modes of the collected frames."""
         if len(self._sample) < 2 or not len(self.pairs):
             return SlowModes(self.pairs, np.zeros(len(self.pairs)), np.zeros((len(self.pairs), 0)))
         sample = np.stack(self._sample)
@@ -107,8 +107,8 @@ class DistanceHistograms:
     """h(r) of a trajectory.
 
     Attributes:
-        all_pairs: of all pairs of atoms.
-        by_kind: of the pairs of each two elements, such as ``C-H``.
+        all_pairs: Histogram of the distances of all pairs of atoms.
+        by_kind: Histograms by pair of elements, such as ``C-H``.
     """
 
     all_pairs: Histogram
@@ -116,15 +116,15 @@ class DistanceHistograms:
 
 
 class DistanceCounter:
-    """Counts the distances of frames that come in pieces, in order.
+    """Accumulate interatomic distances from pieces of a trajectory.
 
-    Follows Fu et al., TMLR 2023 (arXiv 2210.07237), with each pair once.
+    The definition follows Fu et al., TMLR 2023 (arXiv 2210.07237), with each pair counted once.
 
     Args:
-        species: (atoms,) atomic numbers.
-        frames: how many will come.
-        modes: slow motions of the molecule, from which the number of independent frames follows.
-        bins, largest: number of bins between 0 and ``largest`` (angstrom).
+        species: Atomic numbers (atoms,).
+        frames: Number of frames in the trajectory.
+        modes: Slow modes of the molecule, which determine the number of independent frames.
+        bins, largest: Number of bins between 0 and ``largest`` (angstrom).
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class DistanceCounter:
         names = [pair_kind(int(species[i]), int(species[j])) for i, j in zip(first, second, strict=True)]
         self.kinds = sorted(set(names))
         self._bins, self._largest = bins, largest
-        # One count over all kinds: the bins of each, and one for what is beyond them.
+        # One array of counts for all kinds: the bins of each kind, and a bin for larger distances.
         self._row = len(self.kinds) * (bins + 1)
         kinds = [self.kinds.index(name) * (bins + 1) for name in names]
         self._kinds = np.array(kinds, dtype=np.int32).reshape(-1, 1)
@@ -145,7 +145,7 @@ class DistanceCounter:
         self._series = SeriesMeans(frames, modes.count)
 
     def add(self, frames: Frames) -> None:
-        """Count the distances of the next piece."""
+        """Add the distances of the next piece."""
         positions, first = frames.positions, frames.first
         for begin in range(0, len(positions), self._distances.chunk):
             piece = positions[begin : begin + self._distances.chunk]
@@ -164,12 +164,12 @@ class DistanceCounter:
         if len(parts) > 1:
             lengths = [stop - start for _, start, stop in parts]
             places += np.repeat(np.arange(len(parts), dtype=np.int32) * self._row, lengths)
-        # torch counts 32-bit integers without a copy.
+        # torch counts 32-bit integers without copying them.
         counts = torch.bincount(torch.from_numpy(places.ravel()), minlength=len(parts) * self._row)
         self._counts[parts[0][0] : parts[-1][0] + 1] += counts.numpy().reshape(len(parts), self._row)
 
     def statistics(self) -> DistanceHistograms:
-        """Return h(r) in blocks of several times the slowest motion."""
+        """Return h(r) in blocks of several times the slowest correlation time."""
         per_sample = self._series.inefficiency() if self._modes.count else float(max(self._blocks.frames, 1))
         per_sample = min(per_sample, float(max(self._blocks.frames, 1)))
         by_kind = self._counts.reshape(len(self._blocks), len(self.kinds), self._bins + 1)
@@ -187,8 +187,8 @@ class DistanceComparison:
     """h(r) of run and reference.
 
     Attributes:
-        all_pairs: of all pairs of atoms.
-        by_kind: of the pairs of each two elements, such as ``C-H``.
+        all_pairs: Comparison for all pairs of atoms.
+        by_kind: Comparisons by pair of elements, such as ``C-H``.
     """
 
     all_pairs: DistributionComparison
@@ -203,11 +203,11 @@ class Distances(Quantity[DistanceHistograms]):
     absent: ClassVar = {"h_of_r": None, "h_of_r_by_pair": {}}
 
     def survey(self, species: IntArray) -> ModeSampler:
-        """Return the sampler of the slow motions."""
+        """Return the sampler of the slow modes."""
         return ModeSampler(len(species))
 
     def collector(self, sample: Sample) -> DistanceCounter:
-        """Return a counter of distances."""
+        """Return a collector of distances."""
         sampler = sample.surveys[self.key]
         assert isinstance(sampler, ModeSampler)
         return DistanceCounter(sample.species, sample.frames, sampler.modes())
@@ -215,7 +215,7 @@ class Distances(Quantity[DistanceHistograms]):
     def compare(
         self, run: DistanceHistograms, reference: DistanceHistograms | None, sample: Sample
     ) -> QuantityComparison[DistanceComparison]:
-        """Compare h(r) of all pairs, and of each pair of elements."""
+        """Compare h(r) of all pairs and of each pair of elements."""
         assert reference is not None
         all_pairs = compare(run.all_pairs, reference.all_pairs)
         by_kind = {kind: compare(histogram, reference.by_kind[kind]) for kind, histogram in run.by_kind.items()}
@@ -248,7 +248,9 @@ def _notes(comparison: DistributionComparison) -> list[str]:
     notes = []
     for side, distribution in (("run", comparison.run), ("reference", comparison.reference)):
         if distribution.samples < 2:
-            notes.append(f"the {side} holds fewer than two independent structures: no error bar, no verdict on h(r)")
+            notes.append(
+                f"the {side} contains fewer than two independent structures: no error bar and no verdict for h(r)"
+            )
         if distribution.beyond > 0:
             notes.append(
                 f"{distribution.beyond:.2%} of the distances of the {side} are beyond {distribution.edges[-1]:g} Å, "
@@ -258,12 +260,12 @@ def _notes(comparison: DistributionComparison) -> list[str]:
 
 
 def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float = RANGE) -> Histogram:
-    """Return h(r) of frames in memory, in blocks of several times their slowest motion.
+    """Return h(r) of frames in memory, in blocks of several times the slowest correlation time.
 
     Args:
-        positions: (frames, atoms, 3) angstrom, stable frames only.
-        bins: number of bins.
-        largest: upper edge, angstrom.
+        positions: Positions of stable frames (frames, atoms, 3), angstrom.
+        bins: Number of bins.
+        largest: Upper edge of the histogram, angstrom.
     """
     species = np.zeros(positions.shape[1], dtype=np.int64)
     counter = DistanceCounter(species, len(positions), _modes(positions), bins, largest)
@@ -272,7 +274,7 @@ def distance_histogram(positions: FloatArray, bins: int = BINS, largest: float =
 
 
 def slowest_motion(positions: FloatArray) -> float:
-    """Return the frames per independent structure of frames in memory (frames, atoms, 3), angstrom."""
+    """Return the number of frames per independent structure for positions (frames, atoms, 3), angstrom."""
     modes = _modes(positions)
     if not modes.count:
         return float(max(len(positions), 1))

@@ -1,4 +1,4 @@
-"""Conservation of the total energy in a run at constant energy."""
+"""Conservation of the total energy in a constant-energy run."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,12 +19,12 @@ FEWEST_ROWS = 3
 
 @dataclass(frozen=True)
 class EnergyDrift:
-    """Change of the total energy of an NVE run.
+    """Drift of the total energy of an NVE run.
 
     Attributes:
-        per_10_ps: slope of a straight line through the total energy, meV/atom/10 ps.
-        per_ns: the same slope, meV/atom/ns.
-        fluctuation: standard deviation about the line, meV/atom.
+        per_10_ps: Slope of a linear fit to the total energy, meV/atom/10 ps.
+        per_ns: Slope of the same fit, meV/atom/ns.
+        fluctuation: Standard deviation from the fit, meV/atom.
     """
 
     per_10_ps: Measurement
@@ -43,15 +43,15 @@ class EnergyDrift:
 def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrift:
     """Fit a straight line to the total energy.
 
-    The error of the slope is that of least squares, widened by the correlation of the residuals.
+    The least-squares error of the slope is corrected for the correlation of the residuals.
 
     Args:
-        times: (rows,) fs.
-        total: (rows,) total energy, eV.
-        atoms: number of atoms.
+        times: Times (rows,), fs.
+        total: Total energy (rows,), eV.
+        atoms: Number of atoms.
 
     Raises:
-        DataError: fewer than three rows.
+        DataError: There are fewer than three rows.
     """
     if len(times) < FEWEST_ROWS:
         raise DataError(_too_few(len(times)))
@@ -75,16 +75,16 @@ def energy_drift(times: FloatArray, total: FloatArray, atoms: int) -> EnergyDrif
 
 
 class _DriftOfRows:
-    """Measures the rows of the stable part; frames are not needed."""
+    """Measure the rows of the stable part of a run, without using frames."""
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
 
     def add(self, frames: Frames) -> None:
-        """Take no frames."""
+        """Ignore the frames."""
 
     def statistics(self) -> EnergyDrift | None:
-        """Return the drift; None of fewer than three rows."""
+        """Return the drift; None for fewer than three rows."""
         thermo = self._sample.thermo
         if thermo is None or len(thermo.times) < FEWEST_ROWS:
             return None
@@ -92,7 +92,7 @@ class _DriftOfRows:
 
 
 class EnergyConservation(Quantity[EnergyDrift]):
-    """Drift and fluctuation of the total energy; they need the energies of a run at constant energy."""
+    """Drift and fluctuation of the total energy of a constant-energy run."""
 
     key = "energy_drift"
     statistics = EnergyDrift
@@ -100,18 +100,18 @@ class EnergyConservation(Quantity[EnergyDrift]):
     absent: ClassVar = {"energy_drift": None}
 
     def collector(self, sample: Sample) -> _DriftOfRows | None:
-        """Return a collector, where the run has constant energy."""
+        """Return a collector; None unless the run has constant energy."""
         return _DriftOfRows(sample) if _applies(sample) else None
 
     def missing_note(self, sample: Sample) -> str | None:
-        """Return why there is no drift; without any rows the temperature states it."""
+        """Return a note on why there is no drift. Without any rows, `Temperature` returns the note."""
         rows = 0 if sample.thermo is None else len(sample.thermo.times)
         return _too_few(rows) if _applies(sample) and rows else None
 
     def compare(
         self, run: EnergyDrift, reference: EnergyDrift | None, sample: Sample
     ) -> QuantityComparison[EnergyDrift]:
-        """Return the drift; it is compared with nothing."""
+        """Return the drift without a comparison with the reference."""
         rows = [
             Observable("energy_drift.per_10_ps", "Total-energy drift", run.per_10_ps),
             Observable("energy_drift.per_ns", "Total-energy drift, per ns", run.per_ns),
@@ -128,4 +128,4 @@ def _applies(sample: Sample) -> bool:
 
 
 def _too_few(rows: int) -> str:
-    return f"the energy has {rows} rows: a drift needs three at least"
+    return f"too few rows of energies for a drift: {rows}, at least three are needed"

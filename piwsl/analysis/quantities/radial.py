@@ -1,4 +1,4 @@
-"""Radial distribution functions g(r) of periodic cells, and the coordination numbers that follow from them."""
+"""Radial distribution functions g(r) of periodic cells, and coordination numbers."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,19 +28,20 @@ from piwsl.typing import FloatArray, IntArray
 RANGE = 8.0  # angstrom
 BIN_WIDTH = 0.02  # angstrom
 SMALL_CELL = 6.0  # angstrom
-BANDS = 8  # of each pair of elements: the series of their counts show the correlation of the structure
+BANDS = 8  # per pair of elements; their counts form the series that determine the correlation time
 SMOOTH = 0.06  # angstrom; width of the Gaussian that smooths g(r) before the first shell is located
-PROMINENT = 0.3  # of g(r), for a peak to be a shell
+PROMINENT = 0.3  # smallest prominence in g(r) for a peak to count as a shell
 
 
 @dataclass(frozen=True, eq=False)
 class RadialHistogram(Histogram):
-    """Pairs of two elements by distance, all images counted, and what an ideal gas of the same density would have.
+    """Histogram of the distances between two elements, including all images, with the ideal-gas normalization.
 
     The last two columns of the blocks are sums over frames: pairs per volume (1/angstrom^3), and ones.
 
     Attributes:
-        per_first, per_second: neighbors per atom of the first and of the second element for each pair counted.
+        per_first, per_second: Number of neighbors that each counted pair adds per atom of the first and of the second
+            element.
     """
 
     per_first: float
@@ -48,21 +49,21 @@ class RadialHistogram(Histogram):
 
     @property
     def area_unit(self) -> str:
-        """Of an area under g(r)."""
+        """Unit of an area under g(r)."""
         return self.unit
 
     def density(self, counts: FloatArray) -> FloatArray:
-        """g(r) (..., bins) of sums (..., bins + 2)."""
+        """Return g(r) (..., bins) from sums (..., bins + 2)."""
         shells = 4 / 3 * np.pi * np.diff(self.edges**3)
         return np.asarray(counts[..., :-2] / (np.maximum(counts[..., -2:-1], 1e-300) * shells))
 
     def distribution(self) -> Distribution:
-        """g(r) with the standard error of each bin; its area is not 1."""
+        """Return g(r) with the standard error of each bin. Its area is not normalized."""
         error = self.blocks.deviations(self.density).std(axis=0) if self.blocks.has_error else None
         return Distribution(self.edges, self.density(self.blocks.total), error, self.unit, self.blocks.samples, 0.0)
 
     def coordination(self, edge: float, of_second: bool) -> Statistic:
-        """Neighbors within a distance (angstrom) of an atom of the first, or of the second element, from sums."""
+        """Return a function of sums for the number of neighbors within ``edge`` angstrom of an atom of one element."""
         bins = int(np.searchsorted(self.edges, edge + 1e-9)) - 1
         factor = self.per_second if of_second else self.per_first
 
@@ -73,13 +74,13 @@ class RadialHistogram(Histogram):
 
 
 class RadialCounter:
-    """Counts pairs up to 8 angstrom with all images, over frames that come in pieces. Cells may be small.
+    """Accumulate pairs within 8 angstrom, including all images, from pieces of a trajectory. Cells may be small.
 
     Args:
-        species: (atoms,) atomic numbers.
-        frames: how many will come.
-        cell: (3, 3) angstrom, of the first frame. In one with a lattice vector shorter than 6 angstrom an atom is a
-            neighbor of its own images, else these are left out: their distances are those of the cell.
+        species: Atomic numbers (atoms,).
+        frames: Number of frames in the trajectory.
+        cell: Cell (3, 3) of the first frame, angstrom. If a lattice vector is shorter than 6 angstrom, the images of an
+            atom count as its neighbors. Otherwise they are excluded, because their distances are lattice vectors.
     """
 
     def __init__(self, species: IntArray, frames: int, cell: FloatArray) -> None:
@@ -113,7 +114,7 @@ class RadialCounter:
         self._series = SeriesMeans(frames, len(self.kinds) * BANDS)
 
     def add(self, frames: Frames) -> None:
-        """Count the pairs of the next piece."""
+        """Add the pairs of the next piece."""
         positions, cells, first = frames.positions, frames.cells, frames.first
         assert cells is not None
         bins = len(self._edges) - 1
@@ -135,7 +136,7 @@ class RadialCounter:
         self._blocks.add(self._sums, values, first)
 
     def statistics(self) -> dict[str, RadialHistogram]:
-        """Return g(r) by kind such as ``O-Ti``, in blocks of several times the correlation of the structure."""
+        """Return g(r) by pair of elements such as ``O-Ti``, in blocks of several correlation times."""
         per_sample = self._series.inefficiency()
         return {
             name: RadialHistogram(
@@ -152,24 +153,24 @@ class RadialCounter:
 
 
 def first_shell(distribution: Distribution) -> float | None:
-    """Return the end of the first shell of g(r), angstrom: its first minimum; None without a second shell."""
+    """Return the end of the first shell (the first minimum of g(r)), angstrom; None without a second shell."""
     smooth = gaussian_filter1d(distribution.density, SMOOTH / (distribution.edges[1] - distribution.edges[0]))
     shells, _ = find_peaks(smooth, prominence=PROMINENT)
     if len(shells) < 2:
         return None
     between = smooth[shells[0] : shells[1] + 1]
-    lowest = np.flatnonzero(between <= between.min() + 1e-6)  # of an empty gap, the middle
+    lowest = np.flatnonzero(between <= between.min() + 1e-6)  # the middle of an empty gap
     return float(distribution.edges[shells[0] + round(float(lowest.mean()))])
 
 
 @dataclass(frozen=True)
 class Coordination:
-    """Neighbors of one element around another, within the first shell of the reference.
+    """Coordination number within the first shell of the reference.
 
     Attributes:
-        name: such as ``O around Ti``.
-        shell: angstrom.
-        run, reference, difference: number of neighbors.
+        name: Name such as ``O around Ti``.
+        shell: End of the shell, angstrom.
+        run, reference, difference: Mean number of neighbors in run and reference, and their difference.
     """
 
     name: str
@@ -189,7 +190,7 @@ class Coordination:
 
 
 def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHistogram) -> tuple[Coordination, ...]:
-    """Compare coordination numbers of both elements; empty where the reference has no shell that ends."""
+    """Compare the coordination numbers of both elements; empty if the first shell of the reference has no end."""
     shell = first_shell(reference.distribution())
     if shell is None:
         return ()
@@ -210,7 +211,7 @@ def compare_coordination(kind: str, run: RadialHistogram, reference: RadialHisto
 
 
 def compare_radial(kind: str, run: RadialHistogram, reference: RadialHistogram) -> CurveComparison:
-    """Compare g(r); the difference is the integral of abs(g - g_ref), in angstrom."""
+    """Compare g(r). The difference is the integral of abs(g - g_ref), angstrom."""
     return CurveComparison(
         f"rdf.{kind}",
         kind,
@@ -227,8 +228,8 @@ class RadialComparison:
     """g(r) and coordination numbers of run and reference.
 
     Attributes:
-        radial: g(r) by pair of elements, such as ``O-Ti``.
-        coordination: of the first shells.
+        radial: Comparisons of g(r) by pair of elements, such as ``O-Ti``.
+        coordination: Coordination numbers of the first shells.
     """
 
     radial: dict[str, CurveComparison]
@@ -236,14 +237,14 @@ class RadialComparison:
 
 
 class RadialDistributions(Quantity[dict[str, RadialHistogram]]):
-    """g(r) of a periodic cell, and the coordination numbers of its first shells."""
+    """g(r) and first-shell coordination numbers of a periodic cell."""
 
     key = "rdf"
     statistics = dict[str, RadialHistogram]
     absent: ClassVar = {"coordination": {}}
 
     def collector(self, sample: Sample) -> RadialCounter | None:
-        """Return a counter of pairs, where there is a cell."""
+        """Return a collector of pairs; None without a cell."""
         return None if sample.cell is None else RadialCounter(sample.species, sample.frames, sample.cell)
 
     def compare(
@@ -267,7 +268,9 @@ class RadialDistributions(Quantity[dict[str, RadialHistogram]]):
         ]  # fmt: skip
         notes = []
         if not all(shells):
-            notes.append("of some pairs of elements the reference shows no shell that ends: no coordination number")
+            notes.append(
+                "no coordination number for some pairs of elements: the first shell in the reference has no end"
+            )
         return QuantityComparison(
             self.key,
             RadialComparison(radial, coordination),
@@ -281,9 +284,9 @@ class RadialDistributions(Quantity[dict[str, RadialHistogram]]):
 
 
 def _highlights(radial: dict[str, CurveComparison]) -> list[Highlight]:
-    """Return the g(r) that is farthest off for its noise."""
+    """Return the g(r) with the largest difference relative to its noise."""
     differences = {kind: curve.difference for kind, curve in radial.items() if curve.difference is not None}
     if not differences:
         return []
     kind, worst = max(differences.items(), key=lambda entry: entry[1].measured.value / (entry[1].threshold or 1.0))
-    return [Highlight.of_difference(worst, f"g(r) error of {kind}, the largest for its noise")]
+    return [Highlight.of_difference(worst, f"g(r) error of {kind}, the largest relative to noise")]

@@ -1,4 +1,4 @@
-"""Shape of a molecule as it moves: RMSD from a structure, radius of gyration, planarity of rings."""
+"""Shape of a molecule during a trajectory: RMSD from a structure, radius of gyration, planarity of rings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,21 +15,22 @@ from piwsl.analysis.statistics.uncertainty import BlockSums, MicroBlocks, differ
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND
 
-MOST_POINTS = 2000  # of a curve against time
+MOST_POINTS = 2000  # largest number of points of a curve as a function of time
 RMSD, GYRATION = "RMSD", "radius of gyration"
 
 
 def rmsd(positions: FloatArray, structure: FloatArray, masses: FloatArray) -> FloatArray:
-    """Root mean square distance (frames,) from a structure (atoms, 3), superposed, weighted by mass, angstrom.
+    """Return the mass-weighted RMSD (frames,) from a structure (atoms, 3) after superposition, angstrom.
 
-    Kabsch, Acta Cryst. A 32, 922 (1976): the singular values of the covariance give it without the rotation.
+    The RMSD follows from the singular values of the covariance, without the rotation (Kabsch, Acta Cryst. A 32, 922
+    (1976)).
     """
     weights = masses / masses.sum()
     centered = positions - np.einsum("i,fij->fj", weights, positions)[:, None]
     centered_structure = structure - weights @ structure
     covariance = np.einsum("i,fia,ib->fab", weights, centered, centered_structure)
     values = np.linalg.svd(covariance, compute_uv=False)
-    values[:, 2] *= np.sign(np.linalg.det(covariance))  # a rotation, and no reflection
+    values[:, 2] *= np.sign(np.linalg.det(covariance))  # exclude reflections
     square = np.einsum("i,fij,fij->f", weights, centered, centered) + np.einsum(
         "i,ij,ij", weights, centered_structure, centered_structure
     )
@@ -37,14 +38,14 @@ def rmsd(positions: FloatArray, structure: FloatArray, masses: FloatArray) -> Fl
 
 
 def gyration_radius(positions: FloatArray, masses: FloatArray) -> FloatArray:
-    """Radius of gyration (frames,), weighted by mass, angstrom."""
+    """Return the mass-weighted radius of gyration (frames,), angstrom."""
     weights = masses / masses.sum()
     local = positions - np.einsum("i,fij->fj", weights, positions)[:, None]
     return np.asarray(np.sqrt(np.einsum("i,fij,fij->f", weights, local, local)))
 
 
 def ring_planarity(positions: FloatArray, ring: Sequence[int]) -> FloatArray:
-    """Root mean square distance (frames,) of the atoms of a ring from the plane that fits them best, angstrom."""
+    """Return the root mean square distance (frames,) of the atoms in a ring from their best-fit plane, angstrom."""
     local = positions[:, list(ring)]
     local = local - local.mean(1, keepdims=True)
     return np.asarray(np.linalg.svd(local, compute_uv=False)[:, -1] / np.sqrt(len(ring)))
@@ -52,12 +53,12 @@ def ring_planarity(positions: FloatArray, ring: Sequence[int]) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class ShapeStatistics:
-    """Means by name, block by block, and thinned series.
+    """Means by name in blocks, and thinned series.
 
     Attributes:
-        sums: number of frames and sum of the values, by name.
-        series: (points,) of every so many frames, by name.
-        frames: (points,) of the series.
+        sums: Number of frames and sum of the values in blocks, by name.
+        series: Thinned series (points,) by name.
+        frames: Frame indices (points,) of the series.
     """
 
     sums: dict[str, BlockSums]
@@ -66,13 +67,13 @@ class ShapeStatistics:
 
 
 class ShapeCounter:
-    """Collects the shape of frames that come in pieces.
+    """Accumulate shape quantities from pieces of a trajectory.
 
     Args:
-        structure: (atoms, 3) angstrom, from which distances are measured.
-        masses: (atoms,) amu.
-        rings: atoms of each.
-        frames: how many will come.
+        structure: Structure (atoms, 3) for the RMSD, angstrom.
+        masses: Masses (atoms,), amu.
+        rings: Atom indices of each ring.
+        frames: Number of frames in the trajectory.
     """
 
     def __init__(self, structure: FloatArray, masses: FloatArray, rings: Sequence[Sequence[int]], frames: int) -> None:
@@ -87,7 +88,7 @@ class ShapeCounter:
         self._places: list[IntArray] = []
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         exact, first = np.asarray(frames.positions, dtype=np.float64), frames.first
         shapes = {
             RMSD: rmsd(exact, self._structure, self._masses),
@@ -99,10 +100,11 @@ class ShapeCounter:
         for name, values in shapes.items():
             self._blocks.add(self._sums[name], np.stack([np.ones_like(values), values], axis=1), first)
             self._memory[name].add(values[:, None], first)
-            self._points[name].append(values[start :: self._thinning].copy())  # and not the whole piece
+            # A view would keep the whole piece in memory.
+            self._points[name].append(values[start :: self._thinning].copy())
 
     def statistics(self) -> ShapeStatistics:
-        """Return means in blocks of several times the correlation of each."""
+        """Return the means in blocks of several correlation times."""
         return ShapeStatistics(
             {name: self._blocks.merged(self._sums[name], self._memory[name].inefficiency()) for name in self._names},
             {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in self._points.items()},
@@ -112,7 +114,7 @@ class ShapeCounter:
 
 @dataclass(frozen=True)
 class ShapeComparison:
-    """A mean of the run beside that of the reference."""
+    """Mean of a shape quantity in run and reference."""
 
     name: str
     mean: Measurement
@@ -121,7 +123,7 @@ class ShapeComparison:
 
 
 def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[ShapeComparison, ...]:
-    """Compare the means over the frames."""
+    """Compare the means over all frames."""
     return tuple(
         ShapeComparison(
             name,
@@ -134,11 +136,11 @@ def compare_shapes(run: ShapeStatistics, reference: ShapeStatistics) -> tuple[Sh
 
 
 def rmsd_curve(run: ShapeStatistics, times: FloatArray) -> CurveComparison:
-    """Return the distance from the first structure of the reference against the times (frames,) of the run, fs."""
+    """Return the RMSD from the first frame of the reference as a function of the times (frames,) of the run, fs."""
     values = run.series[RMSD]
     curve = Curve(times[run.frames] / PICOSECOND, values, None, None, run.sums[RMSD].samples)
     axes = Axis("Time", "ps"), Axis("RMSD, weighted by mass", "Å")
-    note = "from the first structure of the reference, superposed"
+    note = "relative to the first frame of the reference, after superposition"
     return CurveComparison("rmsd", "Distance from a structure", *axes, curve, notes=(note,))
 
 
@@ -149,7 +151,7 @@ class Shape(Quantity[ShapeStatistics]):
     statistics = ShapeStatistics
 
     def collector(self, sample: Sample) -> ShapeCounter:
-        """Return a counter of the shape against the first frame of the reference."""
+        """Return a collector of shape quantities relative to the first frame of the reference."""
         return ShapeCounter(sample.start, sample.masses, sample.graph.rings(), sample.frames)
 
     def compare(
@@ -167,5 +169,5 @@ class Shape(Quantity[ShapeStatistics]):
         return QuantityComparison(self.key, shapes, rows, curves)
 
     def save(self, statistics: ShapeStatistics) -> dict[str, Any]:
-        """Return the means; the series of a reference are not compared."""
+        """Return the means as named arrays. The series are not saved, because they are not compared."""
         return super().save(replace(statistics, series={}, frames=statistics.frames[:0]))

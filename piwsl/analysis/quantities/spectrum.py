@@ -1,14 +1,13 @@
 """Vibrational power spectrum and velocity autocorrelation.
 
 The power spectrum of mass-weighted velocities is the Fourier transform of their autocorrelation function
-(Wiener-Khinchin). Where there are positions only, velocities are their finite differences; what these lose of each
-frequency is known, and given back, which is exact where frames are closer than half the shortest period.
+(Wiener-Khinchin). If a trajectory contains only positions, velocities are finite differences. Their attenuation at each
+frequency is known and corrected; the correction is exact if frames are closer than half the shortest period.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses
 from scipy.signal import find_peaks, peak_widths
 
 from piwsl.analysis.quantity import Frames, Observable, Quantity, QuantityComparison, Sample
@@ -21,44 +20,44 @@ from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import PICOSECOND, SPEED_OF_LIGHT
 
-RESOLUTION = 10.0  # 1/cm, and width of a bin
+RESOLUTION = 10.0  # 1/cm; also the bin width
 LARGEST = 4500.0  # 1/cm; nothing vibrates faster than H2
 FASTEST_WITH_HYDROGEN = 3700.0  # 1/cm; above the stretches of C-H, N-H and O-H
 FASTEST_WITHOUT = 2400.0  # 1/cm; above triple bonds
-MOST_SEGMENTS = 256  # sums that are kept; more are added to their neighbors
-PROMINENT = 0.05  # of the highest peak
-SAME_PEAK = 60.0  # 1/cm between a peak of the run and one of the reference
+MOST_SEGMENTS = 256  # largest number of stored sums; neighboring sums are merged beyond it
+PROMINENT = 0.05  # fraction of the highest peak
+SAME_PEAK = 60.0  # 1/cm; largest difference between matching peaks of run and reference
 
 
 def longest_interval(species: IntArray) -> float:
-    """Return the longest time between frames, fs, that resolves the fastest vibration of a molecule."""
+    """Return the longest interval between frames that resolves the fastest vibration of a molecule, fs."""
     fastest = FASTEST_WITH_HYDROGEN if (np.asarray(species) == 1).any() else FASTEST_WITHOUT
     return 0.5 / (fastest * SPEED_OF_LIGHT)
 
 
 def shortest_segment() -> float:
-    """Return the length of a segment, fs, that the resolution needs."""
+    """Return the length of a segment that the resolution requires, fs."""
     return 1 / (RESOLUTION * SPEED_OF_LIGHT)
 
 
 class PowerSpectrum:
-    """Sums of the power spectra of segments, each long enough for the resolution; one segment is held at a time.
+    """Accumulate the power spectra of segments long enough for the resolution, with one segment in memory.
 
     Args:
-        masses: (atoms,) amu.
-        species: (atoms,) atomic numbers.
-        interval: between frames, fs.
-        velocities: whether `add` gets velocities instead of positions.
+        masses: Masses (atoms,), amu.
+        species: Atomic numbers (atoms,).
+        interval: Time between frames, fs.
+        velocities: Whether `add` receives velocities instead of positions.
 
     Raises:
-        DataError: frames are too far apart for the fastest vibration.
+        DataError: Frames are too far apart for the fastest vibration.
     """
 
     def __init__(self, masses: FloatArray, species: IntArray, interval: float, velocities: bool = False) -> None:
         longest = longest_interval(species)
         if interval > longest:
             raise DataError(
-                f"no vibrational spectrum: frames are {interval:g} fs apart, and the fastest vibration needs one every "
+                f"no vibrational spectrum: frames are {interval:g} fs apart, but the fastest vibration needs one every "
                 f"{longest:.1f} fs: run with a shorter trajectory interval"
             )
         self._masses = np.asarray(masses, dtype=np.float64)
@@ -70,11 +69,11 @@ class PowerSpectrum:
         self._bins = np.searchsorted(self.edges, waves, side="right") - 1
         self._inside = (self._bins >= 0) & (self._bins < len(self.edges) - 1) & (waves < self.edges[-1])
         self._interval = None if velocities else interval
-        # A difference of neighbors is the mean velocity between them: sin(x) / x of it, for x = omega interval / 2.
+        # A finite difference is the mean velocity over an interval, attenuated by sin(x) / x, x = omega interval / 2.
         self._weights = np.ones_like(waves) if velocities else np.sinc(waves * SPEED_OF_LIGHT * interval) ** -2
         self._last: FloatArray | None = None
         self._lags = interval * np.arange(self._frames // 2)
-        # What the window takes from products of values that are a lag apart.
+        # Attenuation of products at each lag by the window.
         self._damping = np.fft.irfft(np.abs(np.fft.rfft(self._window, self._padded)) ** 2)[: len(self._lags)]
         self._sums: list[FloatArray] = []
         self._each = self._added = 0
@@ -82,7 +81,7 @@ class PowerSpectrum:
         self._held = 0
 
     def add(self, positions: FloatArray, first: int) -> None:
-        """Positions (or velocities) (f, atoms, 3) of consecutive frames from ``first`` on."""
+        """Add positions (or velocities) (f, atoms, 3) of the frames from ``first`` on."""
         values = np.asarray(positions, dtype=np.float64)
         if self._interval is not None:
             before = values[:0] if self._last is None else self._last
@@ -97,7 +96,7 @@ class PowerSpectrum:
 
     @property
     def histogram(self) -> Histogram | None:
-        """Power in bins of wavenumber, block by block; None where there is no whole segment."""
+        """Return the power in wavenumber bins by block; None without a complete segment."""
         if not self._sums:
             return None
         blocks = np.stack(self._sums)[:, : len(self.edges) - 1]
@@ -105,9 +104,9 @@ class PowerSpectrum:
 
     @property
     def correlation(self) -> tuple[FloatArray, BlockSums] | None:
-        """Lags (lags,) in fs, up to half a segment, and the autocorrelation of velocities by block, not normalized.
+        """Return the lags (lags,), fs, up to half a segment, and the velocity autocorrelation by block, not normalized.
 
-        None where there is no whole segment.
+        The result is None without a complete segment.
         """
         if not self._sums:
             return None
@@ -115,11 +114,11 @@ class PowerSpectrum:
         return self._lags, BlockSums(blocks, len(blocks))
 
     def _take(self, segment: FloatArray) -> None:
-        # Overall translation holds no vibration.
+        # Overall translation is not a vibration.
         center = (self._masses[:, None] * segment).sum(1, keepdims=True) / self._masses.sum()
         moved = (segment - center) * self._window[:, None, None]
         power = np.zeros(self._padded // 2 + 1)
-        for atom, mass in enumerate(self._masses):  # one atom at a time bounds the memory
+        for atom, mass in enumerate(self._masses):  # one atom at a time, to limit memory
             transform = np.fft.rfft(moved[:, atom], self._padded, axis=0)
             power += mass * (transform.real**2 + transform.imag**2).sum(1)
         power *= self._weights
@@ -128,7 +127,7 @@ class PowerSpectrum:
         self._keep(np.concatenate([binned, correlation]))
 
     def _keep(self, power: FloatArray) -> None:
-        """Keep the sums of one more segment; where there are too many, neighbors are added."""
+        """Store the sums of a segment; if there are too many, merge neighboring sums."""
         if self._added % max(self._each, 1) == 0 or not self._sums:
             if len(self._sums) == MOST_SEGMENTS:
                 self._sums = [first + second for first, second in zip(self._sums[::2], self._sums[1::2], strict=True)]
@@ -144,9 +143,9 @@ class Peak:
     """A band of a spectrum.
 
     Attributes:
-        position: center of mass of the band above its half height, 1/cm.
-        height: of the normalized spectrum, cm.
-        width: at half height, 1/cm.
+        position: Center of mass of the band above half height, 1/cm.
+        height: Height in the normalized spectrum, cm.
+        width: Width at half height, 1/cm.
     """
 
     position: Measurement
@@ -155,7 +154,7 @@ class Peak:
 
 
 def peaks(spectrum: Histogram) -> tuple[Peak, ...]:
-    """Return the bands with a prominence of a twentieth of the highest, by ascending wavenumber."""
+    """Return the bands with a prominence of at least a twentieth of the highest peak, by ascending wavenumber."""
     distribution = spectrum.distribution()
     centers, density = distribution.centers, distribution.density
     places, _ = find_peaks(density, prominence=PROMINENT * density.max())
@@ -223,12 +222,12 @@ def _first_bins(histogram: Histogram, bins: int) -> Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Vibrations:
-    """Vibrations of a trajectory, from its velocities.
+    """Vibrational spectrum and velocity autocorrelation of a trajectory.
 
     Attributes:
-        spectrum: their power by wavenumber.
-        lags: (lags,) fs.
-        correlation: sums of products of velocities by lag, weighted by mass, segment by segment.
+        spectrum: Power by wavenumber.
+        lags: Lag times (lags,), fs.
+        correlation: Mass-weighted sums of products of velocities by lag and segment.
     """
 
     spectrum: Histogram
@@ -237,7 +236,7 @@ class Vibrations:
 
     @property
     def curve(self) -> Curve:
-        """The velocity autocorrelation, 1 at the start, with its standard error."""
+        """Velocity autocorrelation, normalized to 1 at lag 0, with its standard error."""
         values = _normalized(self.correlation.total)
         low = high = None
         if self.correlation.has_error:
@@ -247,24 +246,23 @@ class Vibrations:
 
 
 class VibrationCounter:
-    """Collects the vibrations of the first ``frames`` frames of a source."""
+    """Accumulate the vibrations in the first ``frames`` frames of a source."""
 
     def __init__(self, source: FrameSource, frames: int) -> None:
         self._source, self._frames = source, frames
         interval = frame_interval(source.times)
         self._spectrum: PowerSpectrum | None = None
         if interval is not None and interval <= longest_interval(source.species):
-            masses = atomic_masses[source.species]
             has_velocities = source.read_velocities is not None
-            self._spectrum = PowerSpectrum(masses, source.species, interval, velocities=has_velocities)
+            self._spectrum = PowerSpectrum(source.masses, source.species, interval, velocities=has_velocities)
 
     def add(self, frames: Frames) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         if self._spectrum is not None and self._source.read_velocities is None:
             self._spectrum.add(frames.positions, frames.first)
 
     def statistics(self) -> Vibrations | None:
-        """Return the vibrations; None without equal and short intervals, or without one whole segment."""
+        """Return the vibrations; None without equal and sufficiently short intervals, or without a complete segment."""
         if self._spectrum is None:
             return None
         if self._source.read_velocities is not None:
@@ -277,7 +275,7 @@ class VibrationCounter:
 
 
 def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveComparison:
-    """Compare the velocity autocorrelations; no separate difference is computed: see that of the spectra."""
+    """Compare the velocity autocorrelations. The difference is computed only for the spectra."""
     return CurveComparison(
         "vacf",
         "Velocity autocorrelation",
@@ -289,7 +287,7 @@ def correlation_curve(run: Vibrations, reference: Vibrations | None) -> CurveCom
 
 
 def frame_interval(times: FloatArray | None) -> float | None:
-    """Return the time between frames, fs; None without times or without equal intervals."""
+    """Return the interval between frames, fs; None without times or without equal intervals."""
     if times is None or len(times) < 2:
         return None
     steps = np.diff(times)
@@ -302,18 +300,18 @@ def _normalized(sums: FloatArray) -> FloatArray:
 
 
 class VibrationalSpectrum(Quantity[Vibrations]):
-    """Vibrational spectrum and velocity autocorrelation; they need frames close enough, or velocities."""
+    """Vibrational spectrum and velocity autocorrelation, from velocities or closely spaced frames."""
 
     key = "spectrum"
     statistics = Vibrations
     needs_reference = False
 
     def collector(self, sample: Sample) -> VibrationCounter:
-        """Return a counter of the vibrations."""
+        """Return a collector of the vibrations."""
         return VibrationCounter(sample.source, sample.frames)
 
     def missing_note(self, sample: Sample) -> str:
-        """Return what a spectrum needs."""
+        """Return a note on what a spectrum requires."""
         return (
             f"no vibrational spectrum: it needs frames every {longest_interval(sample.species):.1f} fs, "
             f"for longer than {shortest_segment() / PICOSECOND:.1f} ps: run with a shorter trajectory interval"
@@ -322,7 +320,7 @@ class VibrationalSpectrum(Quantity[Vibrations]):
     def compare(
         self, run: Vibrations, reference: Vibrations | None, sample: Sample
     ) -> QuantityComparison[CurveComparison]:
-        """Compare the spectra, where the frames of the reference are close enough."""
+        """Compare the spectra if the frames of the reference are close enough."""
         spectrum = compare_spectra(run.spectrum, None if reference is None else reference.spectrum)
         rows = []
         if spectrum.difference is not None:

@@ -1,6 +1,6 @@
-"""How long a run stays what it began as: bonds that hold, and atoms that do not collapse.
+"""Stability of a run: intact bonds, and no collapse of unbonded atoms.
 
-This decides which frames the other quantities are measured on.
+The other quantities are measured on the stable frames only.
 """
 
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ from piwsl.structures.neighbors import PairSearch
 from piwsl.trajectories.frame_source import FrameSource
 from piwsl.typing import FloatArray, IntArray
 
-LARGEST_DEVIATION = 0.5  # angstrom, of a bond from its mean length in the reference
+LARGEST_DEVIATION = 0.5  # angstrom; largest deviation of a bond from its mean length in the reference
 
 
 @dataclass(frozen=True)
 class BrokenBond:
-    """The first frame with a broken bond.
+    """First frame with a broken bond.
 
     Attributes:
-        frame: index of the frame.
-        time: of the frame, fs.
-        atoms: the two atoms of the bond.
-        kind: such as ``C-H``.
-        length, reference_length: angstrom; the length is NaN where positions are. Without any bonds, both atoms are the
-            one whose position is no number.
+        frame: Index of the frame.
+        time: Time of the frame, fs.
+        atoms: Indices of the two atoms of the bond. For a reference without bonds, both are the atom whose position is
+            not finite.
+        kind: Type of the bond, such as ``C-H``.
+        length, reference_length: Lengths of the bond, angstrom; the length is NaN if a position is not finite.
     """
 
     frame: int
@@ -48,12 +48,12 @@ class Stability:
     """Stable time of one run.
 
     Attributes:
-        time: until the first frame with a broken bond, or until the end, fs. One run is one sample: no error bar.
-        frames: number of frames before the first with a broken bond.
-        all_frames: number of frames of the run.
-        resolution: interval between frames, fs.
-        broken: what broke, or None: the stable time is then a lower bound.
-        contact: the first collapse of unbonded atoms within the frames whose bonds hold, or None.
+        time: Time until the first frame with a broken bond, or until the end, fs. A single run gives no error bar.
+        frames: Number of frames before the first frame with a broken bond.
+        all_frames: Total number of frames in the run.
+        resolution: Interval between frames, fs.
+        broken: First broken bond; None if no bond broke, so that the stable time is a lower bound.
+        contact: First collapse of unbonded atoms in a frame with intact bonds, or None.
     """
 
     time: Measurement
@@ -65,11 +65,11 @@ class Stability:
 
     @property
     def stable_frames(self) -> int:
-        """Number of frames before the first with a broken bond or a collapse."""
+        """Number of frames before the first frame with a broken bond or a collapse."""
         return self.frames if self.contact is None else self.contact.frame
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, without the contact."""
+        """Return plain values for JSON, except the contact."""
         broken = None if self.broken is None else asdict(self.broken)
         if broken is not None:
             broken |= {key: plain(broken[key]) for key in ("length", "reference_length")}
@@ -85,32 +85,33 @@ class Stability:
 
 
 class StabilityWatch:
-    """Finds the first frame in which a bond is more than 0.5 angstrom off its mean length in the reference.
+    """Find the first frame in which a bond deviates by more than 0.5 angstrom from its mean length in the reference.
 
-    The rule of Fu et al., TMLR 2023 (arXiv 2210.07237). A frame with a position that is no number is broken too.
+    The criterion is from Fu et al., TMLR 2023 (arXiv 2210.07237). A frame with a position that is not finite also
+    counts as broken.
 
     Args:
-        bonds: bonds with their mean lengths in the reference.
-        times: (frames,) fs since the start of the run.
+        bonds: Bonds with their mean lengths in the reference.
+        times: Times (frames,) since the start of the run, fs.
     """
 
     def __init__(self, bonds: Bonds, times: FloatArray) -> None:
         self._bonds, self._times = bonds, times
 
     def find(self, positions: FloatArray, first: int) -> BrokenBond | None:
-        """Return the break in a piece (f, atoms, 3), angstrom, that begins with frame ``first``, or None."""
+        """Return the first broken bond in a piece with positions (f, atoms, 3), angstrom, or None."""
         return self.find_lengths(bond_lengths(positions, self._bonds.pairs), positions, first)
 
     def find_lengths(self, lengths: FloatArray, positions: FloatArray, first: int) -> BrokenBond | None:
-        """Return the break in a piece whose bond lengths (f, bonds), angstrom, are given."""
+        """Return the first broken bond in a piece with given bond lengths (f, bonds), angstrom, or None."""
         bonds = self._bonds
-        # "not within" instead of "beyond": a comparison with NaN is false.
+        # Written as "not within" instead of "beyond", because comparisons with NaN are false.
         outside = ~(np.abs(lengths - bonds.lengths) <= LARGEST_DEVIATION)
         broken = np.flatnonzero(outside.any(axis=1) | ~np.isfinite(positions).all(axis=(1, 2)))
         if not len(broken):
             return None
         frame = int(broken[0])
-        if not len(bonds):  # then a position is no number
+        if not len(bonds):  # without bonds, the cause is a position that is not finite
             atom = int(np.argmin(np.isfinite(positions[frame]).all(axis=1)))
             return BrokenBond(first + frame, float(self._times[first + frame]), (atom, atom), "", np.nan, np.nan)
         deviation = np.abs(lengths[frame] - bonds.lengths)
@@ -125,7 +126,7 @@ class StabilityWatch:
         )
 
     def stability(self, broken: BrokenBond | None, contact: Contact | None = None) -> Stability:
-        """Return the outcome for the whole run."""
+        """Return the stability of the whole run."""
         times = self._times
         resolution = float(times[1] - times[0]) if len(times) > 1 else float(times[0])
         end = float(times[-1]) if broken is None else broken.time
@@ -134,11 +135,11 @@ class StabilityWatch:
 
 
 class CellContacts:
-    """Finds the first frame with an unbonded pair too close for its covalent radii, in any image.
+    """Find the first frame with an unbonded pair that is too close for its covalent radii, in any periodic image.
 
     Args:
-        species: (atoms,) atomic numbers.
-        bonds: between non-metals.
+        species: Atomic numbers (atoms,).
+        bonds: Bonds between non-metals.
     """
 
     def __init__(self, species: IntArray, bonds: Bonds) -> None:
@@ -148,7 +149,7 @@ class CellContacts:
         self._search = PairSearch(2 * float(covalent_radii[species].max()))
 
     def find(self, positions: FloatArray, cells: FloatArray, first: int, times: FloatArray) -> Contact | None:
-        """Return the contact in a piece (f, atoms, 3), angstrom, that begins with frame ``first``; times (frames,)."""
+        """Return the first contact in a piece with positions (f, atoms, 3), angstrom, or None."""
         for frame, (places, cell) in enumerate(zip(positions, cells, strict=True), start=first):
             near = self._search(places, cell, (True, True, True))
             i, j, distances = near.first, near.second, near.distances
@@ -167,13 +168,13 @@ class CellContacts:
 def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys: Iterable[Survey] = ()) -> Stability:
     """Find the stable part of a run, in one pass that ends at the first frame with a broken bond.
 
-    In a periodic cell only bonds between non-metals must hold.
+    In a periodic cell, only bonds between non-metals are tested.
 
     Args:
-        source: frames of the run; unwrapped in a periodic cell.
-        times: (frames,) fs since its start.
-        bonds: of the reference, with the images of the run.
-        surveys: they see the stable frames.
+        source: Frames of the run; unwrapped in a periodic cell.
+        times: Times (frames,) since the start of the run, fs.
+        bonds: Bonds of the reference, with periodic images for the run.
+        surveys: Surveys that receive the stable frames.
     """
     species = source.species
     if bonds.images is not None:
@@ -184,7 +185,7 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
     broken: BrokenBond | None = None
     contact: Contact | None = None
     for frames in frames_of(source, bonds):
-        # Bonds that break after a collapse still count: the bond rule is a measure of its own.
+        # Bonds that break after a collapse still count, because the bond criterion is reported separately.
         broken = watch.find_lengths(frames.bond_lengths, frames.positions, frames.first)
         if contact is None:
             holding = frames if broken is None else frames.before(broken.frame)
@@ -201,6 +202,6 @@ def find_stability(source: FrameSource, times: FloatArray, bonds: Bonds, surveys
 
 
 def stable_time(positions: FloatArray, times: FloatArray, bonds: Bonds) -> Stability:
-    """Return the stable time of frames in memory (frames, atoms, 3), angstrom, by the rule of `StabilityWatch`."""
+    """Return the stability of frames in memory (frames, atoms, 3), angstrom, by the criterion of `StabilityWatch`."""
     watch = StabilityWatch(bonds, times)
     return watch.stability(watch.find(positions, 0))

@@ -1,4 +1,4 @@
-"""Kinetic temperature of a run, beside that of its thermostat."""
+"""Kinetic temperature of a run, compared with the thermostat."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,12 +8,12 @@ import numpy as np
 from piwsl.analysis.quantity import Frames, Highlight, Observable, Quantity, QuantityComparison, Sample
 from piwsl.analysis.statistics.autocorrelation import inefficiency
 from piwsl.analysis.statistics.results import Difference, Measurement
-from piwsl.analysis.statistics.uncertainty import Blocks, BlockSums, block_average, error_limit
+from piwsl.analysis.statistics.uncertainty import FEWEST_BLOCKS, Blocks, BlockSums, block_average, error_limit
 from piwsl.errors import DataError
 from piwsl.typing import FloatArray
 from piwsl.units import BOLTZMANN
 
-NO_ROWS = "the temperature has no rows"
+NO_ROWS = "no rows with temperatures"
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class TemperatureStatistics:
     """Kinetic temperature of a run.
 
     Attributes:
-        mean, deviation: K.
-        target: of the thermostat, K; None for NVE.
-        target_difference: mean minus target, with its noise limit; None for NVE.
+        mean, deviation: Mean and standard deviation, K.
+        target: Temperature of the thermostat, K; None for NVE.
+        target_difference: Mean minus target, with the noise limit; None for NVE.
         canonical_deviation: T sqrt(2 / degrees of freedom) at the target, K; None for NVE.
     """
 
@@ -45,15 +45,15 @@ class TemperatureStatistics:
 
 
 def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target: float | None) -> TemperatureStatistics:
-    """Mean and spread of the temperature, and their values under a thermostat.
+    """Compute mean and standard deviation of the temperature, and the values expected under a thermostat.
 
     Args:
-        temperature: (rows,) K.
-        kinetic: (rows,) kinetic energy, eV; with the temperature it gives the degrees of freedom.
-        target: temperature of the thermostat, K; None for NVE.
+        temperature: Temperature (rows,), K.
+        kinetic: Kinetic energy (rows,), eV. With the temperature it determines the degrees of freedom.
+        target: Temperature of the thermostat, K; None for NVE.
 
     Raises:
-        DataError: no rows.
+        DataError: There are no rows.
     """
     values = np.asarray(temperature, dtype=np.float64)
     if not len(values):
@@ -70,24 +70,25 @@ def temperature_statistics(temperature: FloatArray, kinetic: FloatArray, target:
         return TemperatureStatistics(mean, deviation, None, None, None)
     measured = Measurement(mean.value - target, mean.uncertainty, "K", mean.samples)
     count = len(Blocks.automatic(len(values), inefficiency(values)))
+    decides = count >= FEWEST_BLOCKS
     limit = error_limit(measured, [(mean, count)])
     freedom = 2.0 * float(np.sum(kinetic)) / (BOLTZMANN * float(np.sum(values)))
     return TemperatureStatistics(
-        mean, deviation, target, Difference(measured, limit, None), target * float(np.sqrt(2.0 / freedom))
+        mean, deviation, target, Difference(measured, limit, None, decides), target * float(np.sqrt(2.0 / freedom))
     )
 
 
 class _TemperatureOfRows:
-    """Measures the rows of the stable part; frames are not needed."""
+    """Measure the rows of the stable part of a run, without using frames."""
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
 
     def add(self, frames: Frames) -> None:
-        """Take no frames."""
+        """Ignore the frames."""
 
     def statistics(self) -> TemperatureStatistics | None:
-        """Return the statistics; None without rows."""
+        """Return the statistics; None if there are no rows."""
         thermo, run = self._sample.thermo, self._sample.run
         if thermo is None or run is None or not len(thermo.times):
             return None
@@ -95,7 +96,7 @@ class _TemperatureOfRows:
 
 
 class Temperature(Quantity[TemperatureStatistics]):
-    """Mean temperature; it needs the energies of a run."""
+    """Mean temperature of a run with stored energies."""
 
     key = "temperature"
     statistics = TemperatureStatistics
@@ -103,17 +104,17 @@ class Temperature(Quantity[TemperatureStatistics]):
     absent: ClassVar = {"temperature": None}
 
     def collector(self, sample: Sample) -> _TemperatureOfRows | None:
-        """Return a collector, where the run wrote energies."""
+        """Return a collector; None if the run has no energies."""
         return None if sample.thermo is None else _TemperatureOfRows(sample)
 
     def missing_note(self, sample: Sample) -> str | None:
-        """Return why there is no temperature, of a run that wrote energies."""
+        """Return a note on why there is no temperature, if the run has energies."""
         return None if sample.thermo is None else NO_ROWS
 
     def compare(
         self, run: TemperatureStatistics, reference: TemperatureStatistics | None, sample: Sample
     ) -> QuantityComparison[TemperatureStatistics]:
-        """Compare the mean with the thermostat, where there is one."""
+        """Compare the mean with the thermostat, if there is a thermostat."""
         expected, detail = None, "constant energy"
         if run.target is not None:
             expected = Measurement(run.target, 0.0, "K", run.mean.samples)

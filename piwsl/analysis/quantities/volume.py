@@ -8,18 +8,18 @@ from piwsl.analysis.quantity import Frames, QuantityComparison, Sample
 from piwsl.analysis.scalar_quantity import ScalarComparison, ScalarQuantity, ScalarStatistics
 from piwsl.typing import FloatArray
 
-ROUNDING = 1e-5  # relative: files keep seven digits of lengths
+ROUNDING = 1e-5  # relative; files store lengths with seven digits
 
 
 class VolumePerAtom(ScalarQuantity):
-    """Volume of the cell over the number of atoms."""
+    """Volume of the cell divided by the number of atoms."""
 
     key = "shape.volume_per_atom"
     title = "Volume per atom"
     unit = "angstrom^3"
 
     def applies(self, sample: Sample) -> bool:
-        """Return whether there is a cell."""
+        """Return whether the trajectory has a cell."""
         return sample.cell is not None
 
     def values(self, frames: Frames, sample: Sample) -> FloatArray:
@@ -30,7 +30,7 @@ class VolumePerAtom(ScalarQuantity):
     def compare(
         self, run: ScalarStatistics, reference: ScalarStatistics | None, sample: Sample
     ) -> QuantityComparison[ScalarComparison]:
-        """Compare the means. Cells of constant volume have no noise, but files round them."""
+        """Compare the means. Constant volumes have no noise but are rounded in files."""
         comparison = super().compare(run, reference, sample)
         (row,) = comparison.rows
         if row.difference is None or row.difference.limit is None or row.reference is None:

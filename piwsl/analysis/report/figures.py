@@ -1,4 +1,4 @@
-"""Drawing figures: panels of overlays, one with the difference from the reference below, and energies against time."""
+"""Figures of overlays: panels side by side, and one with the difference from the reference below."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -10,60 +10,67 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from piwsl.analysis.comparison import Comparison
-from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.report.legends import add_legend, dash_of, legend_height, run_handles
 from piwsl.analysis.report.overlays import ALONE, Overlay, axis_label
-from piwsl.analysis.report.style import DASHES, Layout, Palette, dress, new_figure
+from piwsl.analysis.report.style import Layout, Palette, dress, new_figure
 from piwsl.analysis.statistics.curves import Curve
 from piwsl.typing import FloatArray
-from piwsl.units import PICOSECOND
 
-MOST_POINTS = 600  # of a band, more than a figure resolves
-MOST_TRACE_POINTS = 2000  # of a series against time
+MOST_POINTS = 600  # largest number of points of a band, more than a figure resolves
 LARGE_PANEL, SMALL_PANEL = 300, 170  # pixels
+FULL_TURN = 360.0  # degrees
+NOISE = "95 % of noise"
+REFERENCE_WIDTH = 3.0  # of its line, which must show below that of a run
 
 
 def draw_with_difference(overlay: Overlay, layout: Layout, palette: Palette) -> Figure:
-    """Draw the curves of the runs over that of the reference, and their difference below."""
+    """Draw the curves of runs and reference, and the differences below."""
     reference = overlay.reference
     assert reference is not None
     names = len(overlay.lines) > 1
-    figure = new_figure(layout, (430 if layout.is_wide else 400) + legend_height(_labels([overlay]), layout) * names)
+    labels = [label for label, _ in _labels([overlay])] if names else [ALONE, NOISE]
+    figure = new_figure(layout, (446 if layout.is_wide else 416) + legend_height(["reference", *labels], layout))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
     _draw(upper, overlay, palette)
     upper.set_ylabel(axis_label(overlay.vertical))
     upper.set_ylim(bottom=0)
-    if names:
-        _shared_legend(figure, [overlay], layout, palette)
-    else:
-        upper.legend(frameon=False, loc="upper right", borderaxespad=0.0)
-    largest = 1e-6
+    largest, has_band = 1e-6, False
     for line in overlay.lines:
         curve = line.curve
         gap = curve.y - np.interp(curve.x, reference.x, reference.y)
         if not names:
-            _noise_band(lower, curve, reference, palette)
+            band = _noise_band(lower, curve, reference, palette)
+            has_band, largest = band > 0, max(band, largest)
         lower.plot(curve.x, gap, color=palette.series[line.place % 6], linewidth=1.1, linestyle=dash_of(line.place))
         largest = max(largest, float(np.nanmax(np.abs(gap))))
     lower.axhline(0, color=palette.muted, linewidth=0.8)
-    lower.set_ylim(-1.15 * largest, 1.15 * largest)
+    lower.set_ylim(-1.08 * largest, 1.08 * largest)
     lower.set_ylabel("run \N{MINUS SIGN} ref.")
     lower.set_xlabel(axis_label(overlay.horizontal))
     lower.set_xlim(*_support(overlay))
-    if lower.get_legend_handles_labels()[0]:
-        lower.legend(frameon=False, loc="upper right", borderaxespad=0.0)
+    last = [Patch(facecolor=palette.reference, label=NOISE)] if has_band else []
+    _shared_legend(figure, [overlay], layout, palette, last)
     for axes in (upper, lower):
         dress(axes, palette)
     figure.align_ylabels()
     return figure
 
 
-def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> Figure:
-    """Draw one panel for each overlay; a single one is large."""
+def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette, named: bool = True) -> Figure:
+    """Draw one panel per overlay; a single panel is large.
+
+    Args:
+        overlays: Contents of the panels.
+        layout: Layout of the figure.
+        palette: Colors of the figure.
+        named: Whether to write the name of a single overlay above the panel, too; False if the title contains it.
+    """
     rows = -(-len(overlays) // layout.columns)
-    columns = -(-len(overlays) // rows)  # as even as can be
+    columns = -(-len(overlays) // rows)  # rows as equal as possible
     height = 60 + (LARGE_PANEL if len(overlays) == 1 else SMALL_PANEL * rows)
-    figure = new_figure(layout, height + legend_height(_labels(overlays), layout))
+    labels = ["reference", *(label for label, _ in _labels(overlays))]
+    lines = max(_title_lines(overlay, layout, columns) for overlay in overlays)
+    figure = new_figure(layout, height + legend_height(labels, layout) + (lines - 1) * rows * 1.25 * layout.text)
     grid = figure.subplots(rows, columns, squeeze=False)
     same_labels = len({(axis_label(entry.horizontal), axis_label(entry.vertical)) for entry in overlays}) == 1
     all_densities = all(entry.is_density for entry in overlays)
@@ -73,11 +80,16 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
             continue
         _draw(axes, overlay, palette)
         dress(axes, palette)
+        if len(overlays) > 1 or named:
+            _panel_titles(axes, overlay, layout, palette, lines)
         if len(overlays) > 1:
-            _panel_titles(axes, overlay, layout, palette, columns)
-            axes.locator_params(axis="x", nbins=4)
+            axes.locator_params(axis="x", nbins=4 if layout.is_wide else 3)
             axes.locator_params(axis="y", nbins=4)
-        axes.set_xlim(*_support(overlay))
+        low, high = _support(overlay)
+        axes.set_xlim(low, high)
+        if high - low > FULL_TURN - 20 and overlay.horizontal.unit == "degree":
+            axes.set_xticks([-180, -90, 0, 90, 180] if columns < 3 and layout.is_wide else [-180, 0, 180])
+            axes.set_xlim(-180, 180)
         if overlay.is_density:
             axes.set_ylim(bottom=0)
             axes.set_yticks([])  # every area is 1
@@ -90,55 +102,78 @@ def draw_panels(overlays: Sequence[Overlay], layout: Layout, palette: Palette) -
     if same_labels and len(overlays) > 1:
         figure.supxlabel(axis_label(overlays[0].horizontal), fontsize=layout.text, color=palette.muted)
         if not all_densities:
-            figure.supylabel(axis_label(overlays[0].vertical), fontsize=layout.text, color=palette.muted)
+            label = _folded(axis_label(overlays[0].vertical), SMALL_PANEL * rows - 40, layout)
+            figure.supylabel(label, fontsize=layout.text, color=palette.muted)
     return figure
+
+
+def _folded(label: str, pixels: float, layout: Layout) -> str:
+    """Return a label in two lines where it is longer than a number of pixels."""
+    if 0.55 * layout.text * len(label) <= pixels:
+        return label
+    spaces = [place for place, letter in enumerate(label) if letter == " " and label[place - 1] != " "]
+    middle = min(spaces, key=lambda place: abs(place - len(label) / 2), default=None)
+    return label if middle is None else f"{label[:middle]}\n{label[middle:].lstrip()}"
 
 
 def _labels(overlays: Sequence[Overlay]) -> list[tuple[str, int]]:
     return sorted({(line.label, line.place) for entry in overlays for line in entry.lines}, key=lambda label: label[1])
 
 
-def _shared_legend(figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette) -> None:
+def _shared_legend(
+    figure: Figure, overlays: Sequence[Overlay], layout: Layout, palette: Palette, last: Sequence[Patch] = ()
+) -> None:
     labels = _labels(overlays)
-    first: Patch | Line2D | None = None
+    first: list[Patch | Line2D] = []
     if any(entry.reference is not None for entry in overlays):
         if any(entry.is_density for entry in overlays):
-            first = Patch(facecolor=palette.reference, edgecolor=palette.outline, label="reference")
+            first = [Patch(facecolor=palette.reference, edgecolor=palette.outline, label="reference")]
         else:
-            first = Line2D([], [], color=palette.outline, linewidth=2.4, label="reference")
-    if first is not None or labels[0][0] != ALONE:
-        add_legend(figure, labels, layout, palette, first)
+            first = [Line2D([], [], color=palette.outline, linewidth=REFERENCE_WIDTH, label="reference")]
+    if first or labels[0][0] != ALONE:
+        add_legend(figure, [*first, *run_handles(labels, layout, palette), *last], layout)
 
 
-def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, columns: int) -> None:
+def _panel_titles(axes: Axes, overlay: Overlay, layout: Layout, palette: Palette, lines: int) -> None:
+    """Write the name above a panel, and the remark to its right or in the lines below the name."""
     title = overlay.name.replace("-", "\N{EN DASH}")
-    per_panel = 0.88 * layout.width / columns / (0.62 * layout.text)  # characters; some of the width holds the ticks
-    if overlay.remark and len(title) + len(overlay.remark) > per_panel:
-        axes.set_title(title, loc="left", fontweight="bold", pad=6 + 1.25 * layout.text)
-        axes.annotate(
-            overlay.remark, (0, 1), (0, 5), "axes fraction", "offset points",
-            color=palette.muted, fontsize=layout.text - 1, annotation_clip=False,
-        )  # fmt: skip
-    else:
+    if lines == 1:
         axes.set_title(title, loc="left", fontweight="bold")
         axes.set_title(overlay.remark, loc="right", color=palette.muted)
+        return
+    remark = overlay.remark if lines == 2 else overlay.remark.replace(", ", ",\n", 1)
+    axes.set_title(title, loc="left", fontweight="bold", pad=6 + (lines - 1) * 1.25 * layout.text)
+    axes.annotate(
+        remark, (0, 1), (0, 5), "axes fraction", "offset points",
+        color=palette.muted, fontsize=layout.text - 1, annotation_clip=False,
+    ).set_in_layout(False)  # fmt: skip
+
+
+def _title_lines(overlay: Overlay, layout: Layout, columns: int) -> int:
+    """Return the number of lines above a panel."""
+    per_panel = 0.8 * layout.width / columns / (0.58 * layout.text)  # characters; some of the width holds the ticks
+    if not overlay.remark or len(overlay.name) + len(overlay.remark) + 2 <= per_panel:
+        return 1
+    return 2 if len(overlay.remark) <= per_panel or ", " not in overlay.remark else 3
 
 
 def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
-    """Draw the reference as an area or a broad line, and the runs as lines, each with its band."""
+    """Draw the reference as an area or a broad line, and the runs as lines, with bands."""
     reference = overlay.reference
     style = "steps-post" if overlay.is_steps else "default"
     step: Literal["post"] | None = "post" if overlay.is_steps else None
     if reference is not None:
         x, y = reference.x, reference.y
         if overlay.is_density:
-            axes.fill_between(x, y, color=palette.reference, linewidth=0, label="reference")
+            axes.fill_between(x, y, color=palette.reference, linewidth=0)
             axes.plot(x, y, color=palette.outline, linewidth=0.9)
         else:
             if reference.low is not None and reference.high is not None:
                 band = _thinned(x, reference.low, reference.high)
                 axes.fill_between(*band, color=palette.reference, alpha=0.7, linewidth=0, step=step)
-            axes.plot(x, y, color=palette.outline, linewidth=2.4, drawstyle=style, label="reference")
+            axes.plot(
+                x, y, color=palette.outline, linewidth=REFERENCE_WIDTH, drawstyle=style, alpha=0.75, label="reference"
+            )
     for line in overlay.lines:
         color, curve = palette.series[line.place % 6], line.curve
         if curve.low is not None and curve.high is not None:
@@ -149,15 +184,17 @@ def _draw(axes: Axes, overlay: Overlay, palette: Palette) -> None:
         axes.plot(curve.x, curve.y, color=color, linewidth=1.3, drawstyle=style, label=line.label, linestyle=dash)
 
 
-def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> None:
+def _noise_band(axes: Axes, run: Curve, reference: Curve, palette: Palette) -> float:
+    """Draw what noise alone explains and return its largest value; 0 where it is not known."""
     if run.high is None or reference.high is None:
-        return
+        return 0.0
     noise = np.hypot(run.high - run.y, np.interp(run.x, reference.x, reference.high - reference.y))
-    axes.fill_between(run.x, -noise, noise, color=palette.reference, linewidth=0, label="95 % of noise")
+    axes.fill_between(run.x, -noise, noise, color=palette.reference, linewidth=0)
+    return float(np.nanmax(noise))
 
 
 def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Thin a band of many points to the span of their neighborhoods; matplotlib thins lines itself."""
+    """Thin a band with many points to local minima and maxima. matplotlib thins lines automatically."""
     if len(x) <= MOST_POINTS:
         return x, low, high
     starts = np.linspace(0, len(x), MOST_POINTS, endpoint=False).astype(int)
@@ -165,7 +202,7 @@ def _thinned(x: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArr
 
 
 def _support(overlay: Overlay) -> tuple[float, float]:
-    """Return the range of x that holds data, with a margin."""
+    """Return the range of x that contains data, with a margin."""
     curves = [line.curve for line in overlay.lines] + ([] if overlay.reference is None else [overlay.reference])
     spans = [_inside(entry, overlay.is_density) for entry in curves]
     low, high = min(entry[0] for entry in spans), max(entry[1] for entry in spans)
@@ -179,169 +216,3 @@ def _inside(curve: Curve, is_density: bool) -> tuple[float, float]:
         return float(curve.x[0]), float(curve.x[-1])
     filled = np.flatnonzero(curve.y > 1e-3 * np.nanmax(curve.y))
     return float(curve.x[filled[0]]), float(curve.x[filled[-1]])
-
-
-LETTER = 0.64  # width of a digit over the size of the text; most letters are narrower
-HANDLE, GAP = 2.2, 1.4  # width of a line and the space between two names, in sizes of the text
-
-
-def add_legend(
-    figure: Figure,
-    labels: Sequence[tuple[str, int]],
-    layout: Layout,
-    palette: Palette,
-    first: Patch | Line2D | None,
-    dashed: bool = True,
-) -> None:
-    """Put the names of the runs above the panels.
-
-    Args:
-        figure: gets the legend.
-        labels: name and place of each run.
-        layout: of the figure.
-        palette: its colors.
-        first: entry before the runs, such as the reference.
-        dashed: whether the lines of the figure are.
-    """
-    handles: list[Patch | Line2D] = [] if first is None else [first]
-    for label, place in labels:
-        dash = dash_of(place if dashed else 0)
-        text = _shortened(label, layout)
-        handles.append(Line2D([], [], color=palette.series[place % 6], linewidth=1.6, label=text, linestyle=dash))
-    figure.legend(
-        handles=handles,
-        frameon=False,
-        loc="outside upper right" if layout.is_wide else "outside upper left",
-        ncols=min(len(handles), _columns(labels, layout)),
-        handlelength=HANDLE,
-        columnspacing=GAP,
-    )
-
-
-def legend_height(labels: Sequence[tuple[str, int]], layout: Layout) -> float:
-    """Return the height in pixels of the names beyond their first line, with one entry for the reference."""
-    return (-(-(len(labels) + 1) // _columns(labels, layout)) - 1) * 1.5 * layout.text
-
-
-def dash_of(place: int) -> Literal["-"] | tuple[float, tuple[float, ...]]:
-    """Return the dashes of a run; lines of several runs differ in them, too."""
-    dashes = DASHES[place % len(DASHES)]
-    return (0.0, dashes) if dashes else "-"
-
-
-def _columns(labels: Sequence[tuple[str, int]], layout: Layout) -> int:
-    longest = max(len(_shortened(label, layout)) for label, _ in [*labels, ("reference", 0)])
-    entry = layout.text * (LETTER * longest + HANDLE + 0.8 + GAP)
-    return max(int(layout.width / entry), 1)
-
-
-def _shortened(label: str, layout: Layout) -> str:
-    """Shorten a long name in its middle."""
-    most = int((layout.width / layout.text - HANDLE - 3) / LETTER)
-    half = (most - 1) // 2
-    return label if len(label) <= most else f"{label[:half]}\N{HORIZONTAL ELLIPSIS}{label[-half:]}"
-
-
-def draw_energies(comparison: Comparison, layout: Layout, palette: Palette) -> Figure:
-    """Draw temperature and total energy per atom of one run."""
-    thermo, target = comparison.run.thermo, comparison.run.target_temperature
-    assert thermo is not None
-    figure, upper, lower = _axes(layout, 0)
-    times = thermo.times / PICOSECOND
-    _trace(upper, times, thermo.temperature, palette)
-    if target is not None:
-        _thermostat(upper, target, palette)
-    _trace(lower, times, _energy(comparison), palette)
-    for axes in (upper, lower):
-        dress(axes, palette)
-        if not comparison.stable:
-            axes.axvline(comparison.stable_time.value / PICOSECOND, color=palette.alert, linewidth=1.4)
-    if not comparison.stable:
-        lower.plot([], [], color=palette.alert, linewidth=1.4, label="end of the stable part")
-        lower.legend(frameon=False, loc="lower right", borderaxespad=0.0)
-    lower.set_xlim(0, float(times[-1]))
-    figure.align_ylabels()
-    return figure
-
-
-def draw_several_energies(groups: Sequence[RunGroup], layout: Layout, palette: Palette) -> Figure:
-    """Draw running means of several runs; replicas of one run in one color."""
-    labels = [(group.name, place) for place, group in enumerate(groups)]
-    figure, upper, lower = _axes(layout, 26 + legend_height(labels, layout))
-    last = 0.0
-    for index, group in enumerate(groups):
-        color = palette.series[index % 6]
-        for member in group.members:
-            thermo = member.run.thermo
-            if thermo is None:
-                continue
-            width = 1.4 if group.is_single else 0.7
-            times = thermo.times / PICOSECOND
-            for axes, values in ((upper, thermo.temperature), (lower, _energy(member))):
-                axes.plot(*_running_mean(times, values), color=color, linewidth=width)
-                if not member.stable:
-                    axes.axvline(member.stable_time.value / PICOSECOND, color=color, linewidth=0.9, dashes=(2, 2))
-            last = max(last, float(times[-1]))
-    targets = {
-        member.run.target_temperature for group in groups for member in group.members if member.run.thermo is not None
-    }
-    target = next(iter(targets), None)
-    if len(targets) == 1 and target is not None:
-        _thermostat(upper, target, palette)
-    for axes in (upper, lower):
-        dress(axes, palette)
-    lower.set_xlim(0, last)
-    add_legend(figure, labels, layout, palette, None, dashed=False)
-    figure.align_ylabels()
-    return figure
-
-
-def _axes(layout: Layout, extra: float) -> tuple[Figure, Axes, Axes]:
-    figure = new_figure(layout, (400 if layout.is_wide else 380) + extra)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel("Temperature  [K]")
-    lower.set_ylabel("Total energy\n\N{MINUS SIGN} mean  [meV/atom]")
-    lower.set_xlabel("Time  [ps]")
-    return figure, upper, lower
-
-
-def _thermostat(axes: Axes, target: float, palette: Palette) -> None:
-    axes.axhline(target, color=palette.ink, linewidth=1.2, dashes=(5, 3), label=f"thermostat {target:g} K")
-    axes.legend(frameon=False, loc="lower right", borderaxespad=0.0)
-
-
-def _energy(comparison: Comparison) -> FloatArray:
-    """Return the total energy per atom minus its mean, meV."""
-    thermo = comparison.run.thermo
-    assert thermo is not None
-    finite = np.isfinite(thermo.total)
-    start = float(np.mean(thermo.total[finite])) if finite.any() else 0.0
-    return np.asarray((thermo.total - start) / len(comparison.run.species) * 1e3)
-
-
-def _trace(axes: Axes, times: FloatArray, values: FloatArray, palette: Palette) -> None:
-    """Draw a series against time: its span as an area, its running mean as a line."""
-    finite = np.isfinite(values)
-    times, values = times[finite], values[finite]
-    if not len(values):
-        return
-    points = min(len(values), MOST_TRACE_POINTS)
-    if points < len(values):
-        starts = np.linspace(0, len(values), points, endpoint=False).astype(int)
-        middles = np.add.reduceat(times, starts) / np.diff(np.append(starts, len(values)))
-        low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
-        axes.fill_between(middles, low, high, color=palette.outline, alpha=0.6, linewidth=0)
-    else:
-        axes.plot(times, values, color=palette.outline, linewidth=0.7)
-    if len(values) // 50 > 1:
-        axes.plot(*_running_mean(times, values), color=palette.run, linewidth=1.6)
-
-
-def _running_mean(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return times and means over a fiftieth of the series."""
-    finite = np.isfinite(values)
-    times, values = times[finite], values[finite]
-    width = max(len(values) // 50, 1)
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    stops = np.arange(width, len(values) + 1, max(width // 10, 1))
-    return times[stops - 1 - width // 2], (sums[stops] - sums[stops - width]) / width

@@ -1,4 +1,4 @@
-"""An analysis as it is shown in a notebook: verdict, first figure, table."""
+"""Display of an analysis in a notebook: verdict, first figure and table."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ LEGEND = "= within noise of the reference, * differs by more than noise, ? too f
 
 
 def notebook_html(groups: Sequence[RunGroup]) -> str:
-    """Return an HTML fragment that needs no style sheet and no script."""
+    """Return an HTML fragment without style sheets and scripts."""
     parts = []
     for group in groups:
         name = Markup("<b>{}:</b> ").format(group.name) if len(groups) > 1 else ""

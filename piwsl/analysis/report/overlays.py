@@ -1,4 +1,4 @@
-"""Curves that are drawn over each other: those of one run or of several, and that of the reference."""
+"""Overlaid curves of one or several runs and the reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from piwsl.analysis.statistics.curves import Axis, Curve, CurveComparison
 from piwsl.analysis.statistics.results import SYMBOLS, Difference, Distribution, significant
 from piwsl.typing import FloatArray
 
-_Entry = tuple[str, int, list[Panel | CurveComparison]]  # label, place, one for each replica
-ALONE = "run"  # label of a run that is not compared with others
-TWO_SIDED = 1.96  # standard errors that hold 95 of 100 cases
+_Entry = tuple[str, int, list[Panel | CurveComparison]]  # label, place, one panel or curve per replica
+ALONE = "run"  # label of a single run
+TWO_SIDED = 1.96  # standard errors of a 95 % interval
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """The curve of a run.
+    """Curve of a run.
 
     Attributes:
-        label: for the legend.
-        place: of the run among all runs: it has the same color in every figure.
-        curve: what is drawn; the band of a distribution holds 95 of 100 cases, others one standard error.
+        label: Label in the legend.
+        place: Index of the run, which determines its color in every figure.
+        curve: Curve to draw. Bands are 95 % intervals for distributions, and otherwise one standard error.
     """
 
     label: str
@@ -33,18 +33,18 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """What one pair of axes shows.
+    """Contents of one panel.
 
     Attributes:
-        key: as of the `CurveComparison`; ``h_of_r`` and ``bond.C-H`` for the distributions.
-        name: for people.
-        horizontal, vertical: the axes.
-        lines: one of each run that has it.
-        reference: drawn below them, or None.
-        is_density: its area is 1, and it is drawn from 0.
-        is_steps: whether it is constant between its points.
-        remark: a few words beside the name, such as the overlap.
-        notes: sentences that belong to it.
+        key: Key of the `CurveComparison` or distribution, such as ``h_of_r`` or ``bond.C-H``.
+        name: Display name.
+        horizontal, vertical: Labels of the axes.
+        lines: One line for each run that has the curve.
+        reference: Curve of the reference, drawn behind the lines, or None.
+        is_density: Whether the area is 1 and the axis starts at 0.
+        is_steps: Whether the curves are step functions.
+        remark: Short remark next to the name, such as the overlap.
+        notes: Remarks for the caption.
     """
 
     key: str
@@ -60,12 +60,12 @@ class Overlay:
 
     @property
     def family(self) -> str:
-        """The part of the key before its first dot; overlays of one family are panels of one figure."""
+        """Part of the key before the first dot; overlays of the same family are panels of one figure."""
         return self.key.partition(".")[0]
 
 
 def overlays_of(groups: Sequence[RunGroup]) -> dict[str, list[Overlay]]:
-    """Return everything that is drawn against something else than time, by family, in the order of the page."""
+    """Return all overlays except series over simulation time, by family, in the order of the page."""
     entries: dict[str, list[_Entry]] = {}
     for place, group in enumerate(groups):
         label = group.name if len(groups) > 1 or not group.is_single else ALONE
@@ -79,13 +79,13 @@ def overlays_of(groups: Sequence[RunGroup]) -> dict[str, list[Overlay]]:
 
 
 def axis_label(axis: Axis) -> str:
-    """``Wavenumber  [1/cm]``."""
+    """Return the label of an axis, such as ``Wavenumber  [1/cm]``."""
     unit = SYMBOLS.get(axis.unit, axis.unit)
     return f"{axis.name}  [{unit}]" if unit else axis.name
 
 
 def curve_of(distribution: Distribution) -> Curve:
-    """Return a distribution as a curve through the centers of its bins, with a band that holds 95 of 100 cases."""
+    """Return a distribution as a curve through the centers of its bins, with a 95 % band."""
     density, error = distribution.density, distribution.error
     low = high = None
     if error is not None:
@@ -94,7 +94,7 @@ def curve_of(distribution: Distribution) -> Curve:
 
 
 def pooled(curves: Sequence[Curve], width: float) -> Curve:
-    """Return the mean curve of replicas on the points of the first, with ``width`` standard errors of their spread."""
+    """Return the mean curve of replicas at the points of the first, with a band of ``width`` standard errors."""
     first = curves[0]
     if len(curves) == 1:
         return first
@@ -111,7 +111,7 @@ def _on(points: FloatArray, curve: Curve) -> FloatArray:
 
 
 def _drawn(group: RunGroup) -> dict[str, list[Panel | CurveComparison]]:
-    """Return what is drawn by key, one for each member that has it; curves of the group stand for themselves."""
+    """Return panels and curves by key, one for each member that has the curve, and the curves of the group."""
     drawn: dict[str, list[Panel | CurveComparison]] = {}
     for item in (*(item for member in group.members for item in member.drawn), *group.curves):
         drawn.setdefault(item.key, []).append(item)
@@ -156,5 +156,6 @@ def _overlay(key: str, runs: list[_Entry]) -> Overlay:
 def _remark(difference: Difference | None) -> str:
     if difference is None:
         return ""
-    words = {True: "within noise", False: "differs", None: "noise not known"}[difference.agrees]
-    return f"{significant(difference.measured.value)} {difference.measured.symbol}".rstrip() + f", {words}"
+    words = {True: "within noise", False: "differs", None: "too few samples to decide"}[difference.agrees]
+    value = significant(difference.measured.value).replace("-", "\N{MINUS SIGN}")
+    return f"{value} {difference.measured.symbol}".rstrip() + f", {words}"

@@ -1,4 +1,4 @@
-"""What a report draws: the curves of runs over that of the reference, by figure, with titles and captions."""
+"""Figures of a report: curves of runs and reference by figure, with titles and captions."""
 
 import re
 from collections.abc import Sequence
@@ -6,18 +6,19 @@ from functools import partial
 
 from piwsl.analysis.groups import RunGroup
 from piwsl.analysis.quantity import FigureText
-from piwsl.analysis.report.figures import draw_energies, draw_panels, draw_several_energies, draw_with_difference
+from piwsl.analysis.report.energies import draw_energies, draw_several_energies, has_running_mean
+from piwsl.analysis.report.figures import draw_panels, draw_with_difference
 from piwsl.analysis.report.overlays import Overlay, overlays_of
 from piwsl.analysis.report.style import Drawing, Plot
 
-ENERGIES = "Gray, the values of the run; blue, their running mean over a fiftieth of it."
-SEVERAL_ENERGIES = (
-    "Running means over a fiftieth of each run; a dotted line ends the stable part of a run that became unphysical."
-)
+ENERGIES = "Values in thermo.csv."
+RUNNING_MEAN = "Gray: values in thermo.csv. Blue: running mean over a fiftieth of the run."
+SEVERAL_ENERGIES = "Running means over a fiftieth of each run."
+END_OF_STABILITY = " A dotted line marks the time at which a run became unphysical."
 
 
 def plots_of(groups: Sequence[RunGroup]) -> list[Plot]:
-    """Return the figures of one run, or of several over each other, in the order of the page."""
+    """Return the figures of one or several overlaid runs, in the order of the page."""
     is_alone = len(groups) == 1 and groups[0].is_single
     texts = {
         family: text
@@ -29,9 +30,11 @@ def plots_of(groups: Sequence[RunGroup]) -> list[Plot]:
     plots = [_plot(family, overlays, texts.get(family), is_alone) for family, overlays in overlays_of(groups).items()]
     if is_alone and groups[0].members[0].run.thermo is not None:
         draw: Drawing = partial(draw_energies, groups[0].members[0])
-        plots.append(Plot("energy", "Temperature and energy", ENERGIES, draw))
+        caption = RUNNING_MEAN if has_running_mean(groups[0].members[0]) else ENERGIES
+        plots.append(Plot("energy", "Temperature and energy", caption, draw))
     elif any(member.run.thermo is not None for group in groups for member in group.members):
-        plots.append(Plot("energy", "Temperature and energy", SEVERAL_ENERGIES, partial(draw_several_energies, groups)))
+        caption = SEVERAL_ENERGIES + ("" if all(group.stable for group in groups) else END_OF_STABILITY)
+        plots.append(Plot("energy", "Temperature and energy", caption, partial(draw_several_energies, groups)))
     return plots
 
 
@@ -39,9 +42,13 @@ def _plot(family: str, overlays: list[Overlay], text: FigureText | None, is_alon
     first = overlays[0]
     text = text or FigureText(family.replace("_", " ").capitalize())
     caption = text.caption if is_alone else text.caption_of_several
-    # A single panel has no name of its own.
+    # A single panel needs no name.
     title = first.name if len(overlays) == 1 and caption is None else text.title
-    draw: Drawing = partial(draw_with_difference, first) if text.shows_difference else partial(draw_panels, overlays)
+    draw: Drawing = (
+        partial(draw_with_difference, first)
+        if text.shows_difference
+        else partial(draw_panels, overlays, named=first.name not in title)
+    )
     name = text.file or re.sub(r"[^A-Za-z0-9-]+", "_", family)
     return Plot(name, title, _caption(overlays) if caption is None else caption, draw)
 
@@ -51,11 +58,11 @@ def _caption(overlays: list[Overlay]) -> str:
     curves += [entry.reference for entry in overlays if entry.reference is not None]
     sentences = []
     if any(entry.reference is not None for entry in overlays):
-        sentences.append("Gray, the reference.")
+        sentences.append("Gray: the reference.")
     if all(entry.is_density for entry in overlays):
         sentences.append("Every area is 1. Bands are 95 % intervals.")
     elif any(entry.low is not None for entry in curves):
         sentences.append("Bands are one standard error.")
     notes = dict.fromkeys(note for entry in overlays for note in entry.notes)
     sentences += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes if note]
-    return " ".join(sentences)
+    return re.sub(r"(^| )-(?=\w)", "\\1\N{MINUS SIGN}", " ".join(sentences))

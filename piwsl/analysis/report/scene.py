@@ -1,11 +1,11 @@
-"""The molecule or crystal as it moves, thinned for a page."""
+"""Animated molecule or crystal, thinned for the report page."""
 
 import base64
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses, chemical_symbols, covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from markupsafe import Markup
 
@@ -17,24 +17,24 @@ from piwsl.trajectories.frame_source import first_frame
 from piwsl.typing import FloatArray, IntArray
 
 MOST_FRAMES = 200
-MOST_NUMBERS = 500_000  # coordinates of all scenes of a page: about 1.3 MB at most
+MOST_NUMBERS = 500_000  # largest number of coordinates in all scenes of a page, about 1.3 MB
 PRECISION = 0.01  # angstrom
-TURNED, TILTED = -20.0, 12.0  # degrees that a cell is turned from its first vector lying across the page
+TURNED, TILTED = -20.0, 12.0  # degrees; rotation of a cell from the view with its first vector across the page
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Frames of one run.
+    """Frames of one run for the 3-D view.
 
     Attributes:
-        name: of the run.
-        species: (atoms,) atomic numbers.
-        bonds: (bonds, 2) atom indices, of the first frame.
-        times: (frames,) fs.
-        positions: (frames, atoms, 3) angstrom: turned so that the first frame lies in the plane of the page and the
-            others lie on it; a crystal is turned a little, and keeps its place.
-        end: time at which the run was no longer physical, fs, or None.
-        cell: (4, 3) angstrom: a corner of the first cell of a crystal and the corners next to it, or None.
+        name: Name of the run.
+        species: Atomic numbers (atoms,).
+        bonds: Atom indices (bonds, 2) of the bonds in the first frame.
+        times: Times (frames,), fs.
+        positions: Positions (frames, atoms, 3), angstrom. The first frame is rotated into the plane of the page and the
+            other frames are superposed on it; a crystal is only rotated slightly.
+        end: Time at which the run became unphysical, fs, or None.
+        cell: Corner of the first cell of a crystal and its three neighboring corners (4, 3), angstrom, or None.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Scene:
 
     @property
     def edges(self) -> FloatArray:
-        """(12, 2, 3) both ends of the edges of the cell, angstrom; none of a molecule."""
+        """Both ends of the edges of the cell (12, 2, 3), angstrom; empty for a molecule."""
         if self.cell is None:
             return np.zeros((0, 2, 3))
         corner, vectors = self.cell[0], self.cell[1:] - self.cell[0]
@@ -61,27 +61,27 @@ class Scene:
 
     @property
     def symbols(self) -> list[str]:
-        """(atoms,) of the elements."""
+        """Chemical symbols (atoms,)."""
         return [chemical_symbols[int(number)] for number in self.species]
 
     def encoded(self) -> str:
-        """Positions in 0.01 angstrom as little-endian int16, each frame less the one before, deflated, base64."""
+        """Return position differences between frames as little-endian int16 (0.01 angstrom), deflated, base64."""
         largest = np.iinfo(np.int16).max
         steps = np.clip(np.rint(self.positions / PRECISION), -largest, largest).astype("<i2")
-        steps[1:] = np.diff(steps, axis=0)  # wraps around, and back when it is summed up
+        steps[1:] = np.diff(steps, axis=0)  # overflow wraps around, and is undone by the summation
         return base64.b64encode(zlib.compress(steps.tobytes(), 9)).decode("ascii")
 
 
 def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> Scene | None:
-    """Return at most 200 frames of a run, the one that broke among them.
+    """Return at most 200 frames of a run, including the first broken frame.
 
     Args:
-        comparison: of the run.
-        name: of the run.
-        numbers: coordinates at most; fewer frames of a large system.
+        comparison: Comparison of the run.
+        name: Name of the run.
+        numbers: Largest number of coordinates, which limits the number of frames for large systems.
 
     Returns:
-        None where no frame has finite positions, or a single one is too large.
+        Scene; None if no frame has finite positions, or a single frame is too large.
     """
     run = comparison.run
     atoms = len(run.species)
@@ -102,9 +102,9 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
     positions, times = positions[finite], run.times[chosen][finite]
     try:
         bonds = find_bonds(run.species, positions[:1]).pairs
-    except DataError:  # torn apart from the start
+    except DataError:  # no bonds in the first frame
         bonds = np.zeros((0, 2), dtype=np.int64)
-    masses, cell = atomic_masses[run.species], first_frame(run.frames)[1]
+    masses, cell = run.frames.masses, first_frame(run.frames)[1]
     if cell is None:
         return Scene(name, run.species, bonds, times, superposed(positions, masses), end)
     bonds = bonds[are_chemical(run.species, bonds)]
@@ -113,15 +113,15 @@ def scene_of(comparison: Comparison, name: str, numbers: int = MOST_NUMBERS) -> 
 
 
 def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return frames of a crystal without the drift of its center, and its cell, in a perspective view.
+    """Return the frames of a crystal without the drift of its center, and its cell, rotated for the view.
 
     Args:
-        positions: (frames, atoms, 3), unwrapped.
-        weights: (atoms,).
-        cell: (3, 3) of the first frame.
+        positions: Unwrapped positions (frames, atoms, 3).
+        weights: Weights (atoms,).
+        cell: Cell (3, 3) of the first frame.
 
     Returns:
-        (frames, atoms, 3), and the corner of the cell and those next to it (4, 3).
+        Positions (frames, atoms, 3), and a corner of the cell with its three neighboring corners (4, 3).
     """
     share = weights / weights.sum()
     drift = np.einsum("i,fij->fj", share, positions)
@@ -135,13 +135,13 @@ def at_rest(positions: FloatArray, weights: FloatArray, cell: FloatArray) -> tup
 
 
 def superposed(positions: FloatArray, weights: FloatArray) -> FloatArray:
-    """Superpose frames onto the first, which has its longest axis along x and its shortest along z.
+    """Superpose frames on the first frame, with its longest axis along x and its shortest axis along z.
 
-    The rotations are those of least squares (Kabsch, Acta Cryst. A 32, 922 (1976)).
+    The rotations minimize the squared distances (Kabsch, Acta Cryst. A 32, 922 (1976)).
 
     Args:
-        positions: (frames, atoms, 3).
-        weights: (atoms,).
+        positions: Positions (frames, atoms, 3).
+        weights: Weights (atoms,).
     """
     share = (weights / weights.sum())[:, None]
     centered = positions - (positions * share).sum(axis=1, keepdims=True)
@@ -171,7 +171,7 @@ def picture_svg(scene: Scene) -> Markup:
     depth = positions[:, 2]
     shapes = [
         (
-            float(depth[[i, j]].min()) - 0.01,  # never over its own atoms
+            float(depth[[i, j]].min()) - 0.01,  # behind the two atoms
             f'<line x1="{places[i, 0]:.1f}" y1="{places[i, 1]:.1f}" x2="{places[j, 0]:.1f}" y2="{places[j, 1]:.1f}" '
             f'stroke="var(--outline)" stroke-width="{0.22 * scale:.1f}" stroke-linecap="round"/>',
         )

@@ -1,4 +1,4 @@
-"""Colors and sizes of the figures, for files and for the page."""
+"""Colors and sizes of figures, in files and on the page."""
 
 import io
 import re
@@ -13,21 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-PIXELS_PER_INCH = 72  # of SVG as matplotlib writes it: a point of the figure is a pixel of the page
+PIXELS_PER_INCH = 72  # resolution of matplotlib's SVG: one point of the figure is one pixel of the page
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colors by their role. Run and reference differ in lightness and in kind (line, area), too."""
+    """Colors by role. Run and reference also differ in lightness and in shape (line, area)."""
 
     ink: str
     muted: str
     grid: str
     run: str
     reference: str
-    outline: str  # of the reference
+    outline: str  # outline of the reference
     alert: str
-    second: str  # further runs
+    second: str  # color of further runs
     third: str
     fourth: str
     fifth: str
@@ -35,16 +35,16 @@ class Palette:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Of several runs, in their order."""
+        """Colors of several runs in order."""
         return (self.run, self.second, self.third, self.fourth, self.fifth, self.sixth)
 
 
-# The colors of Okabe and Ito, which differ for every kind of color vision.
+# The colors of Okabe and Ito, which are distinguishable with every kind of color vision.
 LIGHT = Palette(
     "#1b1f24", "#59636e", "#dfe3e8", "#0072b2", "#c8cfd6", "#8a949e", "#b34700",
     "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 )  # fmt: skip
-# Colors of the page: placeholders that `page_svg` turns into CSS variables, so that they follow dark mode.
+# Colors of the page: placeholders that `page_svg` replaces by CSS variables, to support dark mode.
 PAGE = Palette(*(f"#0101{number:02x}" for number in range(1, len(fields(Palette)) + 1)))
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
@@ -58,12 +58,12 @@ DASHES: tuple[tuple[float, ...], ...] = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Size of a figure: its width in pixels of the page, and how it uses it.
+    """Size and layout of a figure.
 
     Attributes:
-        width: pixels.
-        text: size of the text, pixels.
-        columns: panels side by side at most.
+        width: Width on the page, pixels.
+        text: Font size, pixels.
+        columns: Largest number of panels side by side.
     """
 
     width: int
@@ -72,7 +72,7 @@ class Layout:
 
     @property
     def is_wide(self) -> bool:
-        """More than a phone."""
+        """Whether the figure is wider than a phone screen."""
         return self.columns > 2
 
 
@@ -88,10 +88,10 @@ class Plot:
     """A figure of the report.
 
     Attributes:
-        name: of its files, without suffix.
-        title: above it.
-        caption: below it.
-        draw: draws the figure in a layout and a palette.
+        name: Name of its files, without suffix.
+        title: Title above the figure.
+        caption: Caption below the figure.
+        draw: Function that draws the figure in a layout and a palette.
     """
 
     name: str
@@ -102,9 +102,10 @@ class Plot:
 
 @contextmanager
 def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
-    """Set matplotlib up while a figure is drawn and written; restore its settings afterwards."""
+    """Configure matplotlib while a figure is drawn and written, and restore its settings afterwards."""
     with matplotlib.rc_context(
         {
+            "text.parse_math": False,  # run and file names may contain dollar signs
             "font.size": layout.text,
             "axes.titlesize": layout.text,
             "axes.labelsize": layout.text,
@@ -119,16 +120,16 @@ def drawing(layout: Layout, palette: Palette) -> Iterator[None]:
             "axes.unicode_minus": True,
             "axes.linewidth": 0.8,
             "lines.solid_capstyle": "round",
-            "path.simplify_threshold": 0.25,  # of a pixel
-            "svg.fonttype": "none",  # text stays text: the page sets the font, and it can be searched
-            "svg.hashsalt": "piwsl",  # the same figure gives the same file
+            "path.simplify_threshold": 0.25,  # in pixels
+            "svg.fonttype": "none",  # text remains searchable, with the font of the page
+            "svg.hashsalt": "piwsl",  # equal figures give equal files
         }
     ):
         yield
 
 
 def new_figure(layout: Layout, height: float) -> Figure:
-    """Return an empty figure of a height in pixels, with a transparent background."""
+    """Return an empty figure with a given height in pixels and a transparent background."""
     size = (layout.width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08, hspace=0.04))
     figure.patch.set_alpha(0.0)
@@ -136,7 +137,7 @@ def new_figure(layout: Layout, height: float) -> Figure:
 
 
 def dress(axes: Axes, palette: Palette) -> None:
-    """Style axes: no box, a light grid behind the data."""
+    """Style axes without a box and with a light grid behind the data."""
     axes.patch.set_alpha(0.0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=3, width=0.8)
@@ -165,7 +166,7 @@ def notebook_svg(plot: Plot) -> str:
 
 
 def _element(plot: Plot, text: str, name: str) -> str:
-    """Return the ``<svg>`` element alone; two figures of one page must not share ids, so these begin with ``name``."""
+    """Return only the ``<svg>`` element, with ids that begin with ``name`` so that they are unique on the page."""
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
@@ -179,5 +180,5 @@ def _drawn(plot: Plot, layout: Layout, palette: Palette, ground: str) -> str:
         figure = plot.draw(layout, palette)
         figure.savefig(stream, format="svg", facecolor=ground, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", stream.getvalue(), flags=re.DOTALL)
-    # A hundredth of a pixel is enough.
+    # Two digits give a hundredth of a pixel.
     return re.sub(r'\bd="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), text)

@@ -1,8 +1,6 @@
-"""Everything that `piwsl analyze` writes: numbers as JSON and CSV, figures and the page, whole or not at all."""
+"""Output of `piwsl analyze`: numbers as JSON and CSV, figures and the report page, written atomically."""
 
-import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from piwsl.analysis.report.style import LIGHT, WIDE, Plot, drawing, file_svg
 from piwsl.analysis.statistics.curves import Curve
 from piwsl.analysis.statistics.results import Measurement, plain
 from piwsl.errors import RunDirectoryError
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import atomic_path, csv_text
+from piwsl.runs.json_text import json_text as finite_json
 
 JSON_FILE = "analysis.json"
 OBSERVABLES_FILE = "observables.csv"
@@ -32,16 +31,16 @@ CURVE_COLUMNS = ("key", "curve", "x_name", "x_unit", "y_name", "y_unit", "x", "y
 
 
 def check_output(output: Path) -> None:
-    """Refuse a directory that holds anything but an earlier analysis, which may be replaced.
+    """Raise an error if a directory contains files other than an earlier analysis, which may be replaced.
 
     Raises:
-        RunDirectoryError: it holds something else, or is no directory, or cannot be read.
+        RunDirectoryError: The directory contains other files, is not a directory, or cannot be read.
     """
     try:
         if not output.exists():
             return
         if not output.is_dir():
-            raise RunDirectoryError(f"{output}: a file, not a directory: choose another output=DIR")
+            raise RunDirectoryError(f"{output} is a file, not a directory: choose another output=DIR")
         foreign = sorted(file.name for file in output.iterdir() if file.name not in OWN)
         if (output / FIGURES).is_dir():
             pictures = (file for file in (output / FIGURES).iterdir() if file.suffix not in (".png", ".svg"))
@@ -49,20 +48,22 @@ def check_output(output: Path) -> None:
     except OSError as error:
         raise RunDirectoryError(f"{output}: {error.strerror}: choose another output=DIR") from None
     if foreign:
-        raise RunDirectoryError(f"{output}: holds {foreign[0]}, which is not of an analysis: choose another output=DIR")
+        raise RunDirectoryError(
+            f"{output}: contains {foreign[0]}, which is not part of an analysis: choose another output=DIR"
+        )
 
 
 def write_analysis(groups: Sequence[RunGroup], output: Path, with_report: bool = True) -> dict[str, Path]:
-    """Write analysis.json and the tables; with a report also report.html and the figures as PNG and SVG.
+    """Write analysis.json and the tables, and optionally report.html and the figures as PNG and SVG.
 
-    Everything is computed before the first file is written. Files of an earlier analysis that this one does not write
+    All contents are computed before the first file is written. Files of an earlier analysis that are not overwritten
     are removed.
 
     Returns:
-        The files by name, in the order in which they were written; the report last.
+        Paths of the files by name, in the order of writing, with the report last.
 
     Raises:
-        RunDirectoryError: as `check_output`, or a file cannot be written.
+        RunDirectoryError: The directory cannot be used, as in `check_output`, or a file cannot be written.
     """
     check_output(output)
     contents: dict[str, bytes] = {}
@@ -107,30 +108,30 @@ def _png(plot: Plot) -> bytes:
 
 
 def numbers_of(groups: Sequence[RunGroup]) -> dict[str, Any] | list[dict[str, Any]]:
-    """Everything as plain values: one dictionary for one run or its replicas, a list for several."""
+    """Return all results as plain values: a dictionary for one group, a list for several groups."""
     if len(groups) > 1:
         return [group.as_dict() for group in groups]
     return groups[0].members[0].as_dict() if groups[0].is_single else groups[0].as_dict()
 
 
 def json_text(groups: Sequence[RunGroup]) -> str:
-    """`numbers_of` as JSON."""
-    return json.dumps(numbers_of(groups), indent=1, allow_nan=False)
+    """Return the results of `numbers_of` as JSON."""
+    return finite_json(numbers_of(groups), indent=1)
 
 
 def observables_csv(groups: Sequence[RunGroup]) -> str:
-    """One line for each quantity of each run."""
-    return _csv(OBSERVABLE_COLUMNS, (_observable(group.name, row) for group in groups for row in group.rows))
+    """Return a CSV table with one line per observable and run."""
+    return csv_text(OBSERVABLE_COLUMNS, (_observable(group.name, row) for group in groups for row in group.rows))
 
 
 def curves_csv(groups: Sequence[RunGroup]) -> str:
-    """One line for each point of each curve and distribution; bands as they are drawn."""
-    return _csv(CURVE_COLUMNS, _points(groups))
+    """Return a CSV table with one line per point of each curve and distribution, with the drawn bands."""
+    return csv_text(CURVE_COLUMNS, _points(groups))
 
 
 def verdict_word(agrees: bool | None) -> str:
     """Return the word for a verdict in a table."""
-    return {True: "within noise", False: "differs", None: "not known"}[agrees]
+    return {True: "within noise", False: "differs", None: "cannot tell"}[agrees]
 
 
 def _observable(name: str, row: Row) -> list[Any]:
@@ -164,14 +165,6 @@ def _points(groups: Sequence[RunGroup]) -> Iterable[list[Any]]:
                     if curve.low is not None and curve.high is not None:
                         band = [_number(curve.low[index]), _number(curve.high[index]), kind]
                     yield [overlay.key, label, *axes, _number(x), _number(curve.y[index]), *band]
-
-
-def _csv(header: Sequence[str], lines: Iterable[list[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return stream.getvalue()
 
 
 def _pair(measurement: Measurement | None) -> tuple[str, str]:

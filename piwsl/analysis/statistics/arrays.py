@@ -1,4 +1,4 @@
-"""Statistics as named arrays, and back: what an npz file can hold."""
+"""Conversion of statistics to named arrays, as stored in npz files, and back."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -12,9 +12,9 @@ KEYS = "@keys"
 
 
 def flatten(value: Any) -> dict[str, Any]:
-    """Return the arrays, numbers and strings of a dataclass or a dictionary, by their dotted paths.
+    """Return the arrays, numbers and strings in a dataclass or dictionary by their dotted paths.
 
-    Nested dataclasses and dictionaries with string keys are entered; parts that are None are left out.
+    Nested dataclasses and dictionaries with string keys are traversed; values of None are omitted.
     """
     arrays: dict[str, Any] = {}
     _flatten("", value, arrays)
@@ -22,14 +22,14 @@ def flatten(value: Any) -> dict[str, Any]:
 
 
 def restore(kind: Any, arrays: Mapping[str, Any]) -> Any:
-    """Return a value of a type from what `flatten` returned.
+    """Restore a value from the result of `flatten`.
 
     Args:
-        kind: the dataclass, or ``dict[str, ...]`` of one.
-        arrays: by dotted path.
+        kind: Type of the value: a dataclass, or ``dict[str, ...]`` of a dataclass.
+        arrays: Arrays by dotted path.
 
     Raises:
-        KeyError: an array is missing.
+        KeyError: An array is missing.
     """
     return _restore("", kind, arrays)
 

@@ -1,24 +1,24 @@
-"""Autocorrelation times, also of series too long to be kept in memory."""
+"""Autocorrelation times, including those of series that do not fit into memory."""
 
 import numpy as np
 
 from piwsl.typing import FloatArray, IntArray
 
-WINDOW = 5.0  # Sokal's window: sum the autocorrelation up to this many autocorrelation times
-SHIFTS = 20  # iterations of the correction for the mean, more than it needs to converge
-LONGEST_SERIES = 65_536  # points that autocorrelation times are taken from
+WINDOW = 5.0  # Sokal's window: the autocorrelation is summed up to this many autocorrelation times
+SHIFTS = 20  # iterations of the correction for the mean, more than needed for convergence
+LONGEST_SERIES = 65_536  # largest number of points used for autocorrelation times
 
 
 def autocorrelation_time(series: FloatArray) -> float:
     """Return the integrated autocorrelation time of a series, in frames; 0.5 for independent frames.
 
-    The sum 1/2 + rho(1) + rho(2) + ... is cut at the first lag beyond five times its own value (Madras and Sokal,
-    J. Stat. Phys. 50, 109 (1988)). Measured from its own mean, a series shorter than its correlation
-    time appears uncorrelated; the correlation is corrected for that (Wolff, Comput. Phys. Commun. 156, 143 (2004),
-    eq. 49), so that a mere drift counts as one sample and not as several.
+    The sum 1/2 + rho(1) + rho(2) + ... is cut at the first lag beyond five times its own value (Madras and Sokal, J.
+    Stat. Phys. 50, 109 (1988)). Relative to its own mean, a series shorter than its correlation time appears
+    uncorrelated. The correlation is corrected for this bias (Wolff, Comput. Phys. Commun. 156, 143 (2004), eq. 49), so
+    that a drift counts as one sample.
 
     Args:
-        series: (frames,) at equal intervals.
+        series: Series (frames,) at equal intervals.
     """
     values = np.asarray(series, dtype=np.float64)
     count = len(values)
@@ -41,8 +41,8 @@ def autocorrelation_time(series: FloatArray) -> float:
 def inefficiency(*series: FloatArray) -> float:
     """Return the frames per independent sample: twice the longest autocorrelation time of the series, at least 1.
 
-    Long series are replaced by means of neighbors, which bounds the memory and loses nothing: the variance of
-    the mean, variance times inefficiency over length, is the same for both.
+    Long series are replaced by means of neighboring frames to limit memory. This does not change the variance of the
+    mean, which is variance times inefficiency divided by length.
     """
     return max(1.0, *(_inefficiency(np.asarray(column, dtype=np.float64)) for column in series))
 
@@ -56,11 +56,11 @@ def _inefficiency(series: FloatArray) -> float:
 
 
 class SeriesMeans:
-    """Series of known length, kept as means of neighbors where they are long.
+    """Series of known length; long series are stored as means of neighboring frames.
 
     Args:
-        frames: length of the series.
-        columns: their number.
+        frames: Length of the series.
+        columns: Number of series.
     """
 
     def __init__(self, frames: int, columns: int) -> None:
@@ -68,10 +68,10 @@ class SeriesMeans:
         self._each = max(-(-frames // LONGEST_SERIES), 1)
         self._sums = np.zeros((-(-frames // self._each), columns))
         self._squares = np.zeros(columns)
-        self._origin: FloatArray | None = None  # keeps the digits of series far from zero
+        self._origin: FloatArray | None = None  # preserves the precision of series far from zero
 
     def add(self, values: FloatArray, first: int) -> None:
-        """Values (f, columns) of the frames from ``first`` on."""
+        """Add values (f, columns) of the frames from ``first`` on."""
         if self._origin is None:
             self._origin = np.array(values[0], dtype=np.float64)
         shifted = values - self._origin
@@ -80,7 +80,7 @@ class SeriesMeans:
         self._squares += (shifted**2).sum(axis=0)
 
     def inefficiency(self) -> float:
-        """Return the frames per independent sample, of the column with the longest correlation."""
+        """Return the frames per independent sample for the column with the longest correlation time."""
         if self._each == 1:
             return inefficiency(*self._sums.T)
         counts = np.full(len(self._sums), float(self._each))
@@ -96,6 +96,6 @@ class SeriesMeans:
 
 
 def cell_starts(first: int, count: int, each: int) -> tuple[IntArray, IntArray]:
-    """Return where cells of ``each`` frames begin in a piece of frames from ``first`` on, and their numbers."""
+    """Return the starts of cells of ``each`` frames in a piece of frames from ``first`` on, and the cell numbers."""
     cells = np.arange(first // each, (first + count - 1) // each + 1)
     return np.maximum(cells * each - first, 0), cells

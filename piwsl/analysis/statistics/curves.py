@@ -1,4 +1,4 @@
-"""Functions of one variable: profiles, spectra, correlations, survival."""
+"""Curves (profiles, spectra, correlations, survival) and their comparison."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +9,11 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """What an axis shows.
+    """Label of an axis.
 
     Attributes:
-        name: for people, such as ``Wavenumber``.
-        unit: such as ``1/cm``; empty for a pure number.
+        name: Name of the quantity, such as ``Wavenumber``.
+        unit: Unit such as ``1/cm``; empty for a dimensionless number.
     """
 
     name: str
@@ -22,12 +22,12 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A function at points.
+    """A tabulated function.
 
     Attributes:
-        x, y: (points,) in the units of the axes that belong to it.
-        low, high: (points,) band of one standard error, or None.
-        samples: number of independent samples behind it.
+        x, y: Points and values (points,) in the units of the axes.
+        low, high: Band (points,) of one standard error, or None.
+        samples: Number of independent samples behind the curve.
     """
 
     x: FloatArray
@@ -54,18 +54,18 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class CurveComparison:
-    """A curve of a run, over that of its reference where there is one.
+    """A curve of a run and, if available, of its reference.
 
     Attributes:
-        key: stable name for programs, such as ``torsion.C-C-O-H``.
-        name: for people.
-        horizontal, vertical: the axes.
-        run: of the run.
-        reference: of the reference, or None.
-        difference: between the two, with its noise, where it is defined.
-        numbers: that are read from the curves, such as the positions of peaks, by name: of run and reference.
-        is_steps: whether it is constant between its points (survival).
-        notes: sentences that belong to the figure, such as the window of a fit.
+        key: Stable identifier, such as ``torsion.C-C-O-H``.
+        name: Display name.
+        horizontal, vertical: Labels of the axes.
+        run: Curve of the run.
+        reference: Curve of the reference, or None.
+        difference: Difference between the curves with its noise limit, if defined.
+        numbers: Numbers read from the curves of run and reference, such as peak positions, by name.
+        is_steps: Whether the curve is a step function (survival).
+        notes: Remarks for the figure caption, such as the window of a fit.
     """
 
     key: str
@@ -81,7 +81,7 @@ class CurveComparison:
 
     @property
     def family(self) -> str:
-        """The part of the key before its first dot."""
+        """Part of the key before the first dot."""
         return self.key.partition(".")[0]
 
     def as_dict(self) -> dict[str, Any]:

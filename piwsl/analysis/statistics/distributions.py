@@ -12,13 +12,13 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts in equal bins, block by block.
+    """Counts in equal bins, separately for each block.
 
     Attributes:
-        edges: (bins + 1,), equally spaced.
-        blocks: counts of each block (blocks, bins).
-        beyond: number of values outside the edges.
-        unit: of the edges.
+        edges: Equally spaced bin edges (bins + 1,).
+        blocks: Counts (blocks, bins).
+        beyond: Number of values outside the edges.
+        unit: Unit of the edges.
     """
 
     edges: FloatArray
@@ -28,12 +28,12 @@ class Histogram:
 
     @property
     def area_unit(self) -> str:
-        """Of an area under the density: a pure number."""
+        """Unit of an area under the density: empty, for a dimensionless number."""
         return ""
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return float(self.edges[1] - self.edges[0])
 
     def density(self, counts: FloatArray) -> FloatArray:
@@ -42,7 +42,7 @@ class Histogram:
         return np.asarray(counts / (np.maximum(total, 1.0) * self.width))
 
     def distribution(self) -> Distribution:
-        """Density with the standard error of each bin."""
+        """Return the density with the standard error of each bin."""
         error = self.blocks.deviations(self.density).std(axis=0) if self.blocks.has_error else None
         total = self.blocks.total
         inside = float(total.sum())
@@ -52,13 +52,13 @@ class Histogram:
 
 @dataclass(frozen=True, eq=False)
 class DistributionComparison:
-    """A distribution of the run over that of the reference.
+    """Comparison of the distributions of a quantity in run and reference.
 
     Attributes:
-        run, reference: on the same edges.
-        difference: integral of |p - p_ref|: 0 for equal, 2 for disjoint distributions.
-        wasserstein: first Wasserstein distance, the integral of |F - F_ref| of the cumulative distributions: how far
-            the values have to be moved, in the unit of the edges.
+        run, reference: Distributions with the same edges.
+        difference: Integral of |p - p_ref|: 0 for equal, 2 for disjoint distributions.
+        wasserstein: First Wasserstein distance, the integral of |F - F_ref| over the cumulative distributions, in the
+            unit of the edges.
     """
 
     run: Distribution
@@ -87,9 +87,9 @@ class DistributionComparison:
 def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
     """Compare two distributions by the integral of |p - p_ref| and by the first Wasserstein distance.
 
-    Each has its error, its noise limit, and the floor from two halves of the reference. Even two samples of one
-    distribution differ; by how much follows from the bootstrap over the blocks of both sides, each about its own mean.
-    No assumption on frame intervals or lengths is needed.
+    Each has an error, a noise limit, and a floor from the two halves of the reference. Even two samples of the same
+    distribution differ. The expected difference is estimated by a bootstrap over the blocks of run and reference, each
+    relative to its own mean. Frame intervals and lengths are arbitrary.
     """
     run_distribution, reference_distribution = run.distribution(), reference.distribution()
     noise = None
@@ -117,7 +117,8 @@ def compare(run: Histogram, reference: Histogram) -> DistributionComparison:
             error = float(np.std(distance(gap + noise)))
         if halved is not None:
             floor = float(distance(halved[0])) * halved[1]
-        return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor)
+        decides = run.blocks.decides and reference.blocks.decides
+        return Difference(Measurement(float(distance(gap)), error, unit, samples), limit, floor, decides)
 
     return DistributionComparison(
         run_distribution, reference_distribution, difference(area, run.area_unit), difference(moved, run.unit)

@@ -1,4 +1,4 @@
-"""Results of an analysis - numbers, differences, distributions - and how they are written."""
+"""Results of an analysis (numbers, differences, distributions) and their formatting."""
 
 from dataclasses import dataclass
 from math import floor, isfinite, log10
@@ -7,7 +7,7 @@ from typing import Any
 from piwsl.typing import FloatArray
 from piwsl.units import PICOSECOND
 
-# Units whose symbol is not their name.
+# Units whose symbols differ from their names.
 SYMBOLS = {
     "angstrom": "Å",
     "angstrom^3": "Å³",
@@ -15,16 +15,23 @@ SYMBOLS = {
     "degree": "°",
 }
 
+# Multiple of the threshold. With too few samples, 2 in 100 parts of the bundled reference differ by more.
+BEYOND_DOUBT = 3.0
+
+NOTHING = 1e-10  # no unit of a result makes so small a number more than a rounding error
+ROUNDING = 1e-7  # relative uncertainty below which a number is exact: positions are stored in single precision
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -4, 6  # numbers beyond these powers of ten are written with a power of ten
+
 
 @dataclass(frozen=True)
 class Measurement:
     """A number with its uncertainty.
 
     Attributes:
-        value: in ``unit``.
-        uncertainty: one standard error in ``unit``; None where fewer than two independent samples allow none.
-        unit: ``angstrom``, ``fs``, ``K``, ...; empty for a pure number.
-        samples: number of independent samples behind the value.
+        value: Value in ``unit``.
+        uncertainty: One standard error in ``unit``; None for fewer than two independent samples.
+        unit: Unit such as ``angstrom``, ``fs`` or ``K``; empty for a dimensionless number.
+        samples: Number of independent samples behind the value.
     """
 
     value: float
@@ -34,21 +41,21 @@ class Measurement:
 
     @property
     def symbol(self) -> str:
-        """The unit as it is read; long times are read in ps."""
+        """Symbol of the unit for display; long times are displayed in ps."""
         return "ps" if self._in_ps else SYMBOLS.get(self.unit, self.unit)
 
     @property
     def number(self) -> str:
-        """``1.0931 ± 0.0004``, in the unit of `symbol`."""
+        """Number and error as text in the unit of `symbol`, such as ``1.09312 ± 0.00042``."""
         scale = 1 / PICOSECOND if self._in_ps else 1.0
         return with_uncertainty(self.value * scale, None if self.uncertainty is None else self.uncertainty * scale)
 
     @property
     def _in_ps(self) -> bool:
-        return self.unit == "fs" and abs(self.value) >= PICOSECOND
+        return self.unit == "fs" and abs(self.value) >= 0.1 * PICOSECOND
 
     def text(self) -> str:
-        """``1.0931 ± 0.0004 Å``."""
+        """Format number, error and unit as text, such as ``1.09312 ± 0.00042 Å``."""
         return f"{self.number} {self.symbol}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,32 +70,43 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a run is from its reference, and how far noise alone would put it.
+    """Difference between a run and its reference, and the difference expected from noise alone.
 
     Attributes:
-        measured: the difference (or distance) and its standard error.
-        limit: noise alone stays below it in 95 of 100 cases; None where it cannot be estimated.
-        floor: the same difference between the first and the second half of the reference, scaled from the lengths of
-            halves to those that are compared; None without two independent samples.
+        measured: Difference (or distance) with its standard error.
+        limit: Limit that noise alone exceeds in 5 of 100 cases; None if it cannot be estimated.
+        floor: Difference between the first and the second half of the reference, scaled to the lengths of run and
+            reference; None without two independent samples.
+        decides: Whether there are enough samples for a verdict. With fewer samples, a run is reported as different only
+            if the difference is three times the threshold, and is never reported as agreeing.
+        judged: Whether a verdict is given at all.
     """
 
     measured: Measurement
     limit: float | None
     floor: float | None
+    decides: bool = True
+    judged: bool = True
 
     @property
     def threshold(self) -> float | None:
-        """The larger of limit and floor: a run is not called different where the reference differs from itself."""
+        """Larger of limit and floor. A run does not differ if the reference differs as much from itself."""
         return None if self.limit is None else max(self.limit, self.floor or 0.0)
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the difference is within the threshold; None where the data do not suffice."""
-        return None if self.threshold is None else abs(self.measured.value) <= self.threshold
+        """Whether the difference is within the threshold; None if the data are insufficient."""
+        if self.threshold is None or not self.judged:
+            return None
+        if self.decides:
+            return abs(self.measured.value) <= self.threshold
+        return False if abs(self.measured.value) > BEYOND_DOUBT * self.threshold else None
 
     def noise_text(self) -> str:
-        """Return how far noise alone would put it, in words."""
-        return "noise unknown" if self.limit is None else f"noise alone: up to {significant(self.threshold)}"
+        """Return the noise limit as text."""
+        if self.limit is None or self.agrees is None:
+            return "too few samples for a verdict"
+        return f"noise alone: up to {significant(self.threshold)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -106,12 +124,12 @@ class Distribution:
     """A normalized histogram.
 
     Attributes:
-        edges: (bins + 1,) in ``unit``.
-        density: (bins,) in 1/``unit``; its integral over the edges is 1.
-        error: (bins,) standard error of the density, or None.
-        unit: of the edges.
-        samples: number of independent samples.
-        beyond: fraction of the values that lie outside the edges.
+        edges: Bin edges (bins + 1,) in ``unit``.
+        density: Density (bins,) in 1/``unit``, with an integral of 1.
+        error: Standard error (bins,) of the density, or None.
+        unit: Unit of the edges.
+        samples: Number of independent samples.
+        beyond: Fraction of the values that lie outside the edges.
     """
 
     edges: FloatArray
@@ -123,7 +141,7 @@ class Distribution:
 
     @property
     def centers(self) -> FloatArray:
-        """(bins,) middle of each bin."""
+        """Centers (bins,) of the bins."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 
     def as_dict(self) -> dict[str, Any]:
@@ -139,28 +157,51 @@ class Distribution:
 
 
 def plain(value: float | None) -> float | None:
-    """Return a float that JSON can hold: None for NaN and infinities."""
+    """Return a float that JSON can represent; None for NaN and infinity."""
     return None if value is None or not isfinite(value) else float(value)
 
 
 def with_uncertainty(value: float, uncertainty: float | None) -> str:
-    """Format a number to the digits that its uncertainty leaves: ``1.0931 ± 0.0004``."""
+    """Format a number with the digits justified by its uncertainty, such as ``1.09312 ± 0.00042``.
+
+    The uncertainty has two significant digits and the value the same decimals. Numbers below 0.0001 share a power of
+    ten: ``(2.1 ± 9.2)×10⁻⁶``. An uncertainty at the precision of floating-point numbers is left out.
+    """
     if not isfinite(value):
         return "not known"
-    if uncertainty is None or not isfinite(uncertainty) or uncertainty <= 0:
-        return f"{value:.6g}"
-    # Two digits where the first is 1, else one: 0.0134 and 0.03.
-    exponent = floor(log10(uncertainty))
-    digits = 1 - exponent if uncertainty / 10.0**exponent < 1.95 else -exponent
+    if uncertainty is None or not isfinite(uncertainty) or uncertainty <= max(ROUNDING * abs(value), NOTHING):
+        return _without_uncertainty(value)
+    exponent = floor(log10(max(abs(value), uncertainty)))
+    if exponent < SMALLEST_EXPONENT:
+        return f"({with_uncertainty(value / 10.0**exponent, uncertainty / 10.0**exponent)}){_power_of_ten(exponent)}"
+    digits = 1 - floor(log10(uncertainty))
+    if round(uncertainty, digits) >= 10.0 ** (2 - digits):  # 0.0998 becomes 0.10, not 0.100
+        digits -= 1
     places = max(digits, 0)
     return f"{round(value, digits) + 0.0:.{places}f} ± {round(uncertainty, digits):.{places}f}"
 
 
 def significant(value: float | None, digits: int = 2) -> str:
-    """Format a number to some significant digits, without an exponent for ordinary sizes."""
+    """Format a number with ``digits`` significant digits, below 0.0001 with a power of ten: ``1.8×10⁻⁵``."""
     if value is None or not isfinite(value):
         return "not known"
-    if value == 0:
+    if abs(value) <= NOTHING:
         return "0"
-    places = max(digits - 1 - floor(log10(abs(value))), 0)
-    return f"{value:.{places}f}" if places < 8 else f"{value:.{digits - 1}e}"
+    exponent = floor(log10(abs(value)))
+    if exponent < SMALLEST_EXPONENT:
+        return f"{value / 10.0**exponent:.{digits - 1}f}{_power_of_ten(exponent)}"
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}"
+
+
+def _without_uncertainty(value: float) -> str:
+    """Return at most six significant digits, three of small and large numbers, without zeros at the end."""
+    if abs(value) <= NOTHING:
+        return "0"
+    exponent = floor(log10(abs(value)))
+    if SMALLEST_EXPONENT <= exponent < LARGEST_EXPONENT:
+        return f"{value:.6g}"
+    return f"{value / 10.0**exponent:.3g}{_power_of_ten(exponent)}"
+
+
+def _power_of_ten(exponent: int) -> str:
+    return "\N{MULTIPLICATION SIGN}10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,4 +1,4 @@
-"""Survival of replicas, some of which are still stable at their end: the estimator of Kaplan and Meier."""
+"""Kaplan-Meier estimate of the survival of replicas, some of which are still stable at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from piwsl.units import PICOSECOND
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """Probability of being stable, constant between the times at which replicas broke.
+    """Probability that a replica is stable, a step function of time.
 
     Attributes:
-        times: (k + 1,) fs, 0 and each time at which some broke.
-        probability: (k + 1,) from each time to the next.
-        at_risk, broken: (k,) replicas that were watched until then, and that broke then.
-        longest: fs, of any replica.
-        replicas: their number.
+        times: Start of each step (k + 1,), fs: 0 and each time at which replicas broke.
+        probability: Probability (k + 1,) from each time to the next.
+        at_risk, broken: Numbers of replicas (k,) observed until each break, and broken at that time.
+        longest: Longest observed time of any replica, fs.
+        replicas: Number of replicas.
     """
 
     times: FloatArray
@@ -33,15 +33,15 @@ class Survival:
 
     @property
     def standard_error(self) -> FloatArray:
-        """(k + 1,) of the probability (Greenwood 1926); 0 where none are left."""
+        """Standard error (k + 1,) of the probability (Greenwood 1926); 0 if no replicas are left."""
         relative = np.sqrt(np.cumsum(np.where(np.isfinite(self._terms), self._terms, 0.0)))
         return np.concatenate([[0.0], self.probability[1:] * relative])
 
     def band(self) -> tuple[FloatArray, FloatArray]:
-        """One standard error below and above, made on the scale log(-log S), so that it stays between 0 and 1.
+        """Return the band of one standard error, computed on the scale log(-log S) so that it stays between 0 and 1.
 
-        Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data (1980). Without an error, where all or
-        none are left, low and high are the probability itself.
+        See Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data (1980). If all or no replicas are
+        left, there is no error, and both limits equal the probability.
         """
         low, high = self.probability.copy(), self.probability.copy()
         is_open = (self.probability > 0) & (self.probability < 1)
@@ -51,39 +51,39 @@ class Survival:
         return low, high
 
     def restricted_mean(self) -> Measurement:
-        """Mean time until a break within the longest time that was watched, fs; exact where the last one broke then."""
+        """Return the mean time until a break within the longest observed time, fs; exact if the last replica broke."""
         ends = np.append(self.times[1:], self.longest)
         areas = self.probability * (ends - self.times)
-        later = np.cumsum(areas[::-1])[::-1][1:]  # under the curve from each break on
+        later = np.cumsum(areas[::-1])[::-1][1:]  # area under the curve after each break
         finite = np.isfinite(self._terms)
         error = float(np.sqrt((later[finite] ** 2 * self._terms[finite]).sum()))
         return Measurement(float(areas.sum()), error if self.broken.sum() else None, "fs", self.replicas)
 
     def median(self) -> float | None:
-        """Time until half have broken, fs; None where fewer have."""
+        """Return the time until half of the replicas have broken, fs; None if fewer have broken."""
         below = np.flatnonzero(self.probability <= 0.5)
         return float(self.times[below[0]]) if len(below) else None
 
     @property
     def _terms(self) -> FloatArray:
-        """(k,) what each break adds to the relative variance; infinite where none are left."""
+        """Return the contribution (k,) of each break to the relative variance; infinite if no replicas are left."""
         with np.errstate(divide="ignore"):
             return np.asarray(self.broken / (self.at_risk * (self.at_risk - self.broken)))
 
 
 def survival(times: Sequence[float], broken: Sequence[bool]) -> Survival:
-    """Survival of replicas (Kaplan and Meier, J. Am. Stat. Assoc. 53, 457, 1958).
+    """Estimate the survival of replicas (Kaplan and Meier, J. Am. Stat. Assoc. 53, 457, 1958).
 
     Args:
-        times: fs, until each broke, or until it was watched no longer.
-        broken: whether it broke then.
+        times: Time until each replica broke, or until its end, fs.
+        broken: Whether each replica broke.
 
     Raises:
-        DataError: there are none, or a time is negative.
+        DataError: There are no replicas, or a time is negative.
     """
     ends, breaks = np.asarray(times, dtype=np.float64), np.asarray(broken, dtype=bool)
     if not len(ends) or len(ends) != len(breaks) or (ends < 0).any():
-        raise DataError("survival: needs a time of 0 fs or more for each of at least one replica")
+        raise DataError("survival needs at least one replica, each with a time of 0 fs or more")
     events = np.unique(ends[breaks])
     at_risk = np.array([(ends >= event).sum() for event in events], dtype=np.float64)
     counts = np.array([(ends[breaks] == event).sum() for event in events], dtype=np.float64)
@@ -93,7 +93,7 @@ def survival(times: Sequence[float], broken: Sequence[bool]) -> Survival:
 
 
 def survival_curve(estimate: Survival) -> CurveComparison:
-    """Return the curve that is drawn, with its mean and median, in ps."""
+    """Return the survival curve for plotting, with mean and median, in ps."""
     low, high = estimate.band()
     ends = [estimate.longest] if estimate.longest > estimate.times[-1] else []
     times = np.append(estimate.times, ends) / PICOSECOND
@@ -106,6 +106,6 @@ def survival_curve(estimate: Survival) -> CurveComparison:
     median = estimate.median()
     if median is not None:
         numbers["median time until a break"] = (Measurement(median, None, "fs", estimate.replicas), None)
-    note = f"{whole} of {estimate.replicas} replicas were still whole at their end"
-    axes = Axis("Time", "ps"), Axis("Replicas that are whole", "")
+    note = f"{whole} of {estimate.replicas} replicas were still stable at the end"
+    axes = Axis("Time", "ps"), Axis("Stable replicas", "")
     return CurveComparison("survival", "Survival", *axes, curve, numbers=numbers, is_steps=True, notes=(note,))

@@ -1,4 +1,4 @@
-"""Error bars of correlated series: blocks, and the bootstrap over blocks."""
+"""Error bars of correlated series by block averaging and bootstrap over blocks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,23 +11,24 @@ from piwsl.analysis.statistics.autocorrelation import inefficiency
 from piwsl.analysis.statistics.results import Difference, Measurement
 from piwsl.typing import FloatArray, IntArray
 
-MICRO_BLOCKS = 1000  # blocks that are summed over until the length of the final ones is known
-MOST_BLOCKS = 200  # more blocks cost memory and do not improve error bars
-DRAWS = 400  # resamplings of a bootstrap: its error bars are good to 4 %
+MICRO_BLOCKS = 1000  # number of short blocks, accumulated until the final block length is known
+FEWEST_BLOCKS = 3  # smallest number of blocks for a verdict: about eight independent samples
+MOST_BLOCKS = 200  # more blocks need memory without improving error bars
+DRAWS = 400  # bootstrap resamples; error bars are accurate to 4 %
 CONFIDENCE = 0.95
-ROUNDING = 1e-12  # relative: below the rounding of sums in float64
-SEED = 20240805  # of every bootstrap: the same data give the same error bars
+ROUNDING = 1e-12  # relative; smaller differences are rounding errors of float64 sums
+SEED = 20240805  # fixed seed, so that equal data give equal error bars
 
 Statistic = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A cut of a series into consecutive blocks of nearly equal length.
+    """Division of a series into consecutive blocks of nearly equal length.
 
     Attributes:
-        edges: (blocks + 1,) frame indices, from 0 to the number of frames.
-        samples: number of independent samples in the whole series.
+        edges: Frame indices (blocks + 1,) of the block edges, from 0 to the number of frames.
+        samples: Number of independent samples in the whole series.
     """
 
     edges: IntArray
@@ -38,9 +39,9 @@ class Blocks:
 
     @classmethod
     def automatic(cls, frames: int, per_sample: float) -> "Blocks":
-        """Blocks of length (2 N g^2)^(1/3), where statistical and systematic error of the error bar balance.
+        """Return blocks of length (2 N g^2)^(1/3), which balances statistical and systematic errors of the error bar.
 
-        The rule of Lee et al., Phys. Rev. E 83, 066706 (2011), for N frames and g frames per independent sample.
+        The rule is from Lee et al., Phys. Rev. E 83, 066706 (2011), for N frames and g frames per independent sample.
         """
         samples = max(int(frames / per_sample), 1) if frames else 0
         length = (2.0 * frames * per_sample**2) ** (1.0 / 3.0)
@@ -50,16 +51,16 @@ class Blocks:
         return cls(np.linspace(0, frames, max(count, 1) + 1).astype(np.int64), samples)
 
     def sums(self, values: FloatArray) -> FloatArray:
-        """Return sums over the frames of each block: (frames, ...) to (blocks, ...), float64."""
+        """Return sums (blocks, ...) of values (frames, ...) over the frames of each block, float64."""
         return np.add.reduceat(np.asarray(values, dtype=np.float64), self.edges[:-1], axis=0)
 
 
 class MicroBlocks:
-    """Many short consecutive blocks, merged to blocks of the right length once the correlation is known.
+    """Many short consecutive blocks, merged to blocks of the final length once the correlation time is known.
 
     Attributes:
-        frames: length of the series.
-        edges: (micro-blocks + 1,) frame indices.
+        frames: Length of the series.
+        edges: Frame indices (micro-blocks + 1,) of the edges.
     """
 
     def __init__(self, frames: int) -> None:
@@ -71,7 +72,7 @@ class MicroBlocks:
         return len(self.edges) - 1
 
     def parts(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """Micro-block, start and stop within a piece, for each micro-block that the piece has a part in."""
+        """Yield each micro-block that overlaps a piece, with start and stop within the piece."""
         block = int(np.searchsorted(self.edges, first, side="right")) - 1
         start = 0
         while start < count:
@@ -86,7 +87,7 @@ class MicroBlocks:
         sums[parts[0][0] : parts[-1][0] + 1] += np.add.reduceat(values, starts, axis=0)
 
     def merged(self, sums: FloatArray | IntArray, per_sample: float) -> "BlockSums":
-        """Return sums (micro-blocks, ...) over blocks with the nearest edges to those of `Blocks.automatic`."""
+        """Merge sums (micro-blocks, ...) into blocks with edges as close as possible to those of `Blocks.automatic`."""
         blocks = Blocks.automatic(self.frames, per_sample)
         middles = (self.edges[1:] + self.edges[:-1]) / 2
         nearest = np.searchsorted(middles, blocks.edges[:-1])
@@ -95,52 +96,57 @@ class MicroBlocks:
 
 @lru_cache(maxsize=32)
 def _draws(count: int, stream: int) -> FloatArray:
-    """(draws, count): how often each of ``count`` blocks is drawn; the same for all observables."""
+    """Return how often each of ``count`` blocks is drawn (draws, count), the same for all observables."""
     random = np.random.default_rng([SEED, stream])
     return np.asarray(random.multinomial(count, np.full(count, 1.0 / count), size=DRAWS), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class BlockSums:
-    """Sums over blocks of whatever a statistic is computed from (counts, first and second moments, ...).
+    """Sums over blocks, such as counts or moments, from which statistics are computed.
 
     Attributes:
-        sums: (blocks, k).
-        samples: number of independent samples.
+        sums: Sums (blocks, k).
+        samples: Number of independent samples.
     """
 
     sums: FloatArray
     samples: int
 
     @property
+    def decides(self) -> bool:
+        """Whether there are enough blocks for a verdict. Fewer blocks do not determine their own noise."""
+        return len(self.sums) >= FEWEST_BLOCKS
+
+    @property
     def total(self) -> FloatArray:
-        """(k,) sums over all frames."""
+        """Sums (k,) over all frames."""
         return np.asarray(self.sums.sum(axis=0))
 
     @property
     def has_error(self) -> bool:
-        """Whether an error bar can be given: two independent samples at least."""
+        """Whether an error bar can be computed, which requires two independent samples."""
         return self.samples >= 2 and len(self.sums) >= 2
 
     def resampled(self, stream: int = 0) -> FloatArray:
-        """(draws, k): totals of blocks drawn with replacement. Different streams are independent."""
+        """Return totals (draws, k) of blocks drawn with replacement. Different streams are independent."""
         return np.asarray(_draws(len(self.sums), stream) @ self.sums)
 
     def deviations(self, statistic: Statistic, stream: int = 0) -> FloatArray:
-        """(draws, ...): resampled statistics minus that of all frames, widened for the small number of blocks."""
+        """Return resampled statistics (draws, ...) minus the statistic of all frames, corrected for few blocks."""
         count = len(self.sums)
         spread = statistic(self.resampled(stream)) - statistic(self.total)
         return np.asarray(spread * np.sqrt(count / (count - 1)))
 
     def halves(self) -> tuple[FloatArray, FloatArray] | None:
-        """Totals (k,) of the first and the second half of the blocks; None without two blocks."""
+        """Return totals (k,) of the first and the second half of the blocks; None without two blocks."""
         if not self.has_error:
             return None
         middle = len(self.sums) // 2
         return self.sums[:middle].sum(axis=0), self.sums[middle:].sum(axis=0)
 
     def measure(self, statistic: Statistic, unit: str) -> Measurement:
-        """Measure a scalar statistic of the totals, with its error by the bootstrap over blocks."""
+        """Compute a scalar statistic of the totals with its bootstrap error."""
         value = float(statistic(self.total))
         error = float(np.std(self.deviations(statistic))) if self.has_error else None
         if error is not None and error < ROUNDING * abs(value):
@@ -149,7 +155,7 @@ class BlockSums:
 
 
 def block_average(series: FloatArray, unit: str) -> Measurement:
-    """Mean of a series (frames,) with its error from the spread of block means."""
+    """Return the mean of a series (frames,) with the error from the spread of block means."""
     series = np.asarray(series, dtype=np.float64)
     blocks = Blocks.automatic(len(series), inefficiency(series))
     sums = BlockSums(np.stack([blocks.sums(series), np.diff(blocks.edges)], axis=1), blocks.samples)
@@ -169,21 +175,23 @@ def difference_of(run: BlockSums, reference: BlockSums, statistic: Statistic, un
     limit = error_limit(measured, [(of_run, len(run.sums)), (of_reference, len(reference.sums))])
     if limit is not None:
         limit = max(limit, ROUNDING * abs(of_reference.value))
-    return Difference(measured, limit, floor)
+    return Difference(measured, limit, floor, run.decides and reference.decides)
 
 
 def half_scale(run: int, reference: int) -> float:
-    """Return the factor from the noise between two halves of the reference to that between run and reference.
+    """Return the ratio of the noise between run and reference to the noise between halves of the reference.
+
+    Variances are inversely proportional to the numbers of samples.
 
     Args:
-        run: number of independent samples of the run; a variance is its inverse.
-        reference: number of independent samples of the reference.
+        run: Number of independent samples of the run.
+        reference: Number of independent samples of the reference.
     """
     return float(np.sqrt((1 / run + 1 / reference) / (4 / reference)))
 
 
 def difference(run: Measurement, reference: Measurement) -> Measurement:
-    """Return run minus reference, with errors added in squares; no error where either has none."""
+    """Return run minus reference, with errors added in quadrature; no error if either error is missing."""
     error = None
     if run.uncertainty is not None and reference.uncertainty is not None:
         error = float(np.hypot(run.uncertainty, reference.uncertainty))
@@ -191,11 +199,11 @@ def difference(run: Measurement, reference: Measurement) -> Measurement:
 
 
 def error_limit(measured: Measurement, parts: Sequence[tuple[Measurement, int]]) -> float | None:
-    """Return the limit that noise stays below in 95 of 100 cases: Student's t with Welch's degrees of freedom.
+    """Return the 95 % noise limit of a difference, from Student's t with Welch's degrees of freedom.
 
     Args:
-        measured: the difference with its error.
-        parts: its parts, each with the number of blocks that its error comes from.
+        measured: Difference with its error.
+        parts: The two measurements, each with the number of blocks used for its error.
     """
     if measured.uncertainty is None:
         return None

@@ -1,4 +1,4 @@
-"""Named data sets: their published properties, their addresses, and their download."""
+"""Named data sets: published properties, addresses and downloads."""
 
 from piwsl.data.datasets.fetch import data_folder, fetch, recorded_sha256
 from piwsl.data.datasets.registry import DATASETS, Dataset, Protocol, RemoteFile, dataset, is_dataset

@@ -12,39 +12,42 @@ from urllib.parse import urlsplit
 import requests
 
 from piwsl.runs.files import write_text
+from piwsl.runs.json_text import json_text
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # (bytes present, all bytes or None if unknown)
 
-TIMEOUT = 30.0  # s without data
+TIMEOUT = 30.0  # s without received data
 _PIECE = 1 << 15  # bytes; an interrupted connection loses at most one piece
 
 
 class BrokenDownload(Exception):
-    """A file could not be downloaded from an address; the text contains the reason."""
+    """A file could not be downloaded from an address; the message states the reason."""
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Origin of the bytes of a part file; they are reused only for the same origin."""
+    """Origin of the bytes in a part file. The bytes are reused only if the origin is unchanged."""
 
     url: str
-    validator: str | None  # ETag or date of the file at the server
+    validator: str | None  # ETag or date of the file on the server
     total: int | None
 
 
 class Downloader:
-    """Downloads one file through a part file, which is kept if the connection is interrupted.
+    """Download one file through a part file that is kept if the connection is interrupted.
 
-    An instance is a downloader for pooch. A part file is continued only if the address, length and validator (ETag or
-    date) of the file have not changed; if the server cannot continue, the download starts again.
+    Instances can be passed to pooch as ``downloader``. A part file is continued only if the address, length and
+    validator (ETag or date) of the file have not changed. If the server cannot resume, the download starts again.
 
     Args:
-        part: part file; a JSON file beside it stores the origin of its bytes.
-        progress: called with (bytes present, all bytes).
+        part: Part file. A JSON file next to it stores the origin of its bytes.
+        progress: Function called with (bytes present, total bytes).
+        timeout: Time without received data after which a connection counts as interrupted, s.
     """
 
-    def __init__(self, part: Path, progress: Progress | None = None) -> None:
+    def __init__(self, part: Path, progress: Progress | None = None, timeout: float = TIMEOUT) -> None:
         self.part = part
+        self.timeout = timeout
         self.origin_file = part.with_name(f"{part.name}.json")
         self.progress = progress
 
@@ -52,7 +55,7 @@ class Downloader:
         """Download ``url`` to ``output_file``.
 
         Raises:
-            BrokenDownload: the address does not provide the file, or the connection failed without progress.
+            BrokenDownload: The address does not provide the file, or the connection failed without progress.
         """
         origin = self._known_origin(url)
         try:
@@ -78,7 +81,7 @@ class Downloader:
         return origin is not None and origin.total is not None and self._have() == origin.total
 
     def _known_origin(self, url: str) -> _Origin | None:
-        """Return the origin of the part file; None, and no part file, if it is not ``url``."""
+        """Return the origin of the part file. If the origin is not ``url``, remove the part file and return None."""
         with suppress(OSError, ValueError, TypeError):
             origin = _Origin(**json.loads(self.origin_file.read_text()))
             if origin.url == url and self.part.exists():
@@ -87,9 +90,9 @@ class Downloader:
         return None
 
     def _fetch(self, url: str, origin: _Origin | None) -> _Origin | None:
-        """Download the missing bytes until the end or an interruption; None: start again."""
+        """Download the missing bytes until the end or an interruption; return None if the download must start again."""
         have = self._have() if origin else 0
-        with requests.get(url, headers=_headers(have, origin), stream=True, timeout=TIMEOUT) as response:
+        with requests.get(url, headers=_headers(have, origin), stream=True, timeout=self.timeout) as response:
             if have and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 self.discard()
                 return None
@@ -97,12 +100,12 @@ class Downloader:
             sent = _origin(url, response)
             if response.status_code == HTTPStatus.PARTIAL_CONTENT:
                 if origin is None or sent.total != origin.total or _begin(response) != have:
-                    self.discard()  # the server sends another file than that of the part
+                    self.discard()  # the file on the server has changed
                     return None
             else:  # the whole file
                 have = 0
                 self.part.unlink(missing_ok=True)
-                write_text(self.origin_file, json.dumps(asdict(sent)))
+                write_text(self.origin_file, json_text(asdict(sent)))
             self._append(response, have, sent)
         if sent.total is None:  # without an announced length, the end of the data is the end of the file
             return _Origin(url, sent.validator, self._have())
@@ -117,7 +120,7 @@ class Downloader:
                     if self.progress:
                         self.progress(have, origin.total)
             except requests.RequestException:
-                if origin.total is None:  # an incomplete file could not be recognized
+                if origin.total is None:  # without a length, an incomplete file could not be recognized
                     self.discard()
                     raise
 
@@ -136,12 +139,12 @@ def _headers(have: int, origin: _Origin | None) -> dict[str, str]:
     if have:
         headers["Range"] = f"bytes={have}-"
         if origin is not None and origin.validator:
-            headers["If-Range"] = origin.validator  # if the file has changed, the server then sends all of it
+            headers["If-Range"] = origin.validator  # if the file has changed, the server sends the whole file
     return headers
 
 
 def _begin(response: requests.Response) -> int | None:
-    """Return the first byte of a part, from ``Content-Range: bytes 100-199/200``."""
+    """Return the offset of the first byte of a partial response, from ``Content-Range: bytes 100-199/200``."""
     first = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else None
 
@@ -162,9 +165,9 @@ def _origin(url: str, response: requests.Response) -> _Origin:
 def _check(url: str, response: requests.Response) -> None:
     status = response.status_code
     if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise BrokenDownload(f"{_host(url)} returns {status} {response.reason}")
+        raise BrokenDownload(f"{_host(url)} returned {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise BrokenDownload(f"{_host(url)} returns a web page instead of the file")
+        raise BrokenDownload(f"{_host(url)} returned a web page instead of the file")
 
 
 def _reason(url: str, error: requests.RequestException) -> str:
@@ -174,13 +177,13 @@ def _reason(url: str, error: requests.RequestException) -> str:
         causes.append(getattr(cause, "reason", None) or cause.__cause__ or cause.__context__ or _first(cause))
     names = {type(cause).__name__ for cause in causes}
     if "ConnectionRefusedError" in names or any("refused" in str(cause) for cause in causes):
-        return f"{_host(url)} refuses the connection"
+        return f"{_host(url)} refused the connection"
     if names & {"gaierror", "NameResolutionError"}:
         return f"{_host(url)} cannot be reached: its name cannot be resolved (is the network available?)"
     if isinstance(error, requests.Timeout):
-        return f"{_host(url)} does not respond"
+        return f"{_host(url)} did not respond"
     if isinstance(error, requests.exceptions.SSLError):
-        return f"no trusted connection to {_host(url)}"
+        return f"the secure connection to {_host(url)} failed"
     return f"no connection to {_host(url)} ({type(error).__name__})"
 
 

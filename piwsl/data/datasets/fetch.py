@@ -1,4 +1,4 @@
-"""Download of named data sets: once, with verification at every use."""
+"""Download named data sets once, and verify them at every use."""
 
 import errno
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piwsl.data.datasets.registry import Dataset, RemoteFile, dataset
-from piwsl.errors import DataError, MissingDependencyError, reason_of
+from piwsl.errors import DataError, MissingDependencyError, reason_of, system_errors
 from piwsl.runs.files import sha256, write_text
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def data_folder(folder: Path | None = None) -> Path:
-    """Return the folder of the data sets: ``folder``, else the variable PIWSL_DATA_DIR, else the user's cache."""
+    """Return the folder of the data sets: ``folder``, the environment variable PIWSL_DATA_DIR, or the user's cache."""
     if folder is not None:
         return folder
     if named := os.environ.get(FOLDER_VARIABLE):
@@ -36,24 +36,25 @@ def data_folder(folder: Path | None = None) -> Path:
     return Path(_pooch().os_cache("piwsl"))
 
 
+@system_errors()
 def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> Path:
     """Download a data set if necessary, and verify it.
 
-    An existing file is verified and used. A file with a wrong checksum is removed and never used. If no checksum is
-    published, the checksum of the first copy is stored beside it and used from then on.
+    An existing file is used after verification. A file with a wrong checksum is removed and never used. If no checksum
+    is published, the checksum of the first copy is stored next to the file and used from then on.
 
     Args:
-        name: name of the set, such as ``rmd17:aspirin``.
-        folder: folder of the data sets (see `data_folder`).
-        progress: called with (bytes present, all bytes or None).
+        name: Name of the data set, such as ``rmd17:aspirin``.
+        folder: Folder of the data sets (see `data_folder`).
+        progress: Function called with (bytes present, total bytes or None).
 
     Returns:
-        The file to read, or the folder of files.
+        Path of the file to read, or of the folder with the files.
 
     Raises:
-        ConfigError: no data set has this name.
-        DataError: the data set cannot be downloaded or verified.
-        MissingDependencyError: pooch is not installed.
+        ConfigError: No data set has this name.
+        DataError: The data set cannot be downloaded or verified.
+        MissingDependencyError: The package pooch is not installed.
     """
     record = dataset(name)
     folder = data_folder(folder)
@@ -69,7 +70,7 @@ def fetch(name: str, folder: Path | None = None, progress: "Progress | None" = N
 
 
 def recorded_sha256(name: str, folder: Path | None = None) -> str | None:
-    """Return the SHA-256 of the first copy of a set without a published checksum; None if no copy exists."""
+    """Return the SHA-256 of the first copy of a data set without a published checksum; None if no copy exists."""
     digest = _digest_file(data_folder(folder) / dataset(name).file.name)
     return digest.read_text().split()[0] if digest.is_file() else None
 
@@ -79,7 +80,7 @@ def _digest_file(path: Path) -> Path:
 
 
 def _expected(file: RemoteFile, path: Path) -> str | None:
-    """Return the published checksum, else that of the first copy, else None."""
+    """Return the published checksum, or else the checksum of the first copy; None if there is neither."""
     if file.checksum is not None:
         return file.checksum
     digest = _digest_file(path)
@@ -101,7 +102,7 @@ def _placed_by_hand(record: Dataset, folder: Path) -> Path:
 
 
 def _verified(record: Dataset, folder: Path) -> Path | None:
-    """Return the file or folder to read if it is complete and verified; changes nothing."""
+    """Return the file or folder to read if it is complete and verified, without changing any file."""
     path = folder / record.file.name
     target = _unpacked(record, folder) if record.file.members else path
     expected = _expected(record.file, path)
@@ -128,7 +129,7 @@ def _prepare(record: Dataset, folder: Path) -> Path:
             if not target.is_dir():
                 unpack(path, record.file.members, target)
         elif unknown and path.suffix == ".npz":
-            check_zip(path)  # the only available check before its first use
+            check_zip(path)  # without a published checksum, no other check is available
     except DataError as error:
         path.unlink()
         raise DataError(f"{error}: removed; fetch it again") from None
@@ -149,7 +150,7 @@ def _download(record: Dataset, folder: Path, progress: "Progress | None") -> Non
     downloader = Downloader(folder / f"{file.name}.part", progress)
     _check_space(record, folder, downloader.part)
     if file.members:
-        shutil.rmtree(_unpacked(record, folder), ignore_errors=True)  # of another copy
+        shutil.rmtree(_unpacked(record, folder), ignore_errors=True)  # files unpacked from an earlier copy
     expected = _expected(file, folder / file.name)
     failures = []
     for url in file.urls:
@@ -158,9 +159,11 @@ def _download(record: Dataset, folder: Path, progress: "Progress | None") -> Non
             return
         except BrokenDownload as error:
             failures.append(str(error))
-        except ValueError:  # the checksum; pooch has removed the file
+        except ValueError:  # wrong checksum; pooch has removed the file
             remedy = (
-                "" if file.checksum else f"; if the publisher changed it, remove {_digest_file(folder / file.name)}"
+                ""
+                if file.checksum
+                else f"; if the publisher has changed the file, remove {_digest_file(folder / file.name)}"
             )
             failures.append(f"the file from {url} has a wrong checksum (expected {expected}) and was removed{remedy}")
     raise DataError(
@@ -188,14 +191,14 @@ def _disk_errors(record: Dataset, folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
-                f"{record.name}: the disk of {folder} is full: downloaded parts are kept, resume later"
+                f"{record.name}: the disk of {folder} is full: free some space and try again (downloaded data are kept)"
             ) from None
         raise DataError(f"{record.name}: {folder} cannot be written ({reason_of(error)})") from None
 
 
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Serialize downloads by several processes of one training run."""
+    """Let only one process of a training run download at a time."""
     from filelock import FileLock
 
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -208,17 +211,17 @@ def _pooch() -> Any:
         import pooch
     except ImportError as error:
         raise MissingDependencyError("pooch", "fetching a data set", "data") from error
-    pooch.get_logger().setLevel("WARNING")  # otherwise it prints every step
+    pooch.get_logger().setLevel("WARNING")  # by default, pooch logs every step
     return pooch
 
 
 def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
-    """Extract the regular files of a zip or tar archive that match a pattern into a new folder, all or none.
+    """Extract the regular files of a zip or tar archive that match a pattern into a new folder.
 
-    The directories in the archive are ignored.
+    Either all files are extracted or none. Directories in the archive are ignored.
 
     Raises:
-        DataError: the archive is damaged or contains no such file.
+        DataError: The archive is damaged or contains no matching file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -233,7 +236,7 @@ def unpack(archive: Path, members: tuple[str, ...], folder: Path) -> None:
                     shutil.copyfileobj(stream, target)
                 count += 1
         if not count:
-            raise DataError(f"{archive}: contains no file like {' or '.join(members)}")
+            raise DataError(f"{archive}: contains no file that matches {' or '.join(members)}")
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -248,7 +251,7 @@ def check_zip(path: Path) -> None:
     """Verify the checksums of the members of a zip file, such as an npz file.
 
     Raises:
-        DataError: the file is damaged or not a zip file.
+        DataError: The file is damaged or not a zip file.
     """
     try:
         with zipfile.ZipFile(path) as content:
@@ -265,5 +268,5 @@ def _opened(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
         with zipfile.ZipFile(archive) as content:
             yield ((name, content.open(name)) for name in content.namelist() if not name.endswith("/"))
         return
-    with tarfile.open(archive, "r|*") as stream:  # read once from front to end: bzip2 cannot seek
+    with tarfile.open(archive, "r|*") as stream:  # read sequentially, because bzip2 cannot seek
         yield ((member.name, file) for member in stream if member.isfile() and (file := stream.extractfile(member)))

@@ -1,6 +1,6 @@
-"""The named data sets.
+"""Registry of the named data sets.
 
-The addresses were not tested when this file was written. Each entry states the source of its address and checksum.
+The addresses have not been tested. Each entry states the source of its address and checksum.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from piwsl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Protocol:
-    """Sizes of the split of a data set in Takamoto, Zaverkin, Niepert (ICML 2025).
+    """Split of a data set in Takamoto, Zaverkin, Niepert (ICML 2025).
 
     Attributes:
-        train: training frames; None if the paper uses several sizes.
-        validation: validation frames; None: as many as for training, at least 100.
-        test: test frames, the same for every training size; None if the paper states no number.
+        train: Number of training frames; None if the paper uses several sizes.
+        validation: Number of validation frames; None for the number of training frames, at least 100.
+        test: Number of test frames, the same for every training size; None if the paper states no number.
     """
 
     train: int | None = None
@@ -26,16 +26,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """The published file of a data set.
+    """Published file of a data set.
 
     Attributes:
-        name: name of the local copy.
-        urls: addresses of the same file, tried in this order; empty: it can only be downloaded by hand.
-        page: web page of the file and its terms.
-        source: source of the addresses and the checksum.
-        checksum: published checksum, ``md5:...`` or ``sha256:...``; None if none is published.
-        size: bytes; None if unknown.
-        members: shell patterns of the files to extract from an archive; empty: the file is not an archive.
+        name: Name of the local copy.
+        urls: Addresses of the same file, tried in this order; empty if the file can only be downloaded manually.
+        page: Web page with the file and its terms of use.
+        source: Source of the addresses and the checksum.
+        checksum: Published checksum, ``md5:...`` or ``sha256:...``; None if none is published.
+        size: Size in bytes; None if unknown.
+        members: Shell patterns of the files to extract from an archive; empty if the file is not an archive.
     """
 
     name: str
@@ -48,7 +48,7 @@ class RemoteFile:
 
     @property
     def state(self) -> str:
-        """How a download is verified, in a word or two."""
+        """Short description of how a download is verified."""
         if not self.urls:
             return "by hand"
         return "checksum" if self.checksum else "no checksum"
@@ -59,18 +59,18 @@ class Dataset:
     """A named data set.
 
     Attributes:
-        name: name for users, such as ``rmd17:aspirin``.
-        content: short description.
-        frames: number of frames; None if it is not published.
-        atoms: atoms per frame, such as ``21`` or ``6-95``.
-        units: units of energy and length in the file.
-        level: level of theory of the labels.
-        citation: paper of the data set.
+        name: Public name, such as ``rmd17:aspirin``.
+        content: Short description of the contents.
+        frames: Number of frames; None if it is not published.
+        atoms: Number of atoms per frame, such as ``21`` or ``6-95``.
+        units: Units of energy and length in the file.
+        level: Level of theory of the labels.
+        citation: Paper on the data set.
         doi: DOI of the paper.
-        license: license as stated by the publisher; None if none is stated.
-        file: published file.
-        protocol: split in the paper on PITC and PISC.
-        reference_energies: energies of isolated atoms at this level by element, eV, if published.
+        license: License as stated by the publisher; None if none is stated.
+        file: Published file.
+        protocol: Split in the paper on PITC and PISC.
+        reference_energies: Energies of isolated atoms at this level of theory by element, eV; empty if not published.
     """
 
     name: str
@@ -114,7 +114,7 @@ _MD22 = {
 
 
 def _figshare(number: int) -> tuple[str, ...]:
-    # The second address is for programs: the first may return a challenge for browsers (202, no content).
+    # The first address may return a browser challenge (202, no content); the second is meant for programs.
     return (
         f"https://ndownloader.figshare.com/files/{number}",
         f"https://api.figshare.com/v2/file/download/{number}",
@@ -277,16 +277,16 @@ _BY_PLAIN_NAME = {_plain(name): record for name, record in DATASETS.items()}
 
 
 def is_dataset(name: str) -> bool:
-    """Return whether a name is that of a data set and not of a file, such as ``ani1x`` or ``rmd17:...``."""
+    """Return whether a name refers to a data set, such as ``ani1x`` or ``rmd17:...``, and not to a file."""
     family, colon, _ = _plain(name).partition(":")
     return _plain(name) in _BY_PLAIN_NAME or bool(colon and family in _FAMILIES)
 
 
 def dataset(name: str) -> Dataset:
-    """Look up a data set; upper and lower case, ``-`` and ``_`` are equivalent.
+    """Look up a data set by name. Case is ignored, and ``-`` and ``_`` are equivalent.
 
     Raises:
-        ConfigError: no data set has this name.
+        ConfigError: No data set has this name.
     """
     record = _BY_PLAIN_NAME.get(_plain(name))
     if record is not None:
@@ -294,9 +294,9 @@ def dataset(name: str) -> Dataset:
     family = _plain(name).partition(":")[0]
     known = [other.partition(":")[2] for other in DATASETS if other.startswith(f"{family}:")]
     if known:
-        raise ConfigError(f"unknown data set {name!r}: {family} has {', '.join(known)}")
+        raise ConfigError(f"unknown data set {name!r}: use {family}:NAME with one of {', '.join(known)}")
     single = [other for other in DATASETS if ":" not in other]
     raise ConfigError(
-        f"unknown data set {name!r}: there are {', '.join(single)}, {', '.join(f'{f}:...' for f in _FAMILIES)} "
+        f"unknown data set {name!r}: use one of {', '.join(single)}, {', '.join(f'{f}:...' for f in _FAMILIES)} "
         "(`piwsl data fetch --list`)"
     )

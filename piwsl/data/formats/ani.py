@@ -1,9 +1,11 @@
 """HDF5 files in the layout of the ANI-1x release (Smith et al. 2020, Sci. Data 7, 134).
 
-A group for each formula holds ``atomic_numbers`` (n), ``coordinates`` (m, n, 3) in angstrom, and for each level of
-theory ``LEVEL.energy`` (m) in hartree and, for some, ``LEVEL.forces`` (m, n, 3) in hartree/angstrom; NaN if missing.
+Each formula has a group with ``atomic_numbers`` (n) and ``coordinates`` (m, n, 3) in angstrom. For each level of
+theory, the group contains ``LEVEL.energy`` (m) in hartree and optionally ``LEVEL.forces`` (m, n, 3) in
+hartree/angstrom; missing values are NaN.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from piwsl.data.formats.hdf5 import open_hdf5, opened
-from piwsl.data.formats.labels import RawLabels, labeled_frame
+from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
+from piwsl.data.formats.labels import RawLabels, atomic_numbers_of, labeled_frame, stated_factors
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
-from piwsl.errors import DataError
+from piwsl.data.names import FoundNames, shown
+from piwsl.errors import DataError, quoted
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import HARTREE, LabelUnits
 
@@ -32,7 +35,7 @@ _LOOKED_AT = 10
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """One formula: its species and the rows of its conformers that have a label."""
+    """Species of one formula, and the rows of its labeled conformers."""
 
     name: str
     species: IntArray
@@ -40,7 +43,7 @@ class _Group:
 
 
 def is_ani(file: "h5py.File") -> bool:
-    """Return whether an HDF5 file has a group of this layout among its first items."""
+    """Return whether the first items of an HDF5 file include a group with this layout."""
     return any(_is_formula(content) for content in islice(file.values(), _LOOKED_AT))
 
 
@@ -49,33 +52,34 @@ def _is_formula(content: Any) -> bool:
 
 
 def read_ani(path: Path, units: LabelUnits | None, level: str = DEFAULT_LEVEL) -> FrameSet:
-    """Open the conformers that have an energy of one level of theory; they are read on access.
+    """Open the conformers that have an energy at one level of theory; frames are read on access.
 
     Raises:
-        DataError: the file is damaged, or no conformer has a label of this level.
+        DataError: The file is damaged, or no conformer has a label at this level.
     """
     frames = AniFrames(path, units or _UNITS, level)
     frames.probe()
     left_out = frames.conformers - len(frames)
-    notes = (f"{left_out} of {frames.conformers} conformers have no {level} label: left out",) if left_out else ()
-    return FrameSet(frames, path, notes, (path,))
+    notes = (
+        (f"{left_out} of {frames.conformers} conformers have no {level} label and were skipped",) if left_out else ()
+    )
+    return FrameSet(frames, path, notes, (path,), frames.names)
 
 
 class AniFrames(LazyFrames):
     """The labeled conformers of an ANI file, formula by formula.
 
     Attributes:
-        conformers: number of all conformers in the file.
+        conformers: Total number of conformers in the file.
+        names: Names in the groups of the file.
 
     Raises:
-        DataError: see `read_ani`.
+        DataError: The file cannot be used; see `read_ani`.
     """
-
-    damage = (*LazyFrames.damage, RuntimeError)
 
     def __init__(self, path: Path, units: LabelUnits, level: str) -> None:
         with opened(path) as file:
-            self.conformers, self._groups = _groups(path, file, level)
+            self.conformers, self._groups, self.names = _groups(path, file, level, units)
         self._ends = np.cumsum([len(group.rows) for group in self._groups])
         super().__init__(path, int(self._ends[-1]))
         self._units = units
@@ -90,7 +94,7 @@ class AniFrames(LazyFrames):
         return next(self._conformers(group, np.array([row]), index))
 
     def read_all(self) -> Iterator[Frame]:
-        """Read all conformers, a block at a time."""
+        """Read all conformers block by block."""
         index = 0
         for group in self._groups:
             for start in range(0, len(group.rows), _BLOCK):
@@ -102,7 +106,7 @@ class AniFrames(LazyFrames):
         return AniFrames, (self.path, self._units, self._level)
 
     def _conformers(self, group: _Group, rows: IntArray, index: int) -> Iterator[Frame]:
-        """Yield the frames of ascending rows of a group; the first one has this index."""
+        """Yield the frames for ascending rows of a group; ``index`` belongs to the first frame."""
         arrays = self._file()[group.name]
         window = slice(int(rows[0]), int(rows[-1]) + 1)
         inside = rows - rows[0]
@@ -120,26 +124,51 @@ def _given(values: FloatArray) -> FloatArray | None:
     return None if np.isnan(values).all() else values
 
 
-def _groups(path: Path, file: "h5py.File", level: str) -> tuple[int, list[_Group]]:
-    """Return the number of all conformers, and the formulas that have labeled ones."""
-    conformers, groups = 0, []
+def _groups(path: Path, file: "h5py.File", level: str, units: LabelUnits) -> tuple[int, list[_Group], FoundNames]:
+    """Return the total number of conformers, the groups with labeled conformers, and the names in the file."""
+    conformers, groups, names = 0, [], Counter[str]()
+    energy, forces = f"{level}.energy", f"{level}.forces"
     levels: set[str] = set()
     for name, content in file.items():
         if not _is_formula(content):
             continue
         levels |= {key.rsplit(".", 1)[0] for key in content if key.endswith(".energy")}
-        species = content[SPECIES][()]
-        count = content[POSITIONS].shape[0]
+        numbers = plain_array(content, SPECIES)
+        check_stored(numbers)
+        species = atomic_numbers_of(f"{path}: {shown(name)}", numbers[()])
+        positions = plain_array(content, POSITIONS)
+        count = positions.shape[0]
         expected: dict[str, tuple[int, ...]] = {POSITIONS: (count, len(species), 3)}
-        expected |= {f"{level}.energy": (count,), f"{level}.forces": (count, len(species), 3)}
+        expected |= {energy: (count,), forces: (count, len(species), 3)}
         for key, shape in expected.items():
-            if key in content and content[key].shape != shape:
-                raise DataError(f"{path}: {name}/{key} has shape {content[key].shape}, expected {shape}")
+            if key not in content:
+                continue
+            array = plain_array(content, key, "f")
+            if array.shape != shape:
+                raise DataError(f"{path}: {shown(name)}/{key} has shape {array.shape}, expected {shape}")
+            check_stored(array)
+            _check_unit(path, f"{shown(name)}/{key}", array, units)
         conformers += count
-        if f"{level}.energy" in content:
-            rows = np.flatnonzero(np.isfinite(content[f"{level}.energy"][()]))
-            groups.append(_Group(name, np.asarray(species, dtype=np.int64), rows))
+        names.update({shown(key): count for key in content if key not in (SPECIES, POSITIONS)})
+        if energy in content:
+            rows = np.flatnonzero(np.isfinite(content[energy][()]))
+            groups.append(_Group(name, species, rows))
     groups = [group for group in groups if len(group.rows)]
     if not groups:
-        raise DataError(f"{path}: no conformer has a {level} energy; levels in the file: {', '.join(sorted(levels))}")
-    return conformers, groups
+        known = ", ".join(shown(name) for name in sorted(levels)[:20])
+        raise DataError(f"{path}: no conformer has a {level} energy; levels in the file: {known}")
+    read = {name: number for name, number in names.items() if name in (energy, forces)}
+    return conformers, groups, FoundNames(conformers, read, {name: names[name] for name in names if name not in read})
+
+
+def _check_unit(path: Path, where: str, array: Any, units: LabelUnits) -> None:
+    """Raise an error if an array states a unit other than the unit it is read with."""
+    what = "length" if where.endswith(POSITIONS) else "energy" if where.endswith(".energy") else "force"
+    for key in ("unit", "units"):
+        stated = array.attrs.get(key)
+        for name, factor in stated_factors(what, stated).items() if isinstance(stated, str) else ():
+            used = getattr(units, name)
+            if abs(factor - used) > 1e-4 * used:
+                raise DataError(
+                    f"{path}: {where} is in {quoted(stated)}: give the units of the file, units='ENERGY, LENGTH'"
+                )

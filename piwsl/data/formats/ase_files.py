@@ -1,65 +1,80 @@
-"""Structures and labels in files that ASE reads, such as extended XYZ."""
+"""Read structures and labels from files in formats of ASE."""
 
-import gzip
-import io
-import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from ase import Atoms
 from ase.io import iread
 from ase.io.extxyz import write_xyz
-from ase.io.formats import UnknownFileTypeError, filetype
 
-from piwsl.data.formats.labels import ENERGY_KEY, EV_ANGSTROM, FORCES_KEY, STRESS_KEY, find_labels, labeled_frame
+from piwsl.data.formats.extxyz import LabelCounter, is_extxyz, read_extxyz
+from piwsl.data.formats.in_child import content_of, structures_of
+from piwsl.data.formats.labels import (
+    ENERGY_KEY,
+    EV_ANGSTROM,
+    FORCES_KEY,
+    STRESS_KEY,
+    check_stated_units,
+    find_labels,
+    kind_of,
+    labeled_frame,
+    periodicity,
+)
+from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError
+from piwsl.runs.child import call_in_child
+from piwsl.runs.untrusted import reading
 from piwsl.units import LabelUnits
+
+_SECONDS, _BYTES_PER_SECOND = 6.0, 1e5  # time limit of the child process that reads an unknown format
+_MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
 
 
 def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read frames from a file in a format of ASE.
 
-    Labels are ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. For a frame without any of them, the
-    labels are the results of a calculation in the file, and a note states this.
+    Labels are read from ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial``. If a frame has none of
+    these keys, the calculator results in the file are used as labels, and a note is added.
 
     Raises:
-        DataError: the file cannot be read or contains no frame.
+        DataError: The file cannot be read or contains no frame.
     """
+    if is_extxyz(path):
+        return read_extxyz(path, units)
     frames: list[Frame] = []
-    from_results = 0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about headers of foreign files do not help the user
-            for atoms in _structures(path):
-                labels = find_labels({**atoms.arrays, **atoms.info}, {} if atoms.calc is None else atoms.calc.results)
-                pbc = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
-                structure = (atoms.numbers, atoms.positions, atoms.cell.array, pbc)
-                frames.append(labeled_frame(path, len(frames), *structure, labels, units or EV_ANGSTROM))
-                from_results += labels.from_results
-    except DataError:
-        raise
-    except (UnknownFileTypeError, OSError, ValueError, KeyError, IndexError, EOFError) as error:
-        raise DataError(f"{path}: not readable after {len(frames)} frames ({reason_of(error)})") from None
+    counter = LabelCounter()
+    with reading(path):
+        for index, raw in zip(count(), _structures(path), strict=False):
+            frames.append(_frame(path, index, raw, units or EV_ANGSTROM, counter))
     if not frames:
         raise DataError(f"{path}: contains no structure")
-    notes: tuple[str, ...] = ()
-    if from_results:
-        notes = (
-            f"{from_results} of {len(frames)} frames have no {ENERGY_KEY}/{FORCES_KEY}: "
-            "read the plain energy/forces of the file",
-        )
-    return FrameSet(frames, path, notes, (path,))
+    return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
 
 
-def _structures(path: Path) -> Iterator[Atoms]:
-    if path.suffix != ".gz":
-        yield from iread(path, index=":")
+def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, counter: LabelCounter) -> Frame:
+    named, results = raw["named"], raw["results"]
+    labels = find_labels(named, results)
+    found = {**named, **{name: value for name, value in results.items() if value is not None}}
+    agreeing = check_stated_units(path, index, named, units)
+    pbc = periodicity(f"{path}: frame {index}", raw["pbc"])
+    frame = labeled_frame(path, index, raw["numbers"], raw["positions"], raw["cell"], pbc, labels, units)
+    kind = kind_of(named)
+    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])])
+    return replace(frame, config_type=kind)
+
+
+def _structures(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix.lower() == ".traj":
+        check_traj(path)
+        yield from (content_of(atoms) for atoms in iread(path, index=":", format="traj", do_not_split_by_at_sign=True))
         return
-    # ASE seeks back and forth, which is slow in a compressed file, so the file is unpacked into memory first.
-    with gzip.open(path, "rt") as stream:
-        text = io.StringIO(stream.read())
-    yield from iread(text, index=":", format=filetype(path.with_suffix("").name, read=False))
+    # ASE's readers trust the sizes stated in a file, and some never return. A child process limits the damage.
+    size = path.stat().st_size
+    limits = {"seconds": _SECONDS + size / _BYTES_PER_SECOND, "memory": _MEMORY + _MEMORY_PER_BYTE * size}
+    yield from call_in_child(path, structures_of, path, **limits)  # type: ignore[arg-type]
 
 
 def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:

@@ -1,35 +1,48 @@
-"""Opening of HDF5 files."""
+"""Open HDF5 files safely.
+
+The HDF5 library crashes or hangs on some damaged files. A child process therefore opens each file first, walks through
+its groups and array indices, and reads the arrays of a small file.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piwsl.errors import DataError, MissingDependencyError, reason_of
+import numpy as np
+
+from piwsl.data.formats.in_child import walk_hdf5
+from piwsl.errors import DataError, MissingDependencyError, PiwslError, reason_of
+from piwsl.runs.child import call_in_child
+from piwsl.runs.untrusted import check_content
 
 if TYPE_CHECKING:
     import h5py
 
-_CHUNK_CACHE = 1 << 20  # bytes for each data set
+_CHUNK_CACHE = 1 << 20  # bytes per array
+_READ_WHOLE = 16 * 2**20  # bytes; the child reads the arrays of smaller files
+_SECONDS, _BYTES_PER_SECOND = 6.0, 1e7
+_MEMORY = 2 * 2**30
+_checked: set[tuple[str, int, int]] = set()  # path, modification time and size of the files that a child has checked
 
 
 def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
     """Open a file for reading, with a small cache.
 
     Args:
-        path: the file.
-        growing: whether another process may be writing to the file in SWMR mode, or was killed while writing.
+        path: HDF5 file.
+        growing: Whether another process may be writing to the file in SWMR mode, or was killed while writing.
 
     Raises:
-        DataError: the file is not an HDF5 file, or truncated.
-        MissingDependencyError: h5py is not installed.
+        DataError: The file is truncated or not an HDF5 file.
+        MissingDependencyError: The package h5py is not installed.
     """
     module = h5py_module()
     options = {"swmr": True, "locking": False} if growing else {}
     try:
         return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, **options)
     except OSError as error:
-        if "SWMR writing" in str(error):  # open for writing in a mode without readers
+        if "SWMR writing" in str(error):  # another process has the file open without SWMR
             raise DataError(
                 f"{path}: is being truncated, or was left open by a killed run: resume that run first"
             ) from None
@@ -38,23 +51,75 @@ def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
 
 @contextmanager
 def opened(path: Path) -> Iterator["h5py.File"]:
-    """Open a file for a block of code, in which errors of h5py mean a damaged file.
+    """Open a file for a ``with`` block in which exceptions of h5py are reported as a damaged file.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: The file is damaged.
     """
+    check_hdf5(path)
     with open_hdf5(path) as file:
         try:
             yield file
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({reason_of(error)})") from None
+        except PiwslError:
+            raise
+        except Exception as error:  # h5py raises any exception for damaged files
+            raise DataError(f"{path}: damaged ({reason_of(error)})") from error
+
+
+def check_hdf5(path: Path) -> None:
+    """Check a file in a child process, once for each modification of the file.
+
+    Raises:
+        DataError: The file is damaged.
+        MissingDependencyError: The package h5py is not installed.
+    """
+    h5py_module()
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
+    key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
+    if key not in _checked:
+        seconds = _SECONDS + state.st_size / _BYTES_PER_SECOND
+        call_in_child(path, walk_hdf5, path, state.st_size <= _READ_WHOLE, seconds=seconds, memory=_MEMORY)
+        _checked.add(key)
+
+
+def plain_array(file: Any, name: str, kinds: str = "fiu") -> Any:
+    """Return a numerical array from a file.
+
+    Args:
+        file: HDF5 file or group.
+        name: Name of the array.
+        kinds: Permitted NumPy type kinds.
+
+    Raises:
+        ValueError: The name refers to a group, a scalar, text or another type.
+    """
+    import h5py
+
+    array = file[name]
+    if not isinstance(array, h5py.Dataset) or not array.shape or array.dtype.kind not in kinds:
+        raise ValueError(f"{name} is not an array of numbers")
+    return array
+
+
+def check_stored(array: Any) -> None:
+    """Raise an error if the file is too small to contain an array of the stated shape.
+
+    Raises:
+        ValueError: The file is too small for the array.
+    """
+    check_content(
+        array.name, int(np.prod(array.shape, dtype=float)) * array.dtype.itemsize, array.id.get_storage_size()
+    )
 
 
 def h5py_module() -> Any:
-    """Return the library h5py.
+    """Import and return h5py.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: The package h5py is not installed.
     """
     try:
         import h5py

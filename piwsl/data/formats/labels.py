@@ -1,7 +1,8 @@
-"""Labels in files: their names, conversion to eV and angstrom, and validation."""
+"""Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,22 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.frames import Frame, check_label
-from piwsl.errors import DataError
+from piwsl.errors import ConfigError, DataError, printable, quoted, shortened
+from piwsl.structures.cells import PBC, check_cell
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
-from piwsl.units import LabelUnits
+from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
 STRESS_KEY = "REF_stress"
 VIRIAL_KEYS = ("REF_virial", "REF_virials")
+RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
+LARGEST_LENGTH = 1.0e5  # angstrom; limit for coordinates and lattice vectors
+_UNIT_NAME = re.compile(r"(?:(?P<what>.*?)_?)units?", re.IGNORECASE)
+_LONGEST_KIND = 60  # characters of a config_type
+_SAME = 1e-4  # relative tolerance for equal units, because programs use different values of constants
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,13 @@ class RawLabels:
     """Labels of one structure in the units of its file; None for a missing label.
 
     Attributes:
-        energy: total energy.
-        forces: forces (n, 3).
+        energy: Total energy.
+        forces: Forces (n, 3).
         stress: 9 or 6 components (xx, yy, zz, yz, xz, xy), positive under tension.
         virial: 9 or 6 components; the stress is -virial / volume.
-        from_results: whether the labels are results of a calculation as stored by ASE.
+        from_results: Whether the labels are calculator results stored by ASE.
+        names: Names under which the labels were found in the file.
+        other_energy: Energy that was not used, because the forces belong to the free energy.
     """
 
     energy: Any = None
@@ -40,6 +49,8 @@ class RawLabels:
     stress: Any = None
     virial: Any = None
     from_results: bool = False
+    names: tuple[str, ...] = ()
+    other_energy: Any = None
 
     @property
     def exist(self) -> bool:
@@ -48,18 +59,105 @@ class RawLabels:
 
 
 def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabels:
-    """Return the labels under the keys ``REF_...`` or, without any of them, the results of a calculation.
+    """Return the labels under ``REF_...`` keys or, if there are none, the calculator results.
+
+    With smeared occupations, the forces are derivatives of the free energy. If the results contain both energies, and
+    forces or stress, the free energy is used.
 
     Args:
-        named: all named values of the structure in the file.
-        results: energy, forces and stress of a calculation, as stored by ASE.
+        named: All named values of the structure in the file.
+        results: Calculator results stored by ASE, with the names in `RESULTS`.
     """
-    virial = next((named[key] for key in VIRIAL_KEYS if key in named), None)
-    labels = RawLabels(named.get(ENERGY_KEY), named.get(FORCES_KEY), named.get(STRESS_KEY), virial)
-    if labels.exist:
-        return labels
-    labels = RawLabels(results.get("energy"), results.get("forces"), results.get("stress"))
-    return replace(labels, from_results=True) if labels.exist else labels
+    virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
+    keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
+    names = tuple(key for key in keys if named.get(key) is not None)
+    if names:
+        energy, forces, stress, virial = (named.get(key) for key in keys)
+        return RawLabels(energy, forces, stress, virial, names=names)
+    energy, free, forces, stress = (results.get(name) for name in RESULTS)
+    differs = free is not None and (energy is None or not _equal(energy, free))
+    takes_free = differs and (energy is None or forces is not None or stress is not None)
+    chosen = free if takes_free else energy
+    found = {"free_energy" if takes_free else "energy": chosen, "forces": forces, "stress": stress}
+    names = tuple(name for name, value in found.items() if value is not None)
+    if free is not None and not differs:
+        names += ("free_energy",)
+    other = energy if takes_free else None
+    return RawLabels(chosen, forces, stress, from_results=bool(names), names=names, other_energy=other)
+
+
+def _equal(first: Any, second: Any) -> bool:
+    try:
+        return abs(float(first) - float(second)) < 1e-9
+    except (TypeError, ValueError):
+        return False
+
+
+def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: LabelUnits) -> list[str]:
+    """Compare the units stated in a file, under names such as ``units`` or ``energy_unit``, with the units in use.
+
+    Args:
+        path: Name of the file, used in messages.
+        index: Index of the frame in the file, used in messages.
+        named: All named values of the structure in the file.
+        units: Units with which the file is read.
+
+    Returns:
+        Names that state the units in use.
+
+    Raises:
+        DataError: The file states other units.
+    """
+    agreeing = []
+    for name, value in named.items():
+        match = _UNIT_NAME.fullmatch(str(name)) if isinstance(value, str) else None
+        if match is None:
+            continue
+        stated = stated_factors((match["what"] or "").lower().strip("_"), value)
+        if not stated:
+            continue
+        for what, factor in stated.items():
+            used = getattr(units, what)
+            if abs(factor - used) > _SAME * abs(used):
+                raise DataError(
+                    f"{path}: frame {index}: {name} is {quoted(value)}, but the file is read with other units: give "
+                    f"the units of the file, such as units='kcal/mol, angstrom', or remove {quoted(name)}"
+                )
+        agreeing.append(str(name))
+    return agreeing
+
+
+def stated_factors(what: str, value: str) -> dict[str, float]:
+    """Return the factors for energy, length or force of a stated unit, to eV and angstrom; empty if it is unclear.
+
+    Args:
+        what: Quantity that the unit belongs to; empty for the units of all quantities.
+        value: Unit as text.
+    """
+    readings = {
+        "energy": ("energy", energy_unit), "e": ("energy", energy_unit),
+        "length": ("length", length_unit), "r": ("length", length_unit), "distance": ("length", length_unit),
+        "position": ("length", length_unit), "positions": ("length", length_unit), "pos": ("length", length_unit),
+    }  # fmt: skip
+    try:
+        if what in readings:
+            name, parse = readings[what]
+            return {name: parse(value)}
+        if what in ("force", "forces", "f"):
+            energy, _, length = value.rpartition("/")
+            return {"force": energy_unit(energy) / length_unit(length)}
+        if not what:
+            both = parse_units(value)
+            return {"energy": both.energy, **({"length": both.length} if "," in value else {})}
+    except ConfigError:
+        pass
+    return {}
+
+
+def kind_of(named: Mapping[str, Any]) -> str:
+    """Return the kind of structure from ``config_type``; empty if the frame has no such name."""
+    value = named.get("config_type", "")
+    return shortened(printable(str(value)), _LONGEST_KIND) if isinstance(value, str | int | float) else ""
 
 
 def labeled_frame(
@@ -72,58 +170,103 @@ def labeled_frame(
     labels: RawLabels,
     units: LabelUnits,
 ) -> Frame:
-    """Make a frame in eV and angstrom from the contents of a file, and validate it.
+    """Create a frame in eV and angstrom from the contents of a file, and validate it.
 
     Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        species: atomic numbers (n,).
-        positions: positions (n, 3), in the units of the file.
-        cell: lattice vectors in rows (3, 3), in the units of the file.
-        pbc: whether the structure is periodic along each lattice vector.
-        labels: labels in the units of the file.
-        units: units of the file.
+        path: Name of the file, used in messages.
+        index: Index of the frame in the file, used in messages.
+        species: Atomic numbers (n,).
+        positions: Positions (n, 3), in the units of the file.
+        cell: Lattice vectors in rows (3, 3), in the units of the file.
+        pbc: Whether the structure is periodic along each lattice vector.
+        labels: Labels in the units of the file.
+        units: Units of the file.
 
     Raises:
-        DataError: a label or a position has the wrong shape, is not finite, or is unreasonably large.
+        DataError: A label or a position has the wrong shape, is not finite, or is unreasonably large.
     """
     where = f"{path}: frame {index}"
     energy, forces = _number(where, labels.energy), _array(where, "forces", labels.forces)
-    if forces is not None and forces.shape != (len(species), 3):
-        raise DataError(f"{where}: forces have shape {forces.shape}, atoms {len(species)}")
+    numbers = atomic_numbers_of(where, species)
+    places = _array(where, "positions", positions)
+    assert places is not None
+    if places.shape != (len(numbers), 3):
+        raise DataError(f"{where}: positions have shape {places.shape}, expected ({len(numbers)}, 3)")
+    if forces is not None and forces.shape != (len(numbers), 3):
+        raise DataError(f"{where}: forces have shape {forces.shape}, expected ({len(numbers)}, 3)")
+    vectors = _array(where, "cell", cell)
+    if vectors is None or vectors.shape != (3, 3):
+        raise DataError(
+            f"{where}: its cell lacks a lattice vector: correct or remove the frame: correct or remove the frame"
+        )
     frame = Frame(
-        species=np.asarray(species, dtype=np.int64),
-        positions=np.asarray(positions, dtype=np.float64) * units.length,
+        species=numbers,
+        positions=places * units.length,
         energy=np.nan if energy is None else energy * units.energy,
-        forces=np.full((len(species), 3), np.nan) if forces is None else forces * units.force,
-        cell=np.asarray(cell, dtype=np.float64) * units.length,
+        forces=np.full((len(numbers), 3), np.nan) if forces is None else forces * units.force,
+        cell=vectors * units.length,
         pbc=pbc,
-        stress=_stress(where, labels, np.asarray(cell), units),
+        stress=_stress(where, labels, vectors, pbc, units),
     )
     stress = labels.stress if labels.stress is not None else labels.virial
     given = {"energy": energy, "forces": forces, "stress": stress}
+    if not all(pbc) and labels.stress is None and np.isnan(frame.stress).all():
+        del given["stress"]  # the stress is undefined, because a virial needs a volume
     check_frame(path, index, frame, {name for name, label in given.items() if label is not None})
     return frame
 
 
-def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:
-    """Refuse a frame without atoms, with positions that are not finite, or with unreasonable labels.
-
-    Args:
-        path: file, for messages.
-        index: index of the frame in the file, for messages.
-        frame: frame in eV and angstrom.
-        given: names of the labels that the file contains (energy, forces, stress).
+def atomic_numbers_of(where: str, species: Any) -> IntArray:
+    """Return atomic numbers as int64.
 
     Raises:
-        DataError: the message names the file and the frame.
+        DataError: The atomic numbers are not integers.
+    """
+    numbers = np.asarray(species)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu" or not np.array_equal(numbers, numbers.astype(np.int64)):
+        raise DataError(f"{where}: its atomic numbers must be one integer per atom")
+    return numbers.astype(np.int64)
+
+
+def periodicity(where: str, value: Any) -> PBC:
+    """Convert the periodic directions stated in a file to three booleans.
+
+    Raises:
+        DataError: The value is neither one nor three booleans.
+    """
+    flags = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    flags = list(flags) if isinstance(flags, list | tuple) else [flags] * 3
+    if len(flags) != 3 or not all(isinstance(flag, bool | int | float) and flag in (0, 1) for flag in flags):
+        raise DataError(f"{where}: pbc is {quoted(value)}; expected one or three booleans (T or F)")
+    return bool(flags[0]), bool(flags[1]), bool(flags[2])
+
+
+def check_frame(path: Path, index: int, frame: Frame, given: Collection[str]) -> None:
+    """Raise an error if a frame has no atoms, has positions that are not finite, or has unreasonable labels.
+
+    Args:
+        path: Name of the file, used in messages.
+        index: Index of the frame in the file, used in messages.
+        frame: Frame in eV and angstrom.
+        given: Names of the labels that the file contains (energy, forces, stress).
+
+    Raises:
+        DataError: The frame cannot be used; the message names the file and the frame.
     """
     if not len(frame.species):
-        raise DataError(f"{path}: frame {index}: contains no atom")
+        raise DataError(f"{path}: frame {index}: contains no atoms: remove the frame")
     if frame.species.min() < 1 or frame.species.max() > MAX_ATOMIC_NUMBER:
         raise DataError(f"{path}: frame {index}: contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
-    if not np.isfinite(frame.positions).all() or not np.isfinite(frame.cell).all():
-        raise DataError(f"{path}: frame {index}: a position is not a finite number")
+    largest = max(float(np.abs(frame.positions).max()), float(np.abs(frame.cell).max()))
+    if not largest <= LARGEST_LENGTH:
+        if not np.isfinite(largest):
+            raise DataError(f"{path}: frame {index}: a position is not a finite number: remove the frame")
+        raise DataError(
+            f"{path}: frame {index}: a coordinate or lattice vector of {largest:.3g} angstrom is beyond "
+            f"{LARGEST_LENGTH:.0e}: check the units or remove the frame"
+        )
+    if any(frame.pbc):
+        check_cell(frame.cell, frame.pbc, frame.positions, f"{path}: frame {index}")
     for name, label in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
         if name in given:
             check_label(path, index, name, label)
@@ -144,19 +287,23 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
         if array is None or array.dtype.kind in "fiu":
             return None if array is None else array.astype(np.float64)
     except (TypeError, ValueError):
-        pass  # rows of different length
-    raise DataError(f"{where}: no number in its {name}")
+        pass  # rows have different lengths
+    raise DataError(f"{where}: a value in its {name} is not a number")
 
 
-def _stress(where: str, labels: RawLabels, cell: FloatArray, units: LabelUnits) -> FloatArray:
+def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
     """Return the stress (3, 3) in eV/angstrom^3; NaN without a label."""
     if labels.stress is not None:
         return _tensor(where, "stress", labels.stress) * units.stress
     if labels.virial is None:
         return np.full((3, 3), np.nan)
     volume = abs(float(np.linalg.det(cell))) * units.length**3
+    if volume == 0.0 and not any(pbc):
+        raise DataError(
+            f"{where}: has a virial but no cell, so that its stress is undefined: add the cell or remove the virial"
+        )
     if volume == 0.0:
-        raise DataError(f"{where}: has a virial but no cell: a stress needs a volume")
+        return np.full((3, 3), np.nan)
     return -_tensor(where, "virial", labels.virial) * units.energy / volume
 
 
@@ -172,7 +319,7 @@ def _tensor(where: str, name: str, value: Any) -> FloatArray:
 
 
 def results_of(frame: Frame) -> Atoms:
-    """Return the structure with its labels as results of a calculation, as ASE's databases store them."""
+    """Return the structure with its labels as calculator results, the form in which ASE's databases store labels."""
     atoms = frame.atoms()
     results: dict[str, Any] = {}
     if frame.has_energy:

@@ -1,7 +1,7 @@
-"""ASE databases in LMDB files (.aselmdb, .lmdb), as fairchem's data sets use them.
+"""ASE databases in LMDB files (.aselmdb, .lmdb), the format of fairchem's data sets.
 
-An entry is a row of an ASE database as JSON, compressed by zlib; its key is its number, counted from 1. ``nextid`` and
-``deleted_ids`` define which numbers exist. Files with pickled entries are never read.
+An entry is a row of an ASE database as JSON, compressed with zlib; its key is its number, starting at 1. ``nextid`` and
+``deleted_ids`` determine which numbers exist. Files with pickled entries are never read.
 """
 
 import zlib
@@ -9,18 +9,20 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from ase.db.core import now
 from ase.db.row import AtomsRow
-from ase.io.jsonio import decode, encode
+from ase.io.jsonio import encode
 
-from piwsl.data.formats.databases import row_frame
+from piwsl.data.formats.databases import content_of, decoded, row_frame, surveyed
 from piwsl.data.formats.labels import EV_ANGSTROM, results_of
+from piwsl.data.formats.lmdb_pages import LmdbFile
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
+from piwsl.data.names import shown
 from piwsl.errors import DataError, MissingDependencyError, reason_of
+from piwsl.runs.untrusted import inflate, reading
 from piwsl.units import LabelUnits
 
 if TYPE_CHECKING:
@@ -28,70 +30,80 @@ if TYPE_CHECKING:
 
 NEXT_ID = b"nextid"
 DELETED_IDS = b"deleted_ids"
+_MOST_DELETED = 1000  # deleted numbers per existing entry
 _ROWS_AT_ONCE = 500
-_FIRST_MAP_SIZE = 1 << 26  # bytes; doubled when the file is full
-
-# A process may open an LMDB file only once.
-_OPEN: WeakValueDictionary[tuple[int, int], PerProcess["lmdb.Environment"]] = WeakValueDictionary()
+_FIRST_MAP_SIZE = 1 << 26  # bytes
 
 
 def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Open an ASE database in an LMDB file; frames are read on access.
 
-    Labels are ``REF_...`` among the key-value pairs and data of a row; without any of them, its results.
+    Labels are read from ``REF_...`` keys among the key-value pairs and data of a row. If a row has no such key, its
+    calculator results are used.
 
     Raises:
-        UnknownLayoutError: the LMDB file is not an ASE database.
-        DataError: the file is damaged or contains no row.
-        MissingDependencyError: lmdb is not installed.
+        UnknownLayoutError: The LMDB file is not an ASE database.
+        DataError: The file is damaged or contains no row.
     """
     frames = LmdbFrames(path, units or EV_ANGSTROM)
     frames.probe()
-    return FrameSet(frames, path, files=(path,))
+    return surveyed(path, frames, lambda index: frames.row(index))
 
 
 class LmdbFrames(LazyFrames):
-    """The entries of an LMDB file, in the order of their numbers.
+    """Frames from the entries of an LMDB file, in the order of their numbers.
 
     Raises:
-        UnknownLayoutError, DataError: see `read_lmdb`.
+        UnknownLayoutError, DataError: The file cannot be used; see `read_lmdb`.
     """
 
-    damage = (*LazyFrames.damage, zlib.error)
-
     def __init__(self, path: Path, units: LabelUnits) -> None:
-        self._environment = _shared(path)
-        self._ids = _ids(path, self._environment())
+        self._file = PerProcess(lambda: LmdbFile(path), LmdbFile.close)
+        with reading(path, "cannot be read as LMDB"):
+            self._ids = _ids(path, self._file())
         super().__init__(path, len(self._ids))
         self._units = units
 
-    def read(self, index: int) -> Frame:
-        """Read one entry."""
-        with self._environment().begin() as transaction:
-            entry = transaction.get(str(self._ids[index]).encode())
+    def row(self, index: int) -> tuple[AtomsRow, LabelUnits]:
+        """Return one entry as a row, and the units of the file."""
+        entry = self._file().get(str(self._ids[index]).encode())
         if entry is None:
             raise KeyError(f"no entry {self._ids[index]}")
-        return row_frame(self.path, index, AtomsRow(_decoded(entry)), self._units)
+        return AtomsRow(content_of(self.path, index, decoded(inflate(entry)))), self._units
+
+    def read(self, index: int) -> Frame:
+        """Read one entry as a frame."""
+        return row_frame(self.path, index, *self.row(index))
 
     def __reduce__(self) -> tuple[type["LmdbFrames"], tuple[Path, LabelUnits]]:
         return LmdbFrames, (self.path, self._units)
 
 
-def write_lmdb(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as an ASE database in an LMDB file; labels become results of a calculation.
+def write_lmdb(path: Path, frames: Iterable[Frame], map_size: int = _FIRST_MAP_SIZE) -> None:
+    """Write frames to an ASE database in an LMDB file, with labels stored as calculator results.
+
+    Args:
+        path: Path of the file.
+        frames: Frames to be written.
+        map_size: Initial size of the file, bytes; doubled when the file is full.
 
     Raises:
-        MissingDependencyError: lmdb is not installed.
+        MissingDependencyError: The package lmdb is not installed.
+        OSError: The file cannot be written.
     """
     library = _lmdb()
-    with library.open(str(path), subdir=False, lock=False, map_size=_FIRST_MAP_SIZE, sync=False) as environment:
-        remaining, written = iter(frames), 0
-        while rows := [_entry(frame) for frame in islice(remaining, _ROWS_AT_ONCE)]:
-            entries = {str(written + i).encode(): row for i, row in enumerate(rows, start=1)}
-            written += len(rows)
-            entries[NEXT_ID] = _encoded(written + 1)
-            _put(library, environment, entries)
-        environment.sync(True)
+    options = {"subdir": False, "lock": False, "map_size": map_size, "sync": False}
+    try:
+        with library.open(str(path), **options) as environment:
+            remaining, written = iter(frames), 0
+            while rows := [_entry(frame) for frame in islice(remaining, _ROWS_AT_ONCE)]:
+                entries = {str(written + i).encode(): row for i, row in enumerate(rows, start=1)}
+                written += len(rows)
+                entries[NEXT_ID] = _encoded(written + 1)
+                _put(library, environment, entries)
+            environment.sync(True)
+    except library.Error as error:
+        raise OSError(reason_of(error).removeprefix(f"{path}: ")) from None
 
 
 def _put(library: Any, environment: "lmdb.Environment", entries: dict[bytes, bytes]) -> None:
@@ -116,10 +128,6 @@ def _encoded(content: object) -> bytes:
     return zlib.compress(encode(content).encode())
 
 
-def _decoded(entry: bytes) -> Any:
-    return decode(zlib.decompress(entry).decode())
-
-
 def _lmdb() -> Any:
     try:
         import lmdb
@@ -128,46 +136,25 @@ def _lmdb() -> Any:
     return lmdb
 
 
-def _shared(path: Path) -> PerProcess["lmdb.Environment"]:
-    status = path.stat()
-    key = (status.st_dev, status.st_ino)
-    environment = _OPEN.get(key)
-    if environment is None:
-        environment = PerProcess(lambda: _opened(path), lambda handle: handle.close())
-        environment()
-        _OPEN[key] = environment
-    return environment
-
-
-def _opened(path: Path) -> "lmdb.Environment":
-    library = _lmdb()
-    try:
-        environment: lmdb.Environment = library.open(
-            str(path), subdir=False, readonly=True, lock=False, readahead=False, meminit=False
+def _ids(path: Path, file: LmdbFile) -> np.ndarray:
+    next_id, deleted = file.get(NEXT_ID), file.get(DELETED_IDS)
+    if next_id is None:
+        keys = ", ".join(shown(key.decode(errors="replace")) for key in file.keys(5))
+        raise UnknownLayoutError(
+            f"{path}: an LMDB file with the keys {keys or '(none)'}, ...; expected the keys of an ASE database "
+            f"({NEXT_ID.decode()}, 1, 2, ...)"
         )
-    except library.Error as error:
-        raise DataError(f"{path}: not a readable LMDB file ({reason_of(error)})") from None
-    # LMDB maps the file into memory: access to a page beyond its end would kill the process.
-    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if path.stat().st_size < expected:
-        environment.close()
-        raise DataError(f"{path}: truncated, {path.stat().st_size} of {expected} bytes: copy or download it again")
-    return environment
-
-
-def _ids(path: Path, environment: "lmdb.Environment") -> np.ndarray:
-    with environment.begin() as transaction:
-        next_id, deleted = transaction.get(NEXT_ID), transaction.get(DELETED_IDS)
-        if next_id is None:
-            first = islice(transaction.cursor().iternext(values=False), 5)
-            keys = ", ".join(bytes(key).decode(errors="replace") for key in first)
-            raise UnknownLayoutError(
-                f"{path}: an LMDB file with the keys {keys or '(none)'}, ...; expected those of an ASE database "
-                f"({NEXT_ID.decode()}, 1, 2, ...)"
-            )
     try:
-        numbers = np.arange(1, int(_decoded(next_id)), dtype=np.int64)
-        gone = np.array(_decoded(deleted) if deleted else [], dtype=np.int64)
+        last = decoded(inflate(next_id))
+        gone = np.unique(np.array(decoded(inflate(deleted)) if deleted else [])).astype(np.int64)
+        if type(last) is not int:
+            raise ValueError(f"{NEXT_ID.decode()} is not a number")
     except (zlib.error, ValueError, TypeError) as error:
-        raise UnknownLayoutError(f"{path}: an LMDB file, but not with the entries of ASE ({error})") from None
-    return np.setdiff1d(numbers, gone, assume_unique=True)
+        raise UnknownLayoutError(
+            f"{path}: an LMDB file, but its entries are not those of ASE ({reason_of(error)})"
+        ) from None
+    if last - 1 - len(gone) > file.entries:
+        raise DataError(f"{path}: damaged, {last - 1 - len(gone)} structures in {file.entries} entries")
+    if last - 1 > _MOST_DELETED * file.entries:
+        raise DataError(f"{path}: damaged, {file.entries} entries are numbered up to {last - 1}")
+    return np.setdiff1d(np.arange(1, last, dtype=np.int64), gone)

@@ -1,17 +1,21 @@
-"""Frames of one molecule in npz files, with the keys of rMD17 or sGDML."""
+"""Read and write frames of one molecule in npz files with the keys of rMD17 or sGDML."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
-from piwsl.data.frames import Frame, FrameSet, check_label
+from piwsl.data.formats.labels import atomic_numbers_of, check_frame
+from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
-from piwsl.errors import DataError
-from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray
-from piwsl.units import LabelUnits, parse_units
+from piwsl.data.names import FoundNames, NameCount, shown
+from piwsl.errors import ConfigError, DataError, quoted
+from piwsl.runs.untrusted import TooLargeError, check_archive, reading
+from piwsl.typing import FloatArray
+from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
 
 # name of the layout -> keys of (species, positions, energies, forces)
 LAYOUTS = {
@@ -24,40 +28,103 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read frames of one molecule from an npz file.
 
     Args:
-        path: npz file; pickled objects in it are refused.
-        units: units of the file, if it does not state them.
+        path: File in the npz format. Files with pickled objects are rejected.
+        units: Units of the file, if the file does not state them.
 
     Raises:
-        UnknownLayoutError: the npz file has other keys.
-        DataError: a shape is wrong, or the units are missing or contradict those of the file.
+        UnknownLayoutError: The npz file has other keys.
+        DataError: A shape is wrong, or the units are missing or contradict the file.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (BadZipFile, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path}: not a readable npz file of plain arrays ({error})") from None
+    with reading(path, "cannot be read as an npz file of numerical arrays"), path.open("rb") as stream:
+        arrays = load_arrays(stream, path.stat().st_size)
     for keys in LAYOUTS.values():
         if keys[0] in arrays and keys[1] in arrays:
             break
     else:
         known = " or ".join("/".join(keys) for keys in LAYOUTS.values())
-        raise UnknownLayoutError(f"{path}: its keys are {', '.join(arrays)}; expected {known}")
-    units = _units(path, arrays, units)
-    return _frames(path, arrays, keys, units)
+        names = ", ".join(shown(name) for name in list(arrays)[:20])
+        raise UnknownLayoutError(f"{path}: its keys are {names or '(none)'}; expected {known}")
+    with reading(path):
+        units = _units(path, arrays, units)
+        frames = _frames(path, arrays, keys, units)
+    read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit"} & arrays.keys())
+    count = NameCount()
+    labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
+    count.add([key for key in arrays if key not in keys[:2]], read, labels)
+    names_found = count.names()
+    every = [
+        dict.fromkeys(names, len(frames)) for names in (names_found.read, names_found.unread, names_found.overlooked)
+    ]
+    return FrameSet(frames, path, files=(path,), names=FoundNames(len(frames), *every))
+
+
+def load_arrays(stream: IO[bytes], size: int) -> dict[str, FloatArray]:
+    """Load the arrays of an npz file of ``size`` bytes after comparing their shapes with their sizes.
+
+    Raises:
+        ValueError: An array is larger than its file, or does not have a plain numerical type.
+        Exception: The file is damaged; zipfile and NumPy raise various exceptions.
+    """
+    with ZipFile(stream) as archive:
+        check_archive(archive, size)
+        arrays = {}
+        for member in archive.infolist():
+            with archive.open(member) as content:
+                arrays[member.filename.removesuffix(".npy")] = _load_array(content, member)
+    return arrays
+
+
+def _load_array(content: IO[bytes], member: ZipInfo) -> FloatArray:
+    version = np.lib.format.read_magic(content)
+    read_header = _HEADERS.get(version)
+    if read_header is None:
+        raise ValueError(f"{shown(member.filename)} has an unsupported version of the npy format, {version}")
+    shape, fortran, dtype = read_header(content)
+    if dtype.hasobject:
+        raise ValueError(f"{shown(member.filename)} contains Python objects")
+    count = math.prod(shape)
+    expected = count * dtype.itemsize
+    if not 0 <= expected <= member.file_size:
+        raise TooLargeError(f"{shown(member.filename)} has the shape {shape} but only {member.file_size} bytes")
+    data = content.read(expected)
+    if len(data) != expected or content.read(1):
+        raise ValueError(f"{shown(member.filename)} has the shape {shape}, which does not match its size")
+    return np.frombuffer(data, dtype=dtype, count=count).reshape(shape, order="F" if fortran else "C")
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def _units(path: Path, arrays: dict[str, FloatArray], named: LabelUnits | None) -> LabelUnits:
-    stated = parse_units(str(arrays["units"])) if "units" in arrays else None
+    try:
+        stated = _stated_units(arrays)
+    except ConfigError as error:
+        raise DataError(f"{path}: the units in the file cannot be used: {error}") from None
     if stated is None and named is None:
-        raise DataError(f"{path}: states no units: give them, for instance units='kcal/mol, angstrom'")
+        raise DataError(f"{path}: contains no units: give them, such as units='kcal/mol, angstrom'")
     if stated is not None and named not in (None, stated):
-        raise DataError(f"{path}: states its units itself, {arrays['units']}: leave units out")
+        text = ", ".join(str(arrays[key]) for key in ("units", "e_unit", "r_unit") if key in arrays)
+        raise DataError(f"{path}: contains its units, {quoted(text)}: leave out units, or give the same units")
     units = stated or named
     assert units is not None
     return units
 
 
-def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], units: LabelUnits) -> FrameSet:
+def _stated_units(arrays: dict[str, FloatArray]) -> LabelUnits | None:
+    """Return the units stored under ``units``, or under ``e_unit`` and ``r_unit`` as in sGDML.
+
+    Raises:
+        ConfigError: A unit is unknown.
+    """
+    texts = {key: str(arrays[key][()]).strip() for key in ("units", "e_unit", "r_unit") if key in arrays}
+    if "units" in texts:
+        return parse_units(texts["units"])
+    if "e_unit" not in texts:
+        return None
+    return LabelUnits(energy_unit(texts["e_unit"]), length_unit(texts.get("r_unit", "angstrom")))
+
+
+def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], units: LabelUnits) -> list[Frame]:
     species_key, positions_key, energy_key, forces_key = keys
     species = arrays[species_key]
     positions = arrays[positions_key]
@@ -67,45 +134,48 @@ def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], un
             "expected (atoms,) and (frames, atoms, 3)"
         )
     count = len(positions)
+    if not count:
+        raise DataError(f"{path}: contains no structure")
     energies = _labels(path, arrays, energy_key, (count,), units.energy)
     forces = _labels(path, arrays, forces_key, positions.shape, units.force)
-    numbers = species.astype(np.int64)
-    if numbers.min(initial=1) < 1 or numbers.max(initial=1) > MAX_ATOMIC_NUMBER:
-        raise DataError(f"{path}: {species_key} contains an atomic number outside 1 to {MAX_ATOMIC_NUMBER}")
-    positions = positions.astype(np.float64) * units.length
-    infinite = np.flatnonzero(~np.isfinite(positions).all((1, 2)))
-    if len(infinite):
-        raise DataError(f"{path}: frame {infinite[0]}: a position is not a finite number")
+    numbers = atomic_numbers_of(f"{path}: {species_key}", species)
+    positions = _numbers(path, arrays, positions_key) * units.length
     frames = [Frame(numbers, positions[i], float(energies[i]), forces[i]) for i in range(count)]
-    return FrameSet(frames, path, files=(path,))
+    given = [name for name, key in (("energy", energy_key), ("forces", forces_key)) if key in arrays]
+    for index, frame in enumerate(frames):
+        check_frame(path, index, frame, given)
+    return frames
+
+
+def _numbers(path: Path, arrays: dict[str, FloatArray], key: str) -> FloatArray:
+    if arrays[key].dtype.kind not in "fiu":
+        raise DataError(f"{path}: {key} is of type {arrays[key].dtype}; expected real numbers")
+    return arrays[key].astype(np.float64)
 
 
 def _labels(path: Path, arrays: dict[str, FloatArray], key: str, shape: tuple[int, ...], factor: float) -> FloatArray:
     if key not in arrays:
         return np.full(shape, np.nan)
-    values = arrays[key].astype(np.float64)
-    if key in ("E", "energies") and values.size == shape[0]:
+    values = _numbers(path, arrays, key)
+    if len(shape) == 1 and values.shape == (shape[0], 1):
         values = values.reshape(shape)
     if values.shape != shape:
         raise DataError(f"{path}: {key} has shape {values.shape}, expected {shape}")
-    values = values * factor
-    for index in range(shape[0]):
-        check_label(path, index, key, values[index])
-    return values
+    return values * factor
 
 
 def write_npz(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames of one molecule with the keys of rMD17, and their units.
+    """Write frames of one molecule and their units with the keys of rMD17.
 
     Raises:
-        DataError: the frames differ in their atoms, have cells, or only some have a label.
+        DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
     positions, energies, forces, species = [], [], [], None
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
             raise DataError(
-                f"{path.suffix} can only contain frames of one molecule, and frame {index} has "
+                f"{path.suffix} can contain only frames of one molecule, but frame {index} has "
                 f"{'a cell' if frame.cell.any() or frame.has_stress else 'other atoms'}: write .h5 or .extxyz instead"
             )
         positions.append(frame.positions)
@@ -116,7 +186,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         missing = np.isnan(labels).reshape(len(labels), -1).any(1)
         if missing.any() and not missing.all():
             raise DataError(
-                f"{path.suffix} cannot represent missing labels, and {missing.sum()} of {len(missing)} frames have "
+                f"{path.suffix} cannot represent missing labels, but {missing.sum()} of {len(missing)} frames have "
                 f"no {name}: write .h5 or .extxyz instead"
             )
         if not missing.any():

@@ -1,8 +1,9 @@
-"""The packed format: labeled structures of any size in one HDF5 file, for random access.
+"""The packed format: labeled structures of any size in one HDF5 file with random access.
 
-The atoms of all frames are concatenated; ``offsets`` (n + 1) contains the first atom of each frame. Lengths are in
-angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension); each array has its
-unit in the attribute ``unit``. Missing labels are NaN. The file states its format and version.
+The atoms of all frames are concatenated; ``offsets`` (n + 1) contains the index of the first atom of each frame.
+Lengths are in angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension). The
+attribute ``unit`` of an array contains its unit. Missing labels are NaN. The file contains the name and version of the
+format.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from piwsl.data.census import Census, CompositionTable
-from piwsl.data.formats.hdf5 import open_hdf5, opened
+from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
 from piwsl.data.formats.labels import check_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
-from piwsl.errors import DataError
+from piwsl.data.names import FoundNames, shown
+from piwsl.errors import DataError, quoted
+from piwsl.runs.steady_file import SteadyFile
 
 if TYPE_CHECKING:
     import h5py
@@ -33,14 +36,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Field:
-    """One array of the file.
+    """Description of one array in the file.
 
     Attributes:
-        per_atom: whether it has a row for each atom, or else for each frame.
-        shape: shape of a row.
-        dtype: type in the file.
-        missing: value for missing data; blocks of this value alone take no space in the file.
-        unit: unit of the numbers.
+        per_atom: Whether the array has a row for each atom; otherwise it has a row for each frame.
+        shape: Shape of a row.
+        dtype: Data type in the file.
+        missing: Value for missing data. Chunks that contain only this value take no space in the file.
+        unit: Unit of the numbers.
     """
 
     per_atom: bool
@@ -65,7 +68,7 @@ _MANY = 100_000  # offsets checked at once
 
 
 def is_packed(file: "h5py.File") -> bool:
-    """Return whether an HDF5 file has this format."""
+    """Return whether an HDF5 file has the packed format."""
     return bool(file.attrs.get("format") == FORMAT)
 
 
@@ -73,25 +76,29 @@ def read_packed(path: Path) -> FrameSet:
     """Open a packed file; frames are read on access.
 
     Raises:
-        DataError: the file is damaged, of a later version, or contains no frame.
+        DataError: The file is damaged, has another version, or contains no frame.
     """
     frames = PackedFrames(path)
     frames.probe()
-    return FrameSet(frames, path, files=(path,))
+    return FrameSet(frames, path, files=(path,), names=frames.names)
 
 
 class PackedFrames(LazyFrames):
-    """The frames of a packed file.
+    """Frames in a packed file.
+
+    Attributes:
+        names: Names of the labels in the file, and of other arrays, which are not read.
 
     Raises:
-        DataError: the file is damaged or of a later version.
+        DataError: The file is damaged or has another version.
     """
-
-    damage = (*LazyFrames.damage, RuntimeError)
 
     def __init__(self, path: Path) -> None:
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
+            labels = [name for name in ("energy", "forces", "stress") if file[name].id.get_storage_size()]
+            others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
+        self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
 
     def read(self, index: int) -> Frame:
@@ -99,7 +106,7 @@ class PackedFrames(LazyFrames):
         return self._block(index, index + 1)[0]
 
     def read_all(self) -> Iterator[Frame]:
-        """Read all frames, a block at a time."""
+        """Read all frames block by block."""
         for start in range(0, len(self), BLOCK):
             yield from self._block(start, min(start + BLOCK, len(self)))
 
@@ -107,10 +114,10 @@ class PackedFrames(LazyFrames):
         return PackedFrames, (self.path,)
 
     def survey(self) -> Census:
-        """Take the census of all frames from whole columns."""
+        """Collect the census of all frames from whole columns."""
         table, arrays = CompositionTable(), self._arrays()
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
-        forces, stress, periodic = np.empty((3, len(self)), dtype=bool)
+        forces, stress, periodic, cells = np.empty((4, len(self)), dtype=bool)
         for start in range(0, len(self), 10 * BLOCK):
             stop = min(start + 10 * BLOCK, len(self))
             ends = arrays.rows(OFFSETS, start, stop + 1)
@@ -120,8 +127,9 @@ class PackedFrames(LazyFrames):
             labeled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
             forces[start:stop] = np.logical_and.reduceat(labeled, ends[:-1] - ends[0])
             stress[start:stop] = np.isfinite(arrays.rows("stress", start, stop)).all((1, 2))
-            periodic[start:stop] = arrays.rows("pbc", start, stop).any(1)
-        return Census(*table.counts(), composition, energy, forces, stress, periodic)
+            pbc = arrays.rows("pbc", start, stop)
+            periodic[start:stop], cells[start:stop] = pbc.any(1), pbc.all(1)
+        return Census(*table.counts(), composition, energy, forces, stress & cells, periodic, stress & ~cells)
 
     def _block(self, start: int, stop: int) -> list[Frame]:
         arrays = self._arrays()
@@ -148,11 +156,11 @@ class PackedFrames(LazyFrames):
 
 
 class _Arrays:
-    """The arrays of an open file, looked up once; arrays without data are not read."""
+    """Arrays of an open file, looked up once. Arrays without data are not read."""
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
-        self._arrays = {name: file[name] for name in (*FIELDS, OFFSETS)}
+        self._arrays = {name: plain_array(file, name) for name in (*FIELDS, OFFSETS)}
         self._empty = {
             name: np.asarray(array.fillvalue)
             for name, array in self._arrays.items()
@@ -160,39 +168,56 @@ class _Arrays:
         }
 
     def rows(self, name: str, start: int, stop: int) -> Any:
-        """Return rows of an array as a copy."""
+        """Return a copy of some rows of an array."""
         array = self._arrays[name]
         if name in self._empty:
             return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
-        return array[start:stop]
+        rows = array[start:stop]
+        if len(rows) != stop - start:
+            raise ValueError(f"{name} ends before row {stop}")
+        return rows
 
     def close(self) -> None:
         self._file.close()
 
 
 def _checked_count(path: Path, file: "h5py.File") -> int:
-    """Return the number of frames after checks of all shapes."""
-    version = int(file.attrs.get("version", 0))
-    if version != VERSION:
-        raise DataError(f"{path}: packed format {version}, and this piwsl reads format {VERSION}: convert it again")
+    """Check all shapes, and return the number of frames."""
+    version = file.attrs.get("version", 0)
+    if not np.array_equal(version, VERSION):
+        raise DataError(
+            f"{path}: in packed format {shown(str(version))}, but this piwsl reads format {VERSION}: convert it again"
+        )
     missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
     if missing:
-        raise DataError(f"{path}: a packed file without {', '.join(missing)}: convert it again")
-    offsets = file[OFFSETS]
+        raise DataError(f"{path}: this packed file lacks {', '.join(missing)}: convert it again")
+    offsets = plain_array(file, OFFSETS, "iu")
+    if offsets.ndim != 1:
+        raise DataError(f"{path}: {OFFSETS} has shape {offsets.shape}, expected one dimension: convert it again")
     frames = len(offsets) - 1
+    check_stored(offsets)
     atoms = int(offsets[frames]) if frames >= 0 else 0
     for name, known in FIELDS.items():
+        array = plain_array(file, name)
         expected = (atoms if known.per_atom else frames, *known.shape)
-        if file[name].shape != expected:
-            raise DataError(f"{path}: {name} has shape {file[name].shape}, expected {expected}: convert it again")
+        if array.shape != expected:
+            raise DataError(f"{path}: {name} has shape {array.shape}, expected {expected}: convert it again")
+        unit = array.attrs.get("unit", known.unit)
+        if not isinstance(unit, str) or unit != known.unit:
+            raise DataError(
+                f"{path}: {name} states the unit {quoted(unit)}, but packed files use {known.unit or 'no unit'}: "
+                "convert the original file with units="
+            )
+    for name in ("species", "positions"):  # all other arrays have at most as many rows
+        check_stored(file[name])
     for start in range(0, frames, _MANY):
-        ends = offsets[start : start + _MANY + 1]
+        ends = offsets[start : start + _MANY + 1].astype(np.int64)
         if (start == 0 and ends[0] != 0) or (np.diff(ends) < 1).any():
             raise DataError(f"{path}: {OFFSETS} do not increase from 0: convert it again")
     return frames
 
 
-# Small chunks, because reading one frame reads its whole chunk.
+# Chunks are small, because reading one frame reads its whole chunk.
 _CHUNK_ATOMS = 1024
 _CHUNK_FRAMES = 256
 
@@ -201,9 +226,17 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
     """Write frames block by block.
 
     Raises:
-        MissingDependencyError: h5py is not installed.
+        MissingDependencyError: The package h5py is not installed.
+        OSError: The file cannot be written.
     """
-    with h5py_module().File(path, "w") as file:
+    with SteadyFile(path) as disk:
+        _write(disk, frames)
+        disk.check()
+
+
+def _write(disk: SteadyFile, frames: Iterable[Frame]) -> None:
+    # Since this version, HDF5 stores checksums of all metadata; `_create` adds checksums of the values.
+    with h5py_module().File(disk, "w", libver=("v110", "v110")) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         for name, known in (*FIELDS.items(), (OFFSETS, Field(False, (), "i8", 0))):
             _create(file, name, known)
@@ -211,6 +244,7 @@ def write_packed(path: Path, frames: Iterable[Frame]) -> None:
         remaining = iter(frames)
         while block := list(islice(remaining, BLOCK)):
             _append(file, block)
+            disk.check()
 
 
 def _create(file: "h5py.File", name: str, known: Field) -> None:
@@ -222,6 +256,7 @@ def _create(file: "h5py.File", name: str, known: Field) -> None:
         chunks=(chunk, *known.shape),
         dtype=known.dtype,
         fillvalue=known.missing,
+        fletcher32=True,
     )
     if known.unit:
         array.attrs["unit"] = known.unit

@@ -1,7 +1,7 @@
-"""Structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
+"""Read structures in the extended XSF format of aenet (Artrith, Urban 2016), one structure per file.
 
-A comment ``# total energy = -1234.5 eV`` contains the energy; positions are in angstrom and forces in eV/angstrom. XSF
-files without that comment are in the format of XCrySDen, with forces in hartree/angstrom; ASE reads them.
+The comment ``# total energy = -1234.5 eV`` contains the energy. Positions are in angstrom and forces in eV/angstrom.
+XSF files without this comment have the format of XCrySDen, with forces in hartree/angstrom, and are read by ASE.
 """
 
 import re
@@ -13,7 +13,9 @@ from ase.data import atomic_numbers
 from piwsl.data.formats.ase_files import read_ase
 from piwsl.data.formats.labels import EV_ANGSTROM, RawLabels, labeled_frame
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import DataError
+from piwsl.data.names import FoundNames
+from piwsl.errors import DataError, quoted
+from piwsl.runs.untrusted import reading
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LabelUnits
 
@@ -26,28 +28,26 @@ def read_xsf(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """Read the structure of an XSF file.
 
     Raises:
-        DataError: the file is truncated or not an XSF file.
+        DataError: The file is truncated or not an XSF file.
     """
-    try:
+    with reading(path, "cannot be read as text"):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as text ({error})") from None
     comment = _ENERGY.search(text)
     if comment is None:
         return read_ase(path, units)
-    return FrameSet([_frame(path, text, comment, units or EV_ANGSTROM)], path, files=(path,))
+    frame = _frame(path, text, comment, units or EV_ANGSTROM)
+    names = {"total energy": 1, **({"forces": 1} if frame.has_forces else {})}
+    return FrameSet([frame], path, files=(path,), names=FoundNames(1, names))
 
 
 def _frame(path: Path, text: str, comment: re.Match[str], units: LabelUnits) -> Frame:
     energy, unit = comment.groups()
     if unit not in (None, "eV"):
-        raise DataError(f"{path}: its total energy is in {unit!r}; aenet writes eV")
-    try:
+        raise DataError(f"{path}: its total energy is in {quoted(unit)}; expected eV, as aenet writes it")
+    with reading(path, "not an XSF file of aenet, or truncated"):
         cell, pbc, rows = _sections(text)
         species, numbers = _atoms(rows)
         labels = RawLabels(float(energy), numbers[:, 3:] if numbers.shape[1] == 6 else None)
-    except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not an XSF file of aenet, or truncated ({error or type(error).__name__})") from None
     return labeled_frame(path, 0, species, numbers[:, :3], cell, pbc, labels, units)
 
 
@@ -57,7 +57,7 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     lines = [line for line in lines if line and not line.startswith("#")]
     start = {words[0]: number for number, line in enumerate(lines) if (words := line.split())[0] in _KEYWORDS}
     if "ANIMSTEPS" in start:
-        raise ValueError("it contains several structures")
+        raise ValueError("the file contains several structures")
     if "PRIMCOORD" not in start:
         return np.zeros((3, 3)), (False, False, False), lines[start["ATOMS"] + 1 :]
     vectors, atoms = start["PRIMVEC"] + 1, start["PRIMCOORD"] + 2
@@ -66,6 +66,8 @@ def _sections(text: str) -> tuple[FloatArray, tuple[bool, bool, bool], list[str]
     rows = lines[atoms : atoms + count]
     if cell.shape != (3, 3) or len(rows) != count:
         raise ValueError(f"{len(rows)} of {count} atoms, {len(cell)} of 3 lattice vectors")
+    if len(lines) > atoms + count and len(lines[atoms + count].split()) == len(rows[-1].split()):
+        raise ValueError(f"more atoms than the {count} stated in PRIMCOORD")
     periodic = next((known for name, known in _PERIODIC.items() if name in start), (True, True, True))
     return cell, periodic, rows
 
@@ -74,8 +76,8 @@ def _atoms(rows: list[str]) -> tuple[IntArray, FloatArray]:
     """Return atomic numbers (n,), and positions (n, 3) or positions with forces (n, 6)."""
     words = " ".join(rows).split()
     columns = len(rows[0].split())
-    if columns not in (4, 7) or len(words) != columns * len(rows):
-        raise ValueError("a row has other than 4 or 7 columns")
+    if columns not in (4, 7) or any(len(row.split()) != columns for row in rows):
+        raise ValueError("a row has neither 4 nor 7 columns")
     symbols = words[::columns]
     known = {symbol: int(symbol) if symbol.isdigit() else atomic_numbers[symbol] for symbol in set(symbols)}
     del words[::columns]

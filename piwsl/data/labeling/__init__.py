@@ -1,1 +1,1 @@
-"""Labels from reference methods: for given structures, or along reference dynamics."""
+"""Compute labels with reference methods, for given structures or along reference dynamics."""

@@ -1,45 +1,61 @@
-"""Reference methods by name: ASE calculators that label structures."""
+"""Create reference calculators (ASE calculators that label structures) by name."""
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
 from piwsl.data.labeling.pyscf import PYSCF, PySCFCalculator, check_options
-from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.errors import ConfigError, MissingDependencyError, PiwslError
+from piwsl.runs.files import sha256
 
 _XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
-KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, or module:Class of an ASE calculator"
+_MODEL = "model:"
+_MODEL_CALCULATOR = "piwsl.interfaces.ase:PiwslCalculator"  # imported by name: this room does not depend on models
+KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, {_MODEL}FILE, or module:Class of an ASE calculator"
 
 
 def reference_calculator(method: str, options: Mapping[str, Any] | None = None) -> BaseCalculator:
-    """Make a new calculator for a reference method.
+    """Create a new calculator for a reference method.
 
     Args:
-        method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF as ``pyscf:pbe/def2-svp``, with a functional or one of hf, mp2, ccsd,
-            ccsd(t); or any ASE calculator as ``ase.calculators.emt:EMT``.
-        options: of the calculator, by name.
+        method: Name of the method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF in the form ``pyscf:pbe/def2-svp``, with a
+            functional or one of hf, mp2, ccsd, ccsd(t); a trained or exported model in the form ``model:FILE``; or any
+            ASE calculator in the form ``ase.calculators.emt:EMT``.
+        options: Calculator options by name.
 
     Raises:
-        ConfigError: the method or an option is not known.
-        MissingDependencyError: its library is not installed.
+        ConfigError: The method or an option is unknown.
+        MissingDependencyError: The library of the method is not installed.
+        ModelFileError: The model file cannot be used.
     """
     options = dict(options or {})
     if method in _XTB:
         return _xtb(method, options)
     if method.startswith(PYSCF):
         return PySCFCalculator.from_name(method.removeprefix(PYSCF), options)
+    if method.startswith(_MODEL):
+        return _imported(_MODEL_CALCULATOR, {**options, "model": method.removeprefix(_MODEL)})
     if ":" in method:
         return _imported(method, options)
     raise ConfigError(f"unknown method {method!r}: use one of {KNOWN}")
 
 
-def needs_fresh_calculator(method: str) -> bool:
-    """Return whether each structure needs a new calculator of this method.
+def model_hash(method: str) -> dict[str, str]:
+    """Return the SHA-256 of the model file of a method, by the key of a plan; empty for methods without a file."""
+    if not method.startswith(_MODEL):
+        return {}
+    path = Path(method.removeprefix(_MODEL))
+    return {"model_sha256": sha256(path)} if path.is_file() else {}
 
-    The built-in methods start from the wavefunction of the previous structure, so labels would depend on the order.
-    Calculators of other packages may take long to make and are reused.
+
+def needs_fresh_calculator(method: str) -> bool:
+    """Return whether a method needs a new calculator for each structure.
+
+    The built-in methods start from the wavefunction of the previous structure, so that labels would depend on the
+    order. Calculators from other packages may be slow to create and are reused.
     """
     return method in _XTB or method.startswith(PYSCF)
 
@@ -61,9 +77,13 @@ def _imported(method: str, options: dict[str, Any]) -> BaseCalculator:
         raise ConfigError(f"method {method!r}: {error}: name an ASE calculator as module:Class") from None
     try:
         calculator = factory(**options)
-    except Exception as error:  # a foreign class may raise anything
+    except PiwslError:
+        raise
+    except Exception as error:  # an imported class may raise any exception
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"cannot create the calculator for method {method!r} ({reason})") from None
     if not isinstance(calculator, BaseCalculator):
-        raise ConfigError(f"method {method!r} gives a {type(calculator).__name__}, which is no ASE calculator")
+        raise ConfigError(
+            f"method {method!r} creates a {type(calculator).__name__}: name an ASE calculator as module:Class"
+        )
     return calculator

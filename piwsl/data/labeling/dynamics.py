@@ -1,9 +1,9 @@
-"""Reference dynamics: Langevin trajectories of a quantum-chemical method, with labeled frames.
+"""Reference dynamics: Langevin trajectories with a quantum-chemical method and labeled frames.
 
-A trajectory is computed in chunks. Each finished chunk is one file that holds its frames and the state at
-its end, so an interrupted job continues from the last chunk. The calculator starts without a wavefunction in every
-chunk, so the continued trajectory equals one without interruption.
-(Labels for given structures: `piwsl.data.labeling.structures`.)
+A trajectory is computed in chunks. Each finished chunk is saved to a file with its frames and its final state, so that
+an interrupted job resumes from the last chunk. The calculator starts each chunk without a wavefunction; a resumed
+trajectory is therefore identical to an uninterrupted trajectory. (Labels for given structures:
+`piwsl.data.labeling.structures`.)
 """
 
 import json
@@ -18,18 +18,19 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
-from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.calculators import model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import write_npz, write_text
+from piwsl.runs.json_text import json_text
 from piwsl.units import ASE_TIME, BOLTZMANN
 
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """Everything that determines the data: equal plans give equal data."""
+    """All parameters that determine the data. Equal plans give equal data."""
 
     method: str = "gfn2-xtb"
     trajectories: int = 4
@@ -41,14 +42,14 @@ class SamplingPlan:
     temperature: float = 500.0  # K
     timestep: float = 0.5  # fs
     friction: float = 0.01  # 1/fs
-    force_tolerance: float = 0.005  # eV/angstrom, of the minimization before
+    force_tolerance: float = 0.005  # eV/angstrom, for the initial minimization
     seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)  # of the calculator, by name
+    options: Mapping[str, Any] = field(default_factory=dict)  # calculator options by name
 
     def __post_init__(self) -> None:
         for name in ("trajectories", "steps", "frame_interval", "position_interval", "chunk_steps"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("frame_interval", "position_interval"):
             if self.chunk_steps % getattr(self, name):
                 raise ConfigError(f"{name} must divide chunk_steps ({self.chunk_steps})")
@@ -58,7 +59,7 @@ class SamplingPlan:
 
     @property
     def chunks(self) -> int:
-        """Number of chunks of one trajectory, equilibration included."""
+        """Number of chunks of one trajectory, including equilibration."""
         return (self.equilibration_steps + self.steps) // self.chunk_steps
 
 
@@ -68,7 +69,7 @@ TRAJECTORY_FILE = "trajectory.npz"
 
 
 def minimize(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
-    """Relax a structure with a reference method; return it centered, without a calculator."""
+    """Minimize a structure with a reference method, and return it centered and without a calculator."""
     atoms = structure.copy()
     atoms.calc = reference_calculator(method, options)
     if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
@@ -85,26 +86,27 @@ def sample_and_label(
     where: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Run (or continue) the reference dynamics of a plan and collect its frames.
+    """Run or resume the reference dynamics of a plan, and collect the frames.
 
     Args:
-        structure: start structure; minimized first.
-        plan: what to compute.
-        output: directory of the job. One that holds the same plan is continued.
-        where: which processes compute, one trajectory each; one of this machine. Those of a cluster must see the
-            directory under the same path.
-        progress: called with (finished chunks, all chunks).
+        structure: Initial structure; it is minimized first.
+        plan: Plan of the trajectories.
+        output: Directory of the job. If it contains the same plan, the job is resumed.
+        where: Executor whose processes compute one trajectory each; by default one local process. Cluster workers must
+            see the directory under the same path.
+        progress: Function called with (finished chunks, total chunks).
 
     Returns:
-        The directory, now with ``frames.npz`` (labeled frames) and ``trajectory.npz`` (positions).
+        Path of the directory, which contains ``frames.npz`` (labeled frames) and ``trajectory.npz`` (positions).
 
     Raises:
-        RunDirectoryError: the directory holds another plan.
-        DataError: a process that computed a trajectory died.
+        RunDirectoryError: The directory contains another plan.
+        DataError: A process that computed a trajectory died.
     """
     output = output.resolve()
     directory = RunDirectory(output, LABELING)
-    begun = is_begun(directory, asdict(plan), asdict(SamplingPlan()))
+    stored = {**asdict(plan), **model_hash(plan.method)}
+    begun = is_begun(directory, stored, asdict(SamplingPlan()))
     total = plan.trajectories * plan.chunks
 
     def count() -> None:
@@ -116,7 +118,7 @@ def sample_and_label(
         if not begun:
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
             write(output / START_FILE, relaxed, format="extxyz")
-            write_text(output / PLAN_FILE, json.dumps(asdict(plan), indent=1))
+            write_text(output / PLAN_FILE, json_text(stored, indent=1))
         tasks = ((plan, output, index) for index in range(plan.trajectories))
         for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
             if outcome.died is not None:
@@ -135,7 +137,9 @@ def _chunk_file(output: Path, trajectory: int, chunk: int) -> Path:
 
 def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
     if not (output / START_FILE).is_file():
-        raise ConfigError(f"{output} is not visible to the process that computes a trajectory: use a shared folder")
+        raise ConfigError(
+            f"{output} is not accessible to the worker that computes a trajectory: use a shared directory"
+        )
     atoms = read(output / START_FILE)
     assert isinstance(atoms, Atoms)
     rng = np.random.default_rng(np.random.SeedSequence([plan.seed, trajectory]))
@@ -181,12 +185,12 @@ def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> di
         "trajectory": np.array(trajectory, dtype=np.float32),
         "end_positions": atoms.get_positions(),
         "end_velocities": atoms.get_velocities(),
-        "end_random": json.dumps(rng.bit_generator.state),
+        "end_random": json_text(rng.bit_generator.state),
     }
 
 
 def _collect(plan: SamplingPlan, output: Path) -> None:
-    """Join the chunks after equilibration into one file of labels and one of positions."""
+    """Combine the chunks after equilibration into a file with labels and a file with positions."""
     first = plan.equilibration_steps // plan.chunk_steps
     chunks = [
         dict(np.load(_chunk_file(output, trajectory, chunk)))

@@ -1,4 +1,4 @@
-"""Labels for structures in one call: those that are given, or those along reference dynamics."""
+"""Public functions that label given structures or sample structures by reference dynamics."""
 
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -10,11 +10,12 @@ from piwsl.data.labeling.dynamics import FRAMES_FILE, SamplingPlan, sample_and_l
 from piwsl.data.labeling.structures import label_frames
 from piwsl.data.read import FrameSource, as_frames, read_frames
 from piwsl.data.systems import Structure, find_structure
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, system_errors
 from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.progress import counting
 
 
+@system_errors()
 def label(
     structures: FrameSource,
     method: str = SamplingPlan.method,
@@ -26,29 +27,32 @@ def label(
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | bool | None = None,
 ) -> FrameSet:
-    """Compute energies, forces and, of cells, stress of structures with a reference method.
+    """Compute energies, forces and, for periodic cells, stresses with a reference method.
 
-    The same call continues an interrupted job. A structure whose calculation fails has no labels, is named in the
-    notes of the result, and is tried again by the next call.
+    Repeat the call to resume an interrupted job. A structure whose calculation fails has no labels and is listed in the
+    notes of the result; the next call tries it again.
 
     Args:
-        structures: frames, ASE structures, a file, a directory, a pattern, or a named data set; labels that they have
-            are ignored.
-        method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, or ``module:Class`` of an ASE calculator.
-        output: directory of the job.
-        units: units of a file that does not state them.
-        options: options of the calculator, by name.
-        workers: processes of this machine, one thread each; default 1.
-        scheduler: address of a Dask scheduler whose workers compute instead.
-        progress: called with (finished structures, all structures); True or False shows or hides a bar.
+        structures: Frames, ASE structures, a file, a directory, a pattern, or a named data set. Existing labels are
+            ignored.
+        method: Reference method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, ``model:FILE``, or
+            ``module:Class`` of an ASE calculator.
+        output: Directory of the job.
+        units: Units of the file, if it does not state them.
+        options: Calculator options by name.
+        workers: Number of local processes with one thread each; default 1.
+        scheduler: Address of a Dask scheduler whose workers are used instead of local processes.
+        progress: Function called with (finished structures, total structures); True or False shows or hides a progress
+            bar.
 
     Returns:
-        The labeled frames in their order, in eV and angstrom, which are also in ``output/frames.xyz``.
+        Labeled frames in the order of ``structures``, in eV and angstrom. They are also stored in
+        ``output/frames.xyz``.
 
     Raises:
-        ConfigError: the method or an option is unknown.
-        DataError: the structures cannot be read, or not a single one could be labeled.
-        RunDirectoryError: the directory holds another job.
+        ConfigError: The method or an option is unknown.
+        DataError: The structures cannot be read, or no structure could be labeled.
+        RunDirectoryError: The directory contains another job.
     """
     frames = as_frames(structures, units)
     with counting(progress, "frames") as report:
@@ -58,6 +62,7 @@ def label(
     return FrameSet(labeled.frames, done.file, notes, labeled.files)
 
 
+@system_errors()
 def sample(
     structure: Structure | None = None,
     method: str = SamplingPlan.method,
@@ -70,30 +75,30 @@ def sample(
     progress: Callable[[int, int], None] | bool | None = None,
     **plan: Any,
 ) -> FrameSet:
-    """Sample a structure by Langevin dynamics with a reference method, and keep labeled frames.
+    """Run Langevin dynamics with a reference method, and return labeled frames.
 
-    The structure is minimized first. The same call continues an interrupted job.
+    The structure is minimized first. Repeat the call to resume an interrupted job.
 
     Args:
-        structure: ASE structure, frame, file in a format of ASE, or name of a bundled system.
-        method: see `label`.
-        output: directory of the job.
-        system: bundled system whose structure is used.
-        options: options of the calculator, by name.
-        workers: processes of this machine, one trajectory and one thread each; default 1.
-        scheduler: address of a Dask scheduler whose workers compute instead.
-        progress: called with (finished chunks, all chunks); True or False shows or hides a bar.
-        **plan: fields of `piwsl.data.labeling.dynamics.SamplingPlan`, such as ``trajectories``, ``steps``,
+        structure: ASE structure, frame, file that ASE can read, or name of a bundled system.
+        method: Reference method, as in `label`.
+        output: Directory of the job.
+        system: Bundled system whose structure is used.
+        options: Calculator options by name.
+        workers: Number of local processes with one trajectory and one thread each; default 1.
+        scheduler: Address of a Dask scheduler whose workers are used instead of local processes.
+        progress: Function called with (finished chunks, total chunks); True or False shows or hides a progress bar.
+        **plan: Fields of `piwsl.data.labeling.dynamics.SamplingPlan`, such as ``trajectories``, ``steps``,
             ``temperature`` (K) and ``timestep`` (fs).
 
     Returns:
-        The labeled frames in eV and angstrom, which are also in ``output/frames.npz``; ``output/trajectory.npz``
-        contains positions alone, at shorter intervals.
+        Labeled frames in eV and angstrom. They are also stored in ``output/frames.npz``; ``output/trajectory.npz``
+        contains positions at shorter intervals.
 
     Raises:
-        ConfigError: no structure is named, or an option is unknown or out of range.
-        DataError: the structure cannot be read, or a process that computed a trajectory died.
-        RunDirectoryError: the directory holds another job.
+        ConfigError: No structure is given, or an option is unknown or out of range.
+        DataError: The structure cannot be read, or a process that computed a trajectory died.
+        RunDirectoryError: The directory contains another job.
     """
     try:
         settings = SamplingPlan(method=method, options=dict(options or {}), **plan)
@@ -108,15 +113,15 @@ def sample(
 
 
 def executor(workers: int | None, scheduler: str | None) -> Executor:
-    """Return the processes that compute: those of a Dask scheduler, or ``workers`` of this machine.
+    """Return an executor for a Dask scheduler or for ``workers`` local processes.
 
     Raises:
-        ConfigError: both are given.
+        ConfigError: Both arguments are given.
     """
     if scheduler is None:
         return LocalProcesses(workers or 1)
     if workers is not None:
-        raise ConfigError("workers=N is not used with scheduler=ADDRESS: give one of them")
+        raise ConfigError("workers=N has no effect with scheduler=ADDRESS: give only one of them")
     from piwsl.runs.dask_cluster import DaskCluster
 
     return DaskCluster(scheduler)

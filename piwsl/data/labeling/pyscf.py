@@ -1,4 +1,4 @@
-"""Energies and forces of molecules by PySCF."""
+"""Compute energies and forces of molecules with PySCF."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,26 +15,27 @@ PYSCF = "pyscf:"  # first part of the names of these methods
 CORRELATED = ("mp2", "ccsd", "ccsd(t)")
 OPTIONS = {
     "charge": 0,
-    "spin": None,  # unpaired electrons; None: none or one
+    "spin": None,  # number of unpaired electrons; None selects 0 or 1
     "conv_tol": 1e-9,  # hartree
     "max_cycle": 100,
     "grid_level": 3,
-    "grid_response": True,  # forces are then the derivative of the energy on the grid, and add up to zero
+    "grid_response": True,  # makes forces the exact derivative of the energy on the grid, with zero sum
 }
 
 
 class PySCFCalculator(Calculator):
-    """PySCF behind ASE: Hartree-Fock, Kohn-Sham, MP2, CCSD and CCSD(T), all electrons, restricted where all are paired.
+    """ASE calculator for PySCF: all-electron Hartree-Fock, Kohn-Sham, MP2, CCSD and CCSD(T).
 
-    A calculation that does not converge is an error, never a result. Each structure begins from PySCF's own guess.
+    Closed shells are restricted. A calculation that does not converge raises an error. Every calculation starts from
+    PySCF's default guess.
 
     Args:
         theory: ``hf``, ``mp2``, ``ccsd``, ``ccsd(t)`` or a functional of PySCF.
-        basis: name of a basis set of PySCF.
-        options: changes to ``OPTIONS``.
+        basis: Name of a basis set of PySCF.
+        options: Values that replace those in ``OPTIONS``.
     """
 
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012  # ASE declares it as a list
 
     def __init__(self, theory: str, basis: str, options: Mapping[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # ASE's
@@ -44,10 +45,10 @@ class PySCFCalculator(Calculator):
 
     @classmethod
     def from_name(cls, name: str, options: Mapping[str, Any]) -> "PySCFCalculator":
-        """Make one from ``pbe/def2-svp``.
+        """Create a calculator from a name such as ``pbe/def2-svp``.
 
         Raises:
-            ConfigError: the functional or an option is not known.
+            ConfigError: The functional or an option is unknown.
             MissingDependencyError: PySCF is not installed.
         """
         theory, slash, basis = name.lower().rpartition("/")
@@ -68,15 +69,17 @@ class PySCFCalculator(Calculator):
     def calculate(
         self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = tuple(all_changes)
     ) -> None:
-        """Energy [eV] and forces [eV/angstrom] of a molecule.
+        """Compute energy (eV) and forces (eV/angstrom) of a molecule.
 
         Raises:
-            CalculationFailed: the molecule cannot be computed, or a step did not converge.
+            CalculationFailed: The molecule cannot be computed, or a step did not converge.
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # ASE's
         assert self.atoms is not None
         if self.atoms.pbc.any():
-            raise CalculationFailed("PySCF labels molecules here, and this structure is periodic")
+            raise CalculationFailed(
+                "the PySCF methods support only molecules, but the structure is periodic: use another method"
+            )
         field = self._mean_field(self.atoms)
         if self.theory == "mp2":
             energy, gradient = self._mp2(field)
@@ -119,26 +122,26 @@ class PySCFCalculator(Calculator):
         structure = list(zip(atoms.symbols, atoms.positions / BOHR, strict=True))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # where else a basis might be found
+                warnings.simplefilter("ignore")  # hints about other sources of basis sets
                 return gto.M(atom=structure, unit="Bohr", basis=self.basis, charge=charge, spin=int(spin), verbose=0)
         except (RuntimeError, KeyError) as error:
             raise CalculationFailed(reason_of(error)) from None
 
     def _mp2(self, field: Any) -> tuple[float, Any]:
-        """Total energy [hartree] and its gradient (n, 3) [hartree/bohr]."""
+        """Return total energy (hartree) and gradient (n, 3) (hartree/bohr) of MP2."""
         from pyscf import mp
 
         theory = mp.MP2(field).run()
         return theory.e_tot, theory.nuc_grad_method().kernel()
 
     def _ccsd(self, field: Any) -> tuple[float, Any]:
-        """Total energy [hartree] and its gradient (n, 3) [hartree/bohr] of CCSD or CCSD(T)."""
+        """Return total energy (hartree) and gradient (n, 3) (hartree/bohr) of CCSD or CCSD(T)."""
         from pyscf import cc
         from pyscf.cc import ccsd_t_lambda
         from pyscf.grad import ccsd_t
 
         if self.theory == "ccsd(t)" and field.mol.spin:
-            # Its analytic gradient, of PySCF's own example, too, misses central differences (0.04 eV/angstrom for CH3).
+            # The analytic gradient, as in PySCF's example, differs from central differences (0.04 eV/angstrom for CH3).
             raise CalculationFailed("PySCF's CCSD(T) forces are wrong for unpaired electrons: use ccsd")
         theory = cc.CCSD(field)
         theory.max_cycle, theory.conv_tol, theory.conv_tol_normt = self.options["max_cycle"], 1e-8, 1e-6
@@ -150,7 +153,7 @@ class PySCFCalculator(Calculator):
             if not theory.converged_lambda:
                 raise self._unconverged("the lambda equations of CCSD")
             return theory.e_tot, theory.nuc_grad_method().kernel()
-        # The triples change the lambda equations; PySCF's gradient takes those of CCSD unless it is given these.
+        # The triples change the lambda equations. PySCF's gradient uses the CCSD equations by default.
         integrals = theory.ao2mo(field.mo_coeff)
         converged, l1, l2 = ccsd_t_lambda.kernel(
             theory, integrals, theory.t1, theory.t2, max_cycle=theory.max_cycle, tol=theory.conv_tol_normt, verbose=0
@@ -162,16 +165,16 @@ class PySCFCalculator(Calculator):
 
     def _unconverged(self, what: str) -> CalculationFailed:
         return CalculationFailed(
-            f"{what} did not converge in {self.options['max_cycle']} cycles (option max_cycle, or another spin)"
+            f"{what} did not converge in {self.options['max_cycle']} cycles: increase max_cycle, or change spin"
         )
 
 
 def check_options(method: str, options: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse options that a method does not support.
+    """Raise an error for options that a method does not support.
 
     Raises:
-        ConfigError: names the unknown ones and the known.
+        ConfigError: An option is unknown; the message lists the known options.
     """
     unknown = sorted(set(options) - known)
     if unknown:
-        raise ConfigError(f"{method} has no option {', '.join(unknown)}: there are {', '.join(sorted(known))}")
+        raise ConfigError(f"{method} has no option {', '.join(unknown)}: use {', '.join(sorted(known))}")

@@ -1,10 +1,9 @@
-"""Labels of one structure by a reference method."""
+"""Label one structure with a reference method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps, loads
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 from piwsl.data.frames import Frame
 from piwsl.data.labeling.calculators import needs_fresh_calculator, reference_calculator
 from piwsl.errors import reason_of
+from piwsl.runs.scratch import scratch_directory
 from piwsl.typing import FloatArray
 
 
@@ -27,26 +27,26 @@ class SinglePoint:
 
 @dataclass(frozen=True)
 class Failure:
-    """Reason why a structure has no labels, in one line."""
+    """Reason why a structure has no labels, as one line."""
 
     reason: str
 
 
 def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> SinglePoint | Failure:
-    """Compute energy, forces and, in a periodic cell, the stress of a structure; errors are returned, not raised.
+    """Compute energy, forces and, for a periodic cell, stress of a structure; errors are returned, not raised.
 
     Args:
-        method: see `reference_calculator`.
-        options: of its calculator.
-        frame: the structure; its labels are not looked at.
+        method: Name of the method, as in `reference_calculator`.
+        options: Calculator options by name.
+        frame: Structure to label. Existing labels are ignored.
     """
     try:
         calculator = _calculator(method, options)
-        with TemporaryDirectory(prefix="piwsl-label-") as scratch:
+        with scratch_directory("label") as scratch:
             if "directory" not in options and hasattr(calculator, "directory"):
-                calculator.directory = scratch  # programs that communicate through files need folders of their own
+                calculator.directory = str(scratch)  # programs that communicate through files need separate folders
             return _labels(calculator, frame)
-    except Exception as error:  # a quantum-chemistry program may raise anything; other structures continue
+    except Exception as error:  # quantum-chemistry programs raise any exception; other structures must still be labeled
         return Failure(reason_of(error))
 
 

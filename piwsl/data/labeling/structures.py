@@ -1,4 +1,4 @@
-"""Labels for given structures, computed one by one, here or on a cluster, and stored one by one.
+"""Label given structures one by one, locally or on a cluster, and store each result at once.
 
 (Labels along reference dynamics: `piwsl.data.labeling.dynamics`.)
 """
@@ -14,26 +14,27 @@ from typing import Any, ClassVar, overload
 import numpy as np
 
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.labeling.calculators import model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
-from piwsl.runs.files import sha256, write_text
+from piwsl.runs.files import sha256, write_text, writing
+from piwsl.runs.json_text import json_text
 from piwsl.runs.summary import RunSummary, now, provenance
 
 
 @dataclass(frozen=True)
 class LabelingPlan:
-    """Which method on which structures: equal plans give equal labels.
+    """Method and structures of a labeling job. Equal plans give equal labels.
 
     Attributes:
-        method: reference method, see `piwsl.data.labeling.calculators.reference_calculator`.
-        options: of its calculator, by name.
-        frames: number of structures.
-        structures: hash of all of them, in their order.
+        method: Reference method, as in `piwsl.data.labeling.calculators.reference_calculator`.
+        options: Calculator options by name.
+        frames: Number of structures.
+        structures: Hash of all structures in order.
     """
 
     method: str
@@ -43,7 +44,7 @@ class LabelingPlan:
 
     @classmethod
     def of(cls, frames: Iterable[Frame], method: str, options: Mapping[str, Any] | None = None) -> "LabelingPlan":
-        """Return the plan for structures; labels that they have are ignored."""
+        """Return the plan for structures. Existing labels are ignored."""
         digest, count = hashlib.sha256(), 0
         for frame in frames:
             digest.update(np.asarray(frame.species, dtype="<i8").tobytes())
@@ -58,19 +59,19 @@ class LabelStore:
     """Results of a labeling job, each stored as soon as it is computed.
 
     Attributes:
-        failures: reason by index of the structures whose newest try failed.
+        failures: Reasons for failed structures by index, from the latest attempt.
 
     Args:
-        path: the file; made when the first line is added.
+        path: Path of the file; it is created when the first result is added.
 
     Raises:
-        DataError: a line other than the last is damaged.
+        DataError: A line other than the last is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.failures: dict[int, str] = {}
-        self._places: dict[int, int] = {}  # offset of the line that holds the labels
+        self._places: dict[int, int] = {}  # offset of the line with the labels
         self._end = 0
         if path.exists():
             self._read()
@@ -90,14 +91,14 @@ class LabelStore:
             entry |= {"energy": result.energy, "forces": result.forces.tolist()}
             if result.stress is not None:
                 entry["stress"] = result.stress.tolist()
-        line = json.dumps(entry).encode() + b"\n"
-        with self.path.open("ab") as stream:
+        line = json_text(entry).encode() + b"\n"
+        with writing(self.path), self.path.open("ab") as stream:
             stream.write(line)
         self._note(entry, self._end)
         self._end += len(line)
 
     def labels(self, index: int) -> SinglePoint | None:
-        """Return the labels of a structure, bit for bit; None where it has none."""
+        """Return the labels of a structure, exact to the last bit; None if it has no labels."""
         if index not in self._places:
             return None
         with self.path.open("rb") as stream:
@@ -110,13 +111,13 @@ class LabelStore:
         with self.path.open("r+b") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.endswith(b"\n"):
-                    stream.truncate(self._end)  # the job was killed while it wrote this
+                    stream.truncate(self._end)  # the job was killed while writing this line
                     return
                 try:
                     self._note(json.loads(line), self._end)
                 except (ValueError, KeyError, TypeError):
                     raise DataError(
-                        f"{self.path}: line {number} is damaged: remove it, and run the job again"
+                        f"{self.path}: line {number} is damaged: remove the line, and run the job again"
                     ) from None
                 self._end += len(line)
 
@@ -139,9 +140,9 @@ class LabeledFrames:
     """Result of a labeling job.
 
     Attributes:
-        file: extended XYZ in eV and angstrom, frames in their order.
-        frames: number of structures.
-        failures: reason by index of those that have no labels.
+        file: Extended XYZ file in eV and angstrom, with the frames in order.
+        frames: Number of structures.
+        failures: Reasons for structures without labels, by index.
     """
 
     file: Path
@@ -157,36 +158,36 @@ def label_frames(
     where: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabeledFrames:
-    """Label structures with a reference method, or continue an interrupted job.
+    """Label structures with a reference method, or resume an interrupted job.
 
-    A structure whose calculation fails stays without labels, and is tried again when the job is run again.
+    A structure whose calculation fails has no labels, and is tried again when the job is run again.
 
     Args:
-        frames: structures; labels they have are ignored.
-        method: see `piwsl.data.labeling.calculators.reference_calculator`.
-        output: directory of the job. One that holds the same job is continued.
-        options: of the calculator, by name.
-        where: which processes compute; one of this machine.
-        progress: called with (finished structures, all structures).
+        frames: Structures to label. Existing labels are ignored.
+        method: Reference method, as in `piwsl.data.labeling.calculators.reference_calculator`.
+        output: Directory of the job. If it contains the same job, the job is resumed.
+        options: Calculator options by name.
+        where: Executor whose processes compute; by default one local process.
+        progress: Function called with (finished structures, total structures).
 
     Raises:
-        ConfigError: the method or an option is not known.
-        DataError: not a single structure could be labeled.
-        RunDirectoryError: the directory holds another job.
+        ConfigError: The method or an option is unknown.
+        DataError: No structure could be labeled.
+        RunDirectoryError: The directory contains another job.
     """
-    reference_calculator(method, options)  # a mistake is reported before anything is written
-    plan = asdict(LabelingPlan.of(frames, method, options))
+    reference_calculator(method, options)  # report mistakes before writing any file
+    plan = {**asdict(LabelingPlan.of(frames, method, options)), **model_hash(method)}
     directory = RunDirectory(output, LABELING)
     begun = is_begun(directory, plan, {})
     directory.create()
     with directory.lock():
         if not begun:
-            write_text(output / PLAN_FILE, json.dumps(plan, indent=1))
+            write_text(output / PLAN_FILE, json_text(plan, indent=1))
         store = LabelStore(output / STORE_FILE)
         started = time.perf_counter()
         _compute(frames, plan, store, where or LocalProcesses(), progress)
         if not len(store):
-            raise DataError(f"no frame could be labeled; frame 0: {store.failures.get(0, 'no reason is known')}")
+            raise DataError(f"no frame could be labeled: frame 0: {store.failures.get(0, 'no reason is known')}")
         file = output / RESULT_FILE
         write_frames(FrameSet(_Labeled(frames, store), file), file, force=True)
         _summary(plan, frames, store, file, started).write(output)
@@ -219,15 +220,15 @@ def _bare(frame: Frame) -> Frame:
 
 
 class LabelingSummary(RunSummary):
-    """Summary of a labeling job; times are those of its last session.
+    """Summary of a labeling job. Times refer to the last session.
 
     Attributes:
-        plan: what was computed.
-        source: where the structures came from.
-        labeled: number of structures with labels.
-        failures: reason by index of those without.
-        units: of the labeled frames.
-        frames_sha256: hash of the file with the labeled frames.
+        plan: Plan of the job.
+        source: Source of the structures.
+        labeled: Number of structures with labels.
+        failures: Reasons for structures without labels, by index.
+        units: Units of the labeled frames.
+        frames_sha256: Hash of the file with the labeled frames.
     """
 
     job: ClassVar[str] = "a labeling job"
@@ -258,7 +259,7 @@ def _summary(
 
 
 class _Labeled(Sequence[Frame]):
-    """Structures with the labels of a store."""
+    """Structures with labels from a store."""
 
     def __init__(self, frames: FrameSet, store: LabelStore) -> None:
         self.frames = frames

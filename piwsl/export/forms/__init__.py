@@ -1,1 +1,1 @@
-"""Forms of an exported potential: scripted, traced as a graph, compiled."""
+"""Forms of an exported potential: scripted modules, traced graphs, and compiled packages."""

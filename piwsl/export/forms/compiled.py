@@ -1,16 +1,13 @@
-"""Compiled forms: energy and forces as one call of machine code (AOTInductor), in a package ``.pt2``.
+"""Compiled forms of a potential, whose energies and forces are computed by one call of a ``.pt2`` package.
 
-The operations of the potential and of its derivative are traced as a graph, which PyTorch's Inductor compiles with a
-C++ compiler. A package runs only with the CPU or GPU type and the PyTorch version for which it was compiled.
+The operations of the potential and its derivative are traced as a graph. AOTInductor compiles the graph with a C++
+compiler. A package requires the CPU or GPU type and the PyTorch version for which it was compiled.
 """
 
-import json
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,17 +20,19 @@ from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.forms.scripted import EdgesCore, copy_after_copy, pair_edges
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import Potential
-from piwsl.runs.files import atomic_path
+from piwsl.runs.files import write_bytes
+from piwsl.runs.process_settings import environment_variable
+from piwsl.runs.scratch import folder_without_spaces, scratch_directory, temporary_files_in
 
 
 @dataclass(frozen=True)
 class Program:
-    """A graph to compile.
+    """Traced graph to compile.
 
     Attributes:
-        graph: traced operations.
-        inputs: examples of the inputs.
-        sizes: sizes of the inputs that stay open, as `torch.export.export` takes them; None: none.
+        graph: Graph of the traced operations.
+        inputs: Example inputs.
+        sizes: Dynamic sizes of the inputs, in the form of `torch.export.export`; None if all sizes are fixed.
     """
 
     graph: GraphModule
@@ -44,10 +43,10 @@ class Program:
 def molecule_program(
     potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor, positions: Tensor, dtype: torch.dtype
 ) -> Program:
-    """Return the program of one molecule, or of R copies of it, copy after copy.
+    """Return the program for R copies of a molecule. Atoms are ordered copy after copy.
 
-    The inputs are positions (R n, 3), cell (3, 3) and its inverse, float64, angstrom; both zero for no cell. The
-    results are energies (M, R) and forces (M, R n, 3).
+    The inputs are positions (R n, 3), the cell (3, 3) and its inverse, float64, angstrom. Without a cell, both matrices
+    are zero. The results are energies (M, R) and forces (M, R n, 3).
     """
     evaluate = molecule_function(potentials, pairs, species)
     first, second = pair_edges(pairs)
@@ -63,7 +62,7 @@ def molecule_program(
 
 
 def edges_program(core: EdgesCore, inputs: tuple[Tensor, Tensor, Tensor]) -> Program:
-    """Return the program of any structure.
+    """Return the program for any structure.
 
     The inputs are species (N,), edges (2, E) and edge vectors (E, 3). The results are energies (M, 1), forces
     (M, N, 3) and virials (M, 1, 3, 3).
@@ -76,7 +75,7 @@ def edges_program(core: EdgesCore, inputs: tuple[Tensor, Tensor, Tensor]) -> Pro
         return torch.stack(energies), torch.stack(forces), torch.stack(virials)
 
     atoms = torch.export.Dim("atoms", min=2)
-    edges = torch.export.Dim("edges", min=2)
+    edges = 2 * torch.export.Dim("pairs", min=2)  # each pair in both directions
     sizes = ({0: atoms}, {1: edges}, {0: edges})
     graph = trace(program, inputs, symbolic=True)
     return Program(graph, inputs, (sizes,))
@@ -86,37 +85,42 @@ def compile_package(program: Program, output: Path) -> None:
     """Compile a program and write the package.
 
     Raises:
-        ExportError: there is no C++ compiler, or the compiler fails; nothing is written.
+        ExportError: There is no C++ compiler, or the compiler fails. Nothing is written.
     """
     if program.inputs[0].device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
         raise ExportError(
-            "format='aotinductor' needs a C++ compiler (g++ or clang++), none was found: "
-            "install one, or choose format='torchscript'"
+            "format='aotinductor' requires a C++ compiler, but neither g++ nor clang++ was found: "
+            "install one of them, or choose format='torchscript'"
         )
-    # Loops use one thread, matrix products all: with parallel loops, sums over edges were wrong (PyTorch 2.12).
-    options = {"cpp.threads": 1}
-    with TemporaryDirectory() as folder:
+    # Loops are limited to one thread, because parallel loops computed wrong sums over edges (PyTorch 2.12). Matrix
+    # products use all threads. By default, PyTorch stores intermediate files, including code that it loads again, in
+    # folders with predictable names, which another user could have created. These folders are new and private.
+    options = {"cpp.threads": 1, "aot_inductor.precompile_headers": False}
+    parent = folder_without_spaces()
+    if parent is None:
+        raise ExportError("the C++ compiler does not accept paths with spaces: set TMPDIR to a folder without spaces")
+    with (
+        scratch_directory("compile", parent) as folder,
+        environment_variable("TORCHINDUCTOR_CACHE_DIR", str(folder / "cache")),
+        temporary_files_in(folder),
+    ):
         try:
-            module, package = _Module(program.graph), Path(folder) / "model.pt2"
+            module, package = _Module(program.graph), folder / "model.pt2"
             made = compat.compile_package(module, program.inputs, program.sizes, package, options)
-        except Exception as error:  # compilers raise many kinds
+        except Exception as error:  # compilers raise many kinds of errors
+            if "No space left" in str(error):
+                raise ExportError(
+                    f"{parent}: no disk space left for the compiler: free some space, or set TMPDIR"
+                ) from None
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
                 f"AOTInductor could not compile the potential ({reason}): export with format='torchscript'"
             ) from error
-        with atomic_path(output) as temporary:
-            shutil.copyfile(made, temporary)
-
-
-def add_description(path: Path, name: str, info: dict[str, Any]) -> None:
-    """Put a description into a package, as a JSON file among its extra files."""
-    with zipfile.ZipFile(path, "a") as package:
-        root = package.namelist()[0].split("/")[0]
-        package.writestr(f"{root}/extra/{name}", json.dumps(info, indent=1))
+        write_bytes(output, made.read_bytes())
 
 
 def _without_views(graph: GraphModule) -> GraphModule:
-    """Replace views by reshapes: the compiler may choose a memory layout for which a view is impossible."""
+    """Replace views by reshapes, because the compiler may choose a memory layout that does not allow a view."""
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
@@ -125,7 +129,7 @@ def _without_views(graph: GraphModule) -> GraphModule:
 
 
 class _Module(nn.Module):
-    """A module around a traced graph, as `torch.export.export` requires."""
+    """Module that wraps a traced graph, as `torch.export.export` requires."""
 
     def __init__(self, graph: GraphModule) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A potential as one graph of tensor operations, which contains the derivative of the energy.
+"""Potential as a graph of tensor operations, including the derivative of the energy.
 
-The eager potential runs once while its operations and those of its derivative are traced; operations on constants are
-computed here. The graph becomes TorchScript or compiled code.
+The eager potential runs once, and the operations of the energy and its derivative are traced. Operations on constants
+are folded. The graph is then converted to TorchScript or compiled.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,25 +16,25 @@ from piwsl.errors import ExportError
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential, Potential
 
-# Fewer atoms have no pairs, or a ring of none.
+# A single atom has no pairs.
 SMALLEST_MOLECULE = 2
-# Views of up to so many elements are stored as arrays, even where elements repeat.
+# Views with at most this number of elements are stored as arrays, even if elements repeat.
 LARGEST_COPIED = 2**15
 
 MoleculeFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Pair vectors (P, 3) in angstrom -> energies (M, R), float64, eV, and forces (M, n R, 3), eV/angstrom.
+"""Function that maps pair vectors (P, 3) to energies (M, R), float64, and forces (M, n R, 3), in eV and angstrom.
 
-Pairs and atoms are in the order of `MoleculePairs`: atom i of copy r is row i R + r.
+Pairs and atoms have the order of `MoleculePairs`, in which row i R + r contains atom i of copy r.
 """
 
 
 def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, species: Tensor) -> MoleculeFunction:
-    """Return a function for energies and forces of R copies of a molecule by each of M potentials.
+    """Return a function for energies and forces of R copies of a molecule with M potentials.
 
     Args:
-        potentials: members of an ensemble, or a single model; their sums over neighbors use ``pairs``.
-        pairs: all pairs of the molecule and its copies.
-        species: atomic numbers (n,) of the molecule.
+        potentials: Members of an ensemble, or a single model. Their neighbor sums must use ``pairs``.
+        pairs: All pairs of the molecule and its copies.
+        species: Atomic numbers (n,) of the molecule.
     """
     edges = pairs.pair_edges()
     copies = pairs.copies
@@ -44,7 +44,7 @@ def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, spe
     def conservative(potential: Potential, vectors: Tensor) -> tuple[Tensor, Tensor]:
         vectors = vectors.detach().requires_grad_(True)
         energies = potential.energies_of_edges(numbers, edges, vectors, index, copies)
-        # With a constant upstream gradient, the backward pass up to the first features is computed when tracing.
+        # With a constant upstream gradient, tracing folds the backward pass up to the first features.
         ones = torch.ones(copies, dtype=energies.dtype, device=energies.device)
         return energies.detach(), pairs.forces(torch.autograd.grad([energies], [vectors], [ones])[0])
 
@@ -62,12 +62,12 @@ def molecule_function(potentials: Sequence[Potential], pairs: MoleculePairs, spe
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor], symbolic: bool = False) -> GraphModule:
-    """Return the operations of a function of tensors as a graph, with constants folded.
+    """Trace the operations of a function of tensors as a graph with folded constants.
 
     Args:
-        function: runs once, on ``inputs``.
-        inputs: examples; their shapes are fixed unless ``symbolic``.
-        symbolic: keep the sizes of the inputs open.
+        function: Function to trace. It runs once on ``inputs``.
+        inputs: Example inputs. Their shapes are fixed unless ``symbolic`` is set.
+        symbolic: Whether the sizes of the inputs are dynamic.
     """
     graph = trace_operations(function, inputs, symbolic)
     graph.graph.eliminate_dead_code()
@@ -82,11 +82,13 @@ def as_torchscript(graph: GraphModule, inputs: Sequence[Tensor]) -> torch.jit.Sc
     """Convert a traced graph of fixed shapes to TorchScript.
 
     Raises:
-        ExportError: an operation names a device, so the module could not be loaded on another one.
+        ExportError: An operation contains a device, so the module could not be loaded on another device.
     """
     tied = [node.name for node in graph.graph.nodes if node.kwargs.get("device") is not None]
     if tied:
-        raise ExportError(f"operations of the graph are tied to a device: {', '.join(tied[:5])}")
+        raise ExportError(
+            f"graph operations with a fixed device: {', '.join(tied[:5])}: create tensors with the device of an input"
+        )
     _products_as_linear(graph)
     graph.recompile()
     with torch.no_grad():
@@ -96,10 +98,11 @@ def as_torchscript(graph: GraphModule, inputs: Sequence[Tensor]) -> torch.jit.Sc
 
 
 def _products_as_linear(graph: GraphModule) -> None:
-    """Write matrix products as `linear`.
+    """Replace matrix products by `linear`.
 
-    TorchScript combines sums of `mm`, including those it creates from `addmm` and `matmul`, into larger products, with
-    wrong results where their inner sizes differ (seen with PyTorch 2.12 in frozen modules, as TorchForce creates them).
+    TorchScript combines sums of `mm` into larger products, including `mm` operations that it creates from `addmm` and
+    `matmul`. The results are wrong if the inner sizes differ. The error occurs with PyTorch 2.12 in frozen modules,
+    which TorchForce creates.
     """
     aten = torch.ops.aten
     for node in list(graph.graph.nodes):
@@ -121,17 +124,18 @@ def _products_as_linear(graph: GraphModule) -> None:
 
 
 def _simplify(graph: GraphModule) -> None:
-    """Remove operations without effect: detach, alias, and the device of copies."""
+    """Remove detach and alias operations, and the device argument of copies and of arrays made like others."""
     aten = torch.ops.aten
+    made_like_others = (aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default, aten.new_full.default)
     for node in graph.graph.nodes:
         if node.op == "call_function" and node.target in (aten.detach.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
-        elif copies_to_device(node.target):
+        elif copies_to_device(node.target) or node.target in made_like_others:
             node.kwargs = {name: value for name, value in node.kwargs.items() if name != "device"}
 
 
 def _fold_constants(graph: GraphModule) -> None:
-    """Compute operations that do not depend on the inputs."""
+    """Replace operations that do not depend on the inputs by constants."""
     values: dict[Node, Any] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
@@ -139,7 +143,7 @@ def _fold_constants(graph: GraphModule) -> None:
         elif node.op == "call_function" and all(argument in values for argument in node.all_input_nodes):
             arguments = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             value = node.target(*arguments[0], **arguments[1])
-            # A large view in which elements repeat would be many times as large as its storage.
+            # A stored copy of a large view with repeated elements would be much larger than the original tensor.
             if not _repeats_elements(value):
                 values[node] = value
     count = 0
@@ -163,7 +167,7 @@ def _repeats_elements(value: Any) -> bool:
 
 
 def _remove_unused(graph: GraphModule) -> None:
-    """Remove nodes without users and tensors without nodes; a tensor with several names keeps one."""
+    """Remove unused nodes and tensors, and merge several names of the same tensor."""
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     names: dict[int, str] = {}
@@ -177,7 +181,7 @@ def _remove_unused(graph: GraphModule) -> None:
 
 
 def _merge_repeated(graph: GraphModule) -> None:
-    """Merge equal operations; none of them changes its arguments or is random."""
+    """Merge equal operations. All operations are deterministic and do not modify their arguments."""
     known: dict[str, Node] = {}
     for node in list(graph.graph.nodes):
         if node.op in ("get_attr", "call_function"):

@@ -1,10 +1,12 @@
-"""The modules that are scripted: a potential with everything that an engine needs.
+"""Scripted modules, which contain a potential and everything that an engine requires.
 
-Only these classes, `NeighborSearch`, `Potential` and the networks are restricted to what TorchScript supports. M is the
-number of members of an ensemble, 1 for a single model.
+Only these classes, `NeighborSearch`, `Potential` and the networks are restricted to features that TorchScript supports.
+In all shapes, M is the number of members of an ensemble, or 1 for a single model.
 """
 
 import torch
+from ase.data import chemical_symbols
+from ase.symbols import Symbols
 from torch import Tensor, nn
 
 from piwsl.export.neighbors.search import NeighborSearch
@@ -13,8 +15,42 @@ from piwsl.models.potential import DirectPotential, Potential
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
 
+class FixedAtoms(nn.Module):
+    """Fixed atoms of a form, and the checks of inputs that all forms share.
+
+    Args:
+        species: Atomic numbers of all atoms, ordered copy after copy.
+        copies: Number of copies of a molecule.
+    """
+
+    def __init__(self, species: list[int], copies: int = 1) -> None:
+        super().__init__()
+        self.species = list(species)
+        self.symbols = [chemical_symbols[number] for number in species]
+        formula = str(Symbols(species[: len(species) // copies]).get_chemical_formula("hill"))
+        self.formula = formula if copies == 1 else f"{copies} copies of {formula}"
+
+    def forward(self, positions: Tensor) -> None:
+        """Raise an error for another number of atoms, for which results would be wrong or uninitialized."""
+        if positions.dim() != 2 or positions.size(0) != len(self.species) or positions.size(1) != 3:
+            count = positions.size(0) if positions.dim() > 0 else 0
+            raise ValueError(f"made for {len(self.species)} atoms ({self.formula}), got {count}")
+
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        """Raise an error if the atomic numbers or their order differ from the file."""
+        if len(species) != len(self.species):
+            raise ValueError(f"made for {len(self.species)} atoms ({self.formula}), got {len(species)}")
+        for atom in range(len(species)):
+            if species[atom] != self.species[atom]:
+                raise ValueError(
+                    f"atom {atom} has the atomic number {species[atom]}, but the file was made with "
+                    f"{self.species[atom]} ({self.symbols[atom]}): put the atoms in the order of the file"
+                )
+
+
 class ConservativeMember(nn.Module):
-    """Energies, forces and virials of structures from edge vectors, by differentiation."""
+    """Member that computes forces and virials as derivatives of the energy with respect to edge vectors."""
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
@@ -23,7 +59,7 @@ class ConservativeMember(nn.Module):
     def forward(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies (S,), forces (N, 3) and virials (S, 3, 3)."""
+        """Return energies (S,), forces (N, 3) and virials (S, 3, 3)."""
         vectors = edge_vectors.detach().requires_grad_(True)
         energies = self.potential.energies_of_edges(species, edges, vectors, structure_index, n_structures)
         gradient = torch.autograd.grad([energies.sum()], [vectors])[0]
@@ -38,7 +74,7 @@ class ConservativeMember(nn.Module):
 
 
 class DirectMember(nn.Module):
-    """Energies and forces of a network with a force head; its virials are NaN."""
+    """Member with a force head. Its virials are NaN."""
 
     def __init__(self, potential: DirectPotential) -> None:
         super().__init__()
@@ -47,7 +83,7 @@ class DirectMember(nn.Module):
     def forward(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies (S,), forces (N, 3) and virials (S, 3, 3)."""
+        """Return energies (S,), forces (N, 3) and virials (S, 3, 3)."""
         energies, forces = self.potential.energies_and_forces_of_edges(
             species, edges, edge_vectors, structure_index, n_structures
         )
@@ -55,7 +91,7 @@ class DirectMember(nn.Module):
 
 
 class EdgesCore(nn.Module):
-    """All members on given edges."""
+    """Evaluation of all members with given edges."""
 
     known: Tensor
 
@@ -73,9 +109,9 @@ class EdgesCore(nn.Module):
     def forward(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies (M, S), forces (M, N, 3) and virials (M, S, 3, 3) in eV and angstrom."""
+        """Return energies (M, S), forces (M, N, 3) and virials (M, S, 3, 3) in eV and angstrom."""
         if not bool(self.known[species].all()):
-            raise ValueError("an element of this structure is not among those the potential was made for")
+            raise ValueError("the structure contains an element that the potential was not trained on")
         vectors = edge_vectors.to(self.dtype)
         energies: list[Tensor] = []
         forces: list[Tensor] = []
@@ -89,7 +125,7 @@ class EdgesCore(nn.Module):
 
 
 class GeneralForm(nn.Module):
-    """The form for any molecule, cell, slab or wire of the elements of the model, in eV and angstrom."""
+    """Form for any molecule, crystal, slab or wire of the elements of the model, in eV and angstrom."""
 
     def __init__(self, core: EdgesCore, cutoff: float) -> None:
         super().__init__()
@@ -99,16 +135,26 @@ class GeneralForm(nn.Module):
     def forward(
         self, species: Tensor, positions: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Species (N,), positions (N, 3), cell (3, 3) in rows, pbc (3,) to energy (), forces (N, 3), virial (3, 3).
+        """Map species (N,), positions (N, 3), cell (3, 3) and pbc (3,) to energy (), forces (N, 3) and virial (3, 3).
 
-        For an ensemble these are means, and ``forces_std`` (N, 3) is the standard deviation over its members.
+        The lattice vectors are the rows of the cell. For an ensemble, the results are means, and ``forces_std`` (N, 3)
+        is the standard deviation over the members.
         """
+        if species.dim() != 1 or positions.dim() != 2 or positions.size(0) != species.size(0) or positions.size(1) != 3:
+            raise ValueError(f"positions of shape {positions.size()}, but species of shape {species.size()}")
         positions = positions.detach().to(torch.float64)
         if cell is not None:
             cell = cell.detach().to(torch.float64)
         edges, vectors = self.search(positions, cell, pbc)
         energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1)
-        results = {"energy": energies[:, 0].mean(0), "forces": forces.mean(0), "virial": virials[:, 0].mean(0)}
+        # Positions or cells that are not finite have no edges. The results must be NaN, not those of free atoms.
+        lost = 0.0 * positions
+        total = lost.sum() if cell is None else lost.sum() + 0.0 * cell.sum()
+        results = {
+            "energy": energies[:, 0].mean(0) + total,
+            "forces": forces.mean(0) + lost,
+            "virial": virials[:, 0].mean(0) + total,
+        }
         if forces.shape[0] > 1:
             results["forces_std"] = forces.std(0)
         return results
@@ -117,41 +163,48 @@ class GeneralForm(nn.Module):
     def of_edges(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the results of each member for S structures with given edges; see `EdgesCore`."""
+        """Return the results of each member for S structures with given edges, see `EdgesCore`."""
         energies, forces, virials = self.core(species, edges, edge_vectors, structure_index, n_structures)
         return energies, forces, virials
 
 
 class OpenMMForm(nn.Module):
-    """The form for one system of fixed species, molecule or periodic box, in nm and kJ/mol."""
+    """Form for a molecule or periodic box with fixed species, in nm and kJ/mol."""
 
-    species: Tensor
+    numbers: Tensor
 
     def __init__(self, general: GeneralForm, species: list[int]) -> None:
         super().__init__()
         self.general = general
+        self.atoms = FixedAtoms(species)
         self.length = NANOMETER
         self.energy = 1.0 / KJ_PER_MOL
         self.force = NANOMETER / KJ_PER_MOL
-        self.register_buffer("species", torch.tensor(species))
+        self.register_buffer("numbers", torch.tensor(species))
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        """Map positions (N, 3) and box vectors (3, 3) to the energy () and forces (N, 3), in nm and kJ/mol."""
+        self.atoms(positions)
         cell = None if box is None else box.to(torch.float64) * self.length
-        results = self.general(self.species, positions.to(torch.float64) * self.length, cell)
+        results = self.general(self.numbers, positions.to(torch.float64) * self.length, cell)
         return results["energy"] * self.energy, (results["forces"] * self.force).to(positions.dtype)
+
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        """Raise an error if the atomic numbers or their order differ from the file."""
+        self.atoms.check_order(species)
 
     @torch.jit.export
     def of_edges(
         self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the results of each member; see `GeneralForm.of_edges`."""
+        """Return the results of each member, see `GeneralForm.of_edges`."""
         energies, forces, virials = self.general.of_edges(species, edges, edge_vectors, structure_index, n_structures)
         return energies, forces, virials
 
 
 class MinimumImages(nn.Module):
-    """Pair vectors of a molecule; in a periodic box those of the nearest images."""
+    """Pair vectors of a molecule, which are minimum images in a periodic box."""
 
     first: Tensor
     second: Tensor
@@ -163,12 +216,12 @@ class MinimumImages(nn.Module):
         self.register_buffer("second", edges[1].clone())
 
     def forward(self, positions: Tensor, cell: Tensor | None) -> Tensor:
-        """Positions (N, 3) and cell (3, 3) to (P, 3), all float64."""
+        """Map positions (N, 3) and the cell (3, 3) to pair vectors (P, 3), all float64."""
         vectors = positions.index_select(0, self.second) - positions.index_select(0, self.first)
         if cell is not None:
             reciprocal = torch.linalg.inv(cell)
-            # Columns of the inverse are as long as one over the heights of the cell. In a box that is too narrow all
-            # results are NaN: an error inside TorchForce would end the process.
+            # The norms of the columns of the inverse are the reciprocal heights of the cell. In narrow boxes, all
+            # results are NaN, because an error inside TorchForce would abort the process.
             narrow = (reciprocal * reciprocal).sum(0).max() * (4.0 * self.cutoff * self.cutoff) > 1.0
             vectors = vectors.masked_fill(narrow, float("nan"))
             vectors = vectors - torch.round(vectors.matmul(reciprocal)).matmul(cell)
@@ -176,10 +229,19 @@ class MinimumImages(nn.Module):
 
 
 class MoleculeForm(nn.Module):
-    """The form for one molecule of fixed species, with all its pairs in one graph."""
+    """Form for a molecule with fixed species and a graph of all pairs."""
 
-    def __init__(self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int) -> None:
+    def __init__(
+        self,
+        graph: torch.jit.ScriptModule,
+        images: MinimumImages,
+        dtype: torch.dtype,
+        members: int,
+        species: list[int],
+        copies: int = 1,
+    ) -> None:
         super().__init__()
+        self.atoms = FixedAtoms(species * copies, copies)
         self.graph = graph
         self.images = images
         self.dtype = dtype
@@ -190,12 +252,18 @@ class MoleculeForm(nn.Module):
 
     @torch.jit.export
     def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions (N, 3) and cell (3, 3), float64, angstrom -> energies (M,) in eV and forces (M, N, 3) in eV/A."""
+        """Map positions (N, 3) and the cell (3, 3), float64, to energies (M,) and forces (M, N, 3), eV and angstrom."""
+        self.atoms(positions)
         energies, forces = self.graph(self.images(positions, cell).to(self.dtype))
         return energies[:, 0], forces
 
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        """Raise an error if the atomic numbers or their order differ from the file."""
+        self.atoms.check_order(species)
+
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions (N, 3) and box vectors (3, 3) in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        """Map positions (N, 3) and box vectors (3, 3) to the energy () and forces (N, 3), in nm and kJ/mol."""
         with torch.no_grad():
             cell = None if box is None else box.to(torch.float64) * self.length
             energies, forces = self.evaluate(positions.to(torch.float64) * self.length, cell)
@@ -207,22 +275,32 @@ class MoleculeForm(nn.Module):
 
 
 class CopiesForm(MoleculeForm):
-    """The form for R copies of one molecule, which do not interact, in one graph."""
+    """Form for R non-interacting copies of a molecule in one graph."""
 
     def __init__(
-        self, graph: torch.jit.ScriptModule, images: MinimumImages, dtype: torch.dtype, members: int, copies: int
+        self,
+        graph: torch.jit.ScriptModule,
+        images: MinimumImages,
+        dtype: torch.dtype,
+        members: int,
+        species: list[int],
+        copies: int,
     ) -> None:
-        super().__init__(graph, images, dtype, members)
+        super().__init__(graph, images, dtype, members, species, copies)
         self.copies = copies
 
     @torch.jit.export
     def evaluate(self, positions: Tensor, cell: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions (R n, 3), copy after copy, and cell (3, 3), float64, A -> energies (M, R), forces (M, R n, 3)."""
+        """Map positions (R n, 3) and the cell (3, 3), float64, to energies (M, R) and forces (M, R n, 3).
+
+        Atoms are ordered copy after copy. Units are eV and angstrom.
+        """
+        self.atoms(positions)
         energies, forces = self.graph(self.images(positions, cell).to(self.dtype))
         return energies, copy_after_copy(forces, self.copies)
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions (R n, 3) and box (3, 3) in nm -> energy of all () in kJ/mol and forces (R n, 3) in kJ/mol/nm."""
+        """Map positions (R n, 3) and box vectors (3, 3) to the total energy () and forces (R n, 3), nm and kJ/mol."""
         with torch.no_grad():
             cell = None if box is None else box.to(torch.float64) * self.length
             energies, forces = self.evaluate(positions.to(torch.float64) * self.length, cell)
@@ -231,14 +309,14 @@ class CopiesForm(MoleculeForm):
 
 
 def copy_after_copy(forces: Tensor, copies: int) -> Tensor:
-    """Reorder forces (M, n R, 3), atom after atom, to (M, R n, 3), copy after copy."""
+    """Return forces (M, n R, 3), ordered atom after atom, as (M, R n, 3), ordered copy after copy."""
     if copies == 1:
         return forces
     return forces.view(forces.shape[0], -1, copies, 3).transpose(1, 2).reshape(forces.shape)
 
 
 def pair_edges(pairs: MoleculePairs) -> Tensor:
-    """Return the edges (2, P) of the pairs, in their order, for atoms in the order copy after copy."""
+    """Return the edges (2, P) of the pairs for atoms that are ordered copy after copy."""
     edges = pairs.pair_edges()
     if pairs.copies == 1:
         return edges

@@ -1,1 +1,1 @@
-"""Neighbor lists that exported potentials use."""
+"""Neighbor lists for exported potentials."""

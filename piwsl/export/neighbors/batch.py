@@ -1,4 +1,4 @@
-"""Neighbor lists of many structures at once, with a skin: a list is searched anew only when it may be out of date."""
+"""Neighbor lists of many structures with a skin. A list is updated only when it may be outdated."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from piwsl.structures.neighbors import SKIN, PairSearch
 
 @dataclass(frozen=True)
 class Batch:
-    """Structures one after the other, all on one device.
+    """Concatenated structures on one device.
 
     Attributes:
-        positions: (N, 3) angstrom, float64.
-        cells: (S, 3, 3) angstrom, float64, lattice vectors in rows; zeros without a cell.
-        pbc: (S, 3) periodic directions.
-        structure_index: (N,) which structure an atom belongs to: 0 0 ... 1 1 ... S-1.
+        positions: Positions (N, 3), angstrom, float64.
+        cells: Cells (S, 3, 3) with lattice vectors in rows, angstrom, float64; zeros without a cell.
+        pbc: Periodic directions (S, 3).
+        structure_index: Structure of each atom (N,), in ascending order: 0 0 ... 1 1 ... S-1.
     """
 
     positions: Tensor
@@ -27,13 +27,14 @@ class Batch:
 
 
 class BatchNeighbors:
-    """Pairs within a cutoff of structures whose atoms and cells change; every call may bring other structures.
+    """Pairs within a cutoff in structures whose positions and cells change between calls.
 
-    Searches run on the CPU; the work of every call runs on the device of the batch.
+    A call with other structures starts new lists. The search runs on the CPU. The remaining operations of a call run on
+    the device of the batch.
 
     Args:
-        cutoff: angstrom.
-        skin: extra range of the lists, angstrom.
+        cutoff: Cutoff radius, angstrom.
+        skin: Additional range of the lists, angstrom.
     """
 
     def __init__(self, cutoff: float, skin: float = SKIN) -> None:
@@ -45,7 +46,7 @@ class BatchNeighbors:
         self.searches = 0
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return edges (2, E) and edge vectors (E, 3), angstrom, float64: each pair in both directions."""
+        """Return edges (2, E) and edge vectors (E, 3), angstrom, float64, with each pair in both directions."""
         reference = self._reference
         if reference is None or not _same_structures(reference, batch):
             self._lists = [_no_pairs()] * len(batch.cells)
@@ -61,10 +62,10 @@ class BatchNeighbors:
         return torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([vectors, -vectors])
 
     def _stale(self, reference: Batch, batch: Batch) -> Tensor:
-        """Return a mask (S,) of structures that may have a pair within the cutoff that their list lacks.
+        """Return a mask (S,) of structures whose list may lack a pair within the cutoff.
 
-        With atoms at x = x0 (1 + D) + u, and the cell strained by the same D, a distance r has been at most
-        (r + 2 max|u|) / (1 - |D|) at the search.
+        For atoms at x = x0 (1 + D) + u and a cell with the same strain D, a pair with the present distance r had a
+        distance of at most (r + 2 max|u|) / (1 - |D|) when the list was created.
         """
         strains = self._inverse @ (batch.cells - reference.cells)
         of_atoms = strains[batch.structure_index]
@@ -73,10 +74,10 @@ class BatchNeighbors:
         farthest = farthest.scatter_reduce(0, batch.structure_index, moved.square().sum(1), "amax").sqrt()
         strain = torch.linalg.matrix_norm(strains)
         reach: Tensor = (1.0 - strain) * (self._cutoff + self._skin) - 2.0 * farthest
-        return ~(reach >= self._cutoff)  # NaN is stale
+        return ~(reach >= self._cutoff)  # true for NaN
 
     def _search(self, reference: Batch, batch: Batch, stale: list[int]) -> None:
-        """Search the lists of some structures anew; the others keep their lists and reference positions."""
+        """Update the lists of some structures. The other structures keep their lists and reference positions."""
         self.searches += len(stale)
         device = batch.positions.device
         host = Batch(batch.positions.cpu(), batch.cells.cpu(), batch.pbc.cpu(), batch.structure_index.cpu())
@@ -99,13 +100,13 @@ class BatchNeighbors:
             batch.pbc.clone(),
             batch.structure_index.clone(),
         )
-        # For slabs and wires, whose other lattice vectors may be zero, the inverse along the periodic directions.
+        # The pseudoinverse is the inverse along the periodic directions of slabs and wires.
         self._inverse = torch.linalg.pinv(torch.nan_to_num(cells))
 
     def _find(self, positions: Tensor, cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pairs (2, P) of one structure, each once, and images (P, 3) of the second atom, in lattice vectors."""
+        """Return unique pairs (2, P) of one structure, and images (P, 3) of the second atoms in lattice vectors."""
         if not (positions.isfinite().all() and cell.isfinite().all()):
-            return _no_pairs()  # no search comes to an end with NaN
+            return _no_pairs()  # The search would not terminate with NaN.
         periodic = bool(pbc[0]), bool(pbc[1]), bool(pbc[2])
         pairs = self._search_pairs(positions.numpy(), cell.numpy(), periodic)
         edges = torch.from_numpy(np.stack([pairs.first, pairs.second]))

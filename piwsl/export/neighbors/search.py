@@ -1,20 +1,22 @@
-"""Search for all pairs within a cutoff with tensor operations, for exported files that contain their own search."""
+"""Neighbor search with tensor operations, which exported files contain."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
+from piwsl.structures.cells import DENSEST
+
 
 class NeighborSearch(nn.Module):
-    """Pairs of a molecule, cell, slab or wire, on any device; its cost grows linearly with the number of atoms.
+    """Search for pairs in a molecule, crystal, slab or wire on any device, with linear cost in the number of atoms.
 
-    TorchScript can compile it. A small number of atoms in a wide cell is compared all with all, at their nearest
-    images. Otherwise atoms and their images are sorted into thin columns, and each atom is compared with the parts of
-    the columns around it that are within reach. Empty parts of columns cost nothing, so atoms may be far apart.
+    The module is compatible with TorchScript. For few atoms in a wide cell, all pairs are compared at their minimum
+    images. Otherwise, atoms and their images are sorted into thin columns, and each atom is compared with sections of
+    the surrounding columns. Empty sections have no cost, so atoms may be far apart.
 
     Args:
-        cutoff: angstrom.
+        cutoff: Cutoff radius, angstrom.
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -22,31 +24,34 @@ class NeighborSearch(nn.Module):
         self.cutoff = float(cutoff)
         # Rounding may move an atom into the next bin.
         self.reach = self.cutoff * (1.0 + 1e-6)
-        # Bins per cutoff. The last direction is along the columns, where fine bins cost nothing.
+        # Bins per cutoff. Fine bins have no cost along the columns, the last direction.
         self.divisions = [2, 2, 8]
-        # Bins on either side of the middle: the product of the numbers of bins stays below 2**63.
+        # Bins on either side of the middle. The product of the numbers of bins must be less than 2**63.
         self.farthest = [2**19, 2**19, 2**21]
-        # Atoms up to which comparing all pairs is faster. On GPUs the many operations of the search cost more.
+        # Numbers of atoms up to which comparing all pairs is faster. On GPUs, the search has a larger overhead.
         self.few = 100
         self.few_on_gpu = 1000
-        # Flatter cells, in cutoffs, are mistakes and would have an unlimited number of images.
+        # Smallest height of a cell, in cutoffs. Flatter cells are mistakes with an unlimited number of images.
         self.flattest = 0.01
+        # Largest number of atoms per cubic angstrom. Denser cells are mistakes, such as a collapse by a barostat.
+        self.densest = DENSEST
 
     def forward(self, positions: Tensor, cell: Tensor | None, pbc: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return edges (2, E) and edge vectors r_j - r_i plus image (E, 3), shorter than the cutoff.
+        """Return edges (2, E) and edge vectors r_j - r_i plus image shift (E, 3) that are shorter than the cutoff.
 
-        The second half of the edges is the first half in the other direction, in the same order. Atoms whose positions
-        are not finite have no edges, and there are none at all where the cell is not finite. The search is not
-        differentiated.
+        The second half of the edges contains the reversed edges of the first half in the same order. Atoms with
+        positions that are not finite have no edges. If the cell is not finite, there are no edges. The result is not
+        differentiable.
 
         Args:
-            positions: (N, 3) angstrom, inside or outside of the cell.
-            cell: (3, 3) angstrom, lattice vectors in rows; None for a molecule. Rows of directions that are not
-                periodic do not matter.
-            pbc: (3,) bool, periodic directions; None: all three, if there is a cell.
+            positions: Positions (N, 3), angstrom, inside or outside the cell.
+            cell: Lattice vectors (3, 3) in rows, angstrom; None for a molecule. Rows of directions that are not
+                periodic are ignored.
+            pbc: Periodic directions (3,), bool. With None, all directions are periodic if there is a cell.
 
         Raises:
-            ValueError: periodic without a cell, or the periodic lattice vectors span no length, area or volume.
+            ValueError: A direction is periodic but there is no cell, the periodic lattice vectors are linearly
+                dependent, or the cell is too small for the atoms.
         """
         positions = positions.detach().to(torch.float64)
         few = positions.shape[0] <= (self.few_on_gpu if positions.is_cuda else self.few)
@@ -61,7 +66,7 @@ class NeighborSearch(nn.Module):
                 lattice = torch.eye(3, dtype=torch.float64)
                 pairs, vectors = self._compare_binned(positions, lattice, lattice, [1.0, 1.0, 1.0], periodic)
         elif cell is None:
-            raise ValueError("periodic directions without a cell: give the cell, or none of them")
+            raise ValueError("periodic directions require a cell: pass the cell, or no periodic directions")
         else:
             pairs, vectors = self._periodic_pairs(positions, cell.detach().to(torch.float64).cpu(), periodic, few)
         return torch.cat([pairs, pairs.flip(0)], dim=1), torch.cat([vectors, -vectors])
@@ -69,7 +74,7 @@ class NeighborSearch(nn.Module):
     def _periodic_pairs(
         self, positions: Tensor, cell: Tensor, periodic: list[bool], few: bool
     ) -> tuple[Tensor, Tensor]:
-        # Small matrices stay on the CPU, where their values are needed.
+        # Small matrices stay on the CPU, because their values are required there.
         lattice = complete_lattice(cell, periodic)
         if not bool(torch.isfinite(lattice).all()):
             return no_pairs(positions)
@@ -79,10 +84,13 @@ class NeighborSearch(nn.Module):
         wide = True
         for k in range(3):
             if periodic[k]:
-                # Written so that NaN, of vectors all along a line, is refused, too.
+                # The condition is true for NaN, the height of parallel vectors.
                 if not heights[k] >= self.flattest * self.cutoff:
                     raise ValueError("the cell is flat: its periodic lattice vectors must be neither zero nor parallel")
                 wide = wide and heights[k] >= 2.0 * self.cutoff
+        room = self.densest * float(volume.abs())
+        if all(periodic) and positions.shape[0] > room and int(torch.isfinite(positions).all(1).sum()) > room:
+            raise ValueError("the cell is too small for its atoms: correct its lattice vectors")
         inverse = (normals / volume).t()
         if wide and few:
             whole = inverse * torch.tensor(periodic).to(torch.float64)
@@ -90,7 +98,10 @@ class NeighborSearch(nn.Module):
         return self._compare_binned(positions, lattice, inverse, heights, periodic)
 
     def _compare_all(self, positions: Tensor, lattice: Tensor | None, inverse: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Compare all pairs at their nearest images; the inverse has zeros for directions that are not periodic."""
+        """Return pairs and vectors from a comparison of all pairs at their minimum images.
+
+        The inverse contains zeros for directions that are not periodic.
+        """
         pairs = torch.triu_indices(positions.shape[0], positions.shape[0], 1, device=positions.device)
         vectors = positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
         if lattice is not None and inverse is not None:
@@ -101,7 +112,10 @@ class NeighborSearch(nn.Module):
     def _compare_binned(
         self, positions: Tensor, lattice: Tensor, inverse: Tensor, heights: list[float], periodic: list[bool]
     ) -> tuple[Tensor, Tensor]:
-        """Compare atoms in columns near each other; directions that are not periodic are unit vectors."""
+        """Return pairs and vectors from a comparison of atoms in neighboring columns.
+
+        The lattice contains unit vectors for directions that are not periodic.
+        """
         lattice, inverse = lattice.to(positions.device), inverse.to(positions.device)
         places = positions.matmul(inverse)
         atoms = torch.nonzero(torch.isfinite(places).all(1)).squeeze(1)
@@ -121,7 +135,7 @@ class NeighborSearch(nn.Module):
                 ranges[k] = math.ceil(self.reach * counts[k] / heights[k])
                 bins[k] = torch.floor((place - outside) * counts[k]).clamp(0, counts[k] - 1).to(torch.int64)
             else:
-                # Atoms far out share the outermost bin: neighbors stay neighbors.
+                # Distant atoms share the outermost bin, so neighbors remain neighbors.
                 number = torch.floor((place - place.median()) / thickness)
                 number = number.clamp(-self.farthest[k], self.farthest[k]).to(torch.int64)
                 bins[k] = number - number.min()
@@ -129,7 +143,7 @@ class NeighborSearch(nn.Module):
                 ranges[k] = self.divisions[k]
         for k in range(3):
             if periodic[k]:
-                # Bins are numbered across images, so that both atoms of a pair have the same offset.
+                # Bin numbers continue across images, so that both atoms of a pair have the same offset.
                 lowest = 0 if k == 0 else -ranges[k]
                 farthest = (ranges[k] + counts[k] - 1) // counts[k]
                 images = torch.arange(-farthest, farthest + 1, device=positions.device)
@@ -145,14 +159,14 @@ class NeighborSearch(nn.Module):
     def _compare_columns(
         self, points: Tensor, atoms: Tensor, bins: Tensor, counts: list[int], ranges: list[int]
     ) -> tuple[Tensor, Tensor]:
-        """Compare points in bins (3, n), the first in the cell, the second in the same bin or a later one.
+        """Return pairs and vectors of points, where the second point of a pair is in the same bin or a later bin.
 
         Args:
-            points: (n, 3) atoms and their images, angstrom.
-            atoms: (n,) the atom of each point.
-            bins: (3, n) bins along each direction; those of the cell start at zero.
-            counts: numbers of bins in the cell.
-            ranges: numbers of bins within the cutoff.
+            points: Positions (n, 3) of atoms and their images, angstrom.
+            atoms: Atom of each point (n,).
+            bins: Bins (3, n) along each direction. The bins of the cell start at zero.
+            counts: Numbers of bins in the cell.
+            ranges: Numbers of bins within the cutoff.
         """
         length = counts[2] + 2 * ranges[2]
         width = counts[1] + 2 * ranges[1]
@@ -161,14 +175,14 @@ class NeighborSearch(nn.Module):
         keys, order = torch.sort(keys, dim=0, stable=True)
         points, atoms = points.index_select(0, order), atoms.index_select(0, order)
         centers = torch.nonzero(inside.index_select(0, order)).squeeze(1)
-        # The own column and later ones; pairs with earlier columns are found from there.
+        # Each point is compared with its own column and later columns. Earlier columns find the remaining pairs.
         rows = torch.arange(ranges[0] + 1, device=bins.device).unsqueeze(1) * width
         columns = (rows + torch.arange(-ranges[1], ranges[1] + 1, device=bins.device)).flatten()[ranges[1] :] * length
         middles = keys.index_select(0, centers).unsqueeze(1) + columns
         begins = torch.searchsorted(keys, middles - ranges[2])
         begins[:, 0] = centers + 1
         ends = torch.searchsorted(keys, middles + ranges[2], right=True)
-        # Candidates: runs of points begin to end, one for each center and column, one after the other.
+        # Candidates are concatenated runs of points from begin to end, one run per center and column.
         lengths = (ends - begins).flatten()
         run = torch.repeat_interleave(lengths)
         starts = ends.flatten() - lengths.cumsum(0)
@@ -198,5 +212,5 @@ def complete_lattice(cell: Tensor, periodic: list[bool]) -> Tensor:
 
 
 def no_pairs(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return pairs (2, 0) and vectors (0, 3)."""
+    """Return empty pairs (2, 0) and vectors (0, 3)."""
     return torch.empty([2, 0], dtype=torch.int64, device=positions.device), positions.new_empty([0, 3])

@@ -1,23 +1,25 @@
-"""An exported potential as an OpenMM force: TorchForce, or PythonForce with any exported file."""
+"""OpenMM forces from potentials: TorchForce, or PythonForce for any exported file."""
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor, nn
 
 from piwsl.compat.openmm import plain_value, state_positions
+from piwsl.data.domain import check_domain
 from piwsl.errors import ConfigError, EngineError, PiwslError
 from piwsl.export.evaluation import bind, check_species, check_width
-from piwsl.export.exported_file import ExportedPotential, load_exported
+from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
-from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch, probe_pythonforce, probe_torchforce
+from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, import_openmm, import_openmmtorch
+from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import PBC
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import KJ_PER_MOL, NANOMETER
@@ -28,7 +30,13 @@ Kind = Literal["auto", "torch", "python"]
 
 @dataclass(frozen=True)
 class OpenMMForce:
-    """A force for ``System.addForce``, its kind (``TorchForce`` or ``PythonForce``), and why this kind was chosen."""
+    """OpenMM force with its kind.
+
+    Attributes:
+        force: Force for ``System.addForce``.
+        kind: Kind of force: ``TorchForce`` or ``PythonForce``.
+        reason: Reason for the choice of this kind.
+    """
 
     force: Any
     kind: str
@@ -44,30 +52,34 @@ def openmm_force(
     precision: str | None = None,
     device: str | None = None,
     cuda_graphs: bool = False,
+    strict: bool = False,
 ) -> Any:
-    """Create an ``openmm.Force`` from a potential, for any System.
+    """Create an ``openmm.Force`` from a potential for use in any System.
 
-    The force takes positions in nm and returns kJ/mol and kJ/mol/nm, as OpenMM expects. Every System needs a force of
-    its own, because a System owns its forces. The kind of force and the reason for it are logged.
+    The force accepts positions in nm and returns kJ/mol and kJ/mol/nm, as OpenMM expects. A System owns its forces, so
+    create a separate force for every System. The kind of force and the reason for the choice are logged.
 
     Args:
-        model: exported file, or a trained file, which is exported in memory.
-        topology_or_species: ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
-        kind: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``: TorchForce where it works.
-        periodic: whether the potential uses the periodic box; None: whether the topology has a box.
-        atoms: indices of the particles on which the potential acts, in the order of the model; None: all.
-        precision: ``single`` or ``double``; None: that of the file.
-        device: ``cpu`` or ``cuda``; None: ``cuda`` where PyTorch finds a GPU.
-        cuda_graphs: replay the calls as CUDA graphs; for a molecule with TorchForce on a GPU.
+        model: Exported file, or a trained file, which is exported in memory.
+        topology_or_species: The ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
+        kind: Kind of force: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``, which
+            selects TorchForce if TorchForce works.
+        periodic: Whether the potential uses the periodic box; None: use the box if the topology has one.
+        atoms: Indices of the particles on which the potential acts, in the order of the model; None: all particles.
+        precision: ``single`` or ``double``; None: the precision of the file.
+        device: ``cpu`` or ``cuda``; None: ``cuda`` if PyTorch finds a GPU, otherwise ``cpu``.
+        cuda_graphs: Replay the calls as CUDA graphs; requires a molecule and TorchForce on a GPU.
+        strict: Refuse a composition or a periodic box outside the training data instead of logging one warning.
 
     Returns:
         A TorchForce or a PythonForce.
 
     Raises:
-        ModelFileError: the file cannot be used.
-        ElementError: the file was exported for other atoms, or its model was not trained on an element.
-        ConfigError: an option is unknown or does not go with the file.
-        EngineError: the kind, or with ``auto`` every kind, fails on this machine.
+        ModelFileError: The model file cannot be used.
+        ElementError: The file was exported for other atoms, or its model was not trained on an element.
+        ConfigError: An option is unknown or incompatible with the file.
+        EngineError: The requested kind of force, or every kind with ``auto``, fails on this machine.
+        DataError: ``strict`` is set, and the atoms lie outside the training data.
 
     Example:
         >>> system = openmm.System()
@@ -86,6 +98,7 @@ def openmm_force(
     potential = open_model(Path(model), species, periodic, precision, device)
     if periodic and box is not None:
         check_width(potential, box)
+    check_domain(potential.domain, Atoms(species, pbc=periodic), model, strict, distances=False)
     chosen = choose_force(
         potential,
         species,
@@ -99,6 +112,26 @@ def openmm_force(
     return chosen.force
 
 
+def check_order(model: str | Path, topology_or_species: Any) -> None:
+    """Check that the atoms of a topology match an exported file, in the same order; no code from the file is run.
+
+    A TorchForce receives only positions and cannot check the elements itself.
+
+    Args:
+        model: Exported file with the target ``openmm``.
+        topology_or_species: The ``openmm.app.Topology`` of the System, or the atomic numbers of its particles.
+
+    Raises:
+        ElementError: The number, elements or order of the atoms differ; the message names the first difference.
+        ModelFileError: The model file cannot be used.
+        ConfigError: The file was not exported for specific atoms.
+    """
+    record = ExportedRecord.model_validate(read_exported_info(Path(model)))
+    if not record.species:
+        raise ConfigError(f"{model}: the file accepts any atoms, so their order cannot be checked: use target='openmm'")
+    check_species(_system(topology_or_species)[0], record.species * record.copies, str(model))
+
+
 def choose_force(
     potential: ExportedPotential,
     species: IntArray,
@@ -107,53 +140,57 @@ def choose_force(
     atoms: list[int] | None = None,
     platform: str = "Reference",
     cuda_graphs: bool = False,
+    probes: Mapping[str, Callable[[str], Probe]] = FORCE_PROBES,
 ) -> OpenMMForce:
     """Create a force of a given kind, or of the fastest kind that works on this machine.
 
     Args:
-        potential: loaded file.
-        species: atomic numbers of the atoms on which the potential acts.
-        kind: see `openmm_force`.
-        periodic: whether the potential uses the periodic box.
-        atoms: indices of the particles on which the potential acts; None: all.
-        platform: OpenMM platform that will run the force.
-        cuda_graphs: see `openmm_force`.
+        potential: Loaded potential.
+        species: Atomic numbers of the atoms on which the potential acts.
+        kind: See `openmm_force`.
+        periodic: Whether the potential uses the periodic box.
+        atoms: Indices of the particles on which the potential acts; None: all particles.
+        platform: OpenMM platform on which the force will run.
+        cuda_graphs: See `openmm_force`.
+        probes: Tests of the kinds of force on a platform, by kind.
 
     Raises:
-        ElementError, ConfigError, EngineError: see `openmm_force`.
+        ElementError, ConfigError, EngineError: See `openmm_force`.
     """
     if kind not in ("auto", "torch", "python"):
         raise ConfigError(f"kind of force {kind!r}: choose auto, torch or python")
     if potential.species:
         check_species(species, potential.species, str(potential.path))
     if kind != "python":
-        obstacle = _obstacle_to_torchforce(potential, platform)
+        obstacle = _obstacle_to_torchforce(potential, platform, probes["TorchForce"])
         if obstacle is None:
             force = torch_force(potential, periodic, atoms, cuda_graphs)
-            return OpenMMForce(force, "TorchForce", probe_torchforce(platform).reason)
+            return OpenMMForce(force, "TorchForce", probes["TorchForce"](platform).reason)
         if kind == "torch":
-            raise EngineError(f"TorchForce cannot be used: {obstacle}; kind auto or python uses PythonForce")
+            raise EngineError(f"TorchForce cannot be used: {obstacle}: choose kind='auto' or kind='python'")
     else:
         obstacle = "requested"
-    fallback = probe_pythonforce(platform)
+    fallback = probes["PythonForce"](platform)
     if not fallback.works:
         raise EngineError(
-            f"no force works in OpenMM here: {obstacle}; {fallback.reason}; run `piwsl doctor` for details"
+            f"neither TorchForce nor PythonForce works: {obstacle}; {fallback.reason}: run `piwsl doctor` for details"
         )
     if cuda_graphs:
-        raise ConfigError(f"CUDA graphs need TorchForce: {obstacle}")
+        raise ConfigError(f"CUDA graphs need TorchForce: {obstacle}: use cuda_graphs=False")
     return OpenMMForce(python_force(potential, species, periodic, atoms), "PythonForce", obstacle)
 
 
 def torch_force(
     potential: ExportedPotential, periodic: bool = False, atoms: list[int] | None = None, cuda_graphs: bool = False
 ) -> Any:
-    """Create a TorchForce, which calls a file exported for the target ``openmm`` from C++."""
+    """Create a TorchForce, which calls a file with the target ``openmm`` from C++."""
     module = potential.program
     if atoms is not None:
         module = torch.jit.script(Subset(module, torch.tensor(atoms)))
     if cuda_graphs and not (potential.is_molecule and potential.device.startswith("cuda")):
-        raise ConfigError("CUDA graphs need a GPU and fixed shapes: a molecule exported with target='openmm'")
+        raise ConfigError(
+            "CUDA graphs need a GPU and a molecule exported with target='openmm': use cuda_graphs=False otherwise"
+        )
     force = import_openmmtorch().TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)
@@ -174,19 +211,19 @@ def python_force(
     return force
 
 
-def _obstacle_to_torchforce(potential: ExportedPotential, platform: str) -> str | None:
-    """Return why TorchForce cannot be used; None where it can."""
+def _obstacle_to_torchforce(potential: ExportedPotential, platform: str, probe: Callable[[str], Probe]) -> str | None:
+    """Return the reason why TorchForce cannot be used; None if TorchForce can be used."""
     name = potential.path.name
     if potential.format != "torchscript":
-        return f"{name} is compiled; TorchForce takes TorchScript"
+        return f"{name} is compiled, but TorchForce needs TorchScript"
     if potential.target != "openmm":
-        return f"{name} is the general form; TorchForce takes files exported with target='openmm'"
-    probe = probe_torchforce(platform)
-    return None if probe.works else probe.reason
+        return f"{name} has the target general, but TorchForce needs a file exported with target='openmm'"
+    result = probe(platform)
+    return None if result.works else result.reason
 
 
 def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]:
-    """Return atomic numbers of all particles (0: not an atom), box vectors (3, 3) in angstrom, number of particles."""
+    """Return atomic numbers (0 if not an atom), box vectors (3, 3) in angstrom or None, and number of particles."""
     if hasattr(topology_or_species, "atoms"):
         topology = topology_or_species
         numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
@@ -196,7 +233,7 @@ def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]
 
 
 def _angstrom(topology: Any) -> FloatArray | None:
-    """Return the box vectors (3, 3) of a topology in angstrom; None without a box."""
+    """Return the box vectors (3, 3) of a topology in angstrom; None if there is no box."""
     vectors = topology.getPeriodicBoxVectors()
     if vectors is None:
         return None
@@ -206,9 +243,9 @@ def _angstrom(topology: Any) -> FloatArray | None:
 
 
 class ForceCallable:
-    """The function that PythonForce calls: energy (kJ/mol) and forces (n, 3) in kJ/mol/nm of an OpenMM State.
+    """Function that PythonForce calls for the energy and the forces at an OpenMM State.
 
-    It can be pickled, which serializing a System does; the pickle contains the exported file.
+    OpenMM pickles the function when a System is serialized. The pickle contains the exported file.
     """
 
     def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
@@ -218,10 +255,11 @@ class ForceCallable:
         self._bound = bind(potential, self._species, pbc)
 
     def __call__(self, state: Any) -> tuple[float, FloatArray]:
-        """Energy and forces at the positions of a state.
+        """Return the energy in kJ/mol and the forces (n, 3) in kJ/mol/nm at the positions of a State.
 
         Raises:
-            RuntimeError: any error, with its full text; OpenMM passes on nothing but the text of an exception.
+            RuntimeError: An error occurred. OpenMM keeps only the message, which contains the traceback unless the
+                error is a `PiwslError`.
         """
         try:
             positions = state_positions(state) * NANOMETER
@@ -244,14 +282,14 @@ class ForceCallable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         device = state["device"] if torch.cuda.is_available() else "cpu"
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / state["name"]
+        with scratch_directory("openmm") as folder:
+            path = folder / state["name"]
             path.write_bytes(state["file"])
             self.__init__(load_exported(path, device), np.array(state["species"]), state["pbc"])  # type: ignore[misc]
 
 
 class Subset(nn.Module):
-    """The OpenMM form for a selection of particles; no force acts on the others."""
+    """Module that applies the OpenMM form to a selection of particles; the forces on other particles are zero."""
 
     indices: Tensor
 
@@ -261,6 +299,6 @@ class Subset(nn.Module):
         self.register_buffer("indices", indices)
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions (N, 3) of all particles in nm -> energy () in kJ/mol and forces (N, 3) in kJ/mol/nm."""
+        """Return the energy () in kJ/mol and forces (N, 3) in kJ/mol/nm for positions (N, 3) of all particles in nm."""
         energy, forces = self.form(positions.index_select(0, self.indices), box)
         return energy, torch.zeros_like(positions).index_copy(0, self.indices, forces)

@@ -1,24 +1,24 @@
-"""Reading a serialized OpenMM System that contains a TorchForce.
+"""Reading of serialized OpenMM Systems that contain a TorchForce.
 
-``XmlSerializer.deserialize`` crashes the process on such a System where openmm-torch was built for another OpenMM (1.10
-with OpenMM 8.6). Here the TorchForces are removed from the text and created again from the modules inside it.
+``XmlSerializer.deserialize`` crashes the process on such a System if openmm-torch was built for another version of
+OpenMM (seen with openmm-torch 1.10 and OpenMM 8.6). This module removes the TorchForces from the text and creates them
+again from the TorchScript modules inside the text.
 """
 
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from piwsl.errors import DataError, EngineError, reason_of
 from piwsl.interfaces.openmm.probe import import_openmm, import_openmmtorch
+from piwsl.runs.scratch import scratch_directory
 
 
 def read_system(text: str) -> Any:
-    """Return the ``openmm.System`` of a text from ``XmlSerializer.serialize``; its TorchForces come last.
+    """Return the ``openmm.System`` from the output of ``XmlSerializer.serialize``, with the TorchForces last.
 
     Raises:
-        DataError: the text is not a serialized System.
-        EngineError: the System contains a TorchForce, and openmm-torch cannot be imported.
+        DataError: The text is not a serialized System.
+        EngineError: The System contains a TorchForce, and openmm-torch cannot be imported.
     """
     openmm = import_openmm()
     try:
@@ -30,24 +30,24 @@ def read_system(text: str) -> Any:
             forces.remove(entry)
         system = openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
     except (ElementTree.ParseError, openmm.OpenMMException) as error:
-        raise DataError(f"not a serialized OpenMM System ({reason_of(error)})") from None
+        raise DataError(f"the text is not a serialized OpenMM System ({reason_of(error)})") from None
     if not isinstance(system, openmm.System):
-        raise DataError(f"not a serialized OpenMM System but a {type(system).__name__}")
+        raise DataError(f"the text is not a serialized OpenMM System but a serialized {type(system).__name__}")
     for entry in entries:
         system.addForce(_torch_force(entry))
     return system
 
 
 def _torch_force(entry: ElementTree.Element) -> Any:
-    """Create the TorchForce of an entry of a serialized System."""
+    """Create a TorchForce from its entry in a serialized System."""
     try:
         openmmtorch = import_openmmtorch()
     except (ImportError, OSError) as error:
         raise EngineError(
-            f"the System contains a TorchForce, and openmm-torch is missing: {reason_of(error)}"
+            f"the System contains a TorchForce, but openmm-torch cannot be imported: {reason_of(error)}"
         ) from None
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "module.pt"
+    with scratch_directory("openmm") as folder:
+        path = folder / "module.pt"
         path.write_bytes(bytes.fromhex(entry.get("encodedFileContents", "")))
         force = openmmtorch.TorchForce(str(path))
     force.setOutputsForces(entry.get("outputsForces") == "1")

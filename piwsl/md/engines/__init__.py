@@ -1,1 +1,1 @@
-"""Engines: programs that integrate the equations of motion, behind one interface."""
+"""Engines that integrate the equations of motion, with a common interface."""

@@ -1,4 +1,4 @@
-"""The interfaces of engines, and the energies, temperatures and seeds that they share."""
+"""Interfaces of engines, and common functions for energies, temperatures and seeds."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,15 +10,18 @@ from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
-# Arrays by name, as a restart state stores them.
+# Arrays by name, as stored in a restart state.
 EngineState = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Positions (n, 3) in angstrom, velocities (n, 3) in angstrom/fs, cell (3, 3) of a periodic structure.
+    """Positions and velocities at a step. Atoms are not wrapped into the cell.
 
-    Atoms are not wrapped into the cell.
+    Attributes:
+        positions: Positions (n, 3), angstrom.
+        velocities: Velocities (n, 3), angstrom/fs.
+        cell: Cell vectors (3, 3), angstrom; None for a structure that is not periodic.
     """
 
     positions: FloatArray
@@ -27,15 +30,15 @@ class Snapshot:
 
 
 class Engine(Protocol):
-    """An engine for one phase of a run of one structure. All numbers in eV, angstrom, fs.
+    """Interface of an engine for one phase of a run of one structure. Units are eV, angstrom and fs.
 
     Attributes:
         name: ``openmm`` or ``ase``.
-        platform: device or OpenMM platform.
-        force: kind of force: ``TorchForce``, ``PythonForce`` or ``ASE``.
-        force_reason: why this kind was chosen.
-        ensemble: ensemble of the phase.
-        degrees_of_freedom: number of kinetic degrees of freedom.
+        platform: Device or OpenMM platform.
+        force: Kind of force: ``TorchForce``, ``PythonForce`` or ``ASE``.
+        force_reason: Reason for the choice of this kind.
+        ensemble: Ensemble of the phase.
+        degrees_of_freedom: Number of kinetic degrees of freedom.
     """
 
     name: str
@@ -46,16 +49,20 @@ class Engine(Protocol):
     degrees_of_freedom: int
 
     def start(self, velocities: FloatArray) -> None:
-        """Start from the start structure with velocities (n, 3)."""
+        """Set the start structure and velocities (n, 3)."""
 
     def advance(self, steps: int) -> None:
-        """Advance by a number of steps; raises EngineError where the engine fails."""
+        """Advance by a number of steps.
+
+        Raises:
+            EngineError: The engine failed.
+        """
 
     def set_temperature(self, temperature: float) -> None:
-        """Set thermostat and barostat, K."""
+        """Set the temperature of thermostat and barostat, K."""
 
     def snapshot(self) -> Snapshot:
-        """Return the current positions and velocities, without an evaluation of the potential."""
+        """Return the current positions and velocities without evaluating the potential."""
 
     def energies(self) -> Energies:
         """Return the current energies."""
@@ -64,27 +71,27 @@ class Engine(Protocol):
         """Return the current forces (n, 3)."""
 
     def state(self) -> EngineState:
-        """Return everything on which the continuation depends."""
+        """Return all arrays that determine the continuation of the run."""
 
     def restore(self, state: EngineState, seed: int) -> bool:
         """Continue from a state.
 
         Returns:
-            True where the continuation equals that of an uninterrupted run; False where only positions and velocities
-            are restored and the thermostat draws new random numbers from ``seed``.
+            True if the continuation is identical to an uninterrupted run; False if only positions and velocities are
+            restored and the thermostat draws new random numbers from ``seed``.
         """
 
     def reseed(self, seed: int) -> None:
-        """Reseed the random number generator, in ensembles that use one."""
+        """Reseed the random number generator; no effect in deterministic ensembles."""
 
 
 def kinetic_energy(masses: FloatArray, velocities: FloatArray) -> float:
-    """Return the kinetic energy in eV of masses (n,) in amu and velocities (n, 3) in angstrom/fs."""
+    """Return the kinetic energy in eV for masses (n,) in amu and velocities (n, 3) in angstrom/fs."""
     return float(0.5 * np.einsum("i,ij,ij", masses, velocities, velocities) / ACCELERATION)
 
 
 def temperature(kinetic: float, degrees_of_freedom: int) -> float:
-    """Return the instantaneous temperature in K of a kinetic energy in eV."""
+    """Return the instantaneous temperature in K for a kinetic energy in eV."""
     return 2 * kinetic / (degrees_of_freedom * BOLTZMANN)
 
 
@@ -94,22 +101,22 @@ def split_seed(seed: int, purpose: int, step: int = 0) -> int:
 
 
 def phase_seed(seed: int, step: int, equilibration: int) -> int:
-    """Return the seed of an engine that continues from a step; equilibration has negative steps."""
+    """Return the seed for an engine that starts at a step; steps of equilibration are negative."""
     return split_seed(seed, 1, step) if step >= 0 else split_seed(seed, 3, step + equilibration)
 
 
 class ReplicaEngine(Protocol):
-    """An engine for replicas of one structure, which do not interact. All numbers in eV, angstrom, fs.
+    """Interface of an engine for replicas of one structure, which do not interact. Units are eV, angstrom and fs.
 
-    A replica keeps its number when others are removed. Lists and arrays are in the order of ``replicas``.
+    A replica keeps its number when other replicas are removed. Lists and arrays are in the order of ``replicas``.
 
     Attributes:
         name: ``openmm``, ``ase`` or ``native``.
-        platform: device or OpenMM platform.
-        force: what calls the potential, such as ``TorchForce``.
-        force_reason: why it was chosen.
-        ensemble: ensemble of the phase.
-        degrees_of_freedom: number of kinetic degrees of freedom per replica.
+        platform: Device or OpenMM platform.
+        force: Kind of force that calls the potential, such as ``TorchForce``.
+        force_reason: Reason for the choice of this kind.
+        ensemble: Ensemble of the phase.
+        degrees_of_freedom: Number of kinetic degrees of freedom per replica.
     """
 
     name: str
@@ -124,16 +131,19 @@ class ReplicaEngine(Protocol):
         """Numbers of the R remaining replicas."""
 
     def advance(self, steps: int) -> None:
-        """Advance by a number of steps; raises EngineError where the engine fails.
+        """Advance by a number of steps.
 
-        A replica whose positions are not finite stays as it is and does not affect the others.
+        A replica with positions that are not finite is not moved and does not affect the other replicas.
+
+        Raises:
+            EngineError: The engine failed.
         """
 
     def set_temperature(self, temperature: float) -> None:
-        """Set the thermostat of all replicas, K."""
+        """Set the temperature of the thermostat for all replicas, K."""
 
     def snapshots(self) -> list[Snapshot]:
-        """Return the current positions and velocities, without an evaluation of the potential."""
+        """Return the current positions and velocities without evaluating the potential."""
 
     def energies(self) -> list[Energies]:
         """Return the current energies."""
@@ -142,25 +152,25 @@ class ReplicaEngine(Protocol):
         """Return the current forces (R, n, 3)."""
 
     def state(self, replica: int) -> EngineState:
-        """Return everything on which the continuation of a replica depends."""
+        """Return all arrays that determine the continuation of a replica."""
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
         """Continue replicas from their states.
 
         Returns:
-            True where the continuation equals that of an uninterrupted run; False where only positions and velocities
-            are restored and the thermostat draws new random numbers from the seeds.
+            True if the continuation is identical to an uninterrupted run; False if only positions and velocities are
+            restored and the thermostat draws new random numbers from ``seeds``.
         """
 
     def reseed(self, replica: int, seed: int) -> None:
-        """Reseed the random number generator of a replica, in ensembles that use one."""
+        """Reseed the random number generator of a replica; no effect in deterministic ensembles."""
 
     def remove(self, replica: int) -> None:
         """Remove a replica; later steps do not evaluate it."""
 
 
 class SingleReplica:
-    """An engine of one structure behind the interface of `ReplicaEngine`."""
+    """Adapter that provides the interface of `ReplicaEngine` for an engine of one structure."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -171,7 +181,7 @@ class SingleReplica:
 
     @property
     def replicas(self) -> list[int]:
-        """Number of the single replica, or none after `remove`."""
+        """List with the number of the single replica; empty after `remove`."""
         return self._remaining
 
     def advance(self, steps: int) -> None:
@@ -179,7 +189,7 @@ class SingleReplica:
         self.engine.advance(steps)
 
     def set_temperature(self, temperature: float) -> None:
-        """Set thermostat and barostat, K."""
+        """Set the temperature of thermostat and barostat, K."""
         self.engine.set_temperature(temperature)
 
     def snapshots(self) -> list[Snapshot]:
@@ -195,7 +205,7 @@ class SingleReplica:
         return self.engine.forces()[None]
 
     def state(self, replica: int) -> EngineState:
-        """Return everything on which the continuation depends."""
+        """Return all arrays that determine the continuation of the run."""
         return self.engine.state()
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:

@@ -1,4 +1,4 @@
-"""The choice of an engine."""
+"""Creation of the engine that a protocol selects."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +14,18 @@ Starts = Mapping[int, Snapshot]
 
 
 def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int = 0) -> ReplicaEngine:
-    """Make the engine of the phase of a run that begins at a step.
+    """Create the engine for the phase of a run that begins at a step.
 
     Args:
-        model: exported file.
-        structure: species, masses and periodic directions.
-        protocol: how to run.
-        starts: initial positions and velocities of each replica, by its number; a single run has only number 0.
-        step: first step of the phase.
+        model: Exported file.
+        structure: Structure with species, masses and periodic directions.
+        protocol: Protocol of the run.
+        starts: Initial positions and velocities of each replica, by replica number; a single run has only number 0.
+        step: First step of the phase.
 
     Raises:
-        EngineError: the engine does not support the structure or the protocol.
-        ElementError: the file was exported for other atoms.
+        EngineError: The engine does not support the structure or the protocol.
+        ElementError: The file was exported for other atoms.
         MissingDependencyError: OpenMM is not installed.
     """
     if protocol.replicas is not None:
@@ -41,7 +41,7 @@ def make_engine(model: Path, structure: Atoms, protocol: MDProtocol, starts: Sta
 
 
 def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> Engine:
-    """Make the engine of a single structure."""
+    """Create the engine for a single structure."""
     if protocol.engine == "ase":
         from piwsl.md.engines.ase import ASEEngine
 
@@ -52,7 +52,7 @@ def _single(model: Path, structure: Atoms, protocol: MDProtocol, step: int) -> E
 
 
 def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Starts, step: int) -> ReplicaEngine:
-    """Make the engine of replicas; arguments as in `make_engine`."""
+    """Create the engine for replicas. For the arguments, see `make_engine`."""
     from piwsl.export.loading import load_verified
     from piwsl.export.replica_evaluation import bind_replicas
     from piwsl.runs.process_settings import replica_threads
@@ -61,7 +61,7 @@ def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Start
     potential = load_verified(model, device)
     threads = replica_threads(device)
     if device == "cpu":
-        torch.set_num_threads(1)  # further threads of torch would wait actively on the cores of the others
+        torch.set_num_threads(1)  # more torch threads would busy-wait on the cores of the other calls
     bound = bind_replicas(potential, structure.numbers, periodic_directions(structure), structure.cell.array, threads)
     if protocol.engine == "openmm":
         from piwsl.md.engines.openmm_replicas import OpenMMReplicas

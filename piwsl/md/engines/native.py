@@ -1,4 +1,4 @@
-"""Replicas integrated by a loop in torch, on the device of the potential."""
+"""Engine that integrates replicas in torch, on the device of the potential."""
 
 import json
 import math
@@ -15,31 +15,33 @@ from piwsl.export.replica_evaluation import BoundReplicas
 from piwsl.md.engines.base import EngineState, Snapshot, kinetic_energy, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import degrees_of_freedom
+from piwsl.md.structure import degrees_of_freedom, inertial_masses
+from piwsl.runs.json_text import json_text
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, BOLTZMANN
 
-# Random numbers drawn at a time, in bytes.
+# Size of a block of random numbers, bytes.
 _DRAWN = 2**24
 
 
 class NativeReplicas:
-    """Velocity Verlet (nve), Langevin middle (nvt-langevin) or a Nose-Hoover chain (nvt-nose-hoover) in float64.
+    """Engine with velocity Verlet (nve), Langevin middle (nvt-langevin) or a Nose-Hoover chain (nvt-nose-hoover).
 
-    Each replica has its own stream of random numbers, which does not depend on the other replicas or on restarts.
+    Each replica has a separate stream of random numbers, which does not depend on other replicas or on restarts. All
+    numbers are in float64.
 
     Args:
-        potential: potential of the atoms of the structure.
-        structure: species, masses, and the cell of every replica.
-        protocol: time step, temperature, friction and seed.
-        starts: initial positions and velocities of each replica, by its number.
-        step: first step of the phase.
+        potential: Potential bound to the atoms of the structure.
+        structure: Structure with the species, masses and cell of every replica.
+        protocol: Protocol with time step, temperature, friction and seed.
+        starts: Initial positions and velocities of each replica, by replica number.
+        step: First step of the phase.
     """
 
     name = "native"
     force = "torch"
-    force_reason = "the loop calls the potential itself"
+    force_reason = "the engine calls the potential directly"
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class NativeReplicas:
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
         self._cell = np.array(structure.cell.array) if structure.pbc.any() else None
-        masses = self._on_device(self._masses)
+        masses = self._on_device(inertial_masses(structure))
         self._scheme = make_scheme(
             self.ensemble, protocol, len(starts), masses, protocol.temperature_at(step), self.degrees_of_freedom
         )
@@ -65,7 +67,7 @@ class NativeReplicas:
         self._velocities = self._on_device(np.stack([start.velocities for start in starts.values()]))
         self._forces: Tensor | None = None  # at the current positions; None: not evaluated yet
         self._energies = self._positions.new_zeros(len(starts))
-        at_a_time = f"{potential.chunk} copies a call, {potential.threads} at a time"
+        at_a_time = f"{potential.chunk} copies per call, {potential.threads} calls at a time"
         self.platform = f"torch on {potential.device.type}, {at_a_time}"
 
     @property
@@ -84,12 +86,12 @@ class NativeReplicas:
                 forces = self._scheme.step(self._positions, self._velocities, forces, noise, self._evaluate)
 
     def snapshots(self) -> list[Snapshot]:
-        """Return positions, and velocities of the same time (nve) or half a step earlier (others)."""
+        """Return positions and velocities; except in nve, velocities are half a step earlier than positions."""
         positions, velocities = self._positions.cpu().numpy(), self._velocities.cpu().numpy()
         return [Snapshot(x.copy(), v.copy(), self._cell) for x, v in zip(positions, velocities, strict=True)]
 
     def energies(self) -> list[Energies]:
-        """Return the current energies; potential energies are those of the last force evaluation."""
+        """Return the current energies; the potential energies come from the last force evaluation."""
         self._evaluated()
         potential, velocities = self._energies.tolist(), self._velocities.cpu().numpy()
         return [Energies(u, kinetic_energy(self._masses, v)) for u, v in zip(potential, velocities, strict=True)]
@@ -100,13 +102,13 @@ class NativeReplicas:
         return forces
 
     def state(self, replica: int) -> EngineState:
-        """Return positions, velocities, variables of the thermostat, and the random state."""
+        """Return positions, velocities, thermostat variables and the random state of a replica."""
         place = self._numbers.index(replica)
         return {
             "positions": self._positions[place].cpu().numpy().copy(),
             "velocities": self._velocities[place].cpu().numpy().copy(),
             "thermostat": self._scheme.variables[place].cpu().numpy().copy(),
-            "generator": np.array(json.dumps(self._streams[place].bit_generator.state)),
+            "generator": np.array(json_text(self._streams[place].bit_generator.state)),
         }
 
     def restore(self, states: dict[int, EngineState], seeds: dict[int, int]) -> bool:
@@ -139,17 +141,17 @@ class NativeReplicas:
 
     def _evaluate(self, positions: Tensor) -> Tensor:
         """Evaluate the potential and return the forces."""
-        self._forces = None  # in case of an error
+        self._forces = None  # invalid if the evaluation fails
         result = self._potential(positions)
         self._energies, self._forces = result.energies, result.forces
         return result.forces
 
     def _evaluated(self) -> Tensor:
-        """Return the forces at the current positions, evaluated if necessary."""
+        """Return the forces at the current positions; evaluate the potential if necessary."""
         return self._evaluate(self._positions) if self._forces is None else self._forces
 
     def _noise(self, steps: int) -> Tensor:
-        """Return normal random numbers (steps, R, n, 3) from the streams of the replicas, or zeros (steps,)."""
+        """Return standard normal random numbers (steps, R, n, 3), or zeros (steps,) for deterministic schemes."""
         if not self._scheme.is_random:
             return self._positions.new_zeros(steps)
         shape = (steps, *self._positions.shape[1:])
@@ -167,25 +169,25 @@ _FOURTH_ORDER = ((1 - _CENTER) / 2, _CENTER, (1 - _CENTER) / 2)
 
 
 class Scheme(Protocol):
-    """An integration scheme: one step of all replicas.
+    """Interface of an integration scheme, which performs one step for all replicas.
 
     Attributes:
-        is_random: whether a step uses normal random numbers.
-        variables: variables (R, k) of the thermostat of each replica.
+        is_random: Whether a step uses random numbers.
+        variables: Thermostat variables (R, k) of the replicas.
     """
 
     is_random: bool
     variables: Tensor
 
     def step(self, positions: Tensor, velocities: Tensor, forces: Tensor, noise: Tensor, of: Forces) -> Tensor:
-        """Change positions and velocities in place, and return the forces ``of`` the new positions."""
+        """Update positions and velocities in place, and return the new forces; ``of`` evaluates the forces."""
 
     def set_temperature(self, temperature: float) -> None:
         """Set the temperature of the heat bath, K."""
 
 
 class VelocityVerlet:
-    """Constant energy; positions and velocities are of the same time."""
+    """Velocity Verlet scheme at constant energy, with positions and velocities at the same time."""
 
     is_random = False
 
@@ -203,14 +205,14 @@ class VelocityVerlet:
         return forces
 
     def set_temperature(self, temperature: float) -> None:
-        """Do nothing: there is no heat bath."""
+        """Do nothing, because the scheme has no heat bath."""
 
 
 class LangevinMiddle:
-    """Langevin dynamics; velocities are half a step earlier than positions.
+    """Langevin middle scheme, with velocities half a step earlier than positions.
 
-    Zhang et al., J. Phys. Chem. A 123, 6056 (2019): the bath acts in the middle of the drift, which makes averages over
-    positions exact for harmonic forces.
+    The heat bath acts in the middle of the drift, so that averages over positions are exact for harmonic forces (Zhang
+    et al., J. Phys. Chem. A 123, 6056, 2019).
     """
 
     is_random = True
@@ -238,19 +240,19 @@ class LangevinMiddle:
 
 
 class NoseHooverMiddle:
-    """Nose-Hoover chain dynamics in leapfrog form: velocities lag positions by half a step.
+    """Nose-Hoover chain in the leapfrog form, with velocities half a step earlier than positions.
 
     The chain (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635, 1992) is applied in the middle of the drift (Zhang
     et al., J. Chem. Phys. 147, 034109, 2017) and integrated with a fourth-order Suzuki-Yoshida factorization;
     ``variables`` holds the thermostat velocities (replicas, links), 1/fs.
 
     Args:
-        replicas: R.
-        masses: (n,) amu.
-        timestep: fs.
-        time: time constant of the chain, fs.
-        temperature: K.
-        degrees_of_freedom: number of kinetic degrees of freedom per replica.
+        replicas: Number of replicas.
+        masses: Masses (n,), amu; infinite for fixed atoms.
+        timestep: Time step, fs.
+        time: Time constant of the chain, fs.
+        temperature: Initial temperature of the heat bath, K.
+        degrees_of_freedom: Number of kinetic degrees of freedom per replica.
     """
 
     is_random = False
@@ -265,9 +267,10 @@ class NoseHooverMiddle:
         degrees_of_freedom: int,
     ) -> None:
         self.variables = masses.new_zeros(replicas, _LINKS)
-        self._masses = masses.unsqueeze(1) / ACCELERATION
+        masses = masses.unsqueeze(1) / ACCELERATION
+        self._masses = masses.where(masses.isfinite(), 0.0)  # fixed atoms have no kinetic energy
         self._half_step = 0.5 * timestep
-        self._kick = timestep / self._masses
+        self._kick = timestep / masses
         self._parts = [timestep * weight for weight in _FOURTH_ORDER]
         self._square_time = time**2
         self._freedom = degrees_of_freedom
@@ -289,7 +292,7 @@ class NoseHooverMiddle:
         )
 
     def _factor(self, velocities: Tensor) -> Tensor:
-        """Advance the chain by a step and return the factors (R,) for the velocities."""
+        """Advance the chain by one step and return the scale factors (R,) for the velocities."""
         kinetic = (self._masses * velocities.square()).sum((1, 2))  # twice the kinetic energy
         links = list(self.variables.unbind(1))
         factor = torch.ones_like(kinetic)
@@ -303,7 +306,7 @@ class NoseHooverMiddle:
         return factor
 
     def _push(self, links: list[Tensor], link: int, kinetic: Tensor, part: float) -> None:
-        """Advance a link by half a part of the step, with the drag of the next link."""
+        """Advance a link by half a substep, including the drag of the next link."""
         if link == 0:
             force = kinetic - self._freedom * self._energy
         else:
@@ -315,10 +318,10 @@ class NoseHooverMiddle:
 def make_scheme(
     ensemble: str, protocol: MDProtocol, replicas: int, masses: Tensor, temperature: float, degrees_of_freedom: int
 ) -> Scheme:
-    """Return the scheme of an ensemble for masses (n,) in amu.
+    """Create the integration scheme for an ensemble; masses (n,) are in amu and infinite for fixed atoms.
 
     Raises:
-        EngineError: there is none.
+        EngineError: The ensemble is not supported.
     """
     timestep = protocol.timestep
     if ensemble == "nve":
@@ -328,4 +331,4 @@ def make_scheme(
     if ensemble == "nvt-nose-hoover":
         time = protocol.thermostat_time
         return NoseHooverMiddle(replicas, masses, timestep, time, temperature, degrees_of_freedom)
-    raise EngineError(f"replicas do not run in {ensemble}")
+    raise EngineError(f"engine native does not support {ensemble}: choose nve, nvt-langevin or nvt-nose-hoover")

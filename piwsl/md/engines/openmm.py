@@ -1,4 +1,4 @@
-"""OpenMM as an engine. This module converts between the units of OpenMM (nm, ps, kJ/mol) and those of piwsl."""
+"""Engine that runs OpenMM. This module converts between OpenMM units (nm, ps, kJ/mol) and piwsl units."""
 
 from pathlib import Path
 from types import ModuleType
@@ -17,33 +17,34 @@ from piwsl.interfaces.openmm.probe import import_openmm, probe_platform
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
-from piwsl.md.structure import degrees_of_freedom
+from piwsl.md.structure import degrees_of_freedom, inertial_masses
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.constraints import fixed_atoms
 from piwsl.trajectories.thermo import Energies
 from piwsl.typing import FloatArray
 from piwsl.units import ACCELERATION, KJ_PER_MOL, NANOMETER, PICOSECOND
 
 _SPEED = NANOMETER / PICOSECOND  # nm/ps in angstrom/fs
 _FORCE = KJ_PER_MOL / NANOMETER  # kJ/mol/nm in eV/angstrom
-_SAME_POSITION = 1e-6  # angstrom, between a checkpoint and the positions beside it
-# Largest difference between the force inside OpenMM and a direct call of the same file, relative to the
-# largest force: single precision leaves 1e-6, a force of another structure or unit leaves 1.
+_SAME_POSITION = 1e-6  # angstrom, tolerance between a checkpoint and the separately stored positions
+# Largest allowed difference between the forces inside OpenMM and a direct call of the same file, relative to the
+# largest force. Single precision causes about 1e-6; a wrong structure or unit causes about 1.
 FORCE_AGREEMENT = 1e-3
 
 
 def choose_platform() -> str:
-    """Return CUDA where both PyTorch and OpenMM can use a GPU, otherwise Reference.
+    """Return CUDA if both PyTorch and OpenMM can use a GPU, otherwise Reference.
 
-    The potential is one force that computes by itself, so the CPU platform has no advantage: for a small molecule its
-    overhead is 0.26 ms per step, that of Reference 0.002 ms.
+    The potential is a single force that runs outside OpenMM, so the CPU platform has no advantage. For a small
+    molecule, its overhead is 0.26 ms per step, compared with 0.002 ms for Reference.
     """
     return "CUDA" if torch.cuda.is_available() and probe_platform("CUDA").works else "Reference"
 
 
 class OpenMMEngine:
-    """A run with an integrator of `make_integrator` and the potential as TorchForce or PythonForce.
+    """Engine with an OpenMM integrator and the potential as TorchForce or PythonForce.
 
-    Arguments as in `make_engine`; ``force`` replaces the force that would be chosen.
+    For the arguments, see `piwsl.md.engines.make.make_engine`. ``force`` overrides the automatic choice of the force.
     """
 
     name = "openmm"
@@ -58,14 +59,16 @@ class OpenMMEngine:
     ) -> None:
         self._openmm = import_openmm()
         if structure.pbc.any() and not structure.pbc.all():
-            raise EngineError("OpenMM takes boxes that are periodic along all directions or none: choose engine='ase'")
+            raise EngineError(
+                "OpenMM supports boxes that are periodic along all directions or none: choose engine='ase'"
+            )
         self._protocol, self._structure = protocol, structure
         self.ensemble: str = protocol.ensemble_at(step)
         self._temperature = protocol.temperature_at(step)
         seed = phase_seed(protocol.seed, step, protocol.equilibration)
         self._periodic = bool(structure.pbc.all())
         if self.ensemble == "npt" and not self._periodic:
-            raise EngineError("npt changes the box, and the structure has none: choose nvt")
+            raise EngineError("npt requires a periodic structure: choose ensemble='nvt'")
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self.platform = choose_platform()
         device = "cuda" if self.platform == "CUDA" else "cpu"
@@ -73,9 +76,9 @@ class OpenMMEngine:
         direct = bind(potential, structure.numbers, periodic_directions(structure))
         chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
         self.force, self.force_reason = chosen.kind, chosen.reason
-        self._masses = np.asarray(structure.get_masses(), dtype=np.float64)
+        self._masses = inertial_masses(structure)
         self._system = self._openmm.System()
-        for mass in self._masses:
+        for mass in particle_masses(structure):
             self._system.addParticle(mass)
         self._system.addForce(chosen.force)
         if self._periodic:
@@ -87,7 +90,7 @@ class OpenMMEngine:
         self._compare_with(direct, model)
 
     def start(self, velocities: FloatArray) -> None:
-        """Start from the start structure; in nve the leapfrog integrator takes velocities half a step earlier."""
+        """Set the start structure and velocities; in nve, shift the velocities back by half a step for the leapfrog."""
         self._place(self._structure.positions, np.zeros_like(velocities))
         if self.ensemble == "nve":
             shift = 0.5 * self._protocol.timestep * ACCELERATION
@@ -95,18 +98,22 @@ class OpenMMEngine:
         self._place(self._structure.positions, velocities)
 
     def advance(self, steps: int) -> None:
-        """Advance by a number of steps; raises EngineError with the message of OpenMM."""
+        """Advance by a number of steps.
+
+        Raises:
+            EngineError: OpenMM failed; the error contains the message of OpenMM.
+        """
         try:
             self._integrator.step(steps)
         except self._openmm.OpenMMException as error:
             raise EngineError(f"OpenMM failed: {reason_of(error)}") from None
 
     def set_temperature(self, temperature: float) -> None:
-        """Set thermostat and barostat, K."""
+        """Set the temperature of thermostat and barostat, K."""
         set_temperature(self._openmm, self._integrator, self._context, temperature)
 
     def snapshot(self) -> Snapshot:
-        """Return positions, and velocities half a step earlier, as the integrators store them."""
+        """Return positions, and velocities half a step earlier, as stored by the integrators."""
         state = self._context.getState(positions=True, velocities=True)
         positions = plain_value(state.getPositions(asNumpy=True)) * NANOMETER
         velocities = plain_value(state.getVelocities(asNumpy=True)) * _SPEED
@@ -116,7 +123,7 @@ class OpenMMEngine:
         return Snapshot(self._unwrapped(positions, cell), velocities, cell)
 
     def energies(self) -> Energies:
-        """Return the kinetic and the potential energy of the same time; evaluates the potential once."""
+        """Evaluate the potential and return the potential and the kinetic energy at the same time."""
         state = self._context.getState(energy=True)
         return Energies(
             plain_value(state.getPotentialEnergy()) * KJ_PER_MOL,
@@ -124,12 +131,12 @@ class OpenMMEngine:
         )
 
     def forces(self) -> FloatArray:
-        """Return the current forces (n, 3); evaluates the potential once."""
+        """Evaluate the potential and return the current forces (n, 3)."""
         state = self._context.getState(forces=True)
         return np.asarray(plain_value(state.getForces(asNumpy=True)) * _FORCE)
 
     def state(self) -> EngineState:
-        """Return positions, velocities, OpenMM's State for any platform, and its checkpoint with the random state."""
+        """Return positions, velocities, the portable OpenMM State, and the OpenMM checkpoint with the random state."""
         now = self.snapshot()
         state = self._context.getState(positions=True, velocities=True, parameters=True, integratorParameters=True)
         text = self._openmm.XmlSerializer.serialize(state).encode()
@@ -141,7 +148,7 @@ class OpenMMEngine:
         }
 
     def restore(self, state: EngineState, seed: int) -> bool:
-        """Continue from the checkpoint where this OpenMM and platform accept it, otherwise from OpenMM's State."""
+        """Continue from the checkpoint if this OpenMM version and platform accept it, otherwise from the State."""
         self._last = state["positions"]
         try:
             self._context.loadCheckpoint(state["checkpoint"].tobytes())
@@ -178,7 +185,7 @@ class OpenMMEngine:
         self._context.setVelocities(velocities / _SPEED)
 
     def _unwrapped(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
-        """Undo the wrapping by the barostat, which moves atoms back into the box."""
+        """Undo the wrapping of atoms into the box by the barostat."""
         if self.ensemble == "npt":
             inverse = np.linalg.inv(cell)
             positions = positions + np.round((self._last - positions) @ inverse) @ cell
@@ -186,31 +193,49 @@ class OpenMMEngine:
         return positions
 
     def _compare_with(self, potential: BoundPotential, model: Path) -> None:
-        """Compare the forces inside OpenMM with a direct call before the first step; raises EngineError."""
+        """Compare the forces inside OpenMM with a direct call before the first step.
+
+        Raises:
+            EngineError: The forces differ, or OpenMM cannot evaluate the potential.
+        """
         try:
             inside = self.forces()
         except self._openmm.OpenMMException as error:
-            raise EngineError(f"the potential fails inside OpenMM: {reason_of(error)}") from None
+            raise EngineError(
+                f"OpenMM cannot evaluate the potential: {reason_of(error)}: run `piwsl doctor`, or use engine='ase'"
+            ) from None
         direct = potential(self._structure.positions, self._structure.cell.array if self._periodic else None).forces
         difference, largest = np.abs(inside - direct).max(), np.abs(direct).max()
         if difference > FORCE_AGREEMENT * max(largest, 1.0):
             raise EngineError(
-                f"forces of {self.force} differ by {difference:.2g} eV/angstrom from those of {model}: "
-                "report this with the output of `piwsl doctor`"
+                f"the forces of {self.force} and of {model} differ by {difference:.2g} eV/angstrom: report this error "
+                "with the output of `piwsl doctor`"
             )
 
 
+def particle_masses(structure: Atoms) -> list[float]:
+    """Return the particle masses for a System, amu. Fixed atoms have the mass 0, so OpenMM does not move them."""
+    masses: list[float] = np.where(fixed_atoms(structure), 0.0, structure.get_masses()).tolist()
+    return masses
+
+
 def _reduced_box(structure: Atoms) -> list[FloatArray]:
-    """Return box vectors in nm as OpenMM requires them: the first along x, the second in the xy plane, reduced.
+    """Return reduced box vectors in nm in the orientation of OpenMM: first along x, second in the xy plane.
 
     Raises:
-        EngineError: the cell has another orientation.
+        EngineError: The cell has a different orientation.
     """
     cell = structure.cell.array
     if np.abs([cell[0, 1], cell[0, 2], cell[1, 2]]).max() > 1e-6 * np.abs(cell).max() or (np.diag(cell) <= 0).any():
+        rotate = "atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)"
+        if structure.cell.handedness < 0:
+            raise EngineError(
+                "OpenMM needs right-handed cell vectors: exchange two vectors, which does not change the crystal, and "
+                f"rotate (in ASE: atoms.set_cell(atoms.cell[[1, 0, 2]]); {rotate}), or choose engine='ase'"
+            )
         raise EngineError(
             "OpenMM needs the first cell vector along x and the second in the xy plane: rotate the structure "
-            "(ase: Atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)), or choose engine='ase'"
+            f"(in ASE: {rotate}), or choose engine='ase'"
         )
     a, b, c = (row.copy() for row in cell)
     c -= b * np.round(c[1] / b[1])
@@ -219,14 +244,15 @@ def _reduced_box(structure: Atoms) -> list[FloatArray]:
     return [a / NANOMETER, b / NANOMETER, c / NANOMETER]
 
 
-BAROSTAT_INTERVAL = 25  # steps between attempts to change the box, OpenMM's default
+BAROSTAT_INTERVAL = 25  # steps between attempts to change the box (default of OpenMM)
 
 
 def make_integrator(openmm: ModuleType, ensemble: str, protocol: MDProtocol, temperature: float, seed: int) -> Any:
     """Create the integrator of an ensemble.
 
-    nve: Verlet in the leapfrog form. nvt-langevin and npt: Langevin middle (Zhang et al., J. Phys. Chem. A 123, 6056,
-    2019). nvt-nose-hoover: a chain of three beads in the same scheme (Zhang et al., J. Chem. Phys. 147, 034109, 2017).
+    - nve: leapfrog Verlet.
+    - nvt-langevin and npt: Langevin middle (Zhang et al., J. Phys. Chem. A 123, 6056, 2019).
+    - nvt-nose-hoover: chain of three beads in the middle scheme (Zhang et al., J. Chem. Phys. 147, 034109, 2017).
     """
     timestep = protocol.timestep / PICOSECOND
     if ensemble == "nve":
@@ -239,17 +265,17 @@ def make_integrator(openmm: ModuleType, ensemble: str, protocol: MDProtocol, tem
 
 
 def make_barostat(openmm: ModuleType, protocol: MDProtocol, temperature: float, seed: int) -> Any:
-    """Create a Monte Carlo barostat (Aqvist et al., Chem. Phys. Lett. 384, 288, 2004), a Force of the System."""
+    """Create a Monte Carlo barostat (Aqvist et al., Chem. Phys. Lett. 384, 288, 2004)."""
     barostat = openmm.MonteCarloBarostat(protocol.pressure, temperature, BAROSTAT_INTERVAL)
     barostat.setRandomNumberSeed(seed)
     return barostat
 
 
 def count_freedom(integrator: Any, degrees_of_freedom: int) -> None:
-    """Set the number of degrees of freedom of a Nose-Hoover chain, after the Context was created.
+    """Set the number of degrees of freedom of a Nose-Hoover chain after the Context has been created.
 
-    OpenMM counts all coordinates; the temperature of a molecule whose overall motion was removed would be too high by
-    a factor of 3n / (3n - 6).
+    OpenMM counts all coordinates. Without this correction, the temperature of a molecule without overall motion would
+    be too high by a factor of 3n / (3n - 6).
     """
     if hasattr(integrator, "getNumThermostats"):
         for index in range(integrator.getNumThermostats()):
@@ -257,7 +283,7 @@ def count_freedom(integrator: Any, degrees_of_freedom: int) -> None:
 
 
 def set_temperature(openmm: ModuleType, integrator: Any, context: Any, temperature: float) -> None:
-    """Set the temperature of thermostat and barostat, where they exist, K."""
+    """Set the temperature of the thermostat and the barostat if they exist, K."""
     if hasattr(integrator, "setTemperature"):
         integrator.setTemperature(temperature)
     name = openmm.MonteCarloBarostat.Temperature()

@@ -1,1 +1,1 @@
-"""Runs of several replicas: in one process, or distributed over a cluster."""
+"""Runs with several replicas, in one process or distributed over a cluster."""

@@ -1,4 +1,4 @@
-"""Replicas of a run, distributed over processes that see the same files, such as the workers of a Dask cluster."""
+"""Replicas distributed over processes with access to the same files, such as the workers of a Dask cluster."""
 
 import logging
 import time
@@ -15,25 +15,25 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.replica_summary import ReplicaSummary
 from piwsl.md.restart import Continuation, resume_chunk
 from piwsl.md.simulation import Simulation
-from piwsl.runs.directory import locked
+from piwsl.runs.directory import RunDirectory, locked
 from piwsl.runs.executors import Executor
 from piwsl.runs.interruption import Interruption, polite_interruption
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
 LOGGER = logging.getLogger(__name__)
-STOP = ".stop"  # a file: workers end at their next states
-_PAUSE = 2.0  # s between two readings of the summaries of the replicas
-_LOST = 60.0  # s after which a worker has noticed that its scheduler is gone
+STOP = ".stop"  # file that makes workers stop after their next restart states
+_PAUSE = 2.0  # s between two updates from the summaries of the replicas
+_LOST = 60.0  # s after which a worker has detected the loss of its scheduler
 
 
 @dataclass(frozen=True)
 class DistributedReplicas:
-    """Other processes that move the replicas.
+    """Processes that run the replicas of a job.
 
     Attributes:
-        executor: Calls a function for many arguments.
-        chunk: Number of replicas of a call.
+        executor: Executor that calls a function for many arguments.
+        chunk: Number of replicas per call.
     """
 
     executor: Executor
@@ -44,19 +44,31 @@ class DistributedReplicas:
 def distributed_replicas(
     scheduler: str | None, workers: int | None, n_atoms: int, protocol: MDProtocol
 ) -> Iterator[DistributedReplicas | None]:
-    """Provide Dask workers for replicas of ``n_atoms`` atoms within the block; None: this process moves them.
+    """Provide Dask workers for replicas within the block.
+
+    Args:
+        scheduler: Address of a running Dask scheduler.
+        workers: Number of workers to start on this machine.
+        n_atoms: Number of atoms of each replica.
+        protocol: Protocol of the run.
+
+    Yields:
+        The processes; None if neither ``scheduler`` nor ``workers`` is given and this process runs the replicas.
 
     Raises:
-        ConfigError: both a scheduler and workers are given, there are no replicas, or the scheduler does not answer.
+        ConfigError: Both a scheduler and workers are given, the protocol has no replicas, or the scheduler does not
+            answer.
         MissingDependencyError: Dask is not installed.
     """
     if scheduler is None and workers is None:
         yield None
         return
     if scheduler is not None and workers is not None:
-        raise ConfigError("dask_workers=N starts a cluster and scheduler=ADDRESS names one: give one of them")
+        raise ConfigError(
+            "dask_workers=N starts a cluster and scheduler=ADDRESS uses a running one: give only one of them"
+        )
     if protocol.replicas is None:
-        raise ConfigError("a Dask cluster moves replicas: add replicas=N")
+        raise ConfigError("a Dask cluster runs replicas only: add replicas=N")
     import torch
 
     from piwsl.md.run_model import copies_per_call
@@ -77,19 +89,19 @@ def distributed_replicas(
 def run_distributed(
     job: Job, simulation: Simulation, distributed: DistributedReplicas, progress: Callable[[Progress], None] | None
 ) -> MDSummary:
-    """Carry out a run of replicas in other processes and return its summary.
+    """Run replicas in other processes and return the summary of the run.
 
-    Replicas of a worker that dies continue from their last states on another one.
+    If a worker dies, its replicas continue from their last restart states on another worker.
 
     Args:
-        job: The run, with files that the other processes see.
-        simulation: A simulation of one replica, which shows that the engine works; it is not run.
-        distributed: The other processes.
-        progress: Called as workers write states.
+        job: Description of the run, with files that the other processes can access.
+        simulation: Simulation of one replica, created to check that the engine works; no step is run.
+        distributed: Processes that run the replicas.
+        progress: Progress callback, called as workers write restart states.
 
     Raises:
-        UnphysicalError: Replicas became unphysical; everything is written before.
-        EngineError: Workers died again and again.
+        UnphysicalError: Replicas became unphysical; all output is written first.
+        EngineError: Workers died repeatedly.
     """
     state = next(iter(simulation.before.states.values())) if simulation.before else None
     (job.output / STOP).unlink(missing_ok=True)
@@ -99,7 +111,7 @@ def run_distributed(
     chunks = [
         job.replicas[first : first + distributed.chunk] for first in range(0, len(job.replicas), distributed.chunk)
     ]
-    LOGGER.info(f"{len(chunks)} tasks of up to {distributed.chunk} replicas")
+    LOGGER.info(f"{len(chunks)} tasks with up to {distributed.chunk} replicas each")
     died = []
     with polite_interruption() as interruption:
         watch = _Watch(job, replica_summary, progress, interruption)
@@ -110,12 +122,14 @@ def run_distributed(
             watch.read(chunk)
     (job.output / STOP).unlink(missing_ok=True)
     if died:
-        raise EngineError(f"{'; '.join(died)}: continue with restart=True")
+        kept = RunDirectory(job.output, files.MD_RUN).can_continue
+        advice = "continue with restart=True" if kept else "no restart state exists: start a new run with force=True"
+        raise EngineError(f"{'; '.join(died)}: {advice}")
     return replica_summary.finish()
 
 
 def carry_out(job: Job, replicas: Sequence[int]) -> None:
-    """Move some replicas of a run to their end, in a worker."""
+    """Run some replicas of a job to their end; called in a worker."""
     if (job.output / STOP).exists():
         return
     with process_settings(huge_pages=True), locked(job.output, files.lock_files(replicas), _LOST):
@@ -127,13 +141,13 @@ def carry_out(job: Job, replicas: Sequence[int]) -> None:
 
 
 def _ended(job: Job, before: Continuation) -> bool:
-    """Whether no replica remains, or all that remain made their steps and recorded that."""
+    """Return whether all remaining replicas have completed their steps and have recorded their results."""
     results = [MDSummary.read(job.directory(number)).result for number in before.states]
     return not results or (before.step == job.protocol.steps and set(results) == {"completed"})
 
 
 class _StopFile:
-    """Returns True when the stop file exists, which is checked once a second."""
+    """Callable that returns True if the stop file exists; it checks the file at most once per second."""
 
     def __init__(self, output: Path) -> None:
         self._file, self._checked = output / STOP, time.monotonic()
@@ -146,7 +160,7 @@ class _StopFile:
 
 
 class _Watch:
-    """Keeps the summary of all replicas up to date from what workers write, and reports progress."""
+    """Observer that updates the summary of all replicas from the files of the workers, and reports progress."""
 
     def __init__(
         self,
@@ -160,7 +174,7 @@ class _Watch:
         self._updated = time.monotonic()
 
     def poll(self) -> None:
-        """Check for an interruption, and read the summaries now and then. Called often."""
+        """Check for an interruption, and read the summaries if enough time has passed."""
         if self._interruption.requested and not (self._job.output / STOP).exists():
             (self._job.output / STOP).touch()
         if time.monotonic() - self._updated >= _PAUSE:

@@ -1,4 +1,4 @@
-"""The summary of a run of replicas, next to the summaries of the replicas."""
+"""The summary of a run with replicas, in addition to the summaries of the individual replicas."""
 
 import logging
 import time
@@ -17,19 +17,19 @@ LOGGER = logging.getLogger(__name__)
 
 
 class ReplicaSummary:
-    """Keeps summary.json of a run of replicas up to date.
+    """Summary of a run with replicas, kept up to date in ``summary.json``.
 
     Args:
-        job: The run.
-        engine: Engine that moves the replicas, or some of them.
-        state: State of a replica from which the run continues, or None.
+        job: Description of the run.
+        engine: Engine of all or some replicas.
+        state: Restart state of one replica if the run continues; None for a new run.
     """
 
     def __init__(self, job: Job, engine: ReplicaEngine, state: RestartState | None) -> None:
         self._job, self._began = job, time.perf_counter()
         self.summary = new_summary(job, engine, None, state)
         self._earlier_seconds = self.summary.wall_seconds
-        self._first_steps: dict[int, int] = {}  # of this session, by replica
+        self._first_steps: dict[int, int] = {}  # first step in this session, by replica
         self._replicas: dict[int, ReplicaRecord] = {}
         for number in job.replicas:
             if state is not None and (job.directory(number) / SUMMARY_FILE).is_file():
@@ -45,13 +45,13 @@ class ReplicaSummary:
         self._write()
 
     def update(self, summaries: Mapping[int, MDSummary]) -> None:
-        """Adopt the present summaries of replicas, by their numbers."""
+        """Update the records from the current summaries of replicas, by replica number."""
         for number, summary in summaries.items():
             self._record(number, summary)
         self._write()
 
     def progress(self) -> Progress:
-        """Return the progress of all replicas, as far as their summaries contain it; without a temperature."""
+        """Return the progress of all replicas according to their summaries, without a temperature."""
         protocol, seconds = self._job.protocol, time.perf_counter() - self._began
         running = self._with("interrupted")
         rate = self._steps_of_session() / seconds
@@ -62,7 +62,7 @@ class ReplicaSummary:
         return Progress(step, protocol.steps, rate_each, speed, float("nan"), seconds_left, len(running))
 
     def finish(self) -> MDSummary:
-        """Write the summary at the end of the run and return it.
+        """Write and return the final summary of the run.
 
         Raises:
             UnphysicalError: Replicas became unphysical.
@@ -73,7 +73,7 @@ class ReplicaSummary:
         done = len(self._with("completed"))
         length = self._job.protocol.steps * self._job.protocol.timestep / PICOSECOND
         speed = self.summary.speed.ns_per_day or 0.0
-        text = f"{done} of {count} replicas completed their {length:g} ps; {speed:.2f} ns/day in all"
+        text = f"{done} of {count} replicas completed {length:g} ps; {speed:.2f} ns/day in total"
         if not stopped:
             LOGGER.info(f"{text}; no stop rule violated" if done == count else text)
             return self.summary
@@ -82,10 +82,10 @@ class ReplicaSummary:
             f"{record.directory} at step {record.steps_done}: {record.stop.message if record.stop else 'stopped'}"
             for record in stopped[:3]
         ]
-        more = f"; and {len(stopped) - 3} more in {SUMMARY_FILE}" if len(stopped) > 3 else ""
+        more = f"; {len(stopped) - 3} more are listed in {SUMMARY_FILE}" if len(stopped) > 3 else ""
         raise UnphysicalError(
             f"{len(stopped)} of {count} replicas became unphysical ({'; '.join(shown)}{more}); "
-            f"the frames until then are in {self._job.output}"
+            f"earlier frames are in {self._job.output}"
         )
 
     def _record(self, number: int, summary: MDSummary) -> None:

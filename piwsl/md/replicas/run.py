@@ -1,4 +1,4 @@
-"""A run of replicas in this process: a replica that becomes unphysical is removed, and the others continue."""
+"""Run replicas in this process: a replica that becomes unphysical is removed, and the other replicas continue."""
 
 from collections.abc import Callable
 
@@ -10,15 +10,15 @@ from piwsl.md.simulation import Simulation
 from piwsl.runs.directory import locked
 from piwsl.runs.summary import MDSummary
 
-_FILES_OF_A_REPLICA = 3  # that are open while it runs
+_FILES_OF_A_REPLICA = 3  # open files per running replica
 _OTHER_FILES = 64
 
 
 def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | None) -> MDSummary:
-    """Carry out a run of replicas in this process and return its summary.
+    """Run replicas in this process and return the summary of the run.
 
     Raises:
-        UnphysicalError: Replicas became unphysical; everything is written before.
+        UnphysicalError: Replicas became unphysical; all output is written first.
     """
     allow_open_files(_FILES_OF_A_REPLICA * len(simulation.engine.replicas) + _OTHER_FILES)
     state = next(iter(simulation.before.states.values())) if simulation.before else None
@@ -37,18 +37,21 @@ def run_replicas(simulation: Simulation, progress: Callable[[Progress], None] | 
 
 
 def allow_open_files(count: int) -> None:
-    """Raise the limit of open files of this process.
+    """Raise the limit on open files of this process if necessary.
 
     Raises:
-        ConfigError: the system allows fewer.
+        ConfigError: The system limit is lower than ``count``.
     """
     try:
         import resource
-    except ImportError:  # not on Windows, which has no such limit
+    except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if count <= soft or soft == resource.RLIM_INFINITY:
         return
     if hard != resource.RLIM_INFINITY and count > hard:
-        raise ConfigError(f"so many replicas need {count} open files, and the system allows {hard} (ulimit -Hn)")
+        raise ConfigError(
+            f"the replicas need {count} open files, but the system allows {hard} (ulimit -Hn): reduce the number of "
+            "replicas, or raise the limit"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

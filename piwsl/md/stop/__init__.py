@@ -1,1 +1,1 @@
-"""Stop rules: when a run is no longer physics."""
+"""Stop rules: conditions that end an unphysical run."""

@@ -1,4 +1,4 @@
-"""Rules about energies: temperature, drift of the total energy, disagreement in an ensemble."""
+"""Stop rules based on energies: temperature, drift of the total energy, disagreement in an ensemble."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HOTTER = 10.0
 
 
 class TemperatureRule(BuiltInRule):
-    """The instantaneous temperature stays between two bounds, K."""
+    """Stop rule that requires the instantaneous temperature to stay between two bounds, K."""
 
     name = "temperature"
     unit = "K"
-    help = "the instantaneous temperature is above the limit, or outside of LOW-HIGH"
+    help = "the instantaneous temperature is above the limit, or outside the range LOW-HIGH"
 
     def __init__(self, structure: Atoms, degrees_of_freedom: int, lowest: float, highest: float) -> None:
         self._structure = structure
@@ -52,7 +52,7 @@ class TemperatureRule(BuiltInRule):
         return lambda: cls(phase.structure, phase.degrees_of_freedom, lowest, highest)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Report a temperature out of bounds, and above the upper one the fastest atom."""
+        """Report a temperature out of bounds; above the upper bound, also the atom with most kinetic energy."""
         current = temperature(kinetic_energy(self._masses, snapshot.velocities), self._freedom)
         if self.lowest <= current <= self.highest:
             return None
@@ -73,13 +73,13 @@ class TemperatureRule(BuiltInRule):
 
 
 class EnergyDriftRule(BuiltInRule):
-    """At constant energy the total energy per atom stays near its value at the start, eV/atom."""
+    """Stop rule for nve that requires the total energy per atom to stay near its initial value, eV/atom."""
 
     name = "energy-drift"
     unit = "eV/atom"
     default = 0.05
     active = "nve"
-    help = "the total energy has drifted from its start by more; checked at report intervals"
+    help = "the total energy per atom has drifted by more than the limit; checked at report intervals"
 
     _KEY = "total energy at the start"  # in restart states
 
@@ -95,27 +95,27 @@ class EnergyDriftRule(BuiltInRule):
     @classmethod
     def reason_against(cls, ensemble: str) -> str | None:
         """See `BuiltInRule`."""
-        return None if ensemble == "nve" else f"energy is not constant in {ensemble}"
+        return None if ensemble == "nve" else f"energy is not constant in {ensemble}: omit the rule, or use nve"
 
     @property
     def needs_start(self) -> bool:
-        """Whether the total energy of the start is missing."""
+        """Whether the initial total energy is missing."""
         return self._start is None
 
     def begin(self, energies: Energies) -> None:
-        """Take over the total energy of the start."""
+        """Store the initial total energy."""
         self._start = energies.potential + energies.kinetic
 
     def state(self) -> dict[str, float]:
-        """Return the total energy of the start, eV."""
+        """Return the initial total energy, eV."""
         return {} if self._start is None else {self._KEY: self._start}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Take over the total energy of the start of the run that is continued."""
+        """Restore the initial total energy of the continued run."""
         self._start = state.get(self._KEY)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Report a drift above the limit, and the fastest atom."""
+        """Report a drift above the limit, and the atom with most kinetic energy."""
         if energies is None:
             return None
         assert self._start is not None
@@ -138,20 +138,20 @@ class EnergyDriftRule(BuiltInRule):
 
 
 class CommitteeRule(BuiltInRule):
-    """The members of an ensemble agree on the force on every atom: standard deviation in eV/angstrom."""
+    """Stop rule that limits the standard deviation of the force on any atom over the members of an ensemble."""
 
     name = "committee"
     unit = "eV/A"
     default = 0.3
     active = "when named"
-    help = "members of an ensemble differ in the force on an atom by more; checked at report intervals"
+    help = "the members differ in the force on an atom by more than the limit; checked at report intervals"
 
     def __init__(self, structure: Atoms, potential: BoundPotential, limit: float) -> None:
         self._structure, self._potential, self.limit = structure, potential, limit
 
     @classmethod
     def is_active(cls, phase: Phase) -> bool:
-        """See `BuiltInRule`: every check evaluates all members once more."""
+        """Return False: the rule must be named, because every check evaluates all members again."""
         return False
 
     @classmethod
@@ -162,13 +162,13 @@ class CommitteeRule(BuiltInRule):
         return lambda: cls(phase.structure, potential, limit)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Report the atom on whose force the members agree least; evaluates all members."""
+        """Evaluate all members and report the atom whose force has the largest standard deviation."""
         if energies is None:
             return None
         deviation = self._potential(snapshot.positions, snapshot.cell).forces_std
         assert deviation is not None
         sizes = np.sqrt((deviation**2).sum(axis=1))
-        worst = int(sizes.argmax())  # the first that is not a finite number, where there is one
+        worst = int(sizes.argmax())  # argmax returns the first NaN if there is one
         if sizes[worst] <= self.limit:
             return None
         return Violation(
@@ -178,20 +178,26 @@ class CommitteeRule(BuiltInRule):
             unit="eV/angstrom",
             atoms=name_atoms(self._structure, [worst]),
             step=step,
-            message=f"step {step}: members differ by {sizes[worst]:.2f} eV/angstrom in the force on atom "
-            f"{atom_name(self._structure, worst)} (limit {self.limit:g})",
+            message=f"step {step}: members of the ensemble differ by {sizes[worst]:.2f} eV/angstrom in the force on "
+            f"atom {atom_name(self._structure, worst)} (limit {self.limit:g})",
         )
 
 
 def _committee(phase: Phase) -> BoundPotential:
-    """Load the potential of a run for one structure at a time; raises ConfigError for a single model."""
+    """Load the potential of a run for one structure at a time.
+
+    Raises:
+        ConfigError: The potential is a single model.
+    """
     from piwsl.export.evaluation import bind
     from piwsl.export.loading import load_verified
     from piwsl.export.replica_evaluation import OneReplica, bind_replicas
 
     potential = load_verified(phase.model)
     if potential.members < 2:
-        raise ConfigError(f"stop rule committee: {phase.model} is a single model, and not an ensemble")
+        raise ConfigError(
+            f"stop rule committee: {phase.model} is a single model: use an exported ensemble, or omit the rule"
+        )
     if potential.copies > 1:
         return OneReplica(bind_replicas(potential, phase.structure.numbers))
     return bind(potential, phase.structure.numbers, periodic_directions(phase.structure))

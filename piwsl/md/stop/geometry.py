@@ -1,7 +1,8 @@
-"""Rules about positions: finite numbers, bonds, contacts, atoms that leave."""
+"""Stop rules based on positions: finite numbers, cell, bonds, contacts, separated atoms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.geometry import find_mic, get_distances
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from piwsl.data.domain import CLOSER
 from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot
 from piwsl.md.stop.rule import BuiltInRule, Phase, Violation, name_atoms
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class FiniteRule(BuiltInRule):
-    """Every coordinate and velocity is a finite number, and every energy that is given."""
+    """Stop rule that requires coordinates, velocities and energies to be finite numbers."""
 
     name = "nan"
     help = "a coordinate, a velocity or an energy is not a finite number"
@@ -39,11 +41,11 @@ class FiniteRule(BuiltInRule):
     @classmethod
     def parse(cls, text: str) -> tuple[float, ...]:
         """See `BuiltInRule`."""
-        raise ConfigError(f"stop rule {cls.name} has no limit: give its name alone")
+        raise ConfigError(f"stop rule {cls.name} has no limit: give only the name")
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Report the first atom with NaN or infinity, or an energy that is not finite."""
-        # One sum instead of n tests: it is finite where all terms are.
+        """Report the first atom whose position or velocity is not finite, or an energy that is not finite."""
+        # One sum instead of n tests: the sum is finite only if all terms are finite.
         if not np.isfinite(snapshot.positions.sum() + snapshot.velocities.sum()):
             finite = np.isfinite(snapshot.positions) & np.isfinite(snapshot.velocities)
             if not finite.all():
@@ -60,22 +62,75 @@ class FiniteRule(BuiltInRule):
         return Violation(rule=self.name, step=step, message=f"step {step}: the energy is not a finite number")
 
 
-class BondRule(BuiltInRule):
-    """No bond differs from its reference length by more than a tolerance.
+class CellRule(BuiltInRule):
+    """Stop rule that requires the cell volume to stay within a factor of its initial value.
 
-    The criterion of Fu et al., TMLR 2023 ("Forces are not enough"). Bonds are the pairs of the start structure
-    within 1.2 times the sum of ASE's natural cutoffs; in a cell only those between two non-metals.
+    If the potential lacks repulsion, the barostat can collapse the cell, and the number of neighbors diverges.
 
     Args:
-        structure: start structure.
-        tolerance: angstrom.
-        lengths: reference length of each bond of ``bonds``, angstrom; those of the start structure by default.
+        structure: Start structure.
+        factor: Largest ratio between the current and the initial volume, or its inverse; above 1.
+    """
+
+    name = "cell"
+    default = 2.0
+    active = "npt"
+    help = "the cell volume differs from its initial value by more than this factor"
+
+    def __init__(self, structure: Atoms, factor: float) -> None:
+        self._start, self.factor = float(structure.get_volume()), factor
+
+    @classmethod
+    def is_active(cls, phase: Phase) -> bool:
+        """See `BuiltInRule`."""
+        return phase.ensemble == "npt"
+
+    @classmethod
+    def reason_against(cls, ensemble: str) -> str | None:
+        """See `BuiltInRule`."""
+        return None if ensemble == "npt" else f"the cell is constant in {ensemble}: omit the rule, or use npt"
+
+    @classmethod
+    def parse(cls, text: str) -> tuple[float, ...]:
+        """See `BuiltInRule`; the factor must be above 1."""
+        (factor,) = cls._positive(text, [text], f"{cls.name}:{cls.default:g}")
+        if factor <= 1:
+            raise ConfigError(f"stop rule {cls.name}:{text}: give a factor above 1 such as {cls.name}:{cls.default:g}")
+        return (factor,)
+
+    def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
+        """Report a cell volume that is out of range."""
+        assert snapshot.cell is not None
+        volume = abs(float(np.linalg.det(snapshot.cell)))
+        if self._start / self.factor <= volume <= self._start * self.factor:
+            return None
+        return Violation(
+            rule=self.name,
+            value=volume / self._start,
+            limit=self.factor if volume > self._start else 1 / self.factor,
+            step=step,
+            message=f"step {step}: the cell volume is {volume:.4g} angstrom^3, and was {self._start:.4g} at the start "
+            f"(limit: a factor of {self.factor:g})",
+        )
+
+
+class BondRule(BuiltInRule):
+    """Stop rule that limits the deviation of each bond from its reference length.
+
+    This is the criterion of Fu et al., TMLR 2023 ("Forces are not enough"). Bonds are pairs in the start structure
+    that are closer than 1.2 times the sum of their ASE natural cutoffs. In a cell, only bonds between two non-metals
+    are checked.
+
+    Args:
+        structure: Start structure.
+        tolerance: Largest deviation from the reference length, angstrom.
+        lengths: Reference length of each bond in ``bonds``, angstrom; the default is the length in the start structure.
     """
 
     name = "bond"
     unit = "A"
     default = 0.5
-    help = "a bond (in a cell: of two non-metals) differs from its length in the start structure by more"
+    help = "a bond length (in a cell, between two non-metals) differs from its initial value by more than the limit"
 
     def __init__(self, structure: Atoms, tolerance: float, lengths: FloatArray | None = None) -> None:
         self._structure = structure
@@ -105,16 +160,16 @@ class BondRule(BuiltInRule):
             atoms=name_atoms(self._structure, pair),
             step=step,
             message=f"step {step}: bond {names} is {distances[worst]:.2f} angstrom long, "
-            f"{deviations[worst]:.2f} off its length of {self.lengths[worst]:.2f} (limit {self.tolerance:g})",
+            f"{deviations[worst]:.2f} away from its initial {self.lengths[worst]:.2f} (limit {self.tolerance:g})",
         )
 
 
 class FixedImages:
-    """Distances of given pairs of atoms; in a cell each pair keeps the image that is nearest at the start.
+    """Distances of fixed pairs of atoms; in a cell, each pair keeps the periodic image that was initially nearest.
 
     Args:
-        structure: positions and cell at the start.
-        pairs: (p, 2) atom indices.
+        structure: Structure with the initial positions and cell.
+        pairs: Atom indices (p, 2).
     """
 
     def __init__(self, structure: Atoms, pairs: IntArray) -> None:
@@ -127,7 +182,7 @@ class FixedImages:
             self._images = np.round(np.linalg.solve(cell.T, (nearest - vectors).T).T)
 
     def __call__(self, positions: FloatArray, cell: FloatArray | None) -> FloatArray:
-        """Return distances (p,) in angstrom at positions (n, 3) in a cell (3, 3)."""
+        """Return the distances (p,) in angstrom for positions (n, 3) and a cell (3, 3) in angstrom."""
         vectors = positions[self._second] - positions[self._first]
         if self._images is not None and cell is not None:
             vectors = vectors + self._images @ cell
@@ -135,26 +190,26 @@ class FixedImages:
 
 
 class ContactRule(BuiltInRule):
-    """No two atoms that are not bonded come closer than a fraction of the sum of their covalent radii.
+    """Stop rule that limits the distance of unbonded atoms to a fraction of the sum of their covalent radii.
 
-    In a cell, all pairs with a metal count, bonded or not, and may come closer, by the factor
+    In a cell, pairs with a metal are checked even if they are bonded. Their limit is smaller by the factor
     `piwsl.structures.metals.METAL_CONTACT`.
 
     Args:
-        structure: start structure.
-        fraction: of the sum of the radii.
+        structure: Start structure.
+        fraction: Smallest distance as a fraction of the sum of the covalent radii.
     """
 
     name = "contact"
     default = 1.0
     help = (
-        "two atoms that are not bonded are closer than this times the sum of their covalent radii; in a cell, pairs "
-        "with a metal, than 0.6 of that"
+        "two unbonded atoms are closer than this fraction of the sum of their covalent radii; in a cell, the limit "
+        "for pairs with a metal is 0.6 times as large"
     )
 
     def __init__(self, structure: Atoms, fraction: float) -> None:
         self._structure = structure
-        # The nearest images of all pairs cost far more than a search.
+        # In a cell, the nearest images of all pairs cost far more than a neighbor search.
         all_pairs = len(structure) <= _ALL_PAIRS and not structure.pbc.any()
         self._candidates = (AllContacts if all_pairs else CloseContacts)(structure, fraction)
 
@@ -168,7 +223,7 @@ class ContactRule(BuiltInRule):
             return None
         pair = [int(index) for index in pairs[worst]]
         names = " and ".join(atom_name(self._structure, index) for index in pair)
-        # With metals in cells, bonded pairs count, too.
+        # In cells, bonded pairs with a metal are checked as well.
         with_metal = bool(self._structure.pbc.any() and is_metal(self._structure.numbers[pair]).any())
         return Violation(
             rule=self.name,
@@ -185,12 +240,12 @@ class ContactRule(BuiltInRule):
 # Pairs (p, 2), their distances (p,) and the limits of these distances (p,), angstrom.
 Contacts = tuple[IntArray, FloatArray, FloatArray]
 
-# Up to this number of atoms, all pairs of a molecule at once are faster than a search.
+# Up to this number of atoms, computing all pairs of a molecule is faster than a neighbor search.
 _ALL_PAIRS = 300
 
 
 class AllContacts:
-    """All unbonded pairs of a molecule; arguments as in `ContactRule`."""
+    """Distances of all unbonded pairs of a molecule. For the arguments, see `ContactRule`."""
 
     def __init__(self, structure: Atoms, fraction: float) -> None:
         self._pairs, radii = unbonded_pairs(structure.numbers, bonded_pairs(structure))
@@ -204,7 +259,7 @@ class AllContacts:
 
 
 class CloseContacts:
-    """Pairs closer than their limit, for cells and large molecules; arguments as in `ContactRule`."""
+    """Pairs closer than their limit, for cells and large molecules. For the arguments, see `ContactRule`."""
 
     def __init__(self, structure: Atoms, fraction: float) -> None:
         self._radii = fraction * covalent_radii[structure.numbers]
@@ -212,14 +267,14 @@ class CloseContacts:
         bonds = bonded_pairs(structure)
         self._metals = is_metal(structure.numbers) & structure.pbc.any()
         bonds = bonds[~self._metals[bonds].any(axis=1)]
-        # Sorted; the last key is larger than that of any pair.
+        # Sorted; the last key is larger than the key of any pair.
         self._bonded = np.append(bonds[:, 0] * self._count + bonds[:, 1], self._count**2)
         self._neighbors = SkinnedNeighbors(2 * float(self._radii.max()), periodic_directions(structure))
 
     def __call__(self, snapshot: Snapshot) -> Contacts:
         """Return the pairs that are too close."""
         edges, vectors = self._neighbors(snapshot.positions, snapshot.cell)
-        half = edges.shape[1] // 2  # the second half holds the same pairs in the other direction
+        half = edges.shape[1] // 2  # the second half contains the same pairs in the other direction
         first, second, vectors = edges[0, :half], edges[1, :half], vectors[:half]
         distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         limits = self._radii[first] + self._radii[second]
@@ -233,23 +288,108 @@ class CloseContacts:
         return np.stack([low, high], axis=1)[free], distances[close], limits[close]
 
 
-class IsolatedRule(BuiltInRule):
-    """No atoms leave those with which they started.
+class ExtrapolationRule(BuiltInRule):
+    """Stop rule that reports pairs closer than a fraction of the shortest distance of their elements in training.
 
-    Atoms closer than a limit, in a cell at their nearest images, are neighbors; a fragment is a set of atoms that
-    are connected by neighbors. Fragments of the start structure may stay apart, meet and separate again. The rule
-    reports a fragment that contains only some of the atoms of one fragment of the start structure.
+    At shorter distances, the potential extrapolates. All pairs are checked, bonded or not.
 
     Args:
-        structure: start structure.
-        limit: angstrom.
+        structure: Start structure.
+        closest: Shortest distance (Z, Z) of each pair of elements in the training data, angstrom.
+        fraction: Smallest distance as a fraction of the shortest distance in training.
+        advisory: Whether the run continues after a violation has been recorded.
+    """
+
+    name = "extrapolation"
+    default = CLOSER
+    active = "if the model contains its training domain; only recorded unless a limit is given"
+    help = "two atoms are closer than this fraction of the shortest distance of their elements in training"
+
+    def __init__(self, structure: Atoms, closest: FloatArray, fraction: float, advisory: bool = True) -> None:
+        self._structure, self._closest, self.advisory = structure, closest, advisory
+        numbers = structure.numbers
+        self._squares: FloatArray | None = None
+        if len(structure) <= _ALL_PAIRS and not structure.pbc.any():
+            first, second = np.triu_indices(len(structure), k=1)
+            self._first, self._second = first.copy(), second.copy()
+            self._squares = (fraction * closest[numbers[first], numbers[second]]) ** 2
+        self._limits = fraction * closest
+        elements = np.unique(numbers)
+        longest = float(self._limits[np.ix_(elements, elements)].max())
+        self._neighbors = SkinnedNeighbors(longest, periodic_directions(structure))
+
+    @classmethod
+    def is_active(cls, phase: Phase) -> bool:
+        """See `BuiltInRule`."""
+        return phase.domain is not None
+
+    @classmethod
+    def factory(cls, phase: Phase, limits: tuple[float, ...]) -> Callable[[], ExtrapolationRule]:
+        """See `BuiltInRule`."""
+        if phase.domain is None:
+            raise ConfigError(
+                f"stop rule {cls.name}: the model file does not describe its training data: train the model again, or "
+                "omit the rule"
+            )
+        closest = phase.domain.limits()
+        return lambda: cls(phase.structure, closest, limits[0] if limits else CLOSER, advisory=not limits)
+
+    def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
+        """Report the pair with the smallest distance relative to its limit."""
+        if self._squares is not None:
+            positions = snapshot.positions
+            vectors = positions.take(self._second, axis=0)
+            vectors -= positions.take(self._first, axis=0)
+            squares = np.einsum("ij,ij->i", vectors, vectors)
+            if not (squares < self._squares).any():
+                return None
+            worst = int((squares / self._squares).argmin())
+            return self._violation(int(self._first[worst]), int(self._second[worst]), float(squares[worst]), step)
+        edges, vectors = self._neighbors(snapshot.positions, snapshot.cell)
+        half = edges.shape[1] // 2  # the second half contains the same pairs in the other direction
+        first, second, vectors = edges[0, :half], edges[1, :half], vectors[:half]
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        numbers = self._structure.numbers
+        ratios = squares / self._limits[numbers[first], numbers[second]] ** 2
+        if not (ratios < 1.0).any():
+            return None
+        worst = int(ratios.argmin())
+        return self._violation(int(first[worst]), int(second[worst]), float(squares[worst]), step)
+
+    def _violation(self, first: int, second: int, square: float, step: int) -> Violation:
+        numbers, distance = self._structure.numbers, float(np.sqrt(square))
+        pair, closest = sorted((first, second)), float(self._closest[numbers[first], numbers[second]])
+        names = " and ".join(atom_name(self._structure, index) for index in pair)
+        return Violation(
+            rule=self.name,
+            value=distance,
+            limit=float(self._limits[numbers[first], numbers[second]]),
+            unit="angstrom",
+            atoms=name_atoms(self._structure, pair),
+            step=step,
+            message=f"step {step}: atoms {names} are {distance:.2f} angstrom apart, but never closer than "
+            f"{closest:.2f} in the training data: energies and forces are extrapolated",
+            advisory=self.advisory,
+        )
+
+
+class IsolatedRule(BuiltInRule):
+    """Stop rule that reports atoms that separate from their initial fragment.
+
+    Two atoms are neighbors if their distance, in a cell between nearest images, is below a limit. A fragment is a set
+    of atoms that are connected through neighbors. Fragments of the start structure may stay apart, meet and separate
+    again. The rule reports a fragment that contains only some of the atoms of one initial fragment.
+
+    Args:
+        structure: Start structure.
+        limit: Largest distance between neighbors, angstrom.
     """
 
     name = "isolated"
     unit = "A"
     default = 3.0
     active = "one molecule in vacuum"
-    help = "atoms have moved away from all others with which they started by more"
+    help = "atoms are farther than the limit from all other atoms of their initial fragment"
 
     def __init__(self, structure: Atoms, limit: float) -> None:
         self._structure, self.limit = structure, limit
@@ -264,7 +404,7 @@ class IsolatedRule(BuiltInRule):
         return not phase.structure.pbc.any() and _is_one_molecule(phase.structure)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Report the atoms that have left. While the tree of short distances holds, there is no search."""
+        """Report separated atoms. A neighbor search runs only if the tree of short distances is broken."""
         if (self._tree(snapshot.positions, snapshot.cell) <= self.limit).all():
             return None
         fragments, tree = self._fragments(snapshot)
@@ -283,11 +423,11 @@ class IsolatedRule(BuiltInRule):
             atoms=name_atoms(self._structure, [int(index) for index in left]),
             step=step,
             message=f"step {step}: {names}{more} {'is' if len(left) == 1 else 'are'} {gap:.2f} angstrom from all "
-            f"others (limit {self.limit:g})",
+            f"other atoms (limit {self.limit:g})",
         )
 
     def _separated(self, fragments: IntArray) -> IntArray | None:
-        """Return the atoms of the smallest fragment that is a part of one fragment of the start structure."""
+        """Return the atoms of the smallest fragment that is only a part of an initial fragment, or None."""
         sizes = np.bincount(fragments)
         lowest, highest = np.full(len(sizes), len(fragments)), np.zeros(len(sizes), dtype=np.int64)
         np.minimum.at(lowest, fragments, self._start)
@@ -298,22 +438,22 @@ class IsolatedRule(BuiltInRule):
         return np.flatnonzero(fragments == np.where(broken, sizes, len(fragments) + 1).argmin())
 
     def _gap(self, snapshot: Snapshot, atoms: IntArray) -> float:
-        """Return the distance between given atoms and all others, angstrom."""
+        """Return the shortest distance between given atoms and all other atoms, angstrom."""
         others = np.delete(snapshot.positions, atoms, axis=0)
         box = np.zeros((3, 3)) if snapshot.cell is None else snapshot.cell
-        # One atom after the other: all at once need not fit into memory.
+        # One atom at a time, because the distances of all pairs may not fit into memory.
         return min(
             float(get_distances(snapshot.positions[[atom]], others, cell=box, pbc=self._structure.pbc)[1].min())
             for atom in atoms
         )
 
     def _fragments(self, snapshot: Snapshot) -> tuple[IntArray, FixedImages]:
-        """Return the fragment of each atom (n,), and the shortest pairs that hold the fragments together."""
+        """Return the fragment number of each atom (n,), and the shortest pairs that connect each fragment."""
         count = len(self._structure)
         near = self._search(snapshot.positions, snapshot.cell, self._pbc)
         order = np.argsort(near.distances)
         pairs = np.sort(np.stack([near.first, near.second], axis=1)[order], axis=1)
-        # Of several images of a pair, the nearest. Atoms are not neighbors of themselves.
+        # Keep the nearest of several images of a pair, and remove pairs of an atom with its own image.
         _, nearest = np.unique(pairs[:, 0] * count + pairs[:, 1], return_index=True)
         nearest = nearest[pairs[nearest, 0] != pairs[nearest, 1]]
         pairs, distances = pairs[nearest], near.distances[order][nearest]
@@ -328,7 +468,7 @@ class IsolatedRule(BuiltInRule):
 
 
 def _is_one_molecule(structure: Atoms) -> bool:
-    """Return whether the bonds connect all atoms."""
+    """Return whether bonds connect all atoms."""
     bonds, count = bonded_pairs(structure), len(structure)
     graph = coo_matrix(([1] * len(bonds), (bonds[:, 0], bonds[:, 1])), shape=(count, count))
     return bool(connected_components(graph, directed=False)[0] == 1)

@@ -1,4 +1,4 @@
-"""What a stop rule is: its interface, its report, and the base class of the rules that a protocol can name."""
+"""Stop rules: their interface, their report, and the base class of the rules that a protocol can name."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from ase import Atoms
 from piwsl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from piwsl.data.domain import TrainingDomain
     from piwsl.md.engines.base import Snapshot
     from piwsl.trajectories.thermo import Energies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """The report of a stop rule.
+    """Report of a violated stop rule.
 
     Attributes:
-        rule: name of the rule.
-        value: the figure that is out of range; None where there is none, or where it is not a finite number.
-        limit: the limit of this figure.
-        unit: of value and limit.
-        atoms: the atoms concerned, as `name_atoms` lists them.
-        step: step of the run.
-        message: one line for the log and for the error of a stopped run.
+        rule: Name of the rule.
+        value: Measured value that is out of range; None if there is no such value, or if the value is not finite.
+        limit: Limit of the value.
+        unit: Unit of the value and the limit.
+        atoms: Atoms involved, as returned by `name_atoms`.
+        step: Step of the run.
+        message: One-line description for the log and for the error of a stopped run.
+        advisory: Whether the violation is only recorded and the run continues, regardless of the protocol.
     """
 
     rule: str
@@ -38,26 +40,27 @@ class Violation:
     atoms: Sequence[dict[str, Any]] = ()
     step: int
     message: str
+    advisory: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for summary.json."""
+        """Return the violation as plain values for ``summary.json``."""
         value, limit = (None if x is None or not isfinite(x) else float(x) for x in (self.value, self.limit))
         return {**asdict(self), "value": value, "limit": limit, "atoms": list(self.atoms), "step": int(self.step)}
 
 
 def name_atoms(structure: Atoms, indices: Sequence[int]) -> list[dict[str, Any]]:
-    """Return atoms as a violation lists them: index, from 0, and element."""
+    """Return the index (from 0) and the element of each atom, in the form that `Violation` requires."""
     return [{"index": int(index), "element": structure.symbols[index]} for index in indices]
 
 
 class StopRule(Protocol):
-    """A condition that ends a run: any object with a name and a method `check`.
+    """Interface of a stop rule: any object with a name and a method `check`.
 
-    Every replica has a rule of its own, which may therefore remember earlier calls. `RuleWithMemory` and
-    `RuleWithStart` describe methods that a rule may have in addition.
+    Every replica has a separate rule object, so a rule can store state between calls. `RuleWithMemory` and
+    `RuleWithStart` describe additional methods that a rule can have.
 
     Attributes:
-        name: used in messages, in summary.json and in file names: letters, digits, ``-``, ``_`` and ``.``.
+        name: Name in messages, in ``summary.json`` and in file names: letters, digits, ``-``, ``_`` and ``.``.
     """
 
     @property
@@ -65,33 +68,33 @@ class StopRule(Protocol):
         """See the class."""
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
-        """Return what is wrong at a step, or None.
+        """Return the violation at a step, or None.
 
         Args:
-            snapshot: positions (n, 3) in angstrom, velocities (n, 3) in angstrom/fs, cell (3, 3) in angstrom or None.
+            snapshot: Positions (n, 3) in angstrom, velocities (n, 3) in angstrom/fs, cell (3, 3) in angstrom or None.
                 Atoms are not wrapped into the cell.
-            energies: potential and kinetic energy in eV at report intervals; None at the other calls.
-            step: step of the run; negative during equilibration.
+            energies: Potential and kinetic energy in eV at report intervals; None in all other calls.
+            step: Step of the run; negative during equilibration.
         """
 
 
 @runtime_checkable
 class RuleWithMemory(Protocol):
-    """A rule whose memory must survive a restart."""
+    """Interface of a stop rule whose state must survive a restart."""
 
     def state(self) -> dict[str, float]:
-        """Return what the rule remembers; the restart state stores it. Keys must be unique among all rules."""
+        """Return the values to store in the restart state. Keys must be unique among all rules."""
 
     def restore(self, state: dict[str, float]) -> None:
-        """Take over a state; it also holds the keys of other rules."""
+        """Restore the rule from a restart state, which also contains the keys of other rules."""
 
 
 @runtime_checkable
 class RuleWithStart(Protocol):
-    """A rule that compares with the energies at the start of a phase of the run.
+    """Interface of a stop rule that needs the energies at the start of a phase of the run.
 
     Attributes:
-        needs_start: whether it lacks these energies.
+        needs_start: Whether the rule has not yet received these energies.
     """
 
     @property
@@ -99,19 +102,20 @@ class RuleWithStart(Protocol):
         """See the class."""
 
     def begin(self, energies: Energies) -> None:
-        """Take over the energies of the first step, eV."""
+        """Receive the energies of the first step, eV."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What the rules of a phase of a run (equilibration or production) may depend on.
+    """Properties of a phase of a run (equilibration or production) that stop rules depend on.
 
     Attributes:
-        structure: start structure.
-        ensemble: of the phase.
-        degrees_of_freedom: that share the kinetic energy.
-        temperature: the highest temperature that the protocol sets, K.
-        model: exported file of the potential.
+        structure: Start structure.
+        ensemble: Ensemble of the phase.
+        degrees_of_freedom: Number of kinetic degrees of freedom.
+        temperature: Highest temperature of the protocol, K.
+        model: Exported file of the potential.
+        domain: Training domain of the model; None if the file does not contain it.
     """
 
     structure: Atoms
@@ -119,21 +123,24 @@ class Phase:
     degrees_of_freedom: int
     temperature: float
     model: Path
+    domain: TrainingDomain | None = None
 
 
 RuleFactory = Callable[[], StopRule]
 
 
 class BuiltInRule:
-    """Base class of the rules of `piwsl.md.stop.rules.RULES`, which a protocol names in its option ``stop``.
+    """Base class of the built-in rules, which the option ``stop`` of a protocol can name.
+
+    `piwsl.md.stop.rules.RULES` lists all built-in rules.
 
     Attributes:
-        name: name in the option ``stop``.
-        unit: unit of the limit.
-        default: default limit; None where there is none, or where it depends on the run.
-        help: what violates the rule.
-        active: when the rule is active without being named, in words; `is_active` decides.
-        required: whether the rule cannot be switched off.
+        name: Name in the option ``stop``.
+        unit: Unit of the limit.
+        default: Default limit; None if the rule has no default or if the default depends on the run.
+        help: Condition that violates the rule.
+        active: Description of when the rule is active by default; `is_active` decides.
+        required: Whether the rule cannot be switched off.
     """
 
     name: ClassVar[str]
@@ -145,46 +152,46 @@ class BuiltInRule:
 
     @classmethod
     def is_active(cls, phase: Phase) -> bool:
-        """Return whether the rule is active in a phase where the protocol does not name it."""
+        """Return whether the rule is active in a phase if the protocol does not name the rule."""
         return True
 
     @classmethod
     def reason_against(cls, ensemble: str) -> str | None:
-        """Return why the rule cannot work in an ensemble; None where it can."""
+        """Return the reason why the rule cannot be used in an ensemble; None if it can be used."""
         return None
 
     @classmethod
     def default_limit(cls) -> str:
-        """Return the default limit and its unit for tables."""
+        """Return the default limit with its unit, for tables."""
         return "" if cls.default is None else f"{cls.default} {cls.unit}".rstrip()
 
     @classmethod
     def parse(cls, text: str) -> tuple[float, ...]:
-        """Return the limits of a specification, of which ``text`` is the part after the colon.
+        """Parse the limits in a specification; ``text`` is the part after the colon.
 
         Raises:
-            ConfigError: ``text`` is no limit above 0.
+            ConfigError: ``text`` is not a limit above 0.
         """
         return cls._positive(text, [text], f"{cls.name}:{cls.default}")
 
     @classmethod
     def factory(cls, phase: Phase, limits: tuple[float, ...]) -> RuleFactory:
-        """Return a function that makes the rule of one replica.
+        """Return a function that creates the rule for one replica.
 
         Args:
-            phase: phase of the run.
-            limits: from `parse`; empty for the default.
+            phase: Phase of the run.
+            limits: Limits from `parse`; empty for the default.
 
         Raises:
-            ConfigError: the rule does not fit the run.
+            ConfigError: The rule does not fit the run.
         """
         if not limits and cls.default is not None:
             limits = (cls.default,)
-        return lambda: cls(phase.structure, *limits)  # type: ignore[call-arg,return-value]  # of the subclass
+        return lambda: cls(phase.structure, *limits)  # type: ignore[call-arg,return-value]  # subclass
 
     @classmethod
     def _positive(cls, text: str, parts: list[str], example: str) -> tuple[float, ...]:
-        """Return the numbers of the parts of a text, which must be above 0; the first of two may be 0."""
+        """Convert the parts of a text to numbers above 0; the first of two numbers may be 0."""
         try:
             values = tuple(float(part) for part in parts)
         except ValueError:

@@ -1,1 +1,1 @@
-"""Sums over neighbors: for any batch of graphs, compiled for CPUs, and for one molecule."""
+"""Sums over neighbors: for any batch of graphs, as compiled loops for CPUs, and for a single molecule."""

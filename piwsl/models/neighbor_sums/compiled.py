@@ -1,17 +1,18 @@
-"""Sums over neighbors as loops compiled by numba, without arrays of the size pairs x components x channels.
+"""Sums over neighbors as loops compiled by numba, without arrays of size pairs x components x channels.
 
-Two multilinear forms over the pairs p = (i, j) of a graph, each pair once, with channels f and components c,
+All sums are represented by two multilinear forms over the pairs p = (i, j) of a graph, with channels f and components
+c. Each pair occurs once:
 
     T(g, W, x)    = sum_p sum_cf  W[p,f] (g[i,c,f] x[j,c,f] + g[j,c,f] x[i,c,f])
     Q(g, u, W, x) = sum_p sum_cf  u[p,c] W[p,f] (g[i,c,f] x[j,f] + s g[j,c,f] x[i,f])
 
-represent all of them; s is the parity of u: the direction from j to i is s times that from i to j. A sum over neighbors
-is the derivative of a form with respect to g. As the forms are multilinear, derivatives of derivatives are again
-derivatives of the same form. `contract` is one of these derivatives and can be differentiated any number of times, in
-reverse and in forward mode.
+Here, s is the parity of u: the direction from j to i equals s times the direction from i to j. A sum over neighbors is
+the derivative of a form with respect to g. Because the forms are multilinear, all higher derivatives are derivatives of
+the same form. `contract` computes one derivative and is differentiable any number of times, in reverse and in forward
+mode.
 
-This module needs numba. The loops run in one thread: a second thread pool beside that of PyTorch, whose threads
-busy-wait, made training slower on two cores.
+This module requires numba. The loops run in a single thread. A second thread pool competes with the busy-waiting
+threads of PyTorch, and training on two cores became slower.
 """
 
 from collections.abc import Callable
@@ -27,17 +28,17 @@ from torch.autograd import Function
 from piwsl.models.neighbor_sums.edge_list import EdgeList
 from piwsl.typing import Edges, EdgeVectors
 
-# Sums may be reordered into vector instructions; NaN and infinities keep their meaning.
+# Allow reordering of sums for vector instructions, but preserve NaN and infinities.
 _FASTMATH = {"contract", "reassoc", "nsz"}
 
-# The loops below have no types: numba compiles a version for each combination of argument types.
+# The loops have no type annotations, because numba compiles a version for each combination of argument types.
 
 
 def _loop(function: Callable[..., None]) -> Any:
-    """Compile a function at its first call, and cache the result on disk if possible."""
+    """Return a function that numba compiles at the first call and caches on disk if possible."""
     try:
         return njit(cache=True, nogil=True, fastmath=_FASTMATH)(function)
-    except RuntimeError:  # neither the folder of this file nor the user's cache is writable
+    except RuntimeError:  # Neither the directory of this file nor the cache directory of the user is writable.
         return njit(nogil=True, fastmath=_FASTMATH)(function)
 
 
@@ -141,21 +142,21 @@ def _pair_sums(first, second, left, filters, values, parity, out):  # type: igno
 
 
 class Form(Protocol):
-    """A multilinear form, given by its derivatives."""
+    """Protocol of multilinear forms, defined by their derivatives."""
 
     def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """Return the derivative by argument number ``slot``, in the shape of that argument.
+        """Return the derivative with respect to argument number ``slot``, in the shape of this argument.
 
-        ``arguments`` contains None at that position.
+        The entry ``slot`` of ``arguments`` is None.
         """
 
 
 @dataclass(frozen=True)
 class Trilinear:
-    """T(g, W, x); g and x (N, C, F), W (P, F)."""
+    """Form T(g, W, x) with g and x (N, C, F) and W (P, F)."""
 
     def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """Return the derivative by argument number ``slot``."""
+        """Return the derivative with respect to argument number ``slot``."""
         left: Tensor
         filters: Tensor
         values: Tensor
@@ -165,7 +166,7 @@ class Trilinear:
             out = left.new_empty((pairs.shape[1], left.shape[2]))
             _pair_products(first, second, _array(left), _array(values), out.numpy())
             return out
-        given = values if slot == 0 else left  # the form is symmetric in these two
+        given = values if slot == 0 else left  # the form is symmetric in g and x
         out = torch.zeros_like(given, memory_format=torch.contiguous_format)
         _sum_products(first, second, _array(filters), _array(given), out.numpy())
         return out
@@ -173,12 +174,16 @@ class Trilinear:
 
 @dataclass(frozen=True)
 class Quadrilinear:
-    """Q(g, u, W, x) with the parity of u; g (N, C, F), u (P, C), W (P, F), x (N, F)."""
+    """Form Q(g, u, W, x) with g (N, C, F), u (P, C), W (P, F) and x (N, F).
+
+    Attributes:
+        parity: Parity s of u.
+    """
 
     parity: float
 
     def derivative(self, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-        """Return the derivative by argument number ``slot``."""
+        """Return the derivative with respect to argument number ``slot``."""
         arrays: list[Any] = [None if argument is None else _array(argument) for argument in arguments]
         left, directions, filters, values = arrays
         given: Tensor = arguments[3 if slot != 3 else 2]
@@ -200,12 +205,12 @@ class Quadrilinear:
 
 
 class _Contract(Function):
-    """One derivative of a multilinear form, differentiable again."""
+    """Differentiable derivative of a multilinear form with respect to one argument."""
 
     @staticmethod
     def forward(ctx: Any, form: Form, slot: int, pairs: Edges, *arguments: Any) -> Tensor:
         ctx.form, ctx.slot, ctx.pairs = form, slot, pairs
-        ctx.set_materialize_grads(False)  # an argument without a tangent stays None and costs nothing
+        ctx.set_materialize_grads(False)  # Arguments without a tangent stay None, which avoids their computation.
         given = [argument for index, argument in enumerate(arguments) if index != slot]
         ctx.save_for_backward(*given)
         ctx.save_for_forward(*given)
@@ -241,7 +246,7 @@ class _Contract(Function):
 
 
 def contract(form: Form, slot: int, pairs: Edges, arguments: list[Any]) -> Tensor:
-    """Return the derivative of a form by its argument ``slot`` (that entry of ``arguments`` is ignored)."""
+    """Return the derivative of a form with respect to argument ``slot``. This entry of ``arguments`` is ignored."""
     given = [None if index == slot else argument for index, argument in enumerate(arguments)]
     result: Tensor = _Contract.apply(form, slot, pairs, *given)  # type: ignore[no-untyped-call]  # PyTorch's
     return result
@@ -253,10 +258,11 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 
 class FusedEdgeList(EdgeList):
-    """Neighbor sums by compiled loops over the P = E / 2 pairs; eager mode on CPU only.
+    """Neighbor sums as compiled loops over the P = E / 2 pairs, for eager mode on CPUs.
 
-    Edges must be in the order of a `Batch`: the second half is the first half in the other direction. Filters and
-    directions are computed for the first half only. All floats must have one type, float32 or float64.
+    The edges must have the order of a `Batch`, in which the second half contains the reversed edges of the first half.
+    Filters and directions are computed only for the first half. All floating-point arrays must have the same type,
+    float32 or float64.
     """
 
     def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
@@ -265,7 +271,7 @@ class FusedEdgeList(EdgeList):
         return edges[:, :count], edge_vectors[:count]
 
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
-        """Return contiguous filters (P, F) from radial features (P, R), one for each F rows of a weight."""
+        """Return contiguous filters (P, F) from radial features (P, R), one per block of F rows of the weight."""
         return [radial.matmul(part.t()) for part in torch.split(weight, channels)]
 
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:

@@ -1,9 +1,10 @@
-"""Sums over neighbors in several forms with equal results.
+"""Interchangeable implementations of sums over neighbors with equal results.
 
-A network contains one of these objects and does not use the edges itself. `EdgeList` works on any batch of graphs,
-`MoleculePairs` on one molecule of fixed size in dynamics.
+A network delegates all operations on edges to one of these objects. `EdgeList` supports any batch of graphs, and
+`MoleculePairs` supports a single molecule of fixed size in dynamics.
 
-Filters have one row per edge, (E, F). Atoms have scalars (N, F), or vectors and tensors of D components (N, D, F).
+Filters have one row per edge, (E, F). Features of atoms are scalars (N, F), or vectors and tensors with D components,
+(N, D, F).
 """
 
 from typing import TypeAlias
@@ -16,15 +17,19 @@ from piwsl.typing import Edges, EdgeVectors
 
 
 class EdgeList(nn.Module):
-    """Neighbor sums over any list of edges."""
+    """Neighbor sums over any list of edges in plain PyTorch operations."""
 
     def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
-        """Return the edges and edge vectors for which filters and directions are computed: here all of them."""
+        """Return the edges and edge vectors for which filters and directions are computed, here all edges."""
+        return edges, edge_vectors
+
+    def directed(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+        """Return the edges and edge vectors of all pairs in both directions: here as they are."""
         return edges, edge_vectors
 
     def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
-        """Return filters (E, F) from radial features (E, R), one for each F rows of a weight."""
-        # The gradient of split is one concatenation; that of slices is a sum of padded arrays.
+        """Return filters (E, F) from radial features (E, R), one per block of F rows of the weight."""
+        # The gradient of split is a single concatenation, whereas the gradient of slices is a sum of padded arrays.
         return list(torch.split(radial.matmul(weight.t()), channels, dim=-1))
 
     def scalars(self, filters: Tensor, values: Tensor, edges: Edges) -> Tensor:
@@ -45,11 +50,11 @@ class EdgeList(nn.Module):
 
 
 NeighborSums: TypeAlias = EdgeList | MoleculePairs
-"""Objects that sum over neighbors for a network."""
+"""Objects that compute the sums over neighbors of a network."""
 
 
 def use_neighbor_sums(network: nn.Module, neighbor_sums: NeighborSums) -> None:
-    """Replace the object that sums over neighbors in all parts of a network; the weights stay."""
+    """Replace the object that computes neighbor sums in all modules of a network. The weights are unchanged."""
     for part in network.modules():
         if isinstance(getattr(part, "neighbor_sums", None), EdgeList | MoleculePairs):
             part.neighbor_sums = neighbor_sums

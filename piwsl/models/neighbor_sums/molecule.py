@@ -1,15 +1,15 @@
-"""Sums over neighbors of one molecule of fixed size: each pair once, without gather or scatter in the large arrays.
+"""Sums over neighbors of a molecule of fixed size, without gather or scatter operations on the large arrays.
 
-The atoms are arranged on a ring. Pair (k, i) joins atom i with atom i + k (mod n), k = 1 .. n/2. Arrays of pairs are
-(K, n, F), and "the other atom of each pair" is a shifted view of a padded array of atoms. Compilers turn the sums into
-loops over whole rows of channels. Only energies and their first derivatives are available: the derivatives of the sums
-are implemented explicitly, as sums of the same kind.
+The atoms are arranged on a ring. Pair (k, i) connects atom i with atom i + k (mod n), where k = 1 .. n/2, so each pair
+occurs once. Arrays of pairs have the shape (K, n, F), and the second atoms of all pairs form a shifted view of a padded
+array of atoms. Compilers convert the sums to loops over whole rows of channels. Only energies and their first
+derivatives are available, because the derivatives of the sums are implemented explicitly, as sums of the same kind.
 
-For even n, k = n/2 contains each pair twice, with weight one half.
+For even n, each pair with k = n/2 occurs twice and has a weight of one half.
 
-R copies of the molecule are R interleaved rings of n atoms: atom i of copy r is row i R + r, and the other atom of
-pair k is k R rows further on. With N = n R instead of n, and shifts of k R rows, all formulas stay the same, and copies
-do not interact. Arrays of pairs are (K, N, F), padded ones (K, K R + N, F).
+R copies of the molecule are R interleaved rings of n atoms. Atom i of copy r is row i R + r, and the second atom of a
+pair is shifted by k R rows. With N = n R instead of n, all formulas remain valid, and the copies do not interact.
+Arrays of pairs have the shape (K, N, F), and padded arrays of pairs have the shape (K, K R + N, F).
 """
 
 from typing import Any
@@ -21,11 +21,13 @@ from piwsl.typing import Edges, EdgeVectors
 
 
 class MoleculePairs(nn.Module):
-    """Neighbor sums over all pairs within each copy of a molecule; the edges are those of `pair_edges`, in that order.
+    """Neighbor sums over all pairs within each copy of a molecule.
+
+    The edges of all methods must be the edges that `pair_edges` returns, in the same order.
 
     Args:
-        n_atoms: number of atoms n of the molecule.
-        copies: number of copies R; row i R + r of each array of N = n R atoms is atom i of copy r.
+        n_atoms: Number of atoms n of the molecule.
+        copies: Number of copies R. Row i R + r of an array of N = n R atoms contains atom i of copy r.
     """
 
     def __init__(self, n_atoms: int, copies: int = 1) -> None:
@@ -49,20 +51,27 @@ class MoleculePairs(nn.Module):
     halves: Tensor
 
     def pair_edges(self) -> Edges:
-        """Return the edges (2, P) of the pairs: atom i and atom i + k of the same copy."""
+        """Return the edges (2, P) of the pairs, from atom i to atom i + k of the same copy."""
         atoms = torch.arange(self.rows, device=self.halves.device)
         steps = torch.arange(1, self.reach + 1, device=self.halves.device).unsqueeze(1) * self.copies
         return torch.stack([atoms.repeat(self.reach), ((atoms + steps) % self.rows).view(-1)])
 
     def unique_pairs(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
-        """Return the edges and edge vectors for which filters are computed: all, since each pair occurs once."""
+        """Return the edges and edge vectors for which filters are computed, here all edges."""
         return edges, edge_vectors
 
-    def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
-        """Return filters from radial features (P, R), one for each F rows of a weight.
+    def directed(self, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Edges, EdgeVectors]:
+        """Return the edges and edge vectors of all pairs in both directions, each once."""
+        # For even n, the last ring has both directions already.
+        count = self.rows * ((self.n_atoms - 1) // 2)
+        both = torch.cat((edges, edges[:, :count].flip(0)), dim=1)
+        return both, torch.cat((edge_vectors, -edge_vectors[:count]))
 
-        The results are handles (K, N, F) without values, through which derivatives propagate. The padded filters
-        (K, K R + N, F) are attributes of the handles.
+    def filters(self, radial: Tensor, weight: Tensor, channels: int) -> list[Tensor]:
+        """Return filters from radial features (P, R), one per block of F rows of the weight.
+
+        The results are uninitialized handles (K, N, F) that propagate derivatives. The values are the padded filters
+        (K, K R + N, F), which are attributes of the handles.
         """
         handles, padded = _Filters.apply(radial, weight, self)  # type: ignore[no-untyped-call]  # torch's
         filters = list(torch.split(handles, channels, dim=-1))
@@ -99,7 +108,10 @@ class MoleculePairs(nn.Module):
     def outer_gradients(
         self, gradient: Tensor, filters: Tensor, values: Tensor, turned: Tensor, parity: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of `outer` by filters (K, N, F), values (N, F), directions (P, D), all padded."""
+        """Return the gradients of `outer` with respect to filters (K, N, F), values (N, F) and directions (P, D).
+
+        All arguments are padded.
+        """
         of_pairs, own, other = self.of_pairs(filters), self.own(values), self.ahead(values)
         along = self.of_pairs(turned)
         here = add_dot(None, along, self.own(gradient))
@@ -113,40 +125,40 @@ class MoleculePairs(nn.Module):
         return of_filters, of_values, of_directions.flatten(0, 1)
 
     def forces(self, gradient: Tensor) -> Tensor:
-        """Return forces (N, 3) from the derivatives of the energy by the pair vectors (P, 3)."""
+        """Return forces (N, 3) from the derivatives (P, 3) of the energy with respect to the pair vectors."""
         padded = self.pad_pairs(gradient)
         return (self.of_pairs(padded) - self.of_pairs_behind(padded)).sum(0)
 
     def weighted(self, pairs: Tensor) -> Tensor:
-        """Multiply the pairs (K, ..., F) that occur twice by one half."""
+        """Return pairs (K, ..., F) with a factor of one half for pairs that occur twice."""
         return pairs * self.halves.to(pairs.dtype) if self.n_atoms % 2 == 0 else pairs
 
     def pad(self, atoms: Tensor) -> Tensor:
-        """Continue atoms (N, ...) around the ring on both sides, (K R + N + K R, ...)."""
+        """Return atoms (N, ...) padded periodically on both sides, (K R + N + K R, ...)."""
         return atoms.index_select(0, self.padded_atoms)
 
     def pad_pairs(self, pairs: Tensor) -> Tensor:
-        """Continue the pairs (P, F) of each k around the ring on one side, (K, K R + N, F)."""
+        """Return pairs (P, F) padded periodically on one side for each k, (K, K R + N, F)."""
         return pairs.index_select(0, self.padded_pairs).view(self.reach, self.margin + self.rows, -1)
 
     def own(self, padded: Tensor) -> Tensor:
-        """Return the unpadded atoms: a view (N, ...) of padded atoms."""
+        """Return the unpadded atoms as a view (N, ...) of padded atoms."""
         return padded[self.margin : self.margin + self.rows]
 
     def ahead(self, padded: Tensor) -> Tensor:
-        """Return atom i + k for each pair (k, i): a view (K, N, ...) of padded atoms."""
+        """Return atom i + k of each pair (k, i) as a view (K, N, ...) of padded atoms."""
         return self._windows(padded, self.margin + self.copies)
 
     def behind(self, padded: Tensor) -> Tensor:
-        """Return atom i - k for each pair (k, i), (K, N, ...), from padded atoms."""
+        """Return atom i - k for each pair (k, i), as an array (K, N, ...) from padded atoms."""
         return self._windows(padded, 0).flip(0)
 
     def of_pairs(self, padded: Tensor) -> Tensor:
-        """Return pair (k, i) of the atoms i and i + k: a view (K, N, ...) of padded pairs."""
+        """Return pair (k, i) of the atoms i and i + k as a view (K, N, ...) of padded pairs."""
         return padded[:, self.margin :]
 
     def of_pairs_behind(self, padded: Tensor) -> Tensor:
-        """Return pair (k, i - k) of the atoms i - k and i: a view (K, N, ...) of padded pairs."""
+        """Return pair (k, i - k) of the atoms i - k and i as a view (K, N, ...) of padded pairs."""
         rows, columns, *others = padded.stride()
         start = padded.storage_offset() + (self.margin - self.copies) * columns
         shape = (self.reach, self.rows, *padded.shape[2:])
@@ -175,12 +187,12 @@ class _Filters(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        # In this order the product takes half as long.
+        # This order of the factors halves the time of the product.
         return ctx.weight.t().contiguous().mm(gradients[0].flatten(0, 1).t()).t(), None, None
 
 
 def add_dot(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """Add the scalar products of vectors (..., D, F) to a total (..., F), by components: faster for small D."""
+    """Add the scalar products of vectors (..., D, F) to a total (..., F), with a loop that is faster for small D."""
     for direction in range(left.shape[-2]):
         factors = left.select(-2, direction), right.select(-2, direction)
         total = factors[0] * factors[1] if total is None else torch.addcmul(total, *factors)
@@ -229,7 +241,7 @@ class _Outer(torch.autograd.Function):
 
 
 class MoleculeCopies(MoleculePairs):
-    """The sums of `MoleculePairs` in another order of operations, faster for several copies; arguments as there."""
+    """Variant of `MoleculePairs` with another order of operations, which is faster for several copies."""
 
     def sum_vectors(self, filters: Tensor, padded: Tensor) -> Tensor:
         """Return the result of `vectors` from padded filters and padded atoms (..., D, F)."""
@@ -252,7 +264,10 @@ class MoleculeCopies(MoleculePairs):
     def outer_gradients(
         self, gradient: Tensor, filters: Tensor, values: Tensor, turned: Tensor, parity: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of `outer` by filters (K, N, F), values (N, F), directions (P, D), all padded."""
+        """Return the gradients of `outer` with respect to filters (K, N, F), values (N, F) and directions (P, D).
+
+        All arguments are padded.
+        """
         of_pairs, own, other = self.of_pairs(filters), self.own(values), self.ahead(values)
         own_gradient, other_gradient = self.own(gradient), self.ahead(gradient)
         along = add_dot(None, turned, self._before(gradient))

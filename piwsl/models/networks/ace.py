@@ -1,9 +1,9 @@
-"""Message-passing atomic cluster expansion with Cartesian tensors up to rank 2 and products of three.
+"""Message-passing atomic cluster expansion with Cartesian tensors up to rank 2 and products of three tensors.
 
 The construction is that of MACE (Batatia et al., NeurIPS 2022, section 4) for hidden features and directions of rank 0
-to 2, with products that stay within rank 2 and conserve parity. Messages combine the scalars of the neighbors with the
-directions to them; from the second layer on, they also carry the tensors of the neighbors. Polynomials of smooth radial
-functions learn from few frames.
+to 2. Products are restricted to rank 2 and conserve parity. Messages combine the scalars of the neighbors with the
+directions to the neighbors. From the second layer on, they also contain the tensors of the neighbors. The polynomials
+of smooth radial functions make the network data-efficient.
 """
 
 import math
@@ -18,19 +18,19 @@ from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
 FILTER_WIDTH = 64
-# Number of neighbors that contribute much. It keeps sums over neighbors and their products of order one initially.
+# Typical number of neighbors with large weights. It scales initial sums over neighbors and their products to order one.
 TYPICAL_NEIGHBORS = 8.0
-# Largest norm of the tensor of a channel before it is multiplied; typical norms are 1 to 2. Products of products grow
-# with high powers of the sums over neighbors and would overflow for dense crystals and for atoms at short distances.
+# Largest norm of the tensor of a channel before multiplication. Typical norms are 1 to 2. Without this limit, products
+# of several layers would overflow for dense crystals and short distances.
 LARGEST_NORM = 5.0
 
 
 class TensorProduct(nn.Module):
-    """Products of two tensors that conserve parity and stay within rank 2, for each atom and channel.
+    """Parity-conserving products of two tensors up to rank 2, for each atom and channel.
 
-    Each of the eleven paths has a weight. With (s, v, T) the scalar, vector and matrix of the left tensor and (a, b, C)
-    those of the right: s a, v.b, T:C to scalars; s b, a v, T b, C v to vectors; s C, a T, traceless v b and T C to
-    matrices.
+    Let s, v and T denote the scalar, vector and matrix of the left tensor, and a, b and C the corresponding parts of
+    the right tensor. The eleven weighted paths are s a, v.b and T:C to scalars; s b, a v, T b and C v to vectors; and s
+    C, a T and the traceless parts of v b and T C to matrices.
     """
 
     PATHS = 11
@@ -41,7 +41,7 @@ class TensorProduct(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("basis", matrix_basis()[4:].reshape(5, 9), persistent=False)
-        # Weights of the components of x y (9), of s (b, C) (8) and of a (v, T) (8).
+        # Path of each component of the products x y (9), s (b, C) (8) and a (v, T) (8).
         path = [0, *[1] * 3, *[2] * 5, *[3] * 3, *[4] * 5, *[5] * 3, *[6] * 5]
         self.register_buffer("path", torch.tensor(path), persistent=False)
 
@@ -64,7 +64,7 @@ class TensorProduct(nn.Module):
         turned = turned + vector_matrix * (right_matrix * v.unsqueeze(1)).sum(2)
         squares = vectors.unsqueeze(1) * (v.unsqueeze(2) * b.unsqueeze(1))
         squares = squares + matrices.unsqueeze(1) * product_of_matrices(left_matrix, right_matrix)
-        # The basis projects on the symmetric traceless part; the factor makes it as large as the other paths.
+        # The basis projects onto the symmetric traceless part. The factor equalizes the magnitudes of the paths.
         traceless = math.sqrt(1.5) * basis.matmul(squares.view(n_atoms, 9, width))
         return torch.cat((to_scalars, to_rest + torch.cat((turned, traceless), dim=1)), dim=1)
 
@@ -95,7 +95,10 @@ class ClusterExpansion(nn.Module):
 
 
 class Filters(nn.Module):
-    """A small network from radial features to filters; the cutoff switch is a factor before its last, linear layer."""
+    """Small network that maps radial features to filters.
+
+    The cutoff switch multiplies the input of the last layer, which is linear.
+    """
 
     def __init__(self, radial_size: int, channels: int, count: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class Filters(nn.Module):
         self.last = nn.Linear(FILTER_WIDTH, count * channels, bias=False)
 
     def forward(self, radial: Tensor) -> list[Tensor]:
-        """Map radial features (E, R + 1), of which the last is the switch, to ``count`` filters (E, F)."""
+        """Map radial features (E, R + 1), with the switch in the last column, to ``count`` filters (E, F)."""
         hidden = self.activation(self.first(radial)) * radial[:, -1:]
         return self.neighbor_sums.filters(hidden, self.last.weight, self.channels)
 
@@ -142,7 +145,7 @@ class FirstInteraction(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Interaction of a later layer: scalars times directions, and the vectors and matrices of the neighbors."""
+    """Interaction of later layers, which sums scalars times directions, vectors, and matrices of the neighbors."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -183,10 +186,10 @@ class Interaction(nn.Module):
 
 
 class ACE(nn.Module):
-    """Cartesian ACE energy network; arguments as in `piwsl.models.networks.painn.PaiNN`.
+    """Cartesian ACE energy network. The arguments are the same as for `piwsl.models.networks.painn.PaiNN`.
 
-    The energy of an atom is the sum of linear functions of its scalars after each layer but the last, and of a small
-    network of its scalars after the last layer (eqs. 12 and 13).
+    The energy of an atom is a sum over the layers (eqs. 12 and 13). Each layer except the last contributes a linear
+    function of its scalars, and the last layer contributes a small network of its scalars.
     """
 
     def __init__(
@@ -219,7 +222,7 @@ class ACE(nn.Module):
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         units = edge_vectors / distances.unsqueeze(-1)
-        # The mean square of each component over the sphere is one.
+        # The factors normalize the mean square of each component over the sphere to 1.
         vectors, matrices = math.sqrt(3.0) * units, math.sqrt(7.5) * self.squares(units)
         tensors = self.first(species, self.embedding(species), radial, vectors, matrices, edges)
         energies = torch.zeros_like(tensors[:, 0, :1])
@@ -232,7 +235,7 @@ class ACE(nn.Module):
 
 
 def _initialize(interactions: list[nn.Module]) -> None:
-    """Initialize the weights so that sums over neighbors, products and messages are of order one."""
+    """Initialize the weights so that sums over neighbors, products and messages have order one."""
     modules = [module for interaction in interactions for module in interaction.modules()]
     for module in modules:
         if isinstance(module, nn.Linear):

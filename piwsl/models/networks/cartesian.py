@@ -1,7 +1,8 @@
-"""Tensors up to rank 2 in Cartesian form: components, channel mixing, products.
+"""Cartesian tensors up to rank 2: components, channel mixing, and products.
 
-A channel of an atom is a 3 x 3 matrix I + A + S: a multiple of the identity (a scalar), an antisymmetric part (a
-vector) and a symmetric traceless part. It is stored as its 1 + 3 + 5 components in an orthonormal basis, (N, 9, F).
+Each channel of an atom is a 3 x 3 matrix I + A + S, the sum of a multiple of the identity (scalar), an antisymmetric
+matrix (vector), and a symmetric traceless matrix. It is stored as 1 + 3 + 5 components in an orthonormal basis,
+(N, 9, F).
 """
 
 import math
@@ -16,7 +17,7 @@ def matrix_basis() -> Tensor:
     basis[0] = torch.eye(3, dtype=torch.float64) / math.sqrt(3.0)
     half = 1.0 / math.sqrt(2.0)
     for number, (row, column) in enumerate(((2, 1), (0, 2), (1, 0))):
-        # The matrix of the cross product with a unit vector, over its norm.
+        # Normalized matrix of the cross product with a unit vector.
         basis[1 + number, row, column] = half
         basis[1 + number, column, row] = -half
         basis[4 + number, row, column] = basis[4 + number, column, row] = half
@@ -26,10 +27,10 @@ def matrix_basis() -> Tensor:
 
 
 def product_of_matrices(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply matrices for each atom and channel, (N, 3, 3, F) x (N, 3, 3, F) -> (N, 3, 3, F).
+    """Return the matrix product for each atom and channel, (N, 3, 3, F) x (N, 3, 3, F) -> (N, 3, 3, F).
 
-    The product is a sum of three outer products over whole channels. A batched product of 3 x 3 matrices takes twice as
-    long.
+    The product is computed as a sum of three outer products over all channels. A batched product of 3 x 3 matrices
+    takes twice as long.
     """
     total = left[:, :, 0:1] * right[:, 0:1]
     total = total + left[:, :, 1:2] * right[:, 1:2]
@@ -37,13 +38,13 @@ def product_of_matrices(left: Tensor, right: Tensor) -> Tensor:
 
 
 def limited(tensors: Tensor, largest: float) -> Tensor:
-    """Bound the norms n of tensors (N, 9, F): they become n / sqrt(1 + (n / largest)^2)."""
+    """Return tensors (N, 9, F) whose norms n are scaled to n / sqrt(1 + (n / largest)^2)."""
     squares = (tensors * tensors).sum(1, keepdim=True)
     return tensors * torch.rsqrt(1.0 + squares / (largest * largest))
 
 
 class PartwiseLinear(nn.Module):
-    """Mixing of channels with separate weights for scalars, vectors and traceless matrices."""
+    """Linear mixing of channels with separate weights for scalars, vectors and traceless matrices."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class PartwiseLinear(nn.Module):
 
 
 class TracelessSquares(nn.Module):
-    """The five components of u u^T - 1/3 for unit vectors u."""
+    """Module that computes the five components of u u^T - 1/3 for unit vectors u."""
 
     basis: Tensor
 

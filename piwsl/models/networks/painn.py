@@ -1,5 +1,8 @@
 """PaiNN: equivariant message passing with scalars and vectors (Schütt, Unke, Gastegger 2021)."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +32,7 @@ class FirstMessage(nn.Module):
 
 
 class Message(nn.Module):
-    """Message block (eqs. 7 and 8)."""
+    """Message block, which sums messages from the neighbors (eqs. 7 and 8)."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -46,7 +49,7 @@ class Message(nn.Module):
         directions: EdgeVectors,
         edges: Edges,
     ) -> tuple[Tensor, Tensor]:
-        """Update scalars (N, F) and vectors (N, 3, F) from the neighbors."""
+        """Return updated scalars (N, F) and vectors (N, 3, F) from the messages of the neighbors."""
         for_scalars, for_vectors, for_carried = self.neighbor_sums.filters(radial, self.filters.weight, self.channels)
         to_scalars, to_vectors, to_carried = self.context(scalars).split(self.channels, dim=-1)
         new_scalars = self.neighbor_sums.scalars(for_scalars, to_scalars, edges)
@@ -65,9 +68,9 @@ class Update(nn.Module):
         self.context = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, 3 * channels))
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Update scalars (N, F) and vectors (N, 3, F) within each atom."""
+        """Return updated scalars (N, F) and vectors (N, 3, F) of each atom."""
         left, right = self.mix(vectors).split(self.channels, dim=-1)
-        # The small constant keeps the gradient of the norm finite where vectors vanish by symmetry.
+        # The small constant keeps the gradient of the norm finite for vectors that vanish by symmetry.
         norm = torch.sqrt((right * right).sum(1) + 1e-8)
         own, mixing, turning = self.context(torch.cat((scalars, norm), dim=-1)).split(self.channels, dim=-1)
         inner = (left * right).sum(1)
@@ -75,10 +78,10 @@ class Update(nn.Module):
 
 
 class LastUpdate(Update):
-    """Update block of the last layer: the vectors are not needed afterwards and stay unchanged."""
+    """Update block of the last layer, which does not update the vectors because no later layer uses them."""
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Update scalars (N, F); vectors (N, 3, F) are returned unchanged."""
+        """Return updated scalars (N, F) and unchanged vectors (N, 3, F)."""
         left, right = self.mix(vectors).split(self.channels, dim=-1)
         norm = torch.sqrt((right * right).sum(1) + 1e-8)
         hidden = self.context[1](self.context[0](torch.cat((scalars, norm), dim=-1)))
@@ -91,17 +94,20 @@ class LastUpdate(Update):
 
 
 class PaiNNFeatures(nn.Module):
-    """Layers of PaiNN up to the features of each atom.
+    """Layers of PaiNN that compute the features of each atom.
 
     Args:
-        cutoff: interaction range, angstrom.
-        channels: number of features F of an atom.
-        layers: number of message and update blocks.
-        radial_size: number of radial functions.
-        radial: name of the radial basis (``bessel`` or ``gaussian``).
-        neighbor_sums: object that sums over neighbors; None: a list of edges.
+        cutoff: Interaction range, angstrom.
+        channels: Number of features F of an atom.
+        layers: Number of message and update blocks.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis (``bessel`` or ``gaussian``).
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
     """
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"cutoff": 12.0, "channels": 512, "layers": 6, "radial_size": 128, "radial": "gaussian"},
+    }
     last_update: type[Update] = Update
 
     def __init__(
@@ -141,7 +147,7 @@ class PaiNNFeatures(nn.Module):
 
 
 class PaiNN(PaiNNFeatures):
-    """PaiNN energy network; arguments as in `PaiNNFeatures`."""
+    """PaiNN energy network. The arguments are the same as for `PaiNNFeatures`."""
 
     last_update = LastUpdate
 
@@ -155,7 +161,7 @@ class PaiNN(PaiNNFeatures):
 
 
 class ForceHead(nn.Module):
-    """Force of an atom from its scalars and vectors: a gated equivariant block (fig. 3 of the paper)."""
+    """Gated equivariant block that predicts the force of an atom from its scalars and vectors (fig. 3)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,7 +177,7 @@ class ForceHead(nn.Module):
 
 
 class DirectPaiNN(PaiNNFeatures):
-    """PaiNN with a force head; arguments as in `PaiNNFeatures`."""
+    """PaiNN network with a force head. The arguments are the same as for `PaiNNFeatures`."""
 
     def __init__(
         self,

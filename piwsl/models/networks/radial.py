@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 
 class PolynomialCutoff(nn.Module):
-    """Smooth switch from 1 at r = 0 to 0 at the cutoff, with two continuous derivatives there.
+    """Smooth switch from 1 at r = 0 to 0 at the cutoff, where two derivatives are continuous.
 
-    ``1 - 28 x^6 + 48 x^7 - 21 x^8`` with x = r / cutoff (Gasteiger et al. 2020, DimeNet, eq. 8 with p = 6).
+    The switch is ``1 - 28 x^6 + 48 x^7 - 21 x^8`` with x = r / cutoff (Gasteiger et al. 2020, DimeNet, eq. 8 with
+    p = 6).
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -41,7 +42,7 @@ class BesselBasis(nn.Module):
 
 
 class GaussianBasis(nn.Module):
-    """Gaussians on a regular grid from 0 to the cutoff, as wide as their spacing (Schütt et al. 2017, SchNet)."""
+    """Gaussians on a regular grid from 0 to the cutoff, with the spacing as width (Schütt et al. 2017, SchNet)."""
 
     centers: Tensor
 
@@ -59,9 +60,9 @@ class GaussianBasis(nn.Module):
 
 
 class RadialFeatures(nn.Module):
-    """Radial functions times the cutoff switch, and the switch itself in the last column.
+    """Radial functions multiplied by the cutoff switch, with the switch itself in the last column.
 
-    A linear layer without bias on these features is the filter ``(W b(r) + c) switch(r)`` in one matrix product.
+    A linear layer without bias maps these features to the filter ``(W b(r) + c) switch(r)`` in one matrix product.
     """
 
     def __init__(self, cutoff: float, size: int, basis: str) -> None:
@@ -76,7 +77,7 @@ class RadialFeatures(nn.Module):
 
 
 def edge_lengths(edge_vectors: Tensor) -> Tensor:
-    """Return lengths (E,) of edge vectors (E, 3), none of which is zero; faster to differentiate than `torch.norm`."""
+    """Return the lengths (E,) of nonzero edge vectors (E, 3). Their derivatives are faster than for `torch.norm`."""
     return (edge_vectors * edge_vectors).sum(-1).sqrt()
 
 

@@ -1,6 +1,8 @@
 """SchNet: continuous-filter convolutions (Schütt et al. 2017)."""
 
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +14,15 @@ from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, Structu
 
 
 class ShiftedSoftplus(nn.Module):
-    """``ln(exp(x)/2 + 1/2)``, the activation of SchNet: zero at zero and infinitely smooth."""
+    """Activation ``ln(exp(x)/2 + 1/2)`` of SchNet, which is zero at zero and infinitely smooth."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Apply the activation elementwise."""
+        """Return the activation of each element."""
         return nn.functional.softplus(values) - math.log(2.0)
 
 
 class Interaction(nn.Module):
-    """Interaction block: dense layer, continuous-filter convolution, two dense layers."""
+    """Interaction block of a dense layer, a continuous-filter convolution, and two dense layers."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -31,9 +33,9 @@ class Interaction(nn.Module):
         self.after = nn.Sequential(nn.Linear(channels, channels), ShiftedSoftplus(), nn.Linear(channels, channels))
 
     def forward(self, scalars: Tensor, radial: Tensor, envelope: Tensor, edges: Edges) -> Tensor:
-        """Update scalars (N, F) from the neighbors."""
+        """Return scalars (N, F) updated with messages from the neighbors."""
         hidden = self.filters[1](self.filters[0](radial))
-        # The envelope is a factor before the last, linear layer, whose bias becomes one more column.
+        # The envelope multiplies the input of the last, linear layer, whose bias becomes an additional column.
         # (Sequential has no types, and TorchScript accepts no text after "ignore".)
         bias = self.filters[2].bias.unsqueeze(1)  # type: ignore[operator]
         weight = torch.cat((self.filters[2].weight, bias), dim=1)  # type: ignore[arg-type]
@@ -43,7 +45,14 @@ class Interaction(nn.Module):
 
 
 class SchNet(nn.Module):
-    """SchNet energy network; arguments as in `piwsl.models.networks.painn.PaiNN`."""
+    """SchNet energy network. The arguments are the same as for `piwsl.models.networks.painn.PaiNN`.
+
+    Filters are as wide as atoms; in the paper on PIWSL they have 256 features.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"cutoff": 6.0, "channels": 1024, "layers": 5, "radial_size": 200, "radial": "gaussian"},
+    }
 
     def __init__(
         self,

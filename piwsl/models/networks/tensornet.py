@@ -1,8 +1,8 @@
 """TensorNet: equivariant message passing with Cartesian tensors (Simeon, De Fabritiis, NeurIPS 2023).
 
-Each channel of an atom is a 3 x 3 matrix X = I + A + S: a multiple of the identity, an antisymmetric part and a
-symmetric traceless part. It is stored as its 1 + 3 + 5 components (see `cartesian.py`). Channels are mixed and
-neighbors are summed in components; matrices are multiplied in full.
+Each channel of an atom is a 3 x 3 matrix X = I + A + S, the sum of a multiple of the identity, an antisymmetric part,
+and a symmetric traceless part. It is stored as 1 + 3 + 5 components (see `cartesian.py`). Mixing of channels and sums
+over neighbors act on components. Products act on full matrices.
 """
 
 import math
@@ -29,7 +29,7 @@ def normalized(tensors: Tensor) -> Tensor:
 
 
 class MatrixProducts(nn.Module):
-    """Products of matrices given by their components, for each atom and channel."""
+    """Matrix products of tensors in components, for each atom and channel."""
 
     basis: Tensor
 
@@ -44,7 +44,7 @@ class MatrixProducts(nn.Module):
         return self.basis.to(matrices.dtype).matmul(matrices.view(matrices.shape[0], 9, -1))
 
     def anticommutator(self, left: Tensor, right: Tensor) -> Tensor:
-        """Return XY + YX in components (N, 9, F). It conserves parity: it does not mix vectors with pseudovectors."""
+        """Return XY + YX in components (N, 9, F), which conserves parity: vectors and pseudovectors do not mix."""
         x, y = self._matrices(left), self._matrices(right)
         return self._components(product_of_matrices(x, y) + product_of_matrices(y, x))
 
@@ -62,7 +62,7 @@ class Embedding(nn.Module):
         self.channels = channels
         self.neighbor_sums = neighbor_sums
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        # A linear layer on both elements of a pair is the sum of two linear layers on one element each.
+        # A linear layer of both elements of a pair equals the sum of two linear layers, one per element.
         self.center = nn.Linear(channels, channels)
         self.neighbor = nn.Linear(channels, channels, bias=False)
         self.filters = nn.Linear(radial_size + 1, 3 * channels, bias=False)
@@ -91,7 +91,7 @@ class Embedding(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Messages from the neighbors and products with them (section 3.2 of the paper, O(3) form)."""
+    """Interaction block with messages from the neighbors and matrix products (section 3.2 of the paper, O(3) form)."""
 
     def __init__(self, channels: int, radial_size: int, neighbor_sums: NeighborSums) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Interaction(nn.Module):
         self.products = MatrixProducts()
 
     def forward(self, tensors: Tensor, radial: Tensor, edges: Edges) -> Tensor:
-        """Update tensors (N, 9, F) from the neighbors."""
+        """Return tensors (N, 9, F) updated with messages from the neighbors."""
         tensors = normalized(tensors)
         own = self.before(tensors)
         for_identity, for_antisymmetric, for_symmetric = self.neighbor_sums.filters(
@@ -124,9 +124,9 @@ class Interaction(nn.Module):
 
 
 class TensorNet(nn.Module):
-    """TensorNet energy network; arguments as in `piwsl.models.networks.painn.PaiNN`.
+    """TensorNet energy network. The arguments are the same as for `piwsl.models.networks.painn.PaiNN`.
 
-    Filters are linear in the radial functions; the paper uses a small network.
+    Filters are linear in the radial functions, whereas the paper uses a small network.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class TensorNet(nn.Module):
         tensors = self.embedding(species, radial, [math.sqrt(2.0) * units, self.squares(units)], edges)
         for interaction in self.interactions:
             tensors = interaction(tensors, radial, edges)
-        # In the type of the weights; otherwise the derivatives of the layer norm would have mixed types.
+        # Without this conversion, the derivatives of the layer norm would have mixed types.
         norms = squared_norms(tensors).to(self.norm.weight.dtype)
         energies: Tensor = self.readout(self.norm(norms)).squeeze(-1)
         return energies

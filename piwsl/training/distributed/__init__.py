@@ -1,1 +1,1 @@
-"""Training with several processes: launch, communication, devices."""
+"""Training with several processes: launch, communication, and devices."""

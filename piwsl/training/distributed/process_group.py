@@ -1,4 +1,4 @@
-"""Collective operations between the processes of a run; with a single process nothing is sent."""
+"""Collective operations between the processes of a run. In a run with one process, nothing is sent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,20 +30,21 @@ def _in_group() -> bool:
 
 
 def global_mean(values: Tensor, labeled: Tensor) -> Tensor | None:
-    """Return the share of this process in the mean of ``values`` (S,) over the ``labeled`` (S,) structures.
+    """Return the contribution of this process to the mean of ``values`` (S,) over structures with ``labeled`` (S,).
 
-    The mean is taken over all processes. Shares are scaled so that their average over the processes is the mean;
-    gradients are averaged, too, and become those of the mean. On all processes None where no process has a label.
+    The mean is taken over all processes. The contributions are scaled so that their average over the processes equals
+    the mean. DDP averages gradients over processes, so the averaged gradient equals the gradient of the mean. If no
+    process has a label, all processes return None.
     """
     count = summed(labeled.sum().to(torch.float64))
     if count == 0:
         return None
-    # A process without a label gives a zero that still depends on its weights: their gradients are waited for.
+    # Without a label, the result is a zero that still depends on the weights, because DDP waits for their gradients.
     return process_count() * values[labeled].sum() / count
 
 
 def summed(values: Tensor) -> Tensor:
-    """Return the sum of a tensor over all processes, on each of them."""
+    """Return the sum of a tensor over all processes. Every process receives the result."""
     if process_count() == 1:
         return values
     total = values.detach().clone()
@@ -52,12 +53,12 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(value: T) -> list[T]:
-    """Return the values of all processes in the order of ranks, on each of them."""
+    """Return the values of all processes in the order of their ranks. Every process receives the list."""
     if process_count() == 1:
         return [value]
     values: list[T | None] = [None] * process_count()
     distributed.all_gather_object(values, value)
-    return values  # type: ignore[return-value]  # each is filled
+    return values  # type: ignore[return-value]  # all_gather_object fills every entry
 
 
 def from_rank_zero(function: Callable[[], T]) -> T:
@@ -66,12 +67,12 @@ def from_rank_zero(function: Callable[[], T]) -> T:
         return function()
     value = [function() if is_rank_zero() else None]
     distributed.broadcast_object_list(value)
-    return value[0]  # type: ignore[return-value]  # the first process sends what function gave
+    return value[0]  # type: ignore[return-value]  # rank 0 broadcasts a value of type T
 
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """Run the block on rank 0 before the other ranks run it: files that it downloads exist for them."""
+    """Run the block on rank 0 before all other ranks, so that the other ranks find files that rank 0 downloads."""
     if not is_rank_zero():
         wait_for_all()
     yield
@@ -81,5 +82,5 @@ def rank_zero_first() -> Iterator[None]:
 
 def wait_for_all() -> None:
     """Wait until all processes reach this call."""
-    # A collective with a value: a barrier of nccl would need the device.
+    # A collective call with an object, because a barrier of NCCL requires a device.
     gathered(None)

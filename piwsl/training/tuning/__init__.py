@@ -1,1 +1,1 @@
-"""Search for good settings with Optuna: ranges, a study shared by many workers, the result."""
+"""Search for good settings with Optuna: ranges, a study shared by several workers, and results."""

@@ -1,4 +1,4 @@
-"""Pictures of a search: its history, and the error against each setting."""
+"""Plots of a search: history of the error, and error against each setting."""
 
 from collections.abc import Sequence
 from math import ceil, log10
@@ -16,7 +16,7 @@ from piwsl.training.tuning.settings import RangeConfig, TuneConfig
 
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 _COLUMNS = 3
-_MARGIN = 0.05  # of the axis, beside its range
+_MARGIN = 0.05  # margin of an axis as a fraction of its range
 
 
 def history_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path) -> None:
@@ -25,7 +25,7 @@ def history_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path
 
 
 def history_figure(trials: Sequence[TrialResult], settings: TuneConfig) -> Figure:
-    """Draw the error of each trial by its number, and the smallest so far."""
+    """Draw the error of each trial against its number, with the best error so far."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -48,7 +48,7 @@ def history_figure(trials: Sequence[TrialResult], settings: TuneConfig) -> Figur
 
 
 def settings_plot(trials: Sequence[TrialResult], settings: TuneConfig, path: Path) -> None:
-    """Draw the error against each setting."""
+    """Draw the error of each trial against each setting, and save the figure."""
     keys = list(settings.ranges)
     columns = min(_COLUMNS, len(keys))
     rows = ceil(len(keys) / columns)

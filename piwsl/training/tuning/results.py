@@ -1,7 +1,6 @@
-"""Results of a search: trials, best settings, and files that contain them."""
+"""Results of a search: trials, best settings, and their text formats."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from piwsl.errors import PiwslError
+from piwsl.runs.files import csv_text
 from piwsl.training.tuning.settings import Scalar
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, SURPLUS
 
@@ -27,17 +27,17 @@ UNITS = {"force_mae": ("force MAE", 1e3, "meV/A"), "energy_mae": ("energy MAE", 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial.
+    """Result of one trial.
 
     Attributes:
-        number: number of the trial, from 0, as in the name of its directory.
+        number: Index of the trial, from 0, as in the name of its directory.
         state: ``completed``, ``stopped early``, ``failed``, ``running`` or ``abandoned`` (its worker died).
-        settings: values of the ranges.
-        value: error of the best validation, or of the last one if the trial was stopped; None if it failed.
-        seconds: duration of the trial, s.
-        directory: run directory.
-        reason: reason of a failure.
-        metric: name of the validation error.
+        settings: Value of each tuned setting.
+        value: Error of the best validation, or of the last validation if the trial was stopped. None if it failed.
+        seconds: Duration of the trial, s.
+        directory: Run directory.
+        reason: Error message of a failed trial.
+        metric: Name of the validation error.
     """
 
     number: int
@@ -51,19 +51,19 @@ class TrialResult:
 
     @property
     def value_text(self) -> str:
-        """Return the validation error with its unit."""
+        """Validation error with its unit, as text."""
         return value_text(self.metric, self.value)
 
 
 def all_results(study: Study, metric: str) -> list[TrialResult]:
-    """Return the results of all trials that count."""
+    """Return the results of all trials of a study, except surplus trials."""
     return [
         trial_result(trial, metric) for trial in study.get_trials(deepcopy=False) if SURPLUS not in trial.user_attrs
     ]
 
 
 def trial_result(trial: FrozenTrial, metric: str) -> TrialResult:
-    """Return the result of a trial of Optuna."""
+    """Return the result of an Optuna trial."""
     attributes = trial.user_attrs
     abandoned = trial.state == TrialState.FAIL and REASON not in attributes
     directory = attributes.get(DIRECTORY)
@@ -80,28 +80,28 @@ def trial_result(trial: FrozenTrial, metric: str) -> TrialResult:
 
 
 def validation_loss(directory: Path) -> float:
-    """Return the smallest validation loss that a run logged, which is that of its weights.
+    """Return the smallest validation loss in the metrics of a run, which is the loss of its trained file.
 
     Raises:
-        PiwslError: it logged none.
+        PiwslError: The metrics contain no validation loss.
     """
     values = []
     for path in directory.glob("metrics*/metrics.csv"):
         with path.open(newline="", encoding="utf-8") as stream:
             values += [float(row["validation/loss"]) for row in csv.DictReader(stream) if row.get("validation/loss")]
     if not values:
-        raise PiwslError(f"{directory} holds no validation loss")
+        raise PiwslError(f"{directory}: the metrics contain no validation loss: check the log of this run")
     return min(values)
 
 
 def best_first(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Return completed trials, the smallest error first."""
+    """Return the completed trials in order of increasing error."""
     completed = [trial for trial in trials if trial.state == "completed" and trial.value is not None]
     return sorted(completed, key=lambda trial: trial.value if trial.value is not None else 0.0)
 
 
 def value_text(metric: str, value: float | None) -> str:
-    """Return an error with its unit."""
+    """Return an error with its unit as text, or ``-`` for None."""
     if value is None:
         return "-"
     _, factor, unit = UNITS[metric]
@@ -109,12 +109,12 @@ def value_text(metric: str, value: float | None) -> str:
 
 
 def setting_text(value: Scalar) -> str:
-    """Return a setting with few digits."""
+    """Return a setting as text with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def table(trials: Sequence[TrialResult], metric: str) -> list[str]:
-    """Trials as text, one a line below a line of headings."""
+    """Return a table of the trials as lines of text, with a header line."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     rows = [["trial", UNITS[metric][0], *keys, "minutes"]]
     for trial in trials:
@@ -126,7 +126,7 @@ def table(trials: Sequence[TrialResult], metric: str) -> list[str]:
 
 
 def settings_yaml(settings: dict[str, Scalar]) -> str:
-    """Return settings as YAML, to be pasted into a configuration."""
+    """Return settings as YAML for a configuration file."""
     nested: dict[str, Any] = {}
     for key, value in settings.items():
         *sections, name = key.split(".")
@@ -138,12 +138,10 @@ def settings_yaml(settings: dict[str, Scalar]) -> str:
 
 
 def trials_csv(trials: Sequence[TrialResult], metric: str) -> str:
-    """Return all trials as CSV; errors are in eV and angstrom."""
+    """Return the trials as CSV. Errors are in eV and angstrom."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["trial", "state", f"validation/{metric}", *keys, "seconds", "directory", "reason"])
+    rows = []
     for trial in trials:
         values = [trial.settings.get(key) for key in keys]
-        writer.writerow([trial.number, trial.state, trial.value, *values, trial.seconds, trial.directory, trial.reason])
-    return stream.getvalue()
+        rows.append([trial.number, trial.state, trial.value, *values, trial.seconds, trial.directory, trial.reason])
+    return csv_text(["trial", "state", f"validation/{metric}", *keys, "seconds", "directory", "reason"], rows)

@@ -1,4 +1,4 @@
-"""The search itself: trials on the validation frames, one evaluation of the test frames at the end."""
+"""Search for settings: trials compared on the validation frames, and a final evaluation on the test frames."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ _NOT_AGREED = ("accelerator", "threads", "data.file", "data.test_file", "data.wo
 
 
 class BestTrial(BaseModel):
-    """The best trial in the summary of a search."""
+    """Entry of the best trial in the summary of a search."""
 
     trial: int
     settings: dict[str, Scalar]
@@ -54,14 +54,14 @@ class BestTrial(BaseModel):
 
 
 class TuneSummary(RunSummary):
-    """Summary of a search; ``wall_seconds`` is the sum over all trials.
+    """Summary of a search. ``wall_seconds`` is the sum over all trials.
 
     Attributes:
-        inputs: source of the data and its hash.
-        metric: error by which trials are compared.
-        trials: number of trials by state.
-        best: the best trial.
-        test: test errors of its model; None without test frames, or where its model is not here.
+        inputs: Source of the data and its hash.
+        metric: Error by which trials are compared.
+        trials: Number of trials by state.
+        best: Best trial.
+        test: Test errors of the best model. None without test frames, or if this machine does not have the model file.
     """
 
     job: ClassVar[str] = "a search"
@@ -73,21 +73,21 @@ class TuneSummary(RunSummary):
     test: Errors | None = None
 
 
-_SHOWN = 10  # trials in the table of the best
+_SHOWN = 10  # largest number of trials in the table
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a worker of a search returns when it ends.
+    """Result of a search, returned by each worker when it ends.
 
     Attributes:
-        directory: directory of the search.
-        settings: section `tune`.
-        trials: all trials of the study.
-        best: completed trials, the smallest validation error first.
-        running: trials under way in other workers; the result is final when there are none.
-        config: the best configuration, complete; None while trials run, or where no trial was completed.
-        test: test errors of the model of the best trial; None without test frames, or where its model is not here.
+        directory: Directory of the search.
+        settings: Section `tune`.
+        trials: All trials of the study.
+        best: Completed trials in order of increasing validation error.
+        running: Number of trials that other workers are running. The result is final if it is 0.
+        config: Complete configuration of the best trial. None while other trials are running.
+        test: Test errors of the best model. None without test frames, or if this machine does not have the model file.
     """
 
     directory: Path
@@ -99,7 +99,7 @@ class TuneResult:
     test: Errors | None
 
     def plot(self) -> Figure:
-        """Draw the validation error of each trial, and the smallest so far."""
+        """Draw the validation error of each trial, with the best error so far."""
         return history_figure(self.trials, self.settings)
 
     def __repr__(self) -> str:
@@ -133,22 +133,22 @@ def run_study(
     on_data: Callable[[TrainingFrames], None] | None = None,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> TuneResult:
-    """Run trials until the study has the requested number; the same call joins or continues a study.
+    """Run trials until the study contains the requested number. The same call joins or continues a study.
 
-    Each trial is a training run in ``output/trial-NUMBER`` without test frames. The worker that ends last writes the
-    best configuration, a table, two plots and a summary, with the test errors of the best model.
+    Each trial is a training run in ``output/trial-NUMBER`` without test frames. The last worker to finish writes the
+    best configuration, a table, two plots, and a summary with the test errors of the best model.
 
     Args:
-        config: what the trials change.
-        settings: the section `tune`.
-        output: directory of the search; workers of one study may share it.
-        on_data: called with the frames before the first trial.
-        on_trial: called after every trial of this worker.
+        config: Configuration whose settings are tuned.
+        settings: Section `tune`.
+        output: Directory of the search. Workers of one study may share it.
+        on_data: Function called with the frames before the first trial.
+        on_trial: Function called with the result of each trial of this worker.
 
     Raises:
-        ConfigError: a range does not fit the configuration or the data, or the storage cannot be opened.
-        RunDirectoryError: the directory holds something else, or the study was made with other settings.
-        PiwslError: No trial was completed, or the storage is lost.
+        ConfigError: A range does not fit the configuration or the data, or the storage cannot be opened.
+        RunDirectoryError: The directory contains other files, or the study was created with other settings.
+        PiwslError: No trial was completed, or the storage became unavailable.
     """
     config = with_network_of_start(with_absolute_sources(config))
     with process_settings(config.threads, config.deterministic):
@@ -172,8 +172,8 @@ def _run_study(
     _check_metric(settings, frames)
     if settings.metric == "force_mae" and not frames.labels["training"].forces:
         frames.report.notes.append(
-            "no training frame has forces, but trials are judged by those of the validation frames: metric energy_mae "
-            "would not use them"
+            "no training frame has forces, but tune.metric: force_mae compares trials by the forces of the validation "
+            "frames; tune.metric: energy_mae does not use forces"
         )
     if on_data:
         on_data(frames)
@@ -186,7 +186,7 @@ def _run_study(
         return _result(study, config, settings, frames, output)
     except StorageInternalError as error:
         raise PiwslError(
-            f"the storage of the study is lost ({reason_of(error)}): repeat the call to continue"
+            f"the storage of the study is unavailable ({reason_of(error)}): repeat the call to continue"
         ) from None
 
 
@@ -201,20 +201,20 @@ def _check_metric(settings: TuneConfig, frames: TrainingFrames) -> None:
 def _check_trials(study: Study, output: Path) -> None:
     if not study.get_trials(deepcopy=False) and any(output.glob("trial-*")):
         raise RunDirectoryError(
-            f"{output}: holds trials of another study: choose another output=DIRECTORY, or delete them"
+            f"{output}: the directory contains trials of another study: choose another output=DIRECTORY, or delete them"
         )
 
 
 @contextmanager
 def _prepared(directory: RunDirectory) -> Iterator[None]:
-    """Make the directory for the block; remove it where it is new and empty and the block fails."""
+    """Create the directory for the block. If the block fails, remove a directory that is new and empty."""
     existed = directory.path.exists()
     directory.create()
     try:
         yield
     except PiwslError:
         if not existed:
-            with suppress(OSError):  # another worker writes in it
+            with suppress(OSError):  # Another worker uses the directory.
                 directory.path.rmdir()
         raise
 
@@ -226,7 +226,7 @@ def _write_settings(config: TrainingConfig, settings: TuneConfig, output: Path) 
 
 
 def _agreed(config: TrainingConfig, settings: TuneConfig, frames: TrainingFrames) -> dict[str, Any]:
-    """Return the flat settings that all workers of a study must share; files are compared by their content."""
+    """Return the flat settings that all workers of a study must share. Data files are compared by hash."""
     ranges = {key: chosen.model_dump(exclude_defaults=True, mode="json") for key, chosen in settings.ranges.items()}
     common = {"tune.metric": settings.metric, "tune.ranges": ranges, "data.sha256": frames.sha256}
     for section, values in config.model_dump(mode="json").items():
@@ -243,7 +243,11 @@ def _result(
     running = sum(trial.state == "running" for trial in trials)
     if not best and not running:
         reasons = [trial.reason for trial in trials if trial.reason]
-        raise PiwslError(f"no trial was completed; the last one failed: {reasons[-1]}" if reasons else "no trial")
+        raise PiwslError(
+            f"no trial was completed; the last trial failed: {reasons[-1]}"
+            if reasons
+            else "the study contains no trials"
+        )
     if running:
         return TuneResult(output, settings, trials, best, running, None, None)
     best_config = with_settings(config, best[0].settings)

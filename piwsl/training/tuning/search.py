@@ -1,4 +1,4 @@
-"""One worker of a search: it takes trials from the study until all are done."""
+"""Worker of a search, which runs trials of the study until all trials are finished or running."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ from piwsl.errors import PiwslError, reason_of
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames, check_against_data
 from piwsl.training.fit import TrainingProgress
-from piwsl.training.run import run_training
+from piwsl.training.run import TrainingResult, run_training
 from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
 from piwsl.training.tuning.settings import TuneConfig, present, with_settings
 from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfigured, next_trial, suggest
@@ -29,14 +29,15 @@ from piwsl.training.tuning.study import DIRECTORY, REASON, SECONDS, FirstAsConfi
 
 @dataclass(frozen=True, eq=False)
 class Worker:
-    """Runs trials of a study, each in a run directory of its own.
+    """Worker that runs trials of a study, each in a separate run directory.
 
     Attributes:
-        study: shared with other workers.
-        config: what a trial changes.
-        settings: section `tune`.
-        frames: read once; the test frames are kept from the trials.
-        output: directory of the search.
+        study: Optuna study, which several workers may share.
+        config: Configuration whose settings are tuned.
+        settings: Section `tune`.
+        frames: Frames of all trials. Trials do not receive the test frames.
+        output: Directory of the search.
+        train: Function that runs the training of a trial.
     """
 
     study: Study
@@ -44,12 +45,13 @@ class Worker:
     settings: TuneConfig
     frames: TrainingFrames
     output: Path
+    train: Callable[..., TrainingResult] = run_training
 
     def work(self, on_trial: Callable[[TrialResult], None]) -> None:
         """Run trials until all trials of the study are finished or running, here or in other workers.
 
         Raises:
-            KeyboardInterrupt: the trial under way is given up, and its turn will be taken again.
+            KeyboardInterrupt: A signal interrupted the worker. The current trial is abandoned and will be replaced.
         """
         while True:
             fail_abandoned(self.study)
@@ -74,7 +76,7 @@ class Worker:
                     trial.set_user_attr(REASON, reason_of(error))
                 trial.set_user_attr(SECONDS, time.perf_counter() - begin)
         finally:
-            # After a long silence another worker may have marked this trial as failed: then that stands.
+            # Another worker may have marked this trial as failed after missing heartbeats. That state is kept.
             self.study.tell(trial, value, state, skip_if_finished=True)
 
     def _train(self, trial: Trial) -> float:
@@ -86,15 +88,17 @@ class Worker:
         directory = self.output / trial_directory(trial.number)
         trial.set_user_attr(DIRECTORY, str(directory.resolve()))
         frames = replace(self.frames, test=FrameSet([]))
-        result = run_training(config, directory, frames=frames, progress=_Watch(trial, settings, config))
+        result = self.train(config, directory, frames=frames, progress=_Watch(trial, settings, config))
         value = validation_loss(directory) if settings.metric == "loss" else getattr(result.validation, settings.metric)
         if value is None:
-            raise PiwslError(f"the validation frames have no label for {settings.metric}")
+            raise PiwslError(
+                f"tune.metric: {settings.metric}: no validation frame has this label: choose another metric"
+            )
         return float(value)
 
 
 class _Watch:
-    """Reports each validation of a trial to the study, and ends a hopeless trial."""
+    """Progress callback that reports each validation of a trial to the study and stops unpromising trials."""
 
     def __init__(self, trial: Trial, settings: TuneConfig, config: TrainingConfig) -> None:
         self.trial = trial
@@ -103,7 +107,7 @@ class _Watch:
         self.validations = 0
 
     def __call__(self, progress: TrainingProgress) -> None:
-        """Report a new validation; called after every step, and a validation appears in the step after it."""
+        """Report a new validation. Its result appears in the progress of the following step."""
         validations = (progress.step - 1) // self.interval
         value = getattr(progress, self.metric)
         if validations > self.validations and value is not None:
@@ -119,7 +123,7 @@ def trial_directory(number: int) -> str:
 
 
 BEAT = 60.0  # s between heartbeats
-GRACE = 10 * BEAT  # s of silence after which a worker counts as dead
+GRACE = 10 * BEAT  # s without a heartbeat after which a worker is considered dead
 _WORKER, _SEEN = "worker", "seen"
 
 
@@ -132,9 +136,9 @@ def alive(trial: Trial) -> Iterator[None]:
         while not over.wait(BEAT):
             try:
                 trial.set_user_attr(_SEEN, time.time())
-            except StorageInternalError:  # a database that does not answer now may do so in a minute
+            except StorageInternalError:  # The database may be available again at the next heartbeat.
                 continue
-            except UpdateFinishedTrialError:  # marked as failed after a long silence
+            except UpdateFinishedTrialError:  # Another worker marked the trial as failed.
                 return
 
     trial.set_user_attr(_WORKER, {"host": host(), "pid": os.getpid()})
@@ -149,7 +153,7 @@ def alive(trial: Trial) -> Iterator[None]:
 
 
 def fail_abandoned(study: Study) -> list[int]:
-    """Mark trials of dead workers as failed; return their numbers."""
+    """Mark trials of dead workers as failed, and return the numbers of these trials."""
     numbers = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _abandoned(trial):
@@ -167,7 +171,7 @@ def _abandoned(trial: FrozenTrial) -> bool:
 
 
 def host() -> str:
-    """Return a name for the space of process IDs: the machine and, in a container, its namespace."""
+    """Return a name that identifies the PID namespace: the host name and, on Linux, the namespace."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,4 +1,4 @@
-"""The section `tune` of a configuration file: which settings are searched, how, and by which error."""
+"""Section `tune` of a configuration file: ranges of the settings, metric, and options of the search."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _SUPERVISED = ("loss.energy", "loss.forces", "loss.stress")
 
 
 class RangeConfig(Section):
-    """Values that a setting may take: an interval, or a list."""
+    """Range of a setting: an interval or a list of choices."""
 
     low: int | float | None = Field(None, description="smallest value")
     high: int | float | None = Field(None, description="largest value")
@@ -30,29 +30,29 @@ class RangeConfig(Section):
     def _one_of_both(self) -> "RangeConfig":
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log or self.step is not None:
-                raise ValueError("give either low and high, or choices")
+                raise ValueError("set either low and high, or choices")
             return self
         if self.low is None or self.high is None:
-            raise ValueError("give low and high, or choices")
+            raise ValueError("set low and high, or choices")
         if not self.low < self.high:
-            raise ValueError(f"low {self.low} must lie below high {self.high}")
+            raise ValueError(f"low {self.low} must be less than high {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("log needs low above 0, and no step")
+            raise ValueError("log requires low above 0 and no step")
         return self
 
     @property
     def ends(self) -> tuple[Scalar, ...]:
-        """The extreme values, or all choices."""
+        """Both limits of the interval, or all choices."""
         return self.choices if self.choices is not None else (self.low, self.high)
 
     def is_integer(self, current: object) -> bool:
-        """Return whether the range consists of whole numbers, given the present value of the setting."""
+        """Return whether the range consists of integers, given the current value of the setting."""
         whole = all(isinstance(value, int) for value in (self.low, self.high, self.step) if value is not None)
         return whole and not isinstance(current, float) and not isinstance(current, Mapping)
 
 
 class TuneConfig(Section):
-    """How settings are searched."""
+    """Section `tune`: metric, ranges, and options of the search."""
 
     trials: int = Field(30, ge=1, description="number of trials, summed over all workers")
     metric: Literal["force_mae", "energy_mae", "loss"] = Field("force_mae", description="validation error to minimize")
@@ -72,17 +72,17 @@ class TuneConfig(Section):
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainingConfig, TuneConfig | None]:
-    """Read a training configuration that may hold a section `tune`.
+    """Read a training configuration that may contain a section `tune`.
 
     Args:
         path: YAML file.
         overrides: Values such as ``section.key=value`` for the training configuration.
 
     Returns:
-        The training configuration, and the section `tune`; None where the file has none.
+        The training configuration and the section `tune`, which is None if the file does not contain it.
 
     Raises:
-        ConfigError: One line that names the key, what is wrong, and the nearest known key.
+        ConfigError: A key is unknown or a value is invalid. The message suggests the closest known key.
     """
     content = read_mapping(path)
     section = content.pop("tune", None) if "tune" in content else _NO_SECTION
@@ -91,13 +91,13 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> tuple[TrainingCo
 
 
 def tune_config(section: object, path: Path) -> TuneConfig:
-    """Check a section `tune`.
+    """Return a section `tune` after validation.
 
     Raises:
-        ConfigError: One line that names the key, what is wrong, and the nearest known key.
+        ConfigError: A key is unknown or a value is invalid. The message suggests the closest known key.
     """
     if not isinstance(section, dict):
-        raise ConfigError(f"{path}: tune: expected keys such as trials, metric and ranges")
+        raise ConfigError(f"{path}: tune: expected a mapping with keys such as trials, metric and ranges")
     return validate(TuneConfig, section, str(path), "tune")
 
 
@@ -105,7 +105,7 @@ def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> Tra
     """Return the configuration with some keys, such as ``loss.pitc``, set.
 
     Raises:
-        ConfigError: a key is unknown or a value out of range.
+        ConfigError: A key is unknown or a value is out of range.
     """
     values = config.model_dump(mode="json")
     for key, value in settings.items():
@@ -120,7 +120,7 @@ def with_settings(config: TrainingConfig, settings: Mapping[str, Scalar]) -> Tra
 
 
 def present(config: TrainingConfig, key: str) -> Any:
-    """Return the value of a key such as ``loss.pitc``; None where its section has no such key."""
+    """Return the value of a key such as ``loss.pitc``, or None if the key does not exist."""
     value: Any = config.model_dump(mode="json")
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -128,14 +128,19 @@ def present(config: TrainingConfig, key: str) -> Any:
 
 
 def extremes(config: TrainingConfig, settings: TuneConfig) -> list[TrainingConfig]:
-    """Return the configuration with each range at each of its ends, for checks before the first trial.
+    """Return one configuration for each limit of each range, for checks before the first trial.
 
     Raises:
-        ConfigError: a key is unknown, a value out of range, or a trial would change what it is judged by.
+        ConfigError: A key is unknown, a value is out of range, or a range would change the metric or the data that
+            trials are compared on.
     """
     for key in settings.ranges:
         if key.split(".")[0] == _DATA or key == "seed":
-            raise ConfigError(f"tune.ranges: {key} decides the validation frames, by which trials are compared")
+            raise ConfigError(
+                f"tune.ranges: {key} changes the validation frames on which trials are compared: remove this range"
+            )
         if settings.metric == "loss" and key.startswith(_SUPERVISED):
-            raise ConfigError(f"tune.ranges: {key} rescales the validation loss: use metric force_mae or energy_mae")
+            raise ConfigError(
+                f"tune.ranges: {key} rescales the validation loss: set tune.metric to force_mae or energy_mae"
+            )
     return [with_settings(config, {key: end}) for key, chosen in settings.ranges.items() for end in chosen.ends]

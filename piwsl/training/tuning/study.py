@@ -1,6 +1,7 @@
-"""The study: the storage of trials, and which of them count."""
+"""Optuna study of a search: storage, sampler, and assignment of trials to workers."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,40 @@ from piwsl.errors import ConfigError, RunDirectoryError, reason_of
 from piwsl.training.tuning.settings import Scalar, TuneConfig
 
 STUDY_FILE = "study.db"
-SETTINGS = "settings"  # attribute of the study: what all its workers must agree on
-# Attributes of trials: REASON of a failed one that used up its turn, SURPLUS of one that got none.
+SETTINGS = "settings"  # attribute of the study: settings that all workers must share
+# Attributes of trials. REASON marks a failed trial that counts, SURPLUS a trial beyond the requested number.
 REASON, SURPLUS, SECONDS, DIRECTORY = "reason", "surplus", "seconds", "directory"
-_ATTEMPTS = 20  # to open a database that another worker is making at this moment
-_BUSY = 60  # s to wait for a locked SQLite file
+_ATTEMPTS = 20  # attempts to open a database that another worker is creating
+_BUSY = 60  # timeout (s) for a locked SQLite file
 
 
-def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> Study:
-    """Create the study, or join it.
+def open_storage(url: str) -> BaseStorage:
+    """Open the storage at a database URL, or the journal file at a path."""
+    if "://" not in url:
+        Path(url).resolve().parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(url))
+    busy = {"connect_args": {"timeout": _BUSY}} if url.startswith("sqlite") else {}
+    return RDBStorage(url, engine_kwargs=busy)
+
+
+def open_study(
+    settings: TuneConfig, output: Path, agreed: dict[str, Any], connect: Callable[[str], BaseStorage] = open_storage
+) -> Study:
+    """Create a study or join an existing study.
 
     Args:
-        settings: section `tune`.
-        output: where the study is kept if no storage is named.
-        agreed: flat settings that every worker of the study must have.
+        settings: Section `tune`.
+        output: Directory of the study file if no storage is configured.
+        agreed: Flat settings that every worker of the study must have.
+        connect: Function that opens the storage at a URL.
 
     Raises:
-        ConfigError: the storage cannot be opened.
-        RunDirectoryError: the study was made with other settings (the differences are listed).
+        ConfigError: The storage cannot be opened.
+        RunDirectoryError: The study was created with other settings. The message lists the differences.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = settings.storage or f"sqlite:///{(output / STUDY_FILE).resolve()}"
-    study = _connect(url, settings)
+    study = _joined(url, settings, connect)
     before = study.user_attrs.get(SETTINGS)
     if before is None:
         study.set_user_attr(SETTINGS, agreed)
@@ -48,13 +61,13 @@ def open_study(settings: TuneConfig, output: Path, agreed: dict[str, Any]) -> St
         keys = sorted(key for key in {*before, *agreed} if before.get(key) != agreed.get(key))
         changed = "; ".join(f"{key} was {before.get(key)}, is {agreed.get(key)}" for key in keys)
         raise RunDirectoryError(
-            f"cannot continue study {settings.study!r} with other settings: {changed}: name another tune.study, or "
+            f"cannot continue study {settings.study!r} with changed settings: {changed}: choose another tune.study or "
             "another output=DIRECTORY"
         )
     return study
 
 
-def _connect(url: str, settings: TuneConfig) -> Study:
+def _joined(url: str, settings: TuneConfig, connect: Callable[[str], BaseStorage]) -> Study:
     pruner = (
         MedianPruner(n_startup_trials=settings.random_trials, n_warmup_steps=settings.prune_after + 1)
         if settings.prune
@@ -63,33 +76,25 @@ def _connect(url: str, settings: TuneConfig) -> Study:
     for attempt in range(_ATTEMPTS):
         try:
             return optuna.create_study(
-                storage=_storage(url), study_name=settings.study, pruner=pruner, load_if_exists=True
+                storage=connect(url), study_name=settings.study, pruner=pruner, load_if_exists=True
             )
         except ImportError as error:
             raise ConfigError(
-                f"storage {url}: the driver of this database is not installed ({reason_of(error)})"
+                f"storage {url}: the driver of this database is missing ({reason_of(error)}): install it with pip"
             ) from None
         except (SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
-            # Two workers that make the tables of a new database at once: one of them finds them half made.
+            # If two workers create the tables of a new database at the same time, one of them may find partial tables.
             half_made = isinstance(error, IntegrityError) or "already exists" in str(error)
             if not half_made or attempt == _ATTEMPTS - 1:
-                raise ConfigError(f"storage {url} cannot be opened: {reason_of(error)}") from None
+                raise ConfigError(f"storage {url} cannot be opened ({reason_of(error)}): check tune.storage") from None
             time.sleep(0.2)
     raise AssertionError
 
 
-def _storage(url: str) -> BaseStorage:
-    if "://" not in url:
-        Path(url).resolve().parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(url))
-    busy = {"connect_args": {"timeout": _BUSY}} if url.startswith("sqlite") else {}
-    return RDBStorage(url, engine_kwargs=busy)
-
-
 class FirstAsConfigured(TPESampler):
-    """Optuna's TPE, its random state made from the seed and the number of the trial: no two workers draw alike.
+    """TPE sampler of Optuna whose random state depends on the seed and the trial, so that workers differ.
 
-    Trial 0 takes the values of the configuration itself, so that nothing is recommended that is worse than these.
+    Trial 0 uses the values of the configuration, so that the best trial is never worse than the configuration.
     """
 
     def __init__(self, seed: int, number: int, random_trials: int, configured: dict[str, Any]) -> None:
@@ -100,7 +105,7 @@ class FirstAsConfigured(TPESampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw one value: that of the configuration in trial 0 where the range contains it."""
+        """Return the configured value in trial 0 if the range contains it, or a sampled value otherwise."""
         value = self.configured.get(param_name)
         if value is not None and _holds(param_distribution, value):
             return value
@@ -116,14 +121,14 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that count: all but those whose worker died."""
+    """Return the trials that count toward the requested number: all except trials of dead workers."""
     return [trial for trial in trials if trial.state != TrialState.FAIL or REASON in trial.user_attrs]
 
 
 def next_trial(study: Study, trials: int) -> optuna.Trial | None:
-    """Return a new trial, or None where all are finished or running.
+    """Return a new trial, or None if all trials are finished or running.
 
-    Two workers may request one at the same moment: the surplus trial with the later number is given up.
+    If two workers request the last trial at the same time, the trial with the larger number is discarded as surplus.
     """
     if len(counted(study.get_trials(deepcopy=False))) >= trials:
         return None
@@ -137,7 +142,7 @@ def next_trial(study: Study, trials: int) -> optuna.Trial | None:
 
 
 def suggest(trial: optuna.Trial, settings: TuneConfig, current: dict[str, Any]) -> dict[str, Scalar]:
-    """Draw values for all ranges; ``current`` contains those of the configuration."""
+    """Return sampled values for all ranges. ``current`` contains the values of the configuration."""
     values: dict[str, Scalar] = {}
     for key, chosen in settings.ranges.items():
         if chosen.choices is not None:

@@ -1,4 +1,4 @@
-"""Search for good coefficients and settings: the function behind `piwsl tune`."""
+"""Search for good coefficients and settings: implementation of `piwsl tune`."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from piwsl.data.read import FrameSource
-from piwsl.errors import ConfigError, MissingDependencyError
+from piwsl.errors import ConfigError, MissingDependencyError, system_errors
 from piwsl.runs.progress import Step, reporting
 from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import launched_processes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from piwsl.training.tuning.run import TuneResult
 
 
+@system_errors()
 def tune(
     config: Config,
     *,
@@ -31,25 +32,25 @@ def tune(
 ) -> "TuneResult":
     """Search the ranges of the section `tune` of a configuration for the smallest validation error.
 
-    The same call joins a running search, or continues an interrupted one. Test frames are evaluated once, at the end,
-    with the best model.
+    The same call joins a running search or continues an interrupted search. The test frames are evaluated only once, at
+    the end, with the best model.
 
     Args:
         config: YAML file, or mapping, with a section `tune`, such as
             ``{"tune": {"trials": 30, "ranges": {"loss.pitc": {"low": 0.01, "high": 100, "log": True}}}}``.
-        data: labeled frames, see `piwsl.train`; None: what the configuration names.
-        output: directory of the search; default: ``runs/tune-NAME``, named after the data.
-        storage: database URL, or journal file, that several workers share; default: a file in ``output``.
-        trials: trials in all, over all workers; default: what the section `tune` contains.
-        options: values by key that take precedence over the configuration.
-        progress: called after every trial of this worker; True or False shows or hides a bar.
-        on_data: called with the frames before the first trial.
+        data: Labeled frames, see `piwsl.train`. With None, the configuration specifies the data.
+        output: Directory of the search. The default is ``runs/tune-NAME``, named after the data.
+        storage: Database URL or journal file that several workers share. The default is a file in ``output``.
+        trials: Total number of trials over all workers. The default is the value in the section `tune`.
+        options: Values by key, which take precedence over the configuration.
+        progress: Function called after every trial of this worker. True or False shows or hides a progress bar.
+        on_data: Function called with the frames before the first trial.
 
     Raises:
         MissingDependencyError: Optuna is not installed.
-        ConfigError: there is no section `tune`, or a range does not fit the configuration or the data.
-        RunDirectoryError: the directory contains something else, or the study was made with other settings.
-        PiwslError: no trial was completed, or the storage is lost.
+        ConfigError: The configuration has no section `tune`, or a range does not fit the configuration or the data.
+        RunDirectoryError: The directory contains other files, or the study was created with other settings.
+        PiwslError: No trial was completed, or the storage became unavailable.
     """
     if importlib.util.find_spec("optuna") is None:
         raise MissingDependencyError("optuna", "the search for settings", "tune")
@@ -57,18 +58,18 @@ def tune(
 
     if launched_processes().count > 1:
         raise ConfigError(
-            "a search trains each trial in one process: instead of torchrun or srun with several tasks, start it "
-            "several times with the same storage"
+            "a search trains each trial in one process: instead of torchrun or srun with several tasks, start several "
+            "searches with the same storage"
         )
     training, section, directory = training_inputs(data, config, output=output, options=options, purpose="tune")
     if section is None:
         raise ConfigError(
-            f"{config if isinstance(config, str | PathLike) else 'configuration'}: contains no section tune: add for "
+            f"{config if isinstance(config, str | PathLike) else 'configuration'}: no section tune: add for "
             "instance 'tune: {trials: 30, ranges: {loss.pitc: {low: 0.01, high: 100, log: true}}}'"
         )
     chosen = {"storage": storage, "trials": trials}
     section = section.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    with resumable("repeat the search to continue it"), _reporting(progress, section) as report:
+    with resumable(lambda: "repeat the search to continue it"), _reporting(progress, section) as report:
         return run_study(training, section, directory, on_data, report)
 
 

@@ -40,6 +40,34 @@ def test_types_of_ethanol():
     assert [name.split("-")[1][0] + name.split("-")[2][0] for name in graph.rotatable()] == ["CC", "CO"]
 
 
+def test_dihedrals_of_equivalent_atoms_are_one_torsion():
+    """The three hydrogens of a methyl group, and not that of the hydroxyl group."""
+    atoms = molecule("CH3CH2OH")
+    graph = graph_of(atoms)
+    methyl, hydroxyl = graph.rotatable().values()
+    assert sorted(map(tuple, methyl.tolist())) == [(hydrogen, 0, 1, 2) for hydrogen in (6, 7, 8)]
+    assert len(hydroxyl) == 1
+    rng = np.random.default_rng(0)
+    turned = []
+    for _ in range(3000):  # only the first hydrogen is watched in one well: the others fill the other two
+        copy = atoms.copy()
+        copy.rotate_dihedral(2, 1, 0, 6, rng.normal(0, 12), indices=[6, 7, 8])
+        turned.append(copy.positions)
+    statistics = statistics_of(np.array(turned), atoms.numbers, TorsionProfiles())
+    profile = torsion_profiles(statistics, statistics, 300.0)[0]
+    wells = profile.run.x[1:-1][profile.run.y[1:-1] < 20]
+    assert len({round((degrees % 360) / 120) % 3 for degrees in wells}) == 3
+
+
+def test_a_profile_is_closed_around_the_circle():
+    angles = np.random.default_rng(1).normal(180, 25, 5000)
+    statistics = statistics_of(rotated(angles), H2O2, TorsionProfiles())
+    curve = torsion_profiles(statistics, statistics, 300.0)[0].run
+    assert (curve.x[0], curve.x[-1]) == (-180, 180)
+    assert curve.y[0] == curve.y[-1]
+    assert curve.y[0] < 5
+
+
 def test_rings_do_not_rotate():
     graph = graph_of(molecule("C6H6"))
     assert graph.rotatable() == {}

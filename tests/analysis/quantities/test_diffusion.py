@@ -15,8 +15,8 @@ from piwsl.analysis.quantity import Frames
 INTERVAL = 50.0  # fs
 
 
-def displacements_of(positions, species, piece=333):
-    recorder = DisplacementRecorder(species, len(positions), INTERVAL)
+def displacements_of(positions, species, piece=333, **limits):
+    recorder = DisplacementRecorder(species, len(positions), INTERVAL, **limits)
     for first in range(0, len(positions), piece):
         recorder.add(Frames(first, positions[first : first + piece]))
     statistics = recorder.statistics()
@@ -84,10 +84,9 @@ def test_atoms_that_vibrate_do_not_diffuse_and_a_drift_of_all_is_no_diffusion():
     assert abs(coefficient.value) < 1e-5
 
 
-def test_long_runs_are_thinned(monkeypatch):
-    monkeypatch.setattr("piwsl.analysis.quantities.diffusion.MOST_FRAMES", 500)
+def test_long_runs_are_thinned():
     species = np.array([3] * 50)
-    found = displacements_of(walk(4003, 50, 0.5), species)["Li"]
+    found = displacements_of(walk(4003, 50, 0.5), species, most_frames=500)["Li"]
     assert found.lags[1] == 9 * INTERVAL
     coefficient = compare_diffusion("Li", found, None).run
     assert abs(coefficient.value - 0.5) < 4 * coefficient.uncertainty
@@ -101,8 +100,8 @@ def test_too_few_frames_give_nothing():
 def test_the_window_is_shown_and_the_correction_named():
     found = Displacements(1000.0 * np.arange(11), np.ones((5, 11)) * np.arange(11))
     curve = displacement_curve("Li", found, None, None)
-    assert curve.notes == ("the line of the diffusion coefficient goes from 2 to 10 ps",)
+    assert curve.notes == ("the diffusion coefficient is fitted from 2 to 10 ps",)
     assert curve.run.x[-1] == 10
     assert found.sums.total[1] / 5 == pytest.approx(1 / 6)
     # kT xi / (6 pi eta L) for 300 K, 1 mPa s and 20 angstrom is 3.12e-10 m^2/s.
-    assert "larger by 0.031 Å²/ps over eta in mPa s" in finite_size_note(300.0, 8000.0)
+    assert "by 0.031 Å²/ps / eta" in finite_size_note(300.0, 8000.0)

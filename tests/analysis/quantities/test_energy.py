@@ -36,7 +36,7 @@ def test_fluctuation_is_about_the_line(runs):
 
 
 def test_two_rows_have_no_drift():
-    with pytest.raises(DataError, match="three at least"):
+    with pytest.raises(DataError, match="at least three are needed"):
         energy_drift(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 3)
 
 

@@ -118,7 +118,7 @@ def test_like_spectra_agree_and_shifted_ones_do_not():
 
 def test_frames_too_far_apart_are_refused():
     assert longest_interval(H2) == pytest.approx(4.5, abs=0.05)
-    with pytest.raises(DataError, match=r"frames are 10 fs apart, and the fastest vibration needs one every 4\.5 fs"):
+    with pytest.raises(DataError, match=r"frames are 10 fs apart, but the fastest vibration needs one every 4\.5 fs"):
         PowerSpectrum(MASSES, H2, 10.0)
     PowerSpectrum(MASSES, CO, 6.0)
 

@@ -1,13 +1,21 @@
 """The report in a real browser without a screen."""
 
+import subprocess
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from piwsl.analysis.analyze import analyze
 from piwsl.analysis.groups import RunGroup
+from piwsl.analysis.reference import Reference
 from piwsl.analysis.report import write_analysis
+from piwsl.trajectories.frame_source import FrameSource
+from tests.analysis.test_crystal import NUMBERS, shaking
 from tests.support import made_up
 from tests.support import run_directories as runs
 from tests.support.browser import BROWSER, Browser
+from tests.support.layout import faults
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")]
 LIGHT = {"ground": (255, 255, 255), "run": (0, 114, 178), "reference": (200, 207, 214)}
@@ -43,6 +51,26 @@ def side_by_side(tmp_path_factory):
         RunGroup("replicas", members, (made_up.survival(),)),
     ]
     return write_analysis(groups, path / "analysis")["report.html"]
+
+
+@pytest.fixture(scope="module")
+def crystal(tmp_path_factory):
+    """Two runs of rutile."""
+    path = tmp_path_factory.mktemp("crystal")
+    positions, cells = shaking(runs, 600, 100)
+    source = FrameSource.of_array(NUMBERS, positions, 50.0 * np.arange(600), cells)
+    for seed in (1, 2):
+        positions, cells = shaking(runs, 300, seed)
+        thermo = runs.thermal_rows(300, len(NUMBERS), 500.0, seed=7)
+        system = {"name": "rutile", "species": NUMBERS.tolist()}
+        runs.write_run(path / f"run-{seed}", positions, NUMBERS, thermo, cells=cells, system=system)
+    reference = Reference("rutile", source)
+    return {
+        names: analyze(
+            [path / name for name in names], reference=reference, output=path / f"analysis-{len(names)}"
+        ).files["report.html"]
+        for names in (("run-1",), ("run-1", "run-2"))
+    }
 
 
 def near(pixels, color, within=12):
@@ -243,3 +271,80 @@ def test_print_has_the_still_picture_and_no_buttons(browser, report):
     assert page.evaluate(shown.format("stage")) == "none"
     assert page.evaluate(shown.format("bar")) == "none"
     assert page.pdf().startswith(b"%PDF")
+
+
+WIDTHS = [360, 480, 768, 1024, 1440, 2000]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_everything_can_be_read_at_any_width(browser, report, side_by_side, crystal, width):
+    for file in (report, side_by_side, *crystal.values()):
+        page = browser.open(file, width=width, mobile=width < 600)
+        page.settle()
+        assert page.evaluate("document.documentElement.clientWidth") == width
+        assert faults(page) == [], file
+
+
+@pytest.mark.parametrize("width", [660, 794])  # between the margins of A4, and the whole sheet
+def test_everything_can_be_read_in_print(browser, report, side_by_side, crystal, width):
+    for file in (report, side_by_side, *crystal.values()):
+        page = browser.open(file, width=width, media="print")
+        page.settle()
+        assert faults(page) == [], file
+
+
+@pytest.mark.parametrize(
+    ("style", "fault"),
+    [
+        ("main { width: 1200px }", "the page is"),
+        (".scroll { overflow: hidden }", "out of reach"),
+        (".scroll { overflow: clip } table { width: 1500px !important }", "out of reach"),
+        ("td { max-width: 2rem; overflow: hidden }", "text wider than its cell"),
+        ("svg text { font-size: 40px !important }", "cut at the edge"),
+        ("svg text { font-size: 30px !important }", "overlap"),
+        ("footer { margin-left: -3rem }", "outside the window"),
+    ],
+)
+def test_the_measurement_finds_what_is_wrong(browser, crystal, style, fault):
+    page = browser.open(crystal["run-1",], width=768)
+    page.settle()
+    page.evaluate(f"document.head.append(Object.assign(document.createElement('style'), {{textContent: '{style}'}}))")
+    assert any(text.startswith(fault) for text in faults(page)), faults(page)
+
+
+def test_the_view_is_never_blank(browser, report):
+    """The still picture is there from the beginning, until the frame of the 3-D view is drawn."""
+    slow = (
+        "const buffer = Response.prototype.arrayBuffer; Response.prototype.arrayBuffer = async function () {"
+        "await new Promise((done) => setTimeout(done, 400)); return buffer.call(this); };"
+    )
+    page = browser.open(report, first=slow)
+    state = "document.getElementById('view').dataset.state"
+    frame = page.boxes("#view .frame")
+    pictures = 0
+    while not page.evaluate(state):
+        assert reds(page.picture("#view .frame")).sum() > 500
+        pictures += 1
+    assert pictures
+    assert page.evaluate(state) == "ready"
+    assert reds(page.picture("#view .frame")).sum() > 500
+    assert page.boxes("#view .frame") == frame  # nothing moves when it is replaced
+
+
+def test_the_view_is_drawn_and_still_where_motion_is_reduced(browser, report):
+    page = browser.open(report, still=True)
+    page.settle()
+    assert page.evaluate("matchMedia('(prefers-reduced-motion: reduce)').matches")
+    before = page.picture("#view .stage")
+    assert reds(before).sum() > 500
+    page.evaluate("new Promise((done) => setTimeout(done, 300))")
+    assert (page.picture("#view .stage") == before).all()
+
+
+def test_a_screenshot_from_the_command_line_shows_the_molecule(report, tmp_path):
+    for name, options in (("plain", ()), ("without WebGL", ("--disable-gpu", "--disable-3d-apis"))):
+        file = tmp_path / f"{name}.png"
+        command = [BROWSER, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path / name}", *options]
+        command += [f"--screenshot={file}", "--window-size=1000,3000", report.resolve().as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        assert reds(np.asarray(Image.open(file).convert("RGB")).astype(int)).sum() > 500, name

@@ -6,11 +6,13 @@ import pytest
 
 from piwsl.analysis import report
 from piwsl.analysis.groups import RunGroup
-from piwsl.analysis.report.figures import draw_energies, draw_panels, draw_several_energies, draw_with_difference
+from piwsl.analysis.report.energies import draw_energies, draw_several_energies, has_running_mean
+from piwsl.analysis.report.figures import draw_panels, draw_with_difference
 from piwsl.analysis.report.overlays import overlays_of
 from piwsl.analysis.report.plots import plots_of
 from piwsl.analysis.report.style import DASHES, LIGHT, NARROW, PAGE, WIDE, drawing, file_svg, page_svg
 from tests.support import made_up
+from tests.support import run_directories as runs
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_any_curve_with_its_band_and_reference(comparison, families):
 def test_long_remarks_do_not_run_into_titles(families):
     first = draw_panels(families["torsion"] * 2, NARROW, LIGHT).axes[0]
     assert first.get_title(loc="right") == ""
-    assert [text.get_text() for text in first.texts] == ["2.0 meV, within noise"]
+    assert [text.get_text().replace("\n", " ") for text in first.texts] == ["2.0 meV, within noise"]
 
 
 def test_steps_are_drawn_as_steps(families):
@@ -125,12 +127,12 @@ def test_temperature_and_energy(comparison):
     np.testing.assert_allclose(upper.lines[0].get_ydata(), comparison.run.thermo.temperature)
     energy = 1e3 * (comparison.run.thermo.total - comparison.run.thermo.total.mean()) / 9
     np.testing.assert_allclose(lower.lines[0].get_ydata(), energy, atol=1e-9)
-    assert line(upper, "thermostat 500 K").get_ydata()[0] == 500
+    assert line(upper, "thermostat").get_ydata()[0] == 500
 
 
 def test_energies_of_several(groups):
     figure = draw_several_energies(groups, WIDE, LIGHT)
-    assert legend_of(figure) == ["run", "other"]
+    assert legend_of(figure) == ["run", "other", "thermostat"]
     upper = figure.axes[0]
     np.testing.assert_allclose(np.mean(upper.lines[0].get_ydata()), 500, atol=15)
     assert len(upper.lines) == 3  # two runs and their one thermostat
@@ -141,9 +143,35 @@ def test_plots_have_names_of_files_and_captions(groups):
     assert list(plots) == ["h_of_r", "bond_lengths", "angle", "torsion", "spectrum", "survival", "energy"]
     assert plots["torsion"].title == "Torsion profiles"
     assert plots["torsion"].caption == (
-        "Gray, the reference. Bands are one standard error. Zero is the minimum of each profile."
+        "Gray: the reference. Bands are one standard error. Zero is the minimum of each profile."
     )
     assert plots["survival"].caption == "Bands are one standard error."
+
+
+def test_no_legend_lies_on_data(groups):
+    for several in (groups, groups[:1]):
+        for plot in plots_of(several):
+            with drawing(WIDE, LIGHT):
+                figure = plot.draw(WIDE, LIGHT)
+            assert [axes.get_legend() for axes in figure.axes] == [None] * len(figure.axes)
+
+
+def test_a_single_panel_has_its_name(families):
+    bond = families["bond"][:1]
+    name = bond[0].name.replace("-", "\N{EN DASH}")
+    (axes,) = draw_panels(bond, WIDE, LIGHT).axes
+    assert axes.get_title(loc="left") == name
+    (axes,) = draw_panels(bond, WIDE, LIGHT, named=False).axes
+    assert axes.get_title(loc="left") == ""
+
+
+def test_few_energies_are_drawn_as_values_alone(tmp_path):
+    short = made_up.comparison(tmp_path / "run", runs.shaking(60, seed=1))
+    assert not has_running_mean(short)
+    figure = draw_energies(short, WIDE, LIGHT)
+    assert legend_of(figure) == ["thermostat"]
+    assert figure.axes[0].lines[0].get_color() == LIGHT.run
+    assert plots_of([RunGroup("run", (short,))])[-1].caption == "Values in thermo.csv."
 
 
 def test_settings_of_matplotlib_come_back(families):

@@ -2,10 +2,12 @@ import base64
 import hashlib
 import json
 import re
+import tempfile
 import zlib
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import Markup
 
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.groups import RunGroup
@@ -14,6 +16,7 @@ from piwsl.analysis.report import page
 from piwsl.analysis.report.page import allowed_scripts, library, license_text, render_page, script
 from piwsl.analysis.report.plots import plots_of
 from piwsl.analysis.run_directory import read_run
+from piwsl.analysis.statistics.results import Measurement
 from tests.support import made_up
 from tests.support import run_directories as runs
 
@@ -40,8 +43,8 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def page_of(*groups):
-    return render_page(groups, plots_of(groups))
+def page_of(*groups, **limits):
+    return render_page(groups, plots_of(groups), **limits)
 
 
 def render(path, positions, curves=(), **options):
@@ -128,7 +131,7 @@ def test_every_color_of_the_page_is_defined_for_light_dark_and_print(good):
 
 def test_verdict_comes_before_figures_and_numbers(good):
     _, text = good
-    places = [text.index(part) for part in ("Stable for all 25 ps.", "<figure>", "<table>", "How the run was made")]
+    places = [text.index(part) for part in ("Stable for all 25 ps.", "<figure>", "<table", "How the run was made")]
     assert places == sorted(places)
 
 
@@ -162,7 +165,7 @@ def test_unstable_run(tmp_path):
     words = Page(text).text
     assert "Not stable: broken at 3.05 ps of 5 ps; the C\N{EN DASH}H bond of atoms" in words
     assert 'class="verdict unstable"' in text
-    assert "over the 60 frames before the first broken one" in words
+    assert "over the 60 frames before the first broken frame" in words
 
 
 def test_broken_from_the_start_has_no_structure_to_show(tmp_path):
@@ -194,7 +197,9 @@ def test_numbers_read_from_curves_and_figures_of_any_curve(good):
     _, text = good
     words = Page(text).text
     assert "Torsion profiles" in words
-    assert re.search(r"Vibrational spectrum highest peak 1700\.0 ± 0\.5 1/cm 1703 ± 3 1/cm", words.replace("\xa0", " "))
+    assert re.search(
+        r"Vibrational spectrum highest peak 1700\.00 ± 0\.50 1/cm 1703\.0 ± 3\.0 1/cm", words.replace("\xa0", " ")
+    )
     for name in ("h_of_r", "torsion", "spectrum"):
         assert f'href="figures/{name}.png"' in text
         assert f'href="figures/{name}.svg"' in text
@@ -208,8 +213,9 @@ def test_several_runs_side_by_side(several):
     assert "1 of 2 replicas stable; the first to break did so at 3.05 ps." in words
     for group in several:
         for row in group.rows:
-            assert (row.run or row.difference).number in words, row.key
-    assert "ours: structure is compared over the 60 frames before the first broken one." in words
+            shown = page.difference_html(row.difference, row.threshold) if row.run is None else row.run.number
+            assert Markup(shown).striptags().replace("\xa0", " ").replace("\N{MINUS SIGN}", "-") in words, row.key
+    assert "ours: structure is compared over the 60 frames before the first broken frame." in words
     assert "Seed 20; 21" in words
     assert text.count('class="mark differs"') >= 1
     places = [text.index(part) for part in ("replicas stable", "<figure", "<table", "How the runs were made")]
@@ -231,12 +237,52 @@ def test_replicas_alone_are_one_column(several):
     assert "<option>" not in text
 
 
-def test_frames_of_all_runs_share_what_there_is_room_for(several, monkeypatch):
-    monkeypatch.setattr(page, "MOST_NUMBERS", 3 * 9 * 30)
-    text = page_of(*several)
+def test_frames_of_all_runs_share_what_there_is_room_for(several):
+    text = page_of(*several, coordinates=3 * 9 * 30)
     scenes = json.loads(text.split('id="scenes">')[1].split("</script>")[0])
     assert [len(scene["times"]) for scene in scenes] == [15, 15]
     assert [scene["name"] for scene in scenes] == ["baseline", "ours/r1"]  # of replicas the one that broke
+
+
+@pytest.mark.parametrize(
+    ("value", "uncertainty", "threshold", "text"),
+    [
+        (-2.33143e-07, None, 0.0001, "0.00000 K"),
+        (0.1766666, None, 0.32, "0.18 K"),
+        (-0.1766666, 2e-17, 0.32, "\N{MINUS SIGN}0.18 K"),
+        (0.1766666, 0.01, 0.32, "0.177\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.010 K"),
+        (0.1766666, None, None, "0.176667 K"),
+        (12.3, None, 124.0, "12.3 K"),
+    ],
+)
+def test_a_difference_without_an_error_has_the_digits_of_its_limit(value, uncertainty, threshold, text):
+    measured = Measurement(value, uncertainty, "K", 9)
+    assert Markup(page.difference_html(measured, threshold)).striptags() == text
+    assert "0.09°" in Markup(page.measurement_html(Measurement(0.09, None, "degree", 9))).striptags()
+
+
+def test_names_of_ensembles_and_chains_of_atoms():
+    names = ("nve", "nvt", "nvt-langevin", "nvt-nose-hoover", "nvt-csvr")
+    assert [page.ensemble_text(name) for name in names] == [
+        "NVE", "NVT", "NVT (Langevin)", "NVT (Nosé\N{EN DASH}Hoover)", "NVT (CSVR)"
+    ]  # fmt: skip
+    assert page.name_text("Ti-O-Ti angle of C0-C1-O3") == "Ti-O-Ti angle of C0-C1-O3".replace("-", "\N{EN DASH}")
+    assert page.name_text("run-1 is md-aspirin") == "run-1 is md-aspirin"
+
+
+def test_a_run_from_python_has_a_title_and_no_temporary_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = tmp_path / "tmpk3j_d81x"
+    system = {"name": "", "formula": "C2H6O", "species": runs.ETHANOL.numbers.tolist()}
+    model = {"path": str(tmp_path / "tmpabcdefgh" / "model.pt"), "sha256": "", "info": {}}
+    _, text = render(path, runs.shaking(60, seed=1), system=system, command="-c", model=model)
+    assert "<h1>C<sub>2</sub>H<sub>6</sub>O</h1>" in text
+    assert "<title>C2H6O: molecular dynamics compared with mine</title>" in text
+    words = Page(text).text
+    assert "tmpk3j_d81x" not in text
+    assert "tmpabcdefgh" not in text
+    assert "Model model.pt" in words
+    assert "Command" not in words
 
 
 def test_a_temperature_that_changes_is_shown_as_it_was_given(tmp_path):

@@ -58,7 +58,7 @@ def test_none_broke():
     assert curve.run.x.tolist() == [0, 0.1]
     assert curve.run.y.tolist() == [1, 1]
     assert curve.numbers["mean time within 0.1 ps"][0].uncertainty is None
-    assert curve.notes == ("2 of 2 replicas were still whole at their end",)
+    assert curve.notes == ("2 of 2 replicas were still stable at the end",)
 
 
 @pytest.mark.parametrize(("times", "broken"), [([], []), ([-1.0], [True]), ([1.0], [True, False])])

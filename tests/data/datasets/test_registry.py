@@ -84,7 +84,7 @@ def test_files_are_no_sets(name):
 
 def test_unknown_names():
     assert is_dataset("rmd17:water")  # no file: the error below helps better than "no such file"
-    with pytest.raises(ConfigError, match="rmd17 has aspirin, azobenzene"):
+    with pytest.raises(ConfigError, match="use rmd17:NAME with one of aspirin, azobenzene"):
         dataset("rmd17:water")
     with pytest.raises(ConfigError, match="fetch --list"):
         dataset("qm9")

@@ -14,7 +14,7 @@ def test_conformers_in_hartree(tmp_path):
     content = write_ani(tmp_path / "ani1x.h5")
     frames = read_frames(tmp_path / "ani1x.h5")
     assert len(frames) == 8
-    assert frames.notes == ("1 of 9 conformers have no wb97x_dz label: left out",)
+    assert frames.notes == ("1 of 9 conformers have no wb97x_dz label and were skipped",)
     methane, ammonia = frames[1], frames[-1]
     assert methane.species.tolist() == FORMULAS["CH4"]
     assert methane.energy == content["CH4"]["wb97x_dz.energy"][1] * HARTREE

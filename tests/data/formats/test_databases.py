@@ -83,11 +83,10 @@ def test_ase_reads_what_piwsl_writes_to_lmdb(tmp_path):
     assert np.array_equal(rows[4].toatoms().get_stress(voigt=False), mixed_frames()[4].stress)
 
 
-def test_an_lmdb_file_grows_with_its_content(tmp_path, monkeypatch):
+def test_an_lmdb_file_grows_with_its_content(tmp_path):
     pytest.importorskip("lmdb")
-    monkeypatch.setattr("piwsl.data.formats.lmdb._FIRST_MAP_SIZE", 1 << 15)
     frames = list(mixed_frames()) * 40
-    write_lmdb(tmp_path / "a.lmdb", frames)
+    write_lmdb(tmp_path / "a.lmdb", frames, map_size=1 << 15)
     assert_same_frames(read_frames(tmp_path / "a.lmdb").select([0, 277]), [frames[0], frames[277]])
     assert os.listdir(tmp_path) == ["a.lmdb"]
 
@@ -122,7 +121,7 @@ def pickled_lmdb(path):
     ("name", "make", "message"),
     [
         ("a.db", other_sqlite, "tables songs; expected an ASE database"),
-        ("a.lmdb", pickled_lmdb, "keys 0, length, ...; expected those of an ASE database"),
+        ("a.lmdb", pickled_lmdb, "keys 0, length, ...; expected the keys of an ASE database"),
         ("a.json", lambda path: path.write_text(json.dumps({"positions": [1, 2]})), "not an ASE database"),
         ("a.json", lambda path: path.write_text(json.dumps([1, 2])), "not an ASE database"),
     ],
@@ -145,7 +144,7 @@ def test_files_of_noise(tmp_path, name):
 def test_wrong_shapes_in_a_row(tmp_path):
     with connect(tmp_path / "a.db") as database:
         database.write(frame("H2O").atoms(), data={"REF_forces": np.zeros((2, 3))})
-    with pytest.raises(DataError, match=r"frame 0: forces have shape \(2, 3\), atoms 3"):
+    with pytest.raises(DataError, match=r"frame 0: forces have shape \(2, 3\), expected \(3, 3\)"):
         read_frames(tmp_path / "a.db")
 
 

@@ -97,13 +97,13 @@ def test_no_workers_and_a_scheduler_that_goes(tmp_path, monkeypatch):
     options = {"n_workers": 0, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(**options) as empty:
         where = DaskCluster(empty.scheduler_address, patience=0.5)
-        with pytest.raises(ConfigError, match=r"no workers for 0\.5 s: start some"):
+        with pytest.raises(ConfigError, match=r"no workers for 0\.5 s: start workers"):
             label_frames(numbered(1), SPRINGS, tmp_path / "job", where=where)
     cluster = distributed.LocalCluster(processes=False, threads_per_worker=1, **{**options, "n_workers": 1})
     closing = threading.Thread(target=lambda: (time.sleep(1.5), cluster.close()))
     closing.start()
     try:
-        with pytest.raises(ConfigError, match="is gone: finished results are kept"):
+        with pytest.raises(ConfigError, match="lost connection to the Dask scheduler at"):
             label_frames(
                 numbered(50), SPRINGS, tmp_path / "gone", {"pause": 0.2}, DaskCluster(cluster.scheduler_address)
             )

@@ -138,7 +138,7 @@ def test_structures_that_cannot_be_labeled(structure, method, options, reason):
         ("pyscf:no-such-functional/sto-3g", {}, "no functional 'no-such-functional'"),
         ("pyscf:pbe", {}, "write pyscf:FUNCTIONAL/BASIS"),
         ("pyscf:/sto-3g", {}, "write pyscf:FUNCTIONAL/BASIS"),
-        ("pyscf:pbe/sto-3g", {"grid": 3}, "has no option grid: there are charge"),
+        ("pyscf:pbe/sto-3g", {"grid": 3}, "has no option grid: use charge"),
     ],
 )
 def test_bad_methods(method, options, message):

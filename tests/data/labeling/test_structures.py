@@ -14,14 +14,16 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from filelock import FileLock
 
+from piwsl import PiwslCalculator
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
 from piwsl.data.labeling.structures import LabelStore, label_frames
 from piwsl.data.read import read_frames
-from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.errors import ConfigError, DataError, ModelFileError, RunDirectoryError
 from piwsl.runs.executors import LocalProcesses, Outcome
 from tests.support import faulty_calculators
+from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
 
 SPRINGS = "tests.support.faulty_calculators:Springs"
@@ -151,7 +153,7 @@ def test_a_failure_that_is_gone_is_forgotten(tmp_path):
     ],
 )
 def test_nothing_labeled_is_an_error(tmp_path, method, options, reason):
-    with pytest.raises(DataError, match=f"no frame could be labeled; frame 0: .*{reason}"):
+    with pytest.raises(DataError, match=f"no frame could be labeled: frame 0: .*{reason}"):
         label_frames(numbered(2), method, tmp_path / "job", options, HERE)
     assert not (tmp_path / "job" / "frames.xyz").exists()
 
@@ -167,7 +169,7 @@ def test_processes_that_die_and_files_that_meet(tmp_path):
     method, log = "tests.support.faulty_calculators:ThroughFiles", tmp_path / "log"
     options = {"kill": [1], "log": str(log)}
     labeled = label_frames(numbered(4), method, tmp_path / "job", options, LocalProcesses(1))
-    assert labeled.failures == {1: "its process died (out of memory, or the program crashed)"}
+    assert labeled.failures == {1: "the process died (out of memory, or a crash)"}
     result = read_frames(labeled.file)
     assert [found.has_energy for found in result] == [True, False, True, True]
     for found in result[2:]:
@@ -261,7 +263,7 @@ def test_another_job_is_refused(tmp_path):
     with pytest.raises(RunDirectoryError, match="is a file"):
         label_frames(numbered(2), SPRINGS, tmp_path / "full" / "notes.txt", where=HERE)
     (job / "plan.json").write_text("{")
-    with pytest.raises(RunDirectoryError, match=r"plan\.json: damaged"):
+    with pytest.raises(RunDirectoryError, match=r"plan\.json is not valid JSON"):
         label_frames(numbered(2), SPRINGS, job, where=HERE)
 
 
@@ -269,11 +271,11 @@ def test_another_job_is_refused(tmp_path):
     ("method", "options", "message"),
     [
         ("b3lyp", {}, "unknown method 'b3lyp': use one of gfn2-xtb, gfn1-xtb"),
-        ("gfn2-xtb", {"chrage": 1}, "gfn2-xtb has no option chrage: there are accuracy"),
+        ("gfn2-xtb", {"chrage": 1}, "gfn2-xtb has no option chrage: use accuracy"),
         ("no_such_module:Class", {}, "No module named 'no_such_module'"),
         ("ase.calculators.emt:Emt", {}, "no attribute 'Emt'"),
         (SPRINGS, {"stiffness": 1}, "cannot create the calculator"),
-        ("tests.support.faulty_calculators:no_calculator", {}, "no ASE calculator"),
+        ("tests.support.faulty_calculators:no_calculator", {}, "name an ASE calculator"),
         (":", {}, "name an ASE calculator"),
     ],
 )
@@ -287,3 +289,20 @@ def test_without_tblite(monkeypatch):
     monkeypatch.setitem(sys.modules, "tblite.ase", None)
     with pytest.raises(ConfigError.__base__, match=r"pip install 'piwsl\[label\]'"):
         reference_calculator("gfn2-xtb")
+
+
+def test_a_trained_model_labels_like_its_calculator(tmp_path):
+    model = trained_file(tmp_path / "teacher.pt", dtype="float64", layers=1, channels=8)
+    frames = FrameSet([frame("CH3OH", seed=seed) for seed in range(2)])
+    done = label_frames(frames, f"model:{model}", tmp_path / "job", where=Here())
+    atoms = frames[1].atoms()
+    atoms.calc = PiwslCalculator(model)
+    labeled = read_frames(done.file)[1]
+    assert labeled.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    assert np.allclose(labeled.forces, atoms.get_forces(), atol=1e-6)
+    with pytest.raises(ModelFileError, match="no such file"):
+        label_frames(frames, f"model:{tmp_path / 'none.pt'}", tmp_path / "other", where=Here())
+    assert not (tmp_path / "other").exists()
+    trained_file(model, dtype="float64", layers=2, channels=8)  # the same name with other weights is another job
+    with pytest.raises(RunDirectoryError, match="another"):
+        label_frames(frames, f"model:{model}", tmp_path / "job", where=Here())

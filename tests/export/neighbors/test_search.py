@@ -208,6 +208,12 @@ def test_a_cell_that_is_not_finite_has_no_pairs():
         assert find(searches(None), positions, np.diag([9.0, bad, 9.0]))[0].shape == (2, 0)
 
 
+def test_a_cell_that_has_collapsed_is_refused(scripted):
+    positions = np.random.default_rng(6).uniform(0.0, 1.0, size=(200, 3))
+    with pytest.raises((ValueError, torch.jit.Error), match="too small for its atoms"):
+        find(scripted, positions, np.eye(3))
+
+
 @pytest.mark.parametrize("n_atoms", [0, 1, 2])
 @pytest.mark.parametrize("few", [0, 1000])
 def test_no_pairs_at_all(n_atoms, few):
@@ -237,7 +243,7 @@ def test_a_flat_cell_is_refused(cell, pbc, scripted):
 
 
 def test_periodic_without_a_cell_is_refused():
-    with pytest.raises(ValueError, match="give the cell"):
+    with pytest.raises(ValueError, match="pass the cell"):
         find(searches(None), np.zeros((2, 3)), None, (True, False, False))
 
 

@@ -99,7 +99,7 @@ def test_it_acts_on_some_particles_of_a_system(files, ethanol, kind):
     assert np.abs(forces[atoms] - expected.forces).max() < 1e-9
     others = np.setdiff1d(np.arange(14), atoms)
     assert np.all(forces[others] == 0.0)
-    with pytest.raises(ElementError, match="another order"):
+    with pytest.raises(ElementError, match="the order of the atoms differs"):
         openmm_force(files / "openmm.pt", numbers, kind, atoms=atoms[::-1])
 
 
@@ -171,9 +171,9 @@ def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path
     openmm_force(shutil.copy(exports.openmm(), tmp_path / "openmm.pt"), ethanol.numbers)
     openmm_force(shutil.copy(exports.general(), tmp_path / "general.pt"), ethanol.numbers)
     text = caplog.text
-    assert "TorchForce: tried on Reference, works" in text
-    assert "PythonForce: general.pt is the general form" in text
-    assert "compared with the eager results it carries: energy against eager" in text
+    assert "TorchForce: works on Reference" in text
+    assert "PythonForce: general.pt has the target general" in text
+    assert "differences from the stored eager results: energy against eager" in text
 
 
 @pytest.mark.torchforce
@@ -192,13 +192,13 @@ def test_a_trained_file_is_exported_on_the_way(files, ethanol):
 
 @pytest.mark.torchforce
 def test_what_does_not_go_together(files, ethanol):
-    with pytest.raises(ConfigError, match="'single' is float32: export it again with dtype='float32'"):
+    with pytest.raises(ConfigError, match="precision='single' requires float32: export it again with dtype='float32'"):
         openmm_force(files / "openmm.pt", ethanol.numbers, precision="single")
     with pytest.raises(ConfigError, match="choose single or double"):
         openmm_force(files / "openmm.pt", ethanol.numbers, precision="half")
     with pytest.raises(ConfigError, match="choose auto, torch or python"):
         openmm_force(files / "openmm.pt", ethanol.numbers, kind="cuda")
-    with pytest.raises(EngineError, match="general form"):
+    with pytest.raises(EngineError, match="has the target general"):
         openmm_force(files / "general.pt", ethanol.numbers, kind="torch")
     with pytest.raises(ElementError, match="not trained on Cl"):
         openmm_force(files / "general.pt", [17, 1])
@@ -213,6 +213,7 @@ def test_an_error_in_the_callback_keeps_its_text_and_traceback(files, ethanol, m
     def fails(self, *arguments):
         raise ZeroDivisionError("the very text")
 
+    # A verified file raises nothing but PiwslErrors, whose tracebacks are left out.
     monkeypatch.setattr("piwsl.export.evaluation.BoundMolecule.__call__", fails)
     with pytest.raises(openmm.OpenMMException, match=r"(?s)Traceback.*force\.py.*ZeroDivisionError: the very text"):
         evaluate(system, ethanol.positions)

@@ -1,6 +1,7 @@
 import pickle
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +17,8 @@ from piwsl.errors import ElementError, EngineError, ModelFileError
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
-from piwsl.interfaces.openmm import force as module
 from piwsl.interfaces.openmm.force import choose_force, python_force, torch_force
-from piwsl.interfaces.openmm.probe import Probe, probe_torchforce
+from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, probe_torchforce
 from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.models_for_tests import trained_file
 
@@ -58,7 +58,7 @@ def test_calculator_forces_are_the_derivative_of_its_energy(ethanol, make_model)
 @pytest.mark.torchforce
 @pytest.mark.slow
 @pytest.mark.parametrize("atoms", ["CH3CH2OH", "C6H6"])
-@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
+@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 def test_real_networks_give_the_same_in_openmm(network, atoms, tmp_path):
     """TorchForce freezes modules, and PyTorch's joining of `mm` fails there: the reason for `linear` in the graphs."""
     structure = molecule(atoms)
@@ -102,7 +102,7 @@ def test_the_openmm_form_refuses_other_atoms_and_cells(ethanol, make_model):
     calculator = PiwslCalculator(make_model(ethanol))
     other = ethanol[::-1]
     other.calc = calculator
-    with pytest.raises(ElementError, match="another order"):
+    with pytest.raises(ElementError, match="the order of the atoms differs"):
         other.get_potential_energy()
     ethanol.set_cell([5, 9, 9])
     ethanol.pbc = True
@@ -142,7 +142,7 @@ def test_a_torch_force_serves_one_system_after_another(ethanol, make_model):
 
 @pytest.mark.torchforce
 def test_torchforce_is_chosen_where_it_works(ethanol, make_model):
-    assert probe_torchforce() == Probe(True, "tried on Reference, works")
+    assert probe_torchforce() == Probe(True, "works on Reference")
     chosen = choose_force(load_exported(make_model(ethanol)), ethanol.numbers)
     assert (chosen.kind, type(chosen.force).__name__) == ("TorchForce", "TorchForce")
 
@@ -151,7 +151,7 @@ def test_the_general_form_goes_through_python_and_says_why(ethanol, make_model):
     path = make_model(ethanol, form="general")
     chosen = choose_force(load_exported(path), ethanol.numbers)
     assert chosen.kind == "PythonForce"
-    assert "springs.pt is the general form" in chosen.reason
+    assert "springs.pt has the target general" in chosen.reason
     ethanol.rattle(0.1, seed=1)
     direct = bind(load_exported(path), ethanol.numbers)(ethanol.positions).forces
     assert np.abs(in_openmm(chosen.force, ethanol)[1] - direct).max() < 1e-9
@@ -188,24 +188,22 @@ def test_a_plugin_that_fails_in_its_context_is_worked_around(ethanol, make_model
 
 
 @pytest.mark.torchforce
-def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_model, monkeypatch):
+def test_a_plugin_for_another_torch_is_named_with_both_versions(ethanol, make_model):
     def undefined_symbol():
         raise ImportError("libOpenMMTorch.so: undefined symbol: _ZN5torch3jit4load")
 
-    monkeypatch.setattr("piwsl.interfaces.openmm.probe.import_openmmtorch", undefined_symbol)
-    probe_torchforce.cache_clear()
-    try:
-        with pytest.raises(EngineError) as caught:
-            choose_force(load_exported(make_model(ethanol)), ethanol.numbers, kind="torch")
-    finally:
-        probe_torchforce.cache_clear()
+    probes = {**FORCE_PROBES, "TorchForce": partial(probe_torchforce, import_plugin=undefined_symbol)}
+    with pytest.raises(EngineError) as caught:
+        choose_force(load_exported(make_model(ethanol)), ethanol.numbers, kind="torch", probes=probes)
     versions = rf"openmm-torch \d[\w.]* and torch {re.escape(torch.__version__)} are not compatible"
     assert re.search(versions, str(caught.value))
-    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load; kind auto or python uses PythonForce")
+    assert str(caught.value).endswith("undefined symbol: _ZN5torch3jit4load: choose kind='auto' or kind='python'")
 
 
-def test_where_nothing_works_both_reasons_are_given(ethanol, make_model, monkeypatch):
-    monkeypatch.setattr(module, "probe_torchforce", lambda platform: Probe(False, "first reason"))
-    monkeypatch.setattr(module, "probe_pythonforce", lambda platform: Probe(False, "second reason"))
+def test_where_nothing_works_both_reasons_are_given(ethanol, make_model):
+    probes = {
+        "TorchForce": lambda platform: Probe(False, "first reason"),
+        "PythonForce": lambda platform: Probe(False, "second reason"),
+    }
     with pytest.raises(EngineError, match="first reason; second reason"):
-        choose_force(load_exported(make_model(ethanol)), ethanol.numbers)
+        choose_force(load_exported(make_model(ethanol)), ethanol.numbers, probes=probes)

@@ -170,7 +170,7 @@ def test_a_periodic_structure(network):
     assert np.isfinite(positions(engine)).all()
     assert np.array_equal(engine.snapshots()[2].cell, atoms.cell.array)
     other = MDProtocol.of(temperature=50, replicas=5, engine="openmm")
-    with pytest.raises(EngineError, match="molecules without a cell: choose engine='native'"):
+    with pytest.raises(EngineError, match="molecules without a cell only: choose engine='native'"):
         make_engine(network / "general.pt", atoms, other, where)
 
 
@@ -178,7 +178,7 @@ def test_the_engine_is_chosen_by_name(network, ethanol):
     where = starts(ethanol, NVT, range(5))
     native = make_engine(network / "three.pt", ethanol, NVT, where)
     assert (native.name, native.degrees_of_freedom) == ("native", 27)
-    assert "3 copies a call" in native.platform
+    assert "3 copies per call" in native.platform
     other = MDProtocol.of(**NVT.model_dump() | {"engine": "openmm"})
     assert make_engine(network / "three.pt", ethanol, other, where).name == "openmm"
     with pytest.raises(ModelFileError, match="not an exported"):
@@ -188,7 +188,7 @@ def test_the_engine_is_chosen_by_name(network, ethanol):
 def test_a_file_of_one_copy_serves_too_and_the_log_says_what_is_faster(ethanol, tmp_path, caplog):
     model = springs_model(tmp_path / "one.pt", ethanol)
     assert prepare_replica_model(model, ethanol, tmp_path, copies=4) == model
-    assert "one.pt evaluates one copy a call: replicas are faster with the trained model.pt" in caplog.text
+    assert "one.pt evaluates one copy per call: replicas run faster with the trained model.pt" in caplog.text
     make_engine(model, ethanol, NVT, starts(ethanol, NVT, range(5))).advance(3)
 
 
@@ -208,7 +208,7 @@ def test_long_runs_compile_and_go_without_where_there_is_no_compiler(network, et
     monkeypatch.setenv("PATH", str(tmp_path))
     path = prepare_replica_model(network / "model.pt", ethanol, tmp_path, copies=4, work=1e8)
     assert path.name == "exported.pt"
-    assert "not compiled: format='aotinductor' needs a C++ compiler" in caplog.text
+    assert "was not compiled: format='aotinductor' requires a C++ compiler" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import mdtraj
 import numpy as np
 import pytest
 
-from piwsl.errors import RunDirectoryError, UnphysicalError
+from piwsl.errors import ConfigError, RunDirectoryError, UnphysicalError
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.replicas.distributed import DistributedReplicas
 from piwsl.md.restart import state_files
@@ -27,8 +27,15 @@ NAMES = [f"replica-{number:03d}" for number in range(COUNT)]
 
 @pytest.fixture(scope="module")
 def cluster():
+    environment = variables()
     with local_cluster(2) as running:
         yield running
+    assert variables() == environment  # Dask sets variables of its workers in this process, too
+
+
+def variables():
+    """Return the environment without the variable that pytest changes in each phase of each test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def protocol(**options) -> MDProtocol:
@@ -47,7 +54,7 @@ def equal(one: Path, other: Path) -> bool:
 
 def workers_of(where: DaskCluster) -> dict[str, int]:
     """Process of each worker."""
-    with distributed.Client(where.address, set_as_default=False) as client:
+    with distributed.Client(where.address, set_as_default=False, security=where.security) as client:
         return dict(client.run(os.getpid))
 
 
@@ -58,6 +65,16 @@ def wait_for(condition, seconds=60):
         time.sleep(0.01)
 
 
+def test_nobody_else_can_use_the_cluster_of_a_run(cluster, tmp_path):
+    assert workers_of(cluster)
+    address = cluster.address
+    plain = address.replace("tls://", "tcp://")
+    for where, security in ((plain, None), (address, distributed.Security.temporary())):
+        with pytest.raises(ConfigError, match="no Dask scheduler at"):
+            list(DaskCluster(where, patience=2.0, security=security).run(Path.touch, [(tmp_path / "intruder",)]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     found = run_protocol(ethanol, model, protocol(), tmp_path / "spread", distributed=DistributedReplicas(cluster, 2))
@@ -66,7 +83,7 @@ def test_replicas_are_those_of_one_process(cluster, ethanol, make_model, tmp_pat
     assert [one.result for one in found.summary.replicas] == ["completed"] * COUNT
     for name in NAMES:
         assert equal(tmp_path / "spread" / name, tmp_path / "whole" / name)
-    assert "3 tasks of up to 2 replicas" in (tmp_path / "spread" / "md.log").read_text()
+    assert "3 tasks with up to 2 replicas" in (tmp_path / "spread" / "md.log").read_text()
 
 
 def test_those_that_break_are_told_and_stay(cluster, ethanol, make_model, tmp_path):

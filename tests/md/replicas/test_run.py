@@ -126,11 +126,11 @@ def test_one_that_breaks_leaves_and_the_others_go_on(run, tmp_path):
 
 
 def test_when_all_have_left_it_is_over(run, tmp_path):
-    with pytest.raises(UnphysicalError, match=r"5 of 5 .*; and 2 more in summary\.json"):
+    with pytest.raises(UnphysicalError, match=r"5 of 5 .*; 2 more are listed in summary\.json"):
         run("run", stop=("temperature:1",))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["result"], summary["stop"]["rule"]) == ("stopped", "temperature")
-    with pytest.raises(RunDirectoryError, match=r"was stopped .* cannot be continued"):
+    with pytest.raises(RunDirectoryError, match=r"stop rules ended the run .* cannot be continued"):
         run("run", restart=True, stop=("temperature:1",))
 
 
@@ -156,7 +156,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(ensemble, run, tmp_path):
 
 def test_equilibration_comes_first_for_each(run, tmp_path):
     run("run", ensemble="nve", equilibration=100)
-    assert "equilibrated for 100 steps; now nve" in (tmp_path / "run" / "md.log").read_text()
+    assert "equilibrated for 100 steps; continuing with nve" in (tmp_path / "run" / "md.log").read_text()
     for name in NAMES:
         rows = read_thermo(tmp_path / "run" / name / "thermo.csv")
         assert [int(row[0]) for row in rows] == [50, 100, 150, 200]
@@ -188,14 +188,14 @@ def test_a_trained_model_is_exported_once(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"engine": "ase"}, "engine ase moves one structure: choose native"),
-        ({"engine": "native", "replicas": None}, "engine native moves replicas: add replicas=N"),
+        ({"engine": "ase"}, "engine ase does not run replicas: choose engine='native'"),
+        ({"engine": "native", "replicas": None}, "engine native runs replicas only: add replicas=N"),
         (
             {"ensemble": "nvt-nose-hoover", "engine": "openmm"},
-            "engine openmm has no nvt-nose-hoover for replicas: choose engine='native', or another ensemble",
+            "engine openmm does not support nvt-nose-hoover for replicas: choose engine='native', or another ensemble",
         ),
-        ({"ensemble": "npt"}, "engine native has no npt for replicas: choose nve or nvt-langevin or nvt-nose-hoover"),
-        ({"on_stop": "restart-from-good"}, "an unphysical replica is removed"),
+        ({"ensemble": "npt"}, "engine native does not support npt for replicas: choose nve or nvt-langevin or"),
+        ({"on_stop": "restart-from-good"}, "replicas cannot return to a good state"),
         ({"replicas": 0}, "replicas = 0: it must be at least 1"),
     ],
 )
@@ -221,7 +221,7 @@ def test_more_files_are_allowed_than_the_shell_says(monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
-    with pytest.raises(ConfigError, match="need 300 open files, and the system allows 200"):
+    with pytest.raises(ConfigError, match="need 300 open files, but the system allows 200"):
         allow_open_files(300)
 
 

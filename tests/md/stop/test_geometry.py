@@ -6,8 +6,9 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.spacegroup import crystal
 
+from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot
-from piwsl.md.stop.geometry import BondRule, CloseContacts, ContactRule, FiniteRule, IsolatedRule
+from piwsl.md.stop.geometry import BondRule, CellRule, CloseContacts, ContactRule, FiniteRule, IsolatedRule
 from piwsl.structures.bonds import bonded_pairs
 
 
@@ -128,7 +129,7 @@ def test_an_atom_that_leaves_is_named(ethanol):
     assert violation is not None
     assert violation.atoms == [{"index": 3, "element": "H"}]
     assert violation.value == pytest.approx(gap)
-    assert violation.message == f"step 40: H3 is {gap:.2f} angstrom from all others (limit 3)"
+    assert violation.message == f"step 40: H3 is {gap:.2f} angstrom from all other atoms (limit 3)"
 
 
 def test_parts_that_were_apart_may_stay_apart():
@@ -189,7 +190,7 @@ def test_a_part_that_was_small_from_the_start_has_not_left(ethanol):
     assert [atom["index"] for atom in violation.atoms] == methyl
     gap = both.get_all_distances()[0, 1] * 4
     assert violation.value == pytest.approx(gap)
-    assert violation.message == f"step 2: C0 H6 H7 H8 are {gap:.2f} angstrom from all others (limit 3)"
+    assert violation.message == f"step 2: C0 H6 H7 H8 are {gap:.2f} angstrom from all other atoms (limit 3)"
 
 
 def test_what_has_left_is_seen_again(ethanol):
@@ -206,6 +207,7 @@ def test_atoms_are_followed_without_a_search_as_long_as_nothing_moves_far(ethano
     rule = IsolatedRule(ethanol, 3.0)
     searches = []
     found = rule._fragments
+    # Only counts the searches: the results of the rule do not show whether it searched.
     monkeypatch.setattr(rule, "_fragments", lambda snapshot: searches.append(1) or found(snapshot))
     snapshot = at_rest(ethanol)
     rng = np.random.default_rng(0)
@@ -243,7 +245,7 @@ def test_two_halves_of_a_large_crystal():
     assert [atom["index"] for atom in violation.atoms] == np.flatnonzero(right).tolist()
     half = atoms.cell[0, 0] / 12  # between layers, and how far the atoms of one are shifted against those of the next
     assert violation.value == pytest.approx(np.hypot(half + 4.0, half))
-    assert violation.message.endswith("more are 6.08 angstrom from all others (limit 3)")
+    assert violation.message.endswith("more are 6.08 angstrom from all other atoms (limit 3)")
 
 
 def test_molecules_in_cells_are_searched_too():
@@ -291,3 +293,19 @@ def test_metals_in_cells_have_room_to_hop_but_not_to_collapse():
     assert found.limit == pytest.approx(0.6 * (1.60 + 1.60))  # to another Ti, which is closer for its size
     carbide = bulk("SiC", "zincblende", a=4.36, cubic=True) * (2, 2, 2)
     assert len(BondRule(carbide, 0.5).bonds) == 32 * 4
+
+
+def test_a_cell_that_collapses_or_expands():
+    copper = bulk("Cu", cubic=True)
+    rule = CellRule(copper, 2.0)
+    for scale, limit in ((0.8, None), (1.25, None), (0.79, 0.5), (1.27, 2.0), (0.0, 0.5)):
+        changed = copper.copy()
+        changed.set_cell(copper.cell.array * scale, scale_atoms=True)
+        violation = rule.check(at_rest(changed), None, 10)
+        assert (None if violation is None else violation.limit) == limit
+        if violation is not None:
+            assert violation.value == pytest.approx(scale**3)
+            assert violation.message.startswith("step 10: the cell volume is ")
+    with pytest.raises(ConfigError, match=r"stop rule cell:0\.5: give a factor above 1 such as cell:2"):
+        CellRule.parse("0.5")
+    assert CellRule.parse("3") == (3.0,)

@@ -125,11 +125,11 @@ def test_a_violation_bears_the_name_of_its_rule(ethanol):
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        ((3,), "3 is no stop rule: give an object with name and check"),
-        ((lambda structure: structure,), "it needs a name and a method check"),
-        ((type("Bond", (TooLong,), {"name": "bond"}),), "there is another stop rule 'bond'"),
-        ((TooLong, never), "there is another stop rule 'too-long'"),
-        ((type("Slash", (TooLong,), {"name": "a/b"}),), "the name 'a/b' cannot stand in a file name"),
+        ((3,), "3 is not a stop rule: give an object with name and check"),
+        ((lambda structure: structure,), "add a name and a method check"),
+        ((type("Bond", (TooLong,), {"name": "bond"}),), "the name 'bond' is already in use"),
+        ((TooLong, never), "the name 'too-long' is already in use"),
+        ((type("Slash", (TooLong,), {"name": "a/b"}),), "the name 'a/b' is not a valid file name"),
     ],
 )
 def test_what_is_no_rule_is_refused_in_one_line(rules, words, ethanol):

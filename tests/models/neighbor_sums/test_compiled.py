@@ -68,7 +68,7 @@ def test_sums_equal_those_of_the_edge_list(channels, parity):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace"])
+@pytest.mark.parametrize("network", ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 def test_training_gradients_equal_those_of_the_edge_list(network):
     """Energies, forces and a work in forward mode, and their gradients by all weights."""
     config = ModelConfig(network=network, channels=8, layers=2, radial_size=6)

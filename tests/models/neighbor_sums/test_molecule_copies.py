@@ -9,7 +9,10 @@ from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FORMS = {"pairs": MoleculePairs, "copies": MoleculeCopies}
-NETWORKS = [(name, "conservative") for name in ("painn", "schnet", "tensornet", "ace")] + [("painn", "direct")]
+NETWORKS = [
+    *((name, "conservative") for name in ("painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv")),
+    *((name, "direct") for name in ("painn", "escn", "equiformer_v2", "spinconv")),
+]
 
 
 def function(network, pairs, dtype=torch.float64, species=None):

@@ -8,7 +8,7 @@ from piwsl.models import ModelConfig, build_potential
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 
 ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
-NETWORKS = ["painn", "schnet", "tensornet", "ace"]
+NETWORKS = ["painn", "schnet", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"]
 
 
 def potential(network, neighbor_sums=None):

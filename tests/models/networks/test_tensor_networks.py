@@ -16,7 +16,7 @@ ENERGIES = {1: -0.5, 6: -38.0, 8: -75.0}
 FRAMES = [frame("H2O"), frame("CH3CH2OH"), frame("C6H6")]
 
 
-pytestmark = pytest.mark.parametrize("network", ["tensornet", "ace"])
+pytestmark = pytest.mark.parametrize("network", ["tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
 
 
 def potential(network, dtype=torch.float64, neighbor_sums=None, cutoff=3.0, **options):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from piwsl.losses.objective import local_mean
 from piwsl.runs.config import to_yaml
 from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
+from piwsl.training.distributed import processes
 from piwsl.training.distributed.process_group import from_rank_zero, gathered, global_mean, process_count, summed
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.loader import share_of_process
@@ -66,6 +68,35 @@ def test_otherwise_there_is_one_process(environment):
     assert launched_processes(environment) == Processes()
 
 
+def test_an_interactive_step_is_one_process():
+    environment = {**SLURM, "SLURM_PTY_PORT": "40001", "SLURM_PROCID": "0"}
+    found = launched_processes(environment)
+    assert (found.count, found.rank) == (1, 0)
+    assert found.note == "one process, because this is an interactive step of 8 tasks (srun --pty)"
+    with pytest.raises(ConfigError, match="without --pty"):
+        launched_processes({**environment, "SLURM_PROCID": "3"})
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"TORCHELASTIC_RUN_ID": "x"}, {**SLURM, "SLURM_PROCID": "x"}, {"SLURM_STEP_NUM_TASKS": "4"}],
+    ids=["torchrun", "not a number", "srun"],
+)
+def test_incomplete_variables_of_a_launcher_are_one_line(environment):
+    with pytest.raises(ConfigError, match="torchrun or srun in the environment are incomplete"):
+        launched_processes(environment)
+
+
+def test_a_waiting_process_logs_for_which_processes_it_waits(caplog):
+    alone = Processes(2, 0, local_count=2, address="127.0.0.1", port=29517)
+    with pytest.raises(
+        processes.LostProcessError, match=r"could not connect 2 processes at 127\.0\.0\.1:29517"
+    ) as caught:
+        processes._meeting_place(alone, timeout=timedelta(seconds=1), notice_after=0.1)
+    assert "\n" not in str(caught.value)
+    assert "process 0 is waiting for the other processes at 127.0.0.1:29517" in caplog.text
+
+
 def test_uneven_machines_are_refused():
     with pytest.raises(ConfigError, match="--ntasks-per-node"):
         launched_processes({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "5,3"})
@@ -87,9 +118,9 @@ def test_what_cannot_be_shared_is_refused(small):
     config = small("optimizer.batch_size=6", "optimizer.accumulate=2")
     frames = training_frames(config)
     assert share_of_process(config, frames, Processes(3, 1)).size == 1
-    with pytest.raises(ConfigError, match=r"batch_size = 6 cannot be divided by 4 processes x 2 parts.*multiple of 8"):
+    with pytest.raises(ConfigError, match=r"batch_size = 6 is not divisible by 4 processes x 2 parts.*multiple of 8"):
         share_of_process(config, frames, Processes(4))
-    with pytest.raises(ConfigError, match="10 validation frames for 11 processes"):
+    with pytest.raises(ConfigError, match="10 validation frames are too few for 11 processes"):
         share_of_process(small("optimizer.batch_size=22"), frames, Processes(11))
 
 

@@ -19,11 +19,12 @@ from piwsl.errors import ConfigError, PiwslError, RunDirectoryError
 from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
 from piwsl.training.evaluate import evaluate_potential
-from piwsl.training.tuning import study as study_module
+from piwsl.training.run import run_training
+from piwsl.training.tuning.results import all_results
 from piwsl.training.tuning.run import run_study
-from piwsl.training.tuning.search import GRACE, fail_abandoned, host
+from piwsl.training.tuning.search import GRACE, Worker, fail_abandoned, host
 from piwsl.training.tuning.settings import extremes, load_settings, tune_config
-from piwsl.training.tuning.study import FirstAsConfigured, counted, next_trial, open_study, suggest
+from piwsl.training.tuning.study import FirstAsConfigured, counted, next_trial, open_storage, open_study, suggest
 
 SHORT = ("optimizer.steps=8", "optimizer.validation_interval=2", "optimizer.ema_decay=0", "loss.pitc=0", "loss.pisc=0")
 RATES = {"optimizer.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
@@ -124,7 +125,7 @@ def test_a_diverged_trial_failed_and_does_not_end_the_search(small, tmp_path):
     scores = [one["best_model_score"] for name, one in best["callbacks"].items() if "validation/loss" in name]
     assert result.best[0].value == pytest.approx(float(scores[0]), rel=1e-6)
     only = section(tmp_path, trials=2, ranges={"optimizer.learning_rate": {"choices": [1e30, 1e31]}})
-    with pytest.raises(PiwslError, match="no trial was completed; the last one failed"):
+    with pytest.raises(PiwslError, match="no trial was completed; the last trial failed"):
         run_study(small(*SHORT), only, tmp_path / "none")
 
 
@@ -136,7 +137,6 @@ def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
     stopped = [trial for trial in result.trials if trial.state == "stopped early"]
     assert stopped
     assert all(trial.settings["optimizer.learning_rate"] == 1e-9 for trial in stopped)
-    assert not (stopped[0].directory / "model.pt").exists()
     assert stopped[0].value > result.best[0].value
     never = settings.model_copy(update={"prune": False, "trials": 3})
     result = run_study(small(*SHORT), never, tmp_path / "all")
@@ -163,23 +163,22 @@ def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_trial_is_done_again(small, tmp_path, monkeypatch):
-    from piwsl.training.tuning import search
-
-    original, calls = search.run_training, []
+def test_an_interrupted_trial_is_done_again(small, tmp_path):
+    calls = []
 
     def interrupted(*arguments, **keywords):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(*arguments, **keywords)
+        return run_training(*arguments, **keywords)
 
-    monkeypatch.setattr(search, "run_training", interrupted)
+    study, config = optuna.create_study(), small(*SHORT)
     settings = section(tmp_path, trials=2)
+    worker = Worker(study, config, settings, training_frames(config), tmp_path / "run", train=interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_study(small(*SHORT), settings, tmp_path / "run")
-    result = run_study(small(*SHORT), settings, tmp_path / "run")
-    assert [trial.state for trial in result.trials] == ["completed", "abandoned", "completed"]
+        worker.work(lambda _: None)
+    worker.work(lambda _: None)
+    assert [trial.state for trial in all_results(study, settings.metric)] == ["completed", "abandoned", "completed"]
 
 
 def test_workers_that_are_silent_or_gone_are_noticed():
@@ -261,14 +260,14 @@ def test_values_lie_in_their_ranges_and_depend_on_seed_and_number(tmp_path):
             "{ranges: {loss.pitc: {low: 1, hihg: 2}}}",
             "unknown key tune.ranges.loss.pitc.hihg: did you mean tune.ranges.loss.pitc.high?",
         ),
-        ("{ranges: {loss.pitc: {low: 2, high: 1}}}", "tune.ranges.loss.pitc: low 2 must lie below high 1"),
-        ("{ranges: {loss.pitc: {low: 0, high: 1, log: true}}}", "log needs low above 0"),
-        ("{ranges: {loss.pitc: {low: 1}}}", "give low and high, or choices"),
-        ("{ranges: {loss.pitc: {low: 1, high: 2, choices: [3]}}}", "give either low and high, or choices"),
+        ("{ranges: {loss.pitc: {low: 2, high: 1}}}", "tune.ranges.loss.pitc: low 2 must be less than high 1"),
+        ("{ranges: {loss.pitc: {low: 0, high: 1, log: true}}}", "log requires low above 0"),
+        ("{ranges: {loss.pitc: {low: 1}}}", "set low and high, or choices"),
+        ("{ranges: {loss.pitc: {low: 1, high: 2, choices: [3]}}}", "set either low and high, or choices"),
         ("{ranges: {}}", "tune.ranges"),
         ("{metric: validation/accuracy, ranges: {loss.pitc: {low: 1, high: 2}}}", "tune.metric"),
         ("{trials: 3}", "tune.ranges: field required"),
-        ("3", "expected keys such as trials"),
+        ("3", "expected a mapping with keys such as trials"),
     ],
 )
 def test_mistakes_in_the_section_are_one_line(tmp_path, tune_section, message):
@@ -285,8 +284,8 @@ def test_mistakes_in_the_section_are_one_line(tmp_path, tune_section, message):
         ("force_mae", {"loss.pict": {"low": 1, "high": 2}}, "unknown key loss.pict: did you mean loss.pitc?"),
         ("force_mae", {"loss.mixing": {"low": 0.0, "high": 0.7}}, "loss.mixing = 0.7"),
         ("force_mae", {"optimizer.schedule": {"choices": ["cosine", "cosin"]}}, "optimizer.schedule = 'cosin'"),
-        ("force_mae", {"data.train": {"low": 5, "high": 20}}, "decides the validation frames"),
-        ("force_mae", {"seed": {"low": 0, "high": 9}}, "decides the validation frames"),
+        ("force_mae", {"data.train": {"low": 5, "high": 20}}, "changes the validation frames"),
+        ("force_mae", {"seed": {"low": 0, "high": 9}}, "changes the validation frames"),
         ("loss", {"loss.forces": {"low": 1, "high": 9}}, "rescales the validation loss"),
         ("force_mae", {"displacement.length": {"low": 0.01, "high": 0.6}}, "displacement.cap"),
     ],
@@ -310,7 +309,7 @@ def test_the_metric_needs_its_label(small, water_file, tmp_path):
     run_study(
         hidden, section(tmp_path, trials=1), tmp_path / "hidden", on_data=lambda frames: said.extend(frames.lines())
     )
-    assert any("metric energy_mae would not use them" in line for line in said)
+    assert any("tune.metric: energy_mae does not use forces" in line for line in said)
 
 
 def test_a_schedule_can_be_searched(small, tmp_path):
@@ -324,7 +323,7 @@ def test_a_schedule_can_be_searched(small, tmp_path):
 def test_a_storage_that_cannot_be_opened_and_foreign_directories(small, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="cannot be opened"):
         run_study(small(), section(tmp_path, storage="sqlite:////nowhere/at/all.db"), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"cannot be opened|not installed"):
+    with pytest.raises(ConfigError, match=r"cannot be opened|driver of this database is missing"):
         run_study(small(), section(tmp_path, storage="postgresql://nobody@localhost:1/none"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     (tmp_path / "other").mkdir()
@@ -337,17 +336,16 @@ def test_a_storage_that_cannot_be_opened_and_foreign_directories(small, tmp_path
         run_study(small(), section(tmp_path), tmp_path / "run")
 
 
-def test_a_database_that_another_worker_is_making_is_waited_for(tmp_path, monkeypatch):
+def test_a_database_that_another_worker_is_making_is_waited_for(tmp_path):
     from sqlalchemy.exc import IntegrityError
 
-    original, calls = study_module._storage, []
+    calls = []
 
     def half_made(url):
         calls.append(1)
         if len(calls) < 3:
             raise IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed: alembic_version.version_num"))
-        return original(url)
+        return open_storage(url)
 
-    monkeypatch.setattr(study_module, "_storage", half_made)
-    study = open_study(section(tmp_path), tmp_path, {"loss.pitc": 1.0})
+    study = open_study(section(tmp_path), tmp_path, {"loss.pitc": 1.0}, connect=half_made)
     assert (len(calls), study.study_name) == (3, "piwsl")

@@ -1,5 +1,5 @@
-// The 3-D view of a report: draws the frames that the page carries. Needs WebGL and DecompressionStream; without
-// them the still picture stays.
+// The 3-D view of a report: draws the frames that the page contains. It needs WebGL and DecompressionStream. The still
+// picture stays until the first frame is drawn, and for good if that fails.
 (() => {
   "use strict";
   const view = document.getElementById("view");
@@ -44,7 +44,7 @@
     document.head.append(script);
     const stage = find("stage"), slider = find("slider"), button = find("play"), label = find("time");
     const choice = find("choice");
-    view.classList.add("live");
+    view.classList.add("loading");
     const viewer = $3Dmol.createViewer(stage, { backgroundColor: color("raised"), antialias: true });
     if (!viewer) throw new Error("3Dmol.js made no view");
     const style = { stick: { radius: 0.11, colorscheme: "Jmol" }, sphere: { scale: 0.24, colorscheme: "Jmol" } };
@@ -80,7 +80,7 @@
       button.disabled = slider.disabled = scene.times.length < 2;
       show(0);
       viewer.zoomTo();
-      viewer.zoom(1.15 * Math.min(1, stage.clientWidth / stage.clientHeight / 1.2));
+      viewer.zoom((scene.cell.length ? 1.4 : 1.15) * Math.min(1, stage.clientWidth / stage.clientHeight / 1.2));
       viewer.render();
     }
 
@@ -96,11 +96,12 @@
     addEventListener("resize", () => viewer.resize());
     document.addEventListener("visibilitychange", () => { if (document.hidden) play(false); });
     await choose(0);
+    view.classList.replace("loading", "live");
     view.dataset.state = "ready";
   }
 
   start().catch((error) => {
-    view.classList.remove("live");
+    view.classList.remove("loading", "live");
     view.dataset.state = "failed";
     find("failed").hidden = false;
     find("failed").title = String(error);

@@ -1,0 +1,322 @@
+"""The domain of the training data of a model, and checks whether a structure lies within it.
+
+The domain is stored in the trained file and in every file exported from it. Distances are measured within the cutoff of
+the model, on all frames of a small training set or on evenly spaced frames of a large set.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from typing import Annotated, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.formula import Formula
+from ase.symbols import Symbols
+from pydantic import BaseModel, ConfigDict, Field
+
+from piwsl.data.frames import FrameSet
+from piwsl.data.reference_energies import are_determined
+from piwsl.errors import DataError
+from piwsl.structures.cells import periodic_directions
+from piwsl.structures.neighbors import PairSearch
+from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
+
+LOGGER = logging.getLogger(__name__)
+
+# Number of formulas that are stored. A model trained on more compositions is meant to generalize to others.
+MOST_FORMULAS = 100
+# Number of frames whose distances are measured.
+MOST_MEASURED = 5000
+# Thermal motion reaches slightly below the shortest distance in a finite sample.
+CLOSER = 0.9
+# Number of frames of a large set that are compared with the domain, and of concerns after which the comparison stops.
+MOST_COMPARED, MOST_CONCERNS = 500, 8
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=1, le=MAX_ATOMIC_NUMBER)]
+Kind = Literal["molecules", "slabs", "cells"]
+
+
+class TrainingDomain(BaseModel):
+    """Composition, distances and labels of the training data of a model.
+
+    Attributes:
+        frames: Number of training frames.
+        measured: Number of training frames whose distances and forces were measured.
+        compositions: Number of different compositions.
+        formulas: Hill formulas, the most frequent first; at most `MOST_FORMULAS`.
+        elements: Atomic numbers.
+        kinds: Kinds of structures: ``molecules`` (not periodic), ``slabs`` (periodic along one or two directions),
+            ``cells`` (periodic in three directions).
+        range: Distance up to which pairs were measured, equal to the cutoff of the model, angstrom.
+        shortest: Shortest distance for each pair of elements such as ``C-H``, angstrom; pairs never found within
+            ``range`` are absent.
+        largest_force: Largest norm of a force, eV/angstrom; None without labels.
+        energy_per_atom: Lowest and highest energy, eV/atom; None without labels.
+        determined: Whether the labels determine the reference energy of each element. False if there are fewer
+            independent compositions than elements; energy differences between compositions are then meaningless. None
+            if unknown.
+        charges: Total charges stated in the data, in units of e; None if the data state no charges.
+        level: Level of theory of the labels; None if unknown.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    frames: Annotated[int, Field(ge=0)]
+    measured: Annotated[int, Field(ge=0)]
+    compositions: Annotated[int, Field(ge=0)]
+    formulas: list[str] = Field(max_length=MOST_FORMULAS)
+    elements: list[Number]
+    kinds: list[Kind]
+    range: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    shortest: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    largest_force: Finite | None = None
+    energy_per_atom: tuple[Finite, Finite] | None = None
+    determined: bool | None = None
+    charges: list[Finite] | None = None
+    level: str | None = None
+
+    @classmethod
+    def of(
+        cls, frames: FrameSet, cutoff: float, level: str | None = None, known: Iterable[int] = ()
+    ) -> "TrainingDomain":
+        """Determine the domain from the training frames of a model.
+
+        Args:
+            frames: Training frames.
+            cutoff: Cutoff of the model, angstrom.
+            level: Level of theory of the labels.
+            known: Atomic numbers of elements whose reference energies come from isolated atoms.
+        """
+        census = frames.census
+        formulas = census.formulas()
+        indices = range(0, len(frames), max(1, -(-len(frames) // MOST_MEASURED)))
+        table, search, kinds = _ShortestPairs(), PairSearch(cutoff), set()
+        force = 0.0
+        for index in indices:
+            frame = frames[index]
+            kinds.add(_kind(sum(frame.pbc)))
+            pairs = search(frame.positions, frame.cell, frame.pbc)
+            table.add(frame.species, pairs.first, pairs.second, pairs.distances)
+            if frame.has_forces:
+                force = max(force, float(np.square(frame.forces).sum(1).max(initial=0.0)))
+        labeled = census.has_energy
+        per_atom = (census.energy / census.sizes)[labeled]
+        return cls(
+            frames=len(frames),
+            measured=len(indices),
+            compositions=len(formulas),
+            formulas=[_hill(formula) for formula in list(formulas)[:MOST_FORMULAS]],
+            elements=census.elements,
+            kinds=sorted(kinds),
+            range=cutoff,
+            shortest=table.named(),
+            largest_force=float(np.sqrt(force)) if census.has_forces.any() else None,
+            energy_per_atom=(float(per_atom.min()), float(per_atom.max())) if len(per_atom) else None,
+            determined=are_determined(frames, known) if len(per_atom) else None,
+            level=level,
+        )
+
+    def limits(self) -> FloatArray:
+        """Return the shortest distance of each pair of elements (Z, Z), angstrom; `range` for absent pairs."""
+        table = np.full((MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1), self.range)
+        for pair, distance in self.shortest.items():
+            first, _, second = pair.partition("-")
+            if first in chemical_symbols and second in chemical_symbols:
+                low, high = chemical_symbols.index(first), chemical_symbols.index(second)
+                table[low, high] = table[high, low] = distance
+        return table
+
+    def concerns(self, atoms: Atoms, distances: bool = True) -> dict[str, str]:
+        """Return the ways in which a structure lies outside the training data, as sentences by kind of concern.
+
+        Args:
+            atoms: Structure to check.
+            distances: Whether to check interatomic distances.
+        """
+        found = {}
+        numbers = np.asarray(atoms.numbers)
+        pbc = periodic_directions(atoms)
+        formula, known = _formula(numbers), self.formulas
+        stored = self.compositions <= len(known)
+        same = formula in known or (any(pbc) and _reduced(formula) in {_reduced(other) for other in known})
+        if stored and known and not same:
+            some = ", ".join(known[:3]) + (f" and {len(known) - 3} other compositions" if len(known) > 3 else "")
+            found[f"composition {formula}"] = f"the structure is {formula}, but the model was trained only on {some}"
+        if (kind := _kind(sum(pbc))) not in self.kinds:
+            words = {"molecules": "not periodic", "slabs": "a slab or wire", "cells": "a periodic cell"}
+            only = " and ".join("slabs or wires" if kind == "slabs" else kind for kind in self.kinds)
+            found[kind] = f"the structure is {words[kind]}, but the model was trained only on {only}"
+        charge = _charge(atoms)
+        if charge and charge not in (self.charges or ()):
+            found["charge"] = f"the structure has a charge of {charge:+g}, which does not occur in the training data"
+        if distances and np.isfinite(atoms.positions).all():
+            found.update(self._close_pairs(atoms, numbers))
+        return found
+
+    def remark(self) -> str | None:
+        """Return a warning about energy differences between compositions; None if the labels determine them."""
+        if self.determined is not False:
+            return None
+        return undetermined_energies(self.compositions, len(self.elements))
+
+    def _close_pairs(self, atoms: Atoms, numbers: IntArray) -> dict[str, str]:
+        limits = self.limits()
+        search = PairSearch(self.range)
+        pairs = search(atoms.positions, atoms.cell.complete().array, periodic_directions(atoms))
+        allowed = CLOSER * limits[numbers[pairs.first], numbers[pairs.second]]
+        close = np.flatnonzero(pairs.distances < allowed)
+        found: dict[str, str] = {}
+        for index in close[np.argsort(pairs.distances[close] / allowed[close])[:3]]:
+            first, second = int(pairs.first[index]), int(pairs.second[index])
+            name = _pair_name(int(numbers[first]), int(numbers[second]))
+            seen = self.shortest.get(name)
+            closest = f"never within {self.range:g}" if seen is None else f"{seen:.2f} at the closest"
+            found.setdefault(
+                f"distance {name}",
+                f"atoms {_atom(numbers, first)} and {_atom(numbers, second)} are {pairs.distances[index]:.2f} angstrom "
+                f"apart, but in training {name} were {closest}",
+            )
+        return found
+
+    def lines(self) -> list[str]:
+        """Return the domain as lines of text."""
+        more = f" and {self.compositions - 4} more" if self.compositions > 4 else ""
+        lines = [
+            f"trained on         {self.frames} frames of {', '.join(self.formulas[:4])}{more}: {', '.join(self.kinds)}",
+            f"shortest pairs     {', '.join(f'{pair} {value:.2f}' for pair, value in self.shortest.items())} A",
+        ]
+        if self.largest_force is not None:
+            lines.append(f"largest force      {self.largest_force:.2f} eV/A")
+        return lines
+
+
+def undetermined_energies(compositions: int, elements: int) -> str:
+    """Return a warning that the labels do not determine the reference energies."""
+    some = "one composition does" if compositions == 1 else f"{compositions} compositions do"
+    return (
+        f"{some} not determine the reference energies of {elements} elements: energies of other compositions, and "
+        "differences between compositions, are meaningless"
+    )
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def check_domain(
+    domain: TrainingDomain | None,
+    atoms: Atoms,
+    model: str | PathLike[str],
+    strict: bool = False,
+    distances: bool = True,
+) -> list[str]:
+    """Compare a structure with the training data of a model, and warn of each difference once per process.
+
+    Args:
+        domain: Domain of the model; None if its file does not contain a domain.
+        atoms: Structure to check.
+        model: Name of the model file, used in messages.
+        strict: Raise an error for any difference.
+        distances: Whether to check interatomic distances.
+
+    Returns:
+        New warnings, which were also logged.
+
+    Raises:
+        DataError: ``strict`` is set, and the structure lies outside the training data.
+    """
+    if domain is None:
+        return []
+    return _report(domain.concerns(atoms, distances), str(model), strict)
+
+
+def check_frames(
+    domain: TrainingDomain | None, frames: FrameSet, model: str | PathLike[str], strict: bool = False
+) -> list[str]:
+    """Compare frames with the training data of a model, as `check_domain` does.
+
+    One frame of each composition is compared, and evenly spaced frames of a large set.
+
+    Raises:
+        DataError: ``strict`` is set, and a frame lies outside the training data.
+    """
+    if domain is None or not len(frames):
+        return []
+    _, first = np.unique(frames.census.composition, return_index=True)
+    every = np.arange(0, len(frames), max(1, -(-len(frames) // MOST_COMPARED)))
+    concerns: dict[str, str] = {}
+    for index in np.union1d(first[:MOST_COMPARED], every):
+        for kind, text in domain.concerns(frames[int(index)].atoms()).items():
+            concerns.setdefault(kind, f"frame {index}: {text}")
+        if len(concerns) >= MOST_CONCERNS:
+            break
+    return _report(concerns, str(model), strict)
+
+
+def _report(concerns: dict[str, str], model: str, strict: bool) -> list[str]:
+    """Log the concerns that were not logged before, or raise a DataError if ``strict``."""
+    if strict and concerns:
+        raise DataError(f"{model}: {'; '.join(concerns.values())}: train on such structures, or leave out strict=True")
+    new = [f"{model}: {text}" for kind, text in concerns.items() if (model, kind) not in _warned]
+    _warned.update((model, kind) for kind in concerns)
+    for text in new:
+        LOGGER.warning(text)
+    return new
+
+
+class _ShortestPairs:
+    """Accumulate the shortest distance of each pair of elements."""
+
+    def __init__(self) -> None:
+        self._size = MAX_ATOMIC_NUMBER + 1
+        self._table = np.full(self._size**2, np.inf)
+
+    def add(self, species: IntArray, first: IntArray, second: IntArray, distances: FloatArray) -> None:
+        """Add pairs of a structure with atomic numbers ``species``; distances (p,) in angstrom."""
+        keys = species[first] * self._size + species[second]
+        np.minimum.at(self._table, keys, distances)
+
+    def named(self) -> dict[str, float]:
+        """Return the distances by pair names such as ``C-H``, rounded to 0.0001 angstrom."""
+        table = self._table.reshape(self._size, self._size)
+        table = np.minimum(table, table.T)
+        pairs = np.argwhere(np.isfinite(table) & ~np.tri(self._size, k=-1, dtype=bool))
+        return {_pair_name(int(low), int(high)): round(float(table[low, high]), 4) for low, high in pairs}
+
+
+def _pair_name(first: int, second: int) -> str:
+    return "-".join(sorted((chemical_symbols[first], chemical_symbols[second])))
+
+
+def _atom(numbers: IntArray, index: int) -> str:
+    return f"{chemical_symbols[int(numbers[index])]}{index}"
+
+
+def _kind(periodic: int) -> Kind:
+    return "molecules" if periodic == 0 else "cells" if periodic == 3 else "slabs"
+
+
+def _formula(numbers: Sequence[int] | IntArray) -> str:
+    return str(Symbols(np.asarray(numbers)).get_chemical_formula("hill"))
+
+
+def _hill(formula: str) -> str:
+    return str(Formula(formula).format("hill"))
+
+
+def _reduced(formula: str) -> str:
+    try:
+        return str(Formula(formula).reduce()[0].format("hill"))
+    except ValueError:  # formula from a damaged file
+        return formula
+
+
+def _charge(atoms: Atoms) -> float:
+    """Return the total charge stated in a structure; 0 if it states none."""
+    for key in ("charge", "total_charge"):
+        value = atoms.info.get(key)
+        if isinstance(value, int | float | np.integer | np.floating):
+            return float(value)
+    return 0.0

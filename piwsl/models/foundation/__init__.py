@@ -1,0 +1,1 @@
+"""Foundation models: readers for files of other programs, and conversion to networks of piwsl."""

@@ -1,0 +1,362 @@
+"""MACE: message passing with symmetric products of spherical tensors (Batatia et al., NeurIPS 2022).
+
+Equation numbers refer to the paper. The weights include all normalization factors.
+"""
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from ase.data import covalent_radii
+from pydantic import Field
+from torch import Tensor, nn
+
+from piwsl.errors import ConfigError
+from piwsl.models.networks.options import RadialSize
+from piwsl.models.networks.radial import edge_lengths
+from piwsl.models.networks.spherical import SphericalHarmonics
+from piwsl.models.networks.spherical_layers import Convolution, DegreeLinear, ElementLinear
+from piwsl.models.networks.symmetric_products import SymmetricProducts
+from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
+
+InteractionKind = Literal["residual", "agnostic", "density", "residual-density"]
+"""Kinds of interactions. Kinds with a density divide the messages by a learned number of neighbors."""
+
+
+# It scales initial sums over neighbors and their products to order one. Imported weights contain their own factor.
+TYPICAL_NEIGHBORS = 8.0
+
+
+class Envelope(nn.Module):
+    """Polynomial switch with any power p (Gasteiger et al. 2020, DimeNet, eq. 8)."""
+
+    def __init__(self, cutoff: float, power: int) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.power = power
+        self.first = 0.5 * (power + 1.0) * (power + 2.0)
+        self.second = power * (power + 2.0)
+        self.third = 0.5 * power * (power + 1.0)
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Map distances (P,) in angstrom to weights (P,)."""
+        x = torch.clamp(distances / self.cutoff, max=1.0)
+        return 1.0 - torch.pow(x, self.power) * (self.first - x * (self.second - self.third * x))
+
+
+class Bessel(nn.Module):
+    """Spherical Bessel functions of order zero with stored frequencies (Gasteiger et al. 2020, eq. 7)."""
+
+    frequencies: Tensor
+
+    def __init__(self, cutoff: float, size: int) -> None:
+        super().__init__()
+        self.norm = math.sqrt(2.0 / cutoff)
+        self.register_buffer("frequencies", torch.arange(1, size + 1) * (math.pi / cutoff))
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Map distances (P,) in angstrom to features (P, size)."""
+        r = distances.unsqueeze(1)
+        return torch.sin(r * self.frequencies) * (self.norm / r)
+
+
+class AgnesiTransform(nn.Module):
+    """Map from distances to the range 0 to 1, relative to covalent radii (Witt et al., JCP 159, 164101, 2023).
+
+    The transformed distance is ``1 / (1 + a x^q / (1 + x^(q - p)))`` with x = r / r0. The length r0 is the mean of both
+    covalent radii.
+    """
+
+    radii: Tensor
+    factor: Tensor
+    outer: Tensor
+    inner: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor(1.0805))
+        self.register_buffer("outer", torch.tensor(0.9183))
+        self.register_buffer("inner", torch.tensor(4.5791))
+        radii = torch.tensor(covalent_radii[: MAX_ATOMIC_NUMBER + 1], dtype=torch.float64)
+        self.register_buffer("radii", radii, persistent=False)
+
+    def forward(self, species: Species, pairs: Edges, distances: Tensor) -> Tensor:
+        """Map species (N,), pairs (2, P) and distances (P,) to transformed distances (P,)."""
+        radii = self.radii.to(distances.dtype).index_select(0, species)
+        mean = 0.5 * (radii.index_select(0, pairs[0]) + radii.index_select(0, pairs[1]))
+        x = distances / mean
+        tail = 1.0 + torch.pow(x, self.outer - self.inner)
+        transformed: Tensor = 1.0 / (1.0 + self.factor * torch.pow(x, self.outer) / tail)
+        return transformed
+
+
+class PairRepulsion(nn.Module):
+    """Screened nuclear repulsion (Ziegler, Biersack, Littmark 1985) below the sum of the covalent radii."""
+
+    radii: Tensor
+
+    def __init__(self, power: int) -> None:
+        super().__init__()
+        self.envelope = Envelope(1.0, power)
+        self.prefactor = 0.5 * 14.3996
+        self.exponents = [3.2, 0.9423, 0.4028, 0.2016]
+        self.register_buffer("coefficients", torch.tensor([0.1818, 0.5099, 0.2802, 0.02817]))
+        self.register_buffer("power", torch.tensor(0.300))
+        self.register_buffer("length", torch.tensor(0.4543))
+        radii = torch.tensor(covalent_radii[: MAX_ATOMIC_NUMBER + 1], dtype=torch.float64)
+        self.register_buffer("radii", radii, persistent=False)
+
+    coefficients: Tensor
+    power: Tensor
+    length: Tensor
+
+    def forward(self, species: Species, pairs: Edges, distances: Tensor) -> Tensor:
+        """Return half the energy of each pair (P,) in eV, from species (N,), pairs (2, P) and distances (P,)."""
+        numbers = species.to(distances.dtype)
+        first, second = numbers.index_select(0, pairs[0]), numbers.index_select(0, pairs[1])
+        radii = self.radii.to(distances.dtype).index_select(0, species)
+        cutoff = radii.index_select(0, pairs[0]) + radii.index_select(0, pairs[1])
+        length = self.length * 0.529 / (torch.pow(first, self.power) + torch.pow(second, self.power))
+        reduced = distances / length
+        screening = torch.zeros_like(distances)
+        for number, exponent in enumerate(self.exponents):
+            screening = screening + self.coefficients[number] * torch.exp(-exponent * reduced)
+        shares: Tensor = self.prefactor * first * second / distances * screening * self.envelope(distances / cutoff)
+        return shares
+
+
+class RadialNetwork(nn.Module):
+    """Network that maps radial functions to filters, with layers without bias and SiLU between them (eq. 8)."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        layers = [nn.Linear(inputs, outputs, bias=False) for inputs, outputs in pairwise(sizes)]
+        for number, layer in enumerate(layers):
+            # The mean square of SiLU is 0.36 for numbers from a normal distribution.
+            gain = 1.0 if number == 0 else 1.0 / 0.6
+            nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, radial: Tensor) -> Tensor:
+        """Map radial functions (P, R) to filters (P, F)."""
+        for number, layer in enumerate(self.layers):
+            if number:
+                radial = nn.functional.silu(radial)
+            radial = layer(radial)
+        return radial
+
+
+class MACELayer(nn.Module):
+    """Layer with messages from the neighbors (eqs. 8 and 9), products (eqs. 10 and 11) and update (eq. 12).
+
+    Args:
+        kind: Kind of the interaction.
+        features: Degrees of the features.
+        results: Degrees of the updated features.
+        largest: Largest degree of directions and messages.
+        order: Largest number of factors in the products.
+        channels: Number of channels.
+        elements: Number of elements.
+        radial: Layer sizes of the radial network, from its input to its last hidden layer.
+    """
+
+    def __init__(
+        self,
+        kind: InteractionKind,
+        features: tuple[int, ...],
+        results: tuple[int, ...],
+        largest: int,
+        order: int,
+        channels: int,
+        elements: int,
+        radial: list[int],
+    ) -> None:
+        super().__init__()
+        degrees = tuple(range(largest + 1))
+        self.residual = kind in ("residual", "residual-density")
+        self.sizes = [2 * degree + 1 for degree in features]
+        self.convolution = Convolution(features, largest)
+        self.paths = len(self.convolution.paths)
+        self.before = DegreeLinear(features, [channels] * len(features), channels)
+        self.filters = RadialNetwork([*radial, self.paths * channels])
+        has_density = kind in ("density", "residual-density")
+        self.densities = nn.ModuleList([RadialNetwork([radial[0], 1])] if has_density else [])
+        multiplicity = [count * channels for count in self.convolution.multiplicity]
+        self.after = DegreeLinear(degrees, multiplicity, channels)
+        with torch.no_grad():
+            for weight in self.after.parameters():
+                weight.mul_(1.0 / TYPICAL_NEIGHBORS)
+        # A residual interaction adds the features, in degrees that features and results share. Other interactions map
+        # the messages with weights for each element.
+        kept = tuple(degree for degree in results if degree in features) if self.residual else degrees
+        self.skip = ElementLinear(kept, channels, channels, elements)
+        self.kept_rows = [row for degree in kept for row in _rows(features, degree)] if self.residual else []
+        self.target_rows = [row for degree in kept for row in _rows(results, degree)] if self.residual else []
+        self.register_buffer("kept", torch.tensor(self.kept_rows, dtype=torch.int64), persistent=False)
+        self.register_buffer("target", torch.tensor(self.target_rows, dtype=torch.int64), persistent=False)
+        self.products = SymmetricProducts(largest, results, order, channels, elements)
+        self.mix = DegreeLinear(results, [channels] * len(results), channels)
+        self.result_sizes = [2 * degree + 1 for degree in results]
+
+    kept: Tensor
+    target: Tensor
+
+    def forward(
+        self, features: Tensor, element: Tensor, radial: Tensor, switch: Tensor, harmonics: Tensor, edges: Edges
+    ) -> Tensor:
+        """Map features (N, sum (2 l + 1), C) to updated features.
+
+        Args:
+            features: Features of the atoms (N, sum (2 l + 1), C).
+            element: Index of each atom's element (N,).
+            radial: Radial functions times the switch (P, R) of each pair.
+            switch: Cutoff switch (P, 1).
+            harmonics: Spherical harmonics (E, D) of the edges.
+            edges: Edges (2, E), E = 2 P; the second half repeats the first in the other direction.
+        """
+        channels = features.shape[2]
+        filters = self.filters(radial).view(-1, self.paths, channels)
+        sent = self.before(list(features.split(self.sizes, dim=1)))
+        sums = self.convolution(sent, harmonics, filters, edges)
+        messages = self.after(sums)
+        for network in self.densities:
+            density = torch.tanh(network(radial) ** 2)
+            density = torch.cat((density, density))
+            density = density.new_zeros((features.shape[0], 1)).index_add(0, edges[0], density)
+            messages = messages / (density + 1.0).unsqueeze(1)
+        if not self.residual:
+            messages = self.skip(messages, element)
+        products = self.products(messages, element)
+        updated: Tensor = self.mix(list(products.split(self.result_sizes, dim=1)))
+        if self.residual:
+            kept = self.skip(features.index_select(1, self.kept), element)
+            updated = updated.index_add(1, self.target, kept)
+        return updated
+
+
+class MACE(nn.Module):
+    """MACE energy network.
+
+    The energy of an atom is a sum over the layers (eq. 13). Each layer but the last contributes a linear function of
+    the scalars. The last layer contributes a small network of the scalars. The second half of the edges must repeat the
+    first half in the other direction, as in all batches and neighbor lists of piwsl.
+
+    Args:
+        cutoff: Interaction range, angstrom.
+        elements: Atomic numbers of the elements that the network supports.
+        channels: Number of channels of each degree.
+        hidden_degrees: Degrees of the features between layers, ascending from 0.
+        largest_degree: Largest degree of directions and messages.
+        correlations: Largest number of factors in the products, 1 to 4, one entry for each layer.
+        first_interaction: Kind of the first interaction.
+        interaction: Kind of all other interactions.
+        radial_size: Number of radial functions.
+        cutoff_power: Power of the cutoff polynomial.
+        radial_layers: Sizes of the hidden layers in the radial networks.
+        readout_width: Size of the hidden layer in the last readout.
+        pair_repulsion: Whether the screened nuclear repulsion is added.
+        last_readout_only: Whether the linear readouts are omitted.
+        distance_transform: Transformation of the distances before the radial functions, ``none`` or ``agnesi``.
+
+    Raises:
+        ConfigError: ``hidden_degrees``, ``elements`` or ``correlations`` are invalid.
+    """
+
+    def __init__(
+        self,
+        cutoff: float = 5.0,
+        elements: Annotated[tuple[int, ...], Field(min_length=1, description="atomic numbers")] = (1, 6, 7, 8),
+        channels: Annotated[int, Field(ge=1, le=1024, description="channels of each degree")] = 64,
+        hidden_degrees: Annotated[tuple[int, ...], Field(min_length=1, description="degrees of features")] = (0, 1),
+        largest_degree: Annotated[int, Field(ge=0, le=6, description="largest degree of directions")] = 3,
+        correlations: Annotated[
+            tuple[int, ...], Field(min_length=1, max_length=12, description="order of products of each layer")
+        ] = (3, 3),
+        first_interaction: Annotated[InteractionKind, Field(description="first interaction")] = "residual",
+        interaction: Annotated[InteractionKind, Field(description="other interactions")] = "residual",
+        radial_size: RadialSize = 8,
+        cutoff_power: Annotated[int, Field(ge=2, le=20, description="power of the cutoff polynomial")] = 6,
+        radial_layers: Annotated[tuple[int, ...], Field(description="hidden layers of radial networks")] = (64, 64, 64),
+        readout_width: Annotated[int, Field(ge=1, le=1024, description="hidden layer of the last readout")] = 16,
+        pair_repulsion: Annotated[bool, Field(description="repulsion of nuclei")] = False,
+        last_readout_only: Annotated[bool, Field(description="only the readout of the last layer")] = False,
+        distance_transform: Annotated[
+            Literal["none", "agnesi"], Field(description="transformation of distances")
+        ] = "none",
+    ) -> None:
+        super().__init__()
+        if sorted(set(hidden_degrees)) != list(hidden_degrees) or hidden_degrees[0] != 0:
+            raise ConfigError(f"model.hidden_degrees: {list(hidden_degrees)} must ascend from 0")
+        if not all(1 <= number <= MAX_ATOMIC_NUMBER for number in elements) or len(set(elements)) != len(elements):
+            raise ConfigError(f"model.elements: {list(elements)} must be different atomic numbers")
+        if not all(1 <= order <= 4 for order in correlations):
+            raise ConfigError(f"model.correlations: {list(correlations)}: products have 1 to 4 factors")
+        self.cutoff = cutoff
+        index = torch.full((MAX_ATOMIC_NUMBER + 1,), len(elements), dtype=torch.int64)
+        index[list(elements)] = torch.arange(len(elements))
+        self.register_buffer("index", index, persistent=False)
+        self.radial = Bessel(cutoff, radial_size)
+        self.transforms = nn.ModuleList([AgnesiTransform()] if distance_transform == "agnesi" else [])
+        self.switch = Envelope(cutoff, cutoff_power)
+        self.harmonics = SphericalHarmonics(largest_degree, "component")
+        self.embedding = nn.Embedding(len(elements), channels)
+        parity = [(-1.0) ** degree for degree in range(largest_degree + 1) for _ in range(2 * degree + 1)]
+        self.register_buffer("parity", torch.tensor(parity), persistent=False)
+        layers: list[MACELayer] = []
+        features: tuple[int, ...] = (0,)
+        for number, order in enumerate(correlations):
+            last = number == len(correlations) - 1
+            results = (0,) if last else hidden_degrees
+            kind = interaction if number else first_interaction
+            sizes = [radial_size, *radial_layers]
+            layers.append(MACELayer(kind, features, results, largest_degree, order, channels, len(elements), sizes))
+            features = results
+        self.layers = nn.ModuleList(layers)
+        self.early_readouts = nn.ModuleList(nn.Linear(channels, 1, bias=False) for _ in correlations[1:])
+        self.last_readout_only = last_readout_only
+        self.readout = nn.Sequential(
+            nn.Linear(channels, readout_width, bias=False), nn.SiLU(), nn.Linear(readout_width, 1, bias=False)
+        )
+        # TorchScript compiles a loop over an empty list of modules, but not a call of a module that may be None.
+        self.repulsions = nn.ModuleList([PairRepulsion(cutoff_power)] if pair_repulsion else [])
+
+    index: Tensor
+    parity: Tensor
+
+    def forward(
+        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+    ) -> Tensor:
+        """Return the energy of each atom (N,), in units of the scale of the potential."""
+        element = self.index.index_select(0, species)
+        count = edges.shape[1] // 2
+        pairs, vectors = edges[:, :count], edge_vectors[:count]
+        distances = edge_lengths(vectors)
+        switch = self.switch(distances).unsqueeze(1)
+        transformed = distances
+        for transform in self.transforms:
+            transformed = transform(species, pairs, distances)
+        radial = self.radial(transformed) * switch
+        harmonics = self.harmonics(vectors / distances.unsqueeze(1))
+        harmonics = torch.cat((harmonics, harmonics * self.parity.to(harmonics.dtype)))
+        features = self.embedding(element).unsqueeze(1)
+        energies = torch.zeros_like(features[:, 0, 0])
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            features = layer(features, element, radial, switch, harmonics, edges)
+            if number < last and not self.last_readout_only:
+                for place, readout in enumerate(self.early_readouts):
+                    if place == number:
+                        energies = energies + readout(features[:, 0]).squeeze(1)
+        energies = energies + self.readout(features[:, 0]).squeeze(1)
+        for repulsion in self.repulsions:
+            shares = repulsion(species, pairs, distances)
+            energies = energies.index_add(0, pairs[0], shares).index_add(0, pairs[1], shares)
+        atomic: Tensor = energies
+        return atomic
+
+
+def _rows(degrees: tuple[int, ...], degree: int) -> list[int]:
+    """Return the rows of one degree in tensors with the given degrees."""
+    start = sum(2 * other + 1 for other in degrees if other < degree)
+    return list(range(start, start + 2 * degree + 1))

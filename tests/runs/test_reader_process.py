@@ -1,0 +1,85 @@
+"""Readers in a child process: whatever happens there, the parent gets arrays or an error of one line."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+from piwsl.errors import DataError, MissingDependencyError
+from piwsl.runs.reader_process import read_apart
+
+
+def arrays(path: str, count: int):
+    for number in range(count):
+        print("noise of a library")
+        yield {"a": np.full((2, number), number, dtype=np.float32), "b": np.array([number])}
+
+
+def aborting(path: str):
+    yield {"a": np.arange(3)}
+    os.abort()
+
+
+def looping(path: str):
+    yield {"a": np.arange(3)}
+    while True:
+        pass
+
+
+def waiting(path: str):
+    time.sleep(60)
+    yield {"a": np.arange(3)}
+
+
+def failing(path: str, what: str):
+    yield {"a": np.arange(3)}
+    if what == "memory":
+        raise MemoryError
+    if what == "library":
+        raise MissingDependencyError("h5py", "an HDF5 file", "data")
+    if what == "data":
+        raise DataError(f"{path}: frame 3 is broken")
+    raise ValueError("two\nlines")
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "t.bin").write_bytes(b"0")
+    return tmp_path / "t.bin"
+
+
+def test_arrays_come_back_and_readers_can_be_interleaved(file):
+    both = list(zip(read_apart(arrays, file, 3), read_apart(arrays, file, 4), strict=False))
+    assert [int(first["b"][0]) for first, _ in both] == [0, 1, 2]
+    assert both[2][1]["a"].tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert both[0][0]["a"].shape == (2, 0)
+    assert both[1][0]["a"].dtype == np.float32
+
+
+def test_a_crash_is_one_line_and_the_next_reader_works(file):
+    pieces = read_apart(aborting, file)
+    assert next(pieces)["a"].tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match=r"t.bin: damaged: the reader crashed \(SIGABRT\)$"):
+        next(pieces)
+    assert len(list(read_apart(arrays, file, 2))) == 2
+
+
+@pytest.mark.parametrize("reader", [looping, waiting])
+def test_every_read_ends(reader, file):
+    with pytest.raises(DataError, match=r"t.bin: damaged: reading did not finish within 0 s"):
+        list(read_apart(reader, file, cpu_seconds=0.3))
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "message"),
+    [
+        ("memory", DataError, r"t.bin: damaged \(not enough memory\)$"),
+        ("library", MissingDependencyError, r"pip install 'piwsl\[data\]'$"),
+        ("data", DataError, r"t.bin: frame 3 is broken$"),
+        ("value", DataError, r"t.bin: damaged \(two lines\)$"),
+    ],
+)
+def test_errors_keep_their_kind(what, kind, message, file):
+    with pytest.raises(kind, match=message):
+        list(read_apart(failing, file, what))

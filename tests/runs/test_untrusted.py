@@ -1,0 +1,67 @@
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from piwsl.errors import DataError, PiwslError
+from piwsl.runs.child import call_in_child
+from piwsl.runs.untrusted import TooLargeError, check_archive, inflate, parse_json, reading
+
+
+def test_whatever_a_library_raises_is_one_line():
+    with pytest.raises(DataError, match=r"a\.bin: not readable \(list index out of range\)"), reading(Path("a.bin")):
+        raise IndexError("list index out of range")
+
+
+def test_an_error_of_ours_stays_as_it_is():
+    with pytest.raises(PiwslError, match=r"^mine$"), reading(Path("a.bin")):
+        raise PiwslError("mine")
+
+
+def test_a_zlib_bomb_is_refused_before_it_is_unpacked():
+    bomb = zlib.compress(bytes(2**27), 1)
+    with pytest.raises(TooLargeError, match="unpack to more than"):
+        inflate(bomb)
+    assert inflate(zlib.compress(b"text")) == b"text"
+    with pytest.raises(zlib.error):
+        inflate(zlib.compress(b"a longer text")[:-3])
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(2**27))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive, pytest.raises(TooLargeError):
+        check_archive(archive, (tmp_path / "a.zip").stat().st_size)
+
+
+def test_deep_json_is_an_error_like_other_damage():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000 + "]" * 100_000)
+
+
+# Functions for child processes must be importable there: these are of the standard library.
+
+
+def test_a_crash_of_a_child_is_one_line():
+    with pytest.raises(DataError, match=r"a\.bin: .*crashed: SIGABRT"):
+        call_in_child(Path("a.bin"), os.abort, seconds=5, memory=2**30)
+
+
+def test_a_child_without_an_end_is_ended():
+    from itertools import count
+
+    with pytest.raises(DataError, match="took longer than 1 s"):
+        call_in_child(Path("a.bin"), sum, count(), seconds=1, memory=2**30)
+
+
+def test_results_and_errors_of_a_child():
+    assert call_in_child(Path("a"), len, "four", seconds=5, memory=2**30) == 4
+    with pytest.raises(ValueError, match="TypeError"):
+        call_in_child(Path("a"), len, 4, seconds=5, memory=2**30)
+
+
+def test_memory_of_a_child_is_limited():
+    with pytest.raises(ValueError, match="MemoryError"):
+        call_in_child(Path("a"), bytes, 2**32, seconds=5, memory=2**28)
