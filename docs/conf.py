@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE.parent))
 # Modules are imported to read their docstrings; nothing is computed.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import piwsl.models.build  # noqa: E402, F401 (pydantic fails on such classes once autodoc has looked at BaseModel)
 from piwsl._version import __version__  # noqa: E402 (the path is set above)
 from piwsl.cli.main import piwsl as command_line  # noqa: E402
 

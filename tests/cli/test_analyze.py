@@ -196,7 +196,8 @@ def test_what_piwsl_md_writes(tmp_path, monkeypatch, capsys):
     assert not stop.value.code
     np.savez("reference.npz", z=runs.ETHANOL.numbers, R=runs.shaking(200, seed=50))
     capsys.readouterr()
-    assert analyze("run", "--reference", "reference.npz", "--json") == 0
+    code = analyze("run", "--reference", "reference.npz", "--json")
+    assert code == 0, capsys.readouterr().err
     numbers = json.loads(capsys.readouterr().out)
     assert numbers["run"]["frames"] == 100
     assert numbers["stability"]["time"]["value"] == 1000.0

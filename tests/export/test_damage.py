@@ -89,6 +89,7 @@ def same(left, right):
 def test_a_byte_that_flips(tmp_path, exports, kind, places):
     good, read = kind(tmp_path, exports)
     content, expected = good.read_bytes(), read(good)
+    places = min(places, 100) if kind is packed else places  # a process reads each of these files
     damaged = tmp_path / f"state-damaged{good.suffix}"
     refused = 0
     for place in np.random.default_rng(places).choice(len(content), min(places, len(content)), replace=False):

@@ -49,6 +49,11 @@ class MoleculeSprings(nn.Module):
         forces = forces.index_add(0, self.springs.first, pulls).index_add(0, self.springs.second, -pulls)
         return energy.unsqueeze(0), forces.unsqueeze(0)
 
+    @torch.jit.export
+    def check_order(self, species: list[int]) -> None:
+        if len(species) <= int(self.springs.second.max()):
+            raise ValueError("fewer atoms than the springs have")
+
     def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
         energies, forces = self.evaluate(positions * self.length_unit, box)
         return energies[0] / self.energy_unit, forces[0] * (self.length_unit / self.energy_unit)
