@@ -216,7 +216,7 @@ def moment_text(moment: str | None) -> str | None:
 
 
 def file_text(path: str) -> str:
-    """Return a path; of a file in a temporary directory its name."""
+    """Return a path as text, or only the file name if the file is in a temporary directory."""
     return Path(path).name if is_temporary(Path(path)) else path
 
 
