@@ -16,13 +16,21 @@ def titania(real_data):
     return read_frames(real_data / "tio2.extxyz.gz").select(range(0, 5400, 50))
 
 
+def _facts(lines):
+    """The lines of a report without those about the names of labels, which each format has its own of."""
+    return [line for line in lines if not line.startswith(("names", "note"))]
+
+
 @pytest.mark.parametrize("ending", [ending for ending in WRITERS if ending not in (".npz", ".hdf5", ".xyz")])
 def test_titania(titania, tmp_path, ending):
     write_frames(titania, tmp_path / f"tio2{ending}")
     again = read_frames(tmp_path / f"tio2{ending}")
     assert_same_frames(again, titania, 5.1e-9 if ending == ".extxyz" else 0.0)
-    one, other = inspect_frames(titania), inspect_frames(again)
-    assert one.lines()[:-1] == other.lines()[: len(one.lines()) - 1]
+    # Formats have different names for the labels.
+    one, other = (
+        [line for line in inspect_frames(frames).lines() if "names" not in line] for frames in (titania, again)
+    )
+    assert one == other[: len(one)]
 
 
 def test_aspirin(real_data, tmp_path):
