@@ -92,6 +92,7 @@ def claimed(shape, content=b""):
         (claimed((2,), bytes(24)), "has the shape"),
         (bytes(2**27), "would take"),
     ],
+    ids=["large", "short", "long", "bomb"],
 )
 def test_sizes_of_arrays_are_compared(tmp_path, content, message):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
