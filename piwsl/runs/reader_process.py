@@ -99,7 +99,7 @@ class _Server:
         """Return the next item of a generator; None at its end."""
         with self._lock:
             try:
-                self._send({"next": number, "seconds": seconds})
+                self._send({"next": number, "seconds": seconds, "folder": os.getcwd()})
                 answer = self._receive()
             except (OSError, EOFError, ValueError):
                 raise DataError(f"{path}: damaged: {self._fate(seconds)}") from None
@@ -192,6 +192,7 @@ def serve() -> None:
         elif "close" in request:
             generators.pop(request["close"], None)
         else:
+            os.chdir(request["folder"])  # relative paths mean those of the parent, which may have changed its folder
             _limit_time(request["seconds"])
             _answer(generators[request["next"]], answers)
             _limit_time(0)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +84,17 @@ def test_every_read_ends(reader, file):
 def test_errors_keep_their_kind(what, kind, message, file):
     with pytest.raises(kind, match=message):
         list(read_apart(failing, file, what))
+
+
+def content(path: str):
+    with open(path, "rb") as stream:
+        yield {"a": np.frombuffer(stream.read(), dtype=np.uint8)}
+
+
+def test_relative_paths_follow_the_current_folder(tmp_path, monkeypatch):
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "t.bin").write_bytes(bytes([number]))
+        monkeypatch.chdir(folder)
+        assert next(read_apart(content, Path("t.bin")))["a"].tolist() == [number]
