@@ -1,9 +1,34 @@
-"""Rotations of harmonics by least squares on points: independent of the recursions in the package."""
+"""Real harmonics and their rotations by least squares on points: independent of the recursions in the package."""
+
+import math
 
 import numpy as np
 import torch
 
-from piwsl.models.networks.sphere import real_harmonics
+
+def real_harmonics(l_max, points):
+    """Return the real harmonics (P, (l_max + 1)^2) of unit vectors (P, 3), by degree l and order m = -l .. l.
+
+    The associated Legendre functions are computed by their standard recursion in l, without the factor sin(theta)^m.
+    This factor is part of the phases (x + i y)^m, so nothing is singular at the poles.
+    """
+    x, y, z = points.T
+    phases = (x + 1j * y)[:, None] ** np.arange(l_max + 1)
+    harmonics = np.empty((len(points), (l_max + 1) ** 2))
+    for m in range(l_max + 1):
+        # P_mm / sin^m, without the sign (-1)^m of Condon and Shortley.
+        below, current = np.zeros_like(z), np.full_like(z, float(math.prod(range(1, 2 * m, 2))))
+        for degree in range(m, l_max + 1):
+            norm = math.sqrt((2 * degree + 1) * math.factorial(degree - m) / math.factorial(degree + m))
+            center = degree * degree + degree
+            if m == 0:
+                harmonics[:, center] = norm * current
+            else:
+                harmonics[:, center + m] = math.sqrt(2.0) * norm * current * phases[:, m].real
+                harmonics[:, center - m] = math.sqrt(2.0) * norm * current * phases[:, m].imag
+            following = ((2 * degree + 1) * z * current - (degree + m) * below) / (degree - m + 1)
+            below, current = current, following
+    return harmonics
 
 
 def some_rotation(seed=0):

@@ -1,4 +1,4 @@
-"""Functions on the unit sphere: real spherical harmonics, exact quadrature, activations.
+"""Functions on the unit sphere: exact quadrature, activations.
 
 A channel of an atom is a function on the sphere, f(p) = sum_lm x_lm Y_lm(p), which is represented by its coefficients.
 The harmonics are real and normalized to a mean square of one over the sphere. The mean square of f is therefore the sum
@@ -12,32 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from piwsl.models.networks.spherical import SphericalHarmonics
 from piwsl.typing import FloatArray
-
-
-def real_harmonics(l_max: int, points: FloatArray) -> FloatArray:
-    """Return the real harmonics (P, (l_max + 1)^2) of unit vectors (P, 3), by degree l and order m = -l .. l.
-
-    The associated Legendre functions are computed by their standard recursion in l, without the factor sin(theta)^m.
-    This factor is part of the phases (x + i y)^m, so nothing is singular at the poles.
-    """
-    x, y, z = points.T
-    phases = (x + 1j * y)[:, None] ** np.arange(l_max + 1)
-    harmonics = np.empty((len(points), (l_max + 1) ** 2))
-    for m in range(l_max + 1):
-        # P_mm / sin^m, without the sign (-1)^m of Condon and Shortley.
-        below, current = np.zeros_like(z), np.full_like(z, float(math.prod(range(1, 2 * m, 2))))
-        for degree in range(m, l_max + 1):
-            norm = math.sqrt((2 * degree + 1) * math.factorial(degree - m) / math.factorial(degree + m))
-            center = degree * degree + degree
-            if m == 0:
-                harmonics[:, center] = norm * current
-            else:
-                harmonics[:, center + m] = math.sqrt(2.0) * norm * current * phases[:, m].real
-                harmonics[:, center - m] = math.sqrt(2.0) * norm * current * phases[:, m].imag
-            following = ((2 * degree + 1) * z * current - (degree + m) * below) / (degree - m + 1)
-            below, current = current, following
-    return harmonics
 
 
 def quadrature(degree: int, azimuthal: int | None = None) -> tuple[FloatArray, FloatArray]:
@@ -81,7 +57,9 @@ class SphereActivation(nn.Module):
         l_max = max(degree for degree, _ in orders)
         points, weights = quadrature(3 * l_max, 3 * max(order for _, order in orders))
         columns = [degree * degree + degree + order for degree, order in orders]
-        harmonics = torch.from_numpy(real_harmonics(l_max, points)[:, columns])
+        # The polar axis of `SphericalHarmonics` is y. The polar axis of the quadrature is z.
+        units = torch.from_numpy(points[:, [1, 2, 0]])
+        harmonics = SphericalHarmonics(l_max, "component")(units)[:, columns]
         self.register_buffer("to_grid", harmonics, persistent=False)
         self.register_buffer("from_grid", (0.25 * harmonics.t() * torch.from_numpy(weights)), persistent=False)
 

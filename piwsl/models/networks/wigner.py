@@ -10,11 +10,10 @@ of the elements of the 3 x 3 matrix. No angles occur, and derivatives of any ord
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.networks.sphere import quadrature, real_harmonics
+from piwsl.models.networks.spherical import coupling
 
 
 def orders_by_degree(l_max: int) -> list[tuple[int, int]]:
@@ -29,18 +28,6 @@ def orders_by_order(l_max: int, m_max: int) -> list[tuple[int, int]]:
     """
     signed = [0] + [sign * order for order in range(1, m_max + 1) for sign in (1, -1)]
     return [(degree, order) for order in signed for degree in range(abs(order), l_max + 1)]
-
-
-def coupling(degree: int) -> Tensor:
-    """Return the matrix (2l + 1, 2l - 1, 3), float64, that couples degrees l - 1 and 1 to degree l.
-
-    Its rows are orthonormal, and its elements are proportional to the integrals of products of three harmonics.
-    """
-    points, weights = quadrature(2 * degree)
-    harmonics = real_harmonics(degree, points)
-    upper, lower, first = (harmonics[:, k * k : (k + 1) ** 2] for k in (degree, degree - 1, 1))
-    integrals = np.einsum("p,pa,pb,pc->abc", weights, upper, lower, first)
-    return torch.from_numpy(integrals / math.sqrt((integrals[0] ** 2).sum()))
 
 
 def edge_frames(directions: Tensor) -> Tensor:
@@ -70,7 +57,8 @@ class _NextDegree(nn.Module):
         self.rows = min(degree, m_max)
         # For degrees above m_max, no new rows appear. Each order m then couples only with order 0 of degree 1.
         self.same_rows = degree > m_max
-        matrix = coupling(degree)
+        # The rows of the matrix (2l + 1, 2l - 1, 3) are orthonormal.
+        matrix = coupling(degree - 1, 1, degree).permute(2, 0, 1).contiguous() * math.sqrt(2.0 * degree + 1.0)
         self.register_buffer("coupling", matrix, persistent=False)
         inverse = torch.ones(1, 1, dtype=torch.float64)
         if self.same_rows:

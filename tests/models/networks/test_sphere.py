@@ -1,32 +1,20 @@
-"""Harmonics, quadrature and the activation on the sphere."""
-
-import math
+"""Quadrature and the activation on the sphere."""
 
 import numpy as np
 import pytest
 import torch
 
-from piwsl.models.networks.sphere import SphereActivation, quadrature, real_harmonics
+from piwsl.models.networks.sphere import SphereActivation, quadrature
 from piwsl.models.networks.wigner import orders_by_degree, orders_by_order
-from tests.support.harmonics import about_z, rotation_of_harmonics, some_rotation
+from tests.support.harmonics import about_z, real_harmonics, rotation_of_harmonics, some_rotation
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
-def test_harmonics_are_orthonormal():
+def test_the_quadrature_is_exact_for_products_of_harmonics():
     points, weights = quadrature(12)
     harmonics = real_harmonics(6, points)
     assert np.abs(harmonics.T @ (weights[:, None] * harmonics) - np.eye(49)).max() < 1e-13
-
-
-def test_harmonics_of_low_degree_have_their_known_form():
-    points, _ = quadrature(5)
-    x, y, z = points.T
-    harmonics = real_harmonics(2, points)
-    expected = [np.ones_like(x), *(math.sqrt(3.0) * one for one in (y, z, x))]
-    expected += [math.sqrt(15.0) * x * y, math.sqrt(15.0) * y * z, math.sqrt(5.0) * (1.5 * z * z - 0.5)]
-    expected += [math.sqrt(15.0) * x * z, math.sqrt(15.0) * 0.5 * (x * x - y * y)]
-    assert np.abs(harmonics - np.stack(expected, axis=1)).max() < 1e-14
 
 
 def test_the_quadrature_is_exact_up_to_its_degree_and_not_beyond():

@@ -5,6 +5,7 @@ import torch
 
 from piwsl.models.networks.spherical import SphericalHarmonics, coupling, degree_index
 from piwsl.models.networks.symmetric_products import SymmetricProducts, product_basis
+from tests.support.harmonics import real_harmonics
 
 
 def units(count, seed=0):
@@ -36,6 +37,13 @@ def test_harmonics_equal_the_polynomials_of_the_tables():
     second = [x * z, x * y, (3 * y * y - 1) / math.sqrt(12.0), y * z, (z * z - x * x) / 2]
     assert torch.allclose(values[:, 4:9], math.sqrt(15.0 / (4.0 * math.pi)) * torch.stack(second, 1))
     assert torch.allclose(values[:, 12], math.sqrt(7.0 / (16.0 * math.pi)) * y * (5 * y * y - 3))
+
+
+def test_harmonics_equal_an_independent_recursion_with_another_polar_axis():
+    """`SphereActivation` and the frames of edges have the polar axis z: (x, y, z) takes the place of (z, x, y)."""
+    points = units(50)
+    values = SphericalHarmonics(8, "component")(points[:, [1, 2, 0]])
+    assert float((values - torch.from_numpy(real_harmonics(8, points.numpy()))).abs().max()) < 1e-13
 
 
 def test_harmonics_are_orthonormal_on_the_sphere():
