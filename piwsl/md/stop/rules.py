@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ase import Atoms
 
 from piwsl.errors import ConfigError, reason_of
+from piwsl.md.stop.close_pairs import ContactRule, ExtrapolationRule
 from piwsl.md.stop.energies import CommitteeRule, EnergyDriftRule, TemperatureRule
-from piwsl.md.stop.geometry import BondRule, CellRule, ContactRule, ExtrapolationRule, FiniteRule, IsolatedRule
+from piwsl.md.stop.geometry import BondRule, CellRule, FiniteRule, IsolatedRule
 from piwsl.md.stop.rule import BuiltInRule, Phase, RuleWithMemory, RuleWithStart, StopRule, Violation
 
 if TYPE_CHECKING:
