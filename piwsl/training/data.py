@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from typing import Annotated, overload
+from typing import overload
 from zlib import crc32
 
 import numpy as np
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
@@ -20,14 +19,13 @@ from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import are_determined, atom_energies, isolated_atoms
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
-from piwsl.errors import ConfigError, DataError, RunDirectoryError
-from piwsl.runs.files import read_json_object, source_hash
+from piwsl.errors import ConfigError, DataError
+from piwsl.runs.files import source_hash
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
 from piwsl.typing import BoolArray, IntArray
 from piwsl.units import parse_units
 
-_Index = Annotated[int, Field(ge=0)]
 # Random stream of this module. Streams 1 and 2 are used for the split and for the order of the frames.
 _FORCES_SHOWN = 3
 
@@ -223,70 +221,6 @@ def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
     shown = np.zeros(len(frames), dtype=bool)
     shown[order[: round(fraction * len(frames))]] = True
     return replace(frames, frames=HiddenForces(frames, shown))
-
-
-class _StoredSplit(BaseModel):
-    """Content of the split file: indices of frames, and hashes of the data (absent in files of earlier versions)."""
-
-    model_config = ConfigDict(strict=True)
-
-    train: list[_Index]
-    validation: list[_Index]
-    test: list[_Index]
-    sha256: dict[str, str] = Field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> "_StoredSplit":
-        try:
-            return cls.model_validate(read_json_object(path))
-        except (RunDirectoryError, ValidationError):
-            raise RunDirectoryError(
-                f"{path}: the file is damaged, so the run cannot be resumed: start a new run with another output"
-            ) from None
-
-
-def stored_split(path: Path) -> Split | None:
-    """Read the split written by an earlier session of a run.
-
-    Returns:
-        The split, or None if the earlier session ended before it wrote the file.
-
-    Raises:
-        RunDirectoryError: The file is damaged.
-    """
-    if not path.exists():
-        return None
-    stored = _StoredSplit.read(path)
-    return Split(stored.train, stored.validation, stored.test)
-
-
-def hashes_of(frames: TrainingFrames) -> dict[str, str]:
-    """Return the hashes of the training data and, if the test frames have a separate file, of the test file."""
-    hashes = {"data": frames.sha256}
-    if frames.test.files != frames.train.files:
-        hashes["test file"] = source_hash(frames.test.files)
-    return hashes
-
-
-def check_unchanged(path: Path, frames: TrainingFrames) -> None:
-    """Raise an error if the data of a resumed run changed since the run began.
-
-    Args:
-        path: Split file of the run. Files of earlier versions contain no hashes and pass the check.
-        frames: Frames that the resumed run has read.
-
-    Raises:
-        RunDirectoryError: The hash of the data or of the test file differs.
-    """
-    if not path.exists():
-        return
-    earlier = _StoredSplit.read(path).sha256
-    changed = [name for name, value in hashes_of(frames).items() if earlier.get(name, value) != value]
-    if changed:
-        raise RunDirectoryError(
-            f"cannot resume {path.parent}: the {' and the '.join(changed)} of this run changed since it began "
-            f"({frames.source}): restore the file, or start a new run with another output"
-        )
 
 
 def _absolute(source: str) -> str:

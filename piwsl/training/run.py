@@ -24,7 +24,6 @@ from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256, write_text
-from piwsl.runs.json_text import json_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
@@ -32,10 +31,7 @@ from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import (
     TrainingFrames,
-    check_unchanged,
     fitting_loss,
-    hashes_of,
-    stored_split,
     training_frames,
     with_absolute_sources,
 )
@@ -60,6 +56,7 @@ from piwsl.training.metrics import Errors
 from piwsl.training.objective import build_objective
 from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
 from piwsl.training.step_memory import step_memory
+from piwsl.training.stored_split import check_unchanged, stored_split, write_split
 from piwsl.training.task import DivergedError, TrainingTask
 
 LOGGER = logging.getLogger(__name__)
@@ -225,7 +222,7 @@ def run_training(
             if earlier is None:
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
-            write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
+            write_split(output / SPLIT_FILE, frames)
             with directory.log():
                 weights = sum(weight.numel() for weight in start.potential.parameters())
                 facts = [f"network: {config.model.network}, {weights} weights"]

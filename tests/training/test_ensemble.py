@@ -14,10 +14,11 @@ from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
 from piwsl.runs.files import sha256
-from piwsl.training.data import stored_split, training_frames
+from piwsl.training.data import training_frames
 from piwsl.training.ensemble import ensemble_seeds, mean_and_deviation, run_ensemble
 from piwsl.training.evaluate import predictions
 from piwsl.training.run import run_training
+from piwsl.training.stored_split import stored_split
 
 pytestmark = pytest.mark.slow
 

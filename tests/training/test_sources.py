@@ -2,9 +2,7 @@
 
 import csv
 import hashlib
-import json
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,16 +11,13 @@ from piwsl.data.census import Census
 from piwsl.data.datasets import Protocol
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.write import write_frames
-from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.errors import ConfigError
 from piwsl.runs.files import sha256, source_hash
 from piwsl.training import data as sources
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import (
     LabelCounts,
     check_against_data,
-    check_unchanged,
-    hashes_of,
-    stored_split,
     training_frames,
     with_absolute_sources,
     with_forces_of,
@@ -288,45 +283,6 @@ def test_directories_and_patterns_train(small, water_file, tmp_path):
         assert frames.split == whole.split
         assert [one.energy for one in frames.test] == [one.energy for one in whole.test]
         assert frames.sha256 == source_hash(sorted((tmp_path / "parts").iterdir()))
-
-
-@pytest.mark.slow
-def test_a_resumed_run_keeps_its_split(small, tmp_path):
-    config = small("optimizer.steps=20")
-    first = training_frames(config)
-    run_training(config, tmp_path / "run", frames=training_frames(small("seed=5")))
-    seen = []
-    run_training(config, tmp_path / "run", resume=True, on_data=lambda frames: seen.append(frames.split))
-    assert seen == [training_frames(small("seed=5")).split]
-    assert seen[0] != first.split
-    split = tmp_path / "run" / "split.json"
-    assert stored_split(Path(tmp_path / "none.json")) is None
-    split.write_text(split.read_text().replace("]", ", 99]", 1))
-    with pytest.raises(DataError, match="fewer than the split of this run requires"):
-        run_training(config, tmp_path / "run", resume=True)
-    split.write_text("{")
-    with pytest.raises(RunDirectoryError, match="damaged"):
-        run_training(config, tmp_path / "run", resume=True)
-
-
-def test_a_resumed_run_needs_the_data_that_it_began_with(small, water_file, tmp_path):
-    data = tmp_path / "data.npz"
-    data.write_bytes(Path(water_file).read_bytes())
-    frames = training_frames(small(f"data.file={data}"))
-    split = tmp_path / "split.json"
-    check_unchanged(split, frames)  # nothing was written yet
-    split.write_text(json.dumps({**asdict(frames.split), "sha256": hashes_of(frames)}))
-    assert stored_split(split) == frames.split
-    check_unchanged(split, frames)
-    with np.load(data) as archive:
-        content = dict(archive)
-    for key in ("coords", "energies", "forces"):
-        content[key] = content[key][::-1]  # the same frames in another order
-    np.savez(data, **content)
-    with pytest.raises(RunDirectoryError, match="the data of this run changed since it began"):
-        check_unchanged(split, training_frames(small(f"data.file={data}")))
-    split.write_text(json.dumps(asdict(frames.split)))  # as earlier versions wrote it
-    check_unchanged(split, training_frames(small(f"data.file={data}")))
 
 
 def test_single_atoms_are_reference_energies_and_in_no_part(small, tmp_path):
