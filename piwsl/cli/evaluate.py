@@ -49,7 +49,8 @@ def command(
     from piwsl.cli.logs import printing_warnings
     from piwsl.data.read import source_name
     from piwsl.runs.json_text import json_text
-    from piwsl.training.evaluation import GROUP_TITLES, check_predictions_name, evaluate, group_rows
+    from piwsl.training.evaluation import check_predictions_name, evaluate
+    from piwsl.training.grouped_errors import GROUP_TITLES, group_rows
 
     plot = plot or Path(f"{source_name(data[0])}-parity.png")
     for name, path in (("plot", plot), ("write", write)):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 from ase.io.extxyz import write_xyz
 from matplotlib.figure import Figure
 
@@ -22,7 +21,8 @@ from piwsl.runs import notebook
 from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.progress import counting
 from piwsl.training.evaluate import curl_of
-from piwsl.training.metrics import Errors, ErrorSums, offset_note
+from piwsl.training.grouped_errors import GROUP_TITLES, errors_by_element, errors_by_name, errors_on, group_rows
+from piwsl.training.metrics import Errors, offset_note
 from piwsl.training.parity import parity_figure
 from piwsl.training.predictors import Portion, Predictor, TrainedPredictor, predictor_of
 from piwsl.typing import FloatArray, IntArray
@@ -198,21 +198,6 @@ class Evaluation:
         )
 
 
-GROUP_TITLES = (
-    "frames", "energy MAE [meV/atom]", "energy RMSE [meV]", "force MAE [meV/A]", "force RMSE [meV/A]",
-)  # fmt: skip
-
-
-def group_rows(errors: Mapping[str, Errors]) -> list[tuple[str, ...]]:
-    """Return one table row per name, with the columns `GROUP_TITLES`."""
-    rows = []
-    for name, entry in errors.items():
-        values = (entry.energy_per_atom_mae, entry.energy_rmse, entry.force_mae, entry.force_rmse)
-        texts = ["-" if value is None else f"{1e3 * value:.3g}" for value in values]
-        rows.append((name, str(entry.structures) if entry.structures else "-", *texts))
-    return rows
-
-
 def check_predictions_name(path: Path) -> None:
     """Raise a `ConfigError` if a file name does not end in .extxyz or .xyz."""
     if path.suffix not in PREDICTIONS_SUFFIXES:
@@ -300,10 +285,10 @@ def _evaluated(
         trained = predictor.models[0]
         curl = curl_of(predictor.direct, next(iter(sets.values())), trained.cutoff, DTYPES[trained.dtype])
     return Evaluation(
-        errors=_errors(portions, None),
-        by_set=_by_name(portions, names) if len(sets) > 1 else {},
-        by_config_type=_by_name(portions, types) if any(types) else {},
-        by_element=_by_element(portions),
+        errors=errors_on(portions, None),
+        by_set=errors_by_name(portions, names) if len(sets) > 1 else {},
+        by_config_type=errors_by_name(portions, types) if any(types) else {},
+        by_element=errors_by_element(portions),
         frames=frames,
         sets=names,
         energies=np.concatenate(energies),
@@ -383,43 +368,3 @@ def _rms(portion: Portion, values: FloatArray) -> FloatArray:
 def _labeled_energies(portion: Portion) -> tuple[FloatArray, FloatArray, FloatArray]:
     known = np.isfinite(portion.energy_labels) & np.isfinite(portion.energies)
     return portion.energies[known], portion.energy_labels[known], portion.counts[known].astype(np.float64)
-
-
-def _errors(portions: Sequence[Portion], chosen: Sequence[FloatArray] | None) -> Errors:
-    """Return the errors on the frames selected by a mask for each portion. With None, use all frames."""
-    sums = ErrorSums()
-    for portion, mask in zip(portions, chosen or [np.ones(len(p.counts), dtype=bool) for p in portions], strict=True):
-        known = mask & np.isfinite(portion.energy_labels)
-        atoms = mask[portion.frame_of_atom] & np.isfinite(portion.force_labels).all(-1)
-        sums.add_values(
-            portion.energies[known],
-            portion.energy_labels[known],
-            portion.counts[known].astype(np.float64),
-            portion.forces[atoms],
-            portion.force_labels[atoms],
-        )
-        if portion.stresses is not None:
-            labeled = mask & np.isfinite(portion.stress_labels).all((-1, -2))
-            sums.stress.add(portion.stresses[labeled] - portion.stress_labels[labeled])
-    return sums.errors()
-
-
-def _by_name(portions: Sequence[Portion], names: Sequence[str]) -> dict[str, Errors]:
-    """Return the errors on the frames with each name. ``names`` has one entry per frame (S,)."""
-    edges = np.cumsum([len(portion.counts) for portion in portions])[:-1]
-    parts = np.split(np.array(names, dtype=object), edges)
-    return {
-        name or "(none)": _errors(portions, [np.asarray(part == name) for part in parts])
-        for name in dict.fromkeys(names)
-    }
-
-
-def _by_element(portions: Sequence[Portion]) -> dict[str, Errors]:
-    """Return the force errors on the atoms of each element."""
-    sums: dict[int, ErrorSums] = {}
-    for portion in portions:
-        known = np.isfinite(portion.force_labels).all(-1)
-        differences = portion.forces - portion.force_labels
-        for number in np.unique(portion.species[known]):
-            sums.setdefault(int(number), ErrorSums()).force.add(differences[known & (portion.species == number)])
-    return {chemical_symbols[number]: sums[number].errors() for number in sorted(sums)}
