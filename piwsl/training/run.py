@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from os import PathLike
 from pathlib import Path
@@ -12,11 +12,9 @@ from typing import Any, Literal
 import torch
 from matplotlib.figure import Figure
 
-from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.read import FrameSource
-from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.errors import RunDirectoryError, system_errors
-from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
+from piwsl.export.trained_file import DTYPES, MODEL_FILE, save_trained
 from piwsl.models import Potential, import_modules
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
@@ -29,12 +27,7 @@ from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
 from piwsl.training.config import TrainingConfig, load_config
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import (
-    TrainingFrames,
-    fitting_loss,
-    training_frames,
-    with_absolute_sources,
-)
+from piwsl.training.data import TrainingFrames, fitting_loss, training_frames, with_absolute_sources
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
@@ -58,6 +51,7 @@ from piwsl.training.start import StartingPoint, starting_potential, with_network
 from piwsl.training.step_memory import step_memory
 from piwsl.training.stored_split import check_unchanged, stored_split, write_split
 from piwsl.training.task import DivergedError, TrainingTask
+from piwsl.training.trained_model import trained_model
 
 LOGGER = logging.getLogger(__name__)
 
@@ -360,7 +354,6 @@ def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
     return TrainingTask(potential, objective, config.optimizer, config.seed), reason
 
 
-CHECK_FRAMES = 5
 FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning
 NOTABLE_SHARE = 0.2  # fraction of the loss above which the warning names the consistency terms
 
@@ -380,59 +373,3 @@ def quality_warnings(errors: Errors, consistency_share: float) -> list[str]:
     if consistency_share > NOTABLE_SHARE:
         advice = f"PITC and PISC contributed up to {consistency_share:.0%} of the loss: lower their coefficients"
     return [f"the spread of the predicted energies is only {ratio:.2f} times the spread of the labels: {advice}"]
-
-
-def trained_model(
-    config: TrainingConfig,
-    frames: TrainingFrames,
-    potential: Potential,
-    validation: Errors,
-    test: Errors | None,
-    origin: dict[str, Any] | None = None,
-    state: Mapping[str, torch.Tensor] | None = None,
-) -> TrainedModel:
-    """Return the content of the trained file of a run.
-
-    Args:
-        config: Training configuration.
-        frames: Training, validation and test frames.
-        potential: Trained potential.
-        validation: Errors on the validation frames.
-        test: Errors on the test frames; None without test frames, or before the end of training.
-        origin: Record of the starting point, see `StartingPoint.origin`.
-        state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
-    """
-    weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
-    if state is not None:
-        weights = {name: state[f"potential.network.{name}"] for name in weights}
-    step = max(1, len(frames.validation) // CHECK_FRAMES)
-    return TrainedModel(
-        config=config.model,
-        reference_energies={z: float(potential.reference_energies[z]) for z in potential.elements},
-        scale=float(potential.scale),
-        dtype=config.weights_dtype,
-        tensors={name: value.detach().cpu().clone() for name, value in weights.items()},
-        check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
-        training={
-            "data": frames.source.name,
-            "data_sha256": frames.sha256,
-            "level": level_of(frames),
-            "train_frames": len(frames.train),
-            "loss": config.loss.model_dump(),
-            "seed": config.seed,
-            "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
-            "start": origin,
-            **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
-            "validation": asdict(validation),
-            "test": asdict(test) if test else None,
-        },
-        domain=frames.domain(config.model.cutoff, level_of(frames)),
-    )
-
-
-def level_of(frames: TrainingFrames) -> str | None:
-    """Return the level of theory of the labels in a bundled system or a named data set; None for other sources."""
-    if frames.source in [system.train for system in SYSTEMS.values()]:
-        return BUNDLED_LEVEL
-    name = str(frames.source)
-    return dataset(name).level if is_dataset(name) else None

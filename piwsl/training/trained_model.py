@@ -1,0 +1,73 @@
+"""The content of the trained file of a run: weights, description, and structures for checks."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from piwsl.data.datasets import dataset, is_dataset
+from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
+from piwsl.export.trained_file import TrainedModel
+from piwsl.models import Potential
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames
+from piwsl.training.metrics import Errors
+
+CHECK_FRAMES = 5
+
+
+def trained_model(
+    config: TrainingConfig,
+    frames: TrainingFrames,
+    potential: Potential,
+    validation: Errors,
+    test: Errors | None,
+    origin: dict[str, Any] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> TrainedModel:
+    """Return the content of the trained file of a run.
+
+    Args:
+        config: Training configuration.
+        frames: Training, validation and test frames.
+        potential: Trained potential.
+        validation: Errors on the validation frames.
+        test: Errors on the test frames; None without test frames, or before the end of training.
+        origin: Record of the starting point, see `StartingPoint.origin`.
+        state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
+    """
+    weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
+    if state is not None:
+        weights = {name: state[f"potential.network.{name}"] for name in weights}
+    step = max(1, len(frames.validation) // CHECK_FRAMES)
+    return TrainedModel(
+        config=config.model,
+        reference_energies={z: float(potential.reference_energies[z]) for z in potential.elements},
+        scale=float(potential.scale),
+        dtype=config.weights_dtype,
+        tensors={name: value.detach().cpu().clone() for name, value in weights.items()},
+        check_frames=frames.validation.frames[::step][:CHECK_FRAMES],
+        training={
+            "data": frames.source.name,
+            "data_sha256": frames.sha256,
+            "level": level_of(frames),
+            "train_frames": len(frames.train),
+            "loss": config.loss.model_dump(),
+            "seed": config.seed,
+            "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
+            "start": origin,
+            **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
+            "validation": asdict(validation),
+            "test": asdict(test) if test else None,
+        },
+        domain=frames.domain(config.model.cutoff, level_of(frames)),
+    )
+
+
+def level_of(frames: TrainingFrames) -> str | None:
+    """Return the level of theory of the labels in a bundled system or a named data set; None for other sources."""
+    if frames.source in [system.train for system in SYSTEMS.values()]:
+        return BUNDLED_LEVEL
+    name = str(frames.source)
+    return dataset(name).level if is_dataset(name) else None
