@@ -30,6 +30,11 @@ ACCELERATION = ELEMENTARY_CHARGE / ATOMIC_MASS * 1e-10
 # ASE's unit of time, angstrom * sqrt(amu / eV), in fs.
 ASE_TIME = 1.0 / sqrt(ACCELERATION)
 
+# Constants of ASE (CODATA 2014), which differ from those above by 1e-8. The weights of SO3LR were fitted with them.
+ASE_BOHR = 0.5291772105638411  # angstrom
+ASE_HARTREE = 27.211386024367243  # eV
+ASE_COULOMB = ASE_HARTREE * ASE_BOHR  # eV angstrom
+
 
 @dataclass(frozen=True)
 class LabelUnits:

@@ -16,6 +16,9 @@ def test_against_ase():
     assert pytest.approx(ase.units.fs, rel=1e-6) == 1.0 / units.ASE_TIME
     assert pytest.approx(ase.units.kB, rel=1e-6) == units.BOLTZMANN
     assert pytest.approx(ase.units.Bohr, rel=1e-8) == units.BOHR
+    assert pytest.approx(ase.units.Bohr, rel=1e-15) == units.ASE_BOHR
+    assert pytest.approx(ase.units.Hartree, rel=1e-15) == units.ASE_HARTREE
+    assert units.ASE_COULOMB == pytest.approx(14.3996453520, rel=1e-11)
 
 
 def test_unit_names():

@@ -13,10 +13,8 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from piwsl.typing import MAX_ATOMIC_NUMBER
+from piwsl.units import ASE_BOHR, ASE_COULOMB, ASE_HARTREE
 
-BOHR = 0.5291772105638411  # angstrom
-HARTREE = 27.211386024367243  # eV
-COULOMB = 14.399645351950548  # eV angstrom
 # Fine-structure constant, which relates the polarizability to the van der Waals radius.
 _FINE_STRUCTURE = 0.0072973525693
 
@@ -51,13 +49,13 @@ class NuclearRepulsion(nn.Module):
     def __init__(self, last: float = 1.5) -> None:
         super().__init__()
         self.last = last
-        self.prefactor = 0.5 * COULOMB
+        self.prefactor = 0.5 * ASE_COULOMB
         exponents = torch.tensor([3.2, 0.9423, 0.4028, 0.2016])
         weights = torch.tensor([0.1818, 0.5099, 0.2802, 0.02817])
         self.exponents = nn.Parameter(_inverse_softplus(exponents))
         self.weights = nn.Parameter(_inverse_softplus(weights))
         self.power = nn.Parameter(_inverse_softplus(torch.tensor(0.23)))
-        self.density = nn.Parameter(_inverse_softplus(torch.tensor(1.0 / (0.8854 * BOHR))))
+        self.density = nn.Parameter(_inverse_softplus(torch.tensor(1.0 / (0.8854 * ASE_BOHR))))
 
     def forward(self, center: Tensor, neighbor: Tensor, distances: Tensor) -> Tensor:
         """Map atomic numbers (P,) of both atoms, as floating-point numbers, and distances (P,) to energies (P,)."""
@@ -85,7 +83,7 @@ class Electrostatics(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.width = width
-        self.prefactor = 0.5 * COULOMB
+        self.prefactor = 0.5 * ASE_COULOMB
         self.first = 0.45 * cutoff
         self.shift = math.erf(cutoff / width) / cutoff
         slope = 2.0 / (math.sqrt(math.pi) * width) * math.exp(-((cutoff / width) ** 2))
@@ -122,8 +120,8 @@ class Dispersion(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.first = cutoff - width
-        self.bohr = BOHR
-        self.prefactor = -0.5 * HARTREE
+        self.bohr = ASE_BOHR
+        self.prefactor = -0.5 * ASE_HARTREE
         # The van der Waals radius is 2.54 alpha^(1/7) bohr for each of the two atoms.
         self.radius = 2.0 * 2.54 * damping
         self.scale = _FINE_STRUCTURE ** (-4.0 / 21.0)

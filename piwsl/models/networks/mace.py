@@ -99,7 +99,8 @@ class PairRepulsion(nn.Module):
     def __init__(self, power: int) -> None:
         super().__init__()
         self.envelope = Envelope(1.0, power)
-        self.prefactor = 0.5 * 14.3996
+        # MACE rounds the Coulomb constant and the Bohr radius: with other values, its weights give other energies.
+        self.prefactor, self.bohr = 0.5 * 14.3996, 0.529
         self.exponents = [3.2, 0.9423, 0.4028, 0.2016]
         self.register_buffer("coefficients", torch.tensor([0.1818, 0.5099, 0.2802, 0.02817]))
         self.register_buffer("power", torch.tensor(0.300))
@@ -117,7 +118,7 @@ class PairRepulsion(nn.Module):
         first, second = numbers.index_select(0, pairs[0]), numbers.index_select(0, pairs[1])
         radii = self.radii.to(distances.dtype).index_select(0, species)
         cutoff = radii.index_select(0, pairs[0]) + radii.index_select(0, pairs[1])
-        length = self.length * 0.529 / (torch.pow(first, self.power) + torch.pow(second, self.power))
+        length = self.length * self.bohr / (torch.pow(first, self.power) + torch.pow(second, self.power))
         reduced = distances / length
         screening = torch.zeros_like(distances)
         for number, exponent in enumerate(self.exponents):

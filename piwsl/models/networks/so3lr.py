@@ -7,12 +7,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from piwsl.errors import ConfigError
-from piwsl.models.networks.long_range import BOHR, Dispersion, Electrostatics, NuclearRepulsion
+from piwsl.models.networks.long_range import Dispersion, Electrostatics, NuclearRepulsion
 from piwsl.models.networks.options import Layers, RadialSize
 from piwsl.models.networks.radial import edge_lengths
 from piwsl.models.networks.so3krates import So3krates, of_structures
 from piwsl.models.networks.spherical import SphericalHarmonics
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
+from piwsl.units import ASE_BOHR
 
 
 class AtomicHead(nn.Module):
@@ -119,7 +120,7 @@ class SO3LR(nn.Module):
         self.unpaired_electrons = float(unpaired_electrons)
         self.harmonics = SphericalHarmonics(degrees)
         self.transformer = So3krates(
-            self.message_cutoff, channels, layers, heads, degrees, radial_size, 0.5 / BOHR, neighbors
+            self.message_cutoff, channels, layers, heads, degrees, radial_size, 0.5 / ASE_BOHR, neighbors
         )
         self.energy = EnergyHead(channels)
         self.charges = AtomicHead(channels)
