@@ -5,10 +5,10 @@ forces of one molecule, through the ASE calculators of both, take turns.
 
 The original runs in an environment of its own, because it pins other versions of libraries:
 
-    python -m venv /tmp/so3lr && /tmp/so3lr/bin/pip install so3krates-torch
-    python benchmarks/foundation.py so3lr --python /tmp/so3lr/bin/python
-    python -m venv /tmp/mace && /tmp/mace/bin/pip install mace-torch
-    python benchmarks/foundation.py mace --python /tmp/mace/bin/python --model FILE.model
+    python -m venv ../so3lr && ../so3lr/bin/pip install so3krates-torch
+    python benchmarks/foundation.py so3lr --python ../so3lr/bin/python
+    python -m venv ../mace && ../mace/bin/pip install mace-torch
+    python benchmarks/foundation.py mace --python ../mace/bin/python --model FILE.model
 """
 
 import argparse
