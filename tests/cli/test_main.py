@@ -47,6 +47,14 @@ def test_debug_shows_the_traceback(cli):
         cli("--debug", "export", "none.pt")
 
 
+@pytest.mark.parametrize("package", ["piwsl", "piwsl.cli"])
+def test_the_package_runs_as_a_module(package):
+    line = [sys.executable, "-m", package]
+    done = subprocess.run([*line, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"piwsl, version {__version__}\n"
+    assert subprocess.run([*line, "nonsense"], capture_output=True, text=True).returncode == 2
+
+
 def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     variables = {**os.environ, **environment}
     line = [sys.executable, "-m", "piwsl.cli", *arguments]
