@@ -45,6 +45,18 @@ def reading(path: Path, where: str = "not readable") -> Iterator[None]:
         raise DataError(f"{path}: {where} ({reason_of(error)})") from error
 
 
+def unreadable_hdf5(path: str | Path, error: OSError) -> DataError:
+    """Return the error for an HDF5 file that h5py cannot open.
+
+    Args:
+        path: HDF5 file.
+        error: Exception of h5py.
+    """
+    if "SWMR writing" in str(error):  # another process has the file open without SWMR
+        return DataError(f"{path}: is being truncated, or was left open by a killed run: resume that run first")
+    return DataError(f"{path}: not a readable HDF5 file, or truncated ({reason_of(error)})")
+
+
 def largest_content(stored: int) -> int:
     """Return the largest allowed size of the content of a file of ``stored`` bytes, bytes."""
     return ALLOWANCE + PACKING * stored

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from piwsl.errors import DataError, MissingDependencyError, reason_of
+from piwsl.errors import DataError, MissingDependencyError
 from piwsl.runs.reader_process import Arrays
+from piwsl.runs.untrusted import unreadable_hdf5
 from piwsl.units import NANOMETER, PICOSECOND
 
 PIECE = 1000  # frames in memory at a time
@@ -153,8 +154,4 @@ def _open_hdf5(path: str) -> Any:
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False, **options)
     except OSError as error:
-        if "SWMR writing" in str(error):  # another process has the file open without SWMR
-            raise DataError(
-                f"{path}: is being truncated, or was left open by a killed run: resume that run first"
-            ) from None
-        raise DataError(f"{path}: not a readable HDF5 file, or truncated ({reason_of(error)})") from None
+        raise unreadable_hdf5(path, error) from None

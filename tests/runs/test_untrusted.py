@@ -7,7 +7,7 @@ import pytest
 
 from piwsl.errors import DataError, PiwslError
 from piwsl.runs.child import call_in_child
-from piwsl.runs.untrusted import TooLargeError, check_archive, inflate, parse_json, reading
+from piwsl.runs.untrusted import TooLargeError, check_archive, inflate, parse_json, reading, unreadable_hdf5
 
 
 def test_whatever_a_library_raises_is_one_line():
@@ -65,3 +65,12 @@ def test_results_and_errors_of_a_child():
 def test_memory_of_a_child_is_limited():
     with pytest.raises(ValueError, match="MemoryError"):
         call_in_child(Path("a"), bytes, 2**32, seconds=5, memory=2**28)
+
+
+def test_hdf5_files_that_cannot_be_opened_are_one_line():
+    killed = OSError("Unable to open file (file is already open for write/SWMR writing)")
+    assert str(unreadable_hdf5("a.h5", killed)) == (
+        "a.h5: is being truncated, or was left open by a killed run: resume that run first"
+    )
+    damaged = OSError("Unable to open file (file signature not found)")
+    assert str(unreadable_hdf5("a.h5", damaged)).startswith("a.h5: not a readable HDF5 file, or truncated (Unable")

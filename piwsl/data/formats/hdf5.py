@@ -14,7 +14,7 @@ import numpy as np
 from piwsl.data.formats.in_child import walk_hdf5
 from piwsl.errors import DataError, MissingDependencyError, PiwslError, reason_of
 from piwsl.runs.child import call_in_child
-from piwsl.runs.untrusted import check_content
+from piwsl.runs.untrusted import check_content, unreadable_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -26,27 +26,18 @@ _MEMORY = 2 * 2**30
 _checked: set[tuple[str, int, int]] = set()  # path, modification time and size of the files that a child has checked
 
 
-def open_hdf5(path: Path, growing: bool = False) -> "h5py.File":
+def open_hdf5(path: Path) -> "h5py.File":
     """Open a file for reading, with a small cache.
-
-    Args:
-        path: HDF5 file.
-        growing: Whether another process may be writing to the file in SWMR mode, or was killed while writing.
 
     Raises:
         DataError: The file is truncated or not an HDF5 file.
         MissingDependencyError: The package h5py is not installed.
     """
     module = h5py_module()
-    options = {"swmr": True, "locking": False} if growing else {}
     try:
-        return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, **options)
+        return module.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     except OSError as error:
-        if "SWMR writing" in str(error):  # another process has the file open without SWMR
-            raise DataError(
-                f"{path}: is being truncated, or was left open by a killed run: resume that run first"
-            ) from None
-        raise DataError(f"{path}: not a readable HDF5 file, or truncated ({reason_of(error)})") from None
+        raise unreadable_hdf5(path, error) from None
 
 
 @contextmanager
