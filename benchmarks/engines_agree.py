@@ -28,8 +28,9 @@ from piwsl.data.frames import Frame
 from piwsl.data.read import read_frames
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
-from piwsl.export.exporter import Exporter
+from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import load_trained
+from piwsl.interfaces.openmm.force import Kind
 from piwsl.units import KJ_PER_MOL, NANOMETER
 
 Said = tuple[float, np.ndarray]
@@ -68,11 +69,11 @@ def in_openmm(atoms: Atoms, system: openmm.System) -> Said:
     return state.getPotentialEnergy()._value * KJ_PER_MOL, forces
 
 
-def forced(atoms: Atoms, file: Path, kind: str) -> Said:
+def forced(atoms: Atoms, file: Path, kind: Kind) -> Said:
     system = openmm.System()
     for mass in atoms.get_masses():
         system.addParticle(mass)
-    system.addForce(openmm_force(file, topology_of(atoms), kind))  # type: ignore[arg-type]
+    system.addForce(openmm_force(file, topology_of(atoms), kind))
     return in_openmm(atoms, system)
 
 
@@ -107,8 +108,8 @@ class Ways:
         """Return the file that was exported for the species of a structure."""
         path = self.folder / f"{hash((tuple(atoms.numbers), bool(atoms.pbc.any())))}{suffix}"
         if not path.exists():
-            form = "aotinductor" if suffix == ".pt2" else "torchscript"
-            self.exporter.openmm(Frame.from_atoms(atoms), path, form)  # type: ignore[arg-type]
+            form: Format = "aotinductor" if suffix == ".pt2" else "torchscript"
+            self.exporter.openmm(Frame.from_atoms(atoms), path, form)
         return path
 
     def of(self, atoms: Atoms) -> Iterator[tuple[str, Callable[[], Said]]]:

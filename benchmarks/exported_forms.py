@@ -14,11 +14,12 @@ from ase.build import molecule
 
 from piwsl.data.frames import Frame
 from piwsl.errors import PiwslError
-from piwsl.export.exporter import Exporter
+from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import TrainedModel, save_trained
 from piwsl.models import ModelConfig, build_network
 
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
+FORMATS: dict[Format, str] = {"torchscript": ".pt", "aotinductor": ".pt2"}
 KINDS = [("painn", "conservative"), ("painn", "direct"), ("schnet", "conservative"), ("tensornet", "conservative")]
 KINDS += [("ace", "conservative")]
 KINDS += [(name, forces) for name in ("escn", "equiformer_v2", "spinconv") for forces in ("conservative", "direct")]
@@ -49,16 +50,16 @@ def main() -> None:
             trained(folder / f"member-{seed}.pt", "painn", "conservative", seed) for seed in range(3)
         ]
         for label, paths in models.items():
-            for form, suffix in (("torchscript", ".pt"), ("aotinductor", ".pt2")):
+            for form, suffix in FORMATS.items():
                 for target in ("general", "openmm"):
                     output, start = folder / f"made{suffix}", time.perf_counter()
                     row = f"{label:27}{form:12}{target:8}"
                     try:
                         exporter = Exporter(paths)
                         if target == "general":
-                            result = exporter.general(output, form)  # type: ignore[arg-type]
+                            result = exporter.general(output, form)
                         else:
-                            result = exporter.openmm(ethanol, output, form)  # type: ignore[arg-type]
+                            result = exporter.openmm(ethanol, output, form)
                     except PiwslError as error:
                         print(f"{row} refused: {error}", flush=True)
                         continue

@@ -15,6 +15,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -34,13 +35,17 @@ from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
 from piwsl.export.forms.graph import molecule_function, trace
 from piwsl.export.trained_file import load_trained
+from piwsl.interfaces.openmm.force import Kind
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.runs.process_settings import keep_freed_memory
 from piwsl.units import NANOMETER
 
 SIZE = 512  # of the product that gives the rate
 CALLS = 25  # of a turn
-FORMS = {"TorchScript, TorchForce": ("openmm.pt", "torch"), "compiled, PythonForce": ("openmm.pt2", "python")}
+FORMS: dict[str, tuple[str, Kind]] = {
+    "TorchScript, TorchForce": ("openmm.pt", "torch"),
+    "compiled, PythonForce": ("openmm.pt2", "python"),
+}
 
 
 def multiply_adds(model: Path, frame: Frame) -> float:
@@ -72,20 +77,19 @@ def contestants(folder: Path) -> dict[str, Callable[[], object]]:
     for name, (file, kind) in FORMS.items():
         potential = load_exported(folder / file)
         if kind == "torch":
-            found[f"call {name}"] = lambda program=potential.program: program(nanometers)  # type: ignore[misc]
+            found[f"call {name}"] = partial(potential.program, nanometers)
         else:
-            bound = bind(potential)
-            found[f"call {name}"] = lambda bound=bound: bound(structure.positions)  # type: ignore[misc]
+            found[f"call {name}"] = partial(bind(potential), structure.positions)
         found[f"step {name}"] = step(structure.get_masses(), structure.positions, folder / file, kind)
     return found
 
 
-def step(masses: np.ndarray, positions: np.ndarray, file: Path, kind: str) -> Callable[[], object]:
+def step(masses: np.ndarray, positions: np.ndarray, file: Path, kind: Kind) -> Callable[[], object]:
     """Return a function that makes a step of Langevin dynamics in OpenMM."""
     system = openmm.System()
     for mass in masses:
         system.addParticle(mass)
-    system.addForce(openmm_force(file, named_system("aspirin").structure.numbers, kind))  # type: ignore[arg-type]
+    system.addForce(openmm_force(file, named_system("aspirin").structure.numbers, kind))
     integrator = openmm.LangevinMiddleIntegrator(10, 5, 1e-4)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(positions / NANOMETER)

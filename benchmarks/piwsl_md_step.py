@@ -15,24 +15,24 @@ from step_server import serve
 
 from piwsl import PiwslCalculator, openmm_force
 from piwsl.data.systems import named_system
+from piwsl.interfaces.openmm.force import Kind
 from piwsl.runs.process_settings import choose_threads, keep_freed_memory
 from piwsl.units import NANOMETER
 
 
-def openmm_step(atoms: Atoms, file: Path, kind: str) -> Callable[[int], float]:
+def openmm_step(atoms: Atoms, file: Path, kind: Kind) -> Callable[[int], float]:
     system = openmm.System()
     for mass in atoms.get_masses():
         system.addParticle(mass)
-    system.addForce(openmm_force(file, atoms.numbers, kind))  # type: ignore[arg-type]
+    system.addForce(openmm_force(file, atoms.numbers, kind))
     integrator = openmm.LangevinMiddleIntegrator(10, 5, 1e-4)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(atoms.positions / NANOMETER)
 
-    def step(number: int) -> float:
+    def step(number: int, context: openmm.Context = context) -> float:  # which must not be collected
         integrator.step(1)
         return 0.0
 
-    step.context = context  # type: ignore[attr-defined]  # kept alive
     return step
 
 
@@ -53,7 +53,8 @@ def main() -> None:
     atoms = named_system("aspirin").structure
     os.environ.pop("OMP_NUM_THREADS", None)  # what is offered; piwsl's own choice is timed
     choose_threads(len(atoms))
-    serve(ase_step(atoms, file) if how == "ase" else openmm_step(atoms, file, how), {"library": "piwsl"})
+    kind: Kind = "torch" if how == "torch" else "python"
+    serve(ase_step(atoms, file) if how == "ase" else openmm_step(atoms, file, kind), {"library": "piwsl"})
 
 
 if __name__ == "__main__":
