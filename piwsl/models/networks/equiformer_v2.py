@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
+from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.networks.equivariant import ACTIVATIONS, DegreewiseLinear, SeparableLayerNorm, vectors_of
 from piwsl.models.networks.options import (
     AttentionHeads,
@@ -34,11 +34,10 @@ from piwsl.models.networks.options import (
     MaxOrder,
     RadialBasis,
     RadialSize,
-    check_orders,
 )
-from piwsl.models.networks.so2 import EdgeFeatures, EdgeGeometry, SO2Linear, order_of_rows, to_atoms, to_edges
+from piwsl.models.networks.so2 import EdgeFeatures, EdgeFrameNetwork, SO2Linear, order_of_rows, to_atoms, to_edges
 from piwsl.models.networks.wigner import orders_by_degree, orders_by_order
-from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
+from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 # Typical number of neighbors with large contributions. It scales initial sums over neighbors to order one.
 TYPICAL_NEIGHBORS = 8.0
@@ -199,7 +198,7 @@ class Block(nn.Module):
         return updated
 
 
-class EquiformerV2Features(nn.Module):
+class EquiformerV2Features(EdgeFrameNetwork):
     """Blocks of Equiformer v2 up to the normalized coefficients of each atom.
 
     Args:
@@ -245,10 +244,6 @@ class EquiformerV2Features(nn.Module):
             "chiral": True,
         },
     }
-    check_options = staticmethod(check_orders)
-    # Rotations of all pairs are expensive.
-    largest_molecule: ClassVar[int] = 40
-    has_force_head: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -269,13 +264,7 @@ class EquiformerV2Features(nn.Module):
         chiral: Chiral = False,
         neighbor_sums: NeighborSums | None = None,
     ) -> None:
-        super().__init__()
-        check_orders({"l_max": l_max, "m_max": m_max})
-        self.cutoff = cutoff
-        self.neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
-        self.above_scalar = (l_max + 1) ** 2 - 1
-        self.geometry = EdgeGeometry(cutoff, l_max, m_max, radial_size, radial)
-        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
+        super().__init__(cutoff, channels, l_max, m_max, radial_size, radial, neighbor_sums)
         self.edge_degree = EdgeDegreeEmbedding(l_max, channels, radial_size, edge_channels)
 
         def attention(outputs: int) -> GraphAttention:
@@ -296,9 +285,7 @@ class EquiformerV2Features(nn.Module):
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, list[Tensor]]:
         """Return coefficients (N, K, F) of the atoms, and a list of edges, rotations, radial features and switches."""
-        edges, edge_vectors = self.neighbor_sums.directed(edges, edge_vectors)
-        rotations, radial, switch = self.geometry(edge_vectors)
-        values = nn.functional.pad(self.embedding(species).unsqueeze(1), [0, 0, 0, self.above_scalar])
+        values, edges, rotations, radial, switch = self.embedded(species, edges, edge_vectors)
         values = values + self.edge_degree(species, rotations, radial, switch, edges, species.shape[0])
         for block in self.blocks:
             values = block(species, values, rotations, radial, switch, edges)

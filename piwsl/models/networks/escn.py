@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
+from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.networks.equivariant import PointwiseLinear, vectors_of
 from piwsl.models.networks.options import (
     Channels,
@@ -27,12 +27,11 @@ from piwsl.models.networks.options import (
     MaxOrder,
     RadialBasis,
     RadialSize,
-    check_orders,
 )
-from piwsl.models.networks.so2 import EdgeFeatures, EdgeGeometry, SO2Linear, to_atoms, to_edges
+from piwsl.models.networks.so2 import EdgeFeatures, EdgeFrameNetwork, SO2Linear, to_atoms, to_edges
 from piwsl.models.networks.sphere import SphereActivation
 from piwsl.models.networks.wigner import orders_by_degree, orders_by_order
-from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
+from piwsl.typing import Edges, EdgeVectors, Species, StructureIndex
 
 # Typical number of neighbors with large contributions. It scales initial sums over neighbors to order one.
 TYPICAL_NEIGHBORS = 8.0
@@ -116,7 +115,7 @@ class Layer(nn.Module):
         return updated
 
 
-class ESCNFeatures(nn.Module):
+class ESCNFeatures(EdgeFrameNetwork):
     """Layers of eSCN up to the coefficients of each atom.
 
     Args:
@@ -149,10 +148,6 @@ class ESCNFeatures(nn.Module):
             "chiral": True,
         },
     }
-    check_options = staticmethod(check_orders)
-    # Rotations of all pairs are expensive.
-    largest_molecule: ClassVar[int] = 40
-    has_force_head: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -167,13 +162,7 @@ class ESCNFeatures(nn.Module):
         chiral: Chiral = False,
         neighbor_sums: NeighborSums | None = None,
     ) -> None:
-        super().__init__()
-        check_orders({"l_max": l_max, "m_max": m_max})
-        self.cutoff = cutoff
-        self.neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
-        self.above_scalar = (l_max + 1) ** 2 - 1
-        self.geometry = EdgeGeometry(cutoff, l_max, m_max, radial_size, radial)
-        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
+        super().__init__(cutoff, channels, l_max, m_max, radial_size, radial, neighbor_sums)
         sizes = (l_max, m_max, channels, hidden, radial_size, chiral)
         self.layers = nn.ModuleList(Layer(*sizes) for _ in range(layers))
         self.readout = PointwiseNetwork(l_max, channels, hidden, 1, FIRST_RESULTS)
@@ -182,9 +171,7 @@ class ESCNFeatures(nn.Module):
 
     def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> Tensor:
         """Return the coefficients (N, K, F) of each atom after the last layer."""
-        edges, edge_vectors = self.neighbor_sums.directed(edges, edge_vectors)
-        rotations, radial, switch = self.geometry(edge_vectors)
-        values = nn.functional.pad(self.embedding(species).unsqueeze(1), [0, 0, 0, self.above_scalar])
+        values, edges, rotations, radial, switch = self.embedded(species, edges, edge_vectors)
         for layer in self.layers:
             values = layer(species, values, rotations, radial, switch, edges)
         return values

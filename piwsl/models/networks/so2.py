@@ -16,10 +16,13 @@ of atoms have the shape (N, (l_max + 1)^2, F).
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
+from piwsl.models.networks.options import check_orders
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.models.networks.wigner import EdgeRotations
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species
@@ -170,3 +173,52 @@ def to_atoms(rotations: Tensor, messages: Tensor, edges: Edges, n_atoms: int) ->
     """Rotate messages (E, rows, F) back from the frames of the edges and sum them at the centers, (N, K, F)."""
     turned = torch.bmm(rotations.transpose(1, 2), messages)
     return turned.new_zeros((n_atoms, turned.shape[1], turned.shape[2])).index_add(0, edges[0], turned)
+
+
+class EdgeFrameNetwork(nn.Module):
+    """Base class of networks that compute messages in the frames of edges: geometry and first coefficients.
+
+    Args:
+        cutoff: Interaction range, angstrom.
+        channels: Number of channels F of an atom.
+        l_max: Largest degree of the coefficients.
+        m_max: Largest order in the frame of an edge.
+        radial_size: Number of radial functions.
+        radial: Name of the radial basis (``bessel`` or ``gaussian``).
+        neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
+
+    Raises:
+        ConfigError: ``m_max`` is larger than ``l_max``.
+    """
+
+    check_options = staticmethod(check_orders)
+    # Rotations of all pairs are expensive.
+    largest_molecule: ClassVar[int] = 40
+    has_force_head: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        cutoff: float,
+        channels: int,
+        l_max: int,
+        m_max: int,
+        radial_size: int,
+        radial: str,
+        neighbor_sums: NeighborSums | None,
+    ) -> None:
+        super().__init__()
+        check_orders({"l_max": l_max, "m_max": m_max})
+        self.cutoff = cutoff
+        self.neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
+        self.above_scalar = (l_max + 1) ** 2 - 1
+        self.geometry = EdgeGeometry(cutoff, l_max, m_max, radial_size, radial)
+        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
+
+    def embedded(
+        self, species: Species, edges: Edges, edge_vectors: EdgeVectors
+    ) -> tuple[Tensor, Edges, Tensor, Tensor, Tensor]:
+        """Return the first coefficients (N, K, F), directed edges (2, E), and the results of `EdgeGeometry`."""
+        edges, edge_vectors = self.neighbor_sums.directed(edges, edge_vectors)
+        rotations, radial, switch = self.geometry(edge_vectors)
+        values = nn.functional.pad(self.embedding(species).unsqueeze(1), [0, 0, 0, self.above_scalar])
+        return values, edges, rotations, radial, switch
