@@ -1,14 +1,16 @@
-"""Base classes for the commands of `piwsl`: lazy import, suggestions, and error messages that name options."""
+"""What the commands of `piwsl` share: lazy import, suggestions, errors that name options, and ``KEY=VALUE`` options."""
 
 import re
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from piwsl.errors import PiwslError
+from piwsl.errors import ConfigError, PiwslError
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 # Options of other commands that a message may mention.
 _FORMS = ("target", "format", "dtype", "copies")
 _ARGUMENT = re.compile(r"(?<![\w.'-])([a-z][a-z_]*)=('[^']*'|True\b|[A-Z][A-Z_.]*\b|\d[\w.]*)")
@@ -56,6 +58,24 @@ def with_flags(message: str, command: click.Command) -> str:
         return f"{flag} {value if ' ' in value else value.strip(chr(39))}"
 
     return _ARGUMENT.sub(option, message)
+
+
+def overrides_option(example: str) -> Callable[[_F], _F]:
+    """Return the option ``-o KEY=VALUE`` of a command with a configuration. The argument appears in its help."""
+    text = f"Option of the configuration, such as -o {example}."
+    return click.option("-o", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def key_values(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the values of command-line overrides ``KEY=VALUE`` by key.
+
+    Raises:
+        ConfigError: An override has no equals sign.
+    """
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"override {override!r}: write section.key=value")
+    return {key: value for key, _, value in (override.partition("=") for override in overrides)}
 
 
 class LazyGroup(click.Group):

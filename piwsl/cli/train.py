@@ -1,13 +1,12 @@
 """`piwsl train`: train a potential or an ensemble of potentials."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from piwsl.cli.command import Command, with_flags
+from piwsl.cli.command import Command, key_values, overrides_option, with_flags
 
 if TYPE_CHECKING:
     from piwsl.training.data import TrainingFrames
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
 @click.option("--init-from", type=click.Path(path_type=Path), help="Trained file (model.pt) to fine-tune.")
 @click.option("--seeds", help="Train an ensemble with one model per seed, such as 1,2,3.")
 @click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/train-NAME]")
-@click.option(
-    "-o",
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Option of the configuration, such as -o loss.pitc=0.5.",
-)
+@overrides_option("loss.pitc=0.5")
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the run directory.")
 @click.option(
     "--finish",
@@ -98,20 +90,6 @@ def command(
                 data_file, seeds=members, progress=progress, on_data=print_data, on_member=_print_member, **arguments
             )
             _print_ensemble(ensemble)
-
-
-def key_values(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the values of command-line overrides ``KEY=VALUE`` by key.
-
-    Raises:
-        ConfigError: An override has no equals sign.
-    """
-    from piwsl.errors import ConfigError
-
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"override {override!r}: write section.key=value")
-    return {key: value for key, _, value in (override.partition("=") for override in overrides)}
 
 
 def _seeds(text: str | None) -> list[int] | None:

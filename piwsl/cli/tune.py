@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from piwsl.cli.command import Command
+from piwsl.cli.command import Command, key_values, overrides_option
 
 if TYPE_CHECKING:
     from piwsl.training.tuning.results import TrialResult
@@ -20,14 +20,7 @@ _SHOWN = 10  # number of best trials in the table
 @click.option("--output", type=click.Path(path_type=Path), help="Directory of the search.  [default: runs/tune-NAME]")
 @click.option("--storage", help="Database URL (sqlite:///study.db, postgresql://...) or journal file of the study.")
 @click.option("--trials", type=click.IntRange(1), help="Total number of trials of all workers.")
-@click.option(
-    "-o",
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Option of the configuration, such as -o loss.pisc=0.",
-)
+@overrides_option("loss.pisc=0")
 def command(
     config_file: Path, output: Path | None, storage: str | None, trials: int | None, overrides: tuple[str, ...]
 ) -> None:
@@ -37,7 +30,7 @@ def command(
     machine, with a --storage that all of them can access. The test frames are evaluated once, at the end.
     """
     from piwsl.cli.logs import echoing
-    from piwsl.cli.train import key_values, print_data
+    from piwsl.cli.train import print_data
     from piwsl.training.tuning.tune import tune
 
     with echoing("piwsl.training.inputs", lambda record: click.echo(record.getMessage(), err=True)):
