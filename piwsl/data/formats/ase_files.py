@@ -9,8 +9,9 @@ from typing import Any
 from ase.io import iread
 from ase.io.extxyz import write_xyz
 
-from piwsl.data.formats.extxyz import LabelCounter, is_extxyz, read_extxyz
+from piwsl.data.formats.extxyz import is_extxyz, read_extxyz
 from piwsl.data.formats.in_child import content_of, structures_of
+from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     ENERGY_KEY,
     EV_ANGSTROM,

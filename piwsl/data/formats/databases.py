@@ -14,7 +14,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.jsonio import fix_int_keys_in_dicts, numpyfy, object_hook
 
-from piwsl.data.formats.extxyz import LabelCounter
+from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     RESULTS,
