@@ -50,14 +50,21 @@ from piwsl.training.directory import (
     continuation,
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
-from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
+from piwsl.training.distributed.process_group import (
+    from_rank_zero,
+    is_rank_zero,
+    process_count,
+    process_rank,
+    rank_zero_first,
+    wait_for_all,
+)
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
-from piwsl.training.objective import build_objective
+from piwsl.training.objective import build_contrast, build_objective
 from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.task import DivergedError, TrainingTask
@@ -360,7 +367,8 @@ def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
     neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
     use_neighbor_sums(potential.network, neighbor_sums)
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    return TrainingTask(potential, objective, config.optimizer, config.seed), reason
+    contrast = build_contrast(config, setup.frames.train, process_rank(), process_count())
+    return TrainingTask(potential, objective, config.optimizer, config.seed, contrast), reason
 
 
 CHECK_FRAMES = 5
