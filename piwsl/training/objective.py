@@ -77,9 +77,7 @@ def build_contrast(config: TrainingConfig, frames: Sequence[Frame], rank: int, p
         raise ConfigError("loss.contrast: direct forces have no energy distribution: set model.forces: conservative")
     return Contrast(
         frames,
-        ChainSettings(
-            settings.chains, settings.temperature, settings.timestep, settings.friction, settings.lifetime
-        ),
+        ChainSettings(settings.chains, settings.temperature, settings.timestep, settings.friction, settings.lifetime),
         config.model.cutoff,
         config.seed,
         _schedule(config.loss.contrast),
