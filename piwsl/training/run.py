@@ -28,7 +28,7 @@ from piwsl.runs.json_text import json_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import (
     TrainingFrames,
@@ -48,6 +48,7 @@ from piwsl.training.directory import (
     Continuation,
     TrainingSummary,
     continuation,
+    stored_config,
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import (
@@ -346,7 +347,7 @@ def _finish_run(output: Path) -> TrainingResult:
         raise RunDirectoryError(
             f"{output}: the run was interrupted before its first validation: continue it with resume=True"
         )
-    config = load_config(output / CONFIG_FILE)
+    config = stored_config(output)
     with process_settings(config.threads, config.deterministic), directory.lock():
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
