@@ -69,6 +69,9 @@ class LossConfig(Section):
     taylor_labels: Coefficient = Field(
         0.0, description="coefficient of the energy MAE at S_d with the label E_ref - d.F_ref [1/eV]"
     )
+    contrast: Coefficient = Field(
+        0.0, description="coefficient of E(data) - E(dynamics of the model), see section `contrast` [1/eV]; 0: off"
+    )
     mixing: float = Field(0.5, ge=0, le=0.5, description="k of the expansion; 0: first order, 0.5: trapezoid rule")
     error: Literal["mse", "mae", "huber"] = Field("mse", description="error function of the consistency terms")
     huber_delta: float = Field(0.1, gt=0, description="mismatch beyond which `huber` is linear [eV]")
@@ -101,6 +104,18 @@ class DisplacementConfig(Section):
     remove: Literal["nothing", "translation", "rigid"] = Field(
         "nothing", description="part to remove: the mean displacement, or translation and rotation"
     )
+
+
+class ContrastConfig(Section):
+    """Section `contrast`: dynamics of the model under training, for the loss term of the same name."""
+
+    temperature: float | None = Field(
+        None, gt=0, le=1e5, description="temperature at which the training frames were sampled [K]; required"
+    )
+    chains: int = Field(4, ge=1, le=1024, description="number of Langevin chains, each moved once in a training step")
+    timestep: float = Field(0.5, gt=0, le=5, description="time step [fs]")
+    friction: float = Field(0.02, gt=0, le=1, description="friction coefficient [1/fs]")
+    lifetime: int = Field(2000, ge=1, description="largest number of steps before a chain starts again from a frame")
 
 
 class OptimizerConfig(Section):
@@ -162,6 +177,7 @@ class TrainingConfig(Section):
     start: StartConfig = Field(StartConfig(), description="what training starts from")
     loss: LossConfig = Field(LossConfig(), description="coefficients and options of the loss terms")
     displacement: DisplacementConfig = Field(DisplacementConfig(), description="displacements of the copies")
+    contrast: ContrastConfig = Field(ContrastConfig(), description="dynamics of the loss term `contrast`")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights are optimized")
     seed: int = Field(
         0, ge=0, description="seed of the split, the weights, the order of the frames and the displacements"

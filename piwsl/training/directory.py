@@ -1,11 +1,13 @@
 """Directory of a training run: names of its files, summary, and checks before a run is resumed."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from piwsl.errors import RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.trained_file import MODEL_FILE
+from piwsl.runs.config import read_mapping
 from piwsl.runs.directory import DirectoryKind
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary
 from piwsl.training.config import OptimizerConfig, TrainingConfig, load_config
@@ -79,6 +81,26 @@ class Continuation:
     notes: tuple[str, ...]
 
 
+def stored_config(output: Path) -> TrainingConfig:
+    """Read the configuration in a run directory without importing any module that it names.
+
+    The directory may come from another person, and an import executes code, possibly from the current directory.
+
+    Raises:
+        ConfigError: The configuration names a module that is not imported yet, or it is invalid.
+    """
+    path = output / CONFIG_FILE
+    named = read_mapping(path).get("imports") or []
+    names = named if isinstance(named, list) else [named]
+    foreign = [str(name) for name in names if name not in sys.modules]
+    if foreign:
+        raise ConfigError(
+            f"{path}: to continue this run, the code of {', '.join(foreign)} must be executed: if you trust the code, "
+            f"import the module first (piwsl --import {foreign[0]} on the command line)"
+        )
+    return load_config(path)
+
+
 def continuation(config: TrainingConfig, output: Path) -> Continuation:
     """Return the state from which the run in a directory continues with a configuration.
 
@@ -90,7 +112,7 @@ def continuation(config: TrainingConfig, output: Path) -> Continuation:
         raise RunDirectoryError(
             f"{output}: the directory contains no training run to resume: start one without resume=True"
         )
-    earlier = load_config(output / CONFIG_FILE)
+    earlier = stored_config(output)
     before, after = _flat(earlier.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     texts = {key: f"{key} was {before.get(key)}, is {after.get(key)}" for key in changed}

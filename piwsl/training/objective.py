@@ -1,5 +1,9 @@
 """Construction of the training objective from a configuration."""
 
+from collections.abc import Sequence
+
+from piwsl.data.frames import Frame
+from piwsl.errors import ConfigError
 from piwsl.losses import (
     PISC,
     PITC,
@@ -25,10 +29,11 @@ from piwsl.losses import (
     WeightedTerm,
 )
 from piwsl.losses.consistency import ErrorFunction
+from piwsl.losses.contrast import ChainSettings, Contrast
 from piwsl.losses.directions import Direction
 from piwsl.losses.objective import SHAPES, Schedule
 from piwsl.losses.predictions import FIRST
-from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig
+from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig, TrainingConfig
 
 
 def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Objective:
@@ -54,6 +59,30 @@ def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Obj
         displacement=build_displacement(displacement),
         cadence=config.cadence,
         warmup=config.warmup,
+    )
+
+
+def build_contrast(config: TrainingConfig, frames: Sequence[Frame], rank: int, processes: int) -> Contrast | None:
+    """Build the contrast with the dynamics of the model; None if its coefficient is never positive.
+
+    Raises:
+        ConfigError: The temperature is missing, or the forces are direct, so that dynamics has no distribution.
+    """
+    if not is_active(config.loss.contrast):
+        return None
+    settings = config.contrast
+    if settings.temperature is None:
+        raise ConfigError("loss.contrast: set contrast.temperature to the temperature of the training frames, in K")
+    if config.model.forces == "direct":
+        raise ConfigError("loss.contrast: direct forces have no energy distribution: set model.forces: conservative")
+    return Contrast(
+        frames,
+        ChainSettings(settings.chains, settings.temperature, settings.timestep, settings.friction, settings.lifetime),
+        config.model.cutoff,
+        config.seed,
+        _schedule(config.loss.contrast),
+        rank,
+        processes,
     )
 
 

@@ -25,7 +25,7 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import TrainingFrames, fitting_loss, training_frames, with_absolute_sources
 from piwsl.training.directory import (
@@ -37,16 +37,24 @@ from piwsl.training.directory import (
     Continuation,
     TrainingSummary,
     continuation,
+    stored_config,
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
-from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
+from piwsl.training.distributed.process_group import (
+    from_rank_zero,
+    is_rank_zero,
+    process_count,
+    process_rank,
+    rank_zero_first,
+    wait_for_all,
+)
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
-from piwsl.training.objective import build_objective
+from piwsl.training.objective import build_contrast, build_objective
 from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.stored_split import check_unchanged, stored_split, write_split
@@ -330,7 +338,7 @@ def _finish_run(output: Path) -> TrainingResult:
         raise RunDirectoryError(
             f"{output}: the run was interrupted before its first validation: continue it with resume=True"
         )
-    config = load_config(output / CONFIG_FILE)
+    config = stored_config(output)
     with process_settings(config.threads, config.deterministic), directory.lock():
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
@@ -351,7 +359,8 @@ def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
     neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
     use_neighbor_sums(potential.network, neighbor_sums)
     objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    return TrainingTask(potential, objective, config.optimizer, config.seed), reason
+    contrast = build_contrast(config, setup.frames.train, process_rank(), process_count())
+    return TrainingTask(potential, objective, config.optimizer, config.seed, contrast), reason
 
 
 FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError, PiwslError
 from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
+from piwsl.losses.contrast import Contrast
 from piwsl.losses.objective import Term, local_mean
 from piwsl.losses.predictions import PointPredictions
 from piwsl.models.potential import Potential
@@ -115,6 +116,7 @@ class StepRecord:
 
 LOGGER = logging.getLogger(__name__)
 SECONDS = "seconds"  # key of the elapsed time of the run in a checkpoint
+CHAINS = "contrast"  # key of the chains of the contrast in a checkpoint
 WRITTEN = 50  # steps between entries of the losses in the metrics file
 MEMORY = 0.1  # weight of the last step in the running mean of the consistency share
 
@@ -122,10 +124,18 @@ MEMORY = 0.1  # weight of the last step in the running mean of the consistency s
 class TrainingTask(LightningModule):
     """Lightning module that trains a potential with an objective."""
 
-    def __init__(self, potential: Potential, objective: Objective, config: OptimizerConfig, seed: int) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        objective: Objective,
+        config: OptimizerConfig,
+        seed: int,
+        contrast: Contrast | None = None,
+    ) -> None:
         super().__init__()
         self.potential = potential
         self.objective = objective
+        self.contrast = contrast
         self.config = config
         self.seed = seed
         self.schedule = build_schedule(config)
@@ -142,11 +152,27 @@ class TrainingTask(LightningModule):
         """Return the loss of one part of a step. The displacements depend only on seed, step and frame."""
         mean = local_mean if process_count() == 1 else global_mean
         loss, terms = self.objective(self.potential, batch, FrameRandom(self.seed, self.global_step), mean)
+        if batch_index % self.config.accumulate == 0:
+            loss, terms = self._contrasted(loss, terms, mean)
         self._record.add(loss, terms, batch.frame_index)
         if process_count() > 1 or not loss.requires_grad:
             # DDP waits for the gradients of all weights, even if a batch has no label that requires them.
             loss = loss + 0.0 * torch.stack([weight.sum() for weight in self._trained()]).sum()
         return loss
+
+    def _contrasted(
+        self, loss: Tensor, terms: dict[str, Tensor], mean: Callable[[Tensor, Tensor], Tensor | None]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add the contrast with the dynamics of the model, once in a step, to the loss and its terms."""
+        coefficient = self.contrast.at(self.global_step) if self.contrast else 0.0
+        if self.contrast is None or not coefficient:
+            return loss, terms
+        values = self.contrast(self.potential, self.global_step)
+        value = mean(values, torch.ones_like(values, dtype=torch.bool))
+        if value is None:
+            return loss, terms
+        value = self.config.accumulate * value  # the loss of a step is the mean over its parts
+        return loss + coefficient * value, {**terms, self.contrast.name: value.detach()}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient of the whole step. Raise an error before the weights change if it is not finite."""
@@ -182,12 +208,16 @@ class TrainingTask(LightningModule):
         self.schedule.time_share = min(1.0, self.seconds / (60 * self.config.minutes))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the elapsed time in the checkpoint."""
+        """Store the elapsed time and the chains of the contrast in the checkpoint."""
         checkpoint[SECONDS] = self.seconds
+        if self.contrast is not None:
+            checkpoint[CHAINS] = [chain for portion in gathered(self.contrast.state()) for chain in portion]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the elapsed time from the checkpoint."""
+        """Restore the elapsed time and the chains of the contrast from the checkpoint."""
         self.seconds = float(checkpoint.get(SECONDS, 0.0))
+        if self.contrast is not None:
+            self.contrast.load_state(checkpoint.get(CHAINS, []))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
         """Stop training when the time is up, and write the losses at regular intervals."""

@@ -2,9 +2,11 @@
 
 import pytest
 
-from piwsl.errors import RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.models import import_modules
 from piwsl.runs.config import to_yaml
 from piwsl.training.directory import continuation
+from piwsl.training.run import finish_training, train
 
 
 @pytest.fixture
@@ -66,3 +68,28 @@ def test_more_steps_unless_the_schedule_depends_on_them(small, earlier, schedule
     directory = earlier("optimizer.steps=30")
     with pytest.raises(RunDirectoryError, match="the cosine schedule depends on this value"):
         continuation(small("optimizer.steps=40"), directory)
+
+
+@pytest.mark.parametrize("call", ["resume", "finish", "same settings"])
+def test_the_directory_of_somebody_else_executes_none_of_its_modules(call, small, earlier, tmp_path, monkeypatch):
+    """An import also searches the current directory, which may be the one of the run."""
+    directory, module = earlier(), f"brought_along_{call[0]}"
+    text = (directory / "config.yaml").read_text()
+    (directory / "config.yaml").write_text(text.replace("imports: []", f"imports: [{module}]"))
+    assert module in (directory / "config.yaml").read_text()
+    (directory / f"{module}.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    (directory / "split.json").write_text("{}")
+    (directory / "checkpoints").mkdir()
+    (directory / "checkpoints" / "best.ckpt").touch()
+    monkeypatch.chdir(directory)
+    with pytest.raises(ConfigError, match=rf"the code of {module} must be executed: if you trust the code, import"):
+        if call == "resume":
+            train(output=directory, resume=True)
+        elif call == "finish":
+            finish_training(directory)
+        else:
+            continuation(small(), directory)
+    assert not (directory / "executed").exists()
+    monkeypatch.syspath_prepend(tmp_path)
+    import_modules([module])  # what the user imports may be named in the directory
+    assert continuation(small(f"imports=[{module}]"), directory).notes == ()

@@ -6,9 +6,10 @@ import torch
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
 from piwsl.losses import FrameRandom, TowardsDisagreement, TowardsEnergyError, TowardsForceError
+from piwsl.losses.contrast import ChainSettings
 from piwsl.runs.config import validate
 from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, TrainingConfig
-from piwsl.training.objective import build_displacement, build_objective
+from piwsl.training.objective import build_contrast, build_displacement, build_objective
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
 
@@ -77,7 +78,7 @@ def base():
     return fingerprint(BASE)
 
 
-@pytest.mark.parametrize("key", LossConfig.model_fields)
+@pytest.mark.parametrize("key", [key for key in LossConfig.model_fields if key != "contrast"])
 def test_every_key_of_the_losses_has_an_effect(key, base):
     changed = BASE.model_copy(update={key: LOSS_CHANGES[key]})
     assert not torch.allclose(fingerprint(changed), base, rtol=1e-8)
@@ -92,7 +93,8 @@ def test_every_key_of_the_displacement_has_an_effect(key, value, base):
 
 
 def test_no_key_is_forgotten_here():
-    assert set(LOSS_CHANGES) == set(LossConfig.model_fields)
+    # The contrast moves chains of its own, see below.
+    assert {*LOSS_CHANGES, "contrast"} == set(LossConfig.model_fields)
     # The cap refuses, see below and `check_displacement`; it changes no length.
     assert {*DISPLACEMENT_CHANGES, "cap"} == set(DisplacementConfig.model_fields)
 
@@ -165,3 +167,29 @@ def test_values_out_of_range_are_refused_in_one_line(values):
     section, keys = next(iter(values.items()))
     assert f"{section}.{next(iter(keys))}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+CONTRAST = {
+    "loss": {"contrast": {"first": 0.0, "last": 0.4, "end": 100}},
+    "contrast": {"temperature": 300, "chains": 3, "timestep": 0.25, "friction": 0.1, "lifetime": 7},
+}
+
+
+def test_the_contrast_follows_its_section():
+    term = build_contrast(validate(TrainingConfig, CONTRAST, "test"), FRAMES, rank=0, processes=1)
+    assert term.settings == ChainSettings(chains=3, temperature=300, timestep=0.25, friction=0.1, lifetime=7)
+    assert (term.at(0), term.at(50), term.at(200)) == (0.0, pytest.approx(0.2), 0.4)
+    assert len(term.chains) == 3
+    assert build_contrast(TrainingConfig(), FRAMES, rank=0, processes=1) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"loss": {"contrast": 1.0}}, "set contrast.temperature to the temperature of the training frames, in K"),
+        ({**CONTRAST, "model": {"forces": "direct"}}, "direct forces have no energy distribution"),
+    ],
+)
+def test_a_contrast_that_has_no_distribution_is_refused(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        build_contrast(validate(TrainingConfig, settings, "test"), FRAMES, rank=0, processes=1)

@@ -66,9 +66,12 @@ def metrics(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant", "contrast"])
 def test_resume_equals_an_uninterrupted_run(small, tmp_path, schedule):
-    config = small(f"optimizer.schedule={schedule}", "loss.cadence=3")
+    if schedule == "contrast":  # its chains are part of the state
+        config = small("loss.contrast=0.01", "contrast.temperature=300", "loss.pitc=0", "loss.pisc=0")
+    else:
+        config = small(f"optimizer.schedule={schedule}", "loss.cadence=3")
     whole = weights(run_training(config, tmp_path / "whole"))
 
     class StopError(Exception):
