@@ -18,8 +18,6 @@ from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.errors import RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, TrainedModel, save_trained
 from piwsl.models import Potential, import_modules
-from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
@@ -33,7 +31,6 @@ from piwsl.training.curves import learning_curves
 from piwsl.training.data import (
     TrainingFrames,
     check_unchanged,
-    fitting_loss,
     hashes_of,
     stored_split,
     training_frames,
@@ -55,10 +52,9 @@ from piwsl.training.distributed.processes import Processes, launched_processes, 
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
-from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
-from piwsl.training.objective import build_objective
-from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
+from piwsl.training.preparation import prepare
+from piwsl.training.start import StartingPoint, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.task import DivergedError, TrainingTask
 
@@ -208,10 +204,8 @@ def run_training(
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
             if resume:
                 check_unchanged(output / SPLIT_FILE, frames)
-        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
-        torch.manual_seed(config.seed)
-        start = starting_potential(config, frames)
-        task, neighbor_sums = _task(setup, start.potential)
+        prepared = prepare(config, frames, output, processes, device)
+        setup, start, task = prepared.setup, prepared.start, prepared.task
         memory = step_memory(setup, task.objective, start.potential)
         if memory:
             memory.check()
@@ -227,10 +221,7 @@ def run_training(
             write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
             with directory.log():
-                weights = sum(weight.numel() for weight in start.potential.parameters())
-                facts = [f"network: {config.model.network}, {weights} weights"]
-                facts += [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
-                for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
+                for line in [*frames.lines(), *prepared.facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
                 return _train(setup, task, start, earlier, progress, began)
@@ -344,23 +335,11 @@ def _finish_run(output: Path) -> TrainingResult:
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
         processes = Processes()
-        device = chosen_device(config, processes)
-        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
-        start = starting_potential(config, frames)
-        task, _ = _task(setup, start.potential)
+        prepared = prepare(config, frames, output, processes, chosen_device(config, processes))
         with directory.log():
             for line in earlier.notes:
                 LOGGER.info(line)
-            return _finish(setup, task, start, began, "stopped")
-
-
-def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
-    """Return the training task, and a line that describes how its neighbor sums are computed."""
-    config = setup.config
-    neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
-    use_neighbor_sums(potential.network, neighbor_sums)
-    objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    return TrainingTask(potential, objective, config.optimizer, config.seed), reason
+            return _finish(prepared.setup, prepared.task, prepared.start, began, "stopped")
 
 
 CHECK_FRAMES = 5

@@ -95,7 +95,7 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
     atoms = int(setup.frames.train.census.sizes[part].sum())
     sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)
     probe = _batch(setup, [_cropped(_typical_frame(setup))], objective)
-    step = _fullest_step(objective, config.optimizer.steps)
+    step = fullest_step(objective, config.optimizer.steps)
     with torch.autocast("cpu", torch.bfloat16) if config.dtype == "bf16-mixed" else nullcontext():
         kept = _kept_by_autograd(objective, potential, probe, step)
     edges = sample.edges.shape[1] * atoms / len(sample.species)
@@ -147,7 +147,7 @@ def _batch(setup: Setup, frames: list[Frame], objective: Objective) -> Batch:
     return collate(frames, config.model.cutoff + objective.margin, DTYPES[config.weights_dtype])
 
 
-def _fullest_step(objective: Objective, steps: int) -> int:
+def fullest_step(objective: Objective, steps: int) -> int:
     """Return a step at which the largest number of loss terms is active."""
     last = steps - 1
     displaced = objective.warmup + max(0, last - objective.warmup) // objective.cadence * objective.cadence
