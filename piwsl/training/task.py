@@ -223,7 +223,17 @@ class TrainingTask(LightningModule):
         self.log("validation/loss", result.loss, logger=False, batch_size=1)  # criterion of the best checkpoint
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW for the trainable weights, with the learning-rate schedule of the configuration.
+        """Return the optimizer with the learning-rate schedule of the configuration.
+
+        Raises:
+            ConfigError: All weights are frozen.
+        """
+        optimizer = self.build_optimizer()
+        scheduler = LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW for the trainable weights.
 
         Raises:
             ConfigError: All weights are frozen.
@@ -231,15 +241,13 @@ class TrainingTask(LightningModule):
         weights = self._trained()
         if not weights:
             raise ConfigError("start.freeze freezes all weights: leave some weights trainable")
-        optimizer = torch.optim.AdamW(
+        return torch.optim.AdamW(
             weights,
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             amsgrad=self.config.amsgrad,
             fused=True,
         )
-        scheduler = LambdaLR(optimizer, self.schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _write(self, values: dict[str, float]) -> None:
         # `LightningModule.log` is not used, because its step count is off by one in a resumed run.
