@@ -32,6 +32,7 @@ from piwsl.training.ensemble import ENSEMBLE
 from piwsl.training.evaluate import evaluated_batches
 from piwsl.training.inputs import Config, training_inputs
 from piwsl.training.loader import VALIDATION_BATCH, SeededOrder
+from piwsl.training.lora import LowRank
 from piwsl.training.preparation import Preparation, prepare
 from piwsl.training.start import with_network_of_start
 from piwsl.training.step_memory import GIGABYTE, StepMemory, fullest_step, step_memory
@@ -48,6 +49,7 @@ class TrainingPlan:
         lines: Description of the run, one fact per line.
         warnings: What the user should check before the run starts.
         trained: Number of weights that are trained, by block of the network.
+        low_rank: Number of weights in low-rank changes (LoRA), by block of the network.
         fixed: Number of weights that are not trained, by block of the network.
         seconds_per_step: Measured mean duration of a step, s.
         seconds: Estimated duration of the run, s.
@@ -57,13 +59,14 @@ class TrainingPlan:
     lines: list[str]
     warnings: list[str]
     trained: dict[str, int]
+    low_rank: dict[str, int]
     fixed: dict[str, int]
     seconds_per_step: float
     seconds: float
     memory: float | None
 
     def __repr__(self) -> str:
-        weights = f"{sum(self.trained.values())} trained weights"
+        weights = f"{sum(self.trained.values()) + sum(self.low_rank.values())} trained weights"
         return f"TrainingPlan({weights}, {self.seconds_per_step:.3g} s per step, {_duration(self.seconds)} in total)"
 
     def _repr_html_(self) -> str:
@@ -146,14 +149,14 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         memory = step_memory(prepared.setup, prepared.task.objective, prepared.start.potential)
         if memory:
             memory.check()
-        trained, fixed = _weights(prepared.start.potential.network)
+        weights = _weights(prepared.start.potential.network)
         times = _measured(prepared)
     seconds = times.total(config, prepared)
     frames = prepared.setup.frames
     lines = [line for line in frames.lines() if not line.startswith("warning:")]
     lines += [_line("start", line) for line in prepared.start.lines()]
     lines += [_line(*fact.split(": ", 1)) for fact in prepared.facts]
-    lines += _weight_lines(trained, fixed)
+    lines += _weight_lines(weights)
     lines += [
         _line("steps", _steps(config, len(frames.train))),
         _line("memory", _memory_words(memory, device)),
@@ -161,41 +164,49 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         _line("time in total", f"about {_duration(seconds)}{_budget_words(config)}"),
         _line("output", f"{output} (nothing is written in a dry run)"),
     ]
-    warnings = [*frames.report.warnings, *advice(config, prepared)]
-    return TrainingPlan(lines, warnings, trained, fixed, times.step(), seconds, memory.needed if memory else None)
+    return TrainingPlan(
+        lines=lines,
+        warnings=[*frames.report.warnings, *advice(config, prepared)],
+        trained=weights["trained"],
+        low_rank=weights["low-rank"],
+        fixed=weights["fixed"],
+        seconds_per_step=times.step(),
+        seconds=seconds,
+        memory=memory.needed if memory else None,
+    )
 
 
 def _line(label: str, text: str) -> str:
     return f"{label:<{_LABEL}} {text}"
 
 
-def _weights(network: nn.Module) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the numbers of trained and of fixed weights by block of the network."""
+def _weights(network: nn.Module) -> dict[str, dict[str, int]]:
+    """Return the numbers of ``fixed``, ``trained`` and ``low-rank`` weights by block of the network."""
     blocks = blocks_of_weights(network)
-    trained: dict[str, int] = {}
-    fixed: dict[str, int] = {}
+    changes = [module for module in network.modules() if isinstance(module, LowRank)]
+    low_rank = {id(weight) for change in changes for weight in change.parameters()}
+    counts: dict[str, dict[str, int]] = {"fixed": {}, "trained": {}, "low-rank": {}}
     for name, weight in network.named_parameters():
-        counts = trained if weight.requires_grad else fixed
-        counts[blocks[name].name] = counts.get(blocks[name].name, 0) + weight.numel()
-    return trained, fixed
+        kind = "low-rank" if id(weight) in low_rank else "trained" if weight.requires_grad else "fixed"
+        block = blocks[name].name
+        counts[kind][block] = counts[kind].get(block, 0) + weight.numel()
+    return counts
 
 
-def _weight_lines(trained: dict[str, int], fixed: dict[str, int]) -> list[str]:
-    lines = [_line("weights", f"{sum(trained.values())} trained, {sum(fixed.values())} fixed")]
-    for block in dict.fromkeys((*fixed, *trained)):
-        parts = [
-            f"{counts[block]} {word}" for counts, word in ((trained, "trained"), (fixed, "fixed")) if block in counts
-        ]
-        lines.append(_line(f"  {block}", ", ".join(parts)))
+def _weight_lines(weights: dict[str, dict[str, int]]) -> list[str]:
+    used = {kind: blocks for kind, blocks in weights.items() if blocks}
+    lines = [_line("weights", ", ".join(f"{sum(blocks.values())} {kind}" for kind, blocks in used.items()))]
+    for block in dict.fromkeys(block for blocks in used.values() for block in blocks):
+        counts = (f"{blocks[block]} {kind}" for kind, blocks in used.items() if block in blocks)
+        lines.append(_line(f"  {block}", ", ".join(counts)))
     return lines
 
 
 def _steps(config: TrainingConfig, train: int) -> str:
     optimizer = config.optimizer
     passes = optimizer.steps * optimizer.batch_size / train
-    return (
-        f"{optimizer.steps} with {optimizer.batch_size} structures each: {passes:.3g} passes over the training frames"
-    )
+    size = f"{optimizer.steps} with {optimizer.batch_size} structures each"
+    return f"{size}: {passes:.3g} passes over the training frames"
 
 
 @dataclass(frozen=True)

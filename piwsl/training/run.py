@@ -52,6 +52,7 @@ from piwsl.training.distributed.processes import Processes, launched_processes, 
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
+from piwsl.training.lora import merged_weights
 from piwsl.training.metrics import Errors
 from piwsl.training.preparation import prepare
 from piwsl.training.start import StartingPoint, with_network_of_start
@@ -387,6 +388,7 @@ def trained_model(
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
         weights = {name: state[f"potential.network.{name}"] for name in weights}
+    weights = merged_weights(potential.network, weights)
     step = max(1, len(frames.validation) // CHECK_FRAMES)
     return TrainedModel(
         config=config.model,

@@ -21,7 +21,7 @@ def test_a_plan_lists_weights_labels_time_and_memory_and_writes_nothing(small, t
     assert set(plan.fixed) == {"embedding", "readout"}
     assert set(plan.trained) == {"first_message", "first_update"}
     assert plan.fixed["embedding"] == 119 * 8
-    assert line(plan, "weights").startswith(f"{sum(plan.trained.values())} trained, {sum(plan.fixed.values())} fixed")
+    assert line(plan, "weights").startswith(f"{sum(plan.fixed.values())} fixed, {sum(plan.trained.values())} trained")
     assert line(plan, "training labels") == "energies on 40, forces on 40, stress on 0 of 40 frames"
     assert line(plan, "steps").startswith("1000 with 5 structures each: 125 passes")
     assert "25% of the steps" in line(plan, "time of a step")
