@@ -134,6 +134,11 @@ class OptimizerConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after this number of validations without improvement; empty: never"
     )
+    monitor: Literal["loss", "energy", "forces"] = Field(
+        "loss",
+        description="validation error that selects the weights, counts for patience and lowers the rate of plateau: "
+        "the supervised loss terms whose labels the training frames have, only the energy MAE, or only the force error",
+    )
 
 
 class StartConfig(Section):
@@ -157,6 +162,16 @@ class StartConfig(Section):
         (), description="weights that method lora changes, by prefixes of their names; empty: all linear layers"
     )
 
+    replay: Annotated[int, Field(ge=1)] | str | None = Field(
+        None,
+        description="frames that init_from labels itself, mixed into the batches: the number of frames to make by "
+        "short dynamics from the training structures, or a file of structures; empty: none",
+    )
+    replay_share: float = Field(0.25, gt=0, lt=1, description="fraction of each batch that are replay frames")
+    replay_temperature: float = Field(
+        500.0, gt=0, le=5000, description="temperature of the dynamics that makes replay frames [K]"
+    )
+
     @property
     def training_method(self) -> Literal["full", "lora", "freeze"]:
         """Method that is used: `method`, or the method that follows from `freeze`."""
@@ -175,6 +190,13 @@ class StartConfig(Section):
         for key in ("lora_rank", "lora_scale", "lora_targets"):
             if self.method != "lora" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ConfigError(f"start.{key} has no effect: remove it, or set start.method: lora")
+        if self.replay is not None and self.init_from is None:
+            raise ConfigError("start.replay: frames are labeled by the start model: set start.init_from")
+        if self.replay is None and self.replay_share != type(self).model_fields["replay_share"].default:
+            raise ConfigError("start.replay_share has no effect: remove it, or set start.replay")
+        made = isinstance(self.replay, int)
+        if not made and self.replay_temperature != type(self).model_fields["replay_temperature"].default:
+            raise ConfigError("start.replay_temperature has no effect: remove it, or set start.replay to a number")
         return self
 
 

@@ -31,9 +31,10 @@ from piwsl.training.distributed.processes import Processes, launched_processes
 from piwsl.training.ensemble import ENSEMBLE
 from piwsl.training.evaluate import evaluated_batches
 from piwsl.training.inputs import Config, training_inputs
-from piwsl.training.loader import VALIDATION_BATCH, SeededOrder
+from piwsl.training.loader import VALIDATION_BATCH, training_order
 from piwsl.training.lora import LowRank
 from piwsl.training.preparation import Preparation, prepare
+from piwsl.training.replay import replay_count, with_replay
 from piwsl.training.start import with_network_of_start
 from piwsl.training.step_memory import GIGABYTE, StepMemory, fullest_step, step_memory
 
@@ -145,7 +146,9 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         processes = Processes()
         device = chosen_device(config, processes)
         RunDirectory(output, TRAINING_RUN).check_free(force)
-        prepared = prepare(config, training_frames(config), output, processes, device)
+        prepared = prepare(
+            config, training_frames(config), output, processes, device, most_replay=config.optimizer.batch_size
+        )
         memory = step_memory(prepared.setup, prepared.task.objective, prepared.start.potential)
         if memory:
             memory.check()
@@ -204,7 +207,7 @@ def _weight_lines(weights: dict[str, dict[str, int]]) -> list[str]:
 
 def _steps(config: TrainingConfig, train: int) -> str:
     optimizer = config.optimizer
-    passes = optimizer.steps * optimizer.batch_size / train
+    passes = optimizer.steps * (optimizer.batch_size - replay_count(config)) / train
     size = f"{optimizer.steps} with {optimizer.batch_size} structures each"
     return f"{size}: {passes:.3g} passes over the training frames"
 
@@ -266,11 +269,12 @@ def _measured(prepared: Preparation) -> _Times:
 def _one_step(prepared: Preparation, optimizer: torch.optim.Optimizer, step: int) -> None:
     setup, task = prepared.setup, prepared.task
     config = setup.config
-    order = SeededOrder(len(setup.frames.train), config.seed)
+    order = training_order(config, setup.frames, setup.replay)
+    available = with_replay(setup.frames.train, setup.replay)
     size = config.optimizer.batch_size
     dtype = DTYPES[config.weights_dtype]
     for part in setup.share.of(order.frames(step * size, (step + 1) * size)):
-        frames = [setup.frames.train[int(index)] for index in part]
+        frames = [available[int(index)] for index in part]
         batch = collate(frames, config.model.cutoff + task.objective.margin, dtype, part.tolist()).to(setup.device)
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=config.mixed_precision):
             loss, _ = task.objective(task.potential, batch, FrameRandom(config.seed, step))

@@ -40,6 +40,7 @@ from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
     LOG_FILE,
+    REPLAY_FILE,
     SPLIT_FILE,
     TRAINING_RUN,
     Continuation,
@@ -55,6 +56,7 @@ from piwsl.training.inputs import Config, reporting_steps, resumable, resume_adv
 from piwsl.training.lora import merged_weights
 from piwsl.training.metrics import Errors
 from piwsl.training.preparation import prepare
+from piwsl.training.replay import write_replay
 from piwsl.training.start import StartingPoint, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.task import DivergedError, TrainingTask
@@ -205,7 +207,7 @@ def run_training(
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
             if resume:
                 check_unchanged(output / SPLIT_FILE, frames)
-        prepared = prepare(config, frames, output, processes, device)
+        prepared = prepare(config, frames, output, processes, device, resumed=resume)
         setup, start, task = prepared.setup, prepared.start, prepared.task
         memory = step_memory(setup, task.objective, start.potential)
         if memory:
@@ -221,6 +223,8 @@ def run_training(
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
             write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
+            if setup.replay is not None:
+                write_replay(setup.replay, output / REPLAY_FILE)
             with directory.log():
                 for line in [*frames.lines(), *prepared.facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
@@ -336,7 +340,7 @@ def _finish_run(output: Path) -> TrainingResult:
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
         processes = Processes()
-        prepared = prepare(config, frames, output, processes, chosen_device(config, processes))
+        prepared = prepare(config, frames, output, processes, chosen_device(config, processes), resumed=True)
         with directory.log():
             for line in earlier.notes:
                 LOGGER.info(line)

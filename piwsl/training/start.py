@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.runs.files import sha256
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames
+from piwsl.training.data import TrainingFrames, absolute_source
 from piwsl.training.trainable import choose_weights
 from piwsl.typing import BoolArray, FloatArray
 
@@ -101,12 +102,15 @@ def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     path = config.start.init_from
     if path is None:
         return config
-    start = config.start.model_copy(update={"init_from": path.resolve()})
-    model = _network_of_start(_start_file(path)[0].config, config.model)
+    replay = config.start.replay
+    if isinstance(replay, str):
+        replay = absolute_source(replay)
+    start = config.start.model_copy(update={"init_from": path.resolve(), "replay": replay})
+    model = _network_of_start(start_file(path)[0].config, config.model)
     return config.model_copy(update={"model": model, "start": start})
 
 
-def _start_file(path: Path) -> tuple[TrainedModel, str]:
+def start_file(path: Path) -> tuple[TrainedModel, str]:
     """Return the content of a trained file and its hash. The last file is cached."""
     path = path.resolve()
     if not path.is_file():
@@ -135,8 +139,10 @@ def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
         raise ConfigError(f"start.init_from: model.{first['loc'][0]}: {first['msg']}") from None
 
 
-def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> StartingPoint:
-    """Build the initial potential of a run, for the elements of its training and validation frames.
+def starting_potential(
+    config: TrainingConfig, frames: TrainingFrames, replay_elements: Iterable[int] = ()
+) -> StartingPoint:
+    """Build the initial potential of a run, for the elements of its training, validation and replay frames.
 
     With random weights, the reference energies are fitted to the training labels, and the scale is the RMS force. With
     a trained file, weights and scale are taken from the file. The reference energies are kept, or refitted so that the
@@ -148,7 +154,7 @@ def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> Starti
             weight, or no weight is left to train.
         ElementError: With ``reference_energies: keep``, the file does not contain an element of the frames.
     """
-    elements = sorted({*frames.train.elements, *frames.validation.elements})
+    elements = sorted({*frames.train.elements, *frames.validation.elements, *replay_elements})
     if config.start.init_from is None:
         energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
         potential = build_potential(config.model, energies, _scale(frames))
@@ -165,7 +171,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     start = config.start
     if start.init_from is None:
         return {"freeze": list(start.freeze)} if start.freeze else None
-    file, digest = _start_file(start.init_from)
+    file, digest = start_file(start.init_from)
     origin = {
         "init_from": start.init_from.name,
         "init_from_sha256": digest,
@@ -173,6 +179,8 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
         "method": start.training_method,
         "freeze": list(start.freeze),
     }
+    if start.replay is not None:
+        origin |= {"replay": start.replay, "replay_share": start.replay_share}
     if start.training_method == "lora":
         origin |= {"lora_rank": start.lora_rank, "lora_scale": start.lora_scale, "lora_targets": [*start.lora_targets]}
     # The license of a foundation model holds for everything that is made from it.
@@ -182,7 +190,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
 def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
     path = config.start.init_from
     assert path is not None
-    file, _ = _start_file(path)
+    file, _ = start_file(path)
     differences = _network_differences(file.config, config.model)
     notes = [f"starting from {path}: {_network_words(file.config)}", *foundation_lines(file.training)]
     if differences:
@@ -258,7 +266,10 @@ def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str
     for number, energy in correction.items():
         potential.reference_energies[number] += energy
     counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labeled])
-    energies = ", ".join(f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f}" for z in correction)
+    energies = ", ".join(
+        f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f} (shift {shift:+.4f})"
+        for z, shift in correction.items()
+    )
     return (
         f"reference energies: refitted to {len(left)} energies [eV]: {energies}; "
         f"mean error {-left.mean():.3f} before, {(counts - left).mean():.3f} after"

@@ -120,12 +120,29 @@ MEMORY = 0.1  # weight of the last step in the running mean of the consistency s
 
 
 class TrainingTask(LightningModule):
-    """Lightning module that trains a potential with an objective."""
+    """Lightning module that trains a potential with an objective.
 
-    def __init__(self, potential: Potential, objective: Objective, config: OptimizerConfig, seed: int) -> None:
+    Args:
+        potential: Potential with initial weights.
+        objective: Training objective.
+        config: Section `optimizer` of the configuration.
+        seed: Seed of the displacements.
+        validation: Objective whose terms without displacements are the validation loss; by default the training
+            objective.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        objective: Objective,
+        config: OptimizerConfig,
+        seed: int,
+        validation: Objective | None = None,
+    ) -> None:
         super().__init__()
         self.potential = potential
         self.objective = objective
+        self.validation = (validation or objective).undisplaced
         self.config = config
         self.seed = seed
         self.schedule = build_schedule(config)
@@ -201,7 +218,7 @@ class TrainingTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Create an empty accumulator of validation errors."""
         # The coefficients of the last step make the losses of different validations comparable.
-        terms = self.objective.undisplaced.terms
+        terms = self.validation.terms
         self._validation = Validation([(weighted.term, weighted.at(self.config.steps)) for weighted in terms])
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
