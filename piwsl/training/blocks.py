@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from piwsl.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Block:
@@ -51,3 +53,20 @@ def _layers(network: nn.Module) -> dict[str, int]:
     level = min((name.count(".") for name, _ in lists), default=0)
     outermost = [(name, module) for name, module in lists if name.count(".") == level]
     return {f"{name}.{index}": index for name, module in outermost for index in range(len(module))}
+
+
+def rate_factors(network: nn.Module, decay: float) -> dict[str, float]:
+    """Return the factor of the learning rate of each block by its name, 1 for the uppermost blocks.
+
+    Args:
+        network: Energy network.
+        decay: Factor from each layer to the layer below.
+
+    Raises:
+        ConfigError: The network has no layers.
+    """
+    depths = {block.name: block.depth for block in blocks_of_weights(network).values()}
+    top = max(depths.values(), default=0)
+    if not top:
+        raise ConfigError("start.layer_decay: the network has no list of layers: set it to 1")
+    return {name: decay ** (top - depth) for name, depth in sorted(depths.items(), key=lambda item: item[1])}

@@ -162,6 +162,12 @@ class StartConfig(Section):
         (), description="weights that method lora changes, by prefixes of their names; empty: all linear layers"
     )
 
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the learning rate from each layer of the network to the layer below; 1: equal rates",
+    )
     replay: Annotated[int, Field(ge=1)] | str | None = Field(
         None,
         description="frames that init_from labels itself, mixed into the batches: the number of frames to make by "
@@ -190,6 +196,8 @@ class StartConfig(Section):
         for key in ("lora_rank", "lora_scale", "lora_targets"):
             if self.method != "lora" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ConfigError(f"start.{key} has no effect: remove it, or set start.method: lora")
+        if self.layer_decay != 1.0 and self.init_from is None:
+            raise ConfigError("start.layer_decay slows the lower layers of a trained file: set start.init_from")
         if self.replay is not None and self.init_from is None:
             raise ConfigError("start.replay: frames are labeled by the start model: set start.init_from")
         if self.replay is None and self.replay_share != type(self).model_fields["replay_share"].default:

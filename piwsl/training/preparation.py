@@ -8,6 +8,7 @@ import torch
 from piwsl.errors import ConfigError
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.training.blocks import rate_factors
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames, fitting_loss
 from piwsl.training.directory import REPLAY_FILE
@@ -41,11 +42,15 @@ class Preparation:
 
     @property
     def facts(self) -> list[str]:
-        """Replay frames, network, device and neighbor sums, one per line."""
+        """Replay frames, learning rates by block, network, device and neighbor sums, one per line."""
+        rates = {}
+        if self.task.layer_decay != 1.0:
+            rates = rate_factors(self.start.potential.network, self.task.layer_decay)
         weights = sum(weight.numel() for weight in self.start.potential.parameters())
         replay = self.setup.replay
         return [
             *([replay_line(self.setup.config, None if self.trial else replay)] if replay is not None else []),
+            *([f"rates: {', '.join(f'{name} x {rate:.3g}' for name, rate in rates.items())}"] if rates else []),
             f"network: {self.setup.config.model.network}, {weights} weights",
             f"computed on: {self.setup.describe_device()}",
             f"neighbor sums: {self.neighbor_sums}",
@@ -98,6 +103,7 @@ def prepare(
         config.optimizer,
         config.seed,
         build_objective(monitored_loss(labeled, config.optimizer.monitor), config.displacement),
+        config.start.layer_decay,
     )
     setup = Setup(config, frames, output, processes, device, share, replay)
     return Preparation(setup, start, task, reason, most_replay is not None)

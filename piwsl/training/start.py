@@ -179,6 +179,8 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
         "method": start.training_method,
         "freeze": list(start.freeze),
     }
+    if start.layer_decay != 1.0:
+        origin["layer_decay"] = start.layer_decay
     if start.replay is not None:
         origin |= {"replay": start.replay, "replay_share": start.replay_share}
     if start.training_method == "lora":

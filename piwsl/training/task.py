@@ -19,6 +19,7 @@ from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
 from piwsl.losses.objective import Term, local_mean
 from piwsl.losses.predictions import PointPredictions
 from piwsl.models.potential import Potential
+from piwsl.training.blocks import blocks_of_weights, rate_factors
 from piwsl.training.config import OptimizerConfig
 from piwsl.training.distributed.process_group import gathered, global_mean, process_count, process_rank, summed
 from piwsl.training.evaluate import labeled_points
@@ -129,6 +130,7 @@ class TrainingTask(LightningModule):
         seed: Seed of the displacements.
         validation: Objective whose terms without displacements are the validation loss; by default the training
             objective.
+        layer_decay: Factor of the learning rate from each layer of the network to the layer below.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class TrainingTask(LightningModule):
         config: OptimizerConfig,
         seed: int,
         validation: Objective | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -145,6 +148,7 @@ class TrainingTask(LightningModule):
         self.validation = (validation or objective).undisplaced
         self.config = config
         self.seed = seed
+        self.layer_decay = layer_decay
         self.schedule = build_schedule(config)
         self.seconds = 0.0  # elapsed time of this run, over all sessions
         self._since: float | None = None
@@ -167,7 +171,7 @@ class TrainingTask(LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient of the whole step. Raise an error before the weights change if it is not finite."""
-        weights = optimizer.param_groups[0]["params"]
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for weight in weights:
             if weight.grad is None:  # consistent with runs of several processes
                 weight.grad = torch.zeros_like(weight)
@@ -259,12 +263,23 @@ class TrainingTask(LightningModule):
         if not weights:
             raise ConfigError("start.freeze freezes all weights: leave some weights trainable")
         return torch.optim.AdamW(
-            weights,
+            weights if self.layer_decay == 1.0 else self._groups(),
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             amsgrad=self.config.amsgrad,
             fused=True,
         )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the trainable weights in groups of equal learning rate, the largest rate first."""
+        network = self.potential.network
+        factors, blocks = rate_factors(network, self.layer_decay), blocks_of_weights(network)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, weight in network.named_parameters():
+            if weight.requires_grad:
+                groups.setdefault(factors[blocks[name].name], []).append(weight)
+        rate = self.config.learning_rate
+        return [{"params": groups[factor], "lr": rate * factor} for factor in sorted(groups, reverse=True)]
 
     def _write(self, values: dict[str, float]) -> None:
         # `LightningModule.log` is not used, because its step count is off by one in a resumed run.
