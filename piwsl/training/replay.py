@@ -144,8 +144,8 @@ def _made(config: TrainingConfig, train: FrameSet, model: _Model, most: int | No
     number = min(number, most or number)
     known = _known_elements(config.start)
     census = train.census
-    strange = census.compositions[:, ~np.isin(census.numbers, sorted(known))].any(1)
-    usable = np.flatnonzero(~strange[census.composition])
+    unknown = census.compositions[:, ~np.isin(census.numbers, sorted(known))].sum(1)
+    usable = np.flatnonzero(unknown[census.composition] == 0)
     if not len(usable):
         raise ConfigError(
             f"start.replay: every training structure contains an element that {config.start.init_from} was not trained "

@@ -172,7 +172,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     if start.init_from is None:
         return {"freeze": list(start.freeze)} if start.freeze else None
     file, digest = start_file(start.init_from)
-    origin = {
+    origin: dict[str, Any] = {
         "init_from": start.init_from.name,
         "init_from_sha256": digest,
         "reference_energies": start.reference_energies,
