@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from piwsl.training.config import TrainingConfig
     from piwsl.training.ensemble import EnsembleResult, train_ensemble
     from piwsl.training.evaluation import Evaluation, evaluate
+    from piwsl.training.preflight import TrainingPlan, plan_training
     from piwsl.training.run import TrainingResult, finish_training, train
     from piwsl.training.tuning.run import TuneResult
     from piwsl.training.tuning.tune import tune
@@ -72,6 +73,7 @@ __all__ = [
     "RunDirectoryError",
     "TrainedModel",
     "TrainingConfig",
+    "TrainingPlan",
     "TrainingResult",
     "TuneResult",
     "UnphysicalError",
@@ -89,6 +91,7 @@ __all__ = [
     "losses",
     "models",
     "openmm_force",
+    "plan_training",
     "read_frames",
     "run_md",
     "sample",
@@ -121,6 +124,7 @@ __getattr__, __dir__ = attach(
         "RunDirectoryError": "errors",
         "TrainedModel": "export.trained_file",
         "TrainingConfig": "training.config",
+        "TrainingPlan": "training.preflight",
         "TrainingResult": "training.run",
         "TuneResult": "training.tuning.run",
         "UnphysicalError": "errors",
@@ -133,6 +137,7 @@ __getattr__, __dir__ = attach(
         "label": "data.labeling.label",
         "load_model": "export.trained_file",
         "openmm_force": "interfaces.openmm.force",
+        "plan_training": "training.preflight",
         "read_frames": "data.read",
         "run_md": "md.run",
         "sample": "data.labeling.label",

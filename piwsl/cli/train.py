@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="Write model.pt and the summary of an interrupted run from its best validation step and exit.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing run in the run directory.")
+@click.option("--dry-run", is_flag=True, help="Show what would be trained, time and memory, and exit.")
 @click.option("--template", is_flag=True, help="Print a commented configuration with all defaults and exit.")
 @click.pass_context
 def command(
@@ -47,6 +48,7 @@ def command(
     resume: bool,
     finish: Path | None,
     force: bool,
+    dry_run: bool,
     template: bool,
 ) -> None:
     """Train a potential on labeled structures with supervised and weakly supervised losses.
@@ -56,6 +58,7 @@ def command(
     piwsl train --data rmd17_aspirin.npz --units kcal/mol -o data.train=950
     piwsl train config.yaml -o loss.pitc=0.5 --seeds 1,2,3
     piwsl train --data ccsd.npz --units kcal/mol --init-from runs/train-aspirin/model.pt
+    piwsl train config.yaml --dry-run
     """
     from piwsl.cli.logs import echoing
     from piwsl.training import config
@@ -80,6 +83,9 @@ def command(
         "options": key_values(overrides),
     }
     members = _seeds(seeds)
+    if dry_run:
+        _print_plan(data_file, members, arguments)
+        return
     if members is None and resume and output is not None:
         members = ensemble_seeds(output)
     with echoing("piwsl.training", _printer(ctx.command)), reporting_steps(True, click.echo) as progress:
@@ -99,6 +105,19 @@ def _seeds(text: str | None) -> list[int] | None:
         return None if text is None else [int(seed) for seed in text.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {text}: write whole numbers separated by commas, such as 1,2,3") from None
+
+
+def _print_plan(data: str | None, seeds: Sequence[int] | None, arguments: dict[str, Any]) -> None:
+    from piwsl.errors import ConfigError
+    from piwsl.training.preflight import plan_training
+
+    if arguments.pop("resume"):
+        raise ConfigError("a dry run describes a new run: omit --resume")
+    plan = plan_training(data, seeds=seeds, **arguments)
+    for line in plan.lines:
+        click.echo(line)
+    for warning in plan.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def is_silent() -> bool:
@@ -127,7 +146,7 @@ def _printer(command: click.Command) -> Any:
         elif record.name in ("piwsl.training.inputs", "piwsl.training.distributed.processes"):
             prefix = "note: " if record.levelno == logging.INFO else ""
             click.echo(f"{prefix}{with_flags(text, command)}", err=True)
-        elif text.startswith(("computed on:", "resumed:")):
+        elif text.startswith(("computed on:", "replay:", "resumed:")):
             click.echo(text)
 
     return show

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from piwsl.errors import ConfigError
 from piwsl.models import ModelConfig, import_modules, registered_networks
 from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 
@@ -148,6 +149,11 @@ class OptimizerConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after this number of validations without improvement; empty: never"
     )
+    monitor: Literal["loss", "energy", "forces"] = Field(
+        "loss",
+        description="validation error that selects the weights, counts for patience and lowers the rate of plateau: "
+        "the supervised loss terms whose labels the training frames have, only the energy MAE, or only the force error",
+    )
 
 
 class StartConfig(Section):
@@ -157,7 +163,64 @@ class StartConfig(Section):
     reference_energies: Literal["refit", "keep"] = Field(
         "refit", description="energies of the elements: refit to the new labels, or keep the values of init_from"
     )
-    freeze: tuple[str, ...] = Field((), description="weights to keep fixed, by prefixes of their names")
+    method: Literal["full", "lora", "freeze"] | None = Field(
+        None,
+        description="weights to train: full (all), freeze (all except those under start.freeze), or lora (low-rank "
+        "changes of the weights of init_from); empty: freeze if start.freeze is set, otherwise full",
+    )
+    freeze: tuple[str, ...] = Field(
+        (), description="weights to keep fixed, by prefixes of their names; with lora, weights without low-rank changes"
+    )
+    lora_rank: int = Field(8, ge=1, le=1024, description="rank of the changes of method lora")
+    lora_scale: float = Field(1.0, gt=0, description="factor of the changes of method lora")
+    lora_targets: tuple[str, ...] = Field(
+        (), description="weights that method lora changes, by prefixes of their names; empty: all linear layers"
+    )
+
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the learning rate from each layer of the network to the layer below; 1: equal rates",
+    )
+    replay: Annotated[int, Field(ge=1)] | str | None = Field(
+        None,
+        description="frames that init_from labels itself, mixed into the batches: the number of frames to make by "
+        "short dynamics from the training structures, or a file of structures; empty: none",
+    )
+    replay_share: float = Field(0.25, gt=0, lt=1, description="fraction of each batch that are replay frames")
+    replay_temperature: float = Field(
+        500.0, gt=0, le=5000, description="temperature of the dynamics that makes replay frames [K]"
+    )
+
+    @property
+    def training_method(self) -> Literal["full", "lora", "freeze"]:
+        """Method that is used: `method`, or the method that follows from `freeze`."""
+        return self.method or ("freeze" if self.freeze else "full")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "StartConfig":
+        if self.method == "freeze" and not self.freeze:
+            raise ConfigError(
+                "start.method: freeze requires weights to keep fixed: set start.freeze, for instance to [embedding]"
+            )
+        if self.method == "full" and self.freeze:
+            raise ConfigError("start.method: full trains all weights: remove start.freeze, or set start.method: freeze")
+        if self.method == "lora" and self.init_from is None:
+            raise ConfigError("start.method: lora changes the weights of a trained file: set start.init_from")
+        for key in ("lora_rank", "lora_scale", "lora_targets"):
+            if self.method != "lora" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ConfigError(f"start.{key} has no effect: remove it, or set start.method: lora")
+        if self.layer_decay != 1.0 and self.init_from is None:
+            raise ConfigError("start.layer_decay slows the lower layers of a trained file: set start.init_from")
+        if self.replay is not None and self.init_from is None:
+            raise ConfigError("start.replay: frames are labeled by the start model: set start.init_from")
+        if self.replay is None and self.replay_share != type(self).model_fields["replay_share"].default:
+            raise ConfigError("start.replay_share has no effect: remove it, or set start.replay")
+        made = isinstance(self.replay, int)
+        if not made and self.replay_temperature != type(self).model_fields["replay_temperature"].default:
+            raise ConfigError("start.replay_temperature has no effect: remove it, or set start.replay to a number")
+        return self
 
 
 def _imported(modules: tuple[str, ...]) -> tuple[str, ...]:

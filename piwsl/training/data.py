@@ -130,7 +130,7 @@ class HiddenForces(Sequence[Frame]):
 def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with absolute paths. Names of data sets are unchanged."""
     named = {key: getattr(config.data, key) for key in ("file", "test_file")}
-    absolute = {key: _absolute(source) for key, source in named.items() if source is not None}
+    absolute = {key: absolute_source(source) for key, source in named.items() if source is not None}
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
 
 
@@ -203,7 +203,7 @@ def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[s
     Raises:
         ConfigError: No frame has the label of a loss term, or the displacements are too long for these structures.
     """
-    notes = check_labels(config.loss, config.displacement, frames)
+    notes = check_labels(config.loss, config.displacement, frames, config.start.replay is not None)
     check_displacement(config.loss, config.displacement, frames)
     return notes
 
@@ -223,7 +223,8 @@ def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
     return replace(frames, frames=HiddenForces(frames, shown))
 
 
-def _absolute(source: str) -> str:
+def absolute_source(source: str) -> str:
+    """Return the absolute path of a source. Names of data sets are unchanged."""
     path = Path(source)
     return source if is_dataset(source) and not path.exists() else str(path.resolve())
 
@@ -251,7 +252,9 @@ def uses_displacements(loss: LossConfig) -> bool:
     return any(is_active(coefficient) for coefficient in terms)
 
 
-def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> list[str]:
+def check_labels(
+    loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames, replay: bool = False
+) -> list[str]:
     """Check the loss terms against the labels of the training frames and return notes for the user.
 
     If no frame has the label of a term that is active by default, a note reports that the term is dropped. A term that
@@ -283,7 +286,7 @@ def check_labels(loss: LossConfig, displacement: DisplacementConfig, frames: Tra
         raise ConfigError(
             f"displacement.direction: {displacement.direction}: {where} {label}: use normal, uniform or disagreement"
         )
-    return _notes(loss, labels)
+    return _notes(loss, labels, replay)
 
 
 def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
@@ -297,12 +300,13 @@ def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
     return loss.model_copy(update={name: 0.0 for name, count in counts.items() if not count})
 
 
-def _notes(loss: LossConfig, labels: LabelCounts) -> list[str]:
+def _notes(loss: LossConfig, labels: LabelCounts, replay: bool) -> list[str]:
     notes = []
+    dropped = "acts on replay frames only and is dropped from" if replay else "is dropped, also from"
     if is_active(loss.forces) and not labels.forces:
-        notes.append("no training frame has forces: loss.forces is dropped, also from the validation loss")
+        notes.append(f"no training frame has forces: loss.forces {dropped} the validation loss")
     if is_active(loss.energy) and not labels.energies:
-        notes.append("no training frame has an energy: loss.energy is dropped, also from the validation loss")
+        notes.append(f"no training frame has an energy: loss.energy {dropped} the validation loss")
     if labels.energies and not labels.forces and uses_displacements(loss):
         notes.append(
             "the training frames have energies only: if their coefficients are too large, PITC and PISC flatten the "

@@ -16,6 +16,7 @@ from piwsl.training.metrics import Errors
 CONFIG_FILE = "config.yaml"
 SPLIT_FILE = "split.json"
 LOG_FILE = "train.log"
+REPLAY_FILE = "replay.pt"
 CHECKPOINTS = "checkpoints"
 LAST = f"{CHECKPOINTS}/last.ckpt"
 BEST = f"{CHECKPOINTS}/best.ckpt"
@@ -23,7 +24,17 @@ BEST = f"{CHECKPOINTS}/best.ckpt"
 TRAINING_RUN = DirectoryKind(
     job="a training run",
     marks=(SPLIT_FILE,),
-    own=(LOG_FILE, SUMMARY_FILE, MODEL_FILE, SPLIT_FILE, CONFIG_FILE, CHECKPOINTS, "tensorboard", "metrics*"),
+    own=(
+        LOG_FILE,
+        SUMMARY_FILE,
+        MODEL_FILE,
+        SPLIT_FILE,
+        CONFIG_FILE,
+        REPLAY_FILE,
+        CHECKPOINTS,
+        "tensorboard",
+        "metrics*",
+    ),
     log=LOG_FILE,
     resume="resume",
 )

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from piwsl.compat.torch import torch_bytes
+from piwsl.data.frames import FrameSet
 from piwsl.errors import FULL
 from piwsl.runs.files import unwritable, write_bytes
 from piwsl.runs.interruption import hangup_as_termination
@@ -45,6 +46,7 @@ class Setup:
         processes: Processes of the run.
         device: Device of this process.
         share: Part of each batch that this process computes.
+        replay: Replay frames; None without replay.
     """
 
     config: TrainingConfig
@@ -53,6 +55,7 @@ class Setup:
     processes: Processes
     device: torch.device
     share: BatchShard
+    replay: FrameSet | None = None
 
     def describe_device(self) -> str:
         """Return a description of the device and the number of processes."""
@@ -194,7 +197,9 @@ def fit(
             enable_model_summary=False,
             **_place(setup.processes, setup.device, AtomicCheckpointIO(on_best)),
         )
-        batches = Batches(setup.frames, config, task.objective.margin, setup.share, lambda: task.global_step)
+        batches = Batches(
+            setup.frames, setup.replay, config, task.objective.margin, setup.share, lambda: task.global_step
+        )
         if checkpoint is not None and _is_over(checkpoint, config):
             return
         try:

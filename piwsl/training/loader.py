@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,15 +19,30 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.replay import replay_count, with_replay
 from piwsl.typing import IntArray
 
 
-class SeededOrder:
-    """Infinite shuffled order of ``count`` frames. Seed and epoch determine the permutation of each epoch."""
+class Order(Protocol):
+    """Infinite order of frames."""
 
-    def __init__(self, count: int, seed: int) -> None:
+    def frames(self, start: int, stop: int) -> IntArray:
+        """Return the frames from position ``start`` up to ``stop``, exclusive."""
+
+
+class SeededOrder:
+    """Infinite shuffled order of ``count`` frames. Seed and epoch determine the permutation of each epoch.
+
+    Args:
+        count: Number of frames.
+        seed: Seed of the run.
+        stream: Random stream. Orders of different streams are independent.
+    """
+
+    def __init__(self, count: int, seed: int, stream: int = 2) -> None:
         self.count = count
         self.seed = seed
+        self.stream = stream
         self._known: tuple[int, IntArray] = (-1, np.arange(0))
 
     def frames(self, start: int, stop: int) -> IntArray:
@@ -42,9 +57,48 @@ class SeededOrder:
 
     def _permutation(self, number: int) -> IntArray:
         if number != self._known[0]:
-            generator = np.random.default_rng(np.random.SeedSequence([self.seed, 2, number]))
+            generator = np.random.default_rng(np.random.SeedSequence([self.seed, self.stream, number]))
             self._known = number, generator.permutation(self.count)
         return self._known[1]
+
+
+class MixedOrder:
+    """Infinite order whose batches contain a fixed number of replay frames, spread evenly over each batch.
+
+    Args:
+        labeled: Order of the labeled frames, with the indices 0 to ``labeled.count - 1``.
+        replay: Order of the replay frames, whose indices follow those of the labeled frames.
+        batch_size: Number of frames in a batch.
+        in_batch: Number of replay frames in a batch.
+    """
+
+    def __init__(self, labeled: SeededOrder, replay: SeededOrder, batch_size: int, in_batch: int) -> None:
+        self.labeled = labeled
+        self.replay = replay
+        self.in_batch = in_batch
+        places = np.arange(batch_size + 1) * in_batch // batch_size
+        self.is_replay = np.diff(places) > 0  # (batch_size,)
+
+    def frames(self, start: int, stop: int) -> IntArray:
+        """Return the frames of whole batches, from position ``start`` up to ``stop``, exclusive."""
+        size = len(self.is_replay)
+        first, last = start // size, stop // size
+        batches = np.empty((last - first, size), dtype=np.int64)
+        others = size - self.in_batch
+        labeled = self.labeled.frames(first * others, last * others)
+        replay = self.replay.frames(first * self.in_batch, last * self.in_batch)
+        batches[:, ~self.is_replay] = labeled.reshape(-1, others)
+        batches[:, self.is_replay] = self.labeled.count + replay.reshape(-1, self.in_batch)
+        return batches.ravel()
+
+
+def training_order(config: TrainingConfig, frames: TrainingFrames, replay: FrameSet | None) -> Order:
+    """Return the order of the training frames of a run, with replay frames if there are any."""
+    labeled = SeededOrder(len(frames.train), config.seed)
+    if replay is None:
+        return labeled
+    others = SeededOrder(len(replay), config.seed, stream=4)
+    return MixedOrder(labeled, others, config.optimizer.batch_size, replay_count(config))
 
 
 @dataclass(frozen=True)
@@ -85,7 +139,7 @@ class StepSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, order: SeededOrder, share: BatchShard, steps: Callable[[], int], current_step: Callable[[], int]
+        self, order: Order, share: BatchShard, steps: Callable[[], int], current_step: Callable[[], int]
     ) -> None:
         self.order = order
         self.share = share
@@ -200,6 +254,7 @@ class Batches(LightningDataModule):
 
     Args:
         frames: Training, validation and test frames.
+        replay: Replay frames; None without replay.
         config: Training configuration.
         margin: Distance by which the edges of training batches extend beyond the cutoff, angstrom.
         share: Shard of each batch that this process computes.
@@ -209,6 +264,7 @@ class Batches(LightningDataModule):
     def __init__(
         self,
         frames: TrainingFrames,
+        replay: FrameSet | None,
         config: TrainingConfig,
         margin: float,
         share: BatchShard,
@@ -219,10 +275,10 @@ class Batches(LightningDataModule):
         self.config = config
         self.share = share
         self.current_step = current_step
-        order = SeededOrder(len(frames.train), config.seed)
+        order = training_order(config, frames, replay)
         dtype = DTYPES[config.weights_dtype]
         self._train = train_loader(
-            frames.train,
+            with_replay(frames.train, replay),
             StepSampler(order, share, self.steps_to_validation, current_step),
             config.model.cutoff + margin,
             dtype,

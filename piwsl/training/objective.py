@@ -1,6 +1,7 @@
 """Construction of the training objective from a configuration."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError
@@ -84,6 +85,18 @@ def build_contrast(config: TrainingConfig, frames: Sequence[Frame], rank: int, p
         rank,
         processes,
     )
+
+
+def monitored_loss(config: LossConfig, monitor: Literal["loss", "energy", "forces"]) -> LossConfig:
+    """Return the loss whose supervised terms are the validation loss of ``optimizer.monitor``.
+
+    Args:
+        config: Loss configuration, without the terms whose labels are missing in the training frames.
+        monitor: Value of ``optimizer.monitor``.
+    """
+    if monitor == "loss":
+        return config
+    return config.model_copy(update={"energy": 0.0, "forces": 0.0, "stress": 0.0, monitor: 1.0})
 
 
 def build_displacement(config: DisplacementConfig) -> Displacement:

@@ -15,9 +15,7 @@ from matplotlib.figure import Figure
 from piwsl.data.read import FrameSource
 from piwsl.errors import RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, MODEL_FILE, save_trained
-from piwsl.models import Potential, import_modules
-from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
-from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.models import import_modules
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import RunDirectory
@@ -27,11 +25,12 @@ from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
 from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import TrainingFrames, fitting_loss, training_frames, with_absolute_sources
+from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
     LOG_FILE,
+    REPLAY_FILE,
     SPLIT_FILE,
     TRAINING_RUN,
     Continuation,
@@ -43,8 +42,6 @@ from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import (
     from_rank_zero,
     is_rank_zero,
-    process_count,
-    process_rank,
     rank_zero_first,
     wait_for_all,
 )
@@ -52,10 +49,10 @@ from piwsl.training.distributed.processes import Processes, launched_processes, 
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
-from piwsl.training.loader import share_of_process
 from piwsl.training.metrics import Errors
-from piwsl.training.objective import build_contrast, build_objective
-from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
+from piwsl.training.preparation import prepare
+from piwsl.training.replay import write_replay
+from piwsl.training.start import StartingPoint, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.stored_split import check_unchanged, stored_split, write_split
 from piwsl.training.task import DivergedError, TrainingTask
@@ -207,10 +204,8 @@ def run_training(
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
             if resume:
                 check_unchanged(output / SPLIT_FILE, frames)
-        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
-        torch.manual_seed(config.seed)
-        start = starting_potential(config, frames)
-        task, neighbor_sums = _task(setup, start.potential)
+        prepared = prepare(config, frames, output, processes, device, resumed=resume)
+        setup, start, task = prepared.setup, prepared.start, prepared.task
         memory = step_memory(setup, task.objective, start.potential)
         if memory:
             memory.check()
@@ -225,11 +220,10 @@ def run_training(
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
             write_split(output / SPLIT_FILE, frames)
+            if setup.replay is not None:
+                write_replay(setup.replay, output / REPLAY_FILE)
             with directory.log():
-                weights = sum(weight.numel() for weight in start.potential.parameters())
-                facts = [f"network: {config.model.network}, {weights} weights"]
-                facts += [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
-                for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
+                for line in [*frames.lines(), *prepared.facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
                 return _train(setup, task, start, earlier, progress, began)
@@ -343,24 +337,11 @@ def _finish_run(output: Path) -> TrainingResult:
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
         processes = Processes()
-        device = chosen_device(config, processes)
-        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
-        start = starting_potential(config, frames)
-        task, _ = _task(setup, start.potential)
+        prepared = prepare(config, frames, output, processes, chosen_device(config, processes), resumed=True)
         with directory.log():
             for line in earlier.notes:
                 LOGGER.info(line)
-            return _finish(setup, task, start, began, "stopped")
-
-
-def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
-    """Return the training task, and a line that describes how its neighbor sums are computed."""
-    config = setup.config
-    neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
-    use_neighbor_sums(potential.network, neighbor_sums)
-    objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
-    contrast = build_contrast(config, setup.frames.train, process_rank(), process_count())
-    return TrainingTask(potential, objective, config.optimizer, config.seed, contrast), reason
+            return _finish(prepared.setup, prepared.task, prepared.start, began, "stopped")
 
 
 FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning

@@ -1,8 +1,8 @@
 """Initial weights of a training run: random weights, or the weights of a trained file."""
 
-import difflib
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame, FrameSet
@@ -23,7 +23,8 @@ from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.runs.files import sha256
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames
+from piwsl.training.data import TrainingFrames, absolute_source
+from piwsl.training.trainable import choose_weights
 from piwsl.typing import BoolArray, FloatArray
 
 LOGGER = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class StartingPoint:
         unexpected: Names of weights in the file that the network does not have.
         wrong_shape: Names of weights with another shape in the file. They are initialized randomly.
         frozen: Names of weights that are not trained.
+        low_rank: Names of weights to which training adds a low-rank change.
         notes: Further remarks, one per line.
         origin: Record of the start in the trained file of this run. None for random weights without frozen weights.
     """
@@ -53,6 +55,7 @@ class StartingPoint:
     unexpected: tuple[str, ...] = ()
     wrong_shape: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    low_rank: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     origin: dict[str, Any] | None = None
 
@@ -69,6 +72,7 @@ class StartingPoint:
             ("initialized, other shape in the file", self.wrong_shape),
             ("ignored, not in the network", self.unexpected),
             ("frozen", self.frozen),
+            ("trained by a low-rank change", self.low_rank),
         )
         return [*self.notes, *(f"{title} ({len(names)}): {_summed_up(names)}" for title, names in lists if names)]
 
@@ -98,12 +102,15 @@ def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     path = config.start.init_from
     if path is None:
         return config
-    start = config.start.model_copy(update={"init_from": path.resolve()})
-    model = _network_of_start(_start_file(path)[0].config, config.model)
+    replay = config.start.replay
+    if isinstance(replay, str):
+        replay = absolute_source(replay)
+    start = config.start.model_copy(update={"init_from": path.resolve(), "replay": replay})
+    model = _network_of_start(start_file(path)[0].config, config.model)
     return config.model_copy(update={"model": model, "start": start})
 
 
-def _start_file(path: Path) -> tuple[TrainedModel, str]:
+def start_file(path: Path) -> tuple[TrainedModel, str]:
     """Return the content of a trained file and its hash. The last file is cached."""
     path = path.resolve()
     if not path.is_file():
@@ -132,8 +139,10 @@ def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
         raise ConfigError(f"start.init_from: model.{first['loc'][0]}: {first['msg']}") from None
 
 
-def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> StartingPoint:
-    """Build the initial potential of a run, for the elements of its training and validation frames.
+def starting_potential(
+    config: TrainingConfig, frames: TrainingFrames, replay_elements: Iterable[int] = ()
+) -> StartingPoint:
+    """Build the initial potential of a run, for the elements of its training, validation and replay frames.
 
     With random weights, the reference energies are fitted to the training labels, and the scale is the RMS force. With
     a trained file, weights and scale are taken from the file. The reference energies are kept, or refitted so that the
@@ -141,10 +150,11 @@ def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> Starti
 
     Raises:
         ModelFileError: The trained file cannot be read.
-        ConfigError: No weight of the file fits the network, or ``start.freeze`` matches no weight or all weights.
+        ConfigError: No weight of the file fits the network, or ``start.freeze`` or ``start.lora_targets`` match no
+            weight, or no weight is left to train.
         ElementError: With ``reference_energies: keep``, the file does not contain an element of the frames.
     """
-    elements = sorted({*frames.train.elements, *frames.validation.elements})
+    elements = sorted({*frames.train.elements, *frames.validation.elements, *replay_elements})
     if config.start.init_from is None:
         energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
         potential = build_potential(config.model, energies, _scale(frames))
@@ -152,22 +162,29 @@ def starting_potential(config: TrainingConfig, frames: TrainingFrames) -> Starti
         point = StartingPoint(potential)
     else:
         point = _from_file(config, frames.train, elements)
-    frozen = freeze(point.potential.network, config.start.freeze)
-    point = replace(point, frozen=frozen, origin=_origin(config))
-    return point
+    untrained = (*point.missing, *(text.split()[0] for text in point.wrong_shape))
+    weights = choose_weights(point.potential.network, config.start, untrained)
+    return replace(point, frozen=weights.frozen, low_rank=weights.low_rank, origin=_origin(config))
 
 
 def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     start = config.start
     if start.init_from is None:
         return {"freeze": list(start.freeze)} if start.freeze else None
-    file, digest = _start_file(start.init_from)
-    origin = {
+    file, digest = start_file(start.init_from)
+    origin: dict[str, Any] = {
         "init_from": start.init_from.name,
         "init_from_sha256": digest,
         "reference_energies": start.reference_energies,
+        "method": start.training_method,
         "freeze": list(start.freeze),
     }
+    if start.layer_decay != 1.0:
+        origin["layer_decay"] = start.layer_decay
+    if start.replay is not None:
+        origin |= {"replay": start.replay, "replay_share": start.replay_share}
+    if start.training_method == "lora":
+        origin |= {"lora_rank": start.lora_rank, "lora_scale": start.lora_scale, "lora_targets": [*start.lora_targets]}
     # The license of a foundation model holds for everything that is made from it.
     return origin | {"foundation": file.training["foundation"]} if "foundation" in file.training else origin
 
@@ -175,7 +192,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
 def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
     path = config.start.init_from
     assert path is not None
-    file, _ = _start_file(path)
+    file, _ = start_file(path)
     differences = _network_differences(file.config, config.model)
     notes = [f"starting from {path}: {_network_words(file.config)}", *foundation_lines(file.training)]
     if differences:
@@ -187,6 +204,8 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
             f"{path} was not trained on {_symbols(new)}, so it contains no reference energy: set "
             "start.reference_energies: refit"
         )
+    if new and config.start.training_method == "lora":
+        raise ElementError(f"{path} was not trained on {_symbols(new)}: start.method: lora keeps their embedding fixed")
     if new and any(prefix.split(".")[0] == "embedding" for prefix in config.start.freeze):
         raise ElementError(f"{path} was not trained on {_symbols(new)}: remove embedding from start.freeze")
     if new:
@@ -249,7 +268,10 @@ def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str
     for number, energy in correction.items():
         potential.reference_energies[number] += energy
     counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labeled])
-    energies = ", ".join(f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f}" for z in correction)
+    energies = ", ".join(
+        f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f} (shift {shift:+.4f})"
+        for z, shift in correction.items()
+    )
     return (
         f"reference energies: refitted to {len(left)} energies [eV]: {energies}; "
         f"mean error {-left.mean():.3f} before, {(counts - left).mean():.3f} after"
@@ -288,36 +310,3 @@ def _symbols(numbers: list[int]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(str(size) for size in tensor.shape)
-
-
-def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """Freeze the weights whose name equals a prefix or begins with a prefix and a dot.
-
-    ``messages.1`` freezes ``messages.1.filters.weight``, but not ``messages.10.filters.weight``.
-
-    Returns:
-        Names of all frozen weights.
-
-    Raises:
-        ConfigError: A prefix matches no weight, or all weights are frozen.
-    """
-    weights = dict(network.named_parameters())
-    for prefix in prefixes:
-        matching = [name for name in weights if name == prefix or name.startswith(f"{prefix}.")]
-        if not matching:
-            near = difflib.get_close_matches(prefix, _beginnings(list(weights)), n=3, cutoff=0.4)
-            known = near or list(dict.fromkeys(name.split(".")[0] for name in weights))
-            raise ConfigError(
-                f"start.freeze: no weight begins with {prefix!r}: similar prefixes are {', '.join(known)}"
-            )
-        for name in matching:
-            weights[name].requires_grad_(False)
-    frozen = tuple(name for name, weight in weights.items() if not weight.requires_grad)
-    if len(frozen) == len(weights):
-        raise ConfigError(f"start.freeze ({', '.join(prefixes)}) freezes all weights: leave some weights trainable")
-    return frozen
-
-
-def _beginnings(names: list[str]) -> list[str]:
-    parts = [name.split(".") for name in names]
-    return list(dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)))

@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch, collate
-from piwsl.data.frames import Frame
+from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom, Objective
 from piwsl.models import Potential
 from piwsl.training.fit import Setup
-from piwsl.training.loader import SeededOrder
+from piwsl.training.loader import training_order
+from piwsl.training.replay import with_replay
 from piwsl.typing import IntArray
 
 PEAK = 1.4  # peak memory of a step divided by the size of the saved tensors
@@ -92,10 +93,11 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
     if available is None:
         return None
     part = _largest_part(setup)
-    atoms = int(setup.frames.train.census.sizes[part].sum())
-    sample = _batch(setup, [setup.frames.train[int(index)] for index in part[:SAMPLE]], objective)
-    probe = _batch(setup, [_cropped(_typical_frame(setup))], objective)
-    step = _fullest_step(objective, config.optimizer.steps)
+    frames = with_replay(setup.frames.train, setup.replay)
+    atoms = int(frames.census.sizes[part].sum())
+    sample = _batch(setup, [frames[int(index)] for index in part[:SAMPLE]], objective)
+    probe = _batch(setup, [_cropped(_typical_frame(frames))], objective)
+    step = fullest_step(objective, config.optimizer.steps)
     with torch.autocast("cpu", torch.bfloat16) if config.dtype == "bf16-mixed" else nullcontext():
         kept = _kept_by_autograd(objective, potential, probe, step)
     edges = sample.edges.shape[1] * atoms / len(sample.species)
@@ -111,19 +113,20 @@ def _largest_part(setup: Setup) -> IntArray:
     """Return the frame indices of the largest part of a step, by number of atoms."""
     share, steps = setup.share, setup.config.optimizer.steps
     looked_at = min(steps, max(1, LOOKED_AT // share.batch_size)) * share.batch_size
-    order = SeededOrder(len(setup.frames.train), setup.config.seed).frames(0, looked_at)
+    order = training_order(setup.config, setup.frames, setup.replay).frames(0, looked_at)
     parts = order.reshape(-1, share.size)
-    largest: IntArray = parts[setup.frames.train.census.sizes[parts].sum(1).argmax()]
+    sizes = with_replay(setup.frames.train, setup.replay).census.sizes
+    largest: IntArray = parts[sizes[parts].sum(1).argmax()]
     return largest
 
 
-def _typical_frame(setup: Setup) -> Frame:
+def _typical_frame(frames: FrameSet) -> Frame:
     """Return the frame of median size among the frames with the most labels, so that all loss terms apply."""
-    census = setup.frames.train.census
+    census = frames.census
     labels = census.has_energy * 1 + census.has_forces * 2 + census.has_stress * 1
     candidates = np.flatnonzero(labels == labels.max())
     by_size = candidates[np.argsort(census.sizes[candidates], kind="stable")]
-    return setup.frames.train[int(by_size[len(by_size) // 2])]
+    return frames[int(by_size[len(by_size) // 2])]
 
 
 def _cropped(frame: Frame) -> Frame:
@@ -147,7 +150,7 @@ def _batch(setup: Setup, frames: list[Frame], objective: Objective) -> Batch:
     return collate(frames, config.model.cutoff + objective.margin, DTYPES[config.weights_dtype])
 
 
-def _fullest_step(objective: Objective, steps: int) -> int:
+def fullest_step(objective: Objective, steps: int) -> int:
     """Return a step at which the largest number of loss terms is active."""
     last = steps - 1
     displaced = objective.warmup + max(0, last - objective.warmup) // objective.cadence * objective.cadence

@@ -20,6 +20,7 @@ from piwsl.losses.contrast import Contrast
 from piwsl.losses.objective import Term, local_mean
 from piwsl.losses.predictions import PointPredictions
 from piwsl.models.potential import Potential
+from piwsl.training.blocks import blocks_of_weights, rate_factors
 from piwsl.training.config import OptimizerConfig
 from piwsl.training.distributed.process_group import gathered, global_mean, process_count, process_rank, summed
 from piwsl.training.evaluate import labeled_points
@@ -122,7 +123,18 @@ MEMORY = 0.1  # weight of the last step in the running mean of the consistency s
 
 
 class TrainingTask(LightningModule):
-    """Lightning module that trains a potential with an objective."""
+    """Lightning module that trains a potential with an objective.
+
+    Args:
+        potential: Potential with initial weights.
+        objective: Training objective.
+        config: Section `optimizer` of the configuration.
+        seed: Seed of the displacements.
+        validation: Objective whose terms without displacements are the validation loss; by default the training
+            objective.
+        layer_decay: Factor of the learning rate from each layer of the network to the layer below.
+        contrast: Contrast with the dynamics of the potential.
+    """
 
     def __init__(
         self,
@@ -130,14 +142,18 @@ class TrainingTask(LightningModule):
         objective: Objective,
         config: OptimizerConfig,
         seed: int,
+        validation: Objective | None = None,
+        layer_decay: float = 1.0,
         contrast: Contrast | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
         self.objective = objective
         self.contrast = contrast
+        self.validation = (validation or objective).undisplaced
         self.config = config
         self.seed = seed
+        self.layer_decay = layer_decay
         self.schedule = build_schedule(config)
         self.seconds = 0.0  # elapsed time of this run, over all sessions
         self._since: float | None = None
@@ -176,7 +192,7 @@ class TrainingTask(LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient of the whole step. Raise an error before the weights change if it is not finite."""
-        weights = optimizer.param_groups[0]["params"]
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for weight in weights:
             if weight.grad is None:  # consistent with runs of several processes
                 weight.grad = torch.zeros_like(weight)
@@ -231,7 +247,7 @@ class TrainingTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Create an empty accumulator of validation errors."""
         # The coefficients of the last step make the losses of different validations comparable.
-        terms = self.objective.undisplaced.terms
+        terms = self.validation.terms
         self._validation = Validation([(weighted.term, weighted.at(self.config.steps)) for weighted in terms])
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -253,7 +269,17 @@ class TrainingTask(LightningModule):
         self.log("validation/loss", result.loss, logger=False, batch_size=1)  # criterion of the best checkpoint
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW for the trainable weights, with the learning-rate schedule of the configuration.
+        """Return the optimizer with the learning-rate schedule of the configuration.
+
+        Raises:
+            ConfigError: All weights are frozen.
+        """
+        optimizer = self.build_optimizer()
+        scheduler = LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW for the trainable weights.
 
         Raises:
             ConfigError: All weights are frozen.
@@ -261,15 +287,24 @@ class TrainingTask(LightningModule):
         weights = self._trained()
         if not weights:
             raise ConfigError("start.freeze freezes all weights: leave some weights trainable")
-        optimizer = torch.optim.AdamW(
-            weights,
+        return torch.optim.AdamW(
+            weights if self.layer_decay == 1.0 else self._groups(),
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             amsgrad=self.config.amsgrad,
             fused=True,
         )
-        scheduler = LambdaLR(optimizer, self.schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the trainable weights in groups of equal learning rate, the largest rate first."""
+        network = self.potential.network
+        factors, blocks = rate_factors(network, self.layer_decay), blocks_of_weights(network)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, weight in network.named_parameters():
+            if weight.requires_grad:
+                groups.setdefault(factors[blocks[name].name], []).append(weight)
+        rate = self.config.learning_rate
+        return [{"params": groups[factor], "lr": rate * factor} for factor in sorted(groups, reverse=True)]
 
     def _write(self, values: dict[str, float]) -> None:
         # `LightningModule.log` is not used, because its step count is off by one in a resumed run.

@@ -12,6 +12,7 @@ from piwsl.export.trained_file import TrainedModel
 from piwsl.models import Potential
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
+from piwsl.training.lora import merged_weights
 from piwsl.training.metrics import Errors
 
 CHECK_FRAMES = 5
@@ -40,6 +41,7 @@ def trained_model(
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
         weights = {name: state[f"potential.network.{name}"] for name in weights}
+    weights = merged_weights(potential.network, weights)
     step = max(1, len(frames.validation) // CHECK_FRAMES)
     return TrainedModel(
         config=config.model,

@@ -197,3 +197,16 @@ def test_inspect_warns_of_wrong_units(cli, water):
 def test_torch_keeps_its_default_dtype(cli, water):
     cli("data", "inspect", water, "--units", "kcal/mol")
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(cli, water, tmp_path):
+    before = set(tmp_path.iterdir())
+    done = cli("train", "--data", water, "--units", "kcal/mol", "--dry-run", *SMALL, "-o", "optimizer.warmup=10")
+    assert done.code == 0, done.errors
+    for label in ("training labels", "weights", "  readout", "memory", "time of a step", "time in total", "output"):
+        assert f"\n{label} " in done.out, label
+    assert any(line.startswith("warning: optimizer.warmup (10)") for line in done.errors)
+    assert set(tmp_path.iterdir()) == before
+    refused = cli("train", "--resume", "--output", "run", "--dry-run")
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert "omit --resume" in refused.errors[0]

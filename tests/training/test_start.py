@@ -69,6 +69,9 @@ def test_refitted_reference_energies_start_at_zero_mean_error(fine_tuned):
     labels = np.array([one.energy for one in frames.train])
     assert abs((energies(point.potential, frames.train, fine_tuned()) - labels).mean()) < 1e-4
     assert "mean error" in point.notes[-1]
+    for symbol, number, before in (("H", 1, -13.6), ("O", 8, -2042.0)):
+        after = float(point.potential.reference_energies[number])
+        assert f"{symbol} {after:.4f} (shift {after - before:+.4f})" in point.notes[-1]
     kept, _ = start(fine_tuned("start.reference_energies=keep"))
     assert abs((energies(kept.potential, frames.train, fine_tuned()) - labels).mean()) > 1
     assert float(kept.potential.reference_energies[6]) == -1030.0

@@ -1,0 +1,127 @@
+"""Preparation of a training run: everything between the configuration with its frames and the first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from piwsl.errors import ConfigError
+from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
+from piwsl.models.neighbor_sums.training import training_neighbor_sums
+from piwsl.training.blocks import rate_factors
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data import TrainingFrames, fitting_loss
+from piwsl.training.directory import REPLAY_FILE
+from piwsl.training.distributed.process_group import from_rank_zero
+from piwsl.training.distributed.processes import Processes
+from piwsl.training.fit import Setup
+from piwsl.training.loader import share_of_process
+from piwsl.training.objective import build_contrast, build_objective, monitored_loss
+from piwsl.training.replay import given_structures, replay_count, replay_frames, replay_line, stored_replay
+from piwsl.training.start import StartingPoint, starting_potential
+from piwsl.training.task import TrainingTask
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """Training run before its first step.
+
+    Attributes:
+        setup: Settings of the run in this process.
+        start: Potential with initial weights.
+        task: Training task.
+        neighbor_sums: Description of the computation of sums over neighbors.
+        trial: Whether the replay frames are only a part of those of the run.
+    """
+
+    setup: Setup
+    start: StartingPoint
+    task: TrainingTask
+    neighbor_sums: str
+    trial: bool = False
+
+    @property
+    def facts(self) -> list[str]:
+        """Replay frames, learning rates by block, network, device and neighbor sums, one per line."""
+        rates = {}
+        if self.task.layer_decay != 1.0:
+            rates = rate_factors(self.start.potential.network, self.task.layer_decay)
+        weights = sum(weight.numel() for weight in self.start.potential.parameters())
+        replay = self.setup.replay
+        return [
+            *([replay_line(self.setup.config, None if self.trial else replay)] if replay is not None else []),
+            *([f"rates: {', '.join(f'{name} x {rate:.3g}' for name, rate in rates.items())}"] if rates else []),
+            f"network: {self.setup.config.model.network}, {weights} weights",
+            f"computed on: {self.setup.describe_device()}",
+            f"neighbor sums: {self.neighbor_sums}",
+        ]
+
+
+def prepare(
+    config: TrainingConfig,
+    frames: TrainingFrames,
+    output: Path,
+    processes: Processes,
+    device: torch.device,
+    resumed: bool = False,
+    most_replay: int | None = None,
+) -> Preparation:
+    """Build the initial potential and the training task of a run. Nothing is written.
+
+    Args:
+        config: Complete training configuration.
+        frames: Training, validation and test frames.
+        output: Run directory.
+        processes: Processes of the run.
+        device: Device of this process.
+        resumed: Use the replay frames that an earlier session stored in the run directory.
+        most_replay: Largest number of replay frames, for a trial; None for all.
+
+    Raises:
+        ConfigError: The configuration does not fit the frames, the start or the number of processes.
+    """
+    share = share_of_process(config, frames, processes)
+    check_monitor(config, frames)
+    structures = replay = None
+    if replay_count(config):
+        replay = stored_replay(output / REPLAY_FILE) if resumed else None
+        structures = replay or given_structures(config, most_replay)
+    torch.manual_seed(config.seed)
+    start = starting_potential(config, frames, structures.elements if structures is not None else ())
+    neighbor_sums, reason = training_neighbor_sums(device, config.mixed_precision)
+    use_neighbor_sums(start.potential.network, neighbor_sums)
+    if replay_count(config) and replay is None:
+        replay = from_rank_zero(
+            lambda: replay_frames(config, structures, frames.train, start.potential, device, most_replay)
+        )
+    labeled = fitting_loss(config.loss, frames)
+    # Replay frames have an energy and forces.
+    fitted = labeled if replay is None else config.loss.model_copy(update={"stress": labeled.stress})
+    task = TrainingTask(
+        start.potential,
+        build_objective(fitted, config.displacement),
+        config.optimizer,
+        config.seed,
+        build_objective(monitored_loss(labeled, config.optimizer.monitor), config.displacement),
+        config.start.layer_decay,
+        build_contrast(config, frames.train, processes.rank, processes.count),
+    )
+    setup = Setup(config, frames, output, processes, device, share, replay)
+    return Preparation(setup, start, task, reason, most_replay is not None)
+
+
+def check_monitor(config: TrainingConfig, frames: TrainingFrames) -> None:
+    """Raise an error if the frames lack the label of ``optimizer.monitor``.
+
+    Raises:
+        ConfigError: No validation frame has the label, or no training frame has it, so that hidden labels would select
+            the weights.
+    """
+    monitor = config.optimizer.monitor
+    if monitor == "loss":
+        return
+    for purpose in ("training", "validation"):
+        counts = frames.labels[purpose]
+        if not {"energy": counts.energies, "forces": counts.forces}[monitor]:
+            label = "an energy" if monitor == "energy" else "forces"
+            raise ConfigError(f"optimizer.monitor: {monitor}: no {purpose} frame has {label}: set it to loss")
