@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from piwsl.data.charges import ChargeSpin, stated_charge
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     RawLabels,
@@ -123,7 +124,9 @@ class LabelCounter:
         self.largest_difference = 0.0
         self.plain_left_out = 0
 
-    def add(self, labels: RawLabels, found: dict[str, Any], frame: Frame, agreeing: list[str]) -> None:
+    def add(
+        self, labels: RawLabels, found: dict[str, Any], frame: Frame, agreeing: list[str], stated: ChargeSpin
+    ) -> None:
         """Count a frame.
 
         Args:
@@ -131,9 +134,10 @@ class LabelCounter:
             found: Named values of the frame in the file.
             frame: Frame made from these values.
             agreeing: Names that state the units in use.
+            stated: Charge and spin of the frame.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
-        self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known])
+        self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known], stated.readings)
         self.from_results += labels.from_results
         if labels.other_energy is not None:
             self.two_energies += 1
@@ -384,9 +388,10 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     found = {**columns, **info}
     labels = find_labels(found, found)
     agreeing = check_stated_units(path, index, found, units)
-    frame = labeled_frame(path, index, species, positions, cell, pbc, labels, units)
+    stated = stated_charge(info, species, where)
+    frame = labeled_frame(path, index, species, positions, cell, pbc, labels, units, stated)
     kind = kind_of(found)
-    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])])
+    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])], stated)
     return replace(frame, config_type=kind)
 
 
