@@ -76,6 +76,11 @@ class ModelConfig(BaseModel):
         """Values of the options of the network."""
         return dict(self.__pydantic_extra__ or {})
 
+    @property
+    def takes_charge(self) -> bool:
+        """Whether the network takes the charge and spin of a structure as input."""
+        return registered_network(self.network).takes_charge(self.options)
+
     def described(self) -> dict[str, tuple[Any, str]]:
         """Return the value and the description of each key, including the options of the network."""
         fields: dict[str, FieldInfo] = {
