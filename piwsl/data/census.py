@@ -77,7 +77,8 @@ class Census:
     def of(cls, frames: Iterable[Labeled]) -> "Census":
         """Collect the census of frames. Each frame is read once."""
         table = CompositionTable()
-        rows, energy, flags, states = array("i"), array("d"), bytearray(), bytearray()  # lists would need ten times the memory
+        # Lists would need ten times the memory.
+        rows, energy, flags, states = array("i"), array("d"), bytearray(), bytearray()
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)

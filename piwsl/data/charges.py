@@ -3,13 +3,13 @@
 A structure states its charge as ``charge`` or ``total_charge``, in units of e, and its spin in one of two conventions:
 ``unpaired_electrons`` (or ``num_unpaired_electrons``) is the number of unpaired electrons, and ``multiplicity`` (or
 ``spin_multiplicity``) is that number plus one. Programs disagree about the meaning of ``spin``. Since unpaired
-electrons are even in number if and only if all electrons are, only one of the two conventions fits a structure: ``spin``
-is read as the one that fits.
+electrons are even in number if and only if all electrons are, only one of the two conventions fits a structure, and
+``spin`` is read in that convention.
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,12 @@ class ChargeSpin:
 
     charge: float = NOT_STATED
     unpaired_electrons: float = NOT_STATED
-    readings: tuple[tuple[str, str], ...] = ()
+    readings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("charge", "unpaired_electrons"):
+            if math.isnan(getattr(self, name)):
+                object.__setattr__(self, name, NOT_STATED)  # one NaN equals itself in a comparison of tuples
 
     @property
     def is_stated(self) -> bool:

@@ -75,10 +75,15 @@ class Frame:
         """Stated charge and spin."""
         return ChargeSpin(self.charge, self.unpaired_electrons)
 
+    @property
+    def states_charge(self) -> bool:
+        """Whether the charge or the number of unpaired electrons is stated."""
+        return self.charge_spin.is_stated
+
     def __repr__(self) -> str:
         labels = [f"energy {self.energy:.4f} eV"] if self.has_energy else []
         labels += [name for name, known in (("forces", self.has_forces), ("stress", self.has_stress)) if known]
-        labels += [str(self.charge_spin)] if self.charge_spin.is_stated else []
+        labels += [str(self.charge_spin)] if self.states_charge else []
         formula = self.atoms().get_chemical_formula("hill")
         return f"Frame({formula}, {len(self.species)} atoms, {', '.join(labels) or 'no labels'})"
 
