@@ -76,7 +76,8 @@ def check_model(
 
     Args:
         potential: Function as described by `PotentialCall`, such as a `piwsl.models.Potential`, on the CPU.
-        frames: Realistic molecules without a cell, of at least two atoms and two different sizes.
+        frames: Realistic molecules without a cell, of at least two atoms and two different sizes. They may state a
+            charge and a spin.
         cutoff: Range of the potential, angstrom.
         dtype: Data type of positions and forces.
         conservative: False for a potential with a force head, to skip F = -dE/dx.
@@ -133,7 +134,9 @@ def check_network(name: str, dtype: torch.dtype = torch.float64, **options: Any)
     potential.network.to(dtype)
     batch = collate(frames, config.cutoff, dtype)
     try:
-        energies = potential.network(batch.species, batch.edges, batch.edge_vectors(), batch.structure_index)
+        states = [torch.zeros((len(frames), 2), dtype=dtype)] if potential.takes_charge else []
+        inputs = (batch.species, batch.edges, batch.edge_vectors(), batch.structure_index, *states)
+        energies = potential.network(*inputs)
     except Exception as error:  # a user's network may raise any exception
         raise ModelCheckError(f"network {name} failed on a batch of three molecules: {reason_of(error)}") from error
     if config.forces == "direct":
@@ -162,7 +165,7 @@ class _Check:
     def types_and_inputs(self, frame: Frame) -> None:
         batch = collate([frame], self.cutoff, self.dtype)
         before = [tensor.clone() for tensor in _inputs(batch)]
-        energies, forces = self.potential(*_inputs(batch), 1)
+        energies, forces = self.potential(*_inputs(batch), 1, *_states(batch))
         after = _inputs(batch)
         self._require(all(map(torch.equal, before, after)), "the call changed its inputs")
         self._require(energies.dtype == torch.float64, f"energies are {energies.dtype}, expected float64")
@@ -196,6 +199,7 @@ class _Check:
     def extensive(self, frame: Frame) -> None:
         energies, forces = self._call([frame])
         double = _with_more(frame, frame.species, frame.positions + np.array([100.0, 0.0, 0.0]))
+        double = replace(double, charge=2.0 * frame.charge, unpaired_electrons=2.0 * frame.unpaired_electrons)
         self._same("extensivity", (2.0 * energies, np.tile(forces, (2, 1))), self._call([double]))
 
     def derivative(self, frame: Frame) -> None:
@@ -297,7 +301,7 @@ class _Check:
         device: str = "cpu",
     ) -> tuple[FloatArray, FloatArray]:
         batch = collate(frames, self.cutoff + _MARGIN, dtype or self.dtype).to(device)
-        energies, forces = (potential or self.potential)(*_inputs(batch), len(frames))
+        energies, forces = (potential or self.potential)(*_inputs(batch), len(frames), *_states(batch))
         for name, result in (("energies", energies), ("forces", forces)):
             where = result.device.type
             self._require(where == batch.positions.device.type, f"{name} are on {where}, the inputs on {device}")
@@ -337,12 +341,18 @@ def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return batch.species, batch.positions, batch.edges, batch.edge_shifts, batch.structure_index
 
 
+def _states(batch: Batch) -> tuple[Tensor, ...]:
+    """Return the argument ``charge_spin`` if a structure states a charge or a spin."""
+    return () if batch.charge_spin is None else (batch.charge_spin,)
+
+
 def _with_more(frame: Frame, species: ArrayLike, positions: ArrayLike) -> Frame:
     """Return the frame with additional atoms (n,) at positions (n, 3), without labels."""
     numbers = np.concatenate([frame.species, np.asarray(species, dtype=np.int64)])
     places = np.concatenate([frame.positions, np.asarray(positions, dtype=np.float64)])
-    return Frame(numbers, places, float("nan"), np.full(places.shape, np.nan))
+    return replace(frame, species=numbers, positions=places, energy=float("nan"), forces=np.full_like(places, np.nan))
 
 
 def _without_last(frame: Frame) -> Frame:
-    return Frame(frame.species[:-1], frame.positions[:-1], float("nan"), frame.forces[:-1])
+    forces = frame.forces[:-1]
+    return replace(frame, species=frame.species[:-1], positions=frame.positions[:-1], energy=np.nan, forces=forces)

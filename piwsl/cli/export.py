@@ -39,6 +39,16 @@ if TYPE_CHECKING:
     default=1,
     help="Number of copies of the molecule per call (openmm), for replicas or for a System with several molecules.",
 )
+@click.option(
+    "--charge",
+    type=click.IntRange(-100, 100),
+    help="Total charge of the structure [e] (openmm).  [default: of the structure file, or of the model]",
+)
+@click.option(
+    "--unpaired-electrons",
+    type=click.IntRange(0, 100),
+    help="Unpaired electrons of the structure (openmm).  [default: of the structure file, or of the model]",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL-TARGET.pt or .pt2]")
 @click.option(
     "--dtype", type=click.Choice(["float32", "float64"]), help="Floating-point type.  [default: type of the model]"
@@ -64,6 +74,8 @@ def command(
     system: str | None,
     structure: Path | None,
     copies: int,
+    charge: int | None,
+    unpaired_electrons: int | None,
     output: Path | None,
     dtype: Literal["float32", "float64"] | None,
     force: bool,
@@ -96,6 +108,8 @@ def command(
             system=system,
             format=form,
             copies=copies,
+            charge=charge,
+            unpaired_electrons=unpaired_electrons,
             dtype=dtype,
             device=device,
             force=force,

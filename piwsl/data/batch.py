@@ -29,6 +29,8 @@ class Batch:
         stress: Stress (S, 3, 3), eV/angstrom^3; NaN if missing.
         volume: Volumes (S,), angstrom^3; infinite for structures that are not periodic in all directions.
         frame_index: Index (S,) of each structure in its data set.
+        charge_spin: Charge (e) and number of unpaired electrons (S, 2), float64; NaN if a structure states none. None
+            if no structure states a value.
     """
 
     species: Species
@@ -42,6 +44,7 @@ class Batch:
     stress: Tensor
     volume: Tensor
     frame_index: Tensor
+    charge_spin: Tensor | None = None
 
     @property
     def n_atoms(self) -> Tensor:
@@ -54,7 +57,7 @@ class Batch:
         return replace(self, **moved)  # type: ignore[arg-type]  # these fields are tensors
 
     @property
-    def graph(self) -> tuple[Species, Positions, Edges, Tensor, StructureIndex, int]:
+    def graph(self) -> tuple[Species, Positions, Edges, Tensor, StructureIndex, int, Tensor | None]:
         """The arguments of a potential."""
         return (
             self.species,
@@ -63,6 +66,7 @@ class Batch:
             self.edge_shifts,
             self.structure_index,
             self.n_structures,
+            self.charge_spin,
         )
 
     def edge_vectors(self) -> Tensor:
@@ -103,6 +107,7 @@ class Batch:
             stress=_labels(self.stress, moves),
             volume=self.volume.repeat(count),
             frame_index=self.frame_index.repeat(count),
+            charge_spin=None if self.charge_spin is None else self.charge_spin.repeat(count, 1),
         )
 
 
@@ -143,7 +148,13 @@ def collate(
         ),
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
+        charge_spin=_charge_spin(frames),
     )
+
+
+def _charge_spin(frames: Sequence[Frame]) -> Tensor | None:
+    values = np.array([(frame.charge, frame.unpaired_electrons) for frame in frames], dtype=np.float64)
+    return None if np.isnan(values).all() else torch.from_numpy(values)
 
 
 def _halves(arrays: list[np.ndarray], axis: int) -> np.ndarray:

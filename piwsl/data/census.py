@@ -1,4 +1,4 @@
-"""Table of compositions and labels of the frames in a set, without positions and forces; about 15 bytes per frame."""
+"""Table of compositions and labels of the frames in a set, without positions and forces; about 20 bytes per frame."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -38,6 +38,14 @@ class Labeled(Protocol):
     def has_unusable_stress(self) -> bool:
         """Whether the frame has a stress but no volume."""
 
+    @property
+    def charge(self) -> float:
+        """Total charge, e; NaN if not stated."""
+
+    @property
+    def unpaired_electrons(self) -> float:
+        """Number of unpaired electrons; NaN if not stated."""
+
 
 @dataclass(frozen=True, eq=False)
 class Census:
@@ -52,6 +60,7 @@ class Census:
         has_stress: Whether the stress of a frame is labeled (n,).
         periodic: Whether a frame is periodic along at least one lattice vector (n,).
         unusable_stress: Whether a frame has a stress but no volume (n,).
+        charge_spin: Charge (e) and number of unpaired electrons (n, 2), float16; NaN if not stated.
     """
 
     numbers: IntArray
@@ -62,18 +71,22 @@ class Census:
     has_stress: BoolArray
     periodic: BoolArray
     unusable_stress: BoolArray
+    charge_spin: FloatArray
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
         """Collect the census of frames. Each frame is read once."""
         table = CompositionTable()
-        rows, energy, flags = array("i"), array("d"), bytearray()  # lists would need ten times the memory
+        # Lists would need ten times the memory.
+        rows, energy, flags, states = array("i"), array("d"), bytearray(), bytearray()
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)
             flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress))
+            states += np.array((frame.charge, frame.unpaired_electrons), dtype=np.float16).tobytes()
         marks = np.frombuffer(flags, dtype=bool).reshape(-1, 4).T.copy()
-        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks)
+        charge_spin = np.frombuffer(states, dtype=np.float16).reshape(-1, 2).copy()
+        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks, charge_spin)
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":
@@ -91,6 +104,7 @@ class Census:
             np.concatenate([part.has_stress for part in parts]),
             np.concatenate([part.periodic for part in parts]),
             np.concatenate([part.unusable_stress for part in parts]),
+            np.concatenate([part.charge_spin for part in parts]),
         )
 
     def take(self, indices: IntArray) -> "Census":
@@ -104,6 +118,7 @@ class Census:
             self.has_stress[indices],
             self.periodic[indices],
             self.unusable_stress[indices],
+            self.charge_spin[indices],
         )
 
     def __len__(self) -> int:
@@ -124,6 +139,17 @@ class Census:
     def elements(self) -> list[int]:
         """Atomic numbers of the elements that occur, sorted."""
         return [int(z) for z in self.numbers[self.compositions[self._frames_of_each() > 0].any(0)]]
+
+    @property
+    def states_charges(self) -> bool:
+        """Whether a frame states its charge or its unpaired electrons."""
+        return bool(np.isfinite(self.charge_spin).any())
+
+    @property
+    def electrons(self) -> IntArray:
+        """Number of electrons of each frame (n,). A charge that is not stated counts as 0."""
+        neutral: IntArray = (self.compositions @ self.numbers.astype(np.int64))[self.composition]
+        return neutral - np.nan_to_num(self.charge_spin[:, 0]).astype(np.int64)
 
     def formulas(self) -> dict[str, int]:
         """Return the number of frames of each formula, the most frequent first, then in order of appearance."""

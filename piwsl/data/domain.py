@@ -16,6 +16,7 @@ from ase.formula import Formula
 from ase.symbols import Symbols
 from pydantic import BaseModel, ConfigDict, Field
 
+from piwsl.data.charges import ChargeSpin, charge_of, electrons
 from piwsl.data.frames import FrameSet
 from piwsl.data.reference_energies import are_determined
 from piwsl.errors import DataError
@@ -58,7 +59,11 @@ class TrainingDomain(BaseModel):
         determined: Whether the labels determine the reference energy of each element. False if there are fewer
             independent compositions than elements; energy differences between compositions are then meaningless. None
             if unknown.
-        charges: Total charges stated in the data, in units of e; None if the data state no charges.
+        charges: Total charges of the training frames, e; None if the data state none. A frame that states none has the
+            default charge of the network, or 0.
+        unpaired_electrons: Numbers of unpaired electrons of the training frames, likewise.
+        default_charge: Charge (e) and number of unpaired electrons with which the model evaluates structures that state
+            none; None if the network takes no charge.
         level: Level of theory of the labels; None if unknown.
     """
 
@@ -76,11 +81,18 @@ class TrainingDomain(BaseModel):
     energy_per_atom: tuple[Finite, Finite] | None = None
     determined: bool | None = None
     charges: list[Finite] | None = None
+    unpaired_electrons: list[Finite] | None = None
+    default_charge: tuple[Finite, Finite] | None = None
     level: str | None = None
 
     @classmethod
     def of(
-        cls, frames: FrameSet, cutoff: float, level: str | None = None, known: Iterable[int] = ()
+        cls,
+        frames: FrameSet,
+        cutoff: float,
+        level: str | None = None,
+        known: Iterable[int] = (),
+        default_charge: tuple[float, float] | None = None,
     ) -> "TrainingDomain":
         """Determine the domain from the training frames of a model.
 
@@ -89,6 +101,7 @@ class TrainingDomain(BaseModel):
             cutoff: Cutoff of the model, angstrom.
             level: Level of theory of the labels.
             known: Atomic numbers of elements whose reference energies come from isolated atoms.
+            default_charge: See the attribute.
         """
         census = frames.census
         formulas = census.formulas()
@@ -116,6 +129,9 @@ class TrainingDomain(BaseModel):
             largest_force=float(np.sqrt(force)) if census.has_forces.any() else None,
             energy_per_atom=(float(per_atom.min()), float(per_atom.max())) if len(per_atom) else None,
             determined=are_determined(frames, known) if len(per_atom) else None,
+            charges=_occurring(census.charge_spin[:, 0], default_charge and default_charge[0]),
+            unpaired_electrons=_occurring(census.charge_spin[:, 1], default_charge and default_charge[1]),
+            default_charge=default_charge,
             level=level,
         )
 
@@ -149,9 +165,7 @@ class TrainingDomain(BaseModel):
             words = {"molecules": "not periodic", "slabs": "a slab or wire", "cells": "a periodic cell"}
             only = " and ".join("slabs or wires" if kind == "slabs" else kind for kind in self.kinds)
             found[kind] = f"the structure is {words[kind]}, but the model was trained only on {only}"
-        charge = _charge(atoms)
-        if charge and charge not in (self.charges or ()):
-            found["charge"] = f"the structure has a charge of {charge:+g}, which does not occur in the training data"
+        found.update(self._other_charge(charge_of(atoms)))
         if distances and np.isfinite(atoms.positions).all():
             found.update(self._close_pairs(atoms, numbers))
         return found
@@ -161,6 +175,22 @@ class TrainingDomain(BaseModel):
         if self.determined is not False:
             return None
         return undetermined_energies(self.compositions, len(self.elements))
+
+    def _other_charge(self, stated: ChargeSpin) -> dict[str, str]:
+        complete = stated.over(ChargeSpin(*(self.default_charge or ())))
+        charge, unpaired = complete.charge, complete.unpaired_electrons
+        found = {}
+        if not np.isnan(charge) and charge not in (self.charges or [0.0]):
+            text = f"has a charge of {charge:+g}" if charge else "is neutral"
+            if np.isnan(stated.charge):
+                text = f"states no charge, which is read as {f'{charge:+g}' if charge else '0'}"
+            found["charge"] = f"the structure {text}, which does not occur in the training data"
+        if self.unpaired_electrons and not np.isnan(unpaired) and unpaired not in self.unpaired_electrons:
+            text = f"has {electrons(unpaired)}"
+            if np.isnan(stated.unpaired_electrons):
+                text = f"states no spin, which is read as {electrons(unpaired)}"
+            found["spin"] = f"the structure {text}, which does not occur in the training data"
+        return found
 
     def _close_pairs(self, atoms: Atoms, numbers: IntArray) -> dict[str, str]:
         limits = self.limits()
@@ -190,6 +220,9 @@ class TrainingDomain(BaseModel):
         ]
         if self.largest_force is not None:
             lines.append(f"largest force      {self.largest_force:.2f} eV/A")
+        if self.charges is not None:
+            charges = ", ".join(f"{charge:+g}" if charge else "0" for charge in self.charges)
+            lines.append(f"charges            {charges} e")
         return lines
 
 
@@ -237,7 +270,7 @@ def check_frames(
 ) -> list[str]:
     """Compare frames with the training data of a model, as `check_domain` does.
 
-    One frame of each composition is compared, and evenly spaced frames of a large set.
+    One frame of each composition and of each charge and spin is compared, and evenly spaced frames of a large set.
 
     Raises:
         DataError: ``strict`` is set, and a frame lies outside the training data.
@@ -245,9 +278,11 @@ def check_frames(
     if domain is None or not len(frames):
         return []
     _, first = np.unique(frames.census.composition, return_index=True)
+    _, charged = np.unique(np.nan_to_num(frames.census.charge_spin, nan=-1000.0), axis=0, return_index=True)
+    first = np.union1d(first[:MOST_COMPARED], charged)
     every = np.arange(0, len(frames), max(1, -(-len(frames) // MOST_COMPARED)))
     concerns: dict[str, str] = {}
-    for index in np.union1d(first[:MOST_COMPARED], every):
+    for index in np.union1d(first, every):
         for kind, text in domain.concerns(frames[int(index)].atoms()).items():
             concerns.setdefault(kind, f"frame {index}: {text}")
         if len(concerns) >= MOST_CONCERNS:
@@ -313,10 +348,11 @@ def _reduced(formula: str) -> str:
         return formula
 
 
-def _charge(atoms: Atoms) -> float:
-    """Return the total charge stated in a structure; 0 if it states none."""
-    for key in ("charge", "total_charge"):
-        value = atoms.info.get(key)
-        if isinstance(value, int | float | np.integer | np.floating):
-            return float(value)
-    return 0.0
+def _occurring(values: FloatArray, default: float | None) -> list[float] | None:
+    """Return the values that occur among the frames, sorted. A value that is not stated counts as the default or 0.
+
+    The result is None if no frame states a value and there is no default.
+    """
+    if default is None and not np.isfinite(values).any():
+        return None
+    return [float(value) for value in np.unique(np.nan_to_num(values, nan=default or 0.0))]

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
+from piwsl.data.charges import NOT_STATED, ChargeSpin, charge_of
 from piwsl.data.names import FoundNames
 from piwsl.errors import DataError
 from piwsl.runs import notebook
@@ -34,6 +35,8 @@ class Frame:
         pbc: Whether the structure is periodic along each lattice vector.
         stress: Stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
         config_type: Kind of structure stated in the file, such as ``liquid``; empty if not stated.
+        charge: Total charge, e; NaN if not stated.
+        unpaired_electrons: Number of unpaired electrons; NaN if not stated.
     """
 
     species: IntArray
@@ -44,6 +47,8 @@ class Frame:
     pbc: tuple[bool, bool, bool] = (False, False, False)
     stress: FloatArray = field(default_factory=lambda: np.full((3, 3), np.nan))
     config_type: str = ""
+    charge: float = NOT_STATED
+    unpaired_electrons: float = NOT_STATED
 
     @property
     def has_energy(self) -> bool:
@@ -65,15 +70,27 @@ class Frame:
         """Whether the frame has a stress but no volume."""
         return not all(self.pbc) and bool(np.isfinite(self.stress).all())
 
+    @property
+    def charge_spin(self) -> ChargeSpin:
+        """Stated charge and spin."""
+        return ChargeSpin(self.charge, self.unpaired_electrons)
+
+    @property
+    def states_charge(self) -> bool:
+        """Whether the charge or the number of unpaired electrons is stated."""
+        return self.charge_spin.is_stated
+
     def __repr__(self) -> str:
         labels = [f"energy {self.energy:.4f} eV"] if self.has_energy else []
         labels += [name for name, known in (("forces", self.has_forces), ("stress", self.has_stress)) if known]
+        labels += [str(self.charge_spin)] if self.states_charge else []
         formula = self.atoms().get_chemical_formula("hill")
         return f"Frame({formula}, {len(self.species)} atoms, {', '.join(labels) or 'no labels'})"
 
     def atoms(self) -> Atoms:
-        """Return the structure without its labels."""
-        return Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc)
+        """Return the structure without its labels. Its ``info`` contains the stated charge and unpaired electrons."""
+        info = self.charge_spin.info()
+        return Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc, info=info or None)
 
     @classmethod
     def from_atoms(
@@ -82,11 +99,15 @@ class Frame:
         """Create a frame from an ASE structure without calling its calculator.
 
         Args:
-            atoms: ASE structure.
+            atoms: ASE structure. Its ``info`` may state the charge and the spin, see `piwsl.data.charges`.
             energy: Total energy, eV.
             forces: Forces (n, 3), eV/angstrom.
             stress: Stress (3, 3), eV/angstrom^3.
+
+        Raises:
+            DataError: The stated charge or spin cannot be used.
         """
+        stated = charge_of(atoms)
         no_forces, no_stress = np.full((len(atoms), 3), np.nan), np.full((3, 3), np.nan)
         pbc = atoms.get_pbc()
         return cls(
@@ -97,6 +118,8 @@ class Frame:
             cell=np.asarray(atoms.cell.array, dtype=np.float64),
             pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
             stress=no_stress if stress is None else np.asarray(stress, dtype=np.float64),
+            charge=stated.charge,
+            unpaired_electrons=stated.unpaired_electrons,
         )
 
 

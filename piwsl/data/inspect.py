@@ -46,6 +46,7 @@ class DataReport:
     stress: StressReport | None = None
     bond_correlation: float | None = None
     unusable_stresses: int = 0
+    charges: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class DataReport:
             f"labels             energies on {self.energies} and forces on {self.forces} of {self.frames} frames"
             + stresses,
             *self.names.lines(),
+            *([f"charges            {self.charges}"] if self.charges else []),
         ]
         if self.energy_per_atom is not None and self.energy_spread is not None:
             low, high = self.energy_per_atom
@@ -114,6 +116,7 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
         stress=survey_stresses(frames.select(stressed)) if len(stressed) else None,
         bond_correlation=geometry.bond_correlation,
         unusable_stresses=int(census.unusable_stress.sum()),
+        charges=_charges(census),
         notes=list(frames.notes),
     )
     report.warnings.extend(_warnings(census, report))
@@ -144,8 +147,35 @@ def _spread(census: Census) -> float:
     return sqrt(np.mean(variances)) if variances else 0.0
 
 
+def _charges(census: Census) -> str:
+    """Return how many frames state which charge and which number of unpaired electrons; empty if none does."""
+    if not census.states_charges:
+        return ""
+    parts = []
+    for column, unit in zip(census.charge_spin.T, ("e", "unpaired electrons"), strict=True):
+        stated = np.isfinite(column)
+        values, counts = np.unique(column[stated], return_counts=True)
+        sign = "+g" if unit == "e" else "g"
+        listed = ", ".join(f"{v:{sign if v else 'g'}} ({n})" for v, n in zip(values, counts, strict=True))
+        missing = int((~stated).sum())
+        parts.append(f"{unit}: {listed or 'none stated'}" + (f", not stated ({missing})" if missing and listed else ""))
+    return "; ".join(parts)
+
+
+def _odd_spins(census: Census) -> int:
+    """Return the number of frames whose unpaired electrons do not fit their number of electrons."""
+    unpaired = census.charge_spin[:, 1]
+    stated = np.isfinite(unpaired)
+    return int(((census.electrons[stated] - unpaired[stated].astype(np.int64)) % 2 == 1).sum())
+
+
 def _warnings(census: Census, report: DataReport) -> list[str]:
     warnings = []
+    if odd := _odd_spins(census):
+        warnings.append(
+            f"in {odd} frames, the number of unpaired electrons is even and the number of electrons is odd, or the "
+            "reverse: check charge and unpaired_electrons (the multiplicity is the number of unpaired electrons + 1)"
+        )
     if report.force_rms is not None:
         low, high = FORCE_RMS_BAND
         if not low <= report.force_rms <= high:

@@ -68,6 +68,17 @@ class FoundNames:
             f"{count} of {self.frames} frames have no {label_of(name)}, but {name!r}, which is not read: rename it to "
             f"REF_{label_of(name)} if it is that label{_HINT.get(str(label_of(name)), '')}"
             for name, count in self.overlooked.items()
+        ] + self._conventions()
+
+    def _conventions(self) -> list[str]:
+        """Return a warning if one name was read in two conventions."""
+        counts = {name: count for name, count in self.read.items() if name.startswith("spin (as ")}
+        if len(counts) < 2:
+            return []
+        text = ", ".join(f"{count} times{name.removeprefix('spin')}" for name, count in counts.items())
+        return [
+            f"spin was read {text.replace('(', '').replace(')', '')}, because only one of the two fits the number of "
+            "electrons of a frame: check the charges, or state unpaired_electrons or multiplicity"
         ]
 
     def _listed(self, names: Mapping[str, int]) -> str:
@@ -101,18 +112,28 @@ class NameCount:
         self._unread: Counter[str] = Counter()
         self._overlooked: Counter[str] = Counter()
 
-    def add(self, found: Iterable[str], read: Iterable[str], labels: Iterable[str]) -> None:
+    def add(
+        self,
+        found: Iterable[str],
+        read: Iterable[str],
+        labels: Iterable[str],
+        readings: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """Count a frame.
 
         Args:
             found: Names in the file, except names that describe the structure itself.
             read: Names among ``found`` that were read.
             labels: Labels (energy, forces, stress) of the frame.
+            readings: Further names that were read, with the convention of their values if the name leaves it open.
         """
         self.frames += 1
-        read, labels = set(read), set(labels)
+        conventions = dict(readings)
+        read, labels = {*read, *conventions}, set(labels)
         unread = [shown(name) for name in found if name not in read]
-        self._read.update(sorted(read))
+        self._read.update(
+            f"{name} (as {conventions[name]})" if conventions.get(name) else name for name in sorted(read)
+        )
         self._unread.update(unread)
         self._overlooked.update(name for name in unread if label_of(name) not in (None, *labels))
 

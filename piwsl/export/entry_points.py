@@ -22,7 +22,8 @@ def entry_points(potential: ExportedPotential) -> list[Evaluate]:
         return _entry_points_of_copies(potential)
 
     def bound(frame: Frame) -> Evaluation:
-        return bind(potential, frame.species, frame.pbc)(frame.positions, frame.cell if any(frame.pbc) else None)
+        evaluate = bind(potential, frame.species, frame.pbc, frame.charge_spin)
+        return evaluate(frame.positions, frame.cell if any(frame.pbc) else None)
 
     if potential.format == "aotinductor":
         return [bound]
@@ -34,7 +35,8 @@ def _general_call(potential: ExportedPotential) -> Evaluate:
         cell = torch.from_numpy(frame.cell) if any(frame.pbc) else None
         inputs = (torch.from_numpy(frame.species), torch.from_numpy(frame.positions), cell, torch.tensor(frame.pbc))
         device = potential.device
-        results = potential.program(*(None if tensor is None else tensor.to(device) for tensor in inputs))
+        states = (frame.charge, frame.unpaired_electrons) if potential.takes_charge else ()
+        results = potential.program(*(None if tensor is None else tensor.to(device) for tensor in inputs), *states)
         virial = _array(results["virial"]) if potential.has_stress else None
         return Evaluation(float(results["energy"]), _array(results["forces"]), virial)
 

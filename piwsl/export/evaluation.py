@@ -8,7 +8,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from piwsl.errors import DataError, ElementError, EngineError
+from piwsl.data.charges import NO_CHARGE, ChargeSpin
+from piwsl.errors import ConfigError, DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.structures.cells import NO_PBC, PBC, cell_heights
 from piwsl.structures.neighbors import SkinnedNeighbors
@@ -49,16 +50,23 @@ class BoundPotential:
         raise NotImplementedError
 
 
-def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC = NO_PBC) -> BoundPotential:
+def bind(
+    potential: ExportedPotential,
+    species: IntArray | None = None,
+    pbc: PBC = NO_PBC,
+    stated: ChargeSpin = NO_CHARGE,
+) -> BoundPotential:
     """Bind a potential to the atoms of a structure.
 
     Args:
         potential: Loaded exported file.
         species: Atomic numbers (n,). With None, the atomic numbers in the file are used.
         pbc: Periodic directions.
+        stated: Charge and spin of the structure. Values that are not stated are the defaults of the model.
 
     Raises:
         ElementError: The file was exported for other atoms.
+        ConfigError: The file was exported for another charge or spin.
         DataError: No species are given, and the file contains none.
         EngineError: The file does not support these periodic directions.
     """
@@ -72,7 +80,10 @@ def bind(potential: ExportedPotential, species: IntArray | None = None, pbc: PBC
         check_species(species, potential.species, str(potential.path))
     else:
         check_elements(species, potential)
-    return (BoundMolecule if potential.is_molecule else BoundEdges)(potential, species, pbc)
+    check_charge(potential, stated)
+    if potential.is_molecule:
+        return BoundMolecule(potential, species, pbc)
+    return BoundEdges(potential, species, pbc, stated)
 
 
 class BoundMolecule(BoundPotential):
@@ -122,8 +133,11 @@ class BoundMolecule(BoundPotential):
 class BoundEdges(BoundPotential):
     """Potential bound to any structure, with a neighbor list that includes a skin."""
 
-    def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
+    def __init__(
+        self, potential: ExportedPotential, species: IntArray, pbc: PBC, stated: ChargeSpin = NO_CHARGE
+    ) -> None:
         self._potential = potential
+        self._states = charge_inputs(potential, stated)
         self._species = torch.as_tensor(np.asarray(species), dtype=torch.int64, device=potential.device)
         self._index = torch.zeros_like(self._species)
         self._pbc = pbc
@@ -156,7 +170,9 @@ class BoundEdges(BoundPotential):
         return _evaluation(energies[:, 0], forces, virial)
 
     def _scripted(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        energies, forces, virials = self._potential.program.of_edges(self._species, edges, vectors, self._index, 1)
+        energies, forces, virials = self._potential.program.of_edges(
+            self._species, edges, vectors, self._index, 1, *self._states
+        )
         return energies, forces, virials
 
     def _compiled(self, edges: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -168,9 +184,57 @@ class BoundEdges(BoundPotential):
             edges = torch.cat([edges[:, :first], pair, edges[:, first:], pair.flip(0)], dim=1)
             vectors = torch.cat([vectors[:first], far, vectors[first:], -far])
         # Compiled code assumes that every tensor is contiguous.
-        inputs = [self._species, edges.contiguous(), vectors.contiguous()]
+        inputs = [self._species, edges.contiguous(), vectors.contiguous(), *self._states]
         energies, forces, virials = self._potential.program.loader.run(inputs)
         return energies, forces, virials
+
+
+def charge_inputs(potential: ExportedPotential, stated: ChargeSpin, structures: int = 1) -> tuple[Tensor, ...]:
+    """Return charge and spin (S, 2) as an additional argument of a program; an empty tuple if it has no such input."""
+    if not potential.takes_charge:
+        return ()
+    values = torch.tensor([[stated.charge, stated.unpaired_electrons]], dtype=torch.float64, device=potential.device)
+    return (values.repeat(structures, 1),)
+
+
+def check_charge(potential: ExportedPotential, stated: ChargeSpin) -> None:
+    """Raise an error if a structure has another charge or spin than the file was exported for.
+
+    Raises:
+        ConfigError: The values differ.
+    """
+    fixed = potential.fixed_charge
+    if fixed.is_stated and stated.over(fixed) != fixed:
+        wanted = ", ".join(f"{name}={value}" for name, value in stated.over(fixed).info().items())
+        raise ConfigError(
+            f"{potential.path}: exported for {fixed}, but the structure has {stated}: export it with {wanted}"
+        )
+
+
+def check_given_charge(potential: ExportedPotential, given: ChargeSpin) -> None:
+    """Raise an error if a caller passed a charge or spin to a network that ignores them.
+
+    Raises:
+        ConfigError: A value other than 0 was passed.
+    """
+    if potential.takes_charge or potential.fixed_charge.is_stated:
+        return
+    network = str(potential.info.get("network", {}).get("network", "of this file"))
+    refuse_ignored_charge(given, network)
+
+
+def refuse_ignored_charge(given: ChargeSpin, network: str) -> None:
+    """Raise an error for a charge or spin other than 0, which a network ignores.
+
+    Raises:
+        ConfigError: A value other than 0 was passed.
+    """
+    passed = [f"{name}={value}" for name, value in given.info().items() if value]
+    if passed:
+        raise ConfigError(
+            f"{', '.join(passed)}: network {network} ignores charge and spin: leave this out, or train network so3lr "
+            "or painn with model.charge_embedding: true"
+        )
 
 
 def check_width(potential: ExportedPotential, cell: FloatArray) -> None:

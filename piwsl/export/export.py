@@ -6,10 +6,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
+from piwsl.data.charges import charge_of, given_charge, with_charge
 from piwsl.data.domain import check_domain
 from piwsl.data.frames import Frame
 from piwsl.data.systems import Structure, find_structure
 from piwsl.errors import ConfigError, ExportError, ModelFileError, RunDirectoryError, system_errors
+from piwsl.export.evaluation import refuse_ignored_charge
 from piwsl.export.exporter import Exporter, Format
 from piwsl.export.trained_file import member_models, trained_file
 from piwsl.export.verify import Verification
@@ -87,6 +89,8 @@ def export_model(
     force: bool = False,
     strict: bool = False,
     accept_limitation: bool = False,
+    charge: int | None = None,
+    unpaired_electrons: int | None = None,
 ) -> ExportedModel:
     """Export a trained model to a single file, which is verified against the model before it is written.
 
@@ -105,6 +109,10 @@ def export_model(
         force: Replace an existing output file.
         strict: Raise an error instead of a warning for a structure outside the training data.
         accept_limitation: Export for OpenMM although the network breaks a law, such as SpinConv, whose forces jump.
+        charge: Total charge of the structure, e, fixed in the file. Only for ``openmm``. By default, it is the charge
+            that the structure states, or the default of the model. In a file with the target ``general``, the charge is
+            an input.
+        unpaired_electrons: Number of unpaired electrons of the structure, likewise.
 
     Raises:
         ConfigError: The arguments are inconsistent, or the models of an ensemble differ.
@@ -126,6 +134,12 @@ def export_model(
         raise ConfigError(
             "copies=N requires target='openmm': a general file supports any number of structures, so omit it"
         )
+    given = given_charge(charge, unpaired_electrons)
+    if target == "general" and given.is_stated:
+        raise ConfigError(
+            "charge=N and unpaired_electrons=N require target='openmm': a general file takes the charge of each "
+            "structure as input, so omit them"
+        )
     if target == "openmm" and (system is None) == (structure is None):
         raise ConfigError(
             "target='openmm' requires the species of a structure: pass either system=NAME or structure=FILE"
@@ -144,6 +158,9 @@ def export_model(
             verification = exporter.general(path, format)
         else:
             atoms = find_structure(structure, system)
+            if not exporter.takes_charge:
+                refuse_ignored_charge(given, exporter.models[0].config.network)
+            atoms = with_charge(atoms, given.over(charge_of(atoms)))
             check_domain(exporter.models[0].domain, atoms, paths[0], strict)
             frame = Frame.from_atoms(atoms)
             verification = exporter.openmm(frame, path, format, copies=copies)

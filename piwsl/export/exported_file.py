@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from piwsl._version import __version__
 from piwsl.compat.torch import load_package
+from piwsl.data.charges import LARGEST, NO_CHARGE, ChargeSpin
 from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.errors import ModelFileError, reason_of
 from piwsl.export.archive import Archive, check_members, member_digests, parsed, read_archive
@@ -28,6 +29,8 @@ from piwsl.runs.summary import now
 EXPORT_FORMAT = "piwsl-exported"
 EXPORT_VERSION = 3
 INFO_ENTRY = "piwsl.json"
+Charge = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Unpaired = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 _INFO_MEMBER = f"extra/{INFO_ENTRY}"
 
 
@@ -101,6 +104,17 @@ class ExportedPotential:
         return None if domain is None else TrainingDomain.model_validate(domain)
 
     @property
+    def takes_charge(self) -> bool:
+        """Whether the charge and spin of a structure are inputs of the program."""
+        return bool(self.info.get("takes_charge", False))
+
+    @property
+    def fixed_charge(self) -> ChargeSpin:
+        """Charge and spin that were fixed at export; not stated if they are inputs, or the network ignores them."""
+        fixed = self.info.get("fixed_charge")
+        return NO_CHARGE if fixed is None else ChargeSpin(float(fixed[0]), float(fixed[1]))
+
+    @property
     def has_stress(self) -> bool:
         """Whether the potential has a stress, because its forces are derivatives of the energy."""
         return bool(self.info["stress"])
@@ -116,6 +130,8 @@ class CheckStructure(BaseModel):
     energy: Finite
     forces: list[tuple[Finite, Finite, Finite]]
     rounding: Finite
+    charge: Charge | None = None
+    unpaired_electrons: Unpaired | None = None
 
     @model_validator(mode="after")
     def _lengths(self) -> "CheckStructure":
@@ -144,6 +160,8 @@ class ExportedRecord(BaseModel):
     training: list[dict[str, Any]] = []
     trained_sha256: list[str] = []
     check: list[CheckStructure] = Field(min_length=1)
+    takes_charge: bool = False
+    fixed_charge: tuple[Charge, Unpaired] | None = None
     compiled_for: dict[str, str] | None = None
     domain: TrainingDomain | None = None
     sha256: dict[str, str]
@@ -155,6 +173,8 @@ class ExportedRecord(BaseModel):
     def _together(self) -> "ExportedRecord":
         if (self.target == "openmm") != bool(self.species):
             raise ValueError("the target and the species are inconsistent")
+        if self.takes_charge and (self.species or self.fixed_charge is not None):
+            raise ValueError("the charge is both an input and fixed")
         if self.format_of_program == "aotinductor" and not {"device", "processor", "PyTorch"} <= set(
             self.compiled_for or {}
         ):

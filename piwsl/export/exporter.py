@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from piwsl.compat.torch import load_package
 from piwsl.data.batch import collate
+from piwsl.data.charges import NO_CHARGE, ChargeSpin
+from piwsl.data.domain import TrainingDomain
 from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ExportError, reason_of
 from piwsl.export.exported_file import ExportedPotential, compiled_for, described, save_exported, with_description
@@ -27,7 +29,15 @@ from piwsl.export.forms.scripted import (
     pair_edges,
 )
 from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_trained
-from piwsl.export.verify import Verification, carried_structures, eager, expectations, parity_variants, verify
+from piwsl.export.verify import (
+    Verification,
+    carried_structures,
+    charge_variants,
+    eager,
+    expectations,
+    parity_variants,
+    verify,
+)
 from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
 from piwsl.runs.files import sha256, write_bytes
@@ -62,6 +72,8 @@ class Exporter:
         self.dtype = dtype or self.models[0].dtype
         self.device = device
         self.cutoff = self.models[0].config.cutoff
+        self.takes_charge = self.models[0].config.takes_charge
+        self._fixed = NO_CHARGE
 
     @property
     def limitation(self) -> str | None:
@@ -76,9 +88,12 @@ class Exporter:
         Raises:
             ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
+        self._fixed = NO_CHARGE
         core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
-        info = {"target": "general", "pairs": "edges", "units": _UNITS}
+        info = {"target": "general", "pairs": "edges", "units": _UNITS, "takes_charge": self.takes_charge}
         frames = parity_variants(self._check_frames())
+        if self.takes_charge:
+            frames = charge_variants(frames)
         if form == "aotinductor":
             frames = [frame for frame in frames if len(frame.species) > 1]
             example = self._edges_example(frames)
@@ -99,7 +114,7 @@ class Exporter:
 
         For a molecule of up to ``largest_molecule`` atoms without a cell, the file contains a graph of all pairs.
         Otherwise, it contains a neighbor search. Several ``copies`` of a molecule are evaluated in one call and do not
-        interact.
+        interact. If the network takes charge and spin as input, the file contains those that the structure states.
 
         Raises:
             ElementError: The model was not trained on an element of the structure.
@@ -113,8 +128,14 @@ class Exporter:
         same = [
             frame for frame in self._check_frames() if frame.species.tolist() == species and frame.pbc == structure.pbc
         ]
-        frames = [*same, structure]
         info: dict[str, Any] = {"target": "openmm", "species": species, "units": _OPENMM_UNITS}
+        frames = [*same, structure]
+        default = self.models[0].config.default_charge
+        if default is not None:
+            self._fixed = structure.charge_spin.over(ChargeSpin(*default))
+            charge, unpaired = self._fixed.charge, self._fixed.unpaired_electrons
+            info["fixed_charge"] = (charge, unpaired)
+            frames = [replace(frame, charge=charge, unpaired_electrons=unpaired) for frame in frames]
         if any(structure.pbc) and not all(structure.pbc):
             raise ExportError(
                 "OpenMM supports only boxes that are periodic in all directions, or no box: use target='general'"
@@ -184,13 +205,18 @@ class Exporter:
 
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:
         model = eager(self._potentials(), self.cutoff, DTYPES[self.dtype])
-        exact = eager([model.potential(dtype="float64").to(self.device) for model in self.models], self.cutoff)
+        exact = eager(self._potentials(dtype="float64"), self.cutoff)
         expected = expectations(frames, model, exact)
         result = verify(potential, expected)
         return result, {"verification": asdict(result), "check": carried_structures(expected)}
 
-    def _potentials(self, pairs: MoleculePairs | None = None) -> list[Potential]:
-        return [model.potential(pairs, self.dtype).to(self.device) for model in self.models]
+    def _potentials(self, pairs: MoleculePairs | None = None, dtype: str | None = None) -> list[Potential]:
+        potentials = [model.potential(pairs, dtype or self.dtype).to(self.device) for model in self.models]
+        if self._fixed.is_stated:
+            for potential in potentials:
+                states = [[self._fixed.charge, self._fixed.unpaired_electrons]]
+                potential.default_charge_spin = torch.tensor(states, dtype=torch.float64, device=self.device)
+        return potentials
 
     def _take_neighbor_sums(self) -> bool:
         configs = [model.config for model in self.models]
@@ -214,7 +240,7 @@ class Exporter:
     def _check_frames(self) -> list[Frame]:
         return list(self.models[0].check_frames)
 
-    def _edges_example(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
+    def _edges_example(self, frames: Sequence[Frame]) -> tuple[Tensor, ...]:
         if not frames:
             raise ExportError(
                 "the trained file contains no structures for the verification of an export: train the model again"
@@ -222,7 +248,8 @@ class Exporter:
         # Sizes that happen to be equal in the example would be taken for equal in general.
         largest = max(frames, key=lambda frame: len(frame.species))
         batch = collate([largest], self.cutoff, DTYPES[self.dtype]).to(self.device)
-        return batch.species, batch.edges, batch.edge_vectors()
+        states = torch.tensor([[1.0, 1.0]], dtype=torch.float64, device=self.device)
+        return batch.species, batch.edges, batch.edge_vectors(), *((states,) if self.takes_charge else ())
 
     def _info(self, info: dict[str, Any], form: Format) -> dict[str, Any]:
         first = self.models[0]
@@ -239,9 +266,17 @@ class Exporter:
             "reference_energies": {str(z): energy for z, energy in first.reference_energies.items()},
             "trained_sha256": [sha256(path) for path in self.paths],
             "training": [model.training for model in self.models],
-            "domain": None if first.domain is None else first.domain.model_dump(),
+            "domain": None if first.domain is None else self._domain(first.domain).model_dump(),
             "torch_version": torch.__version__,
         }
+
+
+    def _domain(self, domain: TrainingDomain) -> TrainingDomain:
+        """Return the domain with the charge that the file fixes."""
+        if not self._fixed.is_stated:
+            return domain
+        fixed = (self._fixed.charge, self._fixed.unpaired_electrons)
+        return domain.model_copy(update={"default_charge": fixed})
 
 
 def _is_limited(network: str) -> bool:
@@ -255,6 +290,7 @@ def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> Non
             ("cutoff", first.config.cutoff, model.config.cutoff),
             ("elements", first.elements, model.elements),
             ("forces", first.config.forces, model.config.forces),
+            ("charges", first.config.default_charge, model.config.default_charge),
         ):
             if value != expected:
                 raise ConfigError(

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.data.frames import Frame
 from piwsl.data.systems import RESOURCES
 from piwsl.errors import ConfigError, ModelFileError
@@ -34,7 +35,12 @@ def model_sha256(model: Path) -> str:
 
 
 def open_model(
-    model: Path, species: IntArray | None, periodic: bool = False, precision: str | None = None, device: str = "cpu"
+    model: Path,
+    species: IntArray | None,
+    periodic: bool = False,
+    precision: str | None = None,
+    device: str = "cpu",
+    stated: ChargeSpin = NO_CHARGE,
 ) -> ExportedPotential:
     """Load the potential of a model file. It is verified against the eager model once per process.
 
@@ -44,6 +50,7 @@ def open_model(
         periodic: Whether these atoms are in a periodic box.
         precision: ``single`` or ``double``. With None, the precision of the file is used.
         device: ``cpu`` or ``cuda``.
+        stated: Charge and spin of these atoms, which a temporary file for fixed species contains.
 
     Raises:
         ModelFileError: The file cannot be loaded, or its results on this machine differ from the results at export.
@@ -53,7 +60,7 @@ def open_model(
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"precision={precision!r}: choose single or double")
     if is_trained(model):
-        return _export_in_memory(model, species, periodic, precision, device)
+        return _export_in_memory(model, species, periodic, precision, device, stated)
     announce_code(model, read_exported_info(model))
     potential = load_verified(model, device)
     stored = potential.info["dtype"]
@@ -136,7 +143,12 @@ def is_trained(model: Path) -> bool:
 
 
 def _export_in_memory(
-    model: Path, species: IntArray | None, periodic: bool, precision: str | None, device: str
+    model: Path,
+    species: IntArray | None,
+    periodic: bool,
+    precision: str | None,
+    device: str,
+    stated: ChargeSpin,
 ) -> ExportedPotential:
     """Export a trained file to a temporary file and load it. The arguments are those of `open_model`."""
     from piwsl.export.exporter import Exporter
@@ -151,7 +163,8 @@ def _export_in_memory(
     with scratch_directory("load") as folder:
         target = folder / EXPORTED_NAMES[0]
         if same and not periodic:
-            exporter.openmm(same[0], target)
+            states = {"charge": stated.charge, "unpaired_electrons": stated.unpaired_electrons}
+            exporter.openmm(replace(same[0], **states), target)
         else:
             exporter.general(target)
         return replace(load_exported(target, device), path=model)

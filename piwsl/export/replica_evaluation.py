@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from piwsl.compat.aotinductor import AotiRunners
+from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.errors import DataError, EngineError
 from piwsl.export.evaluation import (
     BoundPotential,
     Evaluation,
+    charge_inputs,
+    check_charge,
     check_elements,
     check_species,
     check_width,
@@ -119,11 +122,18 @@ class EdgesReplicas(BoundReplicas):
     """Replicas of any structure. The replicas of a chunk form one graph, and neighbor lists include a skin."""
 
     def __init__(
-        self, potential: ExportedPotential, species: IntArray, pbc: PBC, cell: FloatArray | None, threads: int
+        self,
+        potential: ExportedPotential,
+        species: IntArray,
+        pbc: PBC,
+        cell: FloatArray | None,
+        threads: int,
+        stated: ChargeSpin,
     ) -> None:
         atoms = CHUNK_ATOMS[torch.device(potential.device).type]
         super().__init__(potential, len(species), max(1, atoms // len(species)), threads)
         self._potential = potential
+        self._stated = stated
         self._species = torch.as_tensor(np.asarray(species), dtype=torch.int64, device=self.device)
         self._cell = torch.zeros(3, 3, dtype=torch.float64) if cell is None else torch.from_numpy(np.array(cell))
         self._pbc = torch.tensor(pbc)
@@ -139,7 +149,8 @@ class EdgesReplicas(BoundReplicas):
         edges, vectors = self._neighbors[start](batch)
         species = self._species.repeat(count)
         with torch.enable_grad():
-            energies, forces, _ = self._potential.program.of_edges(species, edges, vectors, index, count)
+            states = charge_inputs(self._potential, self._stated, count)
+            energies, forces, _ = self._potential.program.of_edges(species, edges, vectors, index, count, *states)
         # Atoms with NaN positions have no neighbors. The results of their replica must be NaN.
         lost = 0.0 * positions
         return energies + lost.sum((1, 2)), forces.view(-1, count, n_atoms, 3) + lost
@@ -164,6 +175,7 @@ def bind_replicas(
     pbc: PBC = NO_PBC,
     cell: FloatArray | None = None,
     threads: int = 1,
+    stated: ChargeSpin = NO_CHARGE,
 ) -> BoundReplicas:
     """Bind a potential to replicas of a structure.
 
@@ -174,13 +186,16 @@ def bind_replicas(
         pbc: Periodic directions.
         cell: Cell (3, 3) of all replicas, angstrom; None without periodic directions.
         threads: Number of simultaneous calls on a CPU. If it is greater than 1, each call uses one thread.
+        stated: Charge and spin of the structure. Values that are not stated are the defaults of the model.
 
     Raises:
         ElementError: The file was exported for other atoms.
+        ConfigError: The file was exported for another charge or spin.
         EngineError: The file does not support replicas of this structure.
     """
     box = cell if any(pbc) else None
     threads = 1 if potential.device.startswith("cuda") else threads
+    check_charge(potential, stated)
     if potential.is_molecule:
         check_species(species, potential.molecule, str(potential.path))
         if any(pbc) and not all(pbc):
@@ -194,7 +209,7 @@ def bind_replicas(
             "target='general', or export a molecule with target='openmm' and copies=N"
         )
     check_elements(species, potential)
-    return EdgesReplicas(potential, species, pbc, box, threads)
+    return EdgesReplicas(potential, species, pbc, box, threads, stated)
 
 
 def _programs(potential: ExportedPotential, cell: FloatArray | None, threads: int) -> list[Program]:

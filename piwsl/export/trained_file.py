@@ -21,6 +21,7 @@ from torch import Tensor
 from piwsl._version import __version__
 from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
+from piwsl.data.charges import LARGEST
 from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.data.frames import LARGEST_ENERGY, Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
@@ -205,6 +206,7 @@ def save_trained(model: TrainedModel, path: Path) -> None:
             "positions": torch.as_tensor(frame.positions),
             "cell": torch.as_tensor(frame.cell),
             "pbc": torch.tensor(frame.pbc),
+            **({"charge_spin": torch.tensor([frame.charge, frame.unpaired_electrons])} if frame.states_charge else {}),
         }
         for frame in model.check_frames
     ]
@@ -311,6 +313,9 @@ def _check_frame(entry: Any) -> Frame:
         raise ValueError("a structure for verification has invalid elements or positions")
     if positions.dtype != np.float64 or cell.dtype != np.float64 or not np.isfinite(cell).all():
         raise ValueError("a structure for verification has an invalid cell or positions of an invalid type")
+    states = entry.get("charge_spin", torch.full((2,), float("nan")))
+    if states.shape != (2,) or not bool((states.isnan() | (states.abs() <= LARGEST)).all()):
+        raise ValueError("a structure for verification has an invalid charge or spin")
     return Frame(
         species=species,
         positions=positions,
@@ -318,6 +323,8 @@ def _check_frame(entry: Any) -> Frame:
         forces=positions * float("nan"),
         cell=cell,
         pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
+        charge=float(states[0]),
+        unpaired_electrons=float(states[1]),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from piwsl.data.batch import collate
+from piwsl.data.charges import NOT_STATED
 from piwsl.data.frames import Frame
 from piwsl.errors import ExportError, ModelFileError
 from piwsl.export.entry_points import Evaluate, entry_points
@@ -141,6 +142,13 @@ def parity_variants(frames: Sequence[Frame]) -> list[Frame]:
     return variants
 
 
+def charge_variants(frames: Sequence[Frame]) -> list[Frame]:
+    """Return frames, and copies of the first frame with other charges and spins."""
+    states = ((1.0, 1.0), (-1.0, 0.0))
+    copies = [replace(frames[0], charge=charge, unpaired_electrons=unpaired) for charge, unpaired in states]
+    return [*frames, *copies] if frames else []
+
+
 def verify(
     potential: ExportedPotential,
     expected: Sequence[Expected],
@@ -180,6 +188,7 @@ def carried_structures(expected: Sequence[Expected]) -> list[dict[str, Any]]:
             "energy": entry.reference.energy,
             "forces": entry.reference.forces.tolist(),
             "rounding": entry.rounding,
+            **entry.frame.charge_spin.info(),
         }
         for entry in sorted(expected, key=lambda entry: len(entry.frame.species))[:_CARRIED]
     ]
@@ -196,7 +205,14 @@ def verify_here(potential: ExportedPotential) -> Verification:
         species, forces = np.array(entry["species"]), np.array(entry["forces"])
         pbc = (bool(entry["pbc"][0]), bool(entry["pbc"][1]), bool(entry["pbc"][2]))
         frame = Frame(
-            species, np.array(entry["positions"]), float("nan"), forces * np.nan, np.array(entry["cell"]), pbc
+            species,
+            np.array(entry["positions"]),
+            float("nan"),
+            forces * np.nan,
+            np.array(entry["cell"]),
+            pbc,
+            charge=float(entry.get("charge", NOT_STATED)),
+            unpaired_electrons=float(entry.get("unpaired_electrons", NOT_STATED)),
         )
         reference = Evaluation(float(entry["energy"]), forces)
         expected.append(Expected(frame, reference, float(entry["rounding"])))

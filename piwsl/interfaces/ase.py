@@ -11,8 +11,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, with_charge
 from piwsl.data.domain import check_domain
-from piwsl.export.evaluation import BoundPotential, bind
+from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import open_model
 from piwsl.structures.cells import periodic_directions
@@ -34,14 +35,21 @@ class PiwslCalculator(Calculator):
     Copies (``copy``, ``deepcopy``) share the loaded potential. A pickle contains the content of the model file, and the
     potential is loaded again when the pickle is read.
 
+    For a network that takes charge and spin as input, they are the arguments of the calculator, or the values that
+    ``atoms.info`` states (``charge``, ``unpaired_electrons``, ``multiplicity`` or ``spin``, see `piwsl.data.charges`),
+    or the defaults of the model.
+
     Args:
         model: Exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
         device: Device on which the potential runs: ``cpu`` or ``cuda``.
         strict: Refuse structures outside the training data instead of logging one warning.
+        charge: Total charge of all structures, e. It takes precedence over ``atoms.info``.
+        unpaired_electrons: Number of unpaired electrons of all structures, likewise.
         options: Arguments of `ase.calculators.calculator.Calculator`.
 
     Raises:
         ModelFileError: The model file cannot be used.
+        ConfigError: A charge or spin was passed, but the network ignores them.
 
     Example:
         >>> from ase.io import read
@@ -58,10 +66,21 @@ class PiwslCalculator(Calculator):
         "forces_std",
     ]
 
-    def __init__(self, model: str | Path, device: str = "cpu", strict: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        device: str = "cpu",
+        strict: bool = False,
+        charge: int | None = None,
+        unpaired_electrons: int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]  # ASE's
         self._model, self._device, self._strict = Path(model), device, strict
         self.potential = open_model(self._model, None, device=device)
+        self._given = given_charge(charge, unpaired_electrons)
+        check_given_charge(self.potential, self._given)
+        self._stated = NO_CHARGE  # of the last structure
         self.use_cache = False  # the ASE cache copies the Atoms at every step; `check_state` avoids the copy
         self._last: Atoms | None = None
         self._bound: BoundPotential | None = None
@@ -72,7 +91,7 @@ class PiwslCalculator(Calculator):
         The comparison is exact (``tol`` is ignored) and 20 times faster than the ASE implementation.
         """
         last = self.atoms
-        if last is None or not _same_atoms(last, atoms):
+        if last is None or not _same_atoms(last, atoms) or self._stated_by(atoms) != self._stated:
             return list(all_changes)
         changes = [] if np.array_equal(last.positions, atoms.positions) else ["positions"]
         return changes if np.array_equal(last.cell.array, atoms.cell.array) else [*changes, "cell"]
@@ -91,8 +110,8 @@ class PiwslCalculator(Calculator):
             system_changes: Not used.
 
         Raises:
-            DataError: A position or the cell is not finite, or the cell is flat or too small for its atoms. With
-                ``strict``, also if the structure lies outside the training data.
+            DataError: A position or the cell is not finite, the cell is flat or too small for its atoms, or the stated
+                charge cannot be used. With ``strict``, also if the structure lies outside the training data.
             ElementError: The potential was exported for other atoms, or was not trained on an element of the structure.
             EngineError: The potential does not support this cell.
             PropertyNotImplementedError: ``stress`` was requested for a structure that is not periodic along all
@@ -102,10 +121,16 @@ class PiwslCalculator(Calculator):
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
         check_finite(structure)
-        if self._bound is None or self._last is None or not _same_atoms(self._last, structure):
-            check_domain(self.potential.domain, structure, self._model, self._strict)
-            self._bound = bind(self.potential, structure.numbers, periodic_directions(structure))
-            self._last = structure.copy()
+        stated = self._stated_by(structure)
+        if (
+            self._bound is None
+            or self._last is None
+            or not _same_atoms(self._last, structure)
+            or stated != self._stated
+        ):
+            check_domain(self.potential.domain, with_charge(structure, stated), self._model, self._strict)
+            self._bound = bind(self.potential, structure.numbers, periodic_directions(structure), stated)
+            self._last, self._stated = structure.copy(), stated
         self._last.positions[:] = structure.positions
         self._last.cell.array[:] = structure.cell.array
         self.atoms = self._last
@@ -144,6 +169,10 @@ class PiwslCalculator(Calculator):
     def _own(self) -> dict[str, Any]:
         """Return all attributes except the loaded potential."""
         return {name: value for name, value in self.__dict__.items() if name not in ("potential", "_bound")}
+
+    def _stated_by(self, structure: Atoms) -> ChargeSpin:
+        """Return the charge and spin of a structure that were passed as arguments or are stated in its ``info``."""
+        return self._given.over(charge_of(structure)) if structure.info else self._given
 
     def _why_missing(self, name: str, structure: Atoms) -> str:
         """Return the reason why a property is missing from the results."""

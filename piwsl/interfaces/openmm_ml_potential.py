@@ -8,7 +8,7 @@ from piwsl.errors import ConfigError, ElementError
 from piwsl.interfaces.openmm.force import openmm_force
 
 # Arguments passed to openmm_force, which checks their values.
-_OPTIONS = ("device", "kind", "precision", "strict")
+_OPTIONS = ("device", "kind", "precision", "strict", "charge", "unpaired_electrons")
 
 
 class PiwslPotential:
@@ -18,8 +18,9 @@ class PiwslPotential:
         name: Name given to ``MLPotential``.
         modelPath: Exported file, or a trained ``model.pt``.
         args: Default values for the arguments with the same names of createSystem and createMixedSystem: ``device``
-            ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"), and
-            ``strict`` (refuse atoms outside the training data).
+            ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"), ``strict``
+            (refuse atoms outside the training data), and ``charge`` and ``unpaired_electrons`` of the atoms on which
+            the potential acts, for networks that take them.
 
     Raises:
         ConfigError: The model path is missing, or an argument is unknown.

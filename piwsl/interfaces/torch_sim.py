@@ -8,8 +8,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from piwsl.data.charges import ChargeSpin, given_charge, stated_charge, with_charge
 from piwsl.data.domain import check_domain
 from piwsl.errors import ElementError, EngineError, MissingDependencyError
+from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.loading import is_trained, open_model
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
@@ -30,9 +32,14 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
             float32, the total energies of large structures lose their last digits.
         compute_stress: Whether to compute stresses, which requires structures that are periodic along all directions.
         strict: Refuse structures outside the training data instead of logging one warning.
+        charge: Total charge of the systems, e, for networks that take it; None selects the default of the model. A
+            ``charge`` other than 0 in the state takes precedence.
+        unpaired_electrons: Number of unpaired electrons of the systems, likewise. A ``spin`` other than 0 in the state
+            takes precedence, see `piwsl.data.charges`.
 
     Raises:
         ModelFileError: The model file cannot be used.
+        ConfigError: A charge or spin was passed, but the network ignores them.
         EngineError: The file has another target or format, or ``compute_stress`` is set for a potential without stress.
     """
 
@@ -43,6 +50,8 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         dtype: torch.dtype = torch.float64,
         compute_stress: bool = False,
         strict: bool = False,
+        charge: int | None = None,
+        unpaired_electrons: int | None = None,
     ) -> None:
         super().__init__()
         if not is_trained(Path(model)):
@@ -53,8 +62,11 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
                 f"{model}: no stress is available, because the forces are not derivatives of the energy: train with "
                 "conservative forces, or use compute_stress=False"
             )
+        self._given = given_charge(charge, unpaired_electrons)
+        check_given_charge(self._potential, self._given)
         self._model, self._strict, self._domain = model, strict, self._potential.domain
         self._checked = torch.empty(0, dtype=torch.int64)
+        self._stated: tuple[ChargeSpin, ...] = ()
         self._device = torch.device(device)
         self._dtype = dtype
         self._compute_stress = compute_stress
@@ -88,7 +100,12 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         edges, vectors = self.neighbors(batch)
         with torch.enable_grad():
             energies, forces, virials = self._potential.program.of_edges(
-                state.atomic_numbers.long(), edges, vectors.to(self._potential.dtype), state.system_idx, state.n_systems
+                state.atomic_numbers.long(),
+                edges,
+                vectors.to(self._potential.dtype),
+                state.system_idx,
+                state.n_systems,
+                *self._states(),
             )
         # Atoms with NaN positions have no neighbors. Propagate NaN, so that their forces do not look like zero.
         lost = 0.0 * positions
@@ -102,17 +119,40 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         return {name: values.detach().to(self._dtype) for name, values in results.items()}
 
     def _check_atoms(self, state: Any) -> None:
-        """Check elements and training domain if the atoms differ from the previous call."""
-        if torch.equal(self._checked.to(state.atomic_numbers.device), state.atomic_numbers):
+        """Check elements and training domain if the atoms or charges differ from the previous call."""
+        stated = self._stated_by(state)
+        same = torch.equal(self._checked.to(state.atomic_numbers.device), state.atomic_numbers)
+        if same and stated == self._stated:
             return
+        self._stated = stated
         self._check_elements(state.atomic_numbers)
         pbc = state.pbc.reshape(-1, 3).expand(state.n_systems, 3).cpu().numpy()
         for system in range(state.n_systems):
             own = state.system_idx == system
             arrays = (values.detach().cpu().numpy() for values in (state.atomic_numbers[own], state.positions[own]))
             atoms = Atoms(*arrays, cell=state.cell[system].detach().mT.cpu().numpy(), pbc=pbc[system])
-            check_domain(self._domain, atoms, self._model, self._strict)
+            check_domain(self._domain, with_charge(atoms, stated[system]), self._model, self._strict)
         self._checked = state.atomic_numbers.clone()
+
+    def _stated_by(self, state: Any) -> tuple[ChargeSpin, ...]:
+        """Return charge and spin of each system. torch-sim stores 0 for systems that state none."""
+        columns = {name: getattr(state, name, None) for name in ("charge", "spin")}
+        found = {name: values.reshape(-1).tolist() for name, values in columns.items() if values is not None}
+        if not any(any(values) for values in found.values()):
+            return (self._given,) * int(state.n_systems)
+        stated = []
+        for system in range(state.n_systems):
+            numbers = state.atomic_numbers[state.system_idx == system].cpu().numpy()
+            named = {name: values[system] for name, values in found.items() if values[system]}
+            stated.append(stated_charge(named, numbers, f"system {system}").over(self._given))
+        return tuple(stated)
+
+    def _states(self) -> tuple[Tensor, ...]:
+        """Return charge and spin (S, 2) as an argument of the program, if it has this input."""
+        if not self._potential.takes_charge:
+            return ()
+        rows = [(stated.charge, stated.unpaired_electrons) for stated in self._stated]
+        return (torch.tensor(rows, dtype=torch.float64, device=self._device),)
 
     def _check_elements(self, numbers: Tensor) -> None:
         unknown = numbers[~torch.isin(numbers, self._elements)]

@@ -45,7 +45,7 @@ def _direct(
     if request.stress:  # There is no stress head, so the stress is a derivative of the energy.
         edge_vectors, strain = _strained(copies, edge_vectors)
     energies, forces = potential.energies_and_forces_of_edges(
-        copies.species, copies.edges, edge_vectors, copies.structure_index, copies.n_structures
+        copies.species, copies.edges, edge_vectors, copies.structure_index, copies.n_structures, copies.charge_spin
     )
     stress = None
     if strain is not None:
@@ -111,7 +111,7 @@ def _forces(potential: Potential, batch: Batch, with_stress: bool) -> tuple[Tens
         return energies, -gradient, None
     edge_vectors, strain = _strained(batch, batch.moved(positions).edge_vectors())
     energies = potential.energies_of_edges(
-        batch.species, batch.edges, edge_vectors, batch.structure_index, batch.n_structures
+        batch.species, batch.edges, edge_vectors, batch.structure_index, batch.n_structures, batch.charge_spin
     )
     gradient, virial = torch.autograd.grad([energies.sum()], [positions, strain], create_graph=True)
     return energies, -gradient, _stress(virial, batch)

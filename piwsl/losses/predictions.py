@@ -153,7 +153,7 @@ class PointPredictions:
 
 def predict(potential: Potential, batch: Batch, create_graph: bool = True) -> Prediction:
     """Evaluate a potential on a batch. With ``create_graph``, the forces are differentiable."""
-    return Prediction(*potential(*batch.graph, create_graph))
+    return Prediction(*potential(*batch.graph, create_graph=create_graph))
 
 
 def predict_conservative(potential: Potential, batch: Batch) -> Prediction:

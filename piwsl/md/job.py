@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
+from piwsl.data.charges import charge_of
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.constraints import fixed_atoms
 
@@ -35,12 +36,14 @@ class RunIdentity:
 
 
 def structure_sha256(atoms: Atoms) -> str:
-    """Return the SHA-256 of species, masses, positions, cell and fixed atoms, hexadecimal."""
+    """Return the SHA-256 of species, masses, positions, cell, fixed atoms, charge and spin, hexadecimal."""
     digest = hashlib.sha256()
     for array in (atoms.numbers, atoms.get_masses(), atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
     if (fixed := fixed_atoms(atoms)).any():
         digest.update(fixed.tobytes())
+    if (stated := charge_of(atoms)).is_stated:
+        digest.update(str(stated).encode())
     return digest.hexdigest()
 
 

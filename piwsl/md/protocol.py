@@ -156,6 +156,18 @@ class MDProtocol(BaseModel):
         lt=8,
         description="Mass of hydrogen atoms, amu; the difference is taken from the atoms they are bonded to.",
     )
+    charge: int | None = Field(
+        None,
+        ge=-100,
+        le=100,
+        description="Total charge of the structure, e, for networks that take it; by default as the structure states.",
+    )
+    unpaired_electrons: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Unpaired electrons of the structure, likewise.",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the initial velocities and of the thermostat.")
     replicas: int | None = Field(
         None,

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from ase import Atoms
 
+from piwsl.data.charges import given_charge
 from piwsl.data.frames import Frame
 from piwsl.errors import DataError, ExportError
-from piwsl.export.exported_file import ExportedRecord, read_exported_info
+from piwsl.export.evaluation import check_given_charge
+from piwsl.export.exported_file import ExportedPotential, ExportedRecord, read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
 from piwsl.export.loading import EXPORTED_NAMES, announce_code, is_trained
@@ -41,7 +43,15 @@ def prepare_model(
     Raises:
         ModelFileError: The file is missing or damaged, or was not written by piwsl.
         ElementError: The structure contains an element that the model does not support.
+        ConfigError: The protocol has a charge or spin, which the network ignores.
     """
+    exported = _exported(model, structure, protocol, directory, chunk)
+    potential = ExportedPotential(exported, read_exported_info(exported), None)
+    check_given_charge(potential, given_charge(protocol.charge, protocol.unpaired_electrons))
+    return exported
+
+
+def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Path, chunk: int | None) -> Path:
     if protocol.replicas is not None:
         device, count = "cuda" if torch.cuda.is_available() else "cpu", len(structure)
         together = (protocol.replicas, replica_threads(device)) if chunk is None else (chunk, 1)

@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
+from piwsl.data.charges import charge_of, given_charge, with_charge
 from piwsl.errors import ConfigError, DataError
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.bonds import bonded_pairs
@@ -22,12 +23,14 @@ _HYDROGEN = 1.008  # amu
 
 
 def prepared(structure: Atoms, protocol: MDProtocol) -> Atoms:
-    """Return the normalized structure with the masses that a protocol requires.
+    """Return the normalized structure with the masses, charge and spin that a protocol requires.
 
     Raises:
         DataError: The structure has constraints that no engine supports, or the run would move fixed atoms.
         ConfigError: See `with_hydrogen_mass`.
     """
+    given = given_charge(protocol.charge, protocol.unpaired_electrons)
+    structure = with_charge(structure, given.over(charge_of(structure)))
     atoms = with_hydrogen_mass(normalized(structure), protocol.hydrogen_mass)
     fixed = fixed_atoms(atoms)
     if fixed.all():
@@ -43,8 +46,10 @@ def prepared(structure: Atoms, protocol: MDProtocol) -> Atoms:
 def normalized(structure: Atoms) -> Atoms:
     """Return the structure with the content and precision of the start file: coordinates with 8 decimals.
 
+    Its ``info`` contains the stated charge and number of unpaired electrons.
+
     Raises:
-        DataError: See `fixed_atoms`.
+        DataError: See `fixed_atoms` and `piwsl.data.charges.charge_of`.
     """
     fixed = fixed_atoms(structure)
     return Atoms(
@@ -54,6 +59,7 @@ def normalized(structure: Atoms) -> Atoms:
         cell=np.round(structure.cell.array, 8) + 0.0,
         pbc=structure.pbc,
         constraint=FixAtoms(mask=fixed) if fixed.any() else None,
+        info=charge_of(structure).info() or None,
     )
 
 

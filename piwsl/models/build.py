@@ -76,6 +76,18 @@ class ModelConfig(BaseModel):
         """Values of the options of the network."""
         return dict(self.__pydantic_extra__ or {})
 
+    @property
+    def takes_charge(self) -> bool:
+        """Whether the network takes the charge and spin of a structure as input."""
+        return registered_network(self.network).takes_charge(self.options)
+
+    @property
+    def default_charge(self) -> tuple[float, float] | None:
+        """Charge (e) and unpaired electrons of structures that state none; None if the network ignores them."""
+        if not self.takes_charge:
+            return None
+        return float(self.options.get("charge", 0)), float(self.options.get("unpaired_electrons", 0))
+
     def described(self) -> dict[str, tuple[Any, str]]:
         """Return the value and the description of each key, including the options of the network."""
         fields: dict[str, FieldInfo] = {

@@ -1,5 +1,7 @@
 """Potentials: energy networks with reference energies, sums over atoms, and derivatives."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,10 @@ class Potential(nn.Module):
     The energy E = sum_i ( scale * network_i + E0[Z_i] ) is summed in float64, and the forces are F = -dE/dx. Energies
     and forces have the same scale.
 
+    A network with the attribute ``takes_charge = True`` has a fifth argument, the charge (e) and the number of unpaired
+    electrons (S, 2) of each structure. For structures that state none, these are the attributes ``total_charge`` and
+    ``unpaired_electrons`` of the network, by default 0.
+
     Args:
         network: Energy network, which returns one value per atom.
         elements: Atomic numbers that the potential supports.
@@ -21,6 +27,8 @@ class Potential(nn.Module):
 
     reference_energies: Tensor
     scale: Tensor
+    default_charge_spin: Tensor
+    takes_charge: Final[bool]
 
     def __init__(
         self, network: nn.Module, elements: list[int], reference_energies: list[float], scale: float = 1.0
@@ -33,6 +41,18 @@ class Potential(nn.Module):
             table[number] = energy
         self.register_buffer("reference_energies", table)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        self.takes_charge = bool(getattr(network, "takes_charge", False))
+        if self.takes_charge:
+            values = [float(getattr(network, name, 0.0)) for name in ("total_charge", "unpaired_electrons")]
+            default = torch.tensor([values], dtype=torch.float64)
+            self.register_buffer("default_charge_spin", default, persistent=False)
+
+    def _complete(self, charge_spin: Tensor | None, n_structures: int) -> Tensor:
+        """Return the charge and number of unpaired electrons (S, 2) of each structure, float64."""
+        if charge_spin is None:
+            return self.default_charge_spin.expand(n_structures, 2)
+        states = charge_spin.to(torch.float64)
+        return torch.where(torch.isnan(states), self.default_charge_spin, states)
 
     def energies(
         self,
@@ -42,6 +62,7 @@ class Potential(nn.Module):
         edge_shifts: Tensor,
         structure_index: StructureIndex,
         n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> Energies:
         """Return the energy of each structure (S,), float64, eV.
 
@@ -52,9 +73,11 @@ class Potential(nn.Module):
             edge_shifts: Shift (E, 3) to the periodic image of the neighbor, added to r_j - r_i, angstrom.
             structure_index: Structure of each atom (N,).
             n_structures: Number of structures S.
+            charge_spin: Charge (e) and number of unpaired electrons (S, 2) of each structure; NaN, or None for all
+                structures, selects the values in `default_charge_spin`. Ignored unless `takes_charge` is set.
         """
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
-        return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures)
+        return self.energies_of_edges(species, edges, edge_vectors, structure_index, n_structures, charge_spin)
 
     def energies_of_edges(
         self,
@@ -63,9 +86,15 @@ class Potential(nn.Module):
         edge_vectors: EdgeVectors,
         structure_index: StructureIndex,
         n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> Energies:
         """Return the energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
-        atomic: Tensor = self.network(species, edges, edge_vectors, structure_index).to(torch.float64)
+        if self.takes_charge:
+            states = self._complete(charge_spin, n_structures).to(edge_vectors.dtype)
+            atomic: Tensor = self.network(species, edges, edge_vectors, structure_index, states)
+        else:
+            atomic = self.network(species, edges, edge_vectors, structure_index)
+        atomic = atomic.to(torch.float64)
         atomic = atomic * self.scale + self.reference_energies[species]
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
 
@@ -77,6 +106,7 @@ class Potential(nn.Module):
         edge_shifts: Tensor,
         structure_index: StructureIndex,
         n_structures: int,
+        charge_spin: Tensor | None = None,
         create_graph: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom.
@@ -86,7 +116,7 @@ class Potential(nn.Module):
         """
         if not positions.requires_grad:
             positions = positions.detach().requires_grad_(True)
-        energies = self.energies(species, positions, edges, edge_shifts, structure_index, n_structures)
+        energies = self.energies(species, positions, edges, edge_shifts, structure_index, n_structures, charge_spin)
         gradient = torch.autograd.grad([energies.sum()], [positions], create_graph=create_graph)[0]
         assert gradient is not None
         return energies, -gradient
@@ -106,9 +136,12 @@ class DirectPotential(Potential):
         edge_vectors: EdgeVectors,
         structure_index: StructureIndex,
         n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> Energies:
         """Return the energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
-        energies, _ = self.energies_and_forces_of_edges(species, edges, edge_vectors, structure_index, n_structures)
+        energies, _ = self.energies_and_forces_of_edges(
+            species, edges, edge_vectors, structure_index, n_structures, charge_spin
+        )
         return energies
 
     def forward(
@@ -119,11 +152,14 @@ class DirectPotential(Potential):
         edge_shifts: Tensor,
         structure_index: StructureIndex,
         n_structures: int,
+        charge_spin: Tensor | None = None,
         create_graph: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return energies (S,) in eV, float64, and forces (N, 3) in eV/angstrom. Both are always differentiable."""
         edge_vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0]) + edge_shifts
-        return self.energies_and_forces_of_edges(species, edges, edge_vectors, structure_index, n_structures)
+        return self.energies_and_forces_of_edges(
+            species, edges, edge_vectors, structure_index, n_structures, charge_spin
+        )
 
     def energies_and_forces_of_edges(
         self,
@@ -132,9 +168,14 @@ class DirectPotential(Potential):
         edge_vectors: EdgeVectors,
         structure_index: StructureIndex,
         n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return energies (S,) and forces (N, 3), see `forward`, from edge vectors (E, 3) in angstrom."""
-        atomic, forces = self.network(species, edges, edge_vectors, structure_index)
+        if self.takes_charge:
+            states = self._complete(charge_spin, n_structures).to(edge_vectors.dtype)
+            atomic, forces = self.network(species, edges, edge_vectors, structure_index, states)
+        else:
+            atomic, forces = self.network(species, edges, edge_vectors, structure_index)
         energies: Tensor = atomic.to(self.scale.dtype) * self.scale + self.reference_energies[species]
         energies = energies.new_zeros(n_structures).index_add(0, structure_index, energies)
         return energies, forces * self.scale.to(forces.dtype)

@@ -61,6 +61,13 @@ class RegisteredNetwork:
         largest: int | None = getattr(self.energy, "largest_molecule", None)
         return largest
 
+    def takes_charge(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a network with these options takes the charge and spin of a structure as input.
+
+        The network has the attribute ``takes_charge = True``, or an option ``charge_embedding`` that decides.
+        """
+        return bool(options.get("charge_embedding", getattr(self.energy, "takes_charge", False)))
+
     def preset(self, name: str) -> Mapping[str, Any]:
         """Return the options of a preset.
 

@@ -21,6 +21,7 @@ from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.files import source_hash
+from piwsl.models import ModelConfig
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
 from piwsl.typing import BoolArray, IntArray
@@ -79,13 +80,14 @@ class TrainingFrames:
     sha256: str
     labels: dict[str, LabelCounts]
     atom_energies: dict[int, float] = field(default_factory=dict)
-    _domains: dict[float, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
+    _domains: dict[object, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
 
-    def domain(self, cutoff: float, level: str | None) -> TrainingDomain:
-        """Return the training domain of a model with this cutoff (angstrom). The result is cached."""
-        if cutoff not in self._domains:
-            self._domains[cutoff] = TrainingDomain.of(self.train, cutoff, level, self.atom_energies)
-        return self._domains[cutoff]
+    def domain(self, model: ModelConfig, level: str | None) -> TrainingDomain:
+        """Return the training domain of a model. The result is cached."""
+        key, charge = (model.cutoff, model.default_charge), model.default_charge
+        if key not in self._domains:
+            self._domains[key] = TrainingDomain.of(self.train, model.cutoff, level, self.atom_energies, charge)
+        return self._domains[key]
 
     def lines(self) -> list[str]:
         """Return the data report, the sizes of the split, and the label counts as lines of text."""
@@ -194,6 +196,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     if result.labels["training"].energies and not are_determined(train, result.atom_energies):
         result.report.notes.append(undetermined_energies(len(train.census.formulas()), len(train.elements)))
     result.report.warnings.extend(unseen_element_warnings(result))
+    result.report.warnings.extend(ignored_charge_warnings(config.model, result.train))
     return result
 
 
@@ -329,6 +332,25 @@ def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
                 "not meaningful"
             )
     return warnings
+
+
+def ignored_charge_warnings(model: ModelConfig, train: FrameSet) -> list[str]:
+    """Return a warning if the training frames have a charge or a spin that the network ignores."""
+    if model.takes_charge:
+        return []
+    states = np.nan_to_num(train.census.charge_spin).astype(np.int64)
+    ignored = int(states.any(1).sum())
+    if not ignored:
+        return []
+    charges = ", ".join(f"{charge:+d}" for charge in np.unique(states[:, 0]) if charge)
+    spins = ", ".join(str(unpaired) for unpaired in np.unique(states[:, 1]) if unpaired)
+    text = " and ".join(
+        [*([f"a charge ({charges})"] if charges else []), *([f"unpaired electrons ({spins})"] if spins else [])]
+    )
+    return [
+        f"{ignored} of {len(train)} training frames have {text}, which network {model.network} ignores: use "
+        "network so3lr, or painn with model.charge_embedding: true"
+    ]
 
 
 def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> None:

@@ -139,15 +139,15 @@ class ExportedPredictor(Predictor):
 
     def portions(self, frames: FrameSet) -> Iterator[Portion]:
         """Yield the predictions for all frames, in order."""
-        bound: dict[tuple[bytes, tuple[bool, bool, bool]], BoundPotential] = {}
+        bound: dict[tuple[object, ...], BoundPotential] = {}
         for first in range(0, len(frames), BATCH):
             chosen = [frames[index] for index in range(first, min(first + BATCH, len(frames)))]
             results = []
             for frame in chosen:
-                key = (frame.species.tobytes(), frame.pbc)
+                key = (frame.species.tobytes(), frame.pbc, str(frame.charge_spin))
                 if key not in bound:
                     bound.clear()  # Consecutive frames often have the same composition, so one entry suffices.
-                    bound[key] = bind(self._potential, frame.species, frame.pbc)
+                    bound[key] = bind(self._potential, frame.species, frame.pbc, frame.charge_spin)
                 results.append(bound[key](frame.positions, frame.cell if any(frame.pbc) else None))
             stresses = None
             if any(frame.has_stress for frame in chosen) and self._potential.has_stress:

@@ -63,7 +63,7 @@ def trained_model(
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
         },
-        domain=frames.domain(config.model.cutoff, level_of(frames)),
+        domain=frames.domain(config.model, level_of(frames)),
     )
 
 

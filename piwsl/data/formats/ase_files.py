@@ -10,6 +10,7 @@ from ase.io import iread
 from ase.io.extxyz import write_xyz
 
 from piwsl.data.formats.extxyz import is_extxyz, read_extxyz
+from piwsl.data.charges import stated_charge
 from piwsl.data.formats.in_child import content_of, structures_of
 from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
@@ -61,9 +62,10 @@ def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, count
     found = {**named, **{name: value for name, value in results.items() if value is not None}}
     agreeing = check_stated_units(path, index, named, units)
     pbc = periodicity(f"{path}: frame {index}", raw["pbc"])
-    frame = labeled_frame(path, index, raw["numbers"], raw["positions"], raw["cell"], pbc, labels, units)
+    stated = stated_charge(raw["info"], raw["numbers"], f"{path}: frame {index}")
+    frame = labeled_frame(path, index, raw["numbers"], raw["positions"], raw["cell"], pbc, labels, units, stated)
     kind = kind_of(named)
-    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])])
+    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])], stated)
     return replace(frame, config_type=kind)
 
 

@@ -15,6 +15,7 @@ from ase.db.sqlite import SQLite3Database
 from ase.io.jsonio import fix_int_keys_in_dicts, numpyfy, object_hook
 
 from piwsl.data.formats.label_counter import LabelCounter
+from piwsl.data.charges import ChargeSpin, stated_charge
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     RESULTS,
@@ -125,21 +126,22 @@ def row_frame(path: Path, index: int, row: AtomsRow, units: LabelUnits) -> Frame
 
 def _frame_of(
     path: Path, index: int, row: AtomsRow, units: LabelUnits, named: dict[str, Any]
-) -> tuple[Frame, RawLabels, list[str]]:
-    """Return the frame of a row, the labels, and the names that state the units."""
+) -> tuple[Frame, RawLabels, list[str], ChargeSpin]:
+    """Return the frame of a row, the labels, the names that state the units, and the charge and spin."""
     labels = find_labels(named, {name: row.get(name) for name in RESULTS})
     agreeing = check_stated_units(path, index, named, units)
     pbc = periodicity(f"{path}: frame {index}", row.pbc)
-    frame = labeled_frame(path, index, row["numbers"], row.positions, np.asarray(row.cell), pbc, labels, units)
-    return frame, labels, agreeing
+    stated = stated_charge(named, row["numbers"], f"{path}: frame {index}")
+    frame = labeled_frame(path, index, row["numbers"], row.positions, np.asarray(row.cell), pbc, labels, units, stated)
+    return frame, labels, agreeing, stated
 
 
 def _count_row(path: Path, index: int, row: AtomsRow, units: LabelUnits, counter: LabelCounter) -> Frame:
     """Count the labels and names of a row, and return its frame."""
     named = named_values(row)
-    frame, labels, agreeing = _frame_of(path, index, row, units, named)
+    frame, labels, agreeing, stated = _frame_of(path, index, row, units, named)
     results = {name: row.get(name) for name in all_properties if row.get(name) is not None}
-    counter.add(labels, {**named, **results}, frame, agreeing)
+    counter.add(labels, {**named, **results}, frame, agreeing, stated)
     return frame
 
 
@@ -275,6 +277,6 @@ def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
     try:
         with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
             for frame in frames:
-                database.write(results_of(frame))
+                database.write(results_of(frame), data=frame.charge_spin.info())
     except sqlite3.Error as error:
         raise OSError(reason_of(error)) from None

@@ -16,6 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from piwsl.data.formats.label_counter import LabelCounter
+from piwsl.data.charges import ChargeSpin, stated_charge
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     check_stated_units,
@@ -332,9 +333,10 @@ def _frame(path: Path, index: int, raw: RawFrame, units: LabelUnits, counter: La
     found = {**columns, **info}
     labels = find_labels(found, found)
     agreeing = check_stated_units(path, index, found, units)
-    frame = labeled_frame(path, index, species, positions, cell, pbc, labels, units)
+    stated = stated_charge(info, species, where)
+    frame = labeled_frame(path, index, species, positions, cell, pbc, labels, units, stated)
     kind = kind_of(found)
-    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])])
+    counter.add(labels, found, frame, [*agreeing, *(["config_type"] if kind else [])], stated)
     return replace(frame, config_type=kind)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from piwsl.data.charges import ChargeSpin
 from piwsl.data.formats.labels import RawLabels
 from piwsl.data.frames import Frame
 from piwsl.data.names import NameCount
@@ -20,7 +21,9 @@ class LabelCounter:
         self.largest_difference = 0.0
         self.plain_left_out = 0
 
-    def add(self, labels: RawLabels, found: dict[str, Any], frame: Frame, agreeing: list[str]) -> None:
+    def add(
+        self, labels: RawLabels, found: dict[str, Any], frame: Frame, agreeing: list[str], stated: ChargeSpin
+    ) -> None:
         """Count a frame.
 
         Args:
@@ -28,9 +31,10 @@ class LabelCounter:
             found: Named values of the frame in the file.
             frame: Frame made from these values.
             agreeing: Names that state the units in use.
+            stated: Charge and spin of the frame.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
-        self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known])
+        self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known], stated.readings)
         self.from_results += labels.from_results
         if labels.other_energy is not None:
             self.two_energies += 1

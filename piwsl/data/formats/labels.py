@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
+from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.data.frames import Frame, check_label
 from piwsl.errors import ConfigError, DataError, printable, quoted, shortened
 from piwsl.structures.cells import PBC, check_cell
@@ -169,6 +170,7 @@ def labeled_frame(
     pbc: tuple[bool, bool, bool],
     labels: RawLabels,
     units: LabelUnits,
+    stated: ChargeSpin = NO_CHARGE,
 ) -> Frame:
     """Create a frame in eV and angstrom from the contents of a file, and validate it.
 
@@ -181,6 +183,7 @@ def labeled_frame(
         pbc: Whether the structure is periodic along each lattice vector.
         labels: Labels in the units of the file.
         units: Units of the file.
+        stated: Charge and spin stated in the file.
 
     Raises:
         DataError: A label or a position has the wrong shape, is not finite, or is unreasonably large.
@@ -207,6 +210,8 @@ def labeled_frame(
         cell=vectors * units.length,
         pbc=pbc,
         stress=_stress(where, labels, vectors, pbc, units),
+        charge=stated.charge,
+        unpaired_electrons=stated.unpaired_electrons,
     )
     stress = labels.stress if labels.stress is not None else labels.virial
     given = {"energy": energy, "forces": forces, "stress": stress}

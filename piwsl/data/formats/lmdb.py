@@ -120,7 +120,7 @@ def _put(library: Any, environment: "lmdb.Environment", entries: dict[bytes, byt
 def _entry(frame: Frame) -> bytes:
     row = AtomsRow(results_of(frame))
     content = {name: value for name, value in vars(row).items() if not name.startswith("_")}
-    content.update(cell=np.asarray(row.cell), ctime=now(), mtime=now(), user="", data={})
+    content.update(cell=np.asarray(row.cell), ctime=now(), mtime=now(), user="", data=frame.charge_spin.info())
     return _encoded(content)
 
 

@@ -8,6 +8,7 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
+from piwsl.data.charges import CHARGE, NAMES, NO_CHARGE, UNPAIRED, ChargeSpin, stated_charge
 from piwsl.data.formats.labels import atomic_numbers_of, check_frame
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
@@ -46,11 +47,13 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         raise UnknownLayoutError(f"{path}: its keys are {names or '(none)'}; expected {known}")
     with reading(path):
         units = _units(path, arrays, units)
-        frames = _frames(path, arrays, keys, units)
+        stated = _charges(path, arrays, keys)
+        frames = _frames(path, arrays, keys, units, stated)
     read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit"} & arrays.keys())
     count = NameCount()
     labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
-    count.add([key for key in arrays if key not in keys[:2]], read, labels)
+    readings = {name: convention for one in stated for name, convention in one.readings}
+    count.add([key for key in arrays if key not in keys[:2]], read, labels, readings.items())
     names_found = count.names()
     every = [
         dict.fromkeys(names, len(frames)) for names in (names_found.read, names_found.unread, names_found.overlooked)
@@ -124,7 +127,33 @@ def _stated_units(arrays: dict[str, FloatArray]) -> LabelUnits | None:
     return LabelUnits(energy_unit(texts["e_unit"]), length_unit(texts.get("r_unit", "angstrom")))
 
 
-def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], units: LabelUnits) -> list[Frame]:
+def _charges(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...]) -> list[ChargeSpin]:
+    """Return the charge and spin of each frame. An array has one value, or one value for each frame."""
+    count, species = len(arrays[keys[1]]), arrays[keys[0]]
+    values = {name: arrays[name].reshape(-1) for name in NAMES if name in arrays and arrays[name].dtype.kind in "fiu"}
+    for name, column in values.items():
+        if len(column) not in (1, count):
+            raise DataError(f"{path}: {name} has shape {arrays[name].shape}, expected one value or ({count},)")
+    if not values:
+        return [NO_CHARGE] * count
+    columns = {name: np.broadcast_to(column, (count,)) for name, column in values.items()}
+    numbers = atomic_numbers_of(f"{path}: {keys[0]}", species)
+    known: dict[tuple[float, ...], ChargeSpin] = {}
+    stated = []
+    for index, row in enumerate(np.stack(list(columns.values()), axis=1).tolist()):
+        if tuple(row) not in known:
+            known[tuple(row)] = stated_charge(dict(zip(columns, row, strict=True)), numbers, f"{path}: frame {index}")
+        stated.append(known[tuple(row)])
+    return stated
+
+
+def _frames(
+    path: Path,
+    arrays: dict[str, FloatArray],
+    keys: tuple[str, ...],
+    units: LabelUnits,
+    stated: list[ChargeSpin],
+) -> list[Frame]:
     species_key, positions_key, energy_key, forces_key = keys
     species = arrays[species_key]
     positions = arrays[positions_key]
@@ -140,7 +169,17 @@ def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], un
     forces = _labels(path, arrays, forces_key, positions.shape, units.force)
     numbers = atomic_numbers_of(f"{path}: {species_key}", species)
     positions = _numbers(path, arrays, positions_key) * units.length
-    frames = [Frame(numbers, positions[i], float(energies[i]), forces[i]) for i in range(count)]
+    frames = [
+        Frame(
+            numbers,
+            positions[i],
+            float(energies[i]),
+            forces[i],
+            charge=stated[i].charge,
+            unpaired_electrons=stated[i].unpaired_electrons,
+        )
+        for i in range(count)
+    ]
     given = [name for name, key in (("energy", energy_key), ("forces", forces_key)) if key in arrays]
     for index, frame in enumerate(frames):
         check_frame(path, index, frame, given)
@@ -170,7 +209,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
-    positions, energies, forces, species = [], [], [], None
+    positions, energies, forces, states, species = [], [], [], [], None
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
@@ -181,6 +220,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         positions.append(frame.positions)
         energies.append(frame.energy)
         forces.append(frame.forces)
+        states.append((frame.charge, frame.unpaired_electrons))
     arrays: dict[str, Any] = {"nuclear_charges": species, "coords": np.array(positions)}
     for name, labels in (("energies", np.array(energies)), ("forces", np.array(forces))):
         missing = np.isnan(labels).reshape(len(labels), -1).any(1)
@@ -191,4 +231,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
             )
         if not missing.any():
             arrays[name] = labels
+    for name, column in zip((CHARGE, UNPAIRED), np.array(states).T, strict=True):
+        if not np.isnan(column).all():  # NaN for frames that state none
+            arrays[name] = column if np.isnan(column).any() else column.astype(np.int64)
     np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))

@@ -2,8 +2,8 @@
 
 The atoms of all frames are concatenated; ``offsets`` (n + 1) contains the index of the first atom of each frame.
 Lengths are in angstrom, energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (positive under tension). The
-attribute ``unit`` of an array contains its unit. Missing labels are NaN. The file contains the name and version of the
-format.
+attribute ``unit`` of an array contains its unit. Missing labels are NaN. The arrays ``charge`` (e) and
+``unpaired_electrons`` exist only if a frame states such a value. The file contains the name and version of the format.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from piwsl.data.census import Census, CompositionTable
+from piwsl.data.charges import CHARGE, UNPAIRED, stated_charge
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
 from piwsl.data.formats.labels import check_frame
 from piwsl.data.frames import Frame, FrameSet
@@ -62,6 +63,9 @@ FIELDS = {
     "energy": Field(False, (), "f8", np.nan, "eV"),
     "stress": Field(False, (3, 3), "f8", np.nan, "eV/angstrom^3"),
 }
+# Arrays that exist only if a frame states a value.
+OPTIONAL_FIELDS = {CHARGE: Field(False, (), "f8", np.nan, "e"), UNPAIRED: Field(False, (), "f8", np.nan)}
+ALL_FIELDS = {**FIELDS, **OPTIONAL_FIELDS}
 OFFSETS = "offsets"
 BLOCK = 1000  # frames read or written at once
 _MANY = 100_000  # offsets checked at once
@@ -97,7 +101,8 @@ class PackedFrames(LazyFrames):
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
             labels = [name for name in ("energy", "forces", "stress") if file[name].id.get_storage_size()]
-            others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
+            labels += [name for name in OPTIONAL_FIELDS if name in file]
+            others = [shown(name) for name in file if name not in ALL_FIELDS and name != OFFSETS]
         self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
 
@@ -118,6 +123,7 @@ class PackedFrames(LazyFrames):
         table, arrays = CompositionTable(), self._arrays()
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
         forces, stress, periodic, cells = np.empty((4, len(self)), dtype=bool)
+        charge_spin = np.empty((len(self), 2), dtype=np.float16)
         for start in range(0, len(self), 10 * BLOCK):
             stop = min(start + 10 * BLOCK, len(self))
             ends = arrays.rows(OFFSETS, start, stop + 1)
@@ -127,20 +133,25 @@ class PackedFrames(LazyFrames):
             labeled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
             forces[start:stop] = np.logical_and.reduceat(labeled, ends[:-1] - ends[0])
             stress[start:stop] = np.isfinite(arrays.rows("stress", start, stop)).all((1, 2))
+            for column, name in enumerate(OPTIONAL_FIELDS):
+                charge_spin[start:stop, column] = arrays.rows(name, start, stop)
             pbc = arrays.rows("pbc", start, stop)
             periodic[start:stop], cells[start:stop] = pbc.any(1), pbc.all(1)
-        return Census(*table.counts(), composition, energy, forces, stress & cells, periodic, stress & ~cells)
+        marks = (forces, stress & cells, periodic, stress & ~cells)
+        return Census(*table.counts(), composition, energy, *marks, charge_spin)
 
     def _block(self, start: int, stop: int) -> list[Frame]:
         arrays = self._arrays()
         ends = arrays.rows(OFFSETS, start, stop + 1)
         atoms, frames = (int(ends[0]), int(ends[-1])), (start, stop)
-        part = {name: arrays.rows(name, *(atoms if known.per_atom else frames)) for name, known in FIELDS.items()}
+        part = {name: arrays.rows(name, *(atoms if known.per_atom else frames)) for name, known in ALL_FIELDS.items()}
         return [self._frame(start + i, i, slice(*(ends[i : i + 2] - ends[0])), part) for i in range(stop - start)]
 
     def _frame(self, index: int, row: int, atoms: slice, part: dict[str, Any]) -> Frame:
         forces, stress, pbc = part["forces"][atoms], part["stress"][row], part["pbc"][row]
         energy = float(part["energy"][row])
+        named = {name: part[name][row] for name in OPTIONAL_FIELDS}
+        stated = stated_charge(named, part["species"][atoms], f"{self.path}: frame {index}")
         frame = Frame(
             species=part["species"][atoms].astype(np.int64),
             positions=part["positions"][atoms],
@@ -149,6 +160,8 @@ class PackedFrames(LazyFrames):
             cell=part["cell"][row],
             pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
             stress=stress,
+            charge=stated.charge,
+            unpaired_electrons=stated.unpaired_electrons,
         )
         labels = (("energy", energy), ("forces", forces), ("stress", stress))
         check_frame(self.path, index, frame, [name for name, label in labels if not np.isnan(label).all()])
@@ -160,7 +173,7 @@ class _Arrays:
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
-        self._arrays = {name: plain_array(file, name) for name in (*FIELDS, OFFSETS)}
+        self._arrays = {name: plain_array(file, name) for name in (*ALL_FIELDS, OFFSETS) if name in file}
         self._empty = {
             name: np.asarray(array.fillvalue)
             for name, array in self._arrays.items()
@@ -169,6 +182,8 @@ class _Arrays:
 
     def rows(self, name: str, start: int, stop: int) -> Any:
         """Return a copy of some rows of an array."""
+        if name not in self._arrays:  # optional
+            return np.full(stop - start, OPTIONAL_FIELDS[name].missing)
         array = self._arrays[name]
         if name in self._empty:
             return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
@@ -197,7 +212,9 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
     frames = len(offsets) - 1
     check_stored(offsets)
     atoms = int(offsets[frames]) if frames >= 0 else 0
-    for name, known in FIELDS.items():
+    for name, known in ALL_FIELDS.items():
+        if name in OPTIONAL_FIELDS and name not in file:
+            continue
         array = plain_array(file, name)
         expected = (atoms if known.per_atom else frames, *known.shape)
         if array.shape != expected:
@@ -263,9 +280,14 @@ def _create(file: "h5py.File", name: str, known: Field) -> None:
 
 
 def _append(file: "h5py.File", block: Sequence[Frame]) -> None:
-    for name, known in FIELDS.items():
+    for name, known in ALL_FIELDS.items():
         rows = [getattr(frame, name) for frame in block]
         values = np.concatenate(rows) if known.per_atom else np.array(rows)
+        if name not in file:
+            if np.isnan(values).all():
+                continue
+            _create(file, name, known)
+            file[name].resize(len(file[OFFSETS]) - 1, axis=0)  # earlier frames state none
         array = file[name]
         start = len(array)
         array.resize(start + len(values), axis=0)

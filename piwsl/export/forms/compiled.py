@@ -61,22 +61,25 @@ def molecule_program(
     return Program(_without_views(trace(program, inputs)), inputs, None)
 
 
-def edges_program(core: EdgesCore, inputs: tuple[Tensor, Tensor, Tensor]) -> Program:
+def edges_program(core: EdgesCore, inputs: tuple[Tensor, ...]) -> Program:
     """Return the program for any structure.
 
-    The inputs are species (N,), edges (2, E) and edge vectors (E, 3). The results are energies (M, 1), forces
-    (M, N, 3) and virials (M, 1, 3, 3).
+    The inputs are species (N,), edges (2, E), edge vectors (E, 3) and, for networks that take the charge as input, the
+    charge and the number of unpaired electrons (1, 2), float64, NaN for the defaults of the model. The results are
+    energies (M, 1), forces (M, N, 3) and virials (M, 1, 3, 3).
     """
 
-    def program(species: Tensor, edges: Tensor, edge_vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def program(
+        species: Tensor, edges: Tensor, edge_vectors: Tensor, *states: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         index = torch.zeros_like(species)
-        results = [member(species, edges, edge_vectors, index, 1) for member in core.members]
+        results = [member(species, edges, edge_vectors, index, 1, *states) for member in core.members]
         energies, forces, virials = zip(*results, strict=True)
         return torch.stack(energies), torch.stack(forces), torch.stack(virials)
 
     atoms = torch.export.Dim("atoms", min=2)
     edges = 2 * torch.export.Dim("pairs", min=2)  # each pair in both directions
-    sizes = ({0: atoms}, {1: edges}, {0: edges})
+    sizes = ({0: atoms}, {1: edges}, {0: edges}, *({} for _ in inputs[3:]))
     graph = trace(program, inputs, symbolic=True)
     return Program(graph, inputs, (sizes,))
 

@@ -4,6 +4,8 @@ Only these classes, `NeighborSearch`, `Potential` and the networks are restricte
 In all shapes, M is the number of members of an ensemble, or 1 for a single model.
 """
 
+from typing import Final
+
 import torch
 from ase.data import chemical_symbols
 from ase.symbols import Symbols
@@ -57,11 +59,19 @@ class ConservativeMember(nn.Module):
         self.potential = potential
 
     def forward(
-        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+        self,
+        species: Tensor,
+        edges: Tensor,
+        edge_vectors: Tensor,
+        structure_index: Tensor,
+        n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return energies (S,), forces (N, 3) and virials (S, 3, 3)."""
         vectors = edge_vectors.detach().requires_grad_(True)
-        energies = self.potential.energies_of_edges(species, edges, vectors, structure_index, n_structures)
+        energies = self.potential.energies_of_edges(
+            species, edges, vectors, structure_index, n_structures, charge_spin
+        )
         gradient = torch.autograd.grad([energies.sum()], [vectors])[0]
         assert gradient is not None
         atoms = gradient.new_zeros((species.shape[0], 3))
@@ -81,11 +91,17 @@ class DirectMember(nn.Module):
         self.potential = potential
 
     def forward(
-        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+        self,
+        species: Tensor,
+        edges: Tensor,
+        edge_vectors: Tensor,
+        structure_index: Tensor,
+        n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return energies (S,), forces (N, 3) and virials (S, 3, 3)."""
         energies, forces = self.potential.energies_and_forces_of_edges(
-            species, edges, edge_vectors, structure_index, n_structures
+            species, edges, edge_vectors, structure_index, n_structures, charge_spin
         )
         return energies, forces, energies.new_full((n_structures, 3, 3), float("nan"))
 
@@ -94,6 +110,7 @@ class EdgesCore(nn.Module):
     """Evaluation of all members with given edges."""
 
     known: Tensor
+    takes_charge: Final[bool]
 
     def __init__(self, potentials: list[Potential], dtype: torch.dtype) -> None:
         super().__init__()
@@ -102,14 +119,24 @@ class EdgesCore(nn.Module):
             for potential in potentials
         )
         self.dtype = dtype
+        self.takes_charge = potentials[0].takes_charge
         known = torch.zeros(len(potentials[0].reference_energies), dtype=torch.bool)
         known[potentials[0].elements] = True
         self.register_buffer("known", known)
 
     def forward(
-        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+        self,
+        species: Tensor,
+        edges: Tensor,
+        edge_vectors: Tensor,
+        structure_index: Tensor,
+        n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return energies (M, S), forces (M, N, 3) and virials (M, S, 3, 3) in eV and angstrom."""
+        """Return energies (M, S), forces (M, N, 3) and virials (M, S, 3, 3) in eV and angstrom.
+
+        ``charge_spin`` (S, 2) contains charges and numbers of unpaired electrons, see `Potential.energies`.
+        """
         if not bool(self.known[species].all()):
             raise ValueError("the structure contains an element that the potential was not trained on")
         vectors = edge_vectors.to(self.dtype)
@@ -117,7 +144,7 @@ class EdgesCore(nn.Module):
         forces: list[Tensor] = []
         virials: list[Tensor] = []
         for member in self.members:
-            energy, force, virial = member(species, edges, vectors, structure_index, n_structures)
+            energy, force, virial = member(species, edges, vectors, structure_index, n_structures, charge_spin)
             energies.append(energy)
             forces.append(force)
             virials.append(virial)
@@ -133,12 +160,19 @@ class GeneralForm(nn.Module):
         self.search = NeighborSearch(cutoff)
 
     def forward(
-        self, species: Tensor, positions: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+        self,
+        species: Tensor,
+        positions: Tensor,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        charge: float | None = None,
+        unpaired_electrons: float | None = None,
     ) -> dict[str, Tensor]:
         """Map species (N,), positions (N, 3), cell (3, 3) and pbc (3,) to energy (), forces (N, 3) and virial (3, 3).
 
         The lattice vectors are the rows of the cell. For an ensemble, the results are means, and ``forces_std`` (N, 3)
-        is the standard deviation over the members.
+        is the standard deviation over the members. The total charge (e) and the number of unpaired electrons are inputs
+        of networks that take them; None selects the defaults of the model.
         """
         if species.dim() != 1 or positions.dim() != 2 or positions.size(0) != species.size(0) or positions.size(1) != 3:
             raise ValueError(f"positions of shape {positions.size()}, but species of shape {species.size()}")
@@ -146,7 +180,8 @@ class GeneralForm(nn.Module):
         if cell is not None:
             cell = cell.detach().to(torch.float64)
         edges, vectors = self.search(positions, cell, pbc)
-        energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1)
+        charge_spin = self.states(charge, unpaired_electrons)
+        energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1, charge_spin)
         # Positions or cells that are not finite have no edges. The results must be NaN, not those of free atoms.
         lost = 0.0 * positions
         total = lost.sum() if cell is None else lost.sum() + 0.0 * cell.sum()
@@ -159,12 +194,31 @@ class GeneralForm(nn.Module):
             results["forces_std"] = forces.std(0)
         return results
 
+    def states(self, charge: float | None, unpaired_electrons: float | None) -> Tensor | None:
+        """Return the charge and the number of unpaired electrons (1, 2) of a structure, NaN for None."""
+        if charge is None and unpaired_electrons is None:
+            return None
+        charge = float("nan") if charge is None else charge
+        unpaired = float("nan") if unpaired_electrons is None else unpaired_electrons
+        # Comparisons with NaN are false.
+        if not self.core.takes_charge and (abs(charge) > 0.0 or abs(unpaired) > 0.0):
+            raise ValueError("the network of this file ignores the charge and the spin of a structure: omit them")
+        return torch.tensor([[charge, unpaired]], dtype=torch.float64, device=self.core.known.device)
+
     @torch.jit.export
     def of_edges(
-        self, species: Tensor, edges: Tensor, edge_vectors: Tensor, structure_index: Tensor, n_structures: int
+        self,
+        species: Tensor,
+        edges: Tensor,
+        edge_vectors: Tensor,
+        structure_index: Tensor,
+        n_structures: int,
+        charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the results of each member for S structures with given edges, see `EdgesCore`."""
-        energies, forces, virials = self.core(species, edges, edge_vectors, structure_index, n_structures)
+        energies, forces, virials = self.core(
+            species, edges, edge_vectors, structure_index, n_structures, charge_spin
+        )
         return energies, forces, virials
 
 

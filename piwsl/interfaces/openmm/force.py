@@ -13,9 +13,10 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from piwsl.compat.openmm import plain_value, state_positions
+from piwsl.data.charges import NO_CHARGE, ChargeSpin, given_charge
 from piwsl.data.domain import check_domain
 from piwsl.errors import ConfigError, EngineError, PiwslError
-from piwsl.export.evaluation import bind, check_species, check_width
+from piwsl.export.evaluation import bind, check_charge, check_given_charge, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
 from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, import_openmm, import_openmmtorch
@@ -53,6 +54,8 @@ def openmm_force(
     device: str | None = None,
     cuda_graphs: bool = False,
     strict: bool = False,
+    charge: int | None = None,
+    unpaired_electrons: int | None = None,
 ) -> Any:
     """Create an ``openmm.Force`` from a potential for use in any System.
 
@@ -69,7 +72,11 @@ def openmm_force(
         precision: ``single`` or ``double``; None: the precision of the file.
         device: ``cpu`` or ``cuda``; None: ``cuda`` if PyTorch finds a GPU, otherwise ``cpu``.
         cuda_graphs: Replay the calls as CUDA graphs; requires a molecule and TorchForce on a GPU.
-        strict: Refuse a composition or a periodic box outside the training data instead of logging one warning.
+        strict: Refuse a composition, a charge or a periodic box outside the training data instead of logging one
+            warning.
+        charge: Total charge of the atoms on which the potential acts, e. None selects the charge in a file exported
+            for ``openmm``, or the default of the model.
+        unpaired_electrons: Number of unpaired electrons of these atoms, likewise.
 
     Returns:
         A TorchForce or a PythonForce.
@@ -95,10 +102,13 @@ def openmm_force(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ConfigError(f"device {device!r}: choose cpu or cuda")
-    potential = open_model(Path(model), species, periodic, precision, device)
+    stated = given_charge(charge, unpaired_electrons)
+    potential = open_model(Path(model), species, periodic, precision, device, stated)
+    check_given_charge(potential, stated)
     if periodic and box is not None:
         check_width(potential, box)
-    check_domain(potential.domain, Atoms(species, pbc=periodic), model, strict, distances=False)
+    atoms_only = Atoms(species, pbc=periodic, info=stated.info())
+    check_domain(potential.domain, atoms_only, model, strict, distances=False)
     chosen = choose_force(
         potential,
         species,
@@ -107,6 +117,7 @@ def openmm_force(
         None if whole else [int(index) for index in atoms or ()],
         "CUDA" if device.startswith("cuda") else "Reference",
         cuda_graphs,
+        stated=stated,
     )
     LOGGER.info(f"{chosen.kind}: {chosen.reason}")
     return chosen.force
@@ -141,6 +152,7 @@ def choose_force(
     platform: str = "Reference",
     cuda_graphs: bool = False,
     probes: Mapping[str, Callable[[str], Probe]] = FORCE_PROBES,
+    stated: ChargeSpin = NO_CHARGE,
 ) -> OpenMMForce:
     """Create a force of a given kind, or of the fastest kind that works on this machine.
 
@@ -153,6 +165,7 @@ def choose_force(
         platform: OpenMM platform on which the force will run.
         cuda_graphs: See `openmm_force`.
         probes: Tests of the kinds of force on a platform, by kind.
+        stated: Charge and spin of the atoms.
 
     Raises:
         ElementError, ConfigError, EngineError: See `openmm_force`.
@@ -161,6 +174,7 @@ def choose_force(
         raise ConfigError(f"kind of force {kind!r}: choose auto, torch or python")
     if potential.species:
         check_species(species, potential.species, str(potential.path))
+    check_charge(potential, stated)
     if kind != "python":
         obstacle = _obstacle_to_torchforce(potential, platform, probes["TorchForce"])
         if obstacle is None:
@@ -177,7 +191,7 @@ def choose_force(
         )
     if cuda_graphs:
         raise ConfigError(f"CUDA graphs need TorchForce: {obstacle}: use cuda_graphs=False")
-    return OpenMMForce(python_force(potential, species, periodic, atoms), "PythonForce", obstacle)
+    return OpenMMForce(python_force(potential, species, periodic, atoms, stated), "PythonForce", obstacle)
 
 
 def torch_force(
@@ -200,11 +214,15 @@ def torch_force(
 
 
 def python_force(
-    potential: ExportedPotential, species: IntArray, periodic: bool = False, atoms: list[int] | None = None
+    potential: ExportedPotential,
+    species: IntArray,
+    periodic: bool = False,
+    atoms: list[int] | None = None,
+    stated: ChargeSpin = NO_CHARGE,
 ) -> Any:
     """Create a PythonForce, which calls any exported file through Python."""
     pbc: PBC = (periodic, periodic, periodic)
-    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc))
+    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc, stated))
     force.setUsesPeriodicBoundaryConditions(periodic)
     if atoms is not None:
         force.setParticles(atoms)
@@ -248,11 +266,14 @@ class ForceCallable:
     OpenMM pickles the function when a System is serialized. The pickle contains the exported file.
     """
 
-    def __init__(self, potential: ExportedPotential, species: IntArray, pbc: PBC) -> None:
+    def __init__(
+        self, potential: ExportedPotential, species: IntArray, pbc: PBC, stated: ChargeSpin = NO_CHARGE
+    ) -> None:
         self._potential = potential
+        self._stated = stated
         self._species = np.asarray(species)
         self._pbc = pbc
-        self._bound = bind(potential, self._species, pbc)
+        self._bound = bind(potential, self._species, pbc, stated)
 
     def __call__(self, state: Any) -> tuple[float, FloatArray]:
         """Return the energy in kJ/mol and the forces (n, 3) in kJ/mol/nm at the positions of a State.
@@ -277,6 +298,7 @@ class ForceCallable:
             "name": self._potential.path.name,
             "species": self._species.tolist(),
             "pbc": self._pbc,
+            "charge_spin": (self._stated.charge, self._stated.unpaired_electrons),
             "device": self._potential.device,
         }
 
@@ -285,7 +307,8 @@ class ForceCallable:
         with scratch_directory("openmm") as folder:
             path = folder / state["name"]
             path.write_bytes(state["file"])
-            self.__init__(load_exported(path, device), np.array(state["species"]), state["pbc"])  # type: ignore[misc]
+            potential, stated = load_exported(path, device), ChargeSpin(*state.get("charge_spin", ()))
+            self.__init__(potential, np.array(state["species"]), state["pbc"], stated)  # type: ignore[misc]
 
 
 class Subset(nn.Module):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from ase import Atoms
 
+from piwsl.data.charges import charge_of
 from piwsl.md.engines.base import Engine, ReplicaEngine, SingleReplica, Snapshot
 from piwsl.md.protocol import MDProtocol
 from piwsl.structures.cells import periodic_directions
@@ -62,7 +63,8 @@ def _replicas(model: Path, structure: Atoms, protocol: MDProtocol, starts: Start
     threads = replica_threads(device)
     if device == "cpu":
         torch.set_num_threads(1)  # more torch threads would busy-wait on the cores of the other calls
-    bound = bind_replicas(potential, structure.numbers, periodic_directions(structure), structure.cell.array, threads)
+    pbc, stated = periodic_directions(structure), charge_of(structure)
+    bound = bind_replicas(potential, structure.numbers, pbc, structure.cell.array, threads, stated)
     if protocol.engine == "openmm":
         from piwsl.md.engines.openmm_replicas import OpenMMReplicas
 

@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 
 from piwsl.compat.openmm import plain_value
+from piwsl.data.charges import charge_of
 from piwsl.errors import EngineError, reason_of
 from piwsl.export.evaluation import BoundPotential, bind
 from piwsl.export.loading import open_model
@@ -72,9 +73,12 @@ class OpenMMEngine:
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self.platform = choose_platform()
         device = "cuda" if self.platform == "CUDA" else "cpu"
-        potential = open_model(model, structure.numbers, self._periodic, device=device)
-        direct = bind(potential, structure.numbers, periodic_directions(structure))
-        chosen = force or choose_force(potential, structure.numbers, periodic=self._periodic, platform=self.platform)
+        stated = charge_of(structure)
+        potential = open_model(model, structure.numbers, self._periodic, device=device, stated=stated)
+        direct = bind(potential, structure.numbers, periodic_directions(structure), stated)
+        chosen = force or choose_force(
+            potential, structure.numbers, periodic=self._periodic, platform=self.platform, stated=stated
+        )
         self.force, self.force_reason = chosen.kind, chosen.reason
         self._masses = inertial_masses(structure)
         self._system = self._openmm.System()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
+from piwsl.data.charges import charge_of
 from piwsl.errors import ConfigError
 from piwsl.md.engines.base import Snapshot, kinetic_energy, temperature
 from piwsl.md.stop.rule import BuiltInRule, Phase, RuleFactory, Violation, name_atoms
@@ -200,4 +201,4 @@ def _committee(phase: Phase) -> BoundPotential:
         )
     if potential.copies > 1:
         return OneReplica(bind_replicas(potential, phase.structure.numbers))
-    return bind(potential, phase.structure.numbers, periodic_directions(phase.structure))
+    return bind(potential, phase.structure.numbers, periodic_directions(phase.structure), charge_of(phase.structure))

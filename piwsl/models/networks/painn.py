@@ -1,15 +1,20 @@
 """PaiNN: equivariant message passing with scalars and vectors (Schütt, Unke, Gastegger 2021)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.edge_list import EdgeList, NeighborSums
+from piwsl.models.networks.electronic import ElectronicEmbedding
 from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialSize
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
+
+
+ChargeEmbedding = Annotated[bool, Field(description="charge and unpaired electrons of a structure as input")]
 
 
 class FirstMessage(nn.Module):
@@ -103,6 +108,8 @@ class PaiNNFeatures(nn.Module):
         radial_size: Number of radial functions.
         radial: Name of the radial basis (``bessel`` or ``gaussian``).
         neighbor_sums: Object that computes the sums over neighbors. With None, `EdgeList` is used.
+        charge_embedding: Whether the charge and the number of unpaired electrons of a structure are inputs. The scalars
+            of its atoms then contain features of these numbers, which are zero for neutral closed-shell structures.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -118,6 +125,7 @@ class PaiNNFeatures(nn.Module):
         radial_size: RadialSize = 20,
         radial: RadialBasis = "bessel",
         neighbor_sums: NeighborSums | None = None,
+        charge_embedding: ChargeEmbedding = False,
     ) -> None:
         super().__init__()
         neighbor_sums = EdgeList() if neighbor_sums is None else neighbor_sums
@@ -131,14 +139,34 @@ class PaiNNFeatures(nn.Module):
         self.messages = nn.ModuleList(Message(channels, radial_size, neighbor_sums) for _ in range(layers - 1))
         self.updates = nn.ModuleList(update(channels) for update in updates[1:])
         self.readout = nn.Sequential(nn.Linear(channels, channels // 2), nn.SiLU(), nn.Linear(channels // 2, 1))
+        self.takes_charge = charge_embedding
+        self.charge = ElectronicEmbedding(channels) if charge_embedding else None
+        self.spin = ElectronicEmbedding(channels) if charge_embedding else None
 
-    def features(self, species: Species, edges: Edges, edge_vectors: EdgeVectors) -> tuple[Tensor, Tensor]:
+    def embedded(self, species: Species, structure_index: StructureIndex, charge_spin: Tensor | None) -> Tensor:
+        """Return the initial scalars (N, F) of each atom."""
+        scalars: Tensor = self.embedding(species)
+        if self.charge is not None and self.spin is not None and charge_spin is not None:
+            charges, unpaired = charge_spin.index_select(0, structure_index).unbind(1)
+            scalars = scalars + self.charge(species, charges, structure_index)
+            scalars = scalars + self.spin(species, unpaired, structure_index)
+        return scalars
+
+    def features(
+        self,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        charge_spin: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return the scalars (N, F) and vectors (N, 3, F) of each atom after the last layer."""
         edges, edge_vectors = self.neighbor_sums.unique_pairs(edges, edge_vectors)
         distances = edge_lengths(edge_vectors)
         radial = self.radial(distances)
         directions = edge_vectors / distances.unsqueeze(-1)
-        scalars, vectors = self.first_message(self.embedding(species), radial, directions, edges)
+        scalars = self.embedded(species, structure_index, charge_spin)
+        scalars, vectors = self.first_message(scalars, radial, directions, edges)
         scalars, vectors = self.first_update(scalars, vectors)
         for message, update in zip(self.messages, self.updates):  # noqa: B905 (TorchScript has no strict)
             scalars, vectors = message(scalars, vectors, radial, directions, edges)
@@ -152,10 +180,19 @@ class PaiNN(PaiNNFeatures):
     last_update = LastUpdate
 
     def forward(
-        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+        self,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        charge_spin: Tensor | None = None,
     ) -> Tensor:
-        """Return the energy of each atom (N,), in units of the scale of the potential."""
-        scalars, _ = self.features(species, edges, edge_vectors)
+        """Return the energy of each atom (N,), in units of the scale of the potential.
+
+        With ``charge_embedding``, ``charge_spin`` (S, 2) contains the charge (e) and the number of unpaired electrons of
+        each structure.
+        """
+        scalars, _ = self.features(species, edges, edge_vectors, structure_index, charge_spin)
         energies: Tensor = self.readout(scalars).squeeze(-1)
         return energies
 
@@ -187,13 +224,19 @@ class DirectPaiNN(PaiNNFeatures):
         radial_size: RadialSize = 20,
         radial: RadialBasis = "bessel",
         neighbor_sums: NeighborSums | None = None,
+        charge_embedding: ChargeEmbedding = False,
     ) -> None:
-        super().__init__(cutoff, channels, layers, radial_size, radial, neighbor_sums)
+        super().__init__(cutoff, channels, layers, radial_size, radial, neighbor_sums, charge_embedding)
         self.force_head = ForceHead(channels)
 
     def forward(
-        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+        self,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the energy (N,) and force (N, 3) of each atom, in units of the scale of the potential."""
-        scalars, vectors = self.features(species, edges, edge_vectors)
+        scalars, vectors = self.features(species, edges, edge_vectors, structure_index, charge_spin)
         return self.readout(scalars).squeeze(-1), self.force_head(scalars, vectors)

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from piwsl.models.networks.electronic import ElectronicEmbedding, of_structures
 from piwsl.models.networks.spherical import degree_index
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, Species, StructureIndex
 
@@ -58,34 +59,6 @@ class QuinticCutoff(nn.Module):
         """Map distances (E,) in angstrom to weights (E,)."""
         x = torch.clamp(distances / self.cutoff, max=1.0)
         return 1.0 + x * x * x * (-10.0 + x * (15.0 - 6.0 * x))
-
-
-class ElectronicEmbedding(nn.Module):
-    """Features from a number of the structure, its charge or its unpaired electrons (SpookyNet, eqs. 10 and 11).
-
-    The number is distributed over the atoms by attention to their elements. Positive and negative numbers have separate
-    keys and values.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.query = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        self.key = nn.Parameter(torch.randn(2, channels) / math.sqrt(channels))
-        self.value = nn.Parameter(torch.randn(2, channels) / math.sqrt(channels))
-        self.residual = nn.Sequential(
-            nn.SiLU(), nn.Linear(channels, channels, bias=False), nn.SiLU(), nn.Linear(channels, channels, bias=False)
-        )
-
-    def forward(self, species: Species, numbers: Tensor, structure_index: StructureIndex) -> Tensor:
-        """Map species (N,) and numbers (N,), repeated for each atom of a structure, to features (N, F)."""
-        sign = (numbers < 0).to(torch.int64)
-        key, value = self.key.index_select(0, sign), self.value.index_select(0, sign)
-        weights = nn.functional.softplus((self.query(species) * key).sum(1) / math.sqrt(self.channels))
-        share = weights / (of_structures(weights, structure_index) + 1e-6)
-        features = (numbers * share).unsqueeze(1) * value
-        embedded: Tensor = features + self.residual(features)
-        return embedded
 
 
 class Filter(nn.Module):
@@ -269,8 +242,8 @@ class So3krates(nn.Module):
         self.radial = BernsteinBasis(radial_size, decay)
         self.switch = QuinticCutoff(cutoff)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, channels)
-        self.charge = ElectronicEmbedding(channels)
-        self.spin = ElectronicEmbedding(channels)
+        self.charge = ElectronicEmbedding(channels, 1e-6)
+        self.spin = ElectronicEmbedding(channels, 1e-6)
         self.invariants = Invariants(degrees)
         parity = torch.tensor([(-1.0) ** (degree + 1) for degree in range(degrees)], dtype=torch.float64)
         self.register_buffer("parity", parity[degree_index(list(range(1, degrees + 1)))], persistent=False)
@@ -312,13 +285,6 @@ class So3krates(nn.Module):
             invariants = self.invariants(differences)
         result: Tensor = features
         return result
-
-
-def of_structures(values: Tensor, structure_index: StructureIndex) -> Tensor:
-    """Return the sum of the values (N,) in each structure, repeated for each atom (N,)."""
-    # There are at most as many structures as atoms.
-    sums = torch.zeros_like(values).index_add(0, structure_index, values)
-    return sums.index_select(0, structure_index)
 
 
 def _head_weights(heads: int, width: int, count: int) -> Tensor:

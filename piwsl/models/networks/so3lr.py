@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from piwsl.errors import ConfigError
 from piwsl.models.networks.long_range import Dispersion, Electrostatics, NuclearRepulsion
+from piwsl.models.networks.electronic import of_structures
 from piwsl.models.networks.options import Layers, RadialSize
 from piwsl.models.networks.radial import edge_lengths
-from piwsl.models.networks.so3krates import So3krates, of_structures
+from piwsl.models.networks.so3krates import So3krates
 from piwsl.models.networks.spherical import SphericalHarmonics
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 from piwsl.units import ASE_BOHR
@@ -70,8 +71,7 @@ class VolumeHead(nn.Module):
 class SO3LR(nn.Module):
     """SO3LR energy network.
 
-    The charge and the number of unpaired electrons are fixed when the network is built. They are the same for all
-    structures. The second half of the edges must repeat the first half in the other direction, as in all batches and
+    The second half of the edges must repeat the first half in the other direction, as in all batches and
     neighbor lists of piwsl.
 
     Args:
@@ -86,12 +86,14 @@ class SO3LR(nn.Module):
         charge_width: Width of the partial charges, angstrom.
         damping: Factor for the damping radius of the dispersion.
         dispersion_switch: Width of the range below the cutoff in which the dispersion is switched off, angstrom.
-        charge: Total charge of a structure, e.
-        unpaired_electrons: Number of unpaired electrons of a structure.
+        charge: Total charge of a structure that states none, e.
+        unpaired_electrons: Number of unpaired electrons of a structure that states none.
 
     Raises:
         ConfigError: ``channels`` is not a multiple of ``heads`` and ``degrees``.
     """
+
+    takes_charge = True
 
     def __init__(
         self,
@@ -106,8 +108,10 @@ class SO3LR(nn.Module):
         charge_width: Annotated[float, Field(gt=0.0, description="width of partial charges [A]")] = 4.0,
         damping: Annotated[float, Field(gt=0.0, description="factor of the damping radius of dispersion")] = 1.2,
         dispersion_switch: Annotated[float, Field(gt=0.0, description="width of the dispersion switch [A]")] = 2.0,
-        charge: Annotated[int, Field(ge=-100, le=100, description="total charge of a structure [e]")] = 0,
-        unpaired_electrons: Annotated[int, Field(ge=0, le=100, description="unpaired electrons of a structure")] = 0,
+        charge: Annotated[int, Field(ge=-100, le=100, description="total charge of a structure that states none [e]")] = 0,
+        unpaired_electrons: Annotated[
+            int, Field(ge=0, le=100, description="unpaired electrons of a structure that states none")
+        ] = 0,
     ) -> None:
         super().__init__()
         if channels % heads or channels % degrees:
@@ -130,9 +134,17 @@ class SO3LR(nn.Module):
         self.dispersion = Dispersion(cutoff, dispersion_switch, damping)
 
     def forward(
-        self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex
+        self,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        charge_spin: Tensor,
     ) -> Tensor:
-        """Return the energy of each atom (N,), in units of the scale of the potential."""
+        """Return the energy of each atom (N,), in units of the scale of the potential.
+
+        ``charge_spin`` (S, 2) contains the charge (e) and the number of unpaired electrons of each structure.
+        """
         # Filters and pair energies are the same for both directions, so the first half of the edges is sufficient.
         count = edges.shape[1] // 2
         pairs, vectors = edges[:, :count], edge_vectors[:count]
@@ -141,7 +153,7 @@ class SO3LR(nn.Module):
         near_pairs, near_distances = pairs.index_select(1, near), distances.index_select(0, near)
         units = vectors.index_select(0, near) / near_distances.unsqueeze(1)
         ones = torch.ones_like(species, dtype=vectors.dtype)
-        total_charge = ones * self.total_charge
+        total_charge, unpaired = charge_spin.index_select(0, structure_index).unbind(1)
         features = self.transformer(
             species,
             torch.cat((near_pairs, near_pairs.flip(0)), dim=1),
@@ -149,7 +161,7 @@ class SO3LR(nn.Module):
             self.harmonics(units)[:, 1:],
             structure_index,
             total_charge,
-            ones * self.unpaired_electrons,
+            unpaired,
         )
         energies = self.energy(species, features)
 
