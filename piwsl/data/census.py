@@ -38,6 +38,10 @@ class Labeled(Protocol):
     def has_unusable_stress(self) -> bool:
         """Whether the frame has a stress but no volume."""
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether the spread of an ensemble is stored."""
+
 
 @dataclass(frozen=True, eq=False)
 class Census:
@@ -52,6 +56,7 @@ class Census:
         has_stress: Whether the stress of a frame is labeled (n,).
         periodic: Whether a frame is periodic along at least one lattice vector (n,).
         unusable_stress: Whether a frame has a stress but no volume (n,).
+        has_spread: Whether the spread of an ensemble is stored for a frame (n,).
     """
 
     numbers: IntArray
@@ -62,6 +67,7 @@ class Census:
     has_stress: BoolArray
     periodic: BoolArray
     unusable_stress: BoolArray
+    has_spread: BoolArray
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
@@ -71,8 +77,10 @@ class Census:
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)
-            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress))
-        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 4).T.copy()
+            flags += bytes(
+                (frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress, frame.has_spread)
+            )
+        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 5).T.copy()
         return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks)
 
     @classmethod
@@ -91,6 +99,7 @@ class Census:
             np.concatenate([part.has_stress for part in parts]),
             np.concatenate([part.periodic for part in parts]),
             np.concatenate([part.unusable_stress for part in parts]),
+            np.concatenate([part.has_spread for part in parts]),
         )
 
     def take(self, indices: IntArray) -> "Census":
@@ -104,6 +113,7 @@ class Census:
             self.has_stress[indices],
             self.periodic[indices],
             self.unusable_stress[indices],
+            self.has_spread[indices],
         )
 
     def __len__(self) -> int:
@@ -113,6 +123,11 @@ class Census:
     def has_energy(self) -> BoolArray:
         """Whether the energy is labeled (n,)."""
         return np.isfinite(self.energy)
+
+    @property
+    def labeled(self) -> BoolArray:
+        """Whether a frame has any label (n,)."""
+        return self.has_energy | self.has_forces | self.has_stress
 
     @property
     def sizes(self) -> IntArray:

@@ -34,6 +34,10 @@ class Frame:
         pbc: Whether the structure is periodic along each lattice vector.
         stress: Stress (3, 3), eV/angstrom^3, positive under tension; all NaN without a label.
         config_type: Kind of structure stated in the file, such as ``liquid``; empty if not stated.
+        energy_spread: Standard deviation of the energy over the models of an ensemble that labeled the frame, eV; NaN
+            if it is not stored.
+        force_spread: Standard deviation of the force on each atom over these models (n,), eV/angstrom, as the root of
+            the sum over the components; None if it is not stored.
     """
 
     species: IntArray
@@ -44,6 +48,8 @@ class Frame:
     pbc: tuple[bool, bool, bool] = (False, False, False)
     stress: FloatArray = field(default_factory=lambda: np.full((3, 3), np.nan))
     config_type: str = ""
+    energy_spread: float = np.nan
+    force_spread: FloatArray | None = None
 
     @property
     def has_energy(self) -> bool:
@@ -59,6 +65,11 @@ class Frame:
     def has_stress(self) -> bool:
         """Whether the stress is labeled, which requires a structure that is periodic in three directions."""
         return all(self.pbc) and bool(np.isfinite(self.stress).all())
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the spread of an ensemble is stored for the energy or the forces."""
+        return bool(np.isfinite(self.energy_spread)) or self.force_spread is not None
 
     @property
     def has_unusable_stress(self) -> bool:

@@ -13,6 +13,7 @@ from piwsl.data.formats.extxyz import LabelCounter, is_extxyz, read_extxyz
 from piwsl.data.formats.in_child import content_of, structures_of
 from piwsl.data.formats.labels import (
     ENERGY_KEY,
+    ENERGY_SPREAD_KEY,
     EV_ANGSTROM,
     FORCES_KEY,
     STRESS_KEY,
@@ -21,6 +22,7 @@ from piwsl.data.formats.labels import (
     kind_of,
     labeled_frame,
     periodicity,
+    spreads_of,
 )
 from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
@@ -78,7 +80,7 @@ def _structures(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as extended XYZ, with the labels ``REF_energy``, ``REF_forces`` and ``REF_stress``."""
+    """Write frames as extended XYZ, with the labels ``REF_energy``, ``REF_forces`` and ``REF_stress``, and spreads."""
     with path.open("w", encoding="utf-8") as stream:
         for frame in frames:
             atoms = frame.atoms()
@@ -88,4 +90,6 @@ def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
                 atoms.arrays[FORCES_KEY] = frame.forces
             if frame.has_stress:
                 atoms.info[STRESS_KEY] = frame.stress.reshape(-1)
+            for key, spread in spreads_of(frame).items():
+                (atoms.info if key == ENERGY_SPREAD_KEY else atoms.arrays)[key] = spread
             write_xyz(stream, [atoms], write_results=False)

@@ -24,6 +24,7 @@ from piwsl.data.formats.labels import (
     labeled_frame,
     periodicity,
     results_of,
+    spreads_of,
 )
 from piwsl.data.formats.traj import check_ndarray
 from piwsl.data.frames import Frame, FrameSet
@@ -275,6 +276,6 @@ def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
     try:
         with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
             for frame in frames:
-                database.write(results_of(frame))
+                database.write(results_of(frame), data=spreads_of(frame))
     except sqlite3.Error as error:
         raise OSError(reason_of(error)) from None

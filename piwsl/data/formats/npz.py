@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
-from piwsl.data.formats.labels import atomic_numbers_of, check_frame
+from piwsl.data.formats.labels import atomic_numbers_of, check_frame, checked_spread
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.names import FoundNames, NameCount, shown
@@ -22,6 +23,9 @@ LAYOUTS = {
     "rMD17": ("nuclear_charges", "coords", "energies", "forces"),
     "sGDML": ("z", "R", "E", "F"),
 }
+
+
+SPREADS = ("energy_spread", "force_spread")  # standard deviations (frames,) and (frames, atoms) over an ensemble
 
 
 def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
@@ -47,7 +51,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     with reading(path):
         units = _units(path, arrays, units)
         frames = _frames(path, arrays, keys, units)
-    read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit"} & arrays.keys())
+    read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit", *SPREADS} & arrays.keys())
     count = NameCount()
     labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
     count.add([key for key in arrays if key not in keys[:2]], read, labels)
@@ -141,10 +145,26 @@ def _frames(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...], un
     numbers = atomic_numbers_of(f"{path}: {species_key}", species)
     positions = _numbers(path, arrays, positions_key) * units.length
     frames = [Frame(numbers, positions[i], float(energies[i]), forces[i]) for i in range(count)]
+    if any(key in arrays for key in SPREADS):
+        of_energy = _labels(path, arrays, SPREADS[0], (count,), units.energy)
+        of_forces = _labels(path, arrays, SPREADS[1], positions.shape[:2], units.force)
+        frames = [
+            replace(frame, **_spreads(f"{path}: frame {i}", of_energy[i], of_forces[i]))
+            for i, frame in enumerate(frames)
+        ]
     given = [name for name, key in (("energy", energy_key), ("forces", forces_key)) if key in arrays]
     for index, frame in enumerate(frames):
         check_frame(path, index, frame, given)
     return frames
+
+
+def _spreads(where: str, energy: float, forces: FloatArray) -> dict[str, Any]:
+    spreads: dict[str, Any] = {}
+    if not np.isnan(energy):
+        spreads["energy_spread"] = float(checked_spread(where, "energy spread", np.array([energy]), 1)[0])
+    if not np.isnan(forces).all():
+        spreads["force_spread"] = checked_spread(where, "force spread", forces, len(forces))
+    return spreads
 
 
 def _numbers(path: Path, arrays: dict[str, FloatArray], key: str) -> FloatArray:
@@ -171,6 +191,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
     positions, energies, forces, species = [], [], [], None
+    energy_spreads, force_spreads = [], []
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
@@ -181,6 +202,9 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         positions.append(frame.positions)
         energies.append(frame.energy)
         forces.append(frame.forces)
+        energy_spreads.append(frame.energy_spread)
+        none = np.full(len(frame.species), np.nan)
+        force_spreads.append(none if frame.force_spread is None else frame.force_spread)
     arrays: dict[str, Any] = {"nuclear_charges": species, "coords": np.array(positions)}
     for name, labels in (("energies", np.array(energies)), ("forces", np.array(forces))):
         missing = np.isnan(labels).reshape(len(labels), -1).any(1)
@@ -191,4 +215,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
             )
         if not missing.any():
             arrays[name] = labels
+    for name, values in zip(SPREADS, (np.array(energy_spreads), np.array(force_spreads)), strict=True):
+        if not np.isnan(values).all():
+            arrays[name] = values
     np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))
