@@ -29,6 +29,9 @@ class Batch:
         stress: Stress (S, 3, 3), eV/angstrom^3; NaN if missing.
         volume: Volumes (S,), angstrom^3; infinite for structures that are not periodic in all directions.
         frame_index: Index (S,) of each structure in its data set.
+        energy_spread: Standard deviations (S,) of the energies over an ensemble, eV; NaN if missing. None if no
+            structure has spreads.
+        force_spread: Standard deviations (N,) of the force on each atom, eV/angstrom; NaN if missing.
     """
 
     species: Species
@@ -42,6 +45,8 @@ class Batch:
     stress: Tensor
     volume: Tensor
     frame_index: Tensor
+    energy_spread: Tensor | None = None
+    force_spread: Tensor | None = None
 
     @property
     def n_atoms(self) -> Tensor:
@@ -73,6 +78,17 @@ class Batch:
     def moved(self, positions: Positions) -> "Batch":
         """Return the same structures with other positions (N, 3), angstrom."""
         return replace(self, positions=positions)
+
+    def within(self, reach: float) -> "Batch":
+        """Return the batch with edges of at most this length, angstrom."""
+        pairs = self.edges.shape[1] // 2
+        vectors = self.edge_vectors()[:pairs]  # the second half contains the same pairs
+        kept = (vectors.square().sum(-1) <= reach**2).nonzero().squeeze(-1)
+        return replace(
+            self,
+            edges=self.edges.view(2, 2, pairs).index_select(2, kept).view(2, -1),
+            edge_shifts=self.edge_shifts.view(2, pairs, 3).index_select(1, kept).view(-1, 3),
+        )
 
     def copies(self, displacements: Sequence[Tensor | None], chosen: Sequence[int]) -> "Batch":
         """Join copies of this batch, each with one of the chosen displacements.
@@ -143,7 +159,20 @@ def collate(
         ),
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
+        **_spreads(frames),
     )
+
+
+def _spreads(frames: Sequence[Frame]) -> dict[str, Tensor]:
+    if not any(frame.has_spread for frame in frames):
+        return {}
+    forces = [
+        np.full(len(frame.species), np.nan) if frame.force_spread is None else frame.force_spread for frame in frames
+    ]
+    return {
+        "energy_spread": torch.tensor([frame.energy_spread for frame in frames], dtype=torch.float64),
+        "force_spread": _tensor(forces, torch.float64),
+    }
 
 
 def _halves(arrays: list[np.ndarray], axis: int) -> np.ndarray:

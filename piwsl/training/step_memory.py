@@ -137,6 +137,7 @@ def _cropped(frame: Frame) -> Frame:
         species=frame.species[nearest],
         positions=frame.positions[nearest],
         forces=frame.forces[nearest],
+        force_spread=None,
         cell=np.zeros((3, 3)),
         pbc=(False, False, False),
     )
