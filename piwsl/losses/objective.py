@@ -15,7 +15,8 @@ from piwsl.losses.directions import FrameRandom
 from piwsl.losses.displacements import Displacement
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.predictions import PointPredictions, PredictionRequest
-from piwsl.losses.teacher import Teacher, TeacherTerm
+from piwsl.losses.supervised import ForceL2MAE
+from piwsl.losses.teacher import Teacher, TeacherForces, TeacherTerm
 from piwsl.models.potential import Potential
 
 
@@ -141,14 +142,23 @@ class Objective:
 
     @property
     def undisplaced(self) -> "Objective":
-        """Objective without the terms that require displaced copies or a teacher, used in validation."""
-        return Objective(
-            [
-                weighted
+        """Objective of the validation: the supervised terms at the structures themselves.
+
+        Without a force term, the forces of the teacher take its place, on all structures.
+        """
+        kept = [
+            weighted
+            for weighted in self.terms
+            if not weighted.term.request.copies and not isinstance(weighted.term, TeacherTerm)
+        ]
+        taught: list[WeightedTerm] = []
+        if not any(isinstance(weighted.term, ForceL2MAE) for weighted in kept):
+            taught = [
+                replace(weighted, term=replace(weighted.term, everywhere=True))
                 for weighted in self.terms
-                if not weighted.term.request.copies and not isinstance(weighted.term, TeacherTerm)
+                if isinstance(weighted.term, TeacherForces)
             ]
-        )
+        return Objective([*kept, *taught], teacher=self.teacher.fresh() if self.teacher and taught else None)
 
     def acting(self, step: int) -> list[tuple[WeightedTerm, float]]:
         """Return the terms that are active at a step, with their coefficients."""

@@ -19,6 +19,7 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.mixed_order import MixedOrder, Order
 from piwsl.typing import IntArray
 
 
@@ -45,6 +46,24 @@ class SeededOrder:
             generator = np.random.default_rng(np.random.SeedSequence([self.seed, 2, number]))
             self._known = number, generator.permutation(self.count)
         return self._known[1]
+
+
+def training_order(config: TrainingConfig, frames: TrainingFrames) -> Order:
+    """Return the shuffled order of the training frames. A fixed share of each batch consists of unlabeled frames.
+
+    Raises:
+        ConfigError: The batch size leaves no room for frames with and without labels.
+    """
+    if not frames.unlabeled:
+        return SeededOrder(len(frames.train), config.seed)
+    labeled = len(frames.train) - frames.unlabeled
+    return MixedOrder(
+        SeededOrder(labeled, config.seed),
+        SeededOrder(frames.unlabeled, config.seed),
+        labeled,
+        config.optimizer.batch_size,
+        config.data.unlabeled_share,
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,7 @@ class StepSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, order: SeededOrder, share: BatchShard, steps: Callable[[], int], current_step: Callable[[], int]
+        self, order: Order, share: BatchShard, steps: Callable[[], int], current_step: Callable[[], int]
     ) -> None:
         self.order = order
         self.share = share
@@ -201,7 +220,7 @@ class Batches(LightningDataModule):
     Args:
         frames: Training, validation and test frames.
         config: Training configuration.
-        margin: Distance by which the edges of training batches extend beyond the cutoff, angstrom.
+        margins: Distances by which the edges of training and validation batches extend beyond the cutoff, angstrom.
         share: Shard of each batch that this process computes.
         current_step: Function that returns the current step of the run.
     """
@@ -210,7 +229,7 @@ class Batches(LightningDataModule):
         self,
         frames: TrainingFrames,
         config: TrainingConfig,
-        margin: float,
+        margins: tuple[float, float],
         share: BatchShard,
         current_step: Callable[[], int],
     ) -> None:
@@ -219,17 +238,17 @@ class Batches(LightningDataModule):
         self.config = config
         self.share = share
         self.current_step = current_step
-        order = SeededOrder(len(frames.train), config.seed)
+        order = training_order(config, frames)
         dtype = DTYPES[config.weights_dtype]
         self._train = train_loader(
             frames.train,
             StepSampler(order, share, self.steps_to_validation, current_step),
-            config.model.cutoff + margin,
+            config.model.cutoff + margins[0],
             dtype,
             config.data.workers,
         )
         self._validation = evaluation_loader(
-            frames.validation, VALIDATION_BATCH, config.model.cutoff, dtype, share.processes, share.rank
+            frames.validation, VALIDATION_BATCH, config.model.cutoff + margins[1], dtype, share.processes, share.rank
         )
 
     def steps_to_validation(self) -> int:

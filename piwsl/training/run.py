@@ -61,6 +61,7 @@ from piwsl.training.objective import build_objective
 from piwsl.training.start import StartingPoint, starting_potential, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.task import DivergedError, TrainingTask
+from piwsl.training.teacher import load_teacher
 
 LOGGER = logging.getLogger(__name__)
 
@@ -206,9 +207,12 @@ def run_training(
         earlier = from_rank_zero(lambda: continuation(config, output) if resume else directory.check_free(force))
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
+            teacher = load_teacher(config, frames.train, level_of(frames))
+            teacher_sha256 = "" if teacher is None else teacher.sha256
             if resume:
-                check_unchanged(output / SPLIT_FILE, frames)
-        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
+                check_unchanged(output / SPLIT_FILE, frames, teacher_sha256)
+        share = share_of_process(config, frames, processes)
+        setup = Setup(config, frames, output, processes, device, share, teacher)
         torch.manual_seed(config.seed)
         start = starting_potential(config, frames)
         task, neighbor_sums = _task(setup, start.potential)
@@ -225,7 +229,9 @@ def run_training(
             if earlier is None:
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
-            write_text(output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames)}))
+            write_text(
+                output / SPLIT_FILE, json_text({**asdict(frames.split), "sha256": hashes_of(frames, teacher_sha256)})
+            )
             with directory.log():
                 weights = sum(weight.numel() for weight in start.potential.parameters())
                 facts = [f"network: {config.model.network}, {weights} weights"]
@@ -233,6 +239,8 @@ def run_training(
                 for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
+                for line in () if teacher is None else teacher.notes:
+                    LOGGER.info(line)
                 return _train(setup, task, start, earlier, progress, began)
 
 
@@ -251,7 +259,10 @@ def _train(
         """Write the trained file of the best validation so far. Only its test errors are missing."""
         errors = task.validation_errors
         if errors is not None:
-            save_trained(trained_model(config, frames, task.potential, errors, None, start.origin, state), model)
+            record = teacher_record(setup)
+            save_trained(
+                trained_model(config, frames, task.potential, errors, None, start.origin, state, record), model
+            )
 
     try:
         fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
@@ -280,7 +291,10 @@ def _finish(
     warnings = quality_warnings(validation, task.consistency_share)
     result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
-        save_trained(trained_model(config, frames, potential, validation, test, start.origin), result.model)
+        record = teacher_record(setup)
+        save_trained(
+            trained_model(config, frames, potential, validation, test, start.origin, teacher=record), result.model
+        )
         _summary(setup, result, start.origin, outcome).write(output)
     for warning in warnings:
         LOGGER.warning(warning)
@@ -345,7 +359,9 @@ def _finish_run(output: Path) -> TrainingResult:
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
         processes = Processes()
         device = chosen_device(config, processes)
-        setup = Setup(config, frames, output, processes, device, share_of_process(config, frames, processes))
+        teacher = load_teacher(config, frames.train, level_of(frames))
+        share = share_of_process(config, frames, processes)
+        setup = Setup(config, frames, output, processes, device, share, teacher)
         start = starting_potential(config, frames)
         task, _ = _task(setup, start.potential)
         with directory.log():
@@ -359,7 +375,12 @@ def _task(setup: Setup, potential: Potential) -> tuple[TrainingTask, str]:
     config = setup.config
     neighbor_sums, reason = training_neighbor_sums(setup.device, config.mixed_precision)
     use_neighbor_sums(potential.network, neighbor_sums)
-    objective = build_objective(fitting_loss(config.loss, setup.frames), config.displacement)
+    teacher = None if setup.teacher is None else setup.teacher.teacher
+    if setup.teacher is not None:
+        setup.teacher.use_neighbor_sums(neighbor_sums)
+    objective = build_objective(
+        fitting_loss(config.loss, setup.frames), config.displacement, setup.frames.spread, teacher, config.teacher
+    )
     return TrainingTask(potential, objective, config.optimizer, config.seed), reason
 
 
@@ -393,6 +414,7 @@ def trained_model(
     test: Errors | None,
     origin: dict[str, Any] | None = None,
     state: Mapping[str, torch.Tensor] | None = None,
+    teacher: dict[str, Any] | None = None,
 ) -> TrainedModel:
     """Return the content of the trained file of a run.
 
@@ -404,6 +426,7 @@ def trained_model(
         test: Errors on the test frames; None without test frames, or before the end of training.
         origin: Record of the starting point, see `StartingPoint.origin`.
         state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
+        teacher: Record of the teacher; None without a teacher.
     """
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
@@ -425,12 +448,24 @@ def trained_model(
             "seed": config.seed,
             "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
             "start": origin,
-            **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
+            **({} if teacher is None else {"teacher": teacher}),
+            **_foundation(origin, teacher),
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
         },
         domain=frames.domain(config.model.cutoff, level_of(frames)),
     )
+
+
+def _foundation(*records: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the entry of the first foundation model that the start or the teacher was made from."""
+    found = (record["foundation"] for record in records if record and "foundation" in record)
+    return {"foundation": foundation} if (foundation := next(found, None)) else {}
+
+
+def teacher_record(setup: Setup) -> dict[str, Any] | None:
+    """Return the record of the teacher of a run; None without a teacher."""
+    return None if setup.teacher is None else setup.teacher.record
 
 
 def level_of(frames: TrainingFrames) -> str | None:

@@ -28,7 +28,7 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom, Objective
 from piwsl.models import Potential
 from piwsl.training.fit import Setup
-from piwsl.training.loader import SeededOrder
+from piwsl.training.loader import training_order
 from piwsl.typing import IntArray
 
 PEAK = 1.4  # peak memory of a step divided by the size of the saved tensors
@@ -88,6 +88,8 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
         The estimate, or None if the system does not report its memory.
     """
     config = setup.config
+    if objective.teacher is not None:  # The probe must not enter the stored predictions.
+        objective = replace(objective, teacher=objective.teacher.fresh())
     available = _memory_of(setup.device)
     if available is None:
         return None
@@ -111,7 +113,7 @@ def _largest_part(setup: Setup) -> IntArray:
     """Return the frame indices of the largest part of a step, by number of atoms."""
     share, steps = setup.share, setup.config.optimizer.steps
     looked_at = min(steps, max(1, LOOKED_AT // share.batch_size)) * share.batch_size
-    order = SeededOrder(len(setup.frames.train), setup.config.seed).frames(0, looked_at)
+    order = training_order(setup.config, setup.frames).frames(0, looked_at)
     parts = order.reshape(-1, share.size)
     largest: IntArray = parts[setup.frames.train.census.sizes[parts].sum(1).argmax()]
     return largest

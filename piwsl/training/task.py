@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError, PiwslError
 from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
 from piwsl.losses.objective import Term, local_mean
-from piwsl.losses.predictions import PointPredictions
+from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest
 from piwsl.models.potential import Potential
 from piwsl.training.config import OptimizerConfig
 from piwsl.training.distributed.process_group import gathered, global_mean, process_count, process_rank, summed
@@ -114,6 +114,7 @@ class StepRecord:
 
 
 LOGGER = logging.getLogger(__name__)
+OF_FORCES = PredictionRequest(forces=frozenset({ORIGIN}))
 SECONDS = "seconds"  # key of the elapsed time of the run in a checkpoint
 WRITTEN = 50  # steps between entries of the losses in the metrics file
 MEMORY = 0.1  # weight of the last step in the running mean of the consistency share
@@ -128,6 +129,7 @@ class TrainingTask(LightningModule):
         self.objective = objective
         self.config = config
         self.seed = seed
+        self.validated = objective.undisplaced
         self.schedule = build_schedule(config)
         self.seconds = 0.0  # elapsed time of this run, over all sessions
         self._since: float | None = None
@@ -201,13 +203,18 @@ class TrainingTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Create an empty accumulator of validation errors."""
         # The coefficients of the last step make the losses of different validations comparable.
-        terms = self.objective.undisplaced.terms
+        terms = self.validated.terms
         self._validation = Validation([(weighted.term, weighted.at(self.config.steps)) for weighted in terms])
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Add the errors of one batch, computed in the precision of the weights."""
         with torch.autocast(self.device.type, enabled=False), torch.enable_grad():
-            self._validation.add(labeled_points(self.potential, batch), batch)
+            teacher = self.validated.teacher
+            own = batch if teacher is None else teacher.student_batch(batch, 0.0)
+            points = labeled_points(self.potential, own)
+            if teacher is not None:
+                points = replace(points, teacher=teacher(batch, (), OF_FORCES, None))
+            self._validation.add(points, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole validation set."""

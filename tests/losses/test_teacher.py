@@ -122,7 +122,16 @@ def test_cadence_holds_for_displacements_and_curvature_but_not_for_forces():
     terms = (TeacherForces(), TeacherPITC(), TeacherCurvature())
     objective = objective_of(*terms, teacher=frozen(), cadence=3, warmup=1)
     assert [len(objective.acting(step)) for step in range(5)] == [1, 3, 1, 1, 3]
-    assert objective.undisplaced.terms == []  # the validation loss has no weak labels
+
+
+def test_the_teacher_takes_the_place_of_force_labels_in_the_validation():
+    terms = (EnergyMAE(), TeacherForces(), TeacherPITC(), TeacherCurvature())
+    validated = objective_of(*terms, teacher=frozen()).undisplaced
+    assert [weighted.term for weighted in validated.terms] == [EnergyMAE(), TeacherForces(everywhere=True)]
+    assert validated.teacher is not None
+    with_labels = objective_of(ForceL2MAE(), *terms, teacher=frozen(), cutoff=4.0).undisplaced
+    assert [weighted.term for weighted in with_labels.terms] == [ForceL2MAE(), EnergyMAE()]
+    assert with_labels.margin == 0.0
 
 
 class Calls:
