@@ -32,7 +32,8 @@ _SHOWN = 5  # failures to print
 @click.option(
     "--method",
     default=DEFAULTS["method"],
-    help="Reference method: gfn2-xtb, gfn1-xtb, pyscf:FUNCTIONAL/BASIS, model:FILE, or module:Class.",
+    help="Reference method: gfn2-xtb, gfn1-xtb, pyscf:FUNCTIONAL/BASIS, model:FILE, model:FILE,FILE,... (an ensemble), "
+    "model:DIRECTORY, or module:Class.",
 )
 @click.option("--calculator-options", help="Options of the calculator as JSON, such as '{\"charge\": 1}'.")
 @click.option(

@@ -31,6 +31,9 @@ class Batch:
         frame_index: Index (S,) of each structure in its data set.
         charge_spin: Charge (e) and number of unpaired electrons (S, 2), float64; NaN if a structure states none. None
             if no structure states a value.
+        energy_spread: Standard deviations (S,) of the energies over an ensemble, eV; NaN if missing. None if no
+            structure has spreads.
+        force_spread: Standard deviations (N,) of the force on each atom, eV/angstrom; NaN if missing.
     """
 
     species: Species
@@ -45,6 +48,8 @@ class Batch:
     volume: Tensor
     frame_index: Tensor
     charge_spin: Tensor | None = None
+    energy_spread: Tensor | None = None
+    force_spread: Tensor | None = None
 
     @property
     def n_atoms(self) -> Tensor:
@@ -77,6 +82,17 @@ class Batch:
     def moved(self, positions: Positions) -> "Batch":
         """Return the same structures with other positions (N, 3), angstrom."""
         return replace(self, positions=positions)
+
+    def within(self, reach: float) -> "Batch":
+        """Return the batch with edges of at most this length, angstrom."""
+        pairs = self.edges.shape[1] // 2
+        vectors = self.edge_vectors()[:pairs]  # the second half contains the same pairs
+        kept = (vectors.square().sum(-1) <= reach**2).nonzero().squeeze(-1)
+        return replace(
+            self,
+            edges=self.edges.view(2, 2, pairs).index_select(2, kept).view(2, -1),
+            edge_shifts=self.edge_shifts.view(2, pairs, 3).index_select(1, kept).view(-1, 3),
+        )
 
     def copies(self, displacements: Sequence[Tensor | None], chosen: Sequence[int]) -> "Batch":
         """Join copies of this batch, each with one of the chosen displacements.
@@ -149,12 +165,25 @@ def collate(
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
         charge_spin=_charge_spin(frames),
+        **_spreads(frames),
     )
 
 
 def _charge_spin(frames: Sequence[Frame]) -> Tensor | None:
     values = np.array([(frame.charge, frame.unpaired_electrons) for frame in frames], dtype=np.float64)
     return None if np.isnan(values).all() else torch.from_numpy(values)
+
+
+def _spreads(frames: Sequence[Frame]) -> dict[str, Tensor]:
+    if not any(frame.has_spread for frame in frames):
+        return {}
+    forces = [
+        np.full(len(frame.species), np.nan) if frame.force_spread is None else frame.force_spread for frame in frames
+    ]
+    return {
+        "energy_spread": torch.tensor([frame.energy_spread for frame in frames], dtype=torch.float64),
+        "force_spread": _tensor(forces, torch.float64),
+    }
 
 
 def _halves(arrays: list[np.ndarray], axis: int) -> np.ndarray:

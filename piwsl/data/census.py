@@ -46,6 +46,9 @@ class Labeled(Protocol):
     def unpaired_electrons(self) -> float:
         """Number of unpaired electrons; NaN if not stated."""
 
+    def has_spread(self) -> bool:
+        """Whether the spread of an ensemble is stored."""
+
 
 @dataclass(frozen=True, eq=False)
 class Census:
@@ -61,6 +64,7 @@ class Census:
         periodic: Whether a frame is periodic along at least one lattice vector (n,).
         unusable_stress: Whether a frame has a stress but no volume (n,).
         charge_spin: Charge (e) and number of unpaired electrons (n, 2), float16; NaN if not stated.
+        has_spread: Whether the spread of an ensemble is stored for a frame (n,).
     """
 
     numbers: IntArray
@@ -72,6 +76,7 @@ class Census:
     periodic: BoolArray
     unusable_stress: BoolArray
     charge_spin: FloatArray
+    has_spread: BoolArray
 
     @classmethod
     def of(cls, frames: Iterable[Labeled]) -> "Census":
@@ -82,11 +87,13 @@ class Census:
         for frame in frames:
             rows.append(table.row(frame.species))
             energy.append(frame.energy)
-            flags += bytes((frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress))
+            flags += bytes(
+                (frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress, frame.has_spread)
+            )
             states += np.array((frame.charge, frame.unpaired_electrons), dtype=np.float16).tobytes()
-        marks = np.frombuffer(flags, dtype=bool).reshape(-1, 4).T.copy()
+        *marks, spread = np.frombuffer(flags, dtype=bool).reshape(-1, 5).T.copy()
         charge_spin = np.frombuffer(states, dtype=np.float16).reshape(-1, 2).copy()
-        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks, charge_spin)
+        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks, charge_spin, spread)
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":
@@ -105,6 +112,7 @@ class Census:
             np.concatenate([part.periodic for part in parts]),
             np.concatenate([part.unusable_stress for part in parts]),
             np.concatenate([part.charge_spin for part in parts]),
+            np.concatenate([part.has_spread for part in parts]),
         )
 
     def take(self, indices: IntArray) -> "Census":
@@ -119,6 +127,7 @@ class Census:
             self.periodic[indices],
             self.unusable_stress[indices],
             self.charge_spin[indices],
+            self.has_spread[indices],
         )
 
     def __len__(self) -> int:
@@ -128,6 +137,11 @@ class Census:
     def has_energy(self) -> BoolArray:
         """Whether the energy is labeled (n,)."""
         return np.isfinite(self.energy)
+
+    @property
+    def labeled(self) -> BoolArray:
+        """Whether a frame has any label (n,)."""
+        return self.has_energy | self.has_forces | self.has_stress
 
     @property
     def sizes(self) -> IntArray:

@@ -37,6 +37,10 @@ class Frame:
         config_type: Kind of structure stated in the file, such as ``liquid``; empty if not stated.
         charge: Total charge, e; NaN if not stated.
         unpaired_electrons: Number of unpaired electrons; NaN if not stated.
+        energy_spread: Standard deviation of the energy over the models of an ensemble that labeled the frame, eV; NaN
+            if it is not stored.
+        force_spread: Standard deviation of the force on each atom over these models (n,), eV/angstrom, as the root of
+            the sum over the components; None if it is not stored.
     """
 
     species: IntArray
@@ -49,6 +53,8 @@ class Frame:
     config_type: str = ""
     charge: float = NOT_STATED
     unpaired_electrons: float = NOT_STATED
+    energy_spread: float = np.nan
+    force_spread: FloatArray | None = None
 
     @property
     def has_energy(self) -> bool:
@@ -64,6 +70,11 @@ class Frame:
     def has_stress(self) -> bool:
         """Whether the stress is labeled, which requires a structure that is periodic in three directions."""
         return all(self.pbc) and bool(np.isfinite(self.stress).all())
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the spread of an ensemble is stored for the energy or the forces."""
+        return bool(np.isfinite(self.energy_spread)) or self.force_spread is not None
 
     @property
     def has_unusable_stress(self) -> bool:

@@ -17,7 +17,32 @@ from piwsl.units import HARTREE
 FORCE_RMS_BAND = (0.02, 12.0)  # eV/angstrom
 SMALLEST_DISTANCE_BAND = (0.6, 3.5)  # angstrom
 _STRESSES_READ = 2000  # frames
+SPREADS_READ = 5000  # frames
 LARGEST_SAMPLE = 20_000  # frames whose forces are read
+
+
+@dataclass(frozen=True)
+class SpreadReport:
+    """Spreads of labels from an ensemble, over a sample of the frames that store them.
+
+    Attributes:
+        frames: Number of frames with a spread.
+        forces: Median and largest standard deviation of the force on an atom, eV/angstrom; None if not stored.
+        energies: Median and largest standard deviation of the energy of a frame, eV; None if not stored.
+    """
+
+    frames: int
+    forces: tuple[float, float] | None
+    energies: tuple[float, float] | None
+
+    def line(self) -> str:
+        """Return the spreads as text."""
+        parts = []
+        if self.forces is not None:
+            parts.append(f"force on an atom: median {self.forces[0]:.3f}, largest {self.forces[1]:.3f} eV/A")
+        if self.energies is not None:
+            parts.append(f"energy: median {self.energies[0]:.3f}, largest {self.energies[1]:.3f} eV")
+        return f"on {self.frames} frames; {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +72,8 @@ class DataReport:
     bond_correlation: float | None = None
     unusable_stresses: int = 0
     charges: str = ""
+    unlabeled: int = 0
+    spreads: SpreadReport | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -65,6 +92,10 @@ class DataReport:
             *self.names.lines(),
             *([f"charges            {self.charges}"] if self.charges else []),
         ]
+        if self.unlabeled:
+            lines.append(f"without labels     {self.unlabeled} of {self.frames} frames")
+        if self.spreads is not None:
+            lines.append(f"spread of labels   {self.spreads.line()}")
         if self.energy_per_atom is not None and self.energy_spread is not None:
             low, high = self.energy_per_atom
             lines.append(
@@ -117,10 +148,32 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
         bond_correlation=geometry.bond_correlation,
         unusable_stresses=int(census.unusable_stress.sum()),
         charges=_charges(census),
+        unlabeled=int((~census.labeled).sum()),
+        spreads=survey_spreads(frames),
         notes=list(frames.notes),
     )
     report.warnings.extend(_warnings(census, report))
     return report
+
+
+def survey_spreads(frames: FrameSet) -> SpreadReport | None:
+    """Measure the stored spreads of labels in evenly spaced frames; return None if no frame stores a spread."""
+    stored = np.flatnonzero(frames.census.has_spread)
+    if not len(stored):
+        return None
+    forces, energies = [], []
+    for index in stored[:: max(1, len(stored) // SPREADS_READ)]:
+        frame = frames[int(index)]
+        if frame.force_spread is not None:
+            forces.append(frame.force_spread)
+        if np.isfinite(frame.energy_spread):
+            energies.append(frame.energy_spread)
+    of_atoms, of_frames = np.concatenate(forces) if forces else np.zeros(0), np.array(energies)
+    return SpreadReport(
+        len(stored),
+        (float(np.median(of_atoms)), float(of_atoms.max())) if len(of_atoms) else None,
+        (float(np.median(of_frames)), float(of_frames.max())) if len(of_frames) else None,
+    )
 
 
 def _forces(frames: FrameSet, sample: IntArray) -> tuple[float | None, float | None]:

@@ -25,6 +25,7 @@ _OTHER = {
     "std",
     "var",
     "weight",
+    "spread",
 }
 _SHOWN = 12  # names in a line of the report
 

@@ -149,10 +149,14 @@ def import_model(
 
 def foundation_lines(training: dict[str, Any]) -> list[str]:
     """Return the origin and license of a file that was made from a foundation model; an empty list for other files."""
-    origin = training.get("foundation")
-    if not isinstance(origin, dict):
-        return []
-    return [f"made from {origin.get('name')}: license of its weights: {origin.get('license')}"]
+    teacher = training.get("teacher")
+    origins = [training.get("foundation"), teacher.get("foundation") if isinstance(teacher, dict) else None]
+    lines = [
+        f"made from {origin.get('name')}: license of its weights: {origin.get('license')}"
+        for origin in origins
+        if isinstance(origin, dict)
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def check_structures(elements: Sequence[int]) -> list[Frame]:

@@ -2,8 +2,10 @@
 
 import logging
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,43 @@ def model_sha256(model: Path) -> str:
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
     return sha256(model)
+
+
+def model_files(model: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+    """Return the files of a model: one exported or trained file, or the trained files of an ensemble.
+
+    Args:
+        model: Exported or trained file, directory of a training run or of an ensemble, or several trained files.
+
+    Raises:
+        RunDirectoryError: The directory contains no model, or an ensemble that is not finished.
+    """
+    from piwsl.export.trained_file import member_models, trained_file
+
+    paths = [Path(model)] if isinstance(model, str | PathLike) else [Path(one) for one in model]
+    paths = [trained_file(path) for path in paths]
+    return [file for path in paths for file in (member_models(path) if path.is_dir() else [path])]
+
+
+def open_ensemble(models: Sequence[Path], name: Path, device: str = "cpu") -> ExportedPotential:
+    """Load trained files as one potential that returns mean values and their standard deviations.
+
+    Args:
+        models: Trained files.
+        name: Name of the ensemble in messages.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelFileError: A file cannot be loaded or is not a trained file.
+        ConfigError: The models differ in cutoff, elements or kind of forces.
+    """
+    from piwsl.export.exporter import Exporter
+
+    exporter = Exporter(models, None, device)
+    with scratch_directory("load") as folder:
+        target = folder / EXPORTED_NAMES[0]
+        exporter.general(target)
+        return replace(load_exported(target, device), path=name)
 
 
 def open_model(

@@ -63,6 +63,7 @@ class TrainedRecord(BaseModel):
     training: dict[str, Any]
     piwsl_version: str
     domain: TrainingDomain | None = None
+    units: dict[str, str] = UNITS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -250,6 +251,8 @@ def load_trained(path: Path) -> TrainedModel:
     try:
         record = TrainedRecord.model_validate(description)
         tensors = _tensors(content["tensors"])
+        if record.units != UNITS:
+            raise ValueError(f"its units are {record.units}")
         model = TrainedModel(
             config=ModelConfig(**record.network),
             reference_energies=record.reference_energies,

@@ -1,5 +1,6 @@
 """ASE calculator for exported and trained potentials."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, w
 from piwsl.data.domain import check_domain
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
-from piwsl.export.loading import open_model
+from piwsl.export.loading import model_files, open_ensemble, open_model
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.files import check_finite
 
@@ -29,8 +30,8 @@ class PiwslCalculator(Calculator):
 
     The results are ``energy`` and ``free_energy`` (both the potential energy, eV), ``forces`` (n, 3) in eV/angstrom
     and, for structures that are periodic along all directions, ``stress`` (6,) in eV/angstrom^3, in Voigt order and
-    positive under tension. For an ensemble, these results are means over the members, and ``forces_std`` (n, 3) is
-    the standard deviation of the forces, eV/angstrom.
+    positive under tension. For an ensemble, these results are means over the members, and ``forces_std`` (n, 3) and
+    ``energy_std`` are the standard deviations of the forces, eV/angstrom, and of the energy, eV.
 
     Copies (``copy``, ``deepcopy``) share the loaded potential. A pickle contains the content of the model file, and the
     potential is loaded again when the pickle is read.
@@ -40,7 +41,8 @@ class PiwslCalculator(Calculator):
     or the defaults of the model.
 
     Args:
-        model: Exported file (``.pt``, ``.pt2``) or trained file (``model.pt``).
+        model: Exported file (``.pt``, ``.pt2``), trained file (``model.pt``), or directory of a training run. The
+            directory of an ensemble or several trained files are evaluated as an ensemble.
         device: Device on which the potential runs: ``cpu`` or ``cuda``.
         strict: Refuse structures outside the training data instead of logging one warning.
         charge: Total charge of all structures, e. It takes precedence over ``atoms.info``.
@@ -64,11 +66,12 @@ class PiwslCalculator(Calculator):
         "forces",
         "stress",
         "forces_std",
+        "energy_std",
     ]
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | Sequence[str | Path],
         device: str = "cpu",
         strict: bool = False,
         charge: int | None = None,
@@ -76,8 +79,13 @@ class PiwslCalculator(Calculator):
         **options: Any,
     ) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]  # ASE's
-        self._model, self._device, self._strict = Path(model), device, strict
-        self.potential = open_model(self._model, None, device=device)
+        files = model_files(model)
+        self._model = Path(model if isinstance(model, str | Path) else ",".join(map(str, model)))
+        self._device, self._strict = device, strict
+        if len(files) == 1:
+            self.potential = open_model(files[0], None, device=device)
+        else:
+            self.potential = open_ensemble(files, self._model, device)
         self._given = given_charge(charge, unpaired_electrons)
         check_given_charge(self.potential, self._given)
         self._stated = NO_CHARGE  # of the last structure
@@ -115,8 +123,8 @@ class PiwslCalculator(Calculator):
             ElementError: The potential was exported for other atoms, or was not trained on an element of the structure.
             EngineError: The potential does not support this cell.
             PropertyNotImplementedError: ``stress`` was requested for a structure that is not periodic along all
-                directions, or for forces that are not derivatives of the energy; or ``forces_std`` was requested for a
-                single model.
+                directions, or for forces that are not derivatives of the energy; or ``forces_std`` or ``energy_std``
+                was requested for a single model.
         """
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
@@ -138,9 +146,10 @@ class PiwslCalculator(Calculator):
         self.results = {"energy": result.energy, "free_energy": result.energy, "forces": result.forces}
         if result.forces_std is not None:
             self.results["forces_std"] = result.forces_std
+            self.results["energy_std"] = result.energy_std
         if result.virial is not None and structure.pbc.all():
             self.results["stress"] = full_3x3_to_voigt_6_stress(-result.virial / structure.get_volume())
-        for name in set(properties or ()) & {"stress", "forces_std"} - set(self.results):
+        for name in set(properties or ()) & {"stress", "forces_std", "energy_std"} - set(self.results):
             raise PropertyNotImplementedError(f"{name}: {self._why_missing(name, structure)}")
 
     def __copy__(self) -> "PiwslCalculator":
@@ -176,7 +185,7 @@ class PiwslCalculator(Calculator):
 
     def _why_missing(self, name: str, structure: Atoms) -> str:
         """Return the reason why a property is missing from the results."""
-        if name == "forces_std":
+        if name in ("forces_std", "energy_std"):
             return f"{self._model} is a single model: use an exported ensemble"
         if not structure.pbc.all():
             return "the structure is not periodic along all directions"

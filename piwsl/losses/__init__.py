@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from piwsl.losses.evaluation import evaluate
     from piwsl.losses.objective import Cosine, Linear, Objective, Step, Term, WeightedTerm
     from piwsl.losses.predictions import PointPredictions, Prediction, PredictionRequest, Work
+    from piwsl.losses.spread import SpreadWeights
     from piwsl.losses.supervised import EnergyMAE, ForceL2MAE, StressMAE
+    from piwsl.losses.teacher import Teacher, TeacherCurvature, TeacherForces, TeacherPITC
 
 __all__ = [
     "PISC",
@@ -57,10 +59,15 @@ __all__ = [
     "Prediction",
     "PredictionRequest",
     "RandomDirection",
+    "SpreadWeights",
     "SquaredError",
     "Step",
     "StressMAE",
     "TaylorLabels",
+    "Teacher",
+    "TeacherCurvature",
+    "TeacherForces",
+    "TeacherPITC",
     "Term",
     "TowardsDisagreement",
     "TowardsEnergyError",
@@ -95,10 +102,15 @@ __getattr__, __dir__ = attach(
         "Prediction": "predictions",
         "PredictionRequest": "predictions",
         "RandomDirection": "directions",
+        "SpreadWeights": "spread",
         "SquaredError": "consistency",
         "Step": "objective",
         "StressMAE": "supervised",
         "TaylorLabels": "baselines",
+        "Teacher": "teacher",
+        "TeacherCurvature": "teacher",
+        "TeacherForces": "teacher",
+        "TeacherPITC": "teacher",
         "Term": "objective",
         "TowardsDisagreement": "directions",
         "TowardsEnergyError": "directions",

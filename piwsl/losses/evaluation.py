@@ -6,18 +6,24 @@ the energy, which is computed in forward mode. Points with equal requirements sh
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from piwsl.data.batch import Batch
+from piwsl.losses.curvature import hessian_product
 from piwsl.losses.forward_mode import directional_derivative
 from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest, Work
 from piwsl.models.potential import DirectPotential, Potential
 
 
 def evaluate(
-    potential: Potential | DirectPotential, batch: Batch, displacements: Sequence[Tensor], request: PredictionRequest
+    potential: Potential | DirectPotential,
+    batch: Batch,
+    displacements: Sequence[Tensor],
+    request: PredictionRequest,
+    directions: Tensor | None = None,
 ) -> PointPredictions:
     """Evaluate a potential on a batch and its displaced copies. All results are differentiable for training.
 
@@ -25,16 +31,22 @@ def evaluate(
         potential: Potential, with or without a force head.
         batch: Structures, with edges that exceed the cutoff by twice the largest displacement.
         displacements: Displacements (N, 3) of each copy, angstrom.
-        request: Required energies, forces, works and stress.
+        request: Required energies, forces, works, stress and curvature.
+        directions: Directions (N, 3) of the curvature; None if it is not required.
 
     Returns:
         Predictions that contain at least the requested quantities.
     """
     if not request.points:
-        return PointPredictions(displacements, batch.structure_index, batch.n_atoms)
-    if isinstance(potential, DirectPotential):
-        return _direct(potential, batch, displacements, request)
-    return _conservative(potential, batch, displacements, request)
+        points = PointPredictions(displacements, batch.structure_index, batch.n_atoms)
+    elif isinstance(potential, DirectPotential):
+        points = _direct(potential, batch, displacements, request)
+    else:
+        points = _conservative(potential, batch, displacements, request)
+    if request.curvature:
+        assert directions is not None
+        points = replace(points, curvature=hessian_product(potential, batch, directions))
+    return points
 
 
 def _direct(

@@ -83,7 +83,7 @@ class _SiLUTangent(Function):
         return torch.ops.aten.silu_backward(upstream[0], values), upstream[0] * tangent * curvature
 
 
-def _layer_norm(
+def elementary_layer_norm(
     values: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -118,7 +118,7 @@ class _OwnTangents(TorchFunctionMode):
         elif function is functional.silu and _has_tangent(args[0]):
             return _SiLU.apply(args[0])  # type: ignore[no-untyped-call]  # PyTorch's
         elif function is functional.layer_norm and _has_tangent(args[0]):
-            return _layer_norm(*args, **(kwargs or {}))
+            return elementary_layer_norm(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 

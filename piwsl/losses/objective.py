@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
@@ -10,10 +10,13 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.errors import ConfigError
+from piwsl.losses.curvature import random_directions
 from piwsl.losses.directions import FrameRandom
 from piwsl.losses.displacements import Displacement
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.predictions import PointPredictions, PredictionRequest
+from piwsl.losses.supervised import ForceL2MAE
+from piwsl.losses.teacher import Teacher, TeacherForces, TeacherTerm
 from piwsl.models.potential import Potential
 
 
@@ -112,16 +115,24 @@ class Objective:
         displacement: Rule for the displacements of the copies.
         cadence: Number of steps between evaluations of the terms that require displaced copies.
         warmup: First step at which the terms that require displaced copies are used.
+        teacher: Teacher of the terms that learn from its predictions; None without such terms.
+
+    Terms that require a Hessian-vector product follow ``cadence`` and ``warmup`` as well.
     """
 
     terms: Sequence[WeightedTerm]
     displacement: Displacement = field(default_factory=Displacement)
     cadence: int = 1
     warmup: int = 0
+    teacher: Teacher | None = None
 
     @property
     def margin(self) -> float:
         """Distance by which the edges of a batch must extend beyond the cutoff, angstrom."""
+        return self._displaced_margin + (self.teacher.margin if self.teacher else 0.0)
+
+    @property
+    def _displaced_margin(self) -> float:
         return self.displacement.margin if self.copies else 0.0
 
     @property
@@ -131,8 +142,23 @@ class Objective:
 
     @property
     def undisplaced(self) -> "Objective":
-        """Objective without the terms that require displaced copies, used in validation."""
-        return Objective([weighted for weighted in self.terms if not weighted.term.request.copies])
+        """Objective of the validation: the supervised terms at the structures themselves.
+
+        Without a force term, the forces of the teacher take its place, on all structures.
+        """
+        kept = [
+            weighted
+            for weighted in self.terms
+            if not weighted.term.request.copies and not isinstance(weighted.term, TeacherTerm)
+        ]
+        taught: list[WeightedTerm] = []
+        if not any(isinstance(weighted.term, ForceL2MAE) for weighted in kept):
+            taught = [
+                replace(weighted, term=replace(weighted.term, everywhere=True))
+                for weighted in self.terms
+                if isinstance(weighted.term, TeacherForces)
+            ]
+        return Objective([*kept, *taught], teacher=self.teacher.fresh() if self.teacher and taught else None)
 
     def acting(self, step: int) -> list[tuple[WeightedTerm, float]]:
         """Return the terms that are active at a step, with their coefficients."""
@@ -140,7 +166,7 @@ class Objective:
         return [
             (weighted, coefficient)
             for weighted in self.terms
-            if (coefficient := weighted.at(step)) > 0 and (displaced or not weighted.term.request.copies)
+            if (coefficient := weighted.at(step)) > 0 and (displaced or not _is_expensive(weighted.term.request))
         ]
 
     def __call__(
@@ -159,11 +185,17 @@ class Objective:
             mean: Function that returns the mean of values (S,) selected by a mask (S,), or None if the mask is empty.
         """
         acting = self.acting(randomness.step)
-        request = PredictionRequest.union(
-            weighted.term.request for weighted, _ in acting if weighted.term.applies(batch)
-        )
-        displacements = self.displacement.copies(request.copies, batch, randomness, potential)
-        points = evaluate(potential, batch, displacements, request)
+        applying = [weighted.term for weighted, _ in acting if weighted.term.applies(batch)]
+        request = PredictionRequest.union(term.request for term in applying)
+        own = self.teacher.student_batch(batch, self._displaced_margin) if self.teacher else batch
+        displacements = self.displacement.copies(request.copies, own, randomness, potential)
+        directions = random_directions(own, randomness) if request.curvature else None
+        points = evaluate(potential, own, displacements, request, directions)
+        taught = [term.teacher_request for term in applying if isinstance(term, TeacherTerm)]
+        if taught and self.teacher is not None:
+            required = PredictionRequest.union(taught)
+            teacher = self.teacher(batch, displacements, required, directions, self._displaced_margin)
+            points = replace(points, teacher=teacher)
         total = batch.energy.new_zeros(())
         parts: dict[str, Tensor] = {}
         for weighted, coefficient in acting:
@@ -176,3 +208,8 @@ class Objective:
                 parts[weighted.term.name] = value.detach()
                 total = total + coefficient * value
         return total, parts
+
+
+def _is_expensive(request: PredictionRequest) -> bool:
+    """Return whether a term follows the cadence: whether it requires displaced copies or second derivatives."""
+    return request.copies > 0 or request.curvature

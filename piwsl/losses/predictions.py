@@ -39,12 +39,14 @@ class PredictionRequest:
         forces: Points whose forces are required.
         works: Works that are required. A single work at a point can be computed without forces.
         stress: Whether the stress of the structures themselves is required.
+        curvature: Whether the product of the Hessian with a direction is required, at the structures themselves.
     """
 
     energies: frozenset[int] = frozenset()
     forces: frozenset[int] = frozenset()
     works: frozenset[Work] = frozenset()
     stress: bool = False
+    curvature: bool = False
 
     @property
     def copies(self) -> int:
@@ -68,6 +70,7 @@ class PredictionRequest:
             forces=frozenset().union(*(request.forces for request in requests)),
             works=frozenset().union(*(request.works for request in requests)),
             stress=any(request.stress for request in requests),
+            curvature=any(request.curvature for request in requests),
         )
 
 
@@ -91,6 +94,8 @@ class PointPredictions:
         forces: Forces (N, 3) by point, eV/angstrom.
         works: Works (S,) computed without forces, eV.
         stress: Stress (S, 3, 3) of the structures themselves, eV/angstrom^3.
+        curvature: Product (N, 3) of the Hessian with a direction at the structures themselves, eV/angstrom^2.
+        teacher: Predictions of the teacher at the same points, without gradient; None without terms that require them.
     """
 
     displacements: Sequence[Tensor]
@@ -100,6 +105,8 @@ class PointPredictions:
     forces: Mapping[int, Forces] = field(default_factory=dict)
     works: Mapping[Work, Tensor] = field(default_factory=dict)
     stress: Tensor | None = None
+    curvature: Tensor | None = None
+    teacher: "PointPredictions | None" = None
 
     @classmethod
     def of(

@@ -8,14 +8,21 @@ from torch import Tensor
 
 from piwsl.data.batch import Batch
 from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest, sum_per_structure
+from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
 
 
 @dataclass(frozen=True)
 class EnergyMAE:
-    """Absolute error of the total energy, eV (Takamoto et al. 2025, supervised part)."""
+    """Absolute error of the total energy, eV (Takamoto et al. 2025, supervised part).
+
+    Attributes:
+        point: Point at which the energy is compared with the label.
+        spread: Weights of the labels by the spread of the ensemble that computed them.
+    """
 
     name: ClassVar[str] = "energy"
     point: int = ORIGIN
+    spread: SpreadWeights = EQUAL_WEIGHTS
 
     @property
     def request(self) -> PredictionRequest:
@@ -28,15 +35,24 @@ class EnergyMAE:
 
     def __call__(self, points: PointPredictions, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return |E - E_ref| per structure (S,) and the mask (S,) of labeled structures."""
-        return absolute_error(points.energies[self.point], batch.energy)
+        errors, labeled = absolute_error(points.energies[self.point], batch.energy)
+        weights = self.spread.of_energies(batch)
+        return (errors, labeled) if weights is None else (errors * weights, labeled & (weights > 0))
 
 
 @dataclass(frozen=True)
 class ForceL2MAE:
-    """Norm of the force error of an atom, averaged over the atoms of a structure, eV/angstrom."""
+    """Norm of the force error of an atom, averaged over the atoms of a structure, eV/angstrom.
+
+    Attributes:
+        point: Point at which the forces are compared with the labels.
+        spread: Weights of the labels by the spread of the ensemble that computed them. A structure whose labels all
+            have weight zero is not included in the mean.
+    """
 
     name: ClassVar[str] = "forces"
     point: int = ORIGIN
+    spread: SpreadWeights = EQUAL_WEIGHTS
 
     @property
     def request(self) -> PredictionRequest:
@@ -54,9 +70,15 @@ class ForceL2MAE:
         reference = torch.where(known.unsqueeze(-1), batch.forces, forces.detach())
         # The norm is not differentiable at zero. There, the gradient of vector_norm is zero, as required.
         errors = torch.linalg.vector_norm(forces - reference, dim=-1)
+        weights = self.spread.of_forces(batch)
+        if weights is not None:
+            errors = errors * weights
         sums = sum_per_structure(errors, batch.structure_index, batch.n_structures)
         unknown = sum_per_structure((~known).double(), batch.structure_index, batch.n_structures)
-        return sums / batch.n_atoms, unknown == 0
+        labeled = unknown == 0
+        if weights is not None:
+            labeled = labeled & (sum_per_structure(weights, batch.structure_index, batch.n_structures) > 0)
+        return sums / batch.n_atoms, labeled
 
 
 @dataclass(frozen=True)

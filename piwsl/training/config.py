@@ -38,6 +38,21 @@ class DataConfig(Section):
     )
     test_file: str | None = Field(None, description="separate file with test frames")
     forces_fraction: float = Field(1.0, ge=0, le=1, description="fraction of the training frames whose forces are used")
+    unlabeled: str | None = Field(
+        None, description="structures for the label-free and teacher terms; labels in this file are ignored"
+    )
+    unlabeled_share: float = Field(
+        0.5, gt=0, lt=1, description="fraction of each batch that consists of frames without labels, if there are any"
+    )
+    largest_force_spread: float | None = Field(
+        None, ge=0, description="largest spread of the force on an atom that is used as a label [eV/A]; empty: no limit"
+    )
+    largest_energy_spread: float | None = Field(
+        None, ge=0, description="largest spread of an energy that is used as a label [eV]; empty: no limit"
+    )
+    weigh_by_spread: bool = Field(
+        False, description="weigh labels by their stored spread s: 1 / (1 + (s / median)^2), and 1 without a spread"
+    )
     workers: int = Field(0, ge=0, le=64, description="processes that prefetch frames; 0: none")
 
 
@@ -73,6 +88,15 @@ class LossConfig(Section):
     contrast: Coefficient = Field(
         0.0, description="coefficient of E(data) - E(dynamics of the model), see section `contrast` [1/eV]; 0: off"
     )
+    teacher_forces: Coefficient = Field(
+        0.0, description="coefficient of the L2-MAE between the forces of model and teacher [A/eV]"
+    )
+    teacher_pitc: Coefficient = Field(
+        0.0, description="coefficient of E(S_d) - E(S) against the same difference of the teacher [1/eV^2]"
+    )
+    teacher_curvature: Coefficient = Field(
+        0.0, description="coefficient of the difference of Hessian-vector products of model and teacher [A^2/eV]"
+    )
     mixing: float = Field(0.5, ge=0, le=0.5, description="k of the expansion; 0: first order, 0.5: trapezoid rule")
     error: Literal["mse", "mae", "huber"] = Field("mse", description="error function of the consistency terms")
     huber_delta: float = Field(0.1, gt=0, description="mismatch beyond which `huber` is linear [eV]")
@@ -82,6 +106,20 @@ class LossConfig(Section):
     per_atom: bool = Field(False, description="use the energy mismatch per atom instead of per structure")
     cadence: int = Field(1, ge=1, description="number of steps between evaluations of the label-free terms")
     warmup: int = Field(0, ge=0, description="step at which the label-free terms begin")
+
+
+class TeacherConfig(Section):
+    """Section `teacher`: the trained model whose predictions replace labels, for the terms `loss.teacher_...`."""
+
+    file: Path | None = Field(
+        None, description="trained file (model.pt), or the directory of a run or an ensemble; empty: no teacher"
+    )
+    frames: Literal["without_forces", "all"] = Field(
+        "without_forces", description="frames on which its terms act: those without force labels, or all"
+    )
+    target: Literal["energy", "work"] = Field(
+        "energy", description="weak label of `loss.teacher_pitc`: its energy difference, or the work of its forces"
+    )
 
 
 class DisplacementConfig(Section):
@@ -239,6 +277,7 @@ class TrainingConfig(Section):
     model: ModelConfig = Field(ModelConfig(), description="which energy network, and its options")
     start: StartConfig = Field(StartConfig(), description="what training starts from")
     loss: LossConfig = Field(LossConfig(), description="coefficients and options of the loss terms")
+    teacher: TeacherConfig = Field(TeacherConfig(), description="a trained model whose predictions replace labels")
     displacement: DisplacementConfig = Field(DisplacementConfig(), description="displacements of the copies")
     contrast: ContrastConfig = Field(ContrastConfig(), description="dynamics of the loss term `contrast`")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights are optimized")

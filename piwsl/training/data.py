@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 from zlib import crc32
 
 import numpy as np
@@ -20,10 +20,13 @@ from piwsl.data.reference_energies import are_determined, atom_energies, isolate
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
-from piwsl.runs.files import source_hash
+from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
 from piwsl.models import ModelConfig
+from piwsl.runs.files import source_hash
 from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
 from piwsl.training.objective import is_active
+from piwsl.training.spread import spread_weights
+from piwsl.training.unlabeled import frames_without_labels, with_unlabeled
 from piwsl.typing import BoolArray, IntArray
 from piwsl.units import parse_units
 
@@ -69,6 +72,9 @@ class TrainingFrames:
         sha256: Hash of the source, see `piwsl.runs.files`.
         labels: Label counts of the ``training``, ``validation`` and ``test`` frames.
         atom_energies: Energies (eV) of single-atom frames, by atomic number. These frames are excluded from the split.
+        unlabeled: Number of frames without labels at the end of the training frames.
+        unlabeled_sha256: Hash of the file with further frames without labels; empty if there is none.
+        spread: Weights of the labels by the spread of the ensemble that computed them.
     """
 
     train: FrameSet
@@ -80,6 +86,9 @@ class TrainingFrames:
     sha256: str
     labels: dict[str, LabelCounts]
     atom_energies: dict[int, float] = field(default_factory=dict)
+    unlabeled: int = 0
+    unlabeled_sha256: str = ""
+    spread: SpreadWeights = EQUAL_WEIGHTS
     _domains: dict[object, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
 
     def domain(self, model: ModelConfig, level: str | None) -> TrainingDomain:
@@ -131,9 +140,12 @@ class HiddenForces(Sequence[Frame]):
 
 def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with absolute paths. Names of data sets are unchanged."""
-    named = {key: getattr(config.data, key) for key in ("file", "test_file")}
+    named = {key: getattr(config.data, key) for key in ("file", "test_file", "unlabeled")}
     absolute = {key: absolute_source(source) for key, source in named.items() if source is not None}
-    return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
+    sections: dict[str, Any] = {"data": config.data.model_copy(update=absolute)}
+    if config.teacher.file is not None:
+        sections["teacher"] = config.teacher.model_copy(update={"file": config.teacher.file.resolve()})
+    return config.model_copy(update=sections)
 
 
 def training_frames(config: TrainingConfig, split: Split | None = None) -> TrainingFrames:
@@ -165,7 +177,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     atoms = isolated_atoms(frames)
     # A set that contains only single atoms is split as usual.
     atoms = atoms if len(atoms) < len(frames) else atoms[:0]
-    split = split or _split(data, frames, atoms, config.seed)
+    split = split or _split(data, frames, np.union1d(atoms, frames_without_labels(frames)), config.seed)
     if max(max(part, default=0) for part in (split.train, split.validation, split.test)) >= len(frames):
         raise DataError(
             f"{source}: the file contains {len(frames)} frames, fewer than the split of this run requires: restore the "
@@ -173,6 +185,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         )
     test = read_frames(test_source, units) if test_source else frames.select(split.test)
     train = with_forces_of(frames.select(split.train), data.forces_fraction, split)
+    train, unlabeled, separate, notes = with_unlabeled(config, frames, train, split, units)
+    spread, spread_notes = spread_weights(data, train)
     validation = frames.select(split.validation)
     parts = {"training": train, "validation": validation, "test": test}
     result = TrainingFrames(
@@ -185,7 +199,11 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         sha256=source_hash(frames.files),
         labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
         atom_energies=atom_energies(frames.select(atoms)),
+        unlabeled=unlabeled,
+        unlabeled_sha256="" if separate is None else source_hash(separate.files),
+        spread=spread,
     )
+    result.report.notes.extend([*notes, *spread_notes])
     if len(atoms):
         energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in result.atom_energies.items())
         result.report.notes.append(
@@ -232,8 +250,8 @@ def absolute_source(source: str) -> str:
     return source if is_dataset(source) and not path.exists() else str(path.resolve())
 
 
-def _split(data: DataConfig, frames: FrameSet, atoms: IntArray, seed: int) -> Split:
-    """Return a new split without single-atom frames.
+def _split(data: DataConfig, frames: FrameSet, excluded: IntArray, seed: int) -> Split:
+    """Return a new split without the excluded frames: single atoms, and frames without labels.
 
     For a named data set, sizes that are not set follow the published protocol.
     """
@@ -242,17 +260,17 @@ def _split(data: DataConfig, frames: FrameSet, atoms: IntArray, seed: int) -> Sp
         protocol = dataset(data.file).protocol
         validation = validation or protocol.validation
         test = protocol.test if test is None and data.test_file is None else test
-    split = random_split(len(frames) - len(atoms), data.train, validation, test or 0, seed)
-    if not len(atoms):
+    split = random_split(len(frames) - len(excluded), data.train, validation, test or 0, seed)
+    if not len(excluded):
         return split
-    others = np.setdiff1d(np.arange(len(frames)), atoms)
+    others = np.setdiff1d(np.arange(len(frames)), excluded)
     return Split(*(others[part].tolist() for part in (split.train, split.validation, split.test)))
 
 
 def uses_displacements(loss: LossConfig) -> bool:
     """Return whether an active loss term uses displaced copies."""
     terms = (loss.pitc, loss.pisc, loss.pitc_back, loss.pisc_paths, loss.noisy_node, loss.taylor_labels)
-    return any(is_active(coefficient) for coefficient in terms)
+    return any(is_active(coefficient) for coefficient in (*terms, loss.teacher_pitc))
 
 
 def check_labels(

@@ -33,6 +33,7 @@ from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
 from piwsl.training.loader import Batches, BatchShard
 from piwsl.training.task import SECONDS, TrainingTask
+from piwsl.training.teacher import LoadedTeacher
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Setup:
         device: Device of this process.
         share: Part of each batch that this process computes.
         replay: Replay frames; None without replay.
+        teacher: Teacher of the loss terms that learn from one; None without such terms.
     """
 
     config: TrainingConfig
@@ -56,6 +58,7 @@ class Setup:
     device: torch.device
     share: BatchShard
     replay: FrameSet | None = None
+    teacher: LoadedTeacher | None = None
 
     def describe_device(self) -> str:
         """Return a description of the device and the number of processes."""
@@ -197,9 +200,8 @@ def fit(
             enable_model_summary=False,
             **_place(setup.processes, setup.device, AtomicCheckpointIO(on_best)),
         )
-        batches = Batches(
-            setup.frames, setup.replay, config, task.objective.margin, setup.share, lambda: task.global_step
-        )
+        margins = task.objective.margin, task.validated.margin
+        batches = Batches(setup.frames, setup.replay, config, margins, setup.share, lambda: task.global_step)
         if checkpoint is not None and _is_over(checkpoint, config):
             return
         try:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +19,9 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.mixed_order import MixedOrder, Order
 from piwsl.training.replay import replay_count, with_replay
 from piwsl.typing import IntArray
-
-
-class Order(Protocol):
-    """Infinite order of frames."""
-
-    def frames(self, start: int, stop: int) -> IntArray:
-        """Return the frames from position ``start`` up to ``stop``, exclusive."""
 
 
 class SeededOrder:
@@ -62,43 +56,28 @@ class SeededOrder:
         return self._known[1]
 
 
-class MixedOrder:
-    """Infinite order whose batches contain a fixed number of replay frames, spread evenly over each batch.
-
-    Args:
-        labeled: Order of the labeled frames, with the indices 0 to ``labeled.count - 1``.
-        replay: Order of the replay frames, whose indices follow those of the labeled frames.
-        batch_size: Number of frames in a batch.
-        in_batch: Number of replay frames in a batch.
-    """
-
-    def __init__(self, labeled: SeededOrder, replay: SeededOrder, batch_size: int, in_batch: int) -> None:
-        self.labeled = labeled
-        self.replay = replay
-        self.in_batch = in_batch
-        places = np.arange(batch_size + 1) * in_batch // batch_size
-        self.is_replay = np.diff(places) > 0  # (batch_size,)
-
-    def frames(self, start: int, stop: int) -> IntArray:
-        """Return the frames of whole batches, from position ``start`` up to ``stop``, exclusive."""
-        size = len(self.is_replay)
-        first, last = start // size, stop // size
-        batches = np.empty((last - first, size), dtype=np.int64)
-        others = size - self.in_batch
-        labeled = self.labeled.frames(first * others, last * others)
-        replay = self.replay.frames(first * self.in_batch, last * self.in_batch)
-        batches[:, ~self.is_replay] = labeled.reshape(-1, others)
-        batches[:, self.is_replay] = self.labeled.count + replay.reshape(-1, self.in_batch)
-        return batches.ravel()
-
-
 def training_order(config: TrainingConfig, frames: TrainingFrames, replay: FrameSet | None) -> Order:
-    """Return the order of the training frames of a run, with replay frames if there are any."""
-    labeled = SeededOrder(len(frames.train), config.seed)
-    if replay is None:
-        return labeled
-    others = SeededOrder(len(replay), config.seed, stream=4)
-    return MixedOrder(labeled, others, config.optimizer.batch_size, replay_count(config))
+    """Return the order of the training frames of a run. Unlabeled and replay frames fill fixed shares of each batch.
+
+    Raises:
+        ConfigError: The batch size leaves no room for frames with and without labels.
+    """
+    replayed = 0 if replay is None else replay_count(config)
+    size = config.optimizer.batch_size - replayed
+    labeled = len(frames.train) - frames.unlabeled
+    order: Order = SeededOrder(labeled, config.seed)
+    if frames.unlabeled:
+        if size < 2:
+            raise ConfigError(
+                f"optimizer.batch_size = {config.optimizer.batch_size} leaves no room for frames with and without "
+                "labels in a batch: use a larger value"
+            )
+        count = min(size - 1, max(1, round(config.data.unlabeled_share * size)))
+        order = MixedOrder(order, SeededOrder(frames.unlabeled, config.seed), labeled, size, count)
+    if replay is not None:
+        others = SeededOrder(len(replay), config.seed, stream=4)
+        order = MixedOrder(order, others, len(frames.train), config.optimizer.batch_size, replayed)
+    return order
 
 
 @dataclass(frozen=True)
@@ -256,7 +235,7 @@ class Batches(LightningDataModule):
         frames: Training, validation and test frames.
         replay: Replay frames; None without replay.
         config: Training configuration.
-        margin: Distance by which the edges of training batches extend beyond the cutoff, angstrom.
+        margins: Distances by which the edges of training and validation batches extend beyond the cutoff, angstrom.
         share: Shard of each batch that this process computes.
         current_step: Function that returns the current step of the run.
     """
@@ -266,7 +245,7 @@ class Batches(LightningDataModule):
         frames: TrainingFrames,
         replay: FrameSet | None,
         config: TrainingConfig,
-        margin: float,
+        margins: tuple[float, float],
         share: BatchShard,
         current_step: Callable[[], int],
     ) -> None:
@@ -280,12 +259,12 @@ class Batches(LightningDataModule):
         self._train = train_loader(
             with_replay(frames.train, replay),
             StepSampler(order, share, self.steps_to_validation, current_step),
-            config.model.cutoff + margin,
+            config.model.cutoff + margins[0],
             dtype,
             config.data.workers,
         )
         self._validation = evaluation_loader(
-            frames.validation, VALIDATION_BATCH, config.model.cutoff, dtype, share.processes, share.rank
+            frames.validation, VALIDATION_BATCH, config.model.cutoff + margins[1], dtype, share.processes, share.rank
         )
 
     def steps_to_validation(self) -> int:

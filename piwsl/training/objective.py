@@ -23,6 +23,10 @@ from piwsl.losses import (
     SquaredError,
     StressMAE,
     TaylorLabels,
+    Teacher,
+    TeacherCurvature,
+    TeacherForces,
+    TeacherPITC,
     Term,
     TowardsDisagreement,
     TowardsEnergyError,
@@ -34,19 +38,41 @@ from piwsl.losses.contrast import ChainSettings, Contrast
 from piwsl.losses.directions import Direction
 from piwsl.losses.objective import SHAPES, Schedule
 from piwsl.losses.predictions import FIRST
-from piwsl.training.config import Coefficient, DisplacementConfig, LossConfig, ScheduleConfig, TrainingConfig
+from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
+from piwsl.training.config import (
+    Coefficient,
+    DisplacementConfig,
+    LossConfig,
+    ScheduleConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
 
 
-def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Objective:
-    """Build the objective of a configuration. Terms that are never active are omitted."""
+def build_objective(
+    config: LossConfig,
+    displacement: DisplacementConfig,
+    spread: SpreadWeights = EQUAL_WEIGHTS,
+    teacher: Teacher | None = None,
+    teaching: TeacherConfig = TeacherConfig(),  # noqa: B008  # immutable
+) -> Objective:
+    """Build the objective of a configuration. Terms that are never active are omitted.
+
+    Args:
+        config: Section `loss`.
+        displacement: Section `displacement`.
+        spread: Weights of the labels by their spread.
+        teacher: Teacher of the terms that require one.
+        teaching: Section `teacher`.
+    """
     form = (config.mixing, _error(config), config.detach, config.per_atom)
     noisy: list[tuple[EnergyMAE | ForceL2MAE, float]] = [
-        (EnergyMAE(FIRST), _largest(config.energy)),
-        (ForceL2MAE(FIRST), _largest(config.forces)),
+        (EnergyMAE(FIRST, spread), _largest(config.energy)),
+        (ForceL2MAE(FIRST, spread), _largest(config.forces)),
     ]
     terms: list[tuple[Term, Coefficient]] = [
-        (EnergyMAE(), config.energy),
-        (ForceL2MAE(), config.forces),
+        (EnergyMAE(spread=spread), config.energy),
+        (ForceL2MAE(spread=spread), config.forces),
         (StressMAE(), config.stress),
         (PITC(*form), config.pitc),
         (PISC(*form), config.pisc),
@@ -55,11 +81,20 @@ def build_objective(config: LossConfig, displacement: DisplacementConfig) -> Obj
         (NoisyNode([(term, weight) for term, weight in noisy if weight > 0]), config.noisy_node),
         (TaylorLabels(), config.taylor_labels),
     ]
+    if teacher is not None:
+        everywhere = teaching.frames == "all"
+        along = TeacherPITC(everywhere, teaching.target, _error(config), config.per_atom)
+        terms += [
+            (TeacherForces(everywhere), config.teacher_forces),
+            (along, config.teacher_pitc),
+            (TeacherCurvature(everywhere), config.teacher_curvature),
+        ]
     return Objective(
         terms=[WeightedTerm(term, _schedule(coefficient)) for term, coefficient in terms if is_active(coefficient)],
         displacement=build_displacement(displacement),
         cadence=config.cadence,
         warmup=config.warmup,
+        teacher=teacher,
     )
 
 
@@ -96,7 +131,8 @@ def monitored_loss(config: LossConfig, monitor: Literal["loss", "energy", "force
     """
     if monitor == "loss":
         return config
-    return config.model_copy(update={"energy": 0.0, "forces": 0.0, "stress": 0.0, monitor: 1.0})
+    others = dict.fromkeys(("energy", "forces", "stress", "teacher_forces", "teacher_curvature"), 0.0)
+    return config.model_copy(update={**others, monitor: 1.0})
 
 
 def build_displacement(config: DisplacementConfig) -> Displacement:

@@ -37,6 +37,8 @@ from piwsl.training.preparation import Preparation, prepare
 from piwsl.training.replay import replay_count, with_replay
 from piwsl.training.start import with_network_of_start
 from piwsl.training.step_memory import GIGABYTE, StepMemory, fullest_step, step_memory
+from piwsl.training.teacher import load_teacher
+from piwsl.training.trained_model import level_of
 
 _TIMED = 2  # timed steps of each kind, after one step in which code is compiled and memory is allocated
 _LABEL = 18  # width of the labels in front of the lines
@@ -146,16 +148,15 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         processes = Processes()
         device = chosen_device(config, processes)
         RunDirectory(output, TRAINING_RUN).check_free(force)
-        prepared = prepare(
-            config, training_frames(config), output, processes, device, most_replay=config.optimizer.batch_size
-        )
+        frames = training_frames(config)
+        teacher = load_teacher(config, frames.train, level_of(frames))
+        prepared = prepare(config, frames, output, processes, device, teacher, most_replay=config.optimizer.batch_size)
         memory = step_memory(prepared.setup, prepared.task.objective, prepared.start.potential)
         if memory:
             memory.check()
         weights = _weights(prepared.start.potential.network)
         times = _measured(prepared)
     seconds = times.total(config, prepared)
-    frames = prepared.setup.frames
     lines = [line for line in frames.lines() if not line.startswith("warning:")]
     lines += [_line("start", line) for line in prepared.start.lines()]
     lines += [_line(*fact.split(": ", 1)) for fact in prepared.facts]

@@ -20,6 +20,7 @@ from piwsl.training.objective import build_contrast, build_objective, monitored_
 from piwsl.training.replay import given_structures, replay_count, replay_frames, replay_line, stored_replay
 from piwsl.training.start import StartingPoint, starting_potential
 from piwsl.training.task import TrainingTask
+from piwsl.training.teacher import LoadedTeacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ def prepare(
     output: Path,
     processes: Processes,
     device: torch.device,
+    teacher: LoadedTeacher | None = None,
     resumed: bool = False,
     most_replay: int | None = None,
 ) -> Preparation:
@@ -74,6 +76,7 @@ def prepare(
         output: Run directory.
         processes: Processes of the run.
         device: Device of this process.
+        teacher: Teacher of the loss terms that learn from one.
         resumed: Use the replay frames that an earlier session stored in the run directory.
         most_replay: Largest number of replay frames, for a trial; None for all.
 
@@ -90,6 +93,8 @@ def prepare(
     start = starting_potential(config, frames, structures.elements if structures is not None else ())
     neighbor_sums, reason = training_neighbor_sums(device, config.mixed_precision)
     use_neighbor_sums(start.potential.network, neighbor_sums)
+    if teacher is not None:
+        teacher.use_neighbor_sums(neighbor_sums)
     if replay_count(config) and replay is None:
         replay = from_rank_zero(
             lambda: replay_frames(config, structures, frames.train, start.potential, device, most_replay)
@@ -97,16 +102,17 @@ def prepare(
     labeled = fitting_loss(config.loss, frames)
     # Replay frames have an energy and forces.
     fitted = labeled if replay is None else config.loss.model_copy(update={"stress": labeled.stress})
+    taught = (config.displacement, frames.spread, None if teacher is None else teacher.teacher, config.teacher)
     task = TrainingTask(
         start.potential,
-        build_objective(fitted, config.displacement),
+        build_objective(fitted, *taught),
         config.optimizer,
         config.seed,
-        build_objective(monitored_loss(labeled, config.optimizer.monitor), config.displacement),
+        build_objective(monitored_loss(labeled, config.optimizer.monitor), *taught),
         config.start.layer_decay,
         build_contrast(config, frames.train, processes.rank, processes.count),
     )
-    setup = Setup(config, frames, output, processes, device, share, replay)
+    setup = Setup(config, frames, output, processes, device, share, replay, teacher)
     return Preparation(setup, start, task, reason, most_replay is not None)
 
 

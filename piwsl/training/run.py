@@ -56,7 +56,8 @@ from piwsl.training.start import StartingPoint, with_network_of_start
 from piwsl.training.step_memory import step_memory
 from piwsl.training.stored_split import check_unchanged, stored_split, write_split
 from piwsl.training.task import DivergedError, TrainingTask
-from piwsl.training.trained_model import trained_model
+from piwsl.training.teacher import load_teacher
+from piwsl.training.trained_model import level_of, trained_model
 
 LOGGER = logging.getLogger(__name__)
 
@@ -202,9 +203,11 @@ def run_training(
         earlier = from_rank_zero(lambda: continuation(config, output) if resume else directory.check_free(force))
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
+            teacher = load_teacher(config, frames.train, level_of(frames))
+            teacher_sha256 = "" if teacher is None else teacher.sha256
             if resume:
-                check_unchanged(output / SPLIT_FILE, frames)
-        prepared = prepare(config, frames, output, processes, device, resumed=resume)
+                check_unchanged(output / SPLIT_FILE, frames, teacher_sha256)
+        prepared = prepare(config, frames, output, processes, device, teacher, resumed=resume)
         setup, start, task = prepared.setup, prepared.start, prepared.task
         memory = step_memory(setup, task.objective, start.potential)
         if memory:
@@ -219,13 +222,15 @@ def run_training(
             if earlier is None:
                 directory.clear()
             write_text(output / CONFIG_FILE, to_yaml(config))
-            write_split(output / SPLIT_FILE, frames)
+            write_split(output / SPLIT_FILE, frames, teacher_sha256)
             if setup.replay is not None:
                 write_replay(setup.replay, output / REPLAY_FILE)
             with directory.log():
                 for line in [*frames.lines(), *prepared.facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
+                for line in () if teacher is None else teacher.notes:
+                    LOGGER.info(line)
                 return _train(setup, task, start, earlier, progress, began)
 
 
@@ -244,7 +249,10 @@ def _train(
         """Write the trained file of the best validation so far. Only its test errors are missing."""
         errors = task.validation_errors
         if errors is not None:
-            save_trained(trained_model(config, frames, task.potential, errors, None, start.origin, state), model)
+            record = teacher_record(setup)
+            save_trained(
+                trained_model(config, frames, task.potential, errors, None, start.origin, state, record), model
+            )
 
     try:
         fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
@@ -273,7 +281,10 @@ def _finish(
     warnings = quality_warnings(validation, task.consistency_share)
     result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
-        save_trained(trained_model(config, frames, potential, validation, test, start.origin), result.model)
+        record = teacher_record(setup)
+        save_trained(
+            trained_model(config, frames, potential, validation, test, start.origin, teacher=record), result.model
+        )
         _summary(setup, result, start.origin, outcome).write(output)
     for warning in warnings:
         LOGGER.warning(warning)
@@ -337,11 +348,18 @@ def _finish_run(output: Path) -> TrainingResult:
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
         processes = Processes()
-        prepared = prepare(config, frames, output, processes, chosen_device(config, processes), resumed=True)
+        teacher = load_teacher(config, frames.train, level_of(frames))
+        device = chosen_device(config, processes)
+        prepared = prepare(config, frames, output, processes, device, teacher, resumed=True)
         with directory.log():
             for line in earlier.notes:
                 LOGGER.info(line)
             return _finish(prepared.setup, prepared.task, prepared.start, began, "stopped")
+
+
+def teacher_record(setup: Setup) -> dict[str, Any] | None:
+    """Return the record of the teacher of a run; None without a teacher."""
+    return None if setup.teacher is None else setup.teacher.record
 
 
 FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning

@@ -89,6 +89,8 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
         The estimate, or None if the system does not report its memory.
     """
     config = setup.config
+    if objective.teacher is not None:  # The probe must not enter the stored predictions.
+        objective = replace(objective, teacher=objective.teacher.fresh())
     available = _memory_of(setup.device)
     if available is None:
         return None
@@ -140,6 +142,7 @@ def _cropped(frame: Frame) -> Frame:
         species=frame.species[nearest],
         positions=frame.positions[nearest],
         forces=frame.forces[nearest],
+        force_spread=None,
         cell=np.zeros((3, 3)),
         pbc=(False, False, False),
     )

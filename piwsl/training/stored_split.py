@@ -35,9 +35,9 @@ class _StoredSplit(BaseModel):
             ) from None
 
 
-def write_split(path: Path, frames: TrainingFrames) -> None:
-    """Write the split and the hashes of the data to the split file of a run."""
-    write_text(path, json_text({**asdict(frames.split), "sha256": _hashes_of(frames)}))
+def write_split(path: Path, frames: TrainingFrames, teacher_sha256: str = "") -> None:
+    """Write the split and the hashes of the data and of the teacher to the split file of a run."""
+    write_text(path, json_text({**asdict(frames.split), "sha256": _hashes_of(frames, teacher_sha256)}))
 
 
 def stored_split(path: Path) -> Split | None:
@@ -55,20 +55,21 @@ def stored_split(path: Path) -> Split | None:
     return Split(stored.train, stored.validation, stored.test)
 
 
-def check_unchanged(path: Path, frames: TrainingFrames) -> None:
+def check_unchanged(path: Path, frames: TrainingFrames, teacher_sha256: str = "") -> None:
     """Raise an error if the data of a resumed run changed since the run began.
 
     Args:
         path: Split file of the run. Files of earlier versions contain no hashes and pass the check.
         frames: Frames that the resumed run has read.
+        teacher_sha256: Hash of the teacher; empty without a teacher.
 
     Raises:
-        RunDirectoryError: The hash of the data or of the test file differs.
+        RunDirectoryError: The hash of the data, of another file, or of the teacher differs.
     """
     if not path.exists():
         return
     earlier = _StoredSplit.read(path).sha256
-    changed = [name for name, value in _hashes_of(frames).items() if earlier.get(name, value) != value]
+    changed = [name for name, value in _hashes_of(frames, teacher_sha256).items() if earlier.get(name, value) != value]
     if changed:
         raise RunDirectoryError(
             f"cannot resume {path.parent}: the {' and the '.join(changed)} of this run changed since it began "
@@ -76,9 +77,13 @@ def check_unchanged(path: Path, frames: TrainingFrames) -> None:
         )
 
 
-def _hashes_of(frames: TrainingFrames) -> dict[str, str]:
-    """Return the hashes of the training data and, if the test frames have a separate file, of the test file."""
+def _hashes_of(frames: TrainingFrames, teacher_sha256: str) -> dict[str, str]:
+    """Return the hashes of the training data, of separate files with test or unlabeled frames, and of the teacher."""
     hashes = {"data": frames.sha256}
     if frames.test.files != frames.train.files:
         hashes["test file"] = source_hash(frames.test.files)
+    if frames.unlabeled_sha256:
+        hashes["unlabeled file"] = frames.unlabeled_sha256
+    if teacher_sha256:
+        hashes["teacher"] = teacher_sha256
     return hashes

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from piwsl.errors import ConfigError, PiwslError
 from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
 from piwsl.losses.contrast import Contrast
 from piwsl.losses.objective import Term, local_mean
-from piwsl.losses.predictions import PointPredictions
+from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest
 from piwsl.models.potential import Potential
 from piwsl.training.blocks import blocks_of_weights, rate_factors
 from piwsl.training.config import OptimizerConfig
@@ -116,6 +116,7 @@ class StepRecord:
 
 
 LOGGER = logging.getLogger(__name__)
+OF_FORCES = PredictionRequest(forces=frozenset({ORIGIN}))
 SECONDS = "seconds"  # key of the elapsed time of the run in a checkpoint
 CHAINS = "contrast"  # key of the chains of the contrast in a checkpoint
 WRITTEN = 50  # steps between entries of the losses in the metrics file
@@ -150,7 +151,7 @@ class TrainingTask(LightningModule):
         self.potential = potential
         self.objective = objective
         self.contrast = contrast
-        self.validation = (validation or objective).undisplaced
+        self.validated = (validation or objective).undisplaced
         self.config = config
         self.seed = seed
         self.layer_decay = layer_decay
@@ -247,13 +248,18 @@ class TrainingTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Create an empty accumulator of validation errors."""
         # The coefficients of the last step make the losses of different validations comparable.
-        terms = self.validation.terms
+        terms = self.validated.terms
         self._validation = Validation([(weighted.term, weighted.at(self.config.steps)) for weighted in terms])
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Add the errors of one batch, computed in the precision of the weights."""
         with torch.autocast(self.device.type, enabled=False), torch.enable_grad():
-            self._validation.add(labeled_points(self.potential, batch), batch)
+            teacher = self.validated.teacher
+            own = batch if teacher is None else teacher.student_batch(batch, 0.0)
+            points = labeled_points(self.potential, own)
+            if teacher is not None:
+                points = replace(points, teacher=teacher(batch, (), OF_FORCES, None))
+            self._validation.add(points, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole validation set."""

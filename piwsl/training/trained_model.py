@@ -26,6 +26,7 @@ def trained_model(
     test: Errors | None,
     origin: dict[str, Any] | None = None,
     state: Mapping[str, torch.Tensor] | None = None,
+    teacher: dict[str, Any] | None = None,
 ) -> TrainedModel:
     """Return the content of the trained file of a run.
 
@@ -37,6 +38,7 @@ def trained_model(
         test: Errors on the test frames; None without test frames, or before the end of training.
         origin: Record of the starting point, see `StartingPoint.origin`.
         state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
+        teacher: Record of the teacher; None without a teacher.
     """
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
@@ -59,12 +61,19 @@ def trained_model(
             "seed": config.seed,
             "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
             "start": origin,
-            **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
+            **({} if teacher is None else {"teacher": teacher}),
+            **_foundation(origin, teacher),
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
         },
         domain=frames.domain(config.model, level_of(frames)),
     )
+
+
+def _foundation(*records: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the entry of the first foundation model that the start or the teacher was made from."""
+    found = (record["foundation"] for record in records if record and "foundation" in record)
+    return {"foundation": foundation} if (foundation := next(found, None)) else {}
 
 
 def level_of(frames: TrainingFrames) -> str | None:

@@ -9,12 +9,13 @@ from typing import Any
 from ase.io import iread
 from ase.io.extxyz import write_xyz
 
-from piwsl.data.formats.extxyz import is_extxyz, read_extxyz
 from piwsl.data.charges import stated_charge
+from piwsl.data.formats.extxyz import is_extxyz, read_extxyz
 from piwsl.data.formats.in_child import content_of, structures_of
 from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     ENERGY_KEY,
+    ENERGY_SPREAD_KEY,
     EV_ANGSTROM,
     FORCES_KEY,
     STRESS_KEY,
@@ -23,6 +24,7 @@ from piwsl.data.formats.labels import (
     kind_of,
     labeled_frame,
     periodicity,
+    spreads_of,
 )
 from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
@@ -81,7 +83,7 @@ def _structures(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
-    """Write frames as extended XYZ, with the labels ``REF_energy``, ``REF_forces`` and ``REF_stress``."""
+    """Write frames as extended XYZ, with the labels ``REF_energy``, ``REF_forces`` and ``REF_stress``, and spreads."""
     with path.open("w", encoding="utf-8") as stream:
         for frame in frames:
             atoms = frame.atoms()
@@ -91,4 +93,6 @@ def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:
                 atoms.arrays[FORCES_KEY] = frame.forces
             if frame.has_stress:
                 atoms.info[STRESS_KEY] = frame.stress.reshape(-1)
+            for key, spread in spreads_of(frame).items():
+                (atoms.info if key == ENERGY_SPREAD_KEY else atoms.arrays)[key] = spread
             write_xyz(stream, [atoms], write_results=False)

@@ -14,8 +14,8 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.jsonio import fix_int_keys_in_dicts, numpyfy, object_hook
 
-from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.charges import ChargeSpin, stated_charge
+from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     RESULTS,
@@ -25,6 +25,7 @@ from piwsl.data.formats.labels import (
     labeled_frame,
     periodicity,
     results_of,
+    spreads_of,
 )
 from piwsl.data.formats.traj import check_ndarray
 from piwsl.data.frames import Frame, FrameSet
@@ -277,6 +278,6 @@ def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:
     try:
         with SQLite3Database(str(path), use_lock_file=False, serial=True) as database:
             for frame in frames:
-                database.write(results_of(frame), data=frame.charge_spin.info())
+                database.write(results_of(frame), data={**frame.charge_spin.info(), **spreads_of(frame)})
     except sqlite3.Error as error:
         raise OSError(reason_of(error)) from None

@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from piwsl.data.charges import stated_charge
 from piwsl.data.formats.label_counter import LabelCounter
-from piwsl.data.charges import ChargeSpin, stated_charge
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     check_stated_units,

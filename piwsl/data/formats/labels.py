@@ -22,6 +22,8 @@ ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
 STRESS_KEY = "REF_stress"
 VIRIAL_KEYS = ("REF_virial", "REF_virials")
+ENERGY_SPREAD_KEY = "REF_energy_spread"
+FORCE_SPREAD_KEY = "REF_force_spread"
 RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
@@ -43,6 +45,8 @@ class RawLabels:
         from_results: Whether the labels are calculator results stored by ASE.
         names: Names under which the labels were found in the file.
         other_energy: Energy that was not used, because the forces belong to the free energy.
+        energy_spread: Standard deviation of the energy over the models of an ensemble.
+        force_spread: Standard deviation of the force on each atom (n,).
     """
 
     energy: Any = None
@@ -52,6 +56,8 @@ class RawLabels:
     from_results: bool = False
     names: tuple[str, ...] = ()
     other_energy: Any = None
+    energy_spread: Any = None
+    force_spread: Any = None
 
     @property
     def exist(self) -> bool:
@@ -69,12 +75,17 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
         named: All named values of the structure in the file.
         results: Calculator results stored by ASE, with the names in `RESULTS`.
     """
+    spreads: dict[str, Any] = {
+        "energy_spread": named.get(ENERGY_SPREAD_KEY),
+        "force_spread": named.get(FORCE_SPREAD_KEY),
+    }
+    spread_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
     virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
     names = tuple(key for key in keys if named.get(key) is not None)
     if names:
         energy, forces, stress, virial = (named.get(key) for key in keys)
-        return RawLabels(energy, forces, stress, virial, names=names)
+        return RawLabels(energy, forces, stress, virial, names=names + spread_names, **spreads)
     energy, free, forces, stress = (results.get(name) for name in RESULTS)
     differs = free is not None and (energy is None or not _equal(energy, free))
     takes_free = differs and (energy is None or forces is not None or stress is not None)
@@ -84,7 +95,11 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
     if free is not None and not differs:
         names += ("free_energy",)
     other = energy if takes_free else None
-    return RawLabels(chosen, forces, stress, from_results=bool(names), names=names, other_energy=other)
+    if not names:
+        return RawLabels()
+    return RawLabels(
+        chosen, forces, stress, from_results=True, names=names + spread_names, other_energy=other, **spreads
+    )
 
 
 def _equal(first: Any, second: Any) -> bool:
@@ -212,6 +227,7 @@ def labeled_frame(
         stress=_stress(where, labels, vectors, pbc, units),
         charge=stated.charge,
         unpaired_electrons=stated.unpaired_electrons,
+        **_spreads(where, labels, len(numbers), units),
     )
     stress = labels.stress if labels.stress is not None else labels.virial
     given = {"energy": energy, "forces": forces, "stress": stress}
@@ -219,6 +235,41 @@ def labeled_frame(
         del given["stress"]  # the stress is undefined, because a virial needs a volume
     check_frame(path, index, frame, {name for name, label in given.items() if label is not None})
     return frame
+
+
+def _spreads(where: str, labels: RawLabels, atoms: int, units: LabelUnits) -> dict[str, Any]:
+    """Return the spreads of a frame in eV and eV/angstrom, as arguments of `Frame`."""
+    energy = _array(where, "energy spread", labels.energy_spread)
+    forces = _array(where, "force spread", labels.force_spread)
+    spreads: dict[str, Any] = {}
+    if energy is not None:
+        spreads["energy_spread"] = checked_spread(where, "energy spread", energy.reshape(-1), 1)[0] * units.energy
+    if forces is not None:
+        spreads["force_spread"] = checked_spread(where, "force spread", forces.reshape(-1), atoms) * units.force
+    return spreads
+
+
+def checked_spread(where: str, name: str, values: FloatArray, count: int) -> FloatArray:
+    """Return a standard deviation with ``count`` values.
+
+    Raises:
+        DataError: The number of values is wrong, or a value is negative or not finite.
+    """
+    if values.shape != (count,):
+        raise DataError(f"{where}: its {name} has {values.size} values, expected {count}")
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise DataError(f"{where}: its {name} contains a negative value or a value that is not finite: remove it")
+    return values
+
+
+def spreads_of(frame: Frame) -> dict[str, Any]:
+    """Return the stored spreads of a frame by key; empty if there are none."""
+    spreads: dict[str, Any] = {}
+    if np.isfinite(frame.energy_spread):
+        spreads[ENERGY_SPREAD_KEY] = frame.energy_spread
+    if frame.force_spread is not None:
+        spreads[FORCE_SPREAD_KEY] = frame.force_spread
+    return spreads
 
 
 def atomic_numbers_of(where: str, species: Any) -> IntArray:

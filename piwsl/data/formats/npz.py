@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZipFile, ZipInfo
@@ -9,7 +10,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 
 from piwsl.data.charges import CHARGE, NAMES, NO_CHARGE, UNPAIRED, ChargeSpin, stated_charge
-from piwsl.data.formats.labels import atomic_numbers_of, check_frame
+from piwsl.data.formats.labels import atomic_numbers_of, check_frame, checked_spread
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.names import FoundNames, NameCount, shown
@@ -23,6 +24,7 @@ LAYOUTS = {
     "rMD17": ("nuclear_charges", "coords", "energies", "forces"),
     "sGDML": ("z", "R", "E", "F"),
 }
+SPREADS = ("energy_spread", "force_spread")  # standard deviations (frames,) and (frames, atoms) over an ensemble
 
 
 def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
@@ -49,7 +51,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         units = _units(path, arrays, units)
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
-    read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit"} & arrays.keys())
+    read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit", *SPREADS} & arrays.keys())
     count = NameCount()
     labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
     readings = {name: convention for one in stated for name, convention in one.readings}
@@ -180,10 +182,26 @@ def _frames(
         )
         for i in range(count)
     ]
+    if any(key in arrays for key in SPREADS):
+        of_energy = _labels(path, arrays, SPREADS[0], (count,), units.energy)
+        of_forces = _labels(path, arrays, SPREADS[1], positions.shape[:2], units.force)
+        frames = [
+            replace(frame, **_spreads(f"{path}: frame {i}", of_energy[i], of_forces[i]))
+            for i, frame in enumerate(frames)
+        ]
     given = [name for name, key in (("energy", energy_key), ("forces", forces_key)) if key in arrays]
     for index, frame in enumerate(frames):
         check_frame(path, index, frame, given)
     return frames
+
+
+def _spreads(where: str, energy: float, forces: FloatArray) -> dict[str, Any]:
+    spreads: dict[str, Any] = {}
+    if not np.isnan(energy):
+        spreads["energy_spread"] = float(checked_spread(where, "energy spread", np.array([energy]), 1)[0])
+    if not np.isnan(forces).all():
+        spreads["force_spread"] = checked_spread(where, "force spread", forces, len(forces))
+    return spreads
 
 
 def _numbers(path: Path, arrays: dict[str, FloatArray], key: str) -> FloatArray:
@@ -210,6 +228,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         DataError: The frames have different atoms or a cell, or only some frames have a label.
     """
     positions, energies, forces, states, species = [], [], [], [], None
+    energy_spreads, force_spreads = [], []
     for index, frame in enumerate(frames):
         species = frame.species if species is None else species
         if not np.array_equal(frame.species, species) or frame.cell.any() or frame.has_stress:
@@ -221,6 +240,9 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
         energies.append(frame.energy)
         forces.append(frame.forces)
         states.append((frame.charge, frame.unpaired_electrons))
+        energy_spreads.append(frame.energy_spread)
+        none = np.full(len(frame.species), np.nan)
+        force_spreads.append(none if frame.force_spread is None else frame.force_spread)
     arrays: dict[str, Any] = {"nuclear_charges": species, "coords": np.array(positions)}
     for name, labels in (("energies", np.array(energies)), ("forces", np.array(forces))):
         missing = np.isnan(labels).reshape(len(labels), -1).any(1)
@@ -234,4 +256,7 @@ def write_npz(path: Path, frames: Iterable[Frame]) -> None:
     for name, column in zip((CHARGE, UNPAIRED), np.array(states).T, strict=True):
         if not np.isnan(column).all():  # NaN for frames that state none
             arrays[name] = column if np.isnan(column).any() else column.astype(np.int64)
+    for name, values in zip(SPREADS, (np.array(energy_spreads), np.array(force_spreads)), strict=True):
+        if not np.isnan(values).all():
+            arrays[name] = values
     np.savez_compressed(path, **arrays, units=np.array("eV, angstrom"))

@@ -16,7 +16,7 @@ import numpy as np
 from piwsl.data.census import Census, CompositionTable
 from piwsl.data.charges import CHARGE, UNPAIRED, stated_charge
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
-from piwsl.data.formats.labels import check_frame
+from piwsl.data.formats.labels import check_frame, checked_spread
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
@@ -45,6 +45,7 @@ class Field:
         dtype: Data type in the file.
         missing: Value for missing data. Chunks that contain only this value take no space in the file.
         unit: Unit of the numbers.
+        optional: Whether a file without such values lacks the array.
     """
 
     per_atom: bool
@@ -52,6 +53,7 @@ class Field:
     dtype: str
     missing: float
     unit: str = ""
+    optional: bool = False
 
 
 FIELDS = {
@@ -62,10 +64,12 @@ FIELDS = {
     "pbc": Field(False, (3,), "u1", 0),
     "energy": Field(False, (), "f8", np.nan, "eV"),
     "stress": Field(False, (3, 3), "f8", np.nan, "eV/angstrom^3"),
+    "energy_spread": Field(False, (), "f8", np.nan, "eV", optional=True),
+    "force_spread": Field(True, (), "f8", np.nan, "eV/angstrom", optional=True),
+    CHARGE: Field(False, (), "f8", np.nan, "e", optional=True),
+    UNPAIRED: Field(False, (), "f8", np.nan, optional=True),
 }
-# Arrays that exist only if a frame states a value.
-OPTIONAL_FIELDS = {CHARGE: Field(False, (), "f8", np.nan, "e"), UNPAIRED: Field(False, (), "f8", np.nan)}
-ALL_FIELDS = {**FIELDS, **OPTIONAL_FIELDS}
+_LABELS = ("energy", "forces", "stress", "energy_spread", "force_spread")
 OFFSETS = "offsets"
 BLOCK = 1000  # frames read or written at once
 _MANY = 100_000  # offsets checked at once
@@ -100,9 +104,9 @@ class PackedFrames(LazyFrames):
     def __init__(self, path: Path) -> None:
         with opened(path) as file:
             super().__init__(path, _checked_count(path, file))
-            labels = [name for name in ("energy", "forces", "stress") if file[name].id.get_storage_size()]
-            labels += [name for name in OPTIONAL_FIELDS if name in file]
-            others = [shown(name) for name in file if name not in ALL_FIELDS and name != OFFSETS]
+            labels = [name for name in _LABELS if name in file and file[name].id.get_storage_size()]
+            labels += [name for name in (CHARGE, UNPAIRED) if name in file]
+            others = [shown(name) for name in file if name not in FIELDS and name != OFFSETS]
         self.names = FoundNames(len(self), dict.fromkeys(labels, len(self)), dict.fromkeys(others, len(self)))
         self._arrays = PerProcess(lambda: _Arrays(open_hdf5(path)), lambda arrays: arrays.close())
 
@@ -122,8 +126,8 @@ class PackedFrames(LazyFrames):
         """Collect the census of all frames from whole columns."""
         table, arrays = CompositionTable(), self._arrays()
         composition, energy = np.empty(len(self), dtype=np.int32), np.empty(len(self))
-        forces, stress, periodic, cells = np.empty((4, len(self)), dtype=bool)
         charge_spin = np.empty((len(self), 2), dtype=np.float16)
+        forces, stress, periodic, cells, spread = np.empty((5, len(self)), dtype=bool)
         for start in range(0, len(self), 10 * BLOCK):
             stop = min(start + 10 * BLOCK, len(self))
             ends = arrays.rows(OFFSETS, start, stop + 1)
@@ -133,25 +137,29 @@ class PackedFrames(LazyFrames):
             labeled = np.isfinite(arrays.rows("forces", *atoms)).all(1)
             forces[start:stop] = np.logical_and.reduceat(labeled, ends[:-1] - ends[0])
             stress[start:stop] = np.isfinite(arrays.rows("stress", start, stop)).all((1, 2))
-            for column, name in enumerate(OPTIONAL_FIELDS):
+            for column, name in enumerate((CHARGE, UNPAIRED)):
                 charge_spin[start:stop, column] = arrays.rows(name, start, stop)
             pbc = arrays.rows("pbc", start, stop)
             periodic[start:stop], cells[start:stop] = pbc.any(1), pbc.all(1)
+            spread[start:stop] = np.isfinite(arrays.rows("energy_spread", start, stop))
+            of_atoms = np.isfinite(arrays.rows("force_spread", *atoms))
+            spread[start:stop] |= np.logical_or.reduceat(of_atoms, ends[:-1] - ends[0])
         marks = (forces, stress & cells, periodic, stress & ~cells)
-        return Census(*table.counts(), composition, energy, *marks, charge_spin)
+        return Census(*table.counts(), composition, energy, *marks, charge_spin, spread)
 
     def _block(self, start: int, stop: int) -> list[Frame]:
         arrays = self._arrays()
         ends = arrays.rows(OFFSETS, start, stop + 1)
         atoms, frames = (int(ends[0]), int(ends[-1])), (start, stop)
-        part = {name: arrays.rows(name, *(atoms if known.per_atom else frames)) for name, known in ALL_FIELDS.items()}
+        part = {name: arrays.rows(name, *(atoms if known.per_atom else frames)) for name, known in FIELDS.items()}
         return [self._frame(start + i, i, slice(*(ends[i : i + 2] - ends[0])), part) for i in range(stop - start)]
 
     def _frame(self, index: int, row: int, atoms: slice, part: dict[str, Any]) -> Frame:
         forces, stress, pbc = part["forces"][atoms], part["stress"][row], part["pbc"][row]
         energy = float(part["energy"][row])
-        named = {name: part[name][row] for name in OPTIONAL_FIELDS}
+        named = {name: part[name][row] for name in (CHARGE, UNPAIRED)}
         stated = stated_charge(named, part["species"][atoms], f"{self.path}: frame {index}")
+        spread, where = part["force_spread"][atoms], f"{self.path}: frame {index}"
         frame = Frame(
             species=part["species"][atoms].astype(np.int64),
             positions=part["positions"][atoms],
@@ -162,6 +170,8 @@ class PackedFrames(LazyFrames):
             stress=stress,
             charge=stated.charge,
             unpaired_electrons=stated.unpaired_electrons,
+            energy_spread=float(part["energy_spread"][row]),
+            force_spread=None if np.isnan(spread).all() else checked_spread(where, "force spread", spread, len(spread)),
         )
         labels = (("energy", energy), ("forces", forces), ("stress", stress))
         check_frame(self.path, index, frame, [name for name, label in labels if not np.isnan(label).all()])
@@ -173,7 +183,7 @@ class _Arrays:
 
     def __init__(self, file: "h5py.File") -> None:
         self._file = file
-        self._arrays = {name: plain_array(file, name) for name in (*ALL_FIELDS, OFFSETS) if name in file}
+        self._arrays = {name: plain_array(file, name) for name in (*FIELDS, OFFSETS) if name in file}
         self._empty = {
             name: np.asarray(array.fillvalue)
             for name, array in self._arrays.items()
@@ -183,7 +193,7 @@ class _Arrays:
     def rows(self, name: str, start: int, stop: int) -> Any:
         """Return a copy of some rows of an array."""
         if name not in self._arrays:  # optional
-            return np.full(stop - start, OPTIONAL_FIELDS[name].missing)
+            return np.full((stop - start, *FIELDS[name].shape), FIELDS[name].missing)
         array = self._arrays[name]
         if name in self._empty:
             return np.full((stop - start, *array.shape[1:]), self._empty[name], dtype=array.dtype)
@@ -203,7 +213,8 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
         raise DataError(
             f"{path}: in packed format {shown(str(version))}, but this piwsl reads format {VERSION}: convert it again"
         )
-    missing = [name for name in (*FIELDS, OFFSETS) if name not in file]
+    required = [name for name, known in FIELDS.items() if not known.optional]
+    missing = [name for name in (*required, OFFSETS) if name not in file]
     if missing:
         raise DataError(f"{path}: this packed file lacks {', '.join(missing)}: convert it again")
     offsets = plain_array(file, OFFSETS, "iu")
@@ -212,8 +223,8 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
     frames = len(offsets) - 1
     check_stored(offsets)
     atoms = int(offsets[frames]) if frames >= 0 else 0
-    for name, known in ALL_FIELDS.items():
-        if name in OPTIONAL_FIELDS and name not in file:
+    for name, known in FIELDS.items():
+        if name not in file:
             continue
         array = plain_array(file, name)
         expected = (atoms if known.per_atom else frames, *known.shape)
@@ -256,7 +267,8 @@ def _write(disk: SteadyFile, frames: Iterable[Frame]) -> None:
     with h5py_module().File(disk, "w", libver=("v110", "v110")) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         for name, known in (*FIELDS.items(), (OFFSETS, Field(False, (), "i8", 0))):
-            _create(file, name, known)
+            if not known.optional:
+                _create(file, name, known)
         file[OFFSETS].resize(1, axis=0)
         remaining = iter(frames)
         while block := list(islice(remaining, BLOCK)):
@@ -279,21 +291,27 @@ def _create(file: "h5py.File", name: str, known: Field) -> None:
         array.attrs["unit"] = known.unit
 
 
+def _values(frame: Frame, name: str) -> Any:
+    value = getattr(frame, name)
+    return np.full(len(frame.species), np.nan) if value is None else value
+
+
 def _append(file: "h5py.File", block: Sequence[Frame]) -> None:
-    for name, known in ALL_FIELDS.items():
-        rows = [getattr(frame, name) for frame in block]
+    offsets = file[OFFSETS]
+    known_frames, atoms = len(offsets), int(offsets[-1])
+    for name, known in FIELDS.items():
+        rows = [_values(frame, name) for frame in block]
         values = np.concatenate(rows) if known.per_atom else np.array(rows)
-        if name not in file:
-            if np.isnan(values).all():
+        missing = np.array_equal(values, np.full_like(values, known.missing), equal_nan=known.dtype == "f8")
+        if known.optional and name not in file:
+            if missing:
                 continue
             _create(file, name, known)
-            file[name].resize(len(file[OFFSETS]) - 1, axis=0)  # earlier frames state none
+            file[name].resize(atoms if known.per_atom else known_frames - 1, axis=0)
         array = file[name]
         start = len(array)
         array.resize(start + len(values), axis=0)
-        if not np.array_equal(values, np.full_like(values, known.missing), equal_nan=known.dtype == "f8"):
+        if not missing:
             array[start:] = values
-    offsets = file[OFFSETS]
-    known_frames, atoms = len(offsets), int(offsets[-1])
     offsets.resize(known_frames + len(block), axis=0)
     offsets[known_frames:] = atoms + np.cumsum([len(frame.species) for frame in block])

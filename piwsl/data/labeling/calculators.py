@@ -13,8 +13,10 @@ from piwsl.runs.files import sha256
 
 _XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
 _MODEL = "model:"
-_MODEL_CALCULATOR = "piwsl.interfaces.ase:PiwslCalculator"  # imported by name: this room does not depend on models
-KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, {_MODEL}FILE, or module:Class of an ASE calculator"
+# Imported by name, because this package does not depend on models.
+_MODEL_CALCULATOR = "piwsl.interfaces.ase:PiwslCalculator"
+_MODEL_FILES = "piwsl.export.loading:model_files"
+KNOWN = f"{', '.join(_XTB)}, {PYSCF}FUNCTIONAL/BASIS, {_MODEL}FILE[,FILE...], or module:Class of an ASE calculator"
 
 
 def reference_calculator(method: str, options: Mapping[str, Any] | None = None) -> BaseCalculator:
@@ -22,8 +24,9 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
 
     Args:
         method: Name of the method: ``gfn2-xtb``; ``gfn1-xtb``; PySCF in the form ``pyscf:pbe/def2-svp``, with a
-            functional or one of hf, mp2, ccsd, ccsd(t); a trained or exported model in the form ``model:FILE``; or any
-            ASE calculator in the form ``ase.calculators.emt:EMT``.
+            functional or one of hf, mp2, ccsd, ccsd(t); a trained or exported model in the form ``model:FILE``; an
+            ensemble of trained models in the form ``model:FILE,FILE,...`` or ``model:DIRECTORY``; or any ASE calculator
+            in the form ``ase.calculators.emt:EMT``.
         options: Calculator options by name.
 
     Raises:
@@ -37,18 +40,25 @@ def reference_calculator(method: str, options: Mapping[str, Any] | None = None) 
     if method.startswith(PYSCF):
         return PySCFCalculator.from_name(method.removeprefix(PYSCF), options)
     if method.startswith(_MODEL):
-        return _imported(_MODEL_CALCULATOR, {**options, "model": method.removeprefix(_MODEL)})
+        return _imported(_MODEL_CALCULATOR, {**options, "model": _models(method)})
     if ":" in method:
         return _imported(method, options)
     raise ConfigError(f"unknown method {method!r}: use one of {KNOWN}")
 
 
 def model_hash(method: str) -> dict[str, str]:
-    """Return the SHA-256 of the model file of a method, by the key of a plan; empty for methods without a file."""
+    """Return the SHA-256 of each model file of a method, by the key of a plan; empty for methods without a file."""
     if not method.startswith(_MODEL):
         return {}
-    path = Path(method.removeprefix(_MODEL))
-    return {"model_sha256": sha256(path)} if path.is_file() else {}
+    module, _, name = _MODEL_FILES.partition(":")
+    files: list[Path] = getattr(import_module(module), name)(_models(method))
+    return {"model_sha256": ",".join(sha256(path) for path in files if path.is_file())}
+
+
+def _models(method: str) -> str | list[str]:
+    """Return the file or directory of a method, or its files if it names several."""
+    text = method.removeprefix(_MODEL)
+    return text if "," not in text or Path(text).exists() else [name for name in text.split(",") if name]
 
 
 def needs_fresh_calculator(method: str) -> bool:

@@ -18,8 +18,10 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
+from piwsl.data.formats.npz import SPREADS
 from piwsl.data.labeling.calculators import model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
+from piwsl.data.labeling.single_point import Spread
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
@@ -170,15 +172,23 @@ def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> di
         rng=rng,
     )
     positions, energies, forces, trajectory = [], [], [], []
+    spreads: list[Spread | None] = []
     for step in range(1, plan.chunk_steps + 1):
         dynamics.run(1)
         if step % plan.frame_interval == 0:
             positions.append(atoms.get_positions())
             energies.append(atoms.get_potential_energy())
             forces.append(atoms.get_forces())
+            spreads.append(Spread.of(atoms.calc))
         if step % plan.position_interval == 0:
             trajectory.append(atoms.get_positions())
+    known = [spread for spread in spreads if spread is not None]
+    stored = {}
+    if len(known) == len(spreads):
+        stored["energy_spread"] = np.array([spread.energy for spread in known])
+        stored["force_spread"] = np.array([spread.forces for spread in known])
     return {
+        **stored,
         "positions": np.array(positions),
         "energy": np.array(energies),
         "forces": np.array(forces),
@@ -209,6 +219,7 @@ def _collect(plan: SamplingPlan, output: Path) -> None:
         coords=joined("positions").astype(np.float32),
         energies=joined("energy"),
         forces=joined("forces").astype(np.float32),
+        **{key: joined(key) for key in SPREADS if all(key in chunk for chunk in chunks)},
         trajectory=np.repeat(np.arange(plan.trajectories), plan.steps // plan.frame_interval),
         units=np.array("eV, angstrom"),
     )

@@ -36,7 +36,8 @@ def label(
         structures: Frames, ASE structures, a file, a directory, a pattern, or a named data set. Existing labels are
             ignored.
         method: Reference method: ``gfn2-xtb``, ``gfn1-xtb``, ``pyscf:FUNCTIONAL/BASIS``, ``model:FILE``, or
-            ``module:Class`` of an ASE calculator.
+            ``module:Class`` of an ASE calculator. An ensemble (``model:FILE,FILE,...`` or ``model:DIRECTORY``) gives
+            mean labels and their spreads.
         output: Directory of the job.
         units: Units of the file, if it does not state them.
         options: Calculator options by name.

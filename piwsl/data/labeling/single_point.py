@@ -18,11 +18,37 @@ from piwsl.typing import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class SinglePoint:
-    """Labels of a structure: energy in eV, forces (n, 3) in eV/angstrom, stress (3, 3) in eV/angstrom^3 or None."""
+    """Labels of a structure.
+
+    Attributes:
+        energy: Energy, eV.
+        forces: Forces (n, 3), eV/angstrom.
+        stress: Stress (3, 3), eV/angstrom^3; None if the method provides none.
+        spread: Spreads of an ensemble; None for a method that is not an ensemble.
+    """
 
     energy: float
     forces: FloatArray
     stress: FloatArray | None
+    spread: "Spread | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Standard deviations over an ensemble: of the energy in eV, and of the force on each atom (n,) in eV/angstrom."""
+
+    energy: float
+    forces: FloatArray
+
+    @classmethod
+    def of(cls, calculator: BaseCalculator) -> "Spread | None":
+        """Return the spreads among the results of a calculator; None if they are missing or not finite."""
+        results = getattr(calculator, "results", {})
+        if results.get("energy_std") is None or results.get("forces_std") is None:
+            return None
+        energy, components = float(results["energy_std"]), np.asarray(results["forces_std"], dtype=np.float64)
+        forces = np.sqrt(np.square(components).sum(-1))
+        return cls(energy, forces) if np.isfinite(energy) and np.isfinite(forces).all() else None
 
 
 @dataclass(frozen=True)
@@ -76,4 +102,4 @@ def _labels(calculator: BaseCalculator, frame: Frame) -> SinglePoint:
             stress = None
     if stress is not None and not np.isfinite(stress).all():
         raise ValueError("the stress is not a finite number")
-    return SinglePoint(energy, forces, stress)
+    return SinglePoint(energy, forces, stress, Spread.of(calculator))

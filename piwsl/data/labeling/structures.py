@@ -16,7 +16,7 @@ import numpy as np
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.labeling.calculators import model_hash, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
-from piwsl.data.labeling.single_point import Failure, SinglePoint, single_point
+from piwsl.data.labeling.single_point import Failure, SinglePoint, Spread, single_point
 from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.runs.directory import RunDirectory
@@ -91,6 +91,8 @@ class LabelStore:
             entry |= {"energy": result.energy, "forces": result.forces.tolist()}
             if result.stress is not None:
                 entry["stress"] = result.stress.tolist()
+            if result.spread is not None:
+                entry |= {"energy_spread": result.spread.energy, "force_spread": result.spread.forces.tolist()}
         line = json_text(entry).encode() + b"\n"
         with writing(self.path), self.path.open("ab") as stream:
             stream.write(line)
@@ -105,7 +107,8 @@ class LabelStore:
             stream.seek(self._places[index])
             entry = json.loads(stream.readline())
         stress = np.array(entry["stress"]) if "stress" in entry else None
-        return SinglePoint(entry["energy"], np.array(entry["forces"]), stress)
+        spread = Spread(entry["energy_spread"], np.array(entry["force_spread"])) if "force_spread" in entry else None
+        return SinglePoint(entry["energy"], np.array(entry["forces"]), stress, spread)
 
     def _read(self) -> None:
         with self.path.open("r+b") as stream:
@@ -216,7 +219,7 @@ def _compute(
 
 def _bare(frame: Frame) -> Frame:
     no_forces, no_stress = np.full(frame.positions.shape, np.nan), np.full((3, 3), np.nan)
-    return replace(frame, energy=np.nan, forces=no_forces, stress=no_stress)
+    return replace(frame, energy=np.nan, forces=no_forces, stress=no_stress, energy_spread=np.nan, force_spread=None)
 
 
 class LabelingSummary(RunSummary):
@@ -288,4 +291,12 @@ def _with_labels(frame: Frame, labels: SinglePoint | None) -> Frame:
     if labels is None:
         return _bare(frame)
     stress = np.full((3, 3), np.nan) if labels.stress is None else labels.stress
-    return replace(frame, energy=labels.energy, forces=labels.forces, stress=stress)
+    spread = labels.spread
+    return replace(
+        frame,
+        energy=labels.energy,
+        forces=labels.forces,
+        stress=stress,
+        energy_spread=np.nan if spread is None else spread.energy,
+        force_spread=None if spread is None else spread.forces,
+    )

@@ -13,7 +13,6 @@ from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialS
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
-
 ChargeEmbedding = Annotated[bool, Field(description="charge and unpaired electrons of a structure as input")]
 
 
