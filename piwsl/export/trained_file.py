@@ -249,7 +249,7 @@ def load_trained(path: Path) -> TrainedModel:
         record = TrainedRecord.model_validate(description)
         tensors = _tensors(content["tensors"])
         model = TrainedModel(
-            config=ModelConfig(**record.network),
+            config=ModelConfig(**{"zbl": False, **record.network}),  # files of earlier versions have no such key
             reference_energies=record.reference_energies,
             scale=record.scale,
             dtype=record.dtype,

@@ -3,30 +3,38 @@
 import torch
 from torch import Tensor, nn
 
+from piwsl.models.priors.prior import Prior
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Energies, Positions, Species, StructureIndex
 
 
 class Potential(nn.Module):
     """Energies and conservative forces of structures.
 
-    The energy E = sum_i ( scale * network_i + E0[Z_i] ) is summed in float64, and the forces are F = -dE/dx. Energies
-    and forces have the same scale.
+    The energy E = sum_i ( scale * network_i + E0[Z_i] ) + prior is summed in float64, and the forces are F = -dE/dx.
+    Energies and forces have the same scale.
 
     Args:
         network: Energy network, which returns one value per atom.
         elements: Atomic numbers that the potential supports.
         reference_energies: Reference energy of each element, eV.
         scale: Energy per unit of the network output, eV.
+        prior: Pair energies that are added to the network; None for no such energies.
     """
 
     reference_energies: Tensor
     scale: Tensor
 
     def __init__(
-        self, network: nn.Module, elements: list[int], reference_energies: list[float], scale: float = 1.0
+        self,
+        network: nn.Module,
+        elements: list[int],
+        reference_energies: list[float],
+        scale: float = 1.0,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.prior = prior
         self.elements = sorted(elements)
         table = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
         for number, energy in zip(elements, reference_energies, strict=True):
@@ -67,6 +75,8 @@ class Potential(nn.Module):
         """Return the energy of each structure (S,), float64, eV, from edge vectors (E, 3) in angstrom."""
         atomic: Tensor = self.network(species, edges, edge_vectors, structure_index).to(torch.float64)
         atomic = atomic * self.scale + self.reference_energies[species]
+        if self.prior is not None:
+            atomic = atomic.index_add(0, edges[0], self.prior(species, edges, edge_vectors).to(torch.float64))
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
 
     def forward(
@@ -136,5 +146,10 @@ class DirectPotential(Potential):
         """Return energies (S,) and forces (N, 3), see `forward`, from edge vectors (E, 3) in angstrom."""
         atomic, forces = self.network(species, edges, edge_vectors, structure_index)
         energies: Tensor = atomic.to(self.scale.dtype) * self.scale + self.reference_energies[species]
+        forces = forces * self.scale.to(forces.dtype)
+        if self.prior is not None:
+            of_prior, pushes = self.prior.energies_and_forces(species, edges, edge_vectors)
+            energies = energies.index_add(0, edges[0], of_prior.to(energies.dtype))
+            forces = forces + pushes
         energies = energies.new_zeros(n_structures).index_add(0, structure_index, energies)
-        return energies, forces * self.scale.to(forces.dtype)
+        return energies, forces

@@ -1,6 +1,6 @@
 """SO3LR: So3krates with nuclear repulsion, electrostatics and dispersion (Kabylda et al., JACS 147, 33723, 2025)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -91,6 +91,8 @@ class SO3LR(nn.Module):
     Raises:
         ConfigError: ``channels`` is not a multiple of ``heads`` and ``degrees``.
     """
+
+    own_repulsion: ClassVar[bool] = True
 
     def __init__(
         self,
