@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from piwsl.data.reference_energies import energies_by_number
+from piwsl.errors import DataError
 from piwsl.models import ModelConfig, import_modules, registered_networks
 from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 
@@ -14,6 +16,16 @@ class Section(BaseModel):
     """Base class of the sections of a configuration. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _with_valid_energies(value: Any) -> Any:
+    """Check energies by chemical symbol. Other values, such as the name of a file, are unchanged."""
+    if isinstance(value, Mapping):
+        try:
+            energies_by_number(value)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+    return value
 
 
 class DataConfig(Section):
@@ -38,6 +50,11 @@ class DataConfig(Section):
     test_file: str | None = Field(None, description="separate file with test frames")
     forces_fraction: float = Field(1.0, ge=0, le=1, description="fraction of the training frames whose forces are used")
     workers: int = Field(0, ge=0, le=64, description="processes that prefetch frames; 0: none")
+    reference_energies: Annotated[dict[str, float] | Path | None, BeforeValidator(_with_valid_energies)] = Field(
+        None,
+        description="energies of isolated atoms by element [eV], such as {H: -13.6}, or a file with them; empty: from "
+        "frames of one atom, and a least-squares fit for other elements",
+    )
 
 
 class ScheduleConfig(Section):
@@ -237,6 +254,8 @@ def _choices(section: type[BaseModel], key: str) -> str:
 def _yaml_value(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {part}' for key, part in value.items())}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

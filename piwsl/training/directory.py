@@ -79,6 +79,17 @@ class Continuation:
     notes: tuple[str, ...]
 
 
+def stored_config(output: Path) -> TrainingConfig:
+    """Read the configuration in a run directory.
+
+    Runs of earlier versions had no prior. Their configuration has no key ``model.zbl``, so that it is off.
+
+    Raises:
+        ConfigError: The file is missing, or a key or value is invalid.
+    """
+    return load_config(output / CONFIG_FILE, base={"model": {"zbl": False}})
+
+
 def continuation(config: TrainingConfig, output: Path) -> Continuation:
     """Return the state from which the run in a directory continues with a configuration.
 
@@ -90,7 +101,7 @@ def continuation(config: TrainingConfig, output: Path) -> Continuation:
         raise RunDirectoryError(
             f"{output}: the directory contains no training run to resume: start one without resume=True"
         )
-    earlier = load_config(output / CONFIG_FILE)
+    earlier = stored_config(output)
     before, after = _flat(earlier.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     texts = {key: f"{key} was {before.get(key)}, is {after.get(key)}" for key in changed}

@@ -25,9 +25,9 @@ from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources
-from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation
+from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation, stored_config
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
 from piwsl.training.distributed.processes import launched_processes, process_group
@@ -353,7 +353,7 @@ def _work_left(config: TrainingConfig, directory: Path, resume: bool) -> Literal
     continuation(config, directory)  # raises an error if settings differ
     finished = (directory / SUMMARY_FILE).exists() and (directory / MODEL_FILE).exists()
     finished = finished and TrainingSummary.read(directory).result == "completed"
-    longer = config.optimizer.steps > load_config(directory / CONFIG_FILE).optimizer.steps
+    longer = config.optimizer.steps > stored_config(directory).optimizer.steps
     return "nothing" if finished and not longer else "rest"
 
 

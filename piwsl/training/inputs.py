@@ -17,7 +17,7 @@ from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
 from piwsl.training.config import DataConfig, TrainingConfig, load_config
-from piwsl.training.directory import CONFIG_FILE, LAST
+from piwsl.training.directory import CONFIG_FILE, LAST, stored_config
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.fit import TrainingProgress
 from piwsl.training.tuning.settings import TuneConfig, load_settings, tune_config
@@ -73,7 +73,7 @@ def training_inputs(
     }
     named = {key: value for key, value in named.items() if value is not None}
     if resume and output is not None and config is None and not named:
-        config = Path(output) / CONFIG_FILE
+        config = stored_config(Path(output))
     settings, tune = _configuration(config, {**named, **(options or {})})
     if tune is not None and purpose != "tune":
         LOGGER.info(f"{config}: the section tune is ignored here; `piwsl tune` uses it")

@@ -28,7 +28,7 @@ from piwsl.runs.json_text import json_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import (
     TrainingFrames,
@@ -48,6 +48,7 @@ from piwsl.training.directory import (
     Continuation,
     TrainingSummary,
     continuation,
+    stored_config,
 )
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first, wait_for_all
@@ -230,6 +231,7 @@ def run_training(
                 weights = sum(weight.numel() for weight in start.potential.parameters())
                 facts = [f"network: {config.model.network}, {weights} weights"]
                 facts += [f"computed on: {setup.describe_device()}", f"neighbor sums: {neighbor_sums}"]
+                facts.append(start.energy_line())
                 for line in [*frames.lines(), *facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
@@ -251,7 +253,7 @@ def _train(
         """Write the trained file of the best validation so far. Only its test errors are missing."""
         errors = task.validation_errors
         if errors is not None:
-            save_trained(trained_model(config, frames, task.potential, errors, None, start.origin, state), model)
+            save_trained(trained_model(config, frames, task.potential, errors, None, start, state), model)
 
     try:
         fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
@@ -280,7 +282,7 @@ def _finish(
     warnings = quality_warnings(validation, task.consistency_share)
     result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
-        save_trained(trained_model(config, frames, potential, validation, test, start.origin), result.model)
+        save_trained(trained_model(config, frames, potential, validation, test, start), result.model)
         _summary(setup, result, start.origin, outcome).write(output)
     for warning in warnings:
         LOGGER.warning(warning)
@@ -339,7 +341,7 @@ def _finish_run(output: Path) -> TrainingResult:
         raise RunDirectoryError(
             f"{output}: the run was interrupted before its first validation: continue it with resume=True"
         )
-    config = load_config(output / CONFIG_FILE)
+    config = stored_config(output)
     with process_settings(config.threads, config.deterministic), directory.lock():
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
@@ -391,7 +393,7 @@ def trained_model(
     potential: Potential,
     validation: Errors,
     test: Errors | None,
-    origin: dict[str, Any] | None = None,
+    start: StartingPoint | None = None,
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> TrainedModel:
     """Return the content of the trained file of a run.
@@ -402,9 +404,10 @@ def trained_model(
         potential: Trained potential.
         validation: Errors on the validation frames.
         test: Errors on the test frames; None without test frames, or before the end of training.
-        origin: Record of the starting point, see `StartingPoint.origin`.
+        start: Starting point of the run.
         state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
     """
+    origin = None if start is None else start.origin
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
         weights = {name: state[f"potential.network.{name}"] for name in weights}
@@ -425,6 +428,7 @@ def trained_model(
             "seed": config.seed,
             "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
             "start": origin,
+            "reference_energies": {} if start is None else dict(start.energy_sources),
             **({"foundation": origin["foundation"]} if origin and "foundation" in origin else {}),
             "validation": asdict(validation),
             "test": asdict(test) if test else None,
