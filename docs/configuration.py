@@ -106,6 +106,8 @@ def type_of(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":
         return f"list of {type_of(schema['items'])}"
+    if schema["type"] == "object":
+        return f"mapping of text to {type_of(schema['additionalProperties'])}"
     if schema.get("format") == "path":
         return "path"
     return PLAIN_TYPES[schema["type"]] + limits(schema)

@@ -1,6 +1,7 @@
 """`piwsl train`: train a potential or an ensemble of potentials."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

@@ -137,7 +137,7 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
         energies=int(labeled.sum()),
         forces=int(census.has_forces.sum()),
         energy_per_atom=_energy_per_atom(census) if labeled.any() else None,
-        energy_spread=_spread(census) if labeled.any() else None,
+        energy_spread=energy_spread(census) if labeled.any() else None,
         force_rms=force_rms,
         force_max=force_max,
         smallest_distance=geometry.smallest_distance,
@@ -190,7 +190,7 @@ def _energy_per_atom(census: Census) -> tuple[float, float]:
     return float(np.nanmin(per_atom)), float(np.nanmax(per_atom))
 
 
-def _spread(census: Census) -> float:
+def energy_spread(census: Census) -> float:
     """Return the standard deviation of energies at equal formula (root of the mean variance), eV."""
     labeled = census.has_energy
     rows, energies = census.composition[labeled], census.energy[labeled]

@@ -1,13 +1,24 @@
-"""Reference energies of the elements, fitted to labels or taken from isolated atoms."""
+"""Reference energies of the elements, fitted to labels, taken from isolated atoms, or given as numbers."""
 
+import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
-from piwsl.data.frames import FrameSet
-from piwsl.typing import IntArray
+from piwsl.data.frames import LARGEST_ENERGY, FrameSet
+from piwsl.data.read import read_frames
+from piwsl.errors import DataError
+from piwsl.runs.config import read_mapping
+from piwsl.typing import MAX_ATOMIC_NUMBER, IntArray
+from piwsl.units import LabelUnits
+
+_TABLES = (".yaml", ".yml", ".json")
 
 
 def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
@@ -47,6 +58,55 @@ def atom_energies(frames: FrameSet) -> dict[int, float]:
         number = int(frame.species[0])
         energies[number] = min(frame.energy, energies.get(number, np.inf))
     return energies
+
+
+def energies_by_number(energies: Mapping[Any, Any]) -> dict[int, float]:
+    """Return energies of elements by atomic number, from energies (eV) by chemical symbol.
+
+    Raises:
+        DataError: A symbol is unknown, or an energy is not a finite number.
+    """
+    numbers = {symbol: number for number, symbol in enumerate(chemical_symbols[: MAX_ATOMIC_NUMBER + 1]) if number}
+    found: dict[int, float] = {}
+    for symbol, energy in energies.items():
+        if symbol not in numbers:
+            near = difflib.get_close_matches(str(symbol), numbers, n=1) or [str(symbol).capitalize()]
+            hint = f"did you mean {near[0]}?" if near[0] in numbers else "use symbols such as H"
+            raise DataError(f"{str(symbol)[:40]!r} is not a chemical symbol: {hint}")
+        valid = isinstance(energy, int | float) and not isinstance(energy, bool) and math.isfinite(energy)
+        if not valid or abs(energy) > LARGEST_ENERGY:
+            raise DataError(f"the energy of {symbol} is {str(energy)[:40]}: give a finite number in eV")
+        found[numbers[symbol]] = float(energy)
+    if not found:
+        raise DataError("there is no energy: give a number for each element, such as {H: -13.6}")
+    return found
+
+
+def read_reference_energies(path: Path, units: LabelUnits | None = None) -> dict[int, float]:
+    """Read the energies of isolated atoms from a file.
+
+    Args:
+        path: YAML or JSON file with energies (eV) by chemical symbol, or a file of labeled frames with one atom each.
+            Other frames in such a file are ignored.
+        units: Units of a file of frames, if it states none.
+
+    Returns:
+        Energy of each element, eV, by atomic number.
+
+    Raises:
+        ConfigError: A YAML or JSON file cannot be read.
+        DataError: The file contains an unknown symbol, an energy that is not a finite number, or no isolated atom.
+    """
+    if path.suffix.lower() in _TABLES:
+        try:
+            return energies_by_number(read_mapping(path))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+    frames = read_frames(str(path), units)
+    atoms = isolated_atoms(frames)
+    if not len(atoms):
+        raise DataError(f"{path}: no frame contains a single atom with an energy: add such frames, or use a YAML file")
+    return atom_energies(frames.select(atoms))
 
 
 def fit_reference_energies(

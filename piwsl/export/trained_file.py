@@ -254,7 +254,7 @@ def load_trained(path: Path) -> TrainedModel:
         if record.units != UNITS:
             raise ValueError(f"its units are {record.units}")
         model = TrainedModel(
-            config=ModelConfig(**record.network),
+            config=ModelConfig(**{"zbl": False, **record.network}),  # files of earlier versions have no such key
             reference_energies=record.reference_energies,
             scale=record.scale,
             dtype=record.dtype,

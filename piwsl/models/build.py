@@ -1,7 +1,7 @@
 """Section `model` of a configuration, and construction of the network and the potential."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ase.data import chemical_symbols
@@ -12,7 +12,10 @@ from torch import nn
 
 from piwsl.errors import ConfigError, ElementError
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential, Potential
+from piwsl.models.priors.prior import Prior
+from piwsl.models.priors.zbl import ZBL
 from piwsl.models.register import registered_network, registered_networks
 
 
@@ -37,6 +40,9 @@ class ModelConfig(BaseModel):
     forces: Literal["conservative", "direct"] = Field(
         "conservative", description="gradient of the energy, or a force head (painn, escn, equiformer_v2, spinconv)"
     )
+    zbl: bool = Field(
+        True, description="add the ZBL repulsion of nuclei to the network; always false for so3lr and mace"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -55,6 +61,11 @@ class ModelConfig(BaseModel):
                 values = {**network.preset(str(preset)), **values}
             except ConfigError as error:
                 raise _invalid("preset", preset, str(error)) from None
+        if network.own_repulsion:
+            if values.get("zbl", False) not in (False, "false"):
+                text = f"network {name} has its own repulsion of nuclei: set it to false, or remove the key"
+                raise _invalid("zbl", values["zbl"], text)
+            values = {**values, "zbl": False}
         shared = {key: value for key, value in values.items() if key in cls.model_fields}
         options = {key: value for key, value in values.items() if key not in cls.model_fields}
         for key, value in options.items():
@@ -132,6 +143,22 @@ def build_network(config: ModelConfig, neighbor_sums: NeighborSums | None = None
     return factory(**arguments)
 
 
+def build_prior(
+    config: ModelConfig, elements: Sequence[int], neighbor_sums: NeighborSums | None = None
+) -> Prior | None:
+    """Build the pair energies that a potential adds to its network; None if the configuration has none.
+
+    Args:
+        config: Section `model` of a configuration.
+        elements: Atomic numbers that the potential supports.
+        neighbor_sums: Object that computes the sums over neighbors of the network.
+    """
+    if not config.zbl:
+        return None
+    pairs = neighbor_sums if isinstance(neighbor_sums, MoleculePairs) else None
+    return Prior([ZBL(elements, config.cutoff)], pairs)
+
+
 def build_potential(
     config: ModelConfig,
     reference_energies: Mapping[int, float],
@@ -161,6 +188,7 @@ def build_potential(
             raise ElementError(
                 f"model.elements: the network has weights for {symbols} only, not for {', '.join(missing)}"
             )
+    prior = build_prior(config, list(reference_energies), neighbor_sums)
     kind = DirectPotential if config.forces == "direct" else Potential
     network = build_network(config, neighbor_sums)
-    return kind(network, list(reference_energies), list(reference_energies.values()), scale)
+    return kind(network, list(reference_energies), list(reference_energies.values()), scale, prior)

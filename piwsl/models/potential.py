@@ -5,14 +5,15 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from piwsl.models.priors.prior import Prior
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Energies, Positions, Species, StructureIndex
 
 
 class Potential(nn.Module):
     """Energies and conservative forces of structures.
 
-    The energy E = sum_i ( scale * network_i + E0[Z_i] ) is summed in float64, and the forces are F = -dE/dx. Energies
-    and forces have the same scale.
+    The energy E = sum_i ( scale * network_i + E0[Z_i] ) + prior is summed in float64, and the forces are F = -dE/dx.
+    Energies and forces have the same scale.
 
     A network with the attribute ``takes_charge = True`` has a fifth argument, the charge (e) and the number of unpaired
     electrons (S, 2) of each structure. For structures that state none, these are the attributes ``total_charge`` and
@@ -23,6 +24,7 @@ class Potential(nn.Module):
         elements: Atomic numbers that the potential supports.
         reference_energies: Reference energy of each element, eV.
         scale: Energy per unit of the network output, eV.
+        prior: Pair energies that are added to the network; None for no such energies.
     """
 
     reference_energies: Tensor
@@ -31,10 +33,16 @@ class Potential(nn.Module):
     takes_charge: Final[bool]
 
     def __init__(
-        self, network: nn.Module, elements: list[int], reference_energies: list[float], scale: float = 1.0
+        self,
+        network: nn.Module,
+        elements: list[int],
+        reference_energies: list[float],
+        scale: float = 1.0,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.prior = prior
         self.elements = sorted(elements)
         table = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
         for number, energy in zip(elements, reference_energies, strict=True):
@@ -96,6 +104,8 @@ class Potential(nn.Module):
             atomic = self.network(species, edges, edge_vectors, structure_index)
         atomic = atomic.to(torch.float64)
         atomic = atomic * self.scale + self.reference_energies[species]
+        if self.prior is not None:
+            atomic = atomic.index_add(0, edges[0], self.prior(species, edges, edge_vectors).to(torch.float64))
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
 
     def forward(
@@ -177,5 +187,10 @@ class DirectPotential(Potential):
         else:
             atomic, forces = self.network(species, edges, edge_vectors, structure_index)
         energies: Tensor = atomic.to(self.scale.dtype) * self.scale + self.reference_energies[species]
+        forces = forces * self.scale.to(forces.dtype)
+        if self.prior is not None:
+            of_prior, pushes = self.prior.energies_and_forces(species, edges, edge_vectors)
+            energies = energies.index_add(0, edges[0], of_prior.to(energies.dtype))
+            forces = forces + pushes
         energies = energies.new_zeros(n_structures).index_add(0, structure_index, energies)
-        return energies, forces * self.scale.to(forces.dtype)
+        return energies, forces

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=NetworkFactory)
 
 # Arguments of a constructor that are not options of the network.
 _CUTOFF, _NEIGHBOR_SUMS = "cutoff", "neighbor_sums"
-_RESERVED = ("network", "preset", "forces")
+_RESERVED = ("network", "preset", "forces", "zbl")
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -60,6 +60,12 @@ class RegisteredNetwork:
         """
         largest: int | None = getattr(self.energy, "largest_molecule", None)
         return largest
+
+    @property
+    def own_repulsion(self) -> bool:
+        """Return the attribute ``own_repulsion`` of the network: whether it contains a repulsion of nuclei itself."""
+        own: bool = getattr(self.energy, "own_repulsion", False)
+        return own
 
     def takes_charge(self, options: Mapping[str, Any]) -> bool:
         """Return whether a network with these options takes the charge and spin of a structure as input.
@@ -135,11 +141,12 @@ def register_network(
     configuration, with the type, default, limits and description from the signature. The optional argument
     ``neighbor_sums`` receives the object that computes the sums over neighbors (see `piwsl.models.EdgeList`).
 
-    Four attributes of a class are optional. ``presets`` is a dictionary of names and options for ``model.preset``; the
+    Five attributes of a class are optional. ``presets`` is a dictionary of names and options for ``model.preset``; the
     options may include ``cutoff``. The static method ``check_options`` takes the dictionary of all options and raises
     `piwsl.errors.ConfigError` if they are inconsistent. ``limitation`` names a law that the network breaks. An export
     for OpenMM must accept this limitation explicitly. ``largest_molecule`` is the number of atoms above which an export
-    for OpenMM searches neighbors instead of using all pairs.
+    for OpenMM searches neighbors instead of using all pairs. ``own_repulsion = True`` declares that the network
+    contains a repulsion of nuclei, so that ``model.zbl`` must be off.
 
     Args:
         name: Name of letters, digits and underscores. A name can be registered again only by the same class or

@@ -17,6 +17,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _with_valid_energies(value: Any) -> Any:
+    """Check energies by chemical symbol. Other values, such as the name of a file, are unchanged."""
+    if isinstance(value, Mapping):
+        try:
+            energies_by_number(value)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
 class DataConfig(Section):
     """Section `data`: the source of the frames, their split, and their use."""
 
@@ -54,6 +64,11 @@ class DataConfig(Section):
         False, description="weigh labels by their stored spread s: 1 / (1 + (s / median)^2), and 1 without a spread"
     )
     workers: int = Field(0, ge=0, le=64, description="processes that prefetch frames; 0: none")
+    reference_energies: Annotated[dict[str, float] | Path | None, BeforeValidator(_with_valid_energies)] = Field(
+        None,
+        description="energies of isolated atoms by element [eV], such as {H: -13.6}, or a file with them; empty: from "
+        "frames of one atom, and a least-squares fit for other elements",
+    )
 
 
 class ScheduleConfig(Section):
@@ -355,6 +370,8 @@ def _choices(section: type[BaseModel], key: str) -> str:
 def _yaml_value(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {part}' for key, part in value.items())}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

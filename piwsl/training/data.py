@@ -1,6 +1,6 @@
 """Read and split the frames of a training run, and check them against the configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
@@ -16,7 +16,13 @@ from piwsl.data.domain import TrainingDomain, undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import DataReport, inspect_frames
 from piwsl.data.read import read_frames
-from piwsl.data.reference_energies import are_determined, atom_energies, isolated_atoms
+from piwsl.data.reference_energies import (
+    are_determined,
+    atom_energies,
+    energies_by_number,
+    isolated_atoms,
+    read_reference_energies,
+)
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
@@ -32,6 +38,7 @@ from piwsl.units import parse_units
 
 # Random stream of this module. Streams 1 and 2 are used for the split and for the order of the frames.
 _FORCES_SHOWN = 3
+SINGLE_ATOMS = "frames of one atom"  # source of reference energies
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,9 @@ class TrainingFrames:
         source: File, directory, pattern, or name of a data set.
         sha256: Hash of the source, see `piwsl.runs.files`.
         labels: Label counts of the ``training``, ``validation`` and ``test`` frames.
-        atom_energies: Energies (eV) of single-atom frames, by atomic number. These frames are excluded from the split.
+        atom_energies: Energies (eV) of isolated atoms by atomic number, from the configuration or from single-atom
+            frames. These frames are excluded from the split.
+        energy_sources: Source of each of the ``atom_energies``, for the log.
         unlabeled: Number of frames without labels at the end of the training frames.
         unlabeled_sha256: Hash of the file with further frames without labels; empty if there is none.
         spread: Weights of the labels by the spread of the ensemble that computed them.
@@ -86,6 +95,7 @@ class TrainingFrames:
     sha256: str
     labels: dict[str, LabelCounts]
     atom_energies: dict[int, float] = field(default_factory=dict)
+    energy_sources: dict[int, str] = field(default_factory=dict)
     unlabeled: int = 0
     unlabeled_sha256: str = ""
     spread: SpreadWeights = EQUAL_WEIGHTS
@@ -141,7 +151,11 @@ class HiddenForces(Sequence[Frame]):
 def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with absolute paths. Names of data sets are unchanged."""
     named = {key: getattr(config.data, key) for key in ("file", "test_file", "unlabeled")}
-    absolute = {key: absolute_source(source) for key, source in named.items() if source is not None}
+    absolute: dict[str, str | Path] = {
+        key: absolute_source(source) for key, source in named.items() if source is not None
+    }
+    if isinstance(config.data.reference_energies, Path):
+        absolute["reference_energies"] = config.data.reference_energies.resolve()
     sections: dict[str, Any] = {"data": config.data.model_copy(update=absolute)}
     if config.teacher.file is not None:
         sections["teacher"] = config.teacher.model_copy(update={"file": config.teacher.file.resolve()})
@@ -189,6 +203,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     spread, spread_notes = spread_weights(data, train)
     validation = frames.select(split.validation)
     parts = {"training": train, "validation": validation, "test": test}
+    of_frames = atom_energies(frames.select(atoms))
+    given, origin = _given_energies(data)
     result = TrainingFrames(
         train=train,
         validation=validation,
@@ -198,16 +214,20 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         source=Path(source),
         sha256=source_hash(frames.files),
         labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
-        atom_energies=atom_energies(frames.select(atoms)),
+        atom_energies={**of_frames, **given},
+        energy_sources={**dict.fromkeys(of_frames, SINGLE_ATOMS), **dict.fromkeys(given, origin)},
         unlabeled=unlabeled,
         unlabeled_sha256="" if separate is None else source_hash(separate.files),
         spread=spread,
     )
     result.report.notes.extend([*notes, *spread_notes])
+    if given:
+        _check_given(given, result)
     if len(atoms):
-        energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in result.atom_energies.items())
+        energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in of_frames.items())
+        used = "are used" if not given else "are used for elements that data.reference_energies lacks"
         result.report.notes.append(
-            f"{len(atoms)} frames contain a single atom: their energies are used as reference energies [eV] "
+            f"{len(atoms)} frames contain a single atom: their energies {used} as reference energies [eV] "
             f"({energies}), and they are excluded from the split"
         )
     result.report.notes.extend(check_against_data(config, result))
@@ -216,6 +236,30 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     result.report.warnings.extend(unseen_element_warnings(result))
     result.report.warnings.extend(ignored_charge_warnings(config.model, result.train))
     return result
+
+
+def _given_energies(data: DataConfig) -> tuple[dict[int, float], str]:
+    """Return the energies (eV) of elements that a configuration gives, by atomic number, and their source."""
+    given = data.reference_energies
+    if isinstance(given, Path):
+        units = parse_units(data.units) if data.units else None
+        return read_reference_energies(given, units), f"file {given.name}"
+    return energies_by_number(given) if given is not None else {}, "configuration"
+
+
+def _check_given(given: Mapping[int, float], frames: TrainingFrames) -> None:
+    """Raise an error if the energy of an element is missing.
+
+    A fit of the missing elements would contradict the purpose of the given energies.
+    """
+    elements = sorted({*frames.train.elements, *frames.validation.elements})
+    missing = [chemical_symbols[number] for number in elements if number not in frames.atom_energies]
+    if missing:
+        known = " ".join(chemical_symbols[number] for number in given)
+        raise ConfigError(
+            f"data.reference_energies: contains {known}, but the frames also contain {', '.join(missing)}: add the "
+            "missing energies, or remove the key for a least-squares fit"
+        )
 
 
 def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:

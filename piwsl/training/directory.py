@@ -96,6 +96,7 @@ def stored_config(output: Path) -> TrainingConfig:
     """Read the configuration in a run directory without importing any module that it names.
 
     The directory may come from another person, and an import executes code, possibly from the current directory.
+    Runs of earlier versions had no prior: without a key ``model.zbl``, it is off.
 
     Raises:
         ConfigError: The configuration names a module that is not imported yet, or it is invalid.
@@ -109,7 +110,7 @@ def stored_config(output: Path) -> TrainingConfig:
             f"{path}: to continue this run, the code of {', '.join(foreign)} must be executed: if you trust the code, "
             f"import the module first (piwsl --import {foreign[0]} on the command line)"
         )
-    return load_config(path)
+    return load_config(path, base={"model": {"zbl": False}})
 
 
 def continuation(config: TrainingConfig, output: Path) -> Continuation:

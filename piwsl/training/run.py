@@ -226,7 +226,12 @@ def run_training(
             if setup.replay is not None:
                 write_replay(setup.replay, output / REPLAY_FILE)
             with directory.log():
-                for line in [*frames.lines(), *prepared.facts, *(earlier.notes if earlier else ())]:
+                for line in [
+                    *frames.lines(),
+                    *prepared.facts,
+                    start.energy_line(),
+                    *(earlier.notes if earlier else ()),
+                ]:
                     LOGGER.info(line)
                 start.log()
                 for line in () if teacher is None else teacher.notes:
@@ -250,9 +255,7 @@ def _train(
         errors = task.validation_errors
         if errors is not None:
             record = teacher_record(setup)
-            save_trained(
-                trained_model(config, frames, task.potential, errors, None, start.origin, state, record), model
-            )
+            save_trained(trained_model(config, frames, task.potential, errors, None, start, state, record), model)
 
     try:
         fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
@@ -282,9 +285,7 @@ def _finish(
     result = TrainingResult(output / MODEL_FILE, validation, test, seconds, warnings)
     if is_rank_zero():
         record = teacher_record(setup)
-        save_trained(
-            trained_model(config, frames, potential, validation, test, start.origin, teacher=record), result.model
-        )
+        save_trained(trained_model(config, frames, potential, validation, test, start, teacher=record), result.model)
         _summary(setup, result, start.origin, outcome).write(output)
     for warning in warnings:
         LOGGER.warning(warning)

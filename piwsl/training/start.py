@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,25 @@ from torch import Tensor
 
 from piwsl.data.batch import collate
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.inspect import energy_spread
 from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.errors import ConfigError, ElementError
 from piwsl.export.import_model import foundation_lines
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
+from piwsl.models.build import build_prior
+from piwsl.models.priors.prior import Prior
 from piwsl.runs.files import sha256
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames, absolute_source
+from piwsl.training.prior_labels import prior_labels, without_prior
 from piwsl.training.trainable import choose_weights
 from piwsl.typing import BoolArray, FloatArray
 
 LOGGER = logging.getLogger(__name__)
 
 MOST_FITTED = 5000  # largest number of frames for the refit of reference energies and for the scale
+LEAST_SQUARES = "least squares"  # source of reference energies
 _BATCH = 50
 
 
@@ -46,6 +51,7 @@ class StartingPoint:
         frozen: Names of weights that are not trained.
         low_rank: Names of weights to which training adds a low-rank change.
         notes: Further remarks, one per line.
+        energy_sources: Source of the reference energy of each element, by chemical symbol.
         origin: Record of the start in the trained file of this run. None for random weights without frozen weights.
     """
 
@@ -57,7 +63,17 @@ class StartingPoint:
     frozen: tuple[str, ...] = ()
     low_rank: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    energy_sources: Mapping[str, str] = field(default_factory=dict)
     origin: dict[str, Any] | None = None
+
+    def energy_line(self) -> str:
+        """Return the reference energies, grouped by their source, as a line for the log."""
+        groups: dict[str, list[str]] = {}
+        for symbol, source in self.energy_sources.items():
+            energy = float(self.potential.reference_energies[chemical_symbols.index(symbol)])
+            groups.setdefault(source, []).append(f"{symbol} {energy:.4f}")
+        parts = (f"{', '.join(energies)} ({source})" for source, energies in groups.items())
+        return f"reference energies [eV]: {'; '.join(parts)}"
 
     def log(self) -> None:
         """Write `lines` to the log."""
@@ -93,8 +109,8 @@ def _summed_up(names: tuple[str, ...]) -> str:
 def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with `model` keys at their defaults replaced by the values in ``start.init_from``.
 
-    An explicitly set ``model.forces`` takes precedence over the file, even at its default value. Thus a potential with
-    direct forces can be fine-tuned as a conservative one.
+    Explicitly set ``model.forces`` and ``model.zbl`` take precedence over the file, even at their default values. Thus
+    a potential with direct forces can be fine-tuned as a conservative one.
 
     Raises:
         ModelFileError: The trained file cannot be read.
@@ -127,8 +143,7 @@ def _read_once(path: Path, modified: int, size: int) -> tuple[TrainedModel, str]
 def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
     defaults = ModelConfig(network=here.network).model_dump() | {"network": ModelConfig().network}
     kept = {key: value for key, value in here.model_dump().items() if value != defaults[key]}
-    if "forces" in here.model_fields_set:
-        kept["forces"] = here.forces
+    kept |= {key: getattr(here, key) for key in ("forces", "zbl") if key in here.model_fields_set}
     values = own.model_dump()
     if kept.get("network", own.network) != own.network:  # other networks have other options
         values = {key: values[key] for key in ("cutoff", "forces")}
@@ -156,12 +171,13 @@ def starting_potential(
     """
     elements = sorted({*frames.train.elements, *frames.validation.elements, *replay_elements})
     if config.start.init_from is None:
-        energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
-        potential = build_potential(config.model, energies, _scale(frames))
+        prior = build_prior(config.model, elements)
+        potential = build_potential(config.model, _fitted(frames, elements, prior), _scale(frames, prior))
         potential.network.to(DTYPES[config.weights_dtype])
-        point = StartingPoint(potential)
+        sources = {z: frames.energy_sources.get(z, LEAST_SQUARES) for z in elements}
+        point = StartingPoint(potential, energy_sources=_by_symbol(sources))
     else:
-        point = _from_file(config, frames.train, elements)
+        point = _from_file(config, frames, elements)
     untrained = (*point.missing, *(text.split()[0] for text in point.wrong_shape))
     weights = choose_weights(point.potential.network, config.start, untrained)
     return replace(point, frozen=weights.frozen, low_rank=weights.low_rank, origin=_origin(config))
@@ -189,7 +205,7 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     return origin | {"foundation": file.training["foundation"]} if "foundation" in file.training else origin
 
 
-def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> StartingPoint:
+def _from_file(config: TrainingConfig, frames: TrainingFrames, elements: list[int]) -> StartingPoint:
     path = config.start.init_from
     assert path is not None
     file, _ = start_file(path)
@@ -199,6 +215,9 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
         notes.append(f"the network differs from the file: {'; '.join(differences)}")
     known, new = file.reference_energies, sorted(set(elements) - set(file.elements))
     keep = config.start.reference_energies == "keep"
+    given = config.data.reference_energies is not None
+    if given and keep:
+        raise ConfigError("start.reference_energies: keep contradicts data.reference_energies: remove one of them")
     if new and keep:
         raise ElementError(
             f"{path} was not trained on {_symbols(new)}, so it contains no reference energy: set "
@@ -216,12 +235,24 @@ def _from_file(config: TrainingConfig, train: FrameSet, elements: list[int]) -> 
     potential.network.to(DTYPES[config.weights_dtype])
     if keep:
         notes.append("reference energies: kept")
+        sources = dict.fromkeys(known, f"kept from {path.name}")
     else:
         dropped = sorted(set(known) - set(elements))
         if dropped:
             notes.append(f"elements removed from the model: {_symbols(dropped)} (no new frame determines their energy)")
-        notes.append(_refit(potential, train, config))
-    return replace(loaded, notes=tuple(notes))
+        if given:
+            for number in elements:
+                potential.reference_energies[number] = frames.atom_energies[number]
+            sources = {number: frames.energy_sources[number] for number in elements}
+            notes.append("reference energies: those of data.reference_energies, without a refit")
+        else:
+            notes.append(_refit(potential, frames.train, config))
+            sources = dict.fromkeys(elements, f"refitted from {path.name}")
+    return replace(loaded, notes=tuple(notes), energy_sources=_by_symbol(sources))
+
+
+def _by_symbol(values: Mapping[int, str]) -> dict[str, str]:
+    return {chemical_symbols[number]: value for number, value in sorted(values.items())}
 
 
 def _load(
@@ -278,11 +309,35 @@ def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str
     )
 
 
-def _scale(frames: TrainingFrames) -> float:
-    """Return the RMS force of the training frames, or the spread of the energies (eV) if there are no forces."""
-    squares = [np.square(frame.forces).mean(1) for frame in _some(frames.train, frames.train.census.has_forces)]
-    force_rms = float(np.sqrt(np.concatenate(squares).mean())) if squares else 0.0
-    return force_rms or frames.report.energy_spread or 1.0
+def _fitted(frames: TrainingFrames, elements: list[int], prior: Prior | None) -> dict[int, float]:
+    """Return reference energies (eV) whose sum with the prior fits the training labels.
+
+    The fit is linear in the labels, so the fit to the energies of the prior is subtracted. It uses at most
+    `MOST_FITTED` frames.
+    """
+    energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
+    labeled = _some(frames.train, frames.train.census.has_energy)
+    if prior is None or not labeled:
+        return energies
+    of_prior = FrameSet(prior_labels(labeled, prior))
+    explained = fit_reference_energies(of_prior, elements, dict.fromkeys(frames.atom_energies, 0.0))
+    return {number: energy - explained[number] for number, energy in energies.items()}
+
+
+def _scale(frames: TrainingFrames, prior: Prior | None) -> float:
+    """Return the RMS force of the training frames, or the spread of the energies (eV) if there are no forces.
+
+    The labels are those of the network: the forces and energies of the prior are subtracted.
+    """
+    census = frames.train.census
+    labeled = without_prior(_some(frames.train, census.has_forces), prior)
+    force_rms = (
+        float(np.sqrt(np.concatenate([np.square(one.forces).mean(1) for one in labeled]).mean())) if labeled else 0.0
+    )
+    if force_rms or prior is None:
+        return force_rms or frames.report.energy_spread or 1.0
+    of_network = without_prior(_some(frames.train, census.has_energy), prior)
+    return (energy_spread(FrameSet(of_network).census) if of_network else 0.0) or 1.0
 
 
 def _some(frames: FrameSet, labeled: BoolArray) -> list[Frame]:

@@ -14,6 +14,7 @@ from piwsl.training.config import TrainingConfig
 from piwsl.training.data import TrainingFrames
 from piwsl.training.lora import merged_weights
 from piwsl.training.metrics import Errors
+from piwsl.training.start import StartingPoint
 
 CHECK_FRAMES = 5
 
@@ -24,7 +25,7 @@ def trained_model(
     potential: Potential,
     validation: Errors,
     test: Errors | None,
-    origin: dict[str, Any] | None = None,
+    start: StartingPoint | None = None,
     state: Mapping[str, torch.Tensor] | None = None,
     teacher: dict[str, Any] | None = None,
 ) -> TrainedModel:
@@ -36,10 +37,11 @@ def trained_model(
         potential: Trained potential.
         validation: Errors on the validation frames.
         test: Errors on the test frames; None without test frames, or before the end of training.
-        origin: Record of the starting point, see `StartingPoint.origin`.
+        start: Starting point of the run.
         state: State of the training task. If given, its weights are used instead of the weights of ``potential``.
         teacher: Record of the teacher; None without a teacher.
     """
+    origin = None if start is None else start.origin
     weights: Mapping[str, torch.Tensor] = potential.network.state_dict()
     if state is not None:
         weights = {name: state[f"potential.network.{name}"] for name in weights}
@@ -61,6 +63,7 @@ def trained_model(
             "seed": config.seed,
             "labels": {purpose: asdict(counts) for purpose, counts in frames.labels.items()},
             "start": origin,
+            "reference_energies": {} if start is None else dict(start.energy_sources),
             **({} if teacher is None else {"teacher": teacher}),
             **_foundation(origin, teacher),
             "validation": asdict(validation),

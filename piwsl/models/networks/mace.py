@@ -5,7 +5,7 @@ Equation numbers refer to the paper. The weights include all normalization facto
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from ase.data import covalent_radii
@@ -263,6 +263,8 @@ class MACE(nn.Module):
     Raises:
         ConfigError: ``hidden_degrees``, ``elements`` or ``correlations`` are invalid.
     """
+
+    own_repulsion: ClassVar[bool] = True
 
     def __init__(
         self,

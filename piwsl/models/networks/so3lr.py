@@ -1,6 +1,6 @@
 """SO3LR: So3krates with nuclear repulsion, electrostatics and dispersion (Kabylda et al., JACS 147, 33723, 2025)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -94,6 +94,7 @@ class SO3LR(nn.Module):
     """
 
     takes_charge = True
+    own_repulsion: ClassVar[bool] = True
 
     def __init__(
         self,
