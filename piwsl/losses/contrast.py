@@ -56,8 +56,8 @@ class ChainSettings:
 class Contrast:
     """Persistent Langevin chains of the model under training, and the loss term that they define.
 
-    Each call moves every chain by one time step. The chains of a run of several processes are divided among the processes.
-    All random numbers depend only on the seed, the step and the chain.
+    Each call moves every chain by one time step. The chains are divided among the processes of a run. All
+    random numbers depend only on the seed, the step and the chain.
 
     Args:
         frames: Training frames. Chains start from them, and their energies are the other side of the contrast.

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from piwsl.errors import ConfigError
+from piwsl.data.reference_energies import energies_by_number
+from piwsl.errors import ConfigError, DataError
 from piwsl.models import ModelConfig, import_modules, registered_networks
 from piwsl.runs.config import merged, read_mapping, validate, with_overrides
 

@@ -226,12 +226,8 @@ def run_training(
             if setup.replay is not None:
                 write_replay(setup.replay, output / REPLAY_FILE)
             with directory.log():
-                for line in [
-                    *frames.lines(),
-                    *prepared.facts,
-                    start.energy_line(),
-                    *(earlier.notes if earlier else ()),
-                ]:
+                facts = [*frames.lines(), *prepared.facts, start.energy_line()]
+                for line in [*facts, *(earlier.notes if earlier else ())]:
                     LOGGER.info(line)
                 start.log()
                 for line in () if teacher is None else teacher.notes:

@@ -70,10 +70,17 @@ def test_more_steps_unless_the_schedule_depends_on_them(small, earlier, schedule
         continuation(small("optimizer.steps=40"), directory)
 
 
-@pytest.mark.parametrize("call", ["resume", "finish", "same settings"])
+CALLS = {
+    "resume": lambda directory, _: train(output=directory, resume=True),
+    "finish": lambda directory, _: finish_training(directory),
+    "settings": lambda directory, config: continuation(config, directory),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_the_directory_of_somebody_else_executes_none_of_its_modules(call, small, earlier, tmp_path, monkeypatch):
     """An import also searches the current directory, which may be the one of the run."""
-    directory, module = earlier(), f"brought_along_{call[0]}"
+    directory, module = earlier(), f"brought_along_{call}"
     text = (directory / "config.yaml").read_text()
     (directory / "config.yaml").write_text(text.replace("imports: []", f"imports: [{module}]"))
     assert module in (directory / "config.yaml").read_text()
@@ -83,12 +90,7 @@ def test_the_directory_of_somebody_else_executes_none_of_its_modules(call, small
     (directory / "checkpoints" / "best.ckpt").touch()
     monkeypatch.chdir(directory)
     with pytest.raises(ConfigError, match=rf"the code of {module} must be executed: if you trust the code, import"):
-        if call == "resume":
-            train(output=directory, resume=True)
-        elif call == "finish":
-            finish_training(directory)
-        else:
-            continuation(small(), directory)
+        CALLS[call](directory, small())
     assert not (directory / "executed").exists()
     monkeypatch.syspath_prepend(tmp_path)
     import_modules([module])  # what the user imports may be named in the directory

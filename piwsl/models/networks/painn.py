@@ -188,8 +188,8 @@ class PaiNN(PaiNNFeatures):
     ) -> Tensor:
         """Return the energy of each atom (N,), in units of the scale of the potential.
 
-        With ``charge_embedding``, ``charge_spin`` (S, 2) contains the charge (e) and the number of unpaired electrons of
-        each structure.
+        With ``charge_embedding``, ``charge_spin`` (S, 2) contains the charge (e) and the number of unpaired electrons
+        of each structure.
         """
         scalars, _ = self.features(species, edges, edge_vectors, structure_index, charge_spin)
         energies: Tensor = self.readout(scalars).squeeze(-1)
