@@ -86,7 +86,9 @@ class Census:
             states += np.array((frame.charge, frame.unpaired_electrons), dtype=np.float16).tobytes()
         marks = np.frombuffer(flags, dtype=bool).reshape(-1, 4).T.copy()
         charge_spin = np.frombuffer(states, dtype=np.float16).reshape(-1, 2).copy()
-        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks, charge_spin)
+        composition, energies = np.array(rows, dtype=np.int32), np.array(energy)
+        forces, stress, periodic, unusable = marks
+        return cls(*table.counts(), composition, energies, forces, stress, periodic, unusable, charge_spin)
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":

@@ -114,7 +114,7 @@ def stated_charge(named: Mapping[str, Any], species: IntArray | Iterable[int], w
     charge = _same(where, charges, charges)
     unpaired = {name: found[name] for name in UNPAIRED_NAMES if name in found}
     unpaired |= {name: found[name] - 1 for name in MULTIPLICITY_NAMES if name in found}
-    readings = {name: "" for name in (*charges, *unpaired)}
+    readings = dict.fromkeys((*charges, *unpaired), "")
     if SPIN in found:
         spin = found[SPIN]
         total = int(np.sum(np.asarray(species, dtype=np.int64))) - (0 if math.isnan(charge) else round(charge))
@@ -136,7 +136,7 @@ def charge_of(atoms: Atoms, where: str = "structure") -> ChargeSpin:
 
 def with_charge(atoms: Atoms, stated: ChargeSpin) -> Atoms:
     """Return a copy of a structure that states a charge and spin under the names that piwsl writes."""
-    copied = atoms.copy()
+    copied: Atoms = atoms.copy()
     for name in NAMES:
         copied.info.pop(name, None)
     copied.info.update(stated.info())

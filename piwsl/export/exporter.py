@@ -270,7 +270,6 @@ class Exporter:
             "torch_version": torch.__version__,
         }
 
-
     def _domain(self, domain: TrainingDomain) -> TrainingDomain:
         """Return the domain with the charge that the file fixes."""
         if not self._fixed.is_stated:

@@ -34,7 +34,9 @@ def files(tmp_path_factory):
         tensors = build_potential(config, ENERGIES, 0.3).network.double().state_dict()
         frames = FrameSet([charged(0, 0), charged(1, 1), frame("H2O")])
         domain = TrainingDomain.of(frames, 4.0, default_charge=config.default_charge)
-        save_trained(TrainedModel(config, ENERGIES, 0.3, "float64", tensors, [frame("H2O")], {}, domain=domain), folder / name)
+        save_trained(
+            TrainedModel(config, ENERGIES, 0.3, "float64", tensors, [frame("H2O")], {}, domain=domain), folder / name
+        )
     export_model(folder / "charged.pt", folder / "cation.pt", target="openmm", structure=charged(1, 1))
     export_model(folder / "charged.pt", folder / "general.pt")
     return folder
@@ -115,7 +117,9 @@ def test_openmm_forces(files):
         ("cation.pt", {"charge": 1}, (1, 1)),
     ):
         assert evaluate(file, **options) == pytest.approx(energy(files, *expected), abs=1e-6)
-    with pytest.raises(ConfigError, match=r"exported for charge \+1, 1 unpaired electron, but the structure has charge 0"):
+    with pytest.raises(
+        ConfigError, match=r"exported for charge \+1, 1 unpaired electron, but the structure has charge 0"
+    ):
         evaluate("cation.pt", charge=0)
     with pytest.raises(ConfigError, match="ignores charge and spin"):
         evaluate("plain.pt", charge=1)

@@ -32,20 +32,18 @@ def charged_file(water_file, tmp_path_factory):
 
 
 def test_mixed_charges_in_one_batch_are_learned(small, charged_file, tmp_path):
-    overrides = (f"data.file={charged_file}", "loss.pitc=0.1", "loss.pisc=0.01", "optimizer.steps=200")
+    overrides = (f"data.file={charged_file}", "loss.energy=10", "loss.forces=1", "optimizer.steps=100")
     config = small(*overrides, "model.charge_embedding=true", "optimizer.learning_rate=2e-2")
     frames = training_frames(config)
     assert not any("ignores" in warning for warning in frames.report.warnings)
-    result = run_training(config, tmp_path / "run")
+    run_training(config, tmp_path / "run")
     model = load_trained(tmp_path / "run" / "model.pt")
     assert model.domain.charges == [-1.0, 0.0, 1.0]
     assert model.domain.unpaired_electrons == [0.0, 1.0]
     assert model.domain.default_charge == (0.0, 0.0)
     assert all(frame.charge in CHARGES for frame in model.check_frames)
-    # Without the charge as input, the error of an energy could not fall below about 4/9 of twice the shift.
-    assert result.summary.test.energy_mae < 0.4 * SHIFT
-    evaluation = evaluate(tmp_path / "run", charged_file)
-    assert evaluation.errors.energy_mae < 0.4 * SHIFT
+    # Without the charge as input, the error of an energy could not fall below 2/3 of the shift.
+    assert evaluate(tmp_path / "run", charged_file).errors.energy_mae < 0.3 * SHIFT
 
 
 def test_a_network_that_ignores_the_charge_says_so_once(small, charged_file, tmp_path, caplog):
@@ -57,7 +55,8 @@ def test_a_network_that_ignores_the_charge_says_so_once(small, charged_file, tmp
     assert len(lines) == 1
     assert f"of {train} training frames have a charge (-1, +1) and unpaired electrons (1)" in lines[0]
     model = load_trained(tmp_path / "run" / "model.pt")
-    assert model.domain.charges == [-1.0, 0.0, 1.0] and model.domain.default_charge is None
+    assert model.domain.charges == [-1.0, 0.0, 1.0]
+    assert model.domain.default_charge is None
 
 
 def test_evaluation_compares_the_charges(small, charged_file, tmp_path):

@@ -137,7 +137,9 @@ class LabelCounter:
             stated: Charge and spin of the frame.
         """
         has = {"energy": frame.has_energy, "forces": frame.has_forces, "stress": bool(np.isfinite(frame.stress).all())}
-        self.count.add(found, [*labels.names, *agreeing], [name for name, known in has.items() if known], stated.readings)
+        self.count.add(
+            found, [*labels.names, *agreeing], [name for name, known in has.items() if known], stated.readings
+        )
         self.from_results += labels.from_results
         if labels.other_energy is not None:
             self.two_energies += 1

@@ -69,9 +69,7 @@ def edges_program(core: EdgesCore, inputs: tuple[Tensor, ...]) -> Program:
     energies (M, 1), forces (M, N, 3) and virials (M, 1, 3, 3).
     """
 
-    def program(
-        species: Tensor, edges: Tensor, edge_vectors: Tensor, *states: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def program(species: Tensor, edges: Tensor, edge_vectors: Tensor, *states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         index = torch.zeros_like(species)
         results = [member(species, edges, edge_vectors, index, 1, *states) for member in core.members]
         energies, forces, virials = zip(*results, strict=True)

@@ -69,9 +69,7 @@ class ConservativeMember(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return energies (S,), forces (N, 3) and virials (S, 3, 3)."""
         vectors = edge_vectors.detach().requires_grad_(True)
-        energies = self.potential.energies_of_edges(
-            species, edges, vectors, structure_index, n_structures, charge_spin
-        )
+        energies = self.potential.energies_of_edges(species, edges, vectors, structure_index, n_structures, charge_spin)
         gradient = torch.autograd.grad([energies.sum()], [vectors])[0]
         assert gradient is not None
         atoms = gradient.new_zeros((species.shape[0], 3))
@@ -216,9 +214,7 @@ class GeneralForm(nn.Module):
         charge_spin: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the results of each member for S structures with given edges, see `EdgesCore`."""
-        energies, forces, virials = self.core(
-            species, edges, edge_vectors, structure_index, n_structures, charge_spin
-        )
+        energies, forces, virials = self.core(species, edges, edge_vectors, structure_index, n_structures, charge_spin)
         return energies, forces, virials
 
 

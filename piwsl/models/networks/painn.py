@@ -13,7 +13,6 @@ from piwsl.models.networks.options import Channels, Layers, RadialBasis, RadialS
 from piwsl.models.networks.radial import RadialFeatures, edge_lengths
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, EdgeVectors, Species, StructureIndex
 
-
 ChargeEmbedding = Annotated[bool, Field(description="charge and unpaired electrons of a structure as input")]
 
 
@@ -142,6 +141,9 @@ class PaiNNFeatures(nn.Module):
         self.takes_charge = charge_embedding
         self.charge = ElectronicEmbedding(channels) if charge_embedding else None
         self.spin = ElectronicEmbedding(channels) if charge_embedding else None
+        for embedding in (self.charge, self.spin):
+            if embedding is not None:
+                nn.init.normal_(embedding.value)  # the size of the features of elements, which is learned faster
 
     def embedded(self, species: Species, structure_index: StructureIndex, charge_spin: Tensor | None) -> Tensor:
         """Return the initial scalars (N, F) of each atom."""
@@ -189,8 +191,8 @@ class PaiNN(PaiNNFeatures):
     ) -> Tensor:
         """Return the energy of each atom (N,), in units of the scale of the potential.
 
-        With ``charge_embedding``, ``charge_spin`` (S, 2) contains the charge (e) and the number of unpaired electrons of
-        each structure.
+        With ``charge_embedding``, ``charge_spin`` (S, 2) contains the charge (e) and the number of unpaired electrons
+        of each structure.
         """
         scalars, _ = self.features(species, edges, edge_vectors, structure_index, charge_spin)
         energies: Tensor = self.readout(scalars).squeeze(-1)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from piwsl.models.networks.electronic import ElectronicEmbedding, of_structures
+from piwsl.models.networks.electronic import ElectronicEmbedding
 from piwsl.models.networks.spherical import degree_index
 from piwsl.typing import MAX_ATOMIC_NUMBER, Edges, Species, StructureIndex
 

@@ -107,7 +107,9 @@ class SO3LR(nn.Module):
         charge_width: Annotated[float, Field(gt=0.0, description="width of partial charges [A]")] = 4.0,
         damping: Annotated[float, Field(gt=0.0, description="factor of the damping radius of dispersion")] = 1.2,
         dispersion_switch: Annotated[float, Field(gt=0.0, description="width of the dispersion switch [A]")] = 2.0,
-        charge: Annotated[int, Field(ge=-100, le=100, description="total charge of a structure that states none [e]")] = 0,
+        charge: Annotated[
+            int, Field(ge=-100, le=100, description="total charge of a structure that states none [e]")
+        ] = 0,
         unpaired_electrons: Annotated[
             int, Field(ge=0, le=100, description="unpaired electrons of a structure that states none")
         ] = 0,
