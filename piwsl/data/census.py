@@ -91,9 +91,12 @@ class Census:
                 (frame.has_forces, frame.has_stress, any(frame.pbc), frame.has_unusable_stress, frame.has_spread)
             )
             states += np.array((frame.charge, frame.unpaired_electrons), dtype=np.float16).tobytes()
-        *marks, spread = np.frombuffer(flags, dtype=bool).reshape(-1, 5).T.copy()
+        forces, stress, periodic, unusable, spread = np.frombuffer(flags, dtype=bool).reshape(-1, 5).T.copy()
         charge_spin = np.frombuffer(states, dtype=np.float16).reshape(-1, 2).copy()
-        return cls(*table.counts(), np.array(rows, dtype=np.int32), np.array(energy), *marks, charge_spin, spread)
+        composition, energies = np.array(rows, dtype=np.int32), np.array(energy)
+        return cls(
+            *table.counts(), composition, energies, forces, stress, periodic, unusable, charge_spin, spread
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":

@@ -136,7 +136,7 @@ def charge_of(atoms: Atoms, where: str = "structure") -> ChargeSpin:
 
 def with_charge(atoms: Atoms, stated: ChargeSpin) -> Atoms:
     """Return a copy of a structure that states a charge and spin under the names that piwsl writes."""
-    copied = atoms.copy()
+    copied: Atoms = atoms.copy()
     for name in NAMES:
         copied.info.pop(name, None)
     copied.info.update(stated.info())

@@ -202,8 +202,8 @@ def _export_in_memory(
     with scratch_directory("load") as folder:
         target = folder / EXPORTED_NAMES[0]
         if same and not periodic:
-            states = {"charge": stated.charge, "unpaired_electrons": stated.unpaired_electrons}
-            exporter.openmm(replace(same[0], **states), target)
+            charge, unpaired = stated.charge, stated.unpaired_electrons
+            exporter.openmm(replace(same[0], charge=charge, unpaired_electrons=unpaired), target)
         else:
             exporter.general(target)
         return replace(load_exported(target, device), path=model)

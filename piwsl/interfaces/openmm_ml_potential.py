@@ -8,7 +8,7 @@ from piwsl.errors import ConfigError, ElementError
 from piwsl.interfaces.openmm.force import openmm_force
 
 # Arguments passed to openmm_force, which checks their values.
-_OPTIONS = ("device", "kind", "precision", "strict", "charge", "unpaired_electrons")
+_OPTIONS = ("device", "kind", "precision", "strict", "charge", "unpaired_electrons", "multiplicity")
 
 
 class PiwslPotential:
@@ -20,7 +20,8 @@ class PiwslPotential:
         args: Default values for the arguments with the same names of createSystem and createMixedSystem: ``device``
             ("cpu", "cuda", ...), ``kind`` ("auto", "torch", "python"), ``precision`` ("single", "double"), ``strict``
             (refuse atoms outside the training data), and ``charge`` and ``unpaired_electrons`` of the atoms on which
-            the potential acts, for networks that take them.
+            the potential acts, for networks that take them. ``multiplicity``, the name that other potentials of
+            openmm-ml use, is the number of unpaired electrons plus one.
 
     Raises:
         ConfigError: The model path is missing, or an argument is unknown.
@@ -55,6 +56,11 @@ class PiwslPotential:
         options = {**self.defaults, **{name: args[name] for name in _OPTIONS if name in args}}
         if options.get("device") is not None:
             options["device"] = str(options["device"])  # also accept torch.device
+        multiplicity = options.pop("multiplicity", None)
+        if multiplicity is not None:
+            if options.get("unpaired_electrons") is not None:
+                raise ConfigError("multiplicity and unpaired_electrons: pass only one of them")
+            options["unpaired_electrons"] = multiplicity - 1
         # For interpolation, openmm-ml adds forces to an empty System and copies them.
         if system.getNumParticles() == 0 and topology.getNumAtoms() > 0:
             options["kind"] = _kind_to_copy(options.get("kind"))

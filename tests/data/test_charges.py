@@ -89,7 +89,8 @@ def test_each_format_keeps_them(tmp_path, suffix):
 def test_files_without_charges(tmp_path, suffix):
     write_frames(FrameSet([water()]), tmp_path / f"plain{suffix}")
     read = read_frames(tmp_path / f"plain{suffix}")
-    assert not read[0].charge_spin.is_stated and not read.census.states_charges
+    assert not read[0].charge_spin.is_stated
+    assert not read.census.states_charges
     assert not {"charge", "unpaired_electrons"} & set(read.names.read)
     assert collate(read, 3.0).charge_spin is None
 

@@ -74,7 +74,8 @@ def test_predictions_of_a_trained_file(files, kind):
 def test_general_files_take_the_charge_as_input(files, kind, stated):
     one = charged(stated)
     potential = load_exported(files / f"{kind}-general.pt")
-    assert potential.takes_charge and not potential.fixed_charge.is_stated
+    assert potential.takes_charge
+    assert not potential.fixed_charge.is_stated
     expected = eager(files / f"{kind}.pt", one)
     same(bind(potential, one.species, one.pbc, stated)(one.positions), expected)
     values = [None if np.isnan(value) else value for value in (stated.charge, stated.unpaired_electrons)]
@@ -92,7 +93,8 @@ def test_files_for_openmm_fix_the_charge(files, tmp_path, kind, name):
     file, exported = files / f"{kind}.pt", tmp_path / "fixed.pt"
     export_model(file, exported, target="openmm", structure=structure, charge=1, unpaired_electrons=0)
     potential, stated = load_exported(exported), ChargeSpin(1.0, 0.0)
-    assert potential.fixed_charge == stated and not potential.takes_charge
+    assert potential.fixed_charge == stated
+    assert not potential.takes_charge
     cell = structure.cell if any(structure.pbc) else None
     expected = eager(file, replace(structure, charge=1.0, unpaired_electrons=0.0))
     for given in (ChargeSpin(), stated, ChargeSpin(1.0)):
@@ -134,7 +136,8 @@ def test_compiled_files(files, tmp_path, target):
 
 def test_networks_that_ignore_charges(files, tmp_path):
     potential = load_exported(files / "plain-general.pt")
-    assert not potential.takes_charge and "default_charge_spin" not in dict(potential.program.named_buffers())
+    assert not potential.takes_charge
+    assert "default_charge_spin" not in dict(potential.program.named_buffers())
     one = charged(ChargeSpin(1.0, 1.0))
     same(bind(potential, one.species, one.pbc, one.charge_spin)(one.positions), eager(files / "plain.pt", one))
     tensors = torch.from_numpy(one.species), torch.from_numpy(one.positions)

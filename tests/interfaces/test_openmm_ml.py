@@ -259,8 +259,8 @@ def test_arguments_that_are_no_arguments(ethanol, in_argon, make_model):
     potential = MLPotential("piwsl", modelPath=make_model(ethanol))
     with pytest.raises(ConfigError, match=r"MLPotential\('piwsl'\) has no argument 'model'"):
         MLPotential("piwsl", modelPath="model.pt", model="model.pt")
-    with pytest.raises(ConfigError, match="createSystem has no argument 'charge' for piwsl: use device, kind"):
-        potential.createSystem(topology_of(ethanol), charge=0)
+    with pytest.raises(ConfigError, match="createSystem has no argument 'temperature' for piwsl: use device, kind"):
+        potential.createSystem(topology_of(ethanol), temperature=300)
     with pytest.raises(ConfigError, match="createMixedSystem has no argument 'precison'"):
         potential.createMixedSystem(topology_of(in_argon), openmm.System(), INSIDE, precison="double")
 

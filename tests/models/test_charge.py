@@ -46,7 +46,8 @@ def test_so3lr_gives_what_the_options_give(state):
     fixed = made("so3lr", charge=state[0], unpaired_electrons=state[1])
     energies, forces = results(fixed, [frame("CH3CH2OH")])
     stated = results(made("so3lr"), [charged("CH3CH2OH", *state)])
-    assert torch.equal(stated[0], energies) and torch.equal(stated[1], forces)
+    assert torch.equal(stated[0], energies)
+    assert torch.equal(stated[1], forces)
     over = results(made("so3lr", charge=5, unpaired_electrons=3), [charged("CH3CH2OH", *state)])
     assert torch.equal(over[0], energies)
 

@@ -141,6 +141,9 @@ class PaiNNFeatures(nn.Module):
         self.takes_charge = charge_embedding
         self.charge = ElectronicEmbedding(channels) if charge_embedding else None
         self.spin = ElectronicEmbedding(channels) if charge_embedding else None
+        for embedding in (self.charge, self.spin):
+            if embedding is not None:
+                nn.init.normal_(embedding.value)  # the size of the features of elements, which is learned faster
 
     def embedded(self, species: Species, structure_index: StructureIndex, charge_spin: Tensor | None) -> Tensor:
         """Return the initial scalars (N, F) of each atom."""
