@@ -1,4 +1,7 @@
-"""Checks of the physical laws that every potential must obey, for built-in networks, exports and your own models."""
+"""Checks of the physical laws that every potential must obey, for built-in networks, exports and your own models.
+
+`scan_model` computes energies along paths that leave the data.
+"""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -17,9 +20,19 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, reason_of
 from piwsl.losses.forward_mode import directional_derivative
 from piwsl.models import DirectPotential, ModelConfig, Potential, build_potential
+from piwsl.training.scan import Scan, scan_model
 from piwsl.typing import FloatArray
 
-__all__ = ["TOLERANCES", "ModelCheckError", "PotentialCall", "Tolerances", "check_model", "check_network"]
+__all__ = [
+    "TOLERANCES",
+    "ModelCheckError",
+    "PotentialCall",
+    "Scan",
+    "Tolerances",
+    "check_model",
+    "check_network",
+    "scan_model",
+]
 
 PotentialCall = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """(species, positions, edges, edge_shifts, structure_index, n_structures) -> energies (S,) eV, forces (N, 3) eV/A."""

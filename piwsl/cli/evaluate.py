@@ -23,6 +23,11 @@ from piwsl.errors import RunDirectoryError
     type=click.Path(path_type=Path),
     help="Extended XYZ file for structures, predictions and errors, with the worst frame first.",
 )
+@click.option(
+    "--scan",
+    is_flag=True,
+    help="Also scan close atoms and stretched bonds of the first frame, where the energy must rise.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
 @click.option("--force", is_flag=True, help="Replace an existing plot and an existing file of predictions.")
 @click.option("--strict", is_flag=True, help="Refuse frames outside the training data instead of printing a warning.")
@@ -35,6 +40,7 @@ def command(
     units: str | None,
     plot: Path | None,
     write: Path | None,
+    scan: bool,
     as_json: bool,
     force: bool,
     strict: bool,
@@ -51,6 +57,7 @@ def command(
     from piwsl.runs.json_text import json_text
     from piwsl.training.evaluation import check_predictions_name, evaluate
     from piwsl.training.grouped_errors import GROUP_TITLES, group_rows
+    from piwsl.training.scan import scan_model, summary
 
     plot = plot or Path(f"{source_name(data[0])}-parity.png")
     for name, path in (("plot", plot), ("write", write)):
@@ -61,6 +68,7 @@ def command(
     source = list(data) if len(data) > 1 else data[0]
     with printing_warnings(ctx.command):
         result = evaluate(model, source, units=units, write=write, progress=False, strict=strict)
+        scans = scan_model(model, result.frames) if scan else []
     has_plot = bool(result.errors.structures or result.errors.force_components) and len(result.not_finite) < len(
         result.frames
     )
@@ -68,7 +76,8 @@ def command(
         result.plot(plot)
     if as_json:
         files = {"plot": str(plot) if has_plot else None, "predictions": None if write is None else str(write)}
-        click.echo(json_text({**result.as_dict(), **files}, indent=1))
+        rows = [{"kind": s.kind, "name": s.name, "rises": s.rises, "fall": s.fall} for s in scans]
+        click.echo(json_text({**result.as_dict(), **files, **({"scans": rows} if scan else {})}, indent=1))
     else:
         click.echo(f"{len(result.frames)} frames of {', '.join(data)}")
         for line in result.lines():
@@ -76,6 +85,8 @@ def command(
         for title, errors in result.groups():
             click.echo()
             _print_columns([(title, *GROUP_TITLES), *group_rows(errors)])
+        for line in summary(scans) if scan else ():
+            click.echo(line)
         for note in result.notes:
             click.echo(f"note: {note}")
         if has_plot:

@@ -64,3 +64,12 @@ def test_a_model_that_gives_nan_exits_with_1_and_a_sentence(cli, sets, tmp_path)
     values = json.loads(called.out, parse_constant=pytest.fail)
     assert (values["energy_mae"], values["not_finite"], values["plot"]) == (None, 3, None)
     assert not Path("water-parity.png").exists()
+
+
+def test_evaluate_prints_the_scans(cli, tmp_path, exports):
+    write_extxyz(tmp_path / "water.extxyz", [frame("H2O", seed=seed, labeled=True) for seed in range(3)])
+    called = cli("evaluate", exports.trained(), "water.extxyz", "--scan", "--force")
+    assert called.code == 0, called.errors
+    assert any(line.startswith("scans outside the data: the energy rises in ") for line in called.out.splitlines())
+    called = cli("evaluate", exports.trained(), "water.extxyz", "--scan", "--force", "--json")
+    assert len(json.loads(called.out)["scans"]) == 6

@@ -47,7 +47,7 @@ class Prior(nn.Module):
         energies, slopes = torch.zeros_like(distances), torch.zeros_like(distances)
         for term in self.terms:
             energies = energies + term(species, edges, distances)
-            slopes = slopes + term.slopes(species, edges, distances)
+            slopes = slopes + term.slopes(species, edges, distances)  # type: ignore[operator]
         share = self.share.to(energies.dtype)
         along = (slopes * share / distances).unsqueeze(1) * edge_vectors
         atoms = along.new_zeros((species.shape[0], 3))
