@@ -248,8 +248,8 @@ def _measured(prepared: Preparation) -> _Times:
     full = fullest_step(objective, steps)
     active = [len(objective.acting(step)) for step in (full, full + 1, 0)]
     plain = next((step for step, terms in zip((full + 1, 0), active[1:], strict=True) if terms < active[0]), None)
-    optimizer = task.build_optimizer()
     task.potential.to(setup.device)
+    optimizer = task.build_optimizer()
 
     def timed(step: int) -> float:
         seconds = [_seconds(lambda: _one_step(prepared, optimizer, step), setup.device) for _ in range(_TIMED + 1)]
@@ -341,10 +341,12 @@ def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
         warnings.append(
             f"optimizer.patience ({optimizer.patience} validations) is longer than the run: training never stops early"
         )
-    if config.start.init_from is not None and not labels.forces:
+    start = config.start
+    careful = start.training_method != "full" or start.layer_decay != 1.0 or start.replay is not None
+    if start.init_from is not None and not labels.forces and not careful:
         warnings.append(
-            "fine-tuning on energies only: the forces of the start model may deteriorate; compare them before and "
-            "after with piwsl.evaluate"
+            "fine-tuning of all weights on energies only can spoil the forces of the start model: compare with "
+            "start.method: lora, start.layer_decay or start.replay"
         )
     return warnings
 

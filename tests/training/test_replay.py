@@ -18,7 +18,7 @@ from piwsl.training.evaluate import predictions
 from piwsl.training.loader import MixedOrder, SeededOrder
 from piwsl.training.preflight import plan_run
 from piwsl.training.preparation import prepare
-from piwsl.training.replay import JoinedFrames, stored_replay, write_replay
+from piwsl.training.replay import JoinedFrames, replay_frames, stored_replay, write_replay
 from piwsl.training.run import run_training
 from piwsl.training.start import with_network_of_start
 from tests.support.models_for_tests import trained_file
@@ -29,6 +29,12 @@ from tests.support.molecules import frame
 def file(tmp_path_factory):
     """PaiNN with random weights for H, C and O."""
     return trained_file(tmp_path_factory.mktemp("replay") / "model.pt")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Short trajectories, which save time."""
+    monkeypatch.setattr("piwsl.training.replay.STEPS_APART", 5)
 
 
 @pytest.fixture
@@ -193,9 +199,17 @@ def test_joined_frames_are_one_set(replaying, tmp_path):
     assert len(joined[1:3]) == 2
 
 
-def test_a_dry_run_labels_only_a_few_frames(replaying, tmp_path):
+def test_a_dry_run_labels_only_a_few_frames(replaying, tmp_path, monkeypatch):
+    made = []
+
+    def recorded(*arguments):
+        made.append(replay_frames(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("piwsl.training.preparation.replay_frames", recorded)
     plan = plan_run(replaying("start.replay=1000000"), tmp_path / "run")
     assert any("1000000 frames by dynamics" in line and "2 of 5" in line for line in plan.lines)
+    assert [len(frames) for frames in made] == [5]
     assert any(line.startswith("steps") and "1.5 passes" in line for line in plan.lines)
 
 
