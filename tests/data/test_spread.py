@@ -99,3 +99,13 @@ def test_the_report_states_spreads_and_frames_without_labels():
     assert report.spreads.frames == 3
     assert any(line.startswith("spread of labels   on 3 frames") for line in report.lines())
     assert not any("without" in line or "spread of" in line for line in inspect_frames(FrameSet([frames[0]])).lines())
+
+
+def test_the_first_spread_may_be_in_a_later_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("piwsl.data.formats.packed.BLOCK", 2)
+    bare = [frame("CH4", seed=seed, labeled=True) for seed in range(3)]
+    frames = FrameSet([*bare, *list(with_spreads([frame("H2O", seed=seed, labeled=True) for seed in range(4)]))])
+    write_frames(frames, tmp_path / "late.h5")
+    found = read_frames(tmp_path / "late.h5")
+    same_spreads(found, frames)
+    assert found.census.has_spread.tolist() == [False] * 4 + [True] * 3

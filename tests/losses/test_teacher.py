@@ -173,6 +173,11 @@ def test_both_see_the_neighbors_within_their_cutoffs(own, of_teacher):
     _, parts, batch = run(objective, student)
     narrow = objective.teacher.student_batch(batch, 0.06)
     assert (narrow.edges.shape[1] < batch.edges.shape[1]) == (of_teacher > own)
+    edges = []
+    inner = teacher.energies_of_edges
+    teacher.energies_of_edges = lambda *graph: edges.append(graph[1].shape[1]) or inner(*graph)
+    objective.teacher.fresh()(batch, (), TeacherForces().request, None, 0.06)
+    assert (edges[0] < batch.edges.shape[1]) == (of_teacher < own)
     exact = collate(FRAMES, 5.0, torch.float64)
     forces = [potential(*exact.graph)[1].detach() for potential in (student, teacher)]
     norms = (forces[0] - forces[1]).norm(dim=-1).split(exact.n_atoms.tolist())

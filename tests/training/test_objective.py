@@ -5,10 +5,10 @@ import torch
 
 from piwsl.data.batch import collate
 from piwsl.errors import ConfigError
-from piwsl.losses import FrameRandom, TowardsDisagreement, TowardsEnergyError, TowardsForceError
+from piwsl.losses import FrameRandom, Teacher, TowardsDisagreement, TowardsEnergyError, TowardsForceError
 from piwsl.losses.contrast import ChainSettings
 from piwsl.runs.config import validate
-from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, TrainingConfig
+from piwsl.training.config import DisplacementConfig, LossConfig, ScheduleConfig, TeacherConfig, TrainingConfig
 from piwsl.training.objective import build_contrast, build_displacement, build_objective
 from tests.support.molecules import frame, oxide
 from tests.support.potentials import painn
@@ -26,6 +26,9 @@ BASE = LossConfig(
     pisc_paths=1.0,
     noisy_node=1.0,
     taylor_labels=1.0,
+    teacher_forces=1.0,
+    teacher_pitc=1.0,
+    teacher_curvature=1.0,
     mixing=0.0,
     error="huber",
 )
@@ -39,6 +42,9 @@ LOSS_CHANGES = {
     "pisc_paths": 2.0,
     "noisy_node": 2.0,
     "taylor_labels": 2.0,
+    "teacher_forces": 2.0,
+    "teacher_pitc": 2.0,
+    "teacher_curvature": 2.0,
     "mixing": 0.1,
     "error": "mae",
     "huber_delta": 1e-5,
@@ -47,6 +53,7 @@ LOSS_CHANGES = {
     "cadence": 2,
     "warmup": 1,
 }
+ON_ALL = TeacherConfig(frames="all")
 DISPLACEMENT_CHANGES = {
     "direction": ["uniform", "force_error", "energy_error", "disagreement"],
     "length": [0.1],
@@ -58,9 +65,10 @@ DISPLACEMENT_CHANGES = {
 }
 
 
-def fingerprint(loss, displacement=DisplacementConfig()):  # noqa: B008 (frozen)
+def fingerprint(loss, displacement=DisplacementConfig(), teaching=ON_ALL):  # noqa: B008 (frozen)
     """Losses and gradients of a few steps."""
-    objective = build_objective(loss, displacement)
+    teacher = Teacher([painn(seed=7).requires_grad_(False)], 3.0, 3.0)
+    objective = build_objective(loss, displacement, teacher=teacher, teaching=teaching)
     potential = painn(layers=1)
     potential.reference_energies.zero_()
     batch = collate(FRAMES, 3.0 + objective.margin, torch.float64)
@@ -89,6 +97,12 @@ def test_every_key_of_the_losses_has_an_effect(key, base):
 )
 def test_every_key_of_the_displacement_has_an_effect(key, value, base):
     found = fingerprint(BASE, DisplacementConfig(**{key: value}))
+    assert not torch.allclose(found, base, rtol=1e-8)
+
+
+@pytest.mark.parametrize("change", [{"frames": "without_forces"}, {"target": "work"}])
+def test_every_key_of_the_teacher_has_an_effect(change, base):
+    found = fingerprint(BASE, teaching=ON_ALL.model_copy(update=change))
     assert not torch.allclose(found, base, rtol=1e-8)
 
 

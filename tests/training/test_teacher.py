@@ -7,16 +7,24 @@ import numpy as np
 import pytest
 import torch
 
+from piwsl.data.batch import collate
 from piwsl.data.frames import FrameSet
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
 from piwsl.export.import_model import foundation_lines
 from piwsl.export.trained_file import load_trained, save_trained
+from piwsl.losses import TeacherForces
 from piwsl.runs.files import sha256
 from piwsl.training import teacher as teachers
 from piwsl.training.data import training_frames
+from piwsl.training.distributed.processes import Processes
 from piwsl.training.evaluate import predictions
+from piwsl.training.fit import Setup
+from piwsl.training.loader import share_of_process
+from piwsl.training.objective import build_objective
 from piwsl.training.run import run_training
+from piwsl.training.start import starting_potential
+from piwsl.training.step_memory import step_memory
 from piwsl.training.teacher import load_teacher
 from tests.support.models_for_tests import trained_file, trained_model
 from tests.support.molecules import frame
@@ -187,3 +195,17 @@ def test_the_comparison_of_units_ignores_other_differences():
     assert teachers._ratio(labels, 3.0 * labels) == pytest.approx(3.0)
     assert teachers._ratio(rng.normal(size=300), labels) is None
     assert teachers._ratio(np.zeros(300), labels) is None
+
+
+def test_the_estimate_of_the_memory_leaves_no_predictions(small, teacher_file, tmp_path):
+    """Its probe has the index of another frame."""
+    config = with_teacher(small, teacher_file, "loss.teacher_forces=1")
+    frames, processes = training_frames(config), Processes()
+    share = share_of_process(config, frames, processes)
+    loaded = load_teacher(config, frames.train, None)
+    setup = Setup(config, frames, tmp_path, processes, torch.device("cpu"), share, loaded)
+    objective = build_objective(config.loss, config.displacement, teacher=loaded.teacher)
+    assert step_memory(setup, objective, starting_potential(config, frames).potential) is not None
+    batch = collate([frames.train[0]], 4.0)
+    found = loaded.teacher(batch, (), TeacherForces().request, None).forces[0]
+    assert torch.allclose(found, loaded.teacher.potentials[0](*batch.graph)[1], atol=1e-5)
