@@ -46,6 +46,7 @@ class Labeled(Protocol):
     def unpaired_electrons(self) -> float:
         """Number of unpaired electrons; NaN if not stated."""
 
+    @property
     def has_spread(self) -> bool:
         """Whether the spread of an ensemble is stored."""
 
