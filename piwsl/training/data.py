@@ -367,7 +367,11 @@ def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
 
 def _notes(loss: LossConfig, labels: LabelCounts, replay: bool) -> list[str]:
     notes = []
-    dropped = "acts on replay frames only and is dropped from" if replay else "is dropped, also from"
+    dropped = (
+        "holds the forces of replay frames to those of the start model and is dropped from"
+        if replay
+        else "is dropped, also from"
+    )
     if is_active(loss.forces) and not labels.forces:
         notes.append(f"no training frame has forces: loss.forces {dropped} the validation loss")
     if is_active(loss.energy) and not labels.energies:

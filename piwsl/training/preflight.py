@@ -346,7 +346,7 @@ def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
     if start.init_from is not None and not labels.forces and not careful:
         warnings.append(
             "fine-tuning of all weights on energies only can spoil the forces of the start model: compare with "
-            "start.method: lora, start.layer_decay or start.replay"
+            "start.method: lora, start.layer_decay or a lower optimizer.learning_rate"
         )
     return warnings
 

@@ -52,7 +52,7 @@ def test_a_plan_warns_about_settings_without_effect(small, tmp_path):
     options = {"start.init_from": model, "data.forces_fraction": 0, "model.layers": 1, "optimizer.steps": 2}
     energies = plan_training(config=small(), options=options, output=tmp_path / "run")
     assert any("fine-tuning of all weights on energies only" in warning for warning in energies.warnings)
-    careful = plan_training(config=small(), options={**options, "start.layer_decay": 0.5}, output=tmp_path / "run")
+    careful = plan_training(config=small(), options={**options, "start.replay": 4}, output=tmp_path / "run")
     assert not any("fine-tuning" in warning for warning in careful.warnings)
     assert any("start" in text and "starting from" in text for text in energies.lines)
 

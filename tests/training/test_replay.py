@@ -116,7 +116,10 @@ def test_replay_from_a_file_keeps_elements_that_the_new_labels_lack(replaying, t
 def test_training_uses_replay_and_validation_does_not(replaying, tmp_path):
     config = replaying("data.forces_fraction=0")
     run = prepared(config, tmp_path)
-    assert any("acts on replay frames only" in note for note in run.setup.frames.report.notes)
+    assert any(
+        "holds the forces of replay frames to those of the start model" in note
+        for note in run.setup.frames.report.notes
+    )
     assert {weighted.term.name for weighted in run.task.objective.terms} == {"energy", "forces"}
     assert [weighted.term.name for weighted in run.task.validation.terms] == ["energy"]
     # The gradient of the forces reaches the weights although no training frame has forces.
