@@ -123,7 +123,7 @@ class Watched:
         self.calls = []
         inner = potential.energies_of_edges
 
-        def energies(species, edges, edge_vectors, structure_index, n_structures):
+        def energies(species, edges, edge_vectors, structure_index, n_structures, charge_spin=None):
             tangent = forward_ad.unpack_dual(edge_vectors).tangent if self.forward else None
             way = "work" if tangent is not None else "forces" if edge_vectors.requires_grad else "energy"
             self.calls.append((way, n_structures))
