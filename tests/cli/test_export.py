@@ -105,3 +105,17 @@ def test_a_network_that_breaks_a_law_is_exported_for_openmm_only_if_this_is_acce
     general = cli("export", "spin.pt")
     assert general.code == 0, general.errors
     assert "limitation: network spinconv" in general.out
+
+
+def test_charge_and_spin(cli, water):
+    trained_file(Path("charged.pt"), charge_embedding=True, layers=1, channels=8)
+    trained_file(Path("plain.pt"), layers=1, channels=8)
+    fixed = ["--target", "openmm", "--structure", "water.xyz", "--charge", "1", "--unpaired-electrons", "0"]
+    assert cli("export", "charged.pt", *fixed).code == 0
+    assert json.loads(cli("export", "--info", "charged-openmm.pt").out)["fixed_charge"] == [1.0, 0.0]
+    refused = cli("export", "plain.pt", *fixed)
+    assert refused.code == 2
+    assert "--charge 1: network painn ignores charge and spin: leave this out" in refused.errors[0]
+    general = cli("export", "charged.pt", "--charge", "1")
+    assert general.code == 2
+    assert "--charge N and --unpaired-electrons N require --target openmm" in general.errors[0]

@@ -123,7 +123,7 @@ class Watched:
         self.calls = []
         inner = potential.energies_of_edges
 
-        def energies(species, edges, edge_vectors, structure_index, n_structures):
+        def energies(species, edges, edge_vectors, structure_index, n_structures, charge_spin=None):
             tangent = forward_ad.unpack_dual(edge_vectors).tangent if self.forward else None
             way = "work" if tangent is not None else "forces" if edge_vectors.requires_grad else "energy"
             self.calls.append((way, n_structures))
@@ -166,7 +166,7 @@ def test_forces_are_made_only_where_they_are_needed(terms, expected):
 def test_a_direct_potential_gives_its_own_forces_in_one_call():
     potential = painn("direct")
     calls, inner = [], potential.energies_and_forces_of_edges
-    potential.energies_and_forces_of_edges = lambda *graph: calls.append(graph[-1]) or inner(*graph)
+    potential.energies_and_forces_of_edges = lambda *graph: calls.append(graph[4]) or inner(*graph)
     batch, steps = batch_and_steps()
     points = evaluate(
         potential, batch, steps, PredictionRequest.union([ForceL2MAE().request, PITC().request, PISC().request])

@@ -11,7 +11,7 @@ from piwsl.losses.evaluation import evaluate
 from piwsl.losses.predictions import PredictionRequest, Work
 from piwsl.models import ModelConfig, build_potential
 from piwsl.testing import check_model
-from tests.support.molecules import frame
+from tests.support.molecules import frame, oxide
 
 ENERGIES = {1: -13.0, 6: -1030.0, 7: -1480.0, 8: -2042.0}
 OPTIONS = {
@@ -122,6 +122,18 @@ def test_losses_keep_the_charges_of_displaced_copies(kind):
     here, own = potential(*batch.graph)
     torch.testing.assert_close(points.energies[0], here)
     torch.testing.assert_close(points.work(Work(0, 0, 1)).sum(), (step * own).sum())
+
+
+@pytest.mark.parametrize("kind", ["painn", "direct"])
+def test_stress_and_direct_forces_of_charged_cells(kind):
+    potential = made(kind).requires_grad_(True)
+    cells = [replace(oxide(), charge=charge, unpaired_electrons=0.0) for charge in (1.0, -1.0)]
+    batch = collate(cells, potential.network.cutoff, torch.float64)
+    points = evaluate(potential, batch, [], PredictionRequest(forces=frozenset({0}), stress=True))
+    energies, forces = potential(*batch.graph)
+    torch.testing.assert_close(points.energies[0], energies)
+    torch.testing.assert_close(points.forces[0], forces)
+    assert float((energies[0] - energies[1]).detach().abs()) > 1e-6
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -88,7 +88,7 @@ def in_pairs(species, positions, edges, index):
 class RoundedElements(Potential):
     """Takes the energies of the elements in the type of the network: up to 1 meV an atom is lost in float32."""
 
-    def energies_of_edges(self, species, edges, edge_vectors, structure_index, n_structures):
+    def energies_of_edges(self, species, edges, edge_vectors, structure_index, n_structures, charge_spin=None):
         atomic = self.network(species, edges, edge_vectors, structure_index)
         atomic = atomic.to(torch.float64) + self.reference_energies.to(atomic.dtype)[species]
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
