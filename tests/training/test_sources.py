@@ -80,13 +80,26 @@ def test_counts_are_in_the_lines(small):
 def test_scale_knows_nothing_of_hidden_forces(small):
     from piwsl.training.start import starting_potential
 
-    seen, hidden = small(), small("data.forces_fraction=0")
+    seen, hidden = small("model.zbl=false"), small("data.forces_fraction=0", "model.zbl=false")
     frames = training_frames(hidden)
     assert frames.report.force_rms is not None
     assert float(starting_potential(hidden, frames).potential.scale) == frames.report.energy_spread
     squares = np.concatenate([one.forces**2 for one in training_frames(seen).train])
     scale = float(starting_potential(seen, training_frames(seen)).potential.scale)
     assert scale == pytest.approx(np.sqrt(squares.mean()), rel=1e-12)
+
+
+def test_scale_without_forces_is_the_spread_without_the_prior(small):
+    from piwsl.models.build import build_prior
+    from piwsl.training.prior_labels import without_prior
+    from piwsl.training.start import starting_potential
+
+    config = small("data.forces_fraction=0")
+    frames = training_frames(config)
+    left = without_prior(list(frames.train), build_prior(config.model, [1, 8]))
+    scale = float(starting_potential(config, frames).potential.scale)
+    assert scale == pytest.approx(np.std([one.energy for one in left]), rel=1e-9)
+    assert abs(scale - frames.report.energy_spread) > 1e-3
 
 
 @pytest.fixture
