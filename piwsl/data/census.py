@@ -95,9 +95,7 @@ class Census:
         forces, stress, periodic, unusable, spread = np.frombuffer(flags, dtype=bool).reshape(-1, 5).T.copy()
         charge_spin = np.frombuffer(states, dtype=np.float16).reshape(-1, 2).copy()
         composition, energies = np.array(rows, dtype=np.int32), np.array(energy)
-        return cls(
-            *table.counts(), composition, energies, forces, stress, periodic, unusable, charge_spin, spread
-        )
+        return cls(*table.counts(), composition, energies, forces, stress, periodic, unusable, charge_spin, spread)
 
     @classmethod
     def joined(cls, parts: Sequence["Census"]) -> "Census":

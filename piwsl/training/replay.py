@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from ase.data import atomic_masses, chemical_symbols
 
 from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
-from piwsl.data.census import Census
 from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, ElementError, RunDirectoryError
 from piwsl.export.trained_file import DTYPES
@@ -238,38 +237,6 @@ def _symbols(numbers: Iterable[int]) -> str:
     return ", ".join(chemical_symbols[number] for number in numbers)
 
 
-class JoinedFrames(Sequence[Frame]):
-    """Frames of two sets, one set after the other.
-
-    Attributes:
-        first: First frames.
-        second: Frames with the indices that follow.
-    """
-
-    def __init__(self, first: FrameSet, second: FrameSet) -> None:
-        self.first = first
-        self.second = second
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Frame]: ...
-
-    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
-
-    def census(self) -> Census:
-        """Return the compositions and labels of all frames."""
-        return Census.joined([self.first.census, self.second.census])
-
-
 def replay_line(config: TrainingConfig, replay: FrameSet | None) -> str:
     """Return a line about the replay frames of a run; None before they are made."""
     start = config.start
@@ -287,7 +254,7 @@ def replay_line(config: TrainingConfig, replay: FrameSet | None) -> str:
 
 def with_replay(train: FrameSet, replay: FrameSet | None) -> FrameSet:
     """Return the training frames, followed by the replay frames if there are any."""
-    return train if replay is None else FrameSet(JoinedFrames(train, replay), train.source)
+    return train if replay is None else FrameSet(JoinedFrames([train, replay]), train.source)
 
 
 def write_replay(frames: FrameSet, path: Path) -> None:

@@ -15,10 +15,11 @@ from piwsl.training.config import load_config
 from piwsl.training.data import training_frames
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.evaluate import predictions
-from piwsl.training.loader import MixedOrder, SeededOrder
+from piwsl.training.loader import SeededOrder
+from piwsl.training.mixed_order import MixedOrder
 from piwsl.training.preflight import plan_run
 from piwsl.training.preparation import prepare
-from piwsl.training.replay import JoinedFrames, replay_frames, stored_replay, write_replay
+from piwsl.training.replay import replay_frames, stored_replay, write_replay
 from piwsl.training.run import run_training
 from piwsl.training.start import with_network_of_start
 from tests.support.models_for_tests import trained_file
@@ -53,7 +54,7 @@ def prepared(config, tmp_path, frames=None, **options):
 
 
 def test_every_batch_contains_its_share_of_replay_frames():
-    mixed = MixedOrder(SeededOrder(7, 0), SeededOrder(5, 0, stream=4), 10, 3)
+    mixed = MixedOrder(SeededOrder(7, 0), SeededOrder(5, 0, stream=4), 7, 10, 3)
     batches = mixed.frames(0, 1000).reshape(-1, 10)
     assert ((batches >= 7).sum(1) == 3).all()
     # Each part of an accumulated step contains nearly the same number.
@@ -188,18 +189,6 @@ def test_stored_replay_frames_are_used_when_a_run_is_resumed(replaying, tmp_path
     (tmp_path / "run" / "replay.pt").write_bytes(b"damaged")
     with pytest.raises(RunDirectoryError, match=r"replay\.pt: the file is damaged"):
         stored_replay(tmp_path / "run" / "replay.pt")
-
-
-def test_joined_frames_are_one_set(replaying, tmp_path):
-    first = FrameSet([frame("H2O", seed=seed, labeled=True) for seed in range(2)])
-    second = FrameSet([frame("CH3OH", seed=seed, labeled=True) for seed in range(3)])
-    joined = FrameSet(JoinedFrames(first, second))
-    assert len(joined) == 5
-    assert joined[4] is second[2]
-    assert joined[-1] is second[2]
-    assert [one.energy for one in joined] == [one.energy for one in (*first, *second)]
-    assert joined.census.sizes.tolist() == [3, 3, 6, 6, 6]
-    assert len(joined[1:3]) == 2
 
 
 def test_a_dry_run_labels_only_a_few_frames(replaying, tmp_path, monkeypatch):

@@ -8,11 +8,11 @@ import pytest
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
 from piwsl.data.write import write_frames
-from piwsl.errors import ConfigError
-from piwsl.training.data import check_unchanged, hashes_of, training_frames
+from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.training.data import training_frames
 from piwsl.training.loader import BatchShard, SeededOrder, training_order
-from piwsl.training.mixed_order import MixedOrder
 from piwsl.training.run import run_training
+from piwsl.training.stored_split import check_unchanged, write_split
 from tests.support.molecules import frame
 
 BARE = [frame("H2O", rattle=0.08, seed=100 + seed) for seed in range(12)]
@@ -81,7 +81,7 @@ def test_an_element_without_any_label(small, tmp_path):
 
 def test_each_batch_has_its_share(small, bare_file):
     config = small(f"data.unlabeled={bare_file}", "optimizer.batch_size=10", "data.unlabeled_share=0.3")
-    order = training_order(config, training_frames(config))
+    order = training_order(config, training_frames(config), None)
     batches = order.frames(0, 400).reshape(40, 10)
     assert ((batches >= 40).sum(1) == 3).all()
     assert batches.max() == 51
@@ -95,20 +95,38 @@ def test_each_batch_has_its_share(small, bare_file):
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.99, 4), (0.4, 2)])
-def test_both_kinds_are_always_present(share, count):
-    order = MixedOrder(SeededOrder(7, 0), SeededOrder(3, 0), 7, 5, share)
-    assert ((order.frames(0, 50).reshape(10, 5) >= 7).sum(1) == count).all()
+def test_both_kinds_are_always_present(small, bare_file, share, count):
+    config = small(f"data.unlabeled={bare_file}", f"data.unlabeled_share={share}")
+    order = training_order(config, training_frames(config), None)
+    assert ((order.frames(0, 50).reshape(10, 5) >= 40).sum(1) == count).all()
+
+
+def test_replay_frames_leave_room_for_both_kinds(small, bare_file):
+    """Replay frames fill their share of a batch first; the others share the rest."""
+    config = small(
+        f"data.unlabeled={bare_file}",
+        "optimizer.batch_size=10",
+        "data.unlabeled_share=0.5",
+        "start.init_from=start.pt",
+        "start.replay=6",
+        "start.replay_share=0.4",
+    )
+    frames = training_frames(config)
+    batches = training_order(config, frames, FrameSet(BARE[:6])).frames(0, 400).reshape(40, 10)
+    assert ((batches >= 52).sum(1) == 4).all()
+    assert ((batches < 40).sum(1) == 3).all()
+    assert batches.max() == 57
 
 
 def test_a_batch_of_one_has_no_room(small, bare_file):
     config = small(f"data.unlabeled={bare_file}", "optimizer.batch_size=1")
-    with pytest.raises(ConfigError, match="at least 2"):
-        training_order(config, training_frames(config))
+    with pytest.raises(ConfigError, match="leaves no room for frames with and without labels"):
+        training_order(config, training_frames(config), None)
 
 
 def test_all_frames_labeled_keep_their_order(small):
     config = small()
-    assert isinstance(training_order(config, training_frames(config)), SeededOrder)
+    assert isinstance(training_order(config, training_frames(config), None), SeededOrder)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(small, bare_file, tmp_path):
@@ -120,13 +138,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(small, bare_file, tmp_path):
 
 
 def test_another_file_without_labels_is_noticed(small, bare_file, tmp_path):
-    import json
-
-    from piwsl.errors import RunDirectoryError
-
     frames = training_frames(small(f"data.unlabeled={bare_file}"))
-    stored = {"train": [], "validation": [], "test": [], "sha256": hashes_of(frames)}
-    (tmp_path / "split.json").write_text(json.dumps(stored))
+    write_split(tmp_path / "split.json", frames)
     check_unchanged(tmp_path / "split.json", frames)
     with pytest.raises(RunDirectoryError, match="unlabeled file"):
         check_unchanged(tmp_path / "split.json", replace(frames, unlabeled_sha256="other"))
