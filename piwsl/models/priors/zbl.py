@@ -50,14 +50,15 @@ class ZBL(nn.Module):
         table = (_COULOMB * charges[:, None] * charges, (powers[:, None] + powers) / _LENGTH, 1.0 / ranges)
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("pairs", torch.stack(table, dim=-1).view(-1, 3), persistent=False)
-        self.register_buffer("weights", torch.tensor(_WEIGHTS, dtype=torch.float64), persistent=False)
-        self.register_buffer("exponents", torch.tensor(_EXPONENTS, dtype=torch.float64), persistent=False)
+        # Columns, so that loops over pairs are the inner loops.
+        self.register_buffer("weights", torch.tensor(_WEIGHTS, dtype=torch.float64)[:, None], persistent=False)
+        self.register_buffer("exponents", torch.tensor(_EXPONENTS, dtype=torch.float64)[:, None], persistent=False)
 
     def forward(self, species: Tensor, edges: Tensor, distances: Tensor) -> Tensor:
         """Map species (N,), edges (2, E) and distances (E,) to the energy of each pair (E,), eV."""
         strength, screening, inverse_range = self._of_pairs(species, edges, distances)
-        terms = torch.exp((distances * screening).unsqueeze(1) * -self.exponents.to(distances.dtype))
-        screened = (terms * self.weights.to(distances.dtype)).sum(1)
+        terms = torch.exp(-self.exponents.to(distances.dtype) * (distances * screening))
+        screened = (terms * self.weights.to(distances.dtype)).sum(0)
         energies: Tensor = strength / distances * screened * switch(distances * inverse_range)
         return energies
 
@@ -65,8 +66,8 @@ class ZBL(nn.Module):
         """Return the derivative of the energy of each pair (E,) with respect to the distance, eV/angstrom."""
         strength, screening, inverse_range = self._of_pairs(species, edges, distances)
         exponents = self.exponents.to(distances.dtype)
-        terms = torch.exp((distances * screening).unsqueeze(1) * -exponents) * self.weights.to(distances.dtype)
-        screened, falling = terms.sum(1), (terms * exponents).sum(1) * screening
+        terms = torch.exp(-exponents * (distances * screening)) * self.weights.to(distances.dtype)
+        screened, falling = terms.sum(0), (terms * exponents).sum(0) * screening
         x = distances * inverse_range
         of_switch = switch(x)
         slopes = (screened / distances + falling) * of_switch - screened * inverse_range * switch_slope(x)
