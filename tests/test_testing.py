@@ -89,6 +89,7 @@ def test_three_powers_are_smooth_enough(dtype):
     check_model(smooth, [WATER, ETHANOL], CUTOFF, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("network", BUILT_IN)
 def test_a_cosine_cutoff_in_our_own_networks_is_found(network, dtype, monkeypatch):

@@ -54,6 +54,7 @@ def compared(runs, path, reference, frames=1000, seed=1, change=None, **options)
     return compare_run(read_run(runs.write_run(path, positions, NUMBERS, thermo, cells=cells)), reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [True, False])
 def test_the_same_crystal_agrees(runs, tmp_path, reference, jump):
     found = compared(runs, tmp_path / "run", reference, jump=jump)
@@ -101,6 +102,7 @@ def test_angles_are_those_of_ase(runs, tmp_path, reference):
         assert values[f"angle.{kind}.width"] == pytest.approx(np.std(angles), abs=0.6)
 
 
+@pytest.mark.slow
 def test_a_larger_cell_and_hotter_atoms_differ(runs, tmp_path, reference):
     larger = judge(compared(runs, tmp_path / "larger", reference, stretch=1.01))
     assert {"shape.volume_per_atom", "bond.O-Ti.mean", "rdf.O-Ti"} <= {one.key for one in larger.differing}

@@ -28,6 +28,7 @@ def called(cli):
     return call
 
 
+@pytest.mark.slow
 def test_teacher_labels_student_export(called, tmp_path):
     trained_file(tmp_path / "start.pt", dtype="float64", channels=4, layers=1, cutoff=3.0, frames=("H2O",))
     write(tmp_path / "water.xyz", molecule("H2O"))

@@ -67,11 +67,13 @@ def test_python_without_assertions_is_refused():
     assert "unset PYTHONOPTIMIZE" in done.stderr
 
 
+@pytest.mark.slow
 def test_names_outside_the_locale_are_one_line():
     done = command("train", "--data", "w\u00f6.xyz", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
 def test_output_that_cannot_be_written_is_one_line():
     line = [sys.executable, "-m", "piwsl.cli", "train", "--template"]

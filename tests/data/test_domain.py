@@ -122,6 +122,7 @@ def ethanol_model(tmp_path):
     return tmp_path / "model.pt"
 
 
+@pytest.mark.slow
 def test_every_door_warns_once(ethanol_model, tmp_path, caplog):
     """The calculator, export, evaluation, and the OpenMM force of a trained file."""
     doors = {

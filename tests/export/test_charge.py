@@ -86,6 +86,7 @@ def test_general_files_take_the_charge_as_input(files, kind, stated):
     assert replicas(positions).energies.tolist() == pytest.approx([expected[0]] * 3, abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["so3lr", "painn"])
 @pytest.mark.parametrize("name", ["CH3CH2OH", "cell"])
 def test_files_for_openmm_fix_the_charge(files, tmp_path, kind, name):
@@ -103,6 +104,7 @@ def test_files_for_openmm_fix_the_charge(files, tmp_path, kind, name):
         bind(potential, structure.species, structure.pbc, ChargeSpin(0.0))
 
 
+@pytest.mark.slow
 def test_the_charge_of_the_structure_is_fixed_without_arguments(files, tmp_path):
     structure = charged(ChargeSpin(-1.0, 1.0))
     export_model(files / "painn.pt", tmp_path / "own.pt", target="openmm", structure=structure)
@@ -113,6 +115,7 @@ def test_the_charge_of_the_structure_is_fixed_without_arguments(files, tmp_path)
     assert load_exported(tmp_path / "none.pt").fixed_charge == ChargeSpin(0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_copies_of_a_charged_molecule(files, tmp_path):
     one = charged(ChargeSpin(1.0, 1.0))
     export_model(files / "painn.pt", tmp_path / "copies.pt", target="openmm", structure=one, copies=3)
@@ -123,6 +126,7 @@ def test_copies_of_a_charged_molecule(files, tmp_path):
         bind_replicas(potential, one.species, stated=ChargeSpin(0.0))
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("target", ["general", "openmm"])
 def test_compiled_files(files, tmp_path, target):
     one = charged(ChargeSpin(1.0, 1.0), "H2O")

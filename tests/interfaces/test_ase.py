@@ -47,6 +47,7 @@ def test_optimizers_find_the_minimum(optimizer, form, ethanol, make_model):
     assert np.abs(ethanol.get_all_distances() - lengths)[lengths < 2.7].max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_cell_relaxes_to_its_lattice_constant(argon):
     def energy(edge):
         crystal = bulk("Ar", "fcc", a=edge, cubic=True)
@@ -66,6 +67,7 @@ def test_a_cell_relaxes_to_its_lattice_constant(argon):
     assert crystal.get_potential_energy() == pytest.approx(best.fun, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_stress_is_the_derivative_by_strain_in_the_order_of_ase(network):
     atoms = oxide().atoms()
     atoms.calc = PiwslCalculator(network)

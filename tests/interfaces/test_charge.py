@@ -95,6 +95,7 @@ def test_other_charges_than_in_training_are_reported(files, caplog):
     atoms.get_potential_energy()
 
 
+@pytest.mark.slow
 def test_openmm_forces(files):
     openmm = pytest.importorskip("openmm")
     from piwsl import openmm_force
@@ -130,6 +131,7 @@ def test_openmm_forces(files):
 SHORT = {"steps": 4, "ensemble": "nve", "trajectory_interval": 2, "report_interval": 2, "stop": ("none",)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"engine": "ase"}, {"replicas": 2}])
 def test_dynamics(files, tmp_path, options):
     def final(name, structure=None, model="charged.pt", **more):

@@ -99,6 +99,7 @@ print(sorted(name for name in sys.modules if name.startswith("piwsl")))
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["torch", "piwsl.errors", "piwsl.interfaces.openmm.force"])
 def test_other_potentials_do_without_what_is_broken_here(broken):
     code = f"""

@@ -94,6 +94,7 @@ def test_painn_without_the_option_is_unchanged(kind):
     assert torch.equal(results(plain, [frame("H2O")])[1], results(plain, [charged("H2O", 1, 1)])[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("state", [(1, 1), (-1, 0)])
 def test_laws_of_charged_structures(kind, state):

@@ -42,6 +42,7 @@ def small(water_file):
                 "model.channels=8",
                 "model.layers=1",
                 "model.cutoff=3.0",
+                "model.zbl=false",  # the Morse force field has no nuclear repulsion
                 "optimizer.steps=60",
                 "optimizer.batch_size=5",
                 "optimizer.validation_interval=20",

@@ -31,6 +31,7 @@ def charged_file(water_file, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_mixed_charges_in_one_batch_are_learned(small, charged_file, tmp_path):
     overrides = (f"data.file={charged_file}", "loss.energy=10", "loss.forces=1", "optimizer.steps=100")
     config = small(*overrides, "model.charge_embedding=true", "optimizer.learning_rate=2e-2")

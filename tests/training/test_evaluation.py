@@ -57,6 +57,7 @@ def test_errors_by_data_set_config_type_and_element(exports, frames):
     assert "data:image/png" in html
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_a_spread_and_an_exported_one_the_same(ensemble, frames, tmp_path):
     members = [piwsl.evaluate(path, frames, progress=False) for path in sorted(ensemble.glob("seed-*"))]
     together = piwsl.evaluate(ensemble, frames, progress=False)

@@ -16,7 +16,7 @@ from piwsl.training.run import run_training
 
 def judged(config, tmp_path, frames=None):
     task = prepare(config, frames or training_frames(config), tmp_path / "run", Processes(), torch.device("cpu")).task
-    return {weighted.term.name: weighted.at(config.optimizer.steps) for weighted in task.validation.terms}
+    return {weighted.term.name: weighted.at(config.optimizer.steps) for weighted in task.validated.terms}
 
 
 def test_validation_follows_the_labels_of_training_or_one_error(small, tmp_path):

@@ -122,7 +122,7 @@ def test_training_uses_replay_and_validation_does_not(replaying, tmp_path):
         for note in run.setup.frames.report.notes
     )
     assert {weighted.term.name for weighted in run.task.objective.terms} == {"energy", "forces"}
-    assert [weighted.term.name for weighted in run.task.validation.terms] == ["energy"]
+    assert [weighted.term.name for weighted in run.task.validated.terms] == ["energy"]
     # The gradient of the forces reaches the weights although no training frame has forces.
     result = run_training(config, tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
@@ -136,6 +136,7 @@ def test_training_uses_replay_and_validation_does_not(replaying, tmp_path):
     assert any(row.split(",")[column] for row in metrics[1:])
 
 
+@pytest.mark.slow
 def test_replay_holds_the_model_to_its_start(replaying, file, tmp_path):
     """Energies of another method are learned with smaller changes of the forces than without replay."""
     settings = ("data.forces_fraction=0", "optimizer.steps=60", "optimizer.learning_rate=1e-3")

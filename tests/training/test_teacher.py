@@ -77,6 +77,7 @@ def untaught(small, teacher_file, tmp_path_factory):
     return difference(run.model, teacher_file, training_frames(small()).validation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "terms", [("teacher_forces=100",), ("teacher_pitc=100",), ("teacher_forces=10", "loss.teacher_curvature=3")]
 )
@@ -203,7 +204,7 @@ def test_the_estimate_of_the_memory_leaves_no_predictions(small, teacher_file, t
     frames, processes = training_frames(config), Processes()
     share = share_of_process(config, frames, processes)
     loaded = load_teacher(config, frames.train, None)
-    setup = Setup(config, frames, tmp_path, processes, torch.device("cpu"), share, loaded)
+    setup = Setup(config, frames, tmp_path, processes, torch.device("cpu"), share, teacher=loaded)
     objective = build_objective(config.loss, config.displacement, teacher=loaded.teacher)
     assert step_memory(setup, objective, starting_potential(config, frames).potential) is not None
     batch = collate([frames.train[0]], 4.0)

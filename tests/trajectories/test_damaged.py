@@ -60,6 +60,7 @@ def test_both_numbers_of_atoms_of_an_xtc_are_compared_with_its_bytes(make):
         open_trajectory(altered(path, 52, struct.pack(">i", 2**30)))
 
 
+@pytest.mark.slow
 def test_noise_in_compressed_positions_is_an_error_or_other_positions(make):
     path = make("xtc")
     for seed in range(20):

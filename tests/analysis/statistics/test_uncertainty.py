@@ -60,6 +60,7 @@ def test_no_error_is_invented_for_one_sample():
     assert (single.value, single.uncertainty, single.samples) == (2.0, None, 1)
 
 
+@pytest.mark.slow
 def test_equal_distributions_agree_in_95_of_100_cases(runs):
     pairs = [
         [block_sums(runs.correlated(1500, 1, 0.8, 1000 + 2 * trial + side)[:, 0]) for side in (0, 1)]

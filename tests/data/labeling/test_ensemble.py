@@ -64,6 +64,7 @@ def check(labeled, members):
         assert np.allclose(one.force_spread, force_spread, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_files_and_the_directory_of_an_ensemble(tmp_path, members, directory, job):
     check(label(STRUCTURES, f"model:{directory}", output=tmp_path / "directory"), members)
     check(label(STRUCTURES, method_of(members), output=job), members)  # a finished job reads what is stored
@@ -71,6 +72,7 @@ def test_files_and_the_directory_of_an_ensemble(tmp_path, members, directory, jo
     assert plan["model_sha256"].count(",") == 2
 
 
+@pytest.mark.slow
 def test_another_member_is_another_job(tmp_path, members):
     copy = tmp_path / "copy.pt"
     copy.write_bytes(members[0].read_bytes())
@@ -96,6 +98,7 @@ def test_the_calculator_returns_both_standard_deviations(members, directory):
     assert np.allclose(atoms.get_forces(), forces, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sampled_frames_keep_the_spread(tmp_path, members):
     calm = {"temperature": 1.0, "force_tolerance": 1e3, "steps": 8, "equilibration_steps": 0, "chunk_steps": 4}
     frames = sample(

@@ -291,6 +291,7 @@ def test_without_tblite(monkeypatch):
         reference_calculator("gfn2-xtb")
 
 
+@pytest.mark.slow
 def test_a_trained_model_labels_like_its_calculator(tmp_path):
     model = trained_file(tmp_path / "teacher.pt", dtype="float64", layers=1, channels=8)
     frames = FrameSet([frame("CH3OH", seed=seed) for seed in range(2)])

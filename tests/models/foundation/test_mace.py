@@ -85,6 +85,7 @@ def test_an_option_that_the_network_lacks_is_named(files, tmp_path, attributes, 
         read_mace(path, source="test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -244,6 +244,7 @@ def test_a_pickle_that_is_too_large_is_refused(tmp_path, monkeypatch):
     refused(path, "has 2003 bytes, at most 1000 are read")
 
 
+@pytest.mark.slow
 def test_deep_nesting_and_keys_that_hash_for_ever(tmp_path):
     deep = b"\x80\x02" + b")" + b"\x85" * 200_000 + b"."
     refused(write_archive(tmp_path / "deep.model", deep), "contains no module")

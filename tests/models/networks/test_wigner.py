@@ -48,6 +48,7 @@ def test_harmonics_turn_with_the_frame(l_max, m_max, dtype):
         assert float((matrix.double() - expected).abs().max()) < TOLERANCES[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1, 4, 5, 6, 7, 8])
 def test_derivatives_are_right_at_every_direction(index):
     """First and second derivatives by the edge vector against finite differences, which stay within a chart."""

@@ -105,6 +105,7 @@ def test_a_potential_adds_the_energy_and_forces_of_the_prior():
     assert float((results[1][1] - results[0][1]).abs().max()) > 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "forces"), [(torch.float32, "conservative"), (torch.float64, "direct")])
 def test_laws_hold_with_the_prior(dtype, forces):
     check_network("painn", dtype, forces=forces)
@@ -127,6 +128,7 @@ def test_direct_forces_contain_those_of_the_prior():
     assert float(gradient.abs().max()) > 1.0
 
 
+@pytest.mark.slow
 def test_fused_sums_of_training_give_the_same_energies():
     batch = collate([frame("CH3CH2OH"), frame("H2O")], 4.0, torch.float64)
     potential = trained_model(dtype="float64").potential()
@@ -137,6 +139,7 @@ def test_fused_sums_of_training_give_the_same_energies():
     torch.testing.assert_close(same, forces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "forces", "molecule"),
     [("float32", "conservative", "C2H6"), ("float64", "conservative", "H2O"), ("float64", "direct", "CH3OH")],
