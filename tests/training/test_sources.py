@@ -94,7 +94,7 @@ def test_scale_without_forces_is_the_spread_without_the_prior(small):
     from piwsl.training.prior_labels import without_prior
     from piwsl.training.start import starting_potential
 
-    config = small("data.forces_fraction=0")
+    config = small("data.forces_fraction=0", "model.zbl=true")
     frames = training_frames(config)
     left = without_prior(list(frames.train), build_prior(config.model, [1, 8]))
     scale = float(starting_potential(config, frames).potential.scale)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
+from piwsl.data.charges import ChargeSpin
 from piwsl.data.labeling.pyscf import PYSCF, PySCFCalculator, check_options
 from piwsl.errors import ConfigError, MissingDependencyError, PiwslError
 from piwsl.runs.files import sha256
@@ -59,6 +61,38 @@ def _models(method: str) -> str | list[str]:
     """Return the file or directory of a method, or its files if it names several."""
     text = method.removeprefix(_MODEL)
     return text if "," not in text or Path(text).exists() else [name for name in text.split(",") if name]
+
+
+def options_for(method: str, options: Mapping[str, Any], stated: ChargeSpin) -> dict[str, Any]:
+    """Return the calculator options for a structure, with the charge and spin that it states.
+
+    The built-in methods receive them as options. Models and calculators of other packages find them in the ``info`` of
+    the structure.
+
+    Args:
+        method: Name of the method, as in `reference_calculator`.
+        options: Calculator options by name.
+        stated: Charge and spin of the structure.
+
+    Raises:
+        ConfigError: An option contradicts the structure.
+    """
+    named: dict[str, float] = {}
+    if method in _XTB:
+        named = {"charge": stated.charge, "multiplicity": stated.unpaired_electrons + 1.0}
+    elif method.startswith(PYSCF):
+        named = {"charge": stated.charge, "spin": stated.unpaired_electrons}
+    complete = dict(options)
+    for name, value in named.items():
+        if isnan(value):
+            continue
+        if complete.get(name) is not None and complete[name] != value:
+            raise ConfigError(
+                f"the structure states {stated}, but the calculator option {name} is {complete[name]}: "
+                "remove one of them"
+            )
+        complete[name] = round(value)
+    return complete
 
 
 def needs_fresh_calculator(method: str) -> bool:

@@ -18,8 +18,9 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
+from piwsl.data.charges import charge_of
 from piwsl.data.formats.npz import SPREADS
-from piwsl.data.labeling.calculators import model_hash, reference_calculator
+from piwsl.data.labeling.calculators import model_hash, options_for, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
 from piwsl.data.labeling.single_point import Spread
 from piwsl.errors import ConfigError, DataError
@@ -73,7 +74,7 @@ TRAJECTORY_FILE = "trajectory.npz"
 def minimize(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
     """Minimize a structure with a reference method, and return it centered and without a calculator."""
     atoms = structure.copy()
-    atoms.calc = reference_calculator(method, options)
+    atoms.calc = reference_calculator(method, options_for(method, options or {}, charge_of(atoms)))
     if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
         raise ConfigError("the minimization did not converge in 1000 steps: start from a better structure")
     relaxed: Atoms = atoms.copy()
@@ -162,7 +163,7 @@ def _run_trajectory(plan: SamplingPlan, output: Path, trajectory: int) -> None:
 
 
 def _run_chunk(atoms: Atoms, plan: SamplingPlan, rng: np.random.Generator) -> dict[str, Any]:
-    atoms.calc = reference_calculator(plan.method, plan.options)
+    atoms.calc = reference_calculator(plan.method, options_for(plan.method, plan.options, charge_of(atoms)))
     dynamics = Langevin(
         atoms,
         timestep=plan.timestep / ASE_TIME,
@@ -220,6 +221,7 @@ def _collect(plan: SamplingPlan, output: Path) -> None:
         energies=joined("energy"),
         forces=joined("forces").astype(np.float32),
         **{key: joined(key) for key in SPREADS if all(key in chunk for chunk in chunks)},
+        **{name: np.array(value) for name, value in charge_of(start).info().items()},
         trajectory=np.repeat(np.arange(plan.trajectories), plan.steps // plan.frame_interval),
         units=np.array("eV, angstrom"),
     )

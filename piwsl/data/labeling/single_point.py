@@ -10,7 +10,7 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
 from piwsl.data.frames import Frame
-from piwsl.data.labeling.calculators import needs_fresh_calculator, reference_calculator
+from piwsl.data.labeling.calculators import needs_fresh_calculator, options_for, reference_calculator
 from piwsl.errors import reason_of
 from piwsl.runs.scratch import scratch_directory
 from piwsl.typing import FloatArray
@@ -67,7 +67,7 @@ def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> Singl
         frame: Structure to label. Existing labels are ignored.
     """
     try:
-        calculator = _calculator(method, options)
+        calculator = _calculator(method, options_for(method, options, frame.charge_spin))
         with scratch_directory("label") as scratch:
             if "directory" not in options and hasattr(calculator, "directory"):
                 calculator.directory = str(scratch)  # programs that communicate through files need separate folders

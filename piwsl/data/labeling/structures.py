@@ -51,6 +51,8 @@ class LabelingPlan:
             digest.update(np.asarray(frame.positions, dtype="<f8").tobytes())
             digest.update(np.asarray(frame.cell, dtype="<f8").tobytes())
             digest.update(bytes(frame.pbc))
+            if frame.states_charge:
+                digest.update(str(frame.charge_spin).encode())
             count += 1
         return cls(method, count, digest.hexdigest(), dict(options or {}))
 
