@@ -59,7 +59,7 @@ def test_a_periodic_cell_equals_its_supercell():
 
 def test_reference_energies_are_summed_in_double_precision():
     energies = {1: -13.587222780835477, 6: -1029.4130839658328, 8: -2041.8396277138045}
-    model = build_potential(ModelConfig(channels=8), energies)
+    model = build_potential(ModelConfig(channels=8, zbl=False), energies)
     model.network.readout[-1].weight.data.zero_()
     model.network.readout[-1].bias.data.zero_()
     result, _ = call(model, FRAMES, 5.0, torch.float32)
