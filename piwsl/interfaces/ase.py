@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,7 +72,7 @@ class PiwslCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path | Sequence[str | Path],
+        model: str | PathLike[str] | Sequence[str | PathLike[str]],
         device: str = "cpu",
         strict: bool = False,
         charge: int | None = None,
@@ -80,7 +81,7 @@ class PiwslCalculator(Calculator):
     ) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]  # ASE's
         files = model_files(model)
-        self._model = Path(model if isinstance(model, str | Path) else ",".join(map(str, model)))
+        self._model = Path(model if isinstance(model, str | PathLike) else ",".join(map(str, model)))
         self._device, self._strict = device, strict
         if len(files) == 1:
             self.potential = open_model(files[0], None, device=device)

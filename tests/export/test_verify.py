@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,3 +83,27 @@ def test_what_rounding_explains_is_no_difference(exported):
     assert found.force < 1e-9
     with pytest.raises(ExportError, match="nothing is written"):
         verify(exported, [Expected(WATER, off, 1.4e-3)])
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.003, False)])
+def test_the_error_of_a_finite_difference_at_a_steep_wall_is_no_difference(factor, passes):
+    """A wall of 20 eV that falls by half in 0.03 A: the error of the central difference alone is 0.3 eV/A."""
+
+    def wall(made):
+        vector = made.positions[1] - made.positions[0]
+        distance = np.linalg.norm(vector)
+        energy = 20.0 * np.exp(-20.0 * (distance - 0.5))
+        forces = np.zeros((3, 3))
+        forces[1] = 20.0 * energy * vector / distance
+        forces[0] = -forces[1]
+        return Evaluation(float(energy), factor * forces, None)
+
+    close = frame("H2O", rattle=0.0)
+    close.positions[1] = close.positions[0] + [0.0, 0.0, 0.5]
+    like_a_file = SimpleNamespace(info={"dtype": "float32"}, has_stress=True)
+    expected = [Expected(close, wall(close), 0.0)]
+    if passes:
+        assert verify(like_a_file, expected, lambda _: [wall]).finite_difference < 0.01
+    else:
+        with pytest.raises(ExportError, match="forces against -dE/dx"):
+            verify(like_a_file, expected, lambda _: [wall])
