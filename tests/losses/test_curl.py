@@ -48,7 +48,7 @@ def test_the_estimate_is_the_ratio_of_the_norms():
 
 def test_a_network_with_a_force_head_has_one():
     torch.manual_seed(0)
-    config = ModelConfig(channels=8, layers=2, forces="direct")
+    config = ModelConfig(channels=8, layers=2, forces="direct", zbl=False)
     potential = build_potential(config, {1: 0.0, 6: 0.0, 8: 0.0})
     curl = measure_curl(potential, collate([frame("H2O")], 5.0))
     assert 0.01 < float(curl.asymmetry[0]) < 100.0
