@@ -15,15 +15,18 @@ _WEIGHTS = (0.18175, 0.50986, 0.28022, 0.02817)
 _EXPONENTS = (3.1998, 0.94229, 0.4029, 0.20162)
 _LENGTH, _POWER = 0.8854 * BOHR, 0.23
 _COULOMB = HARTREE * BOHR  # eV angstrom
+# Range in units of the sum of the covalent radii. A range of 1 overlaps with bonds: the forces that remain for the
+# network grow, and with 100 frames of aspirin its force error rises by 13 to 23 %.
+_RANGE = 0.8
 
 
 class ZBL(nn.Module):
-    """Repulsion of nuclei after Ziegler, Biersack and Littmark, which ends smoothly at the length of a bond.
+    """Repulsion of nuclei after Ziegler, Biersack and Littmark, which ends smoothly below the length of a bond.
 
     The energy of a pair is ``k Z_i Z_j / r phi(r / a) s(r / R)`` with the Coulomb constant k and the universal
-    screening function phi. The range R is the sum of the covalent radii of both elements, and at most the cutoff. The
-    switch ``s(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8`` and its first two derivatives are zero at x = 1, so the second
-    derivative of the energy is continuous. The energy decreases with the distance everywhere within the range.
+    screening function phi. The range R is 0.8 times the sum of the covalent radii of both elements, and at most the
+    cutoff. The switch ``s(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8`` and its first two derivatives are zero at x = 1, so the
+    second derivative of the energy is continuous. The energy decreases with the distance everywhere within the range.
 
     Args:
         elements: Atomic numbers that the potential supports.
@@ -43,7 +46,7 @@ class ZBL(nn.Module):
         charges = torch.tensor(numbers, dtype=torch.float64)
         powers = charges**_POWER
         radii = torch.from_numpy(covalent_radii)[numbers]
-        ranges = torch.clamp(radii[:, None] + radii, max=cutoff)
+        ranges = torch.clamp(_RANGE * (radii[:, None] + radii), max=cutoff)
         self.count = len(numbers)
         self.reach = float(ranges.max())
         # For each pair of elements: strength (eV angstrom), inverse screening length and inverse range (1/angstrom).
