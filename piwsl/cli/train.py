@@ -10,8 +10,8 @@ import click
 from piwsl.cli.command import Command, key_values, overrides_option, with_flags
 
 if TYPE_CHECKING:
-    from piwsl.training.data import TrainingFrames
     from piwsl.training.ensemble import EnsembleResult
+    from piwsl.training.frames import TrainingFrames
     from piwsl.training.run import TrainingResult
 
 

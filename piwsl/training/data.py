@@ -1,8 +1,7 @@
 """Read and split the frames of a training run, and check them against the configuration."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import sqrt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 from zlib import crc32
@@ -12,9 +11,9 @@ from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
-from piwsl.data.domain import TrainingDomain, undetermined_energies
+from piwsl.data.domain import undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.inspect import DataReport, inspect_frames
+from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import (
     are_determined,
@@ -26,11 +25,10 @@ from piwsl.data.reference_energies import (
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
-from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
-from piwsl.models import ModelConfig
 from piwsl.runs.files import source_hash
-from piwsl.training.config import DataConfig, DisplacementConfig, LossConfig, TrainingConfig
-from piwsl.training.objective import is_active
+from piwsl.training.config import DataConfig, TrainingConfig
+from piwsl.training.data_checks import check_against_data, ignored_charge_warnings, unseen_element_warnings
+from piwsl.training.frames import LabelCounts, TrainingFrames
 from piwsl.training.spread import spread_weights
 from piwsl.training.unlabeled import frames_without_labels, with_unlabeled
 from piwsl.typing import BoolArray, IntArray
@@ -39,80 +37,6 @@ from piwsl.units import parse_units
 # Random stream of this module. Streams 1 and 2 are used for the split and for the order of the frames.
 _FORCES_SHOWN = 3
 SINGLE_ATOMS = "frames of one atom"  # source of reference energies
-
-
-@dataclass(frozen=True)
-class LabelCounts:
-    """Number of frames with each kind of label in a set."""
-
-    frames: int
-    energies: int
-    forces: int
-    both: int
-    stresses: int
-
-    @classmethod
-    def of(cls, frames: FrameSet) -> "LabelCounts":
-        """Count the labels of a set."""
-        census = frames.census
-        energy, forces = census.has_energy, census.has_forces
-        counts = (energy, forces, energy & forces, census.has_stress)
-        return cls(len(frames), *(int(labeled.sum()) for labeled in counts))
-
-    def __str__(self) -> str:
-        return (
-            f"energies on {self.energies}, forces on {self.forces}, stress on {self.stresses} of {self.frames} frames"
-        )
-
-
-@dataclass(frozen=True)
-class TrainingFrames:
-    """Training, validation and test frames of a run.
-
-    Attributes:
-        train: Training frames. Forces that the run must not use are hidden.
-        validation: Validation frames.
-        test: Test frames.
-        split: Indices of the training, validation and test frames.
-        report: Report on all frames of the source.
-        source: File, directory, pattern, or name of a data set.
-        sha256: Hash of the source, see `piwsl.runs.files`.
-        labels: Label counts of the ``training``, ``validation`` and ``test`` frames.
-        atom_energies: Energies (eV) of isolated atoms by atomic number, from the configuration or from single-atom
-            frames. These frames are excluded from the split.
-        energy_sources: Source of each of the ``atom_energies``, for the log.
-        unlabeled: Number of frames without labels at the end of the training frames.
-        unlabeled_sha256: Hash of the file with further frames without labels; empty if there is none.
-        spread: Weights of the labels by the spread of the ensemble that computed them.
-    """
-
-    train: FrameSet
-    validation: FrameSet
-    test: FrameSet
-    split: Split
-    report: DataReport
-    source: Path
-    sha256: str
-    labels: dict[str, LabelCounts]
-    atom_energies: dict[int, float] = field(default_factory=dict)
-    energy_sources: dict[int, str] = field(default_factory=dict)
-    unlabeled: int = 0
-    unlabeled_sha256: str = ""
-    spread: SpreadWeights = EQUAL_WEIGHTS
-    _domains: dict[object, TrainingDomain] = field(default_factory=dict, compare=False, repr=False)
-
-    def domain(self, model: ModelConfig, level: str | None) -> TrainingDomain:
-        """Return the training domain of a model. The result is cached."""
-        key, charge = (model.cutoff, model.default_charge), model.default_charge
-        if key not in self._domains:
-            self._domains[key] = TrainingDomain.of(self.train, model.cutoff, level, self.atom_energies, charge)
-        return self._domains[key]
-
-    def lines(self) -> list[str]:
-        """Return the data report, the sizes of the split, and the label counts as lines of text."""
-        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test frames"
-        counts = [f"{purpose + ' labels':<18} {count}" for purpose, count in self.labels.items() if count.frames]
-        return [*self.report.lines(), f"split              {sizes}", *counts]
 
 
 class HiddenForces(Sequence[Frame]):
@@ -262,17 +186,6 @@ def _check_given(given: Mapping[int, float], frames: TrainingFrames) -> None:
         )
 
 
-def check_against_data(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
-    """Check a configuration against the frames and return notes for the user.
-
-    Raises:
-        ConfigError: No frame has the label of a loss term, or the displacements are too long for these structures.
-    """
-    notes = check_labels(config.loss, config.displacement, frames, config.start.replay is not None)
-    check_displacement(config.loss, config.displacement, frames)
-    return notes
-
-
 def with_forces_of(frames: FrameSet, fraction: float, split: Split) -> FrameSet:
     """Hide the forces of all training frames except a given fraction.
 
@@ -309,139 +222,3 @@ def _split(data: DataConfig, frames: FrameSet, excluded: IntArray, seed: int) ->
         return split
     others = np.setdiff1d(np.arange(len(frames)), excluded)
     return Split(*(others[part].tolist() for part in (split.train, split.validation, split.test)))
-
-
-def uses_displacements(loss: LossConfig) -> bool:
-    """Return whether an active loss term uses displaced copies."""
-    terms = (loss.pitc, loss.pisc, loss.pitc_back, loss.pisc_paths, loss.noisy_node, loss.taylor_labels)
-    return any(is_active(coefficient) for coefficient in (*terms, loss.teacher_pitc))
-
-
-def check_labels(
-    loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames, replay: bool = False
-) -> list[str]:
-    """Check the loss terms against the labels of the training frames and return notes for the user.
-
-    If no frame has the label of a term that is active by default, a note reports that the term is dropped. A term that
-    only the user can have activated raises an error instead.
-
-    Raises:
-        ConfigError: No training frame has the label of a term, or no supervised term is left.
-    """
-    labels = frames.labels["training"]
-    where = f"no training frame of {frames.source} has"
-    if not (labels.energies or labels.forces or labels.stresses):
-        raise ConfigError(f"{frames.source}: no training frame has an energy, forces or stress: use data with labels")
-    if is_active(loss.stress) and not labels.stresses:
-        raise ConfigError(f"loss.stress: {where} a stress: set it to 0")
-    if is_active(loss.taylor_labels) and not labels.both:
-        raise ConfigError(f"loss.taylor_labels: {where} both energy and forces for E_ref - d.F_ref: set it to 0")
-    fits = {
-        "energy": is_active(loss.energy) and bool(labels.energies),
-        "forces": is_active(loss.forces) and bool(labels.forces),
-        "stress": is_active(loss.stress) and bool(labels.stresses),
-    }
-    if is_active(loss.noisy_node) and not any(fits.values()):
-        raise ConfigError(f"loss.noisy_node: {where} a label of an active supervised term: set it to 0")
-    if not any(fits.values()) and not is_active(loss.taylor_labels):
-        raise ConfigError("no supervised loss is left: set loss.energy or loss.forces above zero where labels exist")
-    needed = {"force_error": labels.forces, "energy_error": labels.energies}
-    if uses_displacements(loss) and not needed.get(displacement.direction, 1):
-        label = "forces" if displacement.direction == "force_error" else "an energy"
-        raise ConfigError(
-            f"displacement.direction: {displacement.direction}: {where} {label}: use normal, uniform or disagreement"
-        )
-    return _notes(loss, labels, replay)
-
-
-def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
-    """Return the loss configuration without the supervised terms whose label is missing in all training frames.
-
-    Such a term has no effect on a training step. In the validation loss, however, it would select the weights by labels
-    that training must not use, such as forces hidden by ``data.forces_fraction: 0``.
-    """
-    labels = frames.labels["training"]
-    counts = {"energy": labels.energies, "forces": labels.forces, "stress": labels.stresses}
-    return loss.model_copy(update={name: 0.0 for name, count in counts.items() if not count})
-
-
-def _notes(loss: LossConfig, labels: LabelCounts, replay: bool) -> list[str]:
-    notes = []
-    dropped = (
-        "holds the forces of replay frames to those of the start model and is dropped from"
-        if replay
-        else "is dropped, also from"
-    )
-    if is_active(loss.forces) and not labels.forces:
-        notes.append(f"no training frame has forces: loss.forces {dropped} the validation loss")
-    if is_active(loss.energy) and not labels.energies:
-        notes.append(f"no training frame has an energy: loss.energy {dropped} the validation loss")
-    if labels.energies and not labels.forces and uses_displacements(loss):
-        notes.append(
-            "the training frames have energies only: if their coefficients are too large, PITC and PISC flatten the "
-            "potential energy surface; compare with a run with loss.pitc=0 and loss.pisc=0"
-        )
-    if labels.stresses and not is_active(loss.stress):
-        notes.append(f"{labels.stresses} training frames have a stress, which is not used because loss.stress is 0")
-    return notes
-
-
-def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
-    """Return warnings about elements that occur only in validation or test frames."""
-    known = set(frames.train.elements)
-    warnings = []
-    for purpose, part in (("validation", frames.validation), ("test", frames.test)):
-        new = [chemical_symbols[number] for number in part.elements if number not in known]
-        if new:
-            warnings.append(
-                f"{purpose} frames contain {', '.join(new)}, but no training frame does: the {purpose} errors are "
-                "not meaningful"
-            )
-    return warnings
-
-
-def ignored_charge_warnings(model: ModelConfig, train: FrameSet) -> list[str]:
-    """Return a warning if the training frames have a charge or a spin that the network ignores."""
-    if model.takes_charge:
-        return []
-    states = np.nan_to_num(train.census.charge_spin).astype(np.int64)
-    ignored = int(states.any(1).sum())
-    if not ignored:
-        return []
-    charges = ", ".join(f"{charge:+d}" for charge in np.unique(states[:, 0]) if charge)
-    spins = ", ".join(str(unpaired) for unpaired in np.unique(states[:, 1]) if unpaired)
-    text = " and ".join(
-        [*([f"a charge ({charges})"] if charges else []), *([f"unpaired electrons ({spins})"] if spins else [])]
-    )
-    return [
-        f"{ignored} of {len(train)} training frames have {text}, which network {model.network} ignores: use "
-        "network so3lr, or painn with model.charge_embedding: true"
-    ]
-
-
-def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frames: TrainingFrames) -> None:
-    """Raise an error if the displacements are too long for the distances between atoms.
-
-    With ``norm: structure``, the length is divided by the square root of the smallest number of atoms, which gives the
-    root mean square displacement of one atom.
-
-    Raises:
-        ConfigError: The length exceeds ``displacement.cap`` times the nearest-neighbor distance.
-    """
-    if not uses_displacements(loss):
-        return
-    length, cap = displacement.length, displacement.cap
-    if displacement.measure == "nearest_neighbor":
-        if length > cap:
-            raise ConfigError(
-                f"displacement.length: {length:.3g} exceeds displacement.cap = {cap}: choose a smaller length"
-            )
-        return
-    if displacement.norm == "structure":
-        length = length / sqrt(frames.report.atoms[0])
-    closest = frames.report.smallest_distance
-    if length > cap * closest:
-        raise ConfigError(
-            f"displacement.length: {length:.3g} A, but two atoms of {frames.source} are {closest:.3f} A apart and "
-            f"displacement.cap = {cap} allows {cap * closest:.3f} A: choose a smaller length"
-        )

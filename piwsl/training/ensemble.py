@@ -26,13 +26,14 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources
+from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation, stored_config
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
 from piwsl.training.distributed.processes import launched_processes, process_group
 from piwsl.training.evaluate import predictions
 from piwsl.training.fit import TrainingProgress
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.metrics import ErrorCollector, Errors
 from piwsl.training.run import run_training

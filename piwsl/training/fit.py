@@ -28,9 +28,9 @@ from piwsl.errors import FULL
 from piwsl.runs.files import unwritable, write_bytes
 from piwsl.runs.interruption import hangup_as_termination
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames
 from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.loader import Batches, BatchShard
 from piwsl.training.task import SECONDS, TrainingTask
 from piwsl.training.teacher import LoadedTeacher

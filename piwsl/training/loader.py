@@ -17,8 +17,8 @@ from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError, PiwslError
 from piwsl.export.trained_file import DTYPES
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.mixed_order import MixedOrder, Order
 from piwsl.training.replay import replay_count, with_replay
 from piwsl.typing import IntArray

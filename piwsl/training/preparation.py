@@ -10,11 +10,12 @@ from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
 from piwsl.training.blocks import rate_factors
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames, fitting_loss
+from piwsl.training.data_checks import fitting_loss
 from piwsl.training.directory import REPLAY_FILE
 from piwsl.training.distributed.process_group import from_rank_zero
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.fit import Setup
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.loader import share_of_process
 from piwsl.training.objective import build_contrast, build_objective, monitored_loss
 from piwsl.training.replay import given_structures, replay_count, replay_frames, replay_line, stored_replay

@@ -25,7 +25,7 @@ from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
 from piwsl.training.config import TrainingConfig
 from piwsl.training.curves import learning_curves
-from piwsl.training.data import TrainingFrames, training_frames, with_absolute_sources
+from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import (
     BEST,
     CONFIG_FILE,
@@ -48,6 +48,7 @@ from piwsl.training.distributed.process_group import (
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.metrics import Errors
 from piwsl.training.preparation import prepare

@@ -26,7 +26,8 @@ from piwsl.models.build import build_prior
 from piwsl.models.priors.prior import Prior
 from piwsl.runs.files import sha256
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames, absolute_source
+from piwsl.training.data import absolute_source
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.prior_labels import prior_labels, without_prior
 from piwsl.training.trainable import choose_weights
 from piwsl.typing import BoolArray, FloatArray

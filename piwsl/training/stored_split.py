@@ -10,7 +10,7 @@ from piwsl.data.split import Split
 from piwsl.errors import RunDirectoryError
 from piwsl.runs.files import read_json_object, source_hash, write_text
 from piwsl.runs.json_text import json_text
-from piwsl.training.data import TrainingFrames
+from piwsl.training.frames import TrainingFrames
 
 _Index = Annotated[int, Field(ge=0)]
 

@@ -11,7 +11,7 @@ from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.export.trained_file import TrainedModel
 from piwsl.models import Potential
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.lora import merged_weights
 from piwsl.training.metrics import Errors
 from piwsl.training.start import StartingPoint

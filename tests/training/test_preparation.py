@@ -8,8 +8,9 @@ import torch
 
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError
-from piwsl.training.data import LabelCounts, training_frames
+from piwsl.training.data import training_frames
 from piwsl.training.distributed.processes import Processes
+from piwsl.training.frames import LabelCounts
 from piwsl.training.preparation import prepare
 from piwsl.training.run import run_training
 

@@ -15,13 +15,9 @@ from piwsl.errors import ConfigError
 from piwsl.runs.files import sha256, source_hash
 from piwsl.training import data as sources
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import (
-    LabelCounts,
-    check_against_data,
-    training_frames,
-    with_absolute_sources,
-    with_forces_of,
-)
+from piwsl.training.data import training_frames, with_absolute_sources, with_forces_of
+from piwsl.training.data_checks import check_against_data
+from piwsl.training.frames import LabelCounts
 from piwsl.training.run import run_training
 from piwsl.training.start import starting_potential
 from tests.support.molecules import frame

@@ -10,7 +10,8 @@ import torch
 from piwsl.errors import ConfigError
 from piwsl.models.neighbor_sums.edge_list import use_neighbor_sums
 from piwsl.models.neighbor_sums.training import training_neighbor_sums
-from piwsl.training.data import fitting_loss, training_frames
+from piwsl.training.data import training_frames
+from piwsl.training.data_checks import fitting_loss
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.fit import Setup
 from piwsl.training.loader import share_of_process

@@ -23,10 +23,12 @@ from piwsl.runs.files import sha256, write_text, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import RunSummary, iso, now, provenance
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames, check_against_data, training_frames, with_absolute_sources
+from piwsl.training.data import training_frames, with_absolute_sources
+from piwsl.training.data_checks import check_against_data
 from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.evaluate import evaluate_potential
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.metrics import Errors
 from piwsl.training.start import with_network_of_start
 from piwsl.training.tuning.plots import history_figure, history_plot, settings_plot

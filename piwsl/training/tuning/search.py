@@ -19,8 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from piwsl.data.frames import FrameSet
 from piwsl.errors import PiwslError, reason_of
 from piwsl.training.config import TrainingConfig
-from piwsl.training.data import TrainingFrames, check_against_data
+from piwsl.training.data_checks import check_against_data
 from piwsl.training.fit import TrainingProgress
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.run import TrainingResult, run_training
 from piwsl.training.tuning.results import TrialResult, trial_result, validation_loss
 from piwsl.training.tuning.settings import TuneConfig, present, with_settings

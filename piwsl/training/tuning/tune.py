@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, MissingDependencyError, system_errors
 from piwsl.runs.progress import Step, reporting
-from piwsl.training.data import TrainingFrames
 from piwsl.training.distributed.processes import launched_processes
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.inputs import Config, resumable, training_inputs
 from piwsl.training.tuning.settings import TuneConfig
 
