@@ -10,7 +10,7 @@ from piwsl.data.census import Census
 from piwsl.data.frames import FrameSet
 from piwsl.data.names import FoundNames
 from piwsl.data.plausibility import WRONG_SIGN, StressReport, survey_geometry, survey_stresses
-from piwsl.typing import IntArray
+from piwsl.typing import FloatArray, IntArray
 from piwsl.units import HARTREE
 
 # Values outside these ranges suggest that labels or structures are not in eV and angstrom.
@@ -158,22 +158,29 @@ def inspect_frames(frames: FrameSet, largest_sample: int = LARGEST_SAMPLE) -> Da
 
 def survey_spreads(frames: FrameSet) -> SpreadReport | None:
     """Measure the stored spreads of labels in evenly spaced frames; return None if no frame stores a spread."""
-    stored = np.flatnonzero(frames.census.has_spread)
-    if not len(stored):
+    stored = int(frames.census.has_spread.sum())
+    if not stored:
         return None
-    forces, energies = [], []
+    forces, energies = stored_spreads(frames)
+    return SpreadReport(stored, _median_and_largest(forces), _median_and_largest(energies))
+
+
+def stored_spreads(frames: FrameSet) -> tuple[FloatArray, FloatArray]:
+    """Return the spreads of the force labels on atoms (k,) and of the energy labels (m,), of evenly spaced frames."""
+    stored = np.flatnonzero(frames.census.has_spread)
+    forces: list[FloatArray] = [np.zeros(0)]
+    energies: list[float] = []
     for index in stored[:: max(1, len(stored) // SPREADS_READ)]:
         frame = frames[int(index)]
-        if frame.force_spread is not None:
+        if frame.force_spread is not None and frame.has_forces:
             forces.append(frame.force_spread)
-        if np.isfinite(frame.energy_spread):
+        if np.isfinite(frame.energy_spread) and frame.has_energy:
             energies.append(frame.energy_spread)
-    of_atoms, of_frames = np.concatenate(forces) if forces else np.zeros(0), np.array(energies)
-    return SpreadReport(
-        len(stored),
-        (float(np.median(of_atoms)), float(of_atoms.max())) if len(of_atoms) else None,
-        (float(np.median(of_frames)), float(of_frames.max())) if len(of_frames) else None,
-    )
+    return np.concatenate(forces), np.array(energies)
+
+
+def _median_and_largest(values: FloatArray) -> tuple[float, float] | None:
+    return (float(np.median(values)), float(values.max())) if len(values) else None
 
 
 def _forces(frames: FrameSet, sample: IntArray) -> tuple[float | None, float | None]:

@@ -18,6 +18,7 @@ from piwsl.md.run_model import domain_warnings, prepare_model
 from piwsl.md.simulation import Simulation
 from piwsl.md.structure import advice, prepared
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.progress import rough_duration
 from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.files import check_structure
 
@@ -83,18 +84,10 @@ def _plan(structure: Atoms, model: Path, protocol: MDProtocol, strict: bool) -> 
         f"protocol    {protocol.summary()}",
         f"trajectory  {frames} frames, about {size:.0f} MB; {rows} rows of thermo.csv",
         f"speed       {1 / step:.0f} steps/s, {speed:.2f} ns/day" + (" in total" if count > 1 else ""),
-        f"time        about {_duration(step * total)}",
+        f"time        about {rough_duration(step * total)}",
     ]
     warnings = [*advice(structure, protocol), *outside, *([simulation.warning] if simulation.warning else [])]
     return Plan(lines, warnings, step, step * total)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
 
 
 def plan_md(

@@ -21,6 +21,7 @@ from piwsl.models import import_modules
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.progress import rough_duration
 from piwsl.runs.scratch import scratch_directory
 from piwsl.training.blocks import blocks_of_weights
 from piwsl.training.config import TrainingConfig
@@ -70,7 +71,8 @@ class TrainingPlan:
 
     def __repr__(self) -> str:
         weights = f"{sum(self.trained.values()) + sum(self.low_rank.values())} trained weights"
-        return f"TrainingPlan({weights}, {self.seconds_per_step:.3g} s per step, {_duration(self.seconds)} in total)"
+        total = rough_duration(self.seconds)
+        return f"TrainingPlan({weights}, {self.seconds_per_step:.3g} s per step, {total} in total)"
 
     def _repr_html_(self) -> str:
         facts = [(line[:_LABEL].strip(), line[_LABEL:].strip()) for line in self.lines]
@@ -127,7 +129,7 @@ def plan_training(
         RunDirectory(directory, ENSEMBLE).check_free(force)
         plan = plan_run(settings, directory / "seed-N", force)
         total = len(seeds) * plan.seconds
-        members = _line("members", f"{len(seeds)}, about {_duration(total)} in total")
+        members = _line("members", f"{len(seeds)}, about {rough_duration(total)} in total")
         return replace(plan, lines=[*plan.lines, members], seconds=total)
 
 
@@ -165,7 +167,7 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         _line("steps", _steps(config, len(frames.train))),
         _line("memory", _memory_words(memory, device)),
         _line("time of a step", times.words()),
-        _line("time in total", f"about {_duration(seconds)}{_budget_words(config)}"),
+        _line("time in total", f"about {rough_duration(seconds)}{_budget_words(config)}"),
         _line("output", f"{output} (nothing is written in a dry run)"),
     ]
     return TrainingPlan(
@@ -349,11 +351,3 @@ def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
             "start.method: lora, start.layer_decay or a lower optimizer.learning_rate"
         )
     return warnings
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from piwsl.data.frames import FrameSet
-from piwsl.data.inspect import SPREADS_READ
+from piwsl.data.inspect import stored_spreads
 from piwsl.errors import ConfigError
 from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
 from piwsl.training.config import DataConfig
@@ -25,7 +25,7 @@ def spread_weights(data: DataConfig, train: FrameSet) -> tuple[SpreadWeights, li
     asked += ["weigh_by_spread"] if data.weigh_by_spread else []
     if not asked:
         return EQUAL_WEIGHTS, []
-    forces, energies = _stored(train)
+    forces, energies = stored_spreads(train)
     missing = {
         "largest_force_spread": not len(forces),
         "largest_energy_spread": not len(energies),
@@ -56,20 +56,6 @@ def spread_weights(data: DataConfig, train: FrameSet) -> tuple[SpreadWeights, li
         scales += [f"{weights.energy_scale:.3g} eV"] if weights.energy_scale else []
         notes.append(f"labels are weighted by their spread: half weight at {' and '.join(scales)}")
     return weights, notes
-
-
-def _stored(train: FrameSet) -> tuple[FloatArray, FloatArray]:
-    """Return the spreads of the forces on atoms and of the energies, of a sample of a large set."""
-    stored = np.flatnonzero(train.census.has_spread)
-    forces: list[FloatArray] = [np.zeros(0)]
-    energies: list[float] = []
-    for index in stored[:: max(1, len(stored) // SPREADS_READ)]:
-        frame = train[int(index)]
-        if frame.force_spread is not None and frame.has_forces:
-            forces.append(frame.force_spread)
-        if np.isfinite(frame.energy_spread) and frame.has_energy:
-            energies.append(frame.energy_spread)
-    return np.concatenate(forces), np.array(energies)
 
 
 def _median(values: FloatArray) -> float | None:
