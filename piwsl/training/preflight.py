@@ -276,11 +276,13 @@ def _one_step(prepared: Preparation, optimizer: torch.optim.Optimizer, step: int
     available = with_replay(setup.frames.train, setup.replay)
     size = config.optimizer.batch_size
     dtype = DTYPES[config.weights_dtype]
-    for part in setup.share.of(order.frames(step * size, (step + 1) * size)):
+    for number, part in enumerate(setup.share.of(order.frames(step * size, (step + 1) * size))):
         frames = [available[int(index)] for index in part]
         batch = collate(frames, config.model.cutoff + task.objective.margin, dtype, part.tolist()).to(setup.device)
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=config.mixed_precision):
-            loss, _ = task.objective(task.potential, batch, FrameRandom(config.seed, step))
+            loss, terms = task.objective(task.potential, batch, FrameRandom(config.seed, step))
+            if number == 0:
+                loss, _ = task.with_contrast(loss, terms, step)
         if loss.requires_grad:
             (loss / setup.share.parts).backward()
     optimizer.step()

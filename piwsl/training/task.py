@@ -170,21 +170,25 @@ class TrainingTask(LightningModule):
         mean = local_mean if process_count() == 1 else global_mean
         loss, terms = self.objective(self.potential, batch, FrameRandom(self.seed, self.global_step), mean)
         if batch_index % self.config.accumulate == 0:
-            loss, terms = self._contrasted(loss, terms, mean)
+            loss, terms = self.with_contrast(loss, terms, self.global_step, mean)
         self._record.add(loss, terms, batch.frame_index)
         if process_count() > 1 or not loss.requires_grad:
             # DDP waits for the gradients of all weights, even if a batch has no label that requires them.
             loss = loss + 0.0 * torch.stack([weight.sum() for weight in self._trained()]).sum()
         return loss
 
-    def _contrasted(
-        self, loss: Tensor, terms: dict[str, Tensor], mean: Callable[[Tensor, Tensor], Tensor | None]
+    def with_contrast(
+        self,
+        loss: Tensor,
+        terms: dict[str, Tensor],
+        step: int,
+        mean: Callable[[Tensor, Tensor], Tensor | None] = local_mean,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add the contrast with the dynamics of the model, once in a step, to the loss and its terms."""
-        coefficient = self.contrast.at(self.global_step) if self.contrast else 0.0
+        """Add the contrast with the dynamics of the model to the loss of the first part of a step, and to its terms."""
+        coefficient = self.contrast.at(step) if self.contrast else 0.0
         if self.contrast is None or not coefficient:
             return loss, terms
-        values = self.contrast(self.potential, self.global_step)
+        values = self.contrast(self.potential, step)
         value = mean(values, torch.ones_like(values, dtype=torch.bool))
         if value is None:
             return loss, terms

@@ -1,11 +1,16 @@
 """The preflight reports weights, data, time and memory of a run, and writes nothing."""
 
 import pytest
+import torch
 
 from piwsl import plan_training
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, RunDirectoryError
+from piwsl.training import preflight
+from piwsl.training.data import training_frames
+from piwsl.training.distributed.processes import Processes
 from piwsl.training.preflight import plan_run
+from piwsl.training.preparation import prepare
 from tests.support.models_for_tests import trained_file
 
 
@@ -73,3 +78,12 @@ def test_frames_in_memory_leave_no_file(small, water_file, tmp_path, monkeypatch
     plan = plan_training(read_frames(water_file), config=config, seeds=[1, 2])
     assert not any(tmp_path.iterdir())
     assert line(plan, "members").startswith("2, about")
+
+
+def test_the_time_of_a_step_includes_the_contrast(small, tmp_path):
+    config = small("loss.contrast=0.01", "contrast.temperature=300", "contrast.lifetime=1000000")
+    prepared = prepare(config, training_frames(config), tmp_path / "run", Processes(), torch.device("cpu"))
+    before = [chain.steps_left for chain in prepared.task.contrast.chains]
+    preflight._measured(prepared)
+    after = [chain.steps_left for chain in prepared.task.contrast.chains]
+    assert all(later < earlier for later, earlier in zip(after, before, strict=True))
