@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from piwsl.export.trained_file import TrainedModel, load_model
     from piwsl.interfaces.ase import PiwslCalculator
     from piwsl.interfaces.openmm.force import openmm_force
+    from piwsl.learning.learn import LearnResult, learn
     from piwsl.md.protocol import MDProtocol
     from piwsl.md.run import MDRun, run_md
     from piwsl.training.config import TrainingConfig
@@ -64,6 +65,7 @@ __all__ = [
     "Frame",
     "FrameSet",
     "ImportedModel",
+    "LearnResult",
     "MDProtocol",
     "MDRun",
     "MissingDependencyError",
@@ -87,6 +89,7 @@ __all__ = [
     "finish_training",
     "import_model",
     "label",
+    "learn",
     "load_model",
     "losses",
     "models",
@@ -115,6 +118,7 @@ __getattr__, __dir__ = attach(
         "Frame": "data.frames",
         "FrameSet": "data.frames",
         "ImportedModel": "export.import_model",
+        "LearnResult": "learning.learn",
         "MDProtocol": "md.protocol",
         "MDRun": "md.run",
         "MissingDependencyError": "errors",
@@ -135,6 +139,7 @@ __getattr__, __dir__ = attach(
         "finish_training": "training.run",
         "import_model": "export.import_model",
         "label": "data.labeling.label",
+        "learn": "learning.learn",
         "load_model": "export.trained_file",
         "openmm_force": "interfaces.openmm.force",
         "plan_training": "training.preflight",

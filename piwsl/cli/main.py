@@ -10,6 +10,7 @@ from piwsl.cli.command import LazyGroup
 from piwsl.errors import PiwslError, UnphysicalError, UnregisteredNetworkError, printable, system_failure
 
 COMMANDS = {
+    "learn": "Learn a fast, stable potential from few labels.",
     "train": "Train a potential on labeled structures.",
     "evaluate": "Measure the errors of a trained potential.",
     "export": "Export a trained potential to one file.",

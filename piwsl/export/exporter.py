@@ -41,6 +41,7 @@ from piwsl.export.verify import (
 from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
 from piwsl.runs.files import sha256, write_bytes
+from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
 
 Format = Literal["torchscript", "aotinductor"]
@@ -140,14 +141,14 @@ class Exporter:
             raise ExportError(
                 "OpenMM supports only boxes that are periodic in all directions, or no box: use target='general'"
             )
-        if not self._take_neighbor_sums() and (copies > 1 or form == "aotinductor"):
+        if not self.takes_neighbor_sums and (copies > 1 or form == "aotinductor"):
             raise ExportError(
                 f"network {self.models[0].config.network} does not accept neighbor_sums, which a graph of one molecule "
                 "requires: use target='general', or format='torchscript' and copies=1"
             )
         if form == "torchscript" and copies == 1:
             largest_molecule = self._largest_molecule(largest_molecule)
-        in_one_graph = self._take_neighbor_sums() and SMALLEST_MOLECULE <= len(species) <= largest_molecule
+        in_one_graph = self.takes_neighbor_sums and SMALLEST_MOLECULE <= len(species) <= largest_molecule
         if any(structure.pbc) or not in_one_graph:
             if copies > 1:
                 raise ConfigError(
@@ -206,8 +207,10 @@ class Exporter:
     def _verified(self, potential: ExportedPotential, frames: Sequence[Frame]) -> tuple[Verification, dict[str, Any]]:
         model = eager(self._potentials(), self.cutoff, DTYPES[self.dtype])
         exact = eager(self._potentials(dtype="float64"), self.cutoff)
-        expected = expectations(frames, model, exact)
-        result = verify(potential, expected)
+        # Many small structures are evaluated: further threads would mostly wait for each other.
+        with process_settings(threads=1):
+            expected = expectations(frames, model, exact)
+            result = verify(potential, expected)
         return result, {"verification": asdict(result), "check": carried_structures(expected)}
 
     def _potentials(self, pairs: MoleculePairs | None = None, dtype: str | None = None) -> list[Potential]:
@@ -218,7 +221,9 @@ class Exporter:
                 potential.default_charge_spin = torch.tensor(states, dtype=torch.float64, device=self.device)
         return potentials
 
-    def _take_neighbor_sums(self) -> bool:
+    @property
+    def takes_neighbor_sums(self) -> bool:
+        """Whether all networks accept neighbor sums, which a graph of one molecule or of its copies requires."""
         configs = [model.config for model in self.models]
         return all(registered_network(one.network).takes_neighbor_sums(one.forces == "direct") for one in configs)
 

@@ -89,7 +89,8 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
     """Return the exported file to run: ``model`` itself, or a new file in ``directory``.
 
     A trained file is exported for several copies of a molecule, and compiled if the run is long and a compiler is
-    available. For a periodic or large structure, the file is exported in the general form.
+    available. For a periodic or large structure, or a network without neighbor sums such as SO3LR, the file is exported
+    in the general form.
 
     Args:
         model: Exported or trained file.
@@ -112,7 +113,8 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
             )
         return model
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)
-    if structure.pbc.any() or not SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE:
+    fits_one_graph = SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE and not structure.pbc.any()
+    if not fits_one_graph or not exporter.takes_neighbor_sums:
         exporter.general(directory / "exported.pt")
         return _own(directory / "exported.pt")
     if not torch.cuda.is_available() and work >= COMPILED_FROM:

@@ -92,7 +92,7 @@ class LocalProcesses:
             The tasks that were running or waiting when a process died; empty if the queue is finished.
         """
         running: dict[Future[Any], Task] = {}
-        pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=end_with_parent)
         try:
             while True:
                 fresh = list(islice(queue, max(1, 2 * workers) - len(running)))
@@ -116,7 +116,7 @@ class LocalProcesses:
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent ends, so that a killed job leaves no processes behind."""
     parent = parent_process()
     assert parent is not None

@@ -343,10 +343,10 @@ def template() -> str:
         if isinstance(value, BaseModel):
             lines.append(f"\n# {field.description}\n{name}:")
             for key, (default, description) in _described(value).items():
-                lines.append(f"  {key}: {_yaml_value(default)}  # {description}{_choices(type(value), key)}")
+                lines.append(f"  {key}: {yaml_value(default)}  # {description}{_choices(type(value), key)}")
         else:
             choices = _choices(TrainingConfig, name)
-            lines.append(f"\n{name}: {_yaml_value(value)}  # {field.description}{choices}")
+            lines.append(f"\n{name}: {yaml_value(value)}  # {field.description}{choices}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -368,7 +368,8 @@ def _choices(section: type[BaseModel], key: str) -> str:
     return ""
 
 
-def _yaml_value(value: Any) -> str:
+def yaml_value(value: Any) -> str:
+    """Return the value of a key as YAML in one line."""
     if value is None:
         return "null"
     if isinstance(value, Mapping):

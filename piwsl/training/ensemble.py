@@ -19,11 +19,13 @@ from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, RunDirectoryError, system_errors
 from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
 from piwsl.losses.predictions import Prediction
+from piwsl.models import import_modules
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
 from piwsl.runs.directory import DirectoryKind, RunDirectory
 from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
+from piwsl.runs.side_by_side import run_side_by_side
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import training_frames, with_absolute_sources
@@ -180,6 +182,7 @@ def train_ensemble(
     progress: Callable[[TrainingProgress], None] | bool | None = None,
     on_data: Callable[[TrainingFrames], None] | None = None,
     on_member: Callable[[int, Path], None] | None = None,
+    workers: int = 1,
 ) -> EnsembleResult:
     """Train an ensemble of potentials on the same frames, one for each seed.
 
@@ -197,6 +200,8 @@ def train_ensemble(
         progress: See `piwsl.train`. The callback runs after every step of a member.
         on_data: Function called with the frames before the first member is trained.
         on_member: Function called with the seed and the directory before a member is trained.
+        workers: Number of members that are trained at a time, each in a process with one thread. With more than one,
+            ``progress`` is not called.
 
     Raises:
         ConfigError: There are no seeds, a seed occurs twice, or the configuration is invalid (see `piwsl.train`).
@@ -216,7 +221,7 @@ def train_ensemble(
     if seeds is None:
         raise ConfigError("an ensemble needs the seeds of its members: pass for instance seeds=[1, 2, 3]")
     with resumable(lambda: resume_advice(directory)), reporting_steps(progress) as report:
-        return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report)
+        return run_ensemble(settings, directory, seeds, resume, force, on_data, on_member, report, workers)
 
 
 def run_ensemble(
@@ -228,6 +233,7 @@ def run_ensemble(
     on_data: Callable[[TrainingFrames], None] | None = None,
     on_member: Callable[[int, Path], None] | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
+    workers: int = 1,
 ) -> EnsembleResult:
     """Train one model for each seed, in ``output/seed-N``, on the same frames.
 
@@ -244,6 +250,7 @@ def run_ensemble(
         on_data: Function called with the frames before the first member is trained.
         on_member: Function called with the seed and the directory before a member is trained.
         progress: Function called after every step of a member.
+        workers: Number of members that are trained at a time, see `train_ensemble`.
 
     Raises:
         ConfigError: There are no seeds, a seed is negative, or a seed occurs twice.
@@ -251,6 +258,8 @@ def run_ensemble(
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"seeds={','.join(map(str, seeds))}: the seeds must be distinct integers, 0 or greater")
+    if workers > 1 and launched_processes().count > 1:
+        raise ConfigError(f"workers={workers} trains on one machine: omit this argument under torchrun or srun")
     config = with_network_of_start(with_absolute_sources(config))
     with (
         process_settings(config.threads, config.deterministic),
@@ -272,14 +281,28 @@ def run_ensemble(
                 on_data(frames)
             write_text(output / CONFIG_FILE, to_yaml(config))
             summary.write(output)
+        tasks = []
         for seed in seeds:
             member, member_directory = config.model_copy(update={"seed": seed}), output / f"seed-{seed}"
             left = from_rank_zero(partial(_work_left, member, member_directory, resume))
-            if left != "nothing":
-                if on_member and is_rank_zero():
-                    on_member(seed, member_directory)
+            if left == "nothing":
+                continue
+            if on_member and is_rank_zero():
+                on_member(seed, member_directory)
+            if workers > 1:
+                tasks.append((member, member_directory, left == "rest", force, config.seed))
+            else:
                 run_training(member, member_directory, left == "rest", force, progress=progress, frames=frames)
+        run_side_by_side(_train_member, tasks, workers)
         return from_rank_zero(lambda: _result(output, summary, frames, device))
+
+
+def _train_member(config: TrainingConfig, output: Path, resume: bool, force: bool, split_seed: int) -> None:
+    """Train a member in its own process, on the frames that all members share."""
+    import_modules(config.imports)
+    config = config.model_copy(update={"threads": 1})
+    frames = training_frames(config.model_copy(update={"seed": split_seed}))
+    run_training(config, output, resume, force, frames=frames)
 
 
 def _result(output: Path, summary: EnsembleSummary, frames: TrainingFrames, device: torch.device) -> EnsembleResult:

@@ -1,0 +1,386 @@
+"""A learning job: its stages in order, each of which is skipped if it was finished before an interruption."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.read import read_frames
+from piwsl.data.systems import BUNDLED_LEVEL
+from piwsl.data.write import write_frames
+from piwsl.errors import DataError
+from piwsl.export.export import export_model
+from piwsl.export.trained_file import load_trained
+from piwsl.learning.choose import choose
+from piwsl.learning.committee import without_labels
+from piwsl.learning.directory import (
+    EXPORTED_FILE,
+    LABELED_FILE,
+    SET_ASIDE_FILE,
+    STUDENT_FILE,
+    TEACHER_FILE,
+    LearnSummary,
+    RoundRecord,
+    StudentRecord,
+    SurvivalRecord,
+)
+from piwsl.learning.dynamics import Dynamics, exported_for, harvest, run_dynamics, survival_of
+from piwsl.learning.first_structures import first_structures
+from piwsl.learning.labels import Labeled, checked_labels, existing_labels, label_round
+from piwsl.learning.report import write_report
+from piwsl.learning.settings import FILE_METHOD, LearnSettings
+from piwsl.learning.start_model import StartModel
+from piwsl.learning.student import save_copy, teacher_frames, train_student
+from piwsl.learning.teacher import Teachers, errors_on, train_teachers
+from piwsl.learning.verify import reference_for, verify_student
+from piwsl.md.run import MDRun
+from piwsl.runs.summary import now
+
+LOGGER = logging.getLogger(__name__)
+
+_CHOSEN_FILE = "chosen.extxyz"
+_SEEDS_PER_STAGE = 1000
+# Frames of an unstable student, just before it breaks, that are always among the frames of the next attempt.
+_BEFORE_BREAKING = 5
+
+
+@dataclass
+class LearningJob:
+    """Stages of a learning job.
+
+    Attributes:
+        structure: Start structure.
+        name: Name of the system.
+        settings: Settings of the job.
+        start: Model to fine-tune.
+        output: Directory of the job.
+        summary: Summary, which is rewritten after each stage.
+        progress: Show progress bars; None shows them in interactive sessions.
+    """
+
+    structure: Atoms
+    name: str
+    settings: LearnSettings
+    start: StartModel
+    output: Path
+    summary: LearnSummary
+    progress: bool | None = None
+    _labeled: list[Frame] = field(default_factory=list)
+    _set_aside: list[Frame] = field(default_factory=list)
+    _pool: list[Frame] = field(default_factory=list)
+    _began: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> None:
+        """Run all stages that are not finished.
+
+        Raises:
+            LabelsMissingError: The user must label structures first.
+            PiwslError: A stage failed.
+        """
+        earlier = self.summary.wall_seconds
+        frame = Frame.from_atoms(self.structure)
+        self._labeled += existing_labels(self.settings.labels, frame)
+        if self._labeled:
+            LOGGER.info(f"labels    {len(self._labeled)} exist already, in {self.settings.labels.file}")
+        first = self._first_label(frame)
+        models: list[Path] = [self.start.path] if self.start.path else []
+        teachers: Teachers | None = None
+        for number in range(1, self.settings.rounds + 1):
+            teachers = self._round(number, models, first if number == 1 else None, self.start.path is None)
+            models = teachers.models
+            self._save(earlier)
+        assert teachers is not None
+        save_copy(teachers.models[0], self.output / TEACHER_FILE, self._level, self._foundation)
+        reference_frames = self._teacher_dynamics(teachers)
+        self._save(earlier)
+        self._student(teachers, reference_frames, earlier)
+        self.summary.result, self.summary.finished = "completed", now()
+        self.summary.verdict = _verdict(self.summary)
+        self._save(earlier)
+        LOGGER.info(self.summary.verdict)
+
+    @property
+    def _level(self) -> str | None:
+        method = self.settings.labels.method
+        return BUNDLED_LEVEL if method.lower() == BUNDLED_LEVEL.lower() else None if method == FILE_METHOD else method
+
+    @property
+    def _foundation(self) -> object:
+        return None if self.start.path is None else load_trained(self.start.path).training.get("foundation")
+
+    def _save(self, earlier: float) -> None:
+        self.summary.wall_seconds = round(earlier + time.perf_counter() - self._began, 1)
+        self.summary.write(self.output)
+        write_report(self.summary, self.settings, self.output)
+
+    def _first_label(self, frame: Frame) -> Labeled | None:
+        """Label the start structure, so that a method that fails is noticed before anything else is computed.
+
+        Raises:
+            DataError: The method failed.
+        """
+        if self.settings.labels.method == FILE_METHOD or not self.settings.labels.budget:
+            return None
+        LOGGER.info(f"labels    the start structure, with {self.settings.labels.method}")
+        try:
+            labeled = label_round([frame], self.settings.labels, self.output / "round-00", self.progress)
+        except DataError as error:
+            reason = str(error).partition("frame 0: ")[2] or str(error)
+            raise DataError(
+                f"{self.settings.labels.method} fails on the start structure: {reason}: check the method and the "
+                "structure"
+            ) from None
+        return checked_labels(labeled, None)
+
+    def _round(self, number: int, models: list[Path], first: Labeled | None, from_scratch: bool) -> Teachers:
+        """Run a round: explore, choose, label, train."""
+        began = time.perf_counter()
+        folder = self.output / f"round-{number:02d}"
+        folder.mkdir(exist_ok=True)
+        record = RoundRecord(number=number)
+        count = self.settings.labels_of(number) - (first.bought if first else 0)
+        candidates = self._candidates(number, models, count, record)
+        labeled = first or Labeled([])
+        if count > 0:
+            labeled = _joined(labeled, self._label(number, models, candidates, count, folder, record))
+        record.chosen = labeled.bought
+        record.failed = labeled.reasons
+        for reason in labeled.reasons:
+            LOGGER.warning(f"no label: {reason}")
+        shifted = number == 1
+        if labeled.frames and models:
+            record.new_force_mae = errors_on(models, FrameSet(labeled.frames), shifted).force_mae
+        self._labeled += labeled.frames
+        self._set_aside += labeled.set_aside
+        write_frames(FrameSet(self._labeled), self.output / LABELED_FILE, force=True)
+        if self._set_aside:
+            write_frames(FrameSet(self._set_aside), self.output / SET_ASIDE_FILE, force=True)
+        record.labels = len(self._labeled)
+        minutes = self.settings.teacher_minutes(number)
+        LOGGER.info(f"teachers  round {number}: training on {record.labels} labels for {minutes:.3g} min")
+        start = None if from_scratch else self.start.path
+        teachers = train_teachers(self._labeled, self.settings, start, minutes, folder, self.progress)
+        errors = errors_on(teachers.models, teachers.held_back)
+        record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
+        record.seconds = round(time.perf_counter() - began, 1)
+        if number > len(self.summary.rounds):
+            self.summary.rounds.append(record)
+        self.summary.labels = sum(entry.chosen for entry in self.summary.rounds)
+        self.summary.held_back = len(teachers.held_back)
+        LOGGER.info(
+            f"teachers  round {number}: {_milli(errors.energy_mae)} meV, {_milli(errors.force_mae)} meV/A on "
+            f"{len(teachers.held_back)} held-back labels"
+        )
+        return teachers
+
+    def _candidates(self, number: int, models: list[Path], count: int, record: RoundRecord) -> list[Frame]:
+        """Return structures that could be labeled."""
+        if not models:
+            return first_structures(self.structure, 10 * max(count, 1), self.settings.temperature, self.settings.seed)
+        candidates: list[Frame] = []
+        for run, frames in self._explore(models[0], self.output / f"round-{number:02d}", number, record.exploration):
+            candidates += frames
+            self._warn_of_breaking(run)
+        self._pool += candidates
+        record.candidates = len(candidates)
+        return candidates
+
+    def _explore(
+        self, model: Path, folder: Path, stage: int, survivals: list[SurvivalRecord]
+    ) -> list[tuple[MDRun, list[Frame]]]:
+        """Run replicas of a model at all temperatures and return their frames."""
+        explore, settings = self.settings.explore, self.settings
+        runs = []
+        for place, factor in enumerate(explore.temperature_factors):
+            dynamics = Dynamics(
+                factor * settings.temperature,
+                settings.steps(explore.picoseconds),
+                settings.timestep,
+                explore.replicas,
+                max(1, round(explore.frame_interval / settings.timestep)),
+                settings.seed + _SEEDS_PER_STAGE * stage + 100 * place,
+            )
+            LOGGER.info(
+                f"dynamics  {dynamics.replicas} replicas of {dynamics.picoseconds:g} ps at {dynamics.temperature:g} K"
+            )
+            exported = exported_for(model, self.structure, dynamics, folder)
+            run = run_dynamics(
+                self.structure, exported, dynamics, folder / f"dynamics-{place + 1}", self.name, self.progress
+            )
+            survival = survival_of(run)
+            survivals.append(survival)
+            LOGGER.info(f"dynamics  {survival.text()}")
+            runs.append((run, harvest(run, self.structure).frames))
+        return runs
+
+    def _warn_of_breaking(self, run: MDRun) -> None:
+        """Warn if the molecule breaks at the target temperature."""
+        survival = survival_of(run)
+        if survival.temperature > self.settings.temperature or survival.complete:
+            return
+        broken = next(replica for replica in run.summary.replicas or [] if replica.stop is not None)
+        message = broken.stop.message if broken.stop else ""
+        LOGGER.warning(
+            f"{survival.text()}, with the present model ({message}; {run.directory / broken.directory}): if the final "
+            "model breaks too, lower the temperature"
+        )
+
+    def _label(
+        self,
+        number: int,
+        models: list[Path],
+        candidates: Sequence[Frame],
+        count: int,
+        folder: Path,
+        record: RoundRecord,
+    ) -> Labeled:
+        """Choose structures of a round and label them."""
+        path = folder / _CHOSEN_FILE
+        if not path.is_file():
+            if number == 1 and self.settings.labels.method == FILE_METHOD:
+                candidates = [Frame.from_atoms(self.structure), *candidates]
+            if models:
+                known = [without_labels(frame) for frame in self._labeled]
+                chosen = choose(candidates, known, models, count)
+                record.largest_spread = chosen.spread
+                frames = chosen.frames
+            else:
+                frames = list(candidates[:count])
+            if not frames:
+                raise DataError(
+                    "the dynamics gave no physical structure to label: lower the temperature, or choose another start "
+                    "model"
+                )
+            write_frames(FrameSet(frames), path)
+        frames = list(read_frames(path))  # with the digits of the file, so that an interrupted job resumes
+        LOGGER.info(f"labels    round {number}: {len(frames)} structures, with {self.settings.labels.method}")
+        labeled = label_round(frames, self.settings.labels, folder, self.progress)
+        predicted = None
+        if models:
+            from piwsl.learning.committee import predict_frames
+
+            predicted = predict_frames(models, FrameSet(frames)).energies
+        return checked_labels(labeled, predicted)
+
+    def _teacher_dynamics(self, teachers: Teachers) -> list[list[Frame]]:
+        """Run dynamics of the final teacher, and return the frames of each replica at the target temperature."""
+        survivals: list[SurvivalRecord] = []
+        folder = self.output / "teacher_dynamics"
+        folder.mkdir(exist_ok=True)
+        runs = self._explore(teachers.models[0], folder, 500, survivals)
+        for run, frames in runs:
+            self._pool += frames
+            self._warn_of_breaking(run)
+        at_target = [run for run, _ in runs if survival_of(run).temperature == self.settings.temperature]
+        if not at_target:
+            return []
+        frames = harvest(at_target[0], self.structure).frames
+        replicas = max(1, self.settings.explore.replicas)
+        return [list(part) for part in np.array_split(np.array(frames, dtype=object), replicas)]
+
+    def _student(self, teachers: Teachers, reference_frames: list[list[Frame]], earlier: float) -> None:
+        """Train and verify students until one survives."""
+        reference = reference_for(self.settings, self.name, reference_frames)
+        always: list[Frame] = [without_labels(frame) for frame in self._labeled]
+        before: Path | None = None
+        attempts = self.settings.student.attempts
+        for number in range(1, attempts + 1):
+            began = time.perf_counter()
+            folder = self.output / f"student-{number:02d}"
+            folder.mkdir(exist_ok=True)
+            record = StudentRecord(number=number)
+            data = folder / "frames.extxyz"
+            if data.is_file():
+                frames = read_frames(data)
+            else:
+                frames = teacher_frames(
+                    self._pool, always, teachers.models, self.settings.student.frames, self.settings.seed + number
+                )
+            minutes = self.settings.student_minutes(number)
+            record.frames = len(frames)
+            LOGGER.info(f"student   attempt {number}: training on {len(frames)} frames for {minutes:.3g} min")
+            result = train_student(frames, self.settings, minutes, before, folder, self.progress)
+            record.teacher_force_mae = result.validation.force_mae
+            before = result.model
+            if len(teachers.held_back):
+                errors = errors_on([result.model], teachers.held_back)
+                record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
+                LOGGER.info(
+                    f"student   attempt {number}: {_milli(errors.energy_mae)} meV, {_milli(errors.force_mae)} meV/A on "
+                    "the held-back labels"
+                )
+            save_copy(result.model, self.output / STUDENT_FILE, self._level, self._foundation)
+            is_last = number == attempts
+            own = self._explore(result.model, folder, 600 + number, [])
+            endings = [frame for run, _ in own for frame in harvest(run, self.structure).endings]
+            self._pool += [frame for _, frames in own for frame in frames]
+            promising = all(
+                survival_of(run).complete for run, _ in own if survival_of(run).temperature <= self.settings.temperature
+            )
+            if promising or is_last:
+                checked = verify_student(
+                    self.structure, result.model, self.settings, self.name, reference, folder, self.progress
+                )
+                record.survival, record.drift = checked.survival, checked.drift
+                record.agreement = checked.agreement
+                if (folder / "analysis" / "report.html").is_file():
+                    record.analysis = f"{folder.name}/analysis/report.html"
+                harvested = harvest(checked.run, self.structure)
+                endings += harvested.endings
+                self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
+                LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
+            else:
+                record.survival = next(
+                    survival_of(run)
+                    for run, _ in own
+                    if survival_of(run).temperature <= self.settings.temperature and not survival_of(run).complete
+                )
+                LOGGER.info(f"student   attempt {number}: {record.survival.text()}: not verified further")
+            always += endings
+            record.seconds = round(time.perf_counter() - began, 1)
+            if number > len(self.summary.students):
+                self.summary.students.append(record)
+            self._save(earlier)
+            if promising and record.verified:
+                break
+        export_model(
+            self.output / STUDENT_FILE,
+            self.output / EXPORTED_FILE,
+            target="openmm",
+            structure=self.structure,
+            force=True,
+        )
+        self.summary.outputs |= {
+            "student": STUDENT_FILE,
+            "teacher": TEACHER_FILE,
+            "exported": EXPORTED_FILE,
+            "labels": LABELED_FILE,
+        }
+
+
+def _joined(first: Labeled, second: Labeled) -> Labeled:
+    return Labeled(
+        [*first.frames, *second.frames],
+        [*first.set_aside, *second.set_aside],
+        [*first.reasons, *second.reasons],
+        first.bought + second.bought,
+    )
+
+
+def _milli(value: float) -> str:
+    return f"{1e3 * value:.1f}"
+
+
+def _verdict(summary: LearnSummary) -> str:
+    """Return one sentence about the result."""
+    last = summary.students[-1]
+    assert last.survival is not None
+    errors = f", {_milli(last.force_mae)} meV/A on {summary.held_back} held-back labels" if last.force_mae else ""
+    if last.verified:
+        return f"stable: {last.survival.text()}{errors}; {summary.labels} labels"
+    return f"not stable: {last.survival.text()}{errors}; {summary.labels} labels: raise labels.budget or minutes"

@@ -1,0 +1,157 @@
+"""Labels of a learning job: one labeling job for each round, checks of the labels, and all labels together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.labeling.label import executor
+from piwsl.data.labeling.structures import label_frames
+from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
+from piwsl.errors import ConfigError, DataError
+from piwsl.learning.directory import TO_LABEL_FILE, USER_LABELS_FILE
+from piwsl.learning.settings import FILE_METHOD, LabelSettings
+from piwsl.runs.progress import counting
+
+# A label with a larger force is set aside: such a structure is broken, or the method failed.
+LARGEST_FORCE = 50.0  # eV/angstrom
+# A label is set aside if its energy differs from the prediction by more than both limits.
+_LARGEST_DEVIATION = 1.0  # eV
+_DEVIATIONS = 12.0  # median absolute deviations
+# Largest difference between a structure to label and the structure with the label of the user.
+_SAME = 1e-3  # angstrom
+
+
+class LabelsMissingError(Exception):
+    """The user has not provided the labels for a file of structures.
+
+    Attributes:
+        structures: File with the structures.
+        expected: File in which the labels are expected.
+    """
+
+    def __init__(self, structures: Path, expected: Path) -> None:
+        super().__init__(str(structures))
+        self.structures, self.expected = structures, expected
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Labels of a round.
+
+    Attributes:
+        frames: Frames with usable labels.
+        set_aside: Frames with labels that cannot be right.
+        reasons: Reasons why structures have no label, or a label that was set aside.
+        bought: Number of structures that were labeled, including failures.
+    """
+
+    frames: list[Frame]
+    set_aside: list[Frame] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    bought: int = 0
+
+
+def label_round(
+    frames: Sequence[Frame], settings: LabelSettings, folder: Path, progress: bool | None = None
+) -> FrameSet:
+    """Label the structures of a round, or continue after an interruption. No structure is labeled twice.
+
+    Returns:
+        The frames in order. A frame whose calculation failed has no labels; the notes give the reasons.
+
+    Raises:
+        LabelsMissingError: The user must label the structures, and has not done so.
+        DataError: No structure could be labeled, or the labels of the user do not fit the structures.
+    """
+    if settings.method == FILE_METHOD:
+        return _labels_of_user(frames, folder)
+    with counting(progress, "labels") as report:
+        done = label_frames(
+            FrameSet(list(frames)),
+            settings.method,
+            folder / "labels",
+            settings.options,
+            executor(settings.workers if settings.scheduler is None else None, settings.scheduler),
+            report,
+        )
+    notes = tuple(f"structure {index}: {reason}" for index, reason in done.failures.items())
+    return FrameSet(list(read_frames(done.file)), done.file, notes)
+
+
+def _labels_of_user(frames: Sequence[Frame], folder: Path) -> FrameSet:
+    structures, expected = folder / TO_LABEL_FILE, folder / USER_LABELS_FILE
+    if not expected.is_file():
+        write_frames(FrameSet(list(frames)), structures, force=True)
+        raise LabelsMissingError(structures, expected)
+    labeled = read_frames(expected)
+    if len(labeled) != len(frames):
+        raise DataError(f"{expected}: contains {len(labeled)} frames, but {structures} contains {len(frames)}")
+    for index, (frame, given) in enumerate(zip(frames, labeled, strict=True)):
+        same = np.array_equal(frame.species, given.species)
+        if not same or float(np.abs(frame.positions - given.positions).max()) > _SAME:
+            raise DataError(
+                f"{expected}: frame {index} is not the structure of {structures}: keep the order and the positions"
+            )
+    missing = tuple(
+        f"structure {index}: no energy or forces in {expected.name}"
+        for index, frame in enumerate(labeled)
+        if not (frame.has_energy and frame.has_forces)
+    )
+    if len(missing) == len(labeled):
+        raise DataError(f"{expected}: no frame has an energy and forces: store both, in eV and eV/angstrom")
+    return FrameSet(list(labeled), expected, missing)
+
+
+def checked_labels(labeled: FrameSet, predicted: np.ndarray | None) -> Labeled:
+    """Separate usable labels from failures and from labels that cannot be right.
+
+    Args:
+        labeled: Frames of a round, with labels where the calculation succeeded.
+        predicted: Energies of the present model (S,), eV; None without a model. They may have another zero.
+    """
+    reasons = list(labeled.notes)
+    usable = [index for index, frame in enumerate(labeled) if frame.has_energy and frame.has_forces]
+    absurd: dict[int, str] = {}
+    for index in usable:
+        largest = float(np.linalg.norm(labeled[index].forces, axis=1).max())
+        if largest > LARGEST_FORCE:
+            absurd[index] = f"a force of {largest:.0f} eV/A, above {LARGEST_FORCE:g}"
+    if predicted is not None and len(usable) > 3:
+        deviations = np.array([labeled[index].energy - predicted[index] for index in usable])
+        deviations -= np.median(deviations)
+        limit = max(_LARGEST_DEVIATION, _DEVIATIONS * float(np.median(np.abs(deviations))))
+        for index, deviation in zip(usable, deviations, strict=True):
+            if abs(deviation) > limit:
+                absurd[index] = f"an energy {abs(deviation):.1f} eV from the prediction, above {limit:.1f}"
+    reasons += [f"structure {index}: set aside: {reason}" for index, reason in sorted(absurd.items())]
+    return Labeled(
+        [labeled[index] for index in usable if index not in absurd],
+        [labeled[index] for index in sorted(absurd)],
+        reasons,
+        len(labeled),
+    )
+
+
+def existing_labels(settings: LabelSettings, structure: Frame) -> list[Frame]:
+    """Read the labels that the user has already.
+
+    Raises:
+        ConfigError: The file contains other elements than the structure.
+        DataError: The file cannot be read, or a frame has no energy or no forces.
+    """
+    if settings.file is None:
+        return []
+    frames = read_frames(settings.file, settings.units)
+    without = next((index for index, frame in enumerate(frames) if not (frame.has_energy and frame.has_forces)), None)
+    if without is not None:
+        raise DataError(
+            f"{settings.file}: frame {without} lacks an energy or forces, and learning needs both: remove the frame, "
+            "or label it with `piwsl data label`"
+        )
+    if frames.elements != sorted({int(number) for number in structure.species}):
+        raise ConfigError(f"{settings.file}: the elements differ from those of the structure to learn")
+    return list(frames)

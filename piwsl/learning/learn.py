@@ -1,0 +1,339 @@
+"""Learn a potential from few labels: the function behind `piwsl learn`, its plan, and its result."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ase import Atoms
+from ase.io import write
+
+from piwsl.data.frames import FrameSet
+from piwsl.data.labeling.calculators import reference_calculator
+from piwsl.data.read import read_frames
+from piwsl.data.systems import Structure, find_structure, structure_name
+from piwsl.errors import ConfigError, RunDirectoryError, system_errors
+from piwsl.learning.directory import (
+    CONFIG_FILE,
+    EXPORTED_FILE,
+    LABELED_FILE,
+    LEARNING,
+    REPORT_FILE,
+    START_FILE,
+    STUDENT_FILE,
+    TEACHER_FILE,
+    LearnSummary,
+    check_same_settings,
+    store_settings,
+)
+from piwsl.learning.job import LearningJob
+from piwsl.learning.labels import LabelsMissingError
+from piwsl.learning.report import write_report
+from piwsl.learning.settings import FILE_METHOD, LearnSettings, load_learn_settings
+from piwsl.learning.smiles import structure_of_smiles
+from piwsl.learning.start_model import choose_start
+from piwsl.learning.teacher import FEWEST_LABELS
+from piwsl.md.structure import minimized
+from piwsl.runs import notebook
+from piwsl.runs.directory import RunDirectory
+from piwsl.runs.files import atomic_path, writing
+from piwsl.runs.process_settings import process_settings
+from piwsl.runs.summary import SUMMARY_FILE, provenance
+from piwsl.structures.files import load_structure
+
+LOGGER = logging.getLogger(__name__)
+_PROGRAMS = ("torch", "numpy", "ase", "tblite", "pyscf")
+
+
+@dataclass(frozen=True)
+class LearnResult:
+    """Result of a learning job.
+
+    Attributes:
+        directory: Directory of the job.
+        summary: Content of ``summary.json``.
+    """
+
+    directory: Path
+    summary: LearnSummary
+
+    @property
+    def student(self) -> Path:
+        """Trained file of the fast model."""
+        return self.directory / STUDENT_FILE
+
+    @property
+    def teacher(self) -> Path:
+        """Trained file of the accurate model."""
+        return self.directory / TEACHER_FILE
+
+    @property
+    def exported(self) -> Path:
+        """The student, exported for OpenMM."""
+        return self.directory / EXPORTED_FILE
+
+    @property
+    def report(self) -> Path:
+        """Report page."""
+        return self.directory / REPORT_FILE
+
+    @property
+    def waiting_for(self) -> Path | None:
+        """File with structures that the user must label before the job continues; None if it is complete."""
+        return None if self.summary.waiting_for is None else self.directory / self.summary.waiting_for
+
+    @property
+    def verified(self) -> bool:
+        """Whether all replicas of the student survived."""
+        return bool(self.summary.students) and self.summary.students[-1].verified
+
+    @property
+    def labeled(self) -> FrameSet:
+        """All labeled frames."""
+        return read_frames(self.directory / LABELED_FILE)
+
+    @classmethod
+    def read(cls, directory: str | PathLike[str]) -> "LearnResult":
+        """Read the result of a job from its directory.
+
+        Raises:
+            RunDirectoryError: The directory contains no learning job.
+        """
+        return cls(Path(directory), LearnSummary.read(Path(directory)))
+
+    def __repr__(self) -> str:
+        state = self.summary.verdict or ("waiting for labels" if self.summary.waiting_for else "not finished")
+        return f"LearnResult({str(self.directory)!r}; {state})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (record.number, record.labels, *_milli(record.energy_mae, record.force_mae))
+            for record in self.summary.rounds
+        ]
+        return notebook.block(
+            notebook.facts(
+                [
+                    ("result", self.summary.verdict or "not finished"),
+                    ("student", self.student),
+                    ("teacher", self.teacher),
+                    ("exported", self.exported),
+                    ("report", self.report),
+                ]
+            ),
+            notebook.table(rows, ("round", "labels", "energy MAE [meV]", "force MAE [meV/A]")),
+        )
+
+
+def _milli(*values: float | None) -> list[str]:
+    return ["" if value is None else f"{1e3 * value:.1f}" for value in values]
+
+
+@system_errors()
+def learn(
+    structure: Structure | None = None,
+    *,
+    method: str | None = None,
+    budget: int | None = None,
+    system: str | None = None,
+    smiles: str | None = None,
+    labels: str | PathLike[str] | None = None,
+    init_from: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    config: Mapping[str, Any] | str | PathLike[str] | LearnSettings | None = None,
+    options: Mapping[str, Any] | None = None,
+    force: bool = False,
+    progress: bool | None = None,
+) -> LearnResult:
+    """Learn a fast potential for a structure from few labels, and verify that its dynamics is stable.
+
+    The job fine-tunes accurate models (teachers) on labels that it chooses in their own dynamics, trains a fast model
+    (the student) on frames that the teachers label, and runs replicas of the student. Repeat the call to continue an
+    interrupted job; no structure is labeled twice.
+
+    Args:
+        structure: ASE structure, frame, file that ASE can read, or name of a bundled system. Its ``info`` may state the
+            charge and the spin.
+        method: Reference method, as in `piwsl.label`; ``file`` writes the structures to label and returns. Shorthand
+            for ``labels.method``.
+        budget: Largest number of labels to compute. Shorthand for ``labels.budget``.
+        system: Bundled system whose structure is used.
+        smiles: SMILES of a molecule, from which RDKit makes the structure.
+        labels: Labeled frames that exist already. Shorthand for ``labels.file``.
+        init_from: Trained file to fine-tune, ``auto`` or ``scratch``. Shorthand for ``teacher.init_from``.
+        output: Directory of the job. The default is ``runs/learn-NAME``, named after the structure.
+        config: `LearnSettings`, YAML file, or mapping of sections such as ``{"verify": {"replicas": 8}}``.
+        options: Values by key, such as ``{"verify.picoseconds": 10}``. They take precedence over the configuration.
+        force: Replace another job in ``output``.
+        progress: Show progress bars; None shows them in interactive sessions.
+
+    Returns:
+        The result. If the method is ``file``, ``waiting_for`` names the file with the structures to label.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range, or the budget is too small for a first model.
+        DataError: The structure cannot be used, the method fails on it, or a stage has too few usable frames.
+        RunDirectoryError: The directory contains another job.
+        ElementError: The model to fine-tune was not trained on an element of the structure.
+    """
+    given = {"labels.method": method, "labels.budget": budget, "labels.file": labels, "teacher.init_from": init_from}
+    settings = _settings(config, given, options)
+    name = structure_name(structure, system) or ("smiles" if smiles else "structure")
+    path = Path(output) if output is not None else Path("runs") / f"learn-{name}"
+    directory = RunDirectory(path, LEARNING)
+    continues = directory.holds_job and not force
+    if not continues:
+        directory.check_free(force)
+    else:
+        check_same_settings(settings, load_learn_settings(path / CONFIG_FILE), path)
+    atoms = _structure(structure, system, smiles)
+    check_budget(settings)
+    if settings.labels.method != FILE_METHOD:
+        reference_calculator(settings.labels.method, settings.labels.options)  # report mistakes before any work
+    with process_settings():
+        directory.create()
+        with directory.lock():
+            if force and directory.holds_job:
+                directory.clear()
+            return _run(atoms, name, settings, path, directory, progress)
+
+
+def _run(
+    atoms: Atoms, name: str, settings: LearnSettings, path: Path, directory: RunDirectory, progress: bool | None
+) -> LearnResult:
+    with directory.log():
+        start = choose_start(settings.teacher.init_from, atoms, path)
+        if not (path / START_FILE).is_file():
+            if start.path is not None:
+                atoms, text = minimized(atoms, start.path)
+                LOGGER.info(f"start     {text}")
+            with writing(path / START_FILE), atomic_path(path / START_FILE) as temporary:
+                write(temporary, atoms, format="extxyz")
+        elif not _is_same(atoms, load_structure(path / START_FILE)):
+            raise RunDirectoryError(f"{path}: holds the job of another structure: choose another output=DIRECTORY")
+        atoms = load_structure(path / START_FILE)
+        store_settings(settings, path)
+        summary = _summary(path, name, atoms, settings, start.text, start.license)
+        LOGGER.info(f"start     {start.text}")
+        if start.license is not None:
+            LOGGER.info(f"license   of the start model, which holds for all results: {start.license}")
+        job = LearningJob(atoms, name, settings, start, path, summary, progress)
+        try:
+            job.run()
+        except LabelsMissingError as missing:
+            summary.waiting_for = str(missing.structures.relative_to(path))
+            summary.write(path)
+            write_report(summary, settings, path)
+            LOGGER.info(
+                f"waiting   label the structures in {missing.structures} with energies and forces, write them in the "
+                f"same order to {missing.expected}, and repeat the command"
+            )
+        return LearnResult(path, summary)
+
+
+def _settings(
+    config: Mapping[str, Any] | str | PathLike[str] | LearnSettings | None,
+    given: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
+) -> LearnSettings:
+    import json
+
+    values = {key: str(value) if isinstance(value, PathLike) else value for key, value in given.items()}
+    values = {key: value for key, value in values.items() if value is not None} | dict(options or {})
+    texts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    if isinstance(config, LearnSettings):
+        return load_learn_settings(None, texts, base=config.model_dump(mode="json", exclude_unset=True))
+    if isinstance(config, Mapping):
+        return load_learn_settings(None, texts, base=config)
+    return load_learn_settings(None if config is None else Path(config), texts)
+
+
+def _structure(structure: Structure | None, system: str | None, smiles: str | None) -> Atoms:
+    if smiles is None:
+        return find_structure(structure, system)
+    if structure is not None or system is not None:
+        raise ConfigError("smiles makes the structure: give only one of structure, system and smiles")
+    return structure_of_smiles(smiles)
+
+
+def _is_same(atoms: Atoms, other: Atoms) -> bool:
+    return list(atoms.numbers) == list(other.numbers)
+
+
+def check_budget(settings: LearnSettings) -> None:
+    """Raise an error if the first round has too few labels for a model.
+
+    Raises:
+        ConfigError: The budget, or its first share, is too small.
+    """
+    if settings.labels.file is None and settings.labels_of(1) < FEWEST_LABELS:
+        raise ConfigError(
+            f"labels.budget={settings.labels.budget}: the first round has {settings.labels_of(1)} labels, but a first "
+            f"model needs at least {FEWEST_LABELS}: increase labels.budget or labels.first_share"
+        )
+
+
+def _summary(
+    path: Path, name: str, atoms: Atoms, settings: LearnSettings, start: str, license: str | None
+) -> LearnSummary:
+    """Return the summary of an interrupted job, or a new one."""
+    if (path / SUMMARY_FILE).is_file():
+        summary = LearnSummary.read(path)
+        summary.result, summary.finished, summary.waiting_for = "interrupted", None, None
+        return summary
+    return LearnSummary(
+        **provenance(_PROGRAMS),
+        name=name,
+        formula=atoms.get_chemical_formula("hill"),
+        method=settings.labels.method,
+        start=start,
+        license=license,
+        budget=settings.labels.budget,
+        result="interrupted",
+    )
+
+
+def plan_learning(
+    structure: Structure | None = None,
+    *,
+    system: str | None = None,
+    smiles: str | None = None,
+    config: Mapping[str, Any] | str | PathLike[str] | LearnSettings | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Describe what `learn` would do, one line for each stage, without computing anything.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range, or the budget is too small for a first model.
+        DataError: The structure cannot be used.
+    """
+    settings = _settings(config, {}, options)
+    atoms = _structure(structure, system, smiles)
+    check_budget(settings)
+    if settings.labels.method != FILE_METHOD:
+        reference_calculator(settings.labels.method, settings.labels.options)
+    with TemporaryDirectory() as folder:
+        start = choose_start(settings.teacher.init_from, atoms, Path(folder))
+    explore, verify = settings.explore, settings.verify
+    temperatures = ", ".join(f"{factor * settings.temperature:g}" for factor in explore.temperature_factors)
+    explored = explore.replicas * explore.picoseconds * len(explore.temperature_factors)
+    members = settings.teacher.members or (2 if start.path else 3)
+    rounds = range(1, settings.rounds + 1)
+    labels = " + ".join(str(settings.labels_of(number)) for number in rounds)
+    minutes = ", ".join(f"{settings.teacher_minutes(number):.3g}" for number in rounds)
+    total = verify.replicas * verify.picoseconds
+    return [
+        f"system     {atoms.get_chemical_formula('hill')}, {len(atoms)} atoms, at {settings.temperature:g} K",
+        f"start      {start.text}",
+        *([f"license    of the start model: {start.license}"] if start.license else []),
+        f"labels     {settings.labels.budget} ({labels}) with {settings.labels.method}"
+        + (f", besides those in {settings.labels.file}" if settings.labels.file else ""),
+        f"dynamics   {explored:g} ps of the teacher in each round and at the end, at {temperatures} K",
+        f"teachers   {members} models, trained for {minutes} min in rounds 1 to {settings.rounds}",
+        f"student    up to {settings.student.frames} frames of the teachers, trained for "
+        f"{settings.student_minutes(1):.3g} min, and up to {settings.student.attempts} attempts",
+        f"verified   {verify.replicas} replicas of {verify.picoseconds:g} ps ({total:g} ps in all), and "
+        f"{verify.constant_energy:g} ps at constant energy",
+    ]

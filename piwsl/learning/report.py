@@ -1,0 +1,239 @@
+"""The report of a learning job: a self-contained HTML page that is rewritten after each stage."""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from matplotlib.figure import Figure
+
+from piwsl._version import __version__
+from piwsl.analysis.report.page import formula_html, moment_text
+from piwsl.analysis.report.style import NARROW, WIDE, Layout, Palette, Plot, dress, new_figure, page_svg
+from piwsl.learning.directory import REPORT_FILE, LearnSummary, RoundRecord, StudentRecord, SurvivalRecord
+from piwsl.learning.settings import LearnSettings
+from piwsl.runs.files import write_text, writing
+from piwsl.runs.progress import rough_duration
+
+MILLI = 1e3
+
+
+def write_report(summary: LearnSummary, settings: LearnSettings, output: Path) -> None:
+    """Write the report of a job to its directory.
+
+    Raises:
+        RunDirectoryError: The file cannot be written.
+    """
+    path = output / REPORT_FILE
+    with writing(path):
+        write_text(path, render_report(summary, settings, output.name))
+
+
+def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> str:
+    """Return the report as HTML.
+
+    Args:
+        summary: Results so far.
+        settings: Settings of the job.
+        name: Name of the directory, for the command at the end.
+    """
+    done = summary.result == "completed"
+    last = summary.students[-1] if summary.students else None
+    return _template().render(
+        summary=summary,
+        settings=settings,
+        done=done,
+        verified=last is not None and last.verified,
+        headline=_headline(summary),
+        agreement=last.agreement if last else None,
+        highlights=_highlights(summary, settings),
+        figures=[
+            {
+                "title": plot.title,
+                "caption": plot.caption,
+                "wide": page_svg(plot, WIDE),
+                "narrow": page_svg(plot, NARROW),
+            }
+            for plot in _plots(summary)
+        ],
+        rounds=[(record.number, _cells_of_round(record)) for record in summary.rounds],
+        failed=[text for record in summary.rounds for text in record.failed],
+        students=[(record.number, _cells_of_student(record)) for record in summary.students],
+        analyses=[(record.number, record.analysis) for record in summary.students if record.analysis],
+        command=f"piwsl md --structure {name}/start.extxyz --model {name}/student_openmm.pt" if done else None,
+        made=_made(summary, settings),
+        version=__version__,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=ChoiceLoader(
+            [PackageLoader("piwsl.learning", "templates"), PackageLoader("piwsl.analysis.report", "templates")]
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["formula"] = formula_html
+    return environment.get_template("learn.html")
+
+
+def _headline(summary: LearnSummary) -> str:
+    if summary.verdict:
+        return f"{summary.verdict[:1].upper()}{summary.verdict[1:]}."
+    if summary.waiting_for:
+        return f"Waiting for the labels of {summary.waiting_for}."
+    done = f"{len(summary.rounds)} rounds" if not summary.students else f"{len(summary.students)} students"
+    return f"The job is running, or was interrupted: {done} finished."
+
+
+def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str, str]]:
+    """Return the numbers at the top of the page: (value, name, detail)."""
+    rows = [(f"{summary.labels} of {summary.budget}", "labels used", summary.method)]
+    if summary.rounds and summary.rounds[-1].force_mae is not None:
+        rows.append(
+            (_force(summary.rounds[-1].force_mae), "force error, teachers", f"{summary.held_back} held-back labels")
+        )
+    if summary.students:
+        last = summary.students[-1]
+        if last.force_mae is not None:
+            rows.append((_force(last.force_mae), "force error, student", f"{summary.held_back} held-back labels"))
+        if last.survival is not None:
+            whole = f"{last.survival.survived} of {len(last.survival.times)}"
+            rows.append(
+                (whole, "replicas survived", f"{last.survival.picoseconds:g} ps at {last.survival.temperature:g} K")
+            )
+    if len(rows) < 3:
+        rows.append((rough_duration(summary.wall_seconds), "time so far", f"{settings.minutes:g} min for training"))
+    return rows
+
+
+def _force(value: float | None) -> str:
+    return "" if value is None else f"{MILLI * value:.1f} meV/Å"
+
+
+def _cells_of_round(record: RoundRecord) -> list[tuple[str, str]]:
+    energy = "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"
+    return [
+        ("Frames to choose from", f"{record.candidates:,}"),
+        ("Structures labeled", str(record.chosen)),
+        ("All labels", str(record.labels)),
+        ("Force error on new labels", _force(record.new_force_mae)),
+        ("Force error on held-back labels", _force(record.force_mae)),
+        ("Energy error on held-back labels", energy),
+        ("Time", rough_duration(record.seconds)),
+    ]
+
+
+def _cells_of_student(record: StudentRecord) -> list[tuple[str, str]]:
+    survival = record.survival
+    whole = f"{survival.survived} of {len(survival.times)} for {survival.picoseconds:g} ps" if survival else ""
+    speed = f"{survival.steps_per_second:.0f} steps/s" if survival and survival.steps_per_second else ""
+    drift = "" if record.drift is None else f"{record.drift:.2g} meV/atom in 10 ps"
+    return [
+        ("Frames", f"{record.frames:,}"),
+        ("Force difference from the teachers", _force(record.teacher_force_mae)),
+        ("Force error on held-back labels", _force(record.force_mae)),
+        ("Replicas that survived", whole),
+        ("Speed", speed),
+        ("Energy drift", drift),
+        ("Time", rough_duration(record.seconds)),
+    ]
+
+
+def _made(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str]]:
+    entries = [
+        ("Start", summary.start),
+        ("License of the start model", summary.license),
+        ("Command", summary.command if not summary.command.startswith("-") else ""),
+        ("Seed", str(settings.seed)),
+        ("Time for training", f"{settings.minutes:g} min"),
+        ("Total time", rough_duration(summary.wall_seconds)),
+        ("Started", moment_text(summary.started)),
+        ("Finished", moment_text(summary.finished)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items() if version)),
+    ]
+    return [(name, value) for name, value in entries if value]
+
+
+def _plots(summary: LearnSummary) -> list[Plot]:
+    plots = []
+    if summary.rounds:
+        plots.append(
+            Plot(
+                "learning",
+                "Force error by the number of labels",
+                "On new labels: the model that chose the structures, before it was trained on them. On held-back "
+                "labels: the teachers after each round, and the student at the end.",
+                partial(_draw_learning, summary.rounds, summary.students),
+            )
+        )
+    survivals = _survivals(summary)
+    if survivals:
+        plots.append(
+            Plot(
+                "survival",
+                "Survival of replicas",
+                "Fraction of the replicas that no stop rule has ended.",
+                partial(_draw_survival, survivals),
+            )
+        )
+    return plots
+
+
+def _draw_learning(
+    rounds: Sequence[RoundRecord], students: Sequence[StudentRecord], layout: Layout, palette: Palette
+) -> Figure:
+    figure = new_figure(layout, 300)
+    axes = figure.subplots()
+    dress(axes, palette)
+    before = [0, *(record.labels for record in rounds)]
+    new = [(start, record.new_force_mae) for start, record in zip(before, rounds, strict=False)]
+    held = [(record.labels, record.force_mae) for record in rounds]
+    for points, name, color in ((new, "new labels", palette.second), (held, "held-back labels", palette.run)):
+        known = [(labels, MILLI * error) for labels, error in points if error is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), "o-", color=color, label=name)
+    last = students[-1] if students else None
+    if last is not None and last.force_mae is not None:
+        axes.plot(
+            [rounds[-1].labels], [MILLI * last.force_mae], "D", color=palette.third, label="student, held-back labels"
+        )
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=-2)
+    axes.set_xlabel("labels that the model was trained on")
+    axes.set_ylabel("force MAE [meV/Å]")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _survivals(summary: LearnSummary) -> list[tuple[str, SurvivalRecord]]:
+    """Return the survival of each model at the target temperature, the lowest of its dynamics."""
+    entries = []
+    for record in summary.rounds:
+        if record.exploration:
+            coolest = min(record.exploration, key=lambda survival: survival.temperature)
+            entries.append((f"before round {record.number}", coolest))
+    entries += [(f"student {record.number}", record.survival) for record in summary.students if record.survival]
+    return entries
+
+
+def _draw_survival(survivals: Sequence[tuple[str, SurvivalRecord]], layout: Layout, palette: Palette) -> Figure:
+    figure = new_figure(layout, 280)
+    axes = figure.subplots()
+    dress(axes, palette)
+    for place, (name, survival) in enumerate(survivals):
+        ends = np.sort([time for time in survival.times if time < survival.picoseconds])
+        times = np.concatenate([[0.0], ends, [survival.picoseconds]])
+        fractions = 1.0 - np.arange(len(ends) + 1) / max(1, len(survival.times))
+        color = palette.series[place % len(palette.series)]
+        axes.step(times, [*fractions, fractions[-1]], where="post", color=color, label=name)
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_xlabel("time [ps]")
+    axes.set_ylabel("fraction of replicas")
+    axes.legend(frameon=False)
+    return figure

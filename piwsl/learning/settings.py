@@ -1,0 +1,194 @@
+"""Settings of a learning job, with a type and a description for each key. Unknown keys are errors."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from piwsl.errors import ConfigError
+from piwsl.runs.config import merged, read_mapping, validate, with_overrides
+from piwsl.training.config import load_config, yaml_value
+
+FILE_METHOD = "file"  # structures are written to a file, and the user provides their labels
+AUTOMATIC, SCRATCH = "auto", "scratch"
+
+
+class Section(BaseModel):
+    """Base class of the sections. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LabelSettings(Section):
+    """Section `labels`: the reference method, and how many structures it may label."""
+
+    method: str = Field(
+        "gfn2-xtb",
+        description="reference method, as for `piwsl data label`, or file: write the structures to label, and stop",
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="calculator options by name")
+    budget: int = Field(100, ge=0, le=100_000, description="largest number of labels to compute")
+    rounds: int = Field(3, ge=1, le=100, description="rounds of labeling, training and exploration")
+    first_share: float = Field(0.5, gt=0, le=1, description="fraction of the budget that the first round uses")
+    file: Path | None = Field(None, description="labeled frames that exist already; they do not count in the budget")
+    units: str | None = Field(None, description="units of this file, if it states none")
+    workers: int = Field(1, ge=1, le=1024, description="processes that compute labels on this machine")
+    scheduler: str | None = Field(None, description="Dask scheduler whose workers compute the labels; empty: none")
+
+
+class TeacherSettings(Section):
+    """Section `teacher`: the accurate models, trained on the labels."""
+
+    init_from: str = Field(
+        AUTOMATIC,
+        description="model to fine-tune: a trained file, auto (SO3LR where its elements fit), or scratch (none)",
+    )
+    members: int | None = Field(
+        None, ge=1, le=16, description="models of the ensemble; empty: 2 with a model to fine-tune, 3 from scratch"
+    )
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="sections of a training configuration, such as {optimizer: {batch_size: 4}}"
+    )
+
+
+class ExploreSettings(Section):
+    """Section `explore`: the dynamics in which structures to label are found."""
+
+    temperature_factors: tuple[float, ...] = Field(
+        (1.0, 1.4, 2.0), min_length=1, description="temperatures of the dynamics, as multiples of the target"
+    )
+    replicas: int = Field(4, ge=1, le=10_000, description="replicas at each temperature")
+    picoseconds: float = Field(2.5, gt=0, le=1e6, description="length of each replica [ps]")
+    frame_interval: float = Field(20.0, gt=0, description="time between candidate frames [fs]")
+
+
+class StudentSettings(Section):
+    """Section `student`: the fast model, trained on labels of the teachers."""
+
+    attempts: int = Field(
+        3, ge=1, le=20, description="trainings; frames of an unstable student are added before the next"
+    )
+    frames: int = Field(4000, ge=20, description="largest number of frames that the teachers label")
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="sections of a training configuration, such as {model: {channels: 128}}"
+    )
+
+
+class VerifySettings(Section):
+    """Section `verify`: the dynamics that the student must survive."""
+
+    replicas: int = Field(32, ge=1, le=10_000, description="replicas at the target temperature")
+    picoseconds: float = Field(50.0, gt=0, le=1e6, description="length of each replica [ps]")
+    constant_energy: float = Field(10.0, gt=0, le=1e6, description="length of the run at constant energy [ps]")
+    reference: Path | None = Field(
+        None, description="reference trajectory; empty: the bundled reference where it fits, or dynamics of the teacher"
+    )
+
+
+class LearnSettings(Section):
+    """Complete settings of a learning job."""
+
+    labels: LabelSettings = Field(LabelSettings(), description="reference method and budget")
+    teacher: TeacherSettings = Field(TeacherSettings(), description="accurate models, trained on the labels")
+    explore: ExploreSettings = Field(ExploreSettings(), description="search for structures to label")
+    student: StudentSettings = Field(StudentSettings(), description="fast model, trained on labels of the teachers")
+    verify: VerifySettings = Field(VerifySettings(), description="dynamics that the student must survive")
+    temperature: float = Field(500.0, gt=0, le=1e5, description="target temperature [K]")
+    timestep: float = Field(0.5, gt=0, le=5, description="time step of all dynamics [fs]")
+    minutes: float = Field(
+        120.0, gt=0, description="time for training [min]: half of it for the teachers, half for the student"
+    )
+    seed: int = Field(0, ge=0, lt=2**31 - 1000, description="seed of all random choices")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "LearnSettings":
+        if self.labels.budget == 0 and self.labels.file is None:
+            raise ConfigError("labels.budget is 0 and no labels exist: set labels.budget, or labels.file")
+        if self.labels.scheduler is not None and self.labels.workers > 1:
+            raise ConfigError("labels.workers has no effect with labels.scheduler: set only one of them")
+        for name, training in (("teacher", self.teacher.training), ("student", self.student.training)):
+            if "data" in training:
+                raise ConfigError(f"{name}.training.data: the job chooses the frames: remove this section")
+            try:
+                load_config(None, base=training)
+            except ConfigError as error:
+                raise ConfigError(f"{name}.training: {str(error).removeprefix('options: ')}") from None
+        return self
+
+    def steps(self, picoseconds: float) -> int:
+        """Return the number of steps of a dynamics."""
+        return max(1, round(1000.0 * picoseconds / self.timestep))
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds; 1 without labels to compute."""
+        return self.labels.rounds if self.labels.budget else 1
+
+    def labels_of(self, number: int) -> int:
+        """Return how many labels a round computes; rounds are counted from 1."""
+        budget, rounds = self.labels.budget, self.rounds
+        if rounds == 1:
+            return budget
+        first = max(1, round(self.labels.first_share * budget))
+        if number == 1:
+            return first
+        begin = first + (budget - first) * (number - 2) // (rounds - 1)
+        return first + (budget - first) * (number - 1) // (rounds - 1) - begin
+
+    def teacher_minutes(self, number: int) -> float:
+        """Return the time for training the teachers of a round; the last round has as much as all others together."""
+        total = 0.5 * self.minutes
+        if self.rounds == 1:
+            return total
+        return 0.5 * total if number == self.rounds else 0.5 * total / (self.rounds - 1)
+
+    def student_minutes(self, attempt: int) -> float:
+        """Return the time for training the student in an attempt; later attempts continue and need half."""
+        total = 0.5 * self.minutes
+        if self.student.attempts == 1:
+            return total
+        return total * (0.6 if attempt == 1 else 0.4 / (self.student.attempts - 1))
+
+
+def training_sections(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a training configuration from the defaults of a learning job and the sections of the user.
+
+    All labels include forces, so that the consistency terms are off by default: they change nothing there.
+    """
+    return merged(merged({"loss": {"pitc": 0.0, "pisc": 0.0}}, defaults), own)
+
+
+def load_learn_settings(
+    path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> LearnSettings:
+    """Read settings from a YAML file and apply overrides such as ``section.key=value``.
+
+    Args:
+        path: YAML file; with None, all keys have their defaults.
+        overrides: Values of single keys, which take precedence over the file.
+        base: Nested values by section and key. The file takes precedence over them.
+
+    Raises:
+        ConfigError: The file does not contain a YAML mapping, a key is unknown, or a value is out of range.
+    """
+    values = merged(base or {}, read_mapping(path) if path is not None else {})
+    return validate(LearnSettings, with_overrides(values, overrides), str(path) if path else "options")
+
+
+def template() -> str:
+    """Return the default settings as YAML, with a comment that describes each key."""
+    lines: list[str] = []
+    for name, field in LearnSettings.model_fields.items():
+        value = field.default
+        if isinstance(value, BaseModel):
+            lines.append(f"\n# {field.description}\n{name}:")
+            for key, entry in type(value).model_fields.items():
+                lines.append(f"  {key}: {_plain(getattr(value, key))}  # {entry.description}")
+        else:
+            lines.append(f"\n{name}: {_plain(value)}  # {field.description}")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _plain(value: Any) -> str:
+    return yaml_value(tuple(map(str, value)) if isinstance(value, tuple) else value)

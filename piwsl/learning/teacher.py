@@ -1,0 +1,126 @@
+"""The teachers of a round: an ensemble that is trained on all labels so far."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.write import write_frames
+from piwsl.errors import DataError
+from piwsl.export.trained_file import ENSEMBLE_FILE
+from piwsl.learning.committee import predict_frames
+from piwsl.learning.settings import LearnSettings, training_sections
+from piwsl.training.directory import SPLIT_FILE
+from piwsl.training.ensemble import train_ensemble
+from piwsl.training.stored_split import stored_split
+
+FEWEST_LABELS = 10
+_HELD_BACK = 0.1  # fraction of the labels
+_FEWEST_HELD_BACK = 3
+# Fine-tuning: steps of a few frames at a low rate.
+_FINE_TUNING = {
+    "optimizer": {"learning_rate": 5e-4, "batch_size": 5, "ema_decay": 0.99, "validation_interval": 50, "warmup": 50}
+}
+_FROM_SCRATCH = {"optimizer": {"batch_size": 5, "validation_interval": 100}}
+_MOST_STEPS = 100_000  # a limit for tiny molecules; the time ends training before
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Trained ensemble.
+
+    Attributes:
+        models: Trained files of the members.
+        held_back: Labeled frames that no member was trained on.
+    """
+
+    models: list[Path]
+    held_back: FrameSet
+
+
+def train_teachers(
+    frames: Sequence[Frame],
+    settings: LearnSettings,
+    start: Path | None,
+    minutes: float,
+    folder: Path,
+    progress: bool | None = None,
+) -> Teachers:
+    """Train the teachers on labeled frames, or continue after an interruption.
+
+    Members are trained side by side, in as many processes as there are processors.
+
+    Args:
+        frames: All labeled frames.
+        settings: Settings of the job.
+        start: Trained file to fine-tune; None for random weights.
+        minutes: Time for training.
+        folder: Directory of the round.
+        progress: Show a progress bar if members are trained one by one.
+
+    Raises:
+        DataError: There are too few labels.
+        ConfigError: The settings of the training are invalid.
+    """
+    if len(frames) < FEWEST_LABELS:
+        raise DataError(
+            f"{len(frames)} usable labels are too few for a first model: at least {FEWEST_LABELS} are needed: increase "
+            "labels.budget or labels.first_share"
+        )
+    data, output = folder / "train.extxyz", folder / "teacher"
+    if not data.is_file():
+        write_frames(FrameSet(list(frames)), data)
+    members = settings.teacher.members or (2 if start else 3)
+    alone = torch.cuda.is_available()
+    workers = 1 if alone else min(members, os.cpu_count() or 1)
+    defaults: dict[str, Any] = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes}}
+    defaults["optimizer"] |= (_FINE_TUNING if start else _FROM_SCRATCH)["optimizer"]
+    config = training_sections(
+        {**defaults, "seed": settings.seed, "threads": None if workers == 1 else 1}, settings.teacher.training
+    )
+    held_back = max(_FEWEST_HELD_BACK, round(_HELD_BACK * len(frames)))
+    result = train_ensemble(
+        data,
+        seeds=[settings.seed + 1 + member for member in range(members)],
+        config=config,
+        init_from=start,
+        output=output,
+        resume=(output / ENSEMBLE_FILE).is_file(),
+        options={"data.validation": held_back},
+        progress=progress,
+        workers=workers,
+    )
+    split = stored_split(result.members[0].directory / SPLIT_FILE)
+    assert split is not None
+    return Teachers(
+        [member.model for member in result.members], FrameSet([frames[index] for index in split.validation])
+    )
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """Errors on labeled frames: energies without their mean shift, and forces."""
+
+    energy_mae: float
+    force_mae: float
+
+
+def errors_on(models: Sequence[Path], frames: FrameSet, shifted: bool = False) -> LabelErrors:
+    """Return the errors of the mean prediction of models on labeled frames, eV and eV/angstrom.
+
+    Args:
+        models: Trained files.
+        frames: Labeled frames.
+        shifted: Ignore a constant shift of the energies, for a model of another level of theory.
+    """
+    predicted = predict_frames(models, frames)
+    energies = np.array([frame.energy for frame in frames]) - predicted.energies
+    if shifted:
+        energies -= np.median(energies)
+    forces = [np.abs(frame.forces - own).ravel() for frame, own in zip(frames, predicted.forces, strict=True)]
+    return LabelErrors(float(np.abs(energies).mean()), float(np.concatenate(forces).mean()))
