@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 @click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if the file does not contain them.")
 @click.option("--init-from", type=click.Path(path_type=Path), help="Trained file (model.pt) to fine-tune.")
 @click.option("--seeds", help="Train an ensemble with one model per seed, such as 1,2,3.")
+@click.option(
+    "--workers",
+    default=1,
+    type=click.IntRange(1),
+    help="Members of an ensemble to train at a time, with one thread each.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Run directory.  [default: runs/train-NAME]")
 @overrides_option("loss.pitc=0.5")
 @click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the run directory.")
@@ -44,6 +50,7 @@ def command(
     units: str | None,
     init_from: Path | None,
     seeds: str | None,
+    workers: int,
     output: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
@@ -62,6 +69,7 @@ def command(
     piwsl train config.yaml --dry-run
     """
     from piwsl.cli.logs import echoing
+    from piwsl.errors import ConfigError
     from piwsl.training import config
     from piwsl.training.ensemble import ensemble_seeds, train_ensemble
     from piwsl.training.inputs import reporting_steps
@@ -84,6 +92,8 @@ def command(
         "options": key_values(overrides),
     }
     members = _seeds(seeds)
+    if workers > 1 and members is None and not resume:
+        raise ConfigError("--workers trains members of an ensemble at a time: give --seeds, or omit this option")
     if dry_run:
         _print_plan(data_file, members, arguments)
         return
@@ -94,7 +104,13 @@ def command(
             _print_result(train(data_file, progress=progress, on_data=print_data, **arguments))
         else:
             ensemble = train_ensemble(
-                data_file, seeds=members, progress=progress, on_data=print_data, on_member=_print_member, **arguments
+                data_file,
+                seeds=members,
+                progress=progress,
+                on_data=print_data,
+                on_member=_print_member,
+                workers=workers,
+                **arguments,
             )
             _print_ensemble(ensemble)
 

@@ -180,7 +180,8 @@ def learn(
     """
     given = {"labels.method": method, "labels.budget": budget, "labels.file": labels, "teacher.init_from": init_from}
     settings = _settings(config, given, options)
-    name = structure_name(structure, system) or ("smiles" if smiles else "structure")
+    atoms = _structure(structure, system, smiles)
+    name = structure_name(structure, system) or atoms.get_chemical_formula("hill")
     path = Path(output) if output is not None else Path("runs") / f"learn-{name}"
     directory = RunDirectory(path, LEARNING)
     continues = directory.holds_job and not force
@@ -188,7 +189,6 @@ def learn(
         directory.check_free(force)
     else:
         check_same_settings(settings, load_learn_settings(path / CONFIG_FILE), path)
-    atoms = _structure(structure, system, smiles)
     check_budget(settings)
     if settings.labels.method != FILE_METHOD:
         reference_calculator(settings.labels.method, settings.labels.options)  # report mistakes before any work
@@ -215,6 +215,9 @@ def _run(
             raise RunDirectoryError(f"{path}: holds the job of another structure: choose another output=DIRECTORY")
         atoms = load_structure(path / START_FILE)
         store_settings(settings, path)
+        if (done := _completed(path)) is not None:
+            LOGGER.info(f"nothing to do: the job has ended ({done.verdict})")
+            return LearnResult(path, done)
         summary = _summary(path, name, atoms, settings, start.text, start.license)
         LOGGER.info(f"start     {start.text}")
         if start.license is not None:
@@ -231,6 +234,11 @@ def _run(
                 f"same order to {missing.expected}, and repeat the command"
             )
         return LearnResult(path, summary)
+
+
+def _completed(path: Path) -> LearnSummary | None:
+    summary = LearnSummary.read(path) if (path / SUMMARY_FILE).is_file() else None
+    return summary if summary is not None and summary.result == "completed" else None
 
 
 def _settings(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from piwsl._version import __version__
@@ -52,11 +53,13 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
             {
                 "title": plot.title,
                 "caption": plot.caption,
-                "wide": page_svg(plot, WIDE),
-                "narrow": page_svg(plot, NARROW),
+                "wide": Markup(page_svg(plot, WIDE)),
+                "narrow": Markup(page_svg(plot, NARROW)),
             }
             for plot in _plots(summary)
         ],
+        round_titles=[title for title, _ in _cells_of_round(RoundRecord(number=1))],
+        student_titles=[title for title, _ in _cells_of_student(StudentRecord(number=1))],
         rounds=[(record.number, _cells_of_round(record)) for record in summary.rounds],
         failed=[text for record in summary.rounds for text in record.failed],
         students=[(record.number, _cells_of_student(record)) for record in summary.students],
@@ -84,7 +87,8 @@ def _template() -> Template:
 
 def _headline(summary: LearnSummary) -> str:
     if summary.verdict:
-        return f"{summary.verdict[:1].upper()}{summary.verdict[1:]}."
+        verdict = summary.verdict.replace("meV/A", "meV/Å")
+        return f"{verdict[:1].upper()}{verdict[1:]}."
     if summary.waiting_for:
         return f"Waiting for the labels of {summary.waiting_for}."
     done = f"{len(summary.rounds)} rounds" if not summary.students else f"{len(summary.students)} students"
@@ -117,14 +121,13 @@ def _force(value: float | None) -> str:
 
 
 def _cells_of_round(record: RoundRecord) -> list[tuple[str, str]]:
-    energy = "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"
     return [
-        ("Frames to choose from", f"{record.candidates:,}"),
-        ("Structures labeled", str(record.chosen)),
-        ("All labels", str(record.labels)),
-        ("Force error on new labels", _force(record.new_force_mae)),
-        ("Force error on held-back labels", _force(record.force_mae)),
-        ("Energy error on held-back labels", energy),
+        ("Candidates", f"{record.candidates:,}"),
+        ("Labeled", str(record.chosen)),
+        ("Labels", str(record.labels)),
+        ("New", _force(record.new_force_mae)),
+        ("Held back", _force(record.force_mae)),
+        ("Energy", "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"),
         ("Time", rough_duration(record.seconds)),
     ]
 
@@ -132,15 +135,13 @@ def _cells_of_round(record: RoundRecord) -> list[tuple[str, str]]:
 def _cells_of_student(record: StudentRecord) -> list[tuple[str, str]]:
     survival = record.survival
     whole = f"{survival.survived} of {len(survival.times)} for {survival.picoseconds:g} ps" if survival else ""
-    speed = f"{survival.steps_per_second:.0f} steps/s" if survival and survival.steps_per_second else ""
-    drift = "" if record.drift is None else f"{record.drift:.2g} meV/atom in 10 ps"
     return [
         ("Frames", f"{record.frames:,}"),
-        ("Force difference from the teachers", _force(record.teacher_force_mae)),
-        ("Force error on held-back labels", _force(record.force_mae)),
-        ("Replicas that survived", whole),
-        ("Speed", speed),
-        ("Energy drift", drift),
+        ("Teachers", _force(record.teacher_force_mae)),
+        ("Held back", _force(record.force_mae)),
+        ("Survived", whole),
+        ("Steps/s", f"{survival.steps_per_second:.0f}" if survival and survival.steps_per_second else ""),
+        ("Drift in 10 ps", "" if record.drift is None else f"{record.drift:.2g} meV/atom"),
         ("Time", rough_duration(record.seconds)),
     ]
 

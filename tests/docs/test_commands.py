@@ -7,12 +7,14 @@ import click
 import pytest
 
 from piwsl.cli.main import COMMANDS
+from piwsl.learning.settings import load_learn_settings
 from piwsl.models import registered_network, registered_networks
 from piwsl.training.config import TrainingConfig, load_config
 from tests.support.pages import PAGES, ROOT, all_titles, console, extras, find_command, name, options, require, spans
 
 # Commands whose options a page may name; other pages may name those of all commands.
 ABOUT = {
+    "learning.md": ("learn", "data label"),
     "data.md": ("train", "data fetch", "data inspect", "data convert", "data label"),
     "training.md": ("train", "evaluate", "tune"),
     "export.md": ("export",),
@@ -44,7 +46,8 @@ def check_piwsl(words: list[str]) -> None:
         raise AssertionError(f"piwsl {' '.join(words)}: {error.format_message()}") from None
     except click.exceptions.Exit:  # --help
         return
-    load_config(None, context.params.get("overrides", ()))
+    load = load_learn_settings if title == "learn" else load_config
+    load(None, context.params.get("overrides", ()))
 
 
 def without_launcher(line: str) -> str:

@@ -21,6 +21,7 @@ from tests.support.pages import COMPUTED, DOCS, ROOT, console, fences, find_comm
 SHORTER = {("md", "--steps"): "400"}
 # Words added to the commands of README.md; the last value given for a key counts.
 ADDED = {
+    "learn": ["--init-from", "scratch", "--dry-run"],
     "train": [
         word
         for setting in (

@@ -25,6 +25,7 @@ def test_the_configuration_page_is_that_of_the_types():
 @pytest.mark.parametrize(
     ("page", "title", "first"),
     [
+        ("learning.md", "learn", "--method"),
         ("data.md", "data label", "--workers"),
         ("data.md", "data fetch", "--folder"),
         ("training.md", "train", "--seeds"),

@@ -27,10 +27,10 @@ SHORT = ("optimizer.steps=20", "optimizer.batch_size=4", "loss.pitc=0", "loss.pi
 
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory, small):
-    """An ensemble of seeds 1 and 2, and its configuration."""
+    """An ensemble of seeds 1 and 2, trained side by side, and its configuration."""
     output = tmp_path_factory.mktemp("ensemble") / "run"
     config = small(*SHORT)
-    return config, run_ensemble(config, output, [1, 2]), output
+    return config, run_ensemble(config, output, [1, 2], workers=2), output
 
 
 def weights(directory):

@@ -1,0 +1,158 @@
+"""A learning job from its first label to its report: results, interruptions, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ase.build import molecule
+
+import piwsl
+from piwsl.data.read import read_frames
+from piwsl.errors import ConfigError, DataError, RunDirectoryError
+from piwsl.learning.learn import LearnResult
+
+pytest.importorskip("tblite")
+
+# A water molecule, random weights, and trainings of a second or two.
+SMALL = {"model": {"channels": 16, "layers": 1}, "optimizer": {"validation_interval": 20}}
+TINY = {
+    "labels": {"rounds": 2, "budget": 24},
+    "teacher": {"init_from": "scratch", "members": 1, "training": SMALL},
+    "explore": {"replicas": 2, "picoseconds": 0.05, "temperature_factors": [1.0, 1.5], "frame_interval": 5},
+    "student": {"frames": 60, "attempts": 1, "training": SMALL},
+    "verify": {"replicas": 3, "picoseconds": 0.05, "constant_energy": 0.05},
+    "temperature": 300.0,
+    "minutes": 0.2,
+}
+
+
+def labeled_structures(directory: Path) -> list[str]:
+    """Return the positions of every structure that was labeled, from the stores of the labeling jobs."""
+    structures = []
+    for store in sorted(directory.glob("round-*/labels/labels.jsonl")):
+        frames = read_frames(store.with_name("frames.xyz")) if store.with_name("frames.xyz").exists() else None
+        for line in store.read_text().splitlines():
+            index = json.loads(line)["index"]
+            structures.append(
+                f"{store.parent.parent.name}/{index}" if frames is None else frames[index].positions.tobytes()
+            )
+    return structures
+
+
+SCRIPT = """
+import json, sys
+from ase.build import molecule
+import piwsl
+if __name__ == "__main__":
+    piwsl.learn(molecule("H2O"), config=json.loads(sys.argv[1]), output=sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """Run a job that is killed once, when the first round has its labels, and continue it."""
+    folder = tmp_path_factory.mktemp("learn")
+    script, output = folder / "job.py", folder / "water"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), json.dumps(TINY), str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    training = output / "round-01" / "teacher" / "seed-1" / "config.yaml"
+    deadline = time.monotonic() + 300
+    while not training.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert training.exists()
+    assert not (output / "student.pt").exists()
+    return piwsl.learn(molecule("H2O"), config=TINY, output=output)
+
+
+@pytest.mark.slow
+def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
+    summary = result.summary
+    assert summary.result == "completed"
+    assert summary.labels == 24
+    assert [record.labels for record in summary.rounds] == [12, 24]
+    assert len(result.labeled) == 24
+    assert all(frame.has_forces for frame in result.labeled)
+    assert len(labeled_structures(result.directory)) == len(set(labeled_structures(result.directory))) == 24
+    assert summary.rounds[0].new_force_mae is None  # there was no model
+    assert 0 < summary.rounds[1].new_force_mae < 20
+    assert summary.held_back == 3
+    student = piwsl.load_model(result.student)
+    assert student.elements == [1, 8]
+    assert student.level == "GFN2-xTB"
+    assert piwsl.load_model(result.teacher).level == "GFN2-xTB"
+    assert str(result.student) in result._repr_html_()
+    assert LearnResult.read(result.directory).summary == summary
+    page = result.report.read_text()
+    assert summary.verdict[1:30] in page
+    assert page.count("<svg") == 4
+    assert "refresh" not in page
+
+
+@pytest.mark.slow
+def test_the_exported_student_runs(result, tmp_path):
+    run = piwsl.run_md(
+        result.directory / "start.extxyz", result.exported, steps=5, output=tmp_path / "md", engine="ase"
+    )
+    assert run.steps == 5
+
+
+@pytest.mark.slow
+def test_a_finished_job_computes_nothing_again(result, caplog):
+    caplog.set_level("INFO", "piwsl")
+    before = {path: path.stat().st_mtime_ns for path in result.directory.rglob("*.pt")}
+    again = piwsl.learn(molecule("H2O"), config=TINY, output=result.directory)
+    assert again.summary == result.summary
+    assert "nothing to do" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in result.directory.rglob("*.pt")} == before
+
+
+@pytest.mark.slow
+def test_other_settings_or_another_structure_are_refused(result):
+    other = {**TINY, "minutes": 3.0}
+    with pytest.raises(RunDirectoryError, match=r"other settings \(minutes: 0\.2 -> 3\.0\)"):
+        piwsl.learn(molecule("H2O"), config=other, output=result.directory)
+    with pytest.raises(RunDirectoryError, match="the job of another structure"):
+        piwsl.learn(molecule("CH4"), config=TINY, output=result.directory)
+
+
+def test_the_user_is_asked_for_labels(tmp_path):
+    settings = {**TINY, "labels": {"method": "file", "budget": 20, "rounds": 2}}
+    output = tmp_path / "water"
+    for _ in range(2):  # asking again writes the same structures
+        waiting = piwsl.learn(molecule("H2O"), config=settings, output=output)
+        assert waiting.waiting_for == output / "round-01" / "to_label.extxyz"
+        assert len(read_frames(waiting.waiting_for)) == 10
+        assert "Waiting for the labels" in waiting.report.read_text()
+        assert LearnResult.read(output).waiting_for == waiting.waiting_for
+
+
+def test_a_method_that_fails_is_reported_before_any_other_work(tmp_path):
+    settings = {**TINY, "labels": {"method": "tests.support.faulty_calculators:Springs", "options": {"fail": [0]}}}
+    atoms = molecule("H2O")
+    with pytest.raises(DataError, match=r"fails on the start structure: .*: check the method and the structure"):
+        piwsl.learn(atoms, config=settings, output=tmp_path / "water")
+    assert not list((tmp_path / "water").glob("round-01"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "gfn3-xtb"}, "unknown method 'gfn3-xtb'"),
+        ({"budget": 12}, "the first round has 6 labels, but a first model needs at least 10"),
+        ({"system": "aspirin", "smiles": "CCO"}, "give only one of structure, system and smiles"),
+    ],
+)
+def test_mistakes_write_nothing(tmp_path, arguments, message):
+    structure = None if "smiles" in arguments else molecule("H2O")
+    with pytest.raises(ConfigError, match=message):
+        piwsl.learn(structure, config={"teacher": {"init_from": "scratch"}}, output=tmp_path / "job", **arguments)
+    assert not (tmp_path / "job").exists()

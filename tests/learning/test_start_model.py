@@ -1,0 +1,35 @@
+"""The model that learning starts from."""
+
+import pytest
+from ase.build import bulk, molecule
+
+from piwsl.errors import ConfigError, ElementError
+from piwsl.learning.start_model import choose_start
+from tests.support.models_for_tests import trained_file
+
+
+def test_a_trained_file_is_used_where_its_elements_fit(tmp_path):
+    model = trained_file(tmp_path / "model.pt")
+    assert choose_start(str(model), molecule("CH3CH2OH"), tmp_path).path == model
+    with pytest.raises(ElementError, match="was not trained on N"):
+        choose_start(str(model), molecule("CH3CN"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("structure", "reason"),
+    [(bulk("NaCl", "rocksalt", 5.6), "made for molecules"), (molecule("SiH4"), "not trained on Si")],
+)
+def test_where_no_foundation_model_fits_the_reason_is_given(structure, reason, tmp_path):
+    start = choose_start("auto", structure, tmp_path)
+    assert start.path is None
+    assert reason in start.text
+
+
+def test_random_weights_can_be_requested(tmp_path):
+    assert choose_start("scratch", molecule("H2O"), tmp_path).path is None
+
+
+def test_without_the_weights_of_so3lr_the_install_line_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [])  # no distribution is found
+    with pytest.raises(ConfigError, match="pip install --no-deps so3krates-torch"):
+        choose_start("auto", molecule("H2O"), tmp_path)
