@@ -81,19 +81,24 @@ class BoundReplicas:
             raise DataError(f"positions have shape {tuple(positions.shape)}: the shape must be (R, {self.n_atoms}, 3)")
         energies = torch.empty((self.members, count), dtype=torch.float64, device=self.device)
         forces = torch.empty((self.members, *positions.shape), dtype=torch.float64, device=self.device)
-        starts = iter(range(0, count, self.chunk))  # shared by the threads
+        size = self._chunk_of(count)
+        starts = iter(range(0, count, size))  # shared by the threads
 
         def work(thread: int) -> None:
             for start in starts:
-                end = min(start + self.chunk, count)
+                end = min(start + size, count)
                 energies[:, start:end], forces[:, start:end] = self._evaluate(thread, start, positions[start:end])
 
-        if self._pool is None or count <= self.chunk:
+        if self._pool is None or count <= size:
             work(0)
         else:
             list(self._pool.map(work, range(self.threads)))
         deviation = forces.std(0) if self.members > 1 else None
         return ReplicaEvaluation(energies.mean(0), forces.mean(0), deviation)
+
+    def _chunk_of(self, count: int) -> int:
+        """Return the number of replicas per call for a number of replicas."""
+        return self.chunk
 
     def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return energies (M, C) and forces (M, C, n, 3) for positions (C, n, 3) of at most ``chunk`` replicas."""
@@ -138,6 +143,10 @@ class EdgesReplicas(BoundReplicas):
         self._cell = torch.zeros(3, 3, dtype=torch.float64) if cell is None else torch.from_numpy(np.array(cell))
         self._pbc = torch.tensor(pbc)
         self._neighbors: dict[int, BatchNeighbors] = {}
+
+    def _chunk_of(self, count: int) -> int:
+        # A few replicas are divided among the threads, although one call could evaluate all of them.
+        return min(self.chunk, -(-count // self.threads))
 
     def _evaluate(self, thread: int, start: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         count, n_atoms, _ = positions.shape
