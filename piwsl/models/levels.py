@@ -40,6 +40,13 @@ def head_names(network: nn.Module) -> list[str]:
     return names
 
 
+def named_weights(potential: Potential) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the weights of a potential by their names in the network. Further heads repeat the names of the head."""
+    yield from potential.network.named_parameters()
+    for head in potential.further_heads if isinstance(potential, LevelsPotential) else ():
+        yield from head.named_weights().items()
+
+
 class Head(nn.Module):
     """Weights of the head of one level, and the energies of its elements.
 
@@ -63,7 +70,7 @@ class Head(nn.Module):
             table[number] = energy
         self.register_buffer("reference_energies", table)
 
-    def named_weights(self) -> dict[str, Tensor]:
+    def named_weights(self) -> dict[str, nn.Parameter]:
         """Return the weights by the names that they have in the network."""
         return dict(zip(self.names, self.weights, strict=True))
 
@@ -88,11 +95,14 @@ class LevelsPotential(Potential):
         self.heads = nn.ModuleList(heads)
         self.prior = prior
 
+    @property
+    def further_heads(self) -> list[Head]:
+        """Heads of the further levels."""
+        return [head for head in self.heads if isinstance(head, Head)]
+
     def head(self, index: int) -> Head:
         """Return the head of level ``index``, from 1; the network itself contains the head of the main level 0."""
-        head = self.heads[index - 1]
-        assert isinstance(head, Head)
-        return head
+        return self.further_heads[index - 1]
 
     def energies_of_elements(self, index: int) -> Tensor:
         """Return the table of reference energies of a level by atomic number, eV. Changes of the table take effect."""
@@ -165,7 +175,8 @@ class LevelsPotential(Potential):
             arguments = (*arguments, self._complete(part.charge_spin, n_structures).to(edge_vectors.dtype))
         if part.level == 0:
             return self.network(*arguments)
-        return functional_call(self.network, self.head(part.level).named_weights(), arguments, tie_weights=False)
+        weights: dict[str, Tensor] = {**self.head(part.level).named_weights()}
+        return functional_call(self.network, weights, arguments, tie_weights=False)
 
 
 class DirectLevelsPotential(LevelsPotential, DirectPotential):
