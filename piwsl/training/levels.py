@@ -93,7 +93,9 @@ def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored
         frames = read_frames(config.file, units)
         energies, sources = known_atom_energies(frames, config.reference_energies, units)
     except DataError as error:
-        raise type(error)(f"{where}: {error}") from None
+        # The argument `units` and the option of the command line belong to the main level.
+        text = str(error).replace("give them, such as units=", "set the key units of the level, such as ")
+        raise type(error)(f"{where}: {text}") from None
     usable = np.setdiff1d(np.flatnonzero(frames.census.labeled), isolated_atoms(frames))
     if not len(usable):
         raise ConfigError(f"{where}: no frame of {config.file} has a label: remove the level, or add labels")
