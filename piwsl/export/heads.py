@@ -1,5 +1,6 @@
 """Further heads in a trained file: what a level of theory has beside the weights that it shares with the main level."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -12,10 +13,11 @@ from piwsl.data.frames import LARGEST_ENERGY, Frame
 from piwsl.export.tensor_entries import check_frame, frame_entry, named_tensors
 
 MOST_HEADS = 100
+_ALIKE = ("shape", "dtype", "layout")  # attributes of a weight that agree in all heads
 ReferenceEnergies = Annotated[
     dict[Number, Annotated[float, Field(ge=-LARGEST_ENERGY, le=LARGEST_ENERGY)]], Field(min_length=1)
 ]
-HeadName = Annotated[str, Field(min_length=1, max_length=100)]
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
 class HeadRecord(BaseModel):
@@ -23,7 +25,7 @@ class HeadRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: HeadName
+    name: str
     reference_energies: ReferenceEnergies
     training: dict[str, Any]
     domain: TrainingDomain | None = None
@@ -79,15 +81,15 @@ def heads_of_file(
     """
     if not isinstance(contents, list) or len(contents) != len(records):
         raise ValueError("the heads have other descriptions than weights")
-    names = [main, *(record.name for record in records)]
-    if records and (not isinstance(main, str) or len(set(names)) < len(names)):
-        raise ValueError("the names of the heads are missing or not unique")
-    heads = []
+    names = [main, *(record.name for record in records)] if records else []
+    if len(set(names)) < len(names) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        raise ValueError("the names of the heads are missing, invalid or not unique")
+    heads: list[TrainedHead] = []
     for record, content in zip(records, contents, strict=True):
         weights = named_tensors(content["tensors"])
         for name, weight in weights.items():
             known = tensors.get(name)
-            if known is None or known.shape != weight.shape or known.dtype != weight.dtype:
+            if known is None or any(getattr(known, what) != getattr(weight, what) for what in _ALIKE):
                 raise ValueError(f"weight {name[:100]!r} of a head does not fit the network")
         frames = [check_frame(entry) for entry in content["check_frames"]]
         heads.append(

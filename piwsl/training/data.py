@@ -175,6 +175,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     if result.labels["training"].energies and not are_determined(main, result.atom_energies):
         result.report.notes.append(undetermined_energies(len(main.census.formulas()), len(main.elements)))
     for further in levels:
+        result.report.notes.extend(further.notes)
         result.report.warnings.extend(f"level {further.name}: {warning}" for warning in further.report.warnings)
     result.report.warnings.extend(unseen_element_warnings(result))
     result.report.warnings.extend(ignored_charge_warnings(config.model, result.train))

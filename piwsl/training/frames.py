@@ -55,6 +55,7 @@ class FurtherLevel:
         atom_energies: Energies (eV) of isolated atoms by atomic number, from the configuration or from single-atom
             frames. These frames are not training frames.
         energy_sources: Source of each of the ``atom_energies``, for the log.
+        notes: Remarks, one per line.
     """
 
     name: str
@@ -67,6 +68,7 @@ class FurtherLevel:
     labels: LabelCounts
     atom_energies: dict[int, float] = field(default_factory=dict)
     energy_sources: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Return the label counts and the source as a line of text."""

@@ -96,7 +96,8 @@ def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored
         # The argument `units` and the option of the command line belong to the main level.
         text = str(error).replace("give them, such as units=", "set the key units of the level, such as ")
         raise type(error)(f"{where}: {text}") from None
-    usable = np.setdiff1d(np.flatnonzero(frames.census.labeled), isolated_atoms(frames))
+    atoms = isolated_atoms(frames)
+    usable = np.setdiff1d(np.flatnonzero(frames.census.labeled), atoms)
     if not len(usable):
         raise ConfigError(f"{where}: no frame of {config.file} has a label: remove the level, or add labels")
     chosen = _chosen(where, config, usable, seed, index) if stored is None else np.array(stored, dtype=np.int64)
@@ -106,6 +107,8 @@ def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored
             "data, or start a new run with another output"
         )
     picked = frames.select(chosen)
+    left_out = {"contain a single atom, whose energy is used,": len(atoms)}
+    left_out["have no label"] = len(frames) - len(atoms) - len(usable)
     return FurtherLevel(
         name=name,
         frames=FrameSet(AtLevel(picked, index), picked.source, picked.notes, picked.files, picked.names),
@@ -117,6 +120,9 @@ def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored
         labels=LabelCounts.of(picked),
         atom_energies=energies,
         energy_sources=sources,
+        notes=tuple(
+            f"level {name}: {count} frames {why} and are no training frames" for why, count in left_out.items() if count
+        ),
     )
 
 

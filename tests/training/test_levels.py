@@ -173,10 +173,13 @@ def test_frames_of_one_atom_in_a_level(small, tmp_path):
     atoms = [replace(frame("H2O"), species=np.array([z]), positions=np.zeros((1, 3)), energy=e, forces=np.zeros((1, 3)))
              for z, e in ((1, -12.5), (8, -1970.0))]  # fmt: skip
     waters = [replace(frame("H2O", seed=seed), energy=-1990.0 + 0.1 * seed) for seed in range(6)]
-    write_frames(FrameSet([*atoms, *waters]), tmp_path / "level.xyz")
+    write_frames(FrameSet([*atoms, *waters, frame("H2O")]), tmp_path / "level.xyz")
     frames = training_frames(small(f"data.levels={{PBE: {tmp_path / 'level.xyz'}}}"))
     assert len(frames.levels[0].frames) == 6
     assert frames.levels[0].atom_energies == {1: -12.5, 8: -1970.0}
+    notes = frames.report.notes
+    assert "level PBE: 2 frames contain a single atom, whose energy is used, and are no training frames" in notes
+    assert "level PBE: 1 frames have no label and are no training frames" in notes
     point = starting_potential(small(), frames)
     assert point.potential.energies_of_elements(1)[[1, 8]].tolist() == [-12.5, -1970.0]
 
