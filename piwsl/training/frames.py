@@ -139,18 +139,13 @@ class TrainingFrames:
 
     def domain(self, model: ModelConfig, level: FurtherLevel | None = None) -> TrainingDomain:
         """Return the training domain of a model at the main level, or at a further level. The result is cached."""
-        of_level = self.level_index(level)
-        key, charge = (model.cutoff, model.default_charge, of_level), model.default_charge
+        key, charge = (model.cutoff, model.default_charge, level and level.name), model.default_charge
         if key not in self._domains:
             frames, theory, energies = self.main, self.level, self.atom_energies
             if level is not None:
                 frames, theory, energies = level.frames, level.level, level.atom_energies
             self._domains[key] = TrainingDomain.of(frames, model.cutoff, theory, energies, charge)
         return self._domains[key]
-
-    def level_index(self, level: FurtherLevel | None) -> int:
-        """Return the index of a level: 0 for the main level (None)."""
-        return 0 if level is None else 1 + self.levels.index(level)
 
     def lines(self) -> list[str]:
         """Return the data report, the sizes of the split, and the label counts as lines of text."""

@@ -10,9 +10,10 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import FrameSet
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, DataError, ElementError, RunDirectoryError
+from piwsl.export.trained_file import TrainedModel, save_trained
 from piwsl.losses.contrast import ChainSettings, Contrast
 from piwsl.losses.teacher import TeacherForces
-from piwsl.models import ModelConfig, register_network
+from piwsl.models import ModelConfig, build_network, register_network
 from piwsl.models.levels import LevelsPotential
 from piwsl.training.config import load_config
 from piwsl.training.data import training_frames, with_absolute_sources
@@ -336,3 +337,43 @@ def test_layer_decay_gives_all_heads_the_full_rate(small, low_file, start_file, 
     assert heads <= {id(weight) for weight in groups[0]["params"]}
     counted = [id(weight) for group in groups for weight in group["params"]]
     assert sorted(counted) == sorted(id(weight) for weight in run.start.potential.parameters())
+
+
+@pytest.mark.parametrize("network", ["so3lr", "mace"])
+def test_the_heads_of_a_foundation_model(small, low_file, tmp_path, network):
+    """Each head starts as a copy of all readouts of the start model, and the energies of its elements are refitted."""
+    torch.manual_seed(0)
+    size = {"layers": 1} if network == "so3lr" else {"elements": [1, 6, 8]}
+    made = ModelConfig(network=network, channels=8, cutoff=4.0, **size)
+    tensors = build_network(made).state_dict()
+    file = TrainedModel(made, dict.fromkeys((1, 6, 8), -5.0), 1.0, "float32", tensors, training={"data": "test"})
+    save_trained(file, tmp_path / "model.pt")
+    config = small(f"data.levels={{PBE: {low_file}}}", f"start.init_from={tmp_path / 'model.pt'}")
+    config = with_network_of_start(config.model_copy(update={"model": ModelConfig()}))
+    point = starting_potential(config, training_frames(config))
+    head = point.potential.head(1).named_weights()
+    readouts = {"so3lr": {"energy", "charges", "volumes"}, "mace": {"early_readouts", "readout"}}
+    assert {name.split(".")[0] for name in head} == readouts[network]
+    assert all(torch.equal(weight, tensors[name]) for name, weight in head.items())
+    assert any("level PBE: reference energies: refitted to 30 energies" in line for line in point.lines())
+    if network == "mace":
+        atoms = replace(frame("HCl", labeled=True), level=1)
+        frames = training_frames(config)
+        other = replace(frames.levels[0], frames=FrameSet([*frames.levels[0].frames, atoms]))
+        with pytest.raises(ElementError, match="the network has weights for H C O only, not for Cl"):
+            starting_potential(config, replace(frames, levels=(other,)))
+
+
+def test_replay_frames_have_the_main_level(small, low_file, start_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("piwsl.training.replay.STEPS_APART", 2)  # short trajectories, which save time
+    settings = [f"start.init_from={start_file}", "start.replay=4", "start.replay_share=0.2", "optimizer.steps=4"]
+    config = small(f"data.levels={{PBE: {low_file}}}", *settings)
+    run = prepared(config.model_copy(update={"model": ModelConfig()}), tmp_path)
+    frames = run.setup.replay
+    assert len(frames) == 4
+    assert not any(one.level for one in frames)
+    batch = collate(list(frames), run.setup.config.model.cutoff)
+    torch.testing.assert_close(run.start.potential.energies(*batch.graph).detach(), batch.energy)
+    # They started at frames of the main level, which are those of the Morse force field alone.
+    main = [one.positions for one in run.setup.frames.main]
+    assert all(min(np.abs(one.positions - other).max() for other in main) < 0.2 for one in frames)
