@@ -335,7 +335,7 @@ def _budget_words(config: TrainingConfig) -> str:
 
 def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
     """Return warnings about settings that are valid but rarely intended."""
-    optimizer, labels = config.optimizer, prepared.setup.frames.labels["training"]
+    optimizer, labels = config.optimizer, prepared.setup.frames.all_labels
     warnings = []
     if optimizer.warmup >= optimizer.steps and optimizer.minutes is None:
         warnings.append(
