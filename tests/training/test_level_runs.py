@@ -1,6 +1,8 @@
 """Training on two levels of theory from the configuration to the files: what the heads learn, resume, fine-tuning."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,7 +162,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(two, tmp_path):
     whole = run_training(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run_training(config, tmp_path / "part", progress=stopping_at(7))
+    best = shutil.copy(tmp_path / "part" / "model.pt", tmp_path / "best.pt")  # averaged weights, written on the way
     finished = finish_training(tmp_path / "part")
+    assert same_weights(Path(best), finished.model)
     assert load_trained(finished.model).levels == ["high", "low"]
     assert not same_weights(whole.model, finished.model)
     part = run_training(config, tmp_path / "part", resume=True)

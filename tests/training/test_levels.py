@@ -129,6 +129,10 @@ def test_every_batch_has_its_share_in_equal_parts(small, low_file, energies_file
     # Any part of the order is the same part.
     order = training_order(config, training_frames(config), None)
     assert np.array_equal(order.frames(37, 113), batches.ravel()[37:113])
+    # Levels of equal size have orders of their own.
+    config = small(f"data.levels={{PBE: {low_file}, SCAN: {low_file}}}", "data.levels_share=0.5")
+    drawn = training_order(config, training_frames(config), None).frames(0, 100)
+    assert not np.array_equal(drawn[(drawn >= 40) & (drawn < 70)] - 40, drawn[drawn >= 70] - 70)
 
 
 def test_levels_unlabeled_and_replay_frames_in_one_batch(small, low_file, tmp_path):
