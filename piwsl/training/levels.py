@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from piwsl.data.census import Census
 from piwsl.data.datasets import dataset, is_dataset
@@ -107,6 +108,12 @@ def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored
             "data, or start a new run with another output"
         )
     picked = frames.select(chosen)
+    missing = [chemical_symbols[number] for number in picked.elements if number not in energies]
+    if config.reference_energies is not None and missing:
+        raise ConfigError(
+            f"{where}: reference_energies lacks {', '.join(missing)}: add the missing energies, or remove the key for "
+            "a least-squares fit"
+        )
     left_out = {"contain a single atom, whose energy is used,": len(atoms)}
     left_out["have no label"] = len(frames) - len(atoms) - len(usable)
     return FurtherLevel(

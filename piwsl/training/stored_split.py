@@ -23,7 +23,7 @@ class _StoredSplit(BaseModel):
     train: list[_Index]
     validation: list[_Index]
     test: list[_Index]
-    levels: dict[str, list[_Index]] = Field(default_factory=dict)
+    levels: dict[str, Annotated[list[_Index], Field(min_length=1)]] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
 
     @classmethod

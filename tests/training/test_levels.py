@@ -247,6 +247,7 @@ def test_fine_tuning_refits_each_level(small, low_file, start_file):
         (["data.levels={-x: LOW}"], "begins with a letter or a digit"),
         (["data.levels={PBE: {file: LOW, unit: eV}}"], r"unknown key data\.levels\.PBE\.unit: did you mean"),
         (["data.levels_share=0.3"], r"data\.levels_share has no effect"),
+        (["data.levels={PBE: {file: LOW, reference_energies: {H: -13}}}"], r"PBE: reference_energies lacks O: add"),
         (["data.levels={PBE: BARE}"], r"data\.levels: PBE: no frame of .*bare\.xyz has a label"),
     ],
 )
