@@ -1,7 +1,7 @@
 """Potentials with several levels of theory: one network body, and one head for each level.
 
-The head is the part of a network after its last layer, which the network names in its attribute ``head_weights``. The
-network itself contains the head of the main level. Each further level has its own copy of these weights and its own
+The head is the part of a network after its last layer, whose weights its attribute ``head_weights`` states. The network
+itself contains the head of the main level. Each further level has its own copy of these weights and its own
 reference energies. Scale and prior are shared.
 """
 
@@ -75,10 +75,11 @@ class Head(nn.Module):
         return dict(zip(self.names, self.weights, strict=True))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy weights by the names that they have in the network. Other tensors are ignored."""
+        """Copy weights by the names that they have in the network. Absent and unsuitable tensors change nothing."""
         with torch.no_grad():
             for name, weight in self.named_weights().items():
-                weight.copy_(tensors[name])
+                if name in tensors and tensors[name].shape == weight.shape:
+                    weight.copy_(tensors[name])
 
 
 class LevelsPotential(Potential):

@@ -13,11 +13,12 @@ from piwsl.losses.curvature import hessian_product
 from piwsl.losses.evaluation import evaluate
 from piwsl.losses.forward_mode import directional_derivative
 from piwsl.losses.predictions import ORIGIN, PredictionRequest, Work
-from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
+from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.models.build import build_prior
 from piwsl.models.levels import DirectLevelsPotential, LevelsPotential, head_names, with_levels
 from piwsl.models.neighbor_sums.compiled import FusedEdgeList
 from piwsl.models.neighbor_sums.edge_list import EdgeList, use_neighbor_sums
+from piwsl.models.networks import BUILT_IN
 from tests.support.molecules import frame, oxide
 
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2042.0}
@@ -77,7 +78,7 @@ def close(found, expected):
     torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("network", registered_networks())
+@pytest.mark.parametrize("network", [name for name, *_ in BUILT_IN])
 def test_energies_and_forces_equal_those_of_plain_potentials(network):
     config, potential = several(network)
     assert isinstance(potential, LevelsPotential)

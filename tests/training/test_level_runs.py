@@ -192,6 +192,12 @@ def test_a_start_file_with_several_heads(two, run, files):
     before = model.heads[0].reference_energies
     assert abs(float(point.potential.energies_of_elements(1)[1]) - before[1]) < 0.2
     assert any("head low of the file" in line for line in point.lines())
+    # A new force head starts as a copy of that of the main level, the energy head from the file.
+    direct = two(f"start.init_from={run.model}").model_copy(update={"model": ModelConfig(forces="direct")})
+    direct = with_network_of_start(direct)
+    head = starting_potential(direct, training_frames(direct)).potential.head(1).named_weights()
+    assert torch.equal(head["readout.0.weight"], model.heads[0].tensors["readout.0.weight"])
+    assert "force_head.mix.weight" in head
     # A run at one level takes the head of its name.
     _, point = started(two("data.levels=null", "data.level=low", f"start.init_from={run.model}"))
     state = point.potential.network.state_dict()
