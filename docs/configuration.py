@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from piwsl.md.protocol import MDProtocol
 from piwsl.models import ModelConfig, registered_network, registered_networks
 from piwsl.training.config import ScheduleConfig, TrainingConfig
+from piwsl.training.data_config import LevelConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 
@@ -40,6 +41,13 @@ A coefficient of the section `loss` is a number or a schedule with these keys
 ([details](method.md#when-the-terms-act)):
 """
 
+LEVELS = """\
+### Levels
+
+A further [level of theory](levels.md) in `data.levels` is the name of its source, or a mapping with
+these keys:
+"""
+
 DYNAMICS = """\
 ## Molecular dynamics
 
@@ -50,7 +58,11 @@ arguments of `MDProtocol`.
 
 HEADER = "| key | type | default | meaning |\n|---|---|---|---|\n"
 # Types that a JSON schema describes by their storage rather than by what a user writes.
-NAMED_TYPES = {"ScheduleConfig": "[schedule](#schedules)", "TemperatureSchedule": "number, or a ramp such as `300:500`"}
+NAMED_TYPES = {
+    "ScheduleConfig": "[schedule](#schedules)",
+    "LevelConfig": "[level](#levels)",
+    "TemperatureSchedule": "number, or a ramp such as `300:500`",
+}
 PLAIN_TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`"}
 
 
@@ -69,7 +81,8 @@ def page() -> str:
             top_level.append(name)
     parts.append("### Keys outside sections\n")
     parts.append(HEADER + rows(TrainingConfig, names=top_level))
-    parts += [SCHEDULES, HEADER + rows(ScheduleConfig), DYNAMICS, HEADER + rows(MDProtocol)]
+    parts += [SCHEDULES, HEADER + rows(ScheduleConfig), LEVELS, HEADER + rows(LevelConfig)]
+    parts += [DYNAMICS, HEADER + rows(MDProtocol)]
     return "\n".join(parts)
 
 

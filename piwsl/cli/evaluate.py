@@ -13,6 +13,11 @@ from piwsl.errors import RunDirectoryError
 @click.command(name="evaluate", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True)
+@click.option(
+    "--head",
+    metavar="NAME",
+    help="Level of theory of MODEL, if it was trained on several.  [default: the main level]",
+)
 @click.option("--units", help="Units of the data, such as 'kcal/mol, angstrom', if the file does not contain them.")
 @click.option(
     "--plot", type=click.Path(path_type=Path), help="File for the parity plot, PNG or SVG.  [default: DATA-parity.png]"
@@ -37,6 +42,7 @@ def command(
     /,
     model: Path,
     data: tuple[str, ...],
+    head: str | None,
     units: str | None,
     plot: Path | None,
     write: Path | None,
@@ -67,8 +73,8 @@ def command(
         check_predictions_name(write)
     source = list(data) if len(data) > 1 else data[0]
     with printing_warnings(ctx.command):
-        result = evaluate(model, source, units=units, write=write, progress=False, strict=strict)
-        scans = scan_model(model, result.frames) if scan else []
+        result = evaluate(model, source, units=units, write=write, progress=False, strict=strict, head=head)
+        scans = scan_model(model, result.frames, head=head) if scan else []
     has_plot = bool(result.errors.structures or result.errors.force_components) and len(result.not_finite) < len(
         result.frames
     )

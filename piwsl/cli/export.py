@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 100),
     help="Unpaired electrons of the structure (openmm).  [default: of the structure file, or of the model]",
 )
+@click.option(
+    "--head",
+    metavar="NAME",
+    help="Level of theory to export, for a model that was trained on several.  [default: the main level]",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL-TARGET.pt or .pt2]")
 @click.option(
     "--dtype", type=click.Choice(["float32", "float64"]), help="Floating-point type.  [default: type of the model]"
@@ -76,6 +81,7 @@ def command(
     copies: int,
     charge: int | None,
     unpaired_electrons: int | None,
+    head: str | None,
     output: Path | None,
     dtype: Literal["float32", "float64"] | None,
     force: bool,
@@ -115,6 +121,7 @@ def command(
             force=force,
             strict=strict,
             accept_limitation=accept_limitation,
+            head=head,
         )
     click.echo(f"verified on {exported.verification.structures} structures")
     for line in exported.verification.lines():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class Batch:
         energy_spread: Standard deviations (S,) of the energies over an ensemble, eV; NaN if missing. None if no
             structure has spreads.
         force_spread: Standard deviations (N,) of the force on each atom, eV/angstrom; NaN if missing.
+        level: Index (S,) of the level of theory of each structure, see `Frame`; None if all of them have the main
+            level 0.
     """
 
     species: Species
@@ -50,6 +53,7 @@ class Batch:
     charge_spin: Tensor | None = None
     energy_spread: Tensor | None = None
     force_spread: Tensor | None = None
+    level: Tensor | None = None
 
     @property
     def n_atoms(self) -> Tensor:
@@ -62,8 +66,11 @@ class Batch:
         return replace(self, **moved)  # type: ignore[arg-type]  # these fields are tensors
 
     @property
-    def graph(self) -> tuple[Species, Positions, Edges, Tensor, StructureIndex, int, Tensor | None]:
-        """The arguments of a potential."""
+    def graph(self) -> tuple[Any, ...]:
+        """The arguments of a potential.
+
+        The last of them is the level, if there are several: only a potential with levels has this argument.
+        """
         return (
             self.species,
             self.positions,
@@ -71,8 +78,13 @@ class Batch:
             self.edge_shifts,
             self.structure_index,
             self.n_structures,
-            self.charge_spin,
+            *self.states,
         )
+
+    @property
+    def states(self) -> tuple[Tensor | None, ...]:
+        """The last arguments of a potential: charges and spins, and the level if there are several."""
+        return (self.charge_spin,) if self.level is None else (self.charge_spin, self.level)
 
     def edge_vectors(self) -> Tensor:
         """Return r_j - r_i for each edge (E, 3), angstrom."""
@@ -124,6 +136,7 @@ class Batch:
             volume=self.volume.repeat(count),
             frame_index=self.frame_index.repeat(count),
             charge_spin=None if self.charge_spin is None else self.charge_spin.repeat(count, 1),
+            level=None if self.level is None else self.level.repeat(count),
         )
 
 
@@ -165,6 +178,7 @@ def collate(
         volume=torch.tensor([_volume(frame) for frame in frames], dtype=torch.float64),
         frame_index=torch.tensor(range(len(frames)) if indices is None else indices),
         charge_spin=_charge_spin(frames),
+        level=torch.tensor([frame.level for frame in frames]) if any(frame.level for frame in frames) else None,
         **_spreads(frames),
     )
 

@@ -41,6 +41,7 @@ class Frame:
             if it is not stored.
         force_spread: Standard deviation of the force on each atom over these models (n,), eV/angstrom, as the root of
             the sum over the components; None if it is not stored.
+        level: Index of the level of theory of the labels in a training run with several levels; 0 is the main level.
     """
 
     species: IntArray
@@ -55,6 +56,7 @@ class Frame:
     unpaired_electrons: float = NOT_STATED
     energy_spread: float = np.nan
     force_spread: FloatArray | None = None
+    level: int = 0
 
     @property
     def has_energy(self) -> bool:

@@ -1,6 +1,6 @@
 """Random split of frames into training, validation and test sets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,11 +12,19 @@ MOST_VALIDATION = 2000  # frames; a limit of the default, because training evalu
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of the frames in disjoint training, validation and test sets."""
+    """Indices of the frames in disjoint training, validation and test sets.
+
+    Attributes:
+        train: Indices of the training frames.
+        validation: Indices of the validation frames.
+        test: Indices of the test frames.
+        levels: Indices of the training frames in the source of each further level of theory, by the name of the level.
+    """
 
     train: list[int]
     validation: list[int]
     test: list[int]
+    levels: dict[str, list[int]] = field(default_factory=dict)
 
 
 def random_split(count: int, train: int | None, validation: int | None, test: int | None, seed: int) -> Split:

@@ -91,6 +91,7 @@ def export_model(
     accept_limitation: bool = False,
     charge: int | None = None,
     unpaired_electrons: int | None = None,
+    head: str | None = None,
 ) -> ExportedModel:
     """Export a trained model to a single file, which is verified against the model before it is written.
 
@@ -113,9 +114,11 @@ def export_model(
             that the structure states, or the default of the model. In a file with the target ``general``, the charge is
             an input.
         unpaired_electrons: Number of unpaired electrons of the structure, likewise.
+        head: Name of the level of theory, for a model that was trained on several levels. The file contains this head
+            alone. The default is the main level.
 
     Raises:
-        ConfigError: The arguments are inconsistent, or the models of an ensemble differ.
+        ConfigError: The arguments are inconsistent, the models of an ensemble differ, or a model has no such head.
         ModelFileError: A trained file is missing, damaged, or was not written by piwsl.
         ElementError: The structure contains an element that the model was not trained on.
         ExportError: The exported potential disagrees with the model or cannot be compiled. Nothing is written.
@@ -149,7 +152,7 @@ def export_model(
     if path.exists() and not force:
         raise RunDirectoryError(f"{path} already exists: replace it with force=True, or choose another output")
     with process_settings(huge_pages=True):
-        exporter = Exporter(paths, dtype, device)
+        exporter = Exporter(paths, dtype, device, head)
         if target == "openmm" and exporter.limitation and not accept_limitation:
             raise ExportError(
                 f"{exporter.limitation}: to export it for OpenMM nevertheless, set accept_limitation=True"

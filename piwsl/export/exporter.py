@@ -58,15 +58,19 @@ class Exporter:
         paths: Trained files. Several files form an ensemble.
         dtype: Float type of the network. The default is the float type of the trained files.
         device: Device on which a compiled file will run, ``cpu`` or ``cuda``. A TorchScript file runs on both.
+        head: Name of the level of theory whose head is exported. The default is the main level.
 
     Raises:
         ModelFileError: A trained file cannot be read.
-        ConfigError: The members of an ensemble differ in cutoff, elements or kind of forces, or PyTorch finds no GPU.
+        ConfigError: The members of an ensemble differ in cutoff, elements or kind of forces, a file has no head of this
+            name, or PyTorch finds no GPU.
     """
 
-    def __init__(self, paths: Sequence[Path], dtype: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, paths: Sequence[Path], dtype: str | None = None, device: str = "cpu", head: str | None = None
+    ) -> None:
         self.paths = list(paths)
-        self.models = [load_trained(path) for path in self.paths]
+        self.models = [load_trained(path, head) for path in self.paths]
         _check_members(self.paths, self.models)
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device='cuda', but PyTorch finds no GPU: use device='cpu'")

@@ -6,13 +6,12 @@ All exported files are created from trained files.
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,11 +20,11 @@ from torch import Tensor
 from piwsl._version import __version__
 from piwsl.compat.torch import torch_bytes
 from piwsl.data.batch import collate
-from piwsl.data.charges import LARGEST
-from piwsl.data.domain import Finite, Number, TrainingDomain
-from piwsl.data.frames import LARGEST_ENERGY, Frame, FrameSet
+from piwsl.data.domain import Finite, TrainingDomain
+from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
 from piwsl.errors import (
+    ConfigError,
     ElementError,
     ModelFileError,
     RunDirectoryError,
@@ -34,12 +33,13 @@ from piwsl.errors import (
     system_errors,
 )
 from piwsl.export.archive import parsed, read_archive
+from piwsl.export.heads import MOST_HEADS, HeadRecord, ReferenceEnergies, TrainedHead, heads_of_file
+from piwsl.export.tensor_entries import check_frame, frame_entry, named_tensors
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.runs import notebook
 from piwsl.runs.files import write_bytes
 from piwsl.runs.json_text import json_text
-from piwsl.typing import MAX_ATOMIC_NUMBER
 
 MODEL_FILE = "model.pt"  # trained file in the directory of a training run
 ENSEMBLE_FILE = "ensemble.json"  # summary in the directory of an ensemble
@@ -55,15 +55,14 @@ class TrainedRecord(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     network: dict[str, Any]
-    reference_energies: dict[Number, Annotated[float, Field(ge=-LARGEST_ENERGY, le=LARGEST_ENERGY)]] = Field(
-        min_length=1
-    )
+    reference_energies: ReferenceEnergies
     scale: Finite
     dtype: Literal["float32", "float64"]
     training: dict[str, Any]
     piwsl_version: str
     domain: TrainingDomain | None = None
     units: dict[str, str] = UNITS
+    heads: list[HeadRecord] = Field(default_factory=list, max_length=MOST_HEADS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +82,7 @@ class TrainedModel:
         training: Data hash, metrics, settings and other information about the training.
         piwsl_version: Version of piwsl that wrote the file.
         domain: Training domain; None for files of earlier versions.
+        heads: Heads of further levels of theory. The other attributes belong to the main level, see `at_level`.
     """
 
     config: ModelConfig
@@ -94,6 +94,7 @@ class TrainedModel:
     training: dict[str, Any] = field(default_factory=dict)
     piwsl_version: str = __version__
     domain: TrainingDomain | None = None
+    heads: tuple[TrainedHead, ...] = ()
 
     @property
     def elements(self) -> list[int]:
@@ -120,6 +121,38 @@ class TrainedModel:
         """Level of theory of the labels, or None if it is unknown."""
         level = self.training.get("level")
         return None if level is None else str(level)
+
+    @property
+    def levels(self) -> list[str]:
+        """Names of the levels of theory with a head, the main level first; empty for a model without names of levels.
+
+        `piwsl.load_model` takes such a name.
+        """
+        main = self.training.get("head")
+        return [] if main is None else [str(main), *(head.name for head in self.heads)]
+
+    def at_level(self, name: str) -> "TrainedModel":
+        """Return the model with the head of one level of theory, and without the other heads.
+
+        Raises:
+            ConfigError: The model has no such head. The message lists its heads.
+        """
+        if name not in self.levels:
+            known = f"choose one of {', '.join(self.levels)}" if self.levels else "it has a single one without a name"
+            raise ConfigError(f"the model has no head {name[:100]!r}: {known}")
+        head = next((head for head in self.heads if head.name == name), None)
+        if head is None:
+            return replace(self, heads=())
+        errors = dict.fromkeys(("validation", "test"))  # those of the main level
+        return replace(
+            self,
+            reference_energies=head.reference_energies,
+            tensors={**self.tensors, **head.tensors},
+            check_frames=head.check_frames,
+            training={**self.training, **errors, **head.training, "head": name},
+            domain=head.domain,
+            heads=(),
+        )
 
     def predict(self, structures: FrameSource, *, device: str = "cpu", batch_size: int = 50) -> FrameSet:
         """Return structures with predicted energies (eV) and forces (eV/angstrom).
@@ -171,6 +204,7 @@ class TrainedModel:
                 ("elements", " ".join(self.symbols)),
                 ("cutoff", f"{self.cutoff:g} angstrom"),
                 ("level of theory", self.level),
+                ("heads", ", ".join(self.levels) or None),
                 ("remark", None if self.domain is None else self.domain.remark()),
                 ("precision", self.dtype),
                 ("trained on", self.training.get("data")),
@@ -195,44 +229,57 @@ def trained_description(model: TrainedModel) -> dict[str, Any]:
         "dtype": model.dtype,
         "training": model.training,
         "domain": None if model.domain is None else model.domain.model_dump(),
+        **({"heads": [head.description() for head in model.heads]} if model.heads else {}),
     }
 
 
 def save_trained(model: TrainedModel, path: Path) -> None:
     """Write a trained file atomically."""
     description = trained_description(model)
-    frames = [
-        {
-            "species": torch.as_tensor(frame.species),
-            "positions": torch.as_tensor(frame.positions),
-            "cell": torch.as_tensor(frame.cell),
-            "pbc": torch.tensor(frame.pbc),
-            **({"charge_spin": torch.tensor([frame.charge, frame.unpaired_electrons])} if frame.states_charge else {}),
-        }
-        for frame in model.check_frames
-    ]
+    frames = [frame_entry(frame) for frame in model.check_frames]
     content = {"description": json_text(description), "tensors": model.tensors, "check_frames": frames}
+    if model.heads:
+        content["heads"] = [head.content() for head in model.heads]
     write_bytes(path, torch_bytes(content))
 
 
 @system_errors()
-def load_model(path: str | PathLike[str]) -> TrainedModel:
+def load_model(path: str | PathLike[str], *, level: str | None = None) -> TrainedModel:
     """Read a trained file, or the ``model.pt`` of a run directory, without executing anything in the file.
 
+    Args:
+        path: Trained file, or run directory.
+        level: Name of a level of theory, for a model with several heads. With None, the result has the head of the main
+            level, and also contains the others.
+
     Raises:
         ModelFileError: The file is missing, damaged, not a trained file of piwsl, or has another format version.
         UnregisteredNetworkError: The network of the file is not registered. Import the module that registers it first.
+        ConfigError: The model has no head of this level.
     """
-    return load_trained(trained_file(Path(path)))
+    return load_trained(trained_file(Path(path)), level)
 
 
-def load_trained(path: Path) -> TrainedModel:
+def load_trained(path: Path, level: str | None = None) -> TrainedModel:
     """Read a trained file without executing anything in the file.
 
+    Args:
+        path: Trained file.
+        level: Name of the level of theory, see `load_model`.
+
     Raises:
         ModelFileError: The file is missing, damaged, not a trained file of piwsl, or has another format version.
         UnregisteredNetworkError: The network of the file is not registered. Import the module that registers it first.
+        ConfigError: The model has no head of this level.
     """
+    model = _read(path)
+    try:
+        return model if level is None else model.at_level(level)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> TrainedModel:
     archive = read_archive(path, "a trained piwsl model", "use an intact copy, or train the model again")
     if archive.has_code:
         raise ModelFileError(
@@ -250,7 +297,7 @@ def load_trained(path: Path) -> TrainedModel:
     _check_network(path, description)
     try:
         record = TrainedRecord.model_validate(description)
-        tensors = _tensors(content["tensors"])
+        tensors = named_tensors(content["tensors"])
         if record.units != UNITS:
             raise ValueError(f"its units are {record.units}")
         model = TrainedModel(
@@ -259,10 +306,11 @@ def load_trained(path: Path) -> TrainedModel:
             scale=record.scale,
             dtype=record.dtype,
             tensors=tensors,
-            check_frames=[_check_frame(entry) for entry in content["check_frames"]],
+            check_frames=[check_frame(entry) for entry in content["check_frames"]],
             training=record.training,
             piwsl_version=record.piwsl_version,
             domain=record.domain,
+            heads=heads_of_file(record.heads, content.get("heads", []), tensors, record.training.get("head")),
         )
     except ValidationError as error:
         raise ModelFileError(
@@ -286,49 +334,6 @@ def first_mistake(error: ValidationError) -> str:
     """Return the location and the description of the first error in data from a file."""
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].lower()}"
-
-
-def _tensors(values: object) -> dict[str, Tensor]:
-    """Return the weights of a file by name.
-
-    Raises:
-        ValueError: The value is not a mapping of names to tensors.
-    """
-    if not isinstance(values, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
-    ):
-        raise ValueError("the weights are not a mapping of names to tensors")
-    return dict(values)
-
-
-def _check_frame(entry: Any) -> Frame:
-    """Return a structure for the verification of exports from its entry in a trained file.
-
-    Raises:
-        ValueError: The arrays have invalid shapes, types or values.
-    """
-    species, positions = entry["species"].numpy(), entry["positions"].numpy()
-    cell, pbc = entry["cell"].numpy(), entry["pbc"].numpy()
-    fits = positions.shape == (len(species), 3) and cell.shape == (3, 3) and pbc.shape == (3,)
-    if not fits or species.dtype != np.int64 or not len(species):
-        raise ValueError("a structure for verification has arrays of invalid shapes")
-    if species.min() < 1 or species.max() > MAX_ATOMIC_NUMBER or not np.isfinite(positions).all():
-        raise ValueError("a structure for verification has invalid elements or positions")
-    if positions.dtype != np.float64 or cell.dtype != np.float64 or not np.isfinite(cell).all():
-        raise ValueError("a structure for verification has an invalid cell or positions of an invalid type")
-    states = entry.get("charge_spin", torch.full((2,), float("nan")))
-    if states.shape != (2,) or not bool((states.isnan() | (states.abs() <= LARGEST)).all()):
-        raise ValueError("a structure for verification has an invalid charge or spin")
-    return Frame(
-        species=species,
-        positions=positions,
-        energy=float("nan"),
-        forces=positions * float("nan"),
-        cell=cell,
-        pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])),
-        charge=float(states[0]),
-        unpaired_electrons=float(states[1]),
-    )
 
 
 def trained_file(path: Path) -> Path:

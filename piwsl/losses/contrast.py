@@ -253,8 +253,8 @@ def _thermal_speed(masses: FloatArray, temperature: float) -> FloatArray:
 
 
 def _same_composition(frames: Sequence[Frame]) -> list[np.ndarray]:
-    """Return, for each frame, the indices of the frames with the same elements and the same kind of cell."""
-    keys = [(tuple(sorted(map(int, frame.species))), tuple(frame.pbc)) for frame in frames]
+    """Return, for each frame, the indices of the frames with the same elements, kind of cell and level of theory."""
+    keys = [(tuple(sorted(map(int, frame.species))), tuple(frame.pbc), frame.level) for frame in frames]
     groups: dict[object, list[int]] = {}
     for index, key in enumerate(keys):
         groups.setdefault(key, []).append(index)

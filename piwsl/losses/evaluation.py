@@ -57,7 +57,7 @@ def _direct(
     if request.stress:  # There is no stress head, so the stress is a derivative of the energy.
         edge_vectors, strain = _strained(copies, edge_vectors)
     energies, forces = potential.energies_and_forces_of_edges(
-        copies.species, copies.edges, edge_vectors, copies.structure_index, copies.n_structures, copies.charge_spin
+        copies.species, copies.edges, edge_vectors, copies.structure_index, copies.n_structures, *copies.states
     )
     stress = None
     if strain is not None:
@@ -123,7 +123,7 @@ def _forces(potential: Potential, batch: Batch, with_stress: bool) -> tuple[Tens
         return energies, -gradient, None
     edge_vectors, strain = _strained(batch, batch.moved(positions).edge_vectors())
     energies = potential.energies_of_edges(
-        batch.species, batch.edges, edge_vectors, batch.structure_index, batch.n_structures, batch.charge_spin
+        batch.species, batch.edges, edge_vectors, batch.structure_index, batch.n_structures, *batch.states
     )
     gradient, virial = torch.autograd.grad([energies.sum()], [positions, strain], create_graph=True)
     return energies, -gradient, _stress(virial, batch)

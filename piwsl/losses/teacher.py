@@ -34,7 +34,8 @@ class TeacherTerm:
     """Base class of the terms that compare the model with a teacher.
 
     Attributes:
-        everywhere: Whether the term acts on all structures, or only on structures without force labels.
+        everywhere: Whether the term acts on all structures, or only on structures without force labels. In both cases,
+            the structures are those of the main level of theory.
     """
 
     everywhere: bool = False
@@ -57,10 +58,11 @@ class TeacherTerm:
 
     def _chosen(self, batch: Batch) -> Tensor:
         """Return the mask (S,) of the structures on which the term acts."""
+        of_main_level = torch.ones_like(batch.energy, dtype=torch.bool) if batch.level is None else batch.level == 0
         if self.everywhere:
-            return torch.ones_like(batch.energy, dtype=torch.bool)
+            return of_main_level
         unknown = (~torch.isfinite(batch.forces).all(-1)).double()
-        return sum_per_structure(unknown, batch.structure_index, batch.n_structures) > 0
+        return of_main_level & (sum_per_structure(unknown, batch.structure_index, batch.n_structures) > 0)
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class Teacher:
             directions: Directions (N, 3) of the curvature; None if it is not required.
             margin: Largest decrease of the distance between two atoms by the displacements, angstrom.
         """
+        batch = replace(batch, level=None)  # a teacher has a single level
         if self.cutoff < self.student_cutoff:
             batch = batch.within(self.cutoff + margin)
         self.potentials = [potential.to(batch.positions.device) for potential in self.potentials]

@@ -159,6 +159,22 @@ def build_prior(
     return Prior([ZBL(elements, config.cutoff)], pairs)
 
 
+def check_network_elements(config: ModelConfig, elements: Sequence[int]) -> None:
+    """Raise an error if the network supports a fixed list of elements, and one of the given elements is missing.
+
+    Raises:
+        ElementError: An element is missing. The message lists the supported elements.
+    """
+    if config.network == "mace":
+        known = config.options["elements"]
+        missing = [chemical_symbols[number] for number in elements if number not in known]
+        if missing:
+            symbols = " ".join(chemical_symbols[number] for number in known)
+            raise ElementError(
+                f"model.elements: the network has weights for {symbols} only, not for {', '.join(missing)}"
+            )
+
+
 def build_potential(
     config: ModelConfig,
     reference_energies: Mapping[int, float],
@@ -180,14 +196,7 @@ def build_potential(
         ConfigError: The network cannot be built, see `build_network`.
         ElementError: The network supports a fixed list of elements, and one of the given elements is missing.
     """
-    if config.network == "mace":
-        known = config.options["elements"]
-        missing = [chemical_symbols[number] for number in reference_energies if number not in known]
-        if missing:
-            symbols = " ".join(chemical_symbols[number] for number in known)
-            raise ElementError(
-                f"model.elements: the network has weights for {symbols} only, not for {', '.join(missing)}"
-            )
+    check_network_elements(config, list(reference_energies))
     prior = build_prior(config, list(reference_energies), neighbor_sums)
     kind = DirectPotential if config.forces == "direct" else Potential
     network = build_network(config, neighbor_sums)

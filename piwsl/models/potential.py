@@ -102,8 +102,26 @@ class Potential(nn.Module):
             atomic: Tensor = self.network(species, edges, edge_vectors, structure_index, states)
         else:
             atomic = self.network(species, edges, edge_vectors, structure_index)
+        return self.total_energies(
+            atomic, self.reference_energies, species, edges, edge_vectors, structure_index, n_structures
+        )
+
+    def total_energies(
+        self,
+        atomic: Tensor,
+        reference_energies: Tensor,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        n_structures: int,
+    ) -> Energies:
+        """Return the energy of each structure (S,), float64, eV, from the results (N,) of the network.
+
+        ``reference_energies`` is a table of the energies of the elements by atomic number, eV.
+        """
         atomic = atomic.to(torch.float64)
-        atomic = atomic * self.scale + self.reference_energies[species]
+        atomic = atomic * self.scale + reference_energies[species]
         if self.prior is not None:
             atomic = atomic.index_add(0, edges[0], self.prior(species, edges, edge_vectors).to(torch.float64))
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
@@ -186,7 +204,23 @@ class DirectPotential(Potential):
             atomic, forces = self.network(species, edges, edge_vectors, structure_index, states)
         else:
             atomic, forces = self.network(species, edges, edge_vectors, structure_index)
-        energies: Tensor = atomic.to(self.scale.dtype) * self.scale + self.reference_energies[species]
+        return self.total_energies_and_forces(
+            atomic, forces, self.reference_energies, species, edges, edge_vectors, structure_index, n_structures
+        )
+
+    def total_energies_and_forces(
+        self,
+        atomic: Tensor,
+        forces: Tensor,
+        reference_energies: Tensor,
+        species: Species,
+        edges: Edges,
+        edge_vectors: EdgeVectors,
+        structure_index: StructureIndex,
+        n_structures: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Return energies (S,) and forces (N, 3) from the results of the network, see `Potential.total_energies`."""
+        energies: Tensor = atomic.to(self.scale.dtype) * self.scale + reference_energies[species]
         forces = forces * self.scale.to(forces.dtype)
         if self.prior is not None:
             of_prior, pushes = self.prior.energies_and_forces(species, edges, edge_vectors)

@@ -141,12 +141,14 @@ def register_network(
     configuration, with the type, default, limits and description from the signature. The optional argument
     ``neighbor_sums`` receives the object that computes the sums over neighbors (see `piwsl.models.EdgeList`).
 
-    Five attributes of a class are optional. ``presets`` is a dictionary of names and options for ``model.preset``; the
+    Six attributes of a class are optional. ``presets`` is a dictionary of names and options for ``model.preset``; the
     options may include ``cutoff``. The static method ``check_options`` takes the dictionary of all options and raises
     `piwsl.errors.ConfigError` if they are inconsistent. ``limitation`` names a law that the network breaks. An export
     for OpenMM must accept this limitation explicitly. ``largest_molecule`` is the number of atoms above which an export
     for OpenMM searches neighbors instead of using all pairs. ``own_repulsion = True`` declares that the network
-    contains a repulsion of nuclei, so that ``model.zbl`` must be off.
+    contains a repulsion of nuclei, so that ``model.zbl`` must be off. ``head_weights`` lists the beginnings of the
+    names of the weights after the last layer, such as ``("readout",)``, of which each level of theory has its own copy
+    in training with ``data.levels``.
 
     Args:
         name: Name of letters, digits and underscores. A name can be registered again only by the same class or

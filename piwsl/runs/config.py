@@ -42,6 +42,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe loader that reports a key that occurs twice in a mapping, instead of using the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} occurs twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _loaded(text: bytes, path: Path) -> Any:
     """Parse YAML with limits on the number of values and levels.
 
@@ -49,7 +65,7 @@ def _loaded(text: bytes, path: Path) -> Any:
         ConfigError: The text is not valid YAML, or exceeds a limit.
     """
     try:
-        content = yaml.safe_load(text.decode("utf-8-sig"))
+        content = yaml.load(text.decode("utf-8-sig"), Loader=_UniqueKeys)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = shortened(" ".join((error.problem or "unreadable").split()))

@@ -4,72 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from piwsl.data.reference_energies import energies_by_number
-from piwsl.errors import ConfigError, DataError
+from piwsl.errors import ConfigError
 from piwsl.models import ModelConfig, import_modules, registered_networks
 from piwsl.runs.config import merged, read_mapping, validate, with_overrides
-
-
-class Section(BaseModel):
-    """Base class of the sections of a configuration. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _with_valid_energies(value: Any) -> Any:
-    """Check energies by chemical symbol. Other values, such as the name of a file, are unchanged."""
-    if isinstance(value, Mapping):
-        try:
-            energies_by_number(value)
-        except DataError as error:
-            raise ValueError(str(error)) from None
-    return value
-
-
-class DataConfig(Section):
-    """Section `data`: the source of the frames, their split, and their use."""
-
-    system: str | None = Field(None, description="bundled system (aspirin), instead of a file")
-    file: str | None = Field(
-        None, description="labeled frames: a file, a directory, a pattern such as 'runs/*.xyz', or a named data set"
-    )
-    units: str | None = Field(None, description="units of the file, such as 'kcal/mol, angstrom', if it states none")
-    train: int | None = Field(None, ge=1, description="number of training frames; empty: all remaining frames")
-    validation: int | None = Field(
-        None,
-        ge=1,
-        description="number of validation frames; empty: as many as for training, at most 2000 and 1/10 of all",
-    )
-    test: int | None = Field(
-        None,
-        ge=0,
-        description="number of test frames, the same frames for every training size; empty: as published, or none",
-    )
-    test_file: str | None = Field(None, description="separate file with test frames")
-    forces_fraction: float = Field(1.0, ge=0, le=1, description="fraction of the training frames whose forces are used")
-    unlabeled: str | None = Field(
-        None, description="structures for the label-free and teacher terms; labels in this file are ignored"
-    )
-    unlabeled_share: float = Field(
-        0.5, gt=0, lt=1, description="fraction of each batch that consists of frames without labels, if there are any"
-    )
-    largest_force_spread: float | None = Field(
-        None, ge=0, description="largest spread of the force on an atom that is used as a label [eV/A]; empty: no limit"
-    )
-    largest_energy_spread: float | None = Field(
-        None, ge=0, description="largest spread of an energy that is used as a label [eV]; empty: no limit"
-    )
-    weigh_by_spread: bool = Field(
-        False, description="weigh labels by their stored spread s: 1 / (1 + (s / median)^2), and 1 without a spread"
-    )
-    workers: int = Field(0, ge=0, le=64, description="processes that prefetch frames; 0: none")
-    reference_energies: Annotated[dict[str, float] | Path | None, BeforeValidator(_with_valid_energies)] = Field(
-        None,
-        description="energies of isolated atoms by element [eV], such as {H: -13.6}, or a file with them; empty: from "
-        "frames of one atom, and a least-squares fit for other elements",
-    )
+from piwsl.training.data_config import DataConfig, Section
 
 
 class ScheduleConfig(Section):

@@ -14,21 +14,23 @@ from piwsl.data.datasets import dataset, is_dataset
 from piwsl.data.domain import undetermined_energies
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.inspect import inspect_frames
+from piwsl.data.lazy import JoinedFrames
 from piwsl.data.read import read_frames
 from piwsl.data.reference_energies import (
     are_determined,
     atom_energies,
-    energies_by_number,
     isolated_atoms,
-    read_reference_energies,
 )
 from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.files import source_hash
-from piwsl.training.config import DataConfig, TrainingConfig
+from piwsl.training.atoms import SINGLE_ATOMS, given_energies
+from piwsl.training.config import TrainingConfig
 from piwsl.training.data_checks import check_against_data, ignored_charge_warnings, unseen_element_warnings
+from piwsl.training.data_config import DataConfig, LevelConfig
 from piwsl.training.frames import LabelCounts, TrainingFrames
+from piwsl.training.levels import further_levels, level_of_source
 from piwsl.training.spread import spread_weights
 from piwsl.training.unlabeled import frames_without_labels, with_unlabeled
 from piwsl.typing import BoolArray, IntArray
@@ -36,7 +38,6 @@ from piwsl.units import parse_units
 
 # Random stream of this module. Streams 1 and 2 are used for the split and for the order of the frames.
 _FORCES_SHOWN = 3
-SINGLE_ATOMS = "frames of one atom"  # source of reference energies
 
 
 class HiddenForces(Sequence[Frame]):
@@ -74,16 +75,23 @@ class HiddenForces(Sequence[Frame]):
 
 def with_absolute_sources(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with absolute paths. Names of data sets are unchanged."""
-    named = {key: getattr(config.data, key) for key in ("file", "test_file", "unlabeled")}
-    absolute: dict[str, str | Path] = {
-        key: absolute_source(source) for key, source in named.items() if source is not None
-    }
-    if isinstance(config.data.reference_energies, Path):
-        absolute["reference_energies"] = config.data.reference_energies.resolve()
+    absolute = _absolute(config.data, "file", "test_file", "unlabeled")
+    if config.data.levels is not None:
+        levels = config.data.levels.items()
+        absolute["levels"] = {name: source.model_copy(update=_absolute(source, "file")) for name, source in levels}
     sections: dict[str, Any] = {"data": config.data.model_copy(update=absolute)}
     if config.teacher.file is not None:
         sections["teacher"] = config.teacher.model_copy(update={"file": config.teacher.file.resolve()})
     return config.model_copy(update=sections)
+
+
+def _absolute(section: DataConfig | LevelConfig, *keys: str) -> dict[str, Any]:
+    """Return the absolute paths of the sources under some keys, and of a file with reference energies."""
+    named = {key: getattr(section, key) for key in keys}
+    absolute: dict[str, Any] = {key: absolute_source(source) for key, source in named.items() if source is not None}
+    if isinstance(section.reference_energies, Path):
+        absolute["reference_energies"] = section.reference_energies.resolve()
+    return absolute
 
 
 def training_frames(config: TrainingConfig, split: Split | None = None) -> TrainingFrames:
@@ -124,11 +132,18 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     test = read_frames(test_source, units) if test_source else frames.select(split.test)
     train = with_forces_of(frames.select(split.train), data.forces_fraction, split)
     train, unlabeled, separate, notes = with_unlabeled(config, frames, train, split, units)
+    level = data.level or level_of_source(source)
+    levels = further_levels(config, level, split)
+    main = train
+    if levels:
+        joined = JoinedFrames([main, *(further.frames for further in levels)])
+        train = FrameSet(joined, main.source, main.notes, main.files, main.names)
+        split = replace(split, levels={further.name: further.indices for further in levels})
     spread, spread_notes = spread_weights(data, train)
     validation = frames.select(split.validation)
-    parts = {"training": train, "validation": validation, "test": test}
+    parts = {"training": main, "validation": validation, "test": test}
     of_frames = atom_energies(frames.select(atoms))
-    given, origin = _given_energies(data)
+    given, origin = given_energies(data.reference_energies, parse_units(data.units) if data.units else None)
     result = TrainingFrames(
         train=train,
         validation=validation,
@@ -143,6 +158,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         unlabeled=unlabeled,
         unlabeled_sha256="" if separate is None else source_hash(separate.files),
         spread=spread,
+        level=level,
+        levels=levels,
     )
     result.report.notes.extend([*notes, *spread_notes])
     if given:
@@ -155,20 +172,14 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
             f"({energies}), and they are excluded from the split"
         )
     result.report.notes.extend(check_against_data(config, result))
-    if result.labels["training"].energies and not are_determined(train, result.atom_energies):
-        result.report.notes.append(undetermined_energies(len(train.census.formulas()), len(train.elements)))
+    if result.labels["training"].energies and not are_determined(main, result.atom_energies):
+        result.report.notes.append(undetermined_energies(len(main.census.formulas()), len(main.elements)))
+    for further in levels:
+        result.report.notes.extend(further.notes)
+        result.report.warnings.extend(f"level {further.name}: {warning}" for warning in further.report.warnings)
     result.report.warnings.extend(unseen_element_warnings(result))
     result.report.warnings.extend(ignored_charge_warnings(config.model, result.train))
     return result
-
-
-def _given_energies(data: DataConfig) -> tuple[dict[int, float], str]:
-    """Return the energies (eV) of elements that a configuration gives, by atomic number, and their source."""
-    given = data.reference_energies
-    if isinstance(given, Path):
-        units = parse_units(data.units) if data.units else None
-        return read_reference_energies(given, units), f"file {given.name}"
-    return energies_by_number(given) if given is not None else {}, "configuration"
 
 
 def _check_given(given: Mapping[int, float], frames: TrainingFrames) -> None:
@@ -176,7 +187,7 @@ def _check_given(given: Mapping[int, float], frames: TrainingFrames) -> None:
 
     A fit of the missing elements would contradict the purpose of the given energies.
     """
-    elements = sorted({*frames.train.elements, *frames.validation.elements})
+    elements = sorted({*frames.main.elements, *frames.validation.elements})
     missing = [chemical_symbols[number] for number in elements if number not in frames.atom_energies]
     if missing:
         known = " ".join(chemical_symbols[number] for number in given)

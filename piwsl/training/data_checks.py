@@ -41,13 +41,13 @@ def check_labels(
     Raises:
         ConfigError: No training frame has the label of a term, or no supervised term is left.
     """
-    labels = frames.labels["training"]
+    labels, everywhere = frames.labels["training"], frames.all_labels
     where = f"no training frame of {frames.source} has"
     if not (labels.energies or labels.forces or labels.stresses):
         raise ConfigError(f"{frames.source}: no training frame has an energy, forces or stress: use data with labels")
-    if is_active(loss.stress) and not labels.stresses:
+    if is_active(loss.stress) and not everywhere.stresses:
         raise ConfigError(f"loss.stress: {where} a stress: set it to 0")
-    if is_active(loss.taylor_labels) and not labels.both:
+    if is_active(loss.taylor_labels) and not everywhere.both:
         raise ConfigError(f"loss.taylor_labels: {where} both energy and forces for E_ref - d.F_ref: set it to 0")
     fits = {
         "energy": is_active(loss.energy) and bool(labels.energies),
@@ -58,50 +58,59 @@ def check_labels(
         raise ConfigError(f"loss.noisy_node: {where} a label of an active supervised term: set it to 0")
     if not any(fits.values()) and not is_active(loss.taylor_labels):
         raise ConfigError("no supervised loss is left: set loss.energy or loss.forces above zero where labels exist")
-    needed = {"force_error": labels.forces, "energy_error": labels.energies}
+    needed = {"force_error": everywhere.forces, "energy_error": everywhere.energies}
     if uses_displacements(loss) and not needed.get(displacement.direction, 1):
         label = "forces" if displacement.direction == "force_error" else "an energy"
         raise ConfigError(
             f"displacement.direction: {displacement.direction}: {where} {label}: use normal, uniform or disagreement"
         )
-    return _notes(loss, labels, replay)
+    return _notes(loss, labels, everywhere, replay)
 
 
-def fitting_loss(loss: LossConfig, frames: TrainingFrames) -> LossConfig:
+def fitting_loss(loss: LossConfig, labels: LabelCounts) -> LossConfig:
     """Return the loss configuration without the supervised terms whose label is missing in all training frames.
 
     Such a term has no effect on a training step. In the validation loss, however, it would select the weights by labels
     that training must not use, such as forces hidden by ``data.forces_fraction: 0``.
+
+    Args:
+        loss: Section `loss`.
+        labels: Label counts of the training frames.
     """
-    labels = frames.labels["training"]
     counts = {"energy": labels.energies, "forces": labels.forces, "stress": labels.stresses}
     return loss.model_copy(update={name: 0.0 for name, count in counts.items() if not count})
 
 
-def _notes(loss: LossConfig, labels: LabelCounts, replay: bool) -> list[str]:
+def _notes(loss: LossConfig, labels: LabelCounts, everywhere: LabelCounts, replay: bool) -> list[str]:
     notes = []
-    dropped = (
-        "holds the forces of replay frames to those of the start model and is dropped from"
-        if replay
-        else "is dropped, also from"
-    )
+    frame = "frame" if labels == everywhere else "frame of the main level"
+
+    def dropped(elsewhere: int) -> str:
+        if elsewhere:
+            return "acts on further levels and is dropped from"
+        if replay:
+            return "holds the forces of replay frames to those of the start model and is dropped from"
+        return "is dropped, also from"
+
     if is_active(loss.forces) and not labels.forces:
-        notes.append(f"no training frame has forces: loss.forces {dropped} the validation loss")
+        use = dropped(everywhere.forces)
+        notes.append(f"no training {frame} has forces: loss.forces {use} the validation loss")
     if is_active(loss.energy) and not labels.energies:
-        notes.append(f"no training frame has an energy: loss.energy {dropped} the validation loss")
-    if labels.energies and not labels.forces and uses_displacements(loss):
+        use = dropped(everywhere.energies)
+        notes.append(f"no training {frame} has an energy: loss.energy {use} the validation loss")
+    if everywhere.energies and not everywhere.forces and uses_displacements(loss):
         notes.append(
             "the training frames have energies only: if their coefficients are too large, PITC and PISC flatten the "
             "potential energy surface; compare with a run with loss.pitc=0 and loss.pisc=0"
         )
-    if labels.stresses and not is_active(loss.stress):
-        notes.append(f"{labels.stresses} training frames have a stress, which is not used because loss.stress is 0")
+    if everywhere.stresses and not is_active(loss.stress):
+        notes.append(f"{everywhere.stresses} training frames have a stress, which is not used because loss.stress is 0")
     return notes
 
 
 def unseen_element_warnings(frames: TrainingFrames) -> list[str]:
     """Return warnings about elements that occur only in validation or test frames."""
-    known = set(frames.train.elements)
+    known = set(frames.main.elements)
     warnings = []
     for purpose, part in (("validation", frames.validation), ("test", frames.test)):
         new = [chemical_symbols[number] for number in part.elements if number not in known]
@@ -150,11 +159,13 @@ def check_displacement(loss: LossConfig, displacement: DisplacementConfig, frame
                 f"displacement.length: {length:.3g} exceeds displacement.cap = {cap}: choose a smaller length"
             )
         return
+    sources = [(frames.source, frames.report), *((level.source, level.report) for level in frames.levels)]
     if displacement.norm == "structure":
-        length = length / sqrt(frames.report.atoms[0])
-    closest = frames.report.smallest_distance
+        length = length / sqrt(min(report.atoms[0] for _, report in sources))
+    source, report = min(sources, key=lambda entry: entry[1].smallest_distance)
+    closest = report.smallest_distance
     if length > cap * closest:
         raise ConfigError(
-            f"displacement.length: {length:.3g} A, but two atoms of {frames.source} are {closest:.3f} A apart and "
+            f"displacement.length: {length:.3g} A, but two atoms of {source} are {closest:.3f} A apart and "
             f"displacement.cap = {cap} allows {cap * closest:.3f} A: choose a smaller length"
         )

@@ -214,6 +214,7 @@ def evaluate(
     write: str | PathLike[str] | None = None,
     progress: Callable[[int, int], None] | bool | None = None,
     strict: bool = False,
+    head: str | None = None,
 ) -> Evaluation:
     """Measure the errors of a model on labeled frames.
 
@@ -227,17 +228,19 @@ def evaluate(
         progress: Function called with the number of evaluated frames and the total number. True or False shows or hides
             a progress bar.
         strict: Raise an error instead of a warning for frames outside the training data.
+        head: Name of the level of theory, for a model that was trained on several levels. The default is the main
+            level.
 
     Raises:
         ModelFileError: The model file is missing, damaged or not a file of piwsl.
         RunDirectoryError: The directory contains no model, or ``write`` cannot be written.
         DataError: The data cannot be read, or ``strict`` is set and a frame lies outside the training data.
         ElementError: A frame contains an element that the model was not trained on.
-        ConfigError: ``write`` does not end in .extxyz, or a data set occurs twice.
+        ConfigError: ``write`` does not end in .extxyz, a data set occurs twice, or the model has no such head.
     """
     if write is not None:
         check_predictions_name(Path(write))
-    predictor = predictor_of(model, device)
+    predictor = predictor_of(model, device, head)
     sets = _sets(data, units)
     for frames in sets.values():
         predictor.check(frames, strict)
@@ -276,7 +279,7 @@ def _evaluated(
     energy_spreads = [portion.energy_spreads for portion in portions if portion.energy_spreads is not None]
     whole = np.array([bool(np.isfinite(values).all()) for values in forces]) & np.isfinite(np.concatenate(energies))
     not_finite = np.flatnonzero(~whole)
-    notes = [note for entry in sets.values() for note in entry.notes]
+    notes = [*predictor.notes, *(note for entry in sets.values() for note in entry.notes)]
     offset = offset_note(*(np.concatenate(parts) for parts in zip(*map(_labeled_energies, portions), strict=True)))
     notes += [] if offset is None else [offset]
     notes += [not_finite_note(names, not_finite, len(frames))] if len(not_finite) else []

@@ -16,7 +16,8 @@ from piwsl.data.systems import is_system
 from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError
 from piwsl.runs.progress import Step, duration, reporting, to_stderr
-from piwsl.training.config import DataConfig, TrainingConfig, load_config
+from piwsl.training.config import TrainingConfig, load_config
+from piwsl.training.data_config import DataConfig
 from piwsl.training.directory import CONFIG_FILE, LAST, stored_config
 from piwsl.training.distributed.processes import launched_processes
 from piwsl.training.fit import TrainingProgress

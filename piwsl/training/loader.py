@@ -4,6 +4,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +20,7 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.training.config import TrainingConfig
 from piwsl.training.distributed.processes import Processes
 from piwsl.training.frames import TrainingFrames
-from piwsl.training.mixed_order import MixedOrder, Order
+from piwsl.training.mixed_order import AlternatingOrder, MixedOrder, Order
 from piwsl.training.replay import replay_count, with_replay
 from piwsl.typing import IntArray
 
@@ -56,27 +57,77 @@ class SeededOrder:
         return self._known[1]
 
 
-def training_order(config: TrainingConfig, frames: TrainingFrames, replay: FrameSet | None) -> Order:
-    """Return the order of the training frames of a run. Unlabeled and replay frames fill fixed shares of each batch.
+_LEVELS = 8  # random stream of the order of the first further level; the others follow
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """Numbers of structures of each kind in a step.
+
+    Attributes:
+        labeled: Labeled frames of the main level.
+        unlabeled: Frames without labels.
+        levels: Frames of further levels.
+        replay: Replay frames.
+    """
+
+    labeled: int
+    unlabeled: int
+    levels: int
+    replay: int
+
+    @property
+    def main(self) -> int:
+        """Number of frames of the main level that are not replay frames."""
+        return self.labeled + self.unlabeled
+
+
+def batch_counts(config: TrainingConfig, frames: TrainingFrames) -> BatchCounts:
+    """Return the numbers of structures of each kind in a step.
+
+    Replay frames have their share of the batch, further levels have their share of the rest, and frames without labels
+    have their share of what remains.
 
     Raises:
-        ConfigError: The batch size leaves no room for frames with and without labels.
+        ConfigError: The batch size leaves no room for all kinds.
     """
-    replayed = 0 if replay is None else replay_count(config)
-    size = config.optimizer.batch_size - replayed
-    labeled = len(frames.train) - frames.unlabeled
+    size = config.optimizer.batch_size
+    replay = replay_count(config)
+    left = size - replay
+    kinds = [1, bool(frames.unlabeled), bool(frames.levels)]
+    if left < sum(kinds):
+        what = "frames with and without labels" if frames.unlabeled else "frames of the main level"
+        raise ConfigError(
+            f"optimizer.batch_size = {size} leaves no room for {what}"
+            f"{' and of further levels' if frames.levels else ''} in a batch: use a larger value"
+        )
+    most = left - sum(kinds[:2])
+    levels = min(most, max(1, round(config.data.levels_share * left))) if frames.levels else 0
+    left -= levels
+    unlabeled = min(left - 1, max(1, round(config.data.unlabeled_share * left))) if frames.unlabeled else 0
+    return BatchCounts(left - unlabeled, unlabeled, levels, replay)
+
+
+def training_order(config: TrainingConfig, frames: TrainingFrames, replay: FrameSet | None) -> Order:
+    """Return the order of the training frames of a run, with fixed numbers of each kind in each batch.
+
+    Raises:
+        ConfigError: The batch size leaves no room for all kinds.
+    """
+    counts = batch_counts(config, frames)
+    main = len(frames.train) - frames.further
+    labeled = main - frames.unlabeled
     order: Order = SeededOrder(labeled, config.seed)
     if frames.unlabeled:
-        if size < 2:
-            raise ConfigError(
-                f"optimizer.batch_size = {config.optimizer.batch_size} leaves no room for frames with and without "
-                "labels in a batch: use a larger value"
-            )
-        count = min(size - 1, max(1, round(config.data.unlabeled_share * size)))
-        order = MixedOrder(order, SeededOrder(frames.unlabeled, config.seed), labeled, size, count)
+        order = MixedOrder(order, SeededOrder(frames.unlabeled, config.seed), labeled, counts.main, counts.unlabeled)
+    if frames.levels:
+        sizes = [len(level.frames) for level in frames.levels]
+        orders = [SeededOrder(size, config.seed, _LEVELS + index) for index, size in enumerate(sizes)]
+        further = AlternatingOrder(orders, [0, *accumulate(sizes[:-1])])
+        order = MixedOrder(order, further, main, counts.main + counts.levels, counts.levels)
     if replay is not None:
         others = SeededOrder(len(replay), config.seed, stream=4)
-        order = MixedOrder(order, others, len(frames.train), config.optimizer.batch_size, replayed)
+        order = MixedOrder(order, others, len(frames.train), config.optimizer.batch_size, counts.replay)
     return order
 
 

@@ -1,5 +1,6 @@
-"""Order of training frames of two kinds, with fixed numbers of both in each batch."""
+"""Order of training frames of several kinds, with fixed numbers of each kind in each batch."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,30 @@ class Order(Protocol):
 
     def frames(self, start: int, stop: int) -> IntArray:
         """Return the frames from position ``start`` up to ``stop``, exclusive."""
+
+
+class AlternatingOrder:
+    """Infinite order that takes frames from several sets in turn, so that each set has an equal part.
+
+    Args:
+        orders: Order of the frames of each set.
+        offsets: Index of the first frame of each set.
+    """
+
+    def __init__(self, orders: Sequence[Order], offsets: Sequence[int]) -> None:
+        self._orders = list(orders)
+        self._offsets = list(offsets)
+
+    def frames(self, start: int, stop: int) -> IntArray:
+        """Return the frames from position ``start`` up to ``stop``, exclusive."""
+        rounds, turns = np.divmod(np.arange(start, stop), len(self._orders))
+        found = np.empty(stop - start, dtype=np.int64)
+        for turn, (order, offset) in enumerate(zip(self._orders, self._offsets, strict=True)):
+            chosen = turns == turn
+            positions = rounds[chosen]
+            if len(positions):
+                found[chosen] = order.frames(int(positions[0]), int(positions[-1]) + 1) + offset
+        return found
 
 
 class MixedOrder:

@@ -12,7 +12,7 @@ import torch
 from piwsl.data.batch import Batch
 from piwsl.data.domain import check_frames
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import RunDirectoryError
+from piwsl.errors import ConfigError, RunDirectoryError
 from piwsl.export.evaluation import BoundPotential, bind
 from piwsl.export.evaluation import check_elements as check_exported_elements
 from piwsl.export.exported_file import ExportedPotential
@@ -84,6 +84,11 @@ class Predictor(ABC):
     def portions(self, frames: FrameSet) -> Iterator[Portion]:
         """Yield the predictions for all frames, in order."""
 
+    @property
+    def notes(self) -> list[str]:
+        """Remarks about the model."""
+        return []
+
 
 class TrainedPredictor(Predictor):
     """Predictor for one trained model, or for the mean of several models.
@@ -104,6 +109,12 @@ class TrainedPredictor(Predictor):
         """Potential of a single model with direct forces; None otherwise."""
         potential = self._potentials[0]
         return potential if len(self.models) == 1 and isinstance(potential, DirectPotential) else None
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks about the model: its heads, if there are several."""
+        levels = self.models[0].levels
+        return [f"errors of the head {levels[0]}; the model also has {', '.join(levels[1:])}"] if levels[1:] else []
 
     def check(self, frames: FrameSet, strict: bool) -> None:
         """Check elements and training domain, see `Predictor.check`."""
@@ -170,27 +181,35 @@ class ExportedPredictor(Predictor):
             )
 
 
-def predictor_of(model: str | PathLike[str] | TrainedModel, device: str = "cpu") -> Predictor:
+def predictor_of(model: str | PathLike[str] | TrainedModel, device: str = "cpu", head: str | None = None) -> Predictor:
     """Return the predictor for a trained file, an exported file, or a directory of a training run or an ensemble.
+
+    Args:
+        model: Trained or exported file, directory, or content of a trained file.
+        device: ``cpu`` or ``cuda``.
+        head: Name of the level of theory, for a model with several heads. The default is the main level.
 
     Raises:
         ModelFileError: The file is missing, damaged or not a file of piwsl.
         RunDirectoryError: The directory contains no model.
+        ConfigError: The model has no such head, or is an exported file, which contains a single head.
     """
     if isinstance(model, TrainedModel):
-        return TrainedPredictor([model], device)
+        return TrainedPredictor([model if head is None else model.at_level(head)], device)
     path = Path(model)
     if path.is_dir():
         if (path / ENSEMBLE_FILE).is_file():
-            return TrainedPredictor([load_trained(member) for member in member_models(path)], device, str(path))
+            return TrainedPredictor([load_trained(member, head) for member in member_models(path)], device, str(path))
         if not (path / MODEL_FILE).is_file():
             raise RunDirectoryError(
                 f"{path}: the directory contains neither {MODEL_FILE} nor an ensemble: pass a trained file"
             )
         path = path / MODEL_FILE
     if path.is_file() and not is_trained(path):
+        if head is not None:
+            raise ConfigError(f"{path} is an exported file, which contains a single head: omit head={head!r}")
         return ExportedPredictor(open_model(path, None, device=device))
-    return TrainedPredictor([load_trained(path)], device, str(path))
+    return TrainedPredictor([load_trained(path, head)], device, str(path))
 
 
 def _portion_of(batch: Batch, members: Sequence[PointPredictions]) -> Portion:

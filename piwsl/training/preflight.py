@@ -10,14 +10,14 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from torch import nn
 
 from piwsl.data.batch import collate
 from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, system_errors
 from piwsl.export.trained_file import DTYPES
 from piwsl.losses import FrameRandom
-from piwsl.models import import_modules
+from piwsl.models import Potential, import_modules
+from piwsl.models.levels import named_weights
 from piwsl.runs import notebook
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.process_settings import process_settings
@@ -31,15 +31,15 @@ from piwsl.training.distributed.devices import chosen_device
 from piwsl.training.distributed.processes import Processes, launched_processes
 from piwsl.training.ensemble import ENSEMBLE
 from piwsl.training.evaluate import evaluated_batches
+from piwsl.training.frames import TrainingFrames
 from piwsl.training.inputs import Config, training_inputs
-from piwsl.training.loader import VALIDATION_BATCH, training_order
+from piwsl.training.loader import VALIDATION_BATCH, batch_counts, training_order
 from piwsl.training.lora import LowRank
 from piwsl.training.preparation import Preparation, prepare
-from piwsl.training.replay import replay_count, with_replay
+from piwsl.training.replay import with_replay
 from piwsl.training.start import with_network_of_start
 from piwsl.training.step_memory import GIGABYTE, StepMemory, fullest_step, step_memory
 from piwsl.training.teacher import load_teacher
-from piwsl.training.trained_model import level_of
 
 _TIMED = 2  # timed steps of each kind, after one step in which code is compiled and memory is allocated
 _LABEL = 18  # width of the labels in front of the lines
@@ -151,12 +151,12 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         device = chosen_device(config, processes)
         RunDirectory(output, TRAINING_RUN).check_free(force)
         frames = training_frames(config)
-        teacher = load_teacher(config, frames.train, level_of(frames))
+        teacher = load_teacher(config, frames.main, frames.level, [level.frames for level in frames.levels])
         prepared = prepare(config, frames, output, processes, device, teacher, most_replay=config.optimizer.batch_size)
         memory = step_memory(prepared.setup, prepared.task.objective, prepared.start.potential)
         if memory:
             memory.check()
-        weights = _weights(prepared.start.potential.network)
+        weights = _weights(prepared.start.potential)
         times = _measured(prepared)
     seconds = times.total(config, prepared)
     lines = [line for line in frames.lines() if not line.startswith("warning:")]
@@ -164,7 +164,7 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
     lines += [_line(*fact.split(": ", 1)) for fact in prepared.facts]
     lines += _weight_lines(weights)
     lines += [
-        _line("steps", _steps(config, len(frames.train))),
+        _line("steps", _steps(config, frames)),
         _line("memory", _memory_words(memory, device)),
         _line("time of a step", times.words()),
         _line("time in total", f"about {rough_duration(seconds)}{_budget_words(config)}"),
@@ -186,13 +186,14 @@ def _line(label: str, text: str) -> str:
     return f"{label:<{_LABEL}} {text}"
 
 
-def _weights(network: nn.Module) -> dict[str, dict[str, int]]:
-    """Return the numbers of ``fixed``, ``trained`` and ``low-rank`` weights by block of the network."""
+def _weights(potential: Potential) -> dict[str, dict[str, int]]:
+    """Return the numbers of ``fixed``, ``trained`` and ``low-rank`` weights by block of the network, over all heads."""
+    network = potential.network
     blocks = blocks_of_weights(network)
     changes = [module for module in network.modules() if isinstance(module, LowRank)]
     low_rank = {id(weight) for change in changes for weight in change.parameters()}
     counts: dict[str, dict[str, int]] = {"fixed": {}, "trained": {}, "low-rank": {}}
-    for name, weight in network.named_parameters():
+    for name, weight in named_weights(potential):
         kind = "low-rank" if id(weight) in low_rank else "trained" if weight.requires_grad else "fixed"
         block = blocks[name].name
         counts[kind][block] = counts[kind].get(block, 0) + weight.numel()
@@ -208,11 +209,16 @@ def _weight_lines(weights: dict[str, dict[str, int]]) -> list[str]:
     return lines
 
 
-def _steps(config: TrainingConfig, train: int) -> str:
-    optimizer = config.optimizer
-    passes = optimizer.steps * (optimizer.batch_size - replay_count(config)) / train
+def _steps(config: TrainingConfig, frames: TrainingFrames) -> str:
+    optimizer, counts = config.optimizer, batch_counts(config, frames)
+    passes = optimizer.steps * counts.main / len(frames.main)
     size = f"{optimizer.steps} with {optimizer.batch_size} structures each"
-    return f"{size}: {passes:.3g} passes over the training frames"
+    further = ""
+    if frames.levels:
+        per_level = optimizer.steps * counts.levels / len(frames.levels)
+        names = (f"{per_level / len(level.frames):.3g} of {level.name}" for level in frames.levels)
+        further = f" of {frames.main_level}, {', '.join(names)} ({counts.levels} structures of a step)"
+    return f"{size}: {passes:.3g} passes over the training frames{further}"
 
 
 @dataclass(frozen=True)
@@ -329,7 +335,7 @@ def _budget_words(config: TrainingConfig) -> str:
 
 def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
     """Return warnings about settings that are valid but rarely intended."""
-    optimizer, labels = config.optimizer, prepared.setup.frames.labels["training"]
+    optimizer, labels = config.optimizer, prepared.setup.frames.all_labels
     warnings = []
     if optimizer.warmup >= optimizer.steps and optimizer.minutes is None:
         warnings.append(

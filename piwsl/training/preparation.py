@@ -98,11 +98,12 @@ def prepare(
         teacher.use_neighbor_sums(neighbor_sums)
     if replay_count(config) and replay is None:
         replay = from_rank_zero(
-            lambda: replay_frames(config, structures, frames.train, start.potential, device, most_replay)
+            lambda: replay_frames(config, structures, frames.main, start.potential, device, most_replay)
         )
-    labeled = fitting_loss(config.loss, frames)
-    # Replay frames have an energy and forces.
-    fitted = labeled if replay is None else config.loss.model_copy(update={"stress": labeled.stress})
+    labeled = fitting_loss(config.loss, frames.labels["training"])  # validation frames have the main level
+    fitted = fitting_loss(config.loss, frames.all_labels)
+    if replay is not None:  # Replay frames have an energy and forces.
+        fitted = config.loss.model_copy(update={"stress": fitted.stress})
     taught = (config.displacement, frames.spread, None if teacher is None else teacher.teacher, config.teacher)
     task = TrainingTask(
         start.potential,

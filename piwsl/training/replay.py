@@ -96,7 +96,7 @@ def replay_frames(
     Args:
         config: Training configuration.
         given: Structures of the file, see `given_structures`. With None, they are made by short dynamics.
-        train: Training frames, at which the dynamics starts.
+        train: Training frames of the main level, at which the dynamics starts.
         potential: Potential before training.
         device: Device for the evaluation.
         most: Largest number of frames to make, for a trial.

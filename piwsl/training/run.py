@@ -58,7 +58,7 @@ from piwsl.training.step_memory import step_memory
 from piwsl.training.stored_split import check_unchanged, stored_split, write_split
 from piwsl.training.task import DivergedError, TrainingTask
 from piwsl.training.teacher import load_teacher
-from piwsl.training.trained_model import level_of, trained_model
+from piwsl.training.trained_model import trained_model
 
 LOGGER = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def run_training(
         earlier = from_rank_zero(lambda: continuation(config, output) if resume else directory.check_free(force))
         with rank_zero_first():
             frames = frames or training_frames(config, stored_split(output / SPLIT_FILE) if resume else None)
-            teacher = load_teacher(config, frames.train, level_of(frames))
+            teacher = load_teacher(config, frames.main, frames.level, [level.frames for level in frames.levels])
             teacher_sha256 = "" if teacher is None else teacher.sha256
             if resume:
                 check_unchanged(output / SPLIT_FILE, frames, teacher_sha256)
@@ -300,9 +300,19 @@ def _summary(
         finished=iso(ended),
         wall_seconds=round(result.seconds, 1),
         computed_on=setup.describe_device(),
-        inputs={"data": str(frames.source), "sha256": frames.sha256},
+        inputs={
+            "data": str(frames.source),
+            "sha256": frames.sha256,
+            **{f"level {level.name}": str(level.source) for level in frames.levels},
+            **{f"sha256 of level {level.name}": level.sha256 for level in frames.levels},
+        },
         start=origin,
-        frames={"train": len(frames.train), "validation": len(frames.validation), "test": len(frames.test)},
+        frames={
+            "train": len(frames.main),
+            "validation": len(frames.validation),
+            "test": len(frames.test),
+            **{f"level {level.name}": len(level.frames) for level in frames.levels},
+        },
         data_report=frames.report.lines(),
         seed=setup.config.seed,
         validation=result.validation,
@@ -346,7 +356,7 @@ def _finish_run(output: Path) -> TrainingResult:
         earlier = continuation(config, output)
         frames = training_frames(config, stored_split(output / SPLIT_FILE))
         processes = Processes()
-        teacher = load_teacher(config, frames.train, level_of(frames))
+        teacher = load_teacher(config, frames.main, frames.level, [level.frames for level in frames.levels])
         device = chosen_device(config, processes)
         prepared = prepare(config, frames, output, processes, device, teacher, resumed=True)
         with directory.log():

@@ -67,7 +67,11 @@ class Scan:
 
 
 def scan_model(
-    model: str | PathLike[str] | TrainedModel, structures: FrameSource, *, device: str = "cpu"
+    model: str | PathLike[str] | TrainedModel,
+    structures: FrameSource,
+    *,
+    device: str = "cpu",
+    head: str | None = None,
 ) -> list[Scan]:
     """Compute the energy of a potential along paths that leave the data.
 
@@ -80,6 +84,8 @@ def scan_model(
         structures: Structures. Bonds and contacts are those of the first; frames with the same atoms determine the
             longest length of each bond.
         device: ``cpu`` or ``cuda``.
+        head: Name of the level of theory, for a model that was trained on several levels. The default is the main
+            level.
 
     Raises:
         DataError: The structures cannot be read, or the first of them is periodic.
@@ -91,7 +97,7 @@ def scan_model(
         raise DataError("a scan requires a molecule without a cell as first structure: pass such a structure")
     same = [frame for frame in frames if np.array_equal(frame.species, structure.species) and not any(frame.pbc)]
     positions = np.stack([frame.positions for frame in same[:: -(-len(same) // MOST_MEASURED)]])
-    predictor = predictor_of(model, device)
+    predictor = predictor_of(model, device, head)
     shortest = _shortest(structure, positions)
     for trained in getattr(predictor, "models", ()):
         for pair, distance in (trained.domain.shortest if trained.domain is not None else {}).items():

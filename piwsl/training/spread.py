@@ -6,7 +6,7 @@ from piwsl.data.frames import FrameSet
 from piwsl.data.inspect import stored_spreads
 from piwsl.errors import ConfigError
 from piwsl.losses.spread import EQUAL_WEIGHTS, SpreadWeights
-from piwsl.training.config import DataConfig
+from piwsl.training.data_config import DataConfig
 from piwsl.typing import FloatArray
 
 _SMALLEST_SCALE = 1e-9  # a scale above zero, where the members of an ensemble agree exactly

@@ -8,35 +8,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from ase.data import chemical_symbols
 from pydantic import ValidationError
 from torch import Tensor
 
-from piwsl.data.batch import collate
-from piwsl.data.frames import Frame, FrameSet
-from piwsl.data.inspect import energy_spread
-from piwsl.data.reference_energies import fit_reference_energies
 from piwsl.errors import ConfigError, ElementError
 from piwsl.export.import_model import foundation_lines
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.models import ModelConfig, Potential, build_potential
 from piwsl.models.build import build_prior
-from piwsl.models.priors.prior import Prior
 from piwsl.runs.files import sha256
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import absolute_source
 from piwsl.training.frames import TrainingFrames
-from piwsl.training.prior_labels import prior_labels, without_prior
+from piwsl.training.initial_energies import LEAST_SQUARES, energy_words, fitted, network_scale, refit
+from piwsl.training.start_heads import HeadStart, by_symbol, of_level, with_heads
 from piwsl.training.trainable import choose_weights
-from piwsl.typing import BoolArray, FloatArray
 
 LOGGER = logging.getLogger(__name__)
-
-MOST_FITTED = 5000  # largest number of frames for the refit of reference energies and for the scale
-LEAST_SQUARES = "least squares"  # source of reference energies
-_BATCH = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +42,7 @@ class StartingPoint:
         low_rank: Names of weights to which training adds a low-rank change.
         notes: Further remarks, one per line.
         energy_sources: Source of the reference energy of each element, by chemical symbol.
+        heads: Start of the head of each further level.
         origin: Record of the start in the trained file of this run. None for random weights without frozen weights.
     """
 
@@ -65,16 +55,12 @@ class StartingPoint:
     low_rank: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     energy_sources: Mapping[str, str] = field(default_factory=dict)
+    heads: tuple[HeadStart, ...] = ()
     origin: dict[str, Any] | None = None
 
     def energy_line(self) -> str:
         """Return the reference energies, grouped by their source, as a line for the log."""
-        groups: dict[str, list[str]] = {}
-        for symbol, source in self.energy_sources.items():
-            energy = float(self.potential.reference_energies[chemical_symbols.index(symbol)])
-            groups.setdefault(source, []).append(f"{symbol} {energy:.4f}")
-        parts = (f"{', '.join(energies)} ({source})" for source, energies in groups.items())
-        return f"reference energies [eV]: {'; '.join(parts)}"
+        return energy_words(self.potential.reference_energies, self.energy_sources)
 
     def log(self) -> None:
         """Write `lines` to the log."""
@@ -91,7 +77,8 @@ class StartingPoint:
             ("frozen", self.frozen),
             ("trained by a low-rank change", self.low_rank),
         )
-        return [*self.notes, *(f"{title} ({len(names)}): {_summed_up(names)}" for title, names in lists if names)]
+        weights = (f"{title} ({len(names)}): {_summed_up(names)}" for title, names in lists if names)
+        return [*self.notes, *weights, *(line for head in self.heads for line in head.lines)]
 
 
 _FEW = 4  # largest number of names that are listed individually
@@ -170,18 +157,28 @@ def starting_potential(
             weight, or no weight is left to train.
         ElementError: With ``reference_energies: keep``, the file does not contain an element of the frames.
     """
-    elements = sorted({*frames.train.elements, *frames.validation.elements, *replay_elements})
+    elements = sorted({*frames.main.elements, *frames.validation.elements, *replay_elements})
+    file = None
     if config.start.init_from is None:
-        prior = build_prior(config.model, elements)
-        potential = build_potential(config.model, _fitted(frames, elements, prior), _scale(frames, prior))
+        prior = build_prior(config.model, sorted({*elements, *frames.train.elements}))
+        energies = fitted(frames.main, elements, frames.atom_energies, prior)
+        potential = build_potential(config.model, energies, network_scale(frames, prior))
         potential.network.to(DTYPES[config.weights_dtype])
         sources = {z: frames.energy_sources.get(z, LEAST_SQUARES) for z in elements}
-        point = StartingPoint(potential, energy_sources=_by_symbol(sources))
+        point = StartingPoint(potential, energy_sources=by_symbol(sources))
     else:
-        point = _from_file(config, frames, elements)
+        file, _ = start_file(config.start.init_from)
+        point = _from_file(config, frames, elements, of_level(file, frames.main_level))
+    if frames.levels:
+        several, heads = with_heads(point.potential, config, frames, file)
+        point = replace(point, potential=several, heads=heads)
     untrained = (*point.missing, *(text.split()[0] for text in point.wrong_shape))
-    weights = choose_weights(point.potential.network, config.start, untrained)
-    return replace(point, frozen=weights.frozen, low_rank=weights.low_rank, origin=_origin(config))
+    weights = choose_weights(point.potential, config.start, untrained)
+    origin = _origin(config)
+    if origin is not None and file is not None and file.levels:
+        origin["heads"] = {head.name: head.origin for head in point.heads}
+        origin["heads"] |= {frames.main_level: of_level(file, frames.main_level).levels[0]}
+    return replace(point, frozen=weights.frozen, low_rank=weights.low_rank, origin=origin)
 
 
 def _origin(config: TrainingConfig) -> dict[str, Any] | None:
@@ -206,12 +203,14 @@ def _origin(config: TrainingConfig) -> dict[str, Any] | None:
     return origin | {"foundation": file.training["foundation"]} if "foundation" in file.training else origin
 
 
-def _from_file(config: TrainingConfig, frames: TrainingFrames, elements: list[int]) -> StartingPoint:
+def _from_file(
+    config: TrainingConfig, frames: TrainingFrames, elements: list[int], file: TrainedModel
+) -> StartingPoint:
     path = config.start.init_from
     assert path is not None
-    file, _ = start_file(path)
     differences = _network_differences(file.config, config.model)
-    notes = [f"starting from {path}: {_network_words(file.config)}", *foundation_lines(file.training)]
+    head = f", head {file.levels[0]}" if file.levels else ""
+    notes = [f"starting from {path}{head}: {_network_words(file.config)}", *foundation_lines(file.training)]
     if differences:
         notes.append(f"the network differs from the file: {'; '.join(differences)}")
     known, new = file.reference_energies, sorted(set(elements) - set(file.elements))
@@ -247,13 +246,9 @@ def _from_file(config: TrainingConfig, frames: TrainingFrames, elements: list[in
             sources = {number: frames.energy_sources[number] for number in elements}
             notes.append("reference energies: those of data.reference_energies, without a refit")
         else:
-            notes.append(_refit(potential, frames.train, config))
+            notes.append(refit(potential, potential.reference_energies, potential.elements, frames.main, config))
             sources = dict.fromkeys(elements, f"refitted from {path.name}")
-    return replace(loaded, notes=tuple(notes), energy_sources=_by_symbol(sources))
-
-
-def _by_symbol(values: Mapping[int, str]) -> dict[str, str]:
-    return {chemical_symbols[number]: value for number, value in sorted(values.items())}
+    return replace(loaded, notes=tuple(notes), energy_sources=by_symbol(sources))
 
 
 def _load(
@@ -277,74 +272,6 @@ def _load(
             f"{key} {_shape(there[key])} to {_shape(here[key])}" for key in here if key in there and key not in same
         ),
     )
-
-
-def _refit(potential: Potential, train: FrameSet, config: TrainingConfig) -> str:
-    """Correct the reference energies by a fit to the residuals between labels and the loaded potential (eV).
-
-    The fit returns the correction with the smallest norm. If the compositions do not determine the elements, the
-    differences between their energies thus stay close to the file.
-    """
-    dtype = DTYPES[config.weights_dtype]
-    labeled = _some(train, train.census.has_energy)
-    if not labeled:
-        return "reference energies: kept from the file, because no training frame has an energy"
-    residuals: list[FloatArray] = []
-    with torch.no_grad():
-        for begin in range(0, len(labeled), _BATCH):
-            batch = collate(labeled[begin : begin + _BATCH], config.model.cutoff, dtype)
-            residuals.append((batch.energy - potential.energies(*batch.graph)).numpy())
-    left = np.concatenate(residuals)
-    frames = FrameSet([replace(frame, energy=float(value)) for frame, value in zip(labeled, left, strict=True)])
-    correction = fit_reference_energies(frames, potential.elements)
-    for number, energy in correction.items():
-        potential.reference_energies[number] += energy
-    counts = np.array([sum(correction[int(z)] for z in frame.species) for frame in labeled])
-    energies = ", ".join(
-        f"{chemical_symbols[z]} {float(potential.reference_energies[z]):.4f} (shift {shift:+.4f})"
-        for z, shift in correction.items()
-    )
-    return (
-        f"reference energies: refitted to {len(left)} energies [eV]: {energies}; "
-        f"mean error {-left.mean():.3f} before, {(counts - left).mean():.3f} after"
-    )
-
-
-def _fitted(frames: TrainingFrames, elements: list[int], prior: Prior | None) -> dict[int, float]:
-    """Return reference energies (eV) whose sum with the prior fits the training labels.
-
-    The fit is linear in the labels, so the fit to the energies of the prior is subtracted. It uses at most
-    `MOST_FITTED` frames.
-    """
-    energies = fit_reference_energies(frames.train, elements, frames.atom_energies)
-    labeled = _some(frames.train, frames.train.census.has_energy)
-    if prior is None or not labeled:
-        return energies
-    of_prior = FrameSet(prior_labels(labeled, prior))
-    explained = fit_reference_energies(of_prior, elements, dict.fromkeys(frames.atom_energies, 0.0))
-    return {number: energy - explained[number] for number, energy in energies.items()}
-
-
-def _scale(frames: TrainingFrames, prior: Prior | None) -> float:
-    """Return the RMS force of the training frames, or the spread of the energies (eV) if there are no forces.
-
-    The labels are those of the network: the forces and energies of the prior are subtracted.
-    """
-    census = frames.train.census
-    labeled = without_prior(_some(frames.train, census.has_forces), prior)
-    force_rms = (
-        float(np.sqrt(np.concatenate([np.square(one.forces).mean(1) for one in labeled]).mean())) if labeled else 0.0
-    )
-    if force_rms or prior is None:
-        return force_rms or frames.report.energy_spread or 1.0
-    of_network = without_prior(_some(frames.train, census.has_energy), prior)
-    return (energy_spread(FrameSet(of_network).census) if of_network else 0.0) or 1.0
-
-
-def _some(frames: FrameSet, labeled: BoolArray) -> list[Frame]:
-    """Return at most `MOST_FITTED` evenly spaced frames among the labeled frames."""
-    indices = np.flatnonzero(labeled)
-    return [frames[int(index)] for index in indices[:: max(1, -(-len(indices) // MOST_FITTED))]]
 
 
 def _network_differences(file: ModelConfig, here: ModelConfig) -> list[str]:

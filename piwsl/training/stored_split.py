@@ -23,6 +23,7 @@ class _StoredSplit(BaseModel):
     train: list[_Index]
     validation: list[_Index]
     test: list[_Index]
+    levels: dict[str, Annotated[list[_Index], Field(min_length=1)]] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
@@ -37,7 +38,10 @@ class _StoredSplit(BaseModel):
 
 def write_split(path: Path, frames: TrainingFrames, teacher_sha256: str = "") -> None:
     """Write the split and the hashes of the data and of the teacher to the split file of a run."""
-    write_text(path, json_text({**asdict(frames.split), "sha256": _hashes_of(frames, teacher_sha256)}))
+    split = asdict(frames.split)
+    if not frames.split.levels:
+        del split["levels"]
+    write_text(path, json_text({**split, "sha256": _hashes_of(frames, teacher_sha256)}))
 
 
 def stored_split(path: Path) -> Split | None:
@@ -52,7 +56,7 @@ def stored_split(path: Path) -> Split | None:
     if not path.exists():
         return None
     stored = _StoredSplit.read(path)
-    return Split(stored.train, stored.validation, stored.test)
+    return Split(stored.train, stored.validation, stored.test, stored.levels)
 
 
 def check_unchanged(path: Path, frames: TrainingFrames, teacher_sha256: str = "") -> None:
@@ -78,12 +82,14 @@ def check_unchanged(path: Path, frames: TrainingFrames, teacher_sha256: str = ""
 
 
 def _hashes_of(frames: TrainingFrames, teacher_sha256: str) -> dict[str, str]:
-    """Return the hashes of the training data, of separate files with test or unlabeled frames, and of the teacher."""
+    """Return the hashes of the training data, of separate files with other frames, and of the teacher."""
     hashes = {"data": frames.sha256}
     if frames.test.files != frames.train.files:
         hashes["test file"] = source_hash(frames.test.files)
     if frames.unlabeled_sha256:
         hashes["unlabeled file"] = frames.unlabeled_sha256
+    for level in frames.levels:
+        hashes[f"data of level {level.name}"] = level.sha256
     if teacher_sha256:
         hashes["teacher"] = teacher_sha256
     return hashes

@@ -19,6 +19,7 @@ from piwsl.losses import ConsistencyTerm, FrameRandom, Objective
 from piwsl.losses.contrast import Contrast
 from piwsl.losses.objective import Term, local_mean
 from piwsl.losses.predictions import ORIGIN, PointPredictions, PredictionRequest
+from piwsl.models.levels import named_weights
 from piwsl.models.potential import Potential
 from piwsl.training.blocks import blocks_of_weights, rate_factors
 from piwsl.training.config import OptimizerConfig
@@ -310,7 +311,7 @@ class TrainingTask(LightningModule):
         network = self.potential.network
         factors, blocks = rate_factors(network, self.layer_decay), blocks_of_weights(network)
         groups: dict[float, list[nn.Parameter]] = {}
-        for name, weight in network.named_parameters():
+        for name, weight in named_weights(self.potential):
             if weight.requires_grad:
                 groups.setdefault(factors[blocks[name].name], []).append(weight)
         rate = self.config.learning_rate

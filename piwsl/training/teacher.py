@@ -59,13 +59,16 @@ def uses_teacher(loss: LossConfig) -> list[str]:
     return [f"loss.{name}" for name in TERMS if is_active(getattr(loss, name))]
 
 
-def load_teacher(config: TrainingConfig, train: FrameSet, level: str | None) -> LoadedTeacher | None:
+def load_teacher(
+    config: TrainingConfig, train: FrameSet, level: str | None, further: Sequence[FrameSet] = ()
+) -> LoadedTeacher | None:
     """Load the teacher of a configuration and compare it with the training frames.
 
     Args:
         config: Training configuration.
-        train: Training frames.
-        level: Level of theory of the labels; None if it is unknown.
+        train: Training frames of the main level, on which the terms act.
+        level: Level of theory of their labels; None if it is unknown.
+        further: Training frames of further levels, whose elements the teacher must know, too.
 
     Returns:
         The teacher, or None if the configuration has none.
@@ -91,8 +94,9 @@ def load_teacher(config: TrainingConfig, train: FrameSet, level: str | None) -> 
         )
     paths = model_files(file)
     models = [_trained(path) for path in paths]
+    elements = sorted({number for frames in (train, *further) for number in frames.elements})
     for path, model in zip(paths, models, strict=True):
-        _check_elements(path, model, train)
+        _check_elements(path, model, elements)
     cutoff = max(model.cutoff for model in models)
     potentials = [model.potential(dtype=config.weights_dtype) for model in models]
     _check_units(file, models, train)
@@ -128,8 +132,8 @@ def _notes(file: Path, models: Sequence[TrainedModel], terms: list[str], level: 
     return notes
 
 
-def _check_elements(path: Path, model: TrainedModel, train: FrameSet) -> None:
-    unknown = [chemical_symbols[number] for number in train.elements if number not in set(model.elements)]
+def _check_elements(path: Path, model: TrainedModel, elements: Sequence[int]) -> None:
+    unknown = [chemical_symbols[number] for number in elements if number not in set(model.elements)]
     if unknown:
         raise ElementError(
             f"teacher.file: {path} was not trained on {', '.join(unknown)}, only on {' '.join(model.symbols)}: use a "

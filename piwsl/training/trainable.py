@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from piwsl.errors import ConfigError
+from piwsl.models.levels import LevelsPotential, head_names
+from piwsl.models.potential import Potential
 from piwsl.training.config import StartConfig
 from piwsl.training.lora import add_low_rank, linear_maps
 
@@ -24,20 +26,30 @@ class Trainable:
     low_rank: tuple[str, ...] = ()
 
 
-def choose_weights(network: nn.Module, start: StartConfig, untrained: Collection[str] = ()) -> Trainable:
+def choose_weights(model: Potential | nn.Module, start: StartConfig, untrained: Collection[str] = ()) -> Trainable:
     """Prepare the weights of a network for training with ``start.method``.
 
+    The heads of several levels of theory are trained alike. With ``lora``, they are trained as a whole.
+
     Args:
-        network: Network with its initial weights. Weights that are not trained lose their gradient.
+        model: Potential, or network, with its initial weights. Weights that are not trained lose their gradient.
         start: Section `start` of the configuration.
         untrained: Names of weights with random values. With ``lora``, they are trained as a whole.
 
     Raises:
         ConfigError: A prefix matches no weight or no matrix, or no weight is left to train.
     """
+    network = model.network if isinstance(model, Potential) else model
+    heads = model.further_heads if isinstance(model, LevelsPotential) else []
     if start.training_method == "lora":
-        return _low_rank(network, start, untrained)
-    return Trainable(frozen=freeze(network, start.freeze))
+        whole = [name for name in head_names(network) if not _begins(name, start.freeze)] if heads else []
+        chosen = _low_rank(network, start, {*untrained, *whole})
+    else:
+        chosen = Trainable(frozen=freeze(network, start.freeze))
+    for head in heads:
+        for name, weight in head.named_weights().items():
+            weight.requires_grad_(network.get_parameter(name).requires_grad)
+    return chosen
 
 
 def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,12 +104,16 @@ def _matching(names: list[str], prefix: str, key: str) -> list[str]:
     Raises:
         ConfigError: There are none.
     """
-    matching = [name for name in names if name == prefix or name.startswith(f"{prefix}.")]
+    matching = [name for name in names if _begins(name, (prefix,))]
     if not matching:
         near = difflib.get_close_matches(prefix, _beginnings(names), n=3, cutoff=0.4)
         known = near or list(dict.fromkeys(name.split(".")[0] for name in names))
         raise ConfigError(f"{key}: no weight begins with {prefix!r}: similar prefixes are {', '.join(known)}")
     return matching
+
+
+def _begins(name: str, prefixes: Collection[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def _beginnings(names: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from piwsl.md.job import RunIdentity
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import RestartState, read_state, write_state
 from tests.support import run_directories
-from tests.support.models_for_tests import trained_model
+from tests.support.models_for_tests import model_with_heads, trained_model
 from tests.support.molecules import frame
 
 FRAMES = FrameSet([frame("CH3CH2OH", seed=seed, labeled=True) for seed in range(5)])
@@ -31,6 +31,17 @@ def trained(folder, exports):
     def read(path):
         model = load_trained(path)
         return [*model.tensors.values(), model.scale, str(model.reference_energies), model.check_frames[0].positions]
+
+    return folder / "model.pt", read
+
+
+def several_heads(folder, exports):
+    save_trained(model_with_heads(channels=4, layers=1), folder / "model.pt")
+
+    def read(path):
+        model = load_trained(path)
+        low = model.at_level("low")
+        return [*low.tensors.values(), str(model.levels), str(low.reference_energies), low.check_frames[0].positions]
 
     return folder / "model.pt", read
 
@@ -84,7 +95,9 @@ def same(left, right):
     )
 
 
-@pytest.mark.parametrize("kind", [trained, exported, packed, state, statistics], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [trained, several_heads, exported, packed, state, statistics], ids=lambda kind: kind.__name__
+)
 @pytest.mark.parametrize("places", [25, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_byte_that_flips(tmp_path, exports, kind, places):
     good, read = kind(tmp_path, exports)

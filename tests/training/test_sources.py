@@ -317,6 +317,6 @@ def test_undetermined_reference_energies_are_said(tmp_path):
     frames = training_frames(config)
     text = "one composition does not determine the reference energies of 3 elements"
     assert any(text in line for line in frames.lines())
-    domain = frames.domain(config.model, "GFN2-xTB")
+    domain = frames.domain(config.model)
     assert text in domain.remark()
-    assert frames.domain(config.model, "GFN2-xTB") is domain  # measured once
+    assert frames.domain(config.model) is domain  # measured once

@@ -27,7 +27,7 @@ def estimate(config, processes=Processes()):  # noqa: B008
     setup = Setup(config, frames, Path("run"), processes, torch.device("cpu"), share)
     potential = starting_potential(config, frames).potential
     use_neighbor_sums(potential.network, training_neighbor_sums(setup.device)[0])
-    objective = build_objective(fitting_loss(config.loss, frames), config.displacement)
+    objective = build_objective(fitting_loss(config.loss, frames.all_labels), config.displacement)
     memory = step_memory(setup, objective, potential)
     assert memory is not None
     return memory

@@ -7,6 +7,7 @@ of smooth radial functions make the network data-efficient.
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -191,6 +192,8 @@ class ACE(nn.Module):
     The energy of an atom is a sum over the layers (eqs. 12 and 13). Each layer except the last contributes a linear
     function of its scalars, and the last layer contributes a small network of its scalars.
     """
+
+    head_weights: ClassVar[tuple[str, ...]] = ("early_readouts", "readout")
 
     def __init__(
         self,

@@ -244,6 +244,7 @@ class EquiformerV2Features(EdgeFrameNetwork):
             "chiral": True,
         },
     }
+    head_weights: ClassVar[tuple[str, ...]] = ("readout",)
 
     def __init__(
         self,
@@ -308,6 +309,7 @@ class DirectEquiformerV2(EquiformerV2Features):
     """Equiformer v2 network with a force head. The arguments are the same as for `EquiformerV2Features`."""
 
     has_force_head = True
+    head_weights: ClassVar[tuple[str, ...]] = ("readout", "force_head")
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex

@@ -148,6 +148,7 @@ class ESCNFeatures(EdgeFrameNetwork):
             "chiral": True,
         },
     }
+    head_weights: ClassVar[tuple[str, ...]] = ("readout",)
 
     def __init__(
         self,
@@ -193,6 +194,7 @@ class DirectESCN(ESCNFeatures):
     """eSCN network with a force head. The arguments are the same as for `ESCNFeatures`."""
 
     has_force_head = True
+    head_weights: ClassVar[tuple[str, ...]] = ("readout", "force_head")
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex

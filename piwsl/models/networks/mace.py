@@ -265,6 +265,7 @@ class MACE(nn.Module):
     """
 
     own_repulsion: ClassVar[bool] = True
+    head_weights: ClassVar[tuple[str, ...]] = ("early_readouts", "readout")
 
     def __init__(
         self,

@@ -115,6 +115,7 @@ class PaiNNFeatures(nn.Module):
         "paper": {"cutoff": 12.0, "channels": 512, "layers": 6, "radial_size": 128, "radial": "gaussian"},
     }
     last_update: type[Update] = Update
+    head_weights: ClassVar[tuple[str, ...]] = ("readout",)
 
     def __init__(
         self,
@@ -217,6 +218,8 @@ class ForceHead(nn.Module):
 
 class DirectPaiNN(PaiNNFeatures):
     """PaiNN network with a force head. The arguments are the same as for `PaiNNFeatures`."""
+
+    head_weights: ClassVar[tuple[str, ...]] = ("readout", "force_head")
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class SchNet(nn.Module):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"cutoff": 6.0, "channels": 1024, "layers": 5, "radial_size": 200, "radial": "gaussian"},
     }
+    head_weights: ClassVar[tuple[str, ...]] = ("readout",)
 
     def __init__(
         self,

@@ -95,6 +95,7 @@ class SO3LR(nn.Module):
 
     takes_charge = True
     own_repulsion: ClassVar[bool] = True
+    head_weights: ClassVar[tuple[str, ...]] = ("energy", "charges", "volumes")
 
     def __init__(
         self,

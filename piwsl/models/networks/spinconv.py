@@ -147,6 +147,7 @@ class SpinConvFeatures(nn.Module):
     # The edges at each atom are combined in pairs.
     largest_molecule: ClassVar[int] = 40
     has_force_head: ClassVar[bool] = False
+    head_weights: ClassVar[tuple[str, ...]] = ("readout",)
 
     def __init__(
         self,
@@ -211,6 +212,7 @@ class DirectSpinConv(SpinConvFeatures):
     """SpinConv network with a force head. The arguments are the same as for `SpinConvFeatures`."""
 
     has_force_head = True
+    head_weights: ClassVar[tuple[str, ...]] = ("readout", "force_head")
 
     def forward(
         self, species: Species, edges: Edges, edge_vectors: EdgeVectors, structure_index: StructureIndex

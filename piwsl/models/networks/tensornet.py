@@ -6,6 +6,7 @@ over neighbors act on components. Products act on full matrices.
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,8 @@ class TensorNet(nn.Module):
 
     Filters are linear in the radial functions, whereas the paper uses a small network.
     """
+
+    head_weights: ClassVar[tuple[str, ...]] = ("readout",)
 
     def __init__(
         self,

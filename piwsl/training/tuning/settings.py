@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from piwsl.errors import ConfigError
 from piwsl.runs.config import read_mapping, validate, with_overrides
-from piwsl.training.config import Section, TrainingConfig
+from piwsl.training.config import TrainingConfig
+from piwsl.training.data_config import Section
 
 Scalar = bool | int | float | str | None
 # A trial must not change the data or the errors by which it is compared.

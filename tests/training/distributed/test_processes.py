@@ -20,6 +20,7 @@ from piwsl.training.distributed.process_group import from_rank_zero, gathered, g
 from piwsl.training.distributed.processes import Processes, launched_processes, process_group
 from piwsl.training.loader import share_of_process
 from piwsl.training.run import run_training
+from tests.support.two_levels import write_water
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -144,7 +145,10 @@ def partly_labeled(water_file, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_are_one(small, partly_labeled, tmp_path):
-    settings = ["data.validation=11", "dtype=float64", "optimizer.batch_size=4", "optimizer.steps=12"]
+    """Also with a further level of theory, whose head receives its gradient from both processes."""
+    low = write_water(tmp_path / "low.npz", "low", range(200, 215))
+    levels = [f"data.levels={{low: {low}}}", "data.levels_share=0.25"]  # only one process has such a frame in a step
+    settings = ["data.validation=11", "dtype=float64", "optimizer.batch_size=4", "optimizer.steps=12", *levels]
     config = small(f"data.file={partly_labeled}", *settings, "optimizer.validation_interval=6", "loss.pitc=3")
     one = run_training(config, tmp_path / "one")
 
@@ -177,6 +181,8 @@ def test_two_processes_are_one(small, partly_labeled, tmp_path):
         model = load_trained(tmp_path / name / "model.pt")
         for key, value in expected.tensors.items():
             torch.testing.assert_close(model.tensors[key], value, rtol=1e-9, atol=1e-9)
+        for key, value in expected.heads[0].tensors.items():
+            torch.testing.assert_close(model.heads[0].tensors[key], value, rtol=1e-9, atol=1e-9)
         errors = [{key: value or 0 for key, value in one.training["validation"].items()} for one in (model, expected)]
         assert errors[0] == pytest.approx(errors[1], rel=1e-7)
         assert load_config(tmp_path / name / "config.yaml") == load_config(tmp_path / "one" / "config.yaml")
