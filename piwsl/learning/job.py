@@ -17,7 +17,7 @@ from piwsl.errors import DataError
 from piwsl.export.export import export_model
 from piwsl.export.trained_file import load_trained
 from piwsl.learning.choose import choose
-from piwsl.learning.committee import without_labels
+from piwsl.learning.committee import predict_frames, without_labels
 from piwsl.learning.directory import (
     EXPORTED_FILE,
     LABELED_FILE,
@@ -260,11 +260,7 @@ class LearningJob:
         frames = list(read_frames(path))  # with the digits of the file, so that an interrupted job resumes
         LOGGER.info(f"labels    round {number}: {len(frames)} structures, with {self.settings.labels.method}")
         labeled = label_round(frames, self.settings.labels, folder, self.progress)
-        predicted = None
-        if models:
-            from piwsl.learning.committee import predict_frames
-
-            predicted = predict_frames(models, FrameSet(frames)).energies
+        predicted = predict_frames(models, FrameSet(frames)).energies if models else None
         return checked_labels(labeled, predicted)
 
     def _teacher_dynamics(self, teachers: Teachers) -> list[list[Frame]]:
