@@ -9,6 +9,7 @@ survive at 500 K. Repeat the command to continue; `-o KEY=VALUE` changes setting
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def random_frames(settings: LearnSettings, learned: LearnResult, output: Path) -
         )
     model, directory = output / "train" / "model.pt", output / "replicas"
     if not (directory / "summary.json").is_file() or not piwsl.MDRun.read(directory).summary.ended:
-        try:
+        with contextlib.suppress(UnphysicalError):
             piwsl.run_md(
                 SYSTEM.structure,
                 model,
@@ -79,8 +80,6 @@ def random_frames(settings: LearnSettings, learned: LearnResult, output: Path) -
                 trajectory_format="extxyz",
                 progress=True,
             )
-        except UnphysicalError:
-            pass
     return model, survival_of(piwsl.MDRun.read(directory))
 
 

@@ -1,7 +1,7 @@
 """A learning job that is killed again and again labels nothing twice and comes to its end.
 
-python benchmarks/learn_kills.py kills `piwsl learn` for water (GFN2-xTB, 24 labels, no foundation model) with SIGKILL at
-ten random moments, continues it each time, and compares the labels with those of a job that is left alone; about five
+python benchmarks/learn_kills.py kills `piwsl learn` for water (GFN2-xTB, 24 labels, no foundation model) with SIGKILL
+at ten random moments, continues it each time, and counts the labels; about five
 minutes.
 """
 
