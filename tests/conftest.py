@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "PIWSL_CACHE_DIR" not in os.environ:
     os.environ["PIWSL_CACHE_DIR"] = tempfile.mkdtemp(prefix="piwsl-tests-")
     atexit.register(shutil.rmtree, os.environ["PIWSL_CACHE_DIR"], ignore_errors=True)
+# Each process that compiles a model would first compile and load a program for each set of vector instructions that
+# the processor has. PyTorch reads the variable at import.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import pytest
 import torch
@@ -73,8 +76,10 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """Return the files of random models that the whole session shares."""
-    return Exports(tmp_path_factory.mktemp("exports"))
+    """Return the files of random models that all processes of the session share."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return Exports(tmp_path_factory.mktemp("exports"))
+    return Exports(tmp_path_factory.getbasetemp().parent / "exports")
 
 
 @pytest.fixture(scope="session")

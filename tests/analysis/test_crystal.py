@@ -76,6 +76,7 @@ def test_the_same_crystal_agrees(runs, tmp_path, reference, jump):
     json.dumps(found.as_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_several_crystal_runs_have_their_sentences(runs, tmp_path, reference):
     """The verdict asks for no quantity that only molecules have."""
     folders = []

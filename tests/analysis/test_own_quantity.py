@@ -79,6 +79,7 @@ def test_a_longer_molecule_differs(reference, tmp_path):
     assert comparison["end_to_end"].distribution.difference.agrees is False
 
 
+@pytest.mark.slow
 def test_statistics_are_saved_and_loaded(path, reference, tmp_path):
     save_statistics(reference.measured([QUANTITY]), tmp_path / "r.npz", [QUANTITY])
     loaded = read_reference_statistics(tmp_path / "r.npz", [QUANTITY])
@@ -130,6 +131,7 @@ class FrameCount(Quantity[Count]):
         return QuantityComparison(self.key, run, [Observable("count", "Frames twice", *sides)], plain=plain)
 
 
+@pytest.mark.slow
 def test_any_statistics_can_be_kept(path, reference, tmp_path):
     save_statistics(reference.measured([FrameCount()]), tmp_path / "r.npz", [FrameCount()])
     loaded = read_reference_statistics(tmp_path / "r.npz", [FrameCount()])

@@ -90,6 +90,7 @@ def test_altered_statistics_are_not_used(saved, tmp_path):
         read_reference_statistics(tmp_path / "bomb.npz")
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_one_line(saved):
     content = saved.read_bytes()
     for seed in range(40):

@@ -43,6 +43,7 @@ def test_several_files_are_one_table(cli, exports, sets):
     )
 
 
+@pytest.mark.slow
 def test_the_model_may_be_an_exported_file_or_a_run_directory(cli, exports, sets):
     figures = []
     for model in (exports.trained(), exports.trained().parent, exports.general()):

@@ -48,6 +48,7 @@ def energy(files, charge, unpaired=np.nan):
     return float(model.potential().energies(*batch.graph))
 
 
+@pytest.mark.slow
 def test_the_calculator_reads_the_info_of_atoms(files):
     atoms = frame("H2O").atoms()
     atoms.calc = PiwslCalculator(files / "general.pt")
@@ -66,6 +67,7 @@ def test_the_calculator_reads_the_info_of_atoms(files):
         atoms.get_potential_energy()
 
 
+@pytest.mark.slow
 def test_arguments_of_the_calculator_take_precedence(files):
     atoms = frame("H2O").atoms()
     atoms.info = {"charge": 0, "unpaired_electrons": 0}
@@ -78,6 +80,7 @@ def test_arguments_of_the_calculator_take_precedence(files):
     PiwslCalculator(files / "plain.pt", charge=0)
 
 
+@pytest.mark.slow
 def test_other_charges_than_in_training_are_reported(files, caplog):
     atoms = frame("H2O").atoms()
     atoms.info = {"charge": -1, "unpaired_electrons": 1}

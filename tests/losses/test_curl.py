@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -30,6 +31,7 @@ def curl_of(turning):
     return measure_curl(potential, batch, probes=200)
 
 
+@pytest.mark.slow
 def test_a_gradient_field_has_none():
     curl = curl_of(0.0)
     assert float(curl.asymmetry.max()) < 1e-7

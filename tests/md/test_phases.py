@@ -186,6 +186,7 @@ def test_what_is_wrong_again_and_again_ends_the_run(ethanol, make_model, tmp_pat
     assert (summary["result"], len(summary["violations"])) == ("stopped", 10)
 
 
+@pytest.mark.slow
 def test_a_plan_writes_nothing_and_estimates(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     before = sorted(tmp_path.rglob("*"))

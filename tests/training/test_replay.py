@@ -91,6 +91,7 @@ def test_replay_frames_have_the_labels_of_the_start_model_at_the_new_reference_e
     assert all(not one.has_stress for one in frames)
 
 
+@pytest.mark.slow
 def test_replay_follows_the_seed(replaying, tmp_path):
     def positions(*overrides):
         frames = prepared(replaying(*overrides), tmp_path).setup.replay
@@ -114,6 +115,7 @@ def test_replay_from_a_file_keeps_elements_that_the_new_labels_lack(replaying, t
     assert len(few.setup.replay) == 8  # a run of 4 steps with 2 frames each uses no more
 
 
+@pytest.mark.slow
 def test_training_uses_replay_and_validation_does_not(replaying, tmp_path):
     config = replaying("data.forces_fraction=0")
     run = prepared(config, tmp_path)

@@ -124,6 +124,7 @@ def test_a_directory_of_an_ensemble_is_a_teacher(small, teacher_file, tmp_path):
     assert loaded.sha256 == ",".join([sha256(teacher_file)] * 2)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_another_teacher(small, teacher_file, tmp_path):
     copy = tmp_path / "teacher.pt"
     copy.write_bytes(teacher_file.read_bytes())

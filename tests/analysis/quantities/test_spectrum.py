@@ -87,6 +87,7 @@ def test_powers_are_those_of_velocities_from_positions_too(interval, waves):
         assert high / low == pytest.approx((waves[1] / waves[0]) ** 2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_pieces_make_no_difference_and_many_segments_are_added_up():
     positions = diatomic([1500.0], 900 * 836, 4.0, noise=0.01)
     whole = spectrum_of(positions[:30_000], 4.0, piece=30_000)

@@ -82,11 +82,13 @@ def test_another_member_is_another_job(tmp_path, members):
         label(STRUCTURES, f"model:{copy}", output=tmp_path / "job")
 
 
+@pytest.mark.slow
 def test_a_single_model_has_no_spread(tmp_path, members):
     labeled = label(STRUCTURES, f"model:{members[0]}", output=tmp_path / "one")
     assert not any(one.has_spread for one in labeled)
 
 
+@pytest.mark.slow
 def test_the_calculator_returns_both_standard_deviations(members, directory):
     atoms = STRUCTURES[0].atoms()
     atoms.calc = PiwslCalculator(members)
@@ -115,6 +117,7 @@ def test_sampled_frames_keep_the_spread(tmp_path, members):
     assert all((one.force_spread > 0).any() for one in frames)
 
 
+@pytest.mark.slow
 def test_conversion_keeps_the_spread(tmp_path, job):
     for source, target in ((job / "frames.xyz", tmp_path / "a.h5"), (tmp_path / "a.h5", tmp_path / "b.extxyz")):
         write_frames(source, target)
