@@ -69,6 +69,7 @@ def test_the_example_runs(path, tmp_path, monkeypatch, capsys):
     assert lines[1].startswith("end-to-end distance: 2.")
 
 
+@pytest.mark.slow
 def test_a_longer_molecule_differs(reference, tmp_path):
     longer = runs.ETHANOL.copy()
     longer.set_distance(0, 2, longer.get_distance(0, 2) + 0.03, fix=0)

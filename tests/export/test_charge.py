@@ -21,8 +21,8 @@ from tests.support.molecules import frame, oxide
 ENERGIES = {1: -13.0, 6: -1030.0, 8: -2042.0}
 OPTIONS = {
     "so3lr": {"cutoff": 6.0, "message_cutoff": 4.0, "channels": 8, "layers": 1, "heads": 2, "degrees": 2},
-    "painn": {"cutoff": 4.0, "channels": 8, "layers": 2, "charge_embedding": True},
-    "plain": {"cutoff": 4.0, "channels": 8, "layers": 2},
+    "painn": {"cutoff": 4.0, "channels": 8, "layers": 1, "charge_embedding": True},
+    "plain": {"cutoff": 4.0, "channels": 8, "layers": 1},
 }
 STATES = [ChargeSpin(0.0, 0.0), ChargeSpin(1.0, 1.0), ChargeSpin(-1.0, 0.0), ChargeSpin()]
 
@@ -144,6 +144,7 @@ def test_compiled_files(files, tmp_path):
         same(bind(potential, one.species, one.pbc, stated)(one.positions), expected)
 
 
+@pytest.mark.slow
 def test_networks_that_ignore_charges(files, tmp_path):
     potential = general(files, "plain")
     assert not potential.takes_charge

@@ -42,8 +42,8 @@ def openmm_call(potential, made, shift=0.0):
 )
 def test_the_molecule_form_equals_the_model(exports, network, dtype):
     """The copies in `test_replica_evaluation.py` are those of each network in float32."""
-    path = exports.trained(network=network, dtype=dtype)
-    exported = load_exported(exports.openmm(network=network, dtype=dtype))
+    path = exports.trained(network=network, dtype=dtype, layers=2)
+    exported = load_exported(exports.openmm(network=network, dtype=dtype, layers=2))
     # The check frame that is ethanol, and the structure; not water.
     assert exported.info["verification"]["structures"] == 2
     assert exported.species == ETHANOL.species.tolist()
@@ -74,8 +74,8 @@ def test_a_molecule_in_a_box_is_seen_whole_where_the_box_cuts_it(exports):
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_general_form_equals_the_model_for_any_structure(exports, network):
-    path = exports.trained(network=network)
-    exported = load_exported(exports.general(network=network))
+    path = exports.trained(network=network, layers=2)
+    exported = load_exported(exports.general(network=network, layers=2))
     assert exported.info["verification"]["structures"] == 4  # two check frames, with and without their last atoms
     lone = Frame(np.array([8]), np.zeros((1, 3)), np.nan, np.full((1, 3), np.nan))
     for made in (frame("C6H6", seed=3), frame("H2O"), ETHANOL, oxide(), lone):
@@ -210,6 +210,7 @@ def test_a_form_that_lies_is_not_written(tmp_path, monkeypatch):
     assert not (tmp_path / "openmm.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_description_is_inside(tmp_path):
     path = trained_file(tmp_path / "model.pt")
     Exporter([path], dtype="float64").general(tmp_path / "general.pt")

@@ -12,13 +12,14 @@ from tests.support.molecules import frame, oxide
 
 SUFFIXES = {"torchscript": ".pt", "aotinductor": ".pt2"}
 # Compiling takes half a minute even for a small network.
-SMALL = {"network": "schnet", "layers": 1, "channels": 8}
+SMALL = {"network": "schnet"}
 
 
 class Exports:
     """Make each file at its first use and return its path; no test may change it.
 
-    Options are those of `tests.support.models_for_tests.trained_model`; networks are PaiNN in float64 by default.
+    Options are those of `tests.support.models_for_tests.trained_model`; networks are PaiNN of one layer and 8 channels
+    in float64 by default.
 
     Args:
         folder: receives a directory for each model. Test processes share the files in it.
@@ -29,7 +30,7 @@ class Exports:
 
     def trained(self, **options: Any) -> Path:
         """Return the trained file of a model."""
-        options = {"dtype": "float64", **options}
+        options = {"dtype": "float64", "layers": 1, "channels": 8, **options}
         name = "-".join(f"{key}-{options[key]}" for key in sorted(options))
         return self._made(self.folder / name / "model.pt", lambda path: trained_file(path, **options))
 

@@ -66,6 +66,7 @@ def test_every_batch_contains_its_share_of_replay_frames():
     assert np.array_equal(mixed.frames(370, 390), batches[37:39].ravel())
 
 
+@pytest.mark.slow
 def test_replay_frames_have_the_labels_of_the_start_model_at_the_new_reference_energies(replaying, file, tmp_path):
     config = replaying()
     run = prepared(config, tmp_path)

@@ -179,7 +179,7 @@ def test_an_interrupt_between_two_epochs_is_one(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(CombinedLoader, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_training(small("optimizer.steps=1000"), tmp_path / "run")
+        run_training(small("optimizer.steps=1000", "optimizer.validation_interval=2"), tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -270,6 +270,7 @@ def test_force_replaces_nothing_but_a_training_run(small, tmp_path):
     assert (tmp_path / "other" / "config.yaml").read_text() == "steps: 3\n"
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_train_in_one_directory(small, tmp_path):
     begin = run_training(
         small("optimizer.steps=4", "optimizer.validation_interval=2"), tmp_path / "run"

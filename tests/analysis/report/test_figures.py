@@ -183,6 +183,7 @@ def test_settings_of_matplotlib_come_back(families):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_same_figure_same_svg(groups):
     plot = plots_of(groups[:1])[1]
     texts = {page_svg(plot, WIDE) for _ in range(2)}

@@ -196,6 +196,7 @@ def test_a_trained_file_is_exported_on_the_way(files, ethanol):
     assert energy != pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.torchforce
 def test_what_does_not_go_together(files, ethanol):
     with pytest.raises(ConfigError, match="precision='single' requires float32: export it again with dtype='float32'"):

@@ -69,10 +69,10 @@ def test_real_networks_give_the_same_in_openmm(network, atoms, exports, tmp_path
     structure = molecule(atoms)
     structure.rattle(0.05, seed=1)
     if atoms == "CH3CH2OH":
-        path = exports.openmm(network=network)
+        path = exports.openmm(network=network, layers=2)
     else:
         path = tmp_path / "openmm.pt"
-        Exporter([exports.trained(network=network)]).openmm(Frame.from_atoms(structure), path)
+        Exporter([exports.trained(network=network, layers=2)]).openmm(Frame.from_atoms(structure), path)
     direct = bind(load_exported(path))(structure.positions)
     for force in (torch_force(load_exported(path)), python_force(load_exported(path), structure.numbers)):
         energy, forces, _ = in_openmm(force, structure)
