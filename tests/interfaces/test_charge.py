@@ -150,14 +150,14 @@ def test_dynamics(files, tmp_path, options):
     cation = final("cation", charge=1, unpaired_electrons=1)
     write(tmp_path / "cation.extxyz", charged(1, 1).atoms())
     stated = final("stated", tmp_path / "cation.extxyz")
-    neutral = final("neutral")
     columns = slice(0, 4)
     np.testing.assert_array_equal(cation[:, columns], stated[:, columns])
-    assert np.abs(cation[:, columns] - neutral[:, columns]).max() > 1e-3
     again = final("cation", restart=True, charge=1, unpaired_electrons=1, steps=8)
     assert len(again) > len(cation)
     if options:
         return
+    neutral = final("neutral")
+    assert np.abs(cation[:, columns] - neutral[:, columns]).max() > 1e-3
     with pytest.raises(RunDirectoryError, match="charge"):
         final("cation", restart=True, charge=0, unpaired_electrons=1, steps=12)
     with pytest.raises(ConfigError, match="charge=1: network painn ignores charge and spin"):

@@ -168,10 +168,10 @@ def test_a_run_with_replay_resumes_to_the_same_weights(replaying, tmp_path, part
         pass
 
     def stop(progress):
-        if progress.step == 25:
+        if progress.step == 11:
             raise StopError
 
-    config = replaying("optimizer.steps=40", f"optimizer.accumulate={parts}")
+    config = replaying("optimizer.steps=16", "optimizer.validation_interval=8", f"optimizer.accumulate={parts}")
     whole = load_trained(run_training(config, tmp_path / "whole").model).tensors
     with pytest.raises(StopError):
         run_training(config, tmp_path / "part", progress=stop)

@@ -148,7 +148,7 @@ def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
 
 @pytest.mark.slow
 def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
-    steps = ("optimizer.steps=60", "optimizer.validation_interval=6")
+    steps = ("optimizer.steps=30", "optimizer.validation_interval=3")
     whole = {**small(*SHORT, *steps).model_dump(mode="json"), "tune": {"trials": 2, "ranges": RATES}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(whole))
     command = [sys.executable, "-m", "piwsl.cli", "tune", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
