@@ -27,6 +27,7 @@ def gyration(analysis):
     return next(row for row in analysis.rows if row.key == "shape.radius_of_gyration").cells[0]
 
 
+@pytest.mark.slow
 def test_structure_is_weighted_by_the_masses_of_the_run_on_both_sides(runs, reference, tmp_path):
     positions = runs.shaking(400, 2)
     heavy = runs.write_run(tmp_path / "heavy", positions, system=system(HEAVY))

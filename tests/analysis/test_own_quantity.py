@@ -60,6 +60,7 @@ def test_it_is_in_table_json_csv_and_report(path, reference, tmp_path):
     assert (tmp_path / "out" / "figures" / "end_to_end.svg").is_file()
 
 
+@pytest.mark.slow
 def test_the_example_runs(path, tmp_path, monkeypatch, capsys):
     runs.write_run(tmp_path / "other", runs.shaking(300, seed=2))
     monkeypatch.setattr("sys.argv", ["own_quantity.py", str(path), str(tmp_path / "other")])
@@ -89,6 +90,7 @@ def test_statistics_are_saved_and_loaded(path, reference, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_reference_without_it_leaves_the_value_of_the_run(path, reference, tmp_path):
     reference.save_statistics(tmp_path / "r.npz")
     analysis = analyze(path, reference=tmp_path / "r.npz", quantities=[QUANTITY])

@@ -35,6 +35,7 @@ def hot_start(runs, tmp_path):
     return runs.write_run(tmp_path / "run", positions, thermo=thermo)
 
 
+@pytest.mark.slow
 def test_a_hot_start_is_left_out_and_said(hot_start, reference):
     found = compare_run(read_run(hot_start), reference)
     assert 55 <= found.skip.frames <= 75

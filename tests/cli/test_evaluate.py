@@ -67,6 +67,7 @@ def test_a_model_that_gives_nan_exits_with_1_and_a_sentence(cli, sets, tmp_path)
     assert not Path("water-parity.png").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_prints_the_scans(cli, tmp_path, exports):
     write_extxyz(tmp_path / "water.extxyz", [frame("H2O", seed=seed, labeled=True) for seed in range(3)])
     called = cli("evaluate", exports.trained(), "water.extxyz", "--scan", "--force")

@@ -38,6 +38,7 @@ def test_a_gradient_field_has_none():
     assert float(curl.mismatch.max()) < 1e-10
 
 
+@pytest.mark.slow
 def test_the_estimate_is_the_ratio_of_the_norms():
     """J = L (x) M with the symmetric Laplacian L, so the ratio is that of the parts of M."""
     field = Field(0.7)

@@ -36,7 +36,7 @@ OFF = ("loss.pitc=0", "loss.pisc=0")
 @pytest.fixture(scope="module")
 def teacher_file(small, tmp_path_factory):
     """A teacher of water, trained for a few steps with all forces, which calls itself made from a foundation model."""
-    run = run_training(small("optimizer.steps=40", *OFF), tmp_path_factory.mktemp("teacher") / "run")
+    run = run_training(small("optimizer.steps=150", *OFF), tmp_path_factory.mktemp("teacher") / "run")
     made = load_trained(run.model)
     save_trained(replace(made, training={**made.training, "level": "PBE", "foundation": FOUNDATION}), run.model)
     return run.model

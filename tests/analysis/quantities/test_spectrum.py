@@ -41,6 +41,7 @@ def test_a_diatomic_stretches_at_its_frequency():
     assert bands[0].position.uncertainty < 2
 
 
+@pytest.mark.slow
 def test_the_frequency_is_that_of_the_potential():
     """Dynamics of H2 in a Morse potential at small amplitude, whose force constant is known."""
     epsilon, rho0 = 4.75, 0.7414 * 1.9426

@@ -141,6 +141,7 @@ def test_mirror_images_have_one_energy_unless_chiral(network, chiral):
     assert (abs(mirrored - energy) > 1e-4) == chiral
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chiral", [False, True])
 @both
 def test_direct_forces_turn_with_a_periodic_structure(network, chiral):
