@@ -14,13 +14,14 @@ from tests.fuzz.targets import all_targets
 _FEW = ("xcrysden", "vasp", "packed", "ani", "xsf", "npz")
 
 
+_SLOW = ("xcrysden", "vasp")
+
+
 @pytest.mark.parametrize(
-    "target",
-    [target for target in all_targets() if target.name not in ("vasp", "xcrysden")],
-    ids=lambda target: target.name,
+    "target", [target for target in all_targets() if target.name not in _SLOW], ids=lambda target: target.name
 )
 def test_altered_files(target):
-    """VASP and XCrySDen take seconds and are left to the slow test."""
+    """Read all kinds but those that take seconds, which are left to the slow test."""
     count = 1 if target.name in _FEW else 4
     _, faults = run_target(replace(target, crafted={}), count, seed=3)
     assert faults == []
