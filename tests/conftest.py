@@ -1,5 +1,7 @@
 """Settings of every test, and the fixtures that several packages share."""
 
+from __future__ import annotations
+
 import atexit
 import os
 import shutil
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 # One molecule does not fill two threads, and the tests run in two processes. Child processes inherit the variable;
 # numpy reads it at import.
@@ -16,17 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "PIWSL_CACHE_DIR" not in os.environ:
     os.environ["PIWSL_CACHE_DIR"] = tempfile.mkdtemp(prefix="piwsl-tests-")
     atexit.register(shutil.rmtree, os.environ["PIWSL_CACHE_DIR"], ignore_errors=True)
+# Each process that compiles a model would first compile and load a program for each set of vector instructions that
+# the processor has. PyTorch reads the variable at import.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import pytest
-import torch
-from ase import Atoms
-from ase.build import molecule
 
-from tests.support import run_directories
-from tests.support.exports import Exports
-from tests.support.springs import springs_model
+if TYPE_CHECKING:  # the process that distributes the tests needs nothing of PyTorch: the fixtures import it
+    from ase import Atoms
 
-torch.set_num_threads(1)
+    from tests.support.exports import Exports
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -38,6 +40,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def _process() -> Iterator[None]:
     """Restore one thread, and the environment, which commands of `piwsl` that run in this process may change."""
+    import torch
+
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     environment = dict(os.environ)
@@ -58,12 +62,15 @@ def real_data() -> Path:
 @pytest.fixture
 def ethanol() -> Atoms:
     """Return the equilibrium structure of ethanol."""
+    from ase.build import molecule
+
     return molecule("CH3CH2OH")
 
 
 @pytest.fixture
 def make_model(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes an exported file with harmonic springs (see `tests.support.springs`)."""
+    from tests.support.springs import springs_model
 
     def make(atoms: Atoms, name: str = "springs.pt", **options) -> Path:
         return springs_model(tmp_path / name, atoms, **options)
@@ -73,11 +80,17 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """Return the files of random models that the whole session shares."""
-    return Exports(tmp_path_factory.mktemp("exports"))
+    """Return the files of random models that all processes of the session share."""
+    from tests.support.exports import Exports
+
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return Exports(tmp_path_factory.mktemp("exports"))
+    return Exports(tmp_path_factory.getbasetemp().parent / "exports")
 
 
 @pytest.fixture(scope="session")
 def runs() -> ModuleType:
     """Return the functions that write run directories by hand."""
+    from tests.support import run_directories
+
     return run_directories

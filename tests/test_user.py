@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import os, pwd
 def unknown(number):
@@ -15,6 +17,7 @@ print(os.environ["USER"])
 """
 
 
+@pytest.mark.slow
 def test_a_user_without_a_name_has_the_number_as_name():
     names = ("LOGNAME", "USER", "LNAME", "USERNAME")
     environment = {name: value for name, value in os.environ.items() if name not in names}

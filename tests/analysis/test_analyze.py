@@ -78,6 +78,7 @@ def test_plots(single):
         single.plot("rdf")
 
 
+@pytest.mark.slow
 def test_crystals_have_a_verdict_and_g_of_r(tmp_path):
     copper = bulk("Cu", cubic=True) * (3, 3, 3)
     rng = np.random.default_rng(1)

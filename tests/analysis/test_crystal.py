@@ -76,6 +76,7 @@ def test_the_same_crystal_agrees(runs, tmp_path, reference, jump):
     json.dumps(found.as_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_several_crystal_runs_have_their_sentences(runs, tmp_path, reference):
     """The verdict asks for no quantity that only molecules have."""
     folders = []
@@ -87,6 +88,7 @@ def test_several_crystal_runs_have_their_sentences(runs, tmp_path, reference):
     assert all("Stable for all 15 ps." in line and "agree with the reference" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_angles_are_those_of_ase(runs, tmp_path, reference):
     found = compared(runs, tmp_path / "run", reference, amplitude=0.002, frames=20)
     values = {one.key: one.run.value for one in found.observables if one.run is not None}
@@ -204,6 +206,7 @@ def test_saved_statistics_say_the_same(runs, tmp_path, reference):
     assert (tmp_path / "r.npz").stat().st_size < 2_000_000
 
 
+@pytest.mark.slow
 def test_one_side_in_a_cell_is_a_molecule_in_vacuum(runs, tmp_path):
     """A molecule that crosses the faces of the box of another program."""
     box = 15 * np.eye(3)

@@ -175,6 +175,7 @@ def kabsch(moved, fixed, masses):
     return distance / np.sqrt(masses.sum()), rotation
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docs_run(tmp_path, monkeypatch, capsys):
     reference = bundled_reference("aspirin")
     frames = reference.frames.all()[:200]

@@ -27,6 +27,7 @@ def gyration(analysis):
     return next(row for row in analysis.rows if row.key == "shape.radius_of_gyration").cells[0]
 
 
+@pytest.mark.slow
 def test_structure_is_weighted_by_the_masses_of_the_run_on_both_sides(runs, reference, tmp_path):
     positions = runs.shaking(400, 2)
     heavy = runs.write_run(tmp_path / "heavy", positions, system=system(HEAVY))
@@ -39,6 +40,7 @@ def test_structure_is_weighted_by_the_masses_of_the_run_on_both_sides(runs, refe
     assert found.run.value - light.run.value > 0.02
 
 
+@pytest.mark.slow
 def test_saved_statistics_keep_their_masses_and_this_is_said(runs, reference, tmp_path):
     heavy = runs.write_run(tmp_path / "heavy", runs.shaking(400, 2), system=system(HEAVY))
     reference.save_statistics(tmp_path / "saved.npz")

@@ -29,6 +29,7 @@ def test_random_names_are_recognized(temporary):
     assert not RANDOM_NAME.fullmatch("md-aspirin")
 
 
+@pytest.mark.slow
 def test_runs_in_temporary_directories_are_named_after_their_system(temporary):
     paths = [temporary() / "run", temporary(), temporary()]
     for seed, path in enumerate(paths):

@@ -60,6 +60,7 @@ def test_it_is_in_table_json_csv_and_report(path, reference, tmp_path):
     assert (tmp_path / "out" / "figures" / "end_to_end.svg").is_file()
 
 
+@pytest.mark.slow
 def test_the_example_runs(path, tmp_path, monkeypatch, capsys):
     runs.write_run(tmp_path / "other", runs.shaking(300, seed=2))
     monkeypatch.setattr("sys.argv", ["own_quantity.py", str(path), str(tmp_path / "other")])
@@ -69,6 +70,7 @@ def test_the_example_runs(path, tmp_path, monkeypatch, capsys):
     assert lines[1].startswith("end-to-end distance: 2.")
 
 
+@pytest.mark.slow
 def test_a_longer_molecule_differs(reference, tmp_path):
     longer = runs.ETHANOL.copy()
     longer.set_distance(0, 2, longer.get_distance(0, 2) + 0.03, fix=0)
@@ -79,6 +81,7 @@ def test_a_longer_molecule_differs(reference, tmp_path):
     assert comparison["end_to_end"].distribution.difference.agrees is False
 
 
+@pytest.mark.slow
 def test_statistics_are_saved_and_loaded(path, reference, tmp_path):
     save_statistics(reference.measured([QUANTITY]), tmp_path / "r.npz", [QUANTITY])
     loaded = read_reference_statistics(tmp_path / "r.npz", [QUANTITY])
@@ -87,6 +90,7 @@ def test_statistics_are_saved_and_loaded(path, reference, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_reference_without_it_leaves_the_value_of_the_run(path, reference, tmp_path):
     reference.save_statistics(tmp_path / "r.npz")
     analysis = analyze(path, reference=tmp_path / "r.npz", quantities=[QUANTITY])
@@ -130,6 +134,7 @@ class FrameCount(Quantity[Count]):
         return QuantityComparison(self.key, run, [Observable("count", "Frames twice", *sides)], plain=plain)
 
 
+@pytest.mark.slow
 def test_any_statistics_can_be_kept(path, reference, tmp_path):
     save_statistics(reference.measured([FrameCount()]), tmp_path / "r.npz", [FrameCount()])
     loaded = read_reference_statistics(tmp_path / "r.npz", [FrameCount()])

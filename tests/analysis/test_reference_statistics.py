@@ -19,6 +19,7 @@ def saved(reference, tmp_path):
     return tmp_path / "reference.npz"
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_equally_with_frames_and_with_saved_statistics(runs, tmp_path, reference, saved):
     run = read_run(runs.write_run(tmp_path / "run", runs.shaking(800, seed=1)))
     loaded = read_reference_statistics(saved)
@@ -90,6 +91,7 @@ def test_altered_statistics_are_not_used(saved, tmp_path):
         read_reference_statistics(tmp_path / "bomb.npz")
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_one_line(saved):
     content = saved.read_bytes()
     for seed in range(40):

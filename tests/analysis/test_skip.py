@@ -35,6 +35,7 @@ def hot_start(runs, tmp_path):
     return runs.write_run(tmp_path / "run", positions, thermo=thermo)
 
 
+@pytest.mark.slow
 def test_a_hot_start_is_left_out_and_said(hot_start, reference):
     found = compare_run(read_run(hot_start), reference)
     assert 55 <= found.skip.frames <= 75
@@ -85,6 +86,7 @@ def test_pieces_after_a_start_are_those_of_the_whole():
         assert len(rest) == 2300 - skipped
 
 
+@pytest.mark.slow
 def test_a_run_shorter_than_ten_times_its_thermostat_gets_no_verdict(hot_start, reference, tmp_path):
     config = {"ensemble": "nvt-langevin", "friction": 0.0005}  # 2 ps
     (hot_start / "config.yaml").write_text(yaml.safe_dump(config))

@@ -1,6 +1,7 @@
 """`piwsl data convert` and `piwsl data inspect`."""
 
 import numpy as np
+import pytest
 
 from piwsl.data.frames import FrameSet
 from piwsl.data.read import read_frames
@@ -42,6 +43,7 @@ def test_notes_are_shown(cli, tmp_path):
     assert "note: skipped README" in cli("data", "convert", "set", "b.h5").out
 
 
+@pytest.mark.slow
 def test_an_existing_file_is_kept(cli, tmp_path):
     write_frames(mixed_frames(), tmp_path / "a.h5")
     write_frames(FrameSet([frame("H2O")]), tmp_path / "b.h5")

@@ -43,6 +43,7 @@ def test_several_files_are_one_table(cli, exports, sets):
     )
 
 
+@pytest.mark.slow
 def test_the_model_may_be_an_exported_file_or_a_run_directory(cli, exports, sets):
     figures = []
     for model in (exports.trained(), exports.trained().parent, exports.general()):
@@ -66,6 +67,7 @@ def test_a_model_that_gives_nan_exits_with_1_and_a_sentence(cli, sets, tmp_path)
     assert not Path("water-parity.png").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_prints_the_scans(cli, tmp_path, exports):
     write_extxyz(tmp_path / "water.extxyz", [frame("H2O", seed=seed, labeled=True) for seed in range(3)])
     called = cli("evaluate", exports.trained(), "water.extxyz", "--scan", "--force")

@@ -1,11 +1,16 @@
 """`piwsl export` as typed: compiled files that run, ensembles, and refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase.io import write
 
+from piwsl import load_model
+from piwsl.data.frames import FrameSet
+from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame
@@ -20,13 +25,22 @@ def water(cli):
 
 @pytest.mark.compile
 def test_a_compiled_file_runs_in_both_engines(cli, water):
-    made = cli("export", "model.pt", "--format", "aotinductor", "--target", "openmm", "--structure", "water.xyz")
+    """The charge is fixed in the file; `tests/export/test_charge.py` compiles one that takes it as input."""
+    trained_file(Path("model.pt"), charge_embedding=True, layers=1, channels=8, dtype="float64")
+    target = ["--target", "openmm", "--structure", "water.xyz", "--charge", "1", "--unpaired-electrons", "1"]
+    made = cli("export", "model.pt", "--format", "aotinductor", *target)
     assert made.code == 0, made.errors
     assert made.errors == ["compiling, which takes a minute or more"]
     assert "forces against -dE/dx" in made.out
     assert "written: model-openmm.pt2" in made.out
     info = json.loads(cli("export", "--info", "model-openmm.pt2").out)
     assert (info["format_of_program"], info["check"]) == ("aotinductor", "2 structures with energies and forces")
+    assert info["fixed_charge"] == [1.0, 1.0]
+    cation = replace(frame("H2O", seed=3), charge=1.0, unpaired_electrons=1.0)
+    found = bind(load_exported(Path("model-openmm.pt2")), cation.species)(cation.positions)
+    (expected,) = load_model("model.pt").predict(FrameSet([cation]))
+    assert found.energy == pytest.approx(expected.energy, abs=1e-8)
+    np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-8)
     for engine, force in (("openmm", "PythonForce (model-openmm.pt2 is compiled"), ("ase", "engine ase")):
         arguments = ["--structure", "water.xyz", "--model", "model-openmm.pt2", "--engine", engine]
         run = cli("md", *arguments, "--steps", "20", "--temperature", "50", "--output", f"run-{engine}")
@@ -107,6 +121,7 @@ def test_a_network_that_breaks_a_law_is_exported_for_openmm_only_if_this_is_acce
     assert "limitation: network spinconv" in general.out
 
 
+@pytest.mark.slow
 def test_charge_and_spin(cli, water):
     trained_file(Path("charged.pt"), charge_embedding=True, layers=1, channels=8)
     trained_file(Path("plain.pt"), layers=1, channels=8)

@@ -230,6 +230,7 @@ def test_import_of_piwsl_md_is_light():
     assert result.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.slow
 @pytest.mark.torchforce
 def test_the_bundled_system_runs_at_once(capsys, tmp_path, monkeypatch):
     if not named_system("aspirin").exported.is_file():

@@ -97,6 +97,7 @@ def test_a_molecule_by_its_name_wants_a_structure_and_a_model(inputs, capsys):
     assert json.loads(Path("runs/md-ethanol/summary.json").read_text())["system"]["name"] == "ethanol"
 
 
+@pytest.mark.slow
 @pytest.mark.torchforce
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(inputs, capsys):
     before = sorted(Path.cwd().rglob("*"))

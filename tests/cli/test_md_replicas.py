@@ -83,7 +83,11 @@ def test_a_killed_run_continues_and_equals_one_that_was_not(inputs, capsys):
         (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9", "--dask-workers", "2"], "give only one of them"),
         (["--dask-workers", "2"], "a Dask cluster runs replicas only: add --replicas"),
         (["--replicas", "2", "--engine", "ase"], "engine ase does not run replicas: choose --engine native"),
-        (["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler at tcp://127.0.0.1:9"),
+        pytest.param(
+            ["--replicas", "2", "--scheduler", "tcp://127.0.0.1:9"],
+            "no Dask scheduler at tcp://127.0.0.1:9",
+            marks=pytest.mark.slow,  # waits ten seconds for it
+        ),
     ],
 )
 def test_bad_input_is_one_line(inputs, capsys, arguments, words):

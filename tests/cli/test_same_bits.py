@@ -39,6 +39,7 @@ def test_molecular_dynamics(cli):
     assert (in_memory.directory / "thermo.csv").read_bytes() == Path("python/thermo.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_training(cli, tmp_path):
     random_water_file(tmp_path / "water.npz", frames=20)
     result = piwsl.train("water.npz", units="eV", output="python", options=SETTINGS)

@@ -132,6 +132,7 @@ def test_an_ensemble_is_trained_and_resumed(cli, water):
     assert [line for line in again.out.splitlines() if line.startswith(("seed", "mean", "standard"))] == table
 
 
+@pytest.mark.slow
 def test_a_section_tune_is_ignored_with_a_note(cli, water, tmp_path):
     (tmp_path / "c.yaml").write_text("tune: {ranges: {loss.pitc: {low: 1, high: 2}}}\nloss: {pitc: 3}\n")
     called = cli("train", "c.yaml", "--data", water, "--units", "kcal/mol", "--output", "run", *SMALL)

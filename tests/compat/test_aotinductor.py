@@ -4,7 +4,7 @@ from torch import nn
 
 from piwsl.compat import aotinductor
 from piwsl.compat.aotinductor import AotiRunners
-from piwsl.compat.torch import compile_package
+from piwsl.compat.torch import compile_package, load_package
 from piwsl.errors import EngineError
 
 
@@ -13,16 +13,36 @@ class Sums(nn.Module):
         return x.float().sum(0), (x * y).t()
 
 
+def inputs():
+    return torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return compile_package(Sums(), inputs(), None, tmp_path_factory.mktemp("aoti") / "sums.pt2", {"cpp.threads": 1})
+
+
+def check(found, given):
+    sums, products = found
+    torch.testing.assert_close(sums, given[0].float().sum(0))
+    torch.testing.assert_close(products, (given[0] * given[1]).t())
+
+
 @pytest.mark.compile
-def test_two_runners_of_a_package_give_the_same(tmp_path, monkeypatch):
-    inputs = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
-    package = compile_package(Sums(), inputs, None, tmp_path / "sums.pt2", {"cpp.threads": 1})
-    content = package.read_bytes()
+def test_a_package_is_compiled_and_loaded(package, tmp_path):
+    given = inputs()
+    check(load_package(package).loader.run(list(given)), given)
+    (tmp_path / "damaged.pt2").write_bytes(b"nothing")
+    with pytest.raises(RuntimeError):
+        load_package(tmp_path / "damaged.pt2")
+
+
+@pytest.mark.compile
+def test_two_runners_of_a_package_give_the_same(package, monkeypatch):
+    content, given = package.read_bytes(), inputs()
     first, second = (AotiRunners(content).new() for _ in range(2))
     for runner in (first, second, first):
-        sums, products = runner(inputs)
-        torch.testing.assert_close(sums, inputs[0].float().sum(0))
-        torch.testing.assert_close(products, (inputs[0] * inputs[1]).t())
+        check(runner(given), given)
     # PyTorch always brings the library: an argument for its name would serve this test alone.
     monkeypatch.setattr(aotinductor, "_library", lambda name: "none.so")
     with pytest.raises(EngineError, match="cannot be called without the GIL"):

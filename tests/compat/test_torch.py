@@ -1,8 +1,7 @@
-import pytest
 import torch
 from torch import nn
 
-from piwsl.compat.torch import compile_package, copies_to_device, load_package, trace_operations
+from piwsl.compat.torch import copies_to_device, trace_operations
 
 
 def test_layer_norms_are_decomposed():
@@ -22,18 +21,3 @@ def test_copies_are_found():
     graph = trace_operations(lambda x: x.to(torch.float64) + 1, [torch.randn(2)], symbolic=False)
     copies = [node for node in graph.graph.nodes if copies_to_device(node.target)]
     assert len(copies) == 1
-
-
-@pytest.mark.compile
-def test_a_package_is_compiled_and_loaded(tmp_path):
-    class Square(nn.Module):
-        def forward(self, x):
-            return x * x
-
-    path = compile_package(Square(), (torch.randn(3),), None, tmp_path / "square.pt2", {"cpp.threads": 1})
-    package = load_package(path)
-    x = torch.randn(3)
-    torch.testing.assert_close(package.loader.run([x])[0], x * x)
-    (tmp_path / "square.pt2").write_bytes(b"nothing")
-    with pytest.raises(RuntimeError):
-        load_package(tmp_path / "square.pt2")

@@ -150,6 +150,7 @@ def _ase(model, strict):
     return atoms.get_potential_energy()
 
 
+@pytest.mark.slow
 def test_exported_files_keep_the_record(ethanol_model, tmp_path):
     from piwsl.export.exported_file import load_exported
 

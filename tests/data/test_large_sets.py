@@ -42,6 +42,7 @@ class Made(Sequence):
         return (self[index] for index in range(self.count))
 
 
+@pytest.mark.slow
 def test_a_large_set_is_never_held():
     made = Made(2500)
     frames = FrameSet(made)

@@ -21,8 +21,8 @@ from tests.support.molecules import frame, oxide
 ENERGIES = {1: -13.0, 6: -1030.0, 8: -2042.0}
 OPTIONS = {
     "so3lr": {"cutoff": 6.0, "message_cutoff": 4.0, "channels": 8, "layers": 1, "heads": 2, "degrees": 2},
-    "painn": {"cutoff": 4.0, "channels": 8, "layers": 2, "charge_embedding": True},
-    "plain": {"cutoff": 4.0, "channels": 8, "layers": 2},
+    "painn": {"cutoff": 4.0, "channels": 8, "layers": 1, "charge_embedding": True},
+    "plain": {"cutoff": 4.0, "channels": 8, "layers": 1},
 }
 STATES = [ChargeSpin(0.0, 0.0), ChargeSpin(1.0, 1.0), ChargeSpin(-1.0, 0.0), ChargeSpin()]
 
@@ -40,8 +40,15 @@ def files(tmp_path_factory):
         tensors = build_potential(config, ENERGIES, 1.3).network.double().state_dict()
         checks = [frame("H2O"), charged(ChargeSpin(-1.0, 0.0)), oxide()]
         save_trained(TrainedModel(config, ENERGIES, 1.3, "float64", tensors, checks), folder / f"{kind}.pt")
-        export_model(folder / f"{kind}.pt", folder / f"{kind}-general.pt")
     return folder
+
+
+def general(folder, kind):
+    """Return the general file of a network, made at its first use."""
+    path = folder / f"{kind}-general.pt"
+    if not path.exists():
+        export_model(folder / f"{kind}.pt", path)
+    return load_exported(path)
 
 
 def eager(file, one):
@@ -69,11 +76,11 @@ def test_predictions_of_a_trained_file(files, kind):
         assert str(result.charge_spin) == str(one.charge_spin)
 
 
-@pytest.mark.parametrize("kind", ["so3lr", "painn"])
+@pytest.mark.parametrize("kind", [pytest.param("so3lr", marks=pytest.mark.slow), "painn"])
 @pytest.mark.parametrize("stated", STATES, ids=str)
 def test_general_files_take_the_charge_as_input(files, kind, stated):
     one = charged(stated)
-    potential = load_exported(files / f"{kind}-general.pt")
+    potential = general(files, kind)
     assert potential.takes_charge
     assert not potential.fixed_charge.is_stated
     expected = eager(files / f"{kind}.pt", one)
@@ -127,19 +134,19 @@ def test_copies_of_a_charged_molecule(files, tmp_path):
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("target", ["general", "openmm"])
-def test_compiled_files(files, tmp_path, target):
+def test_compiled_files(files, tmp_path):
+    """A file for OpenMM is compiled in `tests/cli/test_export.py`."""
     one = charged(ChargeSpin(1.0, 1.0), "H2O")
-    structure = {"structure": one} if target == "openmm" else {}
-    export_model(files / "painn.pt", tmp_path / "made.pt2", target=target, format="aotinductor", **structure)
+    export_model(files / "painn.pt", tmp_path / "made.pt2", format="aotinductor")
     potential = load_exported(tmp_path / "made.pt2")
-    for stated in [one.charge_spin] if structure else STATES:
+    for stated in STATES:
         expected = eager(files / "painn.pt", charged(stated, "H2O"))
         same(bind(potential, one.species, one.pbc, stated)(one.positions), expected)
 
 
+@pytest.mark.slow
 def test_networks_that_ignore_charges(files, tmp_path):
-    potential = load_exported(files / "plain-general.pt")
+    potential = general(files, "plain")
     assert not potential.takes_charge
     assert "default_charge_spin" not in dict(potential.program.named_buffers())
     one = charged(ChargeSpin(1.0, 1.0))

@@ -37,14 +37,15 @@ def openmm_call(potential, made, shift=0.0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("network", NETWORKS)
-def test_the_molecule_form_equals_the_model(tmp_path, network, dtype):
-    path = trained_file(tmp_path / "model.pt", network=network, dtype=dtype)
-    result = Exporter([path]).openmm(ETHANOL, tmp_path / "openmm.pt")
-    assert result.passed
-    assert result.structures == 2  # the check frame that is ethanol, and the structure; not water
-    exported = load_exported(tmp_path / "openmm.pt")
+@pytest.mark.parametrize(
+    ("network", "dtype"), [*((network, "float64") for network in NETWORKS), ("painn", "float32"), ("schnet", "float32")]
+)
+def test_the_molecule_form_equals_the_model(exports, network, dtype):
+    """The copies in `test_replica_evaluation.py` are those of each network in float32."""
+    path = exports.trained(network=network, dtype=dtype, layers=2)
+    exported = load_exported(exports.openmm(network=network, dtype=dtype, layers=2))
+    # The check frame that is ethanol, and the structure; not water.
+    assert exported.info["verification"]["structures"] == 2
     assert exported.species == ETHANOL.species.tolist()
     assert exported.is_molecule
     made = frame("CH3CH2OH", seed=7)
@@ -72,12 +73,10 @@ def test_a_molecule_in_a_box_is_seen_whole_where_the_box_cuts_it(exports):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_general_form_equals_the_model_for_any_structure(tmp_path, network):
-    path = trained_file(tmp_path / "model.pt", network=network, dtype="float64")
-    result = Exporter([path]).general(tmp_path / "general.pt")
-    assert result.passed
-    assert result.structures == 4  # two check frames, with and without their last atoms
-    exported = load_exported(tmp_path / "general.pt")
+def test_the_general_form_equals_the_model_for_any_structure(exports, network):
+    path = exports.trained(network=network, layers=2)
+    exported = load_exported(exports.general(network=network, layers=2))
+    assert exported.info["verification"]["structures"] == 4  # two check frames, with and without their last atoms
     lone = Frame(np.array([8]), np.zeros((1, 3)), np.nan, np.full((1, 3), np.nan))
     for made in (frame("C6H6", seed=3), frame("H2O"), ETHANOL, oxide(), lone):
         energy, forces = eager(path, made)
@@ -109,14 +108,13 @@ def test_virial_is_minus_the_derivative_by_strain(exports):
     assert np.abs(virial).max() > 0.01
 
 
-def test_a_periodic_structure_for_openmm(tmp_path):
-    path = trained_file(tmp_path / "model.pt", dtype="float64")
+@pytest.mark.slow
+def test_a_periodic_structure_for_openmm(exports):
     made = oxide()
-    result = Exporter([path]).openmm(made, tmp_path / "cell.pt")
-    assert result.structures == 1
-    exported = load_exported(tmp_path / "cell.pt")
+    exported = load_exported(exports.cell())
+    assert exported.info["verification"]["structures"] == 1
     assert not exported.is_molecule
-    energy, forces = eager(path, made)
+    energy, forces = eager(exports.trained(), made)
     found = openmm_call(exported, made)
     assert found[0] == pytest.approx(energy, abs=1e-8)
     assert np.allclose(found[1], forces, atol=1e-8)
@@ -156,7 +154,8 @@ def test_direct_forces_have_no_stress_and_are_not_compared_with_differences(tmp_
 
 @pytest.mark.slow
 def test_an_ensemble_gives_means_and_the_deviation_of_forces(tmp_path):
-    paths = [trained_file(tmp_path / f"{seed}.pt", dtype="float64", seed=seed) for seed in range(3)]
+    options = {"dtype": "float64", "layers": 1, "channels": 4}
+    paths = [trained_file(tmp_path / f"{seed}.pt", seed=seed, **options) for seed in range(3)]
     exporter = Exporter(paths)
     exporter.general(tmp_path / "general.pt")
     exporter.openmm(ETHANOL, tmp_path / "openmm.pt")
@@ -211,6 +210,7 @@ def test_a_form_that_lies_is_not_written(tmp_path, monkeypatch):
     assert not (tmp_path / "openmm.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_description_is_inside(tmp_path):
     path = trained_file(tmp_path / "model.pt")
     Exporter([path], dtype="float64").general(tmp_path / "general.pt")

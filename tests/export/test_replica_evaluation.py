@@ -1,5 +1,7 @@
 """Files that evaluate several copies of a molecule, and what serves any number of replicas."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from piwsl.data.frames import Frame
 from piwsl.errors import ConfigError, ElementError, EngineError, ExportError
 from piwsl.export import exporter as make
 from piwsl.export.evaluation import bind
-from piwsl.export.exported_file import load_exported
+from piwsl.export.exported_file import load_exported, read_exported_info
 from piwsl.export.exporter import Exporter
 from piwsl.export.replica_evaluation import bind_replicas
 from piwsl.export.trained_file import load_trained
 from piwsl.units import KJ_PER_MOL, NANOMETER
+from tests.support.exports import SMALL
 from tests.support.models_for_tests import trained_file
 from tests.support.molecules import frame, oxide
 
@@ -46,14 +49,16 @@ def assert_same(found, energies, forces):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(exports, tmp_path_factory):
     """A trained file, and what is made of it: one copy, three, compiled for three, and the general form."""
     folder = tmp_path_factory.mktemp("replicas")
-    exporter = Exporter([trained_file(folder / "model.pt", network="schnet", layers=1, channels=8, dtype="float64")])
-    exporter.openmm(ETHANOL, folder / "one.pt")
-    assert exporter.openmm(ETHANOL, folder / "three.pt", copies=3).structures == 2
-    exporter.openmm(ETHANOL, folder / "three.pt2", "aotinductor", copies=3)
-    exporter.general(folder / "general.pt")
+    for name, path in (
+        ("model.pt", exports.trained(**SMALL)), ("one.pt", exports.openmm(**SMALL)),
+        ("three.pt", exports.openmm(copies=3, **SMALL)), ("three.pt2", exports.compiled_molecule(copies=3)),
+        ("general.pt", exports.general(**SMALL)),
+    ):  # fmt: skip
+        shutil.copy(path, folder / name)
+    assert read_exported_info(folder / "three.pt")["verification"]["structures"] == 2
     return folder
 
 
@@ -129,8 +134,13 @@ def test_replicas_of_a_periodic_structure(files):
             assert np.allclose(found.forces[replica].numpy(), expected.forces, atol=1e-8)
 
 
-@pytest.mark.parametrize("network", ["painn", "tensornet", "ace", "escn", "equiformer_v2", "spinconv"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("network", "dtype"),
+    [
+        *((network, "float32") for network in ("painn", "tensornet", "ace", "escn", "equiformer_v2", "spinconv")),
+        ("painn", "float64"),
+    ],
+)
 def test_all_networks_are_verified_with_copies(tmp_path, network, dtype):
     path = trained_file(tmp_path / "model.pt", network=network, dtype=dtype, layers=1)
     assert Exporter([path]).openmm(ETHANOL, tmp_path / "copies.pt", copies=2).passed

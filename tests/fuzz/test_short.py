@@ -10,13 +10,19 @@ from piwsl.errors import DataError
 from tests.fuzz.harness import Target, run_target
 from tests.fuzz.targets import all_targets
 
-# Kinds whose reader starts a process for each file take a second each.
+# Kinds whose reader starts a process for each file.
 _FEW = ("xcrysden", "vasp", "packed", "ani", "xsf", "npz")
 
 
-@pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
+_SLOW = ("xcrysden", "vasp")
+
+
+@pytest.mark.parametrize(
+    "target", [target for target in all_targets() if target.name not in _SLOW], ids=lambda target: target.name
+)
 def test_altered_files(target):
-    count = 1 if target.name in _FEW else 8
+    """Read all kinds but those that take seconds, which are left to the slow test."""
+    count = 1 if target.name in _FEW else 4
     _, faults = run_target(replace(target, crafted={}), count, seed=3)
     assert faults == []
 
@@ -24,7 +30,8 @@ def test_altered_files(target):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
 def test_many_altered_files_and_bombs(target, tmp_path):
-    _, faults = run_target(target, 25, seed=int(os.environ.get("PIWSL_FUZZ_SEED", "0")), keep=tmp_path)
+    count = 5 if target.name in _FEW else 25
+    _, faults = run_target(target, count, seed=int(os.environ.get("PIWSL_FUZZ_SEED", "0")), keep=tmp_path)
     assert faults == []
 
 

@@ -77,6 +77,7 @@ def test_stress_is_the_derivative_by_strain_in_the_order_of_ase(network):
     assert np.abs(stress - numerical).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_the_energy_is_conserved_in_a_crystal(argon):
     crystal = bulk("Ar", "fcc", a=5.4, cubic=True).repeat((2, 2, 1))
     crystal.calc = PiwslCalculator(argon)

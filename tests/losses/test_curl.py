@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -30,12 +31,14 @@ def curl_of(turning):
     return measure_curl(potential, batch, probes=200)
 
 
+@pytest.mark.slow
 def test_a_gradient_field_has_none():
     curl = curl_of(0.0)
     assert float(curl.asymmetry.max()) < 1e-7
     assert float(curl.mismatch.max()) < 1e-10
 
 
+@pytest.mark.slow
 def test_the_estimate_is_the_ratio_of_the_norms():
     """J = L (x) M with the symmetric Laplacian L, so the ratio is that of the parts of M."""
     field = Field(0.7)

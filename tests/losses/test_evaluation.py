@@ -76,7 +76,10 @@ def mean(term, points, batch):
     return values[mask].mean()
 
 
-@pytest.mark.parametrize(("forces", "mixing"), [("conservative", 0.0), ("conservative", 0.5), ("direct", 0.3)])
+@pytest.mark.parametrize(
+    ("forces", "mixing"),
+    [pytest.param("conservative", 0.0, marks=pytest.mark.slow), ("conservative", 0.5), ("direct", 0.3)],
+)
 @pytest.mark.parametrize("labels", SUPERVISED)
 def test_every_combination_of_terms_equals_plain_double_backward(labels, mixing, forces):
     potential = painn(forces, layers=1)

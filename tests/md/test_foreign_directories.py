@@ -40,7 +40,7 @@ def stranger(monkeypatch, tmp_path):
 def test_a_run_directory_that_names_a_file_of_code(exports, stranger, tmp_path):
     """A colleague's directory whose summary names an exported file runs nothing until the user names the file."""
     code = tmp_path / "theirs.pt"
-    shutil.copy(exports.openmm(dtype="float32"), code)
+    shutil.copy(exports.openmm(), code)
     piwsl.run_md(ETHANOL, code, output=tmp_path / "run", steps=2, **SHORT)
     piwsl.run_md(output=tmp_path / "run", restart=True, steps=4)  # its user named the file before
     stranger()
@@ -75,6 +75,7 @@ class Plain(nn.Module):
         raise ValueError("the code of a stranger was run")
 
 
+@pytest.mark.slow
 def test_a_trained_model_that_was_exchanged(tmp_path):
     """The state and the summary record the hash of the model."""
     model = trained_file(tmp_path / "model.pt", channels=4, layers=1)
@@ -93,7 +94,7 @@ def test_a_trained_model_that_was_exchanged(tmp_path):
 def test_a_line_at_load(exports, stranger, tmp_path, caplog):
     stranger()
     theirs = tmp_path / "theirs.pt"
-    shutil.copy(exports.general(dtype="float32"), theirs)
+    shutil.copy(exports.general(), theirs)
     line = rf"executing code from {theirs}, written by piwsl \d\S+ on \d{{4}}-\d\d-\d\d"
     for expected, level in (
         ("; the file is new to this user account: use exported files only from sources", "WARNING"),
@@ -113,7 +114,7 @@ def test_a_line_at_load(exports, stranger, tmp_path, caplog):
 def test_a_trained_file_with_code_inside_is_no_trained_file(tmp_path, exports):
     """`model.pt` is data: a TorchScript module of that name is refused where data are expected."""
     fake = tmp_path / "model.pt"
-    shutil.copy(exports.general(dtype="float32"), fake)
+    shutil.copy(exports.general(), fake)
     with pytest.raises(ModelFileError, match="contains code"):
         load_trained(fake)
     with pytest.raises(ModelFileError, match="contains code"):
@@ -139,14 +140,11 @@ def test_a_pickle_inside_a_trained_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.compile
-def test_a_package_with_another_library(tmp_path):
+def test_a_package_with_another_library(exports, tmp_path):
     """A library whose constructor runs a command is put into a whole package; it is not loaded."""
     import subprocess
 
-    model = trained_file(tmp_path / "model.pt", network="schnet", layers=1, channels=8)
-    good = piwsl.export_model(
-        model, tmp_path / "good.pt2", target="openmm", structure=ETHANOL, format="aotinductor"
-    ).path
+    good = exports.compiled_molecule()
     source = tmp_path / "evil.c"
     touched = tmp_path / "touched"
     source.write_text(

@@ -79,6 +79,7 @@ def test_equilibration_leaves_no_frames_and_no_overall_motion(engine, ethanol, m
     assert np.abs(found[0] - ethanol.positions).max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [-150, 70])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_restart_within_either_phase_equals_the_whole(engine, where, ethanol, make_model, tmp_path):
@@ -165,6 +166,7 @@ def test_a_violation_can_be_noted(ethanol, make_model, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["violations"] == [noted.model_dump()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_can_go_back_to_what_was_good(engine, ethanol, make_model, tmp_path):
     """With a rule that is violated now and then, the run ends whole, each frame once."""
@@ -186,6 +188,7 @@ def test_what_is_wrong_again_and_again_ends_the_run(ethanol, make_model, tmp_pat
     assert (summary["result"], len(summary["violations"])) == ("stopped", 10)
 
 
+@pytest.mark.slow
 def test_a_plan_writes_nothing_and_estimates(ethanol, make_model, tmp_path):
     model = make_model(ethanol)
     before = sorted(tmp_path.rglob("*"))

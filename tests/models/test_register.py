@@ -234,6 +234,7 @@ def test_what_torchscript_cannot_write_is_refused_in_one_line_and_can_be_compile
     torch.testing.assert_close(forces[0], expected[1].detach(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_without_neighbor_sums_openmm_gets_a_searched_form_and_no_copies(tmp_path):
     path = stored(tmp_path, "tiny_pairs")
     assert Exporter([path]).openmm(frame("CH3CH2OH"), tmp_path / "openmm.pt").passed

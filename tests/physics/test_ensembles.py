@@ -188,7 +188,7 @@ def test_both_barostats_keep_the_same_volume(tmp_path):
         )
         run.advance(1000)
         volumes = []
-        for _ in range(150):
+        for _ in range(100):
             run.advance(25)
             volumes.append(abs(np.linalg.det(run.snapshot().cell)) / len(atoms))
         blocks = np.array(volumes).reshape(10, -1).mean(1)

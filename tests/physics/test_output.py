@@ -33,6 +33,7 @@ def written(request, tmp_path_factory):
     return folder, model
 
 
+@pytest.mark.slow
 def test_energies_forces_and_density_are_those_of_the_frames(written):
     folder, model = written
     with (folder / "extxyz" / "thermo.csv").open() as file:
@@ -54,6 +55,7 @@ def test_energies_forces_and_density_are_those_of_the_frames(written):
     assert np.ptp(volumes) > 0.01  # the box did move
 
 
+@pytest.mark.slow
 def test_hdf5_holds_the_same(written):
     folder, _ = written
     frames = read(folder / "extxyz" / "trajectory.extxyz", ":")

@@ -65,7 +65,7 @@ def test_nve_runs_back_to_where_it_came_from(water):
 @pytest.mark.parametrize("kind", ENGINES)
 def test_nvt_samples_the_canonical_distribution_in_each_replica(kind, water):
     """2K/kT follows chi-squared with 3N degrees of freedom: in all samples, and in those of each replica."""
-    kelvin, count, blocks = 400.0, 60, 100
+    kelvin, count, blocks = 400.0, 60, 60
     engine = started(kind, water, count, temperature=kelvin, friction=0.1, seed=3)
     engine.advance(200)
     samples = np.empty((blocks, count))
@@ -111,7 +111,7 @@ def test_replicas_take_the_temperature_they_are_told(water):
 
 def test_a_nose_hoover_chain_samples_the_canonical_distribution(water):
     """Without overall motion: 2K/kT follows chi-squared with 3N - 6 degrees of freedom."""
-    kelvin, count, blocks = 400.0, 60, 100
+    kelvin, count, blocks = 400.0, 60, 60
     engine = started("native", water, count, ensemble="nvt-nose-hoover", temperature=kelvin, thermostat_time=20, seed=3)
     assert engine.degrees_of_freedom == 3
     engine.advance(1000)

@@ -108,9 +108,12 @@ def _sha(path: Path) -> str:
     return sha256(path)
 
 
-def test_from_md_to_report(tmp_path, monkeypatch, capsys):
+def test_from_md_to_report_and_energy_is_conserved(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    _piwsl("md", "--system", "aspirin", "--steps", "2000", "--output", "run")
+    _piwsl(
+        "md", "--system", "aspirin", "--ensemble", "nve", "--temperature", "300", "--steps", "2000",
+        "--report-interval", "10", "--output", "run",
+    )  # fmt: skip
     summary = json.loads(Path("run/summary.json").read_text())
     assert (summary["force"], summary["result"], summary["steps_done"]) == ("TorchForce", "completed", 2000)
     _piwsl("analyze", "run")
@@ -118,14 +121,7 @@ def test_from_md_to_report(tmp_path, monkeypatch, capsys):
     assert figures["stable"] is True
     assert Path("run/analysis/report.html").stat().st_size > 10_000
     assert "Stable" in capsys.readouterr().out
-
-
-def test_energy_is_conserved(tmp_path):
-    _piwsl(
-        "md", "--system", "aspirin", "--ensemble", "nve", "--temperature", "300", "--steps", "2000",
-        "--report-interval", "10", "--output", tmp_path / "run",
-    )  # fmt: skip
-    rows = np.loadtxt(tmp_path / "run" / "thermo.csv", delimiter=",", skiprows=1)
+    rows = np.loadtxt("run/thermo.csv", delimiter=",", skiprows=1)
     drift = np.polyfit(rows[:, 1], rows[:, 4], 1)[0] * 10.0 / 21  # eV/atom in 10 ps
     assert abs(drift) < 1e-3
 

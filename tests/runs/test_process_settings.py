@@ -85,6 +85,7 @@ def _comes_from_the_system(size: int) -> bool:
     return after == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library")
 def test_the_allocator_keeps_blocks_within_a_job_only():
     # Earlier tests may leave large free blocks in the heap of this process.

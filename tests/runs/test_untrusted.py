@@ -49,6 +49,7 @@ def test_a_crash_of_a_child_is_one_line():
         call_in_child(Path("a.bin"), os.abort, seconds=5, memory=2**30)
 
 
+@pytest.mark.slow
 def test_a_child_without_an_end_is_ended():
     from itertools import count
 

@@ -48,6 +48,7 @@ def test_an_isomer_has_no_mapping(runs):
     assert map_atoms(atoms.numbers, atoms.positions * np.nan, atoms.numbers, bonds) is None
 
 
+@pytest.mark.slow
 def test_the_mapping_is_offered_and_accepted(runs, tmp_path, reference):
     positions = runs.shaking(300, seed=1)
     order = np.array([8, 7, 6, 5, 4, 3, 2, 1, 0])

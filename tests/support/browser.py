@@ -27,7 +27,7 @@ NOISE = ("GPU stall due to ReadPixels",)
 
 
 class Browser:
-    """One process; each page is a fresh tab."""
+    """One process; each page is a fresh tab, which is closed when the next one opens."""
 
     def __init__(self, directory: Path) -> None:
         assert BROWSER is not None
@@ -48,6 +48,7 @@ class Browser:
         self._rest = b""
         self._number = 0
         self.events: list[dict[str, Any]] = []
+        self._page: Page | None = None
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; events in between are kept."""
@@ -72,8 +73,12 @@ class Browser:
         return dict(json.loads(line))
 
     def open(self, file: Path, **options: Any) -> "Page":
-        """Open a file in a new tab."""
-        return Page(self, file, **options)
+        """Open a file in a new tab, in place of the one before."""
+        if self._page is not None:
+            self._page.close()
+        self.events.clear()
+        self._page = Page(self, file, **options)
+        return self._page
 
     def close(self) -> None:
         self._process.terminate()
@@ -90,11 +95,11 @@ class Page:
         script: bool = True, mobile: bool = False, media: str = "screen", first: str = "", still: bool = False,
     ) -> None:  # fmt: skip
         self._browser = browser
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+        self.resize(width, height, mobile)
         features = {
             "prefers-color-scheme": "dark" if dark else "light",
             "prefers-reduced-motion": "reduce" if still else "no-preference",
@@ -109,6 +114,16 @@ class Page:
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self._browser.call(method, self._session, **parameters)
+
+    def close(self) -> None:
+        self._browser.call("Target.closeTarget", targetId=self._target)
+
+    def resize(self, width: int, height: int = 900, mobile: bool = False) -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+
+    def drawn(self) -> None:
+        """Until the page has been laid out and drawn again."""
+        self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def _wait_for_load(self) -> None:
         deadline = time.monotonic() + 60

@@ -1,6 +1,7 @@
 """Curves, comparisons and groups of runs made up for the tests of the report."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from piwsl.analysis.statistics.results import Difference, Measurement
 from tests.support import run_directories as runs
 
 
+@cache
 def reference(frames: int = 600) -> Reference:
+    """Return the frames that runs are compared with; their statistics are computed once."""
     return Reference.of_frames("mine", runs.ETHANOL.numbers, runs.shaking(frames, seed=50), 50.0 * np.arange(frames))
 
 

@@ -79,6 +79,7 @@ def test_the_optimizer_has_a_rate_for_each_layer(decaying, tmp_path):
     assert any(fact.startswith("rates: ") and "messages.0 x 0.5" in fact for fact in run.facts)
 
 
+@pytest.mark.slow
 def test_lower_layers_move_less(decaying, file, tmp_path):
     """The steps of Adam have the size of the learning rate, so the moves show the factors."""
     config = decaying("start.layer_decay=0.1", "optimizer.steps=10", "optimizer.ema_decay=0", "loss.pitc=0")

@@ -47,6 +47,7 @@ def test_mixed_charges_in_one_batch_are_learned(small, charged_file, tmp_path):
     assert evaluate(tmp_path / "run", charged_file).errors.energy_mae < 0.3 * SHIFT
 
 
+@pytest.mark.slow
 def test_a_network_that_ignores_the_charge_says_so_once(small, charged_file, tmp_path, caplog):
     config = small(f"data.file={charged_file}", "optimizer.steps=20", "loss.pitc=0", "loss.pisc=0")
     with caplog.at_level(logging.INFO, "piwsl"):
@@ -60,6 +61,7 @@ def test_a_network_that_ignores_the_charge_says_so_once(small, charged_file, tmp
     assert model.domain.default_charge is None
 
 
+@pytest.mark.slow
 def test_evaluation_compares_the_charges(small, charged_file, tmp_path):
     frames = read_frames(charged_file)
     neutral = tmp_path / "neutral.h5"

@@ -82,7 +82,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         (BOMB, "more than 20000 values or 50 levels"),
         ("a: &a [*a]", "more than 20000 values or 50 levels"),
-        ("a: " + "[" * 3000 + "]" * 3000, "more than 50 levels"),
+        ("a: " + "[" * 1000 + "]" * 1000, "more than 50 levels"),
         ("seed: " + "1" * 5000, "a number has too many digits"),
         ("seed: !!python/object:os.system x", "could not determine a constructor"),
         ("seed: 2020-99-99", "month must be in 1..12"),

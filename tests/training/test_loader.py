@@ -95,7 +95,7 @@ def test_processes_that_read_ahead_change_nothing_and_end():
     assert not set(workers) & children()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_damaged_frame_is_one_line(workers):
     frames = FrameSet(Unreadable(frame("H2O", seed=seed) for seed in range(10)))
     with pytest.raises(DataError) as error:

@@ -82,6 +82,7 @@ def test_stacks_of_matrices_have_a_change_each():
     assert all(key.endswith((".up", ".down")) for key in trained)
 
 
+@pytest.mark.slow
 def test_only_low_rank_changes_are_trained_and_the_file_is_ordinary(lora, file, tmp_path):
     before = load_trained(file).tensors
     config = lora("start.freeze=[readout]", "loss.pitc=0.1")

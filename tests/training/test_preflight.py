@@ -38,12 +38,14 @@ def test_a_plan_lists_weights_labels_time_and_memory_and_writes_nothing(small, t
     assert "trained weights" in repr(plan)
 
 
+@pytest.mark.slow
 def test_a_time_budget_limits_the_estimate(small, tmp_path):
     plan = plan_run(small("optimizer.steps=100000000", "optimizer.minutes=2"), tmp_path / "run")
     assert 120 <= plan.seconds < 180
     assert "optimizer.minutes: 2" in line(plan, "time in total")
 
 
+@pytest.mark.slow
 def test_a_plan_warns_about_settings_without_effect(small, tmp_path):
     plan = plan_run(
         small("optimizer.warmup=60", "optimizer.patience=4", "optimizer.validation_interval=70"), tmp_path / "run"

@@ -40,6 +40,7 @@ def test_labels_that_are_hidden_or_absent_cannot_decide(small, tmp_path):
         judged(config, tmp_path, frames)
 
 
+@pytest.mark.slow
 def test_training_stops_early_on_the_error_that_decides(small, tmp_path):
     """Energies that cannot be learned stop training; the forces alone would have improved further."""
     config = small("optimizer.steps=400", "optimizer.patience=1", "optimizer.validation_interval=10", "loss.energy=0")

@@ -66,6 +66,7 @@ def test_every_batch_contains_its_share_of_replay_frames():
     assert np.array_equal(mixed.frames(370, 390), batches[37:39].ravel())
 
 
+@pytest.mark.slow
 def test_replay_frames_have_the_labels_of_the_start_model_at_the_new_reference_energies(replaying, file, tmp_path):
     config = replaying()
     run = prepared(config, tmp_path)
@@ -91,6 +92,7 @@ def test_replay_frames_have_the_labels_of_the_start_model_at_the_new_reference_e
     assert all(not one.has_stress for one in frames)
 
 
+@pytest.mark.slow
 def test_replay_follows_the_seed(replaying, tmp_path):
     def positions(*overrides):
         frames = prepared(replaying(*overrides), tmp_path).setup.replay
@@ -114,6 +116,7 @@ def test_replay_from_a_file_keeps_elements_that_the_new_labels_lack(replaying, t
     assert len(few.setup.replay) == 8  # a run of 4 steps with 2 frames each uses no more
 
 
+@pytest.mark.slow
 def test_training_uses_replay_and_validation_does_not(replaying, tmp_path):
     config = replaying("data.forces_fraction=0")
     run = prepared(config, tmp_path)
@@ -165,10 +168,10 @@ def test_a_run_with_replay_resumes_to_the_same_weights(replaying, tmp_path, part
         pass
 
     def stop(progress):
-        if progress.step == 25:
+        if progress.step == 11:
             raise StopError
 
-    config = replaying("optimizer.steps=40", f"optimizer.accumulate={parts}")
+    config = replaying("optimizer.steps=16", "optimizer.validation_interval=8", f"optimizer.accumulate={parts}")
     whole = load_trained(run_training(config, tmp_path / "whole").model).tensors
     with pytest.raises(StopError):
         run_training(config, tmp_path / "part", progress=stop)

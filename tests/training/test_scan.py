@@ -106,6 +106,7 @@ def test_cells_are_refused():
         scan_model(only_prior(), FrameSet([cell]))
 
 
+@pytest.mark.slow
 def test_two_atoms_of_a_trained_model_repel_each_other(small, water_file, tmp_path):
     """The network cannot remove the wall, because its energy stays finite."""
     config = small("loss.pitc=0", "loss.pisc=0", "model.zbl=true")

@@ -64,6 +64,7 @@ def test_the_network_is_that_of_the_file_and_all_weights_are_loaded(fine_tuned, 
     assert float(point.potential.scale) == trained.scale
 
 
+@pytest.mark.slow
 def test_refitted_reference_energies_start_at_zero_mean_error(fine_tuned):
     point, frames = start(fine_tuned())
     labels = np.array([one.energy for one in frames.train])
@@ -139,6 +140,7 @@ def test_new_elements_are_listed_or_refused(fine_tuned):
         start(fine_tuned("start.freeze=[embedding]"), train=more)
 
 
+@pytest.mark.slow
 def test_fixed_weights_do_not_move(fine_tuned, file, tmp_path):
     before = load_trained(file).tensors
     result = run_training(fine_tuned("start.freeze=[embedding, messages.0]"), tmp_path / "run")

@@ -42,6 +42,7 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(small, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_estimate_follows_batch_parts_copies_and_processes(small):
     def step(*overrides, processes=1):
         return estimate(small("model.channels=64", *overrides), Processes(processes, local_count=processes))

@@ -36,7 +36,7 @@ OFF = ("loss.pitc=0", "loss.pisc=0")
 @pytest.fixture(scope="module")
 def teacher_file(small, tmp_path_factory):
     """A teacher of water, trained for a few steps with all forces, which calls itself made from a foundation model."""
-    run = run_training(small("optimizer.steps=200", *OFF), tmp_path_factory.mktemp("teacher") / "run")
+    run = run_training(small("optimizer.steps=150", *OFF), tmp_path_factory.mktemp("teacher") / "run")
     made = load_trained(run.model)
     save_trained(replace(made, training={**made.training, "level": "PBE", "foundation": FOUNDATION}), run.model)
     return run.model
@@ -124,6 +124,7 @@ def test_a_directory_of_an_ensemble_is_a_teacher(small, teacher_file, tmp_path):
     assert loaded.sha256 == ",".join([sha256(teacher_file)] * 2)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_another_teacher(small, teacher_file, tmp_path):
     copy = tmp_path / "teacher.pt"
     copy.write_bytes(teacher_file.read_bytes())

@@ -129,6 +129,7 @@ def test_all_frames_labeled_keep_their_order(small):
     assert isinstance(training_order(config, training_frames(config), None), SeededOrder)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(small, bare_file, tmp_path):
     options = [f"data.unlabeled={bare_file}", "optimizer.schedule=constant", "optimizer.validation_interval=5"]
     whole = run_training(small(*options, "optimizer.steps=10"), tmp_path / "whole")

@@ -40,6 +40,7 @@ def test_types_of_ethanol():
     assert [name.split("-")[1][0] + name.split("-")[2][0] for name in graph.rotatable()] == ["CC", "CO"]
 
 
+@pytest.mark.slow
 def test_dihedrals_of_equivalent_atoms_are_one_torsion():
     """The three hydrogens of a methyl group, and not that of the hydroxyl group."""
     atoms = molecule("CH3CH2OH")

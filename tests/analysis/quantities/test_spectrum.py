@@ -41,6 +41,7 @@ def test_a_diatomic_stretches_at_its_frequency():
     assert bands[0].position.uncertainty < 2
 
 
+@pytest.mark.slow
 def test_the_frequency_is_that_of_the_potential():
     """Dynamics of H2 in a Morse potential at small amplitude, whose force constant is known."""
     epsilon, rho0 = 4.75, 0.7414 * 1.9426
@@ -87,6 +88,7 @@ def test_powers_are_those_of_velocities_from_positions_too(interval, waves):
         assert high / low == pytest.approx((waves[1] / waves[0]) ** 2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_pieces_make_no_difference_and_many_segments_are_added_up():
     positions = diatomic([1500.0], 900 * 836, 4.0, noise=0.01)
     whole = spectrum_of(positions[:30_000], 4.0, piece=30_000)

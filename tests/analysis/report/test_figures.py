@@ -148,6 +148,7 @@ def test_plots_have_names_of_files_and_captions(groups):
     assert plots["survival"].caption == "Bands are one standard error."
 
 
+@pytest.mark.slow
 def test_no_legend_lies_on_data(groups):
     for several in (groups, groups[:1]):
         for plot in plots_of(several):
@@ -182,6 +183,7 @@ def test_settings_of_matplotlib_come_back(families):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_same_figure_same_svg(groups):
     plot = plots_of(groups[:1])[1]
     texts = {page_svg(plot, WIDE) for _ in range(2)}

@@ -34,6 +34,7 @@ def test_difference_of_two_gaussians_is_that_of_theory():
     assert found.difference.agrees is False
 
 
+@pytest.mark.slow
 def test_noise_is_not_taken_for_a_difference():
     found = [
         compare(histogram(gaussian(10 + k, size=1000)), histogram(gaussian(500 + k, size=1000))) for k in range(60)
@@ -93,6 +94,7 @@ def test_wasserstein_distance_is_that_of_scipy(mean, width):
     assert found.agrees is (mean == 0.0 and width == 1.0)
 
 
+@pytest.mark.slow
 def test_wasserstein_distance_of_a_shift_is_the_shift():
     (ours, _), (theirs, _) = binned(0.5, 1.0, 3), binned(0.0, 1.0, 4)
     found = compare(ours, theirs).wasserstein.measured

@@ -40,6 +40,7 @@ def test_blocks_cover_every_frame_once(runs):
     np.testing.assert_allclose(blocks.sums(series).sum(), series.sum())
 
 
+@pytest.mark.slow
 def test_block_average_knows_its_error(runs):
     """Over many series the stated error is the spread of the means, which theory knows."""
     memory, length = 0.9, 4000

@@ -252,6 +252,7 @@ def test_a_packed_file_that_states_too_many_atoms(tmp_path):
     refused(tmp_path / "a.h5", "would take 1000000000000 bytes")
 
 
+@pytest.mark.slow
 def test_names_in_packed_files_and_ani(tmp_path):
     write_frames(mixed_frames(), tmp_path / "a.h5")
     changed_hdf5(tmp_path / "a.h5", lambda h5py, file: file.__setitem__("dipole", np.zeros(3)))
@@ -284,6 +285,7 @@ def test_sizes_in_trajectories(tmp_path, place, value, message):
     refused(tmp_path / "a.traj", message)
 
 
+@pytest.mark.slow
 def test_a_structure_file_that_states_too_many_atoms(tmp_path):
     (tmp_path / "a.vasp").write_text("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nCu\n999999999999\nDirect\n0 0 0\n")
     refused(tmp_path / "a.vasp", "cannot be read")

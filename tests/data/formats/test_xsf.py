@@ -49,6 +49,7 @@ def test_atomic_numbers_and_slabs(tmp_path):
     assert found.pbc == (True, True, False)
 
 
+@pytest.mark.slow
 def test_forces_of_xcrysden_are_in_hartree(tmp_path):
     """Without the comment of aenet the file is one of XCrySDen, as ASE writes it."""
     made = periodic_frame()

@@ -26,7 +26,7 @@ def energy(method, options, structure=WATER):
     ("method", "options"),
     [
         ("gfn2-xtb", {"charge": 1, "multiplicity": 2}),
-        ("pyscf:hf/sto-3g", {"charge": 1, "spin": 1}),
+        pytest.param("pyscf:hf/sto-3g", {"charge": 1, "spin": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_the_built_in_methods_compute_the_stated_charge(method, options):
@@ -50,6 +50,7 @@ def test_options_alone_still_count():
     )
 
 
+@pytest.mark.slow
 def test_labeled_frames_keep_the_charge_and_other_charges_are_another_job(tmp_path):
     done = label_frames(FrameSet([WATER, CATION]), "gfn2-xtb", tmp_path / "labels")
     neutral, charged = read_frames(done.file)
@@ -59,6 +60,7 @@ def test_labeled_frames_keep_the_charge_and_other_charges_are_another_job(tmp_pa
     assert plans[0] != plans[1]
 
 
+@pytest.mark.slow
 def test_sampled_frames_have_the_charge_of_their_start(tmp_path):
     plan = SamplingPlan(
         trajectories=1, steps=4, equilibration_steps=2, chunk_steps=2, frame_interval=2, position_interval=2

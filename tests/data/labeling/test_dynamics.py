@@ -26,6 +26,7 @@ def job(tmp_path_factory):
     return output, calls
 
 
+@pytest.mark.slow
 def test_frames_carry_the_labels_of_the_method(job):
     output, calls = job
     frames = read_frames(output / "frames.npz")
@@ -40,11 +41,13 @@ def test_frames_carry_the_labels_of_the_method(job):
     assert calls[-1] == (6, 6)
 
 
+@pytest.mark.slow
 def test_trajectories_differ(job):
     frames = read_frames(job[0] / "frames.npz")
     assert not np.allclose(frames[0].positions, frames[4].positions, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_goes_on_as_if_nothing_had_been(job, tmp_path):
     output, _ = job
     resumed = tmp_path / "resumed"
@@ -70,11 +73,13 @@ class Dying:
         yield Outcome(1, died="its process died")
 
 
+@pytest.mark.slow
 def test_a_process_that_dies(job):
     with pytest.raises(DataError, match="trajectory 1: its process died; its finished chunks are kept"):
         sample_and_label(molecule("H2O"), PLAN, job[0], Dying())
 
 
+@pytest.mark.slow
 def test_another_plan_is_refused(job):
     with pytest.raises(RunDirectoryError, match="another labeling job"):
         sample_and_label(molecule("H2O"), replace(PLAN, seed=4), job[0])

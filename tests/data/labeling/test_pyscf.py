@@ -68,6 +68,7 @@ def test_without_the_response_of_the_grid_the_forces_do_not_add_up():
     assert np.abs(result.forces.sum(0)).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_known_energies():
     """Hartree-Fock of water in STO-3G at the geometry of Crawford's programming projects: -74.942079928 hartree."""
     bohr = 0.52917721092

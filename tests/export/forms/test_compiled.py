@@ -26,18 +26,14 @@ from tests.support.molecules import frame, oxide
 
 pytestmark = pytest.mark.compile
 
-MOLECULE = frame("CH3CH2OH", seed=5)
+MOLECULE = frame("CH3CH2OH")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A trained file and what is compiled of it, for any structure and for one molecule."""
-    folder = tmp_path_factory.mktemp("compiled")
-    trained = trained_file(folder / "model.pt", network="schnet", layers=1, channels=8, dtype="float64")
-    exporter = Exporter([trained])
-    assert exporter.general(folder / "general.pt2", "aotinductor").passed
-    assert exporter.openmm(MOLECULE, folder / "openmm.pt2", "aotinductor").passed
-    return folder
+def files(exports):
+    """The folder of a trained file and what is compiled of it, for any structure and for one molecule."""
+    exports.compiled_general()
+    return exports.compiled_molecule().parent
 
 
 def eager(folder, made):
@@ -55,7 +51,7 @@ def test_the_general_form_equals_the_model(files):
     potential = load_exported(files / "general.pt2")
     assert (potential.format, potential.target) == ("aotinductor", "general")
     far = Frame(np.array([8, 1]), np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 0.0]]), np.nan, np.full((2, 3), np.nan))
-    for made in (frame("C6H6", seed=3), MOLECULE, frame("CH3CH2OH"), oxide(), far):
+    for made in (frame("C6H6", seed=3), MOLECULE, frame("CH3CH2OH", seed=5), oxide(), far):
         bound = bind(potential, made.species, made.pbc)
         for threads in (1, 2):
             torch.set_num_threads(threads)
@@ -65,14 +61,14 @@ def test_the_general_form_equals_the_model(files):
 
 
 def test_the_molecule_form_equals_the_model(files):
-    bound = bind(load_exported(files / "openmm.pt2"))
+    bound = bind(load_exported(files / "ethanol-1.pt2"))
     for seed in (7, 8):
         made = frame("CH3CH2OH", seed=seed)
         assert_same(bound(made.positions), eager(files, made))
     with pytest.raises(DataError, match="exported for 9 atoms, got 3 positions"):
         bound(frame("H2O").positions)
     cell = np.diag([9.0, 9.5, 10.0])
-    periodic = bind(load_exported(files / "openmm.pt2"), MOLECULE.species, (True, True, True))
+    periodic = bind(load_exported(files / "ethanol-1.pt2"), MOLECULE.species, (True, True, True))
     torn = MOLECULE.positions + np.random.default_rng(0).integers(-2, 3, (9, 3)) * np.diag(cell)
     assert_same(periodic(torn, cell), eager(files, MOLECULE))
     with pytest.raises(EngineError, match="wide"):
@@ -81,7 +77,7 @@ def test_the_molecule_form_equals_the_model(files):
 
 @pytest.fixture
 def package(files):
-    return files / "openmm.pt2"
+    return files / "ethanol-1.pt2"
 
 
 @pytest.mark.parametrize("what", ["device", "processor", "PyTorch"])

@@ -105,7 +105,11 @@ def test_it_acts_on_some_particles_of_a_system(files, ethanol, kind):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [pytest.param("torch", "openmm", marks=pytest.mark.torchforce), ("python", "openmm"), ("python", "general")],
+    [
+        pytest.param("torch", "openmm", marks=pytest.mark.torchforce),
+        ("python", "openmm"),
+        pytest.param("python", "general", marks=pytest.mark.slow),
+    ],
 )
 def test_a_molecule_that_the_box_cuts(files, ethanol, kind, name):
     expected = bind(load_exported(files / "openmm.pt"))(ethanol.positions)
@@ -152,6 +156,7 @@ def test_a_box_too_narrow_for_the_molecule_form(files, ethanol):
     assert np.isnan(evaluate(system_of(ethanol.get_masses(), torch), ethanol.positions, narrow)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.torchforce
 def test_several_forces_and_systems_at_once(files, ethanol):
     single = evaluate(
@@ -164,6 +169,7 @@ def test_several_forces_and_systems_at_once(files, ethanol):
     assert evaluate(system, ethanol.positions, group={3})[0] == pytest.approx(single[0], rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.torchforce
 def test_the_choice_and_its_reason_are_logged(exports, ethanol, caplog, tmp_path):
     caplog.set_level(logging.INFO, "piwsl")
@@ -190,6 +196,7 @@ def test_a_trained_file_is_exported_on_the_way(files, ethanol):
     assert energy != pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.torchforce
 def test_what_does_not_go_together(files, ethanol):
     with pytest.raises(ConfigError, match="precision='single' requires float32: export it again with dtype='float32'"):

@@ -1,15 +1,14 @@
 """Engines of many replicas: each replica is by itself, whatever happens to the others."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from piwsl.data.frames import Frame
 from piwsl.errors import EngineError, ModelFileError
 from piwsl.export.exported_file import load_exported
-from piwsl.export.exporter import Exporter
 from piwsl.export.replica_evaluation import bind_replicas
 from piwsl.md.engines.make import make_engine
 from piwsl.md.engines.native import NativeReplicas
@@ -19,7 +18,6 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import copies_per_call, prepare_replica_model
 from piwsl.md.simulation import starts
 from piwsl.runs.process_settings import replica_threads
-from tests.support.models_for_tests import trained_file
 from tests.support.molecules import oxide
 from tests.support.spring_replicas import SpringReplicas
 from tests.support.springs import springs_model
@@ -38,12 +36,13 @@ def positions(engine):
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
+def network(exports, tmp_path_factory):
     """A random network in float64: trained, of three ethanols, and general."""
     folder = tmp_path_factory.mktemp("network")
-    exporter = Exporter([trained_file(folder / "model.pt", dtype="float64", layers=1, channels=8)])
-    exporter.openmm(Frame.from_atoms(molecule("CH3CH2OH")), folder / "three.pt", copies=3)
-    exporter.general(folder / "general.pt")
+    for name, path in (
+        ("model.pt", exports.trained()), ("three.pt", exports.openmm(copies=3)), ("general.pt", exports.general())
+    ):  # fmt: skip
+        shutil.copy(path, folder / name)
     return folder
 
 

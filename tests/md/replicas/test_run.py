@@ -93,6 +93,7 @@ def test_a_replica_does_what_it_does_alone(run, tmp_path):
     assert equal(tmp_path / "all" / NAMES[3], tmp_path / "one" / NAMES[0])
 
 
+@pytest.mark.slow
 def test_one_that_breaks_leaves_and_the_others_go_on(run, tmp_path):
     options = {"trajectory_interval": 50, "check_interval": 50}
     run("whole", **options)
@@ -154,6 +155,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(ensemble, run, tmp_path):
     assert run("cut", ensemble=ensemble, restart=True, check_interval=5, steps=total).completed
 
 
+@pytest.mark.slow
 def test_equilibration_comes_first_for_each(run, tmp_path):
     run("run", ensemble="nve", equilibration=100)
     assert "equilibrated for 100 steps; continuing with nve" in (tmp_path / "run" / "md.log").read_text()
@@ -163,6 +165,7 @@ def test_equilibration_comes_first_for_each(run, tmp_path):
         assert np.ptp([float(row[4]) for row in rows]) < 0.01  # total energy
 
 
+@pytest.mark.slow
 def test_a_shorter_run_replaces_all_of_a_longer_one(ethanol, make_model, run, tmp_path):
     run("run")
     (tmp_path / "run" / NAMES[4] / "notes.txt").write_text("of the user")

@@ -157,6 +157,7 @@ def test_a_state_given_to_a_class_or_a_dictionary_changes_nothing(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_a_compressed_archive_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "bomb.model"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:

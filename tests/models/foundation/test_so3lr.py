@@ -59,6 +59,7 @@ def test_a_batch_shares_no_charge_between_structures():
     assert together.tolist() == pytest.approx(single, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_laws_of_a_potential():
     # The electrostatic energy of the original has a jump in its second derivative at the cutoff, of 1e-3 eV/A^2.
     made = potential()

@@ -38,7 +38,10 @@ def by_copy(pairs, forces):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("network", NETWORKS, ids="-".join)
-@pytest.mark.parametrize(("n_atoms", "copies"), [(2, 3), (3, 8), (6, 3), (7, 1), (7, 3)])
+@pytest.mark.parametrize(
+    ("n_atoms", "copies"),
+    [(2, 3), (7, 1), (7, 3), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((3, 8), (6, 3)))],
+)
 def test_each_copy_is_what_it_is_alone(network, form, n_atoms, copies):
     positions = 0.6 * torch.randn(copies, n_atoms, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     together, alone = FORMS[form](n_atoms, copies).double(), MoleculePairs(n_atoms).double()

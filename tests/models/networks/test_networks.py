@@ -28,9 +28,9 @@ def call(model, frames, cutoff, dtype):
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.float64])
 @pytest.mark.parametrize("network", ["painn", "schnet"])
-@pytest.mark.parametrize("radial", ["bessel", "gaussian"])
+@pytest.mark.parametrize("radial", ["bessel", pytest.param("gaussian", marks=pytest.mark.slow)])
 def test_the_laws_of_a_potential(network, radial, dtype):
     check_model(potential(network, dtype, cutoff=3.0, radial=radial), FRAMES, 3.0, dtype)
 

@@ -35,8 +35,9 @@ def call(model, frames, cutoff=3.0, dtype=torch.float64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("radial", ["bessel", "gaussian"])
+@pytest.mark.parametrize(
+    ("radial", "dtype"), [("bessel", torch.float32), ("bessel", torch.float64), ("gaussian", torch.float64)]
+)
 def test_the_laws_of_a_potential(network, radial, dtype):
     check_model(potential(network, dtype, radial=radial), FRAMES, 3.0, dtype)
 

@@ -149,7 +149,7 @@ def test_every_torchscript_form_agrees_with_the_potential_for_close_atoms(tmp_pa
     # Pull two atoms to 0.5 A, where the prior is most of the energy.
     moved = structure.positions.copy()
     moved[-1] = moved[0] + 0.5 * (moved[-1] - moved[0]) / np.linalg.norm(moved[-1] - moved[0])
-    model = trained_model(dtype=dtype, forces=forces, frames=(molecule, "CH4"))
+    model = trained_model(dtype=dtype, forces=forces, frames=(molecule, "CH4"), layers=1, channels=8)
     save_trained(model, tmp_path / "model.pt")
     exporter = Exporter([tmp_path / "model.pt"])
     exporter.general(tmp_path / "general.pt")

@@ -88,6 +88,7 @@ def test_incomplete_variables_of_a_launcher_are_one_line(environment):
         launched_processes(environment)
 
 
+@pytest.mark.slow
 def test_a_waiting_process_logs_for_which_processes_it_waits(caplog):
     alone = Processes(2, 0, local_count=2, address="127.0.0.1", port=29517)
     with pytest.raises(

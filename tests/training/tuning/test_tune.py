@@ -44,6 +44,7 @@ def searched(tmp_path_factory, small):
     return config, settings, run_study(config, settings, folder / "run", on_trial=seen.append), folder / "run", seen
 
 
+@pytest.mark.slow
 def test_all_trials_are_done_and_the_first_is_the_configuration(searched):
     _, _, result, output, seen = searched
     assert [trial.number for trial in seen] == [trial.number for trial in result.trials] == [0, 1, 2, 3]
@@ -56,6 +57,7 @@ def test_all_trials_are_done_and_the_first_is_the_configuration(searched):
     assert len({trial.settings["optimizer.learning_rate"] for trial in result.trials}) == 4
 
 
+@pytest.mark.slow
 def test_the_test_frames_are_looked_at_once(searched):
     config, _, result, output, _ = searched
     for path in output.glob("trial-*/summary.json"):
@@ -71,6 +73,7 @@ def test_the_test_frames_are_looked_at_once(searched):
     assert summary["best"]["value"] == result.best[0].value == min(one.value for one in result.best)
 
 
+@pytest.mark.slow
 def test_what_it_leaves(searched):
     config, _, result, output, _ = searched
     best = load_config(output / "best.yaml")
@@ -145,7 +148,7 @@ def test_a_hopeless_trial_is_stopped_early(small, tmp_path):
 
 @pytest.mark.slow
 def test_the_trial_of_a_killed_worker_is_done_again(small, tmp_path):
-    steps = ("optimizer.steps=60", "optimizer.validation_interval=6")
+    steps = ("optimizer.steps=30", "optimizer.validation_interval=3")
     whole = {**small(*SHORT, *steps).model_dump(mode="json"), "tune": {"trials": 2, "ranges": RATES}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(whole))
     command = [sys.executable, "-m", "piwsl.cli", "tune", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "run")]
@@ -298,6 +301,7 @@ def test_ranges_are_tried_before_the_first_trial(small, tmp_path, metric, ranges
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_metric_needs_its_label(small, water_file, tmp_path):
     with np.load(water_file) as archive:
         content = {key: archive[key] for key in archive.files if key != "forces"}
