@@ -43,6 +43,7 @@ from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, provenance
 from piwsl.structures.files import load_structure
+from piwsl.training.inputs import yaml_text
 
 LOGGER = logging.getLogger(__name__)
 _PROGRAMS = ("torch", "numpy", "ase", "tblite", "pyscf")
@@ -246,11 +247,9 @@ def _settings(
     given: Mapping[str, Any],
     options: Mapping[str, Any] | None,
 ) -> LearnSettings:
-    import json
-
     values = {key: str(value) if isinstance(value, PathLike) else value for key, value in given.items()}
     values = {key: value for key, value in values.items() if value is not None} | dict(options or {})
-    texts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    texts = [f"{key}={yaml_text(value)}" for key, value in values.items()]
     if isinstance(config, LearnSettings):
         return load_learn_settings(None, texts, base=config.model_dump(mode="json", exclude_unset=True))
     if isinstance(config, Mapping):

@@ -83,7 +83,7 @@ def training_inputs(
 
 
 def _configuration(config: Config | None, options: Mapping[str, Any]) -> tuple[TrainingConfig, TuneConfig | None]:
-    texts = [f"{key}={_yaml(value)}" for key, value in options.items()]
+    texts = [f"{key}={yaml_text(value)}" for key, value in options.items()]
     if config is None:
         return load_config(None, texts), None
     if isinstance(config, TrainingConfig):
@@ -95,7 +95,7 @@ def _configuration(config: Config | None, options: Mapping[str, Any]) -> tuple[T
     return load_settings(Path(config), texts)
 
 
-def _yaml(value: Any) -> str:
+def yaml_text(value: Any) -> str:
     """Return a value as YAML. Strings are returned unchanged, because they may come from the command line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 

@@ -21,6 +21,7 @@ def water(place: float = 0.0, energy: float = np.nan, force: float | None = None
     return Frame.from_atoms(atoms, energy, forces)
 
 
+@pytest.mark.slow
 def test_a_failed_calculation_is_reported_and_not_repeated_in_the_result(tmp_path):
     settings = LabelSettings(method=SPRINGS, options={"fail": [1]})
     labeled = label_round([water(0), water(1), water(2)], settings, tmp_path)

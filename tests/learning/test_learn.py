@@ -135,6 +135,7 @@ def test_the_user_is_asked_for_labels(tmp_path):
         assert LearnResult.read(output).waiting_for == waiting.waiting_for
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_reported_before_any_other_work(tmp_path):
     settings = {**TINY, "labels": {"method": "tests.support.faulty_calculators:Springs", "options": {"fail": [0]}}}
     atoms = molecule("H2O")

@@ -164,6 +164,7 @@ def test_gradients_of_the_weights_in_both_modes():
             close(gradient, expected)
 
 
+@pytest.mark.slow
 def test_compiled_neighbor_sums():
     config, potential = several()
     batch = mixed(config)

@@ -23,6 +23,9 @@ from tests.support.molecules import frame
 from tests.support.two_levels import FIELDS, OFFSETS, labeled, write_water
 
 
+pytestmark = pytest.mark.slow  # one training for all tests
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("levels")
@@ -155,7 +158,6 @@ def same_weights(one, other):
     return all(torch.equal(a.tensors[name], b.tensors[name]) for a, b in pairs for name in a.tensors)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(two, tmp_path):
     options = ["optimizer.steps=12", "optimizer.validation_interval=4", "optimizer.accumulate=2", "loss.pitc=0.1"]
     config = two(*options)
@@ -206,7 +208,6 @@ def test_a_start_file_with_several_heads(two, run, files):
     assert "head low" in point.notes[0]
 
 
-@pytest.mark.slow
 def test_low_rank_changes_are_merged_and_heads_are_whole(two, run, tmp_path):
     settings = (f"start.init_from={run.model}", "start.method=lora", "start.lora_rank=2", "optimizer.steps=20")
     config, _ = started(two(*settings))
@@ -227,7 +228,6 @@ def test_low_rank_changes_are_merged_and_heads_are_whole(two, run, tmp_path):
     assert (low - predictions(before.at_level("low"))[1]).abs().mean() < 0.3
 
 
-@pytest.mark.slow
 def test_an_exported_file_contains_one_head(run, tmp_path):
     for name in ("high", "low"):
         path = tmp_path / f"{name}.pt"
