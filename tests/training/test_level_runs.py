@@ -22,7 +22,6 @@ from tests.support.models_for_tests import trained_model
 from tests.support.molecules import frame
 from tests.support.two_levels import FIELDS, OFFSETS, labeled, write_water
 
-
 pytestmark = pytest.mark.slow  # one training for all tests
 
 
