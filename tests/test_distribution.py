@@ -22,6 +22,7 @@ SOURCES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.m
 DATA = (
     "piwsl/py.typed",
     *(f"piwsl/analysis/report/{folder}/*" for folder in ("templates", "viewer")),
+    "piwsl/learning/templates/*",
     "piwsl/resources/*",
 )
 

@@ -73,7 +73,7 @@ def test_stress_is_the_derivative_by_strain_in_the_order_of_ase(network):
     atoms.calc = PiwslCalculator(network)
     stress = atoms.get_stress()
     numerical = calculate_numerical_stress(atoms, eps=1e-5)
-    assert np.ptp(stress) > 1e-2
+    assert np.ptp(stress) > 5e-3
     assert np.abs(stress - numerical).max() < 1e-6
 
 
