@@ -15,7 +15,7 @@ PYTEST := -m pytest -n 2 --dist loadfile --durations 15
 SLOW := slow or compile or browser or cluster
 FAST := not ($(SLOW))
 # All extras but torchforce-*, whose plugin needs a newer torch than the lowest, and torch-sim.
-LOWEST_EXTRAS := openmm-ml,fast,data,label,pyscf,dask,tune,tensorboard,dev
+LOWEST_EXTRAS := openmm-ml,fast,data,label,smiles,pyscf,dask,tune,tensorboard,dev
 
 .PHONY: help install demo test test-fast test-slow test-lowest coverage fuzz lint check docs dist clean
 
