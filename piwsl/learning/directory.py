@@ -112,8 +112,7 @@ class StudentRecord(_Record):
         force_mae: Likewise, eV/angstrom.
         teacher_force_mae: Difference from the teachers on frames that were not trained on, eV/angstrom.
         survival: Survival of replicas at the target temperature.
-        drift: Drift of the energy at constant energy, meV/atom; None if the run ended early.
-        drift_picoseconds: Length of this run, ps.
+        drift: Largest drift of the energy at constant energy, meV/atom/10 ps; None if a replica ended early.
         agreement: Verdict of the comparison with the reference.
         analysis: Report of this comparison, relative to the directory.
         seconds: Wall time of the attempt, s.
@@ -126,7 +125,6 @@ class StudentRecord(_Record):
     teacher_force_mae: float | None = None
     survival: SurvivalRecord | None = None
     drift: float | None = None
-    drift_picoseconds: float | None = None
     agreement: str | None = None
     analysis: str | None = None
     seconds: float = 0.0
