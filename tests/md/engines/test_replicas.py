@@ -18,6 +18,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.md.run_model import copies_per_call, prepare_replica_model
 from piwsl.md.simulation import starts
 from piwsl.runs.process_settings import replica_threads
+from tests.support.models_for_tests import trained_file
 from tests.support.molecules import oxide
 from tests.support.spring_replicas import SpringReplicas
 from tests.support.springs import springs_model
@@ -199,6 +200,18 @@ def test_a_trained_file_is_exported_for_the_replicas(network, ethanol, tmp_path)
     crystal = bulk("CO", "rocksalt", a=4.3)
     path = prepare_replica_model(network / "model.pt", crystal, tmp_path, copies=4)
     assert load_exported(path).target == "general"
+
+
+@pytest.mark.slow
+def test_a_network_without_neighbor_sums_runs_in_the_general_form(ethanol, tmp_path):
+    model = trained_file(tmp_path / "so3lr.pt", network="so3lr", channels=16, layers=1, heads=2)
+    path = prepare_replica_model(model, ethanol, tmp_path, copies=4, work=1e8)
+    assert load_exported(path).target == "general"
+    engine = make_engine(path, ethanol, NVT, starts(ethanol, NVT, range(5)))
+    before = positions(engine)
+    engine.advance(3)
+    assert np.isfinite(positions(engine)).all()
+    assert not np.array_equal(positions(engine), before)
 
 
 @pytest.mark.slow
