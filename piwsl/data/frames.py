@@ -1,7 +1,7 @@
 """Labeled structures: single frames and sets of frames."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -99,6 +99,17 @@ class Frame:
         labels += [str(self.charge_spin)] if self.states_charge else []
         formula = self.atoms().get_chemical_formula("hill")
         return f"Frame({formula}, {len(self.species)} atoms, {', '.join(labels) or 'no labels'})"
+
+    def without_labels(self) -> "Frame":
+        """Return the structure without labels and spreads."""
+        return replace(
+            self,
+            energy=np.nan,
+            forces=np.full_like(self.positions, np.nan),
+            stress=np.full((3, 3), np.nan),
+            energy_spread=np.nan,
+            force_spread=None,
+        )
 
     def atoms(self) -> Atoms:
         """Return the structure without its labels. Its ``info`` contains the stated charge and unpaired electrons."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.frames import FrameSet
 from piwsl.export.trained_file import DTYPES, load_trained
 from piwsl.losses.predictions import ORIGIN
 from piwsl.models.features import AtomFeatures, structure_features
@@ -98,16 +98,4 @@ def predict_frames(models: Sequence[Path], frames: FrameSet) -> Predicted:
         stacked.std(0, ddof=1) if several else np.full(len(frames), np.nan),
         [np.sqrt(np.square(parts.std(0, ddof=1)).sum(-1)) for parts in together] if several else [],
         np.array(features).reshape(len(frames), -1),
-    )
-
-
-def without_labels(frame: Frame) -> Frame:
-    """Return a frame without labels and spreads."""
-    return replace(
-        frame,
-        energy=np.nan,
-        forces=np.full_like(frame.positions, np.nan),
-        stress=np.full((3, 3), np.nan),
-        energy_spread=np.nan,
-        force_spread=None,
     )

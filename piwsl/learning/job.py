@@ -17,7 +17,7 @@ from piwsl.errors import DataError
 from piwsl.export.export import export_model
 from piwsl.export.trained_file import load_trained
 from piwsl.learning.choose import choose
-from piwsl.learning.committee import predict_frames, without_labels
+from piwsl.learning.committee import predict_frames
 from piwsl.learning.directory import (
     EXPORTED_FILE,
     LABELED_FILE,
@@ -245,7 +245,7 @@ class LearningJob:
             if number == 1 and self.settings.labels.method == FILE_METHOD:
                 candidates = [Frame.from_atoms(self.structure), *candidates]
             if models:
-                known = [without_labels(frame) for frame in self._labeled]
+                known = [frame.without_labels() for frame in self._labeled]
                 chosen = choose(candidates, known, models, count)
                 record.largest_spread = chosen.spread
                 frames = chosen.frames
@@ -282,7 +282,7 @@ class LearningJob:
     def _student(self, teachers: Teachers, reference_frames: list[list[Frame]], earlier: float) -> None:
         """Train and verify students until one survives."""
         reference = reference_for(self.settings, self.name, reference_frames)
-        always: list[Frame] = [without_labels(frame) for frame in self._labeled]
+        always: list[Frame] = [frame.without_labels() for frame in self._labeled]
         before: Path | None = None
         attempts = self.settings.student.attempts
         for number in range(1, attempts + 1):

@@ -80,7 +80,7 @@ def given_structures(config: TrainingConfig, most: int | None = None) -> FrameSe
     used = min(most or len(frames), replay_count(config) * config.optimizer.steps)
     if len(frames) > used:
         frames = frames.select(sorted(_random(config.seed, _STARTS).permutation(len(frames))[:used]))
-    return FrameSet([_unlabeled(frame) for frame in frames], frames.source)
+    return FrameSet([frame.without_labels() for frame in frames], frames.source)
 
 
 def replay_frames(
@@ -155,7 +155,7 @@ def _made(config: TrainingConfig, train: FrameSet, model: _Model, most: int | No
     starts = usable[np.resize(order, trajectories)]
     made: list[Frame] = []
     for begin in range(0, trajectories, _BATCH):
-        frames = [_unlabeled(train[int(index)]) for index in starts[begin : begin + _BATCH]]
+        frames = [train[int(index)].without_labels() for index in starts[begin : begin + _BATCH]]
         made += _dynamics(frames, model, config.start.replay_temperature, _random(config.seed, _NOISE, begin))
     if not made:
         raise ConfigError(
@@ -217,11 +217,6 @@ def _with_labels(frames: Sequence[Frame], energies: FloatArray, forces: FloatArr
         replace(frame, energy=float(energy), forces=part)
         for frame, energy, part in zip(frames, energies, parts, strict=True)
     ]
-
-
-def _unlabeled(frame: Frame) -> Frame:
-    none = np.full((3, 3), np.nan)
-    return replace(frame, energy=math.nan, forces=np.full_like(frame.positions, np.nan), stress=none)
 
 
 def _known_elements(start: StartConfig) -> set[int]:

@@ -47,15 +47,7 @@ class HiddenLabels(Sequence[Frame]):
     def __getitem__(self, index: int | slice) -> "Frame | HiddenLabels":
         if isinstance(index, slice):
             return HiddenLabels(self.base.select(range(*index.indices(len(self)))))
-        frame = self.base[index]
-        return replace(
-            frame,
-            energy=np.nan,
-            forces=np.full_like(frame.positions, np.nan),
-            stress=np.full((3, 3), np.nan),
-            energy_spread=np.nan,
-            force_spread=None,
-        )
+        return self.base[index].without_labels()
 
     def census(self) -> Census:
         """Return the composition of every frame, without labels."""

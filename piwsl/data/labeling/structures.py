@@ -207,7 +207,7 @@ def _compute(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     open_indices = [index for index in range(len(frames)) if index not in store]
-    tasks = ((plan["method"], plan["options"], _bare(frames[index])) for index in open_indices)
+    tasks = ((plan["method"], plan["options"], frames[index].without_labels()) for index in open_indices)
     finished = len(frames) - len(open_indices)
     if progress:
         progress(finished, len(frames))
@@ -217,11 +217,6 @@ def _compute(
         finished += 1
         if progress:
             progress(finished, len(frames))
-
-
-def _bare(frame: Frame) -> Frame:
-    no_forces, no_stress = np.full(frame.positions.shape, np.nan), np.full((3, 3), np.nan)
-    return replace(frame, energy=np.nan, forces=no_forces, stress=no_stress, energy_spread=np.nan, force_spread=None)
 
 
 class LabelingSummary(RunSummary):
@@ -291,7 +286,7 @@ class _Labeled(Sequence[Frame]):
 
 def _with_labels(frame: Frame, labels: SinglePoint | None) -> Frame:
     if labels is None:
-        return _bare(frame)
+        return frame.without_labels()
     stress = np.full((3, 3), np.nan) if labels.stress is None else labels.stress
     spread = labels.spread
     return replace(
