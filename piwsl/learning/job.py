@@ -152,9 +152,8 @@ class LearningJob:
         record.failed = labeled.reasons
         for reason in labeled.reasons:
             LOGGER.warning(f"no label: {reason}")
-        shifted = number == 1
         if labeled.frames and models:
-            record.new_force_mae = errors_on(models, FrameSet(labeled.frames), shifted).force_mae
+            record.new_force_mae = errors_on(models, FrameSet(labeled.frames)).force_mae
         self._labeled += labeled.frames
         self._set_aside += labeled.set_aside
         write_frames(FrameSet(self._labeled), self.output / LABELED_FILE, force=True)
@@ -368,8 +367,8 @@ def _joined(first: Labeled, second: Labeled) -> Labeled:
     )
 
 
-def _milli(value: float) -> str:
-    return f"{1e3 * value:.1f}"
+def _milli(value: float | None) -> str:
+    return "-" if value is None else f"{1e3 * value:.1f}"
 
 
 def _verdict(summary: LearnSummary) -> str:

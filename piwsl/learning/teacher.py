@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.write import write_frames
 from piwsl.errors import DataError
 from piwsl.export.trained_file import ENSEMBLE_FILE
-from piwsl.learning.committee import predict_frames
 from piwsl.learning.settings import LearnSettings, training_sections
+from piwsl.training.committee import committee_errors
 from piwsl.training.directory import SPLIT_FILE
 from piwsl.training.ensemble import train_ensemble
+from piwsl.training.metrics import Errors
 from piwsl.training.stored_split import stored_split
 
 FEWEST_LABELS = 10
@@ -102,25 +102,6 @@ def train_teachers(
     )
 
 
-@dataclass(frozen=True)
-class LabelErrors:
-    """Errors on labeled frames: energies without their mean shift, and forces."""
-
-    energy_mae: float
-    force_mae: float
-
-
-def errors_on(models: Sequence[Path], frames: FrameSet, shifted: bool = False) -> LabelErrors:
-    """Return the errors of the mean prediction of models on labeled frames, eV and eV/angstrom.
-
-    Args:
-        models: Trained files.
-        frames: Labeled frames.
-        shifted: Ignore a constant shift of the energies, for a model of another level of theory.
-    """
-    predicted = predict_frames(models, frames)
-    energies = np.array([frame.energy for frame in frames]) - predicted.energies
-    if shifted:
-        energies -= np.median(energies)
-    forces = [np.abs(frame.forces - own).ravel() for frame, own in zip(frames, predicted.forces, strict=True)]
-    return LabelErrors(float(np.abs(energies).mean()), float(np.concatenate(forces).mean()))
+def errors_on(models: Sequence[Path], frames: FrameSet) -> Errors:
+    """Return the errors of the mean prediction of models on labeled frames."""
+    return committee_errors(models, frames, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,7 +1,7 @@
 """Ensembles: training with several seeds, and the mean prediction of the members."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import partial
 from os import PathLike
@@ -11,14 +11,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, Field
-from torch import Tensor
 
-from piwsl.data.batch import Batch
-from piwsl.data.frames import FrameSet
 from piwsl.data.read import FrameSource
 from piwsl.errors import ConfigError, RunDirectoryError, system_errors
-from piwsl.export.trained_file import DTYPES, ENSEMBLE_FILE, MODEL_FILE, load_trained
-from piwsl.losses.predictions import Prediction
+from piwsl.export.trained_file import ENSEMBLE_FILE, MODEL_FILE
 from piwsl.models import import_modules
 from piwsl.runs import notebook
 from piwsl.runs.config import to_yaml
@@ -27,17 +23,17 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.side_by_side import run_side_by_side
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
+from piwsl.training.committee import committee_errors
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation, stored_config
 from piwsl.training.distributed.devices import backend_of, chosen_device
 from piwsl.training.distributed.process_group import from_rank_zero, is_rank_zero, rank_zero_first
 from piwsl.training.distributed.processes import launched_processes, process_group
-from piwsl.training.evaluate import predictions
 from piwsl.training.fit import TrainingProgress
 from piwsl.training.frames import TrainingFrames
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
-from piwsl.training.metrics import ErrorCollector, Errors
+from piwsl.training.metrics import Errors
 from piwsl.training.run import run_training
 from piwsl.training.start import with_network_of_start
 
@@ -307,10 +303,11 @@ def _train_member(config: TrainingConfig, output: Path, resume: bool, force: boo
 
 def _result(output: Path, summary: EnsembleSummary, frames: TrainingFrames, device: torch.device) -> EnsembleResult:
     members = [_finished(seed, output / f"seed-{seed}") for seed in summary.seeds]
+    models = [member.model for member in members]
     result = EnsembleResult(
         members,
-        committee_errors(members, frames.validation, device),
-        committee_errors(members, frames.test, device) if len(frames.test) else None,
+        committee_errors(models, frames.validation, device),
+        committee_errors(models, frames.test, device) if len(frames.test) else None,
         output / ENSEMBLE_FILE,
     )
     _complete(summary, result)
@@ -333,29 +330,6 @@ def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | 
     if not known or len(known) < len(values):
         return None
     return fmean(known), stdev(known) if len(known) > 1 else 0.0
-
-
-def committee_errors(members: Sequence[Member], frames: FrameSet, device: torch.device) -> Errors:
-    """Compute the errors of the mean prediction (energies and forces) of the members on a device."""
-    collector = ErrorCollector()
-    each: list[Iterator[tuple[Prediction, Batch]]] = []
-    for member in members:
-        trained = load_trained(member.model)
-        potential = trained.potential().to(device)
-        each.append(predictions(potential, frames, trained.config.cutoff, DTYPES[trained.dtype]))
-    for together in zip(*each, strict=True):
-        mean = mean_prediction([prediction for prediction, _ in together])
-        collector.add(mean, together[0][1])
-    return collector.errors()
-
-
-def mean_prediction(members: Sequence[Prediction]) -> Prediction:
-    """Return the mean of several predictions for the same batch."""
-    first = members[0]
-    names = [field.name for field in fields(first) if isinstance(getattr(first, field.name), Tensor)]
-    return replace(
-        first, **{name: torch.stack([getattr(member, name) for member in members]).mean(0) for name in names}
-    )
 
 
 def _check_directory(config: TrainingConfig, output: Path, resume: bool, force: bool) -> None:
