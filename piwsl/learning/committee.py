@@ -8,13 +8,10 @@ import numpy as np
 import torch
 
 from piwsl.data.frames import FrameSet
-from piwsl.export.trained_file import DTYPES, load_trained
-from piwsl.losses.predictions import ORIGIN
+from piwsl.export.trained_file import load_trained
 from piwsl.models.features import AtomFeatures, structure_features
-from piwsl.training.evaluate import evaluated_batches
+from piwsl.training.predictors import TrainedPredictor
 from piwsl.typing import FloatArray
-
-_BATCH = 25  # frames per call
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,36 +63,27 @@ def predict_frames(models: Sequence[Path], frames: FrameSet) -> Predicted:
         ConfigError: The network of the first file has no readout.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    predictor = TrainedPredictor([load_trained(path) for path in models], device)
     elements = frames.elements
-    energies: list[list[float]] = []
-    forces: list[list[FloatArray]] = []
+    energies: list[FloatArray] = []
+    energy_spreads: list[FloatArray] = []
+    forces: list[FloatArray] = []
+    force_spreads: list[FloatArray] = []
     features: list[FloatArray] = []
-    for place, path in enumerate(models):
-        model = load_trained(path)
-        potential = model.potential().to(device)
-        own_energies: list[float] = []
-        own_forces: list[FloatArray] = []
-        with AtomFeatures(potential) as recorded:
-            for points, batch in evaluated_batches(potential, frames, model.cutoff, DTYPES[model.dtype], _BATCH):
-                own_energies += points.energies[ORIGIN].tolist()
-                sizes = batch.n_atoms.tolist()
-                ends = np.cumsum(sizes)[:-1]
-                own_forces += np.split(points.forces[ORIGIN].detach().cpu().double().numpy(), ends)
-                if place == 0:
-                    species = np.split(batch.species.cpu().numpy(), ends)
-                    parts = np.split(recorded.take(), ends)
-                    features += [
-                        structure_features(kinds, part, elements) for kinds, part in zip(species, parts, strict=True)
-                    ]
-        energies.append(own_energies)
-        forces.append(own_forces)
-    stacked = np.array(energies, dtype=np.float64).reshape(len(models), len(frames))
-    together = [np.stack(parts) for parts in zip(*forces, strict=True)]
-    several = len(models) > 1
+    with AtomFeatures(predictor.potentials[0]) as recorded:
+        for portion in predictor.portions(frames):
+            ends = np.cumsum(portion.counts)[:-1]
+            energies.append(portion.energies)
+            forces += np.split(portion.forces, ends)
+            if portion.energy_spreads is not None and portion.force_spreads is not None:
+                energy_spreads.append(portion.energy_spreads)
+                force_spreads += np.split(np.sqrt(np.square(portion.force_spreads).sum(-1)), ends)
+            species, of_atoms = np.split(portion.species, ends), np.split(recorded.take(), ends)
+            features += [structure_features(*both, elements) for both in zip(species, of_atoms, strict=True)]
     return Predicted(
-        stacked.mean(0),
-        [parts.mean(0) for parts in together],
-        stacked.std(0, ddof=1) if several else np.full(len(frames), np.nan),
-        [np.sqrt(np.square(parts.std(0, ddof=1)).sum(-1)) for parts in together] if several else [],
+        np.concatenate([np.empty(0), *energies]),
+        forces,
+        np.concatenate([np.empty(0), *energy_spreads]) if energy_spreads else np.full(len(frames), np.nan),
+        force_spreads,
         np.array(features).reshape(len(frames), -1),
     )

@@ -93,6 +93,9 @@ class Predictor(ABC):
 class TrainedPredictor(Predictor):
     """Predictor for one trained model, or for the mean of several models.
 
+    Attributes:
+        potentials: Potentials of the models.
+
     Args:
         models: Contents of the trained files.
         device: ``cpu`` or ``cuda``.
@@ -102,12 +105,12 @@ class TrainedPredictor(Predictor):
     def __init__(self, models: Sequence[TrainedModel], device: str, name: str = "the model") -> None:
         self.models = models
         self._name = name
-        self._potentials = [model.potential().to(device) for model in models]
+        self.potentials = [model.potential().to(device) for model in models]
 
     @property
     def direct(self) -> DirectPotential | None:
         """Potential of a single model with direct forces; None otherwise."""
-        potential = self._potentials[0]
+        potential = self.potentials[0]
         return potential if len(self.models) == 1 and isinstance(potential, DirectPotential) else None
 
     @property
@@ -126,7 +129,7 @@ class TrainedPredictor(Predictor):
         """Yield the predictions for all frames, in order."""
         members = [
             evaluated_batches(potential, frames, model.cutoff, DTYPES[model.dtype], BATCH)
-            for potential, model in zip(self._potentials, self.models, strict=True)
+            for potential, model in zip(self.potentials, self.models, strict=True)
         ]
         for together in zip(*members, strict=True):
             yield _portion_of(together[0][1], [points for points, _ in together])
