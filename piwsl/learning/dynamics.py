@@ -3,9 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from ase import Atoms
 from ase.io import iread
 
@@ -14,50 +12,53 @@ from piwsl.data.frames import Frame
 from piwsl.errors import UnphysicalError
 from piwsl.export.loading import EXPORTED_NAMES, is_own_code
 from piwsl.learning.directory import SurvivalRecord
-from piwsl.md.run import MDRun, run_md
+from piwsl.learning.settings import LearnSettings
+from piwsl.md.progress import reporting_progress
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.run import MDRun, run_protocol
 from piwsl.md.run_directory import MD_RUN, THERMO
-from piwsl.md.run_model import copies_per_call, prepare_replica_model
+from piwsl.md.run_model import prepare_model
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import sha256
-from piwsl.runs.process_settings import replica_threads
 from piwsl.trajectories.thermo import Thermo
 from piwsl.units import PICOSECOND
 
 
-@dataclass(frozen=True)
-class Dynamics:
-    """Settings of replicas.
+def replica_protocol(
+    settings: LearnSettings,
+    temperature: float,
+    picoseconds: float,
+    replicas: int,
+    frame_interval: float,
+    seed: int,
+    ensemble: str = "nvt-langevin",
+) -> MDProtocol:
+    """Return the protocol of replicas of a learning job.
 
-    Attributes:
+    Args:
+        settings: Settings of the job, for the time step.
         temperature: Temperature of the thermostat, or of the initial velocities at constant energy, K.
-        steps: Steps of each replica.
-        timestep: Time step, fs.
+        picoseconds: Length of each replica, ps.
         replicas: Number of replicas.
-        interval: Steps between frames.
+        frame_interval: Time between frames, fs.
         seed: Seed of the first replica.
         ensemble: Statistical ensemble.
     """
-
-    temperature: float
-    steps: int
-    timestep: float
-    replicas: int
-    interval: int
-    seed: int
-    ensemble: str = "nvt-langevin"
-
-    @property
-    def work(self) -> int:
-        """Steps of all replicas."""
-        return self.steps * self.replicas
-
-    @property
-    def picoseconds(self) -> float:
-        """Length of each replica, ps."""
-        return self.steps * self.timestep / PICOSECOND
+    interval = max(1, round(frame_interval / settings.timestep))
+    return MDProtocol.of(
+        ensemble=ensemble,
+        temperature=temperature,
+        timestep=settings.timestep,
+        steps=settings.steps(picoseconds),
+        replicas=replicas,
+        trajectory_interval=interval,
+        report_interval=interval,
+        trajectory_format="extxyz",
+        seed=seed,
+    )
 
 
-def exported_for(model: Path, structure: Atoms, dynamics: Dynamics, folder: Path) -> Path:
+def exported_for(model: Path, structure: Atoms, protocol: MDProtocol, folder: Path) -> Path:
     """Return the exported file for replicas of a trained file, which is made at the first call for these arguments.
 
     Several runs share the file, because an export is compiled and verified.
@@ -65,28 +66,26 @@ def exported_for(model: Path, structure: Atoms, dynamics: Dynamics, folder: Path
     Args:
         model: Trained file.
         structure: Start structure.
-        dynamics: Settings of the first run.
+        protocol: Protocol of the first run.
         folder: Directory of the stage that uses the model.
     """
-    target = folder / f"exported-{dynamics.replicas}"
+    target = folder / f"exported-{protocol.replicas}"
     made = next((target / name for name in EXPORTED_NAMES if (target / name).is_file()), None)
     if made is not None and is_own_code(made, sha256(made)):
         return made
     target.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    copies = copies_per_call(len(structure), dynamics.replicas, replica_threads(device), device)
-    return prepare_replica_model(model, structure, target, copies, dynamics.work * len(structure))
+    return prepare_model(model, structure, protocol, target)
 
 
 def run_dynamics(
-    structure: Atoms, model: Path, dynamics: Dynamics, output: Path, name: str, progress: bool | None = None
+    structure: Atoms, model: Path, protocol: MDProtocol, output: Path, name: str, progress: bool | None = None
 ) -> MDRun:
     """Run replicas, or continue them after an interruption. Replicas that become unphysical end early.
 
     Args:
         structure: Start structure of all replicas.
-        model: Trained or exported file.
-        dynamics: Settings of the replicas.
+        model: Exported file.
+        protocol: Protocol of the run.
         output: Run directory.
         name: Name of the system, stored in the summary of the run.
         progress: Show a progress bar; None shows a bar in interactive sessions.
@@ -96,23 +95,13 @@ def run_dynamics(
     """
     directory = RunDirectory(output, MD_RUN)
     continues = directory.holds_job and directory.can_continue
-    options: dict[str, Any] = {
-        "temperature": dynamics.temperature,
-        "steps": dynamics.steps,
-        "timestep": dynamics.timestep,
-        "replicas": dynamics.replicas,
-        "trajectory_interval": dynamics.interval,
-        "report_interval": dynamics.interval,
-        "trajectory_format": "extxyz",
-        "seed": dynamics.seed,
-        "ensemble": dynamics.ensemble,
-    }
     if continues and (ended := _ended(output)) is not None:
         return ended
     try:
-        return run_md(
-            structure, model, output=output, restart=continues, force=not continues, progress=progress, **options
-        )
+        with reporting_progress(progress) as report:
+            return run_protocol(
+                structure, model, protocol, output, name, restart=continues, force=not continues, progress=report
+            )
     except UnphysicalError:
         return MDRun.read(output)
 
@@ -143,10 +132,20 @@ def survival_of(run: MDRun) -> SurvivalRecord:
 
 @dataclass(frozen=True)
 class Harvest:
-    """Frames of a run: all physical frames, and the last of them before each replica became unphysical."""
+    """Frames of a run.
 
-    frames: list[Frame]
+    Attributes:
+        replicas: Physical frames of each replica.
+        endings: The last physical frame of each replica that became unphysical.
+    """
+
+    replicas: list[list[Frame]]
     endings: list[Frame]
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Frames of all replicas."""
+        return [frame for frames in self.replicas for frame in frames]
 
 
 # Frames before the violation that are not used, because the structure is already damaged.
@@ -160,18 +159,17 @@ def harvest(run: MDRun, charge: Atoms) -> Harvest:
         run: Run with replicas.
         charge: Structure whose stated charge and spin the frames have.
     """
-    frames: list[Frame] = []
-    endings: list[Frame] = []
+    made = Harvest([], [])
     for replica in run.summary.replicas or []:
         path = run.directory / replica.directory / "trajectory.extxyz"
         if not path.is_file():
             continue
         own = [_frame(atoms, charge) for atoms in iread(path, index=":", format="extxyz")]
         if replica.stop is not None:
-            own = own[:-_DAMAGED] if len(own) > _DAMAGED else []
-            endings += own[-1:]
-        frames += own
-    return Harvest(frames, endings)
+            own = own[:-_DAMAGED]
+            made.endings.extend(own[-1:])
+        made.replicas.append(own)
+    return made
 
 
 def _frame(atoms: Atoms, charge: Atoms) -> Frame:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
 from piwsl.data.frames import Frame, FrameSet
@@ -29,7 +28,7 @@ from piwsl.learning.directory import (
     StudentRecord,
     SurvivalRecord,
 )
-from piwsl.learning.dynamics import Dynamics, exported_for, harvest, run_dynamics, survival_of
+from piwsl.learning.dynamics import Harvest, exported_for, harvest, replica_protocol, run_dynamics, survival_of
 from piwsl.learning.first_structures import first_structures
 from piwsl.learning.labels import Labeled, checked_labels, existing_labels, label_round
 from piwsl.learning.report import write_report
@@ -45,8 +44,17 @@ LOGGER = logging.getLogger(__name__)
 
 _CHOSEN_FILE = "chosen.extxyz"
 _SEEDS_PER_STAGE = 1000
-# Frames of an unstable student, just before it breaks, that are always among the frames of the next attempt.
-_BEFORE_BREAKING = 5
+# Stages after the rounds, for the seeds of their dynamics.
+_STAGE_OF_TEACHERS, _STAGE_OF_STUDENTS = 500, 600
+
+
+@dataclass(frozen=True)
+class Explored:
+    """Dynamics of a model at one temperature: the run, the survival of its replicas, and their frames."""
+
+    run: MDRun
+    survival: SurvivalRecord
+    harvest: Harvest
 
 
 @dataclass
@@ -74,6 +82,7 @@ class LearningJob:
     _set_aside: list[Frame] = field(default_factory=list)
     _pool: list[Frame] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter)
+    _earlier: float = 0.0  # duration of earlier sessions, s
 
     def run(self) -> None:
         """Run all stages that are not finished.
@@ -82,7 +91,7 @@ class LearningJob:
             LabelsMissingError: The user must label structures first.
             PiwslError: A stage failed.
         """
-        earlier = self.summary.wall_seconds
+        self._earlier = self.summary.wall_seconds
         frame = Frame.from_atoms(self.structure)
         self._labeled += existing_labels(self.settings.labels, frame)
         if self._labeled:
@@ -93,15 +102,15 @@ class LearningJob:
         for number in range(1, self.settings.rounds + 1):
             teachers = self._round(number, models, first if number == 1 else None, self.start.path is None)
             models = teachers.models
-            self._save(earlier)
+            self._save()
         assert teachers is not None
         save_copy(teachers.models[0], self.output / TEACHER_FILE, self._level, self._foundation)
         reference_frames = self._teacher_dynamics(teachers)
-        self._save(earlier)
-        self._student(teachers, reference_frames, earlier)
+        self._save()
+        self._student(teachers, reference_frames)
         self.summary.result, self.summary.finished = "completed", now()
         self.summary.verdict = _verdict(self.summary)
-        self._save(earlier)
+        self._save()
         LOGGER.info(self.summary.verdict)
 
     @property
@@ -113,8 +122,8 @@ class LearningJob:
     def _foundation(self) -> object:
         return None if self.start.path is None else load_trained(self.start.path).training.get("foundation")
 
-    def _save(self, earlier: float) -> None:
-        self.summary.wall_seconds = round(earlier + time.perf_counter() - self._began, 1)
+    def _save(self) -> None:
+        self.summary.wall_seconds = round(self._earlier + time.perf_counter() - self._began, 1)
         self.summary.write(self.output)
         write_report(self.summary, self.settings, self.output)
 
@@ -181,53 +190,48 @@ class LearningJob:
         """Return structures that could be labeled."""
         if not models:
             return first_structures(self.structure, 10 * max(count, 1), self.settings.temperature, self.settings.seed)
-        candidates: list[Frame] = []
-        for run, frames in self._explore(models[0], self.output / f"round-{number:02d}", number, record.exploration):
-            candidates += frames
-            self._warn_of_breaking(run)
+        explored = self._explore(models[0], self.output / f"round-{number:02d}", number)
+        self._warn_of_breaking(explored)
+        record.exploration = [one.survival for one in explored]
+        candidates = [frame for one in explored for frame in one.harvest.frames]
         self._pool += candidates
         record.candidates = len(candidates)
         return candidates
 
-    def _explore(
-        self, model: Path, folder: Path, stage: int, survivals: list[SurvivalRecord]
-    ) -> list[tuple[MDRun, list[Frame]]]:
-        """Run replicas of a model at all temperatures and return their frames."""
+    def _explore(self, model: Path, folder: Path, stage: int) -> list[Explored]:
+        """Run replicas of a model at all temperatures."""
         explore, settings = self.settings.explore, self.settings
-        runs = []
+        explored = []
         for place, factor in enumerate(explore.temperature_factors):
-            dynamics = Dynamics(
+            protocol = replica_protocol(
+                settings,
                 factor * settings.temperature,
-                settings.steps(explore.picoseconds),
-                settings.timestep,
+                explore.picoseconds,
                 explore.replicas,
-                max(1, round(explore.frame_interval / settings.timestep)),
+                explore.frame_interval,
                 settings.seed + _SEEDS_PER_STAGE * stage + 100 * place,
             )
             LOGGER.info(
-                f"dynamics  {dynamics.replicas} replicas of {dynamics.picoseconds:g} ps at {dynamics.temperature:g} K"
+                f"dynamics  {explore.replicas} replicas of {explore.picoseconds:g} ps at {protocol.temperature} K"
             )
-            exported = exported_for(model, self.structure, dynamics, folder)
-            run = run_dynamics(
-                self.structure, exported, dynamics, folder / f"dynamics-{place + 1}", self.name, self.progress
-            )
-            survival = survival_of(run)
-            survivals.append(survival)
-            LOGGER.info(f"dynamics  {survival.text()}")
-            runs.append((run, harvest(run, self.structure).frames))
-        return runs
+            exported = exported_for(model, self.structure, protocol, folder)
+            output = folder / f"dynamics-{place + 1}"
+            run = run_dynamics(self.structure, exported, protocol, output, self.name, self.progress)
+            explored.append(Explored(run, survival_of(run), harvest(run, self.structure)))
+            LOGGER.info(f"dynamics  {explored[-1].survival.text()}")
+        return explored
 
-    def _warn_of_breaking(self, run: MDRun) -> None:
-        """Warn if the molecule breaks at the target temperature."""
-        survival = survival_of(run)
-        if survival.temperature > self.settings.temperature or survival.complete:
-            return
-        broken = next(replica for replica in run.summary.replicas or [] if replica.stop is not None)
-        message = broken.stop.message if broken.stop else ""
-        LOGGER.warning(
-            f"{survival.text()}, with the present model ({message}; {run.directory / broken.directory}): if the final "
-            "model breaks too, lower the temperature"
-        )
+    def _warn_of_breaking(self, explored: Sequence[Explored]) -> None:
+        """Warn if the molecule breaks at the target temperature or below."""
+        for one in explored:
+            if one.survival.temperature > self.settings.temperature or one.survival.complete:
+                continue
+            broken = next(replica for replica in one.run.summary.replicas or [] if replica.stop is not None)
+            message = broken.stop.message if broken.stop else ""
+            LOGGER.warning(
+                f"{one.survival.text()}, with the present model ({message}; {one.run.directory / broken.directory}): "
+                "if the final model breaks too, lower the temperature"
+            )
 
     def _label(
         self,
@@ -264,21 +268,15 @@ class LearningJob:
 
     def _teacher_dynamics(self, teachers: Teachers) -> list[list[Frame]]:
         """Run dynamics of the final teacher, and return the frames of each replica at the target temperature."""
-        survivals: list[SurvivalRecord] = []
         folder = self.output / "teacher_dynamics"
         folder.mkdir(exist_ok=True)
-        runs = self._explore(teachers.models[0], folder, 500, survivals)
-        for run, frames in runs:
-            self._pool += frames
-            self._warn_of_breaking(run)
-        at_target = [run for run, _ in runs if survival_of(run).temperature == self.settings.temperature]
-        if not at_target:
-            return []
-        frames = harvest(at_target[0], self.structure).frames
-        replicas = max(1, self.settings.explore.replicas)
-        return [list(part) for part in np.array_split(np.array(frames, dtype=object), replicas)]
+        explored = self._explore(teachers.models[0], folder, _STAGE_OF_TEACHERS)
+        self._warn_of_breaking(explored)
+        self._pool += [frame for one in explored for frame in one.harvest.frames]
+        at_target = (one for one in explored if one.survival.temperature == self.settings.temperature)
+        return next((one.harvest.replicas for one in at_target), [])
 
-    def _student(self, teachers: Teachers, reference_frames: list[list[Frame]], earlier: float) -> None:
+    def _student(self, teachers: Teachers, reference_frames: list[list[Frame]]) -> None:
         """Train and verify students until one survives."""
         reference = reference_for(self.settings, self.name, reference_frames)
         always: list[Frame] = [frame.without_labels() for frame in self._labeled]
@@ -311,13 +309,12 @@ class LearningJob:
                 )
             save_copy(result.model, self.output / STUDENT_FILE, self._level, self._foundation)
             is_last = number == attempts
-            own = self._explore(result.model, folder, 600 + number, [])
-            endings = [frame for run, _ in own for frame in harvest(run, self.structure).endings]
-            self._pool += [frame for _, frames in own for frame in frames]
-            promising = all(
-                survival_of(run).complete for run, _ in own if survival_of(run).temperature <= self.settings.temperature
-            )
-            if promising or is_last:
+            explored = self._explore(result.model, folder, _STAGE_OF_STUDENTS + number)
+            endings = [frame for one in explored for frame in one.harvest.endings]
+            self._pool += [frame for one in explored for frame in one.harvest.frames]
+            cool = [one.survival for one in explored if one.survival.temperature <= self.settings.temperature]
+            broken = next((survival for survival in cool if not survival.complete), None)
+            if broken is None or is_last:
                 checked = verify_student(
                     self.structure, result.model, self.settings, self.name, reference, folder, self.progress
                 )
@@ -330,18 +327,14 @@ class LearningJob:
                 self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
                 LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
             else:
-                record.survival = next(
-                    survival_of(run)
-                    for run, _ in own
-                    if survival_of(run).temperature <= self.settings.temperature and not survival_of(run).complete
-                )
-                LOGGER.info(f"student   attempt {number}: {record.survival.text()}: not verified further")
+                record.survival = broken
+                LOGGER.info(f"student   attempt {number}: {broken.text()}: not verified further")
             always += endings
             record.seconds = round(time.perf_counter() - began, 1)
             if number > len(self.summary.students):
                 self.summary.students.append(record)
-            self._save(earlier)
-            if promising and record.verified:
+            self._save()
+            if broken is None and record.verified:
                 break
         export_model(
             self.output / STUDENT_FILE,

@@ -12,7 +12,7 @@ from piwsl.data.frames import Frame
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.errors import PiwslError
 from piwsl.learning.directory import SurvivalRecord
-from piwsl.learning.dynamics import Dynamics, drift_per_10_ps, exported_for, run_dynamics, survival_of
+from piwsl.learning.dynamics import drift_per_10_ps, exported_for, replica_protocol, run_dynamics, survival_of
 from piwsl.learning.settings import LearnSettings
 from piwsl.md.run import MDRun
 
@@ -59,39 +59,21 @@ def verify_student(
         folder: Directory of the attempt.
         progress: Show progress bars.
     """
-    interval = max(1, round(_FRAME_INTERVAL / settings.timestep))
-    hot = Dynamics(
-        settings.temperature,
-        settings.steps(settings.verify.picoseconds),
-        settings.timestep,
-        settings.verify.replicas,
-        interval,
-        settings.seed + _OFFSET,
-    )
-    run = run_dynamics(structure, exported_for(model, structure, hot, folder), hot, folder / "replicas", name, progress)
+
+    def run_of(folder_name: str, picoseconds: float, replicas: int, seed: int, ensemble: str) -> MDRun:
+        protocol = replica_protocol(
+            settings, settings.temperature, picoseconds, replicas, _FRAME_INTERVAL, settings.seed + seed, ensemble
+        )
+        exported = exported_for(model, structure, protocol, folder)
+        return run_dynamics(structure, exported, protocol, folder / folder_name, name, progress)
+
+    verify = settings.verify
+    run = run_of("replicas", verify.picoseconds, verify.replicas, _OFFSET, "nvt-langevin")
     survival = survival_of(run)
     if not survival.survived:
         return Checked(run, survival, None, None)
-    constant = Dynamics(
-        settings.temperature,
-        settings.steps(settings.verify.constant_energy),
-        settings.timestep,
-        min(4, settings.verify.replicas),
-        interval,
-        settings.seed + 2 * _OFFSET,
-        "nve",
-    )
-    drift = drift_per_10_ps(
-        run_dynamics(
-            structure,
-            exported_for(model, structure, constant, folder),
-            constant,
-            folder / "constant_energy",
-            name,
-            progress,
-        ),
-        len(structure),
-    )
+    constant = run_of("constant_energy", verify.constant_energy, min(4, verify.replicas), 2 * _OFFSET, "nve")
+    drift = drift_per_10_ps(constant, len(structure))
     agreement = None
     if reference is not None:
         try:
