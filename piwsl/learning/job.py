@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ase import Atoms
 
+from piwsl.analysis import Reference
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import read_frames
 from piwsl.data.systems import BUNDLED_LEVEL
@@ -34,7 +35,7 @@ from piwsl.learning.labels import Labeled, checked_labels, existing_labels, labe
 from piwsl.learning.report import write_report
 from piwsl.learning.settings import FILE_METHOD, LearnSettings
 from piwsl.learning.start_model import StartModel
-from piwsl.learning.student import save_copy, teacher_frames, train_student
+from piwsl.learning.student import STUDENT_FRAMES_FILE, save_copy, teacher_frames, train_student
 from piwsl.learning.teacher import Teachers, errors_on, train_teachers
 from piwsl.learning.verify import reference_for, verify_student
 from piwsl.md.run import MDRun
@@ -277,64 +278,21 @@ class LearningJob:
         return next((one.harvest.replicas for one in at_target), [])
 
     def _student(self, teachers: Teachers, reference_frames: list[list[Frame]]) -> None:
-        """Train and verify students until one survives."""
+        """Train and verify students until one survives, and export the last."""
         reference = reference_for(self.settings, self.name, reference_frames)
         always: list[Frame] = [frame.without_labels() for frame in self._labeled]
         before: Path | None = None
-        attempts = self.settings.student.attempts
-        for number in range(1, attempts + 1):
+        for number in range(1, self.settings.student.attempts + 1):
             began = time.perf_counter()
-            folder = self.output / f"student-{number:02d}"
-            folder.mkdir(exist_ok=True)
             record = StudentRecord(number=number)
-            data = folder / "frames.extxyz"
-            if data.is_file():
-                frames = read_frames(data)
-            else:
-                frames = teacher_frames(
-                    self._pool, always, teachers.models, self.settings.student.frames, self.settings.seed + number
-                )
-            minutes = self.settings.student_minutes(number)
-            record.frames = len(frames)
-            LOGGER.info(f"student   attempt {number}: training on {len(frames)} frames for {minutes:.3g} min")
-            result = train_student(frames, self.settings, minutes, before, folder, self.progress)
-            record.teacher_force_mae = result.validation.force_mae
-            before = result.model
-            if len(teachers.held_back):
-                errors = errors_on([result.model], teachers.held_back)
-                record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
-                LOGGER.info(
-                    f"student   attempt {number}: {_milli(errors.energy_mae)} meV, {_milli(errors.force_mae)} meV/A on "
-                    "the held-back labels"
-                )
-            save_copy(result.model, self.output / STUDENT_FILE, self._level, self._foundation)
-            is_last = number == attempts
-            explored = self._explore(result.model, folder, _STAGE_OF_STUDENTS + number)
-            endings = [frame for one in explored for frame in one.harvest.endings]
-            self._pool += [frame for one in explored for frame in one.harvest.frames]
-            cool = [one.survival for one in explored if one.survival.temperature <= self.settings.temperature]
-            broken = next((survival for survival in cool if not survival.complete), None)
-            if broken is None or is_last:
-                checked = verify_student(
-                    self.structure, result.model, self.settings, self.name, reference, folder, self.progress
-                )
-                record.survival, record.drift = checked.survival, checked.drift
-                record.agreement = checked.agreement
-                if (folder / "analysis" / "report.html").is_file():
-                    record.analysis = f"{folder.name}/analysis/report.html"
-                harvested = harvest(checked.run, self.structure)
-                endings += harvested.endings
-                self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
-                LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
-            else:
-                record.survival = broken
-                LOGGER.info(f"student   attempt {number}: {broken.text()}: not verified further")
-            always += endings
+            before = self._train_student(record, teachers, always, before)
+            save_copy(before, self.output / STUDENT_FILE, self._level, self._foundation)
+            always += self._examine_student(record, before, reference)
             record.seconds = round(time.perf_counter() - began, 1)
             if number > len(self.summary.students):
                 self.summary.students.append(record)
             self._save()
-            if broken is None and record.verified:
+            if record.verified:
                 break
         export_model(
             self.output / STUDENT_FILE,
@@ -349,6 +307,60 @@ class LearningJob:
             "exported": EXPORTED_FILE,
             "labels": LABELED_FILE,
         }
+
+    def _student_folder(self, number: int) -> Path:
+        folder = self.output / f"student-{number:02d}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _train_student(
+        self, record: StudentRecord, teachers: Teachers, always: list[Frame], before: Path | None
+    ) -> Path:
+        """Train the student of an attempt, record its errors, and return its trained file."""
+        folder, number = self._student_folder(record.number), record.number
+        data = folder / STUDENT_FRAMES_FILE
+        if data.is_file():
+            frames = read_frames(data)
+        else:
+            frames = teacher_frames(
+                self._pool, always, teachers.models, self.settings.student.frames, self.settings.seed + number
+            )
+        minutes = self.settings.student_minutes(number)
+        record.frames = len(frames)
+        LOGGER.info(f"student   attempt {number}: training on {len(frames)} frames for {minutes:.3g} min")
+        result = train_student(frames, self.settings, minutes, before, folder, self.progress)
+        record.teacher_force_mae = result.validation.force_mae
+        errors = errors_on([result.model], teachers.held_back)
+        record.energy_mae, record.force_mae = errors.energy_mae, errors.force_mae
+        LOGGER.info(
+            f"student   attempt {number}: {_milli(errors.energy_mae)} meV, {_milli(errors.force_mae)} meV/A on the "
+            "held-back labels"
+        )
+        return result.model
+
+    def _examine_student(self, record: StudentRecord, model: Path, reference: Path | Reference | None) -> list[Frame]:
+        """Run dynamics of a student, record the results, and return the last frames of replicas that broke.
+
+        The long verification is left out if the student breaks in short dynamics and there are further attempts.
+        """
+        folder, number = self._student_folder(record.number), record.number
+        explored = self._explore(model, folder, _STAGE_OF_STUDENTS + number)
+        endings = [frame for one in explored for frame in one.harvest.endings]
+        self._pool += [frame for one in explored for frame in one.harvest.frames]
+        cool = [one.survival for one in explored if one.survival.temperature <= self.settings.temperature]
+        broken = next((survival for survival in cool if not survival.complete), None)
+        if broken is not None and number < self.settings.student.attempts:
+            record.survival = broken
+            LOGGER.info(f"student   attempt {number}: {broken.text()}: not verified further")
+            return endings
+        checked = verify_student(self.structure, model, self.settings, self.name, reference, folder, self.progress)
+        record.survival, record.drift, record.agreement = checked.survival, checked.drift, checked.agreement
+        if (folder / "analysis" / "report.html").is_file():
+            record.analysis = f"{folder.name}/analysis/report.html"
+        harvested = harvest(checked.run, self.structure)
+        self._pool += harvested.frames[:: max(1, len(harvested.frames) // 500)]
+        LOGGER.info(f"student   attempt {number}: {checked.survival.text()}")
+        return endings + harvested.endings
 
 
 def _joined(first: Labeled, second: Labeled) -> Labeled:

@@ -4,20 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from piwsl.errors import ConfigError
-from piwsl.runs.config import merged, read_mapping, validate, with_overrides
-from piwsl.training.config import load_config, yaml_value
+from piwsl.runs.config import commented_yaml, load, merged
+from piwsl.training.config import load_config
+from piwsl.training.data_config import Section
 
 FILE_METHOD = "file"  # structures are written to a file, and the user provides their labels
 AUTOMATIC, SCRATCH = "auto", "scratch"
-
-
-class Section(BaseModel):
-    """Base class of the sections. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LabelSettings(Section):
@@ -162,33 +157,14 @@ def training_sections(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> di
 def load_learn_settings(
     path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
 ) -> LearnSettings:
-    """Read settings from a YAML file and apply overrides such as ``section.key=value``.
-
-    Args:
-        path: YAML file; with None, all keys have their defaults.
-        overrides: Values of single keys, which take precedence over the file.
-        base: Nested values by section and key. The file takes precedence over them.
+    """Read settings of a learning job from a file, see `piwsl.runs.config.load`.
 
     Raises:
         ConfigError: The file does not contain a YAML mapping, a key is unknown, or a value is out of range.
     """
-    values = merged(base or {}, read_mapping(path) if path is not None else {})
-    return validate(LearnSettings, with_overrides(values, overrides), str(path) if path else "options")
+    return load(LearnSettings, path, overrides, base)
 
 
 def template() -> str:
     """Return the default settings as YAML, with a comment that describes each key."""
-    lines: list[str] = []
-    for name, field in LearnSettings.model_fields.items():
-        value = field.default
-        if isinstance(value, BaseModel):
-            lines.append(f"\n# {field.description}\n{name}:")
-            for key, entry in type(value).model_fields.items():
-                lines.append(f"  {key}: {_plain(getattr(value, key))}  # {entry.description}")
-        else:
-            lines.append(f"\n{name}: {_plain(value)}  # {field.description}")
-    return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _plain(value: Any) -> str:
-    return yaml_value(tuple(map(str, value)) if isinstance(value, tuple) else value)
+    return commented_yaml(LearnSettings)

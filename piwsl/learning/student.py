@@ -19,7 +19,7 @@ from piwsl.training.run import TrainingResult, train
 
 # Frames with larger forces are broken structures, on which the teachers cannot be trusted.
 LARGEST_FORCE = 30.0  # eV/angstrom
-_SUFFIX = ".h5"
+STUDENT_FRAMES_FILE = "frames.extxyz"
 _MOST_STEPS = 1_000_000  # the time ends training before
 _OPTIMIZER = {"batch_size": 10, "validation_interval": 250}
 _CONTINUED_RATE = 5e-4
@@ -79,7 +79,7 @@ def train_student(
     Raises:
         ConfigError: The settings of the training are invalid.
     """
-    data, output = folder / "frames.extxyz", folder / "train"
+    data, output = folder / STUDENT_FRAMES_FILE, folder / "train"
     if not data.is_file():
         write_frames(frames, data)
     optimizer: dict[str, Any] = {**_OPTIMIZER, "steps": _MOST_STEPS, "minutes": minutes}

@@ -1,13 +1,14 @@
 """Configurations: YAML files and options, validated with a pydantic model that reports errors in one line."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from piwsl.errors import ConfigError, reason_of, shortened
 
@@ -178,6 +179,24 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str = "", sec
         raise ConfigError(prefix + _explain(model, error, values, f"{section}." if section else "")) from None
 
 
+def load(
+    model: type[Model], path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> Model:
+    """Read a configuration file and apply overrides such as ``section.key=value``.
+
+    Args:
+        model: Class of the configuration.
+        path: YAML file. With None, all keys have their defaults.
+        overrides: Values of single keys, which take precedence over the file.
+        base: Nested values by section and key. The file takes precedence over them.
+
+    Raises:
+        ConfigError: The file does not contain a YAML mapping, a key is unknown, or a value is out of range.
+    """
+    values = merged(base or {}, read_mapping(path) if path is not None else {})
+    return validate(model, with_overrides(values, overrides), str(path) if path else "options")
+
+
 def _explain(model: type[BaseModel], error: ValidationError, values: Mapping[str, Any], section: str) -> str:
     errors = error.errors()
     # A union causes an error for each branch; an unknown key in a branch is the most specific error.
@@ -272,6 +291,47 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _all_keys(field.annotation, f"{prefix}{name}.")
+
+
+def described_fields(section: BaseModel) -> dict[str, tuple[Any, str]]:
+    """Return the value and the description of each key of a section, with the allowed values of enumerated keys."""
+    fields = type(section).model_fields
+    return {key: (getattr(section, key), _described(field)) for key, field in fields.items()}
+
+
+def commented_yaml(
+    model: type[BaseModel], described: Callable[[BaseModel], Mapping[str, tuple[Any, str]]] = described_fields
+) -> str:
+    """Return the default values of a configuration as YAML, with a comment that describes each key.
+
+    Args:
+        model: Class of the configuration, whose fields are sections or single keys.
+        described: Function that returns the value and the description of each key of a section.
+    """
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            lines.append(f"\n# {field.description}\n{name}:")
+            for key, (value, description) in described(field.default).items():
+                lines.append(f"  {key}: {_yaml_value(value)}  # {description}")
+        else:
+            lines.append(f"\n{name}: {_yaml_value(field.default)}  # {_described(field)}")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _described(field: FieldInfo) -> str:
+    choices = f" (one of {', '.join(get_args(field.annotation))})" if get_origin(field.annotation) is Literal else ""
+    return f"{field.description or ''}{choices}"
+
+
+def _yaml_value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {part}' for key, part in value.items())}}}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def to_yaml(config: BaseModel) -> str:

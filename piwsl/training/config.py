@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from piwsl.errors import ConfigError
 from piwsl.models import ModelConfig, import_modules, registered_networks
-from piwsl.runs.config import merged, read_mapping, validate, with_overrides
+from piwsl.runs.config import commented_yaml, described_fields, load
 from piwsl.training.data_config import DataConfig, Section
 
 
@@ -261,59 +261,23 @@ class TrainingConfig(Section):
 def load_config(
     path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
-    """Read a configuration file and apply overrides such as ``section.key=value``.
-
-    Args:
-        path: YAML file. With None, all keys have their defaults.
-        overrides: Values of single keys, which take precedence over the file.
-        base: Nested values by section and key. The file takes precedence over them.
+    """Read a training configuration from a file, see `piwsl.runs.config.load`.
 
     Raises:
         ConfigError: The file does not contain a YAML mapping, a key is unknown, or a value is out of range.
     """
-    values = merged(base or {}, read_mapping(path) if path is not None else {})
-    return validate(TrainingConfig, with_overrides(values, overrides), str(path) if path else "options")
+    return load(TrainingConfig, path, overrides, base)
 
 
 def template() -> str:
     """Return the default configuration as YAML, with a comment that describes each key."""
-    lines: list[str] = []
-    for name, field in TrainingConfig.model_fields.items():
-        value = field.default
-        if isinstance(value, BaseModel):
-            lines.append(f"\n# {field.description}\n{name}:")
-            for key, (default, description) in _described(value).items():
-                lines.append(f"  {key}: {yaml_value(default)}  # {description}{_choices(type(value), key)}")
-        else:
-            choices = _choices(TrainingConfig, name)
-            lines.append(f"\n{name}: {yaml_value(value)}  # {field.description}{choices}")
-    return "\n".join(lines).lstrip("\n") + "\n"
+    return commented_yaml(TrainingConfig, _described)
 
 
 def _described(section: BaseModel) -> dict[str, tuple[Any, str]]:
     """Return the value and the description of each key of a section."""
-    if isinstance(section, ModelConfig):
-        return section.described()
-    fields = type(section).model_fields
-    return {key: (getattr(section, key), field.description or "") for key, field in fields.items()}
-
-
-def _choices(section: type[BaseModel], key: str) -> str:
-    """Return the allowed values of an enumerated key as text, or an empty string for other keys."""
-    field = section.model_fields.get(key)
-    if field is not None and get_origin(field.annotation) is Literal:
-        return f" (one of {', '.join(get_args(field.annotation))})"
-    if section is ModelConfig and key == "network":
-        return f" (one of {', '.join(registered_networks())})"
-    return ""
-
-
-def yaml_value(value: Any) -> str:
-    """Return the value of a key as YAML in one line."""
-    if value is None:
-        return "null"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {part}' for key, part in value.items())}}}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if not isinstance(section, ModelConfig):
+        return described_fields(section)
+    described = {**section.described(), **described_fields(section)}
+    network, description = described["network"]
+    return {**described, "network": (network, f"{description} (one of {', '.join(registered_networks())})")}
