@@ -40,10 +40,10 @@ demo: install  ## train, export, run and analyze the bundled aspirin (about six 
 		|| test $$? -eq 3
 	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis
 
-test: install  ## run all tests (about 12 minutes on two cores)
+test: install  ## run all tests (about 20 minutes on two cores)
 	$(BIN)/python $(PYTEST)
 
-test-fast: install  ## run the fast tests (less than 2 minutes on two cores)
+test-fast: install  ## run the fast tests (about 2 minutes on two cores)
 	$(BIN)/python $(PYTEST) -m '$(FAST)'
 
 test-slow: install  ## run the tests that test-fast leaves out

@@ -1,4 +1,7 @@
-"""Run a few long tasks side by side, each in a process with one thread, and end all of them together."""
+"""Run a few long tasks side by side, each in a process with one thread, and end all of them together.
+
+`piwsl.runs.executors` is for many short tasks: after an interruption, it waits for those that run.
+"""
 
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
