@@ -137,7 +137,7 @@ class PiwslCalculator(Calculator):
             or not _same_atoms(self._last, structure)
             or stated != self._stated
         ):
-            check_domain(self.potential.domain, with_charge(structure, stated), self._model, self._strict)
+            self._check_domain(with_charge(structure, stated))
             self._bound = bind(self.potential, structure.numbers, periodic_directions(structure), stated)
             self._last, self._stated = structure.copy(), stated
         self._last.positions[:] = structure.positions
@@ -179,6 +179,10 @@ class PiwslCalculator(Calculator):
     def _own(self) -> dict[str, Any]:
         """Return all attributes except the loaded potential."""
         return {name: value for name, value in self.__dict__.items() if name not in ("potential", "_bound")}
+
+    def _check_domain(self, structure: Atoms) -> None:
+        """Compare a structure, which states its charge, with the training data of the model."""
+        check_domain(self.potential.domain, structure, self._model, self._strict)
 
     def _stated_by(self, structure: Atoms) -> ChargeSpin:
         """Return the charge and spin of a structure that were passed as arguments or are stated in its ``info``."""

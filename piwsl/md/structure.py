@@ -103,10 +103,10 @@ def minimized(atoms: Atoms, model: Path) -> tuple[Atoms, str]:
     Raises:
         DataError: The minimization reaches a structure that the potential cannot evaluate.
     """
-    from piwsl.interfaces.ase import PiwslCalculator
+    from piwsl.md.calculator import RunCalculator
 
     relaxed = atoms.copy()
-    relaxed.calc = PiwslCalculator(model)
+    relaxed.calc = RunCalculator(model)
     before = after = float(relaxed.get_potential_energy())
     optimizer = FIRE(relaxed, logfile=None)
     try:

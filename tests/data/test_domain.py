@@ -124,7 +124,7 @@ def ethanol_model(tmp_path):
 
 @pytest.mark.slow
 def test_every_door_warns_once(ethanol_model, tmp_path, caplog):
-    """The calculator, export, evaluation, and the OpenMM force of a trained file."""
+    """The calculator, export, evaluation, the OpenMM force of a trained file, and runs with each engine."""
     doors = {
         "ase": lambda model, strict: _ase(model, strict),
         "export": lambda model, strict: piwsl.export_model(
@@ -132,6 +132,9 @@ def test_every_door_warns_once(ethanol_model, tmp_path, caplog):
         ),
         "evaluate": lambda model, strict: piwsl.evaluate(model, [frame("H2O", labeled=True)], strict=strict),
         "openmm": lambda model, strict: piwsl.openmm_force(model, WATER.numbers, kind="python", strict=strict),
+        "ase-run": lambda model, strict: _run(model, tmp_path / "ase-run", strict, engine="ase", minimize=True),
+        "openmm-run": lambda model, strict: _run(model, tmp_path / "openmm-run", strict, engine="openmm"),
+        "replicas": lambda model, strict: _run(model, tmp_path / "replicas", strict, replicas=2),
     }
     for name, door in doors.items():
         model = tmp_path / f"{name}.pt"
@@ -141,13 +144,18 @@ def test_every_door_warns_once(ethanol_model, tmp_path, caplog):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             door(model, False)
-        assert [record.getMessage() for record in caplog.records if "trained only on C2H6O" in record.getMessage()]
+        said = [record.getMessage() for record in caplog.records if "trained only on C2H6O" in record.getMessage()]
+        assert len(said) == 1, name
 
 
 def _ase(model, strict):
     atoms = WATER.copy()
     atoms.calc = piwsl.PiwslCalculator(model, strict=strict)
     return atoms.get_potential_energy()
+
+
+def _run(model, output, strict, **options):
+    return piwsl.run_md(WATER, model, steps=2, output=output, strict=strict, **options)
 
 
 @pytest.mark.slow

@@ -11,6 +11,15 @@ from piwsl.runs.interruption import hangup_as_termination, polite_interruption
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 
 
+@pytest.fixture
+def hangup_ends():
+    """Give SIGHUP its default handler, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signals_are_recorded_and_handlers_restored(name):
     number = getattr(signal, name)
@@ -33,6 +42,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("hangup_ends")
 def test_a_hangup_is_a_termination():
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))

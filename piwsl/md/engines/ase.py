@@ -16,7 +16,7 @@ from numpy.linalg import LinAlgError
 
 from piwsl.compat.ase import chain_variables, hold_atoms, set_barostat, set_chain_variables, set_thermostat
 from piwsl.errors import DataError, EngineError, reason_of
-from piwsl.interfaces.ase import PiwslCalculator
+from piwsl.md.calculator import RunCalculator
 from piwsl.md.engines.base import EngineState, Snapshot, phase_seed
 from piwsl.md.ensembles import conserves_momentum
 from piwsl.md.protocol import MDProtocol
@@ -47,7 +47,7 @@ class ASEEngine:
         self.degrees_of_freedom = degrees_of_freedom(structure, conserves_momentum(self.ensemble, self.name))
         self._protocol, self._temperature = protocol, protocol.temperature_at(step)
         self._atoms = structure.copy()
-        self._atoms.calc = PiwslCalculator(model, device)
+        self._atoms.calc = RunCalculator(model, device)
         self._rng = np.random.default_rng(phase_seed(protocol.seed, step, protocol.equilibration))
         self.forces()  # raises an error if the potential was exported for other atoms
 
