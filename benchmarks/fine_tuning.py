@@ -23,6 +23,7 @@ from piwsl.training.start import starting_potential, with_network_of_start
 
 VARIANTS = {
     "plain": ["loss.pitc=0", "loss.pisc=0"],
+    "Gauss-Newton": ["start.method=gauss_newton"],
     "defaults": ["loss.pitc=1", "loss.pisc=0.01"],
     "PITC 1": ["loss.pitc=1", "loss.pisc=0"],
     "PITC 10": ["loss.pitc=10", "loss.pisc=0"],

@@ -11,6 +11,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import write
 
+from piwsl.data.charges import charge_of
 from piwsl.data.frames import FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
@@ -331,8 +332,11 @@ def plan_learning(
     labels = " + ".join(str(settings.labels_of(number)) for number in rounds)
     minutes = ", ".join(f"{settings.teacher_minutes(number):.3g}" for number in rounds)
     total = verify.replicas * verify.picoseconds
+    stated = charge_of(atoms)
     return [
-        f"system     {atoms.get_chemical_formula('hill')}, {len(atoms)} atoms, at {settings.temperature:g} K",
+        f"system     {atoms.get_chemical_formula('hill')}, {len(atoms)} atoms, "
+        + (f"{stated}, " if any(stated.info().values()) else "")
+        + f"at {settings.temperature:g} K",
         f"start      {start.text}",
         *([f"license    of the start model: {start.license}"] if start.license else []),
         f"labels     {settings.labels.budget} ({labels}) with {settings.labels.method}"

@@ -150,6 +150,9 @@ class OptimizerConfig(Section):
     )
 
 
+GAUSS_NEWTON = "gauss_newton"  # value of start.method
+
+
 class StartConfig(Section):
     """Section `start`: the trained file to fine-tune, and the weights to freeze."""
 
@@ -157,14 +160,16 @@ class StartConfig(Section):
     reference_energies: Literal["refit", "keep"] = Field(
         "refit", description="energies of the elements: refit to the new labels, or keep the values of init_from"
     )
-    method: Literal["full", "lora", "freeze"] | None = Field(
+    method: Literal["full", "lora", "freeze", "gauss_newton"] | None = Field(
         None,
         description="weights to train: full (all), freeze (all except those under start.freeze), or lora (low-rank "
-        "changes of the weights of init_from); empty: freeze if start.freeze is set, otherwise full",
+        "changes of the weights of init_from); or gauss_newton (a least-squares fit of the weights of init_from to "
+        "energies, without loss terms and optimizer); empty: freeze if start.freeze is set, otherwise full",
     )
     freeze: tuple[str, ...] = Field(
         (), description="weights to keep fixed, by prefixes of their names; with lora, weights without low-rank changes"
     )
+    iterations: int = Field(5, ge=1, le=100, description="largest number of steps of method gauss_newton")
     lora_rank: int = Field(8, ge=1, le=1024, description="rank of the changes of method lora")
     lora_scale: float = Field(1.0, gt=0, description="factor of the changes of method lora")
     lora_targets: tuple[str, ...] = Field(
@@ -188,7 +193,7 @@ class StartConfig(Section):
     )
 
     @property
-    def training_method(self) -> Literal["full", "lora", "freeze"]:
+    def training_method(self) -> Literal["full", "lora", "freeze", "gauss_newton"]:
         """Method that is used: `method`, or the method that follows from `freeze`."""
         return self.method or ("freeze" if self.freeze else "full")
 
@@ -200,11 +205,17 @@ class StartConfig(Section):
             )
         if self.method == "full" and self.freeze:
             raise ConfigError("start.method: full trains all weights: remove start.freeze, or set start.method: freeze")
-        if self.method == "lora" and self.init_from is None:
-            raise ConfigError("start.method: lora changes the weights of a trained file: set start.init_from")
+        if self.method in ("lora", GAUSS_NEWTON) and self.init_from is None:
+            raise ConfigError(f"start.method: {self.method} changes the weights of a trained file: set start.init_from")
+        if self.method != GAUSS_NEWTON and self.iterations != type(self).model_fields["iterations"].default:
+            raise ConfigError("start.iterations has no effect: remove it, or set start.method: gauss_newton")
         for key in ("lora_rank", "lora_scale", "lora_targets"):
             if self.method != "lora" and getattr(self, key) != type(self).model_fields[key].default:
                 raise ConfigError(f"start.{key} has no effect: remove it, or set start.method: lora")
+        if self.method == GAUSS_NEWTON:
+            for key, default in (("layer_decay", 1.0), ("replay", None)):
+                if getattr(self, key) != default:
+                    raise ConfigError(f"start.{key} has no effect with start.method: {GAUSS_NEWTON}: remove it")
         if self.layer_decay != 1.0 and self.init_from is None:
             raise ConfigError("start.layer_decay slows the lower layers of a trained file: set start.init_from")
         if self.replay is not None and self.init_from is None:

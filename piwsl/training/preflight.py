@@ -24,7 +24,7 @@ from piwsl.runs.process_settings import process_settings
 from piwsl.runs.progress import rough_duration
 from piwsl.runs.scratch import scratch_directory
 from piwsl.training.blocks import blocks_of_weights
-from piwsl.training.config import TrainingConfig
+from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import TRAINING_RUN
 from piwsl.training.distributed.devices import chosen_device
@@ -32,6 +32,7 @@ from piwsl.training.distributed.processes import Processes, launched_processes
 from piwsl.training.ensemble import ENSEMBLE
 from piwsl.training.evaluate import evaluated_batches
 from piwsl.training.frames import TrainingFrames
+from piwsl.training.gauss_newton import gradient_seconds, plan_gauss_newton
 from piwsl.training.inputs import Config, training_inputs
 from piwsl.training.loader import VALIDATION_BATCH, batch_counts, training_order
 from piwsl.training.lora import LowRank
@@ -153,33 +154,62 @@ def plan_run(config: TrainingConfig, output: Path, force: bool = False) -> Train
         frames = training_frames(config)
         teacher = load_teacher(config, frames.main, frames.level, [level.frames for level in frames.levels])
         prepared = prepare(config, frames, output, processes, device, teacher, most_replay=config.optimizer.batch_size)
-        memory = step_memory(prepared.setup, prepared.task.objective, prepared.start.potential)
-        if memory:
-            memory.check()
         weights = _weights(prepared.start.potential)
-        times = _measured(prepared)
-    seconds = times.total(config, prepared)
+        cost = _cost_of_fit(prepared) if config.start.training_method == GAUSS_NEWTON else _cost_of_steps(prepared)
     lines = [line for line in frames.lines() if not line.startswith("warning:")]
     lines += [_line("start", line) for line in prepared.start.lines()]
     lines += [_line(*fact.split(": ", 1)) for fact in prepared.facts]
     lines += _weight_lines(weights)
-    lines += [
-        _line("steps", _steps(config, frames)),
-        _line("memory", _memory_words(memory, device)),
-        _line("time of a step", times.words()),
-        _line("time in total", f"about {rough_duration(seconds)}{_budget_words(config)}"),
-        _line("output", f"{output} (nothing is written in a dry run)"),
-    ]
+    lines += [*cost.lines, _line("output", f"{output} (nothing is written in a dry run)")]
     return TrainingPlan(
         lines=lines,
         warnings=[*frames.report.warnings, *advice(config, prepared)],
         trained=weights["trained"],
         low_rank=weights["low-rank"],
         fixed=weights["fixed"],
-        seconds_per_step=times.step(),
-        seconds=seconds,
-        memory=memory.needed if memory else None,
+        seconds_per_step=cost.seconds_per_step,
+        seconds=cost.seconds,
+        memory=cost.memory,
     )
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Lines about steps, memory and time of a run, and the values in `TrainingPlan`."""
+
+    lines: list[str]
+    seconds_per_step: float
+    seconds: float
+    memory: float | None
+
+
+def _cost_of_steps(prepared: Preparation) -> _Cost:
+    setup = prepared.setup
+    memory = step_memory(setup, prepared.task.objective, prepared.start.potential)
+    if memory:
+        memory.check()
+    times = _measured(prepared)
+    seconds = times.total(setup.config, prepared)
+    lines = [
+        _line("steps", _steps(setup.config, setup.frames)),
+        _line("memory", _memory_words(memory, setup.device)),
+        _line("time of a step", times.words()),
+        _line("time in total", f"about {rough_duration(seconds)}{_budget_words(setup.config)}"),
+    ]
+    return _Cost(lines, times.step(), seconds, memory.needed if memory else None)
+
+
+def _cost_of_fit(prepared: Preparation) -> _Cost:
+    """Return the cost of the largest number of Gauss-Newton steps."""
+    plan = plan_gauss_newton(prepared.setup, prepared.start.potential)
+    plan.check()
+    seconds = plan.energies * gradient_seconds(prepared.setup, prepared.start.potential)
+    lines = [
+        _line("fit", plan.line),
+        _line("time of a step", f"{seconds:.3g} s"),
+        _line("time in total", f"at most about {rough_duration(plan.iterations * seconds)}"),
+    ]
+    return _Cost(lines, seconds, plan.iterations * seconds, plan.needed)
 
 
 def _line(label: str, text: str) -> str:
@@ -336,7 +366,9 @@ def _budget_words(config: TrainingConfig) -> str:
 def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
     """Return warnings about settings that are valid but rarely intended."""
     optimizer, labels = config.optimizer, prepared.setup.frames.all_labels
-    warnings = []
+    warnings: list[str] = []
+    if config.start.training_method == GAUSS_NEWTON:
+        return warnings
     if optimizer.warmup >= optimizer.steps and optimizer.minutes is None:
         warnings.append(
             f"optimizer.warmup ({optimizer.warmup}) is not shorter than optimizer.steps ({optimizer.steps}): the "
@@ -356,6 +388,6 @@ def advice(config: TrainingConfig, prepared: Preparation) -> list[str]:
     if start.init_from is not None and not labels.forces and not careful:
         warnings.append(
             "fine-tuning of all weights on energies only can spoil the forces of the start model: compare with "
-            "start.method: lora, start.layer_decay or a lower optimizer.learning_rate"
+            "start.method: gauss_newton, which is made for this case"
         )
     return warnings

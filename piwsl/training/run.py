@@ -23,7 +23,7 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.config import TrainingConfig
+from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import (
@@ -49,6 +49,7 @@ from piwsl.training.distributed.processes import Processes, launched_processes, 
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress, fit
 from piwsl.training.frames import TrainingFrames
+from piwsl.training.gauss_newton import fit_gauss_newton, plan_gauss_newton
 from piwsl.training.inputs import Config, reporting_steps, resumable, resume_advice, training_inputs
 from piwsl.training.metrics import Errors
 from piwsl.training.preparation import prepare
@@ -210,8 +211,9 @@ def run_training(
                 check_unchanged(output / SPLIT_FILE, frames, teacher_sha256)
         prepared = prepare(config, frames, output, processes, device, teacher, resumed=resume)
         setup, start, task = prepared.setup, prepared.start, prepared.task
-        memory = step_memory(setup, task.objective, start.potential)
-        if memory:
+        if config.start.training_method == GAUSS_NEWTON:
+            plan_gauss_newton(setup, start.potential).check()
+        elif memory := step_memory(setup, task.objective, start.potential):
             memory.check()
         if not is_rank_zero():
             with listening(logging.getLogger("piwsl"), logging.NullHandler()):
@@ -255,7 +257,10 @@ def _train(
             save_trained(trained_model(config, frames, task.potential, errors, None, start, state, record), model)
 
     try:
-        fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
+        if config.start.training_method == GAUSS_NEWTON:
+            fit_gauss_newton(setup, task.potential, progress)
+        else:
+            fit(setup, task, earlier.checkpoint if earlier else None, progress, save_best)
     except DivergedError as error:
         LOGGER.error(str(error))
         raise

@@ -91,7 +91,7 @@ def step_memory(setup: Setup, objective: Objective, potential: Potential) -> Ste
     config = setup.config
     if objective.teacher is not None:  # The probe must not enter the stored predictions.
         objective = replace(objective, teacher=objective.teacher.fresh())
-    available = _memory_of(setup.device)
+    available = memory_of(setup.device)
     if available is None:
         return None
     part = _largest_part(setup)
@@ -180,7 +180,7 @@ def _kept_by_autograd(objective: Objective, potential: Potential, batch: Batch, 
     return sum(storages.values())
 
 
-def _memory_of(device: torch.device) -> float | None:
+def memory_of(device: torch.device) -> float | None:
     """Return the total memory of a GPU, or the memory of this machine that this process may use, bytes."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)

@@ -29,10 +29,19 @@ def test_a_dry_run_describes_the_stages_and_writes_nothing(water, tmp_path, caps
         [water, "--budget", 40, "--init-from", model, "--dry-run", "-o", "minutes=60", "-o", "labels.rounds=2"], capsys
     )
     assert code == 0
+    assert "system     H2O, 3 atoms, at 500 K" in out
     assert "labels     40 (20 + 20) with gfn2-xtb" in out
     assert "teachers   2 models, trained for 15, 15 min in rounds 1 to 2" in out
     assert "verified   32 replicas of 50 ps (1600 ps in all)" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["start.pt", "water.xyz"]
+
+
+def test_a_dry_run_says_the_charge(capsys):
+    pytest.importorskip("rdkit")
+    assert (
+        "system     H3O, 4 atoms, charge +1, "
+        in typed(["--smiles", "[OH3+]", "--init-from", "scratch", "--dry-run"], capsys)[1]
+    )
 
 
 def test_the_template_is_a_configuration(water, tmp_path, capsys):

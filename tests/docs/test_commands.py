@@ -46,8 +46,13 @@ def check_piwsl(words: list[str]) -> None:
         raise AssertionError(f"piwsl {' '.join(words)}: {error.format_message()}") from None
     except click.exceptions.Exit:  # --help
         return
-    load = load_learn_settings if title == "learn" else load_config
-    load(None, context.params.get("overrides", ()))
+    overrides = list(context.params.get("overrides", ()))
+    if title == "learn":
+        load_learn_settings(None, overrides)
+        return
+    if start := context.params.get("init_from"):  # methods of fine-tuning require it
+        overrides.append(f"start.init_from={start}")
+    load_config(None, overrides)
 
 
 def without_launcher(line: str) -> str:
