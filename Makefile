@@ -14,10 +14,12 @@ SEED := 0
 PYTEST := -m pytest -n 2 --dist loadfile --durations 15
 SLOW := slow or compile or browser or cluster
 FAST := not ($(SLOW))
+# Left to test-long: tests/long.py.
+LONG := long
 # All extras but torchforce-*, whose plugin needs a newer torch than the lowest, and torch-sim.
 LOWEST_EXTRAS := openmm-ml,fast,data,label,smiles,pyscf,dask,tune,tensorboard,dev
 
-.PHONY: help install demo test test-fast test-slow test-lowest coverage fuzz lint check docs dist clean
+.PHONY: help install demo test test-fast test-slow test-long test-lowest coverage fuzz lint check docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,14 +42,17 @@ demo: install  ## train, export, run and analyze the bundled aspirin (about six 
 		|| test $$? -eq 3
 	$(BIN)/piwsl analyze $(DEMO)/md --output $(DEMO)/analysis
 
-test: install  ## run all tests (about 20 minutes on two cores)
-	$(BIN)/python $(PYTEST)
+test: install  ## run the tests (about 12 minutes on two cores)
+	$(BIN)/python $(PYTEST) -m 'not $(LONG)'
 
 test-fast: install  ## run the fast tests (about 2 minutes on two cores)
 	$(BIN)/python $(PYTEST) -m '$(FAST)'
 
-test-slow: install  ## run the tests that test-fast leaves out
-	$(BIN)/python $(PYTEST) -m '$(SLOW)'
+test-slow: install  ## run the tests of make test that test-fast leaves out
+	$(BIN)/python $(PYTEST) -m '($(SLOW)) and not $(LONG)'
+
+test-long: install  ## run the tests that make test leaves out (before a release)
+	$(BIN)/python $(PYTEST) -m '$(LONG)'
 
 coverage: install  ## run the fast tests and print their coverage
 	$(BIN)/python $(PYTEST) -m '$(FAST)' --cov --cov-report term:skip-covered

@@ -25,10 +25,21 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import pytest
 
+from tests.long import is_long
+
 if TYPE_CHECKING:  # the process that distributes the tests needs nothing of PyTorch: the fixtures import it
     from ase import Atoms
 
     from tests.support.exports import Exports
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test` leaves out."""
+    folder = Path(__file__).parent
+    for item in items:
+        if is_long(item.path.relative_to(folder).as_posix(), item.name):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
