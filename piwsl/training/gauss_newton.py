@@ -1,17 +1,16 @@
-"""Fine-tuning on energies by Gauss-Newton steps: least squares in the weights, each in closed form.
+"""Fine-tuning on energies by Gauss-Newton steps: a least-squares problem in all weights, solved in closed form.
 
-Close to the start model, the energy of a structure is nearly linear in the weights: E(x; w0 + d) = E(x; w0) + g(x).d,
-with the gradient g of the energy by the weights. For n energies and many more weights, the change d that minimizes
-|y - G d - H b|^2 + p |d|^2 is a combination of the n gradients G, d = G^T a, and requires the solution of n equations
-only. The columns H are the numbers of atoms of the elements, whose coefficients b (reference energies) are free. This
-is Gaussian process regression with the neural tangent kernel G G^T (Jacot et al., NeurIPS 2018) and with unknown
-means, and its leave-one-out errors follow from a single decomposition (Rasmussen and Williams, Gaussian Processes for
-Machine Learning, 2006, sections 2.7 and 5.4.2). They select the penalty p. Then the weights are changed, and the next
-step expands the energy around the new weights.
+Near the start model, an energy is almost linear in the weights: E(x; w + d) = E(x; w) + g(x).d, where g is the gradient
+of the energy with respect to the weights. Let G contain the gradients of n labeled structures, and y their labels minus
+E(x; w). The change d minimizes |y - G d - H b|^2 + p |d|^2. The columns of H are the numbers of atoms of each element,
+and their coefficients b, the corrections of the reference energies, are not penalized. The solution d = G^T a requires
+only n equations. It is Gaussian process regression with the neural tangent kernel G G^T (Jacot et al., NeurIPS 2018)
+and unknown means, so one decomposition of the kernel yields the leave-one-out errors for all penalties p (Rasmussen and
+Williams, Gaussian Processes for Machine Learning, 2006, sections 2.7 and 5.4.2). The penalty with the smallest error is
+used. The next step expands the energy around the new weights, and still penalizes the change from the start.
 
-A stochastic gradient follows directions of the weights at the speed of their influence, so that it fits what few
-energies say only after thousands of steps, when it has fitted their noise as well. The closed form weighs all
-directions at once.
+Gradient descent reaches the same minimum at very different speeds along different directions of the weights. When the
+slow directions are fitted, the fast ones have fitted the noise of few labels.
 """
 
 import copy
