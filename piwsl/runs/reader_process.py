@@ -1,8 +1,8 @@
-"""Reading of binary files in a child process, which turns crashes and endless loops into one-line errors.
+"""Reading of untrusted files in a child process, which turns crashes and endless loops into one-line errors.
 
-The C code of some readers does not validate its input. Damaged files make such code abort, run endlessly, or use all
-memory. One child process, started at first use, serves all readers of a process. The child runs generator functions of
-piwsl and returns their arrays.
+Some readers do not validate their input. Damaged files make them abort, run endlessly, or use all memory. One child
+process, started at first use, serves all readers of a process. The child runs functions of piwsl: generators, whose
+arrays it returns one by one (`read_apart`), and functions with other results (`call_apart`).
 """
 
 import atexit
@@ -10,13 +10,16 @@ import contextlib
 import importlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +28,13 @@ from piwsl import errors
 from piwsl.errors import DataError, PiwslError, reason_of
 
 Arrays = Mapping[str, NDArray[Any]]
+T = TypeVar("T")
 CPU_SECONDS = 15.0  # smallest limit for one answer; the first one includes imports, on a slow machine
 BYTES_PER_SECOND = 4e6  # slower reading counts as an endless loop
+_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "PYTHONWARNINGS": "ignore",
+}
 WAITING = 4  # limit of wall time in units of the limit of CPU time, for busy machines and slow disks
 
 
@@ -58,6 +66,72 @@ def read_apart(
         server.close(number)
 
 
+def call_apart(
+    function: Callable[..., T], path: Path, *arguments: Any, memory: int, cpu_seconds: float = CPU_SECONDS
+) -> T:
+    """Call a function in a child process and return its result.
+
+    Args:
+        function: Function at module level in piwsl, called with the path and with the arguments.
+        path: Existing file that the function reads.
+        arguments: Further arguments. They and the result are pickled.
+        memory: Limit of the memory that the call may use, bytes; on Linux only.
+        cpu_seconds: Limit of CPU time, s; the first call in a process includes imports.
+
+    Raises:
+        DataError: The process crashed or reached a limit.
+        PiwslError: The function raised this error.
+        ValueError: The function raised another exception.
+    """
+    if not sys.executable:
+        return function(path, *arguments)
+    call = (function.__module__, function.__qualname__, (path, *arguments), memory)
+    server = _Server.running()
+    number = server.open(f"{__name__}:answer_call", [b64encode(pickle.dumps(call)).decode()])
+    try:
+        answer = server.next(number, cpu_seconds, path)
+    finally:
+        server.close(number)
+    assert answer is not None
+    kind, result = pickle.loads(answer["result"].tobytes())
+    if kind == "raised":
+        raise result
+    returned: T = result
+    return returned
+
+
+def answer_call(call: str) -> Iterator[Arrays]:
+    """Run the function of `call_apart`, and yield its pickled result or exception; runs in the child."""
+    module, name, arguments, memory = pickle.loads(b64decode(call))
+    function = getattr(importlib.import_module(module), name)
+    try:
+        with _limited_memory(memory):
+            result: tuple[str, Any] = ("returned", function(*arguments))
+    except PiwslError as error:
+        result = ("raised", error)
+    except Exception as error:
+        result = ("raised", ValueError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__))
+    yield {"result": np.frombuffer(pickle.dumps(result), dtype=np.uint8)}
+
+
+@contextlib.contextmanager
+def _limited_memory(memory: int) -> Iterator[None]:
+    """Limit the memory that this process may use in addition to the present, bytes, within the block."""
+    statm = Path("/proc/self/statm")
+    if find_spec("resource") is None or not statm.exists():
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (min([limit, *(one for one in (soft, hard) if one >= 0)]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 class _Server:
     """Handle of the child process in the parent process."""
 
@@ -73,6 +147,7 @@ class _Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env={**os.environ, **_ENVIRONMENT},
         )
         self._owner = os.getpid()
         self._lock = RLock()

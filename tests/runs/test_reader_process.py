@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from piwsl.errors import DataError, MissingDependencyError
-from piwsl.runs.reader_process import read_apart
+from piwsl.runs import reader_process
+from piwsl.runs.reader_process import call_apart, read_apart
 
 
 def arrays(path: str, count: int):
@@ -98,3 +99,51 @@ def test_relative_paths_follow_the_current_folder(tmp_path, monkeypatch):
         (folder / "t.bin").write_bytes(bytes([number]))
         monkeypatch.chdir(folder)
         assert next(read_apart(content, Path("t.bin")))["a"].tolist() == [number]
+
+
+def length(path: Path, text: str):
+    return len(text) if path.name else 0
+
+
+def calling(path: Path, what: str):
+    print("noise of a library")
+    if what == "abort":
+        os.abort()
+    while what == "loop":
+        pass
+    if what == "memory":
+        return bytes(2**32)
+    if what == "data":
+        raise DataError(f"{path}: frame 3 is broken")
+    raise TypeError("two\nlines")
+
+
+LIMITS = {"memory": 2**28, "cpu_seconds": 15.0}
+
+
+def test_results_of_calls_come_back_from_one_process(file):
+    assert call_apart(length, file, "four", **LIMITS) == 4
+    process = reader_process._Server._current
+    assert [call_apart(length, file, number * "a", **LIMITS) for number in range(20)] == list(range(20))
+    assert reader_process._Server._current is process
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ("abort", DataError, r"t\.bin: damaged: the reader crashed \(SIGABRT\)"),
+        ("memory", ValueError, "MemoryError"),
+        ("data", DataError, r"t\.bin: frame 3 is broken$"),
+        ("type", ValueError, "TypeError: two"),
+    ],
+)
+def test_errors_of_calls_keep_their_kind_and_the_next_call_works(file, what, error, message):
+    with pytest.raises(error, match=message):
+        call_apart(calling, file, what, **LIMITS)
+    assert call_apart(length, file, "four", **LIMITS) == 4
+    assert len(list(read_apart(arrays, file, 3))) == 3  # nor does a limit of memory remain
+
+
+def test_a_call_without_an_end_is_ended(file):
+    with pytest.raises(DataError, match="did not finish within 1 s"):
+        call_apart(calling, file, "loop", memory=2**28, cpu_seconds=1.0)

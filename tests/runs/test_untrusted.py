@@ -1,4 +1,3 @@
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -6,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from piwsl.errors import DataError, PiwslError
-from piwsl.runs.child import call_in_child
 from piwsl.runs.untrusted import TooLargeError, check_archive, inflate, parse_json, reading, unreadable_hdf5
 
 
@@ -39,33 +37,6 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
 def test_deep_json_is_an_error_like_other_damage():
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000 + "]" * 100_000)
-
-
-# Functions for child processes must be importable there: these are of the standard library.
-
-
-def test_a_crash_of_a_child_is_one_line():
-    with pytest.raises(DataError, match=r"a\.bin: .*crashed: SIGABRT"):
-        call_in_child(Path("a.bin"), os.abort, seconds=5, memory=2**30)
-
-
-@pytest.mark.slow
-def test_a_child_without_an_end_is_ended():
-    from itertools import count
-
-    with pytest.raises(DataError, match="took longer than 1 s"):
-        call_in_child(Path("a.bin"), sum, count(), seconds=1, memory=2**30)
-
-
-def test_results_and_errors_of_a_child():
-    assert call_in_child(Path("a"), len, "four", seconds=5, memory=2**30) == 4
-    with pytest.raises(ValueError, match="TypeError"):
-        call_in_child(Path("a"), len, 4, seconds=5, memory=2**30)
-
-
-def test_memory_of_a_child_is_limited():
-    with pytest.raises(ValueError, match="MemoryError"):
-        call_in_child(Path("a"), bytes, 2**32, seconds=5, memory=2**28)
 
 
 def test_hdf5_files_that_cannot_be_opened_are_one_line():

@@ -29,11 +29,11 @@ from piwsl.data.formats.labels import (
 from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
-from piwsl.runs.child import call_in_child
+from piwsl.runs.reader_process import CPU_SECONDS, call_apart
 from piwsl.runs.untrusted import reading
 from piwsl.units import LabelUnits
 
-_SECONDS, _BYTES_PER_SECOND = 6.0, 1e5  # time limit of the child process that reads an unknown format
+_SECONDS, _BYTES_PER_SECOND = CPU_SECONDS, 1e5  # time limit of the child process that reads an unknown format
 _MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
 
 
@@ -78,8 +78,8 @@ def _structures(path: Path) -> Iterator[dict[str, Any]]:
         return
     # ASE's readers trust the sizes stated in a file, and some never return. A child process limits the damage.
     size = path.stat().st_size
-    limits = {"seconds": _SECONDS + size / _BYTES_PER_SECOND, "memory": _MEMORY + _MEMORY_PER_BYTE * size}
-    yield from call_in_child(path, structures_of, path, **limits)  # type: ignore[arg-type]
+    seconds, memory = _SECONDS + size / _BYTES_PER_SECOND, _MEMORY + _MEMORY_PER_BYTE * size
+    yield from call_apart(structures_of, path, memory=memory, cpu_seconds=seconds)
 
 
 def write_extxyz(path: Path, frames: Iterable[Frame]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from piwsl.data.formats.in_child import walk_hdf5
 from piwsl.errors import DataError, MissingDependencyError, PiwslError, reason_of
-from piwsl.runs.child import call_in_child
+from piwsl.runs.reader_process import CPU_SECONDS, call_apart
 from piwsl.runs.untrusted import check_content, unreadable_hdf5
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CHUNK_CACHE = 1 << 20  # bytes per array
 _READ_WHOLE = 16 * 2**20  # bytes; the child reads the arrays of smaller files
-_SECONDS, _BYTES_PER_SECOND = 6.0, 1e7
+_SECONDS, _BYTES_PER_SECOND = CPU_SECONDS, 1e7
 _MEMORY = 2 * 2**30
 _checked: set[tuple[str, int, int]] = set()  # path, modification time and size of the files that a child has checked
 
@@ -72,7 +72,7 @@ def check_hdf5(path: Path) -> None:
     key = (str(path.resolve()), state.st_mtime_ns, state.st_size)
     if key not in _checked:
         seconds = _SECONDS + state.st_size / _BYTES_PER_SECOND
-        call_in_child(path, walk_hdf5, path, state.st_size <= _READ_WHOLE, seconds=seconds, memory=_MEMORY)
+        call_apart(walk_hdf5, path, state.st_size <= _READ_WHOLE, memory=_MEMORY, cpu_seconds=seconds)
         _checked.add(key)
 
 
