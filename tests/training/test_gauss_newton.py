@@ -181,6 +181,22 @@ def test_what_does_not_fit_is_one_line_before_anything_is_written(case, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_members_that_would_be_equal_are_refused(case, tmp_path):
+    start, frames = case
+    with pytest.raises(ConfigError, match="all members would be equal: train one model"):
+        piwsl.train_ensemble(frames, seeds=[1, 2], init_from=start, options=OPTIONS, output=tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_repeated_exactly_by_resume(case, fitted):
+    start, frames = case
+    result, _ = fitted
+    before = load_trained(result.model).tensors
+    again = piwsl.train(frames, init_from=start, options=OPTIONS, output=result.directory, resume=True)
+    after = load_trained(again.model).tensors
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+
+
 def test_random_weights_and_gradients_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="gauss_newton changes the weights of a trained file"):
         load_config(None, ["start.method=gauss_newton"])
