@@ -145,7 +145,7 @@ class LearningJob:
                 f"{self.settings.labels.method} fails on the start structure: {reason}: check the method and the "
                 "structure"
             ) from None
-        return checked_labels(labeled, None)
+        return checked_labels(labeled, None, self.settings.labels.energies_only)
 
     def _round(self, number: int, models: list[Path], first: Labeled | None, from_scratch: bool) -> Teachers:
         """Run a round: explore, choose, label, train."""
@@ -171,7 +171,10 @@ class LearningJob:
             write_frames(FrameSet(self._set_aside), self.output / SET_ASIDE_FILE, force=True)
         record.labels = len(self._labeled)
         minutes = self.settings.teacher_minutes(number)
-        LOGGER.info(f"teachers  round {number}: training on {record.labels} labels for {minutes:.3g} min")
+        how = (
+            "fitted by least squares to" if self.settings.labels.energies_only else f"{minutes:.3g} min of training on"
+        )
+        LOGGER.info(f"teachers  round {number}: {how} {record.labels} labels")
         start = None if from_scratch else self.start.path
         teachers = train_teachers(self._labeled, self.settings, start, minutes, folder, self.progress)
         errors = errors_on(teachers.models, teachers.held_back)
@@ -265,7 +268,7 @@ class LearningJob:
         LOGGER.info(f"labels    round {number}: {len(frames)} structures, with {self.settings.labels.method}")
         labeled = label_round(frames, self.settings.labels, folder, self.progress)
         predicted = predict_frames(models, FrameSet(frames)).energies if models else None
-        return checked_labels(labeled, predicted)
+        return checked_labels(labeled, predicted, self.settings.labels.energies_only)
 
     def _teacher_dynamics(self, teachers: Teachers) -> list[list[Frame]]:
         """Run dynamics of the final teacher, and return the frames of each replica at the target temperature."""
@@ -380,7 +383,8 @@ def _verdict(summary: LearnSummary) -> str:
     """Return one sentence about the result."""
     last = summary.students[-1]
     assert last.survival is not None
-    errors = f", {_milli(last.force_mae)} meV/A on {summary.held_back} held-back labels" if last.force_mae else ""
+    error = f"{_milli(last.force_mae)} meV/A" if last.force_mae else f"{_milli(last.energy_mae)} meV"
+    errors = f", {error} on {summary.held_back} held-back labels" if last.energy_mae else ""
     if last.verified:
         return f"stable: {last.survival.text()}{errors}; {summary.labels} labels"
     return f"not stable: {last.survival.text()}{errors}; {summary.labels} labels: raise labels.budget or minutes"

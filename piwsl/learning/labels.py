@@ -1,7 +1,7 @@
 """Labels of a learning job: one labeling job for each round, checks of the labels, and all labels together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def label_round(
         DataError: No structure could be labeled, or the labels of the user do not fit the structures.
     """
     if settings.method == FILE_METHOD:
-        return _labels_of_user(frames, folder)
+        return _labels_of_user(frames, folder, settings.energies_only)
     with counting(progress, "labels") as report:
         done = label_frames(
             FrameSet(list(frames)),
@@ -79,10 +79,24 @@ def label_round(
             report,
         )
     notes = tuple(f"structure {index}: {reason}" for index, reason in done.failures.items())
-    return FrameSet(list(read_frames(done.file)), done.file, notes)
+    labeled = list(read_frames(done.file))
+    if settings.energies_only:
+        labeled = [_energy_of(frame) for frame in labeled]
+    elif not any(frame.has_forces for frame in labeled) and any(frame.has_energy for frame in labeled):
+        raise DataError(f"{settings.method} returns energies without forces: set labels.energies_only: true")
+    return FrameSet(labeled, done.file, notes)
 
 
-def _labels_of_user(frames: Sequence[Frame], folder: Path) -> FrameSet:
+def _energy_of(frame: Frame) -> Frame:
+    """Return a frame with its energy as the only label."""
+    return replace(frame.without_labels(), energy=frame.energy)
+
+
+def _is_labeled(frame: Frame, energies_only: bool) -> bool:
+    return frame.has_energy and (energies_only or frame.has_forces)
+
+
+def _labels_of_user(frames: Sequence[Frame], folder: Path, energies_only: bool) -> FrameSet:
     structures, expected = folder / TO_LABEL_FILE, folder / USER_LABELS_FILE
     if not expected.is_file():
         write_frames(FrameSet(list(frames)), structures, force=True)
@@ -96,28 +110,33 @@ def _labels_of_user(frames: Sequence[Frame], folder: Path) -> FrameSet:
             raise DataError(
                 f"{expected}: frame {index} is not the structure of {structures}: keep the order and the positions"
             )
+    what = "no energy" if energies_only else "no energy or forces"
     missing = tuple(
-        f"structure {index}: no energy or forces in {expected.name}"
+        f"structure {index}: {what} in {expected.name}"
         for index, frame in enumerate(labeled)
-        if not (frame.has_energy and frame.has_forces)
+        if not _is_labeled(frame, energies_only)
     )
     if len(missing) == len(labeled):
-        raise DataError(f"{expected}: no frame has an energy and forces: store both, in eV and eV/angstrom")
-    return FrameSet(list(labeled), expected, missing)
+        needed = (
+            "an energy: store it, in eV" if energies_only else "an energy and forces: store both, in eV and eV/angstrom"
+        )
+        raise DataError(f"{expected}: no frame has {needed}")
+    return FrameSet([_energy_of(frame) if energies_only else frame for frame in labeled], expected, missing)
 
 
-def checked_labels(labeled: FrameSet, predicted: np.ndarray | None) -> Labeled:
+def checked_labels(labeled: FrameSet, predicted: np.ndarray | None, energies_only: bool = False) -> Labeled:
     """Separate usable labels from failures and from labels that cannot be right.
 
     Args:
         labeled: Frames of a round, with labels where the calculation succeeded.
         predicted: Energies of the present model (S,), eV; None without a model. They may have another zero.
+        energies_only: Whether labels without forces are usable.
     """
     reasons = list(labeled.notes)
-    usable = [index for index, frame in enumerate(labeled) if frame.has_energy and frame.has_forces]
+    usable = [index for index, frame in enumerate(labeled) if _is_labeled(frame, energies_only)]
     absurd: dict[int, str] = {}
     for index in usable:
-        largest = float(np.linalg.norm(labeled[index].forces, axis=1).max())
+        largest = float(np.linalg.norm(labeled[index].forces, axis=1).max())  # NaN without forces
         if largest > LARGEST_FORCE:
             absurd[index] = f"a force of {largest:.0f} eV/A, above {LARGEST_FORCE:g}"
     if predicted is not None and len(usable) > 3:
@@ -141,17 +160,19 @@ def existing_labels(settings: LabelSettings, structure: Frame) -> list[Frame]:
 
     Raises:
         ConfigError: The file contains other elements than the structure.
-        DataError: The file cannot be read, or a frame has no energy or no forces.
+        DataError: The file cannot be read, or a frame has no energy or no forces, which ``energies_only`` omits.
     """
     if settings.file is None:
         return []
     frames = read_frames(settings.file, settings.units)
-    without = next((index for index, frame in enumerate(frames) if not (frame.has_energy and frame.has_forces)), None)
+    only = settings.energies_only
+    without = next((index for index, frame in enumerate(frames) if not _is_labeled(frame, only)), None)
     if without is not None:
+        lacks = "an energy" if only else "an energy or forces, and learning needs both"
+        other = "" if only or frames[without].has_forces else ", or set labels.energies_only: true"
         raise DataError(
-            f"{settings.file}: frame {without} lacks an energy or forces, and learning needs both: remove the frame, "
-            "or label it with `piwsl data label`"
+            f"{settings.file}: frame {without} lacks {lacks}: remove the frame, label it with `piwsl data label`{other}"
         )
     if frames.elements != sorted({int(number) for number in structure.species}):
         raise ConfigError(f"{settings.file}: the elements differ from those of the structure to learn")
-    return list(frames)
+    return [_energy_of(frame) if only else frame for frame in frames]

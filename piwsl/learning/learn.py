@@ -33,9 +33,9 @@ from piwsl.learning.directory import (
 from piwsl.learning.job import LearningJob
 from piwsl.learning.labels import LabelsMissingError
 from piwsl.learning.report import write_report
-from piwsl.learning.settings import FILE_METHOD, LearnSettings, load_learn_settings
+from piwsl.learning.settings import FILE_METHOD, NO_START, LearnSettings, load_learn_settings
 from piwsl.learning.smiles import structure_of_smiles
-from piwsl.learning.start_model import choose_start
+from piwsl.learning.start_model import StartModel, choose_start
 from piwsl.learning.teacher import FEWEST_LABELS
 from piwsl.md.structure import minimized
 from piwsl.runs import notebook
@@ -206,7 +206,7 @@ def _run(
     atoms: Atoms, name: str, settings: LearnSettings, path: Path, directory: RunDirectory, progress: bool | None
 ) -> LearnResult:
     with directory.log():
-        start = choose_start(settings.teacher.init_from, atoms, path)
+        start = _start(settings, atoms, path)
         if not (path / START_FILE).is_file():
             if start.path is not None:
                 atoms, text = minimized(atoms, start.path)
@@ -303,6 +303,18 @@ def _summary(
     )
 
 
+def _start(settings: LearnSettings, atoms: Atoms, folder: Path) -> StartModel:
+    """Choose the model to fine-tune.
+
+    Raises:
+        ConfigError: There is none, but energies alone cannot train one. See also `choose_start`.
+    """
+    start = choose_start(settings.teacher.init_from, atoms, folder)
+    if settings.labels.energies_only and start.path is None:
+        raise ConfigError(f"labels.energies_only needs a model to fine-tune, but {start.text}: {NO_START}")
+    return start
+
+
 def plan_learning(
     structure: Structure | None = None,
     *,
@@ -323,11 +335,12 @@ def plan_learning(
     if settings.labels.method != FILE_METHOD:
         reference_calculator(settings.labels.method, settings.labels.options)
     with TemporaryDirectory() as folder:
-        start = choose_start(settings.teacher.init_from, atoms, Path(folder))
+        start = _start(settings, atoms, Path(folder))
     explore, verify = settings.explore, settings.verify
     temperatures = ", ".join(f"{factor * settings.temperature:g}" for factor in explore.temperature_factors)
     explored = explore.replicas * explore.picoseconds * len(explore.temperature_factors)
-    members = settings.teacher.members or (2 if start.path else 3)
+    fitted = settings.labels.energies_only
+    members = settings.teacher.members or (1 if fitted else 2 if start.path else 3)
     rounds = range(1, settings.rounds + 1)
     labels = " + ".join(str(settings.labels_of(number)) for number in rounds)
     minutes = ", ".join(f"{settings.teacher_minutes(number):.3g}" for number in rounds)
@@ -342,7 +355,9 @@ def plan_learning(
         f"labels     {settings.labels.budget} ({labels}) with {settings.labels.method}"
         + (f", besides those in {settings.labels.file}" if settings.labels.file else ""),
         f"dynamics   {explored:g} ps of the teacher in each round and at the end, at {temperatures} K",
-        f"teachers   {members} models, trained for {minutes} min in rounds 1 to {settings.rounds}",
+        "teachers   a model, fitted by least squares to energies without forces"
+        if fitted
+        else f"teachers   {members} models, trained for {minutes} min in rounds 1 to {settings.rounds}",
         f"student    up to {settings.student.frames} frames of the teachers, trained for "
         f"{settings.student_minutes(1):.3g} min, and up to {settings.student.attempts} attempts",
         f"verified   {verify.replicas} replicas of {verify.picoseconds:g} ps ({total:g} ps in all), and "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
@@ -98,14 +99,13 @@ def _headline(summary: LearnSummary) -> str:
 def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page: (value, name, detail)."""
     rows = [(f"{summary.labels} of {summary.budget}", "labels used", summary.method)]
-    if summary.rounds and summary.rounds[-1].force_mae is not None:
-        rows.append(
-            (_force(summary.rounds[-1].force_mae), "force error, teachers", f"{summary.held_back} held-back labels")
-        )
+    held_back = f"{summary.held_back} held-back labels"
+    if summary.rounds and (error := _error(summary.rounds[-1])):
+        rows.append((error, f"{_kind(summary.rounds)} error, teachers", held_back))
     if summary.students:
         last = summary.students[-1]
-        if last.force_mae is not None:
-            rows.append((_force(last.force_mae), "force error, student", f"{summary.held_back} held-back labels"))
+        if error := _error(last):
+            rows.append((error, f"{_kind(summary.rounds)} error, student", held_back))
         if last.survival is not None:
             whole = f"{last.survival.survived} of {len(last.survival.times)}"
             rows.append(
@@ -114,6 +114,16 @@ def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[st
     if len(rows) < 3:
         rows.append((rough_duration(summary.wall_seconds), "time so far", f"{settings.minutes:g} min for training"))
     return rows
+
+
+def _kind(rounds: Sequence[RoundRecord]) -> Literal["force", "energy"]:
+    """Return the kind of the errors on the labels: energies if no label has forces."""
+    return "force" if any(record.force_mae is not None for record in rounds) else "energy"
+
+
+def _error(record: RoundRecord | StudentRecord) -> str:
+    """Return the error on the held-back labels: of forces, or of energies if no label has forces."""
+    return _force(record.force_mae) or ("" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV")
 
 
 def _force(value: float | None) -> str:
@@ -138,7 +148,7 @@ def _cells_of_student(record: StudentRecord) -> list[tuple[str, str]]:
     return [
         ("Frames", f"{record.frames:,}"),
         ("Teachers", _force(record.teacher_force_mae)),
-        ("Held back", _force(record.force_mae)),
+        ("Held back", _error(record)),
         ("Survived", whole),
         ("Steps/s", f"{survival.steps_per_second:.0f}" if survival and survival.steps_per_second else ""),
         ("Drift in 10 ps", "" if record.drift is None else f"{record.drift:.2g} meV/atom"),
@@ -167,7 +177,7 @@ def _plots(summary: LearnSummary) -> list[Plot]:
         plots.append(
             Plot(
                 "learning",
-                "Force error by the number of labels",
+                f"{_kind(summary.rounds).capitalize()} error by the number of labels",
                 "On new labels: the model that chose the structures, before it was trained on them. On held-back "
                 "labels: the teachers after each round, and the student at the end.",
                 partial(_draw_learning, summary.rounds, summary.students),
@@ -194,20 +204,20 @@ def _draw_learning(
     dress(axes, palette)
     before = [0, *(record.labels for record in rounds)]
     new = [(start, record.new_force_mae) for start, record in zip(before, rounds, strict=False)]
-    held = [(record.labels, record.force_mae) for record in rounds]
+    kind = _kind(rounds)
+    held = [(record.labels, getattr(record, f"{kind}_mae")) for record in rounds]
     for points, name, color in ((new, "new labels", palette.second), (held, "held-back labels", palette.run)):
         known = [(labels, MILLI * error) for labels, error in points if error is not None]
         if known:
             axes.plot(*zip(*known, strict=True), "o-", color=color, label=name)
     last = students[-1] if students else None
-    if last is not None and last.force_mae is not None:
-        axes.plot(
-            [rounds[-1].labels], [MILLI * last.force_mae], "D", color=palette.third, label="student, held-back labels"
-        )
+    error = None if last is None else getattr(last, f"{kind}_mae")
+    if error is not None:
+        axes.plot([rounds[-1].labels], [MILLI * error], "D", color=palette.third, label="student, held-back labels")
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=-2)
     axes.set_xlabel("labels that the model was trained on")
-    axes.set_ylabel("force MAE [meV/Å]")
+    axes.set_ylabel("force MAE [meV/Å]" if kind == "force" else "energy MAE [meV]")
     axes.legend(frameon=False)
     return figure
 

@@ -13,6 +13,7 @@ from piwsl.training.data_config import Section
 
 FILE_METHOD = "file"  # structures are written to a file, and the user provides their labels
 AUTOMATIC, SCRATCH = "auto", "scratch"
+NO_START = "set teacher.init_from to a trained file, or label forces as well"
 
 
 class LabelSettings(Section):
@@ -28,6 +29,9 @@ class LabelSettings(Section):
     first_share: float = Field(0.5, gt=0, le=1, description="fraction of the budget that the first round uses")
     file: Path | None = Field(None, description="labeled frames that exist already; they do not count in the budget")
     units: str | None = Field(None, description="units of this file, if it states none")
+    energies_only: bool = Field(
+        False, description="use only the energies of labels, for methods without forces; needs a model to fine-tune"
+    )
     workers: int = Field(1, ge=1, le=1024, description="processes that compute labels on this machine")
     scheduler: str | None = Field(None, description="Dask scheduler whose workers compute the labels; empty: none")
 
@@ -102,6 +106,13 @@ class LearnSettings(Section):
             raise ConfigError("labels.budget is 0 and no labels exist: set labels.budget, or labels.file")
         if self.labels.scheduler is not None and self.labels.workers > 1:
             raise ConfigError("labels.workers has no effect with labels.scheduler: set only one of them")
+        if self.labels.energies_only:
+            if self.teacher.init_from == SCRATCH:
+                raise ConfigError(f"labels.energies_only needs a model to fine-tune: {NO_START}")
+            if (self.teacher.members or 1) > 1:
+                raise ConfigError(
+                    "teacher.members has no effect with labels.energies_only: its fit has a single result"
+                )
         for name, training in (("teacher", self.teacher.training), ("student", self.student.training)):
             if "data" in training:
                 raise ConfigError(f"{name}.training.data: the job chooses the frames: remove this section")
@@ -139,8 +150,11 @@ class LearnSettings(Section):
         return 0.5 * total if number == self.rounds else 0.5 * total / (self.rounds - 1)
 
     def student_minutes(self, attempt: int) -> float:
-        """Return the time for training the student in an attempt; later attempts continue and need half."""
-        total = 0.5 * self.minutes
+        """Return the time for training the student in an attempt; later attempts continue and need half.
+
+        Teachers that are fitted to energies need no time for training, so that all of it is left for the student.
+        """
+        total = (1.0 if self.labels.energies_only else 0.5) * self.minutes
         if self.student.attempts == 1:
             return total
         return total * (0.6 if attempt == 1 else 0.4 / (self.student.attempts - 1))
@@ -149,7 +163,7 @@ class LearnSettings(Section):
 def training_sections(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return a training configuration from the defaults of a learning job and the sections of the user.
 
-    All labels include forces, so that the consistency terms are off by default: they change nothing there.
+    The consistency terms are off by default: they change nothing if all labels include forces.
     """
     return merged(merged({"loss": {"pitc": 0.0, "pisc": 0.0}}, defaults), own)
 

@@ -14,6 +14,7 @@ from piwsl.errors import DataError
 from piwsl.export.trained_file import ENSEMBLE_FILE
 from piwsl.learning.settings import LearnSettings, training_sections
 from piwsl.training.committee import committee_errors
+from piwsl.training.config import GAUSS_NEWTON
 from piwsl.training.directory import SPLIT_FILE
 from piwsl.training.ensemble import train_ensemble
 from piwsl.training.metrics import Errors
@@ -75,11 +76,14 @@ def train_teachers(
     data, output = folder / "train.extxyz", folder / "teacher"
     if not data.is_file():
         write_frames(FrameSet(list(frames)), data)
-    members = settings.teacher.members or (2 if start else 3)
+    fitted = settings.labels.energies_only
+    members = settings.teacher.members or (1 if fitted else 2 if start else 3)
     alone = torch.cuda.is_available()
     workers = 1 if alone else min(members, os.cpu_count() or 1)
     defaults: dict[str, Any] = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes}}
     defaults["optimizer"] |= (_FINE_TUNING if start else _FROM_SCRATCH)["optimizer"]
+    if fitted:  # by least squares, which is faster and more accurate for energies
+        defaults = {"start": {"method": GAUSS_NEWTON}}
     config = training_sections(
         {**defaults, "seed": settings.seed, "threads": None if workers == 1 else 1}, settings.teacher.training
     )

@@ -43,6 +43,16 @@ class Springs(Calculator):
         self.results = {"energy": 0.5 * float(np.square(atoms.positions).sum()), "forces": -atoms.positions}
 
 
+class EnergyOnly(Calculator):
+    """The energy of `Springs`, without forces."""
+
+    implemented_properties = ("energy",)
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.5 * float(np.square(atoms.positions).sum())}
+
+
 class NotANumber(Calculator):
     """Gives an energy that is no number."""
 

@@ -22,7 +22,7 @@ from piwsl.data.charges import charge_of
 from piwsl.data.formats.npz import SPREADS
 from piwsl.data.labeling.calculators import model_hash, options_for, reference_calculator
 from piwsl.data.labeling.plan import LABELING, PLAN_FILE, is_begun
-from piwsl.data.labeling.single_point import Spread
+from piwsl.data.labeling.single_point import Spread, gives_forces
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.directory import RunDirectory
 from piwsl.runs.executors import Executor, LocalProcesses
@@ -72,9 +72,15 @@ TRAJECTORY_FILE = "trajectory.npz"
 
 
 def minimize(structure: Atoms, method: str, force_tolerance: float, options: Mapping[str, Any] | None = None) -> Atoms:
-    """Minimize a structure with a reference method, and return it centered and without a calculator."""
+    """Minimize a structure with a reference method, and return it centered and without a calculator.
+
+    Raises:
+        ConfigError: The method gives no forces, or the minimization does not converge.
+    """
     atoms = structure.copy()
     atoms.calc = reference_calculator(method, options_for(method, options or {}, charge_of(atoms)))
+    if not gives_forces(atoms.calc):
+        raise ConfigError(f"{method} gives energies without forces, but dynamics needs forces: label given structures")
     if not BFGS(atoms, logfile=None).run(fmax=force_tolerance, steps=1000):
         raise ConfigError("the minimization did not converge in 1000 steps: start from a better structure")
     relaxed: Atoms = atoms.copy()

@@ -19,6 +19,7 @@ OPTIONS = {
     "conv_tol": 1e-9,  # hartree
     "max_cycle": 100,
     "grid_level": 3,
+    "forces": True,  # without forces, energies cost less
     "grid_response": True,  # makes forces the exact derivative of the energy on the grid, with zero sum
 }
 
@@ -42,6 +43,8 @@ class PySCFCalculator(Calculator):
         self.theory = theory
         self.basis = basis
         self.options = {**OPTIONS, **options}
+        if not self.options["forces"]:
+            self.implemented_properties = ["energy"]
 
     @classmethod
     def from_name(cls, name: str, options: Mapping[str, Any]) -> "PySCFCalculator":
@@ -69,7 +72,7 @@ class PySCFCalculator(Calculator):
     def calculate(
         self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = tuple(all_changes)
     ) -> None:
-        """Compute energy (eV) and forces (eV/angstrom) of a molecule.
+        """Compute the energy (eV) of a molecule and, with the option ``forces``, its forces (eV/angstrom).
 
         Raises:
             CalculationFailed: The molecule cannot be computed, or a step did not converge.
@@ -89,8 +92,10 @@ class PySCFCalculator(Calculator):
             solver = field.nuc_grad_method()
             if self.theory != "hf":
                 solver.grid_response = self.options["grid_response"]
-            energy, gradient = field.e_tot, solver.kernel()
-        self.results = {"energy": float(energy) * HARTREE, "forces": -np.asarray(gradient) * HARTREE / BOHR}
+            energy, gradient = field.e_tot, self._gradient(solver)
+        self.results = {"energy": float(energy) * HARTREE}
+        if gradient is not None:
+            self.results["forces"] = -np.asarray(gradient) * HARTREE / BOHR
 
     def _mean_field(self, atoms: Atoms) -> Any:
         """Return the converged Hartree-Fock or Kohn-Sham solution."""
@@ -128,26 +133,34 @@ class PySCFCalculator(Calculator):
             raise CalculationFailed(reason_of(error)) from None
 
     def _mp2(self, field: Any) -> tuple[float, Any]:
-        """Return total energy (hartree) and gradient (n, 3) (hartree/bohr) of MP2."""
+        """Return total energy (hartree) and gradient (n, 3) (hartree/bohr) of MP2; None for a gradient not wanted."""
         from pyscf import mp
 
         theory = mp.MP2(field).run()
-        return theory.e_tot, theory.nuc_grad_method().kernel()
+        return theory.e_tot, self._gradient(theory.nuc_grad_method())
+
+    def _gradient(self, solver: Any) -> Any:
+        return solver.kernel() if self.options["forces"] else None
 
     def _ccsd(self, field: Any) -> tuple[float, Any]:
-        """Return total energy (hartree) and gradient (n, 3) (hartree/bohr) of CCSD or CCSD(T)."""
+        """Return total energy (hartree) and gradient (n, 3) (hartree/bohr) of CCSD or CCSD(T), like `_mp2`."""
         from pyscf import cc
         from pyscf.cc import ccsd_t_lambda
         from pyscf.grad import ccsd_t
 
-        if self.theory == "ccsd(t)" and field.mol.spin:
+        wanted = self.options["forces"]
+        if self.theory == "ccsd(t)" and field.mol.spin and wanted:
             # The analytic gradient, as in PySCF's example, differs from central differences (0.04 eV/angstrom for CH3).
-            raise CalculationFailed("PySCF's CCSD(T) forces are wrong for unpaired electrons: use ccsd")
+            raise CalculationFailed(
+                "PySCF's CCSD(T) forces are wrong for unpaired electrons: use ccsd, or forces=false"
+            )
         theory = cc.CCSD(field)
         theory.max_cycle, theory.conv_tol, theory.conv_tol_normt = self.options["max_cycle"], 1e-8, 1e-6
         theory.kernel()
         if not theory.converged:
             raise self._unconverged("CCSD")
+        if not wanted:
+            return theory.e_tot + (theory.ccsd_t() if self.theory == "ccsd(t)" else 0.0), None
         if self.theory == "ccsd":
             theory.solve_lambda()
             if not theory.converged_lambda:

@@ -22,13 +22,13 @@ class SinglePoint:
 
     Attributes:
         energy: Energy, eV.
-        forces: Forces (n, 3), eV/angstrom.
+        forces: Forces (n, 3), eV/angstrom; None if the method provides none.
         stress: Stress (3, 3), eV/angstrom^3; None if the method provides none.
         spread: Spreads of an ensemble; None for a method that is not an ensemble.
     """
 
     energy: float
-    forces: FloatArray
+    forces: FloatArray | None
     stress: FloatArray | None
     spread: "Spread | None" = None
 
@@ -61,6 +61,8 @@ class Failure:
 def single_point(method: str, options: Mapping[str, Any], frame: Frame) -> SinglePoint | Failure:
     """Compute energy, forces and, for a periodic cell, stress of a structure; errors are returned, not raised.
 
+    A calculator whose ``implemented_properties`` lack forces gives the energy only.
+
     Args:
         method: Name of the method, as in `reference_calculator`.
         options: Calculator options by name.
@@ -87,13 +89,22 @@ def _kept(method: str, options: str) -> BaseCalculator:
     return reference_calculator(method, loads(options))
 
 
+def gives_forces(calculator: BaseCalculator) -> bool:
+    """Return whether a calculator computes forces, as its ``implemented_properties`` state."""
+    return "forces" in getattr(calculator, "implemented_properties", ("forces",))
+
+
 def _labels(calculator: BaseCalculator, frame: Frame) -> SinglePoint:
     atoms = frame.atoms()
     atoms.calc = calculator
     energy = float(atoms.get_potential_energy())
+    if not np.isfinite(energy):
+        raise ValueError("the energy is not a finite number")
+    if not gives_forces(calculator):
+        return SinglePoint(energy, None, None)
     forces = np.array(atoms.get_forces(), dtype=np.float64)
-    if not np.isfinite(energy) or forces.shape != (len(atoms), 3) or not np.isfinite(forces).all():
-        raise ValueError("the energy or a force is not a finite number")
+    if forces.shape != (len(atoms), 3) or not np.isfinite(forces).all():
+        raise ValueError("a force is not a finite number")
     stress: FloatArray | None = None
     if all(frame.pbc):
         try:

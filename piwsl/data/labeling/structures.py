@@ -90,7 +90,9 @@ class LabelStore:
         if isinstance(result, Failure):
             entry["failure"] = result.reason
         else:
-            entry |= {"energy": result.energy, "forces": result.forces.tolist()}
+            entry["energy"] = result.energy
+            if result.forces is not None:
+                entry["forces"] = result.forces.tolist()
             if result.stress is not None:
                 entry["stress"] = result.stress.tolist()
             if result.spread is not None:
@@ -110,7 +112,8 @@ class LabelStore:
             entry = json.loads(stream.readline())
         stress = np.array(entry["stress"]) if "stress" in entry else None
         spread = Spread(entry["energy_spread"], np.array(entry["force_spread"])) if "force_spread" in entry else None
-        return SinglePoint(entry["energy"], np.array(entry["forces"]), stress, spread)
+        forces = np.array(entry["forces"]) if "forces" in entry else None
+        return SinglePoint(entry["energy"], forces, stress, spread)
 
     def _read(self) -> None:
         with self.path.open("r+b") as stream:
@@ -292,7 +295,7 @@ def _with_labels(frame: Frame, labels: SinglePoint | None) -> Frame:
     return replace(
         frame,
         energy=labels.energy,
-        forces=labels.forces,
+        forces=np.full_like(frame.positions, np.nan) if labels.forces is None else labels.forces,
         stress=stress,
         energy_spread=np.nan if spread is None else spread.energy,
         force_spread=None if spread is None else spread.forces,

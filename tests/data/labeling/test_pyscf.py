@@ -158,3 +158,18 @@ def test_a_single_point_of_water():
     assert isinstance(result, SinglePoint)
     assert result.energy == pytest.approx(-75.22 * HARTREE, abs=0.5)
     assert result.stress is None
+
+
+def test_energies_without_forces_are_the_same_and_exist_for_radicals():
+    pytest.importorskip("pyscf")
+    for method, name in (("pyscf:ccsd(t)/sto-3g", "LiH"), ("pyscf:mp2/sto-3g", "LiH"), ("pyscf:hf/sto-3g", "OH")):
+        atoms = molecule(name)
+        atoms.calc = reference_calculator(method, {})
+        bare = reference_calculator(method, {"forces": False})
+        energy = atoms.get_potential_energy()
+        atoms.calc = bare
+        assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+        assert "forces" not in bare.results
+    atoms = molecule("OH")
+    atoms.calc = reference_calculator("pyscf:ccsd(t)/sto-3g", {"forces": False})
+    assert np.isfinite(atoms.get_potential_energy())
