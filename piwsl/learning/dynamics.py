@@ -92,6 +92,7 @@ def run_dynamics(
 
     Raises:
         PiwslError: The model or the structure cannot be used.
+        KeyboardInterrupt: A signal interrupted the run. Its replicas must not count as broken.
     """
     directory = RunDirectory(output, MD_RUN)
     continues = directory.holds_job and directory.can_continue
@@ -99,11 +100,14 @@ def run_dynamics(
         return ended
     try:
         with reporting_progress(progress) as report:
-            return run_protocol(
+            run = run_protocol(
                 structure, model, protocol, output, name, restart=continues, force=not continues, progress=report
             )
     except UnphysicalError:
-        return MDRun.read(output)
+        run = MDRun.read(output)
+    if run.result == "interrupted":
+        raise KeyboardInterrupt
+    return run
 
 
 def _ended(output: Path) -> MDRun | None:

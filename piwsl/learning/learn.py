@@ -232,9 +232,13 @@ def _run(
             summary.write(path)
             write_report(summary, settings, path)
             LOGGER.info(
-                f"waiting   label the structures in {missing.structures} with energies and forces, write them in the "
-                f"same order to {missing.expected}, and repeat the command"
+                f"waiting   label the structures in {missing.structures} with "
+                f"{'energies' if settings.labels.energies_only else 'energies and forces'}, write them in the same "
+                f"order to {missing.expected}, and repeat the command"
             )
+        except KeyboardInterrupt:
+            LOGGER.warning(f"interrupted: repeat the command to continue {path}")
+            raise
         return LearnResult(path, summary)
 
 
