@@ -43,6 +43,7 @@ def test_forces_of_labels_are_not_used(tmp_path):
         existing_labels(LabelSettings(file=tmp_path / "known.extxyz"), water(0))
 
 
+@pytest.mark.slow
 def test_a_method_without_forces_says_what_to_set(tmp_path):
     method = {"method": "tests.support.faulty_calculators:EnergyOnly"}
     with pytest.raises(DataError, match=r"returns energies without forces: set labels\.energies_only: true"):

@@ -180,7 +180,7 @@ def test_new_elements_are_refused_because_their_embedding_would_stay_random(lora
         (["start.method=full", "start.freeze=[embedding]"], "full trains all weights: remove start.freeze"),
         (["start.lora_rank=4"], "start.lora_rank has no effect"),
         (["start.lora_targets=[readout]"], "start.lora_targets has no effect"),
-        (["start.method=lor"], "start.method = 'lor': it must be 'full', 'lora' or 'freeze'"),
+        (["start.method=lor"], "start.method = 'lor': it must be 'full', 'lora', 'freeze' or 'gauss_newton'"),
     ],
 )
 def test_methods_that_do_not_fit_together_are_one_line(settings, message):
