@@ -18,10 +18,15 @@ LONG = {
         "test_commands_on_a_full_disk[label]",
     ),
     "cli/test_import.py": ("test_evaluate_fine_tune_export_and_dynamics[mace_residual]",),
+    "cli/test_md_disk.py": ("test_a_full_disk_ends_a_run_that_can_be_continued[dcd]",),
+    "cli/test_md_follow.py": ("test_on_a_terminal_there_are_bars",),
     "cli/test_md_replicas.py": ("test_bad_input_is_one_line[arguments3-no Dask scheduler at tcp://127.0.0.1:9]",),
     "cli/test_tune.py": ("test_two_workers_on_one_storage_do_each_trial_once",),
     "data/labeling/test_dask.py": ("test_trajectories_are_the_same_on_a_cluster",),
-    "data/labeling/test_ensemble.py": ("test_sampled_frames_keep_the_spread",),
+    "data/labeling/test_ensemble.py": (
+        "test_files_and_the_directory_of_an_ensemble",
+        "test_sampled_frames_keep_the_spread",
+    ),
     "data/labeling/test_structures.py": ("test_processes_that_die_and_files_that_meet",),
     "export/test_charge.py": (
         "test_compiled_files",
