@@ -42,6 +42,7 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
     """
     done = summary.result == "completed"
     last = summary.students[-1] if summary.students else None
+    with_forces = not settings.labels.energies_only
     return _template().render(
         summary=summary,
         settings=settings,
@@ -59,9 +60,10 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
             }
             for plot in _plots(summary)
         ],
-        round_titles=[title for title, _ in _cells_of_round(RoundRecord(number=1))],
+        round_titles=[title for title, _ in _cells_of_round(RoundRecord(number=1), with_forces)],
+        with_forces=with_forces,
         student_titles=[title for title, _ in _cells_of_student(StudentRecord(number=1))],
-        rounds=[(record.number, _cells_of_round(record)) for record in summary.rounds],
+        rounds=[(record.number, _cells_of_round(record, with_forces)) for record in summary.rounds],
         failed=[text for record in summary.rounds for text in record.failed],
         students=[(record.number, _cells_of_student(record)) for record in summary.students],
         analyses=[(record.number, record.analysis) for record in summary.students if record.analysis],
@@ -130,13 +132,13 @@ def _force(value: float | None) -> str:
     return "" if value is None else f"{MILLI * value:.1f} meV/Å"
 
 
-def _cells_of_round(record: RoundRecord) -> list[tuple[str, str]]:
+def _cells_of_round(record: RoundRecord, with_forces: bool) -> list[tuple[str, str]]:
+    forces = [("New", _force(record.new_force_mae)), ("Held back", _force(record.force_mae))]
     return [
         ("Candidates", f"{record.candidates:,}"),
         ("Labeled", str(record.chosen)),
         ("Labels", str(record.labels)),
-        ("New", _force(record.new_force_mae)),
-        ("Held back", _force(record.force_mae)),
+        *(forces if with_forces else []),
         ("Energy", "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"),
         ("Time", rough_duration(record.seconds)),
     ]
@@ -214,7 +216,7 @@ def _draw_learning(
     error = None if last is None else getattr(last, f"{kind}_mae")
     if error is not None:
         axes.plot([rounds[-1].labels], [MILLI * error], "D", color=palette.third, label="student, held-back labels")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.set_xlim(left=-2)
     axes.set_xlabel("labels that the model was trained on")
     axes.set_ylabel("force MAE [meV/Å]" if kind == "force" else "energy MAE [meV]")

@@ -107,3 +107,5 @@ def test_the_report_shows_errors_of_energies():
     assert "Energy error by the number of labels" in page
     assert "energy MAE [meV]" in page
     assert "force error" not in page
+    assert "back: energy MAE" in page
+    assert "New: force MAE" not in page
