@@ -25,7 +25,6 @@ def test_entries_with_and_without_parameters():
 
 def test_the_marker_is_given(request):
     """This session was collected with the hook: its other tests have no marker."""
-    items = {item.name: item for item in request.session.items}
-    for item in items.values():
+    for item in request.session.items:
         file = item.path.relative_to(TESTS).as_posix()
         assert (item.get_closest_marker("long") is not None) == is_long(file, item.name)

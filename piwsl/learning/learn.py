@@ -343,8 +343,7 @@ def plan_learning(
     explore, verify = settings.explore, settings.verify
     temperatures = ", ".join(f"{factor * settings.temperature:g}" for factor in explore.temperature_factors)
     explored = explore.replicas * explore.picoseconds * len(explore.temperature_factors)
-    fitted = settings.labels.energies_only
-    members = settings.teacher.members or (1 if fitted else 2 if start.path else 3)
+    members = settings.teacher_members(start.path is not None)
     rounds = range(1, settings.rounds + 1)
     labels = " + ".join(str(settings.labels_of(number)) for number in rounds)
     minutes = ", ".join(f"{settings.teacher_minutes(number):.3g}" for number in rounds)
@@ -360,7 +359,7 @@ def plan_learning(
         + (f", besides those in {settings.labels.file}" if settings.labels.file else ""),
         f"dynamics   {explored:g} ps of the teacher in each round and at the end, at {temperatures} K",
         "teachers   a model, fitted by least squares to energies without forces"
-        if fitted
+        if settings.labels.energies_only
         else f"teachers   {members} models, trained for {minutes} min in rounds 1 to {settings.rounds}",
         f"student    up to {settings.student.frames} frames of the teachers, trained for "
         f"{settings.student_minutes(1):.3g} min, and up to {settings.student.attempts} attempts",

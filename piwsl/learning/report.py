@@ -19,6 +19,7 @@ from piwsl.runs.files import write_text, writing
 from piwsl.runs.progress import rough_duration
 
 MILLI = 1e3
+Kind = Literal["force", "energy"]  # of the errors on the labels
 
 
 def write_report(summary: LearnSummary, settings: LearnSettings, output: Path) -> None:
@@ -42,7 +43,7 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
     """
     done = summary.result == "completed"
     last = summary.students[-1] if summary.students else None
-    with_forces = not settings.labels.energies_only
+    kind = _kind(settings)
     return _template().render(
         summary=summary,
         settings=settings,
@@ -58,14 +59,14 @@ def render_report(summary: LearnSummary, settings: LearnSettings, name: str) -> 
                 "wide": Markup(page_svg(plot, WIDE)),
                 "narrow": Markup(page_svg(plot, NARROW)),
             }
-            for plot in _plots(summary)
+            for plot in _plots(summary, kind)
         ],
-        round_titles=[title for title, _ in _cells_of_round(RoundRecord(number=1), with_forces)],
-        with_forces=with_forces,
-        student_titles=[title for title, _ in _cells_of_student(StudentRecord(number=1))],
-        rounds=[(record.number, _cells_of_round(record, with_forces)) for record in summary.rounds],
+        round_titles=[title for title, _ in _cells_of_round(RoundRecord(number=1), kind)],
+        kind=kind,
+        student_titles=[title for title, _ in _cells_of_student(StudentRecord(number=1), kind)],
+        rounds=[(record.number, _cells_of_round(record, kind)) for record in summary.rounds],
         failed=[text for record in summary.rounds for text in record.failed],
-        students=[(record.number, _cells_of_student(record)) for record in summary.students],
+        students=[(record.number, _cells_of_student(record, kind)) for record in summary.students],
         analyses=[(record.number, record.analysis) for record in summary.students if record.analysis],
         command=f"piwsl md --structure {name}/start.extxyz --model {name}/student_openmm.pt" if done else None,
         made=_made(summary, settings),
@@ -101,13 +102,13 @@ def _headline(summary: LearnSummary) -> str:
 def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page: (value, name, detail)."""
     rows = [(f"{summary.labels} of {summary.budget}", "labels used", summary.method)]
-    held_back = f"{summary.held_back} held-back labels"
-    if summary.rounds and (error := _error(summary.rounds[-1])):
-        rows.append((error, f"{_kind(summary.rounds)} error, teachers", held_back))
+    kind, held_back = _kind(settings), f"{summary.held_back} held-back labels"
+    if summary.rounds and (error := _error(summary.rounds[-1], kind)):
+        rows.append((error, f"{kind} error, teachers", held_back))
     if summary.students:
         last = summary.students[-1]
-        if error := _error(last):
-            rows.append((error, f"{_kind(summary.rounds)} error, student", held_back))
+        if error := _error(last, kind):
+            rows.append((error, f"{kind} error, student", held_back))
         if last.survival is not None:
             whole = f"{last.survival.survived} of {len(last.survival.times)}"
             rows.append(
@@ -118,39 +119,41 @@ def _highlights(summary: LearnSummary, settings: LearnSettings) -> list[tuple[st
     return rows
 
 
-def _kind(rounds: Sequence[RoundRecord]) -> Literal["force", "energy"]:
-    """Return the kind of the errors on the labels: energies if no label has forces."""
-    return "force" if any(record.force_mae is not None for record in rounds) else "energy"
+def _kind(settings: LearnSettings) -> Kind:
+    """Return the kind of the errors on the labels."""
+    return "energy" if settings.labels.energies_only else "force"
 
 
-def _error(record: RoundRecord | StudentRecord) -> str:
-    """Return the error on the held-back labels: of forces, or of energies if no label has forces."""
-    return _force(record.force_mae) or ("" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV")
+def _error(record: RoundRecord | StudentRecord, kind: Kind) -> str:
+    """Return the error of this kind on the held-back labels."""
+    if kind == "force":
+        return _force(record.force_mae)
+    return "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"
 
 
 def _force(value: float | None) -> str:
     return "" if value is None else f"{MILLI * value:.1f} meV/Å"
 
 
-def _cells_of_round(record: RoundRecord, with_forces: bool) -> list[tuple[str, str]]:
+def _cells_of_round(record: RoundRecord, kind: Kind) -> list[tuple[str, str]]:
     forces = [("New", _force(record.new_force_mae)), ("Held back", _force(record.force_mae))]
     return [
         ("Candidates", f"{record.candidates:,}"),
         ("Labeled", str(record.chosen)),
         ("Labels", str(record.labels)),
-        *(forces if with_forces else []),
-        ("Energy", "" if record.energy_mae is None else f"{MILLI * record.energy_mae:.1f} meV"),
+        *(forces if kind == "force" else []),
+        ("Energy", _error(record, "energy")),
         ("Time", rough_duration(record.seconds)),
     ]
 
 
-def _cells_of_student(record: StudentRecord) -> list[tuple[str, str]]:
+def _cells_of_student(record: StudentRecord, kind: Kind) -> list[tuple[str, str]]:
     survival = record.survival
     whole = f"{survival.survived} of {len(survival.times)} for {survival.picoseconds:g} ps" if survival else ""
     return [
         ("Frames", f"{record.frames:,}"),
         ("Teachers", _force(record.teacher_force_mae)),
-        ("Held back", _error(record)),
+        ("Held back", _error(record, kind)),
         ("Survived", whole),
         ("Steps/s", f"{survival.steps_per_second:.0f}" if survival and survival.steps_per_second else ""),
         ("Drift in 10 ps", "" if record.drift is None else f"{record.drift:.2g} meV/atom"),
@@ -173,16 +176,16 @@ def _made(summary: LearnSummary, settings: LearnSettings) -> list[tuple[str, str
     return [(name, value) for name, value in entries if value]
 
 
-def _plots(summary: LearnSummary) -> list[Plot]:
+def _plots(summary: LearnSummary, kind: Kind) -> list[Plot]:
     plots = []
     if summary.rounds:
         plots.append(
             Plot(
                 "learning",
-                f"{_kind(summary.rounds).capitalize()} error by the number of labels",
+                f"{kind.capitalize()} error by the number of labels",
                 "On new labels: the model that chose the structures, before it was trained on them. On held-back "
                 "labels: the teachers after each round, and the student at the end.",
-                partial(_draw_learning, summary.rounds, summary.students),
+                partial(_draw_learning, summary.rounds, summary.students, kind),
             )
         )
     survivals = _survivals(summary)
@@ -199,14 +202,17 @@ def _plots(summary: LearnSummary) -> list[Plot]:
 
 
 def _draw_learning(
-    rounds: Sequence[RoundRecord], students: Sequence[StudentRecord], layout: Layout, palette: Palette
+    rounds: Sequence[RoundRecord],
+    students: Sequence[StudentRecord],
+    kind: Kind,
+    layout: Layout,
+    palette: Palette,
 ) -> Figure:
     figure = new_figure(layout, 300)
     axes = figure.subplots()
     dress(axes, palette)
     before = [0, *(record.labels for record in rounds)]
     new = [(start, record.new_force_mae) for start, record in zip(before, rounds, strict=False)]
-    kind = _kind(rounds)
     held = [(record.labels, getattr(record, f"{kind}_mae")) for record in rounds]
     for points, name, color in ((new, "new labels", palette.second), (held, "held-back labels", palette.run)):
         known = [(labels, MILLI * error) for labels, error in points if error is not None]

@@ -142,6 +142,10 @@ class LearnSettings(Section):
         begin = first + (budget - first) * (number - 2) // (rounds - 1)
         return first + (budget - first) * (number - 1) // (rounds - 1) - begin
 
+    def teacher_members(self, fine_tuned: bool) -> int:
+        """Return the number of teachers, which are fine-tuned or start from random weights."""
+        return self.teacher.members or (1 if self.labels.energies_only else 2 if fine_tuned else 3)
+
     def teacher_minutes(self, number: int) -> float:
         """Return the time for training the teachers of a round; the last round has as much as all others together."""
         total = 0.5 * self.minutes

@@ -76,14 +76,14 @@ def train_teachers(
     data, output = folder / "train.extxyz", folder / "teacher"
     if not data.is_file():
         write_frames(FrameSet(list(frames)), data)
-    fitted = settings.labels.energies_only
-    members = settings.teacher.members or (1 if fitted else 2 if start else 3)
+    members = settings.teacher_members(start is not None)
     alone = torch.cuda.is_available()
     workers = 1 if alone else min(members, os.cpu_count() or 1)
-    defaults: dict[str, Any] = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes}}
-    defaults["optimizer"] |= (_FINE_TUNING if start else _FROM_SCRATCH)["optimizer"]
-    if fitted:  # by least squares, which is faster and more accurate for energies
-        defaults = {"start": {"method": GAUSS_NEWTON}}
+    if settings.labels.energies_only:
+        defaults: dict[str, Any] = {"start": {"method": GAUSS_NEWTON}}
+    else:
+        optimizer = (_FINE_TUNING if start else _FROM_SCRATCH)["optimizer"]
+        defaults = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes, **optimizer}}
     config = training_sections(
         {**defaults, "seed": settings.seed, "threads": None if workers == 1 else 1}, settings.teacher.training
     )

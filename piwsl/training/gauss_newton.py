@@ -32,7 +32,7 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.models import Potential
 from piwsl.runs.files import write_bytes
 from piwsl.runs.interruption import hangup_as_termination
-from piwsl.training.config import GAUSS_NEWTON
+from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.directory import BEST, metrics_name
 from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress
@@ -122,7 +122,7 @@ class GaussNewtonPlan:
         """
         if self.available is not None and self.needed > 0.7 * self.available:
             raise ConfigError(
-                f"start.method: gauss_newton keeps the gradients of {self.energies} energies by {self.weights} "
+                f"start.method: {GAUSS_NEWTON} keeps the gradients of {self.energies} energies by {self.weights} "
                 f"weights, {self.needed / GIGABYTE:.1f} GB of {self.available / GIGABYTE:.1f} GB: reduce data.train, "
                 "or keep weights fixed with start.freeze"
             )
@@ -223,9 +223,9 @@ class _Problem:
         self._weights = {name: weight for name, weight in named if weight.requires_grad}
         self._start = {name: weight.detach().clone() for name, weight in self._weights.items()}
         self._labels = np.array([frame.energy for frame in self._frames])
-        config = setup.config
-        fitted = config.start.reference_energies == "refit" and config.data.reference_energies is None
-        self._means = _columns(self._frames) if fitted else np.zeros((len(self._labels), 0))
+        self._means = (
+            _columns(self._frames) if _fits_reference_energies(setup.config) else np.zeros((len(self._labels), 0))
+        )
 
     def steps(self, most: int) -> Iterator[str]:
         """Change the weights in up to ``most`` steps, and yield a line about each."""
@@ -310,6 +310,10 @@ class _Problem:
                 place += weight.numel()
 
 
+def _fits_reference_energies(config: TrainingConfig) -> bool:
+    return config.start.reference_energies == "refit" and config.data.reference_energies is None
+
+
 def _columns(frames: FrameSet) -> FloatArray:
     """Return orthonormal columns (n, m) that span the numbers of atoms of each element."""
     counts = frames.census.compositions[frames.census.composition].astype(float)
@@ -321,7 +325,7 @@ def _columns(frames: FrameSet) -> FloatArray:
 def _store(setup: Setup, potential: Potential, step: int) -> None:
     """Refit the reference energies, and write the weights and the validation errors."""
     config, frames = setup.config, setup.frames
-    if config.start.reference_energies == "refit" and config.data.reference_energies is None:
+    if _fits_reference_energies(config):
         LOGGER.info(refit(potential.cpu(), potential.reference_energies, potential.elements, frames.main, config))
     potential.to(setup.device)
     errors = evaluate_potential(potential, frames.validation, config.model.cutoff, DTYPES[config.weights_dtype])
