@@ -131,6 +131,8 @@ def _refuse(names: list[str], reason: str) -> None:
 def _print_labeled(labeled: "FrameSet", method: str, output: Path) -> None:
     done = len(labeled) - len(labeled.notes)
     click.echo(f"labeled {done} of {len(labeled)} frames with {method}: {labeled.source} (eV, angstrom)")
+    if done and not labeled.census.has_forces.any():
+        click.echo("the labels are energies without forces, because the method gives no forces")
     for note in labeled.notes[:_SHOWN]:
         click.echo(note, err=True)
     if len(labeled.notes) > _SHOWN:

@@ -259,6 +259,10 @@ def serve() -> None:
     """Answer requests from the parent until the parent closes the input."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # output of libraries must not mix with the answers
+    if find_spec("resource") is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected and leaves no file
     generators: dict[int, Iterator[Arrays]] = {}
     for line in requests:
         request = json.loads(line)

@@ -29,6 +29,7 @@ from piwsl.data.batch import collate
 from piwsl.data.frames import FrameSet
 from piwsl.errors import ConfigError
 from piwsl.export.trained_file import DTYPES
+from piwsl.losses.spread import EQUAL_WEIGHTS
 from piwsl.models import Potential
 from piwsl.runs.files import write_bytes
 from piwsl.runs.interruption import hangup_as_termination
@@ -38,6 +39,7 @@ from piwsl.training.evaluate import evaluate_potential
 from piwsl.training.fit import Setup, TrainingProgress
 from piwsl.training.initial_energies import refit
 from piwsl.training.step_memory import GIGABYTE, memory_of
+from piwsl.training.task import DivergedError
 from piwsl.typing import FloatArray
 
 LOGGER = logging.getLogger(__name__)
@@ -151,6 +153,7 @@ def plan_gauss_newton(setup: Setup, potential: Potential) -> GaussNewtonPlan:
     for key, used in (
         ("data.levels", bool(frames.levels)),
         ("data.unlabeled", frames.unlabeled > 0),
+        ("limits and weights by spread", frames.spread != EQUAL_WEIGHTS),
         ("several processes", setup.processes.count > 1),
         ("dtype: bf16-mixed", config.mixed_precision),
     ):
@@ -172,6 +175,7 @@ def fit_gauss_newton(
 
     Raises:
         ConfigError: See `plan_gauss_newton`.
+        DivergedError: An energy or its gradient is not finite.
         KeyboardInterrupt: A signal interrupted the run.
     """
     plan = plan_gauss_newton(setup, potential)
@@ -281,6 +285,11 @@ class _Problem:
                     gradients[number, place : place + weight.numel()] = part.flatten()
                 place += weight.numel()
             self._counter.count()
+        if not (np.isfinite(energies).all() and bool(torch.isfinite(gradients).all())):
+            raise DivergedError(
+                "an energy of a training frame, or its gradient, is not a finite number with the weights of the start: "
+                "check the frames and the start model"
+            )
         return gradients, energies
 
     def gradient(self, number: int) -> tuple[float, tuple[torch.Tensor | None, ...]]:

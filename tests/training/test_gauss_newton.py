@@ -1,6 +1,7 @@
 """Least-squares fits of the weights to energies: the linear problem, runs, and what the method refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from piwsl.export.trained_file import load_trained, save_trained
 from piwsl.training.config import load_config
 from piwsl.training.gauss_newton import PENALTIES, GaussNewtonPlan, ridge
 from piwsl.training.preflight import plan_training
+from piwsl.training.task import DivergedError
 from tests.support.models_for_tests import trained_model
 from tests.support.molecules import frame
 
@@ -179,6 +181,25 @@ def test_what_does_not_fit_is_one_line_before_anything_is_written(case, tmp_path
     with pytest.raises(ConfigError, match=message):
         piwsl.train(frames, init_from=start, options=OPTIONS | options, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["data.weigh_by_spread", "data.largest_energy_spread"])
+def test_spreads_of_labels_are_not_ignored(case, tmp_path, key):
+    start, frames = case
+    spread = FrameSet([replace(made, energy_spread=0.01 * number) for number, made in enumerate(frames)])
+    with pytest.raises(ConfigError, match="does not support limits and weights by spread"):
+        piwsl.train(spread, init_from=start, options=OPTIONS | {key: True if "weigh" in key else 0.5}, output=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_start_that_gives_no_number_is_one_line(case, tmp_path):
+    start, frames = case
+    broken = load_trained(start)
+    broken.tensors["readout.0.weight"][0, 0] = float("nan")
+    save_trained(broken, tmp_path / "start.pt")
+    options = OPTIONS | {"start.reference_energies": "keep"}
+    with pytest.raises(DivergedError, match="is not a finite number with the weights of the start"):
+        piwsl.train(frames, init_from=tmp_path / "start.pt", options=options, output=tmp_path / "run")
 
 
 def test_members_that_would_be_equal_are_refused(case, tmp_path):
