@@ -61,6 +61,13 @@ def test_failures_are_counted_and_the_job_goes_on(cli, here, waters):
     assert "energies on 2 and forces on 2 of 8 frames" in cli("data", "inspect", "labels/frames.xyz").out
 
 
+def test_a_method_without_forces_is_said(cli, here, waters):
+    method = "tests.support.faulty_calculators:EnergyOnly"
+    called = cli("data", "label", "--frames", waters, "--method", method, "--output", waters.with_name("out"))
+    assert called.code == 0
+    assert "the labels are energies without forces" in called.out
+
+
 def test_nothing_labeled_is_exit_code_2(cli, here, waters):
     options = json.dumps({"fail": list(range(8))})
     arguments = ("data", "label", "--frames", waters, "--method", SPRINGS, "--output", "labels")
