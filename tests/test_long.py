@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import pytest_collection_modifyitems
 from tests.long import LONG, is_long
 
 TESTS = Path(__file__).parent
@@ -23,8 +24,18 @@ def test_entries_with_and_without_parameters():
     assert not is_long("physics/test_replicas.py", "test_both_barostats_keep_the_same_volume")
 
 
-def test_the_marker_is_given(request):
-    """This session was collected with the hook: its other tests have no marker."""
-    for item in request.session.items:
-        file = item.path.relative_to(TESTS).as_posix()
-        assert (item.get_closest_marker("long") is not None) == is_long(file, item.name)
+class Item:
+    """What the hook sees of a test."""
+
+    def __init__(self, file, name):
+        self.path, self.name, self.markers = TESTS / file, name, []
+
+    def add_marker(self, marker):
+        self.markers.append(marker.name)
+
+
+def test_the_hook_gives_the_marker():
+    file = "physics/test_ensembles.py"
+    items = [Item(file, "test_both_barostats_keep_the_same_volume"), Item(file, "test_time_runs_backwards[ase]")]
+    pytest_collection_modifyitems(items)
+    assert [item.markers for item in items] == [["long"], []]

@@ -44,6 +44,14 @@ def test_forces_of_labels_are_not_used(tmp_path):
 
 
 @pytest.mark.slow
+def test_forces_of_a_method_are_not_used(tmp_path):
+    settings = LabelSettings(method="tests.support.faulty_calculators:Springs", energies_only=True)
+    (labeled,) = label_round([water(0)], settings, tmp_path)
+    assert labeled.has_energy
+    assert not labeled.has_forces
+
+
+@pytest.mark.slow
 def test_a_method_without_forces_says_what_to_set(tmp_path):
     method = {"method": "tests.support.faulty_calculators:EnergyOnly"}
     with pytest.raises(DataError, match=r"returns energies without forces: set labels\.energies_only: true"):

@@ -111,8 +111,8 @@ def calling(path: Path, what: str):
         os.abort()
     while what == "loop":
         pass
-    if what == "memory":
-        return bytes(2**32)
+    if what in ("memory", "much"):
+        return len(bytes(2**32 if what == "memory" else 2**29))
     if what == "data":
         raise DataError(f"{path}: frame 3 is broken")
     raise TypeError("two\nlines")
@@ -141,7 +141,8 @@ def test_errors_of_calls_keep_their_kind_and_the_next_call_works(file, what, err
     with pytest.raises(error, match=message):
         call_apart(calling, file, what, **LIMITS)
     assert call_apart(length, file, "four", **LIMITS) == 4
-    assert len(list(read_apart(arrays, file, 3))) == 3  # nor does a limit of memory remain
+    assert call_apart(calling, file, "much", memory=2**31, cpu_seconds=15.0) == 2**29  # no limit remains
+    assert len(list(read_apart(arrays, file, 3))) == 3
 
 
 def test_a_call_without_an_end_is_ended(file):
