@@ -5,6 +5,7 @@ python benchmarks/few_labels.py rmd17_aspirin.npz --units kcal/mol --start so3lr
 trains on the same FRAMES frames along several roads:
 
 plain          a PaiNN from random weights
+walls          the same with model.walls: molecule
 contrast       the same with loss.contrast
 fine-tuned     the foundation model START, fine-tuned
 distilled      a PaiNN that learns from structures which the fine-tuned model sampled and labeled
@@ -29,7 +30,7 @@ import piwsl
 from piwsl.data.read import read_frames
 from piwsl.runs.summary import SUMMARY_FILE, MDSummary
 
-ROADS = ("plain", "contrast", "fine-tuned", "distilled")
+ROADS = ("plain", "walls", "contrast", "fine-tuned", "distilled")
 NO_LOSS = {"loss.pitc": 0.0, "loss.pisc": 0.0}
 SAMPLING = {500: 40_000, 700: 40_000, 1000: 20_000}  # steps of the teacher by temperature
 INTERVAL = 40
@@ -92,6 +93,8 @@ class Study:
         few, _ = self.split()
         if road == "plain":
             return self.train("plain", few, {})
+        if road == "walls":
+            return self.train("walls", few, {"model.walls": "molecule"})
         if road == "contrast":
             return self.train("contrast", few, {"loss.contrast": 0.1, "contrast.temperature": 500.0})
         if road == "fine-tuned":

@@ -28,7 +28,7 @@ from piwsl.export.forms.scripted import (
     OpenMMForm,
     pair_edges,
 )
-from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, load_trained
+from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, check_molecule, load_trained
 from piwsl.export.verify import (
     Verification,
     carried_structures,
@@ -93,6 +93,11 @@ class Exporter:
         Raises:
             ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
+        if any(model.config.molecule is not None for model in self.models):
+            raise ExportError(
+                "the model has walls for one molecule (model.walls), so it cannot be exported for any structure: use "
+                "target='openmm' with this molecule"
+            )
         self._fixed = NO_CHARGE
         core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
         info = {"target": "general", "pairs": "edges", "units": _UNITS, "takes_charge": self.takes_charge}
@@ -130,6 +135,8 @@ class Exporter:
             raise ConfigError(f"copies={copies}: use at least 1")
         species = structure.species.tolist()
         check_elements(self.models[0], species)
+        for model in self.models:
+            check_molecule(model, species, any(structure.pbc))
         same = [
             frame for frame in self._check_frames() if frame.species.tolist() == species and frame.pbc == structure.pbc
         ]

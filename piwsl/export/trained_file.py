@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from ase.data import chemical_symbols
+from ase.symbols import Symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -171,6 +172,8 @@ class TrainedModel:
         """
         frames = as_frames(structures)
         check_elements(self, frames.elements)
+        for frame in frames:
+            check_molecule(self, frame.species.tolist(), any(frame.pbc))
         potential, dtype = self.potential().to(device), DTYPES[self.dtype]
         predicted: list[Frame] = []
         for first in range(0, len(frames), batch_size):
@@ -200,7 +203,7 @@ class TrainedModel:
     def _repr_html_(self) -> str:
         return notebook.facts(
             [
-                ("network", ", ".join(f"{key} {value}" for key, value in self.config.model_dump().items())),
+                ("network", ", ".join(f"{key} {value}" for key, value in self.config.shown().items())),
                 ("elements", " ".join(self.symbols)),
                 ("cutoff", f"{self.cutoff:g} angstrom"),
                 ("level of theory", self.level),
@@ -369,6 +372,25 @@ def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         known = " ".join(chemical_symbols[z] for z in model.elements)
         raise ElementError(f"the model was not trained on {names}, only on {known}: train a model on these elements")
+
+
+def check_molecule(model: TrainedModel, species: Sequence[int], periodic: bool) -> None:
+    """Raise an error if a model with walls of one molecule does not support a structure.
+
+    Raises:
+        ElementError: The structure is another molecule, has its atoms in another order, or is periodic.
+    """
+    molecule = model.config.molecule
+    if molecule is None or (list(species) == molecule and not periodic):
+        return
+    here, there = (Symbols(numbers).get_chemical_formula() for numbers in (list(species), molecule))
+    difference = f"got {here}" if here != there else "the order of its atoms differs"
+    if list(species) == molecule:
+        difference = "the structure is periodic"
+    raise ElementError(
+        f"the model has walls for one molecule, {there}, with the atoms in the order of its training data "
+        f"(model.walls), and {difference}: use this molecule in this order, or train with model.walls: elements"
+    )
 
 
 def _check_network(path: Path, description: dict[str, Any]) -> None:

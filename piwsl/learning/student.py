@@ -16,6 +16,7 @@ from piwsl.learning.settings import LearnSettings, training_sections
 from piwsl.runs.directory import RunDirectory
 from piwsl.training.directory import LAST, TRAINING_RUN
 from piwsl.training.run import TrainingResult, train
+from piwsl.training.walls import kind_of_walls
 
 # Frames with larger forces are broken structures, on which the teachers cannot be trusted.
 LARGEST_FORCE = 30.0  # eV/angstrom
@@ -84,7 +85,9 @@ def train_student(
         write_frames(frames, data)
     optimizer: dict[str, Any] = {**_OPTIMIZER, "steps": _MOST_STEPS, "minutes": minutes}
     sections: dict[str, Any] = {"optimizer": optimizer, "seed": settings.seed}
-    if before is not None:
+    if before is None:
+        sections["model"] = {"walls": kind_of_walls(frames)}
+    else:
         optimizer["learning_rate"] = _CONTINUED_RATE
         sections["start"] = {"init_from": str(before)}
     run = RunDirectory(output, TRAINING_RUN)

@@ -19,6 +19,7 @@ from piwsl.training.directory import SPLIT_FILE
 from piwsl.training.ensemble import train_ensemble
 from piwsl.training.metrics import Errors
 from piwsl.training.stored_split import stored_split
+from piwsl.training.walls import kind_of_walls
 
 FEWEST_LABELS = 10
 _HELD_BACK = 0.1  # fraction of the labels
@@ -84,6 +85,8 @@ def train_teachers(
     else:
         optimizer = (_FINE_TUNING if start else _FROM_SCRATCH)["optimizer"]
         defaults = {"optimizer": {"steps": _MOST_STEPS, "minutes": minutes, **optimizer}}
+    if start is None:
+        defaults["model"] = {"walls": kind_of_walls(frames)}
     config = training_sections(
         {**defaults, "seed": settings.seed, "threads": None if workers == 1 else 1}, settings.teacher.training
     )

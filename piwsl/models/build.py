@@ -15,6 +15,7 @@ from piwsl.models.neighbor_sums.edge_list import NeighborSums
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.potential import DirectPotential, Potential
 from piwsl.models.priors.prior import Prior
+from piwsl.models.priors.walls import WallRanges, Walls
 from piwsl.models.priors.zbl import ZBL
 from piwsl.models.register import registered_network, registered_networks
 
@@ -42,6 +43,11 @@ class ModelConfig(BaseModel):
     )
     zbl: bool = Field(
         True, description="add the ZBL repulsion of nuclei to the network; always false for so3lr and mace"
+    )
+    walls: Literal["none", "elements", "molecule"] | WallRanges = Field(
+        "none",
+        description="add an energy that rises outside the distances of the training data: elements (pairs of elements "
+        "closer than in the data), molecule (also bonds and angles; all frames contain one molecule), or ranges",
     )
 
     @model_validator(mode="before")
@@ -99,6 +105,22 @@ class ModelConfig(BaseModel):
             return None
         return float(self.options.get("charge", 0)), float(self.options.get("unpaired_electrons", 0))
 
+    @property
+    def walls_kind(self) -> str:
+        """Kind of the walls: ``none``, ``elements`` or ``molecule``."""
+        if isinstance(self.walls, WallRanges):
+            return "elements" if self.walls.molecule is None else "molecule"
+        return self.walls
+
+    @property
+    def molecule(self) -> list[int] | None:
+        """Atomic numbers of the only molecule that the walls support, in their order; None without such walls."""
+        return self.walls.molecule if isinstance(self.walls, WallRanges) else None
+
+    def shown(self) -> dict[str, Any]:
+        """Return the values by key, with the kind of the walls instead of their ranges."""
+        return {**self.model_dump(exclude={"walls"}), "walls": self.walls_kind}
+
     def described(self) -> dict[str, tuple[Any, str]]:
         """Return the value and the description of each key, including the options of the network."""
         fields: dict[str, FieldInfo] = {
@@ -153,10 +175,13 @@ def build_prior(
         elements: Atomic numbers that the potential supports.
         neighbor_sums: Object that computes the sums over neighbors of the network.
     """
-    if not config.zbl:
-        return None
     pairs = neighbor_sums if isinstance(neighbor_sums, MoleculePairs) else None
-    return Prior([ZBL(elements, config.cutoff)], pairs)
+    terms: list[ZBL | Walls] = [ZBL(elements, config.cutoff)] if config.zbl else []
+    if isinstance(config.walls, WallRanges):
+        terms.append(Walls(config.walls, elements, config.cutoff, pairs))
+    elif config.walls != "none":
+        raise ConfigError(f"model.walls: {config.walls} has no ranges yet: training measures them")
+    return Prior(terms, pairs) if terms else None
 
 
 def check_network_elements(config: ModelConfig, elements: Sequence[int]) -> None:

@@ -124,6 +124,7 @@ class Potential(nn.Module):
         atomic = atomic * self.scale + reference_energies[species]
         if self.prior is not None:
             atomic = atomic.index_add(0, edges[0], self.prior(species, edges, edge_vectors).to(torch.float64))
+            atomic = atomic + self.prior.offset
         return atomic.new_zeros(n_structures).index_add(0, structure_index, atomic)
 
     def forward(
@@ -224,7 +225,7 @@ class DirectPotential(Potential):
         forces = forces * self.scale.to(forces.dtype)
         if self.prior is not None:
             of_prior, pushes = self.prior.energies_and_forces(species, edges, edge_vectors)
-            energies = energies.index_add(0, edges[0], of_prior.to(energies.dtype))
+            energies = energies.index_add(0, edges[0], of_prior.to(energies.dtype)) + self.prior.offset
             forces = forces + pushes
         energies = energies.new_zeros(n_structures).index_add(0, structure_index, energies)
         return energies, forces

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=NetworkFactory)
 
 # Arguments of a constructor that are not options of the network.
 _CUTOFF, _NEIGHBOR_SUMS = "cutoff", "neighbor_sums"
-_RESERVED = ("network", "preset", "forces", "zbl")
+_RESERVED = ("network", "preset", "forces", "zbl", "walls")
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 

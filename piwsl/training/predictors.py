@@ -23,6 +23,7 @@ from piwsl.export.trained_file import (
     MODEL_FILE,
     TrainedModel,
     check_elements,
+    check_molecule,
     load_trained,
     member_models,
 )
@@ -123,6 +124,8 @@ class TrainedPredictor(Predictor):
         """Check elements and training domain, see `Predictor.check`."""
         for model in self.models:
             check_elements(model, frames.elements)
+            for frame in frames if model.config.molecule is not None else ():
+                check_molecule(model, frame.species.tolist(), any(frame.pbc))
             check_frames(model.domain, frames, self._name, strict)
 
     def portions(self, frames: FrameSet) -> Iterator[Portion]:

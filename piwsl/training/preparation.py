@@ -22,6 +22,7 @@ from piwsl.training.replay import given_structures, replay_count, replay_frames,
 from piwsl.training.start import StartingPoint, starting_potential
 from piwsl.training.task import TrainingTask
 from piwsl.training.teacher import LoadedTeacher
+from piwsl.training.walls import walls_lines, with_measured_walls
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Preparation:
             *([replay_line(self.setup.config, None if self.trial else replay)] if replay is not None else []),
             *([f"rates: {', '.join(f'{name} x {rate:.3g}' for name, rate in rates.items())}"] if rates else []),
             f"network: {self.setup.config.model.network}, {weights} weights",
+            *walls_lines(self.setup.config),
             f"computed on: {self.setup.describe_device()}",
             f"neighbor sums: {self.neighbor_sums}",
         ]
@@ -91,6 +93,7 @@ def prepare(
         replay = stored_replay(output / REPLAY_FILE) if resumed else None
         structures = replay or given_structures(config, most_replay)
     torch.manual_seed(config.seed)
+    config = with_measured_walls(config, frames, structures)
     start = starting_potential(config, frames, structures.elements if structures is not None else ())
     neighbor_sums, reason = training_neighbor_sums(device, config.mixed_precision)
     use_neighbor_sums(start.potential.network, neighbor_sums)

@@ -22,6 +22,7 @@ def prior_labels(frames: Sequence[Frame], prior: Prior) -> list[Frame]:
         energies, forces = prior.energies_and_forces(batch.species, batch.edges, batch.edge_vectors())
         totals = energies.new_zeros(batch.n_structures)
         totals = totals.index_add(0, batch.structure_index[batch.edges[0]], energies)
+        totals = totals.index_add(0, batch.structure_index, energies.new_full((len(batch.species),), prior.offset))
         parts = forces.split([len(frame.species) for frame in some])
         labeled += [
             replace(frame, energy=energy, forces=part.numpy())

@@ -97,8 +97,8 @@ def _summed_up(names: tuple[str, ...]) -> str:
 def with_network_of_start(config: TrainingConfig) -> TrainingConfig:
     """Return the configuration with `model` keys at their defaults replaced by the values in ``start.init_from``.
 
-    Explicitly set ``model.forces`` and ``model.zbl`` take precedence over the file, even at their default values. Thus
-    a potential with direct forces can be fine-tuned as a conservative one.
+    Explicitly set ``model.forces``, ``model.zbl`` and ``model.walls`` take precedence over the file, even at their
+    default values. Thus a potential with direct forces can be fine-tuned as a conservative one.
 
     Raises:
         ModelFileError: The trained file cannot be read.
@@ -131,7 +131,7 @@ def _read_once(path: Path, modified: int, size: int) -> tuple[TrainedModel, str]
 def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
     defaults = ModelConfig(network=here.network).model_dump() | {"network": ModelConfig().network}
     kept = {key: value for key, value in here.model_dump().items() if value != defaults[key]}
-    kept |= {key: getattr(here, key) for key in ("forces", "zbl") if key in here.model_fields_set}
+    kept |= {key: getattr(here, key) for key in ("forces", "zbl", "walls") if key in here.model_fields_set}
     values = own.model_dump()
     if kept.get("network", own.network) != own.network:  # other networks have other options
         values = {key: values[key] for key in ("cutoff", "forces")}
@@ -275,7 +275,7 @@ def _load(
 
 
 def _network_differences(file: ModelConfig, here: ModelConfig) -> list[str]:
-    own, chosen = file.model_dump(), here.model_dump()
+    own, chosen = file.shown(), here.shown()
     return [
         f"model.{key} is {own.get(key, 'absent')} in the file, {chosen.get(key, 'absent')} here"
         for key in {**own, **chosen}
@@ -284,7 +284,7 @@ def _network_differences(file: ModelConfig, here: ModelConfig) -> list[str]:
 
 
 def _network_words(model: ModelConfig) -> str:
-    return ", ".join(f"{key} {value}" for key, value in model.model_dump().items())
+    return ", ".join(f"{key} {value}" for key, value in model.shown().items())
 
 
 def _symbols(numbers: list[int]) -> str:

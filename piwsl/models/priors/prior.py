@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.models.priors.walls import Walls
 from piwsl.models.priors.zbl import ZBL
 from piwsl.typing import Edges, EdgeVectors, Species
 
@@ -13,8 +14,8 @@ from piwsl.typing import Edges, EdgeVectors, Species
 class Prior(nn.Module):
     """Sum of pair energies, in eV and angstrom, that is not trained.
 
-    A term maps (species, edges, distances) to the energy of each pair. Its method ``slopes`` returns the derivatives
-    with respect to the distances.
+    The energy of a structure is the sum over its edges plus ``offset`` (eV) for each atom. A term maps (species, edges,
+    distances) to the energy of each pair. Its method ``slopes`` returns the derivatives with respect to the distances.
 
     Args:
         terms: Terms of the sum.
@@ -23,10 +24,11 @@ class Prior(nn.Module):
 
     share: Tensor
 
-    def __init__(self, terms: Sequence[ZBL], pairs: MoleculePairs | None = None) -> None:
+    def __init__(self, terms: Sequence[ZBL | Walls], pairs: MoleculePairs | None = None) -> None:
         super().__init__()
         self.terms = nn.ModuleList(terms)
         self.reach = max(term.reach for term in terms)
+        self.offset = sum(term.offset for term in terms)
         share = torch.tensor(0.5)
         if pairs is not None:
             share = pairs.halves.expand(pairs.reach, pairs.rows, 1).reshape(-1).clone()

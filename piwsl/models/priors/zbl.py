@@ -1,6 +1,7 @@
 """Screened repulsion of nuclei at short distances."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from ase.data import covalent_radii
@@ -33,6 +34,7 @@ class ZBL(nn.Module):
         cutoff: Interaction range of the potential, angstrom.
     """
 
+    offset: Final = 0.0  # energy of each atom, eV
     index: Tensor
     pairs: Tensor
     weights: Tensor

@@ -1,0 +1,156 @@
+"""Ranges of the distances in training frames, at which the walls of a potential begin."""
+
+from collections.abc import Iterable
+from itertools import chain, combinations
+from typing import Literal
+
+import numpy as np
+
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.errors import ConfigError
+from piwsl.models.priors.walls import MOST_ATOMS, PairRange, WallRanges
+from piwsl.structures.bonds import BondGraph, find_bonds
+from piwsl.structures.neighbors import PairSearch
+from piwsl.structures.pairs import pair_indices, pair_kind
+from piwsl.training.config import TrainingConfig
+from piwsl.training.frames import TrainingFrames
+from piwsl.typing import BoolArray, FloatArray, IntArray
+
+# Frames whose distances are measured.
+MOST_MEASURED = 5000
+# A range ends at the extreme of the data, or so many standard deviations from the mean, whichever is wider.
+DEVIATIONS = 5.0
+# Smallest standard deviation, for a few frames that hardly differ, angstrom.
+SMALLEST_DEVIATION = 0.02
+# Pairs without a range of their own: thermal motion reaches slightly below the shortest distance of a finite sample.
+CLOSER = 0.95
+
+
+def with_measured_walls(
+    config: TrainingConfig, frames: TrainingFrames, replay: FrameSet | None = None
+) -> TrainingConfig:
+    """Return the configuration with the ranges of its walls, measured on the training frames of all levels.
+
+    Ranges that the configuration contains, such as those of a start model, are widened to those of the frames.
+
+    Args:
+        config: Training configuration.
+        frames: Training, validation and test frames.
+        replay: Replay frames, which must be the same molecule for walls of one molecule; None without replay.
+
+    Raises:
+        ConfigError: The walls are those of one molecule, and the frames do not contain this molecule only.
+    """
+    walls, kind = config.model.walls, config.model.walls_kind
+    if walls == "none":
+        return config
+    if kind == "molecule":
+        obstacle = _obstacle(chain(frames.train, frames.validation, frames.test, replay or ()))
+        if obstacle is not None:
+            raise ConfigError(f"model.walls: molecule is for {obstacle}: choose elements")
+        measured = ranges_of_molecule(frames.train)
+    else:
+        measured = ranges_of_elements(frames.train, config.model.cutoff)
+    if isinstance(walls, WallRanges):
+        try:
+            measured = walls.widened(measured)
+        except ValueError:
+            raise ConfigError(
+                "model.walls: the ranges are those of another molecule, or of another order of its atoms: set "
+                "model.walls to none, elements or molecule"
+            ) from None
+    return config.model_copy(update={"model": config.model.model_copy(update={"walls": measured})})
+
+
+def walls_lines(config: TrainingConfig) -> list[str]:
+    """Return a line of the log about measured walls; an empty list without walls."""
+    walls = config.model.walls
+    if not isinstance(walls, WallRanges):
+        return []
+    parts = (
+        [] if walls.molecule is None else [f"{len(walls.bonds)} bonds and {len(walls.angles)} angles in their ranges"]
+    )
+    closest = ", ".join(f"{name} {distance:.2f}" for name, distance in walls.shortest.items())
+    return [
+        f"walls: {'; '.join([*parts, f'other pairs beyond [A] {closest}' if parts else f'pairs beyond [A] {closest}'])}"
+    ]
+
+
+def ranges_of_elements(frames: FrameSet, cutoff: float) -> WallRanges:
+    """Return the shortest distance of each pair of elements in some frames, within a cutoff in angstrom."""
+    search, shortest = PairSearch(cutoff), dict[str, float]()
+    for frame in _some(frames):
+        pairs = search(frame.positions, frame.cell, frame.pbc)
+        _lower(shortest, frame.species[pairs.first], frame.species[pairs.second], pairs.distances)
+    return WallRanges(shortest=_closer(shortest))
+
+
+def ranges_of_molecule(frames: FrameSet) -> WallRanges:
+    """Return the ranges of bonds and of atoms with a common neighbor, and the shortest distances of all other pairs.
+
+    Args:
+        frames: Frames of one molecule, with the atoms in the same order, not periodic.
+    """
+    some = _some(frames)
+    species, positions = some[0].species, np.stack([frame.positions for frame in some])
+    graph = BondGraph(species, find_bonds(species, positions)).graph
+    bonds = {(min(bond), max(bond)) for bond in graph.edges}
+    angles = {(min(ends), max(ends)) for middle in graph for ends in combinations(graph[middle], 2)} - bonds
+    first, last = pair_indices(len(species))
+    apart = np.array([pair not in bonds | angles for pair in zip(first.tolist(), last.tolist(), strict=True)], bool)
+    first, last = first[apart], last[apart]
+    shortest: dict[str, float] = {}
+    for frame in positions:
+        _lower(shortest, species[first], species[last], np.linalg.norm(frame[first] - frame[last], axis=-1))
+    return WallRanges(
+        shortest=_closer(shortest),
+        molecule=species.tolist(),
+        bonds=[_range(positions, pair) for pair in sorted(bonds)],
+        angles=[_range(positions, pair) for pair in sorted(angles)],
+    )
+
+
+def kind_of_walls(frames: Iterable[Frame]) -> Literal["molecule", "elements"]:
+    """Return the strictest kind of walls that some frames allow."""
+    return "molecule" if _obstacle(frames) is None else "elements"
+
+
+def _obstacle(frames: Iterable[Frame]) -> str | None:
+    """Return what prevents walls of one molecule, as the end of a sentence; None if nothing does."""
+    species: IntArray | None = None
+    for frame in frames:
+        species = frame.species if species is None else species
+        if any(frame.pbc):
+            return "frames that are not periodic"
+        if not np.array_equal(frame.species, species):
+            return "frames of one molecule, with the atoms in the same order"
+    if species is not None and len(species) > MOST_ATOMS:
+        return f"at most {MOST_ATOMS} atoms, got {len(species)}"
+    return None
+
+
+def _range(positions: FloatArray, pair: tuple[int, int]) -> PairRange:
+    """Return the range of a pair of atoms from positions (frames, atoms, 3)."""
+    first, last = int(pair[0]), int(pair[1])
+    lengths = np.linalg.norm(positions[:, first] - positions[:, last], axis=-1)
+    mean, deviation = float(lengths.mean()), max(float(lengths.std()), SMALLEST_DEVIATION)
+    low = max(mean - DEVIATIONS * deviation, 0.5 * mean)
+    return first, last, min(float(lengths.min()), low), max(float(lengths.max()), mean + DEVIATIONS * deviation)
+
+
+def _closer(shortest: dict[str, float]) -> dict[str, float]:
+    return {name: CLOSER * distance for name, distance in sorted(shortest.items())}
+
+
+def _lower(shortest: dict[str, float], first: IntArray, last: IntArray, distances: FloatArray) -> None:
+    """Lower the shortest distance of each pair of elements to that of some pairs."""
+    low, high = np.minimum(first, last), np.maximum(first, last)
+    for one, other in np.unique(np.stack([low, high], 1), axis=0).tolist():
+        chosen: BoolArray = (low == one) & (high == other)
+        name = pair_kind(one, other)
+        shortest[name] = min(shortest.get(name, np.inf), float(distances[chosen].min()))
+
+
+def _some(frames: FrameSet) -> list[Frame]:
+    """Return at most `MOST_MEASURED` evenly spaced frames."""
+    return [frames[index] for index in range(0, len(frames), max(1, -(-len(frames) // MOST_MEASURED)))]

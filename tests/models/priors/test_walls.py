@@ -1,0 +1,322 @@
+"""Walls: no energy within the ranges, one that rises outside, with continuous derivatives, in every form."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from piwsl.cli.main import run
+from piwsl.data.batch import collate
+from piwsl.data.frames import FrameSet
+from piwsl.errors import ConfigError, ElementError, ExportError
+from piwsl.export.evaluation import bind
+from piwsl.export.exported_file import load_exported
+from piwsl.export.exporter import Exporter
+from piwsl.export.loading import open_model
+from piwsl.export.trained_file import load_trained, save_trained
+from piwsl.models import ModelConfig, build_potential
+from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.models.priors.prior import Prior
+from piwsl.models.priors.walls import WallRanges, Walls
+from tests.support.models_for_tests import trained_model
+from tests.support.molecules import frame
+
+CUTOFF = 4.0
+# Methanol: C0, O1, H3 of the hydroxyl group, H2, H4 and H5 of the methyl group.
+METHANOL = frame("CH3OH")
+BONDS = [(0, 1), (0, 2), (0, 4), (0, 5), (1, 3)]
+ANGLES = [(0, 3), (1, 2), (1, 4), (1, 5), (2, 4), (2, 5), (4, 5)]
+
+
+def distance(i, j):
+    return float(np.linalg.norm(METHANOL.positions[i] - METHANOL.positions[j]))
+
+
+def around(pairs, share=0.05):
+    return [(i, j, (1 - share) * distance(i, j), (1 + share) * distance(i, j)) for i, j in pairs]
+
+
+MOLECULE = WallRanges(
+    shortest={"C-H": 2.5, "H-H": 2.2},
+    molecule=METHANOL.species.tolist(),
+    bonds=around(BONDS),
+    angles=around(ANGLES),
+)
+ELEMENTS = WallRanges(shortest={"C-H": 0.9, "C-O": 1.2, "H-H": 1.4, "H-O": 0.8})
+
+
+def energy_of_pair(ranges, pair, distances):
+    """Energy of a pair of atoms of methanol at some distances, of which no other pair is a part."""
+    term = Walls(ranges, [1, 6, 8], CUTOFF)
+    edges = torch.tensor(pair)[:, None].expand(2, len(distances))
+    return term(torch.from_numpy(METHANOL.species), edges, distances), term
+
+
+def total(prior, structure):
+    batch = collate([structure], CUTOFF, torch.float64)
+    return float(prior(batch.species, batch.edges, batch.edge_vectors()).sum()) + prior.offset * len(structure.species)
+
+
+def moved(pair, length):
+    """Methanol with the second atom of a pair moved along the pair."""
+    i, j = pair
+    positions = METHANOL.positions.copy()
+    positions[j] = positions[i] + length / distance(i, j) * (positions[j] - positions[i])
+    return replace(METHANOL, positions=positions)
+
+
+@pytest.mark.parametrize("ranges", [MOLECULE, ELEMENTS])
+def test_within_the_ranges_there_is_no_energy(ranges):
+    prior = Prior([Walls(ranges, [1, 6, 8], CUTOFF)])
+    assert total(prior, METHANOL) == pytest.approx(0.0, abs=1e-9)
+    batch = collate([METHANOL], CUTOFF, torch.float64)
+    _, forces = prior.energies_and_forces(batch.species, batch.edges, batch.edge_vectors())
+    assert float(forces.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("pair", BONDS + ANGLES)
+def test_the_energy_of_a_pair_rises_on_both_sides_up_to_the_cutoff(pair):
+    i, j = pair
+    grid = torch.linspace(0.1, CUTOFF - 1e-3, 3000, dtype=torch.float64)
+    energies, _ = energy_of_pair(MOLECULE, pair, grid)
+    slopes = energies.diff()
+    low, high = 0.95 * distance(i, j), 1.05 * distance(i, j)
+    assert bool((slopes[grid[1:] < low] < 0).all())
+    assert bool((slopes[grid[:-1] > high] > 0).all())
+    assert float(energies.max()) > 60.0 + float(energies.min()) - 1e-9 or low < 1.2
+    # Twice its length costs several eV, an excess of 0.2 A more than a network of few labels gives back.
+    excess, _ = energy_of_pair(
+        MOLECULE, pair, torch.tensor([high, high + 0.2, 2 * distance(i, j)], dtype=torch.float64)
+    )
+    assert float(excess[1] - excess[0]) > 0.5
+    assert 2 * distance(i, j) > CUTOFF or float(excess[2] - excess[0]) > 20.0
+
+
+def test_a_bond_that_leaves_the_cutoff_changes_nothing():
+    """At the cutoff, the edge of a pair vanishes; the energy is continuous there."""
+    prior = Prior([Walls(MOLECULE, [1, 6, 8], CUTOFF)])
+    inside, outside = (total(prior, moved((1, 3), CUTOFF + shift)) for shift in (-1e-4, 1e-4))
+    # The other pairs of the moved atom are near their end, too.
+    assert inside == pytest.approx(outside, abs=1e-3)
+    assert inside > 60.0
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (2, 4), (0, 3)])
+def test_two_derivatives_are_continuous_where_walls_begin(pair):
+    i, j = pair
+    for start, side in ((0.95 * distance(i, j), -1), (1.05 * distance(i, j), 1)):
+        near = torch.tensor([start + side * 1e-4, start + side * 2e-4], dtype=torch.float64, requires_grad=True)
+        energies, _ = energy_of_pair(MOLECULE, pair, near)
+        (first,) = torch.autograd.grad(energies.sum(), near, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), near)
+        assert float(second[0]) > 0
+        # The energy begins as the third power, so the second derivative is linear in the distance to the beginning.
+        assert float(second[1] / second[0]) == pytest.approx(2.0, abs=0.03)
+        assert float((first[1] / first[0]).detach()) == pytest.approx(4.0, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "pair"), [(MOLECULE, (0, 1)), (MOLECULE, (2, 5)), (MOLECULE, (2, 3)), (ELEMENTS, (0, 2))]
+)
+def test_slopes_are_the_derivatives_of_the_energies(ranges, pair):
+    grid = torch.linspace(0.2, CUTOFF + 0.5, 400, dtype=torch.float64, requires_grad=True)
+    energies, term = energy_of_pair(ranges, pair, grid)
+    (slopes,) = torch.autograd.grad(energies.sum(), grid)
+    edges = torch.tensor(pair)[:, None].expand(2, 400)
+    found = term.slopes(torch.from_numpy(METHANOL.species), edges, grid)
+    torch.testing.assert_close(found, slopes, rtol=1e-9, atol=1e-9)
+
+
+def test_equal_elements_have_ranges_of_their_own():
+    """The hydrogens of a methyl group may be closer than others; atoms of the same element differ."""
+    near = torch.tensor([1.9], dtype=torch.float64)
+    apart, _ = energy_of_pair(MOLECULE, (2, 3), near)
+    methyl, term = energy_of_pair(MOLECULE, (2, 4), torch.tensor([distance(2, 4)], dtype=torch.float64))
+    assert float(apart) > 0.5
+    assert float(methyl) == -float(term.table[:, 3].max())
+
+
+def test_molecules_in_a_batch_have_the_same_energy_as_alone():
+    shaken = [frame("CH3OH", rattle=0.15, seed=seed) for seed in range(3)]
+    torch.manual_seed(0)
+    config = ModelConfig(channels=8, layers=1, cutoff=CUTOFF, walls=MOLECULE)
+    potential = build_potential(config, dict.fromkeys((1, 6, 8), 0.0))
+    together, forces = potential(*collate(shaken, CUTOFF).graph)
+    for number, one in enumerate(shaken):
+        alone, own = potential(*collate([one], CUTOFF).graph)
+        assert float(together[number].detach()) == pytest.approx(float(alone.detach()), abs=1e-4)
+        torch.testing.assert_close(forces[6 * number : 6 * number + 6], own, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_the_pairs_of_a_molecule_give_the_same_energies(copies):
+    shaken = [frame("CH3OH", rattle=0.15, seed=seed) for seed in range(copies)]
+    pairs = MoleculePairs(6, copies)
+    expected = sum(total(Prior([Walls(MOLECULE, [1, 6, 8], CUTOFF)]), one) for one in shaken)
+    positions = torch.from_numpy(np.stack([one.positions for one in shaken], axis=1).reshape(-1, 3))
+    edges = pairs.pair_edges()
+    prior = Prior([Walls(MOLECULE, [1, 6, 8], CUTOFF, pairs)], pairs)
+    species = torch.from_numpy(METHANOL.species).repeat_interleave(copies)
+    energies = prior(species, edges, positions[edges[1]] - positions[edges[0]])
+    assert float(energies.sum()) + prior.offset * len(species) == pytest.approx(expected, rel=1e-9)
+    assert expected > 1.0
+
+
+def test_direct_forces_contain_those_of_the_walls():
+    batch = collate([frame("CH3OH", rattle=0.2, seed=3)], CUTOFF, torch.float64)
+    torch.manual_seed(0)
+    config = ModelConfig(channels=8, layers=1, cutoff=CUTOFF, forces="direct", zbl=False, walls=MOLECULE)
+    potential = build_potential(config, dict.fromkeys((1, 6, 8), 0.0))
+    potential.network.double()
+    energy, forces = potential(*batch.graph)
+    prior, potential.prior = potential.prior, None
+    bare, plain = potential(*batch.graph)
+    positions = batch.positions.clone().requires_grad_(True)
+    of_walls = prior(batch.species, batch.edges, batch.moved(positions).edge_vectors()).sum()
+    (gradient,) = torch.autograd.grad(of_walls, positions)
+    torch.testing.assert_close((forces - plain).detach(), -gradient, rtol=1e-9, atol=1e-9)
+    assert float((energy - bare).detach()) == pytest.approx(float(of_walls.detach()) + 6 * prior.offset, rel=1e-9)
+    assert float(gradient.abs().max()) > 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "forces"), [("float32", "conservative"), ("float64", "direct")])
+def test_every_torchscript_form_agrees_with_the_potential_outside_the_ranges(tmp_path, dtype, forces):
+    structure, outside = METHANOL, moved((0, 1), 2.2)
+    model = trained_model(dtype=dtype, forces=forces, frames=("CH3OH",), layers=1, channels=8, walls=MOLECULE)
+    save_trained(model, tmp_path / "model.pt")
+    exporter = Exporter([tmp_path / "model.pt"])
+    exporter.openmm(structure, tmp_path / "molecule.pt")
+    exporter.openmm(structure, tmp_path / "edges.pt", largest_molecule=3)
+    exporter.openmm(structure, tmp_path / "copies.pt", copies=2)
+    batch = collate([outside], CUTOFF, torch.float64)
+    energy, reference = model.potential(dtype="float64")(*batch.graph)
+    inside = model.potential(dtype="float64")(*collate([structure], CUTOFF, torch.float64).graph)[0]
+    assert float(energy) > float(inside) + 10.0
+    tolerance = 1e-5 if dtype == "float32" else 1e-10
+    for name in ("molecule", "edges"):
+        found = bind(load_exported(tmp_path / f"{name}.pt"), structure.species)(outside.positions)
+        assert found.energy == pytest.approx(float(energy), rel=tolerance / 10, abs=tolerance * 100)
+        np.testing.assert_allclose(found.forces, reference, rtol=0, atol=tolerance * float(reference.abs().max()))
+    program = load_exported(tmp_path / "copies.pt").program
+    energies, _ = program.evaluate(torch.from_numpy(np.concatenate([structure.positions, outside.positions])))
+    assert float(energies[0, 1]) == pytest.approx(float(energy), rel=tolerance / 10, abs=tolerance * 100)
+
+
+@pytest.mark.compile
+def test_the_compiled_form_agrees_with_the_potential_outside_the_ranges(tmp_path):
+    outside = moved((0, 1), 2.2)
+    save_trained(trained_model(frames=("CH3OH",), layers=1, channels=8, walls=MOLECULE), tmp_path / "model.pt")
+    Exporter([tmp_path / "model.pt"]).openmm(METHANOL, tmp_path / "molecule.pt2", "aotinductor")
+    batch = collate([outside], CUTOFF, torch.float64)
+    energy, reference = load_trained(tmp_path / "model.pt").potential(dtype="float64")(*batch.graph)
+    found = bind(load_exported(tmp_path / "molecule.pt2"), METHANOL.species)(outside.positions)
+    assert found.energy == pytest.approx(float(energy), rel=1e-6, abs=1e-3)
+    np.testing.assert_allclose(found.forces, reference, rtol=0, atol=1e-5 * float(reference.abs().max()))
+
+
+def test_the_file_keeps_the_ranges(tmp_path):
+    save_trained(trained_model(walls=MOLECULE, frames=("CH3OH",)), tmp_path / "model.pt")
+    model = load_trained(tmp_path / "model.pt")
+    assert model.config.walls == MOLECULE
+    assert model.config.shown()["walls"] == "molecule"
+    assert "walls molecule" in model._repr_html_()
+
+
+def swapped(structure):
+    order = [1, 0, 2, 3, 4, 5]
+    return replace(structure, species=structure.species[order], positions=structure.positions[order])
+
+
+@pytest.mark.parametrize(
+    ("structure", "message"),
+    [
+        (frame("CH3CH2OH"), "CH4O, with the atoms in the order of its training data.*, and got C2H6O"),
+        (swapped(METHANOL), "and the order of its atoms differs: use this molecule in this order"),
+        (replace(METHANOL, cell=20.0 * np.eye(3), pbc=(True, True, True)), "and the structure is periodic"),
+    ],
+)
+def test_other_structures_are_refused_everywhere(tmp_path, capsys, structure, message):
+    path = tmp_path / "model.pt"
+    save_trained(trained_model(walls=MOLECULE, frames=("CH3OH",)), path)
+    with pytest.raises(ElementError, match=message):
+        load_trained(path).predict(FrameSet([structure]))
+    with pytest.raises(ElementError, match=message):
+        Exporter([path]).openmm(structure, tmp_path / "out.pt")
+    with pytest.raises(ElementError, match=message):
+        open_model(path, species=structure.species, periodic=any(structure.pbc))
+    structure.atoms().write(tmp_path / "one.extxyz")
+    for command in (
+        ["evaluate", str(path), str(tmp_path / "one.extxyz")],
+        [
+            "md",
+            "--structure",
+            str(tmp_path / "one.extxyz"),
+            "--model",
+            str(path),
+            "--steps",
+            "2",
+            "--output",
+            str(tmp_path / "run"),
+        ],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(command)
+        assert stop.value.code == 2
+        assert "the model has walls for one molecule" in capsys.readouterr().err
+    assert not (tmp_path / "out.pt").exists()
+
+
+def test_a_general_file_is_refused(tmp_path):
+    save_trained(trained_model(walls=MOLECULE, frames=("CH3OH",)), tmp_path / "model.pt")
+    with pytest.raises(ExportError, match="cannot be exported for any structure: use target='openmm'"):
+        Exporter([tmp_path / "model.pt"]).general(tmp_path / "out.pt")
+
+
+@pytest.mark.slow
+def test_walls_of_elements_hold_for_any_structure(tmp_path):
+    save_trained(trained_model(walls=ELEMENTS, frames=("CH3OH", "H2O"), layers=1, channels=8), tmp_path / "model.pt")
+    Exporter([tmp_path / "model.pt"]).general(tmp_path / "general.pt")
+    water = frame("H2O")
+    close = replace(water, positions=0.7 * water.positions)
+    energy, forces = load_trained(tmp_path / "model.pt").potential()(*collate([close], CUTOFF).graph)
+    found = bind(load_exported(tmp_path / "general.pt"), water.species)(close.positions)
+    assert found.energy == pytest.approx(float(energy), rel=1e-6)
+    np.testing.assert_allclose(found.forces, forces, atol=1e-3)
+
+
+def test_a_configuration_without_measured_ranges_builds_no_potential():
+    with pytest.raises(ConfigError, match="walls: molecule has no ranges yet: training measures them"):
+        build_potential(ModelConfig(walls="molecule"), {1: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"shortest": {"C-H": -1.0}}, "greater than 0"),
+        ({"shortest": {"CH": 1.0}}, "'CH' is not a pair of elements"),
+        ({"shortest": {"C-Q": 1.0}}, "'C-Q' is not a pair of elements"),
+        ({"shortest": {}, "molecule": [6, 8], "bonds": [[0, 2, 1.0, 2.0]]}, "atoms 0 and 2 are not a pair of atoms"),
+        ({"shortest": {}, "molecule": [6, 8], "angles": [[1, 1, 1.0, 2.0]]}, "atoms 1 and 1 are not a pair of atoms"),
+        ({"shortest": {}, "molecule": [6, 8], "bonds": [[0, 1, 2.0, 1.0]]}, "no range from a shorter to a longer"),
+        ({"shortest": {}, "bonds": [[0, 1, 1.0, 2.0]]}, "are not a pair of atoms of the molecule"),
+        ({"shortest": {}, "molecule": [0]}, "greater than or equal to 1"),
+        ({"shortest": {}, "longest": {}}, "Extra inputs"),
+    ],
+)
+def test_ranges_are_checked(values, message):
+    with pytest.raises(ValidationError, match=message):
+        WallRanges(**values)
+
+
+def test_wider_ranges_contain_both():
+    shifted = [(i, j, low + 0.1, high + 0.1) for i, j, low, high in MOLECULE.bonds]
+    other = MOLECULE.model_copy(update={"bonds": shifted[::-1], "shortest": {"C-H": 2.0, "H-O": 1.9}})
+    wider = MOLECULE.widened(other)
+    assert wider.shortest == {"C-H": 2.0, "H-H": 2.2, "H-O": 1.9}
+    for i, j, low, high in wider.bonds:
+        assert (low, high) == (0.95 * distance(i, j), 1.05 * distance(i, j) + 0.1)
+    with pytest.raises(ValueError, match="the bonds differ"):
+        MOLECULE.widened(ELEMENTS)
