@@ -59,6 +59,7 @@ arguments of `MDProtocol`.
 HEADER = "| key | type | default | meaning |\n|---|---|---|---|\n"
 # Types that a JSON schema describes by their storage rather than by what a user writes.
 NAMED_TYPES = {
+    "WallRanges": "ranges",
     "ScheduleConfig": "[schedule](#schedules)",
     "LevelConfig": "[level](#levels)",
     "TemperatureSchedule": "number, or a ramp such as `300:500`",

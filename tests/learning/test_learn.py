@@ -86,6 +86,7 @@ def test_the_job_uses_its_budget_and_writes_what_it_promises(result):
     assert 0 < summary.rounds[1].new_force_mae < 20
     assert summary.held_back == 3
     student = piwsl.load_model(result.student)
+    assert student.config.walls_kind == "molecule"
     assert student.elements == [1, 8]
     assert student.level == "GFN2-xTB"
     assert piwsl.load_model(result.teacher).level == "GFN2-xTB"
