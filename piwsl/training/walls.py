@@ -24,6 +24,8 @@ DEVIATIONS = 5.0
 SMALLEST_DEVIATION = 0.02
 # Pairs without a range of their own: thermal motion reaches slightly below the shortest distance of a finite sample.
 CLOSER = 0.95
+# Largest number of training frames of one molecule for which the log recommends walls.
+FEW = 1000
 
 
 def with_measured_walls(
@@ -62,13 +64,19 @@ def with_measured_walls(
     return config.model_copy(update={"model": config.model.model_copy(update={"walls": measured})})
 
 
-def walls_lines(config: TrainingConfig) -> list[str]:
-    """Return a line of the log about measured walls; an empty list without walls."""
+def walls_lines(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
+    """Return a line of the log about measured walls, or about walls that would keep a molecule whole, in a list."""
     walls = config.model.walls
     if not isinstance(walls, WallRanges):
-        return []
+        advised = (
+            config.start.init_from is None and len(frames.train) <= FEW and kind_of_walls(frames.train) == "molecule"
+        )
+        text = "walls: none; model.walls: molecule would keep this molecule within the distances of these few frames"
+        return [text] if advised else []
     parts = (
-        [] if walls.molecule is None else [f"{len(walls.bonds)} bonds and {len(walls.angles)} angles in their ranges"]
+        []
+        if walls.molecule is None
+        else [f"bonds ({len(walls.bonds)}) and angles ({len(walls.angles)}) within their ranges"]
     )
     closest = ", ".join(f"{name} {distance:.2f}" for name, distance in walls.shortest.items())
     return [

@@ -140,3 +140,17 @@ def test_the_description_contains_the_ranges(small, tmp_path):
 
     text = json.dumps(trained_description(load_trained(tmp_path / "run" / "model.pt")))
     assert '"shortest": {"H-H":' in text
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("model.walls=none", "walls: none; model.walls: molecule would keep this molecule within"),
+        ("model.walls=molecule", "walls: bonds (2) and angles (1) within their ranges"),
+        ("model.walls=elements", "walls: pairs beyond"),
+    ],
+)
+def test_the_log_says_which_walls_there_are(small, tmp_path, caplog, override, line):
+    with caplog.at_level("INFO", logger="piwsl"):
+        run_training(small(override, *QUICK), tmp_path / "run")
+    assert line in caplog.text
