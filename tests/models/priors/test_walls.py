@@ -192,8 +192,8 @@ def test_every_torchscript_form_agrees_with_the_potential_outside_the_ranges(tmp
     exporter.openmm(structure, tmp_path / "edges.pt", largest_molecule=3)
     exporter.openmm(structure, tmp_path / "copies.pt", copies=2)
     batch = collate([outside], CUTOFF, torch.float64)
-    energy, reference = model.potential(dtype="float64")(*batch.graph)
-    inside = model.potential(dtype="float64")(*collate([structure], CUTOFF, torch.float64).graph)[0]
+    energy, reference = (part.detach() for part in model.potential(dtype="float64")(*batch.graph))
+    inside = model.potential(dtype="float64")(*collate([structure], CUTOFF, torch.float64).graph)[0].detach()
     assert float(energy) > float(inside) + 10.0
     tolerance = 1e-5 if dtype == "float32" else 1e-10
     for name in ("molecule", "edges"):
@@ -211,7 +211,8 @@ def test_the_compiled_form_agrees_with_the_potential_outside_the_ranges(tmp_path
     save_trained(trained_model(frames=("CH3OH",), layers=1, channels=8, walls=MOLECULE), tmp_path / "model.pt")
     Exporter([tmp_path / "model.pt"]).openmm(METHANOL, tmp_path / "molecule.pt2", "aotinductor")
     batch = collate([outside], CUTOFF, torch.float64)
-    energy, reference = load_trained(tmp_path / "model.pt").potential(dtype="float64")(*batch.graph)
+    potential = load_trained(tmp_path / "model.pt").potential(dtype="float64")
+    energy, reference = (part.detach() for part in potential(*batch.graph))
     found = bind(load_exported(tmp_path / "molecule.pt2"), METHANOL.species)(outside.positions)
     assert found.energy == pytest.approx(float(energy), rel=1e-6, abs=1e-3)
     np.testing.assert_allclose(found.forces, reference, rtol=0, atol=1e-5 * float(reference.abs().max()))
@@ -281,7 +282,8 @@ def test_walls_of_elements_hold_for_any_structure(tmp_path):
     Exporter([tmp_path / "model.pt"]).general(tmp_path / "general.pt")
     water = frame("H2O")
     close = replace(water, positions=0.7 * water.positions)
-    energy, forces = load_trained(tmp_path / "model.pt").potential()(*collate([close], CUTOFF).graph)
+    potential = load_trained(tmp_path / "model.pt").potential()
+    energy, forces = (part.detach() for part in potential(*collate([close], CUTOFF).graph))
     found = bind(load_exported(tmp_path / "general.pt"), water.species)(close.positions)
     assert found.energy == pytest.approx(float(energy), rel=1e-6)
     np.testing.assert_allclose(found.forces, forces, atol=1e-3)
