@@ -45,6 +45,13 @@ def test_a_molecule_has_ranges_of_bonds_and_angles_and_shortest_distances_of_oth
     assert ranges.shortest["H-H"] == pytest.approx(CLOSER * min(apart))
 
 
+def test_bonds_of_a_small_ring_are_no_angles():
+    ranges = ranges_of_molecule(FrameSet([frame("C3H6_D3h", rattle=0.03, seed=seed) for seed in range(5)]))
+    bonds, angles = ({(first, last) for first, last, _, _ in pairs} for pairs in (ranges.bonds, ranges.angles))
+    assert len(bonds) == 9
+    assert not bonds & angles
+
+
 def test_elements_have_shortest_distances_in_cells_and_molecules():
     frames = FrameSet([cell(seed=1), cell(seed=2)])
     ranges = ranges_of_elements(frames, 5.0)
