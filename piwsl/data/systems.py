@@ -9,8 +9,9 @@ from ase import Atoms
 from ase.io import read
 
 from piwsl.data.frames import Frame
+from piwsl.data.structure_file import load_structure
 from piwsl.errors import ConfigError
-from piwsl.structures.files import check_structure, load_structure
+from piwsl.structures.files import check_structure
 
 RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 

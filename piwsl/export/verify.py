@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from piwsl.data.batch import collate
 from piwsl.data.charges import NOT_STATED
@@ -112,11 +113,24 @@ def expectations(frames: Sequence[Frame], model: Evaluate, exact: Evaluate) -> l
         frames: Structures.
         model: Evaluation by the eager model in the float type of the exported file.
         exact: Evaluation by the eager model in float64.
+
+    Raises:
+        ExportError: An energy or a force of the eager model is not finite.
     """
     expected = []
     for frame in frames:
-        reference = model(frame)
-        rounding = float(np.abs(reference.forces - exact(frame).forces).max())
+        reference, precise = model(frame), exact(frame)
+        if not (np.isfinite(reference.energy) and np.isfinite(reference.forces).all()):
+            formula = Atoms(frame.species).get_chemical_formula("hill")
+            if np.isfinite(precise.energy) and np.isfinite(precise.forces).all():
+                advice = "float32 is too narrow for it, so export it in float64"
+            else:
+                advice = "its weights are damaged or its training diverged, so train it again"
+            raise ExportError(
+                f"the model itself gives values that are not finite (energy of {formula}: {reference.energy:g} eV): "
+                f"{advice}"
+            )
+        rounding = float(np.abs(reference.forces - precise.forces).max())
         expected.append(Expected(frame, reference, rounding))
     return expected
 

@@ -14,12 +14,13 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, charge_of, given_charge, with_charge
-from piwsl.data.domain import check_domain
+from piwsl.data.domain import CLOSER, check_domain
 from piwsl.export.evaluation import BoundPotential, bind, check_given_charge
 from piwsl.export.exported_file import load_exported
 from piwsl.export.loading import model_files, open_ensemble, open_model
 from piwsl.structures.cells import periodic_directions
-from piwsl.structures.files import check_finite
+from piwsl.structures.close_pairs import ClosePairs
+from piwsl.structures.files import check_finite, check_reach
 
 
 class PiwslCalculator(Calculator):
@@ -45,7 +46,8 @@ class PiwslCalculator(Calculator):
         model: Exported file (``.pt``, ``.pt2``), trained file (``model.pt``), or directory of a training run. The
             directory of an ensemble or several trained files are evaluated as an ensemble.
         device: Device on which the potential runs: ``cpu`` or ``cuda``.
-        strict: Refuse structures outside the training data instead of logging one warning.
+        strict: Refuse structures outside the training data instead of logging one warning. The distances of every
+            structure are compared.
         charge: Total charge of all structures, e. It takes precedence over ``atoms.info``.
         unpaired_electrons: Number of unpaired electrons of all structures, likewise.
         options: Arguments of `ase.calculators.calculator.Calculator`.
@@ -93,6 +95,7 @@ class PiwslCalculator(Calculator):
         self.use_cache = False  # the ASE cache copies the Atoms at every step; `check_state` avoids the copy
         self._last: Atoms | None = None
         self._bound: BoundPotential | None = None
+        self._close: ClosePairs | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Return what has changed since the last calculation.
@@ -130,6 +133,7 @@ class PiwslCalculator(Calculator):
         structure = atoms if atoms is not None else self.atoms
         assert isinstance(structure, Atoms)
         check_finite(structure)
+        self._check_reach(structure)
         stated = self._stated_by(structure)
         if (
             self._bound is None
@@ -138,8 +142,16 @@ class PiwslCalculator(Calculator):
             or stated != self._stated
         ):
             self._check_domain(with_charge(structure, stated))
+            self._close = self._close_pairs(structure)
             self._bound = bind(self.potential, structure.numbers, periodic_directions(structure), stated)
             self._last, self._stated = structure.copy(), stated
+        elif self._close is not None:
+            # The whole comparison takes a millisecond, so later structures of the same atoms are compared if two atoms
+            # are closer than in training.
+            found = self._close(structure.positions, structure.cell.array if structure.pbc.any() else None)
+            if found is not None:
+                self._check_domain(with_charge(structure, stated))
+                self._close.leave_out(*found[:2])  # the warning is logged once
         self._last.positions[:] = structure.positions
         self._last.cell.array[:] = structure.cell.array
         self.atoms = self._last
@@ -161,7 +173,7 @@ class PiwslCalculator(Calculator):
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied  # ASE stores methods of the calculator among its attributes
         copied.__dict__.update({name: deepcopy(value, memo) for name, value in self._own().items()})
-        copied.potential, copied._bound = self.potential, None
+        copied.potential, copied._bound, copied._close = self.potential, None, None
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,19 +182,32 @@ class PiwslCalculator(Calculator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         content, name = state.pop("content"), state.pop("name")
-        self.__dict__.update(state, _bound=None)
+        self.__dict__.update(state, _bound=None, _close=None)
         with TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(content)
             self.potential = replace(load_exported(path, self._device), path=self._model)
 
     def _own(self) -> dict[str, Any]:
-        """Return all attributes except the loaded potential."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("potential", "_bound")}
+        """Return all attributes except the loaded potential and what belongs to the last atoms."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("potential", "_bound", "_close")}
 
     def _check_domain(self, structure: Atoms) -> None:
         """Compare a structure, which states its charge, with the training data of the model."""
-        check_domain(self.potential.domain, structure, self._model, self._strict)
+        for copy in _copies_in(structure, self.potential.copies):
+            check_domain(self.potential.domain, copy, self._model, self._strict)
+
+    def _close_pairs(self, structure: Atoms) -> ClosePairs | None:
+        """Return the search for pairs that are closer than in training; None without a training domain."""
+        domain = self.potential.domain
+        if domain is None:
+            return None
+        limits = CLOSER * domain.limits()
+        return ClosePairs(structure.numbers, periodic_directions(structure), limits, self.potential.copies)
+
+    def _check_reach(self, structure: Atoms) -> None:
+        """Refuse positions and cells that are unreasonably large."""
+        check_reach(structure)
 
     def _stated_by(self, structure: Atoms) -> ChargeSpin:
         """Return the charge and spin of a structure that were passed as arguments or are stated in its ``info``."""
@@ -202,3 +227,11 @@ class PiwslCalculator(Calculator):
 def _same_atoms(first: Atoms, second: Atoms) -> bool:
     """Return whether atomic numbers and periodic directions are equal."""
     return np.array_equal(first.numbers, second.numbers) and np.array_equal(first.pbc, second.pbc)
+
+
+def _copies_in(structure: Atoms, copies: int) -> list[Atoms]:
+    """Return the copies of a molecule, which do not interact, of which a structure consists."""
+    size, rest = divmod(len(structure), copies)
+    if copies == 1 or rest:
+        return [structure]
+    return [structure[copy * size : (copy + 1) * size] for copy in range(copies)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from piwsl.errors import ConfigError, ElementError
 from piwsl.interfaces.openmm.force import openmm_force
+from piwsl.interfaces.openmm.particles import chosen_particles
 
 # Arguments passed to openmm_force, which checks their values.
 _OPTIONS = ("device", "kind", "precision", "strict", "charge", "unpaired_electrons", "multiplicity")
@@ -48,7 +49,7 @@ class PiwslPotential:
             args: Arguments described in the class; other arguments belong to the embedding of a mixed system.
 
         Raises:
-            ConfigError: An argument or a value is unknown.
+            ConfigError: An argument or a value is unknown, or ``atoms`` are not indices of particles.
             ElementError: A particle has no element, or an element on which the model was not trained.
             PiwslError: The model file or the force cannot be used.
         """
@@ -64,7 +65,7 @@ class PiwslPotential:
         # For interpolation, openmm-ml adds forces to an empty System and copies them.
         if system.getNumParticles() == 0 and topology.getNumAtoms() > 0:
             options["kind"] = _kind_to_copy(options.get("kind"))
-        chosen = None if atoms is None else [int(index) for index in atoms]
+        chosen = None if atoms is None else chosen_particles(atoms, topology.getNumAtoms())
         _check_elements(topology, chosen)
         periodic = topology.getPeriodicBoxVectors() is not None or system.usesPeriodicBoundaryConditions()
         force = openmm_force(self.model_path, topology, periodic=periodic, atoms=chosen, **options)

@@ -15,6 +15,7 @@ from piwsl.data.charges import charge_of
 from piwsl.data.frames import FrameSet
 from piwsl.data.labeling.calculators import reference_calculator
 from piwsl.data.read import read_frames
+from piwsl.data.structure_file import load_structure
 from piwsl.data.systems import Structure, find_structure, structure_name
 from piwsl.errors import ConfigError, RunDirectoryError, system_errors
 from piwsl.learning.directory import (
@@ -43,7 +44,6 @@ from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.summary import SUMMARY_FILE, provenance
-from piwsl.structures.files import load_structure
 from piwsl.training.inputs import yaml_text
 
 LOGGER = logging.getLogger(__name__)

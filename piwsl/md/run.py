@@ -34,7 +34,7 @@ from piwsl.runs.directory import RunDirectory
 from piwsl.runs.files import atomic_path, sha256, writing
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
-from piwsl.runs.summary import MDSummary
+from piwsl.runs.summary import MDSummary, recorded_violations
 from piwsl.structures.files import check_structure
 from piwsl.units import PICOSECOND
 
@@ -269,7 +269,7 @@ def verdict(summary: MDSummary) -> str:
     picoseconds = summary.steps_done * summary.timestep_fs / PICOSECOND
     text = f"{summary.result}: {summary.steps_done} steps ({picoseconds:g} ps)"
     if summary.result == "completed":
-        text += ", no stop rule violated"
+        text += f", {recorded_violations(summary.violations)}"
     speed = summary.speed
     return f"{text}; {speed.steps_per_second or 0.0:.0f} steps/s, {speed.ns_per_day or 0.0:.2f} ns/day"
 

@@ -172,11 +172,26 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str = "", sec
         ConfigError: A value is invalid. The one-line message names the key, the problem, and the most similar known
             key.
     """
+    prefix = f"{where}: " if where else ""
     try:
-        return model.model_validate(dict(values))
+        validated = model.model_validate(dict(values))
     except ValidationError as error:
-        prefix = f"{where}: " if where else ""
         raise ConfigError(prefix + _explain(model, error, values, f"{section}." if section else "")) from None
+    if key := _truth_as_number(values, validated):
+        raise ConfigError(f"{prefix}{section}{'.' if section else ''}{key} is true or false: give a number")
+    return validated
+
+
+def _truth_as_number(given: Any, validated: Any) -> str:
+    """Return the key of a truth value that pydantic has converted to 0 or 1; empty if there is none."""
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            found = validated.get(key) if isinstance(validated, Mapping) else getattr(validated, str(key), None)
+            if isinstance(value, bool) and isinstance(found, int | float) and not isinstance(found, bool):
+                return str(key)
+            if below := _truth_as_number(value, found):
+                return f"{key}.{below}"
+    return ""
 
 
 def load(

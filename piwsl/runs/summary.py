@@ -4,7 +4,7 @@ Each kind of job has one pydantic model, derived from `RunSummary`. Only these m
 from later versions are ignored, and keys that an earlier version did not write have defaults.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -168,6 +168,18 @@ class ViolationRecord(BaseModel):
     atoms: list[dict[str, Any]] = Field(default_factory=list)
     frame: str | None = None
     advisory: bool = False
+
+
+def recorded_violations(violations: Iterable[ViolationRecord], in_replicas: bool = False) -> str:
+    """Return the end of a sentence about the rules that were violated in a run that continued."""
+    first: dict[str, int] = {}
+    for violation in violations:
+        first[violation.rule] = min(violation.step, first.get(violation.rule, violation.step))
+    if not first:
+        return "no stop rule violated"
+    rules = ", ".join(f"{rule} (first at step {step})" for rule, step in first.items())
+    where = f"{SUMMARY_FILE} of the replicas" if in_replicas else SUMMARY_FILE
+    return f"violated and recorded in {where}: {rules}"
 
 
 class ReplicaRecord(BaseModel):

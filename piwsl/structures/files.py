@@ -1,19 +1,13 @@
-"""Load structures from files, and check that a potential can evaluate them."""
+"""Checks that a potential can evaluate a structure."""
 
-import logging
 import math
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError
 from piwsl.structures.cells import check_cell, periodic_directions
-from piwsl.structures.isotopes import with_isotopes
 from piwsl.structures.neighbors import neighbor_pairs
-
-LOGGER = logging.getLogger(__name__)
 
 # The shortest distance in any molecule is the bond length of H2, 0.74 angstrom.
 CLOSEST_DISTANCE = 0.5  # angstrom
@@ -23,27 +17,6 @@ FARTHEST_POSITION = 1e6  # angstrom from the origin; beyond this, single precisi
 def atom_name(atoms: Atoms, index: int) -> str:
     """Return an atom name such as ``C3`` for the carbon atom with index 3; indices start at 0."""
     return f"{atoms.symbols[index]}{index}"
-
-
-def load_structure(path: str | Path) -> Atoms:
-    """Read the last structure of a file that ASE can read.
-
-    Raises:
-        DataError: The file is missing or cannot be read, or the structure fails `check_structure`.
-    """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
-    except Exception as error:  # ASE's readers raise any exception for damaged files
-        raise DataError(f"{path}: not a structure file that ASE can read ({reason_of(error)})") from None
-    assert isinstance(atoms, Atoms)
-    if _is_pdb(path) and atoms.pbc.any() and np.array_equal(atoms.cell.array, np.eye(3)):
-        LOGGER.info(f"{path}: CRYST1 of 1 x 1 x 1 angstrom is read as no cell, as the PDB format defines")
-        atoms.cell[:], atoms.pbc = 0.0, False
-    check_structure(atoms, str(path))
-    atoms.calc = None
-    return atoms
 
 
 def check_structure(atoms: Atoms, where: str = "structure") -> None:
@@ -60,11 +33,7 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
             f"{where}: atom {atom_name(atoms, int(ghosts[0]))} is a ghost atom without an element: remove it"
         )
     check_finite(atoms, where)
-    if (far := np.flatnonzero(np.abs(atoms.positions).max(axis=1) > FARTHEST_POSITION)).size:
-        raise DataError(
-            f"{where}: atom {atom_name(atoms, int(far[0]))} is more than {FARTHEST_POSITION:.0e} angstrom away from "
-            "the origin: check the unit of the positions, or correct the structure"
-        )
+    check_reach(atoms, where)
     masses = atoms.get_masses()
     if (wrong := np.flatnonzero(~((masses > 0) & (masses < np.inf)))).size:
         raise DataError(
@@ -96,6 +65,20 @@ def check_finite(atoms: Atoms, where: str = "structure") -> None:
         raise DataError(f"{where}: the cell contains numbers that are not finite: correct its lattice vectors")
 
 
-def _is_pdb(path: str | Path) -> bool:
-    """Return whether the name of a file is that of a PDB file."""
-    return Path(path).suffix.lower() in (".pdb", ".ent")
+def check_reach(atoms: Atoms, where: str = "structure") -> None:
+    """Refuse positions and lattice vectors that are unreasonably large; this costs a few microseconds.
+
+    Raises:
+        DataError: The first such atom, or the cell.
+    """
+    if np.abs(atoms.positions).max(initial=0.0) > FARTHEST_POSITION:
+        far = int(np.flatnonzero(np.abs(atoms.positions).max(axis=1) > FARTHEST_POSITION)[0])
+        raise DataError(
+            f"{where}: atom {atom_name(atoms, far)} is more than {FARTHEST_POSITION:.0e} angstrom away from "
+            "the origin: check the unit of the positions, or correct the structure"
+        )
+    if atoms.pbc.any() and np.abs(atoms.cell.array).max() > FARTHEST_POSITION:
+        raise DataError(
+            f"{where}: a lattice vector is longer than {FARTHEST_POSITION:.0e} angstrom: check the unit of the cell, "
+            "or correct the structure"
+        )

@@ -247,6 +247,7 @@ def change(file, name, values):
         (lambda file: change(file, "offsets", np.array([0, 3, 12, 12, 27, 33, 39, 45])), "do not increase"),
         (lambda file: change(file, "offsets", np.array([0, 3, 12, 15, 27, 33, 39, 44])), "has shape"),
         (lambda file: change(file, "species", np.zeros(45, dtype="u1")), "atomic number"),
+        (lambda file: change(file, "species", np.full(45, 6.5)), "species are not integers, but float64"),
         (lambda file: change(file, "positions", np.full((45, 3), np.nan)), "position is not a finite"),
     ],
 )

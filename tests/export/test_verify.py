@@ -58,6 +58,18 @@ def test_nan_never_passes(exported):
         verify(exported, expected_of(as_it_is(exported)), lambda _: [lambda made: nan])
 
 
+@pytest.mark.parametrize(
+    ("precise", "advice"),
+    [(1.0, "float32 is too narrow for it, so export it in float64"), (float("nan"), "so train it again")],
+)
+def test_a_model_that_gives_nan_is_no_bug_of_the_export(precise, advice):
+    def gives(value):
+        return lambda made: Evaluation(value, np.full((3, 3), value))
+
+    with pytest.raises(ExportError, match=rf"^the model itself gives .* \(energy of H2O: nan eV\): .*{advice}"):
+        expectations([WATER], gives(float("nan")), gives(precise))
+
+
 def test_something_must_be_compared(exported):
     with pytest.raises(ExportError, match="no structures for the verification"):
         verify(exported, [])

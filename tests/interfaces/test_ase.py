@@ -20,6 +20,7 @@ from piwsl.errors import DataError
 from piwsl.export.exported_file import load_exported
 from piwsl.md.structure import thermal_velocities
 from tests.support.argon import argon_model
+from tests.support.domains import with_domain
 from tests.support.molecules import oxide
 
 
@@ -180,6 +181,59 @@ def test_a_general_file_gives_no_finite_energy_for_positions_that_are_not(networ
     results = program(species, positions)
     assert results["energy"].isnan()
     assert results["forces"][3].isnan().any()
+
+
+@pytest.mark.parametrize("value", [1e7, 1e20, 1e300])
+@pytest.mark.parametrize("form", ["openmm", "general"])
+def test_positions_and_cells_without_sense_are_refused(value, form, ethanol, make_model):
+    calculator = PiwslCalculator(make_model(ethanol, form=form))
+    far, wide = ethanol.copy(), ethanol.copy()
+    far.positions[3, 1] = value
+    wide.set_cell([value] * 3)
+    wide.pbc = True
+    with pytest.raises(DataError, match=r"atom H3 is more than 1e\+06 angstrom away"):
+        calculator.get_potential_energy(far)
+    with pytest.raises(DataError, match=r"a lattice vector is longer than 1e\+06 angstrom"):
+        calculator.get_potential_energy(wide)
+
+
+def squeezed(atoms, distance=0.6):
+    """The structure with its atoms O2 and H3 at this distance."""
+    close = atoms.copy()
+    close.set_distance(2, 3, distance, fix=0)
+    return close
+
+
+def test_every_structure_is_compared_with_the_shortest_distances(ethanol, make_model, tmp_path, caplog):
+    """Not only the first of its composition."""
+    model = with_domain(make_model(ethanol), tmp_path / "seen.pt", ethanol)
+    strict = PiwslCalculator(model, strict=True)
+    energy = strict.get_potential_energy(ethanol)
+    with pytest.raises(DataError, match=r"atoms O2 and H3 are 0\.60 angstrom apart, but in training H-O were 0\.9"):
+        strict.get_potential_energy(squeezed(ethanol))
+    assert strict.get_potential_energy(ethanol) == energy
+    calculator = PiwslCalculator(model)
+    calculator.get_potential_energy(ethanol)
+    for distance in (0.6, 0.5, 0.55):
+        assert calculator.get_potential_energy(squeezed(ethanol, distance)) > 0.1
+    assert caplog.text.count("in training H-O were") == 1
+    closer = squeezed(ethanol)
+    closer.set_distance(0, 1, 0.9, fix=1)
+    calculator.get_potential_energy(closer)
+    assert caplog.text.count("in training C-C were") == 1
+    assert strict.get_potential_energy(ethanol) == energy
+    again = pickle.loads(pickle.dumps(strict))
+    again.get_potential_energy(ethanol)
+    with pytest.raises(DataError, match=r"atoms O2 and H3 are 0\.60"):
+        again.get_potential_energy(squeezed(ethanol))
+
+
+def test_copies_of_a_molecule_lie_within_its_training_data(exports, ethanol, tmp_path):
+    model = with_domain(exports.openmm(copies=2), tmp_path / "copies.pt", ethanol)
+    calculator = PiwslCalculator(model, strict=True)
+    assert np.isfinite(calculator.get_potential_energy(ethanol + ethanol))
+    with pytest.raises(DataError, match=r"atoms O2 and H3 are 0\.60 angstrom apart"):
+        calculator.get_potential_energy(ethanol + squeezed(ethanol))
 
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])

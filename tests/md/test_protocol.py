@@ -17,6 +17,8 @@ from piwsl.md.protocol import MDProtocol
         ({"temprature": 300}, "unknown key temprature: did you mean temperature?"),
         ({"minimise": True}, "unknown key minimise: it is now minimize"),  # codespell:ignore
         ({"seed": 2**31}, "seed = 2147483648"),
+        ({"replicas": True}, "replicas is true or false: give a number"),
+        ({"pressure": False}, "pressure is true or false: give a number"),
     ],
 )
 def test_a_bad_option_is_one_line(options, words):

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from piwsl.data.structure_file import load_structure
 from piwsl.errors import RunDirectoryError
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import (
@@ -17,7 +18,6 @@ from piwsl.md.restart import (
 from piwsl.md.run_directory import write_structure
 from piwsl.md.structure import normalized
 from piwsl.runs.files import arrays_sha256
-from piwsl.structures.files import load_structure
 
 IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
 

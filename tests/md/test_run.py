@@ -16,8 +16,9 @@ from piwsl.md.engines.ase import ASEEngine
 from piwsl.md.engines.openmm import OpenMMEngine
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.restart import read_state, state_files, write_state
-from piwsl.md.run import run_protocol
+from piwsl.md.run import run_protocol, verdict
 from piwsl.runs.directory import locked
+from piwsl.runs.summary import MDSummary, ViolationRecord
 from piwsl.trajectories.thermo import read_thermo
 from tests.support.models_for_tests import trained_file
 
@@ -266,3 +267,20 @@ def test_a_run_that_goes_on_is_neither_replaced_nor_continued(ethanol, make_mode
             with pytest.raises(RunDirectoryError, match="another process is using this directory"):
                 run_protocol(ethanol, model, longer, tmp_path / "run", **{option: True})
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_the_last_line_names_recorded_violations():
+    summary = MDSummary(
+        system={"name": "ethanol"},
+        ensemble="nve",
+        temperature_K=300.0,
+        timestep_fs=0.5,
+        steps_requested=100,
+        steps_done=100,
+        trajectory_interval=10,
+        result="completed",
+    )
+    assert "100 steps (0.05 ps), no stop rule violated; " in verdict(summary)
+    summary.violations.append(ViolationRecord(rule="extrapolation", step=20, advisory=True))
+    assert "recorded in summary.json: extrapolation (first at step 20); " in verdict(summary)
+    assert "no stop rule" not in verdict(summary)

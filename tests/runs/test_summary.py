@@ -3,7 +3,7 @@ import json
 import pytest
 
 from piwsl.errors import RunDirectoryError
-from piwsl.runs.summary import MDSummary, RunSummary, SpeedRecord, provenance
+from piwsl.runs.summary import MDSummary, RunSummary, SpeedRecord, ViolationRecord, provenance, recorded_violations
 
 NEEDED = {
     "system": {"name": "ethanol"},
@@ -24,6 +24,14 @@ def test_what_is_written_is_read(tmp_path):
     assert MDSummary.read(tmp_path) == summary
     assert RunSummary.read(tmp_path).versions == summary.versions  # any summary can be read as its base
     assert json.loads((tmp_path / "summary.json").read_text()) == summary.model_dump(mode="json")
+
+
+def test_recorded_violations_are_named_at_the_end():
+    assert recorded_violations([]) == "no stop rule violated"
+    several = [ViolationRecord(rule=rule, step=step) for rule, step in (("bond", 40), ("contact", 60), ("bond", 20))]
+    assert recorded_violations(several) == (
+        "violated and recorded in summary.json: bond (first at step 20), contact (first at step 60)"
+    )
 
 
 def test_keys_of_other_versions_do_no_harm(tmp_path):

@@ -8,9 +8,10 @@ from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixedPlane, F
 from ase.data import atomic_numbers
 from ase.io import write
 
+from piwsl.data.structure_file import load_structure
 from piwsl.errors import DataError
 from piwsl.structures.constraints import fixed_atoms
-from piwsl.structures.files import check_structure, load_structure
+from piwsl.structures.files import check_structure
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_position_that_is_no_number_is_named(ethanol):
 
 @pytest.mark.parametrize("content", ["", "nonsense\nmore\n", "3\n\nC 0 0 0\n"])
 def test_a_file_that_is_no_structure(content, tmp_path: Path):
-    path = tmp_path / "structure.xyz"
+    path = tmp_path / "structure.in"
     path.write_text(content)
     with pytest.raises(DataError, match="not a structure file that ASE can read"):
         load_structure(path)

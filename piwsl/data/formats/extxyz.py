@@ -108,6 +108,22 @@ def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     return FrameSet(frames, path, tuple(notes), (path,), counter.count.names())
 
 
+def last_frame(path: Path) -> str:
+    """Return the text of the last frame of an XYZ file.
+
+    Raises:
+        DataError: A line does not follow the format, see `read_extxyz`.
+    """
+    text: list[str] = []
+    with reading(path), path.open("rb") as plain:
+        lines = _Lines(path, _unpacked(path, plain))
+        for _ in lines.frames():
+            text = lines.text
+    if not text:
+        raise DataError(f"{path}: contains no structure")
+    return "\n".join([*text, ""])
+
+
 def _unpacked(path: Path, plain: IO[bytes]) -> Readable:
     if path.suffix.lower() != ".gz":
         return plain
@@ -119,12 +135,14 @@ class _Lines:
 
     Attributes:
         empty: Numbers of empty lines between frames.
+        text: Lines of the last frame.
         is_open: Whether the last line has no end.
     """
 
     def __init__(self, path: Path, stream: Readable) -> None:
         self.path = path
         self.empty: list[int] = []
+        self.text: list[str] = []
         self.is_open = False
         self._number = 0
         self._read = stream.readline
@@ -179,6 +197,7 @@ class _Lines:
         comment = self._next()
         if comment is None:
             raise self._cut(index, 0, atoms)
+        self.text = [line, comment]
         info = self._info(comment.strip())
         columns = self._columns(info.pop("Properties", None) if isinstance(info.get("Properties"), str) else None)
         width = sum(count for _, _, count in columns)
@@ -196,6 +215,7 @@ class _Lines:
                 )
             longest = max(longest, len(values))
             words.append(values)
+            self.text.append(row)
         raw = RawFrame(start, info, self._values(columns, words, start + 2), longest - width)
         self._vectors(raw)
         return raw
@@ -263,6 +283,7 @@ class _Lines:
             except ValueError:
                 raise self._error(f"is {quoted(line)}; expected a lattice vector") from None
             raw.cell.append([first, second, third])
+            self.text.append(line)
 
 
 def _is_value(word: str, kind: str) -> bool:

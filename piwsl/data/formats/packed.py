@@ -226,6 +226,10 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
     for name, known in FIELDS.items():
         if name not in file:
             continue
+        if name == "species" and file[name].dtype.kind not in "iu":
+            raise DataError(
+                f"{path}: species are not integers, but {file[name].dtype}: convert the original file again"
+            )
         array = plain_array(file, name)
         expected = (atoms if known.per_atom else frames, *known.shape)
         if array.shape != expected:

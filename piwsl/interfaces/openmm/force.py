@@ -10,15 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from ase import Atoms
-from torch import Tensor, nn
 
 from piwsl.compat.openmm import plain_value, state_positions
 from piwsl.data.charges import NO_CHARGE, ChargeSpin, given_charge
 from piwsl.data.domain import check_domain
-from piwsl.errors import ConfigError, EngineError, PiwslError
+from piwsl.errors import ConfigError, DataError, EngineError, PiwslError
 from piwsl.export.evaluation import bind, check_charge, check_given_charge, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
+from piwsl.interfaces.openmm.particles import Subset, chosen_particles, described_system
 from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, import_openmm, import_openmmtorch
 from piwsl.runs.scratch import scratch_directory
 from piwsl.structures.cells import PBC
@@ -68,7 +68,8 @@ def openmm_force(
         kind: Kind of force: ``torch`` (TorchForce, called from C++), ``python`` (PythonForce), or ``auto``, which
             selects TorchForce if TorchForce works.
         periodic: Whether the potential uses the periodic box; None: use the box if the topology has one.
-        atoms: Indices of the particles on which the potential acts, in the order of the model; None: all particles.
+        atoms: Different indices of the particles on which the potential acts, in the order of the model; None: all
+            particles.
         precision: ``single`` or ``double``; None: the precision of the file.
         device: ``cpu`` or ``cuda``; None: ``cuda`` if PyTorch finds a GPU, otherwise ``cpu``.
         cuda_graphs: Replay the calls as CUDA graphs; requires a molecule and TorchForce on a GPU.
@@ -83,8 +84,9 @@ def openmm_force(
 
     Raises:
         ModelFileError: The model file cannot be used.
-        ElementError: The file was exported for other atoms, or its model was not trained on an element.
-        ConfigError: An option is unknown or incompatible with the file.
+        ElementError: The file was exported for other atoms, its model was not trained on an element, or an atomic
+            number is not an integer.
+        ConfigError: An option is unknown or incompatible with the file, or ``atoms`` are not indices of particles.
         EngineError: The requested kind of force, or every kind with ``auto``, fails on this machine.
         DataError: ``strict`` is set, and the atoms lie outside the training data.
 
@@ -94,10 +96,12 @@ def openmm_force(
         ...     system.addParticle(atom.element.mass)
         >>> system.addForce(openmm_force("aspirin_openmm.pt", pdb.topology))
     """
-    species, box, n_particles = _system(topology_or_species)
+    species, box = described_system(topology_or_species)
+    chosen = None
     if atoms is not None:
-        species = species[np.asarray(atoms, dtype=np.int64)]
-    whole = atoms is None or list(atoms) == list(range(n_particles))
+        indices = chosen_particles(atoms, len(species))
+        chosen = None if indices == list(range(len(species))) else indices
+        species = species[indices]
     periodic = box is not None if periodic is None else periodic
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.partition(":")[0] not in ("cpu", "cuda"):
@@ -107,20 +111,21 @@ def openmm_force(
     check_given_charge(potential, stated)
     if periodic and box is not None:
         check_width(potential, box)
-    atoms_only = Atoms(species, pbc=periodic, info=stated.info())
+    # The molecule of a file for several copies, which do not interact, is what the model was trained on.
+    atoms_only = Atoms(potential.molecule or species, pbc=periodic, info=stated.info())
     check_domain(potential.domain, atoms_only, model, strict, distances=False)
-    chosen = choose_force(
+    made = choose_force(
         potential,
         species,
         kind,
         periodic,
-        None if whole else [int(index) for index in atoms or ()],
+        chosen,
         "CUDA" if device.startswith("cuda") else "Reference",
         cuda_graphs,
         stated=stated,
     )
-    LOGGER.info(f"{chosen.kind}: {chosen.reason}")
-    return chosen.force
+    LOGGER.info(f"{made.kind}: {made.reason}")
+    return made.force
 
 
 def check_order(model: str | Path, topology_or_species: Any) -> None:
@@ -140,7 +145,7 @@ def check_order(model: str | Path, topology_or_species: Any) -> None:
     record = ExportedRecord.model_validate(read_exported_info(Path(model)))
     if not record.species:
         raise ConfigError(f"{model}: the file accepts any atoms, so their order cannot be checked: use target='openmm'")
-    check_species(_system(topology_or_species)[0], record.species * record.copies, str(model))
+    check_species(described_system(topology_or_species)[0], record.species * record.copies, str(model))
 
 
 def choose_force(
@@ -200,7 +205,7 @@ def torch_force(
     """Create a TorchForce, which calls a file with the target ``openmm`` from C++."""
     module = potential.program
     if atoms is not None:
-        module = torch.jit.script(Subset(module, torch.tensor(atoms)))
+        module = torch.jit.script(Subset(module, atoms))
     if cuda_graphs and not (potential.is_molecule and potential.device.startswith("cuda")):
         raise ConfigError(
             "CUDA graphs need a GPU and a molecule exported with target='openmm': use cuda_graphs=False otherwise"
@@ -222,10 +227,10 @@ def python_force(
 ) -> Any:
     """Create a PythonForce, which calls any exported file through Python."""
     pbc: PBC = (periodic, periodic, periodic)
-    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc, stated))
+    # `setParticles` would be faster in large Systems, but reads and writes beyond the arrays of a System that lacks one
+    # of the particles.
+    force = import_openmm().PythonForce(ForceCallable(potential, species, pbc, stated, atoms))
     force.setUsesPeriodicBoundaryConditions(periodic)
-    if atoms is not None:
-        force.setParticles(atoms)
     return force
 
 
@@ -240,26 +245,6 @@ def _obstacle_to_torchforce(potential: ExportedPotential, platform: str, probe: 
     return None if result.works else result.reason
 
 
-def _system(topology_or_species: Any) -> tuple[IntArray, FloatArray | None, int]:
-    """Return atomic numbers (0 if not an atom), box vectors (3, 3) in angstrom or None, and number of particles."""
-    if hasattr(topology_or_species, "atoms"):
-        topology = topology_or_species
-        numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
-        return np.array(numbers, dtype=np.int64), _angstrom(topology), len(numbers)
-    numbers = [int(number) for number in topology_or_species]
-    return np.array(numbers, dtype=np.int64), None, len(numbers)
-
-
-def _angstrom(topology: Any) -> FloatArray | None:
-    """Return the box vectors (3, 3) of a topology in angstrom; None if there is no box."""
-    vectors = topology.getPeriodicBoxVectors()
-    if vectors is None:
-        return None
-    from openmm import unit
-
-    return np.array(vectors.value_in_unit(unit.angstrom), dtype=np.float64)
-
-
 class ForceCallable:
     """Function that PythonForce calls for the energy and the forces at an OpenMM State.
 
@@ -267,10 +252,16 @@ class ForceCallable:
     """
 
     def __init__(
-        self, potential: ExportedPotential, species: IntArray, pbc: PBC, stated: ChargeSpin = NO_CHARGE
+        self,
+        potential: ExportedPotential,
+        species: IntArray,
+        pbc: PBC,
+        stated: ChargeSpin = NO_CHARGE,
+        atoms: list[int] | None = None,
     ) -> None:
         self._potential = potential
         self._stated = stated
+        self._atoms = None if atoms is None else np.array(atoms)
         self._species = np.asarray(species)
         self._pbc = pbc
         self._bound = bind(potential, self._species, pbc, stated)
@@ -283,14 +274,32 @@ class ForceCallable:
                 error is a `PiwslError`.
         """
         try:
-            positions = state_positions(state) * NANOMETER
+            everything = state_positions(state) * NANOMETER
+            positions = everything if self._atoms is None else self._selected(everything)
             cell = plain_value(state.getPeriodicBoxVectors(asNumpy=True)) * NANOMETER if any(self._pbc) else None
             result = self._bound(positions, cell)
         except PiwslError as error:
             raise RuntimeError(str(error)) from error
         except Exception as error:
             raise RuntimeError("".join(traceback.format_exception(error))) from error
-        return result.energy / KJ_PER_MOL, result.forces * (NANOMETER / KJ_PER_MOL)
+        forces = result.forces * (NANOMETER / KJ_PER_MOL)
+        if self._atoms is None:
+            return result.energy / KJ_PER_MOL, forces
+        spread = np.zeros_like(everything)
+        spread[self._atoms] = forces
+        return result.energy / KJ_PER_MOL, spread
+
+    def _selected(self, positions: FloatArray) -> FloatArray:
+        """Return the positions of the particles on which the potential acts, from those of all particles."""
+        assert self._atoms is not None
+        largest = int(self._atoms.max())
+        if largest >= len(positions):
+            raise DataError(
+                f"the System has {len(positions)} particles, but the force acts on particle {largest}: pass the "
+                "topology of this System to openmm_force"
+            )
+        selected: FloatArray = positions[self._atoms]
+        return selected
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -299,6 +308,7 @@ class ForceCallable:
             "species": self._species.tolist(),
             "pbc": self._pbc,
             "charge_spin": (self._stated.charge, self._stated.unpaired_electrons),
+            "atoms": None if self._atoms is None else self._atoms.tolist(),
             "device": self._potential.device,
         }
 
@@ -308,20 +318,5 @@ class ForceCallable:
             path = folder / state["name"]
             path.write_bytes(state["file"])
             potential, stated = load_exported(path, device), ChargeSpin(*state.get("charge_spin", ()))
-            self.__init__(potential, np.array(state["species"]), state["pbc"], stated)  # type: ignore[misc]
-
-
-class Subset(nn.Module):
-    """Module that applies the OpenMM form to a selection of particles; the forces on other particles are zero."""
-
-    indices: Tensor
-
-    def __init__(self, form: nn.Module, indices: Tensor) -> None:
-        super().__init__()
-        self.form = form
-        self.register_buffer("indices", indices)
-
-    def forward(self, positions: Tensor, box: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the energy () in kJ/mol and forces (N, 3) in kJ/mol/nm for positions (N, 3) of all particles in nm."""
-        energy, forces = self.form(positions.index_select(0, self.indices), box)
-        return energy, torch.zeros_like(positions).index_copy(0, self.indices, forces)
+            atoms = state.get("atoms")
+            self.__init__(potential, np.array(state["species"]), state["pbc"], stated, atoms)  # type: ignore[misc]

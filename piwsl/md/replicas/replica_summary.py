@@ -10,7 +10,16 @@ from piwsl.md.job import Job
 from piwsl.md.progress import Progress, nanoseconds_per_day
 from piwsl.md.restart import RestartState
 from piwsl.md.simulation import new_summary
-from piwsl.runs.summary import SUMMARY_FILE, MDSummary, ReplicaRecord, Result, SpeedRecord, now
+from piwsl.runs.summary import (
+    SUMMARY_FILE,
+    MDSummary,
+    ReplicaRecord,
+    Result,
+    SpeedRecord,
+    ViolationRecord,
+    now,
+    recorded_violations,
+)
 from piwsl.units import PICOSECOND
 
 LOGGER = logging.getLogger(__name__)
@@ -31,6 +40,7 @@ class ReplicaSummary:
         self._earlier_seconds = self.summary.wall_seconds
         self._first_steps: dict[int, int] = {}  # first step in this session, by replica
         self._replicas: dict[int, ReplicaRecord] = {}
+        self._violations: dict[int, list[ViolationRecord]] = {}
         for number in job.replicas:
             if state is not None and (job.directory(number) / SUMMARY_FILE).is_file():
                 self._record(number, MDSummary.read(job.directory(number)))
@@ -75,7 +85,10 @@ class ReplicaSummary:
         speed = self.summary.speed.ns_per_day or 0.0
         text = f"{done} of {count} replicas completed {length:g} ps; {speed:.2f} ns/day in total"
         if not stopped:
-            LOGGER.info(f"{text}; no stop rule violated" if done == count else text)
+            violations = [violation for found in self._violations.values() for violation in found]
+            LOGGER.info(
+                f"{text}; {recorded_violations(violations, in_replicas=True)}" if done == count or violations else text
+            )
             return self.summary
         LOGGER.info(text)
         shown = [
@@ -90,6 +103,7 @@ class ReplicaSummary:
 
     def _record(self, number: int, summary: MDSummary) -> None:
         self._first_steps.setdefault(number, summary.steps_done)
+        self._violations[number] = summary.violations
         self._replicas[number] = ReplicaRecord(
             directory=self._job.directory(number).name,
             seed=self._job.protocol.seed_of(number),

@@ -15,6 +15,7 @@ from piwsl.md.engines.base import Snapshot
 from piwsl.md.stop.rule import BuiltInRule, Phase, Violation, name_atoms
 from piwsl.structures.bonds import bonded_pairs
 from piwsl.structures.cells import periodic_directions
+from piwsl.structures.close_pairs import ALL_PAIRS, ClosePairs
 from piwsl.structures.contacts import unbonded_pairs
 from piwsl.structures.files import atom_name
 from piwsl.structures.metals import contact_scale, is_metal
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 # Pairs (p, 2), their distances (p,) and the limits of these distances (p,), angstrom.
 Contacts = tuple[IntArray, FloatArray, FloatArray]
-
-# Up to this number of atoms, computing all pairs of a molecule is faster than a neighbor search.
-_ALL_PAIRS = 300
 
 
 class ContactRule(BuiltInRule):
@@ -52,7 +50,7 @@ class ContactRule(BuiltInRule):
     def __init__(self, structure: Atoms, fraction: float) -> None:
         self._structure = structure
         # In a cell, the nearest images of all pairs cost far more than a neighbor search.
-        all_pairs = len(structure) <= _ALL_PAIRS and not structure.pbc.any()
+        all_pairs = len(structure) <= ALL_PAIRS and not structure.pbc.any()
         self._candidates = (AllContacts if all_pairs else CloseContacts)(structure, fraction)
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
@@ -142,16 +140,8 @@ class ExtrapolationRule(BuiltInRule):
 
     def __init__(self, structure: Atoms, closest: FloatArray, fraction: float, advisory: bool = True) -> None:
         self._structure, self._closest, self.advisory = structure, closest, advisory
-        numbers = structure.numbers
-        self._squares: FloatArray | None = None
-        if len(structure) <= _ALL_PAIRS and not structure.pbc.any():
-            first, second = np.triu_indices(len(structure), k=1)
-            self._first, self._second = first.copy(), second.copy()
-            self._squares = (fraction * closest[numbers[first], numbers[second]]) ** 2
         self._limits = fraction * closest
-        elements = np.unique(numbers)
-        longest = float(self._limits[np.ix_(elements, elements)].max())
-        self._neighbors = SkinnedNeighbors(longest, periodic_directions(structure))
+        self._pairs = ClosePairs(structure.numbers, periodic_directions(structure), self._limits)
 
     @classmethod
     def is_active(cls, phase: Phase) -> bool:
@@ -171,28 +161,11 @@ class ExtrapolationRule(BuiltInRule):
 
     def check(self, snapshot: Snapshot, energies: Energies | None, step: int) -> Violation | None:
         """Report the pair with the smallest distance relative to its limit."""
-        if self._squares is not None:
-            positions = snapshot.positions
-            vectors = positions.take(self._second, axis=0)
-            vectors -= positions.take(self._first, axis=0)
-            squares = np.einsum("ij,ij->i", vectors, vectors)
-            if not (squares < self._squares).any():
-                return None
-            worst = int((squares / self._squares).argmin())
-            return self._violation(int(self._first[worst]), int(self._second[worst]), float(squares[worst]), step)
-        edges, vectors = self._neighbors(snapshot.positions, snapshot.cell)
-        half = edges.shape[1] // 2  # the second half contains the same pairs in the other direction
-        first, second, vectors = edges[0, :half], edges[1, :half], vectors[:half]
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        numbers = self._structure.numbers
-        ratios = squares / self._limits[numbers[first], numbers[second]] ** 2
-        if not (ratios < 1.0).any():
+        found = self._pairs(snapshot.positions, snapshot.cell)
+        if found is None:
             return None
-        worst = int(ratios.argmin())
-        return self._violation(int(first[worst]), int(second[worst]), float(squares[worst]), step)
-
-    def _violation(self, first: int, second: int, square: float, step: int) -> Violation:
-        numbers, distance = self._structure.numbers, float(np.sqrt(square))
+        first, second, distance = found
+        numbers = self._structure.numbers
         pair, closest = sorted((first, second)), float(self._closest[numbers[first], numbers[second]])
         names = " and ".join(atom_name(self._structure, index) for index in pair)
         return Violation(

@@ -15,6 +15,7 @@ from piwsl.export.exported_file import load_exported
 from piwsl.interfaces.openmm import openmm_force, read_system
 from piwsl.interfaces.openmm.force import ForceCallable
 from piwsl.units import KJ_PER_MOL, NANOMETER
+from tests.support.domains import with_domain
 from tests.support.molecules import oxide
 
 KINDS = ["torch", "python"]
@@ -101,6 +102,47 @@ def test_it_acts_on_some_particles_of_a_system(files, ethanol, kind):
     assert np.all(forces[others] == 0.0)
     with pytest.raises(ElementError, match="the order of the atoms differs"):
         openmm_force(files / "openmm.pt", numbers, kind, atoms=atoms[::-1])
+
+
+@pytest.mark.parametrize(
+    ("atoms", "problem"),
+    [
+        (range(-9, 0), "atoms contains -9, but the indices of the 18 particles are 0 to 17"),
+        ([*range(8), 30], "atoms contains 30, but the indices of the 18 particles are 0 to 17"),
+        ([*range(8), 3], "atoms contains 3 more than once"),
+        ([0.5, *range(1, 9)], r"atoms contains '0\.5'"),
+        (np.arange(18) < 9, "atoms contains 'np.True_'|atoms contains 'True'"),
+        (["C1"], "atoms contains 'C1'"),
+        ([], "atoms is empty"),
+    ],
+)
+def test_atoms_are_different_indices_of_particles(files, ethanol, atoms, problem):
+    """Negative indices once ended the process, and an index that occurred twice gave NaN."""
+    with pytest.raises(ConfigError, match=problem):
+        openmm_force(files / "openmm.pt", [*ethanol.numbers, *ethanol.numbers], "python", atoms=atoms)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("torch", marks=pytest.mark.torchforce), "python"])
+def test_a_system_without_the_particles_of_the_force(files, ethanol, kind):
+    """OpenMM itself would read and write beyond the arrays of such a System."""
+    atoms = range(9, 18)
+    force = openmm_force(files / "openmm.pt", [*ethanol.numbers, *ethanol.numbers], kind, atoms=atoms)
+    with pytest.raises(openmm.OpenMMException, match="the System has 9 particles, but the force acts on particle 17"):
+        evaluate(system_of(np.ones(9), force), ethanol.positions)
+
+
+@pytest.mark.parametrize("wrong", [6.5, -1, 119, float("nan"), True, "C"])
+def test_atomic_numbers_are_integers(files, wrong):
+    with pytest.raises(ElementError, match=r"particle 1 has the atomic number .*: pass one integer from 1 to 118"):
+        openmm_force(files / "general.pt", [1, wrong, 8], "python")
+
+
+def test_copies_of_a_molecule_lie_within_its_training_data(exports, ethanol, tmp_path):
+    model = with_domain(exports.openmm(copies=2), tmp_path / "copies.pt", ethanol)
+    openmm_force(model, [*ethanol.numbers, *ethanol.numbers], "python", strict=True)
+    seen_others = with_domain(exports.openmm(copies=2), tmp_path / "others.pt", molecule("CH3OH"))
+    with pytest.raises(DataError, match="the structure is C2H6O, but the model was trained only on CH4O"):
+        openmm_force(seen_others, [*ethanol.numbers, *ethanol.numbers], "python", strict=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""The structure in a file, with everything that ASE reads: constraints, masses, velocities."""
+
+import logging
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from piwsl.data.formats.extxyz import is_extxyz, last_frame
+from piwsl.errors import DataError, reason_of
+from piwsl.structures.files import check_structure
+from piwsl.structures.isotopes import with_isotopes
+
+LOGGER = logging.getLogger(__name__)
+
+
+def load_structure(path: str | Path) -> Atoms:
+    """Read the last structure of a file that ASE can read.
+
+    The frames of an XYZ file are those of `read_extxyz`, because the reader of ASE ends at the first empty line.
+
+    Raises:
+        DataError: The file is missing or cannot be read, or the structure fails `check_structure`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    frame = last_frame(path) if is_extxyz(path) else None
+    try:
+        if frame is None:
+            atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
+        else:
+            atoms = with_isotopes(lambda: read(StringIO(frame), index=-1, format="extxyz"))
+    except Exception as error:  # ASE's readers raise any exception for damaged files
+        raise DataError(f"{path}: not a structure file that ASE can read ({reason_of(error)})") from None
+    assert isinstance(atoms, Atoms)
+    if path.suffix.lower() in (".pdb", ".ent") and atoms.pbc.any() and np.array_equal(atoms.cell.array, np.eye(3)):
+        LOGGER.info(f"{path}: CRYST1 of 1 x 1 x 1 angstrom is read as no cell, as the PDB format defines")
+        atoms.cell[:], atoms.pbc = 0.0, False
+    check_structure(atoms, str(path))
+    atoms.calc = None
+    return atoms

@@ -1,0 +1,61 @@
+"""The structure that a run starts from is the last frame of its file."""
+
+import gzip
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.constraints import FixAtoms
+from ase.io import write
+
+from piwsl.data import read_frames
+from piwsl.data.structure_file import load_structure
+from piwsl.errors import DataError
+
+
+def frames(folder, name="frames.extxyz"):
+    """Three frames of water, whose oxygen moves by 1 angstrom from frame to frame, as lines."""
+    several = []
+    for index in range(3):
+        atoms = molecule("H2O")
+        atoms.positions += [index, 0, 0]
+        atoms.set_constraint(FixAtoms([0]))
+        several.append(atoms)
+    write(folder / name, several, write_results=False)
+    return (folder / name).read_text().splitlines()
+
+
+@pytest.mark.parametrize("blank", [[""], ["", ""], ["   \t"], ["\r"]])
+@pytest.mark.parametrize("after", [0, 5, 10, 15])
+def test_empty_lines_do_not_end_a_file(blank, after, tmp_path):
+    """The reader of ASE ends at the first empty line, so that runs started from an earlier frame."""
+    lines = frames(tmp_path)
+    text = "\n".join([*lines[:after], *blank, *lines[after:], ""])
+    (tmp_path / "blank.xyz").write_text(text)
+    with gzip.open(tmp_path / "blank.xyz.gz", "wt") as stream:
+        stream.write(text)
+    for name in ("blank.xyz", "blank.xyz.gz"):
+        atoms = load_structure(tmp_path / name)
+        assert atoms.positions[0, 0] == pytest.approx(2.0)
+        assert np.array_equal(atoms.positions, read_frames(tmp_path / name)[-1].positions)
+        assert atoms.constraints[0].index.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (["", ""], "contains no structure"),
+        (["3", "", "O 0 0 0", "H 1 0 0"], "ends within frame 0 after 2 of 3 atoms"),
+        (["1", "", "O 0 0 0", "and more"], "line 4 is 'and more'; expected the number of atoms of frame 1"),
+    ],
+)
+def test_files_that_are_cut_or_go_on_differently(lines, problem, tmp_path):
+    (tmp_path / "wrong.xyz").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"wrong\.xyz: {problem}"):
+        load_structure(tmp_path / "wrong.xyz")
+
+
+def test_old_line_ends_and_marks_of_byte_order(tmp_path):
+    text = "\r".join(frames(tmp_path))
+    (tmp_path / "old.xyz").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_structure(tmp_path / "old.xyz").positions[0, 0] == pytest.approx(2.0)
