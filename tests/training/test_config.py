@@ -75,6 +75,10 @@ def test_the_template_lists_the_choices_of_each_key():
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
+MERGES = "a: &a {x: 1, y: 2}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join(['*' + before] * 10)}]}}\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,12 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB, "more than 20000 values or 50 levels"),
         ("a: &a [*a]", "more than 20000 values or 50 levels"),
         ("a: " + "[" * 1000 + "]" * 1000, "more than 50 levels"),
-        ("seed: " + "1" * 5000, "a number has too many digits"),
+        (MERGES, "merge keys add more than 20000 values"),
+        ("a: &a {b: 1, c: 2}\nd:\n" + "- {<<: *a}\n" * 20_000, "merge keys add more than 20000 values"),
+        ("a: &a {<<: *a}", "more than 50 levels"),
+        ("seed: " + "1" * 5000, "a number of more than 1000 digits in line 1"),
+        ("seed: 0x" + "1" * 5000, "a number of more than 1000 digits in line 1"),
+        ("seed: 1" + ":59" * 100_000, "a number of more than 1000 digits in line 1"),
         ("seed: !!python/object:os.system x", "could not determine a constructor"),
         ("seed: 2020-99-99", "month must be in 1..12"),
         ("seed: !!int ''", "not valid YAML"),
@@ -103,3 +112,12 @@ def test_files_that_are_meant_to_harm_are_one_short_line(text, message, tmp_path
         load_config(path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_merge_keys(tmp_path):
+    (tmp_path / "c.yaml").write_text("loss: {<<: [{pitc: 3, pisc: 4}, {pitc: 7}], pisc: 5}\n")
+    loss = load_config(tmp_path / "c.yaml").loss
+    assert (loss.pitc, loss.pisc) == (3, 5)
+    assert load_config(None, ["loss={<<: {pitc: 3, pisc: 4}, pisc: 5}"]).loss == loss
+    with pytest.raises(ConfigError, match=r"loss = '\{a:"):
+        load_config(None, ["loss={" + MERGES.strip().replace("\n", ", ") + "}"])
