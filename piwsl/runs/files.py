@@ -175,6 +175,8 @@ def read_checked_npz(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file cannot be read, its arrays would be much larger than the file, or its checksum differs.
     """
+    if not path.is_file():  # reading a pipe would wait for its writer forever
+        raise ValueError("not a regular file")
     try:
         content = path.read_bytes()
         with zipfile.ZipFile(BytesIO(content)) as archive:
