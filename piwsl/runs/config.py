@@ -7,12 +7,17 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from piwsl.errors import ConfigError, reason_of, shortened
 
 Model = TypeVar("Model", bound=BaseModel)
+
+LARGEST_COUNT = 10**12  # steps, frames or validations; no job can have more
+LARGEST_SEED = 2**31 - 1
+Count = Annotated[int, Field(le=LARGEST_COUNT)]  # a number of things, whose lower limit the field states
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 LARGEST_CONFIG = 2**20  # bytes
 _MOST_VALUES, _DEEPEST, _MOST_DIGITS = 20_000, 50, 1000
