@@ -66,6 +66,8 @@ def _concerns_another_file(error: Exception, path: Path, folder: Path | None) ->
     if not isinstance(name, str | os.PathLike):
         return False
     near = {path, *path.parents, *path.absolute().parents}
+    if folder is None and Path(name).name.startswith(f".{path.name[:_LONGEST_NAME]}."):  # it could not be created
+        return Path(name).parent.absolute() != path.parent.absolute()
     return Path(name) not in near and (folder is None or folder not in Path(name).parents) and Path(name) != folder
 
 
