@@ -116,12 +116,16 @@ def command(
 
 
 def _seeds(text: str | None) -> list[int] | None:
-    from piwsl.errors import ConfigError
+    from piwsl.errors import ConfigError, shortened
 
+    if text is None:
+        return None
     try:
-        return None if text is None else [int(seed) for seed in text.split(",")]
+        return [int(seed) for seed in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds {text}: write whole numbers separated by commas, such as 1,2,3") from None
+        raise ConfigError(
+            f"--seeds {shortened(text, 60)}: write whole numbers separated by commas, such as 1,2,3"
+        ) from None
 
 
 def _print_plan(data: str | None, seeds: Sequence[int] | None, arguments: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ class StudentSettings(Section):
     attempts: int = Field(
         3, ge=1, le=20, description="trainings; frames of an unstable student are added before the next"
     )
-    frames: int = Field(4000, ge=20, description="largest number of frames that the teachers label")
+    frames: int = Field(4000, ge=20, le=10**7, description="largest number of frames that the teachers label")
     training: dict[str, Any] = Field(
         default_factory=dict, description="sections of a training configuration, such as {model: {channels: 128}}"
     )

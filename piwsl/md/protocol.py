@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from piwsl.errors import ConfigError
 from piwsl.md.ensembles import EngineName, Ensemble, check_engine, full_name, has_thermostat
-from piwsl.runs.config import read_mapping, to_yaml, validate
+from piwsl.runs.config import LARGEST_COUNT, read_mapping, to_yaml, validate
 from piwsl.runs.files import write_text
 from piwsl.units import PICOSECOND
 
@@ -46,7 +46,7 @@ def preset(name: str) -> dict[str, Any]:
 
 
 HOTTEST = 1e6  # K; no molecule exists at such temperatures
-LONGEST = 10**12  # steps
+LONGEST = LARGEST_COUNT  # steps
 
 
 @dataclass(frozen=True)

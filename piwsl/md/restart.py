@@ -15,6 +15,7 @@ from ase import Atoms
 from piwsl.errors import ConfigError, RunDirectoryError, reason_of
 from piwsl.md import run_directory as files
 from piwsl.md.engines.base import EngineState
+from piwsl.md.engines.state_check import check_engine_state
 from piwsl.md.job import Job, RunIdentity, replica_directory, structure_sha256
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.files import read_checked_npz, write_checked_npz, writing
@@ -54,12 +55,18 @@ def write_state(directory: Path, state: RestartState) -> Path:
     }
     arrays: dict[str, Any] = {_ENGINE + name: array for name, array in state.engine.items()}
     arrays["description"] = np.array(json_text(description))
-    path = directory / f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
+    path = directory / _name(state)
     with writing(path):
+        if path.is_dir():  # a directory in this place was skipped when the run continued, and stays for its owner
+            path.rename(path.with_name(f"{path.name}.damaged"))
         write_checked_npz(path, arrays)
-        for old in state_files(directory)[_KEPT:]:
+        for old in [old for old in state_files(directory) if not old.is_dir()][_KEPT:]:
             old.unlink()
     return path
+
+
+def _name(state: RestartState) -> str:
+    return f"state-{state.identity.protocol.equilibration + state.step:09d}.npz"
 
 
 def state_files(directory: Path) -> list[Path]:
@@ -72,11 +79,15 @@ def _place(name: str) -> tuple[int, str]:
     return len(name), name
 
 
-def read_state(path: Path) -> RestartState:
+def read_state(path: Path, atoms: int | None = None) -> RestartState:
     """Read a state file.
 
+    Args:
+        path: File of a state.
+        atoms: Number of atoms of the structure; None if it is unknown.
+
     Raises:
-        RunDirectoryError: The file is damaged.
+        RunDirectoryError: The file is damaged, or no engine can continue from its content.
     """
     try:
         arrays = read_checked_npz(path)
@@ -87,18 +98,29 @@ def read_state(path: Path) -> RestartState:
         state = RestartState(
             int(description["step"]),
             identity,
-            {name.removeprefix(_ENGINE): array for name, array in arrays.items()},
+            {name.removeprefix(_ENGINE): array for name, array in arrays.items() if name.startswith(_ENGINE)},
             {str(name): float(value) for name, value in description["rules"].items()},
             str(description["started"]),
             float(description["wall_seconds"]),
         )
+        if _name(state) != path.name:
+            raise ValueError(f"it contains step {state.step}")
+        if not np.isfinite([state.wall_seconds, *state.rules.values()]).all():
+            raise ValueError("its times or the values of its stop rules are not finite")
+        check_engine_state(state.engine, identity.protocol, state.step, atoms)
     except Exception as error:  # zipfile, zlib, numpy and json raise many types for damaged bytes
         raise RunDirectoryError(f"{path}: damaged ({reason_of(error)})") from None
     return state
 
 
-def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartState], list[str]]:
+def newest_states(
+    directories: Mapping[int, Path], atoms: int | None = None
+) -> tuple[dict[int, RestartState], list[str]]:
     """Read the states of the newest step for which all directories contain an intact state.
+
+    Args:
+        directories: Directories by number.
+        atoms: Number of atoms of the structure; None if it is unknown.
 
     Returns:
         The states by directory number, and one line for each newer file that is damaged.
@@ -111,7 +133,7 @@ def newest_states(directories: Mapping[int, Path]) -> tuple[dict[int, RestartSta
     for number, directory in directories.items():
         for path in state_files(directory):
             try:
-                whole.setdefault(path.name, {})[number] = read_state(path)
+                whole.setdefault(path.name, {})[number] = read_state(path, atoms)
             except RunDirectoryError as error:
                 damaged.setdefault(path.name, []).append(str(error))
     common = [name for name, states in whole.items() if len(states) == len(directories)]
@@ -180,9 +202,9 @@ def find_continuation(output: Path, identity: RunIdentity, distributed: bool = F
         )
     if distributed:
         remaining = remaining[:1]
-    states, damaged = newest_states({number: directories[number] for number in remaining})
-    first = next(iter(states.values()))
     structure = files.read_start(output)
+    states, damaged = newest_states({number: directories[number] for number in remaining}, len(structure))
+    first = next(iter(states.values()))
     if identity.structure_sha256 == structure_sha256(structure):  # the stored structure, minimized if requested
         identity = replace(identity, structure_sha256=first.identity.structure_sha256)
     changed = first.identity.differences(identity)
@@ -224,7 +246,7 @@ def resume_chunk(job: Job, replicas: Sequence[int]) -> Continuation | None:
     if not remaining:
         return Continuation(job.structure, job.identity)
     try:
-        states, damaged = newest_states({number: directories[number] for number in remaining})
+        states, damaged = newest_states({number: directories[number] for number in remaining}, len(job.structure))
     except RunDirectoryError:
         return None
     states = {number: replace(state, identity=job.identity) for number, state in states.items()}

@@ -7,15 +7,20 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from piwsl.errors import ConfigError, reason_of, shortened
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LARGEST_COUNT = 10**12  # steps, frames or validations; no job can have more
+LARGEST_SEED = 2**31 - 1
+Count = Annotated[int, Field(le=LARGEST_COUNT)]  # a number of things, whose lower limit the field states
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+
 LARGEST_CONFIG = 2**20  # bytes
-_MOST_VALUES, _DEEPEST = 20_000, 50
+_MOST_VALUES, _DEEPEST, _MOST_DIGITS = 20_000, 50, 1000
 _SHOWN = 60  # longest value or key in a message, characters
 
 
@@ -43,8 +48,36 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Safe loader that reports a key that occurs twice in a mapping, instead of using the last value."""
+class _ConfigLoader(yaml.SafeLoader):
+    """Safe loader that reports a key that occurs twice in a mapping, and limits merge keys and the length of integers.
+
+    The loader of PyYAML expands merge keys (``<<``) before any value can be counted: a few lines with aliases of
+    aliases would fill the memory.
+    """
+
+    _merged = 0  # pairs that merge keys have copied
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace the merge keys of a mapping by the pairs to which they refer."""
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                for member in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(member, yaml.MappingNode):
+                        self.flatten_mapping(member)
+                        self._merged += len(member.value)
+                    if self._merged > _MOST_VALUES:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"merge keys add more than {_MOST_VALUES} values", key.start_mark
+                        )
+        super().flatten_mapping(node)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return an integer."""
+        if len(node.value) > _MOST_DIGITS:  # Python refuses to print longer ones, and so to name them in a message
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of more than {_MOST_DIGITS} digits", node.start_mark
+            )
+        return int(super().construct_yaml_int(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping."""
@@ -59,6 +92,9 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_ConfigLoader.add_constructor("tag:yaml.org,2002:int", _ConfigLoader.construct_yaml_int)
+
+
 def _loaded(text: bytes, path: Path) -> Any:
     """Parse YAML with limits on the number of values and levels.
 
@@ -66,7 +102,7 @@ def _loaded(text: bytes, path: Path) -> Any:
         ConfigError: The text is not valid YAML, or exceeds a limit.
     """
     try:
-        content = yaml.load(text.decode("utf-8-sig"), Loader=_UniqueKeys)
+        content = yaml.load(text.decode("utf-8-sig"), Loader=_ConfigLoader)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = shortened(" ".join((error.problem or "unreadable").split()))
@@ -74,8 +110,7 @@ def _loaded(text: bytes, path: Path) -> Any:
     except RecursionError:
         raise ConfigError(f"{path}: not valid YAML: more than {_DEEPEST} levels") from None
     except Exception as error:  # constructors of dates, numbers and tags raise many types
-        reason = "a number has too many digits" if "integer string" in str(error) else reason_of(error)
-        raise ConfigError(f"{path}: not valid YAML: {reason}") from None
+        raise ConfigError(f"{path}: not valid YAML: {reason_of(error)}") from None
     if _values(content, _DEEPEST) > _MOST_VALUES:
         raise ConfigError(f"{path}: more than {_MOST_VALUES} values or {_DEEPEST} levels: not a configuration")
     return content
@@ -146,7 +181,7 @@ def merged(values: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     """Parse a value as YAML; numbers such as 1e-3, which YAML 1.1 treats as text, become numbers."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_ConfigLoader)
     except Exception:  # constructors of dates, numbers and tags raise many types
         return text
     if _values(value, _DEEPEST) > _MOST_VALUES:

@@ -66,6 +66,8 @@ def _concerns_another_file(error: Exception, path: Path, folder: Path | None) ->
     if not isinstance(name, str | os.PathLike):
         return False
     near = {path, *path.parents, *path.absolute().parents}
+    if folder is None and Path(name).name.startswith(f".{path.name[:_LONGEST_NAME]}."):  # it could not be created
+        return Path(name).parent.absolute() != path.parent.absolute()
     return Path(name) not in near and (folder is None or folder not in Path(name).parents) and Path(name) != folder
 
 
@@ -175,6 +177,8 @@ def read_checked_npz(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file cannot be read, its arrays would be much larger than the file, or its checksum differs.
     """
+    if not path.is_file():  # reading a pipe would wait for its writer forever
+        raise ValueError("not a regular file")
     try:
         content = path.read_bytes()
         with zipfile.ZipFile(BytesIO(content)) as archive:

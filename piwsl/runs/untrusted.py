@@ -18,6 +18,7 @@ from piwsl.errors import DataError, PiwslError, reason_of
 
 PACKING = 100  # bytes of content per byte of the file; coordinates compress by a factor of 2 to 10
 ALLOWANCE = 64 * 2**20  # bytes of content that every file may have
+_FRAME = 500  # bytes of memory that a structure of any size takes at least
 
 
 class TooLargeError(ValueError):
@@ -57,6 +58,24 @@ def unreadable_hdf5(path: str | Path, error: OSError) -> DataError:
     return DataError(f"{path}: not a readable HDF5 file, or truncated ({reason_of(error)})")
 
 
+def check_inside(group: Any, name: str) -> None:
+    """Raise an error if a member of an HDF5 file is a link, or if its values are in other files.
+
+    Args:
+        group: HDF5 file or group.
+        name: Name of an existing member.
+
+    Raises:
+        DataError: The member refers to another place; HDF5 would follow it to any file that this user can read.
+    """
+    import h5py
+
+    is_link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
+    if is_link or (isinstance(group[name], h5py.Dataset) and (group[name].is_virtual or group[name].external)):
+        file = group.file.filename
+        raise DataError(f"{file}: {name} refers to another place: copy its content into this file")
+
+
 def largest_content(stored: int) -> int:
     """Return the largest allowed size of the content of a file of ``stored`` bytes, bytes."""
     return ALLOWANCE + PACKING * stored
@@ -75,6 +94,21 @@ def check_content(what: str, size: int, stored: int) -> None:
     """
     if not 0 <= size <= largest_content(stored):
         raise TooLargeError(f"{what} would take {size} bytes in a file of {stored} bytes")
+
+
+def check_count(frames: int, stored: int) -> None:
+    """Raise an error if a file is too small for a number of structures.
+
+    Compressed files can contain millions of tiny structures, each of which takes memory beyond its numbers.
+
+    Args:
+        frames: Number of structures.
+        stored: Size of the file, bytes.
+
+    Raises:
+        TooLargeError: The number is negative, or the structures exceed `largest_content`.
+    """
+    check_content(f"{frames} structures", frames * _FRAME, stored)
 
 
 def inflate(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ from piwsl.structures.neighbors import neighbor_pairs
 
 # The shortest distance in any molecule is the bond length of H2, 0.74 angstrom.
 CLOSEST_DISTANCE = 0.5  # angstrom
+HEAVIEST_ATOM = 1e5  # amu; even the particles of coarse-grained models are lighter
 FARTHEST_POSITION = 1e6  # angstrom from the origin; beyond this, single precision cannot resolve bond lengths
 
 
@@ -35,10 +36,10 @@ def check_structure(atoms: Atoms, where: str = "structure") -> None:
     check_finite(atoms, where)
     check_reach(atoms, where)
     masses = atoms.get_masses()
-    if (wrong := np.flatnonzero(~((masses > 0) & (masses < np.inf)))).size:
+    if (wrong := np.flatnonzero(~((masses > 0) & (masses <= HEAVIEST_ATOM)))).size:
         raise DataError(
             f"{where}: the mass of atom {atom_name(atoms, int(wrong[0]))} is {masses[wrong[0]]:g} amu: masses must be "
-            "finite and positive; use FixAtoms to fix atoms"
+            f"positive and at most {HEAVIEST_ATOM:.0e} amu; use FixAtoms to fix atoms"
         )
     check_cell(atoms.cell.array, periodic_directions(atoms), atoms.positions, where)
     close = neighbor_pairs(atoms.positions, atoms.cell.array, periodic_directions(atoms), CLOSEST_DISTANCE)

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, shortened
 from piwsl.models import ModelConfig, import_modules, registered_networks
-from piwsl.runs.config import commented_yaml, described_fields, load
+from piwsl.runs.config import LARGEST_SEED, Count, Seed, commented_yaml, described_fields, load
 from piwsl.training.data_config import DataConfig, Section
 
 
@@ -18,8 +18,8 @@ class ScheduleConfig(Section):
     shape: Literal["linear", "cosine", "step"] = Field("linear", description="curve between first and last")
     first: float = Field(0.0, ge=0, description="value up to step `begin`")
     last: float = Field(1.0, ge=0, description="value from step `end` on")
-    begin: int = Field(0, ge=0, description="step at which the change begins")
-    end: int = Field(1000, ge=1, description="step at which the change ends; `step` jumps there")
+    begin: Count = Field(0, ge=0, description="step at which the change begins")
+    end: Count = Field(1000, ge=1, description="step at which the change ends; `step` jumps there")
 
 
 Coefficient = Annotated[float, Field(ge=0)] | ScheduleConfig
@@ -60,8 +60,8 @@ class LossConfig(Section):
         "none", description="part without gradient: none, the Taylor target, or only its energy"
     )
     per_atom: bool = Field(False, description="use the energy mismatch per atom instead of per structure")
-    cadence: int = Field(1, ge=1, description="number of steps between evaluations of the label-free terms")
-    warmup: int = Field(0, ge=0, description="step at which the label-free terms begin")
+    cadence: Count = Field(1, ge=1, description="number of steps between evaluations of the label-free terms")
+    warmup: Count = Field(0, ge=0, description="step at which the label-free terms begin")
 
 
 class TeacherConfig(Section):
@@ -110,37 +110,41 @@ class ContrastConfig(Section):
     chains: int = Field(4, ge=1, le=1024, description="number of Langevin chains, each moved once in a training step")
     timestep: float = Field(0.5, gt=0, le=5, description="time step [fs]")
     friction: float = Field(0.02, gt=0, le=1, description="friction coefficient [1/fs]")
-    lifetime: int = Field(2000, ge=1, description="largest number of steps before a chain starts again from a frame")
+    lifetime: Count = Field(2000, ge=1, description="largest number of steps before a chain starts again from a frame")
 
 
 class OptimizerConfig(Section):
     """Section `optimizer`: length of training, optimizer, and learning-rate schedule."""
 
-    steps: int = Field(20_000, ge=1, description="number of training steps")
+    steps: Count = Field(20_000, ge=1, description="number of training steps")
     minutes: float | None = Field(
         None,
         gt=0,
         description="time budget [min]: training ends when the steps or the minutes are used up, and the cosine "
         "schedule follows whichever is further; empty: none",
     )
-    batch_size: int = Field(10, ge=1, description="structures in a step, over all processes and accumulated parts")
-    accumulate: int = Field(1, ge=1, description="number of parts in which a step is computed, to save memory")
+    batch_size: int = Field(
+        10, ge=1, le=10**6, description="structures in a step, over all processes and accumulated parts"
+    )
+    accumulate: int = Field(
+        1, ge=1, le=10**6, description="number of parts in which a step is computed, to save memory"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     amsgrad: bool = Field(True, description="use the AMSGrad variant of AdamW")
     schedule: Literal["cosine", "plateau", "step", "constant"] = Field(
         "cosine", description="schedule of the learning rate after warm-up"
     )
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    plateau_patience: int = Field(
+    warmup: Count = Field(100, ge=0, description="steps of linear warm-up")
+    plateau_patience: Count = Field(
         10, ge=1, description="validations without improvement before `plateau` lowers the learning rate"
     )
-    step_interval: int = Field(5000, ge=1, description="steps between reductions of the learning rate by `step`")
+    step_interval: Count = Field(5000, ge=1, description="steps between reductions of the learning rate by `step`")
     factor: float = Field(0.5, gt=0, lt=1, description="factor by which `plateau` and `step` lower the learning rate")
     gradient_clip: float = Field(100.0, gt=0, description="maximum norm of the gradient")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the exponential moving average of the weights")
-    validation_interval: int = Field(250, ge=1, description="steps between validations and checkpoints")
-    patience: int | None = Field(
+    validation_interval: Count = Field(250, ge=1, description="steps between validations and checkpoints")
+    patience: Count | None = Field(
         None, ge=1, description="stop after this number of validations without improvement; empty: never"
     )
     monitor: Literal["loss", "energy", "forces"] = Field(
@@ -182,7 +186,7 @@ class StartConfig(Section):
         le=1,
         description="factor of the learning rate from each layer of the network to the layer below; 1: equal rates",
     )
-    replay: Annotated[int, Field(ge=1)] | str | None = Field(
+    replay: Annotated[int, Field(ge=1, le=10**7)] | str | None = Field(
         None,
         description="frames that init_from labels itself, mixed into the batches: the number of frames to make by "
         "short dynamics from the training structures, or a file of structures; empty: none",
@@ -248,15 +252,13 @@ class TrainingConfig(Section):
     displacement: DisplacementConfig = Field(DisplacementConfig(), description="displacements of the copies")
     contrast: ContrastConfig = Field(ContrastConfig(), description="dynamics of the loss term `contrast`")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights are optimized")
-    seed: int = Field(
-        0, ge=0, description="seed of the split, the weights, the order of the frames and the displacements"
-    )
+    seed: Seed = Field(0, description="seed of the split, the weights, the order of the frames and the displacements")
     dtype: Literal["float32", "float64", "bf16-mixed"] = Field(
         "float32", description="float type of the network; bf16-mixed computes in bfloat16 with float32 weights"
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="device")
     deterministic: bool = Field(False, description="allow only algorithms that return the same bits in every run")
-    threads: int | None = Field(None, ge=1, description="CPU threads; empty: all")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; empty: all")
 
     @property
     def mixed_precision(self) -> bool:
@@ -267,6 +269,17 @@ class TrainingConfig(Section):
     def weights_dtype(self) -> str:
         """Float type of the weights and of the trained file."""
         return "float64" if self.dtype == "float64" else "float32"
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Check the seeds of an ensemble.
+
+    Raises:
+        ConfigError: There are no seeds, a seed is out of range, or a seed occurs twice.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+        given = shortened(",".join(map(str, seeds)), 60)
+        raise ConfigError(f"seeds={given}: the seeds must be distinct integers from 0 to {LARGEST_SEED}")
 
 
 def load_config(

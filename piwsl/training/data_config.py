@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from piwsl.data.reference_energies import energies_by_number
 from piwsl.errors import ConfigError, DataError
+from piwsl.runs.config import Count
 
 
 class Section(BaseModel):
@@ -40,7 +41,7 @@ class LevelConfig(Section):
 
     file: str = Field(description="labeled frames: a file, a directory, a pattern, or a named data set")
     units: str | None = Field(None, description="units of the file, if it states none")
-    train: int | None = Field(None, ge=1, description="number of frames, chosen at random; empty: all")
+    train: Count | None = Field(None, ge=1, description="number of frames, chosen at random; empty: all")
     reference_energies: ReferenceEnergies = Field(
         None, description="energies of isolated atoms at this level, as for data.reference_energies"
     )
@@ -67,13 +68,13 @@ class DataConfig(Section):
         None, description="labeled frames: a file, a directory, a pattern such as 'runs/*.xyz', or a named data set"
     )
     units: str | None = Field(None, description="units of the file, such as 'kcal/mol, angstrom', if it states none")
-    train: int | None = Field(None, ge=1, description="number of training frames; empty: all remaining frames")
-    validation: int | None = Field(
+    train: Count | None = Field(None, ge=1, description="number of training frames; empty: all remaining frames")
+    validation: Count | None = Field(
         None,
         ge=1,
         description="number of validation frames; empty: as many as for training, at most 2000 and 1/10 of all",
     )
-    test: int | None = Field(
+    test: Count | None = Field(
         None,
         ge=0,
         description="number of test frames, the same frames for every training size; empty: as published, or none",

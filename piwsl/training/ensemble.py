@@ -24,7 +24,7 @@ from piwsl.runs.process_settings import process_settings
 from piwsl.runs.side_by_side import run_side_by_side
 from piwsl.runs.summary import SUMMARY_FILE, RunSummary, iso, provenance
 from piwsl.training.committee import committee_errors
-from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
+from piwsl.training.config import GAUSS_NEWTON, TrainingConfig, check_seeds
 from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import CONFIG_FILE, TrainingSummary, continuation, stored_config
 from piwsl.training.distributed.devices import backend_of, chosen_device
@@ -249,11 +249,10 @@ def run_ensemble(
         workers: Number of members that are trained at a time, see `train_ensemble`.
 
     Raises:
-        ConfigError: There are no seeds, a seed is negative or occurs twice, or the seed has no effect.
+        ConfigError: There are no seeds, a seed is out of range or occurs twice, or the seed has no effect.
         RunDirectoryError: The directory contains other files, or an ensemble with other settings.
     """
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ConfigError(f"seeds={','.join(map(str, seeds))}: the seeds must be distinct integers, 0 or greater")
+    check_seeds(seeds)
     if workers > 1 and launched_processes().count > 1:
         raise ConfigError(f"workers={workers} trains on one machine: omit this argument under torchrun or srun")
     if len(seeds) > 1 and config.start.training_method == GAUSS_NEWTON:

@@ -24,7 +24,7 @@ from piwsl.runs.process_settings import process_settings
 from piwsl.runs.progress import rough_duration
 from piwsl.runs.scratch import scratch_directory
 from piwsl.training.blocks import blocks_of_weights
-from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
+from piwsl.training.config import GAUSS_NEWTON, TrainingConfig, check_seeds
 from piwsl.training.data import training_frames, with_absolute_sources
 from piwsl.training.directory import TRAINING_RUN
 from piwsl.training.distributed.devices import chosen_device
@@ -127,6 +127,7 @@ def plan_training(
         directory = Path(output) if in_memory and output is not None else directory
         if seeds is None:
             return plan_run(settings, directory, force)
+        check_seeds(seeds)
         RunDirectory(directory, ENSEMBLE).check_free(force)
         plan = plan_run(settings, directory / "seed-N", force)
         total = len(seeds) * plan.seconds

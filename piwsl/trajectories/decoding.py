@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from piwsl.errors import DataError, MissingDependencyError
 from piwsl.runs.reader_process import Arrays
-from piwsl.runs.untrusted import unreadable_hdf5
+from piwsl.runs.untrusted import check_inside, unreadable_hdf5
 from piwsl.units import NANOMETER, PICOSECOND
 
 PIECE = 1000  # frames in memory at a time
@@ -97,6 +97,8 @@ def hdf5_velocities(path: str, frames: int) -> Iterator[Arrays]:
 def hdf5_topology(path: str) -> Iterator[Arrays]:
     """Yield the JSON text of the topology in an HDF5 trajectory, as bytes."""
     with _open_hdf5(path) as file:
+        if "topology" in file:
+            check_inside(file, "topology")
         if "topology" not in file or not hasattr(file["topology"], "shape"):
             raise DataError(f"{path}: contains no topology: use the trajectory of a run, or a PDB file")
         value = file["topology"][()]
@@ -123,6 +125,7 @@ def _tables(file: Any, path: str) -> dict[str, Any]:
     for name, shape in _SHAPES.items():
         if name not in file:
             continue
+        check_inside(file, name)
         table = file[name]
         actual = getattr(table, "shape", None)
         is_right = actual is not None and len(actual) == len(shape) and table.dtype.kind == "f"

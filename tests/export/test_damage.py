@@ -67,7 +67,7 @@ def packed(folder, exports):
 def state(folder, exports):
     rng = np.random.default_rng(0)
     arrays = {"positions": rng.normal(size=(9, 3)), "velocities": rng.normal(size=(9, 3))}
-    identity = RunIdentity(MDProtocol(), "a" * 64, "b" * 64)
+    identity = RunIdentity(MDProtocol.of(engine="openmm", replicas=2), "a" * 64, "b" * 64)
 
     def read(path):
         found = read_state(path)

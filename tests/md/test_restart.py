@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -19,11 +20,17 @@ from piwsl.md.run_directory import write_structure
 from piwsl.md.structure import normalized
 from piwsl.runs.files import arrays_sha256
 
-IDENTITY = RunIdentity(MDProtocol(), "model", "structure")
+IDENTITY = RunIdentity(MDProtocol.of(engine="ase"), "model", "structure")
+GENERATOR = json.dumps(np.random.default_rng(3).bit_generator.state)
 
 
 def state(step: int) -> RestartState:
-    engine = {"positions": np.full((3, 3), float(step)), "generator": np.array('{"a": 1}')}
+    engine = {
+        "positions": np.full((3, 3), float(step % 1000)),
+        "momenta": np.zeros((3, 3)),
+        "cell": np.zeros((3, 3)),
+        "generator": np.array(GENERATOR),
+    }
     return RestartState(step, IDENTITY, engine, {"initial energy": 1.5}, "2026-01-01T00:00:00+00:00", 1.5)
 
 
@@ -36,7 +43,7 @@ def test_a_state_survives_its_file_and_two_are_kept(tmp_path):
     assert damaged == []
     assert (read.step, read.identity, read.started, read.wall_seconds) == (12000, IDENTITY, state(0).started, 1.5)
     assert np.array_equal(read.engine["positions"], state(12000).engine["positions"])
-    assert str(read.engine["generator"]) == '{"a": 1}'
+    assert str(read.engine["generator"]) == GENERATOR
 
 
 def test_a_half_cut_state_falls_back_to_the_one_before(tmp_path):
@@ -67,6 +74,13 @@ def _without(path, name):
     np.savez(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
 
 
+def _with(path, **members):
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files if key != "checksum"}
+    arrays |= {f"engine.{name}": np.array(value) for name, value in members.items()}
+    np.savez(path, **arrays, checksum=np.array(arrays_sha256(arrays)))
+
+
 def _described(path, **changes):
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files if key != "checksum"}
@@ -78,13 +92,29 @@ DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "no archive": lambda path: path.write_bytes(b"x" * 1000),
     "flipped": lambda path: path.write_bytes(bytes(byte ^ 255 for byte in path.read_bytes())),
-    "compressed data": lambda path: path.write_bytes(_flipped(path.read_bytes(), 150)),
+    "compressed data": lambda path: path.write_bytes(_flipped(path.read_bytes(), 100)),
     "a directory": lambda path: (path.unlink(), path.mkdir()),
     "no description": lambda path: _without(path, "description"),
     "a step that is a list": lambda path: _described(path, step=[1]),
     "rules that are a number": lambda path: _described(path, rules=3),
     "an unknown option": lambda path: _described(path, protocol={"nonsense": 1}),
     "a protocol that is text": lambda path: _described(path, protocol="nonsense"),
+    "another step": lambda path: _described(path, step=7),
+    "a rule that is no number": lambda path: _described(path, rules={"initial energy": float("nan")}),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "no positions": lambda path: _without(path, "engine.positions"),
+    "no momenta": lambda path: _without(path, "engine.momenta"),
+    "no cell": lambda path: _without(path, "engine.cell"),
+    "no generator": lambda path: _without(path, "engine.generator"),
+    "positions that are not finite": lambda path: _with(path, positions=np.full((3, 3), np.nan)),
+    "a cell that is not finite": lambda path: _with(path, cell=np.full((3, 3), np.inf)),
+    "momenta of other atoms": lambda path: _with(path, momenta=np.zeros((4, 3))),
+    "all arrays of other atoms": lambda path: _with(path, positions=np.zeros((4, 3)), momenta=np.zeros((4, 3))),
+    "momenta that are text": lambda path: _with(path, momenta="nonsense"),
+    "momenta that are complex": lambda path: _with(path, momenta=np.zeros((3, 3), dtype=complex)),
+    "a generator that is no JSON": lambda path: _with(path, generator="nonsense"),
+    "a generator of another kind": lambda path: _with(path, generator='{"a": 1}'),
+    "a generator that is a number": lambda path: _with(path, generator=3.0),
 }
 
 
@@ -96,9 +126,13 @@ def _flipped(content, place):
 def test_any_damage_falls_back_to_the_state_before(damage, tmp_path):
     write_state(tmp_path, state(1000))
     DAMAGES[damage](write_state(tmp_path, state(2000)))
-    found, damaged = newest_states({0: tmp_path})
+    found, damaged = newest_states({0: tmp_path}, atoms=3)
     assert found[0].step == 1000
     assert "state-000002000.npz: damaged" in damaged[0]
+    write_state(tmp_path, state(2000))  # replaces whatever was in this place
+    assert newest_states({0: tmp_path}, atoms=3)[0][0].step == 2000
+    write_state(tmp_path, state(3000))
+    assert len(state_files(tmp_path)) == 2
 
 
 @pytest.mark.slow
@@ -128,7 +162,7 @@ def test_no_state_at_all(tmp_path):
 
 
 def test_what_changed_is_listed():
-    other = RunIdentity(MDProtocol.of(seed=2, steps=5), "m" * 64, "structure")
+    other = RunIdentity(MDProtocol.of(engine="ase", seed=2, steps=5), "m" * 64, "structure")
     assert IDENTITY.differences(other) == ["seed: 0 -> 2", f"model: sha256 model -> {'m' * 12}"]
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -47,6 +48,16 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(RunDirectoryError, match=r"a/b\.txt: cannot be written \((Not a directory|File exists)\)"):
         write_text(tmp_path / "a" / "b.txt", "text")
+
+
+def test_a_folder_that_is_read_only_is_one_line(tmp_path, monkeypatch):
+    def read_only(prefix, suffix, dir):
+        raise OSError(errno.EROFS, "Read-only file system", f"{dir}/{prefix}abcdefgh{suffix}")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", read_only)  # the user of the tests may be one who can write anywhere
+    message = rf"^{tmp_path}/x.h5: cannot be written \(Read-only file system\): make it writable, then try again$"
+    with pytest.raises(RunDirectoryError, match=message), atomic_path(tmp_path / "x.h5"):
+        pass
 
 
 def test_a_failure_of_another_file_is_not_blamed_on_the_one_that_is_written(tmp_path):

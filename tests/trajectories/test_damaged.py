@@ -12,6 +12,7 @@ from piwsl.md.protocol import MDProtocol
 from piwsl.trajectories.files import create_trajectory, open_trajectory, read_trajectory
 from piwsl.trajectories.frame_source import FrameSource
 from piwsl.trajectories.frame_writer import OutputFrame
+from piwsl.trajectories.hdf5 import hdf5_species
 
 
 @pytest.fixture
@@ -157,3 +158,15 @@ def test_a_cell_that_is_not_finite_is_one_line(kind, tmp_path):
             file["cell_angles"][1, 1] = np.nan
     with pytest.raises(DataError, match=f"t.{kind}: a cell contains numbers that are not finite"):
         read_trajectory(path)
+
+
+@pytest.mark.parametrize("name", ["coordinates", "topology"])
+def test_an_hdf5_trajectory_never_leads_to_another_file(name, make):
+    h5py = pytest.importorskip("h5py")
+    path = make("hdf5")
+    path.with_name("other.h5").write_bytes(path.read_bytes())
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("other.h5", f"/{name}")
+    with pytest.raises(DataError, match=f"t.hdf5: {name} refers to another place: copy its content into this file"):
+        hdf5_species(path) if name == "topology" else open_trajectory(path)

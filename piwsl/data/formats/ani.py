@@ -20,6 +20,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
 from piwsl.errors import DataError, quoted
+from piwsl.runs.untrusted import check_content
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import HARTREE, LabelUnits
 
@@ -129,6 +130,7 @@ def _groups(path: Path, file: "h5py.File", level: str, units: LabelUnits) -> tup
     conformers, groups, names = 0, [], Counter[str]()
     energy, forces = f"{level}.energy", f"{level}.forces"
     levels: set[str] = set()
+    total, size = 0, path.stat().st_size  # bytes
     for name, content in file.items():
         if not _is_formula(content):
             continue
@@ -136,6 +138,8 @@ def _groups(path: Path, file: "h5py.File", level: str, units: LabelUnits) -> tup
         numbers = plain_array(content, SPECIES)
         check_stored(numbers)
         species = atomic_numbers_of(f"{path}: {shown(name)}", numbers[()])
+        if not len(species):
+            raise DataError(f"{path}: {shown(name)} contains no atoms: remove the group")
         positions = plain_array(content, POSITIONS)
         count = positions.shape[0]
         expected: dict[str, tuple[int, ...]] = {POSITIONS: (count, len(species), 3)}
@@ -147,7 +151,9 @@ def _groups(path: Path, file: "h5py.File", level: str, units: LabelUnits) -> tup
             if array.shape != shape:
                 raise DataError(f"{path}: {shown(name)}/{key} has shape {array.shape}, expected {shape}")
             check_stored(array)
+            total += array.size * array.dtype.itemsize
             _check_unit(path, f"{shown(name)}/{key}", array, units)
+        check_content("the arrays", total, size)
         conformers += count
         names.update({shown(key): count for key in content if key not in (SPECIES, POSITIONS)})
         if energy in content:

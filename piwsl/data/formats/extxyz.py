@@ -28,13 +28,13 @@ from piwsl.data.formats.labels import (
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.names import shown
 from piwsl.errors import DataError, quoted
-from piwsl.runs.untrusted import Limited, Readable, parse_json, reading
+from piwsl.runs.untrusted import Limited, Readable, check_count, parse_json, reading
 from piwsl.structures.isotopes import ISOTOPES
 from piwsl.typing import FloatArray, IntArray
 from piwsl.units import LabelUnits
 
 SUFFIXES = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
-_LONGEST_LINE = 16 * 2**20  # bytes
+_LONGEST_LINE = 2 * 2**20  # bytes; the values of a line take hundreds of times its size while it is read
 _MOST_EMPTY = 100_000  # lines
 _PLAIN = "species:S:1:pos:R:3"
 _SPECIES, _NUMBERS, _POSITIONS = ("species", "symbols"), ("Z", "numbers"), ("pos", "positions")
@@ -90,7 +90,9 @@ def read_extxyz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     unnamed = 0
     with reading(path), path.open("rb") as plain:
         lines = _Lines(path, _unpacked(path, plain))
+        size = path.stat().st_size
         for raw in lines.frames():
+            check_count(len(frames), size)
             unnamed += raw.unnamed > 0
             frames.append(_frame(path, len(frames), raw, units or EV_ANGSTROM, counter))
     if not frames:
@@ -173,7 +175,7 @@ class _Lines:
         if not data:
             return None
         if len(data) == _LONGEST_LINE:
-            raise self._error("is longer than 16 MB")
+            raise self._error(f"is longer than {_LONGEST_LINE // 2**20} MB: remove values from this line")
         try:
             text = data.decode("utf-8-sig" if self._number == 1 else "utf-8")
         except UnicodeDecodeError:
@@ -214,7 +216,7 @@ class _Lines:
                     "correct or remove the frame"
                 )
             longest = max(longest, len(values))
-            words.append(values)
+            words.append(values[:width])
             self.text.append(row)
         raw = RawFrame(start, info, self._values(columns, words, start + 2), longest - width)
         self._vectors(raw)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from piwsl.data.formats.in_child import walk_hdf5
+from piwsl.data.formats.in_child import check_chunk, walk_hdf5
 from piwsl.errors import DataError, MissingDependencyError, PiwslError, reason_of
 from piwsl.runs.reader_process import CPU_SECONDS, call_apart
 from piwsl.runs.untrusted import check_content, unreadable_hdf5
@@ -85,13 +85,15 @@ def plain_array(file: Any, name: str, kinds: str = "fiu") -> Any:
         kinds: Permitted NumPy type kinds.
 
     Raises:
-        ValueError: The name refers to a group, a scalar, text or another type.
+        ValueError: The name refers to a group, a scalar, text or another type, or the chunks of the array are too
+            large for the file.
     """
     import h5py
 
     array = file[name]
     if not isinstance(array, h5py.Dataset) or not array.shape or array.dtype.kind not in kinds:
         raise ValueError(f"{name} is not an array of numbers")
+    check_chunk(array)
     return array
 
 

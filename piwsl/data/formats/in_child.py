@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from piwsl.errors import DataError, reason_of
+from piwsl.errors import DataError, quoted, reason_of
 from piwsl.runs.untrusted import check_content
 from piwsl.structures.isotopes import with_isotopes
 
@@ -57,36 +57,54 @@ def _is_plain(value: Any) -> bool:
 def walk_hdf5(path: Path, whole: bool) -> None:
     """Visit all groups and arrays of a file; runs in a child process.
 
+    Links to other files, virtual arrays and arrays with values in other files are refused: HDF5 follows them to any
+    file that this user can read.
+
     Exceptions of the library are ignored here, because reading the damaged part later raises them again with a message.
 
     Args:
         path: HDF5 file.
         whole: Whether to read the values of the arrays.
+
+    Raises:
+        DataError: The file refers to other files.
     """
     import h5py
 
     size = path.stat().st_size
     visited = 0
+    elsewhere: list[str] = []  # names whose content is in other files
     with suppress(Exception), h5py.File(path, "r") as file:
         todo = [file["/"]]
         while todo and visited < _MOST_OBJECTS:
-            for item in _members(todo.pop()):
+            for item in _members(todo.pop(), elsewhere):
                 visited += 1
                 with suppress(Exception):
                     dict(item.attrs)
                 if isinstance(item, h5py.Group):
                     todo.append(item)
                 elif isinstance(item, h5py.Dataset):
+                    if item.is_virtual or item.external:
+                        elsewhere.append(item.name)
+                        continue
                     with suppress(Exception):
                         _visit(item, size, whole)
+    if elsewhere:
+        raise DataError(f"{path}: {quoted(elsewhere[0])} refers to another file: copy its content into this file")
 
 
-def _members(group: Any) -> Iterator[Any]:
-    """Yield the members stored in the file itself. Links are skipped: they can lead to other files or form cycles."""
+def _members(group: Any, elsewhere: list[str]) -> Iterator[Any]:
+    """Yield the members stored in the file itself, and add the names of links to other files to ``elsewhere``.
+
+    Links within the file are skipped, because they can form cycles.
+    """
     import h5py
 
     for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            elsewhere.append(name)
+        elif isinstance(link, h5py.HardLink):
             yield group[name]
 
 
@@ -97,5 +115,17 @@ def _visit(array: Any, size: int, whole: bool) -> None:
             array.id.get_chunk_info(index)
     content = array.size * array.dtype.itemsize if array.size else 0
     if whole and stored:
+        check_chunk(array)
         check_content(array.name, content, size)
         array[()]
+
+
+def check_chunk(array: Any) -> None:
+    """Raise an error if a chunk of an array is too large for the file; reading one value unpacks its whole chunk.
+
+    Raises:
+        ValueError: The chunk is too large.
+    """
+    if array.chunks:
+        chunk = int(np.prod(array.chunks, dtype=float)) * array.dtype.itemsize
+        check_content(f"a chunk of {array.name}", chunk, array.id.get_storage_size())

@@ -15,7 +15,7 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.names import FoundNames, NameCount, shown
 from piwsl.errors import ConfigError, DataError, quoted
-from piwsl.runs.untrusted import TooLargeError, check_archive, reading
+from piwsl.runs.untrusted import TooLargeError, check_archive, check_count, reading
 from piwsl.typing import FloatArray
 from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
 
@@ -48,6 +48,7 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
         names = ", ".join(shown(name) for name in list(arrays)[:20])
         raise UnknownLayoutError(f"{path}: its keys are {names or '(none)'}; expected {known}")
     with reading(path):
+        _check_shapes(path, arrays[keys[0]].shape, arrays[keys[1]].shape, keys)
         units = _units(path, arrays, units)
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
@@ -149,6 +150,19 @@ def _charges(path: Path, arrays: dict[str, FloatArray], keys: tuple[str, ...]) -
     return stated
 
 
+def _check_shapes(path: Path, species: tuple[int, ...], positions: tuple[int, ...], keys: tuple[str, ...]) -> None:
+    """Check the shapes of species and positions, before anything is made for each frame."""
+    if len(species) != 1 or len(positions) != 3 or positions[1:] != (species[0], 3):
+        raise DataError(
+            f"{path}: {keys[0]} has shape {species} and {keys[1]} {positions}; expected (atoms,) and (frames, atoms, 3)"
+        )
+    if not species[0]:
+        raise DataError(f"{path}: contains no atoms")
+    if not positions[0]:
+        raise DataError(f"{path}: contains no structure")
+    check_count(positions[0], path.stat().st_size)
+
+
 def _frames(
     path: Path,
     arrays: dict[str, FloatArray],
@@ -159,14 +173,7 @@ def _frames(
     species_key, positions_key, energy_key, forces_key = keys
     species = arrays[species_key]
     positions = arrays[positions_key]
-    if species.ndim != 1 or positions.ndim != 3 or positions.shape[1:] != (len(species), 3):
-        raise DataError(
-            f"{path}: {species_key} has shape {species.shape} and {positions_key} {positions.shape}; "
-            "expected (atoms,) and (frames, atoms, 3)"
-        )
     count = len(positions)
-    if not count:
-        raise DataError(f"{path}: contains no structure")
     energies = _labels(path, arrays, energy_key, (count,), units.energy)
     forces = _labels(path, arrays, forces_key, positions.shape, units.force)
     numbers = atomic_numbers_of(f"{path}: {species_key}", species)

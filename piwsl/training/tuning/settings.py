@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from piwsl.errors import ConfigError
-from piwsl.runs.config import read_mapping, validate, with_overrides
+from piwsl.runs.config import Count, read_mapping, validate, with_overrides
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data_config import Section
 
@@ -55,16 +55,16 @@ class RangeConfig(Section):
 class TuneConfig(Section):
     """Section `tune`: metric, ranges, and options of the search."""
 
-    trials: int = Field(30, ge=1, description="number of trials, summed over all workers")
+    trials: int = Field(30, ge=1, le=10**6, description="number of trials, summed over all workers")
     metric: Literal["force_mae", "energy_mae", "loss"] = Field("force_mae", description="validation error to minimize")
     ranges: dict[str, RangeConfig] = Field(min_length=1, description="search range of each setting")
     storage: str | None = Field(None, description="database URL or journal file of the study; empty: in the output")
     study: str = Field("piwsl", min_length=1, description="name of the study in its storage")
-    random_trials: int = Field(
+    random_trials: Count = Field(
         8, ge=1, description="random trials before the sampler and the pruner use earlier results"
     )
     prune: bool = Field(True, description="stop trials that are worse than the median of the others")
-    prune_after: int = Field(3, ge=0, description="validations before a trial may be stopped")
+    prune_after: Count = Field(3, ge=0, description="validations before a trial may be stopped")
 
     @field_validator("metric", mode="before")
     @classmethod

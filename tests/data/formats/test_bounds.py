@@ -1,5 +1,6 @@
 """Sizes, types and units that files state: compared with the file before they are believed."""
 
+import gzip
 import io
 import json
 import sqlite3
@@ -17,6 +18,7 @@ from piwsl.data.inspect import inspect_frames
 from piwsl.data.read import read_frames
 from piwsl.data.write import write_frames
 from piwsl.errors import DataError
+from piwsl.runs.untrusted import TooLargeError, check_count
 from piwsl.units import KCAL_PER_MOL
 from tests.support.ani_files import write_ani
 from tests.support.frame_sets import mixed_frames
@@ -98,6 +100,36 @@ def test_sizes_of_arrays_are_compared(tmp_path, content, message):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("z.npy", content)
     refused(tmp_path / "a.npz", message)
+
+
+def test_frames_without_atoms_and_frames_that_do_not_fit(tmp_path):
+    empty = {"z": np.zeros(0, dtype=int), "R": np.zeros((10**7, 0, 3)), "F": np.zeros((10**7, 0, 3)), "E": None}
+    np.savez(tmp_path / "a.npz", **waters(**empty))
+    refused(tmp_path / "a.npz", "contains no atoms", "eV")
+    np.savez(tmp_path / "b.npz", **waters(R=np.zeros((10**8, 0, 3)), E=None, F=None))
+    refused(tmp_path / "b.npz", r"R \(100000000, 0, 3\); expected \(atoms,\) and \(frames, atoms, 3\)", "eV")
+    many = {"z": np.ones(1, dtype=int), "R": np.zeros((200_000, 1, 3), dtype="i1"), "E": None, "F": None}
+    np.savez_compressed(tmp_path / "c.npz", **waters(**many))
+    refused(tmp_path / "c.npz", "200000 structures would take 100000000 bytes", "eV")
+
+
+# Extended XYZ
+
+
+def test_values_and_structures_of_compressed_text(tmp_path):
+    with gzip.open(tmp_path / "a.xyz.gz", "wb") as stream:
+        stream.write(b'1\nfoo="' + b"1 " * 2**20 + b'"\nH 0 0 0\n')
+    refused(tmp_path / "a.xyz.gz", "line 2 is longer than 2 MB: remove values from this line")
+    with gzip.open(tmp_path / "b.xyz.gz", "wb") as stream:
+        stream.write(b"1\n\nH 0 0 0\n" * 3)
+    assert len(read_frames(tmp_path / "b.xyz.gz")) == 3
+
+
+def test_numbers_of_structures_are_compared_with_the_file():
+    check_count(100_000, 100)
+    check_count(10**7, 10**9)
+    with pytest.raises(TooLargeError, match="1000000 structures would take 500000000 bytes in a file of 100 bytes"):
+        check_count(10**6, 100)
 
 
 # ASE databases
@@ -250,6 +282,72 @@ def test_a_packed_file_that_states_too_many_atoms(tmp_path):
     write_frames(mixed_frames(), tmp_path / "a.h5")
     changed_hdf5(tmp_path / "a.h5", claim)
     refused(tmp_path / "a.h5", "would take 1000000000000 bytes")
+
+
+def test_a_packed_file_with_a_huge_chunk(tmp_path):
+    def claim(h5py, file):
+        count, unit = len(file["energy"]), file["energy"].attrs["unit"]
+        del file["energy"]
+        array = file.create_dataset(
+            "energy", data=np.ones(count), chunks=(2 * 10**7,), maxshape=(None,), compression="gzip"
+        )
+        array.attrs["unit"] = unit
+
+    write_frames(mixed_frames(), tmp_path / "a.h5")
+    changed_hdf5(tmp_path / "a.h5", claim)
+    refused(tmp_path / "a.h5", "a chunk of /energy would take 160000000 bytes")
+
+
+def _linked(h5py, file):
+    del file["energy"]
+    file["energy"] = h5py.ExternalLink("other.h5", "/energy")
+
+
+def _virtual(h5py, file):
+    layout = h5py.VirtualLayout(shape=file["energy"].shape, dtype="f8")
+    layout[:] = h5py.VirtualSource("other.h5", "energy", shape=file["energy"].shape)
+    del file["energy"]
+    file.create_virtual_dataset("energy", layout)
+
+
+def _external(h5py, file):
+    count = len(file["energy"])
+    del file["energy"]
+    file.create_dataset("energy", (count,), "f8", external=[("/etc/passwd", 0, 8 * count)])
+
+
+@pytest.mark.parametrize("change", [_linked, _virtual, _external])
+def test_content_of_other_files_is_never_read(change, tmp_path):
+    write_frames(mixed_frames(), tmp_path / "other.h5")
+    write_frames(mixed_frames(), tmp_path / "a.h5")
+    changed_hdf5(tmp_path / "a.h5", change)
+    refused(tmp_path / "a.h5", "energy' refers to another file: copy its content into this file")
+
+
+def test_ani_files_without_atoms(tmp_path):
+    write_ani(tmp_path / "a.h5")
+
+    def claim(h5py, file):
+        group = file.create_group("A0")
+        group["atomic_numbers"] = np.zeros(0, dtype="u1")
+        group.create_dataset("coordinates", (10**7, 0, 3), "f4")
+        group.create_dataset("wb97x_dz.energy", (10**7,), "f4", chunks=(1000,))
+
+    changed_hdf5(tmp_path / "a.h5", claim)
+    refused(tmp_path / "a.h5", "A0 contains no atoms: remove the group")
+
+
+def test_the_groups_of_ani_files_are_added_up(tmp_path):
+    def claim(h5py, file):
+        for name in "AB":
+            group = file.create_group(name)
+            group["atomic_numbers"] = np.ones(1, dtype="u1")
+            group.create_dataset("coordinates", (3 * 10**6, 1, 3), "f4", chunks=(1000, 1, 3))
+            group.create_dataset("wb97x_dz.energy", (3 * 10**6,), "f4", chunks=(1000,))
+
+    write_ani(tmp_path / "a.h5")
+    changed_hdf5(tmp_path / "a.h5", claim)
+    refused(tmp_path / "a.h5", "the arrays would take")
 
 
 @pytest.mark.slow
