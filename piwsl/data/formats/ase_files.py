@@ -19,13 +19,13 @@ from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     FORCES_KEY,
     STRESS_KEY,
-    check_stated_units,
     find_labels,
     kind_of,
     labeled_frame,
     periodicity,
     spreads_of,
 )
+from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError

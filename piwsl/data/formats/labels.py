@@ -1,6 +1,5 @@
 """Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.data.frames import Frame, check_label
-from piwsl.errors import ConfigError, DataError, printable, quoted, shortened
+from piwsl.errors import DataError, printable, quoted, shortened
 from piwsl.structures.cells import PBC, check_cell
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
-from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
+from piwsl.units import LabelUnits
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
@@ -28,9 +27,7 @@ RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
 LARGEST_LENGTH = 1.0e5  # angstrom; limit for coordinates and lattice vectors
-_UNIT_NAME = re.compile(r"(?:(?P<what>.*?)_?)units?", re.IGNORECASE)
 _LONGEST_KIND = 60  # characters of a config_type
-_SAME = 1e-4  # relative tolerance for equal units, because programs use different values of constants
 
 
 @dataclass(frozen=True)
@@ -107,67 +104,6 @@ def _equal(first: Any, second: Any) -> bool:
         return abs(float(first) - float(second)) < 1e-9
     except (TypeError, ValueError):
         return False
-
-
-def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: LabelUnits) -> list[str]:
-    """Compare the units stated in a file, under names such as ``units`` or ``energy_unit``, with the units in use.
-
-    Args:
-        path: Name of the file, used in messages.
-        index: Index of the frame in the file, used in messages.
-        named: All named values of the structure in the file.
-        units: Units with which the file is read.
-
-    Returns:
-        Names that state the units in use.
-
-    Raises:
-        DataError: The file states other units.
-    """
-    agreeing = []
-    for name, value in named.items():
-        match = _UNIT_NAME.fullmatch(str(name)) if isinstance(value, str) else None
-        if match is None:
-            continue
-        stated = stated_factors((match["what"] or "").lower().strip("_"), value)
-        if not stated:
-            continue
-        for what, factor in stated.items():
-            used = getattr(units, what)
-            if abs(factor - used) > _SAME * abs(used):
-                raise DataError(
-                    f"{path}: frame {index}: {name} is {quoted(value)}, but the file is read with other units: give "
-                    f"the units of the file, such as units='kcal/mol, angstrom', or remove {quoted(name)}"
-                )
-        agreeing.append(str(name))
-    return agreeing
-
-
-def stated_factors(what: str, value: str) -> dict[str, float]:
-    """Return the factors for energy, length or force of a stated unit, to eV and angstrom; empty if it is unclear.
-
-    Args:
-        what: Quantity that the unit belongs to; empty for the units of all quantities.
-        value: Unit as text.
-    """
-    readings = {
-        "energy": ("energy", energy_unit), "e": ("energy", energy_unit),
-        "length": ("length", length_unit), "r": ("length", length_unit), "distance": ("length", length_unit),
-        "position": ("length", length_unit), "positions": ("length", length_unit), "pos": ("length", length_unit),
-    }  # fmt: skip
-    try:
-        if what in readings:
-            name, parse = readings[what]
-            return {name: parse(value)}
-        if what in ("force", "forces", "f"):
-            energy, _, length = value.rpartition("/")
-            return {"force": energy_unit(energy) / length_unit(length)}
-        if not what:
-            both = parse_units(value)
-            return {"energy": both.energy, **({"length": both.length} if "," in value else {})}
-    except ConfigError:
-        pass
-    return {}
 
 
 def kind_of(named: Mapping[str, Any]) -> str:
