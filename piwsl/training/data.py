@@ -120,7 +120,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         assert data.file is not None
         source = data.file
     frames = read_frames(source, units)
-    atoms = isolated_atoms(frames)
+    atoms = isolated_atoms(frames, config.model.cutoff)
     # A set that contains only single atoms is split as usual.
     atoms = atoms if len(atoms) < len(frames) else atoms[:0]
     split = split or _split(data, frames, np.union1d(atoms, frames_without_labels(frames)), config.seed)
@@ -143,10 +143,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     validation = frames.select(split.validation)
     parts = {"training": main, "validation": validation, "test": test}
     given_units = parse_units(data.units) if data.units else None
-    fine_tuning = config.start.init_from is not None
-    energies, energy_sources = known_atom_energies(
-        frames.select(atoms), data.reference_energies, given_units, fine_tuning
-    )
+    energies, energy_sources = known_atom_energies(frames.select(atoms), data.reference_energies, given_units, config)
     result = TrainingFrames(
         train=train,
         validation=validation,

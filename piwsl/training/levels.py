@@ -91,16 +91,15 @@ def _further_level(
     name: str, index: int, config: LevelConfig, run: TrainingConfig, stored: list[int] | None
 ) -> FurtherLevel:
     where = f"data.levels: {name}"
-    fine_tuning = run.start.init_from is not None
     units = parse_units(config.units) if config.units else None
     try:
         frames = read_frames(config.file, units)
-        energies, sources = known_atom_energies(frames, config.reference_energies, units, fine_tuning)
+        energies, sources = known_atom_energies(frames, config.reference_energies, units, run)
     except DataError as error:
         # The argument `units` and the option of the command line belong to the main level.
         text = str(error).replace("give them, such as units=", "set the key units of the level, such as ")
         raise type(error)(f"{where}: {text}") from None
-    atoms = isolated_atoms(frames)
+    atoms = isolated_atoms(frames, run.model.cutoff)
     usable = np.setdiff1d(np.flatnonzero(frames.census.labeled), atoms)
     if not len(usable):
         raise ConfigError(f"{where}: no frame of {config.file} has a label: remove the level, or add labels")
@@ -117,7 +116,11 @@ def _further_level(
             f"{where}: reference_energies lacks {', '.join(missing)}: add the missing energies, or remove the key for "
             "a least-squares fit"
         )
-    used = f"not used ({refit_words(run)})" if fine_tuning and config.reference_energies is None else "used"
+    used = (
+        f"not used ({refit_words(run)})"
+        if run.start.init_from is not None and config.reference_energies is None
+        else "used"
+    )
     left_out = {f"contain a single atom, whose energy is {used},": len(atoms)}
     left_out["have no label"] = len(frames) - len(atoms) - len(usable)
     return FurtherLevel(

@@ -1,7 +1,7 @@
 """Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
 LARGEST_LENGTH = 1.0e5  # angstrom; limit for coordinates and lattice vectors
+_DIFFERENT = 0.01  # relative difference of a stress and a virial that contradict each other
+_ROUNDED = 1e-5  # eV/angstrom^3; rounding of both
 _LONGEST_KIND = 60  # characters of a config_type
 
 
@@ -77,7 +79,7 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
         "force_spread": named.get(FORCE_SPREAD_KEY),
     }
     spread_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
-    virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
+    virial_key = next((key for key in VIRIAL_KEYS if named.get(key) is not None), "")
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
     names = tuple(key for key in keys if named.get(key) is not None)
     if names:
@@ -286,7 +288,15 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
 def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
     """Return the stress (3, 3) in eV/angstrom^3; NaN without a label."""
     if labels.stress is not None:
-        return _tensor(where, "stress", labels.stress) * units.stress
+        stress = _tensor(where, "stress", labels.stress) * units.stress
+        if labels.virial is not None and all(pbc):
+            of_virial = _stress(where, replace(labels, stress=None), cell, pbc, units)
+            if np.abs(of_virial - stress).max() > _ROUNDED + _DIFFERENT * np.abs(stress).max():
+                names = " and ".join(name for name in labels.names if name in (STRESS_KEY, *VIRIAL_KEYS))
+                raise DataError(
+                    f"{where}: {names} contradict each other, because a stress is -virial / volume: keep one of them"
+                )
+        return stress
     if labels.virial is None:
         return np.full((3, 3), np.nan)
     volume = abs(float(np.linalg.det(cell))) * units.length**3
