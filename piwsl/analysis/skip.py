@@ -106,6 +106,11 @@ def _automatic(drift: _Drift | None) -> tuple[float, str]:
     if found is None:
         rows = len(drift.times)
         return 0.0, f"too few rows of energies ({rows}) to detect a drift at the start: all frames are used ({choose})"
+    if found.samples < FEWEST_SAMPLES and not found.start:
+        return 0.0, (
+            f"too few independent samples of the energies ({found.samples:.2g}) to detect a drift at the start: all "
+            f"frames are used ({choose})"
+        )
     if not found.start or found.series is None:
         return 0.0, f"no drift of energies and temperature at the start: all frames are used ({choose})"
     time = float(drift.times[found.start - 1])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from piwsl.errors import ConfigError, DataError
+from piwsl.errors import ConfigError, DataError, quoted
 from piwsl.typing import IntArray
 
 CHARGE, UNPAIRED = "charge", "unpaired_electrons"  # names that piwsl writes
@@ -97,7 +97,7 @@ def given_charge(charge: int | None = None, unpaired_electrons: int | None = Non
 def stated_charge(named: Mapping[str, Any], species: IntArray | Iterable[int], where: str) -> ChargeSpin:
     """Return the charge and spin among the named values of a structure.
 
-    Arrays of several values, such as partial charges, and text are not read.
+    Arrays of several values, such as partial charges, and a ``spin`` in words are not read.
 
     Args:
         named: Named values of the structure, such as ``Atoms.info``.
@@ -149,13 +149,15 @@ def fits_electrons(species: IntArray, charge: float, unpaired: float) -> bool:
 
 
 def _number(where: str, name: str, value: Any) -> float | None:
-    """Return a value from a file; None if it is missing, text, or an array of several values.
+    """Return a value from a file; None if it is missing, an array of several values, or a spin in words.
 
     Raises:
         DataError: The value cannot be a charge or a number of electrons.
     """
     if isinstance(value, np.ndarray):
         value = value.item() if value.ndim == 0 else None
+    if isinstance(value, str | bool | np.bool_) and name != SPIN:  # spin=polarized describes the calculation
+        raise DataError(f"{where}: {name} is {quoted(value)}; expected an integer: correct or rename it")
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return None
     number = float(value)

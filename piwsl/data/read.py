@@ -22,7 +22,7 @@ from piwsl.data.formats.xsf import read_xsf
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import JoinedFrames, UnknownLayoutError
 from piwsl.data.names import FoundNames
-from piwsl.errors import DataError, system_errors
+from piwsl.errors import ConfigError, DataError, system_errors
 from piwsl.units import LabelUnits, parse_units
 
 if TYPE_CHECKING:
@@ -92,10 +92,13 @@ def read_frames(source: Path | str, units: LabelUnits | str | None = None) -> Fr
         on access.
 
     Raises:
+        ConfigError: The units are unknown or not text.
         DataError: The source does not exist, a file cannot be read, a label or a position is not finite, or a label is
             unreasonably large.
         MissingDependencyError: The format needs a library that is not installed.
     """
+    if not (units is None or isinstance(units, str | LabelUnits)):
+        raise ConfigError(f"units={units!r}: give text, such as units='kcal/mol, angstrom'")
     units = parse_units(units) if isinstance(units, str) else units
     path, text = Path(source), str(source)
     if path.is_file():

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
+from ase.geometry import complete_cell, minkowski_reduce
 
 from piwsl.data.census import Census
-from piwsl.data.frames import LARGEST_ENERGY, FrameSet
+from piwsl.data.frames import LARGEST_ENERGY, Frame, FrameSet
 from piwsl.data.read import read_frames
 from piwsl.errors import DataError
 from piwsl.runs.config import read_mapping
@@ -38,10 +39,26 @@ def are_determined(frames: FrameSet, known: Iterable[int] = ()) -> bool:
     return not free.any() or bool(len(counts) and np.linalg.matrix_rank(counts.astype(float)) == free.sum())
 
 
-def isolated_atoms(frames: FrameSet) -> IntArray:
-    """Return the indices of nonperiodic single-atom frames with an energy."""
+def isolated_atoms(frames: FrameSet, cutoff: float) -> IntArray:
+    """Return the indices of single-atom frames with an energy whose atom has no neighbor.
+
+    Programs with plane waves compute an isolated atom in a periodic box.
+
+    Args:
+        frames: Frames of a source.
+        cutoff: Cutoff of the model, angstrom. Periodic images of an isolated atom are beyond it.
+    """
     census = frames.census
-    return np.flatnonzero((census.sizes == 1) & ~census.periodic & census.has_energy)
+    single = (census.sizes == 1) & census.has_energy
+    for index in np.flatnonzero(single & census.periodic):
+        single[index] = _image_distance(frames[int(index)]) > cutoff
+    return np.flatnonzero(single)
+
+
+def _image_distance(frame: Frame) -> float:
+    """Return the shortest distance between an atom and its periodic images, angstrom."""
+    vectors, _ = minkowski_reduce(complete_cell(frame.cell), frame.pbc)
+    return float(np.linalg.norm(vectors[np.array(frame.pbc)], axis=1).min())
 
 
 def atom_energies(frames: FrameSet) -> dict[int, float]:
@@ -82,13 +99,14 @@ def energies_by_number(energies: Mapping[Any, Any]) -> dict[int, float]:
     return found
 
 
-def read_reference_energies(path: Path, units: LabelUnits | None = None) -> dict[int, float]:
+def read_reference_energies(path: Path, units: LabelUnits | None, cutoff: float) -> dict[int, float]:
     """Read the energies of isolated atoms from a file.
 
     Args:
         path: YAML or JSON file with energies (eV) by chemical symbol, or a file of labeled frames with one atom each.
             Other frames in such a file are ignored.
         units: Units of a file of frames, if it states none.
+        cutoff: Cutoff of the model, angstrom; see `isolated_atoms`.
 
     Returns:
         Energy of each element, eV, by atomic number.
@@ -103,9 +121,12 @@ def read_reference_energies(path: Path, units: LabelUnits | None = None) -> dict
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
     frames = read_frames(str(path), units)
-    atoms = isolated_atoms(frames)
+    atoms = isolated_atoms(frames, cutoff)
     if not len(atoms):
-        raise DataError(f"{path}: no frame contains a single atom with an energy: add such frames, or use a YAML file")
+        raise DataError(
+            f"{path}: no frame contains a single atom with an energy, without images within {cutoff:g} A: add such "
+            "frames, or use a YAML file"
+        )
     return atom_energies(frames.select(atoms))
 
 

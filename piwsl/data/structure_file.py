@@ -27,17 +27,24 @@ def load_structure(path: str | Path) -> Atoms:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    is_pdb = path.suffix.lower() in (".pdb", ".ent")
     frame = last_frame(path) if is_extxyz(path) else None
     try:
         if frame is None:
-            atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
+            with np.errstate(divide="ignore", invalid="ignore"):  # angles of zero, which raise an error below
+                atoms = with_isotopes(lambda: read(path, index=-1, do_not_split_by_at_sign=True))
         else:
             atoms = with_isotopes(lambda: read(StringIO(frame), index=-1, format="extxyz"))
     except Exception as error:  # ASE's readers raise any exception for damaged files
+        if is_pdb and isinstance(error, AssertionError):
+            raise DataError(
+                f"{path}: its CRYST1 record is not a cell: correct its lengths and angles, or remove it for no cell"
+            ) from None
         raise DataError(f"{path}: not a structure file that ASE can read ({reason_of(error)})") from None
     assert isinstance(atoms, Atoms)
-    if path.suffix.lower() in (".pdb", ".ent") and atoms.pbc.any() and np.array_equal(atoms.cell.array, np.eye(3)):
-        LOGGER.info(f"{path}: CRYST1 of 1 x 1 x 1 angstrom is read as no cell, as the PDB format defines")
+    lengths = atoms.cell.lengths()
+    if is_pdb and atoms.pbc.any() and (np.array_equal(atoms.cell.array, np.eye(3)) or not lengths.any()):
+        LOGGER.info(f"{path}: CRYST1 of {' x '.join(f'{x:g}' for x in lengths)} angstrom is read as no cell")
         atoms.cell[:], atoms.pbc = 0.0, False
     check_structure(atoms, str(path))
     atoms.calc = None

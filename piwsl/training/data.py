@@ -1,6 +1,6 @@
 """Read and split the frames of a training run, and check them against the configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -25,7 +25,7 @@ from piwsl.data.split import Split, random_split
 from piwsl.data.systems import named_system
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.files import source_hash
-from piwsl.training.atoms import SINGLE_ATOMS, given_energies
+from piwsl.training.atoms import SINGLE_ATOMS, known_atom_energies, refit_words
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data_checks import check_against_data, ignored_charge_warnings, unseen_element_warnings
 from piwsl.training.data_config import DataConfig, LevelConfig
@@ -120,7 +120,7 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         assert data.file is not None
         source = data.file
     frames = read_frames(source, units)
-    atoms = isolated_atoms(frames)
+    atoms = isolated_atoms(frames, config.model.cutoff)
     # A set that contains only single atoms is split as usual.
     atoms = atoms if len(atoms) < len(frames) else atoms[:0]
     split = split or _split(data, frames, np.union1d(atoms, frames_without_labels(frames)), config.seed)
@@ -142,8 +142,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     spread, spread_notes = spread_weights(data, train)
     validation = frames.select(split.validation)
     parts = {"training": main, "validation": validation, "test": test}
-    of_frames = atom_energies(frames.select(atoms))
-    given, origin = given_energies(data.reference_energies, parse_units(data.units) if data.units else None)
+    given_units = parse_units(data.units) if data.units else None
+    energies, energy_sources = known_atom_energies(frames.select(atoms), data.reference_energies, given_units, config)
     result = TrainingFrames(
         train=train,
         validation=validation,
@@ -153,8 +153,8 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         source=Path(source),
         sha256=source_hash(frames.files),
         labels={purpose: LabelCounts.of(part) for purpose, part in parts.items()},
-        atom_energies={**of_frames, **given},
-        energy_sources={**dict.fromkeys(of_frames, SINGLE_ATOMS), **dict.fromkeys(given, origin)},
+        atom_energies=energies,
+        energy_sources=energy_sources,
         unlabeled=unlabeled,
         unlabeled_sha256="" if separate is None else source_hash(separate.files),
         spread=spread,
@@ -162,15 +162,10 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
         levels=levels,
     )
     result.report.notes.extend([*notes, *spread_notes])
-    if given:
-        _check_given(given, result)
+    if data.reference_energies is not None:
+        _check_given(result)
     if len(atoms):
-        energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in of_frames.items())
-        used = "are used" if not given else "are used for elements that data.reference_energies lacks"
-        result.report.notes.append(
-            f"{len(atoms)} frames contain a single atom: their energies {used} as reference energies [eV] "
-            f"({energies}), and they are excluded from the split"
-        )
+        result.report.notes.append(_atoms_note(config, frames.select(atoms)))
     result.report.notes.extend(check_against_data(config, result))
     if result.labels["training"].energies and not are_determined(main, result.atom_energies):
         result.report.notes.append(undetermined_energies(len(main.census.formulas()), len(main.elements)))
@@ -182,7 +177,21 @@ def training_frames(config: TrainingConfig, split: Split | None = None) -> Train
     return result
 
 
-def _check_given(given: Mapping[int, float], frames: TrainingFrames) -> None:
+def _atoms_note(config: TrainingConfig, atoms: FrameSet) -> str:
+    """Return a sentence on the use of frames of one atom."""
+    energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in atom_energies(atoms).items())
+    used = "are used as reference energies"
+    if config.data.reference_energies is not None:
+        used = "are used for elements that data.reference_energies lacks as reference energies"
+    elif config.start.init_from is not None:
+        used = f"are not used as reference energies ({refit_words(config)})"
+    return (
+        f"{len(atoms)} frames contain a single atom: their energies {used} [eV] ({energies}), and they are excluded "
+        "from the split"
+    )
+
+
+def _check_given(frames: TrainingFrames) -> None:
     """Raise an error if the energy of an element is missing.
 
     A fit of the missing elements would contradict the purpose of the given energies.
@@ -190,6 +199,7 @@ def _check_given(given: Mapping[int, float], frames: TrainingFrames) -> None:
     elements = sorted({*frames.main.elements, *frames.validation.elements})
     missing = [chemical_symbols[number] for number in elements if number not in frames.atom_energies]
     if missing:
+        given = [number for number, source in frames.energy_sources.items() if source != SINGLE_ATOMS]
         known = " ".join(chemical_symbols[number] for number in given)
         raise ConfigError(
             f"data.reference_energies: contains {known}, but the frames also contain {', '.join(missing)}: add the "

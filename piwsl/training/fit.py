@@ -27,6 +27,7 @@ from piwsl.data.frames import FrameSet
 from piwsl.errors import FULL
 from piwsl.runs.files import unwritable, write_bytes
 from piwsl.runs.interruption import hangup_as_termination
+from piwsl.training.checkpoints import read_tensors
 from piwsl.training.config import TrainingConfig
 from piwsl.training.directory import BEST, CHECKPOINTS, metrics_name
 from piwsl.training.distributed.processes import LaunchedEnvironment, Processes
@@ -84,7 +85,9 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint writer that replaces files atomically. If the process is killed, the previous checkpoint remains.
+    """Checkpoint files that are replaced atomically and verified on reading.
+
+    If the process is killed, the previous checkpoint remains.
 
     Args:
         on_best: Function called with the state of the task, including the averaged weights, after the best checkpoint
@@ -100,6 +103,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_bytes(Path(path), torch_bytes(checkpoint))
         if self._on_best is not None and Path(path).name == Path(BEST).name:
             self._on_best(checkpoint["state_dict"])
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint whose checksums match.
+
+        Raises:
+            RunDirectoryError: The checkpoint is damaged.
+        """
+        return dict(read_tensors(Path(path)))
 
 
 @dataclass(frozen=True)
@@ -224,7 +237,7 @@ def _is_over(checkpoint: Path, config: TrainingConfig) -> bool:
     minutes = config.optimizer.minutes
     if minutes is None:
         return False
-    used = torch.load(checkpoint, map_location="cpu", weights_only=True).get(SECONDS, 0.0)
+    used = read_tensors(checkpoint).get(SECONDS, 0.0)
     return bool(used >= 60 * minutes)
 
 

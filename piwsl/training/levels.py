@@ -18,7 +18,7 @@ from piwsl.data.split import Split
 from piwsl.data.systems import BUNDLED_LEVEL, SYSTEMS
 from piwsl.errors import ConfigError, DataError
 from piwsl.runs.files import source_hash
-from piwsl.training.atoms import known_atom_energies
+from piwsl.training.atoms import known_atom_energies, refit_words
 from piwsl.training.config import TrainingConfig
 from piwsl.training.data_config import MAIN_LEVEL, LevelConfig, check_main_level
 from piwsl.training.frames import FurtherLevel, LabelCounts
@@ -82,26 +82,28 @@ def further_levels(config: TrainingConfig, main: str | None, split: Split | None
     check_main_level(main or MAIN_LEVEL, sources)
     stored = {} if split is None else split.levels
     return tuple(
-        _further_level(name, index, source, config.seed, stored.get(name))
+        _further_level(name, index, source, config, stored.get(name))
         for index, (name, source) in enumerate(sources.items(), start=1)
     )
 
 
-def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored: list[int] | None) -> FurtherLevel:
+def _further_level(
+    name: str, index: int, config: LevelConfig, run: TrainingConfig, stored: list[int] | None
+) -> FurtherLevel:
     where = f"data.levels: {name}"
     units = parse_units(config.units) if config.units else None
     try:
         frames = read_frames(config.file, units)
-        energies, sources = known_atom_energies(frames, config.reference_energies, units)
+        energies, sources = known_atom_energies(frames, config.reference_energies, units, run)
     except DataError as error:
         # The argument `units` and the option of the command line belong to the main level.
         text = str(error).replace("give them, such as units=", "set the key units of the level, such as ")
         raise type(error)(f"{where}: {text}") from None
-    atoms = isolated_atoms(frames)
+    atoms = isolated_atoms(frames, run.model.cutoff)
     usable = np.setdiff1d(np.flatnonzero(frames.census.labeled), atoms)
     if not len(usable):
         raise ConfigError(f"{where}: no frame of {config.file} has a label: remove the level, or add labels")
-    chosen = _chosen(where, config, usable, seed, index) if stored is None else np.array(stored, dtype=np.int64)
+    chosen = _chosen(where, config, usable, run.seed, index) if stored is None else np.array(stored, dtype=np.int64)
     if chosen.max() >= len(frames):
         raise DataError(
             f"{where}: {config.file} contains {len(frames)} frames, fewer than this run requires: restore the original "
@@ -114,7 +116,12 @@ def _further_level(name: str, index: int, config: LevelConfig, seed: int, stored
             f"{where}: reference_energies lacks {', '.join(missing)}: add the missing energies, or remove the key for "
             "a least-squares fit"
         )
-    left_out = {"contain a single atom, whose energy is used,": len(atoms)}
+    used = (
+        f"not used ({refit_words(run)})"
+        if run.start.init_from is not None and config.reference_energies is None
+        else "used"
+    )
+    left_out = {f"contain a single atom, whose energy is {used},": len(atoms)}
     left_out["have no label"] = len(frames) - len(atoms) - len(usable)
     return FurtherLevel(
         name=name,

@@ -8,7 +8,6 @@ never uses them.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from piwsl.export.trained_file import DTYPES
 from piwsl.losses.predictions import predict
 from piwsl.models import Potential
 from piwsl.runs.files import write_bytes
+from piwsl.training.checkpoints import read_tensors
 from piwsl.training.config import StartConfig, TrainingConfig
 from piwsl.training.start import start_file
 from piwsl.typing import FloatArray, IntArray
@@ -276,8 +276,8 @@ def stored_replay(path: Path) -> FrameSet | None:
     """
     if not path.exists():
         return None
+    content = read_tensors(path)
     try:
-        content = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         frames = [
             Frame(
                 species=entry["species"].numpy(),
@@ -289,7 +289,7 @@ def stored_replay(path: Path) -> FrameSet | None:
             )
             for entry in content
         ]
-    except Exception:  # Damaged pickles raise many kinds of errors; nothing in them is executed.
+    except Exception:  # Other contents raise many kinds of errors.
         raise RunDirectoryError(
             f"{path}: the file is damaged, so the run cannot be resumed: start a new run with another output"
         ) from None

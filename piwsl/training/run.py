@@ -23,6 +23,7 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
+from piwsl.training.checkpoints import check_checkpoints, read_tensors
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import training_frames, with_absolute_sources
@@ -188,7 +189,8 @@ def run_training(
         frames: Frames that were already read and split. With None, they are read from the configured source.
 
     Raises:
-        RunDirectoryError: The directory contains another run, or no run to resume, or another process trains there.
+        RunDirectoryError: The directory contains another run, or no run to resume, or a damaged checkpoint, or another
+            process trains there.
         DataError: The data cannot be read or contain invalid frames.
         ConfigError: The data lack required labels, or the machine lacks the required device or memory.
         DivergedError: The loss is no longer finite.
@@ -209,6 +211,7 @@ def run_training(
             teacher_sha256 = "" if teacher is None else teacher.sha256
             if resume:
                 check_unchanged(output / SPLIT_FILE, frames, teacher_sha256)
+                check_checkpoints(output)
         prepared = prepare(config, frames, output, processes, device, teacher, resumed=resume)
         setup, start, task = prepared.setup, prepared.start, prepared.task
         if config.start.training_method == GAUSS_NEWTON:
@@ -338,8 +341,8 @@ def finish_training(directory: str | PathLike[str]) -> TrainingResult:
         directory: Run directory.
 
     Raises:
-        RunDirectoryError: The directory contains no training run, another process trains there, or the run was
-            interrupted before its first validation.
+        RunDirectoryError: The directory contains no training run, another process trains there, the run was
+            interrupted before its first validation, or its best checkpoint is damaged.
         DataError: The data of the run can no longer be read.
         ConfigError: The data of the run no longer fit its configuration.
     """
@@ -380,8 +383,12 @@ NOTABLE_SHARE = 0.2  # fraction of the loss above which the warning names the co
 
 
 def best_weights(output: Path) -> dict[str, torch.Tensor]:
-    """Read the averaged weights of the best validation."""
-    stored = torch.load(output / BEST, map_location="cpu", weights_only=True)["state_dict"]
+    """Read the averaged weights of the best validation.
+
+    Raises:
+        RunDirectoryError: The checkpoint is damaged.
+    """
+    stored = read_tensors(output / BEST)["state_dict"]
     return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 

@@ -97,3 +97,28 @@ def test_same_molecule(runs):
 def test_no_bundled_system_of_this_name():
     with pytest.raises(ConfigError, match="no bundled reference for 'ethanol': give reference=FILE"):
         bundled_reference("ethanol")
+
+
+DUMP = """ITEM: TIMESTEP
+0
+ITEM: NUMBER OF ATOMS
+1
+ITEM: BOX BOUNDS pp pp pp
+0.0 7.0
+0.0 7.0
+0.0 7.0
+ITEM: ATOMS id type {}x y z
+1 1 {}0.5 0.0 0.0
+"""
+
+
+@pytest.mark.parametrize("topology", [None, "top.pdb"])
+def test_a_dump_of_types_states_no_elements(tmp_path, topology):
+    (tmp_path / "a.lammpstrj").write_text(DUMP.format("", ""))
+    with pytest.raises(DataError, match="a LAMMPS dump with type numbers instead of elements: write it with"):
+        read_reference(tmp_path / "a.lammpstrj", topology and tmp_path / topology)
+
+
+def test_a_dump_of_elements(tmp_path):
+    (tmp_path / "a.lammpstrj").write_text(DUMP.format("element ", "Cu "))
+    assert read_reference(tmp_path / "a.lammpstrj").species.tolist() == [29]

@@ -11,7 +11,8 @@ from piwsl.analysis import analyze, judge
 from piwsl.analysis.compare_run import compare_run
 from piwsl.analysis.reference import Reference
 from piwsl.analysis.run_directory import read_run
-from piwsl.analysis.skip import coupling_time
+from piwsl.analysis.skip import FEWEST_SAMPLES, _automatic, _Drift, coupling_time
+from piwsl.analysis.statistics.equilibration import equilibration
 from piwsl.errors import ConfigError
 from piwsl.trajectories.frame_source import FrameSource
 
@@ -61,6 +62,19 @@ def test_the_choice_is_printed_in_any_case(runs, tmp_path, reference):
     found = compare_run(run, reference)
     assert found.skip.frames == 0
     assert any("choose with skip=PS" in note for note in found.notes)
+
+
+def test_a_run_with_few_independent_samples_cannot_exclude_a_drift():
+    times = np.arange(200) * 0.75
+    warming = 168.0 + 0.1 * times + np.random.default_rng(0).normal(scale=5.0, size=200)
+    found = equilibration([-times, warming])
+    assert found.start == 0
+    assert found.samples < FEWEST_SAMPLES
+    time, note = _automatic(_Drift(found, times))
+    assert time == 0
+    assert note.startswith("too few independent samples of the energies (")
+    noise = np.random.default_rng(1).normal(size=(2, 200))
+    assert _automatic(_Drift(equilibration(list(noise)), times))[1].startswith("no drift of energies")
 
 
 def test_chosen_times_are_left_out(hot_start, reference):

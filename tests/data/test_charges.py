@@ -152,3 +152,22 @@ def test_batches():
     copies = batch.copies([None, torch.zeros(9, 3)], [0, 1])
     np.testing.assert_equal(copies.charge_spin.numpy(), expected * 2)
     assert batch.graph[-1] is batch.charge_spin
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "traj"])
+@pytest.mark.parametrize(("name", "value"), [("charge", "abc"), ("multiplicity", "doublet"), ("total_charge", True)])
+def test_a_charge_in_words_is_an_error(tmp_path, suffix, name, value):
+    atoms = molecule("H2O")
+    atoms.info.update({"REF_energy": -1.0, name: value})
+    write(tmp_path / f"a.{suffix}", atoms)
+    with pytest.raises(DataError, match=f"frame 0.*: {name} is .*; expected an integer"):
+        read_frames(tmp_path / f"a.{suffix}")
+
+
+def test_a_spin_in_words_is_not_read(tmp_path):
+    atoms = molecule("H2O")
+    atoms.info.update({"REF_energy": -1.0, "spin": "polarized"})
+    write(tmp_path / "a.xyz", atoms)
+    frames = read_frames(tmp_path / "a.xyz")
+    assert "spin" in frames.names.unread
+    assert not frames[0].states_charge

@@ -199,9 +199,9 @@ def test_a_damaged_block_is_met_by_every_way_of_reading(tmp_path, layout):
     else:
         write_frames(mixed_frames(), path)
         with h5py.File(path, "a") as file:
-            energy = file["energy"][:]
+            energy, unit = file["energy"][:], file["energy"].attrs["unit"]
             del file["energy"]
-            file.create_dataset("energy", data=energy, chunks=(2,), compression="gzip")
+            file.create_dataset("energy", data=energy, chunks=(2,), compression="gzip").attrs["unit"] = unit
         damage_chunk(path, "energy", 2)
     frames = read_frames(path)
     assert frames[0].has_forces
@@ -233,8 +233,10 @@ def test_what_is_open_is_opened_once_and_again_in_a_fork():
 
 
 def change(file, name, values):
+    attributes = dict(file[name].attrs)
     del file[name]
     file[name] = values
+    file[name].attrs.update(attributes)
 
 
 @pytest.mark.parametrize(

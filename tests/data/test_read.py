@@ -6,7 +6,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from piwsl.data.read import read_frames
-from piwsl.errors import DataError
+from piwsl.errors import ConfigError, DataError
 from piwsl.units import KCAL_PER_MOL, LabelUnits, parse_units
 from tests.support.molecules import frame
 
@@ -133,3 +133,10 @@ def test_bad_text_files(tmp_path, name, text):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_frames(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("units", [5, ("kcal/mol", "angstrom")])
+def test_units_that_are_not_text(tmp_path, units):
+    np.savez(tmp_path / "a.npz", **arrays())
+    with pytest.raises(ConfigError, match=r"units=.*: give text, such as units='kcal/mol, angstrom'"):
+        read_frames(tmp_path / "a.npz", units)

@@ -72,5 +72,20 @@ def test_energies_of_single_atoms_are_kept():
 def test_single_atoms_are_found():
     cell = Frame(np.array([1]), np.zeros((1, 3)), -1.0, np.zeros((1, 3)), 3 * np.eye(3), (True, True, True))
     frames = FrameSet([make([1, 1], -31.0), make([1], -13.5), cell, make([8], np.nan), make([1], -13.6)])
-    assert isolated_atoms(frames).tolist() == [1, 4]
+    assert isolated_atoms(frames, 5.0).tolist() == [1, 4]
     assert atom_energies(frames.select([1, 4])) == {1: -13.6}
+
+
+@pytest.mark.parametrize(
+    ("cell", "pbc", "cutoff", "isolated"),
+    [
+        (12 * np.eye(3), (True, True, True), 5.0, True),
+        (12 * np.eye(3), (True, True, True), 12.5, False),
+        (np.diag([12.0, 12.0, 0.0]), (True, True, False), 5.0, True),
+        (np.diag([12.0, 4.0, 12.0]), (True, True, True), 5.0, False),
+        ([[12.0, 0, 0], [11.0, 4.0, 0], [0, 0, 12.0]], (True, True, True), 5.0, False),  # sheared: an image at 4.1 A
+    ],
+)
+def test_an_atom_in_a_box_is_isolated_if_its_images_are_beyond_the_cutoff(cell, pbc, cutoff, isolated):
+    atom = Frame(np.array([1]), np.zeros((1, 3)), -13.6, np.zeros((1, 3)), np.array(cell), pbc)
+    assert isolated_atoms(FrameSet([make([1, 1], -31.0), atom]), cutoff).tolist() == ([1] if isolated else [])

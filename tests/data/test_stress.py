@@ -41,6 +41,16 @@ def test_a_virial_is_minus_stress_times_volume(tmp_path, key, form):
     assert not found.has_energy
 
 
+def test_a_virial_and_a_stress_that_contradict_each_other(tmp_path):
+    _, volume = written(tmp_path / "a.xyz")
+    path, _ = written(tmp_path / "b.xyz", REF_stress=VOIGT, REF_virial=-1.001 * VOIGT * volume)
+    assert np.array_equal(read_frames(path)[0].stress, STRESS)
+    for virial in (VOIGT * volume, -VOIGT):  # the wrong sign, and the virial per volume
+        path, _ = written(tmp_path / "c.xyz", REF_stress=VOIGT, REF_virial=virial)
+        with pytest.raises(DataError, match=r"frame 0.*: REF_stress and REF_virial contradict each other"):
+            read_frames(path)
+
+
 def test_units_of_a_stress(tmp_path):
     path, volume = written(tmp_path / "a.xyz", REF_stress=VOIGT)
     assert np.allclose(read_frames(path, parse_units("eV, nm"))[0].stress, STRESS * 1e-3, rtol=1e-12)

@@ -170,3 +170,24 @@ def test_names_with_characters_that_have_a_meaning_elsewhere(name, ethanol, tmp_
     write(tmp_path / "plain.xyz", ethanol)
     (tmp_path / "plain.xyz").rename(tmp_path / name)
     assert len(load_structure(tmp_path / name)) == 9
+
+
+def pdb_with(record: str, atoms: Atoms, path: Path) -> Path:
+    write(path, atoms)
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("CRYST1")]
+    path.write_text("\n".join([record, *lines, ""]))
+    return path
+
+
+@pytest.mark.parametrize(("length", "angle"), [(0.0, 90.0), (1.0, 90.0)])
+def test_a_crystal_record_of_no_crystal(ethanol, tmp_path: Path, length, angle):
+    record = f"CRYST1{3 * f'{length:9.3f}'}{3 * f'{angle:7.2f}'} P 1           1"
+    atoms = load_structure(pdb_with(record, ethanol, tmp_path / "a.pdb"))
+    assert not atoms.pbc.any()
+    assert not atoms.cell.array.any()
+
+
+def test_a_crystal_record_without_angles(ethanol, tmp_path: Path):
+    record = f"CRYST1{3 * '    1.000'}{3 * '   0.00'} P 1           1"
+    with pytest.raises(DataError, match=r"a\.pdb: its CRYST1 record is not a cell: correct its lengths and angles"):
+        load_structure(pdb_with(record, ethanol, tmp_path / "a.pdb"))

@@ -311,6 +311,19 @@ def test_single_atoms_are_reference_energies_and_in_no_part(small, tmp_path):
     assert (float(potential.reference_energies[8]), float(potential.reference_energies[1])) == (-1.5, -0.5)
 
 
+def test_an_atom_in_a_box_is_in_no_part_of_the_split(small, tmp_path):
+    waters = [frame("H2O", seed=seed, labeled=True) for seed in range(40)]
+    nothing, everywhere = np.zeros((1, 3)), (True, True, True)
+    atoms = [Frame(np.array([z]), nothing, -1.0 * z, nothing, 9 * np.eye(3), everywhere) for z in (1, 8)]
+    write_frames(FrameSet([*waters, *atoms]), tmp_path / "a.xyz")
+    frames = training_frames(small(f"data.file={tmp_path / 'a.xyz'}"))
+    parts = [*frames.split.train, *frames.split.validation, *frames.split.test]
+    assert sorted(parts) == [*range(40)]
+    assert frames.atom_energies == {1: -1.0, 8: -8.0}
+    config = small(f"data.file={tmp_path / 'a.xyz'}", "model.cutoff=9.5")
+    assert training_frames(config).atom_energies == {}
+
+
 def test_undetermined_reference_energies_are_said(tmp_path):
     """One composition of three elements: the log and the trained file say that other compositions mean nothing."""
     config = TrainingConfig.model_validate({"data": {"system": "aspirin", "train": 5, "validation": 5}})

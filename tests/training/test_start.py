@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from piwsl.data.frames import FrameSet
+from piwsl.data.frames import Frame, FrameSet
+from piwsl.data.read import read_frames
+from piwsl.data.write import write_frames
 from piwsl.errors import ConfigError, ElementError, ModelFileError, RunDirectoryError
 from piwsl.export.trained_file import load_trained, save_trained
 from piwsl.models import ModelConfig
@@ -88,6 +90,45 @@ def test_without_energies_the_reference_energies_are_those_of_the_file(fine_tune
     hidden = FrameSet([replace(one, energy=np.nan) for one in frames.train])
     point, _ = start(config, train=hidden)
     assert float(point.potential.reference_energies[8]) == -2042.0
+
+
+@pytest.fixture
+def with_atoms(water_file, tmp_path):
+    """Water, and one atom of hydrogen and of oxygen."""
+    water = read_frames(water_file)
+    nan = np.full((1, 3), np.nan)
+    atoms = [Frame(np.array([z]), np.zeros((1, 3)), energy, nan) for z, energy in ((1, -13.0), (8, -1990.0))]
+    write_frames([*water, *atoms], tmp_path / "atoms.xyz")
+    return tmp_path / "atoms.xyz"
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("refit", "fine-tuning refits them; set"), ("keep", "energies: keep")])
+def test_fine_tuning_says_that_single_atoms_are_not_reference_energies(fine_tuned, with_atoms, mode, reason):
+    config = fine_tuned(f"data.file={with_atoms}", f"start.reference_energies={mode}")
+    point, frames = start(config)
+    (note,) = [note for note in frames.report.notes if "single atom" in note]
+    assert "are not used as reference energies" in note
+    assert reason in note
+    assert float(point.potential.reference_energies[1]) != -13.0
+    assert frames.domain(config.model).determined is False  # one composition, two elements
+    assert len(frames.main) + len(frames.validation) + len(frames.test) == 60
+
+
+def test_fine_tuning_uses_the_single_atoms_of_a_given_file(fine_tuned, with_atoms):
+    config = fine_tuned(f"data.file={with_atoms}", f"data.reference_energies={with_atoms}")
+    point, frames = start(config)
+    assert [float(point.potential.reference_energies[z]) for z in (1, 8)] == [-13.0, -1990.0]
+    assert frames.domain(config.model).determined is True
+
+
+def test_a_level_says_that_single_atoms_are_not_its_reference_energies(fine_tuned, with_atoms):
+    config = fine_tuned(f"data.levels={{PBE: {{file: {with_atoms}}}}}")
+    frames = training_frames(config)
+    assert frames.levels[0].atom_energies == {}
+    assert any(
+        "2 frames contain a single atom, whose energy is not used (fine-tuning refits" in note
+        for note in frames.report.notes
+    )
 
 
 def test_an_absent_force_head_and_another_depth_are_listed(fine_tuned):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
-from piwsl.data.formats.labels import RawLabels, atomic_numbers_of, labeled_frame, stated_factors
+from piwsl.data.formats.labels import RawLabels, atomic_numbers_of, labeled_frame
+from piwsl.data.formats.stated_units import differs, stated_factors
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
@@ -173,8 +174,7 @@ def _check_unit(path: Path, where: str, array: Any, units: LabelUnits) -> None:
     for key in ("unit", "units"):
         stated = array.attrs.get(key)
         for name, factor in stated_factors(what, stated).items() if isinstance(stated, str) else ():
-            used = getattr(units, name)
-            if abs(factor - used) > 1e-4 * used:
+            if differs(name, factor, units):
                 raise DataError(
                     f"{path}: {where} is in {quoted(stated)}: give the units of the file, units='ENERGY, LENGTH'"
                 )

@@ -19,13 +19,13 @@ from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     FORCES_KEY,
     STRESS_KEY,
-    check_stated_units,
     find_labels,
     kind_of,
     labeled_frame,
     periodicity,
     spreads_of,
 )
+from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.formats.traj import check_traj
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.errors import DataError
@@ -35,6 +35,7 @@ from piwsl.units import LabelUnits
 
 _SECONDS, _BYTES_PER_SECOND = CPU_SECONDS, 1e5  # time limit of the child process that reads an unknown format
 _MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
+_HEAD = 4096  # bytes; the names of the columns of a LAMMPS dump are within them
 
 
 def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
@@ -48,6 +49,7 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """
     if is_extxyz(path):
         return read_extxyz(path, units)
+    check_elements(path)
     frames: list[Frame] = []
     counter = LabelCounter()
     with reading(path):
@@ -56,6 +58,22 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     if not frames:
         raise DataError(f"{path}: contains no structure")
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
+
+
+def check_elements(path: Path) -> None:
+    """Raise an error for a dump of LAMMPS without elements, whose type numbers ASE would read as atomic numbers.
+
+    Raises:
+        DataError: The file is such a dump, or cannot be read.
+    """
+    with reading(path), path.open("rb") as stream:
+        lines = stream.read(_HEAD).decode(errors="replace").splitlines()
+    columns = next((line.split()[2:] for line in lines if line.startswith("ITEM: ATOMS")), None)
+    if columns is not None and lines[0].startswith("ITEM: TIMESTEP") and "element" not in columns:
+        raise DataError(
+            f"{path}: a LAMMPS dump with type numbers instead of elements: write it with the column element, or "
+            "convert it to extended XYZ"
+        )
 
 
 def _frame(path: Path, index: int, raw: dict[str, Any], units: LabelUnits, counter: LabelCounter) -> Frame:

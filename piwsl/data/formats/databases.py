@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,13 +20,13 @@ from piwsl.data.formats.labels import (
     EV_ANGSTROM,
     RESULTS,
     RawLabels,
-    check_stated_units,
     find_labels,
     labeled_frame,
     periodicity,
     results_of,
     spreads_of,
 )
+from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.formats.traj import check_ndarray
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess, UnknownLayoutError
@@ -50,6 +50,7 @@ def read_sqlite(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """
     frames = SqliteFrames(path, units or EV_ANGSTROM)
     frames.probe()
+    check_metadata(path, _metadata(path), units or EV_ANGSTROM)
     return surveyed(path, frames, lambda index: frames.row(index))
 
 
@@ -67,6 +68,7 @@ def read_json(path: Path, units: LabelUnits | None = None) -> FrameSet:
         raise UnknownLayoutError(f"{path}: a JSON file, but not an ASE database")
     if not ids:
         raise DataError(f"{path}: contains no structure")
+    check_metadata(path, document.get("metadata"), units or EV_ANGSTROM)
     frames, counter = [], LabelCounter()
     for index, number in enumerate(ids):
         with reading(path, f"frame {index}: cannot be read, the file is damaged"):
@@ -161,6 +163,16 @@ def named_values(row: AtomsRow) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise ValueError("the data of the row are not pairs of names and values")
     return {str(name): value for name, value in {**data, **pairs}.items()}
+
+
+def check_metadata(path: Path, metadata: Any, units: LabelUnits) -> None:
+    """Compare the units stated in the metadata of a database with the units in use.
+
+    Raises:
+        DataError: The metadata state other units.
+    """
+    if isinstance(metadata, Mapping):
+        check_stated_units(path, None, metadata, units)
 
 
 def surveyed(path: Path, frames: LazyFrames, row_of: Callable[[int], tuple[AtomsRow, LabelUnits]]) -> FrameSet:
@@ -267,6 +279,16 @@ def _ids(path: Path) -> np.ndarray:
         raise
     except Exception as error:
         raise DataError(f"{path}: cannot be read as SQLite, or is damaged ({reason_of(error)})") from None
+
+
+def _metadata(path: Path) -> Any:
+    """Return the metadata of a database; None without metadata. Databases of early versions of ASE have none."""
+    with reading(path, "its metadata cannot be read"), closing(_connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "information" not in tables:
+            return None
+        row = connection.execute("SELECT value FROM information WHERE name = 'metadata'").fetchone()
+        return decoded(row[0]) if row and isinstance(row[0], str | bytes) else None
 
 
 def write_sqlite(path: Path, frames: Iterable[Frame]) -> None:

@@ -19,12 +19,12 @@ from piwsl.data.charges import stated_charge
 from piwsl.data.formats.label_counter import LabelCounter
 from piwsl.data.formats.labels import (
     EV_ANGSTROM,
-    check_stated_units,
     find_labels,
     kind_of,
     labeled_frame,
     periodicity,
 )
+from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.names import shown
 from piwsl.errors import DataError, quoted

@@ -40,7 +40,9 @@ def content_of(atoms: Any) -> dict[str, Any]:
     named = {name: value for name, value in {**atoms.arrays, **atoms.info}.items() if name not in _STRUCTURE}
     results = {} if atoms.calc is None else atoms.calc.results
     return {
-        "info": {str(name): value for name, value in atoms.info.items() if isinstance(value, int | float | np.generic)},
+        "info": {
+            str(name): value for name, value in atoms.info.items() if isinstance(value, int | float | str | np.generic)
+        },
         "numbers": atoms.numbers,
         "positions": atoms.positions,
         "cell": atoms.cell.array,

@@ -1,8 +1,7 @@
 """Find labels in files by name, convert them to eV and angstrom, and validate them."""
 
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.data.frames import Frame, check_label
-from piwsl.errors import ConfigError, DataError, printable, quoted, shortened
+from piwsl.errors import DataError, printable, quoted, shortened
 from piwsl.structures.cells import PBC, check_cell
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
-from piwsl.units import LabelUnits, energy_unit, length_unit, parse_units
+from piwsl.units import LabelUnits
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
@@ -28,9 +27,9 @@ RESULTS = ("energy", "free_energy", "forces", "stress")
 
 EV_ANGSTROM = LabelUnits(1.0, 1.0)
 LARGEST_LENGTH = 1.0e5  # angstrom; limit for coordinates and lattice vectors
-_UNIT_NAME = re.compile(r"(?:(?P<what>.*?)_?)units?", re.IGNORECASE)
+_DIFFERENT = 0.01  # relative difference of a stress and a virial that contradict each other
+_ROUNDED = 1e-5  # eV/angstrom^3; rounding of both
 _LONGEST_KIND = 60  # characters of a config_type
-_SAME = 1e-4  # relative tolerance for equal units, because programs use different values of constants
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def find_labels(named: Mapping[str, Any], results: Mapping[str, Any]) -> RawLabe
         "force_spread": named.get(FORCE_SPREAD_KEY),
     }
     spread_names = tuple(key for key in (ENERGY_SPREAD_KEY, FORCE_SPREAD_KEY) if named.get(key) is not None)
-    virial_key = next((key for key in VIRIAL_KEYS if key in named), "")
+    virial_key = next((key for key in VIRIAL_KEYS if named.get(key) is not None), "")
     keys = (ENERGY_KEY, FORCES_KEY, STRESS_KEY, virial_key)
     names = tuple(key for key in keys if named.get(key) is not None)
     if names:
@@ -107,67 +106,6 @@ def _equal(first: Any, second: Any) -> bool:
         return abs(float(first) - float(second)) < 1e-9
     except (TypeError, ValueError):
         return False
-
-
-def check_stated_units(path: Path, index: int, named: Mapping[str, Any], units: LabelUnits) -> list[str]:
-    """Compare the units stated in a file, under names such as ``units`` or ``energy_unit``, with the units in use.
-
-    Args:
-        path: Name of the file, used in messages.
-        index: Index of the frame in the file, used in messages.
-        named: All named values of the structure in the file.
-        units: Units with which the file is read.
-
-    Returns:
-        Names that state the units in use.
-
-    Raises:
-        DataError: The file states other units.
-    """
-    agreeing = []
-    for name, value in named.items():
-        match = _UNIT_NAME.fullmatch(str(name)) if isinstance(value, str) else None
-        if match is None:
-            continue
-        stated = stated_factors((match["what"] or "").lower().strip("_"), value)
-        if not stated:
-            continue
-        for what, factor in stated.items():
-            used = getattr(units, what)
-            if abs(factor - used) > _SAME * abs(used):
-                raise DataError(
-                    f"{path}: frame {index}: {name} is {quoted(value)}, but the file is read with other units: give "
-                    f"the units of the file, such as units='kcal/mol, angstrom', or remove {quoted(name)}"
-                )
-        agreeing.append(str(name))
-    return agreeing
-
-
-def stated_factors(what: str, value: str) -> dict[str, float]:
-    """Return the factors for energy, length or force of a stated unit, to eV and angstrom; empty if it is unclear.
-
-    Args:
-        what: Quantity that the unit belongs to; empty for the units of all quantities.
-        value: Unit as text.
-    """
-    readings = {
-        "energy": ("energy", energy_unit), "e": ("energy", energy_unit),
-        "length": ("length", length_unit), "r": ("length", length_unit), "distance": ("length", length_unit),
-        "position": ("length", length_unit), "positions": ("length", length_unit), "pos": ("length", length_unit),
-    }  # fmt: skip
-    try:
-        if what in readings:
-            name, parse = readings[what]
-            return {name: parse(value)}
-        if what in ("force", "forces", "f"):
-            energy, _, length = value.rpartition("/")
-            return {"force": energy_unit(energy) / length_unit(length)}
-        if not what:
-            both = parse_units(value)
-            return {"energy": both.energy, **({"length": both.length} if "," in value else {})}
-    except ConfigError:
-        pass
-    return {}
 
 
 def kind_of(named: Mapping[str, Any]) -> str:
@@ -350,7 +288,15 @@ def _array(where: str, name: str, value: Any) -> FloatArray | None:
 def _stress(where: str, labels: RawLabels, cell: FloatArray, pbc: PBC, units: LabelUnits) -> FloatArray:
     """Return the stress (3, 3) in eV/angstrom^3; NaN without a label."""
     if labels.stress is not None:
-        return _tensor(where, "stress", labels.stress) * units.stress
+        stress = _tensor(where, "stress", labels.stress) * units.stress
+        if labels.virial is not None and all(pbc):
+            of_virial = _stress(where, replace(labels, stress=None), cell, pbc, units)
+            if np.abs(of_virial - stress).max() > _ROUNDED + _DIFFERENT * np.abs(stress).max():
+                names = " and ".join(name for name in labels.names if name in (STRESS_KEY, *VIRIAL_KEYS))
+                raise DataError(
+                    f"{where}: {names} contradict each other, because a stress is -virial / volume: keep one of them"
+                )
+        return stress
     if labels.virial is None:
         return np.full((3, 3), np.nan)
     volume = abs(float(np.linalg.det(cell))) * units.length**3

@@ -15,7 +15,7 @@ from ase.db.core import now
 from ase.db.row import AtomsRow
 from ase.io.jsonio import encode
 
-from piwsl.data.formats.databases import content_of, decoded, row_frame, surveyed
+from piwsl.data.formats.databases import check_metadata, content_of, decoded, row_frame, surveyed
 from piwsl.data.formats.labels import EV_ANGSTROM, results_of, spreads_of
 from piwsl.data.formats.lmdb_pages import LmdbFile
 from piwsl.data.frames import Frame, FrameSet
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NEXT_ID = b"nextid"
 DELETED_IDS = b"deleted_ids"
+METADATA = b"metadata"
 _MOST_DELETED = 1000  # deleted numbers per existing entry
 _ROWS_AT_ONCE = 500
 _FIRST_MAP_SIZE = 1 << 26  # bytes
@@ -47,6 +48,7 @@ def read_lmdb(path: Path, units: LabelUnits | None = None) -> FrameSet:
     """
     frames = LmdbFrames(path, units or EV_ANGSTROM)
     frames.probe()
+    frames.check_metadata()
     return surveyed(path, frames, lambda index: frames.row(index))
 
 
@@ -70,6 +72,17 @@ class LmdbFrames(LazyFrames):
         if entry is None:
             raise KeyError(f"no entry {self._ids[index]}")
         return AtomsRow(content_of(self.path, index, decoded(inflate(entry)))), self._units
+
+    def check_metadata(self) -> None:
+        """Compare the units stated in the metadata of the file with the units in use.
+
+        Raises:
+            DataError: The metadata state other units, or are damaged.
+        """
+        entry = self._file().get(METADATA)
+        if entry is not None:
+            with reading(self.path, "its metadata cannot be read"):
+                check_metadata(self.path, decoded(inflate(entry)), self._units)
 
     def read(self, index: int) -> Frame:
         """Read one entry as a frame."""

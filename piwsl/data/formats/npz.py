@@ -11,6 +11,7 @@ import numpy as np
 
 from piwsl.data.charges import CHARGE, NAMES, NO_CHARGE, UNPAIRED, ChargeSpin, stated_charge
 from piwsl.data.formats.labels import atomic_numbers_of, check_frame, checked_spread
+from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import UnknownLayoutError
 from piwsl.data.names import FoundNames, NameCount, shown
@@ -50,9 +51,15 @@ def read_npz(path: Path, units: LabelUnits | None = None) -> FrameSet:
     with reading(path):
         _check_shapes(path, arrays[keys[0]].shape, arrays[keys[1]].shape, keys)
         units = _units(path, arrays, units)
+        texts = {
+            key: str(array[()]).strip() for key, array in arrays.items() if array.dtype.kind == "U" and not array.ndim
+        }
+        agreeing = check_stated_units(path, None, texts, units)
         stated = _charges(path, arrays, keys)
         frames = _frames(path, arrays, keys, units, stated)
-    read = {key for key in keys[2:] if key in arrays} | ({"units", "e_unit", "r_unit", *SPREADS} & arrays.keys())
+    read = {key for key in keys[2:] if key in arrays} | (
+        {"units", "e_unit", "r_unit", *agreeing, *SPREADS} & arrays.keys()
+    )
     count = NameCount()
     labels = [label for label, key in zip(("energy", "forces"), keys[2:], strict=True) if key in arrays]
     readings = {name: convention for one in stated for name, convention in one.readings}

@@ -16,7 +16,8 @@ import numpy as np
 from piwsl.data.census import Census, CompositionTable
 from piwsl.data.charges import CHARGE, UNPAIRED, stated_charge
 from piwsl.data.formats.hdf5 import check_stored, open_hdf5, opened, plain_array
-from piwsl.data.formats.labels import check_frame, checked_spread
+from piwsl.data.formats.labels import EV_ANGSTROM, check_frame, checked_spread
+from piwsl.data.formats.stated_units import check_stated_units
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.lazy import LazyFrames, PerProcess
 from piwsl.data.names import FoundNames, shown
@@ -213,6 +214,13 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
         raise DataError(
             f"{path}: in packed format {shown(str(version))}, but this piwsl reads format {VERSION}: convert it again"
         )
+    try:
+        check_stated_units(path, None, dict(file.attrs), EV_ANGSTROM)
+    except DataError:
+        raise DataError(
+            f"{path}: its attributes state units other than eV and angstrom, but packed files use these: convert the "
+            "original file with units="
+        ) from None
     required = [name for name, known in FIELDS.items() if not known.optional]
     missing = [name for name in (*required, OFFSETS) if name not in file]
     if missing:
@@ -234,12 +242,17 @@ def _checked_count(path: Path, file: "h5py.File") -> int:
         expected = (atoms if known.per_atom else frames, *known.shape)
         if array.shape != expected:
             raise DataError(f"{path}: {name} has shape {array.shape}, expected {expected}: convert it again")
-        unit = array.attrs.get("unit", known.unit)
-        if not isinstance(unit, str) or unit != known.unit:
+        if known.unit and "unit" not in array.attrs:
             raise DataError(
-                f"{path}: {name} states the unit {quoted(unit)}, but packed files use {known.unit or 'no unit'}: "
-                "convert the original file with units="
+                f"{path}: {name} states no unit, but packed files use {known.unit}: convert the original file with "
+                "units="
             )
+        for key, unit in array.attrs.items():
+            if key.lower() in ("unit", "units") and (not isinstance(unit, str) or unit != known.unit):
+                raise DataError(
+                    f"{path}: {name} states the unit {quoted(unit)}, but packed files use {known.unit or 'no unit'}: "
+                    "convert the original file with units="
+                )
     for name in ("species", "positions"):  # all other arrays have at most as many rows
         check_stored(file[name])
     for start in range(0, frames, _MANY):

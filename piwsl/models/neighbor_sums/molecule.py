@@ -179,8 +179,8 @@ class _Filters(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, radial: Tensor, weight: Tensor, pairs: MoleculePairs) -> tuple[Tensor, Tensor]:
         ctx.weight = weight
-        # The weights, powers of two, come before the product: AOTInductor of PyTorch 2.12 computes wrong views of a part
-        # of an array if the array is not the result of a matrix product (NaN for molecules with an even size).
+        # The weights, powers of two, come before the product: AOTInductor (PyTorch 2.12) reads wrong elements through a
+        # strided view of a part of an array, unless the array is the result of a matrix product.
         padded = pairs.weighted(pairs.pad_pairs(radial)).matmul(weight.t())
         ctx.pairs = pairs
         ctx.mark_non_differentiable(padded)

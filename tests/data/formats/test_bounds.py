@@ -46,6 +46,13 @@ def waters(count=3, **changes):
     return {key: value for key, value in {**arrays, **changes}.items() if value is not None}
 
 
+def test_further_units_in_npz(tmp_path):
+    np.savez(tmp_path / "a.npz", **waters(), e_unit="kcal/mol", r_unit="Ang", energy_unit="eV")
+    refused(tmp_path / "a.npz", "energy_unit is 'eV', but the file is read with other units")
+    np.savez(tmp_path / "b.npz", **waters(), units="eV", energy_unit="eV")
+    assert "energy_unit" in read_frames(tmp_path / "b.npz").names.read
+
+
 def test_units_of_sgdml(tmp_path):
     np.savez(tmp_path / "a.npz", **waters(), e_unit="kcal/mol", r_unit="Ang", name="water", theory="PBE")
     frames = read_frames(tmp_path / "a.npz")
@@ -157,6 +164,26 @@ def test_the_energy_of_the_forces_in_a_database(tmp_path):
     assert read_frames(tmp_path / "a.traj")[0].energy == -2.0
 
 
+@pytest.mark.parametrize("suffix", ["db", "json", "aselmdb"])
+@pytest.mark.parametrize("unit", ["hartree", "eV", None])
+def test_units_in_the_metadata_of_a_database(tmp_path, suffix, unit):
+    path = tmp_path / f"a.{suffix}"
+    metadata = {"title": "waters"} if unit is None else {"energy_unit": unit}
+    if suffix == "aselmdb":
+        lmdb = pytest.importorskip("lmdb")
+        write_frames(mixed_frames(), path)
+        with lmdb.open(str(path), subdir=False, lock=False) as file, file.begin(write=True) as transaction:
+            transaction.put(b"metadata", zlib.compress(json.dumps(metadata).encode()))
+    else:
+        with connect(path) as database:
+            database.write(frame("H2O").atoms(), REF_energy=-1.0)
+        database.metadata = metadata
+    if unit == "hartree":
+        refused(path, "energy_unit is 'hartree', but the file is read with other units")
+    else:
+        assert len(read_frames(path)) >= 1
+
+
 def test_units_that_a_row_states(tmp_path):
     with connect(tmp_path / "a.db", use_lock_file=False) as database:
         database.write(frame("H2O").atoms(), REF_energy=-1.0, energy_unit="hartree")
@@ -259,6 +286,9 @@ def changed_hdf5(path, change):
     ("change", "message"),
     [
         (lambda h5py, file: file["energy"].attrs.__setitem__("unit", "hartree"), "energy states the unit 'hartree'"),
+        (lambda h5py, file: file["energy"].attrs.__setitem__("units", "hartree"), "energy states the unit 'hartree'"),
+        (lambda h5py, file: file["energy"].attrs.__delitem__("unit"), "energy states no unit, but packed files use eV"),
+        (lambda h5py, file: file.attrs.__setitem__("units", "hartree, bohr"), "its attributes state units other than"),
         (lambda h5py, file: (file.__delitem__("energy"), file.create_group("energy")), "energy is not an array"),
         (lambda h5py, file: (file.__delitem__("pbc"), file.__setitem__("pbc", 1)), "pbc is not an array"),
         (lambda h5py, file: file.attrs.__setitem__("version", "x" * 3000), "packed format xxx"),
@@ -274,9 +304,10 @@ def test_a_packed_file_that_states_too_many_atoms(tmp_path):
     def claim(h5py, file):
         many = 10**12
         for name in ("species", "positions", "forces"):
-            rest, dtype = file[name].shape[1:], file[name].dtype
+            rest, dtype, attributes = file[name].shape[1:], file[name].dtype, dict(file[name].attrs)
             del file[name]
             file.create_dataset(name, shape=(many, *rest), dtype=dtype, chunks=(1024, *rest), fillvalue=1)
+            file[name].attrs.update(attributes)
         file["offsets"][-1] = many
 
     write_frames(mixed_frames(), tmp_path / "a.h5")
@@ -360,6 +391,12 @@ def test_names_in_packed_files_and_ani(tmp_path):
     names = read_frames(tmp_path / "b.h5").names
     assert set(names.read) == {"wb97x_dz.energy", "wb97x_dz.forces"}
     assert set(names.unread) == {"ccsd(t)_cbs.energy", "wb97x_tz.dipole"}
+
+
+def test_a_packed_file_may_repeat_its_units(tmp_path):
+    write_frames(mixed_frames(), tmp_path / "a.h5")
+    changed_hdf5(tmp_path / "a.h5", lambda h5py, file: file.attrs.__setitem__("units", "eV, angstrom"))
+    assert len(read_frames(tmp_path / "a.h5")) == len(mixed_frames())
 
 
 def test_units_in_ani_files(tmp_path):

@@ -204,11 +204,36 @@ def test_the_energy_that_belongs_to_the_forces_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["units='kcal/mol'", "energy_units=kcal/mol", "force_unit=kcal/mol/A", "length_unit=nm"]
+    "text",
+    [
+        "units='kcal/mol'",
+        "energy_units=kcal/mol",
+        "force_unit=kcal/mol/A",
+        "length_unit=nm",
+        "REF_energy_unit=kJ/mol",
+        "REF_forces_units=hartree/bohr",
+        "dft_energyUnit=hartree",
+        "REF_stress_unit=GPa",
+        "stress_units=kcal/mol/A^3",
+        "REF_virial_unit=kJ/mol",
+    ],
 )
 def test_units_that_a_file_states_are_compared(tmp_path, text):
     with pytest.raises(DataError, match="but the file is read with other units"):
         labels(tmp_path, f"energy=-1 {text}")
+
+
+@pytest.mark.parametrize("text", ["energy_unit=Ry", "REF_forces_unit=Ry/bohr", "stress_unit=atm"])
+def test_unknown_units_that_a_file_states(tmp_path, text):
+    with pytest.raises(DataError, match="which is not a known unit: convert the file"):
+        frames_of(tmp_path, one(f"{PLAIN} REF_energy=-1 {text}"))
+
+
+@pytest.mark.parametrize(
+    "text", ["REF_energy_unit=eV", "stress_unit=eV/A^3", "stress_unit=eV/Ang**3", "virial_unit=eV"]
+)
+def test_stated_units_of_every_label_that_agree(tmp_path, text):
+    assert frames_of(tmp_path, one(f"{PLAIN} REF_energy=-1 {text}"))[0].energy == -1
 
 
 def test_stated_units_that_agree(tmp_path):
