@@ -11,7 +11,7 @@ from ase.data import atomic_numbers, covalent_radii
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
 from piwsl.errors import DataError
-from piwsl.export.trained_file import TrainedModel
+from piwsl.export.trained_file import TrainedModel, check_molecule
 from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths, find_bonds
 from piwsl.structures.pairs import pair_kind
 from piwsl.training.predictors import predictor_of
@@ -75,9 +75,10 @@ def scan_model(
 ) -> list[Scan]:
     """Compute the energy of a potential along paths that leave the data.
 
-    Two atoms of each pair of elements approach each other from the shortest distance in the data to 0.3 A: alone, and
-    in the first structure, where they are not bonded. Each bond of the first structure is stretched from its longest
-    length in the data to twice its length. The data are the structures and the training domain of a trained file.
+    Two atoms of each pair of elements approach each other from the shortest distance in the data to 0.3 A: alone
+    (unless the model has walls of one molecule), and in the first structure, where they are not bonded. Each bond of
+    the first structure is stretched from its longest length in the data to twice its length. The data are the
+    structures and the training domain of a trained file.
 
     Args:
         model: Trained file, exported file for any structure, or directory of a training run or an ensemble.
@@ -99,12 +100,15 @@ def scan_model(
     positions = np.stack([frame.positions for frame in same[:: -(-len(same) // MOST_MEASURED)]])
     predictor = predictor_of(model, device, head)
     shortest = _shortest(structure, positions)
+    alone = True
     for trained in getattr(predictor, "models", ()):
+        check_molecule(trained, structure.species.tolist(), periodic=False)
+        alone = alone and trained.config.molecule is None
         for pair, distance in (trained.domain.shortest if trained.domain is not None else {}).items():
             first, _, second = pair.partition("-")
             kind = pair_kind(atomic_numbers[first], atomic_numbers[second])
             shortest[kind] = min(distance, shortest.get(kind, distance))
-    paths = [*_pairs(structure, shortest)]
+    paths = [*_pairs(structure, shortest)] if alone else []
     if len(structure.species) > 2:
         bonds = find_bonds(structure.species, structure.positions[None])
         paths += [*_contacts(structure, bonds, positions), *_stretched(structure, bonds, positions)]

@@ -8,11 +8,12 @@ import pytest
 
 from piwsl.data.frames import FrameSet
 from piwsl.data.write import write_frames
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, ElementError
 from piwsl.export.trained_file import load_trained
 from piwsl.models.priors.walls import WallRanges
 from piwsl.training.data import training_frames
 from piwsl.training.run import finish_training, run_training
+from piwsl.training.scan import scan_model
 from piwsl.training.walls import CLOSER, ranges_of_elements, ranges_of_molecule
 from tests.support.molecules import cell, frame
 
@@ -139,6 +140,14 @@ def test_the_order_of_atoms_must_be_the_same(small, tmp_path):
 def test_a_wrong_value_is_one_line(small):
     with pytest.raises(ConfigError, match=r"model.walls"):
         small("model.walls=brick")
+
+
+def test_scans_leave_out_two_atoms_alone(small, water_file, tmp_path):
+    run_training(small("model.walls=molecule", *QUICK), tmp_path / "run")
+    scans = scan_model(tmp_path / "run" / "model.pt", water_file)
+    assert [scan.kind for scan in scans] == ["contact", "bond", "bond"]
+    with pytest.raises(ElementError, match="walls for one molecule, H2O"):
+        scan_model(tmp_path / "run" / "model.pt", FrameSet([frame("H2")]))
 
 
 def test_the_description_contains_the_ranges(small, tmp_path):
