@@ -21,7 +21,7 @@ def frames(folder, name="frames.extxyz"):
         atoms.positions += [index, 0, 0]
         atoms.set_constraint(FixAtoms([0]))
         several.append(atoms)
-    write(folder / name, several, write_results=False)
+    write(folder / name, several, columns=["symbols", "positions", "move_mask"], write_results=False)
     return (folder / name).read_text().splitlines()
 
 

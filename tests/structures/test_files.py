@@ -44,7 +44,8 @@ def test_a_position_that_is_no_number_is_named(ethanol):
 def test_a_file_that_is_no_structure(content, tmp_path: Path):
     path = tmp_path / "structure.in"
     path.write_text(content)
-    with pytest.raises(DataError, match="not a structure file that ASE can read"):
+    # Older versions of ASE read such a file as an input of FHI-aims without atoms.
+    with pytest.raises(DataError, match=r"not a structure file that ASE can read|contains no atoms"):
         load_structure(path)
     with pytest.raises(DataError, match="no such file"):
         load_structure(tmp_path / "missing.xyz")
