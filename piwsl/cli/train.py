@@ -167,7 +167,7 @@ def _printer(command: click.Command) -> Any:
         elif record.name in ("piwsl.training.inputs", "piwsl.training.distributed.processes"):
             prefix = "note: " if record.levelno == logging.INFO else ""
             click.echo(f"{prefix}{with_flags(text, command)}", err=True)
-        elif text.startswith(("computed on:", "replay:", "resumed:")):
+        elif text.startswith(("computed on:", "replay:", "resumed:", "walls:")):
             click.echo(text)
 
     return show
