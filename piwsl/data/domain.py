@@ -6,6 +6,7 @@ the model, on all frames of a small training set or on evenly spaced frames of a
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import Annotated, Literal
 
@@ -22,6 +23,7 @@ from piwsl.data.reference_energies import are_determined
 from piwsl.errors import DataError
 from piwsl.structures.cells import periodic_directions
 from piwsl.structures.neighbors import PairSearch
+from piwsl.structures.pairs import ShortestPairs, pair_numbers
 from piwsl.typing import MAX_ATOMIC_NUMBER, FloatArray, IntArray
 
 LOGGER = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ class TrainingDomain(BaseModel):
         census = frames.census
         formulas = census.formulas()
         indices = range(0, len(frames), max(1, -(-len(frames) // MOST_MEASURED)))
-        table, search, kinds = _ShortestPairs(), PairSearch(cutoff), set()
+        table, search, kinds = ShortestPairs(), PairSearch(cutoff), set()
         force = 0.0
         for index in indices:
             frame = frames[index]
@@ -125,7 +127,7 @@ class TrainingDomain(BaseModel):
             elements=census.elements,
             kinds=sorted(kinds),
             range=cutoff,
-            shortest=table.named(),
+            shortest={_pair_name(*pair): round(distance, 4) for pair, distance in table.by_numbers().items()},
             largest_force=float(np.sqrt(force)) if census.has_forces.any() else None,
             energy_per_atom=(float(per_atom.min()), float(per_atom.max())) if len(per_atom) else None,
             determined=are_determined(frames, known) if len(per_atom) else None,
@@ -139,9 +141,8 @@ class TrainingDomain(BaseModel):
         """Return the shortest distance of each pair of elements (Z, Z), angstrom; `range` for absent pairs."""
         table = np.full((MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1), self.range)
         for pair, distance in self.shortest.items():
-            first, _, second = pair.partition("-")
-            if first in chemical_symbols and second in chemical_symbols:
-                low, high = chemical_symbols.index(first), chemical_symbols.index(second)
+            with suppress(ValueError):
+                low, high = pair_numbers(pair)
                 table[low, high] = table[high, low] = distance
         return table
 
@@ -299,26 +300,6 @@ def _report(concerns: dict[str, str], model: str, strict: bool) -> list[str]:
     for text in new:
         LOGGER.warning(text)
     return new
-
-
-class _ShortestPairs:
-    """Accumulate the shortest distance of each pair of elements."""
-
-    def __init__(self) -> None:
-        self._size = MAX_ATOMIC_NUMBER + 1
-        self._table = np.full(self._size**2, np.inf)
-
-    def add(self, species: IntArray, first: IntArray, second: IntArray, distances: FloatArray) -> None:
-        """Add pairs of a structure with atomic numbers ``species``; distances (p,) in angstrom."""
-        keys = species[first] * self._size + species[second]
-        np.minimum.at(self._table, keys, distances)
-
-    def named(self) -> dict[str, float]:
-        """Return the distances by pair names such as ``C-H``, rounded to 0.0001 angstrom."""
-        table = self._table.reshape(self._size, self._size)
-        table = np.minimum(table, table.T)
-        pairs = np.argwhere(np.isfinite(table) & ~np.tri(self._size, k=-1, dtype=bool))
-        return {_pair_name(int(low), int(high)): round(float(table[low, high]), 4) for low, high in pairs}
 
 
 def _pair_name(first: int, second: int) -> str:

@@ -6,14 +6,14 @@ from os import PathLike
 
 import networkx
 import numpy as np
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import covalent_radii
 
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
 from piwsl.errors import DataError
 from piwsl.export.trained_file import TrainedModel, check_molecule
 from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths, find_bonds
-from piwsl.structures.pairs import pair_kind
+from piwsl.structures.pairs import pair_kind, pair_numbers
 from piwsl.training.predictors import predictor_of
 from piwsl.typing import FloatArray, IntArray
 
@@ -105,8 +105,7 @@ def scan_model(
         check_molecule(trained, structure.species.tolist(), periodic=False)
         alone = alone and trained.config.molecule is None
         for pair, distance in (trained.domain.shortest if trained.domain is not None else {}).items():
-            first, _, second = pair.partition("-")
-            kind = pair_kind(atomic_numbers[first], atomic_numbers[second])
+            kind = pair_kind(*pair_numbers(pair))
             shortest[kind] = min(distance, shortest.get(kind, distance))
     paths = [*_pairs(structure, shortest)] if alone else []
     if len(structure.species) > 2:

@@ -11,10 +11,10 @@ from piwsl.errors import ConfigError
 from piwsl.models.priors.walls import MOST_ATOMS, PairRange, WallRanges
 from piwsl.structures.bonds import BondGraph, find_bonds
 from piwsl.structures.neighbors import PairSearch
-from piwsl.structures.pairs import pair_indices, pair_kind
+from piwsl.structures.pairs import ShortestPairs, pair_indices, pair_kind
 from piwsl.training.config import TrainingConfig
 from piwsl.training.frames import TrainingFrames
-from piwsl.typing import BoolArray, FloatArray, IntArray
+from piwsl.typing import FloatArray, IntArray
 
 # Frames whose distances are measured.
 MOST_MEASURED = 5000
@@ -73,24 +73,20 @@ def walls_lines(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
         )
         text = "walls: none; model.walls: molecule would keep this molecule within the distances of these few frames"
         return [text] if advised else []
-    parts = (
-        []
-        if walls.molecule is None
-        else [f"bonds ({len(walls.bonds)}) and angles ({len(walls.angles)}) within their ranges"]
-    )
     closest = ", ".join(f"{name} {distance:.2f}" for name, distance in walls.shortest.items())
-    return [
-        f"walls: {'; '.join([*parts, f'other pairs beyond [A] {closest}' if parts else f'pairs beyond [A] {closest}'])}"
-    ]
+    if walls.molecule is None:
+        return [f"walls: pairs beyond [A] {closest}"]
+    local = f"bonds ({len(walls.bonds)}) and angles ({len(walls.angles)}) within their ranges"
+    return [f"walls: {local}; other pairs beyond [A] {closest}"]
 
 
 def ranges_of_elements(frames: FrameSet, cutoff: float) -> WallRanges:
     """Return the shortest distance of each pair of elements in some frames, within a cutoff in angstrom."""
-    search, shortest = PairSearch(cutoff), dict[str, float]()
+    search, shortest = PairSearch(cutoff), ShortestPairs()
     for frame in _some(frames):
         pairs = search(frame.positions, frame.cell, frame.pbc)
-        _lower(shortest, frame.species[pairs.first], frame.species[pairs.second], pairs.distances)
-    return WallRanges(shortest=_closer(shortest))
+        shortest.add(frame.species, pairs.first, pairs.second, pairs.distances)
+    return WallRanges(shortest=_named(shortest))
 
 
 def ranges_of_molecule(frames: FrameSet) -> WallRanges:
@@ -107,11 +103,11 @@ def ranges_of_molecule(frames: FrameSet) -> WallRanges:
     first, last = pair_indices(len(species))
     apart = np.array([pair not in bonds | angles for pair in zip(first.tolist(), last.tolist(), strict=True)], bool)
     first, last = first[apart], last[apart]
-    shortest: dict[str, float] = {}
+    shortest = ShortestPairs()
     for frame in positions:
-        _lower(shortest, species[first], species[last], np.linalg.norm(frame[first] - frame[last], axis=-1))
+        shortest.add(species, first, last, np.linalg.norm(frame[first] - frame[last], axis=-1))
     return WallRanges(
-        shortest=_closer(shortest),
+        shortest=_named(shortest),
         molecule=species.tolist(),
         bonds=[_range(positions, pair) for pair in sorted(bonds)],
         angles=[_range(positions, pair) for pair in sorted(angles)],
@@ -146,17 +142,10 @@ def _range(positions: FloatArray, pair: tuple[int, int]) -> PairRange:
     return first, last, min(float(lengths.min()), low), max(float(lengths.max()), mean + DEVIATIONS * deviation)
 
 
-def _closer(shortest: dict[str, float]) -> dict[str, float]:
-    return {name: CLOSER * distance for name, distance in sorted(shortest.items())}
-
-
-def _lower(shortest: dict[str, float], first: IntArray, last: IntArray, distances: FloatArray) -> None:
-    """Lower the shortest distance of each pair of elements to that of some pairs."""
-    low, high = np.minimum(first, last), np.maximum(first, last)
-    for one, other in np.unique(np.stack([low, high], 1), axis=0).tolist():
-        chosen: BoolArray = (low == one) & (high == other)
-        name = pair_kind(one, other)
-        shortest[name] = min(shortest.get(name, np.inf), float(distances[chosen].min()))
+def _named(shortest: ShortestPairs) -> dict[str, float]:
+    """Return the distances at which the walls of pairs of elements begin, by name."""
+    distances = {pair_kind(*pair): CLOSER * distance for pair, distance in shortest.by_numbers().items()}
+    return dict(sorted(distances.items()))
 
 
 def _some(frames: FrameSet) -> list[Frame]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated, Final
 
 import torch
-from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from piwsl.models.neighbor_sums.molecule import MoleculePairs
+from piwsl.structures.pairs import pair_numbers
 from piwsl.typing import MAX_ATOMIC_NUMBER
 
 # Largest molecule: the tables of pairs have the square of this size.
@@ -47,8 +47,7 @@ class WallRanges(BaseModel):
             if shortest >= longest:
                 raise ValueError(f"atoms {first} and {last} have no range from a shorter to a longer distance")
         for name in self.shortest:
-            if name.count("-") != 1 or not all(symbol in chemical_symbols[1:] for symbol in name.split("-")):
-                raise ValueError(f"{name[:20]!r} is not a pair of elements such as C-H")
+            pair_numbers(name)
         return self
 
     @property
@@ -123,7 +122,7 @@ class Walls(nn.Module):
             index[numbers] = torch.arange(len(numbers))
         lower = torch.zeros(MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
         for name, distance in ranges.shortest.items():
-            first, last = (chemical_symbols.index(one) for one in name.split("-"))
+            first, last = pair_numbers(name)
             lower[first, last] = lower[last, first] = min(distance, cutoff)
         lower = lower[numbers][:, numbers]
         upper, depth = torch.full_like(lower, cutoff), torch.zeros_like(lower)
