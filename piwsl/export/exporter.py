@@ -28,7 +28,7 @@ from piwsl.export.forms.scripted import (
     OpenMMForm,
     pair_edges,
 )
-from piwsl.export.trained_file import DTYPES, TrainedModel, check_elements, check_molecule, load_trained
+from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.export.verify import (
     Verification,
     carried_structures,
@@ -134,9 +134,8 @@ class Exporter:
         if copies < 1:
             raise ConfigError(f"copies={copies}: use at least 1")
         species = structure.species.tolist()
-        check_elements(self.models[0], species)
         for model in self.models:
-            check_molecule(model, species, any(structure.pbc))
+            model.check_structure(species, any(structure.pbc))
         same = [
             frame for frame in self._check_frames() if frame.species.tolist() == species and frame.pbc == structure.pbc
         ]

@@ -191,13 +191,11 @@ def _export_in_memory(
 ) -> ExportedPotential:
     """Export a trained file to a temporary file and load it. The arguments are those of `open_model`."""
     from piwsl.export.exporter import Exporter
-    from piwsl.export.trained_file import check_elements, check_molecule
 
     exporter = Exporter([model], PRECISIONS[precision] if precision else None, device)
     same: list[Frame] = []
     if species is not None:
-        check_elements(exporter.models[0], species.tolist())
-        check_molecule(exporter.models[0], species.tolist(), periodic)
+        exporter.models[0].check_structure(species.tolist(), periodic)
         frames = exporter.models[0].check_frames
         same = [frame for frame in frames if frame.species.tolist() == species.tolist() and not any(frame.pbc)]
     with scratch_directory("load") as folder:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from ase.data import chemical_symbols
-from ase.symbols import Symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -26,7 +25,6 @@ from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
 from piwsl.errors import (
     ConfigError,
-    ElementError,
     ModelFileError,
     RunDirectoryError,
     UnregisteredNetworkError,
@@ -35,6 +33,7 @@ from piwsl.errors import (
 )
 from piwsl.export.archive import parsed, read_archive
 from piwsl.export.heads import MOST_HEADS, HeadRecord, ReferenceEnergies, TrainedHead, heads_of_file
+from piwsl.export.supported import check_elements, check_molecule
 from piwsl.export.tensor_entries import check_frame, frame_entry, named_tensors
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
@@ -171,9 +170,7 @@ class TrainedModel:
             DataError: The structures cannot be read.
         """
         frames = as_frames(structures)
-        check_elements(self, frames.elements)
-        for frame in frames:
-            check_molecule(self, frame.species.tolist(), any(frame.pbc))
+        self.check_structures(frames)
         potential, dtype = self.potential().to(device), DTYPES[self.dtype]
         predicted: list[Frame] = []
         for first in range(0, len(frames), batch_size):
@@ -183,6 +180,23 @@ class TrainedModel:
             for frame, energy, part in zip(some, energies.tolist(), parts, strict=True):
                 predicted.append(Frame.from_atoms(frame.atoms(), energy, part.numpy()))
         return FrameSet(predicted, frames.source)
+
+    def check_structure(self, species: Sequence[int], periodic: bool) -> None:
+        """Raise an error if the model does not support a structure.
+
+        Raises:
+            ElementError: The model was not trained on an element, or has walls of one molecule, and the structure is
+                another one, has its atoms in another order, or is periodic.
+        """
+        check_elements(self.elements, species)
+        check_molecule(self.config.molecule, species, periodic)
+
+    def check_structures(self, frames: FrameSet) -> None:
+        """Raise an error if the model does not support one of some frames, see `check_structure`."""
+        check_elements(self.elements, frames.elements)
+        if self.config.molecule is not None:
+            for frame in frames:
+                check_molecule(self.config.molecule, frame.species.tolist(), any(frame.pbc))
 
     def potential(self, neighbor_sums: NeighborSums | None = None, dtype: str | None = None) -> Potential:
         """Return the eager potential with frozen weights.
@@ -359,38 +373,6 @@ def member_models(directory: Path) -> list[Path]:
     if missing is not None:
         raise RunDirectoryError(f"{missing} is missing: finish the ensemble with resume=True")
     return models
-
-
-def check_elements(model: TrainedModel, species: Sequence[int]) -> None:
-    """Raise an error if a structure contains an element that the model was not trained on.
-
-    Raises:
-        ElementError: An element is not supported. The message lists the supported elements.
-    """
-    unknown = sorted(set(species) - set(model.elements))
-    if unknown:
-        names = ", ".join(chemical_symbols[z] for z in unknown)
-        known = " ".join(chemical_symbols[z] for z in model.elements)
-        raise ElementError(f"the model was not trained on {names}, only on {known}: train a model on these elements")
-
-
-def check_molecule(model: TrainedModel, species: Sequence[int], periodic: bool) -> None:
-    """Raise an error if a model with walls of one molecule does not support a structure.
-
-    Raises:
-        ElementError: The structure is another molecule, has its atoms in another order, or is periodic.
-    """
-    molecule = model.config.molecule
-    if molecule is None or (list(species) == molecule and not periodic):
-        return
-    here, there = (Symbols(numbers).get_chemical_formula() for numbers in (list(species), molecule))
-    difference = f"got {here}" if here != there else "the order of its atoms differs"
-    if list(species) == molecule:
-        difference = "the structure is periodic"
-    raise ElementError(
-        f"the model has walls for one molecule, {there}, with the atoms in the order of its training data "
-        f"(model.walls), and {difference}: use this molecule in this order, or train with model.walls: elements"
-    )
 
 
 def _check_network(path: Path, description: dict[str, Any]) -> None:

@@ -22,8 +22,6 @@ from piwsl.export.trained_file import (
     ENSEMBLE_FILE,
     MODEL_FILE,
     TrainedModel,
-    check_elements,
-    check_molecule,
     load_trained,
     member_models,
 )
@@ -123,9 +121,7 @@ class TrainedPredictor(Predictor):
     def check(self, frames: FrameSet, strict: bool) -> None:
         """Check elements and training domain, see `Predictor.check`."""
         for model in self.models:
-            check_elements(model, frames.elements)
-            for frame in frames if model.config.molecule is not None else ():
-                check_molecule(model, frame.species.tolist(), any(frame.pbc))
+            model.check_structures(frames)
             check_frames(model.domain, frames, self._name, strict)
 
     def portions(self, frames: FrameSet) -> Iterator[Portion]:

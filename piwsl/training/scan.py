@@ -11,7 +11,7 @@ from ase.data import covalent_radii
 from piwsl.data.frames import Frame, FrameSet
 from piwsl.data.read import FrameSource, as_frames
 from piwsl.errors import DataError
-from piwsl.export.trained_file import TrainedModel, check_molecule
+from piwsl.export.trained_file import TrainedModel
 from piwsl.structures.bonds import BondGraph, Bonds, bond_lengths, find_bonds
 from piwsl.structures.pairs import pair_kind, pair_numbers
 from piwsl.training.predictors import predictor_of
@@ -102,7 +102,7 @@ def scan_model(
     shortest = _shortest(structure, positions)
     alone = True
     for trained in getattr(predictor, "models", ()):
-        check_molecule(trained, structure.species.tolist(), periodic=False)
+        trained.check_structure(structure.species.tolist(), periodic=False)
         alone = alone and trained.config.molecule is None
         for pair, distance in (trained.domain.shortest if trained.domain is not None else {}).items():
             kind = pair_kind(*pair_numbers(pair))
