@@ -50,6 +50,16 @@ def read_tensors(path: Path) -> Any:
         raise RunDirectoryError(f"{path}: damaged or not {_KIND}: {_advice(path)}") from None
 
 
+def best_weights(output: Path) -> dict[str, torch.Tensor]:
+    """Read the averaged weights of the best validation.
+
+    Raises:
+        RunDirectoryError: The checkpoint is damaged.
+    """
+    stored = read_tensors(output / BEST)["state_dict"]
+    return {name.removeprefix("potential."): value for name, value in stored.items()}
+
+
 def _verified(path: Path) -> Archive:
     try:
         return read_archive(path, _KIND, _advice(path))

@@ -23,7 +23,7 @@ from piwsl.runs.files import sha256, write_text
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.provenance import listening
 from piwsl.runs.summary import iso, provenance
-from piwsl.training.checkpoints import check_checkpoints, read_tensors
+from piwsl.training.checkpoints import best_weights, check_checkpoints
 from piwsl.training.config import GAUSS_NEWTON, TrainingConfig
 from piwsl.training.curves import learning_curves
 from piwsl.training.data import training_frames, with_absolute_sources
@@ -380,16 +380,6 @@ def teacher_record(setup: Setup) -> dict[str, Any] | None:
 
 FLAT = 0.5  # smallest ratio of predicted to labeled energy spread without a warning
 NOTABLE_SHARE = 0.2  # fraction of the loss above which the warning names the consistency terms
-
-
-def best_weights(output: Path) -> dict[str, torch.Tensor]:
-    """Read the averaged weights of the best validation.
-
-    Raises:
-        RunDirectoryError: The checkpoint is damaged.
-    """
-    stored = read_tensors(output / BEST)["state_dict"]
-    return {name.removeprefix("potential."): value for name, value in stored.items()}
 
 
 def quality_warnings(errors: Errors, consistency_share: float) -> list[str]:

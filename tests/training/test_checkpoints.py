@@ -9,10 +9,10 @@ import piwsl
 from piwsl.compat.torch import torch_bytes
 from piwsl.data.frames import FrameSet
 from piwsl.errors import RunDirectoryError
-from piwsl.training.checkpoints import check_checkpoints, read_tensors
+from piwsl.training.checkpoints import best_weights, check_checkpoints, read_tensors
 from piwsl.training.fit import AtomicCheckpointIO
 from piwsl.training.replay import stored_replay, write_replay
-from piwsl.training.run import best_weights, run_training
+from piwsl.training.run import run_training
 from tests.support.molecules import frame
 
 

@@ -7,8 +7,9 @@ import piwsl
 from piwsl.errors import RunDirectoryError
 from piwsl.export.trained_file import load_trained
 from piwsl.runs.config import to_yaml
+from piwsl.training.checkpoints import best_weights
 from piwsl.training.directory import LAST, TrainingSummary, continuation
-from piwsl.training.run import best_weights, run_training
+from piwsl.training.run import run_training
 from piwsl.training.schedules import Cosine
 
 BUDGET = 0.05  # min
