@@ -55,6 +55,8 @@ _STEP = {"float32": 4e-3, "float64": 1e-5}
 _STRAIN = {"float32": 1e-3, "float64": 1e-5}
 # Finite differences in float32 lose digits as the forces grow: beyond this force, their tolerances are relative.
 _LARGE_FORCE = 10.0  # eV/angstrom
+# Standard deviation of the displacements of a structure whose finite differences are compared again.
+_RATTLE = 0.02  # angstrom
 _WARM_UP = 3
 # Number of structures stored in the file, for its verification on other machines.
 _CARRIED = 2
@@ -245,7 +247,7 @@ def verify_here(potential: ExportedPotential) -> Verification:
 
 def _compare(expected: Sequence[Expected], calls: Sequence[Evaluate], dtype: str, has_stress: bool) -> Verification:
     """Return the largest differences over all entry points and structures, after a warm-up."""
-    rng, step, strain = np.random.default_rng(0), _STEP[dtype], _STRAIN[dtype]
+    rng, tolerance = np.random.default_rng(0), TOLERANCES[dtype]
     energy = force = 0.0
     difference: float | None = None
     strained: float | None = None
@@ -254,30 +256,44 @@ def _compare(expected: Sequence[Expected], calls: Sequence[Evaluate], dtype: str
             call(expected[0].frame)
         for entry in expected:
             frame, reference = entry.frame, entry.reference
-            result, n_atoms = call(frame), len(frame.species)
-            energy = _worst(energy, abs(result.energy - reference.energy) / n_atoms)
+            result = call(frame)
+            energy = _worst(energy, abs(result.energy - reference.energy) / len(frame.species))
             deviation = float(np.abs(result.forces - reference.forces).max())
-            exceeds = not deviation <= TOLERANCES[dtype].force
+            exceeds = not deviation <= tolerance.force
             force = _worst(force, deviation - 2.0 * entry.rounding if exceeds else deviation)
             if not has_stress:
                 continue  # Direct forces are not derivatives of the energy.
-            scale = max(1.0, float(np.abs(reference.forces).max()) / _LARGE_FORCE)
-            direction = rng.normal(size=frame.positions.shape)
-            direction /= np.linalg.norm(direction)
-            expected_slope, limit = (
-                -float((result.forces * direction).sum()),
-                scale * TOLERANCES[dtype].finite_difference,
-            )
-            mismatch = _mismatch(partial(_energy_moved, call, frame, direction), step, expected_slope, limit)
-            difference = _worst(difference, mismatch / scale)
-            if result.virial is not None:
-                along = rng.normal(size=(3, 3))
-                along = (along + along.T) / np.linalg.norm(along + along.T)
-                expected_slope = -float((result.virial * along).sum())
-                limit = scale * n_atoms * TOLERANCES[dtype].finite_strain
-                mismatch = _mismatch(partial(_energy_strained, call, frame, along), strain, expected_slope, limit)
-                strained = _worst(strained, mismatch / n_atoms / scale)
-    return Verification(len(expected), energy, force, difference, strained, TOLERANCES[dtype])
+            moved, deformed = _slopes(call, frame, result, dtype, rng)
+            if not (moved <= tolerance.finite_difference and (deformed or 0.0) <= tolerance.finite_strain):
+                # Norms of features that vanish by symmetry bend the energy within a step of the finite differences.
+                aside = replace(frame, positions=frame.positions + rng.normal(0.0, _RATTLE, frame.positions.shape))
+                moved, deformed = _slopes(call, aside, call(aside), dtype, rng)
+            difference = _worst(difference, moved)
+            if deformed is not None:
+                strained = _worst(strained, deformed)
+    return Verification(len(expected), energy, force, difference, strained, tolerance)
+
+
+def _slopes(
+    call: Evaluate, frame: Frame, result: Evaluation, dtype: str, rng: np.random.Generator
+) -> tuple[float, float | None]:
+    """Return the differences of forces and virial from finite differences, in the units of `Tolerance`.
+
+    The result of the frame is given. The second difference is None without a virial.
+    """
+    tolerance, n_atoms = TOLERANCES[dtype], len(frame.species)
+    scale = max(1.0, float(np.abs(result.forces).max()) / _LARGE_FORCE)
+    direction = rng.normal(size=frame.positions.shape)
+    direction /= np.linalg.norm(direction)
+    slope, limit = -float((result.forces * direction).sum()), scale * tolerance.finite_difference
+    moved = _mismatch(partial(_energy_moved, call, frame, direction), _STEP[dtype], slope, limit) / scale
+    if result.virial is None:
+        return moved, None
+    along = rng.normal(size=(3, 3))
+    along = (along + along.T) / np.linalg.norm(along + along.T)
+    slope, limit = -float((result.virial * along).sum()), scale * n_atoms * tolerance.finite_strain
+    deformed = _mismatch(partial(_energy_strained, call, frame, along), _STRAIN[dtype], slope, limit)
+    return moved, deformed / n_atoms / scale
 
 
 def _worst(so_far: float | None, value: float) -> float:

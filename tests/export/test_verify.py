@@ -119,3 +119,27 @@ def test_the_error_of_a_finite_difference_at_a_steep_wall_is_no_difference(facto
     else:
         with pytest.raises(ExportError, match="forces against -dE/dx"):
             verify(like_a_file, expected, lambda _: [wall])
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.1, False)])
+def test_a_bend_where_features_vanish_by_symmetry_is_no_difference(factor, passes):
+    """A norm of a vector that nearly vanishes, as in PaiNN, at a symmetric structure: it bends within 0.001 A."""
+
+    def norm(made):
+        first, second = (made.positions[i] - made.positions[0] for i in (1, 2))
+        lengths = np.linalg.norm(first), np.linalg.norm(second)
+        uneven = lengths[0] - lengths[1] - 5e-5
+        length = np.sqrt(uneven**2 + 1e-8)
+        forces = np.zeros((3, 3))
+        forces[1], forces[2] = -5 * uneven / length * first / lengths[0], 5 * uneven / length * second / lengths[1]
+        forces[0] = -forces[1] - forces[2]
+        return Evaluation(5.0 * float(length), factor * forces, None)
+
+    symmetric = frame("H2O", rattle=0.0)
+    like_a_file = SimpleNamespace(info={"dtype": "float32"}, has_stress=True)
+    expected = [Expected(symmetric, norm(symmetric), 0.0)]
+    if passes:
+        assert verify(like_a_file, expected, lambda _: [norm]).finite_difference < 0.01
+    else:
+        with pytest.raises(ExportError, match="forces against -dE/dx"):
+            verify(like_a_file, expected, lambda _: [norm])

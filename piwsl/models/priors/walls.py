@@ -92,7 +92,7 @@ class Walls(nn.Module):
     first, so that the second derivative is continuous, then harmonic. Above the end ``u`` of its range, a pair with a
     range of its own has the energy ``D - D exp(-k y^3 / (2 (y + d) D)) s(y / (c - u))`` with y = r - u, the cutoff c
     and a switch s from 1 to 0, which has the value D at the cutoff, where the pair has no edge any more. `offset`
-    contains the sum of D, which is constant in a molecule, so the term of the pair is ``-D exp(...) s(...)``.
+    contains the sum of D, which is constant in a molecule, so D is subtracted from the energy of each edge, in float64.
 
     Args:
         ranges: Distances at which walls begin.
@@ -104,7 +104,7 @@ class Walls(nn.Module):
 
     stiffness: Final = 100.0  # k, eV/angstrom^2
     onset: Final = 0.1  # d, angstrom
-    depth: Final = 64.0  # D, eV: far above every thermal energy, and sums of it are exact in float32
+    depth: Final = 64.0  # D, eV: far above every thermal energy
     kinds: Tensor
     table: Tensor
 
@@ -137,19 +137,23 @@ class Walls(nn.Module):
         self.register_buffer("table", torch.stack((lower, upper, width, depth), -1).view(-1, 4), persistent=False)
 
     def forward(self, species: Tensor, edges: Tensor, distances: Tensor) -> Tensor:
-        """Map species (N,), edges (2, E) and distances (E,) to the energy of each pair (E,), eV, without `offset`."""
+        """Map species (N,), edges (2, E) and distances (E,) to the energy of each pair (E,), eV, without `offset`.
+
+        The energies are in float64.
+        """
         lower, upper, width, depth = self._of_pairs(species, edges, distances)
         below, above = torch.clamp(lower - distances, min=0.0), torch.clamp(distances - upper, min=0.0)
+        rise = _rise(above * width)
         energies: Tensor = self._wall(below)
-        energies = energies - depth * torch.exp(self._wall(above) / -self.depth) * _step(above * width)
-        return energies
+        energies = energies + depth * (rise - (1.0 - rise) * torch.expm1(self._wall(above) / -self.depth))
+        return energies.to(torch.float64) - depth.to(torch.float64)
 
     def slopes(self, species: Tensor, edges: Tensor, distances: Tensor) -> Tensor:
         """Return the derivative of the energy of each pair (E,) with respect to the distance, eV/angstrom."""
         lower, upper, width, depth = self._of_pairs(species, edges, distances)
         below, above = torch.clamp(lower - distances, min=0.0), torch.clamp(distances - upper, min=0.0)
         x = above * width
-        falling = self._wall_slope(above) / self.depth * _step(x) - width * _step_slope(x)
+        falling = self._wall_slope(above) / self.depth * (1.0 - _rise(x)) + width * _rise_slope(x)
         slopes: Tensor = depth * torch.exp(self._wall(above) / -self.depth) * falling - self._wall_slope(below)
         return slopes
 
@@ -171,13 +175,13 @@ class Walls(nn.Module):
         return parameters[:, 0], parameters[:, 1], parameters[:, 2], parameters[:, 3]
 
 
-def _step(x: Tensor) -> Tensor:
-    """Return 1 - 10 x^3 + 15 x^4 - 6 x^5 for x from 0 to 1, and 0 above."""
-    left = 1.0 - torch.clamp(x, max=1.0)
-    return left * left * left * (10.0 - left * (15.0 - 6.0 * left))
-
-
-def _step_slope(x: Tensor) -> Tensor:
-    """Return the derivative of `_step`, -30 x^2 (1 - x)^2."""
+def _rise(x: Tensor) -> Tensor:
+    """Return 1 - s(x) = 10 x^3 - 15 x^4 + 6 x^5 for x from 0 to 1, and 1 above."""
     x = torch.clamp(x, max=1.0)
-    return -30.0 * x * x * (1.0 - x) * (1.0 - x)
+    return x * x * x * (10.0 - x * (15.0 - 6.0 * x))
+
+
+def _rise_slope(x: Tensor) -> Tensor:
+    """Return the derivative of `_rise`, 30 x^2 (1 - x)^2."""
+    x = torch.clamp(x, max=1.0)
+    return 30.0 * x * x * (1.0 - x) * (1.0 - x)

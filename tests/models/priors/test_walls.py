@@ -129,6 +129,16 @@ def test_slopes_are_the_derivatives_of_the_energies(ranges, pair):
     torch.testing.assert_close(found, slopes, rtol=1e-9, atol=1e-9)
 
 
+def test_single_precision_resolves_the_energy_near_the_range():
+    """The constant of 64 eV of each bond would cost digits in float32."""
+    stretched = replace(METHANOL, positions=1.08 * METHANOL.positions)
+    prior = Prior([Walls(MOLECULE, [1, 6, 8], CUTOFF)])
+    batch = collate([stretched], CUTOFF, torch.float32)
+    rounded = float(prior(batch.species, batch.edges, batch.edge_vectors()).sum()) + prior.offset * 6
+    assert 0.01 < rounded < 1.0
+    assert rounded == pytest.approx(total(prior, stretched), abs=2e-7)
+
+
 def test_equal_elements_have_ranges_of_their_own():
     """The hydrogens of a methyl group may be closer than others; atoms of the same element differ."""
     near = torch.tensor([1.9], dtype=torch.float64)
