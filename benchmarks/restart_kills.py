@@ -23,24 +23,28 @@ from piwsl.analysis.run_directory import read_run
 from piwsl.md.restart import newest_states, state_files
 from piwsl.trajectories.thermo import read_thermo
 
-STEPS = 4000
-OPTIONS = ["--system", "aspirin", "--steps", str(STEPS), "--trajectory-interval", "10", "--state-interval", "100"]
+# More steps than a run makes between two kills on most processors; a run that ends before its last kill is an error.
+STEPS_PER_KILL = 400
+OPTIONS = ["--system", "aspirin", "--trajectory-interval", "10", "--state-interval", "100"]
 
 
-def command(engine: str, output: Path) -> list[str]:
-    return [sys.executable, "-m", "piwsl.cli", "md", *OPTIONS, "--engine", engine, "--output", str(output)]
+def command(engine: str, output: Path, steps: int) -> list[str]:
+    options = [*OPTIONS, "--steps", str(steps), "--engine", engine, "--output", str(output)]
+    return [sys.executable, "-m", "piwsl.cli", "md", *options]
 
 
-def kill_again_and_again(engine: str, output: Path, kills: int, rng: random.Random) -> dict[str, int]:
+def kill_again_and_again(engine: str, output: Path, steps: int, kills: int, rng: random.Random) -> dict[str, int]:
     """Run to the end through kills; how many fell into the start-up, and how many states were cut."""
     early = cut = 0
     for number in range(kills):
         restart = ["--restart"] if state_files(output) else ["--force"] if output.exists() else []
         before = progress_of(output)
         with subprocess.Popen(
-            [*command(engine, output), *restart], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command(engine, output, steps), *restart], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             wait_for_steps(process, output, before, rng)
+            if process.poll() is not None:
+                sys.exit(f"{engine}: the run ended with code {process.returncode} before kill {number + 1}")
             process.send_signal(signal.SIGKILL)
         early += progress_of(output) == before
         if number % 10 == 9 and len(state_files(output)) == 2:
@@ -50,7 +54,7 @@ def kill_again_and_again(engine: str, output: Path, kills: int, rng: random.Rand
         if sys.stderr.isatty():
             print(f"\r{engine}: {number + 1} of {kills}", end="", file=sys.stderr)
     restart = ["--restart"] if state_files(output) else ["--force"]
-    subprocess.run([*command(engine, output), *restart], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command(engine, output, steps), *restart], check=True, stdout=subprocess.DEVNULL)
     return {"kills": kills, "before a new state": early, "states cut in half": cut}
 
 
@@ -77,16 +81,17 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["openmm", "ase"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    steps = STEPS_PER_KILL * options.kills
     found: dict[str, object] = {"processor": processor()}
     for engine in options.engines:
         with TemporaryDirectory() as name:
             whole, killed = Path(name) / "whole", Path(name) / "killed"
-            subprocess.run(command(engine, whole), check=True, stdout=subprocess.DEVNULL)
-            counts = kill_again_and_again(engine, killed, options.kills, random.Random(options.seed))
+            subprocess.run(command(engine, whole, steps), check=True, stdout=subprocess.DEVNULL)
+            counts = kill_again_and_again(engine, killed, steps, options.kills, random.Random(options.seed))
             first, second = read_run(whole), read_run(killed)
             ends = [newest_states({0: one})[0][0].engine["positions"] for one in (whole, killed)]
             checks = {
-                "frames": len(second.frames) == STEPS // 10 and np.array_equal(first.frames.all(), second.frames.all()),
+                "frames": len(second.frames) == steps // 10 and np.array_equal(first.frames.all(), second.frames.all()),
                 "rows": read_thermo(whole / "thermo.csv") == read_thermo(killed / "thermo.csv"),
                 "state": np.array_equal(*ends),
             }
