@@ -58,6 +58,17 @@ class Frame:
     force_spread: FloatArray | None = None
     level: int = 0
 
+    def reordered(self, order: IntArray) -> "Frame":
+        """Return the frame with its atoms in another order, given as indices (n,) into the present order."""
+        spread = None if self.force_spread is None else self.force_spread[order]
+        return replace(
+            self,
+            species=self.species[order],
+            positions=self.positions[order],
+            forces=self.forces[order],
+            force_spread=spread,
+        )
+
     @property
     def has_energy(self) -> bool:
         """Whether the energy is labeled."""

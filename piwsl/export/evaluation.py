@@ -1,7 +1,7 @@
 """Evaluation of exported potentials in eV and angstrom, for all Python interfaces and engines."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from piwsl.data.charges import NO_CHARGE, ChargeSpin
 from piwsl.errors import ConfigError, DataError, ElementError, EngineError
 from piwsl.export.exported_file import ExportedPotential
+from piwsl.export.supported import check_formula, check_molecule, trained_order
+from piwsl.models.priors.walls import WallRanges
 from piwsl.structures.cells import NO_PBC, PBC, cell_heights
 from piwsl.structures.neighbors import SkinnedNeighbors
 from piwsl.typing import FloatArray, IntArray
@@ -83,7 +85,13 @@ def bind(
     check_charge(potential, stated)
     if potential.is_molecule:
         return BoundMolecule(potential, species, pbc)
-    return BoundEdges(potential, species, pbc, stated)
+    walls = potential.walls
+    if walls is None or walls.molecule is None:
+        return BoundEdges(potential, species, pbc, stated)
+    if potential.species:
+        check_molecule(walls.molecule, species.tolist(), any(pbc))
+        return BoundEdges(potential, species, pbc, stated)
+    return BoundWithWalls(potential, walls, species, pbc, stated)
 
 
 class BoundMolecule(BoundPotential):
@@ -187,6 +195,38 @@ class BoundEdges(BoundPotential):
         inputs = [self._species, edges.contiguous(), vectors.contiguous(), *self._states]
         energies, forces, virials = self._potential.program.loader.run(inputs)
         return energies, forces, virials
+
+
+class BoundWithWalls(BoundPotential):
+    """Potential with walls of one molecule, bound to this molecule with its atoms in any order.
+
+    The first positions that are finite determine the order in the training data.
+    """
+
+    def __init__(
+        self, potential: ExportedPotential, walls: WallRanges, species: IntArray, pbc: PBC, stated: ChargeSpin
+    ) -> None:
+        check_formula(walls.molecule or [], species.tolist(), any(pbc))
+        self._potential, self._walls, self._species, self._stated = potential, walls, species, stated
+        self._order: IntArray | None = None
+        self._bound: BoundPotential | None = None
+
+    def __call__(self, positions: FloatArray, cell: FloatArray | None = None) -> Evaluation:
+        """Evaluate positions (n, 3), angstrom, float64."""
+        positions = np.asarray(positions, dtype=np.float64)
+        if len(positions) != len(self._species) or not np.isfinite(positions).all():
+            # An error, or NaN: both are independent of the order.
+            return BoundEdges(self._potential, self._species, NO_PBC, self._stated)(positions)
+        if self._bound is None:
+            self._order = trained_order(self._walls, self._species.tolist(), positions, periodic=False)
+            species = self._species if self._order is None else self._species[self._order]
+            self._bound = BoundEdges(self._potential, species, NO_PBC, self._stated)
+        if self._order is None:
+            return self._bound(positions)
+        result = self._bound(positions[self._order])
+        back = np.argsort(self._order)
+        spread = None if result.forces_std is None else result.forces_std[back]
+        return replace(result, forces=result.forces[back], forces_std=spread)
 
 
 def charge_inputs(potential: ExportedPotential, stated: ChargeSpin, structures: int = 1) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from piwsl._version import __version__
 from piwsl.compat.torch import load_package
@@ -21,6 +21,7 @@ from piwsl.data.domain import Finite, Number, TrainingDomain
 from piwsl.errors import ModelFileError, reason_of
 from piwsl.export.archive import Archive, check_members, member_digests, parsed, read_archive
 from piwsl.export.trained_file import first_mistake
+from piwsl.models.priors.walls import WallRanges
 from piwsl.runs.files import write_bytes
 from piwsl.runs.json_text import json_text
 from piwsl.runs.scratch import scratch_directory
@@ -98,6 +99,12 @@ class ExportedPotential:
         return torch.float64 if self.info["dtype"] == "float64" else torch.float32
 
     @property
+    def walls(self) -> WallRanges | None:
+        """Walls of the model, or None."""
+        walls = self.info.get("network", {}).get("walls")
+        return WallRanges.model_validate(walls) if isinstance(walls, dict) else None
+
+    @property
     def domain(self) -> TrainingDomain | None:
         """Training domain of the model, or None if the trained file does not contain it."""
         domain = self.info.get("domain")
@@ -168,6 +175,13 @@ class ExportedRecord(BaseModel):
     written: str
     piwsl_version: str
     torch_version: str = ""
+
+    @field_validator("network")
+    @classmethod
+    def _walls(cls, network: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(network.get("walls"), dict):
+            WallRanges.model_validate(network["walls"])
+        return network
 
     @model_validator(mode="after")
     def _together(self) -> "ExportedRecord":

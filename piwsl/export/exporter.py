@@ -3,10 +3,12 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,7 @@ from piwsl.export.forms.scripted import (
     OpenMMForm,
     pair_edges,
 )
+from piwsl.export.supported import check_elements, trained_order
 from piwsl.export.trained_file import DTYPES, TrainedModel, load_trained
 from piwsl.export.verify import (
     Verification,
@@ -40,6 +43,7 @@ from piwsl.export.verify import (
 )
 from piwsl.models import Potential, registered_network
 from piwsl.models.neighbor_sums.molecule import MoleculeCopies, MoleculePairs
+from piwsl.models.priors.walls import WallRanges
 from piwsl.runs.files import sha256, write_bytes
 from piwsl.runs.process_settings import process_settings
 from piwsl.runs.scratch import scratch_directory
@@ -87,21 +91,34 @@ class Exporter:
         broken = [f"network {name}: {registered_network(name).limitation}" for name in names if _is_limited(name)]
         return "; ".join(broken) or None
 
+    @property
+    def molecule(self) -> list[int] | None:
+        """Atomic numbers of the only molecule that the walls of the models support; None without such walls."""
+        return self.models[0].config.molecule
+
+    def in_order_of(self, structure: Frame) -> "Exporter":
+        """Return an exporter whose walls, if they support one molecule, have the order of the atoms of a structure.
+
+        Raises:
+            ElementError: The structure is another molecule, or the order of its atoms cannot be determined, see
+                `trained_order`.
+        """
+        exporter = copy(self)
+        exporter.models = [_in_order_of(model, structure) for model in self.models]
+        return exporter
+
     def general(self, output: Path, form: Format = "torchscript") -> Verification:
-        """Write a file for any structure of the elements of the model.
+        """Write a file for any structure of the elements of the model, or for the only molecule that its walls support.
 
         Raises:
             ExportError: The result disagrees with the eager model or cannot be compiled. Nothing is written.
         """
-        if any(model.config.molecule is not None for model in self.models):
-            raise ExportError(
-                "the model has walls for one molecule (model.walls), so it cannot be exported for any structure: use "
-                "target='openmm' with this molecule"
-            )
         self._fixed = NO_CHARGE
-        core = EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device)
+        core = self._core()
         info = {"target": "general", "pairs": "edges", "units": _UNITS, "takes_charge": self.takes_charge}
-        frames = parity_variants(self._check_frames())
+        frames = self._check_frames()
+        if self.molecule is None:
+            frames = parity_variants(frames)
         if self.takes_charge:
             frames = charge_variants(frames)
         if form == "aotinductor":
@@ -133,9 +150,12 @@ class Exporter:
         """
         if copies < 1:
             raise ConfigError(f"copies={copies}: use at least 1")
-        species = structure.species.tolist()
         for model in self.models:
-            model.check_structure(species, any(structure.pbc))
+            check_elements(model.elements, structure.species.tolist())
+        return self.in_order_of(structure)._openmm(structure, output, form, largest_molecule, copies)
+
+    def _openmm(self, structure: Frame, output: Path, form: Format, largest_molecule: int, copies: int) -> Verification:
+        species = structure.species.tolist()
         same = [
             frame for frame in self._check_frames() if frame.species.tolist() == species and frame.pbc == structure.pbc
         ]
@@ -170,7 +190,7 @@ class Exporter:
                     f"target='openmm' with format='aotinductor' supports only molecules of {SMALLEST_MOLECULE} to "
                     f"{largest_molecule} atoms without a cell: use target='general', or format='torchscript'"
                 )
-            general = GeneralForm(EdgesCore(self._potentials(), DTYPES[self.dtype]).to(self.device), self.cutoff)
+            general = GeneralForm(self._core(), self.cutoff)
             return self._scripted(OpenMMForm(general, species), {**info, "pairs": "edges"}, frames, output)
         separate = copies > 1 and form == "torchscript"
         pairs = (MoleculeCopies if separate else MoleculePairs)(len(species), copies).to(self.device)
@@ -222,6 +242,9 @@ class Exporter:
             expected = expectations(frames, model, exact)
             result = verify(potential, expected)
         return result, {"verification": asdict(result), "check": carried_structures(expected)}
+
+    def _core(self) -> EdgesCore:
+        return EdgesCore(self._potentials(), DTYPES[self.dtype], self.molecule).to(self.device)
 
     def _potentials(self, pairs: MoleculePairs | None = None, dtype: str | None = None) -> list[Potential]:
         potentials = [model.potential(pairs, dtype or self.dtype).to(self.device) for model in self.models]
@@ -293,6 +316,16 @@ class Exporter:
         return domain.model_copy(update={"default_charge": fixed})
 
 
+def _in_order_of(model: TrainedModel, structure: Frame) -> TrainedModel:
+    walls = model.config.walls
+    order = trained_order(walls, structure.species.tolist(), structure.positions, any(structure.pbc))
+    if order is None or not isinstance(walls, WallRanges):
+        return model
+    config = model.config.model_copy(update={"walls": walls.reordered(order.tolist())})
+    frames = [frame.reordered(np.argsort(order)) for frame in model.check_frames]
+    return replace(model, config=config, check_frames=frames)
+
+
 def _is_limited(network: str) -> bool:
     return registered_network(network).limitation is not None
 
@@ -305,6 +338,7 @@ def _check_members(paths: Sequence[Path], models: Sequence[TrainedModel]) -> Non
             ("elements", first.elements, model.elements),
             ("forces", first.config.forces, model.config.forces),
             ("charges", first.config.default_charge, model.config.default_charge),
+            ("molecule of model.walls", first.config.molecule, model.config.molecule),
         ):
             if value != expected:
                 raise ConfigError(

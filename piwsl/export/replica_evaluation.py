@@ -28,6 +28,7 @@ from piwsl.export.evaluation import (
 )
 from piwsl.export.exported_file import ExportedPotential
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
+from piwsl.export.supported import check_molecule
 from piwsl.structures.cells import NO_PBC, PBC
 from piwsl.typing import FloatArray, IntArray
 
@@ -218,6 +219,8 @@ def bind_replicas(
             "target='general', or export a molecule with target='openmm' and copies=N"
         )
     check_elements(species, potential)
+    if potential.walls is not None:
+        check_molecule(potential.walls.molecule, species.tolist(), any(pbc))
     return EdgesReplicas(potential, species, pbc, box, threads, stated)
 
 

@@ -1,11 +1,16 @@
-"""Checks that a model supports a structure."""
+"""Checks that a model supports a structure, and the order of the atoms in its training data."""
 
 from collections.abc import Sequence
 
+import numpy as np
 from ase.data import chemical_symbols
 from ase.symbols import Symbols
 
 from piwsl.errors import ElementError
+from piwsl.models.priors.walls import WallRanges
+from piwsl.structures.bonds import Bonds
+from piwsl.structures.matching import map_atoms
+from piwsl.typing import FloatArray, IntArray
 
 
 def check_elements(known: Sequence[int], species: Sequence[int]) -> None:
@@ -28,7 +33,7 @@ def check_elements(known: Sequence[int], species: Sequence[int]) -> None:
 
 
 def check_molecule(molecule: Sequence[int] | None, species: Sequence[int], periodic: bool) -> None:
-    """Raise an error if a model with walls of one molecule does not support a structure.
+    """Raise an error if a model with walls of one molecule does not support atoms in their order.
 
     Args:
         molecule: Atomic numbers of the molecule in their order; None for a model without such walls.
@@ -38,13 +43,64 @@ def check_molecule(molecule: Sequence[int] | None, species: Sequence[int], perio
     Raises:
         ElementError: The structure is another molecule, has its atoms in another order, or is periodic.
     """
-    if molecule is None or (list(species) == list(molecule) and not periodic):
+    if molecule is None:
         return
-    here, there = (Symbols(list(numbers)).get_chemical_formula() for numbers in (species, molecule))
-    difference = f"got {here}" if here != there else "the order of its atoms differs"
-    if list(species) == list(molecule):
-        difference = "the structure is periodic"
-    raise ElementError(
-        f"the model has walls for one molecule, {there}, with the atoms in the order of its training data "
+    check_formula(molecule, species, periodic)
+    if list(species) != list(molecule):
+        raise _refusal(molecule, "the order of its atoms differs")
+
+
+def check_formula(molecule: Sequence[int], species: Sequence[int], periodic: bool) -> None:
+    """Raise an `ElementError` unless a structure is the molecule of some walls, in any order, and not periodic."""
+    if sorted(species) != sorted(molecule):
+        raise _refusal(molecule, f"got {Symbols(list(species)).get_chemical_formula()}")
+    if periodic:
+        raise _refusal(molecule, "the structure is periodic")
+
+
+def check_order(walls: WallRanges | str, species: Sequence[int], positions: FloatArray, periodic: bool) -> None:
+    """Raise an `ElementError` if a structure requires another order of the atoms, or is refused by `trained_order`."""
+    if isinstance(walls, WallRanges) and trained_order(walls, species, positions, periodic) is not None:
+        raise _refusal(walls.molecule or [], "the order of its atoms differs")
+
+
+def trained_order(
+    walls: WallRanges | str, species: Sequence[int], positions: FloatArray, periodic: bool
+) -> IntArray | None:
+    """Return the order of the atoms of a structure in the training data of a model with walls of one molecule.
+
+    The bonds of the structure are compared with those of the molecule. A structure with the species of the training
+    data in their order, whose bonds are those of no other order, such as one with a broken bond, has this order.
+
+    Args:
+        walls: Walls of the model.
+        species: Atomic numbers (n,) of the structure.
+        positions: Positions (n, 3), angstrom.
+        periodic: Whether the structure is periodic.
+
+    Returns:
+        For each atom of the training data, its index in the structure; None if the order is the same, or any order is
+        supported.
+
+    Raises:
+        ElementError: The structure is another molecule, or is periodic, or its atoms are in an order that its bonds do
+            not determine.
+    """
+    if not isinstance(walls, WallRanges) or walls.molecule is None:
+        return None
+    check_formula(walls.molecule, species, periodic)
+    pairs = np.array([pair[:2] for pair in walls.bonds], dtype=np.int64).reshape(-1, 2)
+    bonds = Bonds(pairs, np.zeros(len(pairs)), ("",) * len(pairs))
+    order = map_atoms(np.asarray(species), positions, np.array(walls.molecule), bonds)
+    if order is None:
+        check_molecule(walls.molecule, species, periodic)
+        return None
+    return None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def _refusal(molecule: Sequence[int], difference: str) -> ElementError:
+    formula = Symbols(list(molecule)).get_chemical_formula()
+    return ElementError(
+        f"the model has walls for one molecule, {formula}, with the atoms in the order of its training data "
         f"(model.walls), and {difference}: use this molecule in this order, or train with model.walls: elements"
     )

@@ -33,7 +33,7 @@ from piwsl.errors import (
 )
 from piwsl.export.archive import parsed, read_archive
 from piwsl.export.heads import MOST_HEADS, HeadRecord, ReferenceEnergies, TrainedHead, heads_of_file
-from piwsl.export.supported import check_elements, check_molecule
+from piwsl.export.supported import check_elements, check_molecule, check_order
 from piwsl.export.tensor_entries import check_frame, frame_entry, named_tensors
 from piwsl.models import ModelConfig, Potential, build_potential, registered_networks
 from piwsl.models.neighbor_sums.edge_list import NeighborSums
@@ -196,7 +196,7 @@ class TrainedModel:
         check_elements(self.elements, frames.elements)
         if self.config.molecule is not None:
             for frame in frames:
-                check_molecule(self.config.molecule, frame.species.tolist(), any(frame.pbc))
+                check_order(self.config.walls, frame.species.tolist(), frame.positions, any(frame.pbc))
 
     def potential(self, neighbor_sums: NeighborSums | None = None, dtype: str | None = None) -> Potential:
         """Return the eager potential with frozen weights.

@@ -15,6 +15,7 @@ from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import read_exported_info
 from piwsl.export.loading import is_trained, open_model
 from piwsl.export.neighbors.batch import Batch, BatchNeighbors
+from piwsl.export.supported import check_molecule
 
 try:
     from torch_sim.models.interface import ModelInterface
@@ -65,6 +66,7 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
         self._given = given_charge(charge, unpaired_electrons)
         check_given_charge(self._potential, self._given)
         self._model, self._strict, self._domain = model, strict, self._potential.domain
+        self._walls = self._potential.walls
         self._checked = torch.empty(0, dtype=torch.int64)
         self._stated: tuple[ChargeSpin, ...] = ()
         self._device = torch.device(device)
@@ -131,6 +133,8 @@ class PiwslModel(ModelInterface):  # type: ignore[misc]  # optional library
             own = state.system_idx == system
             arrays = (values.detach().cpu().numpy() for values in (state.atomic_numbers[own], state.positions[own]))
             atoms = Atoms(*arrays, cell=state.cell[system].detach().mT.cpu().numpy(), pbc=pbc[system])
+            if self._walls is not None:
+                check_molecule(self._walls.molecule, atoms.numbers.tolist(), bool(atoms.pbc.any()))
             check_domain(self._domain, with_charge(atoms, stated[system]), self._model, self._strict)
         self._checked = state.atomic_numbers.clone()
 

@@ -115,7 +115,7 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
     exporter, frame = Exporter([model]), Frame.from_atoms(structure)
     fits_one_graph = SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE and not structure.pbc.any()
     if not fits_one_graph or not exporter.takes_neighbor_sums:
-        exporter.general(directory / "exported.pt")
+        exporter.in_order_of(frame).general(directory / "exported.pt")
         return _own(directory / "exported.pt")
     if not torch.cuda.is_available() and work >= COMPILED_FROM:
         try:

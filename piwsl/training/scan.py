@@ -102,7 +102,7 @@ def scan_model(
     shortest = _shortest(structure, positions)
     alone = True
     for trained in getattr(predictor, "models", ()):
-        trained.check_structure(structure.species.tolist(), periodic=False)
+        trained.check_structures(FrameSet([structure]))
         alone = alone and trained.config.molecule is None
         for pair, distance in (trained.domain.shortest if trained.domain is not None else {}).items():
             kind = pair_kind(*pair_numbers(pair))

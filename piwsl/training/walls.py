@@ -1,6 +1,6 @@
 """Ranges of the distances in training frames, at which the walls of a potential begin."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
 from typing import Literal
 
@@ -92,14 +92,18 @@ def ranges_of_elements(frames: FrameSet, cutoff: float) -> WallRanges:
 def ranges_of_molecule(frames: FrameSet) -> WallRanges:
     """Return the ranges of bonds and of atoms with a common neighbor, and the shortest distances of all other pairs.
 
+    Pairs of equivalent atoms, such as the hydrogens of a methyl group, have the range that contains all of theirs.
+
     Args:
         frames: Frames of one molecule, with the atoms in the same order, not periodic.
     """
     some = _some(frames)
     species, positions = some[0].species, np.stack([frame.positions for frame in some])
-    graph = BondGraph(species, find_bonds(species, positions)).graph
+    bond_graph = BondGraph(species, find_bonds(species, positions))
+    graph = bond_graph.graph
     bonds = {(min(bond), max(bond)) for bond in graph.edges}
     angles = {(min(ends), max(ends)) for middle in graph for ends in combinations(graph[middle], 2)} - bonds
+    colors = bond_graph.equivalence()
     first, last = pair_indices(len(species))
     apart = np.array([pair not in bonds | angles for pair in zip(first.tolist(), last.tolist(), strict=True)], bool)
     first, last = first[apart], last[apart]
@@ -109,8 +113,8 @@ def ranges_of_molecule(frames: FrameSet) -> WallRanges:
     return WallRanges(
         shortest=_named(shortest),
         molecule=species.tolist(),
-        bonds=[_range(positions, pair) for pair in sorted(bonds)],
-        angles=[_range(positions, pair) for pair in sorted(angles)],
+        bonds=_alike([_range(positions, pair) for pair in sorted(bonds)], colors),
+        angles=_alike([_range(positions, pair) for pair in sorted(angles)], colors),
     )
 
 
@@ -140,6 +144,19 @@ def _range(positions: FloatArray, pair: tuple[int, int]) -> PairRange:
     mean, deviation = float(lengths.mean()), max(float(lengths.std()), SMALLEST_DEVIATION)
     low = max(mean - DEVIATIONS * deviation, 0.5 * mean)
     return first, last, min(float(lengths.min()), low), max(float(lengths.max()), mean + DEVIATIONS * deviation)
+
+
+def _alike(ranges: Sequence[PairRange], colors: Sequence[int]) -> list[PairRange]:
+    """Return the ranges of pairs, widened to the ranges of pairs whose atoms have the same colors."""
+    groups: dict[tuple[int, ...], list[PairRange]] = {}
+    for entry in ranges:
+        groups.setdefault(_kind(entry, colors), []).append(entry)
+    widest = {kind: (min(one[2] for one in group), max(one[3] for one in group)) for kind, group in groups.items()}
+    return [(entry[0], entry[1], *widest[_kind(entry, colors)]) for entry in ranges]
+
+
+def _kind(entry: PairRange, colors: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted((colors[entry[0]], colors[entry[1]])))
 
 
 def _named(shortest: ShortestPairs) -> dict[str, float]:

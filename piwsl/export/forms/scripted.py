@@ -4,6 +4,7 @@ Only these classes, `NeighborSearch`, `Potential` and the networks are restricte
 In all shapes, M is the number of members of an ensemble, or 1 for a single model.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -105,12 +106,19 @@ class DirectMember(nn.Module):
 
 
 class EdgesCore(nn.Module):
-    """Evaluation of all members with given edges."""
+    """Evaluation of all members with given edges.
+
+    Args:
+        potentials: Potentials of the members.
+        dtype: Float type of the networks.
+        molecule: Atomic numbers of the only molecule that the walls support; None without such walls.
+    """
 
     known: Tensor
+    molecule: Tensor
     takes_charge: Final[bool]
 
-    def __init__(self, potentials: list[Potential], dtype: torch.dtype) -> None:
+    def __init__(self, potentials: list[Potential], dtype: torch.dtype, molecule: Sequence[int] | None = None) -> None:
         super().__init__()
         self.members = nn.ModuleList(
             DirectMember(potential) if isinstance(potential, DirectPotential) else ConservativeMember(potential)
@@ -121,6 +129,7 @@ class EdgesCore(nn.Module):
         known = torch.zeros(len(potentials[0].reference_energies), dtype=torch.bool)
         known[potentials[0].elements] = True
         self.register_buffer("known", known)
+        self.register_buffer("molecule", torch.tensor([] if molecule is None else list(molecule), dtype=torch.int64))
 
     def forward(
         self,
@@ -137,6 +146,8 @@ class EdgesCore(nn.Module):
         """
         if not bool(self.known[species].all()):
             raise ValueError("the structure contains an element that the potential was not trained on")
+        if self.molecule.size(0) > 0 and not torch.equal(species, self.molecule.repeat(n_structures)):
+            raise ValueError("the potential has walls for one molecule, and the atoms are others or in another order")
         vectors = edge_vectors.to(self.dtype)
         energies: list[Tensor] = []
         forces: list[Tensor] = []
@@ -177,6 +188,8 @@ class GeneralForm(nn.Module):
         positions = positions.detach().to(torch.float64)
         if cell is not None:
             cell = cell.detach().to(torch.float64)
+            if self.core.molecule.size(0) > 0 and (pbc is None or bool(pbc.any())):
+                raise ValueError("the potential has walls for one molecule, which must not be periodic")
         edges, vectors = self.search(positions, cell, pbc)
         charge_spin = self.states(charge, unpaired_electrons)
         energies, forces, virials = self.core(species, edges, vectors, torch.zeros_like(species), 1, charge_spin)

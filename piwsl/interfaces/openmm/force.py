@@ -18,6 +18,7 @@ from piwsl.errors import ConfigError, DataError, EngineError, PiwslError
 from piwsl.export.evaluation import bind, check_charge, check_given_charge, check_species, check_width
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, load_exported, read_exported_info
 from piwsl.export.loading import open_model
+from piwsl.export.supported import check_molecule
 from piwsl.interfaces.openmm.particles import Subset, chosen_particles, described_system
 from piwsl.interfaces.openmm.probe import FORCE_PROBES, Probe, import_openmm, import_openmmtorch
 from piwsl.runs.scratch import scratch_directory
@@ -180,6 +181,8 @@ def choose_force(
     if potential.species:
         check_species(species, potential.species, str(potential.path))
     check_charge(potential, stated)
+    if potential.walls is not None and not potential.is_molecule:
+        check_molecule(potential.walls.molecule, species.tolist(), periodic)
     if kind != "python":
         obstacle = _obstacle_to_torchforce(potential, platform, probes["TorchForce"])
         if obstacle is None:

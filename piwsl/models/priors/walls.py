@@ -72,6 +72,23 @@ class WallRanges(BaseModel):
             angles=_wider(self.angles, other.angles),
         )
 
+    def reordered(self, mapping: Sequence[int]) -> "WallRanges":
+        """Return the ranges for another order of the atoms.
+
+        Args:
+            mapping: For each atom of the molecule, its index in the new order.
+        """
+        assert self.molecule is not None
+        numbers = list(self.molecule)
+        for atom, index in enumerate(mapping):
+            numbers[index] = self.molecule[atom]
+
+        def moved(pairs: Sequence[PairRange]) -> list[PairRange]:
+            ends = [(sorted((mapping[first], mapping[last])), low, high) for first, last, low, high in pairs]
+            return sorted((first, last, low, high) for (first, last), low, high in ends)
+
+        return WallRanges(shortest=self.shortest, molecule=numbers, bonds=moved(self.bonds), angles=moved(self.angles))
+
 
 def _ends(pairs: Sequence[PairRange]) -> list[tuple[int, int]]:
     return sorted((first, last) for first, last, _, _ in pairs)
