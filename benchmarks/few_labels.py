@@ -92,11 +92,12 @@ class Study:
         """Return the trained file at the end of a road."""
         few, _ = self.split()
         if road == "plain":
-            return self.train("plain", few, {})
+            return self.train("plain", few, {"model.walls": "none"})
         if road == "walls":
             return self.train("walls", few, {"model.walls": "molecule"})
         if road == "contrast":
-            return self.train("contrast", few, {"loss.contrast": 0.1, "contrast.temperature": 500.0})
+            values = {"loss.contrast": 0.1, "contrast.temperature": 500.0, "model.walls": "none"}
+            return self.train("contrast", few, values)
         if road == "fine-tuned":
             values = {
                 "optimizer.batch_size": 5,

@@ -44,10 +44,12 @@ class ModelConfig(BaseModel):
     zbl: bool = Field(
         True, description="add the ZBL repulsion of nuclei to the network; always false for so3lr and mace"
     )
-    walls: Literal["none", "elements", "molecule"] | WallRanges = Field(
-        "none",
+    walls: Literal["auto", "none", "elements", "molecule"] | WallRanges = Field(
+        "auto",
         description="add an energy that rises outside the distances of the training data: elements (pairs of elements "
-        "closer than in the data), molecule (also bonds and angles; all frames contain one molecule), or ranges",
+        "closer than in the data), molecule (also bonds and angles; all frames contain one molecule), or ranges; auto: "
+        "molecule with random weights and at most 1000 training frames of one molecule in vacuum; with a start model, "
+        "its walls; otherwise none",
     )
 
     @model_validator(mode="before")
@@ -107,10 +109,10 @@ class ModelConfig(BaseModel):
 
     @property
     def walls_kind(self) -> str:
-        """Kind of the walls: ``none``, ``elements`` or ``molecule``."""
+        """Kind of the walls: ``none`` (also for ``auto``, which training replaces), ``elements`` or ``molecule``."""
         if isinstance(self.walls, WallRanges):
             return "elements" if self.walls.molecule is None else "molecule"
-        return self.walls
+        return "none" if self.walls == "auto" else self.walls
 
     @property
     def molecule(self) -> list[int] | None:
@@ -179,7 +181,7 @@ def build_prior(
     terms: list[ZBL | Walls] = [ZBL(elements, config.cutoff)] if config.zbl else []
     if isinstance(config.walls, WallRanges):
         terms.append(Walls(config.walls, elements, config.cutoff, pairs))
-    elif config.walls != "none":
+    elif config.walls_kind != "none":
         raise ConfigError(f"model.walls: {config.walls} has no ranges yet: training measures them")
     return Prior(terms, pairs) if terms else None
 

@@ -55,7 +55,7 @@ class Preparation:
             *([replay_line(self.setup.config, None if self.trial else replay)] if replay is not None else []),
             *([f"rates: {', '.join(f'{name} x {rate:.3g}' for name, rate in rates.items())}"] if rates else []),
             f"network: {self.setup.config.model.network}, {weights} weights",
-            *walls_lines(self.setup.config, self.setup.frames),
+            *walls_lines(self.setup.config),
             f"computed on: {self.setup.describe_device()}",
             f"neighbor sums: {self.neighbor_sums}",
         ]

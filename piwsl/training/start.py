@@ -132,6 +132,8 @@ def _network_of_start(own: ModelConfig, here: ModelConfig) -> ModelConfig:
     defaults = ModelConfig(network=here.network).model_dump() | {"network": ModelConfig().network}
     kept = {key: value for key, value in here.model_dump().items() if value != defaults[key]}
     kept |= {key: getattr(here, key) for key in ("forces", "zbl", "walls") if key in here.model_fields_set}
+    if here.walls == "auto":
+        kept.pop("walls", None)
     values = own.model_dump()
     if kept.get("network", own.network) != own.network:  # other networks have other options
         values = {key: values[key] for key in ("cutoff", "forces")}

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from piwsl.data.frames import Frame, FrameSet
-from piwsl.errors import ConfigError
+from piwsl.errors import ConfigError, DataError
 from piwsl.models.priors.walls import MOST_ATOMS, PairRange, WallRanges
 from piwsl.structures.bonds import BondGraph, find_bonds
 from piwsl.structures.neighbors import PairSearch
@@ -24,7 +24,7 @@ DEVIATIONS = 5.0
 SMALLEST_DEVIATION = 0.02
 # Pairs without a range of their own: thermal motion reaches slightly below the shortest distance of a finite sample.
 CLOSER = 0.95
-# Largest number of training frames of one molecule for which the log recommends walls.
+# Largest number of training frames of one molecule that have walls by default.
 FEW = 1000
 
 
@@ -33,7 +33,8 @@ def with_measured_walls(
 ) -> TrainingConfig:
     """Return the configuration with the ranges of its walls, measured on the training frames of all levels.
 
-    Ranges that the configuration contains, such as those of a start model, are widened to those of the frames.
+    ``auto`` becomes ``none`` or ranges. Ranges that the configuration contains, such as those of a start model, are
+    widened to those of the frames.
 
     Args:
         config: Training configuration.
@@ -44,8 +45,10 @@ def with_measured_walls(
         ConfigError: The walls are those of one molecule, and the frames do not contain this molecule only.
     """
     walls, kind = config.model.walls, config.model.walls_kind
-    if walls == "none":
-        return config
+    if walls == "auto" and config.start.init_from is None and len(frames.train) <= FEW:
+        kind = _usual_kind(frames)
+    if kind == "none":
+        return config.model_copy(update={"model": config.model.model_copy(update={"walls": "none"})})
     if kind == "molecule":
         obstacle = _obstacle(chain(frames.train, frames.validation, frames.test, replay or ()))
         if obstacle is not None:
@@ -64,20 +67,16 @@ def with_measured_walls(
     return config.model_copy(update={"model": config.model.model_copy(update={"walls": measured})})
 
 
-def walls_lines(config: TrainingConfig, frames: TrainingFrames) -> list[str]:
-    """Return a line of the log about measured walls, or about walls that would keep a molecule whole, in a list."""
+def walls_lines(config: TrainingConfig) -> list[str]:
+    """Return a line of the log about measured walls, in a list."""
     walls = config.model.walls
     if not isinstance(walls, WallRanges):
-        advised = (
-            config.start.init_from is None and len(frames.train) <= FEW and kind_of_walls(frames.train) == "molecule"
-        )
-        text = "walls: none; model.walls: molecule would keep this molecule within the distances of these few frames"
-        return [text] if advised else []
+        return []
     closest = ", ".join(f"{name} {distance:.2f}" for name, distance in walls.shortest.items())
     if walls.molecule is None:
         return [f"walls: pairs beyond [A] {closest}"]
     local = f"bonds ({len(walls.bonds)}) and angles ({len(walls.angles)}) within their ranges"
-    return [f"walls: {local}; other pairs beyond [A] {closest}"]
+    return [f"walls: {local}; other pairs beyond [A] {closest or 'none'} (model.walls)"]
 
 
 def ranges_of_elements(frames: FrameSet, cutoff: float) -> WallRanges:
@@ -116,6 +115,17 @@ def ranges_of_molecule(frames: FrameSet) -> WallRanges:
         bonds=_alike([_range(positions, pair) for pair in sorted(bonds)], colors),
         angles=_alike([_range(positions, pair) for pair in sorted(angles)], colors),
     )
+
+
+def _usual_kind(frames: TrainingFrames) -> str:
+    """Return the kind of walls of a model with random weights and few training frames."""
+    if _obstacle(chain(frames.train, frames.validation, frames.test)) is not None:
+        return "none"
+    try:
+        ranges_of_molecule(frames.train)
+    except DataError:  # no bonds, as in a cluster of noble gas atoms
+        return "none"
+    return "molecule"
 
 
 def kind_of_walls(frames: Iterable[Frame]) -> Literal["molecule", "elements"]:

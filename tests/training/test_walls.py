@@ -161,7 +161,7 @@ def test_the_description_contains_the_ranges(small, tmp_path):
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("model.walls=none", "walls: none; model.walls: molecule would keep this molecule within"),
+        ("model.walls=auto", "walls: bonds (2) and angles (1) within their ranges; other pairs beyond [A] none"),
         ("model.walls=molecule", "walls: bonds (2) and angles (1) within their ranges"),
         ("model.walls=elements", "walls: pairs beyond"),
     ],
@@ -170,3 +170,46 @@ def test_the_log_says_which_walls_there_are(small, tmp_path, caplog, override, l
     with caplog.at_level("INFO", logger="piwsl"):
         run_training(small(override, *QUICK), tmp_path / "run")
     assert line in caplog.text
+
+
+def walls_of(small, tmp_path, frames, *overrides):
+    write_frames(FrameSet(frames), tmp_path / "data.extxyz")
+    config = small(f"data.file={tmp_path / 'data.extxyz'}", "data.validation=2", "data.test=0", *overrides, *QUICK)
+    run_training(config, tmp_path / "run")
+    return load_trained(tmp_path / "run" / "model.pt").config.walls
+
+
+def test_few_frames_of_one_molecule_have_walls_by_default(small, tmp_path):
+    walls = walls_of(small, tmp_path, [frame("H2O", seed=seed, labeled=True) for seed in range(8)])
+    assert walls.molecule == [8, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [frame("H2O", seed=seed, labeled=True) for seed in range(8)] + [frame("CH4", labeled=True)],
+        [cell(seed=seed, labeled=True) for seed in range(8)],
+        [
+            replace(frame("H2O", seed=seed, labeled=True), positions=9.0 * frame("H2O", seed=seed).positions)
+            for seed in range(8)
+        ],
+    ],
+    ids=["two molecules", "cells", "no bonds"],
+)
+def test_other_data_have_no_walls_by_default(small, tmp_path, frames):
+    assert walls_of(small, tmp_path, frames, "model.cutoff=12") == "none"
+
+
+def test_many_frames_have_no_walls_by_default(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("piwsl.training.walls.FEW", 5)
+    assert walls_of(small, tmp_path, [frame("H2O", seed=seed, labeled=True) for seed in range(8)]) == "none"
+
+
+def test_a_start_model_determines_the_walls_by_default(small, tmp_path):
+    for walls in ("none", "molecule"):
+        run_training(small(f"model.walls={walls}", *QUICK), tmp_path / walls)
+        start = f"start.init_from={tmp_path / walls / 'model.pt'}"
+        for text in ("", "model.walls=auto"):
+            run_training(small(start, *filter(None, [text]), *QUICK), tmp_path / f"fine-{walls}{text}")
+            found = load_trained(tmp_path / f"fine-{walls}{text}" / "model.pt").config
+            assert found.walls_kind == walls

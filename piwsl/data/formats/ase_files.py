@@ -1,11 +1,12 @@
 """Read structures and labels from files in formats of ASE."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from ase.io import iread
 from ase.io.extxyz import write_xyz
 
@@ -35,6 +36,7 @@ from piwsl.units import LabelUnits
 
 _SECONDS, _BYTES_PER_SECOND = CPU_SECONDS, 1e5  # time limit of the child process that reads an unknown format
 _MEMORY, _MEMORY_PER_BYTE = 2 * 2**30, 200
+_IN_MEMORY = Path("structures in memory")  # instead of a file, in messages
 _HEAD = 4096  # bytes; the names of the columns of a LAMMPS dump are within them
 
 
@@ -58,6 +60,33 @@ def read_ase(path: Path, units: LabelUnits | None = None) -> FrameSet:
     if not frames:
         raise DataError(f"{path}: contains no structure")
     return FrameSet(frames, path, tuple(counter.notes(len(frames))), (path,), counter.count.names())
+
+
+def frames_in_memory(structures: Sequence[Frame | Atoms]) -> FrameSet:
+    """Return frames from frames and ASE structures, whose labels are read as in a file of ASE.
+
+    Calculators are not called. Their results are labels unless the structure was changed after the calculation.
+
+    Raises:
+        DataError: A structure or a label cannot be used.
+    """
+    frames: list[Frame] = []
+    counter = LabelCounter()
+    for index, structure in enumerate(structures):
+        if isinstance(structure, Frame):
+            frames.append(structure)
+            continue
+        raw = content_of(structure)
+        if not _is_calculated(structure):
+            raw["results"] = {}
+        frames.append(_frame(_IN_MEMORY, index, raw, EV_ANGSTROM, counter))
+    return FrameSet(frames, None, tuple(counter.notes(counter.count.frames)), (), counter.count.names())
+
+
+def _is_calculated(atoms: Atoms) -> bool:
+    """Return whether the results of the calculator, if there is one, belong to the structure as it is."""
+    check = getattr(atoms.calc, "check_state", None)
+    return check is not None and not check(atoms)
 
 
 def check_elements(path: Path) -> None:
