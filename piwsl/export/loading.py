@@ -194,13 +194,15 @@ def _export_in_memory(
 
     exporter = Exporter([model], PRECISIONS[precision] if precision else None, device)
     same: list[Frame] = []
+    # The molecule of walls has the nearest image of each pair in a box, as for a molecule in a solvent of other forces.
+    one_molecule = exporter.molecule is not None
     if species is not None:
-        exporter.models[0].check_structure(species.tolist(), periodic)
+        exporter.models[0].check_structure(species.tolist(), periodic and not one_molecule)
         frames = exporter.models[0].check_frames
         same = [frame for frame in frames if frame.species.tolist() == species.tolist() and not any(frame.pbc)]
     with scratch_directory("load") as folder:
         target = folder / EXPORTED_NAMES[0]
-        if same and not periodic:
+        if same and (one_molecule or not periodic):
             charge, unpaired = stated.charge, stated.unpaired_electrons
             exporter.openmm(replace(same[0], charge=charge, unpaired_electrons=unpaired), target)
         else:

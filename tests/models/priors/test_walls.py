@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import openmm
 import pytest
 import torch
 from pydantic import ValidationError
@@ -15,7 +16,6 @@ from piwsl.errors import ConfigError, ElementError
 from piwsl.export.evaluation import bind
 from piwsl.export.exported_file import load_exported
 from piwsl.export.exporter import Exporter
-from piwsl.export.loading import open_model
 from piwsl.export.replica_evaluation import bind_replicas
 from piwsl.export.supported import trained_order
 from piwsl.export.trained_file import load_trained, save_trained
@@ -26,6 +26,7 @@ from piwsl.models.neighbor_sums.molecule import MoleculePairs
 from piwsl.models.priors.prior import Prior
 from piwsl.models.priors.walls import WallRanges, Walls
 from piwsl.training.walls import ranges_of_molecule
+from piwsl.units import KJ_PER_MOL, NANOMETER
 from tests.support.models_for_tests import trained_model
 from tests.support.molecules import frame
 
@@ -266,16 +267,12 @@ def test_other_structures_are_refused_everywhere(tmp_path, capsys, structure, me
         load_trained(path).predict(FrameSet([structure]))
     with pytest.raises(ElementError, match=message):
         Exporter([path]).openmm(structure, tmp_path / "out.pt")
-    with pytest.raises(ElementError, match=message):
-        open_model(path, species=structure.species, periodic=any(structure.pbc))
     Exporter([path]).general(tmp_path / "general.pt")
     general = load_exported(tmp_path / "general.pt")
     with pytest.raises(ElementError, match=message):
         bind(general, structure.species, structure.pbc)
     with pytest.raises(ElementError, match=message):
         bind_replicas(general, structure.species, structure.pbc, structure.cell)
-    with pytest.raises(ElementError, match=message):
-        openmm_force(path, structure.species, periodic=any(structure.pbc))
     structure.atoms().write(tmp_path / "one.extxyz")
     for command in (
         ["evaluate", str(path), str(tmp_path / "one.extxyz")],
@@ -296,6 +293,31 @@ def test_other_structures_are_refused_everywhere(tmp_path, capsys, structure, me
         assert stop.value.code == 2
         assert "the model has walls for one molecule" in capsys.readouterr().err
     assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("species", [frame("CH3CH2OH").species, METHANOL.species[::-1]])
+def test_openmm_refuses_other_atoms(tmp_path, species):
+    with pytest.raises(ElementError, match="the model has walls for one molecule, CH4O"):
+        openmm_force(saved(tmp_path), species)
+
+
+def test_openmm_evaluates_the_molecule_in_a_box(tmp_path):
+    """As in a solvent: the box is wide, and each pair has its nearest image."""
+    path = saved(tmp_path)
+    outside = moved((0, 1), 1.15 * distance(0, 1))
+    energy, forces = (part.detach().numpy().squeeze() for part in potential_of(path)(*collate([outside], CUTOFF).graph))
+    positions = outside.positions.copy()
+    positions[3] += [20.0, 0.0, -20.0]
+    system = openmm.System()
+    for _ in positions:
+        system.addParticle(1.0)
+    system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
+    system.addForce(openmm_force(path, outside.species, periodic=True))
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(positions / NANOMETER)
+    state = context.getState(getEnergy=True, getForces=True)
+    assert state.getPotentialEnergy()._value * KJ_PER_MOL == pytest.approx(float(energy), rel=1e-6, abs=1e-4)
+    np.testing.assert_allclose(np.array(state.getForces()._value) * KJ_PER_MOL / NANOMETER, forces, rtol=0, atol=1e-3)
 
 
 # The second order exchanges hydrogens of the methyl and the hydroxyl group only: the elements stay in their order.
