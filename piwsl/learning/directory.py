@@ -187,9 +187,11 @@ def check_same_settings(settings: LearnSettings, stored: LearnSettings, output: 
     keys = [key for key in {**theirs, **mine} if key not in free and mine.get(key) != theirs.get(key)]
     if keys:
         text = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in keys[:3])
+        labels = f"; to add labels, start a new job with labels={output / LABELED_FILE}"
+        more = labels if "labels.budget" in keys else ""
         raise RunDirectoryError(
             f"{output}: holds a learning job with other settings ({text}): choose another output=DIRECTORY, or replace "
-            "it with force=True"
+            f"it with force=True{more}"
         )
 
 

@@ -14,7 +14,7 @@ from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, read_exported_info
 from piwsl.export.exporter import LARGEST_MOLECULE, Exporter
 from piwsl.export.forms.graph import SMALLEST_MOLECULE
-from piwsl.export.loading import EXPORTED_NAMES, announce_code, is_trained
+from piwsl.export.loading import announce_code, is_trained
 from piwsl.md.protocol import MDProtocol
 from piwsl.runs.files import sha256
 from piwsl.runs.known_code import remember
@@ -23,9 +23,9 @@ from piwsl.runs.process_settings import replica_threads
 LOGGER = logging.getLogger(__name__)
 # Atoms per model call: as many as fit into the caches of a core, or as many as fill a GPU.
 CALL_ATOMS = {"cpu": 168, "cuda": 21504}
-# Threshold of steps times atoms of all replicas. Above, the time saved (half of about 40 us each) exceeds the half
-# minute that compiling takes.
-COMPILED_FROM = 3e6
+# Thresholds of steps times atoms. Above, the time saved (about 40 us each for one molecule, half of it for replicas)
+# exceeds the half minute that compiling takes.
+COMPILED_FROM = {"molecule": 1e6, "replicas": 3e6}
 
 
 def prepare_model(
@@ -58,12 +58,12 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
         copies = copies_per_call(count, *together, device)
         work = protocol.replicas * protocol.steps * count
         return prepare_replica_model(model, structure, directory, copies, work)
-    if is_trained(model):
-        target = directory / EXPORTED_NAMES[0]
-        Exporter([model]).openmm(Frame.from_atoms(structure), target)
-        return _own(target)
-    announce_code(model, read_exported_info(model))
-    return model
+    if not is_trained(model):
+        announce_code(model, read_exported_info(model))
+        return model
+    exporter, work = Exporter([model]), len(structure) * (protocol.equilibration + protocol.steps)
+    worthwhile = work >= COMPILED_FROM["molecule"] and _fits_one_graph(exporter, structure)
+    return _exported_for(exporter, structure, directory, worthwhile)
 
 
 def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool = False) -> list[str]:
@@ -112,14 +112,25 @@ def prepare_replica_model(model: Path, structure: Atoms, directory: Path, copies
                 f"file exported with target='openmm' and copies={copies}"
             )
         return model
-    exporter, frame = Exporter([model]), Frame.from_atoms(structure)
-    fits_one_graph = SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE and not structure.pbc.any()
-    if not fits_one_graph or not exporter.takes_neighbor_sums:
-        exporter.in_order_of(frame).general(directory / "exported.pt")
+    exporter = Exporter([model])
+    if not _fits_one_graph(exporter, structure):
+        exporter.in_order_of(Frame.from_atoms(structure)).general(directory / "exported.pt")
         return _own(directory / "exported.pt")
-    if not torch.cuda.is_available() and work >= COMPILED_FROM:
+    return _exported_for(exporter, structure, directory, work >= COMPILED_FROM["replicas"], copies)
+
+
+def _fits_one_graph(exporter: Exporter, structure: Atoms) -> bool:
+    fits = SMALLEST_MOLECULE <= len(structure) <= LARGEST_MOLECULE and not structure.pbc.any()
+    return fits and exporter.takes_neighbor_sums
+
+
+def _exported_for(exporter: Exporter, structure: Atoms, directory: Path, worthwhile: bool, copies: int = 1) -> Path:
+    """Return a new file for a structure, compiled if that is worthwhile and possible."""
+    frame = Frame.from_atoms(structure)
+    if worthwhile and not torch.cuda.is_available():
         try:
-            LOGGER.info(f"compiling the model for {copies} copies per call, which takes about half a minute")
+            together = f" for {copies} copies per call" if copies > 1 else ""
+            LOGGER.info(f"compiling the model{together}, which takes about half a minute")
             exporter.openmm(frame, directory / "exported.pt2", "aotinductor", copies=copies)
             return _own(directory / "exported.pt2")
         except ExportError as error:

@@ -121,6 +121,9 @@ def test_other_settings_or_another_structure_are_refused(result):
     other = {**TINY, "minutes": 3.0}
     with pytest.raises(RunDirectoryError, match=r"other settings \(minutes: 0\.2 -> 3\.0\)"):
         piwsl.learn(molecule("H2O"), config=other, output=result.directory)
+    more = {**TINY, "labels": {**TINY["labels"], "budget": 48}}
+    with pytest.raises(RunDirectoryError, match=r"to add labels, start a new job with labels=.*labeled\.extxyz$"):
+        piwsl.learn(molecule("H2O"), config=more, output=result.directory)
     with pytest.raises(RunDirectoryError, match="the job of another structure"):
         piwsl.learn(molecule("CH4"), config=TINY, output=result.directory)
 

@@ -1,0 +1,52 @@
+"""The file that a run makes of a trained model: compiled for long runs where that is possible."""
+
+import logging
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from piwsl.md.protocol import MDProtocol
+from piwsl.md.run import run_protocol
+from piwsl.md.run_model import COMPILED_FROM, prepare_model
+from piwsl.trajectories.thermo import read_thermo
+from tests.support.models_for_tests import trained_file
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return trained_file(tmp_path_factory.mktemp("model") / "model.pt", frames=("CH3CH2OH",), layers=1, channels=8)
+
+
+def long_run(structure, factor=1.0):
+    return MDProtocol.of(steps=int(factor * COMPILED_FROM["molecule"] / len(structure)) + 1)
+
+
+def test_short_runs_are_not_compiled(model, ethanol, tmp_path):
+    assert prepare_model(model, ethanol, long_run(ethanol, 0.9), tmp_path).name == "exported.pt"
+
+
+def test_a_long_run_without_a_compiler_is_not_compiled(model, ethanol, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "piwsl")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert prepare_model(model, ethanol, long_run(ethanol), tmp_path).name == "exported.pt"
+    assert "was not compiled: format='aotinductor' requires a C++ compiler" in caplog.text
+
+
+def test_a_long_run_in_a_cell_is_not_compiled(model, ethanol, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "piwsl")
+    cell = Atoms(ethanol, cell=np.eye(3) * 20.0, pbc=True)
+    assert prepare_model(model, cell, long_run(cell), tmp_path).name == "exported.pt"
+    assert "compil" not in caplog.text
+
+
+@pytest.mark.compile
+def test_a_long_run_is_compiled_and_its_restart_is_exact(model, ethanol, tmp_path, monkeypatch):
+    monkeypatch.setitem(COMPILED_FROM, "molecule", 0)
+    short = {"trajectory_interval": 10, "report_interval": 10, "state_interval": 20}
+    for steps, name, restart in ((40, "whole", False), (20, "halves", False), (40, "halves", True)):
+        run_protocol(ethanol, model, MDProtocol.of(steps=steps, **short), tmp_path / name, restart=restart)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert (halves / "exported.pt2").is_file()
+    assert not (halves / "exported.pt").exists()
+    assert read_thermo(whole / "thermo.csv") == read_thermo(halves / "thermo.csv")
