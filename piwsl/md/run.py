@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from piwsl.data.systems import Structure
 from piwsl.errors import ConfigError, UnphysicalError, system_errors
-from piwsl.export.loading import EXPORTED_NAMES, is_own_code, is_trained, model_sha256
+from piwsl.export.loading import EXPORTED_NAMES, is_own_code, model_sha256
 from piwsl.md import run_directory as files
 from piwsl.md.inputs import md_inputs
 from piwsl.md.job import Job, RunIdentity, structure_sha256
@@ -24,7 +24,7 @@ from piwsl.md.replicas.distributed import DistributedReplicas, distributed_repli
 from piwsl.md.replicas.run import run_replicas
 from piwsl.md.restart import Continuation, find_continuation
 from piwsl.md.run_directory import MD_RUN
-from piwsl.md.run_model import domain_warnings, prepare_model
+from piwsl.md.run_model import domain_warnings, prepare_model, trained_source
 from piwsl.md.simulation import Simulation
 from piwsl.md.stop.rules import OwnRule, check_picklable
 from piwsl.md.structure import advice, minimized, normalized, prepared
@@ -236,7 +236,7 @@ def _job(
         # The directory may come from an untrusted source: use its exported file only if this user made the file.
         made = (output / name for name in EXPORTED_NAMES if (output / name).is_file())
         exported = next((file for file in made if is_own_code(file, sha256(file))), None)
-        if exported is None or not is_trained(model):
+        if exported is None or trained_source(model) is None:
             exported = prepare_model(model, structure, protocol, scratch, chunk)
         damaged = [(WARNING, f"{line}: the run continues from step {before.step}") for line in before.damaged]
         return Job(before.structure, model, exported, before.identity, output), damaged

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from piwsl.data.charges import given_charge
 from piwsl.data.frames import Frame
+from piwsl.data.systems import SYSTEMS
 from piwsl.errors import DataError, ExportError
 from piwsl.export.evaluation import check_given_charge
 from piwsl.export.exported_file import ExportedPotential, ExportedRecord, read_exported_info
@@ -58,12 +59,28 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
         copies = copies_per_call(count, *together, device)
         work = protocol.replicas * protocol.steps * count
         return prepare_replica_model(model, structure, directory, copies, work)
-    if not is_trained(model):
+    work, trained = len(structure) * (protocol.equilibration + protocol.steps), trained_source(model)
+    worthwhile = work >= COMPILED_FROM["molecule"]
+    if trained is None or (trained != model and not (worthwhile and _is_made_for(model, structure))):
         announce_code(model, read_exported_info(model))
         return model
-    exporter, work = Exporter([model]), len(structure) * (protocol.equilibration + protocol.steps)
-    worthwhile = work >= COMPILED_FROM["molecule"] and _fits_one_graph(exporter, structure)
-    return _exported_for(exporter, structure, directory, worthwhile)
+    exporter = Exporter([trained])
+    return _exported_for(exporter, structure, directory, worthwhile and _fits_one_graph(exporter, structure))
+
+
+def trained_source(model: Path) -> Path | None:
+    """Return the trained file of a model: the file itself, or that of an exported file of a bundled system."""
+    if is_trained(model):
+        return model
+    bundled = (system for system in SYSTEMS.values() if system.exported.resolve() == model.resolve())
+    return next((system.model for system in bundled), None)
+
+
+def _is_made_for(model: Path, structure: Atoms) -> bool:
+    """Return whether an exported file contains the species of a structure, which is not periodic."""
+    return ExportedPotential(model, read_exported_info(model), None).species == structure.numbers.tolist() and not any(
+        structure.pbc
+    )
 
 
 def domain_warnings(exported: Path, structure: Atoms, model: Path, strict: bool = False) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from piwsl.data.systems import SYSTEMS
 from piwsl.md.protocol import MDProtocol
 from piwsl.md.run import run_protocol
 from piwsl.md.run_model import COMPILED_FROM, prepare_model
@@ -50,3 +51,18 @@ def test_a_long_run_is_compiled_and_its_restart_is_exact(model, ethanol, tmp_pat
     assert (halves / "exported.pt2").is_file()
     assert not (halves / "exported.pt").exists()
     assert read_thermo(whole / "thermo.csv") == read_thermo(halves / "thermo.csv")
+
+
+@pytest.mark.compile
+def test_a_long_run_of_a_bundled_system_is_compiled_from_its_trained_file(tmp_path, monkeypatch):
+    aspirin = SYSTEMS["aspirin"]
+    exported, structure = aspirin.exported, aspirin.structure
+    assert prepare_model(exported, structure, long_run(structure, 0.9), tmp_path) == exported
+    assert prepare_model(exported, structure[::-1], long_run(structure), tmp_path) == exported  # refused later
+    monkeypatch.setitem(COMPILED_FROM, "molecule", 0)
+    short = {"report_interval": 10, "state_interval": 10}
+    for steps, restart in ((10, False), (20, True)):
+        run = run_protocol(structure, exported, MDProtocol.of(steps=steps, **short), tmp_path / "run", restart=restart)
+    assert run.summary.result == "completed"
+    assert run.summary.model.path == str(exported)
+    assert (tmp_path / "run" / "exported.pt2").is_file()
