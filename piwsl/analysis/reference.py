@@ -12,7 +12,7 @@ import numpy as np
 from piwsl.analysis.quantity import Quantity
 from piwsl.analysis.reference_statistics import ReferenceStatistics, collect_statistics, save_statistics
 from piwsl.analysis.run_directory import read_run
-from piwsl.data.formats.ase_files import check_elements
+from piwsl.data.formats.ase_files import check_dump
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
 from piwsl.trajectories.extxyz import first_species, states_times
@@ -144,7 +144,7 @@ def read_reference(
             raise ConfigError(f"{path.name}: {kind} trajectories have fixed units: leave out the units")
         return _read_trajectory(path, topology, progress)
     if topology is not None:
-        check_elements(path)
+        check_dump(path)
         raise ConfigError(f"{path.name}: contains the elements of its atoms: leave out the reference topology")
     return _read_frames(path, units, progress)
 

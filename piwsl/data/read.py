@@ -1,7 +1,7 @@
 """Read frames from any source: a file, a directory, a pattern, or a named data set."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from glob import glob, has_magic
 from os import PathLike
@@ -12,7 +12,7 @@ from ase import Atoms
 
 from piwsl.data.datasets import DATASETS, dataset, fetch, is_dataset, recorded_sha256
 from piwsl.data.formats.ani import DEFAULT_LEVEL, is_ani, read_ani
-from piwsl.data.formats.ase_files import read_ase
+from piwsl.data.formats.ase_files import frames_in_memory, read_ase
 from piwsl.data.formats.databases import read_json, read_sqlite
 from piwsl.data.formats.hdf5 import opened
 from piwsl.data.formats.lmdb import read_lmdb
@@ -134,7 +134,8 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
     """Return frames from any object that contains or names structures.
 
     Args:
-        source: Frames, ASE structures (their calculators are not called), or any source that `read_frames` accepts.
+        source: Frames, ASE structures with stored labels (calculators are not called), or any source that `read_frames`
+            accepts.
         units: Units of the labels, if a file does not state them.
 
     Raises:
@@ -146,8 +147,7 @@ def as_frames(source: FrameSource, units: LabelUnits | str | None = None) -> Fra
         raise DataError("units apply only to files: frames in memory are in eV and angstrom")
     if isinstance(source, FrameSet):
         return source
-    structures: Iterable[Frame | Atoms] = (source,) if isinstance(source, Frame | Atoms) else source
-    return FrameSet([frame if isinstance(frame, Frame) else Frame.from_atoms(frame) for frame in structures])
+    return frames_in_memory((source,) if isinstance(source, Frame | Atoms) else source)
 
 
 def dataset_frames(name: str, folder: Path | None = None, progress: "Progress | None" = None) -> FrameSet:

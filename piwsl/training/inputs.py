@@ -108,7 +108,10 @@ def data_name(data: DataConfig) -> str:
 def _stored(data: FrameSet | Frame | Atoms | Sequence[Frame] | Sequence[Atoms], output: Path) -> Path:
     """Write frames in memory to a file next to the output directory, so that the run can be resumed."""
     path = output.resolve().with_name(f"{output.name}-data.extxyz")
-    write_frames(as_frames(data), path, force=True)
+    frames = as_frames(data)
+    for note in frames.notes:
+        LOGGER.info(f"note: {note}")
+    write_frames(frames, path, force=True)
     return path
 
 
