@@ -13,6 +13,7 @@ from piwsl.analysis.quantity import Quantity
 from piwsl.analysis.reference_statistics import ReferenceStatistics, collect_statistics, save_statistics
 from piwsl.analysis.run_directory import read_run
 from piwsl.data.formats.ase_files import check_dump
+from piwsl.data.formats.npz import UNIT_KEYS
 from piwsl.data.read import read_frames
 from piwsl.errors import ConfigError, DataError, PiwslError
 from piwsl.trajectories.extxyz import first_species, states_times
@@ -194,6 +195,6 @@ def _units(path: Path, units: str | None) -> LabelUnits | None:
         return LabelUnits(1.0, LENGTH_UNITS[units] if units in LENGTH_UNITS else parse_units(units).length)
     if path.suffix == ".npz" and is_zipfile(path):
         with np.load(path, allow_pickle=False) as archive:
-            states_units = "units" in archive.files
+            states_units = not UNIT_KEYS.isdisjoint(archive.files)
         return None if states_units else LabelUnits(1.0, 1.0)
     return None

@@ -30,6 +30,12 @@ def test_npz_in_nanometers(runs, tmp_path, positions, units):
     np.testing.assert_allclose(read_reference(tmp_path / "r.npz", units=units).frames.all(), positions)
 
 
+def test_npz_with_the_units_of_sgdml(runs, tmp_path, positions):
+    units = {"e_unit": "kcal/mol", "r_unit": "nm"}
+    np.savez(tmp_path / "r.npz", z=runs.ETHANOL.numbers, R=positions / 10, **units)
+    np.testing.assert_allclose(read_reference(tmp_path / "r.npz").frames.all(), positions)
+
+
 def test_npz_that_is_none(tmp_path):
     (tmp_path / "r.npz").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"r\.npz"):

@@ -25,6 +25,7 @@ LAYOUTS = {
     "rMD17": ("nuclear_charges", "coords", "energies", "forces"),
     "sGDML": ("z", "R", "E", "F"),
 }
+UNIT_KEYS = {"units", "e_unit"}  # either states the units of the labels
 SPREADS = ("energy_spread", "force_spread")  # standard deviations (frames,) and (frames, atoms) over an ensemble
 
 
