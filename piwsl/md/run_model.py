@@ -60,7 +60,10 @@ def _exported(model: Path, structure: Atoms, protocol: MDProtocol, directory: Pa
         return prepare_replica_model(model, structure, directory, copies, work)
     if is_trained(model):
         target = directory / EXPORTED_NAMES[0]
-        Exporter([model]).openmm(Frame.from_atoms(structure), target)
+        if structure.pbc.any() and not structure.pbc.all():  # slabs and wires need the general form
+            Exporter([model]).general(target)
+        else:
+            Exporter([model]).openmm(Frame.from_atoms(structure), target)
         return _own(target)
     announce_code(model, read_exported_info(model))
     return model
