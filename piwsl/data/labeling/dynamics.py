@@ -30,6 +30,7 @@ from piwsl.runs.executors import Executor, LocalProcesses
 from piwsl.runs.files import write_npz, write_text
 from piwsl.runs.json_text import json_text
 from piwsl.structures.constraints import fixed_atoms
+from piwsl.structures.files import columns_of
 from piwsl.typing import BoolArray
 from piwsl.units import ASE_TIME, BOLTZMANN
 
@@ -137,7 +138,7 @@ def sample_and_label(
     with directory.lock():
         if not begun:
             relaxed = minimize(structure, plan.method, plan.force_tolerance, plan.options)
-            write(output / START_FILE, relaxed, format="extxyz")
+            write(output / START_FILE, relaxed, format="extxyz", columns=columns_of(relaxed))
             write_text(output / PLAN_FILE, json_text(stored, indent=1))
         tasks = ((plan, output, index) for index in range(plan.trajectories))
         for outcome in (where or LocalProcesses()).run(_run_trajectory, tasks, count):
