@@ -190,9 +190,9 @@ def _read_frames(path: Path, units: str | None, progress: Progress | None) -> Re
 
 
 def _units(path: Path, units: str | None) -> LabelUnits | None:
-    """Return units with the length unit of the file; labels are not used."""
+    """Return the units of the file. Labels are not used, so that the length unit alone is enough."""
     if units is not None:
-        return LabelUnits(1.0, LENGTH_UNITS[units] if units in LENGTH_UNITS else parse_units(units).length)
+        return LabelUnits(1.0, LENGTH_UNITS[units]) if units in LENGTH_UNITS else parse_units(units)
     if path.suffix == ".npz" and is_zipfile(path):
         with np.load(path, allow_pickle=False) as archive:
             states_units = not UNIT_KEYS.isdisjoint(archive.files)
