@@ -113,6 +113,8 @@ def _with_equal_energies(census: Census) -> IntArray:
     """Return the indices of frames with the composition and energy of another frame, equal frames together."""
     order = np.lexsort((census.energy, census.composition))
     order = order[census.has_energy[order]]
+    if not len(order):
+        return np.asarray(order)
     same = (np.diff(census.energy[order]) == 0) & (np.diff(census.composition[order]) == 0)
     return np.asarray(order[np.append(same, False) | np.append(False, same)])
 

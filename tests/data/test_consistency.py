@@ -53,6 +53,12 @@ def test_copies(tmp_path):
     assert any("8 of 16 frames are copies" in text for text in inspect_frames(read_frames(tmp_path / "a.db")).warnings)
 
 
+def test_a_file_without_energies(tmp_path):
+    frames = [replace(one, energy=np.nan) for one in labeled()]
+    write_frames(FrameSet(frames), tmp_path / "a.db")
+    assert "copies" not in " ".join(inspect_frames(read_frames(tmp_path / "a.db")).warnings)
+
+
 def test_one_structure_with_two_energies():
     frames = labeled()
     text = warnings([*frames, *[replace(one, energy=one.energy + 0.2) for one in frames]])
