@@ -16,6 +16,7 @@ _FEWEST_EQUAL = 5  # equal energies
 _READ = 2_000  # frames of a file that is read on access
 _DECIMALS = 5  # of compared coordinates, angstrom
 _SAME_ENERGY = 1e-3  # eV
+_MANY_COPIES = 0.01  # of the frames; fewer do not change errors
 
 
 def energy_warnings(census: Census) -> list[str]:
@@ -74,6 +75,11 @@ class Repeats:
     largest_difference: float
     compared: int
 
+    @property
+    def copies(self) -> int:
+        """Number of frames with the structure of an earlier frame and no other energy."""
+        return self.frames - self.contradicting
+
     def warnings(self) -> list[str]:
         """Return warnings about repeated frames."""
         warnings = []
@@ -82,9 +88,9 @@ class Repeats:
                 f"{self.contradicting} of {self.compared} frames have the structure of another frame and another "
                 f"energy (by up to {self.largest_difference:.3g} eV): check that all have the same level of theory"
             )
-        if copies := self.frames - self.contradicting:
+        if self.copies > _MANY_COPIES * self.compared:
             warnings.append(
-                f"{copies} of {self.compared} frames are copies of another frame: remove the copies, "
+                f"{self.copies} of {self.compared} frames are copies of another frame: remove the copies, "
                 "because errors on test frames that are also training frames are too small"
             )
         return warnings

@@ -96,6 +96,8 @@ class DataReport:
         ]
         if self.unlabeled:
             lines.append(f"without labels     {self.unlabeled} of {self.frames} frames")
+        if self.repeats.copies:
+            lines.append(f"copies             {self.repeats.copies} of {self.repeats.compared} labeled frames")
         if self.spreads is not None:
             lines.append(f"spread of labels   {self.spreads.line()}")
         if self.energy_per_atom is not None and self.energy_spread is not None:

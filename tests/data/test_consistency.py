@@ -47,6 +47,10 @@ def test_copies(tmp_path):
     frames = labeled()
     assert "copies" not in warnings(frames)
     assert "3 of 11 frames are copies of another frame" in warnings([*frames, *frames[:3]])
+    many = labeled(count=200)
+    report = inspect_frames(FrameSet([*many, many[0]]))
+    assert "copies             1 of 201 labeled frames" in report.lines()
+    assert not any("copies" in text for text in report.warnings)
     charged = [replace(one, charge=1.0) for one in frames]
     assert "copies" not in warnings([*frames, *charged])
     write_frames(FrameSet([*frames, *frames]), tmp_path / "a.db")
